@@ -1,0 +1,50 @@
+"""The single entry to every check: `nox -l` lists the sessions. CI calls `tests` and `lint`, nothing else."""
+
+import os
+
+import nox
+
+nox.options.sessions = ["lint", "tests"]
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+
+NEWEST = "3.13"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff, mypy strict and the import directions."""
+    session.install("ruff>=0.9", "mypy>=1.14", "import-linter>=2.1", "-e", ".[cli,demo]", "hypothesis>=6.115")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite, on the Python that runs nox."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def matrix(session: nox.Session) -> None:
+    """The whole suite on every Python that is installed."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The suite with branch coverage."""
+    session.install("-e", ".[test]")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report", "--show-missing", "--skip-covered")
+
+
+@nox.session
+def stall(session: nox.Session) -> None:
+    """Prints the import time and the longest stall of the loop while a session opens."""
+    session.install("-e", ".")
+    session.run("python", "benchmarks/stall.py", *session.posargs, env={"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")})
