@@ -1,0 +1,42 @@
+"""The ground floor: aliases that every room shares, and the neutral codec description."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NewType, TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+JSON: TypeAlias = Any
+"""A value that `json.loads` can return."""
+
+Shape: TypeAlias = tuple[int, ...]
+Coords: TypeAlias = tuple[int, ...]
+"""Position of a chunk or of an object in its grid, one integer per dimension."""
+
+Version = NewType("Version", str)
+"""Opaque identity of one state of one object: an ETag on S3. Compare with `==` only."""
+
+When: TypeAlias = Version | Literal["always", "absent"]
+"""Precondition of a put: whatever is there, nothing is there, or exactly this version is there."""
+
+Sink: TypeAlias = Callable[[int], memoryview]
+"""Given a body's length in bytes, gives writable memory of exactly that length.
+
+Called once per attempt, after the status and the sizes were checked; what an earlier attempt wrote is overwritten.
+"""
+
+Missing: TypeAlias = Literal["fill", "raise"]
+"""What an absent chunk is to a read: the fill value, or `ChunkNotFound`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodecSpec:
+    """One codec of a chain, in Zarr v3 terms whatever format the document had.
+
+    `name` is the v3 name (`bytes`, `transpose`, `zstd`, `numcodecs.delta`, …) and `configuration` its v3
+    configuration. `_model` makes these from documents; `codecs.registry` builds codecs from them.
+    """
+
+    name: str
+    configuration: Mapping[str, JSON] = field(default_factory=dict)
+    must_understand: bool = True
+    """False where the document says that a reader who does not know the codec may leave it out."""

@@ -1,0 +1,183 @@
+"""What a user may set: frozen, keyword-only values, checked where they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Self, TypeAlias
+
+from .errors import ConfigError
+
+AddressingStyle: TypeAlias = Literal["auto", "virtual", "path"]
+Checksums: TypeAlias = Literal["auto", "on", "off"]
+ConditionalWrites: TypeAlias = Literal["auto", "require", "off"]
+Transport: TypeAlias = Literal["auto", "wire", "sdk"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "addressing_style": ("auto", "virtual", "path"),
+    "checksums": ("auto", "on", "off"),
+    "conditional_writes": ("auto", "require", "off"),
+    "transport": ("auto", "wire", "sdk"),
+    "sse": ("AES256", "aws:kms", "aws:kms:dsse"),
+}
+
+
+def _positive(where: object, *names: str) -> None:
+    for name in names:
+        value = getattr(where, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ConfigError(f"{type(where).__name__}.{name} must be a number above zero, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Config:
+    """Every S3 option. None means: as the standard AWS configuration says.
+
+    Region: this field, then `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's region, then `us-east-1`.
+    Endpoint: this field, then `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, the profile's, then Amazon's.
+    Credentials: the key fields, else the standard chain of the AWS SDK (environment, shared files, profiles,
+    SSO, web identity, process, container and instance metadata).
+    """
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    profile: str | None = None
+    access_key_id: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    anonymous: bool = False
+    addressing_style: AddressingStyle = "auto"
+    accelerate: bool = False
+    dualstack: bool = False
+    requester_pays: bool = False
+    sse: str | None = None
+    sse_kms_key_id: str | None = None
+    storage_class: str | None = None
+    ca_bundle: str | None = None
+    """Path of a PEM file with the certificate authorities to trust instead of the system's."""
+    connect_timeout: float = 10.0
+    """Seconds until a connection must stand."""
+    attempt_timeout: float = 60.0
+    """Seconds that one HTTP attempt may take, body included."""
+    transport: Transport = "auto"
+    checksums: Checksums = "auto"
+    """Send a checksum with every upload: `auto` does so on Amazon's endpoints and not on custom ones, many of
+    which refuse it."""
+    conditional_writes: ConditionalWrites = "auto"
+    missing_on_403: bool = False
+    """Read a chunk that answers 403 AccessDenied as missing (S3 says so for lack of ListBucket)."""
+    accept_bare_404: bool = False
+    """Read a 404 without an S3 error document as missing, for servers that send such."""
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise ConfigError(f"S3Config.{name} must be one of {', '.join(choices)}, not {value!r}")
+        _positive(self, "connect_timeout", "attempt_timeout")
+        self._check_credentials()
+        if self.endpoint_url is not None and not self.endpoint_url.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"S3Config.endpoint_url must start with http:// or https://, not {self.endpoint_url!r}"
+            )
+        if self.accelerate and (self.endpoint_url is not None or self.addressing_style == "path"):
+            raise ConfigError(
+                "S3Config.accelerate needs Amazon's own endpoint and virtual-hosted addressing: "
+                "drop endpoint_url and addressing_style='path', or accelerate"
+            )
+
+    def _check_credentials(self) -> None:
+        keys = (self.access_key_id, self.secret_access_key)
+        if (keys[0] is None) != (keys[1] is None):
+            raise ConfigError("S3Config needs access_key_id and secret_access_key together, or neither")
+        if self.session_token is not None and keys[0] is None:
+            raise ConfigError("S3Config.session_token needs access_key_id and secret_access_key beside it")
+        if self.anonymous and (keys[0] is not None or self.profile is not None):
+            raise ConfigError("S3Config.anonymous sends unsigned requests: drop the keys and the profile")
+
+    def with_options(self, **options: Any) -> Self:
+        """A copy with the options that are not None set; giving one both here and there is a ConfigError."""
+        known = {f.name: f.default for f in fields(self)}
+        given = {name: value for name, value in options.items() if value is not None and value is not False}
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"unknown option {name!r}; S3Config has: {', '.join(sorted(known))}")
+            if getattr(self, name) != known[name]:
+                raise ConfigError(f"{name!r} is given both as an option and in S3Config; give it once")
+        return replace(self, **given)
+
+    def public(self) -> dict[str, Any]:
+        """The fields that differ from their defaults and are no secret: what an `ArrayRef` carries."""
+        secret = {"access_key_id", "secret_access_key", "session_token"}
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in secret and getattr(self, f.name) != f.default
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and when a failed HTTP attempt is made again (full jitter: uniform between 0 and the bound)."""
+
+    attempts: int = 5
+    """HTTP attempts per request, the first included."""
+    base_delay: float = 0.1
+    """Seconds; the bound of the first wait. It doubles with every attempt."""
+    max_delay: float = 20.0
+    """Seconds; the bound of any wait."""
+    conflict_attempts: int = 32
+    """Times that a partial write of one object merges with other writers before ConcurrentModification."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "attempts", "base_delay", "max_delay", "conflict_attempts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgePolicy:
+    """When a slow read is asked a second time, on another connection."""
+
+    percentile: float = 0.95
+    """A read slower than this share of the recent ones is hedged."""
+    max_share: float = 0.05
+    """At most this share of the reads is hedged."""
+
+    def __post_init__(self) -> None:
+        for name in ("percentile", "max_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise ConfigError(f"HedgePolicy.{name} must lie between 0 and 1, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a session may hold at once, over all its arrays."""
+
+    requests: int = 64
+    """HTTP requests in flight."""
+    bytes: int = 256 * 2**20
+    """Decoded bytes of the objects being read or written; the result of a read is not counted."""
+    max_chunks_per_call: int = 10_000_000
+    """A selection that touches more chunks is refused before the first request."""
+    cpu_threads: int = 4
+    """Threads that decode and encode big chunks."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"Limits.{f.name} must be a whole number of at least 1, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSize:
+    """Bytes that a session keeps of what it has read. 0 keeps nothing."""
+
+    shard_indexes: int = 64 * 2**20
+    """Decoded shard indexes."""
+    chunks: int = 0
+    """Decoded chunks. Off unless asked: nobody tells a reader that another writer has changed one."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ConfigError(f"CacheSize.{f.name} must be a whole number of at least 0, not {value!r}")

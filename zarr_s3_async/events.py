@@ -1,0 +1,108 @@
+"""What a session tells whoever listens: one frozen event per thing that happened, and a Hook that counts them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDone:
+    """One HTTP attempt ended, well or not."""
+
+    operation: str
+    """The S3 API's name: GetObject, PutObject, …"""
+    bucket: str
+    key: str
+    attempt: int
+    """1 for the first."""
+    status: int | None
+    """None where no response came."""
+    error: str | None
+    """S3's error code, or the class of the network failure."""
+    seconds: float
+    bytes_sent: int
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryScheduled:
+    """A request will be sent again."""
+
+    operation: str
+    bucket: str
+    key: str
+    attempt: int
+    """The attempt that failed."""
+    delay: float
+    """Seconds until the next one."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConflictMet:
+    """A conditional write lost against another writer and will merge again."""
+
+    key: str
+    attempt: int
+
+
+Event: TypeAlias = RequestDone | RetryScheduled | ConflictMet
+
+
+class Hook(Protocol):
+    """Receives every event, on the event loop, at once. It must neither block nor raise."""
+
+    def __call__(self, event: Event, /) -> None: ...
+
+
+Emit: TypeAlias = Callable[[Event], None]
+
+
+class Metrics:
+    """A Hook that counts. `session.metrics` is one."""
+
+    __slots__ = ("bytes_received", "bytes_sent", "conflicts", "errors", "requests", "retries")
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        """HTTP attempts by S3 operation."""
+        self.errors: Counter[str] = Counter()
+        """Failed attempts by S3 error code or failure class; a missing chunk (NoSuchKey) is one of them."""
+        self.retries = 0
+        self.conflicts = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
+
+    def __call__(self, event: Event, /) -> None:
+        match event:
+            case RequestDone():
+                self.requests[event.operation] += 1
+                self.bytes_sent += event.bytes_sent
+                self.bytes_received += event.bytes_received
+                if event.error is not None:
+                    self.errors[event.error] += 1
+            case RetryScheduled():
+                self.retries += 1
+            case ConflictMet():
+                self.conflicts += 1
+
+    def __repr__(self) -> str:
+        return (
+            f"<Metrics requests={dict(self.requests)} retries={self.retries} conflicts={self.conflicts} "
+            f"sent={self.bytes_sent} received={self.bytes_received}>"
+        )
+
+
+def emitter(hooks: tuple[Hook, ...]) -> Emit:
+    """One callable that hands an event to every hook, in order."""
+    if len(hooks) == 1:
+        return hooks[0]
+
+    def emit(event: Event) -> None:
+        for hook in hooks:
+            hook(event)
+
+    return emit
