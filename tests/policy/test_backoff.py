@@ -1,0 +1,41 @@
+"""The waits between attempts, as a table: time and chance are arguments."""
+
+import pytest
+
+from zarr_s3_async._policy.backoff import conflict_delay, parse_retry_after, retry_delay
+from zarr_s3_async.config import RetryPolicy
+
+POLICY = RetryPolicy(base_delay=0.1, max_delay=2.0)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "uniform", "retry_after", "seconds"),
+    [
+        (1, 0.0, None, 0.0),
+        (1, 0.5, None, 0.05),
+        (2, 0.5, None, 0.1),
+        (4, 1.0, None, 0.8),
+        (20, 1.0, None, 2.0),  # bounded
+        (5000, 1.0, None, 2.0),  # and no overflow
+        (1, 0.5, 1.5, 1.5),  # the server's wish is the least
+        (1, 0.5, 3600.0, 2.0),  # but never more than the bound
+        (4, 1.0, 0.1, 0.8),
+    ],
+)
+def test_retry_delay(attempt: int, uniform: float, retry_after: float | None, seconds: float) -> None:
+    assert retry_delay(POLICY, attempt, uniform, retry_after) == pytest.approx(seconds)
+
+
+def test_conflict_delay_grows_to_a_bound() -> None:
+    delays = [conflict_delay(attempt, 1.0) for attempt in range(1, 40)]
+    assert delays == sorted(delays)
+    assert delays[0] == 0.005
+    assert delays[-1] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, None), ("3", 3.0), (" 12 ", 12.0), ("-1", None), ("Wed, 21 Oct 2015 07:28:00 GMT", None), ("", None)],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(header) == seconds

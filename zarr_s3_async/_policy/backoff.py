@@ -1,0 +1,40 @@
+"""How long to wait before asking again. Pure: the random number and the attempt are arguments.
+
+Full jitter as in the AWS Architecture Blog's "Exponential Backoff And Jitter": uniform below an exponential bound.
+"""
+
+from __future__ import annotations
+
+from ..config import RetryPolicy
+
+CONFLICT_BASE = 0.005
+"""Seconds; a lost race is tried again soon, since the winner is done already."""
+CONFLICT_MAX = 0.5
+
+
+def retry_delay(policy: RetryPolicy, attempt: int, uniform: float, retry_after: float | None = None) -> float:
+    """Seconds to wait after failed attempt number `attempt` (1 is the first).
+
+    Args:
+        policy: The session's policy.
+        attempt: Attempts made so far.
+        uniform: A random number in [0, 1).
+        retry_after: What the server asked for, in seconds; never waited longer than `policy.max_delay`.
+    """
+    bound = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 30))
+    delay = uniform * bound
+    if retry_after is not None:
+        delay = max(delay, min(retry_after, policy.max_delay))
+    return delay
+
+
+def conflict_delay(attempt: int, uniform: float) -> float:
+    """Seconds to wait after conflict number `attempt` on one object."""
+    return uniform * min(CONFLICT_MAX, CONFLICT_BASE * 2.0 ** min(attempt - 1, 30))
+
+
+def parse_retry_after(header: str | None) -> float | None:
+    """Seconds of a `Retry-After` header given in seconds; a date, or nonsense, is None."""
+    if header is None or not header.strip().isdecimal():
+        return None
+    return float(header)
