@@ -1,0 +1,68 @@
+"""A transport that answers from a script, for the rooms above it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from zarr_s3_async._limiter import Limiter
+from zarr_s3_async.config import RetryPolicy, S3Config
+from zarr_s3_async.events import Event
+from zarr_s3_async.stores.s3.request import ErrorDocument, Request, Response
+from zarr_s3_async.stores.s3.steady import Steady
+from zarr_s3_async.stores.s3.store import S3Store
+from zarr_s3_async.stores.s3.traced import Traced
+
+NO_SUCH_KEY = Response(404, {}, error=ErrorDocument("NoSuchKey", "gone"))
+
+
+def ok(body: bytes = b"data", etag: str = '"1"', status: int = 200, **headers: str) -> Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, {"etag": etag, "content-length": str(len(body)), **named}, body)
+
+
+def failed(status: int, code: str = "", **headers: str) -> Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(status, named, error=ErrorDocument(code, "said the script"))
+
+
+class Script:
+    """Gives its answers in order (an exception is raised), and keeps the requests."""
+
+    def __init__(self, answers: Iterable[Response | BaseException]) -> None:
+        self.answers = list(answers)
+        self.requests: list[Request] = []
+
+    async def send(self, request: Request) -> Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class Way:
+    """Steady(Traced(Script)) with a clock that only notes how long it was asked to wait."""
+
+    def __init__(self, *answers: Response | BaseException, attempts: int = 3, timeout: float = 5.0, **config: Any) -> None:
+        self.script = Script(answers)
+        self.events: list[Event] = []
+        self.waits: list[float] = []
+        self.slots = Limiter(4)
+        self.held_while_waiting: list[int] = []
+        self.config = S3Config(**config)
+
+        async def wait(seconds: float) -> None:
+            self.waits.append(seconds)
+            self.held_while_waiting.append(self.slots.held)
+
+        self.steady = Steady(
+            Traced(self.script, self.events.append),
+            slots=self.slots,
+            policy=RetryPolicy(attempts=attempts, base_delay=0.1),
+            attempt_timeout=timeout,
+            emit=self.events.append,
+            uniform=lambda: 0.5,
+            wait=wait,
+        )
+        self.store = S3Store("bucket", "root", steady=self.steady, config=self.config)

@@ -1,0 +1,190 @@
+"""S3Store composes the right requests, and reads an answer as what it is: only NoSuchKey is absent."""
+
+from __future__ import annotations
+
+import pytest
+
+from zarr_s3_async._types import Version
+from zarr_s3_async.byte_range import Span, Suffix
+from zarr_s3_async.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ConfigError,
+    Conflict,
+    CredentialsExpired,
+    NetworkError,
+    StoreError,
+    Throttled,
+    UnexpectedResponse,
+    Unsupported,
+    WrongRegion,
+)
+from zarr_s3_async.stores.s3.request import Response
+
+from .scripted import NO_SUCH_KEY, Way, failed, ok
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (failed(404, "NoSuchBucket"), BucketNotFound),
+        (failed(404), UnexpectedResponse),
+        (failed(404, "NoSuchUpload"), UnexpectedResponse),
+        (failed(403, "AccessDenied"), AccessDenied),
+        (failed(403), AccessDenied),
+        (failed(403, "InvalidAccessKeyId"), AccessDenied),
+        (failed(403, "SignatureDoesNotMatch"), AccessDenied),
+        (failed(400, "ExpiredToken"), CredentialsExpired),
+        (failed(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1"), WrongRegion),
+        (failed(400, "AuthorizationHeaderMalformed"), WrongRegion),
+        (failed(503, "SlowDown"), Throttled),
+        (failed(429), Throttled),
+        (failed(501, "NotImplemented"), Unsupported),
+        (failed(418), UnexpectedResponse),
+        (NetworkError("reset"), NetworkError),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("verb", ["get", "put", "delete", "list"])
+async def test_no_failure_is_read_as_absence(answer: Response | BaseException, error: type[StoreError], verb: str) -> None:
+    store = Way(*[answer] * 3).store
+    with pytest.raises(error) as caught:
+        match verb:
+            case "get":
+                await store.get("k")
+            case "put":
+                await store.put("k", b"x")
+            case "delete":
+                await store.delete("k")
+            case "list":
+                await store.list_dir("")
+    if not isinstance(answer, BaseException):
+        assert type(caught.value) is error
+        assert caught.value.bucket == "bucket"
+        assert caught.value.status == answer.status
+
+
+async def test_the_region_to_use_is_in_the_message() -> None:
+    store = Way(failed(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")).store
+    with pytest.raises(WrongRegion, match="eu-west-1"):
+        await store.get("k")
+
+
+async def test_only_no_such_key_is_absent() -> None:
+    assert await Way(NO_SUCH_KEY).store.get("k") is None
+
+
+async def test_keys_are_below_the_prefix() -> None:
+    way = Way(ok())
+    await way.store.get("0.0")
+    assert way.script.requests[0].key == "root/0.0"
+    assert way.store.url == "s3://bucket/root"
+
+
+@pytest.mark.parametrize(
+    ("asked", "header"), [(Span(3, 7), "bytes=3-6"), (Suffix(5), "bytes=-5"), (None, None)], ids=str
+)
+async def test_ranges_are_asked_in_http_terms(asked: Span | Suffix | None, header: str | None) -> None:
+    whole = b"0123456789"
+    way = Way(ok(whole))
+    blob = await way.store.get("k", range=asked)
+    assert way.script.requests[0].headers.get("range") == header
+    # The script ignored the range, as some servers do: the store cuts.
+    assert blob is not None
+    assert bytes(blob.data) == {Span(3, 7): b"3456", Suffix(5): b"56789", None: whole}[asked]
+    assert blob.size == 10
+
+
+async def test_a_partial_answer_knows_the_whole_size() -> None:
+    blob = await Way(ok(b"3456", status=206, content_range="bytes 3-6/10")).store.get("k", range=Span(3, 7))
+    assert blob is not None
+    assert (bytes(blob.data), blob.size) == (b"3456", 10)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["bytes 2-5/10", "bytes 3-6/*", "", "bytes 3-5/10", "bytes 3-6/5", "nonsense"], ids=lambda r: r or "none"
+)
+async def test_a_wrong_content_range_is_asked_again_and_then_an_error(wrong: str) -> None:
+    way = Way(*[ok(b"3456", status=206, content_range=wrong)] * 3)
+    with pytest.raises(UnexpectedResponse):
+        await way.store.get("k", range=Span(3, 7))
+    assert len(way.script.requests) == 3
+
+
+async def test_a_range_past_the_end_is_empty_and_the_size_is_known() -> None:
+    way = Way(failed(416, "InvalidRange"), Response(200, {"etag": '"7"', "content-length": "10"}))
+    blob = await way.store.get("k", range=Span(50, 60))
+    assert blob is not None
+    assert (bytes(blob.data), blob.size, blob.version) == (b"", 10, '"7"')
+
+
+@pytest.mark.parametrize("answer", [failed(412, "PreconditionFailed"), NO_SUCH_KEY, failed(409, "ConditionalRequestConflict")])
+async def test_every_way_to_lose_a_race_is_a_conflict(answer: Response) -> None:
+    for call in (
+        lambda store: store.get("k", version=Version('"1"')),
+        lambda store: store.put("k", b"x", when=Version('"1"')),
+        lambda store: store.delete("k", when=Version('"1"')),
+    ):
+        with pytest.raises(Conflict):
+            await call(Way(answer).store)
+
+
+async def test_no_such_bucket_is_no_conflict() -> None:
+    with pytest.raises(BucketNotFound):
+        await Way(failed(404, "NoSuchBucket")).store.put("k", b"x", when=Version('"1"'))
+
+
+@pytest.mark.parametrize(
+    ("when", "headers"),
+    [("always", {}), ("absent", {"if-none-match": "*"}), (Version('"7"'), {"if-match": '"7"'})],
+)
+async def test_preconditions_of_a_put(when: str, headers: dict[str, str]) -> None:
+    way = Way(ok(etag='"8"'))
+    assert await way.store.put("k", b"x", when=when) == '"8"'  # type: ignore[arg-type]  # all three forms of When
+    assert dict(way.script.requests[0].headers) == headers
+
+
+async def test_preconditions_are_left_out_where_the_user_turned_them_off() -> None:
+    way = Way(ok(), conditional_writes="off")
+    await way.store.put("k", b"x", when=Version('"7"'))
+    assert dict(way.script.requests[0].headers) == {}
+
+
+async def test_storage_options_ride_on_puts() -> None:
+    way = Way(ok(), requester_pays=True, sse="aws:kms", sse_kms_key_id="key-1", storage_class="GLACIER_IR")
+    await way.store.put("k", b"x")
+    assert dict(way.script.requests[0].headers) == {
+        "x-amz-request-payer": "requester",
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": "key-1",
+        "x-amz-storage-class": "GLACIER_IR",
+    }
+
+
+async def test_a_thousand_keys_are_deleted_per_request() -> None:
+    way = Way(*[Response(200, {}, document={})] * 3)
+    await way.store.delete_many(f"k{i}" for i in range(2500))
+    sizes = [len((request.document or {})["Objects"]) for request in way.script.requests]
+    assert sizes == [1000, 1000, 500]
+
+
+async def test_a_key_that_was_not_deleted_is_an_error() -> None:
+    refused = Response(200, {}, document={"Errors": [{"Key": "root/k", "Code": "AccessDenied", "Message": "no"}]})
+    with pytest.raises(AccessDenied, match=r"1 key\(s\)"):
+        await Way(refused).store.delete_many(["k"])
+
+
+async def test_listings_follow_their_pages() -> None:
+    def page(keys: list[str], token: str | None) -> Response:
+        contents = [{"Key": f"root/{key}", "Size": 1, "ETag": '"1"'} for key in keys]
+        return Response(200, {}, document={"Contents": contents, **({"NextContinuationToken": token} if token else {})})
+
+    way = Way(page(["a", "b"], "t1"), page(["c"], None))
+    assert [entry.key async for entry in way.store.list_prefix("")] == ["a", "b", "c"]
+    assert way.script.requests[1].query["continuation-token"] == "t1"
+
+
+@pytest.mark.parametrize("key", ["", "k" * 1020])
+async def test_keys_have_a_length_that_s3_takes(key: str) -> None:
+    with pytest.raises(ConfigError, match="1024 bytes"):
+        await Way().store.get(key)

@@ -1,0 +1,153 @@
+"""Where S3's answers become errors of ours: one table by error code, one by status, asked in this order.
+
+Codes: S3 API reference, "Error responses". Only an error document that S3 itself wrote (a code) says that
+something is absent; a bare 404 may come from any box on the way.
+"""
+
+from __future__ import annotations
+
+from ...errors import (
+    AccessDenied,
+    BucketNotFound,
+    ChecksumMismatch,
+    Conflict,
+    CredentialsExpired,
+    DeadlineExceeded,
+    NetworkError,
+    StoreError,
+    Throttled,
+    UnexpectedResponse,
+    Unsupported,
+    WrongRegion,
+)
+from .request import Request, Response
+
+_BY_CODE: dict[str, tuple[type[StoreError], str]] = {
+    "NoSuchBucket": (BucketNotFound, "create the bucket, or check its name and the endpoint"),
+    "AccessDenied": (AccessDenied, "check the IAM policy and the bucket policy for this action and key"),
+    "AllAccessDisabled": (AccessDenied, "the bucket's owner disabled all access"),
+    "AccountProblem": (AccessDenied, "there is a problem with the AWS account"),
+    "InvalidAccessKeyId": (AccessDenied, "check the access key id, and that it belongs to this endpoint"),
+    "SignatureDoesNotMatch": (AccessDenied, "check the secret access key"),
+    "InvalidToken": (AccessDenied, "check the session token"),
+    "ExpiredToken": (CredentialsExpired, "renew the credentials"),
+    "TokenRefreshRequired": (CredentialsExpired, "renew the credentials"),
+    "RequestTimeTooSkewed": (AccessDenied, "set this machine's clock"),
+    "PermanentRedirect": (WrongRegion, "set region to the bucket's region"),
+    "TemporaryRedirect": (WrongRegion, "set region to the bucket's region"),
+    "AuthorizationHeaderMalformed": (WrongRegion, "set region to the bucket's region"),
+    "IllegalLocationConstraintException": (WrongRegion, "set region to the bucket's region"),
+    "PreconditionFailed": (Conflict, "another writer was first; read again"),
+    "ConditionalRequestConflict": (Conflict, "another writer is writing; read again"),
+    "SlowDown": (Throttled, "lower Limits.requests, or spread keys over more prefixes"),
+    "SlowDownRead": (Throttled, "lower Limits.requests, or spread keys over more prefixes"),
+    "SlowDownWrite": (Throttled, "lower Limits.requests, or spread keys over more prefixes"),
+    "RequestLimitExceeded": (Throttled, "lower Limits.requests"),
+    "Throttling": (Throttled, "lower Limits.requests"),
+    "ThrottlingException": (Throttled, "lower Limits.requests"),
+    "BadDigest": (ChecksumMismatch, "the upload was damaged on its way"),
+    "XAmzContentSHA256Mismatch": (ChecksumMismatch, "the upload was damaged on its way"),
+    "NotImplemented": (Unsupported, "this server does not have this feature of S3"),
+}
+
+_BY_STATUS: dict[int, tuple[type[StoreError], str]] = {
+    301: (WrongRegion, "set region to the bucket's region"),
+    307: (WrongRegion, "set region to the bucket's region"),
+    401: (AccessDenied, "check the credentials"),
+    403: (AccessDenied, "check the credentials and the policy"),
+    409: (Conflict, "another writer is writing; read again"),
+    412: (Conflict, "another writer was first; read again"),
+    429: (Throttled, "lower Limits.requests"),
+    501: (Unsupported, "this server does not have this feature of S3"),
+    503: (Throttled, "lower Limits.requests"),
+}
+
+_RETRIED_CODES = frozenset(
+    {"InternalError", "OperationAborted", "RequestTimeout", "RequestTimeoutException", "ServiceUnavailable", "BadDigest"}
+)
+_RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
+
+
+def is_missing_key(response: Response) -> bool:
+    """True only where S3 itself says that this key is absent."""
+    return response.status == 404 and response.error is not None and response.error.code == "NoSuchKey"
+
+
+def is_conflict(response: Response) -> bool:
+    """True where a precondition failed: 412, 409, or, for If-Match on an absent key, 404 NoSuchKey."""
+    return response.status in (409, 412) or is_missing_key(response)
+
+
+def is_throttle(response: Response) -> bool:
+    """True where the server asks for fewer requests."""
+    return _class_of(response)[0] is Throttled
+
+
+def is_retried(response: Response) -> bool:
+    """True where the same request may well succeed in a moment."""
+    code = response.error.code if response.error else ""
+    return response.status in _RETRIED_STATUS or code in _RETRIED_CODES or is_throttle(response)
+
+
+def _class_of(response: Response) -> tuple[type[StoreError], str]:
+    code = response.error.code if response.error else ""
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    return _BY_STATUS.get(response.status, (UnexpectedResponse, "see the code and the message"))
+
+
+def where(request: Request) -> str:
+    """`GetObject s3://bucket/key`, as every message begins."""
+    return f"{request.operation} s3://{request.bucket}/{request.key}"
+
+
+def error_of(request: Request, response: Response, attempts: int = 1) -> StoreError:
+    """The error that this answer is."""
+    cls, advice = _class_of(response)
+    error = response.error
+    said = f"{error.code}: {error.message}" if error and error.code else "no S3 error document"
+    tries = f" after {attempts} attempts" if attempts > 1 else ""
+    region = error.region if error and error.region else response.headers.get("x-amz-bucket-region", "")
+    if cls is WrongRegion and region:
+        advice = f"set region={region!r}"
+    return cls(
+        f"{where(request)} answered {response.status} ({said}){tries}; {advice}",
+        bucket=request.bucket,
+        key=request.key,
+        status=response.status,
+        code=error.code if error and error.code else None,
+        request_id=response.headers.get("x-amz-request-id"),
+        attempts=attempts,
+    )
+
+
+def unexpected(request: Request, response: Response, what: str) -> UnexpectedResponse:
+    """An answer of a good status that does not answer the question."""
+    return UnexpectedResponse(
+        f"{where(request)} answered {response.status}, but {what}",
+        bucket=request.bucket,
+        key=request.key,
+        status=response.status,
+        request_id=response.headers.get("x-amz-request-id"),
+    )
+
+
+def network_error(request: Request, cause: BaseException) -> NetworkError:
+    """No usable answer came. Raise it `from` the cause."""
+    return NetworkError(
+        f"{where(request)}: {type(cause).__name__}: {cause}; check the endpoint and the network",
+        bucket=request.bucket,
+        key=request.key,
+        code=type(cause).__name__,
+    )
+
+
+def attempt_timed_out(request: Request, seconds: float) -> DeadlineExceeded:
+    """One attempt took too long."""
+    return DeadlineExceeded(
+        f"{where(request)} had no whole answer within {seconds:g} s; "
+        "check the network, or raise S3Config.attempt_timeout",
+        bucket=request.bucket,
+        key=request.key,
+        code="AttemptTimeout",
+    )
