@@ -1,0 +1,44 @@
+"""One holder per key, no memory for keys that nobody wants."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from zarr_s3_async._engine.locks import KeyedLocks
+
+
+async def test_holders_of_one_key_exclude_each_other_and_other_keys_do_not() -> None:
+    locks = KeyedLocks()
+    inside = {"a": 0, "b": 0}
+    peak = {"a": 0, "b": 0, "both": 0}
+
+    async def work(key: str) -> None:
+        async with locks.hold(key):
+            inside[key] += 1
+            peak[key] = max(peak[key], inside[key])
+            peak["both"] = max(peak["both"], sum(inside.values()))
+            await asyncio.sleep(0)
+            inside[key] -= 1
+
+    await asyncio.gather(*(work(key) for key in "abababab"))
+    assert peak == {"a": 1, "b": 1, "both": 2}
+    assert len(locks) == 0
+
+
+async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
+    locks = KeyedLocks()
+
+    async def wait() -> None:
+        async with locks.hold("a"):
+            pass
+
+    async with locks.hold("a"):
+        waiter = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert len(locks) == 1
+    assert len(locks) == 0

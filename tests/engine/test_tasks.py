@@ -1,0 +1,118 @@
+"""The crew pulls lazily, never runs more than its size at once, and a failure leaves as itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from zarr_s3_async._engine.tasks import crew, together
+
+
+async def test_items_are_pulled_as_workers_become_free() -> None:
+    pulled, done = 0, 0
+
+    def source() -> Iterator[int]:
+        nonlocal pulled
+        for item in range(1000):
+            pulled += 1
+            assert pulled - done <= 4, "an item was pulled before a worker was free"
+            yield item
+
+    async def work(item: int) -> None:
+        nonlocal done
+        await asyncio.sleep(0)
+        done += 1
+
+    await crew(4, source(), work)
+    assert done == 1000
+
+
+@pytest.mark.parametrize("size", [0, 1])
+async def test_one_worker_needs_no_task(size: int) -> None:
+    before = asyncio.current_task()
+    seen = []
+
+    async def work(item: int) -> None:
+        seen.append((item, asyncio.current_task() is before))
+
+    await crew(size, iter([1, 2]), work)
+    assert seen == [(1, True), (2, True)]
+
+
+async def test_a_failure_cancels_the_siblings_and_leaves_as_itself() -> None:
+    cancelled = 0
+
+    async def work(item: int) -> None:
+        nonlocal cancelled
+        if item == 3:
+            raise KeyError("three")
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled += 1
+            raise
+
+    with pytest.raises(KeyError, match="three") as caught:
+        await crew(4, iter(range(100)), work)
+    assert cancelled == 3
+    assert not isinstance(caught.value.__context__, BaseExceptionGroup)
+
+
+@pytest.mark.parametrize("way", ["native", "anyio", "timeout", "wait_for", "double"])
+async def test_cancellation_ends_every_worker_before_it_leaves(way: str) -> None:
+    running = 0
+
+    async def work(item: int) -> None:
+        nonlocal running
+        running += 1
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0)  # a worker that needs another turn to clean up
+            running -= 1
+
+    call = crew(5, iter(range(100)), work)
+    match way:
+        case "native" | "double":
+            task = asyncio.create_task(call)
+            await asyncio.sleep(0.01)
+            assert running == 5
+            task.cancel()
+            if way == "double":
+                await asyncio.sleep(0)
+                task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        case "anyio":
+            with anyio.move_on_after(0.01) as scope:
+                await call
+            assert scope.cancelled_caught
+        case "timeout":
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await call
+        case "wait_for":
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(call, 0.01)
+    assert running == 0
+
+
+async def test_together_keeps_the_order() -> None:
+    async def after(turns: int) -> int:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return turns
+
+    assert await together(after(3), after(1), after(2)) == [3, 1, 2]
+    assert await together() == []
+
+
+async def test_together_raises_the_failure_itself() -> None:
+    async def fail() -> None:
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError, match="gone"):
+        await together(fail(), asyncio.sleep(3600))

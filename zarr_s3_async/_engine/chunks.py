@@ -1,0 +1,82 @@
+"""Encoded chunks in stored objects: where an object is, getting slots of it, replacing slots of it.
+
+A plain array keeps one chunk in an object, so its only slot is 0. Sharded arrays get their own class of the same
+protocol; nobody else asks whether an array is sharded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from .._model.metadata import ArrayMeta
+from .._types import Buffer, Coords, Sink, Version
+from ..stores.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Encoded slots of one state of one object."""
+
+    buffers: Sequence[Buffer | None]
+    """One per slot asked for; None where the chunk is absent."""
+    version: Version | None
+    """None where the whole object is absent."""
+
+
+class Chunks(Protocol):
+    """What the engine reads from and writes to."""
+
+    def locate(self, coords: Coords) -> str:
+        """Key of the object at these grid coordinates."""
+        ...
+
+    async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
+        """The encoded slots; each is received into its sink where it has one."""
+        ...
+
+    async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
+        """Store these slots; None empties one.
+
+        Args:
+            key: The object.
+            changes: Encoded chunks by slot. Without a base they are the whole object.
+            base: Replace exactly the state that was fetched, else `Conflict`. None: whatever is there.
+        """
+        ...
+
+
+class PlainChunks:
+    """One chunk per object."""
+
+    __slots__ = ("_encode", "_prefix", "_store")
+
+    def __init__(self, store: Store, path: str, meta: ArrayMeta) -> None:
+        self._store = store
+        self._prefix = path + "/" if path else ""
+        self._encode = meta.keys.encode
+
+    def locate(self, coords: Coords) -> str:
+        """See `Chunks.locate`."""
+        return self._prefix + self._encode(coords)
+
+    async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
+        """One GET; see `Chunks.fetch`."""
+        blob = await self._store.get(key, sink=None if sinks is None else sinks[0])
+        if blob is None:
+            return Fetched((None,), None)
+        return Fetched((blob.data,), blob.version)
+
+    async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
+        """One PUT, or a DELETE for an emptied chunk; see `Chunks.replace`."""
+        data = changes[0]
+        if data is None:
+            if base is None:
+                await self._store.delete(key)
+            elif base.version is not None:
+                await self._store.delete(key, when=base.version)
+            return None
+        if base is None:
+            return await self._store.put(key, data)
+        return await self._store.put(key, data, when=base.version or "absent")

@@ -1,0 +1,110 @@
+"""One call from selection to done: plan it, refuse what is too big, allocate, and read or write under one deadline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import numpy as np
+
+from .._plan.plan import Plan
+from .._plan.plan import plan as make_plan
+from .._plan.selection import Selection
+from .._types import Missing
+from ..errors import ConfigError, DeadlineExceeded, SelectionError
+from .read import Result, read
+from .runtime import Layout, Runtime
+from .write import Writing
+
+
+async def get(
+    runtime: Runtime,
+    layout: Layout,
+    selection: Selection,
+    *,
+    out: Result | None = None,
+    missing: Missing = "fill",
+    timeout: float | None = None,
+) -> Result:
+    """The selected elements, of the selection's shape; `out` itself where it was given."""
+    runtime.guard()
+    plan = planned(runtime, layout, selection)
+    result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
+    with anyio.move_on_after(timeout) as scope:
+        await read(runtime, layout, plan, result.reshape(plan.buffer_shape), missing)
+    if scope.cancelled_caught:
+        raise _late(layout, "read", timeout)
+    return result
+
+
+async def put(
+    runtime: Runtime,
+    layout: Layout,
+    selection: Selection,
+    data: Any,
+    *,
+    write_empty: bool,
+    timeout: float | None = None,
+) -> None:
+    """Store `data`, broadcast to the selection's shape and cast as NumPy assignment casts."""
+    runtime.guard()
+    plan = planned(runtime, layout, selection)
+    writing = Writing(runtime, layout, plan, _values(layout, plan, data), write_empty=write_empty)
+    with anyio.move_on_after(timeout) as scope:
+        await writing.run()
+    if scope.cancelled_caught:
+        late = _late(layout, "write", timeout)
+        late.outcome = writing.outcome()
+        raise late
+
+
+def planned(runtime: Runtime, layout: Layout, selection: Selection) -> Plan:
+    """The plan, or SelectionError where it touches more chunks than one call may."""
+    meta = layout.meta
+    plan = make_plan(selection, meta.shape, meta.chunks, meta.shards)
+    if plan.n_chunks > runtime.limits.max_chunks_per_call:
+        raise SelectionError(
+            f"this selection of {layout.url} touches {plan.n_chunks:,} chunks of shape {meta.chunks} in {plan.n_objects:,} "
+            f"objects; one call may touch {runtime.limits.max_chunks_per_call:,} (Limits.max_chunks_per_call): "
+            "select less, or raise the limit"
+        )
+    return plan
+
+
+def _allocated(layout: Layout, plan: Plan) -> Result:
+    try:
+        return np.empty(plan.out_shape, dtype=layout.meta.dtype)
+    except (MemoryError, ValueError) as error:
+        raise SelectionError(
+            f"a result of shape {plan.out_shape} and dtype {layout.meta.dtype} does not fit into memory ({error}); "
+            "read it in pieces"
+        ) from error
+
+
+def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
+    if not isinstance(out, np.ndarray):
+        raise ConfigError(f"out must be a NumPy array, not {type(out).__name__}")
+    if out.shape != plan.out_shape:
+        raise ConfigError(f"out has shape {out.shape}, and the selection has {plan.out_shape}")
+    if not out.flags.writeable:
+        raise ConfigError("out is read-only")
+    if not np.can_cast(layout.meta.dtype, out.dtype, "same_kind"):
+        raise ConfigError(f"out has dtype {out.dtype}, to which {layout.meta.dtype} does not cast")
+    return out
+
+
+def _values(layout: Layout, plan: Plan, data: Any) -> Result:
+    """`data` in the plan's buffer shape, as a view. It is cast chunk by chunk, so that no second copy of it arises."""
+    values = np.asarray(data, dtype=object) if layout.meta.dtype.hasobject else np.asarray(data)
+    try:
+        return np.broadcast_to(values, plan.out_shape).reshape(plan.buffer_shape)
+    except ValueError as error:
+        raise SelectionError(
+            f"data of shape {values.shape} does not broadcast to the selection's shape {plan.out_shape}"
+        ) from error
+
+
+def _late(layout: Layout, what: str, timeout: float | None) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"the {what} of {layout.url} did not end within timeout={timeout} s; allow more time, or {what} less at once"
+    )

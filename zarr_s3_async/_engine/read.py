@@ -1,0 +1,127 @@
+"""Reading: objects are pulled from the plan by a crew, fetched under a lease, decoded and placed into the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._plan.plan import Part, Plan
+from .._types import Buffer, Coords, Missing, Sink
+from ..errors import ChunkDecodeError, ChunkNotFound
+from .chunks import Fetched
+from .runtime import Layout, Runtime
+from .tasks import crew
+
+Result = np.ndarray[Any, np.dtype[Any]]
+
+
+async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
+    """Fill `out` (of the plan's buffer shape) with what the plan selects."""
+    reading = _Reading(runtime, layout, out, missing)
+    await crew(min(runtime.limits.requests, plan.n_objects), plan.objects(), reading.read_object)
+
+
+class _Landing:
+    """A sink over a block of the result, for bytes that are the chunk itself."""
+
+    __slots__ = ("memory",)
+
+    def __init__(self, block: Result) -> None:
+        self.memory = memoryview(block.reshape(-1).view(np.uint8))
+
+    def __call__(self, length: int) -> memoryview:
+        if length == len(self.memory):
+            return self.memory
+        # Not a chunk of this array: receive it aside, the decoder says what is wrong.
+        return memoryview(bytearray(length))
+
+
+class _Reading:
+    """One call's read."""
+
+    __slots__ = ("_direct", "_layout", "_missing", "_out", "_runtime")
+
+    def __init__(self, runtime: Runtime, layout: Layout, out: Result, missing: Missing) -> None:
+        self._runtime = runtime
+        self._layout = layout
+        self._out = out
+        self._missing = missing
+        self._direct = out.dtype == layout.meta.dtype and not out.dtype.hasobject
+
+    async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
+        """One object: lease, fetch, decode, place."""
+        coords, parts = item
+        layout, runtime = self._layout, self._runtime
+        lease = layout.lease * len(parts)
+        await runtime.leases.acquire(lease)
+        try:
+            key = layout.chunks.locate(coords)
+            targets = [self._target(part) for part in parts]
+            sinks = [self._sink(target) for target in targets] if layout.pipeline.raw else None
+            fetched = await layout.chunks.fetch(key, [part.slot for part in parts], sinks=sinks)
+            if layout.inline:
+                self._place(coords, key, parts, targets, fetched)
+            else:
+                await runtime.cpu.run(lambda: self._place(coords, key, parts, targets, fetched))
+        finally:
+            runtime.leases.release(lease)
+
+    def _target(self, part: Part) -> Result | None:
+        """The block of the result that is exactly this chunk, where there is one to decode straight into."""
+        if not (self._direct and part.whole and part.take == self._layout.whole_chunk):
+            return None
+        block: Result = self._out[part.put]
+        return block if block.flags.c_contiguous else None
+
+    @staticmethod
+    def _sink(target: Result | None) -> Sink | None:
+        return None if target is None else _Landing(target)
+
+    def _place(
+        self, coords: Coords, key: str, parts: Sequence[Part], targets: Sequence[Result | None], fetched: Fetched
+    ) -> None:
+        for part, target, data in zip(parts, targets, fetched.buffers, strict=True):
+            if data is None:
+                self._fill(coords, key, part)
+                continue
+            try:
+                chunk = self._layout.pipeline.decode(data, target)
+            except ChunkDecodeError as error:
+                raise _with_place(error, self._layout, coords, key, fetched) from error
+            if chunk is not target:
+                self._out[part.put] = chunk[part.take]
+
+    def _fill(self, coords: Coords, key: str, part: Part) -> None:
+        if self._missing == "raise":
+            raise ChunkNotFound(
+                f"chunk {coords} of {self._layout.url} is not stored (key {key!r}); "
+                "write it, or read with missing='fill'",
+                array=self._layout.url,
+                chunk=coords,
+                key=key,
+            )
+        self._out[part.put] = self._layout.fill
+
+
+def decode_chunk(layout: Layout, coords: Coords, key: str, data: Buffer, fetched: Fetched) -> Result:
+    """One chunk on its own; the error says which."""
+    try:
+        return layout.pipeline.decode(data)
+    except ChunkDecodeError as error:
+        raise _with_place(error, layout, coords, key, fetched) from error
+
+
+def _with_place(
+    error: ChunkDecodeError, layout: Layout, coords: Coords, key: str, fetched: Fetched
+) -> ChunkDecodeError:
+    return ChunkDecodeError(
+        f"chunk {coords} of {layout.url} (key {key!r}) does not decode: {error}; "
+        "restore the object, or write the whole chunk anew",
+        array=layout.url,
+        chunk=coords,
+        key=key,
+        version=fetched.version,
+        codec=error.codec,
+    )

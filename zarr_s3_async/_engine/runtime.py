@@ -1,0 +1,81 @@
+"""What arrays and groups hold of their session: the store, the limits, the leases, the threads, the hooks.
+
+A `Layout` is one metadata document made ready for work: its pipeline and its chunks, built once per document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._limiter import Limiter
+from .._model.metadata import ArrayMeta
+from ..codecs.base import ChunkSpec
+from ..codecs.pipeline import Pipeline, build_pipeline
+from ..config import Limits, RetryPolicy
+from ..events import Emit
+from ..stores.base import Store
+from .chunks import Chunks, PlainChunks
+from .cpu import Cpu, runs_inline
+from .locks import KeyedLocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """One store, seen from one session. Everything but the store is the session's own and shared."""
+
+    store: Store
+    limits: Limits
+    retry: RetryPolicy
+    leases: Limiter
+    """Bytes in memory."""
+    cpu: Cpu
+    locks: KeyedLocks
+    emit: Emit
+    guard: Callable[[], None]
+    """Raises a StateError where the session cannot be used: closed, another loop, another process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layout:
+    """How an array's elements lie in stored objects."""
+
+    meta: ArrayMeta
+    url: str
+    pipeline: Pipeline
+    chunks: Chunks
+    fill: np.ndarray[Any, np.dtype[Any]]
+    """The fill value as a 0-d array of the array's dtype; what null means (zero) is decided here."""
+    inline: bool
+    """Chunks are decoded and encoded on the loop."""
+    lease: int
+    """Bytes that one chunk in work holds: decoded, and encoded beside it where those are not the same bytes."""
+    whole_chunk: tuple[Any, ...]
+    """`Part.take` of a part that takes a chunk as it is."""
+
+
+def lay_out(store: Store, path: str, meta: ArrayMeta) -> Layout:
+    """Build what reading and writing need. Raises UnsupportedFeature or MetadataError for codecs that do not fit."""
+    fill = fill_array(meta)
+    pipeline = build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill[()]))
+    return Layout(
+        meta=meta,
+        url=f"{store.url}/{path}".rstrip("/"),
+        pipeline=pipeline,
+        chunks=PlainChunks(store, path, meta),
+        fill=fill,
+        inline=runs_inline(pipeline.nbytes, pipeline.cost),
+        lease=max(1, pipeline.nbytes if pipeline.raw else 2 * pipeline.nbytes),
+        whole_chunk=tuple(slice(0, n) for n in meta.chunks) or (Ellipsis,),
+    )
+
+
+def fill_array(meta: ArrayMeta) -> np.ndarray[Any, np.dtype[Any]]:
+    """The fill value as a 0-d array; a null of v2 reads as zero."""
+    fill = np.zeros((), dtype=meta.dtype)
+    if meta.fill_value is not None:
+        fill[()] = meta.fill_value
+    return fill

@@ -1,0 +1,204 @@
+"""Writing: a chunk that is covered whole is encoded and put; a part of one is merged under compare-and-swap.
+
+On a failure no further object is started and those in flight are allowed to finish, so that as few as possible
+are left in doubt; the error's `outcome` says which are written.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from random import random
+from typing import Any, TypeAlias
+
+import anyio
+import numpy as np
+
+from .._plan.plan import Part, Plan, covers_object
+from .._policy.backoff import conflict_delay
+from .._types import Buffer, Coords
+from ..errors import ConcurrentModification, Conflict, DeadlineExceeded, NetworkError, WriteOutcome, ZarrS3Error
+from ..events import ConflictMet
+from .chunks import Fetched
+from .read import decode_chunk
+from .runtime import Layout, Runtime
+from .tasks import crew
+
+Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Changes: TypeAlias = Mapping[int, Buffer | None]
+
+
+class Writing:
+    """One call's write of `values` (broadcast to the plan's buffer shape)."""
+
+    __slots__ = (
+        "_beyond",
+        "_drop_fill",
+        "_failure",
+        "_in_doubt",
+        "_layout",
+        "_number",
+        "_plan",
+        "_runtime",
+        "_upto",
+        "_values",
+    )
+
+    def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, values: Values, *, write_empty: bool) -> None:
+        self._runtime = runtime
+        self._layout = layout
+        self._plan = plan
+        self._values = values
+        # A null fill value promises nothing about absent chunks, so none may be left out for it.
+        self._drop_fill = not write_empty and layout.meta.fill_value is not None
+        self._failure: Exception | None = None
+        # Which objects are done, in O(limit) memory: all numbers below _upto, and these beyond it.
+        self._number = count()
+        self._upto = 0
+        self._beyond: set[int] = set()
+        self._in_doubt: set[int] = set()
+
+    async def run(self) -> None:
+        """Write everything, or raise the first failure with its outcome."""
+        size = min(self._runtime.limits.requests, self._plan.n_objects)
+        await crew(size, self._until_failure(), self._guarded)
+        if self._failure is not None:
+            if isinstance(self._failure, ZarrS3Error):
+                self._failure.outcome = self.outcome()
+            raise self._failure
+
+    def outcome(self) -> WriteOutcome:
+        """What is written by now."""
+        groups: tuple[list[Coords], list[Coords], list[Coords]] = ([], [], [])
+        for number, (coords, _) in enumerate(self._plan.objects()):
+            done = number < self._upto or number in self._beyond
+            groups[0 if done else 2 if number in self._in_doubt else 1].append(coords)
+        written, not_written, unknown = (tuple(group) for group in groups)
+        return WriteOutcome(written=written, not_written=not_written, unknown=unknown)
+
+    def _until_failure(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
+        for item in self._plan.objects():
+            if self._failure is not None:
+                return
+            yield item
+
+    async def _guarded(self, item: tuple[Coords, Sequence[Part]]) -> None:
+        number = next(self._number)
+        self._in_doubt.add(number)
+        try:
+            await self._write_object(*item)
+        except CancelledError:
+            raise  # stays in doubt: its request may have been sent
+        except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
+            if not isinstance(error, NetworkError | DeadlineExceeded):
+                self._in_doubt.discard(number)
+            self._failure = self._failure or error
+        else:
+            self._in_doubt.discard(number)
+            self._done(number)
+
+    def _done(self, number: int) -> None:
+        self._beyond.add(number)
+        while self._upto in self._beyond:
+            self._beyond.remove(self._upto)
+            self._upto += 1
+
+    async def _write_object(self, coords: Coords, parts: Sequence[Part]) -> None:
+        lease = self._layout.lease * len(parts)
+        await self._runtime.leases.acquire(lease)
+        try:
+            key = self._layout.chunks.locate(coords)
+            if covers_object(parts):
+                await self._replace_whole(key, parts)
+            else:
+                await self._merge(coords, key, parts)
+        finally:
+            self._runtime.leases.release(lease)
+
+    async def _replace_whole(self, key: str, parts: Sequence[Part]) -> None:
+        changes = await self._encoded(lambda: {part.slot: self._encode(self._fresh(part)) for part in parts})
+        await self._layout.chunks.replace(key, changes, None)
+
+    async def _merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+        """Fetch, merge, replace under the version that was fetched; again on a conflict."""
+        chunks, attempts = self._layout.chunks, self._runtime.retry.conflict_attempts
+        slots = [part.slot for part in parts]
+        async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
+            for attempt in range(1, attempts + 1):
+                base = await chunks.fetch(key, slots)
+                changes = await self._encoded(lambda base=base: self._merged(coords, key, parts, base))
+                if base.version is None and all(change is None for change in changes.values()):
+                    return  # absent already means fill
+                try:
+                    await chunks.replace(key, changes, base)
+                except Conflict:
+                    self._runtime.emit(ConflictMet(key=key, attempt=attempt))
+                else:
+                    return
+                await anyio.sleep(conflict_delay(attempt, random()))
+        raise ConcurrentModification(
+            f"chunk {coords} of {self._layout.url} was changed by others during all of {attempts} attempts to merge; "
+            "write whole chunks, or raise RetryPolicy.conflict_attempts",
+            key=key,
+            attempts=attempts,
+        )
+
+    async def _encoded(self, work: Callable[[], Changes]) -> Changes:
+        return work() if self._layout.inline else await self._runtime.cpu.run(work)
+
+    def _merged(self, coords: Coords, key: str, parts: Sequence[Part], base: Fetched) -> Changes:
+        changes: dict[int, Buffer | None] = {}
+        for part, data in zip(parts, base.buffers, strict=True):
+            if data is None:
+                chunk = self._blank()
+            else:
+                chunk = _writable(decode_chunk(self._layout, coords, key, data, base))
+            chunk[part.take] = self._values[part.put]
+            # A stored chunk that has become all fill is stored as fill: to delete it would need a conditional delete.
+            changes[part.slot] = self._layout.pipeline.encode(chunk) if data is not None else self._encode(chunk)
+        return changes
+
+    def _fresh(self, part: Part) -> Values:
+        """The whole chunk; beyond the array's edge it holds the fill value."""
+        values: Values = self._values[part.put]
+        meta = self._layout.meta
+        if part.take == self._layout.whole_chunk and values.dtype == meta.dtype and values.shape == meta.chunks:
+            return values
+        chunk = self._blank()
+        chunk[part.take] = values
+        return chunk
+
+    def _blank(self) -> Values:
+        meta = self._layout.meta
+        return np.full(meta.chunks, self._layout.fill[()], dtype=meta.dtype)
+
+    def _encode(self, chunk: Values) -> Buffer | None:
+        """Encoded, or None where it holds nothing but fill and such chunks are not stored."""
+        if self._drop_fill and is_fill(chunk, self._layout.fill):
+            return None
+        return self._layout.pipeline.encode(chunk)
+
+
+def _writable(chunk: Values) -> Values:
+    return chunk if chunk.flags.writeable else chunk.copy()
+
+
+_BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
+
+
+def is_fill(chunk: Values, fill: Values) -> bool:
+    """True where every element is the fill value bit by bit: NaN is NaN, and -0.0 is not 0.0."""
+    if chunk.dtype.hasobject:
+        return all(element == fill[()] for element in chunk.flat)
+    bits = _BITS.get(chunk.dtype.itemsize)
+    if bits is not None:
+        wanted = fill.view(bits)[()]
+        words = chunk.view(bits)
+        # Most chunks that are not fill differ in their first element already.
+        return words.size == 0 or bool(words.flat[0] == wanted and (words == wanted).all())
+    size = chunk.dtype.itemsize
+    if size == 0:
+        return True
+    rows = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).reshape(-1, size)
+    return bool((rows == np.frombuffer(fill.tobytes(), np.uint8)).all())
