@@ -1,0 +1,1 @@
+"""Tests of the planner: pure, no store and no event loop."""
