@@ -1,0 +1,85 @@
+"""Attributes become plain JSON that every reader can read back, or an error that says where they do not."""
+
+import datetime
+import enum
+import json
+
+import numpy as np
+import pytest
+
+from zarr_s3_async._model import attributes
+from zarr_s3_async._model.problems import Invalid
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Plain(str, enum.Enum):
+    BLUE = "blue"
+
+
+def test_json_comes_through_as_a_copy():
+    given = {"a": [1, 1.5, "x", None, True, {"b": []}]}
+    new = attributes.new(given, zarr_format=3)
+    assert new == given
+    given["a"].append(2)
+    assert len(new["a"]) == 6
+
+
+def test_numpy_and_python_values_become_json():
+    given = {
+        "scalars": (np.int8(1), np.float32(0.5), np.bool_(True), np.str_("x"), np.uint64(2**64 - 1)),
+        "array": np.arange(4).reshape(2, 2),
+        "enums": [Colour.RED, Plain.BLUE],
+        "order": {"z": 1, "a": 2},
+    }
+    new = attributes.new(given, zarr_format=3)
+    assert new["scalars"] == [1, 0.5, True, "x", 2**64 - 1]
+    assert new["array"] == [[0, 1], [2, 3]]
+    assert json.dumps(new["enums"]) == '["red", "blue"]'
+    assert list(new["order"]) == ["z", "a"]
+    assert json.loads(json.dumps(new)) == new
+
+
+def test_none_is_no_attributes():
+    assert attributes.new(None, zarr_format=3) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "where"),
+    [
+        ([("a", 1)], "attributes"),
+        ("text", "attributes"),
+        ({1: "a"}, "attributes"),
+        ({"a": {"b": {None: 1}}}, r"attributes\['a'\]\['b'\]"),
+        ({"a": object()}, r"attributes\['a'\]"),
+        ({"a": {1, 2}}, r"attributes\['a'\]"),
+        ({"a": b"x"}, r"attributes\['a'\]"),
+        ({"a": datetime.datetime(2020, 1, 1)}, r"attributes\['a'\]"),
+        ({"a": np.datetime64("2020-01-01")}, r"attributes\['a'\]"),
+        ({"a": 1j}, r"attributes\['a'\]"),
+        ({"a": np.complex64(1)}, r"attributes\['a'\]"),
+        ({"a": 10**5000}, r"attributes\['a'\]"),
+    ],
+    ids=lambda value: str(type(value)),
+)
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_json_cannot_hold_says_where(given, where, zarr_format):
+    with pytest.raises(Invalid, match=where):
+        attributes.new(given, zarr_format=zarr_format)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("-inf"), np.array([1.0, np.nan]), "\ud800"])
+def test_what_strict_readers_choke_on_is_refused_in_v3_only(value):
+    with pytest.raises(Invalid):
+        attributes.new({"a": value}, zarr_format=3)
+    attributes.new({"a": value}, zarr_format=2)
+    attributes.new({"a": value}, beside={"b": float("nan")}, zarr_format=3)
+
+
+def test_endless_nesting_is_refused():
+    given = {}
+    given["a"] = given
+    with pytest.raises(Invalid, match="nested"):
+        attributes.new(given, zarr_format=3)

@@ -1,0 +1,146 @@
+"""The filters, the compressor and the order of v2 as a chain in v3's terms."""
+
+import numpy as np
+import pytest
+
+from zarr_s3_async._model import formats
+from zarr_s3_async._types import CodecSpec
+from zarr_s3_async.errors import MetadataError, UnsupportedFeature
+
+from .documents import URL, stored, zarray
+
+
+def chain(**changes):
+    return formats.parse_array({".zarray": stored(zarray(**changes))}, url=URL).codecs
+
+
+def names(**changes):
+    return [codec.name for codec in chain(**changes)]
+
+
+def test_a_compressor_comes_last_under_its_numcodecs_name():
+    assert chain() == (CodecSpec("bytes", {"endian": "little"}), CodecSpec("numcodecs.zlib", {"level": 1}))
+
+
+def test_no_compressor_leaves_the_bytes():
+    assert chain(compressor=None) == (CodecSpec("bytes", {"endian": "little"}),)
+
+
+def test_f_order_is_a_transpose_first():
+    assert chain(order="F", compressor=None)[0] == CodecSpec("transpose", {"order": [1, 0]})
+    assert names(order="F", shape=[10], chunks=[5]) == ["bytes", "numcodecs.zlib"]
+    assert names(order="F", shape=[], chunks=[]) == ["bytes", "numcodecs.zlib"]
+
+
+def test_filters_come_before_the_bytes_in_their_order():
+    filters = [{"id": "delta", "dtype": "<f4"}, {"id": "astype", "encode_dtype": "<f2", "decode_dtype": "<f4"}]
+    assert names(order="F", filters=filters) == [
+        *("transpose", "numcodecs.delta", "numcodecs.astype", "bytes", "numcodecs.zlib"),
+    ]
+    assert chain(filters=filters)[1].configuration == {"encode_dtype": "<f2", "decode_dtype": "<f4"}
+
+
+def test_filters_say_their_own_byte_order():
+    """A filter may store another type than the array's: the array's byte order is not its own."""
+    filters = [{"id": "delta", "dtype": "<i4", "astype": ">i2"}]
+    assert chain(dtype="<i4", fill_value=0, filters=filters)[1] == CodecSpec("bytes", {})
+
+
+@pytest.mark.parametrize("codec", ["shuffle", "zlib", "fletcher32", "crc32", "blosc", "zstd", "base64"])
+def test_filters_that_work_on_bytes_come_after_them(codec):
+    """As kerchunk writes the filters of HDF5."""
+    filters = [{"id": "delta", "dtype": "<f4"}, {"id": codec, "x": 1}, {"id": "gzip"}]
+    assert names(filters=filters) == [
+        *("numcodecs.delta", "bytes", f"numcodecs.{codec}", "numcodecs.gzip", "numcodecs.zlib"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "configuration"),
+    [
+        *(("<i4", {"endian": "little"}), (">i4", {"endian": "big"}), (">c16", {"endian": "big"})),
+        *(("|u1", {}), ("|b1", {}), ("|S3", {}), (">U3", {}), ("|V2", {}), (">M8[s]", {}), ([["a", ">i4"]], {})),
+    ],
+    ids=str,
+)
+def test_the_byte_order_is_said_where_the_bytes_codec_needs_it(dtype, configuration):
+    assert chain(dtype=dtype, fill_value=None, compressor=None) == (CodecSpec("bytes", configuration),)
+
+
+@pytest.mark.parametrize("filters", [None, []])
+def test_no_filters_and_an_empty_list_are_the_same(filters):
+    assert names(filters=filters) == ["bytes", "numcodecs.zlib"]
+
+
+def test_left_out_filters_and_compressor_are_none():
+    assert names(filters=..., compressor=...) == ["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("codec", "kept"),
+    [
+        ({"id": "vlen-utf8"}, {}),
+        ({"id": "vlen-bytes"}, {}),
+        ({"id": "vlen-array", "dtype": "<i4"}, {"dtype": "<i4"}),
+    ],
+)
+def test_an_object_codec_is_the_step_to_bytes(codec, kept):
+    expected = (CodecSpec(codec["id"], kept), CodecSpec("numcodecs.zlib", {"level": 1}))
+    assert chain(dtype="|O", fill_value=None, filters=[codec]) == expected
+    assert chain(dtype="|O", fill_value=None, filters=None, compressor=codec) == expected[:1]
+
+
+def test_filters_after_an_object_codec_work_on_its_bytes():
+    filters = [{"id": "vlen-utf8"}, {"id": "crc32"}]
+    assert names(dtype="|O", fill_value="", filters=filters) == ["vlen-utf8", "numcodecs.crc32", "numcodecs.zlib"]
+
+
+def test_categories_turn_objects_into_numbers():
+    filters = [{"id": "categorize", "labels": ["a", "b"], "dtype": "|O", "astype": "|u1"}]
+    meta = formats.parse_array({".zarray": stored(zarray(dtype="|O", fill_value="", filters=filters))}, url=URL)
+    assert [codec.name for codec in meta.codecs] == ["numcodecs.categorize", "bytes", "numcodecs.zlib"]
+    assert meta.codecs[1].configuration == {}
+    assert meta.dtype == np.dtype(object)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "|O", "fill_value": None},
+        {"dtype": "|O", "fill_value": None, "filters": [{"id": "zlib"}]},
+        {"dtype": "|O", "fill_value": None, "filters": [{"id": "zlib"}, {"id": "vlen-utf8"}]},
+        {"filters": [{"id": "vlen-utf8"}]},
+        {"filters": {}},
+        {"filters": {"id": "delta"}},
+        {"filters": "delta"},
+        {"filters": ["delta"]},
+        {"filters": [None]},
+        {"filters": [{}]},
+        {"filters": [{"id": 3}]},
+        {"filters": [{"id": ""}]},
+        {"filters": 1},
+        {"compressor": "zlib"},
+        {"compressor": {"level": 1}},
+        {"compressor": {"id": None}},
+        {"compressor": []},
+        {"compressor": False},
+    ],
+    ids=str,
+)
+def test_what_breaks_the_rules_is_a_metadata_error(changes):
+    with pytest.raises(MetadataError, match="memory://test/array/.zarray"):
+        chain(**changes)
+
+
+@pytest.mark.parametrize("name", ["pickle", "Pickle", "PICKLE", "numcodecs.pickle", " pickle ", "pickle5"])
+@pytest.mark.parametrize("member", ["filters", "compressor"])
+def test_pickle_in_any_spelling_is_refused(name, member):
+    codec = {"id": name}
+    with pytest.raises(UnsupportedFeature, match="never"):
+        chain(**{"dtype": "|O", "fill_value": None, member: [codec] if member == "filters" else codec})
+
+
+@pytest.mark.parametrize("name", ["json2", "msgpack2", "json", "msgpack"])
+def test_other_object_codecs_are_named(name):
+    with pytest.raises(UnsupportedFeature, match=name):
+        chain(dtype="|O", fill_value=None, filters=[{"id": name}])

@@ -1,0 +1,409 @@
+"""New arrays: what each option makes of the documents, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from zarr_s3_async._model import formats
+from zarr_s3_async._model.create import ZERO, NewArray
+from zarr_s3_async.errors import ConfigError, UnsupportedFeature
+
+from .documents import URL
+
+
+def new(zarr_format=3, **options):
+    return formats.new_array(NewArray(**{"shape": (10, 4), "dtype": "f4", "zarr_format": zarr_format} | options))
+
+
+def document(meta):
+    return json.loads(next(iter(formats.dump(meta).values())))
+
+
+def test_the_defaults_of_v3():
+    assert document(new(chunks=(5, 2))) == {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [10, 4],
+        "data_type": "float32",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [5, 2]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0.0,
+        "codecs": [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "zstd", "configuration": {"level": 0, "checksum": False}},
+        ],
+        "attributes": {},
+        "storage_transformers": [],
+    }
+
+
+def test_the_defaults_of_v2():
+    meta = new(2, chunks=(5, 2))
+    assert list(formats.dump(meta)) == [".zarray"]
+    assert document(meta) == {
+        "zarr_format": 2,
+        "shape": [10, 4],
+        "chunks": [5, 2],
+        "dtype": "<f4",
+        "fill_value": 0.0,
+        "order": "C",
+        "filters": None,
+        "dimension_separator": ".",
+        "compressor": {"id": "zstd", "level": 0},
+    }
+
+
+DTYPES = [
+    *("?", "i1", "<i4", ">i4", "u8", "f2", "f4", ">f8", "c8", "M8[ns]", ">m8[10s]", "M8", "S5", "U3", ">U3", "V6"),
+    *(str, bytes, "string", "bytes", [("a", "<i4"), ("b", ">f8", (2,)), ("c", [("d", "S3")])]),
+]
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_what_is_created_is_what_is_read_back(dtype, zarr_format):
+    if zarr_format == 3 and isinstance(dtype, list):
+        dtype = [("a", "<i4"), ("c", [("d", "S3")])]
+    meta = new(zarr_format, dtype=dtype, attributes={"a": 1}, chunks=(5, 2))
+    again = formats.parse_array(formats.dump(meta), url=URL)
+    for name in ("shape", "dtype", "chunks", "shards", "codecs", "keys", "order", "attributes", "source", "documents"):
+        assert getattr(again, name) == getattr(meta, name), name
+    assert np.array_equal(np.asarray(again.fill_value), np.asarray(meta.fill_value), equal_nan=False) or np.isnat(
+        meta.fill_value
+    )
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("dtype", ["?", "i1", "u8", "f2", "c8", "M8[ns]", "m8[s]", "S5", "U3", "V6", [("a", "i4")]], ids=str)
+def test_the_fill_value_is_zero_unless_given(dtype, zarr_format):
+    meta = new(zarr_format, dtype=dtype)
+    dtype = np.dtype(dtype)
+    assert np.asarray(meta.fill_value, dtype=dtype).tobytes() == bytes(dtype.itemsize)
+
+
+def test_none_is_the_null_of_v2_and_zero_in_v3():
+    assert new(2, fill_value=None).fill_value is None
+    assert document(new(2, fill_value=None))["fill_value"] is None
+    assert new(3, fill_value=None).fill_value == 0
+    assert repr(ZERO) == "ZERO"
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_byte_order_of_v2_is_kept_and_v3_is_little_endian(zarr_format):
+    meta = new(zarr_format, dtype=">i4")
+    if zarr_format == 2:
+        assert meta.dtype == np.dtype(">i4")
+        assert meta.codecs[0].configuration == {"endian": "big"}
+    else:
+        assert meta.dtype.isnative
+        assert meta.codecs[0].configuration == {"endian": "little"}
+
+
+def test_text_and_bytes_of_varying_length():
+    assert document(new(2, dtype=str))["filters"] == [{"id": "vlen-utf8"}]
+    assert document(new(2, dtype=bytes))["filters"] == [{"id": "vlen-bytes"}]
+    assert document(new(3, dtype=str))["codecs"][0] == {"name": "vlen-utf8", "configuration": {}}
+    assert document(new(3, dtype=bytes))["codecs"][0] == {"name": "vlen-bytes", "configuration": {}}
+    assert new(3, dtype=str).fill_value == ""
+    assert new(2, dtype=bytes).fill_value == b""
+
+
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="this NumPy has no StringDType")
+def test_numpys_own_strings_are_text():
+    assert document(new(dtype=np.dtypes.StringDType()))["data_type"] == "string"
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_objects_need_a_codec(zarr_format):
+    with pytest.raises(ConfigError, match="vlen-utf8"):
+        new(zarr_format, dtype=object)
+    assert new(zarr_format, dtype=object, filters=["vlen-utf8"]).fill_value == ""
+    assert new(zarr_format, dtype="O", filters=["vlen-bytes"]).fill_value == b""
+
+
+def test_objects_by_the_codecs_of_v3():
+    assert document(new(dtype=object, codecs=["vlen-utf8", "zstd"]))["data_type"] == "string"
+    assert document(new(dtype=object, codecs=[{"name": "vlen-bytes"}]))["data_type"] == "variable_length_bytes"
+
+
+def test_other_object_codecs_of_v2():
+    meta = new(2, dtype=object, filters=[{"id": "vlen-array", "dtype": "<i4"}], fill_value=None)
+    assert meta.codecs[0].name == "vlen-array"
+    labels = {"id": "categorize", "labels": ["a"], "dtype": "|O", "astype": "|u1"}
+    assert document(new(2, dtype=object, filters=[labels]))["filters"] == [labels]
+    with pytest.raises(ConfigError, match="v2|=2"):
+        new(3, dtype=object, codecs=[{"id": "vlen-array", "dtype": "<i4"}])
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("name", ["pickle", "numcodecs.pickle", "Pickle"])
+def test_pickle_is_refused(name, zarr_format):
+    for codec in (name, {"id": name}, {"name": name}):
+        with pytest.raises(ConfigError):
+            new(zarr_format, dtype=object, filters=[codec])
+        with pytest.raises(ConfigError):
+            new(zarr_format, compressor=codec)
+    with pytest.raises(ConfigError):
+        new(3, codecs=[name])
+
+
+# Codecs
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("auto", {"id": "zstd", "level": 0}),
+        ("zstd", {"id": "zstd", "level": 0}),
+        (None, None),
+        ("zlib", {"id": "zlib", "level": 1}),
+        ("blosc", {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0}),
+        ({"id": "gzip", "level": 9}, {"id": "gzip", "level": 9}),
+        ({"id": "lzma", "preset": 6}, {"id": "lzma", "format": 1, "check": -1, "preset": 6, "filters": None}),
+        ({"id": "zstd", "level": 3, "checksum": False}, {"id": "zstd", "level": 3}),
+        ({"id": "zstd", "level": 3, "checksum": True}, {"id": "zstd", "level": 3, "checksum": True}),
+        ("mycodec", {"id": "mycodec"}),
+    ],
+    ids=str,
+)
+def test_compressors_of_v2(option, expected):
+    assert document(new(2, compressor=option))["compressor"] == expected
+
+
+BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        (None, []),
+        ("gzip", [{"name": "gzip", "configuration": {"level": 5}}]),
+        ({"id": "gzip", "level": 1}, [{"name": "gzip", "configuration": {"level": 1}}]),
+        ({"id": "zstd", "level": 3}, [{"name": "zstd", "configuration": {"level": 3, "checksum": False}}]),
+        ("crc32c", [{"name": "crc32c"}]),
+        ("zlib", [{"name": "numcodecs.zlib", "configuration": {"level": 1}}]),
+        ({"id": "lz4"}, [{"name": "numcodecs.lz4", "configuration": {"acceleration": 1}}]),
+        ({"id": "crc32c"}, [{"name": "numcodecs.crc32c", "configuration": {}}]),
+        (
+            "blosc",
+            [
+                {
+                    "name": "blosc",
+                    "configuration": {
+                        "typesize": 4,
+                        "cname": "zstd",
+                        "clevel": 5,
+                        "shuffle": "shuffle",
+                        "blocksize": 0,
+                    },
+                }
+            ],
+        ),
+        (
+            {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 2},
+            [
+                {
+                    "name": "blosc",
+                    "configuration": {
+                        "typesize": 4,
+                        "cname": "lz4",
+                        "clevel": 1,
+                        "shuffle": "bitshuffle",
+                        "blocksize": 0,
+                    },
+                }
+            ],
+        ),
+    ],
+    ids=str,
+)
+def test_compressors_of_v3(option, expected):
+    assert document(new(compressor=option))["codecs"] == [BYTES, *expected]
+
+
+@pytest.mark.parametrize("shuffle", [-1, None])
+def test_blosc_shuffles_single_bytes_by_bits(shuffle):
+    option = {"id": "blosc", "shuffle": shuffle} if shuffle else {"id": "blosc"}
+    configuration = document(new(dtype="u1", compressor=option))["codecs"][1]["configuration"]
+    assert (configuration["typesize"], configuration["shuffle"]) == (1, "bitshuffle")
+
+
+def test_filters_in_both_formats():
+    delta = {"id": "delta", "dtype": "<i4"}
+    assert document(new(2, dtype="<i4", filters=[delta]))["filters"] == [delta]
+    codecs = document(new(3, dtype="<i4", filters=[delta], compressor=None))["codecs"]
+    assert codecs == [{"name": "numcodecs.delta", "configuration": {"dtype": "<i4"}}, BYTES]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ([], ["bytes"]),
+        (["zstd"], ["bytes", "zstd"]),
+        (["crc32c", "gzip"], ["bytes", "crc32c", "gzip"]),
+        ([{"name": "transpose", "configuration": {"order": [1, 0]}}], ["transpose", "bytes"]),
+        ([{"id": "delta", "dtype": "<f4"}, "zlib"], ["numcodecs.delta", "bytes", "numcodecs.zlib"]),
+        (["bytes", "zstd"], ["bytes", "zstd"]),
+        (["mine", "zstd"], ["mine", "zstd"]),
+    ],
+    ids=str,
+)
+def test_a_chain_gets_the_step_to_bytes_where_it_plainly_lacks_it(options, names):
+    assert [codec["name"] for codec in document(new(codecs=options))["codecs"]] == names
+
+
+def test_a_bytes_codec_gets_the_byte_order_that_it_needs():
+    assert document(new(codecs=["bytes"]))["codecs"] == [BYTES]
+    big = {"name": "bytes", "configuration": {"endian": "big"}}
+    assert document(new(codecs=[big]))["codecs"] == [big]
+    assert document(new(dtype="u1", codecs=["bytes"]))["codecs"] == [{"name": "bytes"}]
+
+
+class Numcodec:
+    def get_config(self):
+        return {"id": "zlib", "level": 7}
+
+
+class V3Codec:
+    def to_dict(self):
+        return {"name": "gzip", "configuration": {"level": 7}}
+
+
+def test_codec_objects():
+    assert document(new(2, compressor=Numcodec()))["compressor"] == {"id": "zlib", "level": 7}
+    assert document(new(3, compressor=Numcodec()))["codecs"][1]["name"] == "numcodecs.zlib"
+    assert document(new(3, codecs=[V3Codec()]))["codecs"][1] == V3Codec().to_dict()
+
+
+# The rest
+
+
+def test_order_f():
+    assert document(new(2, order="F"))["order"] == "F"
+    codecs = document(new(3, order="F"))["codecs"]
+    assert codecs[0] == {"name": "transpose", "configuration": {"order": [1, 0]}}
+    assert new(3, order="F").order == new(2, order="F").order == "F"
+    assert document(new(3, order="F", shape=5))["codecs"][0]["name"] == "bytes"
+
+
+def test_shards():
+    meta = new(chunks=(5, 2), shards=(10, 4), order="F")
+    assert (meta.chunks, meta.shards, meta.order) == ((5, 2), (10, 4), "F")
+    [codec] = document(meta)["codecs"]
+    assert codec["configuration"]["chunk_shape"] == [5, 2]
+    assert [inner["name"] for inner in codec["configuration"]["codecs"]] == ["transpose", "bytes", "zstd"]
+    assert codec["configuration"]["index_codecs"] == [BYTES, {"name": "crc32c"}]
+    assert new(shape=2**30, chunks="auto", shards=2**24).chunks == (2**18,)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "separator"),
+    [
+        ({}, "default", "/"),
+        ({"dimension_separator": "."}, "default", "."),
+        ({"chunk_key_encoding": "v2"}, "v2", "."),
+        ({"chunk_key_encoding": "v2", "dimension_separator": "/"}, "v2", "/"),
+        ({"chunk_key_encoding": {"name": "v2", "separator": "/"}}, "v2", "/"),
+        ({"chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}}}, "default", "."),
+        ({"chunk_key_encoding": {"separator": "."}}, "default", "."),
+    ],
+    ids=str,
+)
+def test_chunk_keys_of_v3(options, name, separator):
+    meta = new(**options)
+    assert (meta.keys.name, meta.keys.separator) == (name, separator)
+
+
+@pytest.mark.parametrize(
+    ("options", "separator"),
+    [
+        ({}, "."),
+        ({"dimension_separator": "/"}, "/"),
+        ({"chunk_key_encoding": {"name": "v2", "separator": "/"}}, "/"),
+    ],
+    ids=str,
+)
+def test_chunk_keys_of_v2(options, separator):
+    assert new(2, **options).keys.separator == separator
+
+
+def test_dimension_names():
+    assert new(dimension_names=["x", None]).dimension_names == ("x", None)
+    assert document(new(dimension_names=("x", "y")))["dimension_names"] == ["x", "y"]
+    meta = new(2, dimension_names=["x", "y"], attributes={"a": 1})
+    assert meta.dimension_names == ("x", "y")
+    assert meta.attributes == {"a": 1, "_ARRAY_DIMENSIONS": ["x", "y"]}
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"shape": value} for value in (-1, (1, -1), 2.5, None, "x", True)),
+        *({"dtype": value} for value in ("x", "float1024", None.__class__, "S", "U", "f16", object(), [("a", "O")], 7)),
+        *({"dtype": value} for value in ({"name": "unheard-of"}, {"name": 3}, [("a", "i4"), ("a", "i4")], "S99999999")),
+        *({"chunks": value} for value in (0, (5,), "small", (5, 0), (2**40, 2**40))),
+        *({"fill_value": value} for value in ("x", 1j, object(), b"1", 1e300)),
+        *({"order": value} for value in ("A", None, 1, "c")),
+        *({"dimension_separator": value} for value in ("", "-", 1)),
+        *({"chunk_key_encoding": value} for value in ("default.", 3, {"name": "morton"}, {"name": "v2", "x": 1})),
+        {"chunk_key_encoding": {"name": "v2", "separator": "."}, "dimension_separator": "/"},
+        {"chunk_key_encoding": {"name": "v2", "separator": "-"}},
+        {"chunk_key_encoding": {"name": "v2", "configuration": 3}},
+        *({"dimension_names": value} for value in ("xy", ["x"], ["x", 1], 3, {"x", "y"}, ["x", "\ud800"])),
+        *({"attributes": value} for value in ([], "x", {1: 2}, {"a": object()})),
+        *({"compressor": value} for value in (1, {}, {"level": 1}, [], object(), {"id": 3})),
+        *({"filters": value} for value in ([1], [{}], [None], [object()])),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_are_config_errors(options, zarr_format):
+    with pytest.raises(ConfigError):
+        new(zarr_format, **options)
+
+
+@pytest.mark.parametrize(
+    ("zarr_format", "options"),
+    [
+        (2, {"shards": (10, 4), "chunks": (5, 2)}),
+        (2, {"codecs": ["zstd"]}),
+        (2, {"chunk_key_encoding": "default"}),
+        (2, {"dimension_names": ["x", None]}),
+        (2, {"dimension_names": ["x", "y"], "attributes": {"_ARRAY_DIMENSIONS": ["y", "x"]}}),
+        (2, {"compressor": {"name": "zstd"}}),
+        (3, {"shards": (10, 4), "chunks": (3, 2)}),
+        (3, {"shards": (10,), "chunks": (5, 2)}),
+        (3, {"shards": (10, 0), "chunks": (5, 2)}),
+        (3, {"codecs": ["zstd"], "compressor": None}),
+        (3, {"codecs": ["zstd"], "filters": []}),
+        (3, {"codecs": "zstd"}),
+        (3, {"codecs": {"name": "zstd"}}),
+        (3, {"codecs": [3]}),
+        (3, {"codecs": [{"name": "zstd", "configuration": 3}]}),
+        (3, {"codecs": [{"name": "sharding_indexed"}]}),
+        (3, {"dtype": str, "codecs": ["bytes"]}),
+        (3, {"dtype": [("a", "i4", (2,))]}),
+        (3, {"attributes": {"a": float("nan")}}),
+        (4, {}),
+        (True, {}),
+        ("3", {}),
+        (None, {}),
+    ],
+    ids=str,
+)
+def test_options_that_a_format_has_not_are_config_errors(zarr_format, options):
+    with pytest.raises(ConfigError):
+        new(zarr_format, **options)
+
+
+def test_every_option_error_says_what_it_is_about():
+    for name, value in {"chunks": 0, "shape": -1, "order": "A", "fill_value": 1j, "dimension_names": 3}.items():
+        with pytest.raises(ConfigError, match=name):
+            new(**{name: value})
+
+
+def test_unknown_features_of_options_are_config_errors_too():
+    with pytest.raises(ConfigError) as caught:
+        new(dtype={"name": "unheard-of"})
+    assert not isinstance(caught.value, UnsupportedFeature)

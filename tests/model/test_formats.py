@@ -1,0 +1,90 @@
+"""The front door: which documents decide what a node is."""
+
+import pytest
+
+from zarr_s3_async._model import formats
+from zarr_s3_async._model.metadata import ArrayMeta, GroupMeta
+from zarr_s3_async.errors import ConfigError, MetadataError
+
+from .documents import URL, group_json, stored, zarr_json, zarray
+
+V3_ARRAY = {"zarr.json": stored(zarr_json())}
+V3_GROUP = {"zarr.json": stored(group_json())}
+V2_ARRAY = {".zarray": stored(zarray()), ".zattrs": b'{"a": 1}'}
+V2_GROUP = {".zgroup": b'{"zarr_format": 2}', ".zattrs": b'{"a": 1}'}
+
+
+@pytest.mark.parametrize(
+    ("docs", "kind", "zarr_format"),
+    [
+        (V3_ARRAY, ArrayMeta, 3),
+        (V3_GROUP, GroupMeta, 3),
+        (V2_ARRAY, ArrayMeta, 2),
+        (V2_GROUP, GroupMeta, 2),
+        (V2_ARRAY | V3_GROUP, GroupMeta, 3),
+        (V2_GROUP | V2_ARRAY, ArrayMeta, 2),
+    ],
+)
+def test_documents_decide(docs, kind, zarr_format):
+    meta = formats.parse_node(docs, url=URL)
+    assert isinstance(meta, kind)
+    assert meta.zarr_format == zarr_format
+    assert list(formats.dump(meta)) == list(meta.documents)
+
+
+def test_the_format_can_be_chosen():
+    both = V2_ARRAY | V3_GROUP
+    assert isinstance(formats.parse_node(both, url=URL, zarr_format=2), ArrayMeta)
+    assert isinstance(formats.parse_node(both, url=URL, zarr_format=3), GroupMeta)
+    assert formats.parse_node(V2_ARRAY, url=URL, zarr_format=3) is None
+    assert formats.parse_node(V3_ARRAY, url=URL, zarr_format=2) is None
+
+
+@pytest.mark.parametrize("docs", [{}, {".zattrs": b"{}"}])
+def test_no_deciding_document_is_no_node(docs):
+    assert formats.parse_node(docs, url=URL) is None
+
+
+def test_the_kind_of_a_document():
+    assert formats.document_kind(V3_ARRAY["zarr.json"]) == "array"
+    assert formats.document_kind(V3_GROUP["zarr.json"]) == "group"
+    with pytest.raises(MetadataError, match=URL):
+        formats.document_kind(b"{}", url=URL)
+
+
+@pytest.mark.parametrize("docs", [{"zarr.json": b""}, {"zarr.json": b'{"zarr_format": 3, "node_type": "x"}'}])
+def test_a_node_of_no_kind_is_a_metadata_error(docs):
+    with pytest.raises(MetadataError, match=r"memory://test/array/zarr\.json"):
+        formats.parse_node(docs, url=URL)
+
+
+def test_the_names_of_documents():
+    assert formats.document_names(2) == (".zarray", ".zgroup", ".zattrs")
+    assert formats.document_names(3) == ("zarr.json",)
+    assert set(formats.document_names(None)) == {"zarr.json", ".zarray", ".zgroup", ".zattrs"}
+    assert set(formats.FORMATS) == {2, 3}
+
+
+@pytest.mark.parametrize("docs", [V3_ARRAY, V2_ARRAY])
+def test_arrays_of_either_format_are_edited_alike(docs):
+    meta = formats.parse_array(docs, url=URL)
+    assert formats.with_shape(meta, (3, 4)).shape == (3, 4)
+    assert formats.with_attributes(meta, {"b": 2}).attributes == {"b": 2}
+
+
+@pytest.mark.parametrize("docs", [V3_GROUP, V2_GROUP])
+def test_groups_of_either_format_are_edited_alike(docs):
+    meta = formats.parse_group(docs, url=URL)
+    assert formats.with_attributes(meta, {"b": 2}).attributes == {"b": 2}
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_new_group_is_read_back(zarr_format):
+    meta = formats.new_group({"a": 1}, zarr_format=zarr_format)
+    assert formats.parse_node(formats.dump(meta), url=URL).attributes == {"a": 1}
+
+
+@pytest.mark.parametrize("zarr_format", [1, "3", True, None])
+def test_a_format_that_there_is_not_is_refused(zarr_format):
+    with pytest.raises(ConfigError, match="zarr_format"):
+        formats.new_group(zarr_format=zarr_format)

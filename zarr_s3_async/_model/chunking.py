@@ -1,0 +1,148 @@
+"""Chunk and shard shapes that a user asks for, and good ones where they ask for none."""
+
+from __future__ import annotations
+
+from math import prod
+from operator import index
+from typing import Any
+
+from .._types import Shape
+from .dtypes import DataType
+from .fields import MAX_EXTENT
+from .problems import Invalid, Unknown, shown
+
+TARGET_BYTES = 2**20
+"""Decoded bytes of a chunk of `chunks="auto"`: at S3's latency and bandwidth a request of about 1 MiB spends as long
+on its way as on its bytes; smaller ones pay for requests, larger ones for bytes that nobody asked for."""
+MAX_CHUNK_BYTES = 2**34
+MAX_NDIM = 32
+"""NumPy's limit before version 2."""
+_MAX_FACTOR = 2**16
+"""A shard edge with no smaller factor is taken for a prime, and cut into ones."""
+_OBJECT_BYTES = 32
+"""What an element of varying length is taken to hold."""
+
+
+def shape(option: Any) -> Shape:
+    """The shape of an array: whole numbers of at least 0, or one for a one-dimensional array."""
+    return _wholes(option, "shape", least=0) if _is_sequence(option) else (_whole(option, "shape", least=0),)
+
+
+def chunks(option: Any, extents: Shape, data_type: DataType, within: Shape | None) -> Shape:
+    """The chunk shape.
+
+    Args:
+        option: `"auto"`, one number for every dimension, or one per dimension, where -1 or None is all of it.
+        extents: Shape of the array.
+        data_type: Type of its elements.
+        within: Shape of the shards, which an automatic shape divides.
+    """
+    if isinstance(option, str):
+        if option != "auto":
+            raise Invalid(f"chunks must be 'auto' or whole numbers, not {option!r}")
+        return _divisors(within, data_type) if within else _halves(extents, data_type)
+    return _edges(option, "chunks", extents)
+
+
+def shards(option: Any, extents: Shape) -> Shape | None:
+    """The shard shape, or None for an array without shards."""
+    return None if option is None else _edges(option, "shards", extents)
+
+
+def _edges(option: Any, where: str, extents: Shape) -> Shape:
+    edges = option if _is_sequence(option) else (option,) * len(extents)
+    if len(edges) != len(extents):
+        raise Invalid(
+            f"{where}={shown(option)} has {len(edges)} dimensions, and the array has {len(extents)}"
+        )
+    whole = tuple(
+        max(extent, 1) if _is_all(edge) else edge for edge, extent in zip(edges, extents, strict=True)
+    )
+    return _wholes(whole, where, least=1)
+
+
+def _is_sequence(option: Any) -> bool:
+    return hasattr(option, "__len__") and not isinstance(option, str | bytes | dict)
+
+
+def _is_all(edge: Any) -> bool:
+    return edge is None or (not isinstance(edge, str) and bool(edge == -1))
+
+
+def _wholes(values: Any, where: str, *, least: int) -> Shape:
+    return tuple(_whole(value, where, least=least) for value in values)
+
+
+def _whole(value: Any, where: str, *, least: int) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or not least <= number <= MAX_EXTENT:
+        raise Invalid(f"{where} must hold whole numbers of at least {least}, not {shown(value)}")
+    return number
+
+
+def _elements(data_type: DataType) -> int:
+    size = _OBJECT_BYTES if data_type.variable else data_type.dtype.itemsize
+    return max(1, TARGET_BYTES // size)
+
+
+def _halves(extents: Shape, data_type: DataType) -> Shape:
+    """Halve the longest edge until a chunk is small enough: it stays near a cube, which serves any slicing alike."""
+    edges = [max(extent, 1) for extent in extents]
+    wanted = _elements(data_type)
+    while prod(edges) > wanted:
+        longest = edges.index(max(edges))
+        edges[longest] = -(-edges[longest] // 2)
+    return tuple(edges)
+
+
+def _divisors(shard: Shape, data_type: DataType) -> Shape:
+    """Divide the longest edge by its smallest factor until a chunk is small enough; every edge divides the shard's."""
+    edges = list(shard)
+    wanted = _elements(data_type)
+    while prod(edges) > wanted:
+        longest = edges.index(max(edges))
+        edges[longest] //= _smallest_factor(edges[longest])
+    return tuple(edges)
+
+
+def _smallest_factor(number: int) -> int:
+    factor = 2
+    while factor * factor <= number and factor < _MAX_FACTOR:
+        if number % factor == 0:
+            return factor
+        factor += 1 if factor == 2 else 2
+    return number
+
+
+def check(extents: Shape, chunk: Shape, object_shape: Shape, data_type: DataType) -> None:
+    """What holds for every array, whoever describes it.
+
+    Raises:
+        Invalid: The numbers of dimensions differ.
+        Unknown: More dimensions than NumPy has, or a chunk larger than any machine should decode.
+    """
+    for name, edges in (("chunks", chunk), ("stored objects", object_shape)):
+        if len(edges) != len(extents):
+            raise Invalid(f"the array has {len(extents)} dimensions, its {name} have {len(edges)}")
+    if len(extents) > MAX_NDIM:
+        raise Unknown(f"the array has {len(extents)} dimensions; {MAX_NDIM} are the most")
+    size = prod(chunk) * data_type.dtype.itemsize
+    if size > MAX_CHUNK_BYTES:
+        raise Unknown(f"a chunk takes {size} bytes decoded; {MAX_CHUNK_BYTES} is the most")
+
+
+def resized(extents: Shape, option: Any) -> Shape:
+    """The shape that an array of shape `extents` is to have.
+
+    Raises:
+        Invalid: It has another number of dimensions, or is no shape.
+    """
+    new = shape(option)
+    if len(new) != len(extents):
+        raise Invalid(
+            f"shape={new} has {len(new)} dimensions, and the array has {len(extents)}; they do not change"
+        )
+    return new

@@ -1,0 +1,171 @@
+"""Codecs that a user asks for, in any of the usual forms, as the documents spell them.
+
+A name, a numcodecs configuration `{"id": …}`, a v3 codec `{"name": …, "configuration": {…}}`, or a codec object of
+numcodecs or zarr-python. Members left out get the defaults that numcodecs and zarr-python have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .._types import JSON
+from .attributes import plain
+from .codecs_v3 import SHARDING, refuse_pickle
+from .dtypes import DataType, is_wide
+from .fields import text
+from .problems import Invalid, shown
+
+# numcodecs' own defaults, as `get_config()` gives them; zarr-python leaves out zstd's `checksum` where it is false.
+_V2_DEFAULTS: dict[str, dict[str, JSON]] = {
+    "blosc": {"cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0},
+    "bz2": {"level": 1},
+    "gzip": {"level": 1},
+    "lz4": {"acceleration": 1},
+    "lzma": {"format": 1, "check": -1, "preset": None, "filters": None},
+    "shuffle": {"elementsize": 4},
+    "zlib": {"level": 1},
+    "zstd": {"level": 0},
+}
+_V3_DEFAULTS: dict[str, dict[str, JSON]] = {
+    "gzip": {"level": 5},
+    "zstd": {"level": 0, "checksum": False},
+    "vlen-utf8": {},
+    "vlen-bytes": {},
+}
+_V3_OWN = frozenset({"blosc", "gzip", "vlen-bytes", "vlen-utf8", "zstd"})
+"""numcodecs ids that name the same codec in v3."""
+_NUMCODECS_ONLY = frozenset(
+    {
+        *("adler32", "astype", "bz2", "crc32", "delta", "fixedscaleoffset", "fletcher32", "jenkins_lookup3"),
+        *("lz4", "lzma", "pcodec", "quantize", "shuffle", "zfpy", "zlib"),
+    }
+)
+"""Bare names that mean numcodecs' codec in v3 as well: v3 has none of its own by that name."""
+_SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
+
+_ARRAY_TO_ARRAY = frozenset({"transpose", "bitround", "cast_value", "scale_offset", "reshape"}) | {
+    f"numcodecs.{name}"
+    for name in ("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize")
+}
+_BYTES_TO_BYTES = frozenset({"blosc", "crc32c", "gzip", "zstd"}) | {
+    f"numcodecs.{name}"
+    for name in (
+        *(
+            "adler32",
+            "blosc",
+            "bz2",
+            "crc32",
+            "crc32c",
+            "fletcher32",
+            "gzip",
+            "jenkins_lookup3",
+            "lz4",
+            "lzma",
+        ),
+        *("shuffle", "zlib", "zstd"),
+    )
+}
+
+
+def v2(option: Any, where: str) -> dict[str, JSON]:
+    """A numcodecs configuration."""
+    config = {"id": option} if isinstance(option, str) else _config(option, where)
+    if "id" not in config:
+        raise Invalid(
+            f"{where} must be a numcodecs configuration with an 'id' in Zarr v2, not {shown(option)}"
+        )
+    name = text(config["id"], f"the 'id' of {where}")
+    refuse_pickle(name)
+    if name == "zstd" and config.get("checksum") is False:
+        del config["checksum"]
+    return {"id": name, **_V2_DEFAULTS.get(name, {}), **config}
+
+
+def v3(option: Any, data_type: DataType, where: str) -> dict[str, JSON]:
+    """A v3 codec."""
+    if isinstance(option, str):
+        config: dict[str, JSON] = {"id": option} if option in _NUMCODECS_ONLY else {"name": option}
+    else:
+        config = _config(option, where)
+    if "id" in config:
+        config = _from_numcodecs(config, where)
+    name = config.get("name")
+    if not isinstance(name, str):
+        raise Invalid(f"{where} must be a codec with a 'name', not {shown(option)}")
+    refuse_pickle(name)
+    configuration = config.get("configuration", {})
+    if not isinstance(configuration, dict):
+        raise Invalid(f"the configuration of {name!r} must be a mapping, not {shown(configuration)}")
+    completed = _defaults(name, data_type) | configuration
+    if completed or "configuration" in config or name in _V3_DEFAULTS:
+        config["configuration"] = completed
+    return config
+
+
+def _config(option: Any, where: str) -> dict[str, JSON]:
+    """The option as a mapping with an `id` (numcodecs' terms) or a `name` (v3's)."""
+    if hasattr(option, "to_dict"):
+        option = option.to_dict()
+    elif hasattr(option, "get_config"):
+        option = option.get_config()
+    if not isinstance(option, Mapping) or not ("id" in option or "name" in option):
+        raise Invalid(f"{where} must be a codec's name, configuration or object, not {shown(option)}")
+    config: dict[str, JSON] = plain(option, where)
+    return config
+
+
+def _from_numcodecs(config: Mapping[str, JSON], where: str) -> dict[str, JSON]:
+    name = text(config["id"], f"the 'id' of {where}")
+    configuration = {key: value for key, value in config.items() if key != "id"}
+    if name not in _V3_OWN:
+        return {"name": f"numcodecs.{name}", "configuration": _V2_DEFAULTS.get(name, {}) | configuration}
+    if name == "blosc" and isinstance(shuffle := configuration.pop("shuffle", -1), int) and shuffle != -1:
+        configuration["shuffle"] = _SHUFFLES.get(shuffle, shuffle)
+    return {"name": name, "configuration": configuration}
+
+
+def _defaults(name: str, data_type: DataType) -> dict[str, JSON]:
+    if name == "bytes":
+        return {"endian": "little"} if is_wide(data_type.dtype) else {}
+    if name == "blosc":
+        size = data_type.dtype.itemsize if data_type.variable is None else 1
+        shuffle = "bitshuffle" if size == 1 else "shuffle"
+        # Blosc counts in one byte; a larger element is shuffled as single bytes.
+        return {"typesize": min(size, 255), "cname": "zstd", "clevel": 5, "shuffle": shuffle, "blocksize": 0}
+    return _V3_DEFAULTS.get(name, {})
+
+
+def to_bytes(data_type: DataType) -> dict[str, JSON]:
+    """The codec that turns elements of this type into bytes, where the user did not choose one."""
+    match data_type.variable:
+        case "string":
+            return v3("vlen-utf8", data_type, "codecs")
+        case "bytes":
+            return v3("vlen-bytes", data_type, "codecs")
+    return v3("bytes", data_type, "codecs")
+
+
+def chain(options: Sequence[Any], data_type: DataType) -> list[dict[str, JSON]]:
+    """A v3 chain. Where every codec in it is known and none of them makes bytes, the usual one is put in its place."""
+    codecs = [v3(option, data_type, "codecs") for option in options]
+    names = [codec["name"] for codec in codecs]
+    arrays = sum(name in _ARRAY_TO_ARRAY for name in names)
+    if all(name in _ARRAY_TO_ARRAY for name in names[:arrays]) and all(
+        name in _BYTES_TO_BYTES for name in names[arrays:]
+    ):
+        codecs.insert(arrays, to_bytes(data_type))
+    return codecs
+
+
+def sharding(chunks: Sequence[int], codecs: list[dict[str, JSON]]) -> dict[str, JSON]:
+    """The sharding codec around a chain, its index at the end with a checksum, as the specification recommends."""
+    return {
+        "name": SHARDING,
+        "configuration": {
+            "chunk_shape": list(chunks),
+            "codecs": codecs,
+            "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+            "index_location": "end",
+        },
+    }

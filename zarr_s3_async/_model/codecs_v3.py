@@ -1,0 +1,163 @@
+"""The `codecs` member of Zarr v3 as codec specs: their shape is checked here, what is in them by the codecs package.
+
+Zarr v3 core specification, "Codecs" and "Extensions"; the `sharding_indexed` codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Literal
+
+from .._types import JSON, CodecSpec, Shape
+from .dtypes import DType
+from .fields import items, member, named, one_of, only, wholes
+from .ml import is_ml
+from .problems import Invalid, Unknown
+
+SHARDING = "sharding_indexed"
+MAX_CHUNKS_PER_SHARD = 2**24
+"""Its index is 256 MiB then."""
+
+_SHARDING_MEMBERS = ("chunk_shape", "codecs", "index_codecs", "index_location")
+
+
+def read(value: JSON, where: str = "'codecs'") -> tuple[CodecSpec, ...]:
+    """The chain, in encoding order. Lists inside a sharding codec come out in their long form.
+
+    Raises:
+        Invalid: Not a list of codecs, or an empty one.
+        Unknown: It contains pickle, which runs code out of data.
+    """
+    entries = items(value, where)
+    if not entries:
+        raise Invalid(f"{where} must name at least one codec")
+    return tuple(_codec(entry, where) for entry in entries)
+
+
+def _codec(entry: JSON, where: str) -> CodecSpec:
+    name, configuration, must_understand = named(entry, f"a codec in {where}")
+    refuse_pickle(name)
+    if name == SHARDING:
+        configuration = _sharding(configuration)
+    return CodecSpec(name, configuration, must_understand)
+
+
+def refuse_pickle(name: str) -> None:
+    """Data never executes code.
+
+    Raises:
+        Unknown: The codec is pickle.
+    """
+    if name.casefold().strip().rpartition(".")[2].startswith("pickle"):
+        raise Unknown(f"the codec {name!r} would run code from the data, which this library never does")
+
+
+def _sharding(configuration: Mapping[str, JSON]) -> dict[str, JSON]:
+    where = f"the configuration of {SHARDING!r}"
+    only(configuration, where, _SHARDING_MEMBERS)
+    location = configuration.get("index_location", "end")
+    return {
+        "chunk_shape": list(
+            wholes(member(configuration, "chunk_shape"), f"'chunk_shape' of {SHARDING!r}", least=1)
+        ),
+        "codecs": _spelled(read(member(configuration, "codecs"), f"'codecs' of {SHARDING!r}")),
+        "index_codecs": _spelled(
+            read(member(configuration, "index_codecs"), f"'index_codecs' of {SHARDING!r}")
+        ),
+        "index_location": one_of(location, f"'index_location' of {SHARDING!r}", ("start", "end")),
+    }
+
+
+def _spelled(codecs: Sequence[CodecSpec]) -> list[JSON]:
+    return [
+        {"name": codec.name, "configuration": codec.configuration}
+        | ({} if codec.must_understand else {"must_understand": False})
+        for codec in codecs
+    ]
+
+
+def inner(codec: CodecSpec) -> tuple[CodecSpec, ...]:
+    """The chain inside a sharding codec that `read` made."""
+    return read(codec.configuration["codecs"])
+
+
+def sharded(codecs: Sequence[CodecSpec], shape: Shape) -> Shape | None:
+    """Shape of the parts of an object that decode on their own, or None where the object is one part.
+
+    That is so where sharding is the whole chain: other codecs around it leave no byte where the index says.
+
+    Raises:
+        Invalid: The parts do not fill the shard of this `shape`.
+        Unknown: There are too many of them.
+    """
+    if codecs[0].name != SHARDING:
+        return None
+    parts = tuple(codecs[0].configuration["chunk_shape"])
+    check_parts(shape, parts)
+    sharded(inner(codecs[0]), parts)
+    return parts if len(codecs) == 1 else None
+
+
+def check_parts(shard: Shape, chunk: Shape) -> None:
+    """Chunks must fill a shard exactly.
+
+    Raises:
+        Invalid: They do not.
+        Unknown: There are too many of them.
+    """
+    if len(shard) != len(chunk) or any(whole_ % part for whole_, part in zip(shard, chunk, strict=True)):
+        raise Invalid(f"shards of {shard} cannot be divided into chunks of {chunk}")
+    if prod(shard) // prod(chunk) > MAX_CHUNKS_PER_SHARD:
+        raise Unknown(f"a shard of {shard} holds more than {MAX_CHUNKS_PER_SHARD} chunks of {chunk}")
+
+
+def byte_order(codecs: Sequence[CodecSpec]) -> Literal["<", ">"]:
+    """The byte order that elements are stored in, where the chain says one; little-endian otherwise."""
+    for codec in codecs:
+        if codec.name == SHARDING:
+            return byte_order(inner(codec))
+        if codec.name == "bytes":
+            return ">" if codec.configuration.get("endian") == "big" else "<"
+    return "<"
+
+
+def check_endian(codecs: Sequence[CodecSpec], dtype: DType) -> None:
+    """Numbers of several bytes need a byte order; guessing one would invent data.
+
+    Raises:
+        Invalid: They have none.
+    """
+    if dtype.names is not None or dtype.itemsize == 1 or not (dtype.kind in "iufc" or is_ml(dtype)):
+        return
+    for codec in codecs:
+        if codec.name == SHARDING:
+            check_endian(inner(codec), dtype)
+        if codec.name == "bytes" and "endian" not in codec.configuration:
+            raise Invalid(f"the codec 'bytes' must say 'endian' for elements of {dtype}")
+        if codec.name != "transpose":  # it may change the type
+            return
+
+
+def order(codecs: Sequence[CodecSpec], ndim: int) -> Literal["C", "F"]:
+    """F where the chain turns chunks over completely before it stores them."""
+    first = codecs[0]
+    if first.name == SHARDING:
+        return order(inner(first), ndim)
+    turned = first.name == "transpose" and first.configuration.get("order") == list(reversed(range(ndim)))
+    return "F" if turned and ndim > 1 else "C"
+
+
+def check_objects(codecs: Sequence[CodecSpec]) -> None:
+    """Objects are never stored as the memory that holds them.
+
+    Raises:
+        Invalid: The step from array to bytes is `bytes`.
+    """
+    for codec in codecs:
+        if codec.name == SHARDING:
+            check_objects(inner(codec))
+        if codec.name == "bytes":
+            raise Invalid(
+                "elements of varying length need a codec such as 'vlen-utf8' or 'vlen-bytes' instead of 'bytes'"
+            )

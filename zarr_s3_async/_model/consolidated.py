@@ -1,0 +1,138 @@
+"""Consolidated metadata: the documents of all nodes below a group, in one. A group is read with it, never written from it.
+
+v2: `.zmetadata` of zarr-python 2, `{"zarr_consolidated_format": 1, "metadata": {"path/.zarray": …}}`. v3: the member
+`consolidated_metadata` of a group's `zarr.json` (v3 core specification, "Additional fields").
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from .._types import JSON
+from ..errors import ConfigError
+from .document import dump
+from .fields import mapping, member, whole
+from .metadata import ArrayMeta, GroupMeta
+from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2, NODE_V3, is_safe_path
+from .problems import Invalid, Unknown, shown
+
+_log = logging.getLogger("zarr_s3_async")
+
+_FILES_V2 = (ARRAY_V2, GROUP_V2, ATTRS_V2)
+
+
+def read_v2(document: Mapping[str, JSON]) -> dict[str, dict[str, JSON]]:
+    """The documents in a `.zmetadata`, by path ("" is the group itself) and file name.
+
+    Entries that lead out of the group, or are no documents, are left out with a warning in the log.
+
+    Raises:
+        Invalid: It is no consolidated metadata.
+    """
+    if whole(member(document, "zarr_consolidated_format"), "'zarr_consolidated_format'", least=0) != 1:
+        raise Invalid(f"'zarr_consolidated_format' must be 1, not {document['zarr_consolidated_format']}")
+    nodes: dict[str, dict[str, JSON]] = {}
+    skipped = []
+    for key, value in mapping(member(document, "metadata"), "'metadata'").items():
+        path, _, name = key.rpartition("/")
+        if name not in _FILES_V2:
+            continue
+        if isinstance(value, dict) and (key == name or is_safe_path(path)):
+            nodes.setdefault(path, {})[name] = value
+        else:
+            skipped.append(key)
+    _report(skipped)
+    return {path: files for path, files in nodes.items() if not path or files.keys() & {ARRAY_V2, GROUP_V2}}
+
+
+def read_v3(value: JSON) -> dict[str, dict[str, JSON]] | None:
+    """The documents in a `consolidated_metadata` member, by path and file name; None where there are none.
+
+    A kind that is not known is ignored where it may be. Entries are left out as in `read_v2`.
+
+    Raises:
+        Invalid: It is not what the specification says.
+        Unknown: A kind that must be understood, and is not.
+    """
+    if value is None:  # as zarr-python 3.0 wrote
+        return None
+    fields = mapping(value, "'consolidated_metadata'")
+    if fields.get("kind") != "inline":
+        if fields.get("must_understand") is False:
+            return None
+        raise Unknown(f"consolidated metadata of the kind {shown(fields.get('kind'))} is not known")
+    nodes: dict[str, dict[str, JSON]] = {}
+    skipped = []
+    for path, document in mapping(
+        member(fields, "metadata"), "'metadata' of 'consolidated_metadata'"
+    ).items():
+        if isinstance(document, dict) and document.get("zarr_format") == 3 and is_safe_path(path):
+            nodes[path] = {NODE_V3: document}
+        else:
+            skipped.append(path)
+    _report(skipped)
+    return nodes
+
+
+def _report(skipped: list[str]) -> None:
+    if skipped:
+        names = ", ".join(map(shown, skipped[:5]))
+        _log.warning("left %d unusable entries of consolidated metadata out: %s", len(skipped), names)
+
+
+def with_consolidated(group: GroupMeta, nodes: Mapping[str, ArrayMeta | GroupMeta]) -> GroupMeta:
+    """The group, carrying the documents of the nodes below it.
+
+    Args:
+        group: The group.
+        nodes: Every node below it, by path relative to it.
+
+    Raises:
+        ConfigError: A node is of another format.
+    """
+    below = {path: _documents(group, path, nodes[path]) for path in sorted(nodes, key=_by_level)}
+    if group.zarr_format == 2:
+        return replace(group, consolidated=below)
+    metadata = {path: files[NODE_V3] for path, files in below.items()}
+    inline = {"kind": "inline", "must_understand": False, "metadata": metadata}
+    return replace(group, consolidated=below, source={**group.source, "consolidated_metadata": inline})
+
+
+def _by_level(path: str) -> tuple[int, str]:
+    return path.count("/"), path
+
+
+def _documents(group: GroupMeta, path: str, node: ArrayMeta | GroupMeta) -> dict[str, JSON]:
+    if node.zarr_format != group.zarr_format:
+        raise ConfigError(
+            f"{path} is of Zarr format {node.zarr_format}, the group of format {group.zarr_format}: "
+            "consolidated metadata holds one format"
+        )
+    if node.zarr_format == 3:
+        return {
+            NODE_V3: {name: value for name, value in node.source.items() if name != "consolidated_metadata"}
+        }
+    deciding = ARRAY_V2 if isinstance(node, ArrayMeta) else GROUP_V2
+    return {deciding: node.source} | ({ATTRS_V2: node.attributes} if node.attributes else {})
+
+
+def without_consolidated(group: GroupMeta) -> GroupMeta:
+    """The group, carrying nothing of the nodes below it."""
+    source = {name: value for name, value in group.source.items() if name != "consolidated_metadata"}
+    return replace(group, consolidated=None, source=source)
+
+
+def dump_v2(group: GroupMeta) -> dict[str, bytes]:
+    """The `.zmetadata` of a v2 group that `with_consolidated` made; empty where it carries nothing.
+
+    In v3 the group's own document holds it.
+    """
+    if group.consolidated is None or group.zarr_format != 2:
+        return {}
+    metadata: dict[str, JSON] = {ATTRS_V2: group.attributes, GROUP_V2: group.source}
+    for path, files in group.consolidated.items():
+        metadata.update({f"{path}/{name}": document for name, document in files.items()})
+    document = {"metadata": metadata, "zarr_consolidated_format": 1}
+    return {CONSOLIDATED_V2: dump(document, compact=True)}

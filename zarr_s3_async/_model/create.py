@@ -1,0 +1,188 @@
+"""What a user asks for when they create an array, checked and completed alike for both formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+
+from .._types import JSON, Shape
+from . import attributes, chunking, dtypes_v3, fill_options, ml
+from .codecs_v3 import check_parts
+from .dtypes import BYTES, STRING, DataType, DType, Variable, packed, zero
+from .keys import KeyEncoding
+from .problems import Invalid, shown
+
+
+class _Zero:
+    def __repr__(self) -> str:
+        return "ZERO"
+
+
+ZERO: Final = _Zero()
+"""The fill value of who names none: zero, the empty string, the record of zeros."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class NewArray:
+    """An array to create. Nothing is checked before `new_array`."""
+
+    shape: int | Sequence[int]
+    dtype: Any
+    """A NumPy type or anything that makes one, `str` or `bytes` for varying length, or a Zarr v3 data type."""
+    chunks: int | Sequence[int | None] | Literal["auto"] = "auto"
+    """Elements per chunk and dimension; -1 or None is the whole dimension; `auto` makes chunks of about 1 MiB."""
+    shards: int | Sequence[int | None] | None = None
+    """Elements per stored object and dimension, where one shall hold many chunks (v3)."""
+    codecs: Sequence[Any] | None = None
+    """The whole chain in v3, in place of `filters` and `compressor`; inside a shard where there are shards."""
+    compressor: Any = "auto"
+    """`auto` is zstd, at the level that zstd calls its default."""
+    filters: Sequence[Any] | None = None
+    fill_value: Any = ZERO
+    order: Literal["C", "F"] = "C"
+    """F stores chunks in column-major order: by a transpose codec in v3."""
+    dimension_separator: Literal[".", "/"] | None = None
+    chunk_key_encoding: Literal["default", "v2"] | Mapping[str, Any] | None = None
+    dimension_names: Sequence[str | None] | None = None
+    """In v2 they become the attribute `_ARRAY_DIMENSIONS`, which xarray and NCZarr read as such."""
+    attributes: Mapping[str, Any] | None = None
+    zarr_format: Literal[2, 3] = 3
+
+
+class Outline(NamedTuple):
+    """What both formats make of the options in the same way."""
+
+    shape: Shape
+    data_type: DataType
+    chunks: Shape
+    shards: Shape | None
+    fill_value: Any
+    dimension_names: list[str | None] | None
+    attributes: dict[str, JSON]
+
+
+def outline(options: NewArray, objects: Variable | None) -> Outline:
+    """Check the options that both formats share.
+
+    Args:
+        options: What the user asks for.
+        objects: What the object codec among the options makes of elements of dtype `object`.
+
+    Raises:
+        Invalid, Unknown: An option has a value that it cannot have.
+    """
+    shape = chunking.shape(options.shape)
+    data_type = _data_type(options.dtype, objects, native=options.zarr_format == 3)
+    shards = chunking.shards(options.shards, shape)
+    chunks = chunking.chunks(options.chunks, shape, data_type, shards)
+    chunking.check(shape, chunks, shards or chunks, data_type)
+    if shards is not None:
+        check_parts(shards, chunks)
+    if options.order not in ("C", "F"):
+        raise Invalid(f"order must be 'C' or 'F', not {shown(options.order)}")
+    return Outline(
+        shape,
+        data_type,
+        chunks,
+        shards,
+        _fill_value(options.fill_value, data_type, options.zarr_format),
+        _dimension_names(options.dimension_names, len(shape)),
+        attributes.new(options.attributes, zarr_format=options.zarr_format),
+    )
+
+
+_VARIABLE: dict[type | str, DataType] = {
+    str: STRING,
+    "str": STRING,
+    "string": STRING,
+    bytes: BYTES,
+    "bytes": BYTES,
+    "variable_length_bytes": BYTES,
+}
+
+
+def _data_type(option: Any, objects: Variable | None, *, native: bool) -> DataType:
+    if isinstance(option, type | str) and option in _VARIABLE:
+        return _VARIABLE[option]
+    if isinstance(option, Mapping):
+        return dtypes_v3.read(attributes.plain(option, "dtype"))
+    if isinstance(option, str) and (option in ml.NAMES or dtypes_v3.is_raw(option)):
+        return dtypes_v3.read(option)
+    dtype = _numpy_type(option)
+    if dtype.hasobject and dtype.names is None:
+        return _of_objects(dtype, objects)
+    return DataType(packed(dtype, native=native))
+
+
+def _numpy_type(option: Any) -> DType:
+    if isinstance(option, list):  # a structured type that came through JSON
+        option = [tuple(field) if isinstance(field, list) else field for field in option]
+    try:
+        dtype: DType = np.dtype(option)
+    except (TypeError, ValueError, SyntaxError) as problem:
+        raise Invalid(f"dtype={shown(option)} is no data type: {problem}") from problem
+    return dtype
+
+
+def _of_objects(dtype: DType, objects: Variable | None) -> DataType:
+    if dtype.kind == "T":  # numpy.dtypes.StringDType
+        return STRING
+    if objects is None:
+        raise Invalid(
+            "elements of dtype object need a codec to be stored with: use dtype=str or dtype=bytes, "
+            "or name an object codec such as 'vlen-utf8' first among the filters"
+        )
+    return DataType(np.dtype(object), objects)
+
+
+def _fill_value(option: Any, data_type: DataType, zarr_format: Literal[2, 3]) -> Any:
+    if option is ZERO or (option is None and zarr_format == 3):
+        return zero(data_type)
+    return None if option is None else fill_options.cast(option, data_type)
+
+
+def _dimension_names(option: Any, ndim: int) -> list[str | None] | None:
+    if option is None:
+        return None
+    if isinstance(option, str) or not isinstance(option, Sequence):
+        raise Invalid(f"dimension_names must be a list of names, not {shown(option)}")
+    if len(option) != ndim or not all(name is None or isinstance(name, str) for name in option):
+        raise Invalid(
+            f"dimension_names must hold a name or None for each of {ndim} dimensions, not {shown(option)}"
+        )
+    names: list[str | None] = attributes.plain(list(option), "dimension_names", strict=True)
+    return names
+
+
+def key_encoding(options: NewArray) -> KeyEncoding:
+    """How chunks are to be named: by `chunk_key_encoding`, `dimension_separator`, or the format's own default.
+
+    Raises:
+        Invalid: An encoding that the format does not have, or two separators.
+    """
+    default = "v2" if options.zarr_format == 2 else "default"
+    name, separator = _encoding_option(options.chunk_key_encoding, default)
+    if name not in ("default", "v2") or (options.zarr_format == 2 and name != "v2"):
+        raise Invalid(
+            f"Zarr v{options.zarr_format} arrays here cannot have the chunk key encoding {shown(name)}"
+        )
+    if None not in (separator, options.dimension_separator) and separator != options.dimension_separator:
+        raise Invalid("dimension_separator and chunk_key_encoding name two separators; give one")
+    given = separator if options.dimension_separator is None else options.dimension_separator
+    chosen = ("/" if name == "default" else ".") if given is None else given
+    if chosen not in ("/", "."):
+        raise Invalid(f"dimension_separator must be '.' or '/', not {shown(chosen)}")
+    return KeyEncoding(name, chosen)
+
+
+def _encoding_option(option: Any, default: str) -> tuple[Any, Any]:
+    option = option.to_dict() if hasattr(option, "to_dict") else option
+    if not isinstance(option, Mapping):
+        return option or default, None
+    configuration = option.get("configuration", {})
+    if not isinstance(configuration, Mapping) or set(option) - {"name", "separator", "configuration"}:
+        raise Invalid(f"chunk_key_encoding has a 'name' and a 'separator', not {shown(option)}")
+    return option.get("name", default), option.get("separator", configuration.get("separator"))

@@ -1,0 +1,302 @@
+"""Fill values in documents: every spelling becomes a scalar of the array's type, and a scalar is spelled.
+
+Zarr v3 data types, "Permitted fill values"; Zarr v2 specification, "Fill value encoding"; zarr-extensions. What
+zarr-python reads beyond them (`"42"`, `42.0` for integers, `"1e3"` for floats) is read too; what it writes is written.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+import sys
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from math import isinf, isnan
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from .._types import JSON
+from . import ml
+from .dtypes import DataType, DType, field_names, zero
+from .problems import Invalid, shown
+
+ByteOrder: TypeAlias = Literal["<", ">"] | None
+
+_INTEGER = re.compile(r"[-+]?[0-9]{1,40}")
+_DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,5})?")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_NAMED_FLOATS = {"nan": float("nan"), "inf": float("inf"), "infinity": float("inf")}
+_NAMED_FLOATS |= {sign + name: float(sign + name) for name in _NAMED_FLOATS for sign in "+-"}
+NAT = -(2**63)
+
+
+def read(
+    value: JSON, data_type: DataType, *, zarr_format: Literal[2, 3], byte_order: ByteOrder = None
+) -> Any:
+    """The scalar that a `fill_value` member spells; None for the null of v2.
+
+    Args:
+        value: The member.
+        data_type: Type of the array.
+        zarr_format: v2 also knows null, and the number 0 for text, bytes and records.
+        byte_order: Of the base64 form of v3 records; None where the fields themselves say it, as in v2.
+
+    Raises:
+        Invalid: It is no value of the type.
+    """
+    if zarr_format == 2:
+        if value is None:
+            return None if data_type.variable is None else zero(data_type)
+        if _is_zero(value) and (data_type.variable in ("bytes", "array") or data_type.dtype.kind in "SUV"):
+            return _zero_or_number(value, data_type)
+    try:
+        return _read(value, data_type, byte_order)
+    except OverflowError as problem:
+        raise Invalid(f"'fill_value' {shown(value)} is too large for {data_type.dtype}") from problem
+
+
+def _is_zero(value: JSON) -> bool:
+    return type(value) in (int, float) and value == 0
+
+
+def _zero_or_number(value: JSON, data_type: DataType) -> Any:
+    if ml.is_ml(data_type.dtype):
+        return _read_ml(value, data_type.dtype)
+    return zero(data_type)
+
+
+def _read(value: JSON, data_type: DataType, byte_order: ByteOrder) -> Any:
+    match data_type.variable:
+        case "string":
+            return _read_string(value)
+        case "bytes":
+            return _bytes(value)
+        case "array":
+            return _read_no_elements(value)
+    return read_fixed(value, data_type.dtype, byte_order)
+
+
+def read_fixed(value: JSON, dtype: DType, byte_order: ByteOrder = None) -> Any:
+    """The scalar of a type of fixed length. OverflowError where NumPy finds it too large."""
+    if ml.is_ml(dtype):
+        return _read_ml(value, dtype)
+    if dtype.names is not None:
+        return _read_record(value, dtype, byte_order)
+    return _READERS[dtype.kind](value, dtype)
+
+
+def _wrong(value: JSON, wanted: str) -> Invalid:
+    return Invalid(f"'fill_value' must be {wanted}, not {shown(value)}")
+
+
+def _read_bool(value: JSON, _dtype: DType) -> Any:
+    if isinstance(value, bool) or (type(value) in (int, float) and value in (0, 1)):
+        return np.bool_(value)
+    raise _wrong(value, "true or false")
+
+
+def _read_integer(value: JSON, dtype: DType) -> Any:
+    info = np.iinfo(dtype)
+    return dtype.type(_integer(value, int(info.min), int(info.max)))
+
+
+def _integer(value: JSON, least: int, most: int) -> int:
+    if not _is_whole(value) or not least <= int(value) <= most:
+        raise _wrong(value, f"a whole number from {least} to {most}")
+    return int(value)
+
+
+def _is_whole(value: JSON) -> bool:
+    match value:
+        case bool():
+            return False
+        case float():
+            return value.is_integer()
+        case str():
+            return _INTEGER.fullmatch(value) is not None
+    return isinstance(value, int)
+
+
+def _read_float(value: JSON, dtype: DType) -> Any:
+    if isinstance(value, str) and _HEX.fullmatch(value):
+        return _from_bits(value, dtype)
+    with np.errstate(over="ignore"):  # a number is rounded to the nearest value, which may be infinity
+        return dtype.type(_float(value))
+
+
+def _float(value: JSON) -> float:
+    if isinstance(value, str):
+        if value.lower() in _NAMED_FLOATS:
+            return _NAMED_FLOATS[value.lower()]
+        if _DECIMAL.fullmatch(value):
+            return float(value)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise _wrong(value, "a number, 'NaN', 'Infinity', '-Infinity' or '0x' and the bits")
+
+
+def _from_bits(value: str, dtype: DType) -> Any:
+    if len(value) != 2 + 2 * dtype.itemsize:
+        raise _wrong(value, f"'0x' and {2 * dtype.itemsize} digits for {dtype}")
+    raw = int(value, 16).to_bytes(dtype.itemsize, sys.byteorder)
+    return np.frombuffer(raw, dtype=dtype.newbyteorder("="))[0]
+
+
+def _read_ml(value: JSON, dtype: DType) -> Any:
+    if ml.is_integer(dtype):
+        return dtype.type(_integer(value, *ml.bounds(dtype)))
+    if isinstance(value, str) and _HEX.fullmatch(value):
+        return _from_bits(value, dtype)
+    number = _float(value)
+    scalar = dtype.type(number)
+    if number == 0 and isnan(float(scalar)):  # float8_e8m0fnu has no zero: its least value is the nearest
+        return np.zeros((), dtype=dtype)[()]
+    if isnan(number) != isnan(float(scalar)) or (isinf(number) and not isinf(float(scalar))):
+        raise Invalid(f"'fill_value' {shown(value)} is not among the values of {dtype.name}")
+    return scalar
+
+
+def _read_complex(value: JSON, dtype: DType) -> Any:
+    part = np.dtype(f"f{dtype.itemsize // 2}")
+    if not isinstance(value, list) or len(value) != 2:
+        if isinstance(value, str | bool) or not isinstance(value, int | float):
+            raise _wrong(value, "a pair of numbers")
+        value = [value, 0]
+    scalar = np.empty(1, dtype=dtype.newbyteorder("="))
+    scalar.real, scalar.imag = _read_float(value[0], part), _read_float(value[1], part)
+    return scalar[0]
+
+
+def _read_time(value: JSON, dtype: DType) -> Any:
+    count = NAT if value == "NaT" else _integer(value, NAT, 2**63 - 1)
+    return np.int64(count).view(dtype.newbyteorder("="))
+
+
+def _read_fixed_bytes(value: JSON, dtype: DType) -> Any:
+    return np.bytes_(_at_most(_bytes(value), dtype.itemsize, "bytes"))
+
+
+def _read_text(value: JSON, dtype: DType) -> Any:
+    if not isinstance(value, str):
+        raise _wrong(value, "a string")
+    return np.str_(_at_most(value, dtype.itemsize // 4, "characters"))
+
+
+def _at_most(value: Any, length: int, unit: str) -> Any:
+    if len(value) > length:
+        raise _wrong(value, f"at most {length} {unit} long")
+    return value
+
+
+def _read_raw(value: JSON, dtype: DType) -> Any:
+    return np.void(_exactly(_bytes(value), dtype.itemsize))
+
+
+def _exactly(data: bytes, length: int) -> bytes:
+    if len(data) != length:
+        raise Invalid(f"'fill_value' must hold {length} bytes, not {len(data)}")
+    return data
+
+
+def _read_record(value: JSON, dtype: DType, byte_order: ByteOrder) -> Any:
+    if isinstance(value, dict):
+        return _read_fields(value, dtype, byte_order)
+    stored = dtype.newbyteorder(byte_order) if byte_order else dtype
+    return np.frombuffer(_exactly(_bytes(value), dtype.itemsize), dtype=stored).astype(dtype)[0]
+
+
+def _read_fields(value: dict[str, JSON], dtype: DType, byte_order: ByteOrder) -> Any:
+    names = field_names(dtype)
+    if set(value) != set(names):
+        raise Invalid(
+            f"'fill_value' must have the fields {', '.join(map(shown, names[:8]))}, not {shown(value)}"
+        )
+    record = np.zeros(1, dtype=dtype)
+    for name in names:
+        record[name] = read_fixed(value[name], dtype[name], byte_order)
+    return record[0]
+
+
+def _bytes(value: JSON) -> bytes:
+    if isinstance(value, list) and all(type(item) is int and 0 <= item <= 255 for item in value):
+        return bytes(value)
+    if isinstance(value, str) and value.isascii():
+        try:
+            return b64decode(value, validate=True)
+        except binascii.Error as problem:
+            raise _wrong(value, "base64") from problem
+    raise _wrong(value, "base64 or a list of bytes")
+
+
+def _read_string(value: JSON) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise _wrong(value, "a string")
+    try:
+        return str(value)  # zarr-python 2 wrote the number 0
+    except ValueError as problem:
+        raise _wrong(value, "a string") from problem
+
+
+def _read_no_elements(value: JSON) -> None:
+    if value not in ("", []):
+        raise _wrong(value, "null or empty: an array of varying length has no other")
+
+
+_READERS: dict[str, Callable[[JSON, DType], Any]] = {
+    "b": _read_bool,
+    "i": _read_integer,
+    "u": _read_integer,
+    "f": _read_float,
+    "c": _read_complex,
+    "m": _read_time,
+    "M": _read_time,
+    "S": _read_fixed_bytes,
+    "U": _read_text,
+    "V": _read_raw,
+}
+
+
+def write(value: Any, data_type: DataType, *, zarr_format: Literal[2, 3]) -> JSON:
+    """The `fill_value` member for a scalar of the type, as zarr-python spells it; null for None in v2."""
+    if value is None:
+        return None
+    match data_type.variable:
+        case "string":
+            return str(value)
+        case "bytes":
+            return b64encode(value).decode()
+    if data_type.v3_name and zarr_format == 3:
+        return list(value.tobytes())
+    return _write_fixed(value, data_type.dtype, zarr_format)
+
+
+def _write_fixed(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
+    if ml.is_ml(dtype):
+        return int(value) if ml.is_integer(dtype) else _spell_float(float(value))
+    if dtype.names is not None and zarr_format == 3:
+        return {name: _write_fixed(value[name], dtype[name], 3) for name in dtype.names}
+    match dtype.kind:
+        case "b":
+            return bool(value)
+        case "i" | "u":
+            return int(value)
+        case "f":
+            return _spell_float(float(value))
+        case "c":
+            return [_spell_float(float(value.real)), _spell_float(float(value.imag))]
+        case "m" | "M":
+            return int(value.view("i8"))
+        case "U":
+            return str(value)
+        case "S":
+            return b64encode(bytes(value)).decode()
+    return b64encode(np.asarray(value, dtype=dtype).tobytes()).decode()
+
+
+def _spell_float(value: float) -> JSON:
+    if isnan(value):
+        return "NaN"
+    if isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -1,0 +1,155 @@
+"""The front door of the model: which documents say what a node is, in which format, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, Literal, TypeVar
+
+from . import v2, v3
+from .consolidated import dump_v2 as dump_consolidated
+from .consolidated import with_consolidated, without_consolidated
+from .create import ZERO, NewArray
+from .document import Document, load
+from .metadata import ArrayMeta, GroupMeta
+from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2, NODE_V3
+from .problems import Invalid, in_document, in_options, shown
+
+__all__ = [
+    "ARRAY_V2",
+    "ATTRS_V2",
+    "CONSOLIDATED_V2",
+    "FORMATS",
+    "GROUP_V2",
+    "NODE_V3",
+    "NewArray",
+    "ZERO",
+    "document_kind",
+    "document_names",
+    "dump",
+    "dump_consolidated",
+    "new_array",
+    "new_group",
+    "parse_array",
+    "parse_group",
+    "parse_node",
+    "with_attributes",
+    "with_consolidated",
+    "with_shape",
+    "without_consolidated",
+]
+
+Format = Literal[2, 3]
+Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
+
+FORMATS: Mapping[Format, ModuleType] = {2: v2, 3: v3}
+
+_NAMES: Mapping[Format, tuple[str, ...]] = {2: (ARRAY_V2, GROUP_V2, ATTRS_V2), 3: (NODE_V3,)}
+
+
+def document_names(zarr_format: Format | None) -> tuple[str, ...]:
+    """File names of the documents that may describe a node, v3 first where the format is open."""
+    return _NAMES[3] + _NAMES[2] if zarr_format is None else _NAMES[zarr_format]
+
+
+def document_kind(document: Document, *, url: str = "") -> Literal["array", "group"]:
+    """What a `zarr.json` says that its node is.
+
+    Raises:
+        MetadataError: It is no metadata document.
+    """
+    with in_document(url, NODE_V3):
+        return v3.kind(load(document))
+
+
+def parse_node(
+    docs: Mapping[str, Document], *, url: str, zarr_format: Format | None = None
+) -> ArrayMeta | GroupMeta | None:
+    """The node that these documents describe, by file name; None where none of them decides.
+
+    Both formats side by side: v3, as zarr-python has it, unless `zarr_format` chooses. An array and a group side by
+    side in v2: the array.
+
+    Raises:
+        MetadataError: A document breaks the rules.
+        UnsupportedFeature: It asks for what this library does not have.
+    """
+    if NODE_V3 in docs and zarr_format != 2:
+        with in_document(url, NODE_V3):
+            document = load(docs[NODE_V3])
+            kind = v3.kind(document)
+        parsed = {NODE_V3: document}
+        return v3.parse_array(parsed, url=url) if kind == "array" else v3.parse_group(parsed, url=url)
+    if zarr_format == 3:
+        return None
+    if ARRAY_V2 in docs:
+        return v2.parse_array(docs, url=url)
+    if GROUP_V2 in docs or CONSOLIDATED_V2 in docs:
+        return v2.parse_group(docs, url=url)
+    return None
+
+
+def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
+    """The array that these documents describe; MetadataError where they describe none."""
+    return v3.parse_array(docs, url=url) if NODE_V3 in docs else v2.parse_array(docs, url=url)
+
+
+def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
+    """The group that these documents describe; MetadataError where they describe none."""
+    return v3.parse_group(docs, url=url) if NODE_V3 in docs else v2.parse_group(docs, url=url)
+
+
+def dump(meta: ArrayMeta | GroupMeta) -> dict[str, bytes]:
+    """The documents to store by file name, the one that decides what the node is first."""
+    if meta.zarr_format == 3:
+        return v3.dump_array(meta) if isinstance(meta, ArrayMeta) else v3.dump_group(meta)
+    return v2.dump_array(meta) if isinstance(meta, ArrayMeta) else v2.dump_group(meta)
+
+
+def new_array(options: NewArray) -> ArrayMeta:
+    """An array to store.
+
+    Raises:
+        ConfigError: An option has a value that it cannot have.
+        UnsupportedFeature: A package that it needs is missing.
+    """
+    _check_format(options.zarr_format)
+    return v3.new_array(options) if options.zarr_format == 3 else v2.new_array(options)
+
+
+def new_group(attributes: Mapping[str, Any] | None = None, *, zarr_format: Format = 3) -> GroupMeta:
+    """A group to store.
+
+    Raises:
+        ConfigError: JSON cannot hold the attributes.
+    """
+    _check_format(zarr_format)
+    return v3.new_group(attributes) if zarr_format == 3 else v2.new_group(attributes)
+
+
+def _check_format(zarr_format: object) -> None:
+    if type(zarr_format) is not int or zarr_format not in FORMATS:
+        with in_options():
+            raise Invalid(f"zarr_format must be 2 or 3, not {shown(zarr_format)}")
+
+
+def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
+    """The array at another shape; everything else that its document says stays.
+
+    Raises:
+        ConfigError: The shape is none, or has another number of dimensions.
+    """
+    return v3.with_shape(meta, shape) if meta.zarr_format == 3 else v2.with_shape(meta, shape)
+
+
+def with_attributes(meta: Meta, attributes: Mapping[str, Any]) -> Meta:
+    """The node with these attributes in place of its own; everything else that its document says stays.
+
+    Raises:
+        ConfigError: JSON cannot hold them.
+    """
+    return (
+        v3.with_attributes(meta, attributes)
+        if meta.zarr_format == 3
+        else v2.with_attributes(meta, attributes)
+    )

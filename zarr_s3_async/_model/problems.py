@@ -1,0 +1,57 @@
+"""How the model says no: private errors say what is wrong, and one place says where, in the public error tree."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import ConfigError, MetadataError, UnsupportedFeature
+
+
+class Invalid(ValueError):
+    """A value breaks the rules of the format."""
+
+
+class Unknown(ValueError):
+    """A value may be right, but this library does not know what it means."""
+
+
+class MissingPackage(Unknown):
+    """A value is known, and needs a package that is not installed."""
+
+
+@contextmanager
+def in_document(url: str, name: str) -> Iterator[None]:
+    """Problems of the document `name` of the node at `url` leave as MetadataError or UnsupportedFeature."""
+    try:
+        yield
+    except Invalid as problem:
+        raise MetadataError(f"{url}/{name} is not valid: {problem}", url=url) from problem
+    except Unknown as problem:
+        raise UnsupportedFeature(f"{url}/{name} cannot be used here: {problem}", url=url) from problem
+
+
+@contextmanager
+def in_options() -> Iterator[None]:
+    """Problems of what a user asked for leave as ConfigError, or UnsupportedFeature where a package is missing."""
+    try:
+        yield
+    except MissingPackage as problem:
+        raise UnsupportedFeature(str(problem)) from problem
+    except (Invalid, Unknown) as problem:
+        raise ConfigError(str(problem)) from problem
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel = 2
+
+
+def shown(value: object) -> str:
+    """The value for a message, cut short: it may be a stranger's, and long."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:
+        # Python refuses to spell integers of more than a few thousand digits.
+        return f"a huge {type(value).__name__}"

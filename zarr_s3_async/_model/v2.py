@@ -1,0 +1,229 @@
+"""Zarr v2 documents and the neutral model: `.zarray`, `.zgroup`, `.zattrs`.
+
+Zarr v2 specification, "Arrays" and "Hierarchies". Members that it does not name are ignored, and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, cast
+
+from .._types import JSON
+from . import attributes as user_attributes
+from . import chunking, codec_options, codecs_v2, consolidated, dtypes_v2, fill_values
+from .create import NewArray, Outline, key_encoding, outline
+from .document import Document, check_portable, dump, load
+from .fields import member, one_of, whole, wholes
+from .keys import KeyEncoding
+from .metadata import ArrayMeta, GroupMeta
+from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2
+from .problems import Invalid, in_document, in_options
+
+Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
+
+_MEMBERS = (
+    *("zarr_format", "shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters"),
+    "dimension_separator",
+)
+_DIMENSIONS = "_ARRAY_DIMENSIONS"
+"""Attribute that names the dimensions: the convention of xarray, which NCZarr and GDAL share."""
+
+
+def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
+    """The array that `.zarray` and, where it is there, `.zattrs` describe.
+
+    Raises:
+        MetadataError: A document breaks the rules.
+        UnsupportedFeature: It asks for what this library does not have.
+    """
+    attributes = _parse_attributes(docs, url)
+    with in_document(url, ARRAY_V2):
+        names = (ARRAY_V2, ATTRS_V2) if ATTRS_V2 in docs else (ARRAY_V2,)
+        return _array(load(docs[ARRAY_V2]), attributes, names)
+
+
+def _parse_attributes(docs: Mapping[str, Document], url: str) -> Mapping[str, JSON]:
+    if ATTRS_V2 not in docs:
+        return {}
+    with in_document(url, ATTRS_V2):
+        return load(docs[ATTRS_V2])
+
+
+def _check_format(source: Mapping[str, JSON]) -> None:
+    if whole(member(source, "zarr_format"), "'zarr_format'", least=0) != 2:
+        raise Invalid(f"'zarr_format' must be 2, not {source['zarr_format']}")
+
+
+def _array(source: Mapping[str, JSON], attributes: Mapping[str, JSON], names: tuple[str, ...]) -> ArrayMeta:
+    for name in _MEMBERS:
+        check_portable(source.get(name), repr(name))
+    _check_format(source)
+    shape = wholes(member(source, "shape"), "'shape'", least=0)
+    chunks = wholes(member(source, "chunks"), "'chunks'", least=1)
+    order = cast("Literal['C', 'F']", one_of(member(source, "order"), "'order'", ("C", "F")))
+    filters = codecs_v2.read_filters(source.get("filters"))
+    compressor = codecs_v2.read_compressor(source.get("compressor"))
+    coders = [*filters, *([compressor] if compressor else [])]
+    data_type = dtypes_v2.read(member(source, "dtype"), codecs_v2.objects_of(coders))
+    chunking.check(shape, chunks, chunks, data_type)
+    separator = one_of(source.get("dimension_separator", "."), "'dimension_separator'", (".", "/"))
+    return ArrayMeta(
+        shape=shape,
+        dtype=data_type.dtype,
+        chunks=chunks,
+        codecs=codecs_v2.specs(filters, compressor, data_type.dtype, order, len(shape)),
+        fill_value=fill_values.read(member(source, "fill_value"), data_type, zarr_format=2),
+        keys=KeyEncoding("v2", cast("Literal['.', '/']", separator)),
+        order=order,
+        dimension_names=_dimension_names(attributes, len(shape)),
+        attributes=attributes,
+        zarr_format=2,
+        source=source,
+        documents=names,
+    )
+
+
+def _dimension_names(attributes: Mapping[str, JSON], ndim: int) -> tuple[str, ...] | None:
+    names = attributes.get(_DIMENSIONS)
+    if isinstance(names, list) and len(names) == ndim and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None
+
+
+def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
+    """The group that `.zgroup` and, where they are there, `.zattrs` and `.zmetadata` describe.
+
+    `.zmetadata` alone is enough: it holds the group's own documents too.
+
+    Raises:
+        MetadataError: A document breaks the rules.
+    """
+    below: Mapping[str, Mapping[str, JSON]] | None = None
+    if CONSOLIDATED_V2 in docs:
+        with in_document(url, CONSOLIDATED_V2):
+            nodes = consolidated.read_v2(load(docs[CONSOLIDATED_V2]))
+        own = nodes.pop("", {})
+        docs = docs if GROUP_V2 in docs else {**docs, **own}
+        below = nodes
+    attributes = _parse_attributes(docs, url)
+    with in_document(url, GROUP_V2):
+        source = load(member(docs, GROUP_V2))
+        _check_format(source)
+    names = (GROUP_V2, ATTRS_V2) if ATTRS_V2 in docs else (GROUP_V2,)
+    return GroupMeta(attributes=attributes, zarr_format=2, source=source, consolidated=below, documents=names)
+
+
+def dump_array(meta: ArrayMeta) -> dict[str, bytes]:
+    """The documents to store, `.zarray` first; `.zattrs` where there are, or were, attributes."""
+    return _dump(meta, ARRAY_V2)
+
+
+def dump_group(meta: GroupMeta) -> dict[str, bytes]:
+    """The documents to store, `.zgroup` first; `.zattrs` where there are, or were, attributes."""
+    return _dump(meta, GROUP_V2)
+
+
+def _dump(meta: ArrayMeta | GroupMeta, deciding: str) -> dict[str, bytes]:
+    documents = {deciding: dump(meta.source)}
+    if meta.attributes or ATTRS_V2 in meta.documents:
+        documents[ATTRS_V2] = dump(meta.attributes)
+    return documents
+
+
+def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
+    """The array at another shape, of as many dimensions.
+
+    Raises:
+        ConfigError: The shape is none.
+    """
+    with in_options():
+        extents = chunking.resized(meta.shape, shape)
+    return replace(meta, shape=extents, source={**meta.source, "shape": list(extents)})
+
+
+def with_attributes(meta: Meta, attributes: Mapping[str, Any]) -> Meta:
+    """The node with these attributes in place of its own.
+
+    Raises:
+        ConfigError: JSON cannot hold them.
+    """
+    with in_options():
+        new = user_attributes.new(attributes, beside=meta.attributes, zarr_format=2)
+    documents = meta.documents if ATTRS_V2 in meta.documents else (*meta.documents, ATTRS_V2)
+    if isinstance(meta, ArrayMeta):
+        names = _dimension_names(new, meta.ndim)
+        return replace(meta, attributes=new, documents=documents, dimension_names=names)
+    return replace(meta, attributes=new, documents=documents)
+
+
+def new_group(attributes: Mapping[str, Any] | None = None) -> GroupMeta:
+    """A group to store.
+
+    Raises:
+        ConfigError: JSON cannot hold the attributes.
+    """
+    with in_options():
+        new = user_attributes.new(attributes, zarr_format=2)
+    names = (GROUP_V2, ATTRS_V2) if new else (GROUP_V2,)
+    return GroupMeta(attributes=new, zarr_format=2, source={"zarr_format": 2}, documents=names)
+
+
+def new_array(options: NewArray) -> ArrayMeta:
+    """An array to store.
+
+    Raises:
+        ConfigError: An option has a value that it cannot have, or v2 cannot say.
+        UnsupportedFeature: A package that it needs is missing.
+    """
+    with in_options():
+        _check_options(options)
+        filters = [codec_options.v2(option, "filters") for option in options.filters or ()]
+        described = outline(options, codecs_v2.objects_of(codecs_v2.read_filters(filters)))
+        source = _new_source(options, described, filters)
+        attributes = _new_attributes(described)
+        names = (ARRAY_V2, ATTRS_V2) if attributes else (ARRAY_V2,)
+        return _array(source, attributes, names)
+
+
+def _check_options(options: NewArray) -> None:
+    for name in ("shards", "codecs"):
+        if getattr(options, name) is not None:
+            raise Invalid(f"Zarr v2 has no {name}: leave {name} out, or take zarr_format=3")
+
+
+def _new_source(options: NewArray, described: Outline, filters: list[dict[str, JSON]]) -> dict[str, JSON]:
+    data_type = described.data_type
+    object_codec = {"string": "vlen-utf8", "bytes": "vlen-bytes"}.get(data_type.variable or "")
+    if object_codec and codecs_v2.objects_of(codecs_v2.read_filters(filters)) is None:
+        filters = [{"id": object_codec}, *filters]
+    return {
+        "shape": list(described.shape),
+        "chunks": list(described.chunks),
+        "dtype": dtypes_v2.write(data_type),
+        "fill_value": fill_values.write(described.fill_value, data_type, zarr_format=2),
+        "order": options.order,
+        "filters": filters or None,
+        "dimension_separator": key_encoding(options).separator,
+        "compressor": _compressor(options.compressor),
+        "zarr_format": 2,
+    }
+
+
+def _compressor(option: Any) -> dict[str, JSON] | None:
+    if option is None:
+        return None
+    return codec_options.v2("zstd" if isinstance(option, str) and option == "auto" else option, "compressor")
+
+
+def _new_attributes(described: Outline) -> Mapping[str, JSON]:
+    names = described.dimension_names
+    if names is None:
+        return described.attributes
+    if None in names:
+        raise Invalid(
+            "in Zarr v2 either all dimensions have names or none; take zarr_format=3 to leave some out"
+        )
+    if described.attributes.get(_DIMENSIONS, names) != names:
+        raise Invalid(f"dimension_names and the attribute {_DIMENSIONS!r} differ; give one of them")
+    return {**described.attributes, _DIMENSIONS: names}

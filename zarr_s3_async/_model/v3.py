@@ -1,0 +1,246 @@
+"""Zarr v3 documents and the neutral model: `zarr.json`.
+
+Zarr v3 core specification, "Metadata" and "Extensions". What is not understood is refused by name, unless the
+document says that it need not be; then it is ignored, and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, TypeVar, cast
+
+from .._types import JSON, CodecSpec, Shape
+from . import attributes as user_attributes
+from . import chunking, codecs_v3, consolidated, dtypes_v3, fill_values
+from .create import NewArray
+from .create_v3 import new_document
+from .document import Document, check_portable, dump, load
+from .dtypes import DataType
+from .fields import Named, items, mapping, member, named, one_of, only, text, whole, wholes
+from .keys import KeyEncoding
+from .metadata import ArrayMeta, GroupMeta
+from .names import NODE_V3
+from .problems import Invalid, Unknown, in_document, in_options
+
+Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
+
+_NODE = ("zarr_format", "node_type", "attributes")
+_ARRAY = (
+    *_NODE,
+    *("shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"),
+    *("dimension_names", "storage_transformers"),
+)
+_GROUP = (*_NODE, "consolidated_metadata")
+_SEPARATORS = {"default": "/", "v2": "."}
+
+
+def kind(source: Mapping[str, JSON]) -> Literal["array", "group"]:
+    """What a document says that its node is."""
+    if whole(member(source, "zarr_format"), "'zarr_format'", least=0) != 3:
+        raise Invalid(f"'zarr_format' must be 3, not {source['zarr_format']}")
+    node_type = one_of(member(source, "node_type"), "'node_type'", ("array", "group"))
+    return cast("Literal['array', 'group']", node_type)
+
+
+def _check_members(source: Mapping[str, JSON], known: tuple[str, ...]) -> None:
+    for name in known:
+        if name not in ("attributes", "consolidated_metadata"):
+            check_portable(source.get(name), repr(name))
+    strange = [name for name in source if name not in known and not _may_ignore(source[name])]
+    if strange:
+        raise Unknown(
+            f"it has members that are not known, and must be understood: {', '.join(map(repr, strange[:5]))}"
+        )
+
+
+def _may_ignore(value: JSON) -> bool:
+    return isinstance(value, dict) and value.get("must_understand") is False
+
+
+def _check_kind(source: Mapping[str, JSON], wanted: str) -> None:
+    found = kind(source)
+    if found != wanted:
+        raise Invalid(f"it describes {found!r}, not {wanted!r}")
+
+
+def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
+    """The array that `zarr.json` describes.
+
+    Raises:
+        MetadataError: The document breaks the rules.
+        UnsupportedFeature: It asks for what this library does not have.
+    """
+    with in_document(url, NODE_V3):
+        return _array(load(docs[NODE_V3]))
+
+
+def _array(source: Mapping[str, JSON]) -> ArrayMeta:
+    _check_kind(source, "array")
+    _check_members(source, _ARRAY)
+    _check_transformers(source.get("storage_transformers", []))
+    shape = wholes(member(source, "shape"), "'shape'", least=0)
+    data_type = dtypes_v3.read(member(source, "data_type"))
+    object_shape = _chunk_shape(named(member(source, "chunk_grid"), "'chunk_grid'"))
+    codecs = codecs_v3.read(member(source, "codecs"))
+    parts = codecs_v3.sharded(codecs, object_shape)
+    chunking.check(shape, parts or object_shape, object_shape, data_type)
+    _check_chain(codecs, data_type)
+    order = codecs_v3.byte_order(codecs)
+    return ArrayMeta(
+        shape=shape,
+        dtype=data_type.dtype,
+        chunks=parts or object_shape,
+        shards=object_shape if parts else None,
+        codecs=codecs,
+        fill_value=fill_values.read(member(source, "fill_value"), data_type, zarr_format=3, byte_order=order),
+        keys=_key_encoding(named(member(source, "chunk_key_encoding"), "'chunk_key_encoding'")),
+        order=codecs_v3.order(codecs, len(shape)),
+        dimension_names=_dimension_names(source.get("dimension_names"), len(shape)),
+        attributes=_attributes(source),
+        zarr_format=3,
+        source=source,
+        documents=(NODE_V3,),
+    )
+
+
+def _check_chain(codecs: tuple[CodecSpec, ...], data_type: DataType) -> None:
+    if data_type.variable:
+        codecs_v3.check_objects(codecs)
+    else:
+        codecs_v3.check_endian(codecs, data_type.dtype)
+
+
+def _check_transformers(value: JSON) -> None:
+    for entry in items(value, "'storage_transformers'"):
+        transformer = named(entry, "a storage transformer")
+        if transformer.must_understand:
+            raise Unknown(f"the storage transformer {transformer.name!r} is not known")
+
+
+def _chunk_shape(grid: Named) -> Shape:
+    where = f"the configuration of the chunk grid {grid.name!r}"
+    match grid.name:
+        case "regular":
+            only(grid.configuration, where, ("chunk_shape",))
+            return wholes(member(grid.configuration, "chunk_shape"), "'chunk_shape'", least=1)
+        case "rectilinear":
+            return _rectilinear(grid, where)
+    raise Unknown(f"the chunk grid {grid.name!r} is not known")
+
+
+def _rectilinear(grid: Named, where: str) -> Shape:
+    """A rectilinear grid with one edge length per dimension is a regular one, at every shape of the array."""
+    only(grid.configuration, where, ("kind", "chunk_shapes"))
+    one_of(member(grid.configuration, "kind"), "'kind' of the chunk grid", ("inline",))
+    edges = items(member(grid.configuration, "chunk_shapes"), "'chunk_shapes'")
+    if any(isinstance(edge, list) for edge in edges):
+        raise Unknown("the chunk grid 'rectilinear' has chunks of differing sizes, which are not supported")
+    return wholes(edges, "'chunk_shapes'", least=1)
+
+
+def _key_encoding(encoding: Named) -> KeyEncoding:
+    if encoding.name not in _SEPARATORS:
+        raise Unknown(f"the chunk key encoding {encoding.name!r} is not known")
+    only(
+        encoding.configuration,
+        f"the configuration of the chunk key encoding {encoding.name!r}",
+        ("separator",),
+    )
+    separator = one_of(
+        encoding.configuration.get("separator", _SEPARATORS[encoding.name]),
+        "'separator' of chunk keys",
+        (".", "/"),
+    )
+    return KeyEncoding(cast("Literal['default', 'v2']", encoding.name), cast("Literal['.', '/']", separator))
+
+
+def _dimension_names(value: JSON, ndim: int) -> tuple[str | None, ...] | None:
+    if value is None:
+        return None
+    names = items(value, "'dimension_names'")
+    if len(names) != ndim:
+        raise Invalid(f"'dimension_names' must hold {ndim} names, not {len(names)}")
+    for name in names:
+        if name is not None and name != "":
+            text(name, "every one of 'dimension_names'")
+    return tuple(names)
+
+
+def _attributes(source: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    return mapping(source.get("attributes", {}), "'attributes'")
+
+
+def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
+    """The group that `zarr.json` describes.
+
+    Raises:
+        MetadataError: The document breaks the rules.
+        UnsupportedFeature: It asks for what this library does not have.
+    """
+    with in_document(url, NODE_V3):
+        source = load(docs[NODE_V3])
+        _check_kind(source, "group")
+        _check_members(source, _GROUP)
+        return GroupMeta(
+            attributes=_attributes(source),
+            zarr_format=3,
+            source=source,
+            consolidated=consolidated.read_v3(source.get("consolidated_metadata")),
+            documents=(NODE_V3,),
+        )
+
+
+def dump_array(meta: ArrayMeta) -> dict[str, bytes]:
+    """The document to store."""
+    return {NODE_V3: dump(meta.source)}
+
+
+def dump_group(meta: GroupMeta) -> dict[str, bytes]:
+    """The document to store; compact where it carries those of many nodes."""
+    return {NODE_V3: dump(meta.source, compact=bool(meta.consolidated))}
+
+
+def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
+    """The array at another shape, of as many dimensions.
+
+    Raises:
+        ConfigError: The shape is none.
+    """
+    with in_options():
+        extents = chunking.resized(meta.shape, shape)
+    return replace(meta, shape=extents, source={**meta.source, "shape": list(extents)})
+
+
+def with_attributes(meta: Meta, attributes: Mapping[str, Any]) -> Meta:
+    """The node with these attributes in place of its own.
+
+    Raises:
+        ConfigError: JSON cannot hold them.
+    """
+    with in_options():
+        new = user_attributes.new(attributes, beside=meta.attributes, zarr_format=3)
+    return replace(meta, attributes=new, source={**meta.source, "attributes": new})
+
+
+def new_group(attributes: Mapping[str, Any] | None = None) -> GroupMeta:
+    """A group to store.
+
+    Raises:
+        ConfigError: JSON cannot hold the attributes.
+    """
+    with in_options():
+        new = user_attributes.new(attributes, zarr_format=3)
+    source = {"zarr_format": 3, "node_type": "group", "attributes": new}
+    return GroupMeta(attributes=new, zarr_format=3, source=source, documents=(NODE_V3,))
+
+
+def new_array(options: NewArray) -> ArrayMeta:
+    """An array to store.
+
+    Raises:
+        ConfigError: An option has a value that it cannot have.
+        UnsupportedFeature: A package that it needs is missing.
+    """
+    with in_options():
+        return _array(new_document(options))
