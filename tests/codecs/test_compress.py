@@ -1,0 +1,212 @@
+"""codecs/compress.py: zstd, lz4 and blosc."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numcodecs import LZ4, Blosc, Zstd, blosc
+
+from zarr_s3_async.codecs import zstd_frames
+from zarr_s3_async.errors import ChunkDecodeError, MetadataError
+
+from .chains import LITTLE, numbers, pipeline, same
+
+CHUNK = numbers((40, 60), "<f4")
+DATA = CHUNK.tobytes()
+
+
+def line(name, configuration=None, **options):
+    return pipeline(LITTLE, (name, configuration or {}), shape=CHUNK.shape, **options)
+
+
+@pytest.mark.parametrize("level", [-5, 0, 3, 22])
+@pytest.mark.parametrize("checksum", [False, True])
+@pytest.mark.parametrize("name", ["zstd", "numcodecs.zstd"])
+def test_zstd_writes_the_bytes_of_numcodecs(name, level, checksum):
+    zstd = line(name, {"level": level, "checksum": checksum})
+    data = zstd.encode(CHUNK)
+    assert data == Zstd(level, checksum).encode(CHUNK)
+    assert same(zstd.decode(data), CHUNK)
+
+
+@pytest.mark.parametrize("acceleration", [0, 1, 9])
+def test_lz4_writes_the_bytes_of_numcodecs(acceleration):
+    lz4 = line("numcodecs.lz4", {"acceleration": acceleration})
+    data = lz4.encode(CHUNK)
+    assert data == LZ4(acceleration).encode(CHUNK)
+    assert same(lz4.decode(data), CHUNK)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i2", "<f8", "S3", "<M8[s]", "<U2", [("a", "i1"), ("b", "<f4")]], ids=str)
+@pytest.mark.parametrize("shuffle", [-1, 0, 1, 2])
+@pytest.mark.parametrize("cname", ["blosclz", "lz4", "lz4hc", "zlib", "zstd"])
+def test_blosc_shuffles_by_the_size_of_an_element_as_numcodecs_does(cname, shuffle, dtype):
+    blosc.use_threads = False
+    chunk = numbers((40, 60), dtype)
+    config = {"cname": cname, "clevel": 5, "shuffle": shuffle, "blocksize": 0}
+    ours = pipeline(("bytes", {"endian": "little"}), ("numcodecs.blosc", config), shape=(40, 60), dtype=dtype)
+    data = ours.encode(chunk)
+    plain = chunk if chunk.dtype.kind != "M" else chunk.view("i8")
+    assert data == Blosc(cname, 5, shuffle, 0).encode(plain)
+    assert same(ours.decode(data), chunk)
+
+
+def test_blosc_behind_a_filter_of_bytes_sees_single_bytes():
+    ours = pipeline(("numcodecs.shuffle", {"elementsize": 4}), LITTLE, "numcodecs.blosc", shape=CHUNK.shape)
+    from numcodecs import Shuffle
+
+    assert ours.encode(CHUNK) == Blosc().encode(Shuffle(4).encode(CHUNK))
+
+
+@pytest.mark.parametrize(("name", "number"), [("noshuffle", 0), ("shuffle", 1), ("bitshuffle", 2)])
+def test_blosc_of_v3_names_its_shuffle_and_its_typesize(name, number):
+    config = {"cname": "zstd", "clevel": 7, "shuffle": name, "typesize": 2, "blocksize": 512}
+    ours = line("blosc", config)
+    data = ours.encode(CHUNK)
+    assert data == Blosc("zstd", 7, number, 512, typesize=2).encode(CHUNK)
+    assert same(ours.decode(data), CHUNK)
+
+
+@pytest.mark.parametrize("name", ["zstd", "numcodecs.lz4", "blosc", "numcodecs.blosc"])
+@pytest.mark.parametrize("buffer", [bytes, bytearray, memoryview, lambda data: memoryview(bytearray(data))])
+def test_every_kind_of_buffer_is_decoded_into_the_callers_array(name, buffer):
+    codec = line(name)
+    out = np.empty_like(CHUNK)
+    assert codec.decode(buffer(codec.encode(CHUNK)), out) is out
+    assert same(out, CHUNK)
+
+
+@pytest.mark.parametrize("dtype", ["?", "S5", "<U2", "<M8[D]", "<f2", "V3", [("a", "<M8[s]"), ("b", "<i2")]], ids=str)
+@pytest.mark.parametrize("name", ["zstd", "numcodecs.lz4", "blosc", "numcodecs.shuffle"])
+def test_every_dtype_is_decoded_into_the_callers_array(name, dtype):
+    chunk = numbers((7, 5), dtype)
+    codec = pipeline(LITTLE, name, shape=(7, 5), dtype=dtype)
+    out = np.empty_like(chunk)
+    assert codec.decode(codec.encode(chunk), out) is out
+    assert same(out, chunk)
+
+
+class TestZstdFrames:
+    """Frames that numcodecs does not write."""
+
+    @staticmethod
+    def of_unknown_size(data: bytes) -> bytes:
+        """A frame of raw blocks whose header does not say how long its content is."""
+        blocks = [data[at : at + 1000] for at in range(0, len(data), 1000)]
+        headers = [(len(block) << 3 | (at == len(blocks) - 1)).to_bytes(3, "little") for at, block in enumerate(blocks)]
+        return b"\x28\xb5\x2f\xfd\x00\x58" + b"".join(map(bytes.__add__, headers, blocks))
+
+    @staticmethod
+    def skippable(payload: bytes) -> bytes:
+        return b"\x53\x2a\x4d\x18" + len(payload).to_bytes(4, "little") + payload
+
+    def frames(self, data):
+        half = len(data) // 2
+        first, second = Zstd().encode(data[:half]), Zstd().encode(data[half:])
+        return {
+            "unknown": self.of_unknown_size(data),
+            "two": first + second,
+            "two unknown": self.of_unknown_size(data[:half]) + self.of_unknown_size(data[half:]),
+            "known, unknown": first + self.of_unknown_size(data[half:]),
+            "unknown, known": self.of_unknown_size(data[:half]) + second,
+            "skipped first": self.skippable(b"hello") + Zstd().encode(data),
+            "skipped last": Zstd().encode(data) + self.skippable(b""),
+            "empty last": Zstd().encode(data) + zstd_frames.END_OF_UNKNOWN_SIZE,
+        }
+
+    @pytest.mark.parametrize("into", [False, True])
+    def test_frames_of_any_kind_and_number_are_one_chunk(self, into):
+        for what, data in self.frames(DATA).items():
+            out = np.full_like(CHUNK, -1) if into else None
+            assert same(line("zstd").decode(data, out), CHUNK), what
+
+    def test_fewer_or_more_bytes_than_a_chunk_are_refused_in_every_form(self):
+        for wrong in (DATA[:-4], DATA + b"more", DATA * 2):
+            for what, data in self.frames(wrong).items():
+                with pytest.raises(ChunkDecodeError, match="'zstd'"):
+                    line("zstd").decode(data)
+                    pytest.fail(what)
+
+    def test_frames_of_any_kind_are_decoded_where_only_a_limit_is_known(self):
+        codec = pipeline(LITTLE, ("numcodecs.zlib", {}), ("zstd", {}), shape=CHUNK.shape)
+        inner = pipeline(LITTLE, ("numcodecs.zlib", {}), shape=CHUNK.shape).encode(CHUNK)
+        for what, data in self.frames(inner).items():
+            assert same(codec.decode(data), CHUNK), what
+
+    @pytest.mark.parametrize("claimed", [2**40, 2**63, 2**64 - 1])
+    def test_a_frame_that_claims_too_much_is_refused_before_it_is_believed(self, claimed):
+        header = b"\x28\xb5\x2f\xfd\xe0" + claimed.to_bytes(8, "little") + b"\x01\x00\x00"
+        for codec in (line("zstd"), pipeline(LITTLE, "gzip", "zstd")):
+            with pytest.raises(ChunkDecodeError, match="claims"):
+                codec.decode(header)
+
+    def test_the_size_that_a_frame_says_is_read_from_all_four_forms_of_the_field(self):
+        for size in (5, 255, 256, 65791, 65792, 2**20):
+            assert zstd_frames.content_size(Zstd().encode(bytes(size))) == size
+        assert zstd_frames.content_size(self.of_unknown_size(b"x" * 10)) == zstd_frames.UNKNOWN
+        assert zstd_frames.content_size(b"") == zstd_frames.NO_FRAME
+
+
+class TestClaims:
+    """What hostile headers claim."""
+
+    @pytest.mark.parametrize("claimed", [0, 1, 9599, 9601, 2**31 - 1, 2**31, 2**32 - 1])
+    def test_lz4_believes_no_size_but_the_chunks(self, claimed):
+        data = claimed.to_bytes(4, "little") + line("numcodecs.lz4").encode(CHUNK)[4:]
+        with pytest.raises(ChunkDecodeError, match="claims"):
+            line("numcodecs.lz4").decode(data)
+
+    def test_lz4_of_unknown_size_believes_what_its_length_allows(self):
+        codec = pipeline("vlen-bytes", "numcodecs.lz4", shape=(1,), dtype=object)
+        chunk = np.array([b"abc" * 1000], object)
+        assert codec.decode(codec.encode(chunk))[0] == chunk[0]
+        with pytest.raises(ChunkDecodeError, match="claims"):
+            codec.decode((2**27).to_bytes(4, "little") + bytes(100))
+
+    @pytest.mark.parametrize(("at", "value"), [(4, 0), (4, 9601), (4, 2**32 - 1), (12, 15), (12, 2**31), (12, 0)])
+    def test_blosc_believes_no_lengths_but_the_true_ones(self, at, value):
+        data = bytearray(line("blosc").encode(CHUNK))
+        data[at : at + 4] = value.to_bytes(4, "little")
+        with pytest.raises(ChunkDecodeError, match="claims"):
+            line("blosc").decode(data)
+
+    def test_blosc_blocks_that_do_not_split_evenly_would_leave_memory_unwritten(self):
+        chunk = numbers((3000,), "<u4")
+        codec = pipeline(LITTLE, ("blosc", {"cname": "blosclz", "shuffle": "noshuffle"}), shape=(3000,), dtype="<u4")
+        data = bytearray(codec.encode(chunk))
+        assert not data[2] & 0x12, "this test needs a chunk that blosc splits"
+        data[8:12] = (6001).to_bytes(4, "little")
+        with pytest.raises(ChunkDecodeError, match="do not split"):
+            codec.decode(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "configuration", "key"),
+    [
+        ("zstd", {"level": 23}, "level"),
+        ("zstd", {"level": True}, "level"),
+        ("zstd", {"level": 3.0}, "level"),
+        ("zstd", {"checksum": 1}, "checksum"),
+        ("zstd", {"levle": 1}, "levle"),
+        ("blosc", {"cname": "lzo"}, "cname"),
+        ("blosc", {"shuffle": 1}, "shuffle"),
+        ("blosc", {"clevel": 10}, "clevel"),
+        ("blosc", {"typesize": 0}, "typesize"),
+        ("blosc", {"blocksize": -1}, "blocksize"),
+        ("numcodecs.blosc", {"shuffle": "shuffle"}, "shuffle"),
+        ("numcodecs.blosc", {"shuffle": 3}, "shuffle"),
+        ("numcodecs.lz4", {"acceleration": "1"}, "acceleration"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_codec(name, configuration, key):
+    with pytest.raises(MetadataError, match=f"'{name}'.*'{key}'"):
+        line(name, configuration)
+
+
+def test_blosc_keeps_the_choice_of_threads_that_a_program_has_made(monkeypatch):
+    monkeypatch.setattr(blosc, "use_threads", True)
+    line("blosc")
+    assert blosc.use_threads is True
+    monkeypatch.setattr(blosc, "use_threads", None)
+    line("blosc")
+    assert blosc.use_threads is False

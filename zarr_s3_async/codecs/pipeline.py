@@ -1,0 +1,249 @@
+"""A chain of codecs, built once per array, that turns a chunk into the bytes of an object and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+import numpy as np
+
+from .._types import Buffer, CodecSpec
+from ..errors import ChunkDecodeError, ChunkError, MetadataError
+from .array import BytesCodec, Transpose
+from .base import COSTS, Array, ArrayArrayCodec, ArrayBytesCodec, Bytes, BytesBytesCodec, ChunkSpec, Cost
+from .registry import build_codec, kind_of
+
+VARIABLE_LIMIT: Final = 256 * 2**20
+"""Bytes that a chunk of elements of any length may decompress to. Nothing else bounds it."""
+
+_SLACK: Final = 64 * 1024
+_EXPORTED_KINDS: Final = "biufc"
+"""Dtype kinds of arrays that the buffer protocol, and so every C library, takes as they are."""
+
+_Decode: TypeAlias = Callable[..., Bytes]
+
+
+class _Unpack(NamedTuple):
+    """One bytes-to-bytes step of decoding."""
+
+    name: str
+    decode: _Decode
+    size: int | None
+    limit: int
+
+
+class Pipeline:
+    """Encodes and decodes chunks of one kind. Synchronous, pure, and safe to call from many threads."""
+
+    __slots__ = (
+        "_array_bytes",
+        "_array_bytes_name",
+        "_arrays",
+        "_encoders",
+        "_exported",
+        "_into",
+        "_rearrange",
+        "_unpack",
+        "_view",
+        "chunk",
+        "cost",
+        "encoded_nbytes",
+        "nbytes",
+        "raw",
+    )
+
+    chunk: ChunkSpec
+    """What `encode` takes and `decode` gives."""
+    nbytes: int
+    """Bytes of a decoded chunk; of its references, where the elements are objects."""
+    encoded_nbytes: int | None
+    """Bytes of an encoded chunk, or None where that depends on the values."""
+    cost: Cost
+    """The worst of its codecs."""
+    raw: bool
+    """True where the encoded bytes are the chunk's elements in C order and in the byte order of its dtype."""
+
+    def __init__(
+        self,
+        chunk: ChunkSpec,
+        arrays: Sequence[tuple[str, ArrayArrayCodec]],
+        array_bytes: tuple[str, ArrayBytesCodec],
+        compressors: Sequence[tuple[str, BytesBytesCodec]],
+        variable_limit: int,
+    ) -> None:
+        self.chunk = chunk
+        self.nbytes = prod(chunk.shape) * chunk.dtype.itemsize
+        name, codec = array_bytes
+        chain: list[tuple[str, Any]] = [*arrays, array_bytes, *compressors]
+        self.cost = max((each.cost for _, each in chain), key=COSTS.index)
+        as_is = not arrays and isinstance(codec, BytesCodec) and codec.as_is
+        self.raw = as_is and not compressors
+        steps, self.encoded_nbytes = _unpacking(codec.encoded_size(), compressors, variable_limit)
+        self._array_bytes_name = name
+        self._view = codec.decode
+        self._rearrange = tuple((name, each.decode) for name, each in reversed(arrays))
+        # The last decompressor writes into the result where its bytes are the result's own.
+        self._into = steps.pop() if as_is and steps else None
+        self._unpack = tuple(steps)
+        self._exported = chunk.dtype.kind in _EXPORTED_KINDS and chunk.dtype.isbuiltin == 1
+        self._encoders = tuple((name, each.encode) for name, each in chain)
+
+    def __repr__(self) -> str:
+        names = " → ".join(name for name, _ in self._encoders)
+        return f"<Pipeline {names} of {self.chunk.shape} {self.chunk.dtype}>"
+
+    def encode(self, chunk: Array) -> Buffer:
+        """The bytes to store; they may be a view of the chunk's memory.
+
+        Raises:
+            ChunkError: A codec cannot encode these values, or this is not such a chunk.
+        """
+        if chunk.shape != self.chunk.shape or chunk.dtype != self.chunk.dtype:
+            raise ChunkError(
+                f"a chunk here has the shape {self.chunk.shape} and the dtype {self.chunk.dtype}, "
+                f"not {chunk.shape} and {chunk.dtype}"
+            )
+        name, data = "", cast(Any, chunk)
+        try:
+            for name, encode in self._encoders:  # noqa: B007  the handler uses the name
+                data = encode(data)
+        except (ChunkError, MemoryError):
+            raise
+        except Exception as error:
+            raise ChunkError(f"codec {name!r} cannot encode the chunk: {_told(error)}", codec=name) from error
+        return data.data if isinstance(data, np.ndarray) else cast(Buffer, data)
+
+    def decode(self, data: Buffer, out: Array | None = None) -> Array:
+        """The chunk that these bytes hold.
+
+        Args:
+            data: A whole encoded chunk.
+            out: Writable C-contiguous array of the chunk's shape and dtype, not of objects. Where the last
+                step has to write its result somewhere, it writes it there, and this very array is returned.
+                Otherwise another array is, which may be a read-only view of `data`; what `out` holds then
+                is undefined, as it is after a failure.
+
+        Raises:
+            ChunkDecodeError: The bytes are not an encoded chunk of this kind. It names the codec that saw it.
+        """
+        name, flat = self._array_bytes_name, cast(Bytes, data)
+        try:
+            for name, unpack, size, limit in self._unpack:  # noqa: B007  the handler uses the name
+                flat = unpack(flat, size, limit)
+            if self._into is not None:
+                name, unpack, size, limit = self._into
+                target = out if out is None or self._exported else out.reshape(-1).view(np.uint8)
+                flat = unpack(flat, size, limit, target)
+                if target is not None and flat is target:
+                    return cast(Array, out)
+            name = self._array_bytes_name
+            chunk = self._view(flat) if self._rearrange else self._view(flat, out)
+            for name, rearrange in self._rearrange:  # noqa: B007  the handler uses the name
+                chunk = rearrange(chunk)
+            if chunk.shape != self.chunk.shape or chunk.dtype != self.chunk.dtype:
+                raise ValueError(f"gives {chunk.dtype} elements of the shape {chunk.shape}")
+        except (ChunkDecodeError, MemoryError):
+            raise
+        except Exception as error:
+            raise ChunkDecodeError(
+                f"codec {name!r} cannot decode the chunk: {_told(error)}", codec=name
+            ) from error
+        return chunk
+
+
+def build_pipeline(
+    specs: Sequence[CodecSpec], chunk: ChunkSpec, *, variable_limit: int = VARIABLE_LIMIT
+) -> Pipeline:
+    """The pipeline of these codecs, in encoding order, for chunks like this.
+
+    Args:
+        specs: Array-to-array codecs, one array-to-bytes codec, bytes-to-bytes codecs.
+        chunk: What is encoded.
+        variable_limit: Bytes that a chunk of elements of any length may decompress to.
+
+    Raises:
+        UnsupportedFeature: A codec is not known.
+        MetadataError: A codec's configuration is wrong, or the chain is.
+    """
+    arrays: list[tuple[str, Any]] = []
+    array_bytes: tuple[str, Any] | None = None
+    compressors: list[tuple[str, Any]] = []
+    given = chunk
+    for spec in _arranged(specs):
+        kind = kind_of(spec.name)
+        if (array_bytes is not None) != (kind == "bytes->bytes"):
+            raise MetadataError(f"codec {spec.name!r} is {kind}, and cannot stand there in {_names(specs)}")
+        if kind == "array->array":
+            codec: Any = build_codec(spec, given)
+            if not (isinstance(codec, Transpose) and codec.identity):
+                arrays.append((spec.name, codec))
+                given = codec.encoded(given)
+        elif kind == "array->bytes":
+            array_bytes = spec.name, build_codec(_with_own_order(spec, arrays, given), given)
+        else:
+            compressors.append((spec.name, build_codec(spec, _given_bytes(given, array_bytes, compressors))))
+    if array_bytes is None:
+        raise MetadataError(f"no codec in {_names(specs)} turns an array into bytes")
+    return Pipeline(chunk, arrays, array_bytes, compressors, variable_limit)
+
+
+def _unpacking(
+    size: int | None, compressors: Sequence[tuple[str, BytesBytesCodec]], limit: int
+) -> tuple[list[_Unpack], int | None]:
+    """The steps that undo the compressors, the last one first, and the size of what they are given."""
+    steps: list[_Unpack] = []
+    for name, codec in compressors:
+        limit = limit if size is None else size
+        steps.insert(0, _Unpack(name, codec.decode, size, limit))
+        size = None if size is None else codec.encoded_size(size)
+        # No compressor makes incompressible data this much longer.
+        limit = 2 * limit + _SLACK
+    return steps, size
+
+
+def _arranged(specs: Sequence[CodecSpec]) -> list[CodecSpec]:
+    """Zarr v2 has filters of all kinds before the compressor: `bytes` moves to where the first needs it.
+
+    A numcodecs codec that takes arrays to bytes itself replaces `bytes`.
+    """
+    arranged = list(specs)
+    kinds = [kind_of(spec.name) for spec in arranged]
+    at = next((i for i, spec in enumerate(arranged) if spec.name == "bytes"), None)
+    if at is None:
+        return arranged
+    first = next((i for i in range(at) if kinds[i] == "bytes->bytes" and _is_numcodecs(arranged[i])), at)
+    arranged.insert(first, arranged.pop(at))
+    following = arranged[first + 1 : first + 2]
+    if following and _is_numcodecs(following[0]) and kind_of(following[0].name) == "array->bytes":
+        del arranged[first]
+    return arranged
+
+
+def _is_numcodecs(spec: CodecSpec) -> bool:
+    return spec.name.startswith("numcodecs.")
+
+
+def _with_own_order(spec: CodecSpec, arrays: Sequence[tuple[str, Any]], given: ChunkSpec) -> CodecSpec:
+    """A filter of Zarr v2 names the byte order of what it gives; `bytes` without `endian` stores that."""
+    if spec.name != "bytes" or spec.configuration.get("endian") is not None:
+        return spec
+    if not any(name.startswith("numcodecs.") for name, _ in arrays):
+        return spec
+    big = given.dtype.str.startswith(">")
+    return CodecSpec("bytes", {**spec.configuration, "endian": "big" if big else "little"})
+
+
+def _given_bytes(given: ChunkSpec, array_bytes: Any, compressors: Sequence[Any]) -> ChunkSpec:
+    """What a compressor is told of: the array, where it is given the array's own elements, or bytes."""
+    if not compressors and isinstance(array_bytes[1], BytesCodec):
+        return given
+    return ChunkSpec((), np.dtype(np.uint8), np.uint8(0))
+
+
+def _names(specs: Sequence[CodecSpec]) -> str:
+    return ", ".join(spec.name for spec in specs) or "an empty list of codecs"
+
+
+def _told(error: Exception) -> str:
+    return f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

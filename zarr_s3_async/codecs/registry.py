@@ -1,0 +1,206 @@
+"""Which codecs there are: the allow-list, and what users add to it. A document reaches no other code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from .._types import JSON, CodecSpec
+from ..errors import ConfigError, MetadataError, UnsupportedFeature
+from . import compress, crc32c, numcodecs, streams, vlen
+from .array import BytesCodec, Transpose
+from .base import COSTS, KINDS, ChunkSpec, Codec, Kind
+from .bytewise import Base64, Shuffle
+from .cast import CastValue
+from .installed import ZFPY, PCodec
+from .options import Options
+from .scale import ScaleOffset
+
+ENTRY_POINTS: Final = "zarr_s3_async.codecs"
+
+CodecClass: TypeAlias = Callable[[Mapping[str, JSON], ChunkSpec], Codec]
+"""Called with the configuration and what the codec will be given. `kind` is an attribute of the class."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
+
+
+class _Entry(NamedTuple):
+    kind: Kind
+    build: Callable[[Options, ChunkSpec], Codec]
+
+
+def _sharding(options: Options, spec: ChunkSpec) -> Codec:
+    from .shard_format import ShardingCodec  # it builds pipelines of its own, out of this registry
+
+    return ShardingCodec(options, spec)
+
+
+def _array_array(build: Callable[[Options, ChunkSpec], Codec]) -> _Entry:
+    return _Entry("array->array", build)
+
+
+def _array_bytes(build: Callable[[Options, ChunkSpec], Codec]) -> _Entry:
+    return _Entry("array->bytes", build)
+
+
+def _bytes_bytes(build: Callable[[Options, ChunkSpec], Codec]) -> _Entry:
+    return _Entry("bytes->bytes", build)
+
+
+_BUILT_IN: Final[dict[str, _Entry]] = {
+    # Zarr v3 core specification
+    "bytes": _array_bytes(BytesCodec),
+    "transpose": _array_array(Transpose),
+    "gzip": _bytes_bytes(streams.gzip),
+    "zstd": _bytes_bytes(compress.Zstd),
+    "blosc": _bytes_bytes(compress.blosc),
+    "crc32c": _bytes_bytes(crc32c.crc32c),
+    "sharding_indexed": _array_bytes(_sharding),
+    # zarr-extensions, and the object codecs of v2
+    "cast_value": _array_array(CastValue),
+    "scale_offset": _array_array(ScaleOffset),
+    "vlen-utf8": _array_bytes(vlen.VLenUTF8),
+    "vlen-bytes": _array_bytes(vlen.VLenBytes),
+    "vlen-array": _array_bytes(vlen.VLenArray),
+    # numcodecs: compressors and filters of v2, and what zarr-python registers for v3
+    "numcodecs.adler32": _bytes_bytes(crc32c.adler32),
+    "numcodecs.astype": _array_array(numcodecs.AsType),
+    "numcodecs.base64": _bytes_bytes(Base64),
+    "numcodecs.bitround": _array_array(numcodecs.BitRound),
+    "numcodecs.blosc": _bytes_bytes(compress.numcodecs_blosc),
+    "numcodecs.bz2": _bytes_bytes(streams.BZ2),
+    "numcodecs.categorize": _array_array(numcodecs.Categorize),
+    "numcodecs.crc32": _bytes_bytes(crc32c.crc32),
+    "numcodecs.crc32c": _bytes_bytes(crc32c.numcodecs_crc32c),
+    "numcodecs.delta": _array_array(numcodecs.Delta),
+    "numcodecs.fixedscaleoffset": _array_array(numcodecs.FixedScaleOffset),
+    "numcodecs.fletcher32": _bytes_bytes(crc32c.fletcher32),
+    "numcodecs.gzip": _bytes_bytes(streams.numcodecs_gzip),
+    "numcodecs.jenkins_lookup3": _bytes_bytes(crc32c.jenkins_lookup3),
+    "numcodecs.lz4": _bytes_bytes(compress.LZ4),
+    "numcodecs.lzma": _bytes_bytes(streams.LZMA),
+    "numcodecs.packbits": _array_array(numcodecs.PackBits),
+    "numcodecs.pcodec": _array_bytes(PCodec),
+    "numcodecs.quantize": _array_array(numcodecs.Quantize),
+    "numcodecs.shuffle": _bytes_bytes(Shuffle),
+    "numcodecs.zfpy": _array_bytes(ZFPY),
+    "numcodecs.zlib": _bytes_bytes(streams.Zlib),
+    "numcodecs.zstd": _bytes_bytes(compress.Zstd),
+}
+
+_added: dict[str, _Entry] = {}
+
+
+def register_codec(name: str, cls: CodecClass) -> None:
+    """Make a codec class known under the name that documents use.
+
+    Args:
+        name: As it stands in `codecs`; a v2 compressor or filter with the id X is looked for as
+            `numcodecs.X`.
+        cls: Called once per array, as `cls(configuration, chunk_spec)`; `codecs.base` says what it has to be.
+
+    Raises:
+        ConfigError: The name is taken or not a codec name, or the class does not say its kind.
+    """
+    if not _is_name(name):
+        raise ConfigError(f"{name!r} cannot be the name of a codec")
+    if name in _BUILT_IN or name in _added:
+        raise ConfigError(
+            f"the codec {name!r} exists already; unregister_codec removes one that was registered"
+        )
+    kind = getattr(cls, "kind", None) if isinstance(cls, type) else None
+    if kind not in KINDS:
+        raise ConfigError(
+            f"the codec {name!r} must be a class whose `kind` is one of {', '.join(KINDS)}, not {kind!r}"
+        )
+    _added[name] = _Entry(kind, _user_factory(cls))
+
+
+def unregister_codec(name: str) -> None:
+    """Forget a codec that was registered. Built-in ones stay."""
+    if name in _BUILT_IN:
+        raise ConfigError(f"the codec {name!r} is built in and stays")
+    if _added.pop(name, None) is None:
+        raise ConfigError(f"no codec {name!r} is registered")
+
+
+def list_codecs() -> tuple[str, ...]:
+    """Names of all codecs, sorted: built in, registered, and offered by installed packages."""
+    return tuple(sorted({*_BUILT_IN, *_added, *(point.name for point in _entry_points())}))
+
+
+def kind_of(name: str) -> Kind:
+    """Where in a chain the codec stands."""
+    return _find(name).kind
+
+
+def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Codec:
+    """The codec, ready for chunks like this.
+
+    Raises:
+        UnsupportedFeature: There is no such codec.
+        MetadataError: The configuration is not one of this codec, or the codec does not take such chunks.
+    """
+    entry = _find(codec.name)
+    options = Options(codec.name, codec.configuration)
+    try:
+        built = entry.build(options, spec)
+        options.finish()
+    except (MetadataError, UnsupportedFeature):
+        raise
+    except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        raise MetadataError(f"codec {codec.name!r} cannot be made of its configuration: {error}") from error
+    return built
+
+
+def _user_factory(cls: Any) -> Callable[[Options, ChunkSpec], Codec]:
+    def build(options: Options, spec: ChunkSpec) -> Codec:
+        codec: Codec = cls(options.rest(), spec)
+        if codec.cost not in COSTS:
+            raise ConfigError(f"the codec {options.codec!r} says it costs {codec.cost!r}, not one of {COSTS}")
+        return codec
+
+    return build
+
+
+def _find(name: str) -> _Entry:
+    entry = _BUILT_IN.get(name) or _added.get(name)
+    if entry is not None:
+        return entry
+    if _is_pickle(name):
+        raise UnsupportedFeature(
+            f"the codec {name!r} is refused: unpickling runs whatever code the data holds"
+        )
+    for point in _entry_points():
+        if point.name == name:
+            return _load(point)
+    raise UnsupportedFeature(
+        f"the codec {name!r} is not known; register_codec adds one, list_codecs() names those that are"
+    )
+
+
+def _load(point: Any) -> _Entry:
+    try:
+        cls = point.load()
+        if point.name not in _added:
+            register_codec(point.name, cls)
+    except Exception as error:
+        raise UnsupportedFeature(
+            f"the codec {point.name!r} of {point.value} cannot be loaded: {error}"
+        ) from error
+    return _added[point.name]
+
+
+def _entry_points() -> Any:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=ENTRY_POINTS)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and not _is_pickle(name)
+
+
+def _is_pickle(name: str) -> bool:
+    return "pickle" in name.casefold()

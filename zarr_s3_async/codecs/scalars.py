@@ -1,0 +1,159 @@
+"""Dtypes and numbers inside codec configurations: v2 type strings, v3 type names, v3 fill values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from reprlib import repr as short
+from typing import Any, Final
+
+import numpy as np
+
+from .._types import JSON
+from ..errors import UnsupportedFeature
+from .array import is_extension
+from .base import Array
+from .options import Options
+
+_INTEGERS: Final = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_FLOATS: Final = ("float16", "float32", "float64")
+_NUMPY_NAMES: Final = frozenset({"bool", "complex64", "complex128", *_INTEGERS, *_FLOATS})
+_SMALL_INTEGERS: Final = frozenset({"int2", "int4", "uint2", "uint4"})
+_SMALL_FLOATS: Final = frozenset(
+    {
+        "bfloat16",
+        "float4_e2m1fn",
+        "float6_e2m3fn",
+        "float6_e3m2fn",
+        "float8_e3m4",
+        "float8_e4m3",
+        "float8_e4m3b11fnuz",
+        "float8_e4m3fnuz",
+        "float8_e5m2",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
+    }
+)
+_TYPE_STRING: Final = re.compile(
+    r"[<>|=]?(?:[biufcSUV][0-9]{1,5}|[mM]8(?:\[[0-9]{0,5}[YMWDhmsunpfa]s?\])?)", re.ASCII
+)
+_SPECIAL: Final = {"NaN": np.nan, "Infinity": np.inf, "+Infinity": np.inf, "-Infinity": -np.inf}
+_HEX: Final = re.compile(r"0x[0-9a-fA-F]{1,16}", re.ASCII)
+
+
+def plain_dtype(options: Options, key: str, default: Any = None) -> np.dtype[Any]:
+    """A dtype as numcodecs writes it (`<f4`, `float32`): of fixed size, without fields, without a shape."""
+    value = options.take(key) if default is None else options.take(key, default)
+    if isinstance(value, np.dtype):
+        return value
+    if isinstance(value, str) and (value in _NUMPY_NAMES or _TYPE_STRING.fullmatch(value)):
+        try:
+            return np.dtype(value)
+        except TypeError as error:
+            raise options.fail(key, f"is no data type: {value!r}") from error
+    raise options.fail(key, f"must be a plain data type such as '<f4', not {short(value)}")
+
+
+def real_dtype(options: Options, key: str) -> np.dtype[Any]:
+    """A v3 data type of integers or of floating-point numbers, those of ml_dtypes included."""
+    value = options.take(key)
+    if isinstance(value, dict) and set(value) <= {"name", "configuration"} and not value.get("configuration"):
+        value = value.get("name")
+    if isinstance(value, str):
+        if value in _INTEGERS or value in _FLOATS:
+            return np.dtype(value)
+        if value in _SMALL_INTEGERS or value in _SMALL_FLOATS:
+            return _small_dtype(options, value)
+    raise options.fail(
+        key, f"must be a data type of integers or of floating-point numbers, not {short(value)}"
+    )
+
+
+def _small_dtype(options: Options, name: str) -> np.dtype[Any]:
+    try:
+        dtype: np.dtype[Any] = np.dtype(getattr(import_module("ml_dtypes"), name))
+    except (ImportError, AttributeError) as error:
+        raise UnsupportedFeature(
+            f"codec {options.codec!r}: {name!r} needs the package ml_dtypes: pip install -U ml_dtypes"
+        ) from error
+    return dtype
+
+
+@dataclass(frozen=True, slots=True)
+class RealType:
+    """What the arithmetic of a codec has to know of a dtype of real numbers."""
+
+    dtype: np.dtype[Any]
+    is_integer: bool
+    low: int | float
+    """Least finite value."""
+    high: int | float
+    """Greatest finite value."""
+    bits: int
+    """Bits of an integer; significant bits of a floating-point number, the hidden one included."""
+    step: int = 0
+    """Exponent of two of the least positive number of a floating-point type."""
+    has_infinity: bool = False
+    has_nan: bool = False
+
+    @classmethod
+    def of(cls, dtype: np.dtype[Any]) -> RealType | None:
+        """The facts about a dtype, or None where it is not one of real numbers."""
+        if is_extension(dtype):
+            return cls._of_extension(dtype)
+        if dtype.kind in "iu":
+            info = np.iinfo(dtype)
+            return cls(dtype, True, int(info.min), int(info.max), info.bits)
+        if dtype.kind == "f" and dtype.itemsize <= 8:
+            return cls._of_float(dtype, np.finfo(dtype))
+        return None
+
+    @classmethod
+    def _of_extension(cls, dtype: np.dtype[Any]) -> RealType | None:
+        package = import_module("ml_dtypes")
+        if dtype.name in _SMALL_INTEGERS:
+            info = package.iinfo(dtype)
+            return cls(dtype, True, int(info.min), int(info.max), info.bits)
+        return cls._of_float(dtype, package.finfo(dtype)) if dtype.name in _SMALL_FLOATS else None
+
+    @classmethod
+    def _of_float(cls, dtype: np.dtype[Any], info: Any) -> RealType:
+        with np.errstate(all="ignore"):
+            specials = np.array([np.inf, np.nan]).astype(dtype).astype(np.float64)
+        step = int(np.frexp(np.float64(info.smallest_subnormal))[1]) - 1
+        return cls(
+            dtype,
+            False,
+            float(info.min),
+            float(info.max),
+            int(info.nmant) + 1,
+            step,
+            bool(np.isinf(specials[0])),
+            bool(np.isnan(specials[1])),
+        )
+
+
+def real_scalar(options: Options, key: str, value: JSON, real: RealType) -> Array:
+    """A v3 fill value of a real type (specification, "Fill value"), as a 0-d array of its dtype."""
+    if not isinstance(value, bool):
+        if isinstance(value, int) and real.is_integer and real.low <= value <= real.high:
+            return np.array(value).astype(real.dtype)
+        if isinstance(value, int | float) and not real.is_integer and abs(value) <= real.high:
+            return np.array(float(value)).astype(real.dtype)
+        if isinstance(value, str) and not real.is_integer:
+            scalar = _float_from_text(value, real)
+            if scalar is not None:
+                return scalar
+    raise options.fail(key, f"holds {short(value)}, which is no {real.dtype}")
+
+
+def _float_from_text(text: str, real: RealType) -> Array | None:
+    if text in _SPECIAL:
+        known = real.has_nan if text == "NaN" else real.has_infinity
+        return np.array(_SPECIAL[text]).astype(real.dtype) if known else None
+    size = real.dtype.itemsize
+    if _HEX.fullmatch(text) and len(text) == 2 + 2 * size:
+        bits = np.array(int(text, 16), np.dtype(f"u{size}"))
+        return bits.view(real.dtype.newbyteorder("=") if not is_extension(real.dtype) else real.dtype)
+    return None

@@ -1,0 +1,237 @@
+"""The `sharding_indexed` codec of Zarr v3: many encoded chunks in one object, and an index of where they are.
+
+The index has one entry per chunk, in row-major order of the inner grid: offset and length as unsigned 64-bit
+integers, both 2**64 - 1 for a chunk that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from reprlib import repr as short
+from typing import Final, Literal
+
+import numpy as np
+
+from .._types import JSON, Buffer, CodecSpec, Shape
+from ..byte_range import ByteRange, Span, Suffix
+from ..errors import ChunkDecodeError, UnsupportedFeature
+from .base import Array, Bytes, ChunkSpec, Cost
+from .options import Options
+from .pipeline import Pipeline, build_pipeline
+
+MISSING: Final = 2**64 - 1
+NAME: Final = "sharding_indexed"
+
+IndexLocation = Literal["start", "end"]
+
+
+class ShardLayout:
+    """How an index and encoded chunks lie in an object. It knows slots and bytes, and nothing of arrays."""
+
+    __slots__ = ("_index", "index_location", "index_nbytes", "n_chunks")
+
+    def __init__(self, grid: Shape, index_codecs: Sequence[CodecSpec], index_location: IndexLocation) -> None:
+        self.n_chunks = prod(grid)
+        self.index_location: IndexLocation = index_location
+        self._index = build_pipeline(
+            index_codecs, ChunkSpec((*grid, 2), np.dtype(np.uint64), np.uint64(MISSING))
+        )
+        if self._index.encoded_nbytes is None:
+            names = ", ".join(codec.name for codec in index_codecs)
+            raise UnsupportedFeature(f"codec {NAME!r}: an index through {names} has no fixed size")
+        self.index_nbytes: int = self._index.encoded_nbytes
+
+    @property
+    def index_range(self) -> ByteRange:
+        """Where the index is in the object."""
+        return Span(0, self.index_nbytes) if self.index_location == "start" else Suffix(self.index_nbytes)
+
+    def decode_index(self, data: Buffer, object_size: int) -> Array:
+        """The index, as an array (n_chunks, 2) of uint64, every entry within the object.
+
+        Args:
+            data: The bytes of `index_range`.
+            object_size: Bytes of the whole object.
+
+        Raises:
+            ChunkDecodeError: Not an index, or one with an entry that is empty or reaches past the object.
+        """
+        needed = self.index_nbytes
+        if len(data) != needed or object_size < needed:
+            raise _corrupt(
+                f"the object has {object_size} bytes and gave {len(data)} for its index of {needed}"
+            )
+        index = self._index.decode(data).reshape(self.n_chunks, 2)
+        self._check(index, object_size)
+        return index
+
+    @staticmethod
+    def _check(index: Array, object_size: int) -> None:
+        offsets, lengths = index[:, 0], index[:, 1]
+        size = np.uint64(object_size)
+        # Compared so that no sum can overflow.
+        wrong = (offsets > size) | (lengths > size - np.minimum(offsets, size)) | (lengths == 0)
+        if not wrong.any():
+            return
+        wrong &= (offsets != MISSING) | (lengths != MISSING)
+        if wrong.any():
+            slot = int(wrong.argmax())
+            raise _corrupt(
+                f"the index puts chunk {slot} at byte {offsets[slot]} with {lengths[slot]} bytes, "
+                f"and the object has {object_size}"
+            )
+
+    @staticmethod
+    def span(index: Array, slot: int) -> Span | None:
+        """Where a chunk is in the object, or None where it is not there."""
+        offset, length = index[slot].tolist()
+        return None if length == MISSING else Span(offset, offset + length)
+
+    def encode_index(self, index: Array) -> Buffer:
+        """The bytes of an index of the shape (n_chunks, 2)."""
+        return self._index.encode(index.reshape(self._index.chunk.shape))
+
+    def assemble(self, chunks: Mapping[int, Buffer]) -> list[Buffer]:
+        """The object, in parts that follow one another: the chunks in row-major order, and the index.
+
+        Args:
+            chunks: Encoded chunks by slot. A slot that is not among them is marked as missing.
+        """
+        index = np.full((self.n_chunks, 2), MISSING, np.uint64)
+        at = self.index_nbytes if self.index_location == "start" else 0
+        parts: list[Buffer] = []
+        for slot in sorted(chunks):
+            data = chunks[slot]
+            index[slot] = at, len(data)
+            at += len(data)
+            parts.append(data)
+        parts.insert(0 if self.index_location == "start" else len(parts), self.encode_index(index))
+        return parts
+
+
+class ShardFormat:
+    """A shard of an array: its inner grid, the pipeline of an inner chunk, and the layout of the object."""
+
+    __slots__ = ("chunk_shape", "grid", "inner", "layout", "shard")
+
+    def __init__(self, options: Options, shard: ChunkSpec) -> None:
+        self.shard = shard
+        self.chunk_shape: Shape = options.integers("chunk_shape")
+        if len(self.chunk_shape) != len(shard.shape) or any(
+            inner < 1 or outer % inner for outer, inner in zip(shard.shape, self.chunk_shape, strict=False)
+        ):
+            raise options.fail(
+                "chunk_shape", f"must divide the shard's shape {shard.shape}, not be {self.chunk_shape}"
+            )
+        self.grid: Shape = tuple(n // c for n, c in zip(shard.shape, self.chunk_shape, strict=True))
+        self.inner: Pipeline = build_pipeline(
+            _read_codecs(options, "codecs"), ChunkSpec(self.chunk_shape, shard.dtype, shard.fill_value)
+        )
+        location = options.choice("index_location", ("start", "end"), "end")
+        self.layout = ShardLayout(self.grid, _read_codecs(options, "index_codecs"), location)
+
+    @classmethod
+    def from_spec(cls, codec: CodecSpec, shard: ChunkSpec) -> ShardFormat:
+        """What a `sharding_indexed` codec says of shards like this.
+
+        Raises:
+            MetadataError: The configuration is wrong.
+            UnsupportedFeature: A codec in it is not known.
+        """
+        options = Options(codec.name, codec.configuration)
+        made = cls(options, shard)
+        options.finish()
+        return made
+
+    @property
+    def n_chunks(self) -> int:
+        """Inner chunks in a shard."""
+        return self.layout.n_chunks
+
+    def region(self, slot: int) -> tuple[slice, ...]:
+        """Where in the shard an inner chunk is."""
+        at: list[slice] = []
+        for count, length in zip(reversed(self.grid), reversed(self.chunk_shape), strict=True):
+            slot, position = divmod(slot, count)
+            at.append(slice(position * length, (position + 1) * length))
+        return tuple(reversed(at))
+
+    def regions(self) -> Iterator[tuple[int, tuple[slice, ...]]]:
+        """Every slot with its region."""
+        return ((slot, self.region(slot)) for slot in range(self.n_chunks))
+
+
+class ShardingCodec:
+    """A whole shard at once: one inside another, or one behind other codecs."""
+
+    kind: Final = "array->bytes"
+
+    def __init__(self, options: Options, spec: ChunkSpec) -> None:
+        self._format = ShardFormat(options, spec)
+        self._spec = spec
+        inner = self._format.inner.cost
+        self.cost: Cost = "parallel" if inner == "view" else inner
+        self._fill = (
+            np.zeros((), spec.dtype) if spec.fill_value is None else np.array(spec.fill_value, spec.dtype)
+        )
+
+    def encoded_size(self) -> None:
+        return None
+
+    def encode(self, chunk: Array) -> Bytes:
+        encode = self._format.inner.encode
+        chunks = {
+            slot: encode(chunk[region])
+            for slot, region in self._format.regions()
+            if not self._is_fill(chunk[region])
+        }
+        return b"".join(self._format.layout.assemble(chunks))
+
+    def decode(self, data: Bytes, out: Array | None = None) -> Array:
+        layout = self._format.layout
+        view = memoryview(data)
+        start = 0 if layout.index_location == "start" else max(0, len(view) - layout.index_nbytes)
+        index = layout.decode_index(view[start : start + layout.index_nbytes], len(view))
+        shard = np.empty(self._spec.shape, self._spec.dtype) if out is None else out
+        for slot, region in self._format.regions():
+            span = layout.span(index, slot)
+            part = shard[region]
+            if span is None:
+                part[...] = self._fill
+                continue
+            target = part if part.flags.c_contiguous and not part.dtype.hasobject else None
+            chunk = self._format.inner.decode(view[span.start : span.stop], target)
+            if chunk is not target:
+                part[...] = chunk
+        return shard
+
+    def _is_fill(self, chunk: Array) -> bool:
+        """True where leaving the chunk out loses nothing: its bytes are those of the fill value."""
+        if chunk.dtype.hasobject:
+            return bool(np.all(chunk == self._fill))
+        elements = np.ascontiguousarray(chunk).reshape(-1, 1).view(np.uint8)
+        return bool((elements == self._fill.reshape(1).view(np.uint8)).all())
+
+
+def _read_codecs(options: Options, key: str) -> list[CodecSpec]:
+    documents = options.take(key)
+    if not isinstance(documents, list | tuple) or not documents:
+        raise options.fail(key, f"must be a list of codecs, not {short(documents)}")
+    return [_read_codec(options, key, document) for document in documents]
+
+
+def _read_codec(options: Options, key: str, document: JSON) -> CodecSpec:
+    if isinstance(document, CodecSpec):
+        return document
+    if isinstance(document, str):
+        return CodecSpec(document)
+    if isinstance(document, dict) and set(document) <= {"name", "configuration", "must_understand"}:
+        name, configuration = document.get("name"), document.get("configuration", {})
+        if isinstance(name, str) and isinstance(configuration, dict):
+            return CodecSpec(name, configuration)
+    raise options.fail(key, f"holds what is no codec: {short(document)}")
+
+
+def _corrupt(problem: str) -> ChunkDecodeError:
+    return ChunkDecodeError(f"codec {NAME!r}: {problem}", codec=NAME)

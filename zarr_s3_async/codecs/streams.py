@@ -1,0 +1,225 @@
+"""Compressors of the standard library: gzip, zlib, bz2, lzma.
+
+They decompress piece by piece, into the caller's memory where there is some, and stop at the first byte too
+many. Small pieces leave the interpreter's lock free: to join a big result would hold it for milliseconds.
+"""
+
+from __future__ import annotations
+
+import bz2
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from ..errors import UnsupportedFeature
+from .base import Array, Bytes, ChunkSpec
+from .options import Options
+
+_WINDOW: Final = 256 * 1024
+"""Compressed bytes given to a decompressor at once: it copies what it leaves over."""
+_PIECE: Final = 1024 * 1024
+"""Decompressed bytes taken from a decompressor at once."""
+_SMALL_WINDOW: Final = 4 * 1024
+"""The same for all members but the first: there may be many, and tiny ones."""
+_LZMA_MEMORY: Final = 256 * 1024 * 1024
+"""What the dictionary of an lzma stream may make the decoder allocate; the strongest preset needs 65 MiB."""
+_GZIP_EXTRA_FLAGS: Final = {1: 4, 9: 2}
+_GZIP_UNKNOWN_SYSTEM: Final = 255
+
+
+class _Decompressor(Protocol):
+    """One member of a stream, as `zlib`, `bz2` and `lzma` have it."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: Any, max_length: int, /) -> bytes: ...
+
+
+class _Target:
+    """Where pieces go: memory of the exact size, or a list where the size is not known."""
+
+    def __init__(self, size: int | None, limit: int, out: Array | None) -> None:
+        self.left = limit
+        self._out = out
+        self._parts: list[bytes] = []
+        self._memory: np.ndarray[Any, np.dtype[np.uint8]] | None = None
+        if size is not None:
+            self._memory = np.empty(size, np.uint8) if out is None else out.reshape(-1).view(np.uint8)
+        self._at = 0
+
+    def add(self, piece: bytes) -> None:
+        self.left -= len(piece)
+        if self.left < 0:
+            raise ValueError("decodes to more bytes than a chunk has")
+        if self._memory is None:
+            self._parts.append(piece)
+        elif piece:
+            self._memory[self._at : self._at + len(piece)] = np.frombuffer(piece, np.uint8)
+            self._at += len(piece)
+
+    def finished(self) -> Bytes:
+        if self._memory is None:
+            return b"".join(self._parts)
+        if self._at != len(self._memory):
+            raise ValueError(f"decodes to {self._at} bytes, and a chunk has {len(self._memory)}")
+        # The caller tells its own array by identity.
+        return self._memory if self._out is None else self._out
+
+
+class _Stream:
+    """What the four have in common. A subclass names its decompressor, and whether members may follow."""
+
+    kind: Final = "bytes->bytes"
+    cost: Final = "parallel"
+    members = True
+
+    def _decompressor(self) -> _Decompressor:
+        raise NotImplementedError
+
+    def encoded_size(self, size: int) -> None:  # noqa: ARG002  depends on the values, whatever the size
+        return None
+
+    def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
+        if size is not None and size < _PIECE and len(data) < _WINDOW:
+            decompressor = self._decompressor()
+            decoded = decompressor.decompress(data, size + 1)
+            if decompressor.eof and len(decoded) == size and not decompressor.unused_data:
+                return decoded
+        return self._decode_pieces(memoryview(data), _Target(size, limit, out))
+
+    def _decode_pieces(self, data: memoryview, target: _Target) -> Bytes:
+        at, window = 0, _WINDOW
+        while True:
+            at = self._decode_member(data, at, window, target)
+            if at == len(data):
+                return target.finished()
+            if not self.members:
+                raise ValueError(f"{len(data) - at} bytes follow the end of the stream")
+            window = _SMALL_WINDOW
+
+    def _decode_member(self, data: memoryview, at: int, window: int, target: _Target) -> int:
+        """Decode the member that starts at `at`, and return where it ends."""
+        decompressor = self._decompressor()
+        while not decompressor.eof:
+            pending = _pending(decompressor)
+            ends = pending is None and at == len(data)
+            if pending is None:
+                pending = data[at : at + window]
+                at += len(pending)
+            piece = decompressor.decompress(pending, min(_PIECE, target.left + 1))
+            if ends and not piece and not decompressor.eof:
+                raise ValueError("the stream is cut off")
+            target.add(piece)
+        return at - len(decompressor.unused_data)
+
+
+def _pending(decompressor: Any) -> Bytes | None:
+    """What the decompressor has to be given before it takes more input; None where it waits for input."""
+    if hasattr(decompressor, "unconsumed_tail"):
+        tail: bytes = decompressor.unconsumed_tail
+        return tail or None
+    return None if decompressor.needs_input else b""
+
+
+class Zlib(_Stream):
+    """One zlib stream."""
+
+    members = False
+
+    def __init__(self, options: Options, _spec: ChunkSpec) -> None:
+        self._level = options.integer("level", -1, 9, 1)
+
+    def _decompressor(self) -> _Decompressor:
+        return zlib.decompressobj()
+
+    def encode(self, data: Bytes) -> bytes:
+        return zlib.compress(data, self._level)
+
+
+class Gzip(_Stream):
+    """A gzip file of one member; one of several is read.
+
+    The time in its header is 0: a chunk that is equal is stored as equal bytes.
+    """
+
+    def __init__(self, options: Options, default_level: int) -> None:
+        self._level = options.integer("level", 0, 9, default_level)
+        flags = _GZIP_EXTRA_FLAGS.get(self._level, 0)
+        self._header = struct.pack("<BBBBIBB", 0x1F, 0x8B, zlib.DEFLATED, 0, 0, flags, _GZIP_UNKNOWN_SYSTEM)
+
+    def _decompressor(self) -> _Decompressor:
+        return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    def encode(self, data: Bytes) -> bytes:
+        deflate = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
+        trailer = struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
+        return b"".join((self._header, deflate.compress(data), deflate.flush(), trailer))
+
+
+def gzip(options: Options, _spec: ChunkSpec) -> Gzip:
+    """The v3 codec."""
+    return Gzip(options, 5)
+
+
+def numcodecs_gzip(options: Options, _spec: ChunkSpec) -> Gzip:
+    """numcodecs' gzip, which has a default level of its own."""
+    return Gzip(options, 1)
+
+
+class BZ2(_Stream):
+    """bzip2."""
+
+    def __init__(self, options: Options, _spec: ChunkSpec) -> None:
+        self._level = options.integer("level", 1, 9, 1)
+
+    def _decompressor(self) -> _Decompressor:
+        return bz2.BZ2Decompressor()
+
+    def encode(self, data: Bytes) -> bytes:
+        return bz2.compress(data, self._level)
+
+
+class LZMA(_Stream):
+    """xz, lzma and raw streams, with the options of Python's `lzma` module."""
+
+    def __init__(self, options: Options, _spec: ChunkSpec) -> None:
+        try:
+            import lzma
+        except ImportError as error:
+            raise UnsupportedFeature(
+                f"codec {options.codec!r}: this Python was built without lzma"
+            ) from error
+        self._format = options.integer("format", lzma.FORMAT_XZ, lzma.FORMAT_RAW, lzma.FORMAT_XZ)
+        self._check = options.integer("check", -1, 16, -1)
+        self._preset: int | None = options.integer("preset", 0, lzma.PRESET_EXTREME | 9, None)
+        self._filters = options.take("filters", None)
+        self._make: Callable[[], _Decompressor] = lambda: lzma.LZMADecompressor(self._format, _LZMA_MEMORY)
+        if self._format == lzma.FORMAT_RAW:
+            self._make = lambda: lzma.LZMADecompressor(self._format, None, self._filters)
+        self._compress = lzma.compress
+        self._check_options(options)
+
+    def _check_options(self, options: Options) -> None:
+        for entry in self._filters or ():
+            if not isinstance(entry, dict) or entry.get("dict_size", 0) > _LZMA_MEMORY:
+                raise options.fail("filters", f"must be objects with a 'dict_size' of at most {_LZMA_MEMORY}")
+        try:
+            self.encode(b"")
+            self._make()
+        except Exception as error:
+            raise options.fail("filters", f"and the other options do not make a codec: {error}") from error
+
+    def _decompressor(self) -> _Decompressor:
+        return self._make()
+
+    def encode(self, data: Bytes) -> bytes:
+        return self._compress(
+            data, format=self._format, check=self._check, preset=self._preset, filters=self._filters
+        )

@@ -1,0 +1,103 @@
+"""Elements of any length: vlen-utf8 and vlen-bytes of zarr-extensions, and vlen-array of Zarr v2.
+
+All three store the number of elements, then each element as its length in bytes and its bytes; counts and
+lengths are unsigned 32-bit little-endian integers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from math import prod
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from ..errors import MetadataError
+from .base import Array, Bytes, ChunkSpec
+from .options import Options
+from .scalars import plain_dtype
+
+_WORD: Final = 4
+
+
+class _Packer(Protocol):
+    """What numcodecs' three classes have in common."""
+
+    def encode(self, values: Array) -> bytearray: ...
+
+    def decode(self, data: Bytes) -> Array: ...
+
+
+class _Packed:
+    kind: Final = "array->bytes"
+    cost: Final = "blocking"
+    dtype_kinds: str
+    """Dtype kinds that the codec takes: O for objects, T for NumPy's variable-width strings."""
+    packer: str
+    """Name of the class in numcodecs.vlen."""
+
+    def __init__(self, options: Options, spec: ChunkSpec) -> None:
+        if spec.dtype.kind not in self.dtype_kinds:
+            raise MetadataError(f"codec {options.codec!r} stores elements of any length, not {spec.dtype}")
+        self._shape = spec.shape
+        self._dtype = spec.dtype
+        self._count = prod(spec.shape)
+        arguments = self._arguments(options)
+        self._packer: _Packer = getattr(import_module("numcodecs.vlen"), self.packer)(*arguments)
+
+    def _arguments(self, options: Options) -> tuple[Any, ...]:  # noqa: ARG002  for the one that has options
+        return ()
+
+    def _payload(self, values: Array) -> int:
+        """Bytes that the values fill, without their lengths."""
+        return sum(map(len, values))
+
+    def encoded_size(self) -> None:
+        return None
+
+    def encode(self, chunk: Array) -> Bytes:
+        # numcodecs would take a transposed chunk in the order of its memory.
+        return self._packer.encode(np.ascontiguousarray(chunk).reshape(-1))
+
+    def decode(self, data: Bytes, out: Array | None = None) -> Array:  # noqa: ARG002  objects are not copied in place
+        # numcodecs allocates for the claimed count before it looks at the data.
+        count = int.from_bytes(data[:_WORD], "little")
+        packed = len(data) - _WORD * (1 + self._count)
+        if count != self._count or packed < 0:
+            raise ValueError(f"{len(data)} bytes claim {count} elements, and a chunk has {self._count}")
+        values = self._packer.decode(data)
+        used = self._payload(values)
+        if used != packed:
+            raise ValueError(f"{packed - used} bytes follow the last element")
+        return values.reshape(self._shape).astype(self._dtype, copy=False)
+
+
+class VLenUTF8(_Packed):
+    """`str` elements, in arrays of objects or of NumPy's StringDType."""
+
+    dtype_kinds = "OT"
+    packer = "VLenUTF8"
+
+    def _payload(self, values: Array) -> int:
+        text = "".join(values)
+        return len(text) if text.isascii() else len(text.encode())
+
+
+class VLenBytes(_Packed):
+    """`bytes` elements, in arrays of objects."""
+
+    dtype_kinds = "O"
+    packer = "VLenBytes"
+
+
+class VLenArray(_Packed):
+    """One-dimensional arrays of one dtype, in arrays of objects."""
+
+    dtype_kinds = "O"
+    packer = "VLenArray"
+
+    def _arguments(self, options: Options) -> tuple[Any, ...]:
+        return (plain_dtype(options, "dtype"),)
+
+    def _payload(self, values: Array) -> int:
+        return sum(value.nbytes for value in values)
