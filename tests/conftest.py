@@ -1,0 +1,61 @@
+"""What every test may ask for: S3 servers, one of each kind per run, and buckets of its own."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from zarr_s3_async.testing.local_s3 import LocalS3, MotoS3
+
+# Examples are bounded by number, never by time: machines differ. HYPOTHESIS_PROFILE=long digs deeper.
+_quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("default", max_examples=50, **_quiet)
+settings.register_profile("long", max_examples=2000, **_quiet)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_credentials_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads the AWS settings of whoever runs it, nor asks a metadata service."""
+    nothing = tmp_path_factory.mktemp("aws") / "none"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", str(nothing))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nothing))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[LocalS3]:
+    """A real S3 server; moto's where the wheel is missing, and `seaweed.kind` tells."""
+    with LocalS3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[MotoS3]:
+    """moto's server, in a process of its own."""
+    with MotoS3() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
+    """`bucket()` makes a new bucket on SeaweedFS, `bucket(server)` on that server; they go after the test."""
+    made: list[tuple[LocalS3 | MotoS3, str]] = []
+
+    def make(server: LocalS3 | MotoS3 | None = None) -> str:
+        where = server or request.getfixturevalue("seaweed")
+        name = f"test-{secrets.token_hex(6)}"
+        where.create_bucket(name)
+        made.append((where, name))
+        return name
+
+    yield make
+    for server, name in made:
+        if server.kind == "seaweedfs":  # the others take only empty ones, and end with the run anyway
+            server.delete_bucket(name)

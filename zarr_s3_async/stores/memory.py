@@ -1,0 +1,170 @@
+"""Objects in the memory of this process: for tests, for trying things, and as the plainest of all stores."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, Self
+
+from .._types import Buffer, Sink, Version, When
+from ..byte_range import ByteRange, checked, resolve
+from ..errors import ConfigError, Conflict, StoreError
+from .base import Blob, Entry, Listing
+
+_PAGE = 1000
+
+
+class MemoryStore:
+    """A dictionary of objects.
+
+    Every operation lets the event loop run once before it does anything, so that a loop over this store can
+    be cancelled like one over any other; after that it is atomic.
+
+    Args:
+        name: Host part of its URL; a random one where it is left out, so that no two stores share a URL by
+            accident.
+    """
+
+    __slots__ = ("_name", "_numbers", "_objects", "_root")
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = secrets.token_hex(4) if name is None else name
+        if not self._name or "/" in self._name:
+            raise ConfigError(f"a MemoryStore's name is one word without a slash, not {name!r}")
+        self._objects: dict[str, tuple[bytes, Version]] = {}
+        self._numbers = itertools.count(1)
+        self._root = ""
+
+    def below(self, path: str) -> MemoryStore:
+        """The same objects, seen from the folder `path`."""
+        store = MemoryStore(self._name)
+        store._objects, store._numbers = self._objects, self._numbers
+        folder = path.strip("/")
+        store._root = f"{self._root}{folder}/" if folder else self._root
+        return store
+
+    @property
+    def url(self) -> str:
+        """`memory://name`, and the folder that it is rooted at."""
+        return f"memory://{self._name}/{self._root}".rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore {self.url} objects={sum(1 for _ in self._keys(''))}>"
+
+    async def get(
+        self,
+        key: str,
+        *,
+        range: ByteRange | None = None,  # noqa: A002  # the protocol's name
+        version: Version | None = None,
+        sink: Sink | None = None,
+    ) -> Blob | None:
+        """See `Readable.get`. A range is a view of the stored object, not a copy."""
+        full, wanted = self._full(key), checked(range)
+        await asyncio.sleep(0)
+        found = self._objects.get(full)
+        if version is not None:
+            self._require(key, version)
+        if found is None:
+            return None
+        data, current = found
+        start, stop = resolve(wanted, len(data))
+        part: Buffer = data if wanted is None else memoryview(data)[start:stop]
+        if sink is not None:
+            memory = sink(stop - start)
+            memory[:] = part
+            part = memory
+        return Blob(part, current, len(data))
+
+    async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
+        """See `Writable.put`. The data is copied: the caller may use its buffer again."""
+        full = self._full(key)
+        await asyncio.sleep(0)
+        if when == "absent":
+            if full in self._objects:
+                raise Conflict(f"{self.url}/{key} exists already", key=key)
+        elif when != "always":
+            self._require(key, when)
+        version = Version(str(next(self._numbers)))
+        self._objects[full] = bytes(data), version
+        return version
+
+    async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
+        """See `Writable.delete`."""
+        full = self._full(key)
+        await asyncio.sleep(0)
+        if when != "always":
+            self._require(key, when)
+        self._objects.pop(full, None)
+
+    async def delete_many(self, keys: Iterable[str]) -> None:
+        """See `Writable.delete_many`. All of them at once."""
+        doomed = [self._full(key) for key in keys]
+        await asyncio.sleep(0)
+        for full in doomed:
+            self._objects.pop(full, None)
+
+    def list_prefix(self, prefix: str = "") -> MemoryEntries:
+        """See `Listable.list_prefix`. Objects that come and go meanwhile may or may not be seen."""
+        return MemoryEntries(lambda: sorted(self._keys(prefix)), self._entry)
+
+    async def list_dir(self, prefix: str = "") -> Listing:
+        """See `Listable.list_dir`."""
+        await asyncio.sleep(0)
+        folder = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+        dirs: set[str] = set()
+        entries = []
+        for key in self._keys(folder):
+            name, slash, _ = key[len(folder) :].partition("/")
+            if slash:
+                dirs.add(folder + name)
+            elif name:
+                entries.append(self._entry(key))
+        return Listing(tuple(sorted(dirs)), tuple(sorted(filter(None, entries), key=lambda entry: entry.key)))
+
+    def _full(self, key: str) -> str:
+        if not key or key.startswith("/"):
+            raise StoreError(f"a key is relative and not empty, unlike {key!r}", key=key)
+        return self._root + key
+
+    def _require(self, key: str, version: Version) -> None:
+        found = self._objects.get(self._root + key)
+        if found is None or found[1] != version:
+            state = "absent" if found is None else f"at version {found[1]}"
+            raise Conflict(f"{self.url}/{key} is {state}, not at version {version}", key=key)
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        full, cut = self._root + prefix, len(self._root)
+        return (key[cut:] for key in self._objects if key.startswith(full))
+
+    def _entry(self, key: str) -> Entry | None:
+        found = self._objects.get(self._root + key)
+        return found and Entry(key, len(found[0]), found[1])
+
+
+class MemoryEntries:
+    """The async iterator of `MemoryStore.list_prefix`."""
+
+    __slots__ = ("_entry", "_keys", "_seen", "_sorted_keys")
+
+    def __init__(self, sorted_keys: Callable[[], list[str]], entry: Callable[[str], Entry | None]) -> None:
+        self._sorted_keys = sorted_keys
+        self._entry = entry
+        self._keys: Iterator[str] | None = None
+        self._seen = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Entry:
+        if self._seen % _PAGE == 0:
+            await asyncio.sleep(0)
+        self._seen += 1
+        if self._keys is None:
+            self._keys = iter(self._sorted_keys())
+        for key in self._keys:
+            if (entry := self._entry(key)) is not None:
+                return entry
+        raise StopAsyncIteration

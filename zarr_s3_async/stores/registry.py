@@ -1,0 +1,181 @@
+"""Which store a URL means: a table from scheme to factory, with room for the stores of others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import unquote
+
+from ..config import HedgePolicy, Limits, RetryPolicy, S3Config
+from ..errors import ConfigError
+from ..events import Emit
+from .base import Store
+
+ENTRY_POINT_GROUP = "zarr_s3_async.stores"
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+
+
+class StoreContext(Protocol):
+    """What a session lends to the stores it opens."""
+
+    @property
+    def s3(self) -> S3Config: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def retry(self) -> RetryPolicy: ...
+
+    @property
+    def hedge(self) -> HedgePolicy | None: ...
+
+    @property
+    def emit(self) -> Emit: ...
+
+    @property
+    def shared(self) -> dict[object, Any]:
+        """Where factories keep what the stores of one session share, each under a key of its own."""
+        ...
+
+    @property
+    def closing(self) -> list[Callable[[], Awaitable[None]]]:
+        """Called when the session closes, the last one first."""
+        ...
+
+
+StoreFactory: TypeAlias = Callable[[str, StoreContext], Store]
+"""Makes a store from a URL. It does no IO: what is wrong with the place shows at the first request."""
+
+
+def _s3_store(url: str, context: StoreContext) -> Store:
+    from .s3.service import open_store
+
+    return open_store(url, context)
+
+
+def _local_store(url: str, _context: StoreContext) -> Store:
+    from .local import LocalStore
+
+    host, _, path = split_url(url)[1].partition("/")
+    if host not in ("", "localhost"):
+        raise ConfigError(
+            f"{url!r} names the host {host!r}; the path of a file URL is absolute: file:///{host}/{path}"
+        )
+    return LocalStore("/" + unquote(path))
+
+
+def _memory_store(url: str, context: StoreContext) -> Store:
+    from .memory import MemoryStore
+
+    name, _, path = split_url(url)[1].partition("/")
+    if not name:
+        raise ConfigError(f"{url!r} names no store: write memory://name, any name")
+    store: MemoryStore = context.shared.setdefault(("memory", name), MemoryStore(name))
+    return store.below(path)
+
+
+_BUILT_IN: dict[str, StoreFactory] = {"file": _local_store, "memory": _memory_store, "s3": _s3_store}
+_registered: dict[str, StoreFactory] = {}
+_installed: dict[str, StoreFactory] = {}  # entry points that were loaded
+
+
+def register_store(scheme: str, factory: StoreFactory) -> None:
+    """Let URLs of this scheme open stores made by `factory`. It goes before an installed entry point.
+
+    Raises:
+        ConfigError: The scheme is built in, taken, or no URL scheme in lower case; the factory cannot be
+            called.
+    """
+    if not (isinstance(scheme, str) and _SCHEME.fullmatch(scheme)):  # type: ignore[redundant-expr]  # untyped callers
+        raise ConfigError(f"a URL scheme is lower-case letters, digits, + . and -, not {scheme!r}")
+    if not callable(factory):
+        raise ConfigError(f"a factory is called as factory(url, context); {factory!r} cannot be called")
+    if scheme in _BUILT_IN:
+        raise ConfigError(f"{scheme}:// is built in and cannot be replaced; register another scheme")
+    if scheme in _registered:
+        raise ConfigError(f"{scheme}:// is registered already: unregister_store({scheme!r}) first")
+    _registered[scheme] = factory
+
+
+def unregister_store(scheme: str) -> None:
+    """Undo `register_store`. Stores that are open stay open.
+
+    Raises:
+        ConfigError: The scheme is built in, or nobody registered it here.
+    """
+    if scheme in _BUILT_IN:
+        raise ConfigError(f"{scheme}:// is built in and cannot be unregistered")
+    if _registered.pop(scheme, None) is None:
+        raise ConfigError(f"{scheme}:// was not registered with register_store; known: {_known()}")
+
+
+def get_store(scheme: str) -> StoreFactory:
+    """The factory of this scheme; an installed entry point is loaded when it is first asked for.
+
+    Raises:
+        ConfigError: Nobody provides the scheme, or its entry point is broken.
+    """
+    factory = _BUILT_IN.get(scheme) or _registered.get(scheme) or _installed.get(scheme)
+    if factory is None:
+        factory = _installed[scheme] = _load(scheme)
+    return factory
+
+
+def list_stores() -> tuple[str, ...]:
+    """Every scheme that `get_store` knows, sorted. Entry points are listed, not loaded."""
+    names = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return tuple(sorted(names | _BUILT_IN.keys() | _registered.keys()))
+
+
+def open_store(where: str, context: StoreContext) -> Store:
+    """The store that a URL means. No request is made.
+
+    Raises:
+        ConfigError: The URL is not one, its scheme is unknown, or the factory returned no store.
+    """
+    scheme, _ = split_url(where)
+    store = get_store(scheme)(where, context)
+    if not isinstance(store, Store):
+        raise ConfigError(f"the factory of {scheme}:// returned {store!r}, which lacks verbs of a Store")
+    return store
+
+
+def split_url(where: str) -> tuple[str, str]:
+    """A URL's scheme and what follows `://`, as it stands (decoding is the factory's business)."""
+    if not isinstance(where, str):
+        raise ConfigError(f"a place is a URL like s3://bucket/prefix or file:///folder, not {where!r}")
+    scheme, separator, rest = where.partition("://")
+    if not separator:
+        raise ConfigError(
+            f"{where!r} has no scheme: write s3://bucket/prefix, or file:// and an absolute path, "
+            f"which Path({where!r}).absolute().as_uri() gives"
+        )
+    if not _SCHEME.fullmatch(scheme):
+        raise ConfigError(f"{where!r} starts with no URL scheme (lower-case letters, digits, + . and -)")
+    return scheme, rest
+
+
+def _load(scheme: str) -> StoreFactory:
+    points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == scheme]
+    if not points:
+        raise ConfigError(f"no store for {scheme}://; known: {_known()}. register_store() adds one")
+    if len({point.value for point in points}) > 1:
+        raise ConfigError(f"more than one installed package provides {scheme}://: {_described(points)}")
+    try:
+        factory = points[0].load()
+    except Exception as error:
+        raise ConfigError(f"{scheme}:// cannot be loaded from {_described(points)}: {error}") from error
+    if not callable(factory):
+        raise ConfigError(f"what {_described(points)} provides for {scheme}:// is not callable")
+    return factory  # type: ignore[no-any-return]  # what an entry point names has no type
+
+
+def _described(points: list[EntryPoint]) -> str:
+    return ", ".join(f"{p.value} ({p.dist.name if p.dist else 'unknown package'})" for p in points)
+
+
+def _known() -> str:
+    return ", ".join(list_stores())
