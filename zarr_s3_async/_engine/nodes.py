@@ -50,13 +50,26 @@ async def load(store: Store, path: str, zarr_format: Format | None = None, kind:
         MetadataError, UnsupportedFeature: What is there cannot be read.
     """
     url = _url(store, path)
-    for stage in formats.stages(zarr_format, kind):
+    for stage in _stages(zarr_format, kind):
         blobs = await together(*(store.get(join(path, name)) for name in stage))
         found = {name: blob for name, blob in zip(stage, blobs, strict=True) if blob is not None}
-        meta = formats.parse_node({name: blob.data for name, blob in found.items()}, url=url)
+        documents = {name: blob.data for name, blob in found.items()}
+        meta = formats.parse_node(documents, url=url, zarr_format=zarr_format)
         if meta is not None and kind in (None, kind_of(meta)):
             return Node(meta, {name: blob.version for name, blob in found.items()})
     raise _not_found(url, path, zarr_format, kind)
+
+
+_V2: dict[Kind | None, tuple[str, ...]] = {
+    "array": (formats.ARRAY_V2, formats.ATTRS_V2),
+    "group": (formats.GROUP_V2, formats.ATTRS_V2, formats.CONSOLIDATED_V2),
+    None: (formats.ARRAY_V2, formats.GROUP_V2, formats.ATTRS_V2, formats.CONSOLIDATED_V2),
+}
+
+
+def _stages(zarr_format: Format | None, kind: Kind | None) -> list[tuple[str, ...]]:
+    """Documents to ask for, one round trip after the other until one of them decides."""
+    return [stage for known, stage in ((3, (formats.NODE_V3,)), (2, _V2[kind])) if zarr_format in (None, known)]
 
 
 def kind_of(meta: ArrayMeta | GroupMeta) -> Kind:
@@ -113,7 +126,7 @@ async def delete(runtime: Runtime, path: str) -> None:
     The documents go first, so that nobody opens half an array meanwhile.
     """
     store = runtime.store
-    documents = [join(path, name) for name in formats.ALL_DOCUMENTS]
+    documents = [join(path, name) for name in (*formats.document_names(None), formats.CONSOLIDATED_V2)]
     await store.delete_many(documents)
     prefix = path + "/" if path else ""
     batch: list[str] = []

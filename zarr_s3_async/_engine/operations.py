@@ -30,10 +30,13 @@ async def get(
     runtime.guard()
     plan = planned(runtime, layout, selection)
     result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
+    buffer = result.reshape(plan.buffer_shape)
     with anyio.move_on_after(timeout) as scope:
-        await read(runtime, layout, plan, result.reshape(plan.buffer_shape), missing)
+        await read(runtime, layout, plan, buffer, missing)
     if scope.cancelled_caught:
         raise _late(layout, "read", timeout)
+    if not np.may_share_memory(buffer, result):
+        result[...] = buffer.reshape(result.shape)  # an `out` with gaps, of which there is no view in this shape
     return result
 
 

@@ -19,7 +19,7 @@ Result = np.ndarray[Any, np.dtype[Any]]
 
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with what the plan selects."""
-    reading = _Reading(runtime, layout, out, missing)
+    reading = _Reading(runtime, layout, plan, out, missing)
     await crew(min(runtime.limits.requests, plan.n_objects), plan.objects(), reading.read_object)
 
 
@@ -43,12 +43,12 @@ class _Reading:
 
     __slots__ = ("_direct", "_layout", "_missing", "_out", "_runtime")
 
-    def __init__(self, runtime: Runtime, layout: Layout, out: Result, missing: Missing) -> None:
+    def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
         self._runtime = runtime
         self._layout = layout
         self._out = out
         self._missing = missing
-        self._direct = out.dtype == layout.meta.dtype and not out.dtype.hasobject
+        self._direct = plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
 
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """One object: lease, fetch, decode, place."""
@@ -70,10 +70,13 @@ class _Reading:
 
     def _target(self, part: Part) -> Result | None:
         """The block of the result that is exactly this chunk, where there is one to decode straight into."""
-        if not (self._direct and part.whole and part.take == self._layout.whole_chunk):
+        if not (self._direct and part.whole):
             return None
         block: Result = self._out[part.put]
-        return block if block.flags.c_contiguous else None
+        chunk_shape = self._layout.meta.chunks
+        if block.size != self._layout.chunk_size or not block.flags.c_contiguous:
+            return None
+        return block if block.shape == chunk_shape else block.reshape(chunk_shape)
 
     @staticmethod
     def _sink(target: Result | None) -> Sink | None:

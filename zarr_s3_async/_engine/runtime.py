@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -53,8 +54,8 @@ class Layout:
     """Chunks are decoded and encoded on the loop."""
     lease: int
     """Bytes that one chunk in work holds: decoded, and encoded beside it where those are not the same bytes."""
-    whole_chunk: tuple[Any, ...]
-    """`Part.take` of a part that takes a chunk as it is."""
+    chunk_size: int
+    """Elements of a chunk."""
 
 
 def lay_out(store: Store, path: str, meta: ArrayMeta) -> Layout:
@@ -69,7 +70,7 @@ def lay_out(store: Store, path: str, meta: ArrayMeta) -> Layout:
         fill=fill,
         inline=runs_inline(pipeline.nbytes, pipeline.cost),
         lease=max(1, pipeline.nbytes if pipeline.raw else 2 * pipeline.nbytes),
-        whole_chunk=tuple(slice(0, n) for n in meta.chunks) or (Ellipsis,),
+        chunk_size=prod(meta.chunks),
     )
 
 

@@ -163,8 +163,8 @@ class Writing:
         """The whole chunk; beyond the array's edge it holds the fill value."""
         values: Values = self._values[part.put]
         meta = self._layout.meta
-        if part.take == self._layout.whole_chunk and values.dtype == meta.dtype and values.shape == meta.chunks:
-            return values
+        if self._plan.basic and values.size == self._layout.chunk_size and values.dtype == meta.dtype:
+            return values.reshape(meta.chunks)
         chunk = self._blank()
         chunk[part.take] = values
         return chunk

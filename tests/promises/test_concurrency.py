@@ -1,0 +1,107 @@
+"""What is in flight reaches the limit and never passes it; what is alive does not grow with the region."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async._plan.parts import Part
+from zarr_s3_async._types import Version
+
+LIMIT = 16
+
+
+class Slow(zs.MemoryStore):
+    """Every get takes 20 ms, and the most at once is noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.gets: Counter[str] = Counter()
+
+    async def get(self, key: str, **options: object) -> zs.Blob | None:  # type: ignore[override]  # handed on as it is
+        self.now += 1
+        self.peak = max(self.peak, self.now)
+        self.gets[key] += 1
+        try:
+            await asyncio.sleep(0.02)
+            return await super().get(key, **options)  # type: ignore[arg-type]  # handed on as it is
+        finally:
+            self.now -= 1
+
+
+async def test_workers_reach_the_limit_and_never_pass_it() -> None:
+    store = Slow()
+    async with zs.Session(limits=zs.Limits(requests=LIMIT)) as session:
+        array = await session.create_array(store, shape=(100,), chunks=(1,), dtype="i4")
+        store.peak = 0
+        await array.get_slice(0, 100)
+    assert store.peak == LIMIT
+
+
+async def test_bytes_bound_what_is_in_memory_below_the_request_limit() -> None:
+    store = Slow()
+    chunk = 1000 * 8
+    async with zs.Session(limits=zs.Limits(requests=LIMIT, bytes=3 * 2 * chunk)) as session:
+        array = await session.create_array(store, shape=(20_000,), chunks=(1000,), dtype="f8")
+        store.peak = 0
+        await array.get_slice(0, 20_000)
+        assert session._leases.peak <= 3 * 2 * chunk
+    assert store.peak == 3, "decoded and encoded bytes of three chunks fit"
+
+
+async def test_a_chunk_above_the_byte_limit_runs_alone() -> None:
+    store = Slow()
+    async with zs.Session(limits=zs.Limits(requests=LIMIT, bytes=100)) as session:
+        array = await session.create_array(store, shape=(4000,), chunks=(1000,), dtype="f8")
+        store.peak = 0
+        await array.get_slice(0, 4000)
+    assert store.peak == 1
+
+
+class Empty(zs.MemoryStore):
+    """Nothing is there; tasks and parts alive are counted now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = self.tasks = self.parts = 0
+
+    async def get(self, key: str, **options: object) -> zs.Blob | None:  # type: ignore[override]  # handed on as it is
+        if not key.startswith("c/"):
+            return await super().get(key, **options)  # type: ignore[arg-type]  # handed on as it is
+        self.calls += 1
+        if self.calls % 20_000 == 0:
+            self.tasks = max(self.tasks, len(asyncio.all_tasks()))
+            self.parts = max(self.parts, sum(isinstance(o, Part) for o in gc.get_objects()))
+        await asyncio.sleep(0)
+        return None
+
+    async def put(self, key: str, data: bytes, **options: object) -> Version:  # type: ignore[override]  # as it is
+        return await super().put(key, data, **options)  # type: ignore[arg-type]  # handed on as it is
+
+
+async def test_tasks_and_parts_alive_do_not_grow_with_the_region() -> None:
+    store = Empty()
+    async with zs.Session(limits=zs.Limits(requests=LIMIT)) as session:
+        array = await session.create_array(store, shape=(100_000,), chunks=(1,), dtype="u1", fill_value=7)
+        result = await array.get_slice(0, 100_000)
+    assert store.calls == 100_000
+    assert (result == 7).all()
+    assert store.tasks <= LIMIT + 4
+    assert store.parts <= 4 * LIMIT + 512, "a short run of an axis may be kept, nothing more"
+
+
+async def test_a_selection_of_too_many_chunks_is_refused_before_the_first_request() -> None:
+    store = Slow()
+    async with zs.Session(limits=zs.Limits(max_chunks_per_call=1000)) as session:
+        array = await session.create_array(store, shape=(10**12,), chunks=(1,), dtype="u1")
+        store.gets.clear()
+        with pytest.raises(zs.SelectionError, match=r"1,000,000,000,000 chunks.*max_chunks_per_call"):
+            await array.get_slice(0, 10**12)
+        assert not store.gets
+        assert np.array_equal(await array.get_slice(10**12 - 3, 10**12), [0, 0, 0])

@@ -1,0 +1,91 @@
+"""How many requests an operation costs, counted on the real server's client."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+
+from .conftest import Place
+
+pytestmark = pytest.mark.integration
+FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
+
+
+async def made(session: zs.Session, place: Place, zarr_format: int, **options: object) -> zs.Array:
+    array = await session.create_array(
+        place.url, shape=(40, 60), chunks=(10, 20), dtype="int32", zarr_format=zarr_format, **options
+    )
+    session.metrics.requests.clear()
+    return array
+
+
+def counted(session: zs.Session) -> dict[str, int]:
+    counts = dict(session.metrics.requests)
+    session.metrics.requests.clear()
+    return counts
+
+
+@FORMATS
+async def test_a_region_of_k_chunks_is_k_gets(session: zs.Session, place: Place, zarr_format: int) -> None:
+    array = await made(session, place, zarr_format)
+    await array.get_slice((0, 0), (40, 60))
+    assert counted(session) == {"GetObject": 12}
+    await array.get_slice((5, 5), (25, 25))
+    assert counted(session) == {"GetObject": 6}
+    await array.get_slice((3, 3), (3, 60))
+    assert counted(session) == {}
+
+
+@FORMATS
+async def test_whole_chunks_are_puts_only(session: zs.Session, place: Place, zarr_format: int) -> None:
+    array = await made(session, place, zarr_format)
+    await array.set_slice(np.ones((40, 60), "i4"), (0, 0))
+    assert counted(session) == {"PutObject": 12}
+
+
+@FORMATS
+async def test_chunks_that_the_edge_cuts_are_whole(session: zs.Session, place: Place, zarr_format: int) -> None:
+    array = await session.create_array(place.url, shape=(15,), chunks=(10,), dtype="u1", zarr_format=zarr_format)
+    session.metrics.requests.clear()
+    await array.set_slice(np.arange(1, 6), 10, 15)
+    assert counted(session) == {"PutObject": 1}
+
+
+@FORMATS
+async def test_a_part_of_a_chunk_is_one_get_and_one_put(session: zs.Session, place: Place, zarr_format: int) -> None:
+    array = await made(session, place, zarr_format)
+    await array.set_slice(np.ones((2, 2), "i4"), (0, 0))
+    assert counted(session) == {"GetObject": 1, "PutObject": 1}
+    await array.set_slice(np.ones((20, 20), "i4"), (5, 10))
+    assert counted(session) == {"GetObject": 6, "PutObject": 6}
+
+
+@FORMATS
+async def test_fill_is_not_stored(session: zs.Session, place: Place, zarr_format: int) -> None:
+    array = await made(session, place, zarr_format)
+    await array.set_slice(np.zeros((40, 60), "i4"), (0, 0))
+    assert counted(session) == {"DeleteObject": 12}
+    await array.set_slice(np.zeros((2, 2), "i4"), (0, 0))
+    assert counted(session) == {"GetObject": 1}
+
+
+@FORMATS
+async def test_fill_is_stored_where_asked(session: zs.Session, place: Place, zarr_format: int) -> None:
+    array = await made(session, place, zarr_format, write_empty_chunks=True)
+    await array.set_slice(np.zeros((40, 60), "i4"), (0, 0))
+    assert counted(session) == {"PutObject": 12}
+
+
+async def test_opening_v3_is_one_get(session: zs.Session, place: Place) -> None:
+    await made(session, place, 3)
+    await session.open_array(place.url)
+    assert counted(session) == {"GetObject": 1}
+
+
+async def test_creating_looks_first_and_puts_once(session: zs.Session, place: Place) -> None:
+    await session.create_array(place.url, shape=(4,), dtype="i4", zarr_format=3)
+    counts = counted(session)
+    assert counts["PutObject"] == 1
+    assert set(counts) == {"GetObject", "PutObject"}

@@ -1,0 +1,197 @@
+"""A session belongs to one loop and one process, checks its options, and closes cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+
+
+async def test_it_must_be_entered_and_is_over_when_closed() -> None:
+    session = zs.Session()
+    with pytest.raises(zs.SessionClosed, match="not open yet"):
+        await session.open_array("memory://a")
+    async with session:
+        array = await session.create_array("memory://a", shape=(4,), dtype="i4")
+        await array.set_slice([1, 2, 3, 4], 0)
+    for call in (
+        lambda: array.get_slice(0, 4),
+        lambda: array.set_slice([1], 0),
+        lambda: array[0:2].get(),
+        lambda: array.resize(5),
+        lambda: array.append([1]),
+        lambda: array.refresh(),
+        lambda: array.update_attributes({}),
+        lambda: session.open_array("memory://a"),
+    ):
+        with pytest.raises(zs.SessionClosed, match="is closed"):
+            await call()
+    await session.aclose()
+    with pytest.raises(zs.SessionClosed, match="make a new one"):
+        await session.__aenter__()
+
+
+async def test_another_loop_is_refused() -> None:
+    async with zs.Session() as session:
+        array = await session.create_array("memory://a", shape=(4,), dtype="i4")
+        read = lambda: asyncio.run(array.get_slice(0, 4))  # noqa: E731  # runs in a thread below
+        with pytest.raises(zs.WrongEventLoop, match="another event loop"):
+            await asyncio.to_thread(read)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+async def test_a_forked_child_is_refused() -> None:
+    async with zs.Session() as session:
+        array = await session.create_array("memory://a", shape=(4,), dtype="i4")
+
+        def child(outcome: Any) -> None:
+            # The child has the parent's loop object as its running one, as a fork in a handler would.
+            try:
+                array.get_slice(0, 4).send(None)
+            except zs.ForkedSession:
+                outcome.value = 1
+            finally:
+                os._exit(0)
+
+        outcome = multiprocessing.get_context("fork").Value("i", 0)
+        pid = os.fork()
+        if pid == 0:
+            child(outcome)
+        os.waitpid(pid, 0)
+        assert outcome.value == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"regoin": "x"}, "unknown option 'regoin'"),
+        ({"region": "a", "s3": zs.S3Config(region="b")}, "given both"),
+        ({"endpoint_url": "localhost:9000"}, "must start with http"),
+        ({"addressing_style": "sideways"}, "addressing_style must be one of"),
+        ({"access_key_id": "only"}, "together"),
+        ({"session_token": "only"}, "session_token needs"),
+        ({"anonymous": True, "profile": "me"}, "anonymous"),
+        ({"accelerate": True, "endpoint_url": "http://x"}, "accelerate"),
+        ({"attempt_timeout": 0}, "above zero"),
+        ({"sse": "rot13"}, "sse must be one of"),
+    ],
+)
+def test_options_are_checked_where_they_are_given(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(zs.ConfigError, match=message):
+        zs.Session(**options)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: zs.Limits(requests=0),
+        lambda: zs.Limits(bytes=True),
+        lambda: zs.RetryPolicy(attempts=0),
+        lambda: zs.HedgePolicy(percentile=1.5),
+        lambda: zs.CacheSize(chunks=-1),
+    ],
+)
+def test_numbers_are_checked_too(make: Any) -> None:
+    with pytest.raises(zs.ConfigError):
+        make()
+
+
+def test_secrets_are_in_no_repr() -> None:
+    config = zs.S3Config(access_key_id="AKIA", secret_access_key="s3cr3t", session_token="t0ken")
+    for text in (repr(config), repr(zs.Session(s3=config)), repr(config.public())):
+        assert "s3cr3t" not in text
+        assert "t0ken" not in text
+        assert "AKIA" not in text
+
+
+async def test_a_ref_opens_the_same_array_elsewhere_and_holds_no_secret(tmp_path: Any) -> None:
+    async with zs.Session() as session:
+        array = await session.create_array(f"file://{tmp_path}", path="a/b", shape=(4,), dtype="i4")
+        await array.set_slice([1, 2, 3, 4], 0)
+        ref = pickle.loads(pickle.dumps(array.ref))
+    async with zs.Session() as other:
+        again = await other.open_array(ref)
+        assert np.array_equal(await again[...], [1, 2, 3, 4])
+    keys = {"access_key_id": "AKIA", "secret_access_key": "s3cr3t"}
+    async with zs.Session(s3=zs.S3Config(**keys, region="eu-west-1")) as session:
+        store = session.s3("bucket", "/some//prefix/", endpoint_url="http://localhost:1")
+        assert store.url == "s3://bucket/some//prefix"
+        assert "s3cr3t" not in repr(store)
+
+
+async def test_where_may_be_a_store_a_url_or_a_ref() -> None:
+    store = zs.MemoryStore()
+    async with zs.Session() as session:
+        array = await session.create_array(store, path="x", shape=(2,), dtype="u1", fill_value=3)
+        assert np.array_equal(await (await session.open_array(store, path="x"))[...], [3, 3])
+        assert await session.exists(store, path="x")
+        assert not await session.exists(store, path="y")
+        await session.delete(store, path="x")
+        assert not await session.exists(store, path="x")
+        with pytest.raises(zs.NodeNotFound):
+            await session.open_array(store, path="x")
+        assert array.path == "x"
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+async def test_creating_refuses_what_is_there_unless_told(zarr_format: Any) -> None:
+    store = zs.MemoryStore()
+    async with zs.Session() as session:
+        array = await session.create_array(store, shape=(2,), dtype="u1", zarr_format=zarr_format)
+        await array.set_slice([1, 2], 0)
+        for again in (2, 3):
+            with pytest.raises(zs.NodeExists, match="overwrite"):
+                await session.create_array(store, shape=(2,), dtype="u1", zarr_format=again)
+        fresh = await session.create_array(store, shape=(3,), dtype="u1", zarr_format=5 - zarr_format, overwrite=True)
+        assert np.array_equal(await fresh[...], [0, 0, 0])
+        assert (await session.open_array(store)).shape == (3,)
+
+
+async def test_of_many_creators_at_once_one_wins() -> None:
+    store = zs.MemoryStore()
+    async with zs.Session() as session:
+
+        async def create(number: int) -> bool:
+            try:
+                await session.create_array(store, shape=(number + 1,), dtype="u1")
+            except zs.NodeExists:
+                return False
+            return True
+
+        assert sum(await asyncio.gather(*(create(n) for n in range(20)))) == 1
+
+
+async def test_open_array_has_a_session_of_its_own(tmp_path: Any) -> None:
+    async with zs.Session() as session:
+        await session.create_array(f"file://{tmp_path}", shape=(2,), dtype="u1", fill_value=5)
+    async with zs.open_array(f"file://{tmp_path}") as array:
+        assert np.array_equal(await array.get_slice(0, 2), [5, 5])
+    with pytest.raises(zs.SessionClosed):
+        await array.get_slice(0, 2)
+
+
+async def test_hooks_hear_what_happens() -> None:
+    heard: list[zs.Event] = []
+
+    class Contended(zs.MemoryStore):
+        lost = 0
+
+        async def put(self, key: str, data: Any, *, when: Any = "always") -> Any:
+            if key == "c/0" and when != "always" and self.lost < 2:
+                self.lost += 1
+                raise zs.Conflict("lost")
+            return await super().put(key, data, when=when)
+
+    async with zs.Session(hooks=[heard.append]) as session:
+        array = await session.create_array(Contended(), shape=(4,), chunks=(4,), dtype="u1")
+        await array.set_slice([7], 1)
+        assert session.metrics.conflicts == 2
+    assert heard == [zs.ConflictMet(key="c/0", attempt=1), zs.ConflictMet(key="c/0", attempt=2)]

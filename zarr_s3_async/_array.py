@@ -1,0 +1,289 @@
+"""Array: the handle through which an array is read and written. It owns nothing that needs closing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from types import MappingProxyType
+from typing import Any, NoReturn, Self, cast
+
+import numpy as np
+
+from ._engine import nodes, operations, reshape
+from ._engine.explain import Explanation
+from ._engine.runtime import Layout, Runtime, lay_out
+from ._model import formats
+from ._model.metadata import ArrayMeta
+from ._plan import selection
+from ._plan.extent import stop_of
+from ._types import JSON, Missing, Shape
+from ._view import Indexer, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayRef:
+    """Where an array is, small and picklable: `session.open_array(ref)` opens it elsewhere. Never holds a key."""
+
+    url: str
+    path: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """S3 options that differ from their defaults and are no secret."""
+
+
+class Array:
+    """A Zarr array in a store.
+
+    Get one from `Session.open_array` or `Session.create_array`. All requests go through that session.
+    """
+
+    __slots__ = ("_layout", "_missing", "_path", "_runtime", "_write_empty")
+
+    def __init__(
+        self, runtime: Runtime, path: str, meta: ArrayMeta, *, missing: Missing = "fill", write_empty: bool = False
+    ) -> None:
+        self._runtime = runtime
+        self._path = path
+        self._layout: Layout = lay_out(runtime.store, path, meta)
+        self._missing: Missing = missing
+        self._write_empty = write_empty
+
+    # What it is
+
+    @property
+    def metadata(self) -> ArrayMeta:
+        """The immutable metadata that operations started now will use."""
+        return self._layout.meta
+
+    @property
+    def shape(self) -> Shape:
+        """Elements per dimension."""
+        return self._layout.meta.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of what a read returns."""
+        return self._layout.meta.dtype
+
+    @property
+    def chunks(self) -> Shape:
+        """Elements per dimension of the smallest part that is decoded on its own."""
+        return self._layout.meta.chunks
+
+    @property
+    def shards(self) -> Shape | None:
+        """Elements per dimension of a stored object that holds many chunks; None where each chunk is an object."""
+        return self._layout.meta.shards
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements, decoded."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def nchunks(self) -> int:
+        """Number of chunks, stored or not."""
+        return prod(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
+
+    @property
+    def fill_value(self) -> Any:
+        """What absent chunks hold; None where a v2 document says null (they read as zero)."""
+        return self._layout.meta.fill_value
+
+    @property
+    def order(self) -> str:
+        """Order of the elements inside a stored chunk, `C` or `F`."""
+        return self._layout.meta.order
+
+    @property
+    def attrs(self) -> Mapping[str, JSON]:
+        """The attributes, read-only."""
+        return MappingProxyType(dict(self._layout.meta.attributes))
+
+    @property
+    def dimension_names(self) -> tuple[str | None, ...] | None:
+        """Names of the dimensions, where the metadata gives them."""
+        return self._layout.meta.dimension_names
+
+    @property
+    def path(self) -> str:
+        """Path below the store's root; empty for an array at the root."""
+        return self._path
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._layout.url
+
+    @property
+    def ref(self) -> ArrayRef:
+        """A small picklable description with which another process opens the same array."""
+        config = getattr(self._runtime.store, "config", None)
+        return ArrayRef(
+            url=self._runtime.store.url, path=self._path, config={} if config is None else config.public()
+        )
+
+    def __repr__(self) -> str:
+        shards = f", shards {self.shards}" if self.shards else ""
+        return f"<Array {self.url} shape {self.shape}, chunks {self.chunks}{shards}, {self.dtype}>"
+
+    # Regions by start and stop
+
+    async def get_slice(
+        self,
+        start: Sequence[int] | int,
+        stop: Sequence[int] | int | None,
+        step: Sequence[int] | int | None = None,
+        *,
+        out: np.ndarray[Any, Any] | None = None,
+        missing: Missing | None = None,
+        timeout: float | None = None,
+    ) -> np.ndarray[Any, Any]:
+        """Read the region from `start` (inclusive) to `stop` (exclusive), one integer per dimension.
+
+        Args:
+            start: First element, 0 <= start <= stop.
+            stop: Behind the last element, stop <= shape; None is the array's end.
+            step: Take every n-th element, n >= 1.
+            out: A writable array of the region's shape to read into; it is what is returned.
+            missing: `fill` or `raise` (`ChunkNotFound`) for absent chunks; default: as the array was opened.
+            timeout: Seconds until `DeadlineExceeded`.
+
+        Raises:
+            SelectionError: The region is not inside the array.
+            StoreError: The store did not answer as it should; no error is ever read as a fill value.
+            ChunkDecodeError: What is stored is not a chunk of this array.
+        """
+        region = selection.region(start, stop, step, self.shape)
+        return await operations.get(
+            self._runtime, self._layout, region, out=out, missing=missing or self._missing, timeout=timeout
+        )
+
+    async def set_slice(
+        self,
+        data: Any,
+        start: Sequence[int] | int,
+        stop: Sequence[int] | int | None = None,
+        step: Sequence[int] | int | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Write `data` to the region from `start` to `stop`; without `stop`, the shape of `data` tells where it ends.
+
+        Whole chunks are put without a read. A part of a chunk is merged under compare-and-swap, so that writers of
+        other parts of the same chunk lose nothing.
+
+        Args:
+            data: Anything that `np.asarray` takes and that broadcasts to the region. It is cast as NumPy assigns.
+            start: First element.
+            stop: Behind the last element.
+            step: Write every n-th element, n >= 1.
+            timeout: Seconds until `DeadlineExceeded`.
+
+        Raises:
+            SelectionError: The region is not inside the array, or `data` does not broadcast to it.
+            ConcurrentModification: Other writers were first on every attempt to merge.
+            ZarrS3Error: Whatever failed; its `.outcome` says which objects are written, not written, unknown.
+        """
+        if stop is None:
+            stop = stop_of(start, step, np.shape(data), self.shape)
+        region = selection.region(start, stop, step, self.shape)
+        await operations.put(
+            self._runtime, self._layout, region, data, write_empty=self._write_empty, timeout=timeout
+        )
+
+    # Selections as NumPy writes them
+
+    def __getitem__(self, key: Any) -> View:
+        """A view by basic indexing: integers, slices of any step, Ellipsis, newaxis. Checked here, read when awaited."""
+        return self._view(selection.basic(key, self.shape))
+
+    @property
+    def oindex(self) -> Indexer:
+        """`array.oindex[…]`: one selection per dimension, independent of each other: integers, slices, arrays, masks."""
+        return Indexer(lambda key: self._view(selection.orthogonal(key, self.shape)))
+
+    @property
+    def vindex(self) -> Indexer:
+        """`array.vindex[…]`: single elements by coordinate arrays that broadcast together, or by one mask."""
+        return Indexer(lambda key: self._view(selection.vectorized(key, self.shape)))
+
+    @property
+    def blocks(self) -> Indexer:
+        """`array.blocks[…]`: whole chunks by their place in the grid."""
+        return Indexer(lambda key: self._view(selection.blocks(key, self.shape, self.chunks)))
+
+    def sel(self, **dimensions: Any) -> View:
+        """A view by dimension name, each an integer, a slice or an index array; the others are taken whole."""
+        return self._view(selection.by_name(dimensions, self.dimension_names, self.shape))
+
+    def explain(self, key: Any = ...) -> Explanation:
+        """What reading or writing `array[key]` would cost, with no request."""
+        return self[key].explain()
+
+    def _view(self, chosen: selection.Selection) -> View:
+        return View(self._runtime, self._layout, chosen, missing=self._missing, write_empty=self._write_empty)
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise TypeError("assignment cannot be awaited; write: await array[selection].set(data)")
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("an Array is read by awaiting: np.asarray(await array[...])")
+
+    # Edits
+
+    async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
+        """Merge `attributes` into those that are stored, or replace them all. Two updaters at once both survive."""
+        self._runtime.guard()
+
+        def edit(meta: ArrayMeta) -> ArrayMeta:
+            merged = dict(attributes) if replace else {**meta.attributes, **attributes}
+            return formats.with_attributes(meta, merged)
+
+        self._adopt(await nodes.update(self._runtime, self._path, self.metadata.zarr_format, edit, "array"))
+
+    async def resize(self, shape: Sequence[int] | int) -> None:
+        """Give the array another shape of as many dimensions. What a shrink cuts off is gone; growth shows fill."""
+        self._runtime.guard()
+        wanted = (shape,) if isinstance(shape, int) else tuple(shape)
+        self._adopt(await reshape.resize(self._runtime, self._path, self.metadata, wanted))
+
+    async def append(self, data: Any, axis: int = 0) -> Shape:
+        """Add `data` at the end of `axis` and return the new shape.
+
+        The rows are claimed first, by a compare-and-swap of the shape, so that two appenders never share one. If the
+        write fails, the claim is given back where it is still the last; a note on the error says which rows are meant.
+        """
+        self._runtime.guard()
+        axis = axis + self.ndim if axis < 0 else axis
+        meta = await reshape.append(
+            self._runtime, self._path, self._layout, np.asarray(data), axis, write_empty=self._write_empty
+        )
+        self._adopt(meta)
+        return self.shape
+
+    async def refresh(self) -> Self:
+        """Read the metadata again, in place: another writer may have changed the shape or the attributes."""
+        self._runtime.guard()
+        node = await nodes.load(self._runtime.store, self._path, self.metadata.zarr_format, "array")
+        self._adopt(cast(ArrayMeta, node.meta))
+        return self
+
+    def _adopt(self, meta: ArrayMeta) -> None:
+        # Operations that are running keep the layout that they started with.
+        self._layout = lay_out(self._runtime.store, self._path, meta)
+
+    # NumPy would read an iterable array element by element, one request each, forever.
+    __iter__ = None
+    __contains__ = None
+    __len__ = None

@@ -1,0 +1,137 @@
+"""Arrays that grow and shrink: the shape is a compare-and-swap of the metadata; chunks follow.
+
+A shrink stores the new shape first, so that no reader of it sees a chunk go, then removes the objects that lie
+outside and fills the cut-off part of those at the new edge: a later growth shows the fill value there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .._model import formats
+from .._model.metadata import ArrayMeta
+from .._plan import selection
+from .._types import Coords, Shape
+from ..errors import ConfigError, ZarrS3Error
+from . import nodes, operations
+from .runtime import Layout, Runtime, lay_out
+
+_DELETE_BATCH = 1000
+
+
+async def change_shape(
+    runtime: Runtime, path: str, meta: ArrayMeta, new_shape: Callable[[Shape], Shape]
+) -> tuple[ArrayMeta, ArrayMeta]:
+    """Store the shape that `new_shape` makes of the stored one. Returns the metadata before and after."""
+    before: list[ArrayMeta] = []
+
+    def edit(stored: ArrayMeta) -> ArrayMeta:
+        before[:] = [stored]
+        return formats.with_shape(stored, new_shape(stored.shape))
+
+    after = await nodes.update(runtime, path, meta.zarr_format, edit, "array")
+    return before[0], after
+
+
+async def resize(runtime: Runtime, path: str, meta: ArrayMeta, shape: Shape) -> ArrayMeta:
+    """Give the array another shape; what lies outside of it is gone."""
+    before, after = await change_shape(runtime, path, meta, lambda _: shape)
+    if any(new < old for new, old in zip(after.shape, before.shape, strict=True)):
+        await _delete_outside(runtime, path, before, after)
+        await _cut_edges(runtime, lay_out(runtime.store, path, before), after.shape)
+    return after
+
+
+async def _delete_outside(runtime: Runtime, path: str, before: ArrayMeta, after: ArrayMeta) -> None:
+    """Remove the objects of the old grid that the new one does not have. A listing finds those that exist."""
+    prefix = path + "/" if path else ""
+    batch: list[str] = []
+    async for entry in runtime.store.list_prefix(prefix):
+        coords = after.keys.decode(entry.key.removeprefix(prefix), after.ndim)
+        if coords is None or not _between(coords, after.grid_shape, before.grid_shape):
+            continue
+        batch.append(entry.key)
+        if len(batch) == _DELETE_BATCH:
+            await runtime.store.delete_many(batch)
+            batch = []
+    if batch:
+        await runtime.store.delete_many(batch)
+
+
+def _between(coords: Coords, inner: Shape, outer: Shape) -> bool:
+    inside = all(at < n for at, n in zip(coords, inner, strict=True))
+    return not inside and all(at < n for at, n in zip(coords, outer, strict=True))
+
+
+async def _cut_edges(runtime: Runtime, old: Layout, shape: Shape) -> None:
+    """Fill what the new edge cuts off from the objects that it goes through, one dimension after the other."""
+    meta = old.meta
+    # As far as stored objects reach: what lies further out is removed already.
+    reach = tuple(min(n, -(-m // c) * c) for n, m, c in zip(meta.shape, shape, meta.object_shape, strict=True))
+    for axis, (new, end) in enumerate(zip(shape, reach, strict=True)):
+        if new >= end or 0 in reach:
+            continue
+        start = [0] * meta.ndim
+        start[axis] = new
+        region = selection.region(start, reach, None, meta.shape)
+        await operations.put(runtime, old, region, old.fill, write_empty=False)
+
+
+async def append(
+    runtime: Runtime, path: str, layout: Layout, data: np.ndarray[Any, Any], axis: int, *, write_empty: bool
+) -> ArrayMeta:
+    """Claim rows by growing the shape, then write them. Two appenders at once never share a row.
+
+    Where the write fails, the claim is given back if it is still the last; otherwise its rows read as fill.
+    """
+    meta, rows = layout.meta, _rows(layout.meta, data, axis)
+    before, after = await change_shape(runtime, path, meta, lambda shape: _longer(shape, axis, rows))
+    grown = lay_out(runtime.store, path, after)
+    start = tuple(n if dim == axis else 0 for dim, n in enumerate(before.shape))
+    try:
+        region = selection.region(start, after.shape, None, after.shape)
+        await operations.put(runtime, grown, region, data, write_empty=write_empty)
+    except ZarrS3Error as error:
+        kept = await _give_back(runtime, path, after, before.shape)
+        state = "are claimed and read as fill where they were not written" if kept else "were given back"
+        error.add_note(f"rows {start[axis]}:{after.shape[axis]} of axis {axis} of {layout.url} {state}")
+        raise
+    return after
+
+
+def _rows(meta: ArrayMeta, data: np.ndarray[Any, Any], axis: int) -> int:
+    if not -meta.ndim <= axis < meta.ndim:
+        raise ConfigError(f"axis {axis} is none of an array of {meta.ndim} dimensions")
+    across = [n for dim, n in enumerate(meta.shape) if dim != axis]
+    if data.ndim != meta.ndim or [n for dim, n in enumerate(data.shape) if dim != axis] != across:
+        raise ConfigError(
+            f"data of shape {data.shape} cannot be appended along axis {axis} to an array of shape {meta.shape}: "
+            "the other dimensions must be equal"
+        )
+    return data.shape[axis]
+
+
+def _longer(shape: Sequence[int], axis: int, rows: int) -> Shape:
+    return tuple(n + rows if dim == axis else n for dim, n in enumerate(shape))
+
+
+async def _give_back(runtime: Runtime, path: str, claimed: ArrayMeta, shape: Shape) -> bool:
+    """Shrink to `shape` if nobody has grown the array further. True where the claim stays."""
+    stays = False
+
+    def unclaimed(stored: Shape) -> Shape:
+        nonlocal stays
+        stays = stored != claimed.shape
+        return stored if stays else shape
+
+    try:
+        before, after = await change_shape(runtime, path, claimed, unclaimed)
+        if not stays:
+            await _delete_outside(runtime, path, before, after)
+            await _cut_edges(runtime, lay_out(runtime.store, path, before), after.shape)
+    except ZarrS3Error:
+        return True  # the first error is the one to tell; the rows stay claimed
+    return stays

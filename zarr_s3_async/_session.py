@@ -1,0 +1,271 @@
+"""Session: the front desk. It owns the clients, the limits and the threads that all its arrays share."""
+
+from __future__ import annotations
+
+import os
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, cast
+
+from typing_extensions import Unpack
+
+from ._array import Array, ArrayRef
+from ._create import ArrayOptions, create_array
+from ._engine import nodes
+from ._engine.cpu import Cpu
+from ._engine.locks import KeyedLocks
+from ._engine.runtime import Runtime
+from ._group import Group, GroupRef, create_group, open_group, open_node
+from ._limiter import Limiter
+from ._model.metadata import ArrayMeta
+from ._model.names import check_path
+from ._types import JSON, Missing
+from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config
+from .errors import ForkedSession, SessionClosed, WrongEventLoop
+from .events import Emit, Hook, Metrics, emitter
+from .stores.base import Store
+from .stores.registry import get_store, split_url
+
+Where: TypeAlias = str | Store | ArrayRef | GroupRef
+
+
+@dataclass(slots=True, kw_only=True)
+class _Context:
+    """What store factories get of a session (`stores.registry.StoreContext`)."""
+
+    s3: S3Config
+    limits: Limits
+    retry: RetryPolicy
+    hedge: HedgePolicy | None
+    emit: Emit
+    shared: dict[object, Any] = field(default_factory=dict)
+    closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+
+class Session:
+    """Everything that arrays share: connections, request slots, byte leases, threads, counters.
+
+    Use it as `async with Session(...) as session:`; it belongs to the event loop that entered it.
+
+    Args:
+        s3: Every S3 option. Single ones may be given by name instead: `region=`, `endpoint_url=`, `profile=`,
+            `anonymous=`, and any other field of `S3Config`.
+        limits: What may be in flight and in memory at once.
+        retry: How failed attempts are made again.
+        hedge: When slow reads are asked twice; None: never.
+        cache: What is kept of what was read.
+        hooks: Callables that receive every event.
+    """
+
+    def __init__(
+        self,
+        *,
+        s3: S3Config | None = None,
+        limits: Limits | None = None,
+        retry: RetryPolicy | None = None,
+        hedge: HedgePolicy | None = None,
+        cache: CacheSize | None = None,
+        hooks: Sequence[Hook] = (),
+        **s3_options: Any,
+    ) -> None:
+        self._config = (s3 or S3Config()).with_options(**s3_options)
+        self._limits = limits or Limits()
+        self._retry = retry or RetryPolicy()
+        self._cache = cache or CacheSize()
+        self.metrics = Metrics()
+        """Counts of this session's requests, bytes, retries and conflicts."""
+        self._context = _Context(
+            s3=self._config,
+            limits=self._limits,
+            retry=self._retry,
+            hedge=hedge,
+            emit=emitter((self.metrics, *hooks)),
+        )
+        self._leases = Limiter(self._limits.bytes)
+        self._cpu = Cpu(self._limits.cpu_threads)
+        self._locks = KeyedLocks()
+        self._loop: AbstractEventLoop | None = None
+        self._pid = 0
+        self._state: Literal["new", "open", "closed"] = "new"
+
+    def __repr__(self) -> str:
+        return f"<Session {self._state}, {self._config!r}>"
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        if self._state != "new":
+            raise SessionClosed(f"this session was entered before and is {self._state}; make a new one")
+        self._loop, self._pid, self._state = get_running_loop(), os.getpid(), "open"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close connections and threads. Operations that are still running fail. Again is fine."""
+        if self._state == "closed":
+            return
+        if self._state == "open":
+            self._guard()
+        self._state = "closed"
+        self._cpu.close()
+        while self._context.closing:
+            await self._context.closing.pop()()
+
+    def _guard(self) -> None:
+        if self._state != "open":
+            what = "is closed" if self._state == "closed" else "is not open yet"
+            raise SessionClosed(f"this session {what}; use its arrays inside `async with Session(...)`")
+        if os.getpid() != self._pid:
+            raise ForkedSession(
+                f"this session was opened in process {self._pid}, before a fork; open one in process {os.getpid()}"
+            )
+        if get_running_loop() is not self._loop:
+            raise WrongEventLoop("this session belongs to another event loop; open one in the loop that uses it")
+
+    # Arrays
+
+    async def open_array(
+        self,
+        where: Where,
+        *,
+        path: str = "",
+        zarr_format: Literal[2, 3] | None = None,
+        missing: Missing = "fill",
+    ) -> Array:
+        """Open an array that exists.
+
+        Args:
+            where: A URL (`s3://bucket/prefix`, `file://…`, `memory://…`), a `Store`, or an `ArrayRef`.
+            path: Below `where`.
+            zarr_format: Which of two formats side by side; default: the one there is, v3 where there are both.
+            missing: What absent chunks are: the fill value, or `ChunkNotFound`.
+
+        Raises:
+            NodeNotFound: Nothing is there, or a group.
+            MetadataError, UnsupportedFeature: What is there cannot be read; the message says why.
+        """
+        runtime, path = self._resolve(where, path)
+        node = await nodes.load(runtime.store, path, zarr_format, "array")
+        return Array(runtime, path, cast(ArrayMeta, node.meta), missing=missing)
+
+    async def create_array(self, where: Where, *, path: str = "", **options: Unpack[ArrayOptions]) -> Array:
+        """Create an array; its metadata is stored before this returns.
+
+        Args:
+            where: A URL, a `Store`, or a ref.
+            path: Below `where`; groups that are missing on the way are created.
+            options: See `ArrayOptions`: `shape`, `dtype`, `chunks`, …
+
+        Raises:
+            NodeExists: Something is there already and `overwrite` is not set.
+            ConfigError: An option does not fit; the message says which and why.
+        """
+        runtime, path = self._resolve(where, path)
+        return await create_array(runtime, path, options)
+
+    async def open_group(self, where: Where, *, path: str = "", zarr_format: Literal[2, 3] | None = None) -> Group:
+        """Open a group that exists; consolidated metadata is used where the group carries it."""
+        runtime, path = self._resolve(where, path)
+        return await open_group(runtime, path, zarr_format)
+
+    async def create_group(
+        self,
+        where: Where,
+        *,
+        path: str = "",
+        attributes: Mapping[str, JSON] | None = None,
+        zarr_format: Literal[2, 3] = 3,
+        overwrite: bool = False,
+    ) -> Group:
+        """Create a group; its metadata is stored before this returns."""
+        runtime, path = self._resolve(where, path)
+        return await create_group(runtime, path, attributes, zarr_format, overwrite=overwrite)
+
+    async def open(
+        self, where: Where, *, path: str = "", zarr_format: Literal[2, 3] | None = None, missing: Missing = "fill"
+    ) -> Array | Group:
+        """Open whichever of the two is there."""
+        runtime, path = self._resolve(where, path)
+        return await open_node(runtime, path, zarr_format, missing=missing)
+
+    async def exists(self, where: Where, *, path: str = "") -> bool:
+        """True where an array or a group is stored."""
+        runtime, path = self._resolve(where, path)
+        return await nodes.exists(runtime.store, path)
+
+    async def delete(self, where: Where, *, path: str = "") -> None:
+        """Remove an array or a group with everything below it; nothing there is fine."""
+        runtime, path = self._resolve(where, path)
+        await nodes.delete(runtime, path)
+
+    # Stores
+
+    def s3(
+        self,
+        bucket: str,
+        prefix: str = "",
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        *,
+        config: S3Config | None = None,
+    ) -> Store:
+        """A store by bucket and prefix; options not given here are the session's."""
+        base = self._config if config is None else config
+        given = {k: v for k, v in (("region", region), ("endpoint_url", endpoint_url)) if v is not None}
+        return self._store(f"s3://{bucket}/{prefix}", replace(base, **given))
+
+    def store(self, url: str) -> Store:
+        """The store that a URL means, with the session's options: objects and listings, as they lie there."""
+        return self._store(url, self._config)
+
+    def _store(self, url: str, config: S3Config) -> Store:
+        self._guard()
+        scheme, _ = split_url(url)
+        context = self._context if config == self._config else replace(self._context, s3=config)
+        return get_store(scheme)(url, context)
+
+    def _resolve(self, where: Where, path: str) -> tuple[Runtime, str]:
+        """The store behind `where`, seen from this session, and the whole path in it."""
+        self._guard()
+        match where:
+            case str():
+                store = self._store(where, self._config)
+            case ArrayRef() | GroupRef():
+                store = self._store(where.url, replace(self._config, **where.config))
+                path = "/".join(part for part in (where.path, path) if part)
+            case _:
+                store = where
+        return self._runtime(store), check_path(path, zarr_format=2)
+
+    def _runtime(self, store: Store) -> Runtime:
+        return Runtime(
+            store=store,
+            limits=self._limits,
+            retry=self._retry,
+            leases=self._leases,
+            cpu=self._cpu,
+            locks=self._locks,
+            emit=self._context.emit,
+            guard=self._guard,
+        )
+
+
+@asynccontextmanager
+async def open_array(
+    where: Where,
+    *,
+    path: str = "",
+    zarr_format: Literal[2, 3] | None = None,
+    missing: Missing = "fill",
+    **session_options: Any,
+) -> AsyncIterator[Array]:
+    """`async with open_array("s3://bucket/prefix") as array:`: one array with a session of its own."""
+    async with Session(**session_options) as session:
+        yield await session.open_array(where, path=path, zarr_format=zarr_format, missing=missing)
