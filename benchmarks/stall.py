@@ -37,7 +37,9 @@ async def main() -> None:
     """Both figures."""
     imports = [float(subprocess.check_output([sys.executable, "-c", IMPORT])) for _ in range(5)]
     print(f"import zarr_s3_async: {min(imports):.3f} s (best of 5, NumPy included)")
-    print(f"longest stall while a session opens: {await longest_stall(asyncio.create_task(open_session())) * 1e3:.1f} ms")
+    print(
+        f"longest stall while a session opens: {await longest_stall(asyncio.create_task(open_session())) * 1e3:.1f} ms"
+    )
 
 
 if __name__ == "__main__":

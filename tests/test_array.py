@@ -24,7 +24,11 @@ async def session() -> Any:
 async def test_shapes_of_every_kind(session: zs.Session, shape: tuple[int, ...], zarr_format: Any) -> None:
     data = np.arange(1, 1 + int(np.prod(shape)), dtype="i4").reshape(shape)
     array = await session.create_array(
-        zs.MemoryStore(), shape=shape, chunks=tuple(max(1, n // 2) for n in shape), dtype="i4", zarr_format=zarr_format
+        zs.MemoryStore(),
+        shape=shape,
+        chunks=tuple(max(1, n // 2) for n in shape),
+        dtype="i4",
+        zarr_format=zarr_format,
     )
     assert (array.shape, array.ndim, array.size, array.nbytes) == (shape, data.ndim, data.size, data.nbytes)
     await array.set_slice(data, (0,) * len(shape))
@@ -36,8 +40,16 @@ async def test_shapes_of_every_kind(session: zs.Session, shape: tuple[int, ...],
 
 @pytest.mark.parametrize(
     ("start", "stop", "step"),
-    [((-1, 0), (3, 3), None), ((0, 0), (5, 3), None), ((3, 0), (2, 3), None), ((0,), (3,), None), ((0, 0), (3, 3), (0, 1)), ((0.0, 0), (3, 3), None), ((True, 0), (3, 3), None)],
-)  # fmt: skip
+    [
+        ((-1, 0), (3, 3), None),
+        ((0, 0), (5, 3), None),
+        ((3, 0), (2, 3), None),
+        ((0,), (3,), None),
+        ((0, 0), (3, 3), (0, 1)),
+        ((0.0, 0), (3, 3), None),
+        ((True, 0), (3, 3), None),
+    ],
+)
 async def test_a_region_outside_is_refused(session: zs.Session, start: Any, stop: Any, step: Any) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(4, 4), dtype="i4")
     with pytest.raises(zs.SelectionError):

@@ -6,6 +6,7 @@ from ._engine.explain import Explanation
 from ._group import Group, GroupRef
 from ._session import Session, open_array
 from ._view import View
+from .codecs.registry import list_codecs, register_codec, unregister_codec
 from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config
 from .errors import (
     AccessDenied,
@@ -45,7 +46,6 @@ from .stores.local import LocalStore
 from .stores.memory import MemoryStore
 from .stores.registry import get_store, list_stores, register_store, unregister_store
 from .stores.s3 import S3Store
-from .codecs.registry import list_codecs, register_codec, unregister_codec
 
 __version__ = "0.1.0"
 

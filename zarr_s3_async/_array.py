@@ -40,11 +40,17 @@ class Array:
     __slots__ = ("_layout", "_missing", "_path", "_runtime", "_write_empty")
 
     def __init__(
-        self, runtime: Runtime, path: str, meta: ArrayMeta, *, missing: Missing = "fill", write_empty: bool = False
+        self,
+        runtime: Runtime,
+        path: str,
+        meta: ArrayMeta,
+        *,
+        missing: Missing = "fill",
+        write_empty: bool = False,
     ) -> None:
         self._runtime = runtime
         self._path = path
-        self._layout: Layout = lay_out(runtime.store, path, meta)
+        self._layout: Layout = lay_out(runtime, path, meta)
         self._missing: Missing = missing
         self._write_empty = write_empty
 
@@ -129,9 +135,7 @@ class Array:
     def ref(self) -> ArrayRef:
         """A small picklable description with which another process opens the same array."""
         config = getattr(self._runtime.store, "config", None)
-        return ArrayRef(
-            url=self._runtime.store.url, path=self._path, config={} if config is None else config.public()
-        )
+        return ArrayRef(url=self._runtime.store.url, path=self._path, config={} if config is None else config.public())
 
     def __repr__(self) -> str:
         shards = f", shards {self.shards}" if self.shards else ""
@@ -198,24 +202,22 @@ class Array:
         if stop is None:
             stop = stop_of(start, step, np.shape(data), self.shape)
         region = selection.region(start, stop, step, self.shape)
-        await operations.put(
-            self._runtime, self._layout, region, data, write_empty=self._write_empty, timeout=timeout
-        )
+        await operations.put(self._runtime, self._layout, region, data, write_empty=self._write_empty, timeout=timeout)
 
     # Selections as NumPy writes them
 
     def __getitem__(self, key: Any) -> View:
-        """A view by basic indexing: integers, slices of any step, Ellipsis, newaxis. Checked here, read when awaited."""
+        """A view by basic indexing: integers, slices of any step, Ellipsis, newaxis. Read when awaited."""
         return self._view(selection.basic(key, self.shape))
 
     @property
     def oindex(self) -> Indexer:
-        """`array.oindex[…]`: one selection per dimension, independent of each other: integers, slices, arrays, masks."""
+        """`array.oindex[…]`: one selection per dimension, each by itself: integers, slices, arrays, masks."""
         return Indexer(lambda key: self._view(selection.orthogonal(key, self.shape)))
 
     @property
     def vindex(self) -> Indexer:
-        """`array.vindex[…]`: single elements by coordinate arrays that broadcast together, or by one mask."""
+        """`array.vindex[…]`: single elements, by coordinate arrays that broadcast or by one mask."""
         return Indexer(lambda key: self._view(selection.vectorized(key, self.shape)))
 
     @property
@@ -275,13 +277,14 @@ class Array:
     async def refresh(self) -> Self:
         """Read the metadata again, in place: another writer may have changed the shape or the attributes."""
         self._runtime.guard()
+        self._runtime.indexes.forget_below(self.url + "/")
         node = await nodes.load(self._runtime.store, self._path, self.metadata.zarr_format, "array")
-        self._adopt(cast(ArrayMeta, node.meta))
+        self._adopt(cast("ArrayMeta", node.meta))
         return self
 
     def _adopt(self, meta: ArrayMeta) -> None:
         # Operations that are running keep the layout that they started with.
-        self._layout = lay_out(self._runtime.store, self._path, meta)
+        self._layout = lay_out(self._runtime, self._path, meta)
 
     # NumPy would read an iterable array element by element, one request each, forever.
     __iter__ = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Required
 
-from typing_extensions import Required, TypedDict
+from typing_extensions import TypedDict
 
 from ._array import Array
 from ._engine import nodes
@@ -53,7 +53,9 @@ class ArrayOptions(TypedDict, total=False):
 
 async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Array:
     """Create it, and the groups above it that are missing; see `Session.create_array`."""
-    model = {name: value for name, value in options.items() if name not in ("write_empty_chunks", "overwrite")}
+    model: dict[str, Any] = {
+        name: value for name, value in options.items() if name not in ("write_empty_chunks", "overwrite")
+    }
     meta = formats.new_array(NewArray(**model))
     path = check_path(path, zarr_format=meta.zarr_format)
     # Building the handle first refuses codecs that do not fit, before anything is stored.

@@ -6,9 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, cast
-
-from typing_extensions import Unpack
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, cast
 
 from ._array import Array
 from ._create import ArrayOptions, ancestors, create_array
@@ -69,9 +67,7 @@ class Group:
     def ref(self) -> GroupRef:
         """A small picklable description with which another process opens the same group."""
         config = getattr(self._runtime.store, "config", None)
-        return GroupRef(
-            url=self._runtime.store.url, path=self._path, config={} if config is None else config.public()
-        )
+        return GroupRef(url=self._runtime.store.url, path=self._path, config={} if config is None else config.public())
 
     def __repr__(self) -> str:
         return f"<Group {self.url}, Zarr format {self._meta.zarr_format}>"
@@ -161,7 +157,7 @@ class Group:
     async def refresh(self) -> Self:
         """Read the metadata again, in place."""
         node = await nodes.load(self._runtime.store, self._path, self._meta.zarr_format, "group")
-        self._meta = cast(GroupMeta, node.meta)
+        self._meta = cast("GroupMeta", node.meta)
         return self
 
     async def consolidate(self) -> None:
@@ -198,7 +194,7 @@ class Members(Generic[Handle]):
             for name, meta in await self._children.load(page):
                 if self._kind in (None, nodes.kind_of(meta)):
                     handle = _handle(self._runtime, nodes.join(self._path, name), meta, "fill")
-                    self._ready.append((name, cast(Handle, handle)))
+                    self._ready.append((name, cast("Handle", handle)))
         return self._ready.popleft()
 
 
@@ -218,11 +214,16 @@ async def open_node(runtime: Runtime, path: str, zarr_format: Format | None, *, 
 async def open_group(runtime: Runtime, path: str, zarr_format: Format | None) -> Group:
     """The group stored there; see `Session.open_group`."""
     node = await nodes.load(runtime.store, path, zarr_format, "group")
-    return Group(runtime, path, cast(GroupMeta, node.meta))
+    return Group(runtime, path, cast("GroupMeta", node.meta))
 
 
 async def create_group(
-    runtime: Runtime, path: str, attributes: Mapping[str, JSON] | None, zarr_format: Format, *, overwrite: bool
+    runtime: Runtime,
+    path: str,
+    attributes: Mapping[str, JSON] | None,
+    zarr_format: Format,
+    *,
+    overwrite: bool,
 ) -> Group:
     """Create it, and the groups above it that are missing; see `Session.create_group`."""
     runtime.guard()

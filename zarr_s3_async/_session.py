@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, cast
-
-from typing_extensions import Unpack
+from typing import Any, Literal, Self, TypeAlias, Unpack, cast
 
 from ._array import Array, ArrayRef
 from ._create import ArrayOptions, create_array
 from ._engine import nodes
+from ._engine.cache import IndexCache
 from ._engine.cpu import Cpu
 from ._engine.locks import KeyedLocks
 from ._engine.runtime import Runtime
@@ -74,7 +73,6 @@ class Session:
         self._config = (s3 or S3Config()).with_options(**s3_options)
         self._limits = limits or Limits()
         self._retry = retry or RetryPolicy()
-        self._cache = cache or CacheSize()
         self.metrics = Metrics()
         """Counts of this session's requests, bytes, retries and conflicts."""
         self._context = _Context(
@@ -87,6 +85,7 @@ class Session:
         self._leases = Limiter(self._limits.bytes)
         self._cpu = Cpu(self._limits.cpu_threads)
         self._locks = KeyedLocks()
+        self._indexes = IndexCache((cache or CacheSize()).shard_indexes)
         self._loop: AbstractEventLoop | None = None
         self._pid = 0
         self._state: Literal["new", "open", "closed"] = "new"
@@ -153,7 +152,7 @@ class Session:
         """
         runtime, path = self._resolve(where, path)
         node = await nodes.load(runtime.store, path, zarr_format, "array")
-        return Array(runtime, path, cast(ArrayMeta, node.meta), missing=missing)
+        return Array(runtime, path, cast("ArrayMeta", node.meta), missing=missing)
 
     async def create_array(self, where: Where, *, path: str = "", **options: Unpack[ArrayOptions]) -> Array:
         """Create an array; its metadata is stored before this returns.
@@ -189,7 +188,12 @@ class Session:
         return await create_group(runtime, path, attributes, zarr_format, overwrite=overwrite)
 
     async def open(
-        self, where: Where, *, path: str = "", zarr_format: Literal[2, 3] | None = None, missing: Missing = "fill"
+        self,
+        where: Where,
+        *,
+        path: str = "",
+        zarr_format: Literal[2, 3] | None = None,
+        missing: Missing = "fill",
     ) -> Array | Group:
         """Open whichever of the two is there."""
         runtime, path = self._resolve(where, path)
@@ -218,7 +222,7 @@ class Session:
     ) -> Store:
         """A store by bucket and prefix; options not given here are the session's."""
         base = self._config if config is None else config
-        given = {k: v for k, v in (("region", region), ("endpoint_url", endpoint_url)) if v is not None}
+        given: dict[str, Any] = {k: v for k, v in (("region", region), ("endpoint_url", endpoint_url)) if v is not None}
         return self._store(f"s3://{bucket}/{prefix}", replace(base, **given))
 
     def store(self, url: str) -> Store:
@@ -252,6 +256,7 @@ class Session:
             leases=self._leases,
             cpu=self._cpu,
             locks=self._locks,
+            indexes=self._indexes,
             emit=self._context.emit,
             guard=self._guard,
         )

@@ -1,4 +1,4 @@
-"""A View is a selection of an array that was checked and not yet read: await it, read it into memory of yours, or set it."""
+"""A View is a selection that was checked and not yet read: await it, read it into memory of yours, or set it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ class View:
         return self.get().__await__()
 
     async def get(
-        self, *, out: np.ndarray[Any, Any] | None = None, missing: Missing | None = None, timeout: float | None = None
+        self,
+        *,
+        out: np.ndarray[Any, Any] | None = None,
+        missing: Missing | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """Read it: an array of the view's shape, or a NumPy scalar where every dimension was indexed by an integer.
 
@@ -55,7 +59,12 @@ class View:
             timeout: Seconds until `DeadlineExceeded`.
         """
         result = await operations.get(
-            self._runtime, self._layout, self._selection, out=out, missing=missing or self._missing, timeout=timeout
+            self._runtime,
+            self._layout,
+            self._selection,
+            out=out,
+            missing=missing or self._missing,
+            timeout=timeout,
         )
         return result[()] if out is None else result
 

@@ -76,9 +76,7 @@ class S3Config:
         _positive(self, "connect_timeout", "attempt_timeout")
         self._check_credentials()
         if self.endpoint_url is not None and not self.endpoint_url.startswith(("http://", "https://")):
-            raise ConfigError(
-                f"S3Config.endpoint_url must start with http:// or https://, not {self.endpoint_url!r}"
-            )
+            raise ConfigError(f"S3Config.endpoint_url must start with http:// or https://, not {self.endpoint_url!r}")
         if self.accelerate and (self.endpoint_url is not None or self.addressing_style == "path"):
             raise ConfigError(
                 "S3Config.accelerate needs Amazon's own endpoint and virtual-hosted addressing: "
@@ -157,6 +155,11 @@ class Limits:
     """Decoded bytes of the objects being read or written; the result of a read is not counted."""
     max_chunks_per_call: int = 10_000_000
     """A selection that touches more chunks is refused before the first request."""
+    gap_bytes: int = 256 * 2**10
+    """Unwanted bytes between two chunks of a shard that are fetched along rather than asked around. Requests run in
+    parallel, so a gap costs its transfer and saves the overhead of one request, not its latency."""
+    range_bytes: int = 16 * 2**20
+    """Bytes of one range of a shard; what is longer is fetched in parallel."""
     cpu_threads: int = 4
     """Threads that decode and encode big chunks."""
 

@@ -49,7 +49,18 @@ class ConflictMet:
     attempt: int
 
 
-Event: TypeAlias = RequestDone | RetryScheduled | ConflictMet
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeStarted:
+    """A slow read is asked a second time; the faster answer counts."""
+
+    operation: str
+    bucket: str
+    key: str
+    seconds: float
+    """How long the first had been in flight."""
+
+
+Event: TypeAlias = RequestDone | RetryScheduled | ConflictMet | HedgeStarted
 
 
 class Hook(Protocol):
@@ -64,7 +75,7 @@ Emit: TypeAlias = Callable[[Event], None]
 class Metrics:
     """A Hook that counts. `session.metrics` is one."""
 
-    __slots__ = ("bytes_received", "bytes_sent", "conflicts", "errors", "requests", "retries")
+    __slots__ = ("bytes_received", "bytes_sent", "conflicts", "errors", "hedges", "requests", "retries")
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
@@ -73,21 +84,28 @@ class Metrics:
         """Failed attempts by S3 error code or failure class; a missing chunk (NoSuchKey) is one of them."""
         self.retries = 0
         self.conflicts = 0
+        self.hedges = 0
         self.bytes_sent = 0
         self.bytes_received = 0
 
     def __call__(self, event: Event, /) -> None:
         match event:
             case RequestDone():
-                self.requests[event.operation] += 1
-                self.bytes_sent += event.bytes_sent
-                self.bytes_received += event.bytes_received
-                if event.error is not None:
-                    self.errors[event.error] += 1
+                self.request_done(event.operation, event.error, event.bytes_sent, event.bytes_received)
             case RetryScheduled():
                 self.retries += 1
             case ConflictMet():
                 self.conflicts += 1
+            case HedgeStarted():
+                self.hedges += 1
+
+    def request_done(self, operation: str, error: str | None, sent: int, received: int) -> None:
+        """Count one HTTP attempt, without the event: where nobody else listens, none need be built."""
+        self.requests[operation] += 1
+        self.bytes_sent += sent
+        self.bytes_received += received
+        if error is not None:
+            self.errors[error] += 1
 
     def __repr__(self) -> str:
         return (

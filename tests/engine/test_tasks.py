@@ -116,3 +116,24 @@ async def test_together_raises_the_failure_itself() -> None:
 
     with pytest.raises(LookupError, match="gone"):
         await together(fail(), asyncio.sleep(3600))
+
+
+@pytest.mark.parametrize("size", [2, 5])
+async def test_a_failure_leaves_no_cancellation_behind(size: int) -> None:
+    """Python 3.11 and 3.12 forget to take back what a failing TaskGroup asks of its parent."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def fail(item: int) -> None:
+        await asyncio.sleep(0)
+        raise KeyError(item)
+
+    with pytest.raises(KeyError):
+        await crew(size, iter(range(10)), fail)
+    assert task.cancelling() == 0
+    with pytest.raises(KeyError):
+        await together(*(fail(item) for item in range(size)))
+    assert task.cancelling() == 0
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.sleep, 3600)
+        group.cancel_scope.cancel()

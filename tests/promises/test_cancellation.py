@@ -38,7 +38,7 @@ class Stepped:
                 self.at_step()
             try:
                 yield waiting_for
-            except BaseException as error:  # noqa: BLE001  # handed on into the coroutine
+            except BaseException as error:  # handed on into the coroutine
                 thrown = error
                 resume = lambda: self.inner.throw(thrown)  # noqa: B023, E731  # used before it is bound again
             else:
@@ -106,7 +106,9 @@ def _reraise(task: asyncio.Task[Any]) -> bool:
     raise task.exception() or AssertionError
 
 
-async def every_await(way: str, operation: Callable[[], Coroutine[Any, Any, Any]], after: Callable[[], Awaitable[None]]) -> int:
+async def every_await(
+    way: str, operation: Callable[[], Coroutine[Any, Any, Any]], after: Callable[[], Awaitable[None]]
+) -> int:
     """Cancel at the first await, the second, … until the operation gets through. Returns how many there were."""
     step = 1
     while await cancelled_at(step, way, operation()):
@@ -219,6 +221,6 @@ async def test_the_deadline_of_a_call_is_an_error_of_its_own() -> None:
 
     async with zs.Session() as session:
         array = await session.create_array(Stuck(), shape=(3,), chunks=(1,), dtype="i4")
-        with pytest.raises(zs.DeadlineExceeded, match="timeout=0.05") as caught:
+        with pytest.raises(zs.DeadlineExceeded, match=r"timeout=0\.05") as caught:
             await array.set_slice([1, 2, 3], 0, timeout=0.05)
     assert caught.value.outcome == zs.WriteOutcome(written=((0,), (2,)), not_written=(), unknown=((1,),))

@@ -5,7 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("aiobotocore", "botocore", "aiohttp", "numcodecs", "typer", "rich", "hypothesis", "pytest", "moto", "zarr")
+HEAVY = (
+    "aiobotocore",
+    "botocore",
+    "aiohttp",
+    "numcodecs",
+    "typer",
+    "rich",
+    "hypothesis",
+    "pytest",
+    "moto",
+    "zarr",
+)
 
 
 def test_nothing_heavy_is_imported() -> None:
@@ -16,8 +27,6 @@ def test_nothing_heavy_is_imported() -> None:
 def test_the_public_names_are_sorted_and_all_there() -> None:
     import zarr_s3_async as zs
 
-    public = sorted(
-        name for name in vars(zs) if not name.startswith("_") and not type(vars(zs)[name]).__name__ == "module"
-    )
+    public = sorted(name for name in vars(zs) if not name.startswith("_") and type(vars(zs)[name]).__name__ != "module")
     assert zs.__all__ == sorted(zs.__all__)
     assert set(zs.__all__) == set(public) | {"__version__"}

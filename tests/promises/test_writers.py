@@ -62,7 +62,16 @@ async def race(place: Place, conditional_writes: str) -> tuple[np.ndarray, int]:
                 "-c",
                 WRITER,
                 json.dumps(
-                    [place.url, options, conditional_writes, number * TASKS, TASKS, TASKS * PROCESSES, CHUNKS, WIDTH]
+                    [
+                        place.url,
+                        options,
+                        conditional_writes,
+                        number * TASKS,
+                        TASKS,
+                        TASKS * PROCESSES,
+                        CHUNKS,
+                        WIDTH,
+                    ]
                 ),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

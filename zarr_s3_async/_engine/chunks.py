@@ -7,7 +7,7 @@ protocol; nobody else asks whether an array is sharded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .._model.metadata import ArrayMeta
@@ -23,6 +23,8 @@ class Fetched:
     """One per slot asked for; None where the chunk is absent."""
     version: Version | None
     """None where the whole object is absent."""
+    stored: Mapping[int, Buffer] = field(default_factory=dict)
+    """Every chunk of the object by slot, where it was fetched to be changed."""
 
 
 class Chunks(Protocol):
@@ -34,6 +36,10 @@ class Chunks(Protocol):
 
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """The encoded slots; each is received into its sink where it has one."""
+        ...
+
+    async def fetch_to_change(self, key: str, slots: Sequence[int]) -> Fetched:
+        """The encoded slots with all that `replace` needs to store the object anew."""
         ...
 
     async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
@@ -63,10 +69,15 @@ class PlainChunks:
 
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """One GET; see `Chunks.fetch`."""
+        del slots  # there is one
         blob = await self._store.get(key, sink=None if sinks is None else sinks[0])
         if blob is None:
             return Fetched((None,), None)
         return Fetched((blob.data,), blob.version)
+
+    async def fetch_to_change(self, key: str, slots: Sequence[int]) -> Fetched:
+        """One GET; see `Chunks.fetch_to_change`."""
+        return await self.fetch(key, slots)
 
     async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
         """One PUT, or a DELETE for an emptied chunk; see `Chunks.replace`."""

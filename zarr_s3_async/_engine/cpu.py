@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from ..codecs.base import Cost
 from ..stores.threads import run_blocking
+from .tasks import together
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 INLINE_BYTES = 128 * 2**10
 """A thread hop costs 50 to 140 µs; up to about this size decoding costs less."""
+SPLIT_BYTES = 8 * 2**20
+"""An object of many chunks and at least this size is decoded and encoded in several threads at once."""
 
 
 class Cpu:
@@ -29,6 +34,13 @@ class Cpu:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="zarr-s3-codec")
         return await run_blocking(work, executor=self._executor)
+
+    async def each(self, work: Callable[[Sequence[T]], R], items: Sequence[T], *, split: bool) -> list[R]:
+        """Run `work` over all items in one thread, or, split, over a share of them in each thread at once."""
+        shares = min(self._threads, len(items)) if split else 1
+        size = -(-len(items) // shares)
+        batches = [items[at : at + size] for at in range(0, len(items), size)]
+        return await together(*(self.run(partial(work, batch)) for batch in batches))
 
     def close(self) -> None:
         """End the threads; none is working, since every `run` outlives its thread's work."""

@@ -44,7 +44,9 @@ def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanati
     """See `View.explain`."""
     plan, meta = planned(runtime, layout, selection), layout.meta
     chunk = prod(meta.chunks) * meta.dtype.itemsize
-    at_once = min(plan.n_objects, runtime.limits.requests) * layout.lease * max(1, plan.n_chunks // max(1, plan.n_objects))
+    at_once = (
+        min(plan.n_objects, runtime.limits.requests) * layout.lease * max(1, plan.n_chunks // max(1, plan.n_objects))
+    )
     return Explanation(
         objects=plan.n_objects,
         chunks=plan.n_chunks,

@@ -80,7 +80,9 @@ def kind_of(meta: ArrayMeta | GroupMeta) -> Kind:
 def _not_found(url: str, path: str, zarr_format: Format | None, kind: Kind | None) -> NodeNotFound:
     what = f"no {kind}" if kind else "no array and no group"
     which = f" of Zarr format {zarr_format}" if zarr_format else ""
-    return NodeNotFound(f"{what}{which} is stored at {url}; check the URL and the path, or create one", url=url, path=path)
+    return NodeNotFound(
+        f"{what}{which} is stored at {url}; check the URL and the path, or create one", url=url, path=path
+    )
 
 
 async def exists(store: Store, path: str) -> bool:
@@ -154,7 +156,7 @@ async def update(runtime: Runtime, path: str, zarr_format: Format, edit: Callabl
     async with runtime.locks.hold(url):
         for attempt in range(1, attempts + 1):
             node = await load(store, path, zarr_format, kind)
-            edited = edit(cast(Meta, node.meta))
+            edited = edit(cast("Meta", node.meta))
             try:
                 await _replace(store, path, node, edited)
             except Conflict:

@@ -65,10 +65,11 @@ def planned(runtime: Runtime, layout: Layout, selection: Selection) -> Plan:
     """The plan, or SelectionError where it touches more chunks than one call may."""
     meta = layout.meta
     plan = make_plan(selection, meta.shape, meta.chunks, meta.shards)
-    if plan.n_chunks > runtime.limits.max_chunks_per_call:
+    most = runtime.limits.max_chunks_per_call
+    if plan.n_chunks > most:
         raise SelectionError(
-            f"this selection of {layout.url} touches {plan.n_chunks:,} chunks of shape {meta.chunks} in {plan.n_objects:,} "
-            f"objects; one call may touch {runtime.limits.max_chunks_per_call:,} (Limits.max_chunks_per_call): "
+            f"this selection of {layout.url} touches {plan.n_chunks:,} chunks of shape {meta.chunks} in "
+            f"{plan.n_objects:,} objects; one call may touch {most:,} (Limits.max_chunks_per_call): "
             "select less, or raise the limit"
         )
     return plan

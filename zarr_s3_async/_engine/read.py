@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -11,10 +12,13 @@ from .._plan.plan import Part, Plan
 from .._types import Buffer, Coords, Missing, Sink
 from ..errors import ChunkDecodeError, ChunkNotFound
 from .chunks import Fetched
+from .cpu import SPLIT_BYTES, runs_inline
 from .runtime import Layout, Runtime
 from .tasks import crew
 
-Result = np.ndarray[Any, np.dtype[Any]]
+Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Piece: TypeAlias = tuple[Part, Result | None, Buffer | None]
+"""A part, the block of the result to decode straight into where there is one, and the encoded chunk."""
 
 
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
@@ -61,10 +65,13 @@ class _Reading:
             targets = [self._target(part) for part in parts]
             sinks = [self._sink(target) for target in targets] if layout.pipeline.raw else None
             fetched = await layout.chunks.fetch(key, [part.slot for part in parts], sinks=sinks)
-            if layout.inline:
-                self._place(coords, key, parts, targets, fetched)
+            pieces = list(zip(parts, targets, fetched.buffers, strict=True))
+            nbytes = layout.pipeline.nbytes * len(parts)
+            if runs_inline(nbytes, layout.pipeline.cost):
+                self._place(coords, key, fetched, pieces)
             else:
-                await runtime.cpu.run(lambda: self._place(coords, key, parts, targets, fetched))
+                place = partial(self._place, coords, key, fetched)
+                await runtime.cpu.each(place, pieces, split=nbytes >= SPLIT_BYTES)
         finally:
             runtime.leases.release(lease)
 
@@ -82,10 +89,8 @@ class _Reading:
     def _sink(target: Result | None) -> Sink | None:
         return None if target is None else _Landing(target)
 
-    def _place(
-        self, coords: Coords, key: str, parts: Sequence[Part], targets: Sequence[Result | None], fetched: Fetched
-    ) -> None:
-        for part, target, data in zip(parts, targets, fetched.buffers, strict=True):
+    def _place(self, coords: Coords, key: str, fetched: Fetched, pieces: Sequence[Piece]) -> None:
+        for part, target, data in pieces:
             if data is None:
                 self._fill(coords, key, part)
                 continue

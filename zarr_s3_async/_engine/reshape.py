@@ -41,7 +41,7 @@ async def resize(runtime: Runtime, path: str, meta: ArrayMeta, shape: Shape) -> 
     before, after = await change_shape(runtime, path, meta, lambda _: shape)
     if any(new < old for new, old in zip(after.shape, before.shape, strict=True)):
         await _delete_outside(runtime, path, before, after)
-        await _cut_edges(runtime, lay_out(runtime.store, path, before), after.shape)
+        await _cut_edges(runtime, lay_out(runtime, path, before), after.shape)
     return after
 
 
@@ -89,7 +89,7 @@ async def append(
     """
     meta, rows = layout.meta, _rows(layout.meta, data, axis)
     before, after = await change_shape(runtime, path, meta, lambda shape: _longer(shape, axis, rows))
-    grown = lay_out(runtime.store, path, after)
+    grown = lay_out(runtime, path, after)
     start = tuple(n if dim == axis else 0 for dim, n in enumerate(before.shape))
     try:
         region = selection.region(start, after.shape, None, after.shape)
@@ -111,7 +111,7 @@ def _rows(meta: ArrayMeta, data: np.ndarray[Any, Any], axis: int) -> int:
             f"data of shape {data.shape} cannot be appended along axis {axis} to an array of shape {meta.shape}: "
             "the other dimensions must be equal"
         )
-    return data.shape[axis]
+    return int(data.shape[axis])
 
 
 def _longer(shape: Sequence[int], axis: int, rows: int) -> Shape:
@@ -131,7 +131,7 @@ async def _give_back(runtime: Runtime, path: str, claimed: ArrayMeta, shape: Sha
         before, after = await change_shape(runtime, path, claimed, unclaimed)
         if not stays:
             await _delete_outside(runtime, path, before, after)
-            await _cut_edges(runtime, lay_out(runtime.store, path, before), after.shape)
+            await _cut_edges(runtime, lay_out(runtime, path, before), after.shape)
     except ZarrS3Error:
         return True  # the first error is the one to tell; the rows stay claimed
     return stays

@@ -16,12 +16,15 @@ from .._limiter import Limiter
 from .._model.metadata import ArrayMeta
 from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import Pipeline, build_pipeline
+from ..codecs.shard_format import ShardFormat
 from ..config import Limits, RetryPolicy
 from ..events import Emit
 from ..stores.base import Store
+from .cache import IndexCache
 from .chunks import Chunks, PlainChunks
-from .cpu import Cpu, runs_inline
+from .cpu import Cpu
 from .locks import KeyedLocks
+from .shards import ShardedChunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,7 @@ class Runtime:
     """Bytes in memory."""
     cpu: Cpu
     locks: KeyedLocks
+    indexes: IndexCache
     emit: Emit
     guard: Callable[[], None]
     """Raises a StateError where the session cannot be used: closed, another loop, another process."""
@@ -47,31 +51,51 @@ class Layout:
     meta: ArrayMeta
     url: str
     pipeline: Pipeline
+    """Of one chunk; of a chunk inside a shard where there are shards."""
     chunks: Chunks
     fill: np.ndarray[Any, np.dtype[Any]]
     """The fill value as a 0-d array of the array's dtype; what null means (zero) is decided here."""
-    inline: bool
-    """Chunks are decoded and encoded on the loop."""
-    lease: int
-    """Bytes that one chunk in work holds: decoded, and encoded beside it where those are not the same bytes."""
     chunk_size: int
     """Elements of a chunk."""
+    lease: int
+    """Bytes that one chunk in work holds: decoded, and encoded beside it where those are not the same bytes."""
+    n_slots: int
+    """Chunks in an object."""
 
 
-def lay_out(store: Store, path: str, meta: ArrayMeta) -> Layout:
+def lay_out(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
     """Build what reading and writing need. Raises UnsupportedFeature or MetadataError for codecs that do not fit."""
     fill = fill_array(meta)
-    pipeline = build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill[()]))
+    pipeline, chunks, n_slots = _coded(runtime, path, meta, fill)
     return Layout(
         meta=meta,
-        url=f"{store.url}/{path}".rstrip("/"),
+        url=f"{runtime.store.url}/{path}".rstrip("/"),
         pipeline=pipeline,
-        chunks=PlainChunks(store, path, meta),
+        chunks=chunks,
         fill=fill,
-        inline=runs_inline(pipeline.nbytes, pipeline.cost),
-        lease=max(1, pipeline.nbytes if pipeline.raw else 2 * pipeline.nbytes),
         chunk_size=prod(meta.chunks),
+        lease=max(1, pipeline.nbytes if pipeline.raw else 2 * pipeline.nbytes),
+        n_slots=n_slots,
     )
+
+
+def _coded(
+    runtime: Runtime, path: str, meta: ArrayMeta, fill: np.ndarray[Any, np.dtype[Any]]
+) -> tuple[Pipeline, Chunks, int]:
+    if meta.shards is None:
+        pipeline = build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill[()]))
+        return pipeline, PlainChunks(runtime.store, path, meta), 1
+    shard = ShardFormat.from_spec(meta.codecs[0], ChunkSpec(meta.shards, meta.dtype, fill[()]))
+    chunks = ShardedChunks(
+        runtime.store,
+        path,
+        meta,
+        shard.layout,
+        indexes=runtime.indexes,
+        locks=runtime.locks,
+        limits=runtime.limits,
+    )
+    return shard.inner, chunks, shard.n_chunks
 
 
 def fill_array(meta: ArrayMeta) -> np.ndarray[Any, np.dtype[Any]]:

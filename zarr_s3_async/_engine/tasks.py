@@ -7,7 +7,8 @@ at a fraction of the cost per task (CONTRIBUTING.md says how that was measured).
 
 from __future__ import annotations
 
-from asyncio import TaskGroup
+import sys
+from asyncio import TaskGroup, current_task
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ async def crew(size: int, items: Iterator[T], work: Callable[[T], Awaitable[None
         await _pull(items, work)
         return
     failure: BaseException
+    before = _cancellations()
     try:
         async with TaskGroup() as group:
             for _ in range(size):
@@ -27,6 +29,7 @@ async def crew(size: int, items: Iterator[T], work: Callable[[T], Awaitable[None
             return
     except BaseExceptionGroup as failures:
         failure = first_leaf(failures)
+    _take_back(before)
     raise failure
 
 
@@ -38,6 +41,7 @@ async def _pull(items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> Non
 async def together(*calls: Coroutine[Any, Any, T]) -> list[T]:
     """Run a few calls at once; their results in order."""
     failure: BaseException
+    before = _cancellations()
     try:
         async with TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]
@@ -45,7 +49,23 @@ async def together(*calls: Coroutine[Any, Any, T]) -> list[T]:
         failure = first_leaf(failures)
     else:
         return [task.result() for task in tasks]
+    _take_back(before)
     raise failure
+
+
+def _cancellations() -> int:
+    task = current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def _take_back(before: int) -> None:
+    """Undo the cancellation that a failing group asks of its own parent; before 3.13 it forgets to.
+
+    Left standing, it makes anyio's scopes around the call take the failure for a cancellation from outside.
+    """
+    task = current_task()
+    if sys.version_info < (3, 13) and task is not None and task.cancelling() > before:
+        task.uncancel()
 
 
 def first_leaf(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from random import random
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 import numpy as np
@@ -18,14 +19,23 @@ import numpy as np
 from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
-from ..errors import ConcurrentModification, Conflict, DeadlineExceeded, NetworkError, WriteOutcome, ZarrS3Error
+from ..errors import (
+    ConcurrentModification,
+    Conflict,
+    DeadlineExceeded,
+    NetworkError,
+    WriteOutcome,
+    ZarrS3Error,
+)
 from ..events import ConflictMet
 from .chunks import Fetched
+from .cpu import SPLIT_BYTES, runs_inline
 from .read import decode_chunk
 from .runtime import Layout, Runtime
 from .tasks import crew
 
 Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+T = TypeVar("T")
 Changes: TypeAlias = Mapping[int, Buffer | None]
 
 
@@ -105,11 +115,13 @@ class Writing:
             self._upto += 1
 
     async def _write_object(self, coords: Coords, parts: Sequence[Part]) -> None:
-        lease = self._layout.lease * len(parts)
+        whole = covers_object(parts)
+        # A part of an object is merged with the rest of it, which lies beside it meanwhile.
+        lease = self._layout.lease * (len(parts) if whole else self._layout.n_slots)
         await self._runtime.leases.acquire(lease)
         try:
             key = self._layout.chunks.locate(coords)
-            if covers_object(parts):
+            if whole:
                 await self._replace_whole(key, parts)
             else:
                 await self._merge(coords, key, parts)
@@ -117,7 +129,7 @@ class Writing:
             self._runtime.leases.release(lease)
 
     async def _replace_whole(self, key: str, parts: Sequence[Part]) -> None:
-        changes = await self._encoded(lambda: {part.slot: self._encode(self._fresh(part)) for part in parts})
+        changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
         await self._layout.chunks.replace(key, changes, None)
 
     async def _merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
@@ -126,8 +138,9 @@ class Writing:
         slots = [part.slot for part in parts]
         async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
             for attempt in range(1, attempts + 1):
-                base = await chunks.fetch(key, slots)
-                changes = await self._encoded(lambda base=base: self._merged(coords, key, parts, base))
+                base = await chunks.fetch_to_change(key, slots)
+                pieces = list(zip(parts, base.buffers, strict=True))
+                changes = await self._encoded(partial(self._merged, coords, key, base), pieces)
                 if base.version is None and all(change is None for change in changes.values()):
                     return  # absent already means fill
                 try:
@@ -144,20 +157,30 @@ class Writing:
             attempts=attempts,
         )
 
-    async def _encoded(self, work: Callable[[], Changes]) -> Changes:
-        return work() if self._layout.inline else await self._runtime.cpu.run(work)
+    async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
+        pipeline = self._layout.pipeline
+        nbytes = pipeline.nbytes * len(items)
+        if runs_inline(nbytes, pipeline.cost):
+            return work(items)
+        batches = await self._runtime.cpu.each(work, items, split=nbytes >= SPLIT_BYTES)
+        return {slot: data for batch in batches for slot, data in batch.items()}
 
-    def _merged(self, coords: Coords, key: str, parts: Sequence[Part], base: Fetched) -> Changes:
+    def _merged(self, coords: Coords, key: str, base: Fetched, pieces: Sequence[tuple[Part, Buffer | None]]) -> Changes:
         changes: dict[int, Buffer | None] = {}
-        for part, data in zip(parts, base.buffers, strict=True):
-            if data is None:
-                chunk = self._blank()
-            else:
-                chunk = _writable(decode_chunk(self._layout, coords, key, data, base))
+        for part, data in pieces:
+            if part.whole:
+                changes[part.slot] = self._encode(self._fresh(part))
+                continue
+            chunk = self._blank() if data is None else self._stored(coords, key, data, base)
             chunk[part.take] = self._values[part.put]
-            # A stored chunk that has become all fill is stored as fill: to delete it would need a conditional delete.
-            changes[part.slot] = self._layout.pipeline.encode(chunk) if data is not None else self._encode(chunk)
+            # An object that has become all fill is stored as fill: to delete it would need a conditional delete.
+            stays = data is not None and self._layout.n_slots == 1
+            changes[part.slot] = self._layout.pipeline.encode(chunk) if stays else self._encode(chunk)
         return changes
+
+    def _stored(self, coords: Coords, key: str, data: Buffer, base: Fetched) -> Values:
+        chunk = decode_chunk(self._layout, coords, key, data, base)
+        return chunk if chunk.flags.writeable else chunk.copy()
 
     def _fresh(self, part: Part) -> Values:
         """The whole chunk; beyond the array's edge it holds the fill value."""
@@ -178,10 +201,6 @@ class Writing:
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
         return self._layout.pipeline.encode(chunk)
-
-
-def _writable(chunk: Values) -> Values:
-    return chunk if chunk.flags.writeable else chunk.copy()
 
 
 _BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
