@@ -156,6 +156,19 @@ async def test_open_gives_whichever_is_there(session: zs.Session) -> None:
         await session.open_group("memory://g", path="a")
 
 
+async def test_a_tree_is_text_and_html(session: zs.Session) -> None:
+    group = await session.create_group("memory://g")
+    await group.create_array("b", shape=(3, 4), dtype="f4")
+    await group.create_array("a/<x>", shape=(2,), dtype="i4")
+    await group.create_group("a/deep")
+    tree = await group.tree()
+    assert str(tree) == "\n".join(
+        ["/", "├── a", "│   ├── <x> (2,) int32", "│   └── deep", "└── b (3, 4) float32"]
+    )
+    assert "<details open><summary>a</summary>" in tree._repr_html_()
+    assert "&lt;x&gt;" in tree._repr_html_()
+
+
 async def test_two_updaters_of_a_groups_attributes_both_survive(session: zs.Session) -> None:
     for zarr_format in (2, 3):
         url = f"memory://u{zarr_format}"

@@ -16,6 +16,7 @@ from ._engine.runtime import Runtime
 from ._model import formats
 from ._model.metadata import ArrayMeta, GroupMeta
 from ._model.names import check_path
+from ._tree import Tree
 from ._types import JSON, Missing
 from .errors import ConfigError, NodeExists, NodeNotFound
 
@@ -109,6 +110,11 @@ class Group:
     def groups(self) -> Members[Group]:
         """Async iterator over (name, group) directly below, sorted by name."""
         return Members(self._runtime, self._path, self._children(), "group")
+
+    async def tree(self) -> Tree:
+        """Everything below: `print(await group.tree())`; notebooks show it as HTML."""
+        self._runtime.guard()
+        return Tree(self._path.rpartition("/")[2] or "/", [found async for found in self._children().walk()])
 
     def _children(self) -> Children:
         return Children(self._runtime, self._path, self._meta)
