@@ -71,6 +71,8 @@ async def test_scalars_broadcast_and_data_says_where_it_ends(session: zs.Session
     expected[0:4:3, 0:5:2] = 1
     np.testing.assert_array_equal(await array[...], expected)
     np.testing.assert_array_equal(await array.get_slice((0, 0), None, (2, 3)), expected[::2, ::3])
+    await array.set_slice(np.full((1, 1, 2, 2), 9), (0, 0), (2, 2))
+    assert (await array.get_slice((0, 0), (2, 2)) == 9).all()
     for data in (5, np.zeros(8), np.zeros((7, 8))):
         with pytest.raises(zs.SelectionError):
             await array.set_slice(data, (0, 0))

@@ -46,14 +46,14 @@ def index_arrays(n, max_size=14):
     values = st.lists(st.integers(-n, n - 1), max_size=max_size) if n else st.just([])
     everything = st.permutations(range(n)) | st.just(list(range(n)))
     ordered = values | everything | values.map(sorted) | values.map(lambda v: sorted(v, reverse=True))
-    return (
-        ordered | ordered.map(lambda v: np.array(v, np.int16)) | ordered.map(lambda v: np.array(v, int)[::-1])
-    )
+    return ordered | ordered.map(lambda v: np.array(v, np.int16)) | ordered.map(lambda v: np.array(v, int)[::-1])
 
 
 def masks(n):
-    """A boolean per position."""
-    return st.lists(st.booleans(), min_size=n, max_size=n).map(lambda v: np.array(v, bool))
+    """A boolean per position: any, or all but a few."""
+    some = st.lists(st.booleans(), min_size=n, max_size=n).map(lambda v: np.array(v, bool))
+    without = st.sets(st.integers(0, n), max_size=2).map(lambda v: ~np.isin(np.arange(n), list(v)))
+    return some | without
 
 
 def orthogonal_item(n):

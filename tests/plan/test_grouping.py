@@ -16,9 +16,7 @@ from zarr_s3_async._plan.grouping import (
 )
 
 ints = st.integers(-5, 5) | st.integers(-(2**62), 2**62)
-columns = st.lists(st.tuples(ints, ints, ints), max_size=30).map(
-    lambda r: np.array(r, np.int64).reshape(-1, 3)
-)
+columns = st.lists(st.tuples(ints, ints, ints), max_size=30).map(lambda r: np.array(r, np.int64).reshape(-1, 3))
 
 
 @settings(deadline=None)
@@ -47,9 +45,7 @@ def test_even_groups(groups):
     values = np.array([v for group in groups for v in group], np.int64)
     edges = bounds(np.repeat(np.arange(len(groups)), [len(group) for group in groups]).astype(np.int64))
     steps = even_steps(values, edges)
-    for group, start, stop, step in zip(
-        groups, edges[:-1].tolist(), edges[1:].tolist(), steps.tolist(), strict=True
-    ):
+    for group, start, stop, step in zip(groups, edges[:-1].tolist(), edges[1:].tolist(), steps.tolist(), strict=True):
         even = len(group) == 1 or (group[1] > group[0] and len(set(np.diff(group).tolist())) == 1)
         index = even_or_indices(values, start, stop, step)
         assert isinstance(index, slice) == even

@@ -46,9 +46,7 @@ def test_a_grid_of_a_million_by_a_million_chunks(peak, key, shards):
     assert peak() < 1024 * KIB
 
 
-@pytest.mark.parametrize(
-    ("shape", "chunks"), [((10**6,), (1,)), ((1000, 1000), (1, 1)), ((10**5, 2, 5), (1, 1, 1))]
-)
+@pytest.mark.parametrize(("shape", "chunks"), [((10**6,), (1,)), ((1000, 1000), (1, 1)), ((10**5, 2, 5), (1, 1, 1))])
 def test_iterating_a_million_objects_holds_none(peak, shape, chunks):
     """Memory stays flat while all objects pass by."""
     made = plan(region((0,) * len(shape), None, None, shape), shape, chunks)

@@ -12,7 +12,7 @@ from zarr_s3_async._plan.selection import basic, blocks, by_name, orthogonal, re
 from zarr_s3_async.errors import SelectionError
 
 from .simulated import ChunkedArray, assign, check_plan, numbered
-from .strategies import basic_item, grids, keys, orthogonal_item, regions
+from .strategies import basic_item, grids, keys, masks, orthogonal_item, regions
 
 
 def check(selection, grid, expected, data):
@@ -103,7 +103,7 @@ def test_mask(data):
     """A mask of the whole array gives the true elements in row-major order, through vindex and array[...]."""
     grid = data.draw(grids(min_dims=1))
     size = int(np.prod(grid[0]))
-    mask = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)), bool).reshape(grid[0])
+    mask = data.draw(masks(size)).reshape(grid[0])
     make = data.draw(st.sampled_from([vectorized, basic]))
     check(make(mask, grid[0]), grid, numbered(grid[0])[mask], data)
 
@@ -213,6 +213,7 @@ def test_parts_of_an_object_by_index(data):
         made = vectorized(tuple(np.arange(30) * (i + 3) % n for i, n in enumerate(grid[0])), grid[0])
     for _, parts in plan(made, *grid).objects():
         for index, part in enumerate(parts):
+            assert parts[index - len(parts)].slot == part.slot
             again = parts[index]
             assert (again.slot, again.whole) == (part.slot, part.whole)
             assert all(map(np.array_equal, map(_listed, again.take), map(_listed, part.take)))

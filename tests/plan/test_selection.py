@@ -88,9 +88,7 @@ class TestRegion:
     )
     def test_refused(self, start, stop, step, said):
         """The message has the dimension, the values, and the array's shape."""
-        with pytest.raises(
-            SelectionError, match=said.replace("(", r"\(").replace(")", r"\)").replace("[", r"\[")
-        ):
+        with pytest.raises(SelectionError, match=said.replace("(", r"\(").replace(")", r"\)").replace("[", r"\[")):
             region(start, stop, step, SHAPE)
 
 

@@ -70,9 +70,7 @@ def test_blocks(theirs, key):
     assert np.array_equal(ours(blocks(key, SHAPE, CHUNKS)), theirs.blocks[key])
 
 
-@pytest.mark.parametrize(
-    "key", [MASK, np.s_[[1, 2], [3, 4], [5, 6]], np.s_[:, [5, 0]], np.s_[2:9:3, 1, ...]], ids=str
-)
+@pytest.mark.parametrize("key", [MASK, np.s_[[1, 2], [3, 4], [5, 6]], np.s_[:, [5, 0]], np.s_[2:9:3, 1, ...]], ids=str)
 def test_subscript(theirs, key):
     """array[...], with the index arrays that it takes."""
     assert np.array_equal(ours(basic(key, SHAPE)), theirs[key])

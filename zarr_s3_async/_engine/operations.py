@@ -30,13 +30,10 @@ async def get(
     runtime.guard()
     plan = planned(runtime, layout, selection)
     result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
-    buffer = result.reshape(plan.buffer_shape)
     with anyio.move_on_after(timeout) as scope:
-        await read(runtime, layout, plan, buffer, missing)
+        await read(runtime, layout, plan, result.reshape(plan.buffer_shape), missing)
     if scope.cancelled_caught:
         raise _late(layout, "read", timeout)
-    if not np.may_share_memory(buffer, result):
-        result[...] = buffer.reshape(result.shape)  # an `out` with gaps, of which there is no view in this shape
     return result
 
 
@@ -100,6 +97,9 @@ def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
 def _values(layout: Layout, plan: Plan, data: Any) -> Result:
     """`data` in the plan's buffer shape, as a view. It is cast chunk by chunk, so that no second copy of it arises."""
     values = np.asarray(data, dtype=object) if layout.meta.dtype.hasobject else np.asarray(data)
+    extra = values.ndim - len(plan.out_shape)
+    if extra > 0 and values.shape[:extra] == (1,) * extra:
+        values = values.reshape(values.shape[extra:])  # NumPy's assignment takes leading axes of length 1 too
     try:
         return np.broadcast_to(values, plan.out_shape).reshape(plan.buffer_shape)
     except ValueError as error:

@@ -66,7 +66,7 @@ class AxesPlan:
         """Object coordinates with their parts, one object at a time, in row-major order."""
         if not self._axes:
             return iter([((), (Part(0, mesh(()), mesh(()), True),))])
-        if False:
+        if any(axis.n_chunks == 0 for axis in self._axes):
             return iter(())
         if self._inner_grid is None:
             return self._plain_objects()

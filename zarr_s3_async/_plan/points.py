@@ -18,9 +18,7 @@ class Groups:
 
     __slots__ = ("coords", "covered", "local", "objects", "places", "slots", "starts", "stops")
 
-    def __init__(
-        self, points: Points, shape: Shape, out_shape: Shape, chunks: Shape, inner_grid: Shape
-    ) -> None:
+    def __init__(self, points: Points, shape: Shape, out_shape: Shape, chunks: Shape, inner_grid: Shape) -> None:
         numbers = [axis // chunk for axis, chunk in zip(points, chunks, strict=True)]
         keys = _keys(numbers, inner_grid)
         local = [axis - number * chunk for axis, number, chunk in zip(points, numbers, chunks, strict=True)]
@@ -48,9 +46,7 @@ class Groups:
         # Repeats count once. Where a chunk has one element there is nothing to count.
         unsure = covered & (sizes > 1)
         if unsure.any():
-            extents = [
-                np.minimum(c, n - number * c) for number, n, c in zip(numbers, shape, chunks, strict=True)
-            ]
+            extents = [np.minimum(c, n - number * c) for number, n, c in zip(numbers, shape, chunks, strict=True)]
             covered &= self._distinct(unsure, counts, extents) >= sizes
         return covered
 
@@ -94,9 +90,9 @@ class PointsPlan:
         if groups.n == 0:
             return np.zeros(0, np.bool_)
         grid = tuple(-(-size // chunk) for size, chunk in zip(self._selection.shape, chunks, strict=True))
-        covered: NDArray[np.bool_] = np.add.reduceat(
-            groups.covered, groups.objects[:-1], dtype=np.int64
-        ) == _inside(groups.coords, grid, inner_grid)
+        covered: NDArray[np.bool_] = np.add.reduceat(groups.covered, groups.objects[:-1], dtype=np.int64) == _inside(
+            groups.coords, grid, inner_grid
+        )
         return covered
 
     @property

@@ -116,10 +116,10 @@ def basic(key: object, shape: Shape) -> Selection:
     arrays = [item for item in spelled if isinstance(item, np.ndarray)]
     if not arrays:
         return _axes(spelled, shape)
-    if _is_vectorized(key, spelled, arrays, shape):
-        return vectorized(key, shape)
     if len(arrays) == 1 and arrays[0].ndim == 1 and _stays_in_place(key):
         return _axes(spelled, shape)
+    if _is_vectorized(key, spelled, arrays, shape):
+        return vectorized(key, shape)
     raise SelectionError(
         "array[...] does not take these index arrays, which NumPy combines in a way of its own: write "
         "array.oindex[...] to select along each axis independently, or array.vindex[...] to select single "
@@ -130,9 +130,7 @@ def basic(key: object, shape: Shape) -> Selection:
 def _is_vectorized(key: object, spelled: list[Element], arrays: list[NDArray[Any]], shape: Shape) -> bool:
     if arrays[0].dtype.kind == "b" and arrays[0].shape == shape:
         return not isinstance(key, tuple) or len(key) == 1
-    return all(
-        isinstance(item, int) or (isinstance(item, np.ndarray) and item.dtype.kind != "b") for item in spelled
-    )
+    return all(isinstance(item, int) or (isinstance(item, np.ndarray) and item.dtype.kind != "b") for item in spelled)
 
 
 def _stays_in_place(key: object) -> bool:
@@ -235,9 +233,7 @@ def blocks(key: object, shape: Shape, chunks: Shape) -> Selection:
     return Selection(shape, tuple(wanted), out_shape, out_shape)
 
 
-def by_name(
-    names: Mapping[str, object], dimension_names: Sequence[str | None] | None, shape: Shape
-) -> Selection:
+def by_name(names: Mapping[str, object], dimension_names: Sequence[str | None] | None, shape: Shape) -> Selection:
     """As `orthogonal`, with dimensions called by name; those not named are taken whole."""
     known = tuple(dimension_names or ())
     key: list[object] = [slice(None)] * len(shape)
@@ -247,8 +243,6 @@ def by_name(
             fault = "more than one dimension" if name in known else "no dimension"
             raise SelectionError(f"{fault} is called {name!r}; the array's dimension names: {has}")
         if item is None or item is Ellipsis:
-            raise SelectionError(
-                f"{name}={item!r} selects nothing: write an integer, a slice or an index array"
-            )
+            raise SelectionError(f"{name}={item!r} selects nothing: write an integer, a slice or an index array")
         key[known.index(name)] = item
     return orthogonal(tuple(key), shape)

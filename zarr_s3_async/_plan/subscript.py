@@ -37,9 +37,7 @@ def elements(key: object, shape: Shape) -> list[Element]:
         )
     at = dots[0] if dots else len(spelled)
     missing = [slice(None)] * (len(shape) - given)
-    return [
-        item for item in (*spelled[:at], *missing, *spelled[at + 1 :]) if not isinstance(item, EllipsisType)
-    ]
+    return [item for item in (*spelled[:at], *missing, *spelled[at + 1 :]) if not isinstance(item, EllipsisType)]
 
 
 def element(item: object) -> Element:
@@ -47,9 +45,7 @@ def element(item: object) -> Element:
     if item is None or type(item) is int or isinstance(item, slice):
         return item
     if isinstance(item, bool | np.bool_):
-        raise SelectionError(
-            f"{item!r} is a boolean and no position: write an integer, or a boolean array as a mask"
-        )
+        raise SelectionError(f"{item!r} is a boolean and no position: write an integer, or a boolean array as a mask")
     try:
         return operator.index(item)  # type: ignore[arg-type]  # this is the question
     except TypeError:
@@ -57,12 +53,8 @@ def element(item: object) -> Element:
 
 
 def _array(item: object) -> NDArray[Any]:
-    if isinstance(item, np.generic) or not (
-        isinstance(item, list | tuple | range) or hasattr(item, "__array__")
-    ):
-        raise SelectionError(
-            f"a selection is made of {_KINDS}, not {type(item).__name__} {reprlib.repr(item)}"
-        )
+    if isinstance(item, np.generic) or not (isinstance(item, list | tuple | range) or hasattr(item, "__array__")):
+        raise SelectionError(f"a selection is made of {_KINDS}, not {type(item).__name__} {reprlib.repr(item)}")
     try:
         array = np.asarray(item)
     except (ValueError, TypeError, OverflowError) as error:
@@ -80,9 +72,7 @@ def _has_boolean(items: Iterable[object]) -> bool:
     kinds = set(map(type, items))
     if bool in kinds or np.bool_ in kinds:
         return True
-    return bool(kinds & {list, tuple}) and any(
-        _has_boolean(item) for item in items if isinstance(item, list | tuple)
-    )
+    return bool(kinds & {list, tuple}) and any(_has_boolean(item) for item in items if isinstance(item, list | tuple))
 
 
 def whole_number(value: object, what: str, axis: int) -> int:
@@ -111,9 +101,7 @@ def stride(item: slice, axis: int, size: int) -> Stride:
     """The positions that a slice selects of an axis, cut at its ends as Python does."""
     parts = (item.start, item.stop, item.step)
     names = ("start", "stop", "step")
-    checked = [
-        None if p is None else whole_number(p, name, axis) for p, name in zip(parts, names, strict=True)
-    ]
+    checked = [None if p is None else whole_number(p, name, axis) for p, name in zip(parts, names, strict=True)]
     if checked[2] == 0:
         raise SelectionError(f"the step of dimension {axis} is 0")
     start, stop, step = slice(*checked).indices(size)
@@ -132,9 +120,7 @@ def integers(item: NDArray[Any], axis: int, shape: Shape) -> Ints:
     """Checked positions of an index array, as a copy: changing the original later changes nothing."""
     size = shape[axis]
     if size > _INT64_MAX:
-        raise SelectionError(
-            f"dimension {axis} has size {size}, beyond what index arrays can hold: use slices"
-        )
+        raise SelectionError(f"dimension {axis} has size {size}, beyond what index arrays can hold: use slices")
     if item.size:
         low, high = int(item.min()), int(item.max())
         if low < -size or high >= size:
