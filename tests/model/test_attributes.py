@@ -1,6 +1,6 @@
 """Attributes become plain JSON that every reader can read back, or an error that says where they do not."""
 
-import datetime
+import datetime as dt
 import enum
 import json
 
@@ -15,7 +15,7 @@ class Colour(enum.StrEnum):
     RED = "red"
 
 
-class Plain(str, enum.Enum):
+class Plain(str, enum.Enum):  # noqa: UP042  as zarr-python's codecs have them
     BLUE = "blue"
 
 
@@ -56,7 +56,7 @@ def test_none_is_no_attributes():
         ({"a": object()}, r"attributes\['a'\]"),
         ({"a": {1, 2}}, r"attributes\['a'\]"),
         ({"a": b"x"}, r"attributes\['a'\]"),
-        ({"a": datetime.datetime(2020, 1, 1)}, r"attributes\['a'\]"),
+        ({"a": dt.date(2020, 1, 1)}, r"attributes\['a'\]"),
         ({"a": np.datetime64("2020-01-01")}, r"attributes\['a'\]"),
         ({"a": 1j}, r"attributes\['a'\]"),
         ({"a": np.complex64(1)}, r"attributes\['a'\]"),

@@ -33,7 +33,9 @@ def test_chunks_in_every_form(option, expected):
     assert chunking.chunks(option, (10, 4), F8, None) == expected
 
 
-@pytest.mark.parametrize("option", [(5,), (5, 2, 1), (0, 2), (-2, 2), (5, 2.0), (5, True), "big", None.__class__, True, (5, "2")])
+@pytest.mark.parametrize(
+    "option", [(5,), (5, 2, 1), (0, 2), (-2, 2), (5, 2.0), (5, True), "big", None.__class__, True, (5, "2")]
+)
 def test_chunks_that_are_none_are_refused(option):
     with pytest.raises(Invalid, match="chunks"):
         chunking.chunks(option, (10, 4), F8, None)
@@ -50,7 +52,8 @@ def test_a_scalar_has_a_chunk_of_no_dimensions():
 
 
 @pytest.mark.parametrize(
-    ("option", "expected"), [(5, (5,)), ((5, 2), (5, 2)), ([], ()), (np.int16(3), (3,)), (np.zeros((2, 3)).shape, (2, 3))]
+    ("option", "expected"),
+    [(5, (5,)), ((5, 2), (5, 2)), ([], ()), (np.int16(3), (3,)), (np.zeros((2, 3)).shape, (2, 3))],
 )
 def test_shapes_in_every_form(option, expected):
     assert chunking.shape(option) == expected

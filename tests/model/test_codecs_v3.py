@@ -1,4 +1,4 @@
-"""The codecs of v3: their form, sharding and what it makes of chunks, and what a chain says of bytes and order."""
+"""The codecs of v3: their form, sharding and its chunks, and what a chain says of bytes and order."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,12 @@ def test_pickle_is_refused_at_every_depth(name):
 
 def test_sharding_gives_chunks_and_shards():
     meta = parse(chunk_grid=chunked(10, 4), codecs=[sharding([5, 2])])
-    assert (meta.shards, meta.chunks, meta.object_shape, meta.grid_shape) == ((10, 4), (5, 2), (10, 4), (1, 1))
+    assert (meta.shards, meta.chunks, meta.object_shape, meta.grid_shape) == (
+        (10, 4),
+        (5, 2),
+        (10, 4),
+        (1, 1),
+    )
     assert meta.codecs[0].configuration["index_location"] == "end"
     assert meta.codecs[0].configuration["chunk_shape"] == [5, 2]
 

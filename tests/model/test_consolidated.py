@@ -72,7 +72,9 @@ def test_v3_nodes_by_path():
     assert below["g/b"].shape == (1, 1)
 
 
-@pytest.mark.parametrize("value", [None, ..., {"must_understand": False}, {"kind": "elsewhere", "must_understand": False}])
+@pytest.mark.parametrize(
+    "value", [None, ..., {"must_understand": False}, {"kind": "elsewhere", "must_understand": False}]
+)
 def test_a_v3_group_without_nodes_to_read(value):
     assert v3_group(value).consolidated is None
 
@@ -85,11 +87,13 @@ def test_a_kind_that_must_be_understood_is_refused(value):
 
 @pytest.mark.parametrize("value", [1, "inline", [], {"kind": "inline"}, inline([]), inline(None)])
 def test_a_v3_member_that_is_none_is_a_metadata_error(value):
-    with pytest.raises(MetadataError, match="consolidated_metadata|metadata"):
+    with pytest.raises(MetadataError, match=r"metadata"):
         v3_group(value)
 
 
-@pytest.mark.parametrize("changes", [{"zarr_consolidated_format": 2}, {"zarr_consolidated_format": True}, {"metadata": []}])
+@pytest.mark.parametrize(
+    "changes", [{"zarr_consolidated_format": 2}, {"zarr_consolidated_format": True}, {"metadata": []}]
+)
 def test_a_v2_document_that_is_none_is_a_metadata_error(changes):
     with pytest.raises(MetadataError, match=r"\.zmetadata"):
         v2_group({}, **changes)

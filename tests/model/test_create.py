@@ -55,7 +55,24 @@ def test_the_defaults_of_v2():
 
 
 DTYPES = [
-    *("?", "i1", "<i4", ">i4", "u8", "f2", "f4", ">f8", "c8", "M8[ns]", ">m8[10s]", "M8", "S5", "U3", ">U3", "V6"),
+    *(
+        "?",
+        "i1",
+        "<i4",
+        ">i4",
+        "u8",
+        "f2",
+        "f4",
+        ">f8",
+        "c8",
+        "M8[ns]",
+        ">m8[10s]",
+        "M8",
+        "S5",
+        "U3",
+        ">U3",
+        "V6",
+    ),
     *(str, bytes, "string", "bytes", [("a", "<i4"), ("b", ">f8", (2,)), ("c", [("d", "S3")])]),
 ]
 
@@ -67,7 +84,18 @@ def test_what_is_created_is_what_is_read_back(dtype, zarr_format):
         dtype = [("a", "<i4"), ("c", [("d", "S3")])]
     meta = new(zarr_format, dtype=dtype, attributes={"a": 1}, chunks=(5, 2))
     again = formats.parse_array(formats.dump(meta), url=URL)
-    for name in ("shape", "dtype", "chunks", "shards", "codecs", "keys", "order", "attributes", "source", "documents"):
+    for name in (
+        "shape",
+        "dtype",
+        "chunks",
+        "shards",
+        "codecs",
+        "keys",
+        "order",
+        "attributes",
+        "source",
+        "documents",
+    ):
         assert getattr(again, name) == getattr(meta, name), name
     assert np.array_equal(np.asarray(again.fill_value), np.asarray(meta.fill_value), equal_nan=False) or np.isnat(
         meta.fill_value
@@ -75,7 +103,9 @@ def test_what_is_created_is_what_is_read_back(dtype, zarr_format):
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-@pytest.mark.parametrize("dtype", ["?", "i1", "u8", "f2", "c8", "M8[ns]", "m8[s]", "S5", "U3", "V6", [("a", "i4")]], ids=str)
+@pytest.mark.parametrize(
+    "dtype", ["?", "i1", "u8", "f2", "c8", "M8[ns]", "m8[s]", "S5", "U3", "V6", [("a", "i4")]], ids=str
+)
 def test_the_fill_value_is_zero_unless_given(dtype, zarr_format):
     meta = new(zarr_format, dtype=dtype)
     dtype = np.dtype(dtype)
@@ -132,7 +162,7 @@ def test_other_object_codecs_of_v2():
     assert meta.codecs[0].name == "vlen-array"
     labels = {"id": "categorize", "labels": ["a"], "dtype": "|O", "astype": "|u1"}
     assert document(new(2, dtype=object, filters=[labels]))["filters"] == [labels]
-    with pytest.raises(ConfigError, match="v2|=2"):
+    with pytest.raises(ConfigError, match="zarr_format=2"):
         new(3, dtype=object, codecs=[{"id": "vlen-array", "dtype": "<i4"}])
 
 
@@ -260,6 +290,40 @@ def test_a_bytes_codec_gets_the_byte_order_that_it_needs():
     assert document(new(dtype="u1", codecs=["bytes"]))["codecs"] == [{"name": "bytes"}]
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"compressor": "mine"}, ["bytes", "mine"]),
+        ({"compressor": "pcodec"}, ["numcodecs.pcodec"]),
+        ({"compressor": {"id": "zfpy", "mode": 4}}, ["numcodecs.zfpy"]),
+        ({"filters": ["mine"]}, ["mine", "bytes", "zstd"]),
+        ({"filters": ["shuffle", "zlib"], "compressor": None}, ["bytes", "numcodecs.shuffle", "numcodecs.zlib"]),
+        ({"filters": [{"id": "delta"}, "shuffle"]}, ["numcodecs.delta", "bytes", "numcodecs.shuffle", "zstd"]),
+        ({"filters": ["vlen-utf8"], "dtype": str}, ["vlen-utf8", "zstd"]),
+        ({"filters": [], "compressor": None}, ["bytes"]),
+    ],
+    ids=str,
+)
+def test_filters_and_a_compressor_find_their_places_in_v3(options, names):
+    assert [codec["name"] for codec in document(new(**options))["codecs"]] == names
+
+
+def test_filters_may_make_a_wider_type_so_that_the_bytes_need_an_order():
+    wider = {"id": "astype", "encode_dtype": "<i4", "decode_dtype": "|u1"}
+    assert document(new(dtype="u1", filters=[wider]))["codecs"][1] == BYTES
+    assert document(new(dtype="u1", codecs=[wider]))["codecs"][1] == BYTES
+
+
+def test_categories_are_of_v2_only():
+    labels = {"id": "categorize", "labels": ["a"], "dtype": "|O", "astype": "|u1"}
+    with pytest.raises(ConfigError, match="vlen-utf8"):
+        new(dtype=str, filters=[labels])
+
+
+def test_blosc_takes_large_elements_for_single_bytes():
+    assert document(new(dtype="S300", compressor="blosc"))["codecs"][1]["configuration"]["typesize"] == 1
+
+
 class Numcodec:
     def get_config(self):
         return {"id": "zlib", "level": 7}
@@ -354,7 +418,7 @@ def test_dimension_names():
         *({"dimension_names": value} for value in ("xy", ["x"], ["x", 1], 3, {"x", "y"}, ["x", "\ud800"])),
         *({"attributes": value} for value in ([], "x", {1: 2}, {"a": object()})),
         *({"compressor": value} for value in (1, {}, {"level": 1}, [], object(), {"id": 3})),
-        *({"filters": value} for value in ([1], [{}], [None], [object()])),
+        *({"filters": value} for value in ([1], [{}], [None], [object()], "delta", {"id": "delta"}, 3)),
     ],
     ids=str,
 )
@@ -380,6 +444,7 @@ def test_options_that_cannot_be_are_config_errors(options, zarr_format):
         (3, {"codecs": "zstd"}),
         (3, {"codecs": {"name": "zstd"}}),
         (3, {"codecs": [3]}),
+        (3, {"codecs": [{"name": 3}]}),
         (3, {"codecs": [{"name": "zstd", "configuration": 3}]}),
         (3, {"codecs": [{"name": "sharding_indexed"}]}),
         (3, {"dtype": str, "codecs": ["bytes"]}),
@@ -398,7 +463,13 @@ def test_options_that_a_format_has_not_are_config_errors(zarr_format, options):
 
 
 def test_every_option_error_says_what_it_is_about():
-    for name, value in {"chunks": 0, "shape": -1, "order": "A", "fill_value": 1j, "dimension_names": 3}.items():
+    for name, value in {
+        "chunks": 0,
+        "shape": -1,
+        "order": "A",
+        "fill_value": 1j,
+        "dimension_names": 3,
+    }.items():
         with pytest.raises(ConfigError, match=name):
             new(**{name: value})
 

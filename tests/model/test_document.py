@@ -67,6 +67,16 @@ def test_the_deepest_document_allowed_is_read_and_can_be_written():
     assert dump(load(nested(document.MAX_DEPTH)))
 
 
+def test_a_document_may_be_wide():
+    assert len(load(b'{"a": [' + b"[], " * 200 + b"{}]}")["a"]) == 201
+
+
+def test_brackets_in_a_text_are_no_nesting():
+    assert load(b'{"a": "' + b"[{" * 200 + b'"}')
+    with pytest.raises(Invalid, match="JSON object"):
+        load(b'"' + b"[{" * 200 + b'"')
+
+
 def test_size_is_bounded(monkeypatch):
     monkeypatch.setattr(document, "MAX_BYTES", 20)
     load(b'{"a": "0123456789"}')

@@ -1,6 +1,6 @@
 """Fill values that users give become exactly that value of the type, or an error that says why not."""
 
-import datetime
+import datetime as dt
 
 import numpy as np
 import pytest
@@ -42,13 +42,13 @@ def same(left, right):
         ("c8", [1, "NaN"], np.complex64(complex(1, np.nan))),
         ("M8[s]", np.datetime64("2020-01-01"), np.datetime64("2020-01-01", "s")),
         ("M8[s]", "2020-01-01", np.datetime64("2020-01-01", "s")),
-        ("M8[s]", datetime.datetime(2020, 1, 1), np.datetime64("2020-01-01", "s")),
-        ("M8[D]", datetime.date(2020, 1, 1), np.datetime64("2020-01-01", "D")),
+        ("M8[s]", dt.datetime.fromisoformat("2020-01-01"), np.datetime64("2020-01-01", "s")),
+        ("M8[D]", dt.date(2020, 1, 1), np.datetime64("2020-01-01", "D")),
         (">M8[s]", 10, np.datetime64(10, "s")),
         ("M8[s]", np.int32(10), np.datetime64(10, "s")),
         ("M8[10us]", "NaT", np.datetime64("NaT", "10us")),
         ("M8[ns]", np.datetime64("NaT", "D"), np.datetime64("NaT", "ns")),
-        ("m8[s]", datetime.timedelta(minutes=1), np.timedelta64(60, "s")),
+        ("m8[s]", dt.timedelta(minutes=1), np.timedelta64(60, "s")),
         ("m8[s]", np.timedelta64(1, "h"), np.timedelta64(3600, "s")),
         ("m8[s]", 7, np.timedelta64(7, "s")),
         ("S3", b"ab", np.bytes_(b"ab")),
@@ -104,13 +104,27 @@ def test_elements_of_varying_length(data_type, value, scalar):
         *(("u1", value) for value in (-1, 256, 1.5, float("nan"), True, 1j, None, [], object(), np.bool_(True))),
         *(("f4", value) for value in (1e300, 1j, "x", None, [], True, 10**400, b"1")),
         *(("c8", value) for value in (1e300, [1], "1")),
-        *(("M8[s]", value) for value in ("2020-01-01T00:00:00.5", "yesterday", 1.5, np.timedelta64(1, "s"), None, True)),
+        *(
+            ("M8[s]", value)
+            for value in ("2020-01-01T00:00:00.5", "yesterday", 1.5, np.timedelta64(1, "s"), None, True)
+        ),
         ("M8[ns]", np.datetime64("9999-01-01", "s")),
-        *(("m8[s]", value) for value in (np.timedelta64(1, "ms"), "5 s", datetime.date(2020, 1, 1), np.datetime64(0, "s"))),
+        *(("m8[s]", value) for value in (np.timedelta64(1, "ms"), "5 s", dt.date(2020, 1, 1), np.datetime64(0, "s"))),
         *(("S3", value) for value in (b"abcd", "é", 1, None)),
         *(("U3", value) for value in ("abcd", b"a", 1)),
         *(("V3", value) for value in (b"ab", b"abcd", "abc", 0)),
-        *((RECORD, value) for value in ((1,), {"a": 1}, b"x", 0, (1, (2.0, b"xyz"), 3), (1.5, (2.0, b"x"), 3), np.void(b"x"))),
+        *(
+            (RECORD, value)
+            for value in (
+                (1,),
+                {"a": 1},
+                b"x",
+                0,
+                (1, (2.0, b"xyz"), 3),
+                (1.5, (2.0, b"x"), 3),
+                np.void(b"x"),
+            )
+        ),
     ],
     ids=str,
 )

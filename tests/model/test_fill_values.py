@@ -1,4 +1,4 @@
-"""Fill values in documents: every spelling is the scalar it means, and scalars are spelled as zarr-python spells them."""
+"""Fill values in documents: every spelling is the scalar it means, and is spelled as by zarr-python."""
 
 import base64
 import math
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from zarr_s3_async._model import dtypes_v2, dtypes_v3, fill_values
+from zarr_s3_async._model import dtypes_v2, dtypes_v3, fill_spelling, fill_values
 from zarr_s3_async._model.dtypes import ARRAY, BYTES, STRING, DataType
 from zarr_s3_async._model.problems import Invalid
 
@@ -204,8 +204,18 @@ def test_a_number_for_a_string_is_its_text_as_in_zarr_python():
         (of("S5"), np.bytes_(b"ab"), "YWI=", "YWI="),
         (of("U3"), np.str_("ab"), "ab", "ab"),
         (of("V3"), np.void(b"abc"), "YWJj", "YWJj"),
-        (of([("a", "<i4"), ("b", ">f8")]), np.zeros((), [("a", "<i4"), ("b", ">f8")])[()], b64(bytes(12)), ...),
-        (of([("a", "i4"), ("b", "S2")]), np.array((1, b"x"), [("a", "i4"), ("b", "S2")])[()], ..., {"a": 1, "b": "eA=="}),
+        (
+            of([("a", "<i4"), ("b", ">f8")]),
+            np.zeros((), [("a", "<i4"), ("b", ">f8")])[()],
+            b64(bytes(12)),
+            ...,
+        ),
+        (
+            of([("a", "i4"), ("b", "S2")]),
+            np.array((1, b"x"), [("a", "i4"), ("b", "S2")])[()],
+            ...,
+            {"a": 1, "b": "eA=="},
+        ),
         (STRING, "x", "x", "x"),
         (BYTES, b"ab", "YWI=", "YWI="),
         (dtypes_v3.read("r16"), np.void(b"\1\2"), "AQI=", [1, 2]),
@@ -215,13 +225,13 @@ def test_a_number_for_a_string_is_its_text_as_in_zarr_python():
 def test_scalars_are_spelled_as_zarr_python_spells_them(data_type, scalar, v2, v3):
     for zarr_format, spelling in ((2, v2), (3, v3)):
         if spelling is not ...:
-            written = fill_values.write(scalar, data_type, zarr_format=zarr_format)
+            written = fill_spelling.write(scalar, data_type, zarr_format=zarr_format)
             assert written == spelling
             assert type(written) is type(spelling)
 
 
 def test_minus_zero_keeps_its_sign():
-    assert math.copysign(1, fill_values.write(np.float64(-0.0), of("f8"), zarr_format=3)) == -1
+    assert math.copysign(1, fill_spelling.write(np.float64(-0.0), of("f8"), zarr_format=3)) == -1
 
 
 SCALARS = st.one_of(
@@ -243,7 +253,7 @@ def test_what_is_written_is_read_as_the_same_scalar(data, zarr_format):
     raw = data.draw(st.binary(min_size=dtype.itemsize, max_size=dtype.itemsize))
     scalar = np.frombuffer(bytes([raw[0] % 2]) if dtype.kind == "b" else raw, dtype=dtype)[0]
     data_type = DataType(dtype)
-    written = fill_values.write(scalar, data_type, zarr_format=zarr_format)
+    written = fill_spelling.write(scalar, data_type, zarr_format=zarr_format)
     again = fill_values.read(written, data_type, zarr_format=zarr_format)
     np.testing.assert_array_equal(again, scalar)  # NaN by NaN: its payload has no spelling in zarr-python
 
@@ -253,7 +263,7 @@ def test_bytes_of_any_kind_are_read_as_they_were_written(raw, zarr_format):
     fixed, void = of(f"S{max(1, len(raw))}"), of(f"V{max(1, len(raw))}")
     scalars = [(BYTES, raw), (fixed, np.bytes_(raw.rstrip(b"\0"))), (void, np.void(raw or b"\0"))]
     for data_type, scalar in scalars:
-        written = fill_values.write(scalar, data_type, zarr_format=zarr_format)
+        written = fill_spelling.write(scalar, data_type, zarr_format=zarr_format)
         assert fill_values.read(written, data_type, zarr_format=zarr_format) == scalar
 
 
@@ -262,7 +272,7 @@ def test_records_are_read_as_they_were_written(values):
     dtype = np.dtype([("a", "i4"), ("b", [("x", "f8"), ("y", "S3")]), ("c", "?")])
     scalar = np.array((values[0], (values[1], values[2]), values[3]), dtype=dtype)[()]
     for zarr_format in (2, 3):
-        written = fill_values.write(scalar, DataType(dtype), zarr_format=zarr_format)
+        written = fill_spelling.write(scalar, DataType(dtype), zarr_format=zarr_format)
         again = fill_values.read(written, DataType(dtype), zarr_format=zarr_format)
         np.testing.assert_array_equal(np.asarray(again), np.asarray(scalar))
 
@@ -283,4 +293,4 @@ def test_any_json_is_a_value_or_invalid(value, data_type, zarr_format):
     except Invalid:
         return
     if scalar is not None:
-        fill_values.write(scalar, data_type, zarr_format=zarr_format)
+        fill_spelling.write(scalar, data_type, zarr_format=zarr_format)

@@ -34,7 +34,22 @@ def test_a_key_decodes_to_the_coordinates_it_was_made_of(encoding, coords):
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize(
-    "key", ["", "c", "0.0.0", "c/0/0/0", "zarr.json", "c/00/0", "c/-1/0", "c/0/a", "0.", ".0", "c/٣/0", "+1.0", "c0/0"]
+    "key",
+    [
+        "",
+        "c",
+        "0.0.0",
+        "c/0/0/0",
+        "zarr.json",
+        "c/00/0",
+        "c/-1/0",
+        "c/0/a",
+        "0.",
+        ".0",
+        "c/٣/0",
+        "+1.0",
+        "c0/0",
+    ],
 )
 def test_what_is_no_key_of_two_dimensions_is_none(encoding, key):
     assert encoding.decode(key, 2) is None

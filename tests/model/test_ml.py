@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from zarr_s3_async._model import dtypes_v2, dtypes_v3, fill_values, formats, ml
+from zarr_s3_async._model import dtypes_v2, dtypes_v3, fill_spelling, fill_values, formats, ml
 from zarr_s3_async._model.create import NewArray
 from zarr_s3_async._model.problems import Invalid, MissingPackage, Unknown
 from zarr_s3_async.errors import UnsupportedFeature
@@ -55,7 +55,7 @@ def test_float_fill_values(name, value, bits):
 def test_integer_fill_values(name, value):
     scalar = fill(value, name)
     assert int(scalar) == value
-    assert fill_values.write(scalar, dtypes_v3.read(name), zarr_format=3) == value
+    assert fill_spelling.write(scalar, dtypes_v3.read(name), zarr_format=3) == value
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,14 @@ def test_what_is_no_value_is_invalid(name, value):
 
 @pytest.mark.parametrize("value", ["NaN", "-Infinity", 1.5, -0.0])
 def test_float_fill_values_are_spelled_again(value):
-    assert repr(fill_values.write(fill(value, "bfloat16"), dtypes_v3.read("bfloat16"), zarr_format=3)) == repr(value)
+    assert repr(fill_spelling.write(fill(value, "bfloat16"), dtypes_v3.read("bfloat16"), zarr_format=3)) == repr(value)
+
+
+@pytest.mark.parametrize("name", sorted(ml.NAMES))
+def test_zero_and_null_in_v2(name):
+    data_type = dtypes_v2.read(name, None)
+    assert fill_values.read(None, data_type, zarr_format=2) is None
+    assert float(fill_values.read(0, data_type, zarr_format=2)) < 1e-30
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -58,7 +58,14 @@ def test_broken_attributes_are_named(attributes):
 
 @pytest.mark.parametrize(
     ("names", "expected"),
-    [(["x", "y"], ("x", "y")), (["x"], None), ("xy", None), ([1, 2], None), (["x", None], None), (None, None)],
+    [
+        (["x", "y"], ("x", "y")),
+        (["x"], None),
+        ("xy", None),
+        ([1, 2], None),
+        (["x", None], None),
+        (None, None),
+    ],
 )
 def test_the_dimensions_of_xarray_are_names(names, expected):
     assert parse({"_ARRAY_DIMENSIONS": names}).dimension_names == expected

@@ -1,4 +1,4 @@
-"""`zarr.json`: read strictly, what need not be understood ignored, and edited without losing what others put there."""
+"""`zarr.json`: read strictly, and edited without losing what others put there."""
 
 import json
 
@@ -68,7 +68,16 @@ def test_dimensions_without_names(names):
 
 
 REQUIRED = [
-    *("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"),
+    *(
+        "zarr_format",
+        "node_type",
+        "shape",
+        "data_type",
+        "chunk_grid",
+        "chunk_key_encoding",
+        "fill_value",
+        "codecs",
+    ),
 ]
 
 
@@ -91,7 +100,10 @@ def grid(chunk_shape):
         *({"shape": value} for value in (None, 10, [10], [10, -4], [10, 4.0], [10, True], [10, 2**63], {}, "10")),
         *({"chunk_grid": value} for value in (None, 5, [5, 2], {}, "regular", {"name": "regular"})),
         *({"chunk_grid": grid(value)} for value in (None, 5, [5], [5, 0], [5, -1], [5, 2.0], [5, True], [5, [2]])),
-        *({"chunk_key_encoding": value} for value in (None, 5, {}, {"name": "v2", "configuration": {"separator": "-"}})),
+        *(
+            {"chunk_key_encoding": value}
+            for value in (None, 5, {}, {"name": "v2", "configuration": {"separator": "-"}})
+        ),
         *({"dimension_names": value} for value in ("xy", ["x"], ["x", 1], [None, None, None], {}, [["x"], "y"])),
         *({"attributes": value} for value in (None, [], "x", 1)),
         *({"storage_transformers": value} for value in (None, {}, "x", [1], [{}])),
@@ -110,7 +122,10 @@ def test_a_member_of_the_wrong_kind_is_a_metadata_error(changes):
     [
         ({"data_type": "float1024"}, "float1024"),
         ({"chunk_grid": {"name": "hexagonal"}}, "hexagonal"),
-        ({"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [5, 2], "origin": [1, 1]}}}, "origin"),
+        (
+            {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [5, 2], "origin": [1, 1]}}},
+            "origin",
+        ),
         ({"chunk_key_encoding": "morton"}, "morton"),
         ({"chunk_key_encoding": {"name": "v2", "configuration": {"prefix": "x"}}}, "prefix"),
         ({"storage_transformers": [{"name": "transmogrify"}]}, "transmogrify"),
@@ -217,7 +232,9 @@ def test_a_group_may_leave_its_attributes_out():
     assert parse_group(attributes=...).attributes == {}
 
 
-@pytest.mark.parametrize("changes", [{"node_type": "array"}, {"zarr_format": 2}, {"attributes": []}, {"node_type": ...}])
+@pytest.mark.parametrize(
+    "changes", [{"node_type": "array"}, {"zarr_format": 2}, {"attributes": []}, {"node_type": ...}]
+)
 def test_a_group_that_breaks_the_rules_is_a_metadata_error(changes):
     with pytest.raises(MetadataError, match=r"zarr\.json"):
         parse_group(**changes)

@@ -27,6 +27,7 @@ def validate(meta):
     if meta.zarr_format == 3:
         model = zarr_metadata.ZarrV3ArrayMetadata.from_json(docs["zarr.json"])
         assert tuple(model.shape) == meta.shape
+        assert not model.must_understand_fields
     else:
         model = zarr_metadata.ZarrV2ArrayMetadata.from_json(docs[".zarray"])
         assert tuple(model.shape) == meta.shape
@@ -44,7 +45,7 @@ def test_new_arrays(dtype, options, zarr_format):
 def test_the_validator_does_refuse_what_is_wrong():
     meta = formats.new_array(NewArray(shape=4, dtype="f4"))
     document = json.loads(formats.dump(meta)["zarr.json"])
-    for wrong in ({"shape": [-1]}, {"codecs": 3}, {"extra": 1}):
+    for wrong in ({"shape": [-1]}, {"codecs": 3}, {"fill_value": "x"}):
         with pytest.raises(zarr_metadata.MetadataValidationError):
             zarr_metadata.ZarrV3ArrayMetadata.from_json(document | wrong)
 

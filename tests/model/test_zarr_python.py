@@ -18,10 +18,46 @@ VERSION = tuple(int(part) for part in zarr.__version__.split(".")[:2])
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
 DTYPES = [
-    *("?", "i1", "u1", "<i2", ">i2", "<i4", ">i4", "<i8", ">u8", "<u8", "<f2", ">f2", "<f4", ">f4", "<f8", ">f8"),
-    *("<c8", ">c8", "<c16", "M8[ns]", ">M8[s]", "M8[10us]", "m8[D]", ">m8[ms]", "S1", "S5", "U1", "<U3", ">U3", "V1", "V6"),
+    *(
+        "?",
+        "i1",
+        "u1",
+        "<i2",
+        ">i2",
+        "<i4",
+        ">i4",
+        "<i8",
+        ">u8",
+        "<u8",
+        "<f2",
+        ">f2",
+        "<f4",
+        ">f4",
+        "<f8",
+        ">f8",
+    ),
+    *(
+        "<c8",
+        ">c8",
+        "<c16",
+        "M8[ns]",
+        ">M8[s]",
+        "M8[10us]",
+        "m8[D]",
+        ">m8[ms]",
+        "S1",
+        "S5",
+        "U1",
+        "<U3",
+        ">U3",
+        "V1",
+        "V6",
+    ),
 ]
-RECORDS = [[("a", "<i4"), ("b", ">f8")], [("a", "<i4"), ("b", [("x", "u1"), ("y", "S3")]), ("t", "M8[s]"), ("u", "U2")]]
+RECORDS = [
+    [("a", "<i4"), ("b", ">f8")],
+    [("a", "<i4"), ("b", [("x", "u1"), ("y", "S3")]), ("t", "M8[s]"), ("u", "U2")],
+]
 FILLS = {
     "?": [True],
     "i1": [-128],
@@ -142,7 +178,12 @@ def test_compressors_of_v3(name):
 
 def test_codec_objects_of_zarr_python():
     codecs = pytest.importorskip("zarr.codecs")
-    chain = [codecs.TransposeCodec(order=(1, 0)), codecs.BytesCodec(endian="big"), codecs.GzipCodec(level=2), codecs.Crc32cCodec()]
+    chain = [
+        codecs.TransposeCodec(order=(1, 0)),
+        codecs.BytesCodec(endian="big"),
+        codecs.GzipCodec(level=2),
+        codecs.Crc32cCodec(),
+    ]
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": "f4"}
     meta = formats.new_array(NewArray(**options, codecs=chain))
     their = theirs(3, **options, filters=chain[:1], serializer=chain[1], compressors=chain[2:])
@@ -169,7 +210,10 @@ def test_the_other_options_of_v3(options):
     assert deciding(formats.dump(meta)) == deciding(their)
     parsed = formats.parse_array(their, url=URL)
     assert (parsed.shards, parsed.chunks) == (meta.shards, meta.chunks)
-    assert they_open(meta).metadata.to_dict() == zarr.open_array({"zarr.json": _buffer(their["zarr.json"])}).metadata.to_dict()
+    assert (
+        they_open(meta).metadata.to_dict()
+        == zarr.open_array({"zarr.json": _buffer(their["zarr.json"])}).metadata.to_dict()
+    )
 
 
 def _buffer(raw):

@@ -24,7 +24,7 @@ def plain(value: Any, where: str, *, strict: bool = False, depth: int = 0) -> JS
     Args:
         value: What the user gave.
         where: For messages.
-        strict: Refuse NaN, infinities and lone surrogates, which JSON does not have and strict readers choke on.
+        strict: Refuse NaN, infinities and lone surrogates, which JSON does not have: readers choke on them.
         depth: Of `value` in the whole.
 
     Raises:
@@ -43,9 +43,7 @@ def plain(value: Any, where: str, *, strict: bool = False, depth: int = 0) -> JS
             return _text(str.__str__(value), where, strict=strict)
         case Mapping():
             return {
-                _key(key, where, strict=strict): plain(
-                    item, f"{where}[{shown(key)}]", strict=strict, depth=depth + 1
-                )
+                _key(key, where, strict=strict): plain(item, f"{where}[{shown(key)}]", strict=strict, depth=depth + 1)
                 for key, item in value.items()
             }
         case list() | tuple():
@@ -79,8 +77,8 @@ def _key(key: Any, where: str, *, strict: bool) -> str:
 def new(attributes: Any, *, beside: Mapping[str, JSON] | None = None, zarr_format: int) -> dict[str, JSON]:
     """The attributes to store.
 
-    NaN is refused in v3, where strict readers would lose the whole array over it; v2 keeps attributes in a document
-    of their own, and has always had NaN in them. What another writer has put there already stays.
+    NaN is refused in v3, where strict readers would lose the whole array over it; v2 keeps attributes in a
+    document of their own, and has always had NaN in them. What another writer has put there already stays.
 
     Args:
         attributes: What the user gave; None is none.

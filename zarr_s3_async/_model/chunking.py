@@ -12,8 +12,11 @@ from .fields import MAX_EXTENT
 from .problems import Invalid, Unknown, shown
 
 TARGET_BYTES = 2**20
-"""Decoded bytes of a chunk of `chunks="auto"`: at S3's latency and bandwidth a request of about 1 MiB spends as long
-on its way as on its bytes; smaller ones pay for requests, larger ones for bytes that nobody asked for."""
+"""Decoded bytes of a chunk of `chunks="auto"`.
+
+At S3's latency and bandwidth a request of about 1 MiB spends as long on its way as on its bytes; smaller ones
+pay for requests, larger ones for bytes that nobody asked for.
+"""
 MAX_CHUNK_BYTES = 2**34
 MAX_NDIM = 32
 """NumPy's limit before version 2."""
@@ -52,12 +55,8 @@ def shards(option: Any, extents: Shape) -> Shape | None:
 def _edges(option: Any, where: str, extents: Shape) -> Shape:
     edges = option if _is_sequence(option) else (option,) * len(extents)
     if len(edges) != len(extents):
-        raise Invalid(
-            f"{where}={shown(option)} has {len(edges)} dimensions, and the array has {len(extents)}"
-        )
-    whole = tuple(
-        max(extent, 1) if _is_all(edge) else edge for edge, extent in zip(edges, extents, strict=True)
-    )
+        raise Invalid(f"{where}={shown(option)} has {len(edges)} dimensions, and the array has {len(extents)}")
+    whole = tuple(max(extent, 1) if _is_all(edge) else edge for edge, extent in zip(edges, extents, strict=True))
     return _wholes(whole, where, least=1)
 
 
@@ -89,7 +88,7 @@ def _elements(data_type: DataType) -> int:
 
 
 def _halves(extents: Shape, data_type: DataType) -> Shape:
-    """Halve the longest edge until a chunk is small enough: it stays near a cube, which serves any slicing alike."""
+    """Halve the longest edge until a chunk is small enough: near a cube, which serves any slicing alike."""
     edges = [max(extent, 1) for extent in extents]
     wanted = _elements(data_type)
     while prod(edges) > wanted:
@@ -99,7 +98,7 @@ def _halves(extents: Shape, data_type: DataType) -> Shape:
 
 
 def _divisors(shard: Shape, data_type: DataType) -> Shape:
-    """Divide the longest edge by its smallest factor until a chunk is small enough; every edge divides the shard's."""
+    """Divide the longest edge by its smallest factor until a chunk is small enough: it fills the shard."""
     edges = list(shard)
     wanted = _elements(data_type)
     while prod(edges) > wanted:
@@ -142,7 +141,5 @@ def resized(extents: Shape, option: Any) -> Shape:
     """
     new = shape(option)
     if len(new) != len(extents):
-        raise Invalid(
-            f"shape={new} has {len(new)} dimensions, and the array has {len(extents)}; they do not change"
-        )
+        raise Invalid(f"shape={new} has {len(new)} dimensions, and the array has {len(extents)}; they do not change")
     return new

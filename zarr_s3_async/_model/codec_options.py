@@ -1,6 +1,6 @@
 """Codecs that a user asks for, in any of the usual forms, as the documents spell them.
 
-A name, a numcodecs configuration `{"id": …}`, a v3 codec `{"name": …, "configuration": {…}}`, or a codec object of
+A name, a numcodecs configuration `{"id": …}`, a v3 codec `{"name": …, "configuration": {…}}`, or an object of
 numcodecs or zarr-python. Members left out get the defaults that numcodecs and zarr-python have.
 """
 
@@ -16,7 +16,7 @@ from .dtypes import DataType, is_wide
 from .fields import text
 from .problems import Invalid, shown
 
-# numcodecs' own defaults, as `get_config()` gives them; zarr-python leaves out zstd's `checksum` where it is false.
+# numcodecs' own, as `get_config()` gives them; zarr-python leaves out zstd's `checksum` where it is false.
 _V2_DEFAULTS: dict[str, dict[str, JSON]] = {
     "blosc": {"cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0},
     "bz2": {"level": 1},
@@ -45,9 +45,11 @@ _NUMCODECS_ONLY = frozenset(
 _SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
 
 _ARRAY_TO_ARRAY = frozenset({"transpose", "bitround", "cast_value", "scale_offset", "reshape"}) | {
-    f"numcodecs.{name}"
-    for name in ("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize")
+    f"numcodecs.{name}" for name in ("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize")
 }
+_ARRAY_TO_BYTES = frozenset(
+    {"bytes", "packbits", "vlen-bytes", "vlen-utf8", "zfp", "numcodecs.pcodec", "numcodecs.zfpy", SHARDING}
+)
 _BYTES_TO_BYTES = frozenset({"blosc", "crc32c", "gzip", "zstd"}) | {
     f"numcodecs.{name}"
     for name in (
@@ -72,9 +74,7 @@ def v2(option: Any, where: str) -> dict[str, JSON]:
     """A numcodecs configuration."""
     config = {"id": option} if isinstance(option, str) else _config(option, where)
     if "id" not in config:
-        raise Invalid(
-            f"{where} must be a numcodecs configuration with an 'id' in Zarr v2, not {shown(option)}"
-        )
+        raise Invalid(f"{where} must be a numcodecs configuration with an 'id' in Zarr v2, not {shown(option)}")
     name = text(config["id"], f"the 'id' of {where}")
     refuse_pickle(name)
     if name == "zstd" and config.get("checksum") is False:
@@ -96,7 +96,7 @@ def v3(option: Any, data_type: DataType, where: str) -> dict[str, JSON]:
     refuse_pickle(name)
     configuration = config.get("configuration", {})
     if not isinstance(configuration, dict):
-        raise Invalid(f"the configuration of {name!r} must be a mapping, not {shown(configuration)}")
+        raise Invalid(f"the configuration of {shown(name)} must be a mapping, not {shown(configuration)}")
     completed = _defaults(name, data_type) | configuration
     if completed or "configuration" in config or name in _V3_DEFAULTS:
         config["configuration"] = completed
@@ -131,13 +131,15 @@ def _defaults(name: str, data_type: DataType) -> dict[str, JSON]:
     if name == "blosc":
         size = data_type.dtype.itemsize if data_type.variable is None else 1
         shuffle = "bitshuffle" if size == 1 else "shuffle"
-        # Blosc counts in one byte; a larger element is shuffled as single bytes.
-        return {"typesize": min(size, 255), "cname": "zstd", "clevel": 5, "shuffle": shuffle, "blocksize": 0}
+        # Blosc counts in one byte, and takes a larger element for single bytes.
+        return {"typesize": size if size < 256 else 1, "cname": "zstd", "clevel": 5, "shuffle": shuffle, "blocksize": 0}
     return _V3_DEFAULTS.get(name, {})
 
 
-def to_bytes(data_type: DataType) -> dict[str, JSON]:
-    """The codec that turns elements of this type into bytes, where the user did not choose one."""
+def _to_bytes(data_type: DataType, before: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:
+    """The codec that turns elements of this type into bytes; what comes `before` it may have made another type."""
+    if any(codec["name"] != "transpose" for codec in before):
+        return {"name": "bytes", "configuration": {"endian": "little"}}
     match data_type.variable:
         case "string":
             return v3("vlen-utf8", data_type, "codecs")
@@ -147,19 +149,35 @@ def to_bytes(data_type: DataType) -> dict[str, JSON]:
 
 
 def chain(options: Sequence[Any], data_type: DataType) -> list[dict[str, JSON]]:
-    """A v3 chain. Where every codec in it is known and none of them makes bytes, the usual one is put in its place."""
+    """A v3 chain. Where every codec in it is known and none makes bytes, the usual one is put there."""
     codecs = [v3(option, data_type, "codecs") for option in options]
     names = [codec["name"] for codec in codecs]
     arrays = sum(name in _ARRAY_TO_ARRAY for name in names)
     if all(name in _ARRAY_TO_ARRAY for name in names[:arrays]) and all(
         name in _BYTES_TO_BYTES for name in names[arrays:]
     ):
-        codecs.insert(arrays, to_bytes(data_type))
+        codecs.insert(arrays, _to_bytes(data_type, codecs[:arrays]))
+    return codecs
+
+
+def filters_and_compressor(filters: Sequence[Any], compressor: Any, data_type: DataType) -> list[dict[str, JSON]]:
+    """The chain of v2's two options: what is not known is a filter of arrays, or a compressor of bytes.
+
+    Args:
+        filters: In encoding order.
+        compressor: What comes last; None for none.
+        data_type: Type of the array.
+    """
+    codecs = [v3(option, data_type, "filters") for option in filters]
+    at = next((index for index, codec in enumerate(codecs) if codec["name"] in _BYTES_TO_BYTES), len(codecs))
+    codecs += [] if compressor is None else [v3(compressor, data_type, "compressor")]
+    if not any(codec["name"] in _ARRAY_TO_BYTES for codec in codecs):
+        codecs.insert(at, _to_bytes(data_type, codecs[:at]))
     return codecs
 
 
 def sharding(chunks: Sequence[int], codecs: list[dict[str, JSON]]) -> dict[str, JSON]:
-    """The sharding codec around a chain, its index at the end with a checksum, as the specification recommends."""
+    """The sharding codec around a chain, its index at the end with a checksum, as is recommended."""
     return {
         "name": SHARDING,
         "configuration": {

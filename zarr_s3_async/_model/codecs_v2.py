@@ -14,7 +14,7 @@ from .codecs_v3 import refuse_pickle
 from .dtypes import DType, Variable
 from .fields import items, mapping, member, text
 from .ml import is_ml
-from .problems import Invalid, Unknown
+from .problems import Invalid, Unknown, shown
 
 _OBJECT_CODECS: dict[str, Variable] = {"vlen-utf8": "string", "vlen-bytes": "bytes", "vlen-array": "array"}
 _KNOWN_OBJECT_CODECS = frozenset({"json", "json2", "msgpack", "msgpack2"})
@@ -35,7 +35,9 @@ class Coder(NamedTuple):
 
 def read_filters(value: JSON) -> tuple[Coder, ...]:
     """The `filters` member; null and the empty list that some writers leave are none."""
-    return tuple(_coder(entry, "every one of 'filters'") for entry in items([] if value is None else value, "'filters'"))
+    return tuple(
+        _coder(entry, "every one of 'filters'") for entry in items([] if value is None else value, "'filters'")
+    )
 
 
 def read_compressor(value: JSON) -> Coder | None:
@@ -72,16 +74,14 @@ def specs(
     """The neutral chain.
 
     Raises:
-        Invalid: An object codec where there are no objects, or objects that would reach the bytes as they are.
+        Invalid: An object codec where there are no objects, or objects that would be stored as they lie.
     """
     coders = [*filters, *([] if compressor is None else [compressor])]
-    turn = (
-        [CodecSpec("transpose", {"order": list(reversed(range(ndim)))})] if order == "F" and ndim > 1 else []
-    )
+    turn = [CodecSpec("transpose", {"order": list(reversed(range(ndim)))})] if order == "F" and ndim > 1 else []
     step = _step(filters, coders)
     if step < len(coders) and coders[step].id in _OBJECT_CODECS:
         if not dtype.hasobject:
-            raise Invalid(f"the object codec {coders[step].id!r} cannot store elements of {dtype}")
+            raise Invalid(f"the object codec {coders[step].id!r} cannot store elements of {shown(dtype)}")
         to_bytes, after = CodecSpec(*coders[step]), coders[step + 1 :]
     elif dtype.hasobject and all(coder.id != "categorize" for coder in coders[:step]):
         raise Invalid("no object codec such as 'vlen-utf8' stands before the codecs that work on bytes")

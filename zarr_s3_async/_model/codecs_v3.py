@@ -1,4 +1,4 @@
-"""The `codecs` member of Zarr v3 as codec specs: their shape is checked here, what is in them by the codecs package.
+"""The `codecs` of Zarr v3 as codec specs: their form is checked here, what they say by the codecs package.
 
 Zarr v3 core specification, "Codecs" and "Extensions"; the `sharding_indexed` codec.
 """
@@ -13,7 +13,7 @@ from .._types import JSON, CodecSpec, Shape
 from .dtypes import DType
 from .fields import items, member, named, one_of, only, wholes
 from .ml import is_ml
-from .problems import Invalid, Unknown
+from .problems import Invalid, Unknown, shown
 
 SHARDING = "sharding_indexed"
 MAX_CHUNKS_PER_SHARD = 2**24
@@ -50,7 +50,7 @@ def refuse_pickle(name: str) -> None:
         Unknown: The codec is pickle.
     """
     if name.casefold().strip().rpartition(".")[2].startswith("pickle"):
-        raise Unknown(f"the codec {name!r} would run code from the data, which this library never does")
+        raise Unknown(f"the codec {shown(name)} would run code from the data, which this library never does")
 
 
 def _sharding(configuration: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -58,13 +58,9 @@ def _sharding(configuration: Mapping[str, JSON]) -> dict[str, JSON]:
     only(configuration, where, _SHARDING_MEMBERS)
     location = configuration.get("index_location", "end")
     return {
-        "chunk_shape": list(
-            wholes(member(configuration, "chunk_shape"), f"'chunk_shape' of {SHARDING!r}", least=1)
-        ),
+        "chunk_shape": list(wholes(member(configuration, "chunk_shape"), f"'chunk_shape' of {SHARDING!r}", least=1)),
         "codecs": _spelled(read(member(configuration, "codecs"), f"'codecs' of {SHARDING!r}")),
-        "index_codecs": _spelled(
-            read(member(configuration, "index_codecs"), f"'index_codecs' of {SHARDING!r}")
-        ),
+        "index_codecs": _spelled(read(member(configuration, "index_codecs"), f"'index_codecs' of {SHARDING!r}")),
         "index_location": one_of(location, f"'index_location' of {SHARDING!r}", ("start", "end")),
     }
 
@@ -158,6 +154,4 @@ def check_objects(codecs: Sequence[CodecSpec]) -> None:
         if codec.name == SHARDING:
             check_objects(inner(codec))
         if codec.name == "bytes":
-            raise Invalid(
-                "elements of varying length need a codec such as 'vlen-utf8' or 'vlen-bytes' instead of 'bytes'"
-            )
+            raise Invalid("elements of varying length need a codec such as 'vlen-utf8' instead of 'bytes'")

@@ -1,7 +1,7 @@
-"""Consolidated metadata: the documents of all nodes below a group, in one. A group is read with it, never written from it.
+"""Consolidated metadata: the documents of all nodes below a group, in one. For reading; no edit starts there.
 
-v2: `.zmetadata` of zarr-python 2, `{"zarr_consolidated_format": 1, "metadata": {"path/.zarray": …}}`. v3: the member
-`consolidated_metadata` of a group's `zarr.json` (v3 core specification, "Additional fields").
+v2: `.zmetadata` of zarr-python 2, `{"zarr_consolidated_format": 1, "metadata": {"path/.zarray": …}}`. v3: the
+member `consolidated_metadata` of a group's `zarr.json` (v3 core specification, "Additional fields").
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger("zarr_s3_async")
 _FILES_V2 = (ARRAY_V2, GROUP_V2, ATTRS_V2)
 
 
-def read_v2(document: Mapping[str, JSON]) -> dict[str, dict[str, JSON]]:
+def read_v2(document: Mapping[str, JSON], url: str) -> dict[str, dict[str, JSON]]:
     """The documents in a `.zmetadata`, by path ("" is the group itself) and file name.
 
     Entries that lead out of the group, or are no documents, are left out with a warning in the log.
@@ -43,11 +43,11 @@ def read_v2(document: Mapping[str, JSON]) -> dict[str, dict[str, JSON]]:
             nodes.setdefault(path, {})[name] = value
         else:
             skipped.append(key)
-    _report(skipped)
+    _report(skipped, url)
     return {path: files for path, files in nodes.items() if not path or files.keys() & {ARRAY_V2, GROUP_V2}}
 
 
-def read_v3(value: JSON) -> dict[str, dict[str, JSON]] | None:
+def read_v3(value: JSON, url: str) -> dict[str, dict[str, JSON]] | None:
     """The documents in a `consolidated_metadata` member, by path and file name; None where there are none.
 
     A kind that is not known is ignored where it may be. Entries are left out as in `read_v2`.
@@ -65,21 +65,19 @@ def read_v3(value: JSON) -> dict[str, dict[str, JSON]] | None:
         raise Unknown(f"consolidated metadata of the kind {shown(fields.get('kind'))} is not known")
     nodes: dict[str, dict[str, JSON]] = {}
     skipped = []
-    for path, document in mapping(
-        member(fields, "metadata"), "'metadata' of 'consolidated_metadata'"
-    ).items():
+    for path, document in mapping(member(fields, "metadata"), "'metadata' of 'consolidated_metadata'").items():
         if isinstance(document, dict) and document.get("zarr_format") == 3 and is_safe_path(path):
             nodes[path] = {NODE_V3: document}
         else:
             skipped.append(path)
-    _report(skipped)
+    _report(skipped, url)
     return nodes
 
 
-def _report(skipped: list[str]) -> None:
+def _report(skipped: list[str], url: str) -> None:
     if skipped:
         names = ", ".join(map(shown, skipped[:5]))
-        _log.warning("left %d unusable entries of consolidated metadata out: %s", len(skipped), names)
+        _log.warning("%s: left %d unusable entries of consolidated metadata out: %s", url, len(skipped), names)
 
 
 def with_consolidated(group: GroupMeta, nodes: Mapping[str, ArrayMeta | GroupMeta]) -> GroupMeta:
@@ -111,9 +109,7 @@ def _documents(group: GroupMeta, path: str, node: ArrayMeta | GroupMeta) -> dict
             "consolidated metadata holds one format"
         )
     if node.zarr_format == 3:
-        return {
-            NODE_V3: {name: value for name, value in node.source.items() if name != "consolidated_metadata"}
-        }
+        return {NODE_V3: {name: value for name, value in node.source.items() if name != "consolidated_metadata"}}
     deciding = ARRAY_V2 if isinstance(node, ArrayMeta) else GROUP_V2
     return {deciding: node.source} | ({ATTRS_V2: node.attributes} if node.attributes else {})
 

@@ -31,13 +31,13 @@ class NewArray:
 
     shape: int | Sequence[int]
     dtype: Any
-    """A NumPy type or anything that makes one, `str` or `bytes` for varying length, or a Zarr v3 data type."""
+    """A NumPy type or what makes one, `str` or `bytes` for varying length, or a Zarr v3 data type."""
     chunks: int | Sequence[int | None] | Literal["auto"] = "auto"
-    """Elements per chunk and dimension; -1 or None is the whole dimension; `auto` makes chunks of about 1 MiB."""
+    """Elements per chunk and dimension; -1 or None is all of it; `auto` makes chunks of about 1 MiB."""
     shards: int | Sequence[int | None] | None = None
     """Elements per stored object and dimension, where one shall hold many chunks (v3)."""
     codecs: Sequence[Any] | None = None
-    """The whole chain in v3, in place of `filters` and `compressor`; inside a shard where there are shards."""
+    """The whole chain in v3, in place of `filters` and `compressor`; inside shards where there are some."""
     compressor: Any = "auto"
     """`auto` is zstd, at the level that zstd calls its default."""
     filters: Sequence[Any] | None = None
@@ -150,15 +150,25 @@ def _dimension_names(option: Any, ndim: int) -> list[str | None] | None:
     if isinstance(option, str) or not isinstance(option, Sequence):
         raise Invalid(f"dimension_names must be a list of names, not {shown(option)}")
     if len(option) != ndim or not all(name is None or isinstance(name, str) for name in option):
-        raise Invalid(
-            f"dimension_names must hold a name or None for each of {ndim} dimensions, not {shown(option)}"
-        )
+        raise Invalid(f"dimension_names must hold a name or None for each of {ndim} dimensions, not {shown(option)}")
     names: list[str | None] = attributes.plain(list(option), "dimension_names", strict=True)
     return names
 
 
+def codec_list(options: NewArray, name: Literal["codecs", "filters"]) -> list[Any]:
+    """The codecs of one of the options that are lists of them; none where it is left out.
+
+    Raises:
+        Invalid: It is something else, such as the name of one codec.
+    """
+    option = getattr(options, name)
+    if option is not None and not isinstance(option, list | tuple):
+        raise Invalid(f"{name} must be a list of codecs, not {shown(option)}")
+    return list(option or ())
+
+
 def key_encoding(options: NewArray) -> KeyEncoding:
-    """How chunks are to be named: by `chunk_key_encoding`, `dimension_separator`, or the format's own default.
+    """How chunks are to be named: by `chunk_key_encoding`, `dimension_separator`, or the format's default.
 
     Raises:
         Invalid: An encoding that the format does not have, or two separators.
@@ -166,9 +176,7 @@ def key_encoding(options: NewArray) -> KeyEncoding:
     default = "v2" if options.zarr_format == 2 else "default"
     name, separator = _encoding_option(options.chunk_key_encoding, default)
     if name not in ("default", "v2") or (options.zarr_format == 2 and name != "v2"):
-        raise Invalid(
-            f"Zarr v{options.zarr_format} arrays here cannot have the chunk key encoding {shown(name)}"
-        )
+        raise Invalid(f"Zarr v{options.zarr_format} arrays here cannot have the chunk key encoding {shown(name)}")
     if None not in (separator, options.dimension_separator) and separator != options.dimension_separator:
         raise Invalid("dimension_separator and chunk_key_encoding name two separators; give one")
     given = separator if options.dimension_separator is None else options.dimension_separator

@@ -88,13 +88,9 @@ def packed(dtype: DType, *, native: bool) -> DType:
     if dtype.names is not None:
         return record([_field(dtype, name, native=native) for name in dtype.names], dtype)
     if dtype.subdtype is not None or dtype.kind not in "biufcmMSUV" or dtype.itemsize == 0:
-        raise Invalid(
-            f"Zarr cannot store elements of {dtype!r}; for text and bytes give a length, or dtype=str or bytes"
-        )
+        raise Invalid(f"Zarr cannot store elements of {dtype!r}; text and bytes need a length, or dtype=str or bytes")
     if dtype.kind in "fc" and dtype.itemsize > (8 if dtype.kind == "f" else 16):
-        raise Invalid(
-            f"Zarr cannot store {dtype!r}: its layout differs between machines; use float64 or complex128"
-        )
+        raise Invalid(f"Zarr cannot store {dtype!r}: its layout differs between machines; use float64 or complex128")
     check_item(dtype.itemsize, dtype)
     return dtype.newbyteorder("=") if native else dtype
 
@@ -102,7 +98,7 @@ def packed(dtype: DType, *, native: bool) -> DType:
 def _field(dtype: DType, name: str, *, native: bool) -> tuple[Any, ...]:
     inner = dtype[name]
     if dtype.fields is not None and len(dtype.fields[name]) > 2:
-        raise Invalid(f"Zarr cannot store the title of the field {name!r}")
+        raise Invalid(f"Zarr cannot store the title of the field {shown(name)}")
     if inner.subdtype is not None:
         base, shape = inner.subdtype
         return name, packed(base, native=native), shape

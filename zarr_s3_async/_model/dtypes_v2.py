@@ -1,6 +1,6 @@
 """Zarr v2 `dtype` members and NumPy types, both ways.
 
-Zarr v2 specification, "Data type encoding". The small types of ml_dtypes go by their names, as tensorstore has it.
+Zarr v2 specification, "Data type encoding". The small types of ml_dtypes go by name, as in tensorstore.
 """
 
 from __future__ import annotations
@@ -95,13 +95,11 @@ def _simple(match: re.Match[str], name: str) -> DType:
 
 def _field(value: JSON) -> tuple[Any, ...]:
     if not isinstance(value, list) or len(value) not in (2, 3):
-        raise Invalid(
-            f"a field of a structured 'dtype' is [name, type] or [name, type, shape], not {shown(value)}"
-        )
+        raise Invalid(f"a field of a structured 'dtype' is [name, type] or [name, type, shape], not {shown(value)}")
     name = text(value[0], "the name of a field")
     inner = _fixed(value[1])
     return (
-        (name, inner, wholes(value[2], f"the shape of the field {name!r}", least=1))
+        (name, inner, wholes(value[2], f"the shape of the field {shown(name)}", least=1))
         if value[2:]
         else (name, inner)
     )

@@ -43,7 +43,7 @@ def read(value: JSON) -> DataType:
     kind = named(value, "'data_type'")
     if kind.name in _BY_CONFIGURATION:
         return DataType(_BY_CONFIGURATION[kind.name](kind))
-    only(kind.configuration, f"the configuration of 'data_type' {kind.name!r}", ())
+    only(kind.configuration, f"the configuration of 'data_type' {shown(kind.name)}", ())
     if kind.name in _VARIABLE:
         return _VARIABLE[kind.name]
     if match := _RAW.fullmatch(kind.name):
@@ -155,7 +155,7 @@ def _spelling(dtype: DType) -> JSON:
 
 def _spell_field(name: str, inner: DType) -> dict[str, JSON]:
     if inner.subdtype is not None:
-        raise Invalid(f"the field {name!r} is a sub-array, which Zarr v3 does not have; use zarr_format=2")
+        raise Invalid(f"the field {shown(name)} is a sub-array, which Zarr v3 does not have; use zarr_format=2")
     return {"name": name, "data_type": _spelling(inner)}
 
 

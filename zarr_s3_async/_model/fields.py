@@ -1,4 +1,4 @@
-"""Reads the members of a metadata document, strictly: a bool is no integer, 2.0 is no integer, "4" is no integer."""
+"""Reads the members of a metadata document, strictly: true is no integer, nor is 2.0, nor is "4"."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ def one_of(value: JSON, where: str, choices: Sequence[str]) -> str:
 
 def whole(value: JSON, where: str, *, least: int, most: int = MAX_EXTENT) -> int:
     """An integer within bounds, both included."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise Invalid(f"{where} must be a whole number of at least {least}, not {shown(value)}")
+    if value > most:
+        raise Invalid(f"{where} must be at most {most}, not {shown(value)}")
     return value
 
 
@@ -76,16 +78,14 @@ def only(value: Mapping[str, JSON], where: str, known: Sequence[str]) -> None:
 
 
 def named(value: JSON, where: str) -> Named:
-    """An extension: `"name"` or `{"name": …, "configuration": {…}, "must_understand": …}` (v3 core, Extensions)."""
+    """An extension of v3: `"name"`, or `{"name": …, "configuration": {…}, "must_understand": …}`."""
     if isinstance(value, str):
         return Named(text(value, where), {}, must_understand=True)
     fields = mapping(value, where)
     name = text(fields.get("name"), f"the 'name' of {where}")
-    only(fields, f"{where} {name!r}", ("name", "configuration", "must_understand"))
+    only(fields, f"{where} {shown(name)}", ("name", "configuration", "must_understand"))
     must_understand = fields.get("must_understand", True)
     if not isinstance(must_understand, bool):
-        raise Invalid(
-            f"'must_understand' of {where} {name!r} must be true or false, not {shown(must_understand)}"
-        )
-    configuration = mapping(fields.get("configuration", {}), f"the configuration of {where} {name!r}")
+        raise Invalid(f"'must_understand' of {where} {shown(name)} must be true or false, not {shown(must_understand)}")
+    configuration = mapping(fields.get("configuration", {}), f"the configuration of {where} {shown(name)}")
     return Named(name, configuration, must_understand)

@@ -1,4 +1,4 @@
-"""Fill values that a user gives: Python and NumPy values become a scalar of the array's type, exactly or not at all."""
+"""Fill values that users give: Python and NumPy values become a scalar of the type, exactly or not at all."""
 
 from __future__ import annotations
 
@@ -58,11 +58,7 @@ def _cast_fixed(value: Any, dtype: DType) -> Any:
 
 
 def _raw(value: Any) -> bytes:
-    return (
-        value.tobytes()
-        if isinstance(value, np.void)
-        else bytes(_kind_of(value, bytes | bytearray | memoryview))
-    )
+    return value.tobytes() if isinstance(value, np.void) else bytes(_kind_of(value, bytes | bytearray | memoryview))
 
 
 def _cast_number(value: Any, dtype: DType) -> Any:
@@ -101,9 +97,7 @@ def _time(value: Any, dtype: DType) -> Any:
 
 def _cast_record(value: Any, dtype: DType) -> Any:
     if isinstance(value, bytes | bytearray):
-        return np.frombuffer(read_fixed(list(value), np.dtype(f"V{dtype.itemsize}")).tobytes(), dtype=dtype)[
-            0
-        ]
+        return np.frombuffer(read_fixed(list(value), np.dtype(f"V{dtype.itemsize}")).tobytes(), dtype=dtype)[0]
     names = field_names(dtype)
     record = np.zeros(1, dtype=dtype)
     for name, item in zip(names, _in_order(value, names), strict=True):
@@ -114,9 +108,7 @@ def _cast_record(value: Any, dtype: DType) -> Any:
 def _in_order(value: Any, names: tuple[str, ...]) -> Sequence[Any]:
     """The values of a record's fields, of whatever kind of record."""
     if isinstance(value, np.void):
-        value = (
-            dict(zip(value.dtype.names or (), value.tolist(), strict=False)) if value.dtype.names else value
-        )
+        value = dict(zip(value.dtype.names or (), value.tolist(), strict=False)) if value.dtype.names else value
     if isinstance(value, Mapping) and set(value) == set(names):
         return [value[name] for name in names]
     if not isinstance(value, list | tuple) or len(value) != len(names):

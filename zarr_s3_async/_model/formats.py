@@ -67,8 +67,8 @@ def parse_node(
 ) -> ArrayMeta | GroupMeta | None:
     """The node that these documents describe, by file name; None where none of them decides.
 
-    Both formats side by side: v3, as zarr-python has it, unless `zarr_format` chooses. An array and a group side by
-    side in v2: the array.
+    Both formats side by side: v3, as in zarr-python, unless `zarr_format` chooses. An array and a group
+    side by side in v2: the array.
 
     Raises:
         MetadataError: A document breaks the rules.
@@ -148,8 +148,4 @@ def with_attributes(meta: Meta, attributes: Mapping[str, Any]) -> Meta:
     Raises:
         ConfigError: JSON cannot hold them.
     """
-    return (
-        v3.with_attributes(meta, attributes)
-        if meta.zarr_format == 3
-        else v2.with_attributes(meta, attributes)
-    )
+    return v3.with_attributes(meta, attributes) if meta.zarr_format == 3 else v2.with_attributes(meta, attributes)

@@ -1,6 +1,6 @@
 """Chunk keys: the coordinates of a stored object become a key, and a key becomes coordinates again.
 
-Zarr v2 section "Chunks" of the v2 specification; chunk-key-encodings `default` and `v2` of the v3 core specification.
+Zarr v2 specification, "Chunks"; the chunk key encodings `default` and `v2` of Zarr v3.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .._types import Coords
 
 @dataclass(frozen=True, slots=True)
 class KeyEncoding:
-    """How coordinates are spelled: `default` is `c/0/1` (and `c` for 0-d), `v2` is `0.1` (and `0` for 0-d)."""
+    """How coordinates are spelled: `default` is `c/0/1` (`c` for 0-d), `v2` is `0.1` (`0` for 0-d)."""
 
     name: Literal["default", "v2"]
     separator: Literal[".", "/"]

@@ -1,4 +1,4 @@
-"""The one neutral model of an array and of a group: v2 and v3 become this at open and are not asked about again."""
+"""The neutral model of an array and of a group: v2 and v3 become this at open, and nobody asks again."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class ArrayMeta:
     shards: Shape | None = None
     """Shape of a stored object where it holds many chunks; None where each chunk is an object."""
     codecs: tuple[CodecSpec, ...]
-    """From array to stored object, in encoding order. A `sharding_indexed` codec comes first where `shards` is set."""
+    """From array to stored object, in encoding order. Where `shards` is set: one `sharding_indexed` codec."""
     fill_value: Any
-    """A NumPy scalar of `dtype`; for object dtypes a str or bytes, or None for arrays of varying length, where it means
-    an empty one. For other dtypes None is the null of v2: read as zero."""
+    """A NumPy scalar of `dtype`; a str or bytes for object dtypes, or None for arrays of varying length,
+    where it means an empty one. For other dtypes None is the null of v2: read as zero."""
     keys: KeyEncoding
     order: Literal["C", "F"] = "C"
     dimension_names: tuple[str | None, ...] | None = None
     attributes: Mapping[str, JSON] = field(default_factory=dict)
     zarr_format: Literal[2, 3]
-    """Where it came from; for messages and for editing the source, never for a decision in a read or a write."""
+    """Where it came from; for messages and edits of the source, never for a decision in a read or write."""
     source: Mapping[str, JSON]
-    """The document as it was read, so that an edit keeps what other writers put there. In v2 the `.zarray`."""
+    """The document as it was read, so that an edit keeps what others put there. In v2 the `.zarray`."""
     documents: tuple[str, ...] = ()
     """File names that this is stored under, the deciding one first."""
 
@@ -79,7 +79,7 @@ class GroupMeta:
     source: Mapping[str, JSON]
     """The document as it was read. In v2 the `.zgroup`."""
     consolidated: Mapping[str, Mapping[str, JSON]] | None = None
-    """Documents of the nodes below where the group carries them: by path relative to this group, then by file name.
+    """Documents of the nodes below where the group carries them: by path below this group, then by file name.
 
     Each is what `formats.parse_node` takes.
     """

@@ -1,4 +1,4 @@
-"""Small floats and small integers of the ml_dtypes package, which is imported where a document or a user names one.
+"""Small floats and integers of the ml_dtypes package, imported where a document or a user names one.
 
 Names as registered in zarr-extensions (`data-types/`); `float8_e4m3fn` as tensorstore writes it.
 """
@@ -36,9 +36,7 @@ def _package(name: str) -> Any:
     try:
         return import_module("ml_dtypes")
     except ImportError as problem:
-        raise MissingPackage(
-            f"the data type {name!r} needs the package ml_dtypes: pip install ml_dtypes"
-        ) from problem
+        raise MissingPackage(f"the data type {name!r} needs the package ml_dtypes: pip install ml_dtypes") from problem
 
 
 def lookup(name: str) -> np.dtype[Any]:

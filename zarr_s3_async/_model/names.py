@@ -23,7 +23,7 @@ _RESERVED = frozenset({ARRAY_V2, GROUP_V2, ATTRS_V2, CONSOLIDATED_V2, NODE_V3})
 
 
 def problem_of(name: str) -> str | None:
-    """What makes this name unsafe as one part of a path, or None. The test for names that come from a store."""
+    """What makes this name unsafe as a part of a path, or None. For names that come from a store."""
     if not name:
         return "a part of the path is empty"
     if not name.strip("."):

@@ -1,4 +1,4 @@
-"""How the model says no: private errors say what is wrong, and one place says where, in the public error tree."""
+"""How the model says no: private errors say what is wrong; here they find their place in the public tree."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def in_document(url: str, name: str) -> Iterator[None]:
 
 @contextmanager
 def in_options() -> Iterator[None]:
-    """Problems of what a user asked for leave as ConfigError, or UnsupportedFeature where a package is missing."""
+    """Problems of what a user asks for leave as ConfigError, or UnsupportedFeature for a missing package."""
     try:
         yield
     except MissingPackage as problem:

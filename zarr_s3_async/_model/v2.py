@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar, cast
 
 from .._types import JSON
 from . import attributes as user_attributes
-from . import chunking, codec_options, codecs_v2, consolidated, dtypes_v2, fill_values
-from .create import NewArray, Outline, key_encoding, outline
+from . import chunking, codec_options, codecs_v2, consolidated, dtypes_v2, fill_spelling, fill_values
+from .create import NewArray, Outline, codec_list, key_encoding, outline
 from .document import Document, check_portable, dump, load
 from .fields import member, one_of, whole, wholes
 from .keys import KeyEncoding
@@ -102,7 +102,7 @@ def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
     below: Mapping[str, Mapping[str, JSON]] | None = None
     if CONSOLIDATED_V2 in docs:
         with in_document(url, CONSOLIDATED_V2):
-            nodes = consolidated.read_v2(load(docs[CONSOLIDATED_V2]))
+            nodes = consolidated.read_v2(load(docs[CONSOLIDATED_V2]), url)
         own = nodes.pop("", {})
         docs = docs if GROUP_V2 in docs else {**docs, **own}
         below = nodes
@@ -178,7 +178,7 @@ def new_array(options: NewArray) -> ArrayMeta:
     """
     with in_options():
         _check_options(options)
-        filters = [codec_options.v2(option, "filters") for option in options.filters or ()]
+        filters = [codec_options.v2(option, "filters") for option in codec_list(options, "filters")]
         described = outline(options, codecs_v2.objects_of(codecs_v2.read_filters(filters)))
         source = _new_source(options, described, filters)
         attributes = _new_attributes(described)
@@ -201,7 +201,7 @@ def _new_source(options: NewArray, described: Outline, filters: list[dict[str, J
         "shape": list(described.shape),
         "chunks": list(described.chunks),
         "dtype": dtypes_v2.write(data_type),
-        "fill_value": fill_values.write(described.fill_value, data_type, zarr_format=2),
+        "fill_value": fill_spelling.write(described.fill_value, data_type, zarr_format=2),
         "order": options.order,
         "filters": filters or None,
         "dimension_separator": key_encoding(options).separator,
@@ -221,9 +221,7 @@ def _new_attributes(described: Outline) -> Mapping[str, JSON]:
     if names is None:
         return described.attributes
     if None in names:
-        raise Invalid(
-            "in Zarr v2 either all dimensions have names or none; take zarr_format=3 to leave some out"
-        )
+        raise Invalid("in Zarr v2 either all dimensions have names or none; take zarr_format=3 to leave some out")
     if described.attributes.get(_DIMENSIONS, names) != names:
         raise Invalid(f"dimension_names and the attribute {_DIMENSIONS!r} differ; give one of them")
     return {**described.attributes, _DIMENSIONS: names}

@@ -21,7 +21,7 @@ from .fields import Named, items, mapping, member, named, one_of, only, text, wh
 from .keys import KeyEncoding
 from .metadata import ArrayMeta, GroupMeta
 from .names import NODE_V3
-from .problems import Invalid, Unknown, in_document, in_options
+from .problems import Invalid, Unknown, in_document, in_options, shown
 
 Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
 
@@ -50,7 +50,7 @@ def _check_members(source: Mapping[str, JSON], known: tuple[str, ...]) -> None:
     strange = [name for name in source if name not in known and not _may_ignore(source[name])]
     if strange:
         raise Unknown(
-            f"it has members that are not known, and must be understood: {', '.join(map(repr, strange[:5]))}"
+            f"it has members that are not known, and must be understood: {', '.join(map(shown, strange[:5]))}"
         )
 
 
@@ -115,18 +115,18 @@ def _check_transformers(value: JSON) -> None:
     for entry in items(value, "'storage_transformers'"):
         transformer = named(entry, "a storage transformer")
         if transformer.must_understand:
-            raise Unknown(f"the storage transformer {transformer.name!r} is not known")
+            raise Unknown(f"the storage transformer {shown(transformer.name)} is not known")
 
 
 def _chunk_shape(grid: Named) -> Shape:
-    where = f"the configuration of the chunk grid {grid.name!r}"
+    where = f"the configuration of the chunk grid {shown(grid.name)}"
     match grid.name:
         case "regular":
             only(grid.configuration, where, ("chunk_shape",))
             return wholes(member(grid.configuration, "chunk_shape"), "'chunk_shape'", least=1)
         case "rectilinear":
             return _rectilinear(grid, where)
-    raise Unknown(f"the chunk grid {grid.name!r} is not known")
+    raise Unknown(f"the chunk grid {shown(grid.name)} is not known")
 
 
 def _rectilinear(grid: Named, where: str) -> Shape:
@@ -141,10 +141,10 @@ def _rectilinear(grid: Named, where: str) -> Shape:
 
 def _key_encoding(encoding: Named) -> KeyEncoding:
     if encoding.name not in _SEPARATORS:
-        raise Unknown(f"the chunk key encoding {encoding.name!r} is not known")
+        raise Unknown(f"the chunk key encoding {shown(encoding.name)} is not known")
     only(
         encoding.configuration,
-        f"the configuration of the chunk key encoding {encoding.name!r}",
+        f"the configuration of the chunk key encoding {shown(encoding.name)}",
         ("separator",),
     )
     separator = one_of(
@@ -186,7 +186,7 @@ def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
             attributes=_attributes(source),
             zarr_format=3,
             source=source,
-            consolidated=consolidated.read_v3(source.get("consolidated_metadata")),
+            consolidated=consolidated.read_v3(source.get("consolidated_metadata"), url),
             documents=(NODE_V3,),
         )
 
