@@ -48,7 +48,7 @@ async def test_an_error_is_never_a_fill_value(
         with pytest.raises(error) as written:
             await blind.set_slice(np.arange(20), 0)
     assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
-    assert caught.value.key == f"{place.prefix}/0"
+    assert caught.value.key in (f"{place.prefix}/0", f"{place.prefix}/1")
     assert caught.value.bucket == bucket
     assert written.value.outcome is not None
     assert written.value.outcome.written == ()

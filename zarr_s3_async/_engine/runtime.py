@@ -101,6 +101,6 @@ def _coded(
 def fill_array(meta: ArrayMeta) -> np.ndarray[Any, np.dtype[Any]]:
     """The fill value as a 0-d array; a null of v2 reads as zero."""
     fill = np.zeros((), dtype=meta.dtype)
-    if meta.fill_value is not None:
+    if meta.fill_value is not None or meta.dtype.hasobject:
         fill[()] = meta.fill_value
     return fill
