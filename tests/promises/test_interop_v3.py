@@ -152,7 +152,11 @@ async def test_shards_with_zarr_python(dtype: str, checked: bool, index_location
     }
     async with zs.Session() as session:
         array = await session.create_array(
-            f"file://{tmp_path}/o", shape=SHAPE, chunks=(4, 6), dtype=str if dtype == "string" else dtype, codecs=[sharding]
+            f"file://{tmp_path}/o",
+            shape=SHAPE,
+            chunks=(4, 6),
+            dtype=str if dtype == "string" else dtype,
+            codecs=[sharding],
         )
         assert (array.chunks, array.shards) == ((2, 3), (4, 6))
         await array[...].set(data)
@@ -168,7 +172,9 @@ async def test_shards_with_zarr_python(dtype: str, checked: bool, index_location
         equal(zarr.open_array(f"{tmp_path}/t", mode="r")[...], data)
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int32", "uint64", "float16", "float32", "float64", "complex64"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "uint16", "int32", "uint64", "float16", "float32", "float64", "complex64"]
+)
 @pytest.mark.parametrize("sharded", [False, True])
 async def test_tensorstore_both_ways(dtype: str, sharded: bool, tmp_path: Path) -> None:
     tensorstore = pytest.importorskip("tensorstore")
