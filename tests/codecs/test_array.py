@@ -42,7 +42,7 @@ def test_without_endian_the_dtype_is_stored_as_it_is(dtype):
 
 @pytest.mark.parametrize("dtype", ["<i2", "<f8", "<c8"])
 def test_numbers_of_several_bytes_need_an_endian(dtype):
-    with pytest.raises(MetadataError, match="'bytes'.*'endian'"):
+    with pytest.raises(MetadataError, match=r"'bytes'.*'endian'"):
         pipeline("bytes", dtype=dtype)
 
 
@@ -94,7 +94,7 @@ def test_a_transpose_that_changes_nothing_leaves_the_chunk_raw():
 
 @pytest.mark.parametrize("order", [[0], [0, 0], [1, 2], [0, 1, 2], "F", [True, 0], [0, -1], None])
 def test_transpose_wants_a_permutation_of_all_axes(order):
-    with pytest.raises(MetadataError, match="'transpose'.*'order'"):
+    with pytest.raises(MetadataError, match=r"'transpose'.*'order'"):
         pipeline(("transpose", {"order": order}), LITTLE)
 
 

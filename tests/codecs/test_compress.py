@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from numcodecs import LZ4, Blosc, Zstd, blosc
@@ -121,11 +123,12 @@ class TestZstdFrames:
             assert same(line("zstd").decode(data, out), CHUNK), what
 
     def test_fewer_or_more_bytes_than_a_chunk_are_refused_in_every_form(self):
+        accepted = []
         for wrong in (DATA[:-4], DATA + b"more", DATA * 2):
             for what, data in self.frames(wrong).items():
-                with pytest.raises(ChunkDecodeError, match="'zstd'"):
-                    line("zstd").decode(data)
-                    pytest.fail(what)
+                with suppress(ChunkDecodeError):
+                    accepted.append((what, line("zstd").decode(data)))
+        assert not accepted
 
     def test_frames_of_any_kind_are_decoded_where_only_a_limit_is_known(self):
         codec = pipeline(LITTLE, ("numcodecs.zlib", {}), ("zstd", {}), shape=CHUNK.shape)

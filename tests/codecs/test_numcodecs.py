@@ -62,7 +62,9 @@ def test_bitround_takes_big_endian_numbers_too():
     chunk = numbers(SHAPE, ">f4") / 7
     chunk = chunk.astype(">f4")
     ours = line("numcodecs.bitround", {"keepbits": 4}, ">f4")
-    assert same(ours.decode(ours.encode(chunk)), numcodecs.BitRound(4).encode(chunk.astype("<f4")).view("<f4").astype(">f4"))
+    assert same(
+        ours.decode(ours.encode(chunk)), numcodecs.BitRound(4).encode(chunk.astype("<f4")).view("<f4").astype(">f4")
+    )
 
 
 def test_filters_follow_one_another_and_a_transposed_chunk_is_taken_in_c_order():
@@ -109,14 +111,14 @@ def test_packbits_believes_no_padding_but_its_own(padding):
 
 
 class TestCategorize:
-    LABELS = ["red", "green", "", "blue", "red"]
+    LABELS = ("red", "green", "", "blue", "red")
     TEXTS = np.array(["green", "red", "blue", "violet", "", "green"], object).reshape(2, 3)
 
     @pytest.mark.parametrize("dtype", [object, "<U6"])
     @pytest.mark.parametrize("astype", ["|u1", "<i2", ">u4"])
     def test_it_writes_the_bytes_of_numcodecs(self, dtype, astype):
         chunk = self.TEXTS.astype(dtype)
-        config = {"labels": self.LABELS, "dtype": np.dtype(dtype).str, "astype": astype}
+        config = {"labels": list(self.LABELS), "dtype": np.dtype(dtype).str, "astype": astype}
         reference = numcodecs.Categorize(**config)
         ours = line("numcodecs.categorize", config, dtype, (2, 3))
         data = ours.encode(chunk)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import sys
 import tracemalloc
 import zlib
+from itertools import pairwise
 
 import numcodecs
 import numpy as np
 import pytest
 
 from zarr_s3_async.codecs import streams
-from zarr_s3_async.errors import ChunkDecodeError, MetadataError
+from zarr_s3_async.errors import ChunkDecodeError, MetadataError, UnsupportedFeature
 
 from .chains import LITTLE, numbers, pipeline, same
 
@@ -24,9 +26,9 @@ BIG = 5 * 2**20 // 8 + 3
 
 NAMES = ["gzip", "numcodecs.gzip", "numcodecs.zlib", "numcodecs.bz2", "numcodecs.lzma"]
 COMPRESS = {
-    "gzip": gzip.compress,
-    "numcodecs.zlib": zlib.compress,
-    "numcodecs.bz2": bz2.compress,
+    "gzip": lambda data: gzip.compress(data, 1),
+    "numcodecs.zlib": lambda data: zlib.compress(data, 1),
+    "numcodecs.bz2": lambda data: bz2.compress(data, 1),
     "numcodecs.lzma": lambda data: lzma.compress(data, preset=0),
 }
 
@@ -43,6 +45,11 @@ def line(name, configuration=None, shape=CHUNK.shape):
         ("numcodecs.lzma", {"format": 1, "check": -1, "preset": None, "filters": None}, numcodecs.LZMA()),
         ("numcodecs.lzma", {"format": 2, "preset": 1}, numcodecs.LZMA(format=2, preset=1)),
         ("numcodecs.lzma", {"format": 1, "check": 0, "preset": 6}, numcodecs.LZMA(check=0, preset=6)),
+        (
+            "numcodecs.lzma",
+            {"format": 1, "filters": [{"id": 33, "preset": 1}]},
+            numcodecs.LZMA(filters=[{"id": 33, "preset": 1}]),
+        ),
         (
             "numcodecs.lzma",
             {"format": 3, "filters": [{"id": 3, "dist": 8}, {"id": 33, "preset": 1}]},
@@ -97,7 +104,7 @@ def test_a_small_chunk_is_decoded_without_a_copy(name):
 @pytest.mark.parametrize("parts", [2, 3, 500])
 def test_members_that_follow_one_another_are_one_chunk(name, parts):
     cuts = np.linspace(0, len(DATA), parts + 1, dtype=int)
-    data = b"".join(COMPRESS[name](DATA[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+    data = b"".join(COMPRESS[name](DATA[a:b]) for a, b in pairwise(cuts))
     assert same(line(name).decode(data), CHUNK)
     assert same(line(name).decode(data + COMPRESS[name](b"")), CHUNK)
 
@@ -110,10 +117,10 @@ def test_zlib_has_one_member():
 @pytest.mark.parametrize("name", list(COMPRESS))
 @pytest.mark.parametrize("spoil", [lambda d: d[:-1], lambda d: d[:-9], lambda d: d[: len(d) // 2], lambda d: b""])
 def test_a_stream_that_is_cut_off_is_refused(name, spoil):
-    for shape in (CHUNK.shape, (BIG,)):
-        data = COMPRESS[name](numbers(shape, "<f8").tobytes())
+    for length in (2000, BIG):
+        data = COMPRESS[name](bytes(8 * length))
         with pytest.raises(ChunkDecodeError, match=f"'{name}'"):
-            line(name, shape=shape).decode(spoil(data))
+            line(name, shape=(length,)).decode(spoil(data))
 
 
 @pytest.mark.parametrize("name", list(COMPRESS))
@@ -124,7 +131,7 @@ def test_bytes_behind_the_stream_are_refused(name):
 
 
 @pytest.mark.parametrize("name", list(COMPRESS))
-@pytest.mark.parametrize("wrong", [DATA[:-1], DATA + b"x", b"", DATA * 300], ids=["short", "long", "empty", "far"])
+@pytest.mark.parametrize("wrong", [DATA[:-1], DATA + b"x", b"", DATA * 100], ids=["short", "long", "empty", "far"])
 def test_a_stream_of_another_size_is_refused(name, wrong):
     with pytest.raises(ChunkDecodeError, match="a chunk has"):
         line(name).decode(COMPRESS[name](wrong))
@@ -150,8 +157,8 @@ def test_many_tiny_members_do_not_copy_the_rest_of_the_data_each_time(monkeypatc
     real = zlib.decompressobj
 
     class Counting:
-        def __init__(self, **options):
-            self._real = real(**options)
+        def __init__(self, *options):
+            self._real = real(*options)
 
         def __getattr__(self, name):
             return getattr(self._real, name)
@@ -171,8 +178,15 @@ def test_many_tiny_members_do_not_copy_the_rest_of_the_data_each_time(monkeypatc
 def test_a_hostile_dictionary_size_is_refused():
     data = bytearray(lzma.compress(DATA, format=lzma.FORMAT_ALONE))
     data[1:5] = (2**31).to_bytes(4, "little")
-    with pytest.raises(ChunkDecodeError, match="[Mm]emory"):
+    with pytest.raises(ChunkDecodeError, match=r"[Mm]emory"):
         line("numcodecs.lzma", {"format": 2}).decode(bytes(data))
+
+
+@pytest.mark.parametrize("module", ["bz2", "lzma"])
+def test_a_python_without_the_library_is_named(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UnsupportedFeature, match=f"built without {module}"):
+        line(f"numcodecs.{module}")
 
 
 @pytest.mark.parametrize(
@@ -188,9 +202,12 @@ def test_a_hostile_dictionary_size_is_refused():
         ("numcodecs.lzma", {"format": 4}, "format"),
         ("numcodecs.lzma", {"format": 3}, "filters"),
         ("numcodecs.lzma", {"filters": 5}, "filters"),
-        ("numcodecs.lzma", {"filters": [{"id": 99}]}, "filters"),
         ("numcodecs.lzma", {"format": 3, "filters": [{"id": 33, "dict_size": 2**31}]}, "filters"),
-        ("numcodecs.lzma", {"preset": 10, "check": 3}, "filters"),
+        ("numcodecs.lzma", {"preset": 10}, "preset"),
+        ("numcodecs.lzma", {"preset": 1, "filters": [{"id": 33}]}, "filters"),
+        ("numcodecs.lzma", {"format": 3, "filters": [{"id": 33, "preset": 1.5}]}, "filters"),
+        ("numcodecs.lzma", {"format": 3, "filters": [{"id": 99}]}, "filters"),
+        ("numcodecs.lzma", {"format": 2, "check": 4}, "check"),
     ],
 )
 def test_a_wrong_option_is_named_with_its_codec(name, configuration, key):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from zarr_s3_async._policy.backoff import conflict_delay, parse_retry_after, retry_delay
+from zarr_s3_async._policy.backoff import conflict_delay, parse_http_date, parse_retry_after, retry_delay
 from zarr_s3_async.config import RetryPolicy
 
 POLICY = RetryPolicy(base_delay=0.1, max_delay=2.0)
@@ -34,8 +34,34 @@ def test_conflict_delay_grows_to_a_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"),
-    [(None, None), ("3", 3.0), (" 12 ", 12.0), ("-1", None), ("Wed, 21 Oct 2015 07:28:00 GMT", None), ("", None)],
+    ("header", "now", "seconds"),
+    [
+        (None, None, None),
+        ("3", None, 3.0),
+        (" 12 ", None, 12.0),
+        ("-1", None, None),
+        ("3.5", None, None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", None, None),  # how far off that is, only a clock tells
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1445412470.0, 10.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1445412490.0, 0.0),
+        ("soon", 0.0, None),
+        ("", 0.0, None),
+    ],
 )
-def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(header) == seconds
+def test_retry_after(header: str | None, now: float | None, seconds: float | None) -> None:
+    assert parse_retry_after(header, now) == seconds
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1445412480.0),
+        ("Wednesday, 21-Oct-15 07:28:00 GMT", 1445412480.0),
+        (None, None),
+        ("", None),
+        ("yesterday", None),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+    ],
+)
+def test_http_dates(header: str | None, seconds: float | None) -> None:
+    assert parse_http_date(header) == seconds

@@ -1,4 +1,4 @@
-"""Reading one chunk is a short walk through the house: the number of times it steps from one file into another."""
+"""Reading one chunk is a short walk through the house: how often it steps from one room (a folder, or a file) into another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUSE = str(Path(zs.__file__).parent)
 
 
 class Jumps:
-    """Counts calls that enter another file of the package than the one entered before."""
+    """Counts calls that enter another room of the package than the one entered before."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -25,7 +25,7 @@ class Jumps:
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
         name = frame.f_code.co_filename
         if event == "call" and name.startswith(HOUSE):
-            step = name[len(HOUSE) + 1 :]
+            step = name[len(HOUSE) + 1 :].split("/")[0]
             if not self.route or self.route[-1] != step:
                 self.count += 1
                 self.route.append(step)

@@ -9,6 +9,7 @@ from zarr_s3_async._limiter import Limiter
 from zarr_s3_async.config import RetryPolicy, S3Config
 from zarr_s3_async.events import Event
 from zarr_s3_async.stores.s3.request import ErrorDocument, Request, Response
+from zarr_s3_async.stores.s3.slots import Slots
 from zarr_s3_async.stores.s3.steady import Steady
 from zarr_s3_async.stores.s3.store import S3Store
 from zarr_s3_async.stores.s3.traced import Traced
@@ -58,7 +59,7 @@ class Way:
 
         self.steady = Steady(
             Traced(self.script, self.events.append),
-            slots=self.slots,
+            slots=Slots(self.slots),
             policy=RetryPolicy(attempts=attempts, base_delay=0.1),
             attempt_timeout=timeout,
             emit=self.events.append,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -20,10 +21,10 @@ def server(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(params=["sdk", "wire"])
-async def store(request: pytest.FixtureRequest, server: Any, bucket: Callable[..., str]) -> AsyncIterator[zs.Store]:
+async def store(request: pytest.FixtureRequest, server: Any) -> AsyncIterator[zs.Store]:
     config = replace(server.s3_config(), transport=request.param)
     async with zs.Session(s3=config) as session:
-        yield session.s3(bucket(server), "some/prefix")
+        yield session.s3(server.bucket, f"conformance/{token_hex(6)}")
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=check_name)

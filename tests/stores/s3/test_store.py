@@ -21,6 +21,8 @@ from zarr_s3_async.errors import (
 )
 from zarr_s3_async.stores.s3.request import Response
 
+from zarr_s3_async.stores.s3.write_ids import HEADER
+
 from .scripted import NO_SUCH_KEY, Way, failed, ok
 
 
@@ -141,7 +143,9 @@ async def test_no_such_bucket_is_no_conflict() -> None:
 async def test_preconditions_of_a_put(when: str, headers: dict[str, str]) -> None:
     way = Way(ok(etag='"8"'))
     assert await way.store.put("k", b"x", when=when) == '"8"'  # type: ignore[arg-type]  # all three forms of When
-    assert dict(way.script.requests[0].headers) == headers
+    sent = dict(way.script.requests[0].headers)
+    assert bool(sent.pop(HEADER, "")) == bool(headers), "a write id goes with every precondition"
+    assert sent == headers
 
 
 async def test_preconditions_are_left_out_where_the_user_turned_them_off() -> None:
@@ -162,8 +166,10 @@ async def test_storage_options_ride_on_puts() -> None:
 
 
 async def test_a_thousand_keys_are_deleted_per_request() -> None:
-    way = Way(*[Response(200, {}, document={})] * 3)
-    await way.store.delete_many(f"k{i}" for i in range(2500))
+    keys = [f"k{i}" for i in range(2500)]
+    answers = [{"Deleted": [{"Key": f"root/{key}"} for key in keys[at : at + 1000]]} for at in (0, 1000, 2000)]
+    way = Way(*[Response(200, {}, document=answer) for answer in answers])
+    await way.store.delete_many(keys)
     sizes = [len((request.document or {})["Objects"]) for request in way.script.requests]
     assert sizes == [1000, 1000, 500]
 
@@ -177,7 +183,8 @@ async def test_a_key_that_was_not_deleted_is_an_error() -> None:
 async def test_listings_follow_their_pages() -> None:
     def page(keys: list[str], token: str | None) -> Response:
         contents = [{"Key": f"root/{key}", "Size": 1, "ETag": '"1"'} for key in keys]
-        return Response(200, {}, document={"Contents": contents, **({"NextContinuationToken": token} if token else {})})
+        more = {"NextContinuationToken": token} if token else {}
+        return Response(200, {}, document={"Contents": contents, "IsTruncated": token is not None, **more})
 
     way = Way(page(["a", "b"], "t1"), page(["c"], None))
     assert [entry.key async for entry in way.store.list_prefix("")] == ["a", "b", "c"]

@@ -1,0 +1,69 @@
+"""The package as a whole."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zarr_s3_async.codecs
+
+ROOM = Path(zarr_s3_async.codecs.__file__).parent
+HEAVY = ("numcodecs", "google_crc32c", "ml_dtypes", "pcodec", "zfpy", "importlib.metadata")
+FORBIDDEN = {"asyncio", "anyio", "aiobotocore", "botocore", "socket", "threading"}
+
+
+@pytest.mark.parametrize(
+    ("code", "imported"),
+    [
+        ("", set()),
+        ("build_pipeline([CodecSpec('bytes'), CodecSpec('gzip')], ChunkSpec((4,), np.dtype('u1'), 0))", set()),
+        ("build_pipeline([CodecSpec('bytes'), CodecSpec('zstd')], ChunkSpec((4,), np.dtype('u1'), 0))", {"numcodecs"}),
+        (
+            "build_pipeline([CodecSpec('bytes'), CodecSpec('crc32c')], ChunkSpec((4,), np.dtype('u1'), 0))",
+            {"google_crc32c"},
+        ),
+    ],
+)
+def test_a_library_is_imported_when_the_first_array_needs_it(code, imported):
+    script = (
+        "import sys, numpy as np\n"
+        "before = set(sys.modules)\n"
+        "from zarr_s3_async.codecs import ChunkSpec, build_pipeline\n"
+        "from zarr_s3_async._types import CodecSpec\n"
+        f"{code}\n"
+        f"print(*sorted(set({HEAVY!r}) & (set(sys.modules) - before)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    found = set(run.stdout.split())
+    assert found >= imported
+    # numcodecs itself imports what it finds installed.
+    assert found - {"importlib.metadata"} <= (set(HEAVY) if "numcodecs" in imported else imported)
+
+
+def test_the_room_is_pure_and_knows_no_other():
+    for path in ROOM.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+                if node.level >= 2:
+                    assert node.module in {"_types", "errors", "config", "byte_range", "events"}, path
+            else:
+                continue
+            assert not {name.split(".")[0] for name in names} & FORBIDDEN, path
+
+
+def test_every_module_says_which_room_it_is():
+    for path in ROOM.glob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_the_public_names_are_sorted_and_there():
+    names = zarr_s3_async.codecs.__all__
+    assert names == sorted(names)
+    assert all(hasattr(zarr_s3_async.codecs, name) for name in names)

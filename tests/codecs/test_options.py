@@ -1,0 +1,70 @@
+"""codecs/options.py: strict reading of a configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from zarr_s3_async.codecs.options import Options
+from zarr_s3_async.errors import MetadataError
+
+
+def options(**configuration):
+    return Options("name", configuration)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", None, [], -1, 11, 10**400])
+def test_whole_numbers_are_nothing_else(value):
+    with pytest.raises(MetadataError, match=r"'name': 'key' must be a whole number|'name': 'key' is missing"):
+        options(key=value).integer("key", 0, 10)
+
+
+def test_bounds_are_inclusive():
+    assert options(key=0).integer("key", 0, 10) == 0
+    assert options(key=10).integer("key", 0, 10) == 10
+
+
+def test_null_is_absent_where_there_is_a_default():
+    assert options(key=None).integer("key", 0, 10, 7) == 7
+    assert options().choice("key", ("a",), None) is None
+    assert "key" not in options(key=None)
+    with pytest.raises(MetadataError, match="missing"):
+        options().integer("key", 0, 10)
+
+
+@pytest.mark.parametrize("value", [True, "1", None, [1], float("inf"), float("nan")])
+def test_numbers_are_finite_and_no_booleans(value):
+    with pytest.raises(MetadataError, match="'key' must be a number"):
+        options(key=value).number("key")
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", []])
+def test_booleans_are_nothing_else(value):
+    with pytest.raises(MetadataError, match="true or false"):
+        options(key=value).boolean("key", default=False)
+
+
+@pytest.mark.parametrize("value", ["c", True, 1, [], {}])
+def test_choices_are_those_that_are_listed(value):
+    with pytest.raises(MetadataError, match="one of 'a', 'b'"):
+        options(key=value).choice("key", ("a", "b"))
+
+
+@pytest.mark.parametrize("value", [1, "12", [1.0], [True], [-1], [[1]], None])
+def test_lists_of_numbers_are_lists_of_numbers(value):
+    with pytest.raises(MetadataError, match="'key'"):
+        options(key=value).integers("key")
+
+
+def test_what_nobody_takes_is_refused_by_name():
+    given = options(a=1, b=2)
+    given.integer("a", 0, 5)
+    with pytest.raises(MetadataError, match="'b' is not an option"):
+        given.finish()
+    assert given.rest() == {"b": 2}
+    given.finish()
+
+
+def test_a_huge_value_does_not_make_a_huge_message():
+    with pytest.raises(MetadataError) as caught:
+        options(key="x" * 10**6).integer("key", 0, 5)
+    assert len(str(caught.value)) < 200

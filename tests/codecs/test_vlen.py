@@ -1,0 +1,170 @@
+"""codecs/vlen.py: elements of any length."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numcodecs import VLenArray, VLenBytes, VLenUTF8
+
+from zarr_s3_async.errors import ChunkDecodeError, ChunkError, MetadataError
+
+from .chains import pipeline
+
+
+def objects(values, shape=None):
+    chunk = np.empty(len(values), object)
+    chunk[:] = values
+    return chunk.reshape(shape or (len(values),))
+
+
+def packed(*elements: bytes, count: int | None = None) -> bytes:
+    parts = [struct.pack("<I", len(elements) if count is None else count)]
+    for element in elements:
+        parts += [struct.pack("<I", len(element)), element]
+    return b"".join(parts)
+
+
+@given(st.lists(st.text(max_size=9), min_size=1, max_size=12))
+@settings(deadline=None)
+def test_texts_are_written_as_numcodecs_does_and_come_back(texts):
+    line = pipeline("vlen-utf8", shape=(len(texts),), dtype=object)
+    chunk = objects(texts)
+    data = line.encode(chunk)
+    assert data == VLenUTF8().encode(chunk) == packed(*(text.encode() for text in texts))
+    assert line.decode(data).tolist() == texts
+
+
+@given(st.lists(st.binary(max_size=9), min_size=1, max_size=12))
+@settings(deadline=None)
+def test_byte_strings_are_written_as_numcodecs_does_and_come_back(values):
+    line = pipeline("vlen-bytes", shape=(len(values),), dtype=object)
+    chunk = objects(values)
+    data = line.encode(chunk)
+    assert data == VLenBytes().encode(chunk) == packed(*values)
+    assert line.decode(data).tolist() == values
+
+
+@given(st.lists(st.lists(st.integers(-128, 127), max_size=5), min_size=1, max_size=6))
+@settings(deadline=None)
+def test_arrays_are_written_as_numcodecs_does_and_come_back(values):
+    chunk = np.empty(len(values), object)
+    for at, value in enumerate(values):
+        chunk[at] = np.array(value, "<i2")
+    line = pipeline(("vlen-array", {"dtype": "<i2"}), shape=chunk.shape, dtype=object)
+    data = line.encode(chunk)
+    assert data == VLenArray("<i2").encode(chunk)
+    assert [value.tolist() for value in line.decode(data)] == values
+    assert {value.dtype for value in line.decode(data)} == {np.dtype("<i2")}
+
+
+@pytest.mark.parametrize("compressor", ["zstd", "gzip", "blosc", "numcodecs.lz4", "numcodecs.lzma", "crc32c"])
+def test_what_is_of_unknown_length_passes_through_every_compressor(compressor):
+    chunk = objects(["", "æøå", "x" * 1000, "日本語", "a", "b"], (2, 3))
+    line = pipeline("vlen-utf8", compressor, shape=(2, 3), dtype=object)
+    assert line.encoded_nbytes is None
+    assert line.cost == "blocking"
+    assert line.decode(line.encode(chunk)).tolist() == chunk.tolist()
+
+
+def test_a_transposed_chunk_is_stored_in_its_new_order():
+    chunk = objects(list("abcdef"), (2, 3))
+    line = pipeline(("transpose", {"order": [1, 0]}), "vlen-utf8", shape=(2, 3), dtype=object)
+    assert line.encode(chunk) == packed(*(letter.encode() for letter in "adbecf"))
+    assert line.decode(line.encode(chunk)).tolist() == chunk.tolist()
+
+
+def test_numpys_own_strings_are_texts_too():
+    dtypes = pytest.importorskip("numpy.dtypes")
+    if not hasattr(dtypes, "StringDType"):
+        pytest.skip("NumPy 1")
+    chunk = np.array([["a", "bøc"], ["", "d" * 50]], dtypes.StringDType())
+    line = pipeline("vlen-utf8", "zstd", shape=(2, 2), dtype=dtypes.StringDType(), fill="")
+    decoded = line.decode(line.encode(chunk))
+    assert decoded.dtype == chunk.dtype
+    assert decoded.tolist() == chunk.tolist()
+
+
+def test_none_and_zero_are_empty_as_numcodecs_has_it():
+    assert pipeline("vlen-utf8", shape=(2,), dtype=object).encode(objects([None, 0])) == packed(b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("codec", "value"), [("vlen-utf8", 5), ("vlen-utf8", b"a"), ("vlen-bytes", "a"), ("vlen-utf8", "\ud800")]
+)
+def test_values_of_another_type_are_refused_on_writing(codec, value):
+    with pytest.raises(ChunkError, match=f"'{codec}'"):
+        pipeline(codec, shape=(1,), dtype=object).encode(objects([value]))
+
+
+@pytest.mark.parametrize("codec", ["vlen-utf8", "vlen-bytes", ("vlen-array", {"dtype": "|u1"})])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x02\0\0",
+        packed(b"a"),
+        packed(b"a", b"b", b"c"),
+        packed(count=2**32 - 1),
+        packed(count=2),
+        packed(b"a", b"b", count=3),
+        packed(b"a", b"b") + b"\0",
+        packed(b"a", b"b")[:-1],
+        struct.pack("<III", 2, 2**32 - 1, 0),
+        struct.pack("<III", 2, 5, 0) + b"a",
+    ],
+)
+def test_hostile_counts_and_lengths_are_refused(codec, data):
+    with pytest.raises(ChunkDecodeError, match="'vlen-"):
+        pipeline(codec, shape=(2,), dtype=object).decode(data)
+
+
+def test_nothing_is_allocated_for_a_claimed_count():
+    line = pipeline("vlen-utf8", shape=(2**28,), dtype=object)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ChunkDecodeError, match="claim"):
+            line.decode(packed(b"abc", count=2**28))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\xed\xa0\x80", b"a\xc3"])
+def test_bytes_that_are_no_utf8_are_refused(data):
+    with pytest.raises(ChunkDecodeError, match=r"'vlen-utf8'") as caught:
+        pipeline("vlen-utf8", shape=(1,), dtype=object).decode(packed(data))
+    assert isinstance(caught.value.__cause__, UnicodeDecodeError)
+
+
+def test_lengths_that_are_no_whole_elements_are_refused():
+    with pytest.raises(ChunkDecodeError, match="'vlen-array'"):
+        pipeline(("vlen-array", {"dtype": "<i4"}), shape=(1,), dtype=object).decode(packed(b"abc"))
+
+
+def test_decompression_of_elements_of_any_length_has_a_limit():
+    text = objects(["x" * 100_000])
+    data = pipeline("vlen-utf8", "gzip", shape=(1,), dtype=object).encode(text)
+    assert pipeline("vlen-utf8", "gzip", shape=(1,), dtype=object, variable_limit=100_008).decode(data)[0] == text[0]
+    with pytest.raises(ChunkDecodeError, match="'gzip'"):
+        pipeline("vlen-utf8", "gzip", shape=(1,), dtype=object, variable_limit=100_007).decode(data)
+
+
+@pytest.mark.parametrize(
+    ("codec", "dtype", "said"),
+    [
+        ("vlen-utf8", "<U4", "any length"),
+        ("vlen-bytes", "S4", "any length"),
+        ("vlen-utf8", "<i4", "any length"),
+        (("vlen-utf8", {"x": 1}), object, "'x'"),
+        ("vlen-array", object, "'dtype'"),
+        (("vlen-array", {"dtype": "|O"}), object, "'dtype'"),
+    ],
+)
+def test_a_wrong_dtype_or_option_is_refused(codec, dtype, said):
+    with pytest.raises(MetadataError, match=f"'vlen-.*{said}"):
+        pipeline(codec, dtype=dtype)

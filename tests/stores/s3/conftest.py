@@ -1,0 +1,22 @@
+"""A rig per module and transport; `rig` is the same one, emptied for the test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from .rig import TRANSPORTS, Rig, rigged
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=TRANSPORTS)
+async def shared_rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    async with rigged(request.param) as rig:
+        yield rig
+
+
+@pytest.fixture
+def rig(shared_rig: Rig) -> Rig:
+    shared_rig.forget()
+    return shared_rig

@@ -1,0 +1,131 @@
+"""S3 stores on a server that goes wrong on cue, over each transport, with a clock that does not wait."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from zarr_s3_async._limiter import Limiter
+from zarr_s3_async.config import RetryPolicy, S3Config
+from zarr_s3_async.events import Event, RequestDone
+from zarr_s3_async.stores.s3.capabilities import Capabilities
+from zarr_s3_async.stores.s3.pool import ClientPool
+from zarr_s3_async.stores.s3.regions import Regions
+from zarr_s3_async.stores.s3.remedies import Remedies
+from zarr_s3_async.stores.s3.request import Transport
+from zarr_s3_async.stores.s3.sdk import SdkTransport
+from zarr_s3_async.stores.s3.slots import Slots
+from zarr_s3_async.stores.s3.steady import Steady
+from zarr_s3_async.stores.s3.store import S3Store
+from zarr_s3_async.stores.s3.traced import Traced
+from zarr_s3_async.testing.fault_server import FaultServer
+
+BUCKET, PREFIX = "data", "root"
+SECRET, TOKEN = "do-not-tell-1", "do-not-tell-2"  # noqa: S105  # what must not be seen anywhere
+
+MakeTransport = Callable[[ClientPool, S3Config, Regions], Transport]
+TRANSPORTS: dict[str, MakeTransport] = {"sdk": SdkTransport}
+
+
+class Rig:
+    """One fault server and the clients of one transport, shared by the tests of a module."""
+
+    def __init__(self, server: FaultServer, make_transport: MakeTransport) -> None:
+        self.server = server
+        self.pool = ClientPool(16)
+        self.events: list[Event] = []
+        self.waits: list[float] = []
+        self.while_waiting: Callable[[], Awaitable[Any]] | None = None
+        self._make_transport = make_transport
+
+    @property
+    def config(self) -> S3Config:
+        """How the server is reached."""
+        return S3Config(
+            endpoint_url=self.server.endpoint_url,
+            region="us-east-1",
+            access_key_id="AKIDTEST",
+            secret_access_key=SECRET,
+            session_token=TOKEN,
+            addressing_style="path",
+            attempt_timeout=10.0,
+        )
+
+    def forget(self) -> None:
+        """Before a test: nothing counted, nothing stored by the last one that this one would see."""
+        self.server.forget()
+        self.events.clear()
+        self.waits.clear()
+        self.while_waiting = None
+
+    async def wait(self, seconds: float) -> None:
+        """Instead of sleeping."""
+        self.waits.append(seconds)
+        if self.while_waiting is not None:
+            act, self.while_waiting = self.while_waiting, None
+            await act()
+
+    def steady(self, config: S3Config, attempts: int = 3) -> tuple[Steady, Regions]:
+        """`Steady(Traced(Transport))` as the service makes it, but for the clock."""
+        regions = Regions(config)
+
+        async def renew() -> bool:
+            return await self.pool.renew(config)
+
+        steady = Steady(
+            Traced(self._make_transport(self.pool, config, regions), self.events.append),
+            slots=Slots(Limiter(8)),
+            policy=RetryPolicy(attempts=attempts, base_delay=0.1),
+            attempt_timeout=None,
+            emit=self.events.append,
+            remedies=Remedies(renew=renew, clock=self.pool.clock(config), regions=regions),
+            uniform=lambda: 0.5,
+            wait=self.wait,
+        )
+        return steady, regions
+
+    def store(self, *, attempts: int = 3, config: S3Config | None = None, **options: Any) -> S3Store:
+        """A store that is known to be on a server with every capability."""
+        config = replace(config or self.config, **options)
+        return S3Store(BUCKET, PREFIX, steady=self.steady(config, attempts)[0], config=config)
+
+    def probing_store(self, **options: Any) -> S3Store:
+        """A store that has to find out what its server can do."""
+        config = replace(self.config, **options)
+        steady, regions = self.steady(config)
+
+        async def endpoint_url() -> str:
+            client = await self.pool.client(regions.config_for(BUCKET))
+            return str(client.meta.endpoint_url)
+
+        return S3Store(
+            BUCKET, PREFIX, steady=steady, config=config, capabilities=Capabilities(endpoint_url, steady)
+        )
+
+    def put(self, key: str, body: bytes) -> None:
+        """Store an object of the store, past all counting."""
+        self.server.put(BUCKET, f"{PREFIX}/{key}", body)
+
+    def stored(self, key: str) -> bytes | None:
+        """What is stored."""
+        return self.server.get(BUCKET, f"{PREFIX}/{key}")
+
+    @property
+    def attempts(self) -> int:
+        """HTTP attempts that were told of."""
+        return sum(isinstance(event, RequestDone) for event in self.events)
+
+
+@asynccontextmanager
+async def rigged(name: str, **server_options: Any) -> AsyncIterator[Rig]:
+    """A rig over the transport of this name."""
+    with FaultServer(buckets=(BUCKET,), **server_options) as server:
+        rig = Rig(server, TRANSPORTS[name])
+        try:
+            yield rig
+        finally:
+            await rig.pool.aclose()
+            gc.collect()  # what was left open is to be complained of here

@@ -1,0 +1,415 @@
+"""Every row of the fault table, by operation: the right error or the right retry, and nothing invented.
+
+Requests are counted by the server: one retry layer, ours, and nobody below it asks again.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from zarr_s3_async._types import Version
+from zarr_s3_async.byte_range import Span
+from zarr_s3_async.errors import (
+    AccessDenied,
+    BucketNotFound,
+    Conflict,
+    CredentialsExpired,
+    DeadlineExceeded,
+    NetworkError,
+    StoreError,
+    Throttled,
+    UnexpectedResponse,
+    Unsupported,
+    WrongRegion,
+    ZarrS3Error,
+)
+from zarr_s3_async.stores.s3.store import S3Store
+from zarr_s3_async.testing import faults
+from zarr_s3_async.testing.faults import Fault
+
+from .rig import SECRET, TOKEN, Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BODY = b"0123456789" * 100
+FOREVER = 1000
+
+
+@pytest.fixture(autouse=True)
+def stored(rig: Rig) -> None:
+    rig.put("k", BODY)
+    rig.forget()
+
+
+class Verb(NamedTuple):
+    """One operation of a store, and what it returns where nothing goes wrong."""
+
+    operation: str
+    run: Callable[[S3Store, Version], Awaitable[Any]]
+    right: Any
+
+
+async def whole_get(store: S3Store, _: Version) -> Any:
+    blob = await store.get("k")
+    return None if blob is None else (bytes(blob.data), blob.size)
+
+
+async def ranged_get(store: S3Store, _: Version) -> Any:
+    blob = await store.get("k", range=Span(5, 50))
+    return None if blob is None else (bytes(blob.data), blob.size)
+
+
+async def put(store: S3Store, _: Version) -> Any:
+    return bool(await store.put("k", BODY))
+
+
+async def conditional_put(store: S3Store, version: Version) -> Any:
+    return bool(await store.put("k", BODY, when=version))
+
+
+async def delete(store: S3Store, _: Version) -> Any:
+    return await store.delete("k")
+
+
+async def conditional_delete(store: S3Store, version: Version) -> Any:
+    return await store.delete("k", when=version)
+
+
+async def delete_many(store: S3Store, _: Version) -> Any:
+    return await store.delete_many(["k", "never"])
+
+
+async def list_all(store: S3Store, _: Version) -> Any:
+    return [entry.key for entry in (await store.list_dir("")).entries]
+
+
+VERBS = {
+    "whole get": Verb("GetObject", whole_get, (BODY, len(BODY))),
+    "ranged get": Verb("GetObject", ranged_get, (BODY[5:50], len(BODY))),
+    "put": Verb("PutObject", put, True),
+    "conditional put": Verb("PutObject", conditional_put, True),
+    "delete": Verb("DeleteObject", delete, None),
+    "conditional delete": Verb("DeleteObject", conditional_delete, None),
+    "delete many": Verb("DeleteObjects", delete_many, None),
+    "list": Verb("ListObjectsV2", list_all, ["k"]),
+}
+READS = ("whole get", "ranged get")
+WITH_BODY = (*READS, "list", "delete many")
+
+
+def by_verb(*rows: tuple[str, Fault, Any], verbs: tuple[str, ...] = tuple(VERBS)) -> Any:
+    """Each row with each of these operations."""
+    cases = [
+        pytest.param(fault, error, VERBS[verb], id=f"{name}-{verb}") for name, fault, error in rows for verb in verbs
+    ]
+    return pytest.mark.parametrize(("fault", "error", "verb"), cases)
+
+
+async def version_of(rig: Rig) -> Version:
+    blob = await rig.store().get("k")
+    assert blob is not None
+    rig.forget()
+    return blob.version
+
+
+async def failure(verb: Verb, store: S3Store, version: Version) -> StoreError:
+    """The error that leaves; it is one of ours, it can be sent on, and it keeps secrets."""
+    with pytest.raises(ZarrS3Error) as caught:
+        await verb.run(store, version)
+    error = caught.value
+    assert isinstance(error, StoreError)
+    assert type(error).__module__ == "zarr_s3_async.errors"
+    assert pickle.loads(pickle.dumps(error)).args == error.args
+    told = "".join(traceback.format_exception(error)) + repr(vars(error)) + repr(store)
+    assert SECRET not in told
+    assert TOKEN not in told
+    return error
+
+
+@by_verb(
+    ("no bucket", faults.no_such_bucket, BucketNotFound),
+    ("html 404", faults.html_404, UnexpectedResponse),
+    ("bare 404", faults.bare_404, UnexpectedResponse),
+    ("bare 403", faults.bare_403, AccessDenied),
+    ("access denied", faults.access_denied, AccessDenied),
+    ("wrong key", faults.refuse(403, "SignatureDoesNotMatch"), AccessDenied),
+    ("expired", faults.expired_token, CredentialsExpired),
+    ("redirect without a region", faults.refuse(301, "PermanentRedirect"), WrongRegion),
+    ("not implemented", faults.refuse(501, "NotImplemented"), Unsupported),
+    ("teapot", faults.refuse(418), UnexpectedResponse),
+)
+async def test_a_refusal_is_its_error_after_one_request(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault, times=FOREVER)
+    raised = await failure(verb, rig.store(), version)
+    assert type(raised) is error
+    assert rig.server.count(verb.operation) == 1
+    assert rig.stored("k") == BODY, "nothing was changed"
+
+
+PASSING = (
+    ("500", faults.internal_error, UnexpectedResponse),
+    ("503", faults.unavailable, Throttled),
+    ("slow down", faults.slow_down, Throttled),
+    ("429", faults.too_many, Throttled),
+    ("request timeout", faults.request_timeout, UnexpectedResponse),
+    ("error in 200", faults.error_in_200, UnexpectedResponse),
+    ("page in 200", faults.page_in_200, UnexpectedResponse),
+    ("reset", faults.reset_before_head, NetworkError),
+    ("close", faults.close_before_head, NetworkError),
+    ("garbage", faults.garbage, NetworkError),
+    ("huge page", faults.huge_page, UnexpectedResponse),
+)
+
+
+@by_verb(*PASSING)
+async def test_a_passing_fault_is_asked_again_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault)
+    assert await verb.run(rig.store(), version) == verb.right
+    assert rig.server.count(verb.operation) == 2
+    assert rig.waits == [0.05]
+
+
+@by_verb(*PASSING)
+async def test_a_lasting_fault_is_an_error_after_all_attempts(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault, times=FOREVER)
+    raised = await failure(verb, rig.store(), version)
+    assert type(raised) is error
+    assert raised.attempts == 3
+    assert rig.server.count(verb.operation) == 3
+    assert rig.stored("k") == BODY, "nothing was changed"
+
+
+BROKEN = (
+    ("reset mid-body", faults.reset_mid_body, NetworkError),
+    ("close mid-body", faults.close_mid_body, NetworkError),
+)
+
+
+@by_verb(*BROKEN, verbs=WITH_BODY)
+async def test_half_an_answer_is_asked_again_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault)
+    assert await verb.run(rig.store(), version) == verb.right
+    assert rig.server.count(verb.operation) == 2
+
+
+@by_verb(*BROKEN, verbs=WITH_BODY)
+async def test_half_an_answer_is_never_the_whole(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault, times=FOREVER)
+    assert type(await failure(verb, rig.store(), version)) is error
+    assert rig.server.count(verb.operation) == 3
+
+
+@by_verb(("no length", faults.close_without_length, UnexpectedResponse), verbs=WITH_BODY)
+async def test_a_body_of_unknown_length_is_not_trusted(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault)
+    assert await verb.run(rig.store(), version) == verb.right
+    assert rig.server.count(verb.operation) == 2
+    rig.server.cue(verb.operation, fault, times=FOREVER)
+    assert type(await failure(verb, rig.store(), version)) is error
+
+
+@by_verb(("stall before the head", faults.stall_before_head, DeadlineExceeded))
+async def test_silence_ends_with_the_attempt(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault, times=FOREVER)
+    raised = await failure(verb, rig.store(attempts=1, attempt_timeout=0.1), version)
+    assert type(raised) is error
+    assert rig.server.count(verb.operation) == 1
+
+
+@by_verb(
+    ("stall mid-body", faults.stall_mid_body, DeadlineExceeded),
+    ("trickle", faults.trickle, DeadlineExceeded),
+    verbs=READS,
+)
+async def test_a_body_that_hardly_comes_is_given_up(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault, times=FOREVER)
+    raised = await failure(verb, rig.store(attempts=1, attempt_timeout=1.2), version)
+    assert type(raised) is error
+    assert raised.code == "TooSlow", "the floor, long before the attempt's end"
+
+
+@by_verb(("longer than said", faults.longer_than_said, None), ("more afterwards", faults.more_afterwards, None))
+async def test_bytes_that_nobody_asked_for_answer_nothing(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
+    version = await version_of(rig)
+    rig.put("other", b"the other")
+    store = rig.store()
+    rig.server.cue(verb.operation, fault)
+    wanted = ["k", "other"] if verb.operation == "ListObjectsV2" else verb.right
+    assert await verb.run(store, version) == wanted
+    assert bool(await store.put("other", b"the other"))
+    for _ in range(3):
+        blob = await store.get("other")
+        assert blob is not None
+        assert bytes(blob.data) == b"the other"
+    await store.delete("other")
+
+
+# Rows that mean another thing to each operation
+
+
+@pytest.mark.parametrize("verb", READS)
+async def test_no_such_key_is_absent_to_a_read(rig: Rig, verb: str) -> None:
+    rig.server.cue("GetObject", faults.no_such_key)
+    assert await VERBS[verb].run(rig.store(), Version("")) is None
+    assert rig.attempts == 1
+
+
+async def test_no_such_key_is_what_a_delete_wanted(rig: Rig) -> None:
+    rig.server.cue("DeleteObject", faults.no_such_key)
+    assert await delete(rig.store(), Version("")) is None
+    assert rig.attempts == 1
+
+
+@pytest.mark.parametrize("verb", ["put", "list", "delete many"])
+async def test_no_such_key_is_no_answer_to_the_others(rig: Rig, verb: str) -> None:
+    rig.server.cue(VERBS[verb].operation, faults.no_such_key)
+    assert type(await failure(VERBS[verb], rig.store(), Version(""))) is UnexpectedResponse
+
+
+@pytest.mark.parametrize("fault", [faults.precondition_failed, faults.conflict, faults.no_such_key])
+@pytest.mark.parametrize("verb", ["conditional put", "conditional delete"])
+async def test_a_lost_race_is_a_conflict_after_one_request(rig: Rig, fault: Fault, verb: str) -> None:
+    rig.server.cue(VERBS[verb].operation, fault)
+    assert type(await failure(VERBS[verb], rig.store(), Version('"1"'))) is Conflict
+    assert rig.attempts == 1
+
+
+async def test_a_pinned_read_of_another_version_is_a_conflict(rig: Rig) -> None:
+    async def pinned(store: S3Store, version: Version) -> Any:
+        return await store.get("k", range=Span(0, 4), version=version)
+
+    verb = Verb("GetObject", pinned, None)
+    assert type(await failure(verb, rig.store(), Version('"another"'))) is Conflict
+    rig.server.cue("GetObject", faults.no_such_key)
+    assert type(await failure(verb, rig.store(), Version('"another"'))) is Conflict
+
+
+async def test_a_whole_answer_to_a_range_is_cut(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.whole_for_range)
+    assert await ranged_get(rig.store(), Version("")) == VERBS["ranged get"].right
+    assert rig.attempts == 1
+
+
+WRONG_RANGES = {
+    "another": faults.content_range("bytes 4-48/1000"),
+    "without size": faults.content_range("bytes 5-49/*"),
+    "beyond the object": faults.content_range("bytes 5-49/20"),
+    "nonsense": faults.content_range("some of it"),
+    "short": faults.short_range,
+}
+
+
+@pytest.mark.parametrize("fault", WRONG_RANGES.values(), ids=WRONG_RANGES)
+async def test_a_wrong_range_is_asked_again_and_then_an_error(rig: Rig, fault: Fault) -> None:
+    rig.server.cue("GetObject", fault)
+    assert await ranged_get(rig.store(), Version("")) == VERBS["ranged get"].right
+    assert rig.server.count("GetObject") == 2
+    rig.server.cue("GetObject", fault, times=FOREVER)
+    assert type(await failure(VERBS["ranged get"], rig.store(), Version(""))) is UnexpectedResponse
+
+
+async def test_a_short_body_is_told_as_short_as_it_is(rig: Rig) -> None:
+    """With a length that agrees nobody here can know better: the decoder does."""
+    rig.server.cue("GetObject", faults.truncated_at(10))
+    assert await whole_get(rig.store(), Version("")) == (BODY[:10], 10)
+
+
+async def test_a_range_past_the_end_is_empty(rig: Rig) -> None:
+    blob = await rig.store().get("k", range=Span(5000, 6000))
+    assert blob is not None
+    assert (bytes(blob.data), blob.size) == (b"", len(BODY))
+
+
+async def test_416_for_a_range_that_exists_is_not_believed(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.invalid_range)
+    assert await ranged_get(rig.store(), Version("")) == VERBS["ranged get"].right
+    rig.server.cue("GetObject", faults.invalid_range, times=FOREVER)
+    assert type(await failure(VERBS["ranged get"], rig.store(), Version(""))) is UnexpectedResponse
+
+
+@pytest.mark.parametrize("fault", [faults.bare_404, faults.bare_403, faults.refuse(301), faults.html_404])
+async def test_a_head_never_decides_absence(rig: Rig, fault: Fault) -> None:
+    rig.server.cue("HeadObject", fault)
+    verb = Verb("GetObject", lambda store, _: store.get("k", range=Span(5000, 6000)), None)
+    raised = await failure(verb, rig.store(), Version(""))
+    assert raised.status == 416, "the GET's word, asked a second time"
+    assert rig.server.count("GetObject") == 2
+
+
+async def test_retry_after_is_waited(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.retry_after(7))
+    await rig.store().get("k")
+    assert rig.waits == [7.0]
+
+
+async def test_keys_that_were_not_deleted_are_asked_again(rig: Rig) -> None:
+    error = b"<Error><Key>root/k</Key><Code>SlowDown</Code><Message>x</Message></Error>"
+    partly = faults.refuse(200, body=b"<DeleteResult>" + error + b"</DeleteResult>")
+    rig.server.cue("DeleteObjects", partly)
+    await rig.store().delete_many(["k"])
+    assert rig.server.count("DeleteObjects") == 2
+    assert rig.stored("k") is None
+
+
+# Opt-ins
+
+
+@pytest.mark.parametrize("fault", [faults.bare_404, faults.html_404])
+@pytest.mark.parametrize("verb", READS)
+async def test_bare_404s_are_missing_where_the_user_says_so(rig: Rig, fault: Fault, verb: str) -> None:
+    rig.server.cue("GetObject", fault, times=FOREVER)
+    assert await VERBS[verb].run(rig.store(accept_bare_404=True), Version("")) is None
+    rig.server.forget()
+    rig.server.cue("GetObject", faults.no_such_bucket)
+    assert type(await failure(VERBS[verb], rig.store(accept_bare_404=True), Version(""))) is BucketNotFound
+
+
+@pytest.mark.parametrize("verb", READS)
+async def test_missing_on_403_is_for_chunk_reads_alone(rig: Rig, verb: str) -> None:
+    rig.server.cue("GetObject", faults.access_denied, times=FOREVER)
+    store = rig.store(missing_on_403=True)
+    assert await VERBS[verb].run(store.for_chunk_reads, Version("")) is None
+    assert type(await failure(VERBS[verb], store, Version(""))) is AccessDenied
+    assert type(await failure(VERBS[verb], rig.store().for_chunk_reads, Version(""))) is AccessDenied
+
+
+@pytest.mark.parametrize("verb", ["put", "delete", "list", "conditional delete"])
+async def test_missing_on_403_is_for_reads_alone(rig: Rig, verb: str) -> None:
+    rig.server.cue(VERBS[verb].operation, faults.access_denied, times=FOREVER)
+    store = rig.store(missing_on_403=True).for_chunk_reads
+    assert type(await failure(VERBS[verb], store, Version('"1"'))) is AccessDenied
+
+
+@pytest.mark.parametrize("fault", [faults.bare_403, faults.refuse(403, "SignatureDoesNotMatch"), faults.no_such_bucket])
+async def test_missing_on_403_is_s3s_own_access_denied_alone(rig: Rig, fault: Fault) -> None:
+    rig.server.cue("GetObject", fault)
+    store = rig.store(missing_on_403=True).for_chunk_reads
+    await failure(VERBS["whole get"], store, Version(""))
+
+
+async def test_missing_on_403_says_nothing_of_a_pinned_version(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.access_denied)
+    store = rig.store(missing_on_403=True).for_chunk_reads
+    verb = Verb("GetObject", lambda store, version: store.get("k", version=version), None)
+    assert type(await failure(verb, store, Version('"1"'))) is AccessDenied

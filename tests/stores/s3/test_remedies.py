@@ -1,0 +1,221 @@
+"""What one more try mends is mended once and remembered: expired credentials, a wrong clock, another region."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from time import time
+from typing import Any
+
+import pytest
+
+from zarr_s3_async.config import S3Config
+from zarr_s3_async.errors import AccessDenied, CredentialsExpired, WrongRegion
+from zarr_s3_async.stores.s3 import identity
+from zarr_s3_async.stores.s3.clock import Clock
+from zarr_s3_async.stores.s3.regions import Regions
+from zarr_s3_async.testing import faults
+from zarr_s3_async.testing._fault_wire import Exchange
+from zarr_s3_async.testing.fault_server import FaultServer
+
+from .rig import BUCKET, Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FOREVER = 1000
+
+
+@pytest.fixture(autouse=True)
+def stored(rig: Rig) -> None:
+    rig.put("k", b"data")
+    rig.forget()
+
+
+# Credentials
+
+
+def expired_but(key: str) -> faults.Fault:
+    def fault(exchange: Exchange) -> None:
+        if f"Credential={key}/" in exchange.ask.headers.get("authorization", ""):
+            exchange.reply()
+        else:
+            faults.expired_token(exchange)
+
+    return fault
+
+
+@pytest.fixture
+def from_chain(rig: Rig, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> S3Config:
+    """Options without keys; the environment has some. Each test has a client of its own."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDOLD")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    own = 10.0 + sum(map(ord, request.node.name)) / 1000
+    return replace(
+        rig.config, access_key_id=None, secret_access_key=None, session_token=None, connect_timeout=own
+    )
+
+
+async def test_expired_credentials_are_renewed_once_for_all(
+    rig: Rig, from_chain: S3Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[S3Config] = []
+
+    def find(config: S3Config) -> Any:
+        asked.append(config)
+        return find_credentials(config)
+
+    find_credentials = identity.find_credentials
+    monkeypatch.setattr(identity, "find_credentials", find)
+    rig.server.cue("GetObject", expired_but("AKIDNEW"), times=FOREVER)
+    store = rig.store(config=from_chain)
+    await rig.pool.client(from_chain)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDNEW")
+    blobs = await asyncio.gather(*(store.get("k") for _ in range(8)))
+    assert [blob and bytes(blob.data) for blob in blobs] == [b"data"] * 8
+    assert len(asked) == 1, "one asks for all"
+    assert rig.waits == [], "there is nothing to wait for"
+    assert rig.server.count("GetObject") == 16
+    await store.get("k")
+    assert rig.server.count("GetObject") == 17, "the new ones stay"
+
+
+async def test_credentials_that_stay_expired_are_an_error(rig: Rig, from_chain: S3Config) -> None:
+    rig.server.cue("GetObject", faults.expired_token, times=FOREVER)
+    with pytest.raises(CredentialsExpired):
+        await rig.store(config=from_chain).get("k")
+    assert rig.server.count("GetObject") == 2
+
+
+async def test_a_source_that_has_gone_is_an_error_that_says_so(
+    rig: Rig, from_chain: S3Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.server.cue("GetObject", faults.expired_token, times=FOREVER)
+    store = rig.store(config=from_chain)
+    await rig.pool.client(from_chain)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(CredentialsExpired, match="has gone"):
+        await store.get("k")
+
+
+async def test_given_keys_cannot_be_renewed(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.expired_token, times=FOREVER)
+    with pytest.raises(CredentialsExpired):
+        await rig.store().get("k")
+    assert rig.server.count("GetObject") == 1
+
+
+async def test_keys_come_from_the_chain_where_the_wire_asks_for_them(rig: Rig, from_chain: S3Config) -> None:
+    signer = await rig.pool.identity(from_chain)
+    credentials = await signer.credentials()
+    assert credentials is not None
+    assert credentials.access_key == "AKIDOLD"
+    assert await (await rig.pool.identity(S3Config(anonymous=True, region="us-east-1"))).credentials() is None
+
+
+# The clock
+
+
+async def test_a_wrong_clock_is_corrected_by_what_the_server_says(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.skewed_clock(7200.0))
+    store = rig.store()
+    await store.get("k")
+    await store.get("k")
+    dates = [seen.ask.headers["x-amz-date"] for seen in rig.server.requests("GetObject")]
+    seconds = [faults.seconds_of(date) - time() for date in dates]
+    assert len(seconds) == 3
+    assert seconds == pytest.approx([0, 7200, 7200], abs=60)
+    rig.pool.clock(rig.config).offset = 0.0
+
+
+async def test_a_clock_that_stays_wrong_is_an_error(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.skewed_clock(-7200.0), times=FOREVER)
+    with pytest.raises(AccessDenied, match="clock"):
+        await rig.store().get("k")
+    assert rig.server.count("GetObject") == 2
+    rig.pool.clock(rig.config).offset = 0.0
+
+
+async def test_without_a_date_there_is_nothing_to_correct(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.refuse(403, "RequestTimeTooSkewed"), times=FOREVER)
+    with pytest.raises(AccessDenied):
+        await rig.store().get("k")
+    assert rig.server.count("GetObject") == 1
+
+
+@pytest.mark.parametrize(
+    ("date", "learnt", "offset"),
+    [
+        ("Wed, 21 Oct 2015 07:28:10 GMT", True, 10.0),
+        ("Wed, 21 Oct 2015 07:27:50 GMT", True, -10.0),
+        ("nonsense", False, 0.0),
+        (None, False, 0.0),
+    ],
+)
+async def test_clock(date: str | None, learnt: bool, offset: float) -> None:
+    clock = Clock(lambda: 1445412480.0)
+    assert clock.learn(date) is learnt
+    assert clock.offset == offset
+    assert clock() == 1445412480.0 + offset
+
+
+# The region
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed"), (307, "TemporaryRedirect")],
+)
+@pytest.mark.parametrize("operation", ["GetObject", "PutObject", "ListObjectsV2"])
+async def test_a_bucket_is_followed_to_its_region_once(rig: Rig, status: int, code: str, operation: str) -> None:
+    rig.server.cue(operation, faults.wrong_region("eu-west-3", status, code), times=FOREVER)
+    store = rig.store()
+
+    async def run() -> object:
+        match operation:
+            case "GetObject":
+                return await store.get("k")
+            case "PutObject":
+                return await store.put("k", b"data")
+        return await store.list_dir("")
+
+    assert await run()
+    assert rig.server.count(operation) == 2
+    assert await run()
+    assert rig.server.count(operation) == 3, "remembered"
+    assert rig.waits == []
+
+
+async def test_a_region_that_is_wrong_as_well_is_an_error(rig: Rig) -> None:
+    wrong = faults.refuse(301, "PermanentRedirect", x_amz_bucket_region="eu-west-3")
+    rig.server.cue("GetObject", wrong, times=FOREVER)
+    with pytest.raises(WrongRegion, match="eu-west-3"):
+        await rig.store().get("k")
+    assert rig.server.count("GetObject") == 2
+
+
+@pytest.mark.parametrize("region", ["evil.example", "x/y", "us-east-1.evil", "", "a" * 50, "us east", "1", "us-"])
+async def test_what_is_no_region_is_not_followed(rig: Rig, region: str) -> None:
+    rig.server.cue("GetObject", faults.refuse(301, "PermanentRedirect", x_amz_bucket_region=region), times=FOREVER)
+    with pytest.raises(WrongRegion):
+        await rig.store().get("k")
+    assert rig.server.count("GetObject") == 1
+
+
+async def test_no_redirect_takes_credentials_to_another_host(rig: Rig) -> None:
+    with FaultServer(buckets=(BUCKET,)) as elsewhere:
+        rig.server.cue("GetObject", faults.redirect(elsewhere.endpoint_url + "/data/root/k"), times=FOREVER)
+        with pytest.raises(WrongRegion):
+            await rig.store().get("k")
+        assert elsewhere.seen == []
+    assert rig.server.count("GetObject") == 1
+
+
+@pytest.mark.parametrize("region", ["eu-west-3", "us-gov-east-1", "cn-north-1", "us-iso-east-1"])
+async def test_names_of_regions_are_learnt(region: str) -> None:
+    regions = Regions(S3Config())
+    assert regions.learn("b", region)
+    assert regions.config_for("b").region == region
+    assert regions.config_for("c").region is None

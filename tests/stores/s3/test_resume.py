@@ -1,0 +1,149 @@
+"""A long body that broke is continued where it broke, of the same object, in the same memory; a short one is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from zarr_s3_async.byte_range import Span
+from zarr_s3_async.errors import Conflict, NetworkError
+from zarr_s3_async.stores.s3.resume import WORTHWHILE
+from zarr_s3_async.testing import faults
+
+from .rig import Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LONG = bytes(range(256)) * (WORTHWHILE // 256 + 1)
+OTHER = LONG[::-1]
+
+
+@pytest.fixture(autouse=True)
+def stored(rig: Rig) -> None:
+    rig.put("k", LONG)
+    rig.forget()
+
+
+class Memory:
+    """A sink that counts."""
+
+    def __init__(self) -> None:
+        self.memory = bytearray()
+        self.calls = 0
+
+    def __call__(self, length: int) -> memoryview:
+        self.calls += 1
+        self.memory = bytearray(length)
+        return memoryview(self.memory)
+
+
+def ranges(rig: Rig) -> list[str | None]:
+    return [seen.ask.headers.get("range") for seen in rig.server.requests("GetObject")]
+
+
+@pytest.mark.parametrize("fault", [faults.reset_mid_body, faults.close_mid_body])
+async def test_the_rest_is_asked_by_range_and_version(rig: Rig, fault: faults.Fault) -> None:
+    rig.server.cue("GetObject", fault)
+    sink = Memory()
+    blob = await rig.store().get("k", sink=sink)
+    assert blob is not None
+    assert (bytes(blob.data), blob.size) == (LONG, len(LONG))
+    assert sink.calls == 1, "the memory is continued"
+    assert sink.memory == LONG
+    first, rest = rig.server.requests("GetObject")
+    assert "range" not in first.ask.headers
+    start, stop = rest.ask.headers["range"].removeprefix("bytes=").split("-")
+    assert 0 < int(start) <= len(LONG) // 2
+    assert int(stop) == len(LONG) - 1
+    assert rest.ask.headers["if-match"] == blob.version
+
+
+async def test_it_may_break_again_and_again(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.reset_mid_body, times=3)
+    blob = await rig.store(attempts=4).get("k")
+    assert blob is not None
+    assert bytes(blob.data) == LONG
+    starts = [int(asked.removeprefix("bytes=").split("-")[0]) for asked in ranges(rig) if asked]
+    assert starts == sorted(starts)
+    assert len(set(starts)) == 3
+
+
+async def test_a_stalled_body_is_continued(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.stall_mid_body)
+    blob = await rig.store(attempt_timeout=2.0).get("k")
+    assert blob is not None
+    assert bytes(blob.data) == LONG
+    assert ranges(rig)[1] is not None
+
+
+async def test_an_object_that_was_replaced_meanwhile_is_read_anew(rig: Rig) -> None:
+    async def replace() -> None:
+        rig.put("k", OTHER)
+
+    rig.while_waiting = replace
+    rig.server.cue("GetObject", faults.reset_mid_body)
+    sink = Memory()
+    blob = await rig.store(attempts=4).get("k", sink=sink)
+    assert blob is not None
+    assert bytes(blob.data) == OTHER, "never half of each"
+    assert sink.memory == OTHER
+    assert [asked is None for asked in ranges(rig)] == [True, False, True]
+
+
+async def test_a_version_that_was_replaced_meanwhile_is_a_conflict(rig: Rig) -> None:
+    blob = await rig.store().get("k")
+    assert blob is not None
+
+    async def replace() -> None:
+        rig.put("k", OTHER)
+
+    rig.while_waiting = replace
+    rig.server.cue("GetObject", faults.reset_mid_body)
+    with pytest.raises(Conflict):
+        await rig.store(attempts=4).get("k", version=blob.version)
+
+
+async def test_an_object_that_has_gone_meanwhile_is_absent(rig: Rig) -> None:
+    async def remove() -> None:
+        await rig.store().delete("k")
+
+    rig.while_waiting = remove
+    rig.server.cue("GetObject", faults.reset_mid_body)
+    assert await rig.store().get("k") is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [faults.content_range("bytes 1-2/3"), faults.short_range, faults.whole_for_range, faults.internal_error],
+    ids=["another range", "short", "whole", "500"],
+)
+async def test_a_wrong_rest_is_not_put_together(rig: Rig, wrong: faults.Fault) -> None:
+    rig.server.cue("GetObject", faults.reset_mid_body)
+    rig.server.cue("GetObject", wrong, nth=2)
+    sink = Memory()
+    blob = await rig.store(attempts=4).get("k", sink=sink)
+    assert blob is not None
+    assert bytes(blob.data) == LONG
+
+
+async def test_a_body_that_always_breaks_is_an_error_without_the_body(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.reset_mid_body, times=99)
+    with pytest.raises(NetworkError) as caught:
+        await rig.store().get("k")
+    assert type(caught.value) is NetworkError
+    assert not hasattr(caught.value, "partial")
+    assert caught.value.attempts == 3
+
+
+async def test_short_bodies_and_ranges_are_asked_anew(rig: Rig) -> None:
+    rig.put("short", LONG[:1000])
+    rig.server.cue("GetObject", faults.reset_mid_body)
+    await rig.store().get("short")
+    assert ranges(rig) == [None, None]
+    rig.server.forget()
+    rig.server.cue("GetObject", faults.reset_mid_body)
+    blob = await rig.store().get("k", range=Span(10, len(LONG)))
+    assert blob is not None
+    assert bytes(blob.data) == LONG[10:]
+    assert len(set(ranges(rig))) == 1
+
+

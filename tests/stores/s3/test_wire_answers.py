@@ -1,0 +1,146 @@
+"""What an answer's body says: S3's error documents, and what merely looks like one. Hostile XML is no document."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zarr_s3_async.stores.s3 import error_document
+from zarr_s3_async.stores.s3.error_document import MAX_ERROR_BODY, looks_like_error, parse_error
+from zarr_s3_async.stores.s3.request import ErrorDocument, Request
+
+from .wire_server import ScriptedServer, answering, error, response, run_on
+
+WRONG_REGION = b"""\xef\xbb\xbf<?xml version="1.0" encoding="UTF-8"?>
+
+<Error xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Code>AuthorizationHeaderMalformed</Code>
+<Message>The region 'us-east-1' is wrong; expecting &apos;eu-west-1&apos; &amp; so on</Message>
+<Region>eu-west-1</Region><Detail><Code>Inner</Code></Detail><RequestId>1</RequestId><HostId/></Error>"""
+
+
+def test_code_message_and_region_of_an_error_document():
+    """Entities of XML itself are read, what lies deeper is not."""
+    assert parse_error(WRONG_REGION, {}) == ErrorDocument(
+        "AuthorizationHeaderMalformed",
+        "The region 'us-east-1' is wrong; expecting 'eu-west-1' & so on",
+        "eu-west-1",
+    )
+
+
+def test_the_region_may_be_in_a_header():
+    """A redirect names it there, with a body and without."""
+    headers = {"x-amz-bucket-region": "eu-west-1"}
+    moved = b"<Error><Code>PermanentRedirect</Code></Error>"
+    assert parse_error(moved, headers) == ErrorDocument("PermanentRedirect", "", "eu-west-1")
+    assert parse_error(b"", headers) == ErrorDocument("", "", "eu-west-1")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"Not Found",
+        b"<html><body>404</body></html>",
+        b"<?xml version='1.0'?><html/>",
+        b"<Error/>",
+        b"<Error><Message>no code</Message></Error>",
+        b"<Error><Code> </Code></Error>",
+        b"<Error><Code>NoSuchKey</Code>",
+        b"<Error><Code>NoSuchKey</Code></Error><more/>",
+        b"<ErrorReport><Code>NoSuchKey</Code></ErrorReport>",
+        b"<x><Error><Code>NoSuchKey</Code></Error></x>",
+        b"<Error><x><Code>NoSuchKey</Code></x></Error>",
+        b"\xff\xfe<\x00E\x00",
+        b"<Error><Code>\xff</Code></Error>",
+        b'{"Code": "NoSuchKey"}',
+        b"<!DOCTYPE Error [<!ENTITY a 'NoSuchKey'>]><Error><Code>&a;</Code></Error>",
+        b"<?xml version='1.0'?><!DOCTYPE Error SYSTEM 'file:///etc/passwd'><Error><Code>NoSuchKey</Code></Error>",
+        b"<Error><Code>NoSuchKey&undefined;</Code></Error>",
+        b"<Error><Code>NoSuchKey</Code></Error>" + b" " * MAX_ERROR_BODY,
+    ],
+)
+def test_what_is_no_error_document_of_s3_has_no_code(body):
+    """Then S3 itself did not say it, and nothing may be taken for absent."""
+    assert parse_error(body, {}) == ErrorDocument("")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_parsed_without_an_exception(tail):
+    """Whatever follows a good beginning."""
+    for body in (tail, b"<Error>" + tail, b"<?xml version='1.0'?><Error><Code>" + tail):
+        assert isinstance(parse_error(body, {}), ErrorDocument)
+
+
+def test_a_document_type_is_refused_wherever_it_gets_in():
+    """The parser itself takes none, should it ever see one: no entity is expanded."""
+    assert error_document._fields(b"<!DOCTYPE Error [<!ENTITY a 'b'>]><Error><Code>x</Code></Error>") == {}
+
+
+def test_deep_nesting_is_harmless():
+    """20,000 levels, as deep as the size cap allows."""
+    assert parse_error(b"<Error>" + b"<a>" * 20_000, {}) == ErrorDocument("")
+
+
+@pytest.mark.parametrize(
+    ("body", "looks"),
+    [
+        (b"<Error><Code>x", True),
+        (b' \n<?xml version="1.0"?>\n<Error>', True),
+        (b"\xef\xbb\xbf<Error xmlns='a'>", True),
+        (memoryview(b"<Error/>"), True),
+        (b"<Errors>", False),
+        (b"data <Error>", False),
+        (b"", False),
+    ],
+)
+def test_what_looks_like_an_error_document(body, looks):
+    """Only the beginning decides."""
+    assert looks_like_error(body) is looks
+
+
+# ---- as the wire tells them
+
+
+def asked(answer, request=None):
+    async def main(server):
+        wire = server.wire()
+        try:
+            return await wire.send(request or Request("GetObject", "bucket", "k"))
+        finally:
+            await wire.aclose()
+
+    with ScriptedServer(answering(answer)) as server:
+        return run_on("asyncio", main(server))
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "304 Not Modified", "404 Not Found", "412 No", "500 Oops"])
+def test_every_status_of_300_and_above_carries_an_error(status):
+    """With a code where S3 said one."""
+    bodiless = status.startswith("304")
+    answer = asked(response(b"", status) if bodiless else error("TheCode", status, x_amz_request_id="r1"))
+    assert answer.status == int(status[:3])
+    assert answer.error.code == ("" if bodiless else "TheCode")
+    assert bodiless or answer.headers["x-amz-request-id"] == "r1"
+
+
+def test_a_head_has_no_document():
+    """Its cause is lost: the code is empty."""
+    head = Request("HeadObject", "bucket", "k")
+    answer = asked(b"HTTP/1.1 404 Not Found\r\ncontent-length: 300\r\n\r\n", head)
+    assert (answer.status, answer.error) == (404, ErrorDocument(""))
+
+
+ERROR_BODY = b"<Error><Code>InternalError</Code><Message>m</Message></Error>"
+
+
+@pytest.mark.parametrize("operation", ["GetObject", "PutObject", "UploadPart", "DeleteObject"])
+def test_a_200_with_an_error_document_and_no_etag_is_an_error(operation):
+    """S3 says so where it began its answer before it knew."""
+    answer = asked(response(ERROR_BODY, etag=""), Request(operation, "bucket", "k"))
+    assert (answer.status, answer.error.code) == (200, "InternalError")
+
+
+def test_a_chunk_may_hold_what_looks_like_an_error():
+    """With an ETag it is data."""
+    answer = asked(response(ERROR_BODY))
+    assert answer.error is None
+    assert answer.body == ERROR_BODY

@@ -1,0 +1,69 @@
+"""S3's own checksums: what is sent with an upload, and which downloads can be checked by it."""
+
+import base64
+import hashlib
+import zlib
+
+import pytest
+
+from zarr_s3_async.stores.s3 import checksum
+from zarr_s3_async.stores.s3.checksum import checksum_fault, upload_checksum
+
+BODY = b"123456789"
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+SUMS = {
+    "crc32c": b64((0xE3069283).to_bytes(4, "big")),  # the check value of CRC-32C's definition (RFC 3720)
+    "crc32": b64(zlib.crc32(BODY).to_bytes(4, "big")),
+    "sha1": b64(hashlib.sha1(BODY).digest()),
+    "sha256": b64(hashlib.sha256(BODY).digest()),
+}
+
+
+@pytest.fixture
+def _without_google_crc32c(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "google_crc32c", None)
+    checksum._algorithms.cache_clear()
+    yield
+    checksum._algorithms.cache_clear()
+
+
+def test_an_upload_carries_crc32c():
+    """As the header's name says, of bytes and of views of them."""
+    pytest.importorskip("google_crc32c")
+    for payload in (BODY, bytearray(BODY), memoryview(BODY), memoryview(b"0" + BODY)[1:]):
+        assert upload_checksum(payload) == ("x-amz-checksum-crc32c", SUMS["crc32c"])
+
+
+@pytest.mark.usefixtures("_without_google_crc32c")
+def test_an_upload_carries_crc32_where_crc32c_would_be_slow():
+    """S3 takes either; a CRC-32C in Python would cost more than the upload."""
+    assert upload_checksum(BODY) == ("x-amz-checksum-crc32", SUMS["crc32"])
+    assert checksum_fault({"x-amz-checksum-crc32c": SUMS["crc32c"]}, b"other") is None
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_download_is_compared_with_its_checksum(name):
+    """Each algorithm that is there; the fault names it."""
+    headers = {f"x-amz-checksum-{name}": SUMS[name], "x-amz-checksum-type": "FULL_OBJECT"}
+    assert checksum_fault(headers, BODY) is None
+    assert checksum_fault(headers, memoryview(bytearray(BODY))) is None
+    assert f"x-amz-checksum-{name}" in checksum_fault(headers, b"123456780")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"x-amz-checksum-sha256": "abc=-3"},
+        {"x-amz-checksum-sha256": "abc=", "x-amz-checksum-type": "COMPOSITE"},
+        {"x-amz-checksum-crc64nvme": "abc="},
+    ],
+)
+def test_what_cannot_be_checked_passes(headers):
+    """No checksum, the sums of an object uploaded in parts, an algorithm that is not here."""
+    assert checksum_fault(headers, BODY) is None

@@ -1,0 +1,421 @@
+"""The pool: how many connections there are, which are used again, and that none outlives the wire."""
+
+import asyncio
+import socket
+import threading
+import time
+
+import pytest
+
+from zarr_s3_async.errors import DeadlineExceeded, NetworkError, SessionClosed
+from zarr_s3_async.stores.s3.request import Request, Response
+from zarr_s3_async.stores.s3.resume import BrokenBody
+
+from .wire_server import LOOPS, ScriptedServer, answering, response, run_on
+
+GET = Request("GetObject", "bucket", "key")
+ONCE = Request("PutObject", "bucket", "key", {"if-none-match": "*"}, payload=b"x", repeatable=False)
+
+
+@pytest.fixture(params=list(LOOPS))
+def run(request):
+    return lambda work: run_on(request.param, work)
+
+
+def pooled(wire):
+    return wire._connections
+
+
+def test_connections_are_bounded_and_all_requests_are_served(run):
+    """50 requests at once over 4 connections, each with its own answer."""
+    in_flight, peak, lock = 0, 0, threading.Lock()
+
+    def script(peer):
+        nonlocal in_flight, peak
+        while True:
+            head, _ = peer.request()
+            with lock:
+                in_flight += 1
+                peak = max(peak, in_flight)
+            time.sleep(0.002)
+            with lock:
+                in_flight -= 1
+            peer.send(response(head.split(" ")[1].encode()))
+
+    async def main(server):
+        wire = server.wire(max_connections=4)
+        answers = await asyncio.gather(*[wire.send(Request("GetObject", "bucket", f"k{n}")) for n in range(50)])
+        await wire.aclose()
+        return answers
+
+    with ScriptedServer(script) as server:
+        answers = run(main(server))
+    assert [bytes(a.body) for a in answers] == [b"/bucket/k%d" % n for n in range(50)]
+    assert server.connections == peak == 4
+
+
+def test_a_stale_connection_is_noticed_before_it_is_used(run):
+    """The server hung up while it was idle: no attempt is spent on it, not even by a request that must go once."""
+
+    def script(peer):
+        peer.request()
+        peer.send(response(b"a"))
+
+    async def main(server):
+        wire = server.wire()
+        for _ in range(4):
+            await wire.send(ONCE)
+            await asyncio.sleep(0.03)
+        await wire.aclose()
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+    assert (server.connections, len(server.requests)) == (4, 4)
+
+
+def test_a_stale_connection_is_noticed_even_when_the_loop_had_no_turn(run):
+    """The hang-up is in the socket and the loop has not looked yet: it is asked right before the request is sent."""
+    hung_up = threading.Event()
+
+    def script(peer):
+        peer.request()
+        peer.send(response(b"a"))
+        peer.sock.shutdown(socket.SHUT_RDWR)
+        hung_up.set()
+
+    async def main(server):
+        wire = server.wire()
+        for _ in range(3):
+            await wire.send(ONCE)
+            hung_up.wait(5)  # blocks the loop, on purpose
+            hung_up.clear()
+        await wire.aclose()
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+    assert (server.connections, len(server.requests)) == (3, 3)
+
+
+def hanging_up_on_the_second_request(peer):
+    peer.request()
+    peer.send(response(b"a"))
+    peer.request()
+
+
+def test_a_request_on_a_stale_connection_is_sent_once_more_on_a_new_one(run):
+    """Nothing of an answer came, and the request may be repeated: the keep-alive race is not the caller's."""
+
+    async def main(server):
+        wire = server.wire()
+        answers = [await wire.send(GET) for _ in range(2)]
+        await wire.aclose()
+        return answers
+
+    with ScriptedServer(hanging_up_on_the_second_request) as server:
+        answers = run(main(server))
+    assert [a.body for a in answers] == [b"a", b"a"]
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+def test_the_second_sending_is_the_last(run):
+    """A new connection that breaks too is a NetworkError: there is no hidden retry layer."""
+
+    def script(peer):
+        if peer.number == 0:
+            hanging_up_on_the_second_request(peer)
+        else:
+            peer.request()
+
+    async def main(server):
+        wire = server.wire()
+        await wire.send(GET)
+        with pytest.raises(NetworkError):
+            await wire.send(GET)
+        await wire.aclose()
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+    assert len(server.requests) == 3
+
+
+def test_a_request_that_must_go_once_goes_once(run):
+    """A conditional write on a connection that turns out stale: its outcome is unknown, and the caller is told."""
+
+    async def main(server):
+        wire = server.wire()
+        await wire.send(GET)
+        with pytest.raises(NetworkError):
+            await wire.send(ONCE)
+        await wire.aclose()
+
+    with ScriptedServer(hanging_up_on_the_second_request) as server:
+        run(main(server))
+    assert len(server.requests) == 2
+
+
+def test_a_break_in_an_answer_is_not_repeated(run):
+    """One byte of a head came: the request was taken, and trying again is for the layer above."""
+
+    def script(peer):
+        peer.request()
+        peer.send(response(b"a"))
+        peer.request()
+        peer.send(b"H")
+
+    async def main(server):
+        wire = server.wire()
+        await wire.send(GET)
+        with pytest.raises(NetworkError):
+            await wire.send(GET)
+        await wire.aclose()
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+    assert len(server.requests) == 2
+
+
+def test_a_second_answer_that_nobody_asked_for_is_never_anothers(run):
+    """It comes after the first was complete, in a packet of its own: the connection is not used again."""
+    came = threading.Event()
+
+    def script(peer):
+        peer.request()
+        peer.send(response(b"asked for"))
+        time.sleep(0.01)
+        peer.send(response(b"smuggled"))
+        came.set()
+        answering(response(b"asked for"))(peer)
+
+    async def main(server):
+        wire = server.wire()
+        for _ in range(4):
+            assert (await wire.send(GET)).body == b"asked for"
+            came.wait(5)  # blocks the loop: the bytes are there, and it has not seen them
+            came.clear()
+        await wire.aclose()
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+    assert server.connections == 4
+
+
+def test_idle_connections_are_closed_after_their_time(run):
+    """And the wire goes on with a new one."""
+    hung_up = threading.Event()
+
+    def script(peer):
+        peer.request()
+        peer.send(response())
+        peer.wait_for_hang_up()
+        hung_up.set()
+
+    async def main(server):
+        wire = server.wire(idle_timeout=0.05)
+        await wire.send(GET)
+        while not hung_up.is_set():
+            await asyncio.sleep(0.01)
+        assert not pooled(wire)._open
+        await wire.send(GET)
+        await wire.aclose()
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+    assert server.connections == 2
+
+
+def test_waiting_for_a_connection_ends_with_the_attempt_timeout(run):
+    """The time of an attempt includes its wait; who waited leaves nothing behind."""
+
+    def script(peer):
+        if peer.number == 0:
+            peer.request()
+            time.sleep(0.3)
+            peer.send(response(b"late"))
+            peer.wait_for_hang_up()
+
+    async def main(server):
+        wire = server.wire(max_connections=1, attempt_timeout=0.15)
+        results = await asyncio.gather(wire.send(GET), wire.send(GET), return_exceptions=True)
+        assert [type(result) for result in results] == [DeadlineExceeded, DeadlineExceeded]
+        await wire.aclose()
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+
+
+def test_who_waits_and_is_cancelled_passes_its_turn_on(run):
+    """Of many waiters on one connection any may go, at any moment, and all others are served."""
+
+    def script(peer):
+        while True:
+            peer.request()
+            time.sleep(0.001)
+            peer.send(response(b"a"))
+
+    async def main(server):
+        wire = server.wire(max_connections=1)
+        tasks = [asyncio.ensure_future(wire.send(GET)) for _ in range(40)]
+        for number, task in enumerate(tasks):
+            if number % 3:
+                await asyncio.sleep(0.0005)
+                task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, result in enumerate(results):
+            assert isinstance(result, asyncio.CancelledError) or result.body == b"a", number
+        assert not any(isinstance(result, asyncio.CancelledError) for result in results[::3])
+        await wire.aclose()
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+
+
+@pytest.mark.parametrize("ending", [{"connection": "close"}, {"content_length": "9"}])
+def test_a_closed_connection_makes_room_for_the_next_in_line(run, ending):
+    """One that says close, and one that breaks, while others wait for it."""
+
+    def script(peer):
+        peer.request()
+        peer.send(response(b"a", **ending))
+
+    async def main(server):
+        wire = server.wire(max_connections=1)
+        results = await asyncio.gather(*[wire.send(GET) for _ in range(5)], return_exceptions=True)
+        await wire.aclose()
+        return results
+
+    with ScriptedServer(script) as server:
+        results = run(main(server))
+    assert {type(result) for result in results} == {Response if "connection" in ending else BrokenBody}
+    assert server.connections == 5
+
+
+def test_a_failed_connection_makes_room_for_the_next_in_line(run):
+    """Nobody waits for a place that a refused connection held."""
+    with ScriptedServer(answering(response())) as gone:
+        pass
+
+    async def main():
+        wire = gone.wire(max_connections=1)
+        results = await asyncio.gather(*[wire.send(GET) for _ in range(5)], return_exceptions=True)
+        assert [type(result) for result in results] == [NetworkError] * 5
+        await wire.aclose()
+
+    run(main())
+
+
+def test_close_ends_what_runs_and_leaves_nothing_open(run):
+    """Requests in flight, waiting and connecting end with SessionClosed; sockets, timers and tasks are gone."""
+    hung_up = threading.Semaphore(0)
+
+    def script(peer):
+        peer.request()
+        peer.send(response(b"0123456789")[:-5])
+        peer.wait_for_hang_up()
+        hung_up.release()
+
+    async def main(server):
+        wire = server.wire(max_connections=2)
+        tasks = [asyncio.ensure_future(wire.send(GET)) for _ in range(4)]
+        while len(server.requests) < 2:
+            await asyncio.sleep(0.005)
+        await asyncio.gather(wire.aclose(), wire.aclose())
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [SessionClosed] * 4
+        assert not pooled(wire)._unlost
+        assert pooled(wire)._sweeper is None
+        with pytest.raises(SessionClosed):
+            await wire.send(GET)
+        await wire.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+        for _ in range(2):
+            assert hung_up.acquire(timeout=5)
+
+
+def test_close_while_connecting_does_not_wait_for_the_connect_timeout(run):
+    """A connection that hangs in its handshake is given up."""
+    entered = threading.Event()
+
+    def never_shaking_hands(peer):
+        entered.set()
+        peer.wait_for_hang_up()
+
+    async def main(server):
+        wire = server.wire(endpoint=server.endpoint(scheme="https"), connect_timeout=60.0, attempt_timeout=None)
+        task = asyncio.ensure_future(wire.send(GET))
+        while not entered.is_set():
+            await asyncio.sleep(0.005)
+        await wire.aclose()
+        with pytest.raises(SessionClosed):
+            await task
+
+    with ScriptedServer(never_shaking_hands) as server:
+        run(main(server))
+
+
+def test_every_address_of_a_name_is_tried_and_used(run, monkeypatch):
+    """The first refuses, the next serves; with two that serve, both get connections."""
+    with ScriptedServer(answering(response(b"a"))) as server:
+        port = server.port
+
+        def addresses(*_, **__):
+            return [(2, 1, 6, "", (address, port)) for address in ("127.0.0.3", "127.0.0.1")]
+
+        monkeypatch.setattr("zarr_s3_async.stores.s3.dial.socket.getaddrinfo", addresses)
+
+        async def main():
+            wire = server.wire(endpoint=server.endpoint(host="many.example"), max_connections=8)
+            answers = await asyncio.gather(*[wire.send(GET) for _ in range(8)])
+            await wire.aclose()
+            return answers
+
+        assert [a.body for a in run(main())] == [b"a"] * 8
+
+
+def test_connections_are_spread_over_all_addresses(run, monkeypatch):
+    """As S3 wants it: eight connections to two addresses are four to each."""
+    with ScriptedServer(answering(response()), host="0.0.0.0") as server:  # both loopback addresses
+
+        def addresses(*_, **__):
+            return [(2, 1, 6, "", (address, server.port)) for address in ("127.0.0.1", "127.0.0.2")]
+
+        monkeypatch.setattr("zarr_s3_async.stores.s3.dial.socket.getaddrinfo", addresses)
+
+        async def main():
+            wire = server.wire(endpoint=server.endpoint(host="many.example"), max_connections=8)
+            await asyncio.gather(*[wire.send(GET) for _ in range(8)])
+            peers = [c._transport.get_extra_info("peername")[0] for c in pooled(wire)._open]
+            await wire.aclose()
+            return peers
+
+        peers = run(main())
+    assert sorted(peers) == ["127.0.0.1"] * 4 + ["127.0.0.2"] * 4
+
+
+def test_a_name_is_looked_up_once_for_connections_made_at_once(run, monkeypatch):
+    """And a cancelled one among them takes nobody along."""
+    lookups = []
+    with ScriptedServer(answering(response())) as server:
+
+        def slow(host, port, **_):
+            lookups.append(host)
+            time.sleep(0.1)
+            return [(2, 1, 6, "", ("127.0.0.1", server.port))]
+
+        monkeypatch.setattr("zarr_s3_async.stores.s3.dial.socket.getaddrinfo", slow)
+
+        async def main():
+            wire = server.wire(endpoint=server.endpoint(host="slow.example"), max_connections=8)
+            tasks = [asyncio.ensure_future(wire.send(GET)) for _ in range(8)]
+            await asyncio.sleep(0.02)
+            tasks[0].cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await wire.aclose()
+            return results
+
+        results = run(main())
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert [r.status for r in results[1:]] == [200] * 7
+    assert lookups == ["slow.example"]

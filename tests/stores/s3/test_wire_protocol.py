@@ -1,0 +1,368 @@
+"""The connection, without sockets: every way that an answer can be cut, lengthened and mutated."""
+
+import asyncio
+
+import h11
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zarr_s3_async.stores.s3.http_head import MAX_HEAD, ProtocolError
+from zarr_s3_async.stores.s3.request import Request
+from zarr_s3_async.stores.s3.unfinished import ConnectionBroken
+
+from .wire_memory import GET, MemoryConnection
+from .wire_server import error, response
+
+HEAD = Request("HeadObject", "bucket", "key")
+PUT = Request("PutObject", "bucket", "key", payload=b"payload")
+CHUNKED = b'HTTP/1.1 200 OK\r\netag: "e"\r\ntransfer-encoding: chunked\r\n\r\n'
+
+
+def outcome(answer: asyncio.Future):
+    """What the exchange came to; a pending one is a hang."""
+    assert answer.done(), "it would wait forever"
+    try:
+        return answer.result()
+    except (ConnectionBroken, ProtocolError) as failure:
+        return failure
+
+
+def feed_in_pieces(memory: MemoryConnection, data: bytes, cuts: list[int]) -> None:
+    for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        memory.receive(data[start:stop])
+
+
+ANSWERS = {
+    "exact": (GET, response(b"some body"), b"some body"),
+    "empty": (GET, response(b""), b""),
+    "chunked": (GET, CHUNKED + b"5\r\nsome \r\n4;x\r\nbody\r\n0\r\nt: 1\r\n\r\n", b"some body"),
+    "continued": (GET, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 x\r\na: b\r\n\r\n" + response(b"b"), b"b"),
+    "head": (HEAD, b'HTTP/1.1 200 OK\r\ncontent-length: 9\r\netag: "e"\r\n\r\n', b""),
+    "no content": (GET, b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    "not modified": (GET, b"HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", b""),
+    "error": (GET, response(b"an error", "404 Not Found"), b"an error"),
+    "put": (PUT, response(b""), b""),
+    "chunked error": (PUT, CHUNKED.replace(b"200 OK", b"503 S") + b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_an_answer_may_be_split_at_every_byte(name):
+    """In two at each place, and in single bytes; the connection serves again afterwards."""
+    request, data, body = ANSWERS[name]
+    splits = [[cut] for cut in range(1, len(data))] + [list(range(1, len(data)))]
+    with MemoryConnection() as memory:
+        for cuts in splits:
+            answer = memory.exchange(request)
+            feed_in_pieces(memory, data, cuts)
+            assert bytes(outcome(answer).body) == body
+            assert memory.connection.reusable
+        assert memory.connection.served == len(splits)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_an_answer_that_ends_early_is_a_broken_connection(name):
+    """Cut anywhere, by a FIN: never a shorter body, never a hang."""
+    request, data, _ = ANSWERS[name]
+    for end in range(len(data)):
+        with MemoryConnection() as memory:
+            answer = memory.exchange(request)
+            memory.receive(data[:end])
+            memory.hang_up()
+            assert isinstance(outcome(answer), ConnectionBroken), end
+            assert memory.transport.aborted
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_bytes_beyond_the_answer_spoil_it(name):
+    """In one piece with the answer they are an anomaly: the answer is not believed, the connection not reused."""
+    request, data, _ = ANSWERS[name]
+    with MemoryConnection() as memory:
+        answer = memory.exchange(request)
+        memory.receive(data + b"H")
+        assert isinstance(outcome(answer), ProtocolError)
+        assert memory.transport.aborted
+
+
+@pytest.mark.parametrize("size", [16_384, 65_536, 98_304, 131_072, 1_000_000])
+@pytest.mark.parametrize("with_sink", [False, True])
+async def test_a_longer_body_than_promised_is_seen_at_every_size(size, with_sink):
+    """Also where most of it is received straight into its memory, whose end it then does not cross."""
+    memory_of_sink = bytearray(size + 100)
+    sink = (lambda length: memoryview(memory_of_sink)[:length]) if with_sink else None
+    with MemoryConnection() as memory:
+        answer = memory.exchange(Request("GetObject", "b", "k", sink=sink))
+        memory.receive(response(b"x" * size) + b"junk")
+        assert isinstance(outcome(answer), ProtocolError)
+    assert memory_of_sink[size:] == bytes(100)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_000, 65_536, 65_537, 98_304, 300_000, 2_000_000])
+async def test_bodies_of_all_sizes_arrive_in_the_sink_or_in_memory_of_their_own(size):
+    """The sink is called once, with the length; its memory is the body."""
+    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    memory_of_sink, asked = bytearray(size), []
+
+    def sink(length):
+        asked.append(length)
+        return memoryview(memory_of_sink)
+
+    with MemoryConnection() as memory:
+        answer = memory.exchange()
+        feed_in_pieces(memory, response(data), [200, 201])
+        assert outcome(answer).body == data
+        answer = memory.exchange(Request("GetObject", "b", "k", sink=sink))
+        memory.receive(response(data))
+        assert outcome(answer).body.obj is memory_of_sink
+    assert memory_of_sink == data
+    assert asked == [size]
+
+
+@pytest.mark.parametrize(
+    ("headers", "answer"),
+    [
+        ({}, response(b"x" * 9, "206 Partial Content")),
+        ({"range": "bytes=0-8"}, response(b"x" * 9)),
+        ({}, response(b"x" * 9, etag="")),
+        ({}, response(b"x" * 9, "203 Whatever")),
+        ({}, response(b"x" * 9, "404 Not Found")),
+        ({}, CHUNKED + b"9\r\nxxxxxxxxx\r\n0\r\n\r\n"),
+    ],
+    ids=["range unasked", "whole instead of range", "no etag", "odd status", "error", "no length"],
+)
+async def test_the_sink_is_not_called_for_what_was_not_asked_for(headers, answer):
+    """Only for the status that fits the request, with an ETag and a length; else the body has memory of its own."""
+
+    def sink(length):
+        raise AssertionError("called")
+
+    with MemoryConnection() as memory:
+        promise = memory.exchange(Request("GetObject", "b", "k", headers, sink=sink))
+        memory.receive(answer)
+        assert outcome(promise).body == b"x" * 9
+
+
+async def test_a_sink_that_raises_ends_the_exchange_with_its_error():
+    """And closes the connection, on which the body still waits to be read."""
+
+    def sink(length):
+        raise LookupError("no")
+
+    with MemoryConnection() as memory:
+        answer = memory.exchange(Request("GetObject", "b", "k", sink=sink))
+        memory.receive(response(b"body"))
+        with pytest.raises(LookupError):
+            answer.result()
+        assert memory.transport.aborted
+
+
+@pytest.mark.parametrize("memory_given", [bytearray(3), bytes(4), bytearray(8)])
+async def test_a_sink_with_memory_that_does_not_fit_is_a_value_error(memory_given):
+    """Too short, read-only, too long."""
+    with MemoryConnection() as memory:
+        answer = memory.exchange(Request("GetObject", "b", "k", sink=lambda _: memoryview(memory_given)))
+        memory.receive(response(b"body"))
+        with pytest.raises(ValueError, match="memory of 4 bytes"):
+            answer.result()
+
+
+async def test_a_get_whose_end_cannot_be_told_is_refused():
+    """Neither Content-Length nor chunks: a truncated object would look whole."""
+    with MemoryConnection() as memory:
+        answer = memory.exchange()
+        memory.receive(b'HTTP/1.1 200 OK\r\netag: "e"\r\n\r\nbody')
+        assert "cannot be told" in str(outcome(answer))
+
+
+@pytest.mark.parametrize("request_", [GET, PUT], ids=["get", "put"])
+async def test_an_error_may_end_with_the_connection(request_):
+    """An error page without a length is read to the end of the stream, and the connection is not reused."""
+    with MemoryConnection() as memory:
+        answer = memory.exchange(request_)
+        memory.receive(b"HTTP/1.1 502 Bad Gateway\r\n\r\noops")
+        memory.hang_up()
+        assert bytes(outcome(answer).body) == b"oops"
+        assert not memory.connection.reusable
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 20000000\r\n", b"", b"transfer-encoding: chunked\r\n"])
+async def test_of_a_huge_error_page_64_kib_are_read(framing):
+    """Then the answer is there, and the connection closed without waiting for the rest."""
+    page = b"x" * 100_000
+    if b"chunked" in framing:
+        page = b"1312d00\r\n" + page
+    with MemoryConnection() as memory:
+        answer = memory.exchange()
+        memory.receive(b"HTTP/1.1 500 No\r\n" + framing + b"\r\n" + page)
+        assert len(outcome(answer).body) == 65_536
+        assert memory.transport.aborted
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x15\x03\x03\x00\x02\x02\x50",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20,
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * MAX_HEAD,
+        b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_HEAD // 6) + b"content-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 999999999999999999\r\n\r\n",
+    ],
+)
+async def test_garbage_is_refused_at_once(garbage):
+    """No waiting for a timeout, no memory for a length that nobody can have."""
+    with MemoryConnection() as memory:
+        answer = memory.exchange()
+        memory.receive(garbage)
+        assert isinstance(outcome(answer), ProtocolError)
+        assert memory.transport.aborted
+
+
+async def test_bytes_between_two_answers_close_the_connection():
+    """Nobody asked for them; and a buffer is there for them all the same, as the TLS layer and uvloop demand."""
+    with MemoryConnection() as memory:
+        answer = memory.exchange()
+        memory.receive(response(b"x"))
+        assert outcome(answer).body == b"x"
+        memory.receive(b"H")
+        assert memory.connection.closed
+        assert not memory.connection.is_quiet()
+        assert len(memory.connection.get_buffer(-1)) > 0
+
+
+async def test_a_break_is_stale_only_on_a_used_connection_that_said_nothing():
+    """Only then may the request go out again by itself."""
+    for served, came, stale in [(0, b"", False), (1, b"", True), (1, b"H", False), (1, response(b"12")[:-1], False)]:
+        with MemoryConnection() as memory:
+            for _ in range(served):
+                memory.exchange()
+                memory.receive(response())
+            answer = memory.exchange()
+            memory.receive(came)
+            memory.hang_up()
+            assert outcome(answer).stale is stale, (served, came)
+
+
+async def test_no_byte_reaches_the_sink_after_an_abort():
+    """What the loop still delivers goes into the connection's own scratch buffer."""
+    memory_of_sink = bytearray(500_000)
+    with MemoryConnection() as memory:
+        memory.exchange(Request("GetObject", "b", "k", sink=lambda _: memoryview(memory_of_sink)))
+        memory.receive(response(b"x" * 500_000)[:200_000])
+        memory.connection.abort()
+        before = bytes(memory_of_sink)
+        buffer = memory.connection.get_buffer(-1)
+        buffer[:1000] = b"y" * 1000
+        memory.connection.buffer_updated(1000)
+        assert memory_of_sink == before
+
+
+# ---- fuzzing
+
+
+@st.composite
+def mutated(draw, data: bytes) -> bytes:
+    """A few bytes changed, left out, doubled or put in."""
+    for _ in range(draw(st.integers(1, 4))):
+        place = draw(st.integers(0, max(0, len(data) - 1)))
+        piece = draw(st.sampled_from([b"", b"\r\n", b"\n", b"0", b"5", b" ", b":", b"\0", b"chunked", b"\xff"]))
+        data = data[:place] + piece + data[place + draw(st.integers(0, 3)) :]
+    return data
+
+
+def by_h11(request: Request, data: bytes) -> tuple[int, bytes] | None:
+    """(status, body) as h11 reads them, or None where it refuses."""
+    peer = h11.Connection(h11.CLIENT)
+    peer.send(h11.Request(method="HEAD" if request is HEAD else "GET", target="/", headers=[("host", "h")]))
+    peer.send(h11.EndOfMessage())
+    status, body = 0, b""
+    try:
+        for piece in (data, b""):
+            peer.receive_data(piece)
+            while (event := peer.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                match event:
+                    case h11.Response():
+                        status = event.status_code
+                    case h11.Data():
+                        body += bytes(event.data)
+                    case h11.EndOfMessage():
+                        return status, body
+                    case h11.ConnectionClosed():
+                        return None
+    except h11.RemoteProtocolError:
+        return None
+    return None
+
+
+@settings(max_examples=max(300, settings().max_examples))
+@given(name=st.sampled_from(sorted(ANSWERS)), data=st.data())
+def test_mutated_and_split_answers_are_read_as_h11_reads_them_or_refused(name, data):
+    """Never a hang, never a body that another implementation of HTTP does not see, and the next answer is its own."""
+    request, good, _ = ANSWERS[name]
+    bad = data.draw(mutated(good))
+    cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(bad) - 1)), max_size=4)))
+    cuts = [cut for cut in cuts if cut < len(bad)]
+
+    async def main():
+        with MemoryConnection() as memory:
+            answer = memory.exchange(request)
+            feed_in_pieces(memory, bad, cuts)
+            if not answer.done():
+                memory.hang_up()
+            result = outcome(answer)
+            if isinstance(result, Exception):
+                assert memory.connection.closed
+                return
+            seen = by_h11(request, bad)
+            assert seen is not None
+            assert seen == (result.head.status, bytes(result.body))
+            if not memory.connection.closed:
+                second = memory.exchange()
+                memory.receive(response(b"the second"))
+                assert outcome(second).body == b"the second"
+
+    asyncio.run(main())
+
+
+@settings(max_examples=max(200, settings().max_examples))
+@given(st.binary(max_size=200), st.booleans())
+def test_arbitrary_bytes_end_an_exchange(data, hang_up):
+    """Whatever comes: at the latest the end of the stream ends it, with an error of ours."""
+
+    async def main():
+        with MemoryConnection() as memory:
+            answer = memory.exchange()
+            memory.receive((b"HTTP/1.1 200 OK\r\n" if hang_up else b"") + data)
+            memory.hang_up()
+            assert isinstance(outcome(answer), ConnectionBroken | ProtocolError)
+
+    asyncio.run(main())
+
+
+async def test_an_upload_waits_while_the_transport_is_full():
+    """The payload goes out in slices, as fast as it is taken, and stays where it is till then."""
+    payload = bytes(range(256)) * 8192
+    with MemoryConnection() as memory:
+        answer = memory.exchange(Request("PutObject", "b", "k", payload=memoryview(payload)))
+        assert memory.transport.written == b"request" + payload
+        memory.receive(response())
+        assert outcome(answer).head.status == 200
+        memory.transport.written.clear()
+        memory.connection.pause_writing()
+        memory.exchange(Request("PutObject", "b", "k", payload=payload))
+        assert len(memory.transport.written) < 100_000
+        memory.connection.resume_writing()
+        assert memory.transport.written == b"request" + payload
+
+
+async def test_an_error_answer_keeps_the_connection():
+    """A 404 is an everyday answer: its body is read, and the connection serves again."""
+    with MemoryConnection() as memory:
+        for _ in range(3):
+            answer = memory.exchange()
+            memory.receive(error("NoSuchKey", "404 Not Found"))
+            assert outcome(answer).head.status == 404
+            assert memory.connection.reusable

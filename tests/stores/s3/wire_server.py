@@ -1,0 +1,218 @@
+"""A server that does what a script says, byte by byte, on plain sockets in threads of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any, Self
+
+import uvloop
+
+from zarr_s3_async.stores.s3.endpoint import Endpoint
+from zarr_s3_async.stores.s3.wire import Wire
+
+KEYS = SimpleNamespace(access_key="AK", secret_key="SK", token=None)
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+async def keys() -> Any:
+    return KEYS
+
+
+def response(body: bytes = b"", status: str = "200 OK", *, etag: str = '"e"', **headers: str) -> bytes:
+    """A whole answer with a Content-Length."""
+    lines = {"content-length": str(len(body)), "etag": etag, **{k.replace("_", "-"): v for k, v in headers.items()}}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
+
+
+def error(code: str, status: str, **headers: str) -> bytes:
+    """S3's error answer."""
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>m</Message></Error>'
+    return response(body.encode(), status, etag="", **headers)
+
+
+def _content_length(head: str) -> int:
+    lines = [line for line in head.split("\r\n") if line.startswith("content-length:")]
+    return int(lines[0].partition(":")[2]) if lines else 0
+
+
+class Peer:
+    """The server's end of one connection."""
+
+    def __init__(self, sock: socket.socket, number: int) -> None:
+        self.sock = sock
+        self.number = number
+        self._rest = b""
+
+    def request(self) -> tuple[str, bytes]:
+        """(head, body) of the next request; raises EOFError where the client hung up."""
+        while b"\r\n\r\n" not in self._rest:
+            self._rest += self._receive()
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        text = head.decode()
+        length = _content_length(text)
+        while len(self._rest) < length:
+            self._rest += self._receive()
+        body, self._rest = self._rest[:length], self._rest[length:]
+        return text, body
+
+    def head(self) -> str:
+        """The head of the next request; what follows of its body stays unread."""
+        while b"\r\n\r\n" not in self._rest:
+            self._rest += self._receive(1)
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        return head.decode()
+
+    def _receive(self, most: int = 1 << 20) -> bytes:
+        data = self.sock.recv(most)
+        if not data:
+            raise EOFError
+        return data
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def reset(self) -> None:
+        """Hang up with a RST."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def wait_for_hang_up(self) -> None:
+        """Until the client closes."""
+        with suppress(OSError):
+            while self.sock.recv(1 << 16):
+                pass
+
+
+Script = Callable[[Peer], None]
+
+
+class ScriptedServer:
+    """Runs `script(peer)` for every connection. Use as a context manager."""
+
+    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+        self._script = script
+        self._tls = tls
+        self._host = host
+        self.requests: list[str] = []
+        self.failures: list[BaseException] = []
+        self.connections = 0
+        self._threads: list[threading.Thread] = []
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._listening = socket.create_server((self._host, 0), backlog=128)
+        self.port = self._listening.getsockname()[1]
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        with self._lock:
+            for sock in self._sockets:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+            assert not thread.is_alive(), "a script hangs"
+        if self.failures:
+            raise self.failures[0]
+
+    def _start(self, target: Callable[..., None], *args: Any) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listening.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._sockets.append(sock)
+            peer_number, self.connections = self.connections, self.connections + 1
+            self._start(self._serve, sock, peer_number)
+
+    def _serve(self, sock: socket.socket, number: int) -> None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+            self._script(_Recording(sock, number, self.requests))
+        except (EOFError, OSError):
+            pass
+        except BaseException as failure:  # an assertion of the script
+            self.failures.append(failure)
+        finally:
+            sock.close()
+
+    def endpoint(self, **changes: Any) -> Endpoint:
+        fields = {
+            "scheme": "http" if self._tls is None else "https",
+            "host": self._host,
+            "port": self.port,
+            "path_prefix": "/bucket",
+            "region": "us-east-1",
+        }
+        return Endpoint(**{**fields, **changes})
+
+    def wire(self, **options: Any) -> Wire:
+        """A wire to this server, with timeouts for tests."""
+        defaults = {"connect_timeout": 5.0, "attempt_timeout": 10.0, "max_connections": 4}
+        return Wire(options.pop("endpoint", None) or self.endpoint(), keys, **{**defaults, **options})
+
+
+class _Recording(Peer):
+    """Writes down the head of each request."""
+
+    def __init__(self, sock: socket.socket, number: int, requests: list[str]) -> None:
+        super().__init__(sock, number)
+        self._requests = requests
+
+    def request(self) -> tuple[str, bytes]:
+        head, body = super().request()
+        self._requests.append(head)
+        return head, body
+
+    def head(self) -> str:
+        head = super().head()
+        self._requests.append(head)
+        return head
+
+
+def answering(*answers: bytes) -> Script:
+    """One answer per request, over all connections in turn; the last one again and again."""
+    remaining = list(answers)
+
+    def script(peer: Peer) -> None:
+        while True:
+            peer.request()
+            peer.send(remaining.pop(0) if len(remaining) > 1 else remaining[0])
+
+    return script
+
+
+def run_on(loop_name: str, work: Awaitable[Any], seconds: float = 20.0) -> Any:
+    """Run to its end on a loop of this kind; whatever the loop complains of is a failure."""
+    complaints: list[dict[str, Any]] = []
+
+    async def main() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        async with asyncio.timeout(seconds):
+            return await work
+
+    with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+        result = runner.run(main())
+    assert not complaints, complaints
+    return result
