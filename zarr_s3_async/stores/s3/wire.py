@@ -1,0 +1,257 @@
+"""The wire transport: plain object requests, signed here and sent over connections of our own.
+
+It does GetObject, HeadObject, PutObject, DeleteObject and UploadPart; everything else goes through the SDK.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from hashlib import sha256
+from math import inf
+from typing import TYPE_CHECKING
+
+from ...errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, Unsupported
+from .buffers import Buffers
+from .connections import Connections
+from .dial import Dialer, tls_context
+from .error_document import looks_like_error, parse_error
+from .errors import attempt_timed_out, network_error, where
+from .http_head import ProtocolError
+from .request import ErrorDocument, Request, Response
+from .resume import BrokenBody
+from .sdk_errors import answered
+from .signer import EMPTY_SHA256, UNSIGNED_PAYLOAD, Credentials, Signer, encode_path, encode_query
+from .unfinished import AttemptTimeout, ConnectionBroken, ConnectTimeout, TooSlow, Unfinished
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from ..._types import Buffer
+    from .connection import Answer, Connection
+    from .endpoint import Endpoint
+
+_METHODS = {
+    "GetObject": "GET",
+    "HeadObject": "HEAD",
+    "PutObject": "PUT",
+    "DeleteObject": "DELETE",
+    "UploadPart": "PUT",
+}
+OPERATIONS = frozenset(_METHODS)
+"""What the wire does."""
+_UPLOADS = frozenset({"PutObject", "UploadPart"})
+_CONSTANT_LINES = "user-agent: zarr-s3-async\r\naccept-encoding: identity\r\n"
+_HASH_SLICE = 512 * 1024
+
+
+class Wire:
+    """The objects of one bucket, over connections of our own. A `Transport`; close it with `aclose`."""
+
+    __slots__ = (
+        "_attempt_timeout",
+        "_authority",
+        "_clock",
+        "_connections",
+        "_credentials",
+        "_endpoint",
+        "_root",
+        "_secure",
+        "_signed_as",
+        "_signer",
+    )
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        credentials: Callable[[], Awaitable[Credentials | None]] | None,
+        *,
+        connect_timeout: float = 10.0,
+        attempt_timeout: float | None = 60.0,
+        idle_timeout: float = 15.0,
+        max_connections: int = 64,
+        ca_bundle: str | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        buffers: Buffers | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            endpoint: Of the bucket, as `resolve_endpoint` tells it.
+            credentials: Asked before every request, so that refreshed ones are used at once. None, or a result
+                of None, sends unsigned requests.
+            connect_timeout: Seconds until a connection must stand, its TLS handshake included.
+            attempt_timeout: Seconds that one `send` may take; None where the caller times it.
+            idle_timeout: Seconds after which an unused connection is closed.
+            max_connections: A request that finds them all busy waits.
+            ca_bundle: PEM file or folder of the authorities to trust instead of the system's.
+            tls: Makes the TLS context instead, in a thread: to share one between many buckets.
+            buffers: Memory for bodies that no sink takes: to share it between many buckets.
+            clock: Seconds since the epoch, to sign with; corrected where this machine's is known wrong.
+        """
+        self._endpoint = endpoint
+        self._secure = endpoint.scheme == "https"
+        self._authority = endpoint.authority
+        self._root = endpoint.path_prefix + "/"
+        self._credentials = credentials
+        self._signed_as: Credentials | None = None
+        self._signer: Signer | None = None
+        self._attempt_timeout = inf if attempt_timeout is None else attempt_timeout
+        self._clock = clock
+        context = (tls or partial(tls_context, ca_bundle)) if self._secure else None
+        self._connections = Connections(
+            Dialer(endpoint.host, endpoint.port, seconds=connect_timeout, tls=context),
+            limit=max_connections,
+            idle_timeout=idle_timeout,
+            attempt_timeout=attempt_timeout,
+            buffers=buffers or Buffers(),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Wire to {self._endpoint.scheme}://{self._authority}{self._endpoint.path_prefix}>"
+
+    async def aclose(self) -> None:
+        """Close every connection; what still runs ends with SessionClosed. Again is fine."""
+        await self._connections.aclose()
+
+    async def send(self, request: Request) -> Response:
+        """One attempt.
+
+        Raises:
+            NetworkError: No usable answer came.
+            DeadlineExceeded: None came within the attempt timeout.
+            BrokenBody: An object's bytes ended too early or came too slowly; it carries what had come.
+            Unsupported: Not an operation of the wire.
+            SessionClosed: After `aclose`.
+        """
+        # Not timed: getting credentials takes as long as it takes, and a second try would begin at its beginning.
+        head = await self._head(request)
+        deadline = asyncio.get_running_loop().time() + self._attempt_timeout
+        try:
+            answer = await self._exchange(head, request, deadline)
+        except StoreError:
+            raise
+        except Unfinished as error:
+            raise self._unfinished(request, error) from error
+        except (ConnectTimeout, ProtocolError, OSError) as error:
+            raise network_error(request, error) from error
+        return _response(answer)
+
+    # ---- sending
+
+    async def _exchange(self, head: bytes, request: Request, deadline: float) -> Answer:
+        connection = self._connections.take() or await self._acquire(deadline)
+        try:
+            return await self._answer(connection, head, request, deadline)
+        except ConnectionBroken as broken:
+            if not (broken.stale and request.repeatable):
+                raise
+        connection = await self._acquire(deadline, fresh=True)
+        return await self._answer(connection, head, request, deadline)
+
+    async def _answer(self, connection: Connection, head: bytes, request: Request, deadline: float) -> Answer:
+        try:
+            answer = await connection.exchange(head, request, deadline)
+        except BaseException:
+            connection.abort()
+            raise
+        self._connections.release(connection)
+        return answer
+
+    async def _acquire(self, deadline: float, *, fresh: bool = False) -> Connection:
+        try:
+            async with asyncio.timeout_at(None if deadline == inf else deadline):
+                return await self._connections.acquire(fresh=fresh)
+        except TimeoutError as error:
+            raise AttemptTimeout("no connection in time") from error
+
+    def _unfinished(self, request: Request, cause: Unfinished) -> StoreError:
+        error: NetworkError | DeadlineExceeded
+        match cause:
+            case AttemptTimeout():
+                error = attempt_timed_out(request, self._attempt_timeout)
+            case TooSlow():
+                error = DeadlineExceeded(
+                    f"{where(request)}: {cause}; check the network, or raise S3Config.attempt_timeout",
+                    bucket=request.bucket,
+                    key=request.key,
+                    code="TooSlow",
+                )
+            case _:
+                error = network_error(request, cause)
+        return error if cause.partial is None else BrokenBody.of(error, cause.partial)
+
+    # ---- composing
+
+    async def _head(self, request: Request) -> bytes:
+        """Everything before the payload."""
+        method = _METHODS.get(request.operation)
+        if method is None:
+            raise Unsupported(f"{where(request)}: the wire does not do {request.operation}; the SDK transport does")
+        headers = request.headers
+        path = self._root + encode_path(request.key)
+        query = encode_query(request.query)
+        signature = await self._sign(request, method, path, query)
+        target = f"{path}?{query}" if query else path
+        length = f"content-length: {_size(request.payload)}\r\n" if request.operation in _UPLOADS else ""
+        return (
+            f"{method} {target} HTTP/1.1\r\nhost: {self._authority}\r\n{_CONSTANT_LINES}"
+            f"{signature}{_lines(headers)}{length}\r\n"
+        ).encode()
+
+    async def _sign(self, request: Request, method: str, path: str, query: str) -> str:
+        credentials = None if self._credentials is None else await self._known(request, self._credentials)
+        if credentials is None:
+            return ""
+        if self._signer is None or credentials != self._signed_as:
+            self._signer = Signer(credentials, self._endpoint.region, self._endpoint.service)
+            self._signed_as = credentials
+        signer, payload_hash = self._signer, EMPTY_SHA256
+        if request.payload:
+            payload_hash = UNSIGNED_PAYLOAD if self._secure else await _hash(request.payload)
+        now = self._clock()
+        return signer.sign(method, self._authority, path, query, request.headers, payload_hash, now)
+
+    @staticmethod
+    async def _known(request: Request, credentials: Callable[[], Awaitable[Credentials | None]]) -> Credentials | None:
+        try:
+            return await credentials()
+        except StoreError:
+            raise
+        except Exception as error:
+            answered(request, error)  # raises: no answer of this operation can come out of a credential source
+            raise
+
+
+def _response(answer: Answer) -> Response:
+    (status, headers, *_), body = answer
+    error: ErrorDocument | None = None
+    # Below 300 only without an ETag: a chunk may well hold text that looks like an error.
+    if status >= 300 or (body and "etag" not in headers and looks_like_error(body)):
+        error = parse_error(body, headers)
+    return Response(status, headers, body, None, error)
+
+
+def _size(payload: Buffer | None) -> int:
+    return 0 if payload is None else memoryview(payload).nbytes
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    if not headers:
+        return ""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
+        raise ConfigError(f"a line end or a NUL in one of the headers {', '.join(headers)!r}")
+    return lines
+
+
+async def _hash(payload: Buffer) -> str:
+    """SHA-256, a slice at a time: other tasks run in between, and no thread outlives a cancelled request."""
+    view = memoryview(payload).cast("B")
+    state = sha256(view[:_HASH_SLICE])
+    for start in range(_HASH_SLICE, len(view), _HASH_SLICE):
+        await asyncio.sleep(0)
+        state.update(view[start : start + _HASH_SLICE])
+    return state.hexdigest()
