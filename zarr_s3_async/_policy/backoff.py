@@ -1,9 +1,13 @@
 """How long to wait before asking again. Pure: the random number and the attempt are arguments.
 
-Full jitter as in the AWS Architecture Blog's "Exponential Backoff And Jitter": uniform below an exponential bound.
+Full jitter as in the AWS Architecture Blog's "Exponential Backoff And Jitter": uniform below an exponential
+bound.
 """
 
 from __future__ import annotations
+
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 from ..config import RetryPolicy
 
@@ -33,8 +37,26 @@ def conflict_delay(attempt: int, uniform: float) -> float:
     return uniform * min(CONFLICT_MAX, CONFLICT_BASE * 2.0 ** min(attempt - 1, 30))
 
 
-def parse_retry_after(header: str | None) -> float | None:
-    """Seconds of a `Retry-After` header given in seconds; a date, or nonsense, is None."""
-    if header is None or not header.strip().isdecimal():
+def parse_retry_after(header: str | None, now: float | None = None) -> float | None:
+    """Seconds that a `Retry-After` header asks for; nonsense, and a date where `now` is not given, is None.
+
+    Args:
+        header: Whole seconds, or an HTTP date.
+        now: Seconds since the epoch, to tell how far off a date is.
+    """
+    if header is None:
         return None
-    return float(header)
+    text = header.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    date = None if now is None else parse_http_date(text)
+    return None if date is None or now is None else max(0.0, date - now)
+
+
+def parse_http_date(header: str | None) -> float | None:
+    """Seconds since the epoch of a `Date` header, or None where it is not one."""
+    try:
+        date = parsedate_to_datetime(header or "")
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -78,9 +78,37 @@ def is_conflict(response: Response) -> bool:
     return response.status in (409, 412) or is_missing_key(response)
 
 
+def is_bare_404(response: Response) -> bool:
+    """True for a 404 of which nobody knows who said it."""
+    return response.status == 404 and (response.error is None or not response.error.code)
+
+
+def is_forbidden(response: Response) -> bool:
+    """True where S3 itself refuses access: it says so of an absent key, too, for lack of s3:ListBucket."""
+    return response.status == 403 and response.error is not None and response.error.code == "AccessDenied"
+
+
+def is_wrong_region(response: Response) -> bool:
+    """True where the bucket is in another region; the answer to a HEAD says so by a header alone."""
+    if _class_of(response)[0] is WrongRegion:
+        return True
+    bodiless = response.error is not None and not response.error.code
+    return response.status == 400 and bodiless and "x-amz-bucket-region" in response.headers
+
+
+def region_of(response: Response) -> str:
+    """The region that a refusal names, or an empty string."""
+    return (response.error.region if response.error else "") or response.headers.get("x-amz-bucket-region", "")
+
+
 def is_throttle(response: Response) -> bool:
     """True where the server asks for fewer requests."""
     return _class_of(response)[0] is Throttled
+
+
+def is_passing(code: str) -> bool:
+    """True for error codes of failures that may be over in a moment."""
+    return code in _RETRIED_CODES or _BY_CODE.get(code, (None,))[0] is Throttled
 
 
 def is_retried(response: Response) -> bool:
@@ -107,7 +135,7 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
     error = response.error
     said = f"{error.code}: {error.message}" if error and error.code else "no S3 error document"
     tries = f" after {attempts} attempts" if attempts > 1 else ""
-    region = error.region if error and error.region else response.headers.get("x-amz-bucket-region", "")
+    region = region_of(response)
     if cls is WrongRegion and region:
         advice = f"set region={region!r}"
     return cls(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ...errors import StoreError
-from .errors import unexpected
-from .request import Request, Response
+from .error_document import looks_like_error
+from .errors import is_passing, unexpected
+from .request import Operation, Request, Response
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_ERROR_BODY = re.compile(rb"\s*(<\?xml[^>]*\?>)?\s*<Error[\s>]")
-_NEEDS_ETAG = frozenset({"GetObject", "PutObject", "UploadPart"})
 
 
 def parse_content_range(header: str) -> tuple[int, int, int] | None:
@@ -24,28 +25,30 @@ def parse_content_range(header: str) -> tuple[int, int, int] | None:
 
 def fault_of(request: Request, response: Response) -> StoreError | None:
     """Why this good-looking answer must not be used, or None."""
-    if not response.ok or request.operation not in _NEEDS_ETAG:
+    if not response.ok:
         return None
+    find = _FINDERS.get(request.operation)
+    what = None if find is None else find(request, response)
+    return None if what is None else unexpected(request, response, what)
+
+
+def _object_fault(request: Request, response: Response) -> str | None:
     if "etag" not in response.headers:
         # Only without an ETag: a chunk may well hold text that looks like an error.
-        if _ERROR_BODY.match(bytes(memoryview(response.body)[:256])):
-            return unexpected(request, response, "its body is an S3 error document")
-        return unexpected(request, response, "without an ETag")
-    if response.status == 206:
-        return _range_fault(request, response)
-    return None
+        return "its body is an S3 error document" if looks_like_error(response.body) else "without an ETag"
+    return _range_fault(request, response) if response.status == 206 else None
 
 
-def _range_fault(request: Request, response: Response) -> StoreError | None:
+def _range_fault(request: Request, response: Response) -> str | None:
     asked = request.headers.get("range")
     if asked is None:
-        return unexpected(request, response, "no range was asked for")
+        return "no range was asked for"
     got = parse_content_range(response.headers.get("content-range", ""))
     if got is None:
-        return unexpected(request, response, "its Content-Range says nothing")
+        return "its Content-Range says nothing"
     first, stop, size = got
     if (first, stop) != expected_span(asked, size) or len(memoryview(response.body)) != stop - first:
-        return unexpected(request, response, f"with bytes {first}-{stop - 1} of {size}, and {asked} was asked for")
+        return f"with bytes {first}-{stop - 1} of {size}, and {asked} was asked for"
     return None
 
 
@@ -55,3 +58,57 @@ def expected_span(asked: str, size: int) -> tuple[int, int]:
     if not first:
         return max(0, size - int(last)), size
     return int(first), min(int(last) + 1, size)
+
+
+def _head_fault(_: Request, response: Response) -> str | None:
+    if "etag" in response.headers and response.headers.get("content-length", "").isdecimal():
+        return None
+    return "it does not say the object's ETag and size"
+
+
+def _deletion_fault(_: Request, response: Response) -> str | None:
+    # S3 confirms a deletion with 204, some imitators with an empty 200; a page says nothing of objects.
+    said = response.headers.get("content-length", "0") != "0" and response.status != 204
+    return "with a body that S3 does not send" if said else None
+
+
+def _listing_fault(_: Request, response: Response) -> str | None:
+    page = response.document or {}
+    if "IsTruncated" not in page:
+        return "its body is no listing"
+    if page["IsTruncated"] and not page.get("NextContinuationToken"):
+        return "it does not say how to go on"
+    return None
+
+
+def _deletions_fault(request: Request, response: Response) -> str | None:
+    answer, asked = response.document or {}, request.document or {}
+    refused = answer.get("Errors") or []
+    passing = [error for error in refused if is_passing(str(error.get("Code")))]
+    if passing:
+        return f"{len(passing)} key(s) were not deleted, the first because of {passing[0].get('Code')}"
+    told = {found.get("Key") for found in (*(answer.get("Deleted") or ()), *refused)}
+    untold = sum(wanted["Key"] not in told for wanted in asked.get("Objects", ()))
+    return f"it says nothing of {untold} key(s)" if untold else None
+
+
+def _needs(*names: str) -> Callable[[Request, Response], str | None]:
+    def fault(_: Request, response: Response) -> str | None:
+        answer: Mapping[str, Any] = response.document or {}
+        missing = [name for name in names if not answer.get(name)]
+        return f"without {', '.join(missing)}" if missing else None
+
+    return fault
+
+
+_FINDERS: dict[Operation, Callable[[Request, Response], str | None]] = {
+    "GetObject": _object_fault,
+    "PutObject": _object_fault,
+    "UploadPart": _object_fault,
+    "HeadObject": _head_fault,
+    "DeleteObject": _deletion_fault,
+    "DeleteObjects": _deletions_fault,
+    "ListObjectsV2": _listing_fault,
+    "CreateMultipartUpload": _needs("UploadId"),
+    "CompleteMultipartUpload": _needs("ETag"),
+}

@@ -1,22 +1,98 @@
-"""aiobotocore's HTTP session without aiohttp's hidden second attempt. Imported on first use: it imports aiohttp.
+"""aiobotocore's HTTP session, kept from doing more than it was told. Imported on first use: it imports aiohttp.
 
 aiohttp re-sends an idempotent request, PUTs among them, when a kept-alive connection breaks. Below a conditional
-write that turns one attempt into two, of which nobody above knows: 412 for our own success.
+write that turns one attempt into two, of which nobody above knows: 412 for our own success. It takes what comes on an
+idle connection for the answer to the next request. It follows redirects, with the session token in a header, to
+wherever a server says; and aiobotocore reads error pages of any length.
 """
 
 from __future__ import annotations
 
+import select
+from functools import partial
 from typing import Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.client_proto import ResponseHandler
+
+from .error_document import MAX_ERROR_BODY
 
 
 class OneShotSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
-    """Sends each request once."""
+    """Sends each request once, to where it was addressed."""
 
-    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+    async def _get_session(self, proxy_url: str | None) -> _Sender:
         session: Any = await super()._get_session(proxy_url)
-        # The only switch there is; a test holds that it works with the installed aiohttp.
-        session._retry_connection = False  # noqa: SLF001  # aiohttp has no public one
-        return session  # type: ignore[no-any-return]  # aiobotocore carries no types
+        # aiohttp has no public switches for these; tests hold that they work with the installed one.
+        session._retry_connection = False  # noqa: SLF001
+        session.connector._factory = partial(_Quiet, loop=session._loop)  # noqa: SLF001
+        return _Sender(session)
+
+
+class _Quiet(ResponseHandler):
+    """A connection that is used again only if nothing came on it since its last answer."""
+
+    def is_connected(self) -> bool:
+        """Asked by the connector before a connection is used again."""
+        if not super().is_connected():
+            return False
+        if len(self) or self._tail or _has_news(self.transport):
+            self.abort()
+            return False
+        return True
+
+
+def _has_news(transport: Any) -> bool:
+    """True where bytes, or the other side's end, wait to be read."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Sender:
+    """What `AIOHTTPSession.send` uses of a ClientSession."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse | _Refusal:
+        response = await self._session.request(method, allow_redirects=False, **options)
+        if response.status < 300:
+            return response
+        return _Refusal(response, await _start_of(response))
+
+
+class _Refusal:
+    """An error answer, of whose body no more was read than S3 would ever say."""
+
+    __slots__ = ("_body", "raw_headers", "status", "url")
+
+    def __init__(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        self.status = response.status
+        self.url = response.url
+        self.raw_headers = response.raw_headers
+        self._body = body
+
+    async def read(self) -> bytes:
+        return self._body
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    try:
+        while len(body) <= MAX_ERROR_BODY:
+            piece = await response.content.read(MAX_ERROR_BODY + 1 - len(body))
+            if not piece:
+                break
+            body += piece
+    except BaseException:
+        response.close()
+        raise
+    if len(body) > MAX_ERROR_BODY:
+        response.close()  # the rest is of no interest
+    else:
+        response.release()
+    return bytes(body)

@@ -11,45 +11,80 @@ import os
 from asyncio import Lock, run
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...config import S3Config
 from ...errors import ConfigError, CredentialsNotFound, StoreError
 from ..threads import run_blocking
+from .clock import Clock
+from .identity import Identity
 
 _KEEPALIVE_SECONDS = 15.0
 """Below the idle time after which S3 and its imitators hang up, so that a stale connection is rare."""
 
 
+class Client(NamedTuple):
+    """A client of the SDK, and who signs for it."""
+
+    sdk: Any
+    """An aiobotocore S3 client."""
+    identity: Identity
+
+
 class ClientPool:
     """The clients of one session."""
 
-    __slots__ = ("_clients", "_connections", "_making")
+    __slots__ = ("_clients", "_clocks", "_connections", "_making")
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
-        self._clients: dict[S3Config, Any] = {}
+        self._clients: dict[S3Config, Client] = {}
+        self._clocks: dict[str | None, Clock] = {}
         self._making = Lock()
 
     def __repr__(self) -> str:
         return f"<ClientPool of {len(self._clients)} clients>"
 
     async def client(self, config: S3Config) -> Any:
-        """The client for these options; made by the first who asks, and by the next if that one is cancelled."""
+        """The SDK's client for these options."""
+        return (await self.pooled(config)).sdk
+
+    async def identity(self, config: S3Config) -> Identity:
+        """Who signs for these options."""
+        return (await self.pooled(config)).identity
+
+    async def pooled(self, config: S3Config) -> Client:
+        """Both; made by the first who asks, and by the next if that one is cancelled."""
         key = _client_key(config)
         client = self._clients.get(key)
         if client is None:
             async with self._making:
                 client = self._clients.get(key)
                 if client is None:
-                    client = self._clients[key] = await run_blocking(_create, config, self._connections)
+                    clock = self.clock(config)
+                    client = await run_blocking(_create, config, self._connections, clock)
+                    self._clients[key] = client
         return client
+
+    async def renew(self, config: S3Config) -> bool:
+        """Get new credentials for every client of these options, whatever its region; see `Identity.renew`."""
+        wanted = _client_key(replace(config, region=None))
+        of_all_regions = [
+            client.identity
+            for key, client in self._clients.items()
+            if replace(key, region=None) == wanted
+        ]
+        return all([await identity.renew() for identity in of_all_regions]) and bool(of_all_regions)
+
+    def clock(self, config: S3Config) -> Clock:
+        """The time at the endpoint of these options."""
+        return self._clocks.setdefault(config.endpoint_url, Clock())
 
     async def aclose(self) -> None:
         """Close every client and its connections. Again is fine."""
         while self._clients:
             _, client = self._clients.popitem()
-            await client.__aexit__(None, None, None)
+            await client.sdk.__aexit__(None, None, None)
 
 
 def _client_key(config: S3Config) -> S3Config:
@@ -69,25 +104,46 @@ def _client_key(config: S3Config) -> S3Config:
     )
 
 
-def _create(config: S3Config, connections: int) -> Any:
+def _create(config: S3Config, connections: int, clock: Clock) -> Client:
     """A client, entered. Blocking: runs in a thread."""
-    from aiobotocore.session import AioSession
     from botocore.exceptions import BotoCoreError, ProfileNotFound
 
-    async def enter() -> Any:
-        session = AioSession(profile=config.profile)
-        region = config.region or resolve_region(session.get_config_variable("region"), os.environ)
-        creator = session.create_client("s3", region_name=region, **_client_options(config, connections))
-        return await creator.__aenter__()
-
     try:
-        return run(enter())
+        return run(_created(config, connections, clock))
     except ProfileNotFound as error:
         raise CredentialsNotFound(f"{error}; check the profile name and AWS_CONFIG_FILE") from error
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"no S3 client for {config!r}: {error}") from error
     except OSError as error:
         raise StoreError(f"no S3 client for {config!r}: {error}") from error
+
+
+async def _created(config: S3Config, connections: int, clock: Clock) -> Client:
+    from aiobotocore.session import AioSession
+
+    session = AioSession(profile=config.profile)
+    region = config.region or resolve_region(session.get_config_variable("region"), os.environ)
+    creator = session.create_client("s3", region_name=region, **_client_options(config, connections))
+    client = await creator.__aenter__()
+    identity = Identity(config, await _credentials(config, session), clock)
+    client.meta.events.register("before-sign.s3", identity.before_sign)
+    client.meta.events.register("before-parameter-build.s3", _stay_here)
+    return Client(client, identity)
+
+
+async def _credentials(config: S3Config, session: Any) -> Any | None:
+    from aiobotocore.credentials import AioCredentials
+
+    if config.anonymous:
+        return None
+    if config.access_key_id is not None:
+        return AioCredentials(config.access_key_id, config.secret_access_key, config.session_token)
+    return await session.get_credentials()
+
+
+def _stay_here(context: dict[str, Any], **_: Any) -> None:
+    # botocore would follow a bucket to another region below us, with requests that nobody counts.
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def resolve_region(configured: str | None, environment: Mapping[str, str]) -> str:
@@ -109,7 +165,7 @@ def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
     options: dict[str, Any] = {
         "max_pool_connections": connections,
         "connect_timeout": config.connect_timeout,
-        "read_timeout": None,  # Steady times the whole attempt
+        "read_timeout": None,  # the transport times the whole attempt
         "retries": {"total_max_attempts": 1},  # Steady is the one retry layer
         "request_checksum_calculation": "when_required",
         "response_checksum_validation": "when_required",

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..._limiter import Limiter
-from ...config import RetryPolicy, S3Config
+from ..._policy.budget import RetryBudget
+from ...config import HedgePolicy, RetryPolicy, S3Config
 from ...errors import ConfigError
 from ...events import Emit
+from .capabilities import Capabilities
+from .composing import normalized_prefix
+from .hedging import Hedging
 from .pool import ClientPool
+from .regions import Regions
+from .remedies import Remedies
 from .request import Transport
-from .sdk import SdkTransport
+from .routed import Routed
+from .slots import Slots
 from .steady import Steady
-from .store import S3Store, normalized_prefix
+from .store import S3Store
 from .traced import Traced
+from .unbroken import Unbroken
 
 if TYPE_CHECKING:
     from ..registry import StoreContext
@@ -21,40 +30,78 @@ if TYPE_CHECKING:
 _MIN_BUCKET, _MAX_BUCKET = 3, 63
 
 
+class _Way(NamedTuple):
+    """How requests with the same options travel."""
+
+    steady: Steady
+    regions: Regions
+
+
 class S3Service:
     """Makes S3 stores that share connections and limits."""
 
-    __slots__ = ("_emit", "_policy", "_pool", "_steady", "slots")
+    __slots__ = ("_budget", "_capabilities", "_emit", "_hedging", "_policy", "_pool", "_routed", "_slots", "_ways", "slots")
 
-    def __init__(self, *, requests: int, policy: RetryPolicy, emit: Emit) -> None:
+    def __init__(
+        self, *, requests: int, policy: RetryPolicy, emit: Emit, hedge: HedgePolicy | None = None
+    ) -> None:
         self.slots = Limiter(requests)
+        self._slots = Slots(self.slots)
         self._pool = ClientPool(requests)
         self._policy = policy
         self._emit = emit
-        self._steady: dict[S3Config, Steady] = {}
+        self._budget = RetryBudget(requests)
+        self._hedging = None if hedge is None else Hedging(hedge, slots=self._slots, emit=emit)
+        self._routed: list[Routed] = []
+        self._ways: dict[S3Config, _Way] = {}
+        self._capabilities: dict[tuple[str, S3Config], Capabilities] = {}
 
     def store(self, bucket: str, prefix: str, config: S3Config) -> S3Store:
         """A store; no request is made."""
-        return S3Store(checked_bucket(bucket), prefix, steady=self._way(config), config=config)
+        way = self._way(config)
+        known = (checked_bucket(bucket), config)
+        capabilities = self._capabilities.get(known)
+        if capabilities is None:
+            endpoint_url = partial(self._endpoint_url, bucket, way.regions)
+            capabilities = self._capabilities[known] = Capabilities(endpoint_url, way.steady)
+        return S3Store(bucket, prefix, steady=way.steady, config=config, capabilities=capabilities)
 
-    def _way(self, config: S3Config) -> Steady:
+    async def _endpoint_url(self, bucket: str, regions: Regions) -> str:
+        client = await self._pool.client(regions.config_for(bucket))
+        return str(client.meta.endpoint_url)
+
+    def _way(self, config: S3Config) -> _Way:
         """`Steady(Traced(Transport))` for these options, made once."""
-        steady = self._steady.get(config)
-        if steady is None:
-            steady = self._steady[config] = Steady(
-                Traced(self._transport(config), self._emit),
-                slots=self.slots,
-                policy=self._policy,
-                attempt_timeout=config.attempt_timeout,
-                emit=self._emit,
-            )
-        return steady
+        way = self._ways.get(config)
+        if way is None:
+            regions = Regions(config)
+            way = self._ways[config] = _Way(self._steady(config, regions), regions)
+        return way
 
-    def _transport(self, config: S3Config) -> Transport:
-        return SdkTransport(self._pool, config)
+    def _steady(self, config: S3Config, regions: Regions) -> Steady:
+        remedies = Remedies(
+            renew=partial(self._pool.renew, config), clock=self._pool.clock(config), regions=regions
+        )
+        return Steady(
+            Traced(self._transport(config, regions), self._emit),
+            slots=self._slots,
+            policy=self._policy,
+            attempt_timeout=None,
+            emit=self._emit,
+            budget=self._budget,
+            hedging=self._hedging,
+            remedies=remedies,
+        )
+
+    def _transport(self, config: S3Config, regions: Regions) -> Transport:
+        routed = Routed(self._pool, config, regions, connections=self.slots.limit)
+        self._routed.append(routed)
+        return Unbroken(routed)
 
     async def aclose(self) -> None:
         """Close the clients and their connections."""
+        while self._routed:
+            await self._routed.pop().aclose()
         await self._pool.aclose()
 
 
@@ -62,7 +109,9 @@ def checked_bucket(bucket: str) -> str:
     """The name, or ConfigError; an access point's ARN passes as it is."""
     if bucket.startswith("arn:") or (_MIN_BUCKET <= len(bucket) <= _MAX_BUCKET and "/" not in bucket):
         return bucket
-    raise ConfigError(f"{bucket!r} is no bucket name: those have {_MIN_BUCKET} to {_MAX_BUCKET} characters and no slash")
+    raise ConfigError(
+        f"{bucket!r} is no bucket name: those have {_MIN_BUCKET} to {_MAX_BUCKET} characters and no slash"
+    )
 
 
 def open_store(url: str, context: StoreContext) -> S3Store:
@@ -70,7 +119,9 @@ def open_store(url: str, context: StoreContext) -> S3Store:
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     service = context.shared.get(S3Service)
     if service is None:
-        service = S3Service(requests=context.limits.requests, policy=context.retry, emit=context.emit)
+        service = S3Service(
+            requests=context.limits.requests, policy=context.retry, emit=context.emit, hedge=context.hedge
+        )
         context.shared[S3Service] = service
         context.closing.append(service.aclose)
     assert isinstance(service, S3Service)  # noqa: S101  # the key is the class

@@ -1,39 +1,67 @@
-"""The one retry layer: per HTTP attempt a slot of the session, a timeout, and a decision to ask again.
+"""The one retry layer: per HTTP attempt a slot, a timeout, and a decision to ask again, or for the rest, or otherwise.
 
 The slot is given back while waiting for the next attempt: a request that backs off holds nobody up.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from random import random
+from time import time
 
 import anyio
 
-from ..._limiter import Limiter
 from ..._policy.backoff import parse_retry_after, retry_delay
+from ..._policy.budget import RetryBudget
 from ...config import RetryPolicy
-from ...errors import NetworkError, StoreError
+from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, StoreError, UnexpectedResponse
 from ...events import Emit, RetryScheduled
-from .errors import attempt_timed_out, is_retried
+from .checksum import MODE_HEADER
+from .errors import attempt_timed_out, is_retried, is_throttle
 from .faults import fault_of
+from .hedging import Hedging, Outcome
+from .remedies import Remedies, Remedy
 from .request import Request, Response
+from .resume import BrokenBody, Resumption
+from .slots import Slots
 from .traced import Traced
+from .verify import verified
+
+_ASKED_AGAIN = (NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch)
+_MISMATCHES = 2
+"""Attempts whose bytes may differ from their checksum: a second time, it is no accident of the network."""
 
 
 class Steady:
-    """Sends a request until it is answered. Returns any final answer; raises where there is none."""
+    """Sends a request until it is answered. Returns any final answer; raises where there is none.
 
-    __slots__ = ("_emit", "_policy", "_slots", "_timeout", "_traced", "_uniform", "_wait")
+    Args:
+        traced: The transport, with its events.
+        slots: Request slots, shared by the session.
+        policy: How often and when to ask again.
+        attempt_timeout: Seconds of one attempt; None where the transport keeps the time itself.
+        emit: Receives a `RetryScheduled` for every wait.
+        budget: What retries the session has left.
+        hedging: Asks slow reads twice.
+        remedies: Mends refusals that can be mended.
+        uniform: Random numbers in [0, 1).
+        wait: Sleeps.
+    """
+
+    __slots__ = ("_budget", "_emit", "_hedging", "_policy", "_remedies", "_slots", "_timeout", "_traced", "_uniform", "_wait")
 
     def __init__(
         self,
         traced: Traced,
         *,
-        slots: Limiter,
+        slots: Slots,
         policy: RetryPolicy,
-        attempt_timeout: float,
+        attempt_timeout: float | None,
         emit: Emit,
+        budget: RetryBudget | None = None,
+        hedging: Hedging | None = None,
+        remedies: Remedies | None = None,
         uniform: Callable[[], float] = random,
         wait: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
@@ -42,41 +70,87 @@ class Steady:
         self._policy = policy
         self._timeout = attempt_timeout
         self._emit = emit
+        self._budget = budget or RetryBudget(slots.session.limit)
+        self._hedging = hedging
+        self._remedies = remedies
         self._uniform = uniform
         self._wait = wait
 
     async def send(self, request: Request) -> tuple[Response, int]:
-        """The answer, and how many attempts it took. Raises NetworkError, DeadlineExceeded or UnexpectedResponse."""
-        attempt = 0
-        while True:
-            attempt += 1
-            outcome = await self._attempt(request, attempt)
-            if isinstance(outcome, Response) and not is_retried(outcome):
-                return outcome, attempt
-            if attempt >= self._policy.attempts or not request.repeatable:
-                return _final(outcome, attempt), attempt
-            await self._back_off(request, attempt, outcome)
+        """The answer, and how many attempts it took.
 
-    async def _attempt(self, request: Request, attempt: int) -> Response | StoreError:
-        """An answer, or the error that a further attempt may mend."""
-        await self._slots.acquire()
+        Raises:
+            NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch: No usable answer came.
+            CredentialsNotFound, ConfigError: Nothing could be sent.
+        """
+        outcome = await self._attempt(request, 1)
+        if MODE_HEADER in request.headers:
+            outcome = await verified(request, outcome)
+        if isinstance(outcome, Response) and outcome.error is None:
+            self._budget.answered(1)
+            return outcome, 1
+        return await self._persist(request, outcome)
+
+    async def _persist(self, request: Request, outcome: Outcome) -> tuple[Response, int]:
+        """Ask again while that may help."""
+        attempt, mismatches = 1, 0
+        rest, tried = Resumption(request), set[Remedy]()
+        outcome = rest.take(outcome)
+        while True:
+            mismatches += isinstance(outcome, ChecksumMismatch)
+            if isinstance(outcome, Response) and not is_retried(outcome):
+                if not await self._mended(request, outcome, tried):
+                    self._budget.answered(attempt)
+                    return outcome, attempt
+            elif mismatches < _MISMATCHES and self._may_retry(request, attempt):
+                await self._back_off(request, attempt, outcome)
+            else:
+                return _final(outcome, attempt), attempt
+            attempt += 1
+            outcome = await verified(request, rest.take(await self._attempt(rest.request(), attempt)))
+
+    async def _mended(self, request: Request, response: Response, tried: set[Remedy]) -> bool:
+        if response.ok or self._remedies is None:
+            return False
+        return await self._remedies.mend(request, response, tried)
+
+    def _may_retry(self, request: Request, attempt: int) -> bool:
+        return attempt < self._policy.attempts and request.repeatable and self._budget.spend()
+
+    async def _attempt(self, request: Request, attempt: int) -> Outcome:
+        share = await self._slots.acquire(request.bucket)
         try:
-            with anyio.fail_after(self._timeout):
+            if self._hedging is not None and request.operation == "GetObject":
+                return await self._hedging.send(self._ask, request, attempt)
+            return await self._ask(request, attempt)
+        finally:
+            self._slots.release(share)
+
+    async def _ask(self, request: Request, attempt: int) -> Outcome:
+        """An answer, or the error that a further attempt may mend."""
+        try:
+            if self._timeout is None:
                 response = await self._traced.send(request, attempt)
+            else:
+                async with asyncio.timeout(self._timeout):
+                    response = await self._traced.send(request, attempt)
+        except _ASKED_AGAIN as error:
+            return error
         except TimeoutError as error:
+            assert self._timeout is not None  # noqa: S101  # nothing else raises it: transports map theirs
             late = attempt_timed_out(request, self._timeout)
             late.__cause__ = error
             return late
-        except NetworkError as error:
-            return error
-        finally:
-            self._slots.release()
+        if response.error is not None and is_throttle(response):
+            self._slots.refused(request.bucket)
+        else:
+            self._slots.answered(request.bucket)
         return fault_of(request, response) or response
 
-    async def _back_off(self, request: Request, attempt: int, outcome: Response | StoreError) -> None:
+    async def _back_off(self, request: Request, attempt: int, outcome: Outcome) -> None:
         asked, reason = None, type(outcome).__name__
         if isinstance(outcome, Response):
-            asked = parse_retry_after(outcome.headers.get("retry-after"))
+            asked = parse_retry_after(outcome.headers.get("retry-after"), time())
             reason = (outcome.error.code if outcome.error else "") or str(outcome.status)
         delay = retry_delay(self._policy, attempt, self._uniform(), asked)
         self._emit(
@@ -92,8 +166,9 @@ class Steady:
         await self._wait(delay)
 
 
-def _final(outcome: Response | StoreError, attempts: int) -> Response:
+def _final(outcome: Outcome, attempts: int) -> Response:
     if isinstance(outcome, Response):
         return outcome
-    outcome.attempts = attempts
-    raise outcome
+    error = outcome.plain() if isinstance(outcome, BrokenBody) else outcome
+    error.attempts = attempts
+    raise error

@@ -6,20 +6,24 @@ Operations: S3 API reference, pages GetObject, HeadObject, PutObject, DeleteObje
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
 from ..._types import Buffer, Sink, Version, When
-from ...byte_range import ByteRange, Span, Suffix, checked, resolve
+from ...byte_range import ByteRange, resolve
 from ...config import S3Config
 from ...errors import ConfigError, StoreError
 from ..base import Blob, Entry, Listing
-from .errors import error_of, is_conflict, is_missing_key
-from .faults import parse_content_range
+from .capabilities import Capabilities, Capability, Everything
+from .checksum import MODE_HEADER
+from .composing import blob_of, normalized_prefix, read_conditions, storage_headers
+from .errors import error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key
 from .listing import Pages, entry_of
 from .request import ErrorDocument, Request, Response
 from .steady import Steady
+from .swaps import Swaps, conflict_of
+from .verify import checksum_of
+from .write_ids import version_of
 
 _BATCH = 1000
 """Keys that one DeleteObjects takes."""
@@ -29,15 +33,49 @@ _MAX_KEY_BYTES = 1024
 class S3Store:
     """The objects below one prefix of one bucket. Made by `Session.s3()` or an `s3://` URL; owns nothing to close."""
 
-    __slots__ = ("_put_headers", "_read_headers", "_steady", "bucket", "config", "prefix")
+    __slots__ = (
+        "_capabilities",
+        "_chunk_reads",
+        "_put_headers",
+        "_read_headers",
+        "_steady",
+        "_swaps",
+        "_whole_headers",
+        "bucket",
+        "config",
+        "prefix",
+    )
 
-    def __init__(self, bucket: str, prefix: str = "", *, steady: Steady, config: S3Config) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        steady: Steady,
+        config: S3Config,
+        capabilities: Capabilities | None = None,
+        chunk_reads: bool = False,
+    ) -> None:
+        """
+        Args:
+            bucket: Its name, or the ARN of an access point.
+            prefix: Of all keys.
+            steady: Sends the requests.
+            config: The options.
+            capabilities: What the bucket's server can do; None: everything.
+            chunk_reads: `missing_on_403` applies; see `for_chunk_reads`.
+        """
         self.bucket = bucket
         self.prefix = normalized_prefix(prefix)
         self.config = config
         self._steady = steady
+        self._capabilities = capabilities or Everything()
+        self._swaps = Swaps(steady, self._capabilities, config)
+        self._chunk_reads = chunk_reads
         self._read_headers = {"x-amz-request-payer": "requester"} if config.requester_pays else {}
-        self._put_headers = self._read_headers | _storage_headers(config)
+        verify = {MODE_HEADER: "ENABLED"} if config.checksums == "on" else {}
+        self._whole_headers = self._read_headers | verify
+        self._put_headers = self._read_headers | storage_headers(config)
 
     @property
     def url(self) -> str:
@@ -46,6 +84,24 @@ class S3Store:
 
     def __repr__(self) -> str:
         return f"S3Store({self.url!r})"
+
+    @property
+    def for_chunk_reads(self) -> S3Store:
+        """The same objects, for reads of chunks alone: `S3Config.missing_on_403` applies to this one.
+
+        Never for metadata, nor for the read half of a merge: there it would take what is stored for absent, and
+        write over it.
+        """
+        if self._chunk_reads or not self.config.missing_on_403:
+            return self
+        return S3Store(
+            self.bucket,
+            self.prefix,
+            steady=self._steady,
+            config=self.config,
+            capabilities=self._capabilities,
+            chunk_reads=True,
+        )
 
     async def get(
         self,
@@ -56,59 +112,83 @@ class S3Store:
         sink: Sink | None = None,
     ) -> Blob | None:
         """GetObject; see `Readable.get`."""
-        headers = self._read_headers
+        headers = self._whole_headers if range is None else self._read_headers
         if range is not None or version is not None:
-            headers = headers | _read_conditions(range, version)
+            headers = headers | read_conditions(range, version)
         request = Request("GetObject", self.bucket, self._key(key), headers, sink=sink)
         response, attempts = await self._steady.send(request)
+        if response.status == 416 and range is not None:
+            empty = await self._empty_range(request, range)
+            if empty is not None:
+                return empty
+            # Not so, or no longer: whatever a second answer says is final.
+            response, attempts = await self._steady.send(request)
         if response.ok:
-            return _blob(response, range)
-        if version is None and is_missing_key(response):
+            return blob_of(response, range)
+        if version is None and (self._is_missing(response) or (self._chunk_reads and is_forbidden(response))):
             return None
-        if response.status == 416:
-            return await self._empty_range(key, version)
         raise self._error(request, response, attempts)
 
-    async def _empty_range(self, key: str, version: Version | None) -> Blob | None:
-        """A range that starts past the end: no bytes, of an object whose size and version a HEAD tells."""
-        request = Request("HeadObject", self.bucket, self._key(key), self._read_headers)
-        response, attempts = await self._steady.send(request)
+    async def _empty_range(self, get: Request, asked: ByteRange) -> Blob | None:
+        """A range that starts past the end: no bytes, of an object whose size and version a HEAD tells.
+
+        None where the HEAD says something else. It decides nothing more than that: it has no body to say why.
+        """
+        head = Request("HeadObject", self.bucket, get.key, self._read_headers)
+        response, _ = await self._steady.send(head)
         if not response.ok:
-            raise self._error(request, response, attempts)
-        found = Version(response.headers["etag"])
-        if version is not None and found != version:
-            return await self.get(key, version=version)  # changed meanwhile: let S3 say so
-        return Blob(b"", found, int(response.headers["content-length"]))
+            return None
+        size = int(response.headers["content-length"])
+        start, stop = resolve(asked, size)
+        version = version_of(response.headers)
+        if start < stop or get.headers.get("if-match", version) != version:
+            return None
+        return Blob(b"", version, size)
+
+    def _is_missing(self, response: Response) -> bool:
+        return is_missing_key(response) or (self.config.accept_bare_404 and is_bare_404(response))
 
     async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
         """PutObject; see `Writable.put`."""
-        if self.config.conditional_writes == "off":
-            when = "always"
         headers = self._put_headers
-        if when == "absent":
-            headers = headers | {"if-none-match": "*"}
-        elif when != "always":
-            headers = headers | {"if-match": when}
+        if await self._sends_checksums():
+            name, value = await checksum_of(data)
+            headers = headers | {name: value}
         request = Request("PutObject", self.bucket, self._key(key), headers, payload=data)
-        response = await self._succeed(request, conditional=when != "always")
-        return Version(response.headers["etag"])
+        if when != "always":
+            needed: Capability = "put-absent" if when == "absent" else "put-match"
+            if await self._swaps.applies(needed, request):
+                return await self._swaps.put(request, when)
+        return version_of((await self._succeed(request)).headers)
+
+    async def _sends_checksums(self) -> bool:
+        match self.config.checksums:
+            case "on":
+                return True
+            case "off":
+                return False
+        return await self._capabilities.amazon()
 
     async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
-        """DeleteObject; see `Writable.delete`."""
-        if self.config.conditional_writes == "off":
-            when = "always"
-        headers = self._read_headers if when == "always" else self._read_headers | {"if-match": when}
-        request = Request("DeleteObject", self.bucket, self._key(key), headers)
-        response, attempts = await self._steady.send(request)
-        if response.ok or (when == "always" and is_missing_key(response)):
+        """DeleteObject; see `Writable.delete`.
+
+        Raises:
+            Unsupported: A version was given, and the server ignores it: it would delete what others wrote.
+        """
+        request = Request("DeleteObject", self.bucket, self._key(key), self._read_headers)
+        if when != "always" and await self._swaps.applies("delete-match", request):
+            await self._swaps.delete(request, when)
             return
-        raise self._error(request, response, attempts, conditional=when != "always")
+        response, attempts = await self._steady.send(request)
+        if not response.ok and not self._is_missing(response):
+            raise self._error(request, response, attempts)
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """DeleteObjects, 1,000 keys at a time; see `Writable.delete_many`."""
         remaining: Iterator[str] = iter(keys)
         while batch := list(islice(remaining, _BATCH)):
-            document = {"Objects": [{"Key": self._key(key)} for key in batch], "Quiet": True}
+            # Not quiet: an answer that does not name a key says nothing of it.
+            document = {"Objects": [{"Key": self._key(key)} for key in batch], "Quiet": False}
             request = Request("DeleteObjects", self.bucket, "", self._read_headers, document=document)
             response = await self._succeed(request)
             failed = (response.document or {}).get("Errors") or []
@@ -142,19 +222,15 @@ class S3Store:
         response = await self._succeed(Request("ListObjectsV2", self.bucket, "", self._read_headers, query))
         return response.document or {}
 
-    async def _succeed(self, request: Request, *, conditional: bool = False) -> Response:
+    async def _succeed(self, request: Request) -> Response:
         response, attempts = await self._steady.send(request)
         if not response.ok:
-            raise self._error(request, response, attempts, conditional=conditional)
+            raise self._error(request, response, attempts)
         return response
 
-    def _error(
-        self, request: Request, response: Response, attempts: int, *, conditional: bool | None = None
-    ) -> StoreError:
-        if conditional is None:
-            conditional = "if-match" in request.headers
-        if conditional and is_conflict(response):
-            return _conflict(request, response, attempts)
+    def _error(self, request: Request, response: Response, attempts: int) -> StoreError:
+        if "if-match" in request.headers and (is_conflict(response) or self._is_missing(response)):
+            return conflict_of(request, response, attempts)
         return error_of(request, response, attempts)
 
     def _not_deleted(self, failed: list[Mapping[str, str]]) -> StoreError:
@@ -174,50 +250,3 @@ class S3Store:
         if not key or len(whole.encode()) > _MAX_KEY_BYTES:
             raise ConfigError(f"S3 keys have 1 to {_MAX_KEY_BYTES} bytes; {whole[:80]!r}… has {len(whole.encode())}")
         return whole
-
-
-def normalized_prefix(prefix: str) -> str:
-    """Without slashes at either end."""
-    return prefix.strip("/")
-
-
-def _storage_headers(config: S3Config) -> dict[str, str]:
-    named = {
-        "x-amz-server-side-encryption": config.sse,
-        "x-amz-server-side-encryption-aws-kms-key-id": config.sse_kms_key_id,
-        "x-amz-storage-class": config.storage_class,
-    }
-    return {name: value for name, value in named.items() if value is not None}
-
-
-def _read_conditions(byte_range: ByteRange | None, version: Version | None) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    match checked(byte_range):
-        case Span(start, stop):
-            headers["range"] = f"bytes={start}-{stop - 1}"
-        case Suffix(length):
-            headers["range"] = f"bytes=-{length}"
-    if version is not None:
-        headers["if-match"] = version
-    return headers
-
-
-def _blob(response: Response, byte_range: ByteRange | None) -> Blob:
-    version = Version(response.headers["etag"])
-    if response.status == 206:
-        span = parse_content_range(response.headers["content-range"])
-        assert span is not None  # noqa: S101  # faults.py let it through
-        return Blob(response.body, version, span[2])
-    size = len(memoryview(response.body))
-    if byte_range is None:
-        return Blob(response.body, version, size)
-    # The server ignored the range and sent everything: cut it here.
-    start, stop = resolve(byte_range, size)
-    return Blob(memoryview(response.body)[start:stop], version, size)
-
-
-def _conflict(request: Request, response: Response, attempts: int) -> StoreError:
-    # If-Match on an absent key is 404 on AWS and 412 elsewhere; both mean that somebody was first.
-    if response.status not in (409, 412):
-        response = replace(response, status=412, error=ErrorDocument("PreconditionFailed", "the key is absent"))
-    return error_of(request, response, attempts)

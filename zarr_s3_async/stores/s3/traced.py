@@ -1,21 +1,23 @@
-"""One event per HTTP attempt, around any transport."""
+"""One event per HTTP attempt, around any transport; where only the session's counters listen, it only counts."""
 
 from __future__ import annotations
 
 from time import perf_counter
 
-from ...events import Emit, RequestDone
+from ..._types import Buffer
+from ...events import Emit, Metrics, RequestDone
 from .request import Request, Response, Transport
 
 
 class Traced:
-    """Sends through `inner` and tells `emit` how it went; a cancelled attempt is told as `cancelled`."""
+    """Sends through `inner` and tells `emit` how it went."""
 
-    __slots__ = ("_emit", "_inner")
+    __slots__ = ("_count", "_emit", "_inner")
 
     def __init__(self, inner: Transport, emit: Emit) -> None:
         self._inner = inner
         self._emit = emit
+        self._count = emit.request_done if type(emit) is Metrics else None
 
     async def send(self, request: Request, attempt: int = 1) -> Response:
         """One attempt; its number goes into the event."""
@@ -26,13 +28,19 @@ class Traced:
             failure = getattr(error, "code", None) or type(error).__name__
             self._tell(request, attempt, start, None, str(failure), 0)
             raise
-        code = None if response.error is None else response.error.code or f"{response.status} without a code"
-        self._tell(request, attempt, start, response.status, code, len(memoryview(response.body)))
+        error_code = None
+        if response.error is not None:
+            error_code = response.error.code or f"{response.status} without a code"
+        self._tell(request, attempt, start, response.status, error_code, _size(response.body))
         return response
 
     def _tell(
         self, request: Request, attempt: int, start: float, status: int | None, error: str | None, received: int
     ) -> None:
+        sent = 0 if request.payload is None else _size(request.payload)
+        if self._count is not None:
+            self._count(request.operation, error, sent, received)
+            return
         self._emit(
             RequestDone(
                 operation=request.operation,
@@ -42,7 +50,11 @@ class Traced:
                 status=status,
                 error=error,
                 seconds=perf_counter() - start,
-                bytes_sent=0 if request.payload is None else len(memoryview(request.payload)),
+                bytes_sent=sent,
                 bytes_received=received,
             )
         )
+
+
+def _size(data: Buffer) -> int:
+    return data.nbytes if type(data) is memoryview else len(data)

@@ -1,0 +1,246 @@
+"""A slow read is asked twice, within a budget and into a free slot only; the faster answer counts, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from zarr_s3_async._limiter import Limiter
+from zarr_s3_async.config import HedgePolicy, RetryPolicy
+from zarr_s3_async.errors import NetworkError
+from zarr_s3_async.events import Event, HedgeStarted, RequestDone
+from zarr_s3_async.stores.s3.hedging import Hedging
+from zarr_s3_async.stores.s3.request import Request, Response
+from zarr_s3_async.stores.s3.slots import Slots
+from zarr_s3_async.stores.s3.steady import Steady
+from zarr_s3_async.stores.s3.traced import Traced
+
+from .scripted import NO_SUCH_KEY, failed, ok
+
+Act = Callable[[Request], Awaitable[Response]]
+
+
+class Two:
+    """A transport whose first and second attempt do as they are told."""
+
+    def __init__(self, *acts: Act, slots: int = 4, hedges: bool = True) -> None:
+        self.acts = list(acts)
+        self.requests: list[Request] = []
+        self.events: list[Event] = []
+        self.cancelled = 0
+        self.slots = Slots(Limiter(slots))
+        hedging = Hedging(HedgePolicy(percentile=0.5, max_share=0.5), slots=self.slots, emit=self.events.append)
+        self.pace = hedging.pace("bucket")
+        for _ in range(32 if hedges else 0):
+            self.pace.observe(0.0)  # from now on, whatever is not there at once is slow
+        self.steady = Steady(
+            Traced(self, self.events.append),
+            slots=self.slots,
+            policy=RetryPolicy(attempts=2),
+            attempt_timeout=None,
+            emit=self.events.append,
+            hedging=hedging,
+            wait=self.wait,
+        )
+
+    async def wait(self, seconds: float) -> None:
+        pass
+
+    async def send(self, request: Request) -> Response:
+        self.requests.append(request)
+        try:
+            return await self.acts[len(self.requests) - 1](request)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+    @property
+    def hedged(self) -> int:
+        return sum(isinstance(event, HedgeStarted) for event in self.events)
+
+
+def answer(response: Response) -> Act:
+    async def act(request: Request) -> Response:
+        return response
+
+    return act
+
+
+async def never(request: Request) -> Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def after(event: asyncio.Event, outcome: Response | Exception) -> Act:
+    async def act(request: Request) -> Response:
+        await event.wait()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return act
+
+
+GET = Request("GetObject", "bucket", "key")
+
+
+async def test_a_slow_read_is_answered_by_its_hedge() -> None:
+    two = Two(never, answer(ok(b"second")))
+    response, attempts = await two.steady.send(GET)
+    assert (bytes(response.body), attempts) == (b"second", 1)
+    assert (two.hedged, two.cancelled) == (1, 1)
+    assert two.slots.session.held == 0
+
+
+async def test_the_first_may_still_win() -> None:
+    started = asyncio.Event()
+
+    async def second(request: Request) -> Response:
+        started.set()
+        return await never(request)
+
+    two = Two(after(started, ok(b"first")), second)
+    response, _ = await two.steady.send(GET)
+    assert bytes(response.body) == b"first"
+    assert (two.hedged, two.cancelled) == (1, 1), "the loser is cancelled, and has ended"
+    assert two.slots.session.held == 0
+
+
+async def test_a_quick_read_is_not_hedged() -> None:
+    two = Two(answer(ok(b"first")))
+    assert (await two.steady.send(GET))[0].ok
+    assert two.hedged == 0
+
+
+async def test_before_enough_was_seen_nothing_is_hedged() -> None:
+    go = asyncio.Event()
+    two = Two(after(go, ok()), hedges=False)
+    task = asyncio.create_task(two.steady.send(GET))
+    await asyncio.sleep(0.01)
+    go.set()
+    await task
+    assert two.hedged == 0
+
+
+@pytest.mark.parametrize("why", ["slots", "budget"])
+async def test_without_a_free_slot_or_budget_there_is_no_hedge(why: str) -> None:
+    go = asyncio.Event()
+    two = Two(after(go, ok(b"first")), slots=1 if why == "slots" else 4)
+    while why == "budget" and two.pace.spend():
+        pass
+    task = asyncio.create_task(two.steady.send(GET))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    go.set()
+    assert bytes((await task)[0].body) == b"first"
+    assert two.hedged == 0
+
+
+async def test_only_reads_are_hedged() -> None:
+    go = asyncio.Event()
+    two = Two(after(go, ok()))
+    task = asyncio.create_task(two.steady.send(Request("PutObject", "bucket", "key", payload=b"x")))
+    await asyncio.sleep(0.01)
+    go.set()
+    await task
+    assert two.hedged == 0
+
+
+async def test_two_attempts_never_write_to_the_same_memory() -> None:
+    memory = bytearray(6)
+    sinks: list[int] = []
+
+    def sink(length: int) -> memoryview:
+        sinks.append(length)
+        return memoryview(memory)
+
+    async def first(request: Request) -> Response:
+        assert request.sink is not None
+        request.sink(6)[:] = b"first!"
+        return await never(request)
+
+    async def second(request: Request) -> Response:
+        assert request.sink is None, "it receives into scratch"
+        return ok(b"second")
+
+    two = Two(first, second)
+    response, _ = await two.steady.send(Request("GetObject", "bucket", "key", sink=sink))
+    assert memory == b"second"
+    assert response.body.obj is memory  # type: ignore[union-attr]  # the sink's memory, a memoryview
+    assert sinks == [6, 6]
+
+
+async def test_a_hedge_that_fails_changes_nothing() -> None:
+    started = asyncio.Event()
+
+    async def second(request: Request) -> Response:
+        started.set()
+        raise NetworkError("reset")
+
+    two = Two(after(started, ok(b"first")), second)
+    assert bytes((await two.steady.send(GET))[0].body) == b"first"
+
+
+@pytest.mark.parametrize("fault", [NetworkError("reset"), failed(500, "InternalError")], ids=["reset", "500"])
+async def test_a_first_that_fails_waits_for_its_hedge(fault: Any) -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def second(request: Request) -> Response:
+        started.set()
+        await go.wait()
+        return ok(b"second")
+
+    async def first(request: Request) -> Response:
+        await started.wait()
+        asyncio.get_running_loop().call_soon(go.set)
+        if isinstance(fault, Exception):
+            raise fault
+        return fault  # type: ignore[no-any-return]  # a Response
+
+    two = Two(first, second)
+    response, attempts = await two.steady.send(GET)
+    assert (bytes(response.body), attempts) == (b"second", 1)
+
+
+async def test_absence_is_an_answer_too() -> None:
+    two = Two(never, answer(NO_SUCH_KEY))
+    assert (await two.steady.send(GET))[0] is NO_SUCH_KEY
+
+
+async def test_a_refusal_to_hedge_is_no_answer() -> None:
+    go = asyncio.Event()
+
+    async def second(request: Request) -> Response:
+        go.set()
+        return failed(503, "SlowDown")
+
+    two = Two(after(go, ok(b"first")), second)
+    assert bytes((await two.steady.send(GET))[0].body) == b"first"
+
+
+async def test_cancellation_ends_both() -> None:
+    started = asyncio.Event()
+
+    async def second(request: Request) -> Response:
+        started.set()
+        return await never(request)
+
+    two = Two(never, second)
+    task = asyncio.create_task(two.steady.send(GET))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert two.cancelled == 2
+    assert two.slots.session.held == 0
+
+
+async def test_both_attempts_are_counted() -> None:
+    two = Two(never, answer(ok(b"second")))
+    await two.steady.send(GET)
+    done = [event for event in two.events if isinstance(event, RequestDone)]
+    assert sorted(event.error or "" for event in done) == ["", "CancelledError"]

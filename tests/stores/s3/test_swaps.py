@@ -1,0 +1,185 @@
+"""A lost answer is told from a lost race: by the write's id, also where others wrote on top since."""
+
+from __future__ import annotations
+
+import pytest
+
+from zarr_s3_async._types import Version
+from zarr_s3_async.errors import Conflict, NetworkError
+from zarr_s3_async.stores.s3.write_ids import HEADER, WrittenVersion, carried, new_id, version_of, written, writes_of
+from zarr_s3_async.testing import faults
+
+from .rig import Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LOST = {"reset": faults.lost_answer, "500": faults.lost_error(), "503": faults.lost_error(503, "SlowDown")}
+
+
+@pytest.fixture(autouse=True)
+async def absent(rig: Rig) -> None:
+    await rig.store().delete("k")
+    rig.forget()
+
+
+async def version_in(rig: Rig, key: str = "k") -> Version:
+    blob = await rig.store().get(key)
+    assert blob is not None
+    return blob.version
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+async def test_creating_succeeds_though_its_answer_was_lost(rig: Rig, fault: faults.Fault) -> None:
+    rig.server.cue("PutObject", fault)
+    version = await rig.store().put("k", b"mine", when="absent")
+    assert rig.stored("k") == b"mine"
+    assert version == await version_in(rig)
+    assert rig.server.count("PutObject") == 2
+    assert rig.server.count("HeadObject") == 1, "one look at the metadata"
+
+
+@pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
+async def test_replacing_succeeds_though_its_answer_was_lost(rig: Rig, fault: faults.Fault) -> None:
+    store = rig.store()
+    base = await store.put("k", b"old", when="absent")
+    rig.server.cue("PutObject", fault)
+    version = await store.put("k", b"new", when=base)
+    assert rig.stored("k") == b"new"
+    assert await store.put("k", b"newer", when=version), "and what it returns can be built upon"
+
+
+async def test_others_may_have_written_on_top_meanwhile(rig: Rig) -> None:
+    mine, other = rig.store(), rig.store()
+    base = await mine.put("k", b"1", when="absent")
+
+    async def write_on_top() -> None:
+        for number in range(3):
+            blob = await other.get("k")
+            assert blob is not None
+            await other.put("k", bytes(blob.data) + b"+%d" % number, when=blob.version)
+
+    rig.server.cue("PutObject", faults.lost_answer)
+    rig.while_waiting = write_on_top
+    version = await mine.put("k", b"2", when=base)
+    assert rig.stored("k") == b"2+0+1+2", "nothing was written twice, and nothing got lost"
+    with pytest.raises(Conflict):
+        await mine.put("k", b"3", when=version)
+
+
+async def test_a_race_that_was_lost_after_a_lost_request_is_a_conflict(rig: Rig) -> None:
+    mine, other = rig.store(), rig.store()
+    base = await mine.put("k", b"1", when="absent")
+
+    async def win() -> None:
+        await other.put("k", b"theirs", when=base)
+
+    rig.server.cue("PutObject", faults.reset_before_head)
+    rig.while_waiting = win
+    with pytest.raises(Conflict):
+        await mine.put("k", b"mine", when=base)
+    assert rig.stored("k") == b"theirs"
+
+
+async def test_a_conflict_of_the_first_attempt_is_not_looked_into(rig: Rig) -> None:
+    rig.put("k", b"theirs")
+    with pytest.raises(Conflict):
+        await rig.store().put("k", b"mine", when="absent")
+    assert (rig.server.count("PutObject"), rig.server.count("HeadObject")) == (1, 0)
+
+
+async def test_a_conflict_that_cannot_be_looked_into_is_in_doubt(rig: Rig) -> None:
+    rig.server.cue("PutObject", faults.lost_answer)
+    rig.server.cue("HeadObject", faults.reset_before_head, times=99)
+    with pytest.raises(NetworkError):
+        await rig.store().put("k", b"mine", when="absent")
+
+
+@pytest.mark.parametrize(("there", "mine", "wins"), [(b"same", b"same", True), (b"else", b"mine", False)])
+async def test_without_ids_the_same_bytes_are_the_same_write(
+    rig: Rig, there: bytes, mine: bytes, wins: bool
+) -> None:
+    async def appear() -> None:
+        rig.put("k", there)
+
+    rig.server.cue("PutObject", faults.reset_before_head)
+    rig.while_waiting = appear
+    if wins:
+        assert await rig.store().put("k", mine, when="absent") == await version_in(rig)
+    else:
+        with pytest.raises(Conflict):
+            await rig.store().put("k", mine, when="absent")
+
+
+@pytest.mark.parametrize("fault", [faults.lost_answer, faults.lost_error()], ids=["reset", "500"])
+async def test_deleting_a_version_succeeds_though_its_answer_was_lost(rig: Rig, fault: faults.Fault) -> None:
+    store = rig.store()
+    version = await store.put("k", b"1", when="absent")
+    rig.server.cue("DeleteObject", fault)
+    await store.delete("k", when=version)
+    assert rig.stored("k") is None
+
+
+async def test_deleting_what_was_replaced_meanwhile_is_a_conflict(rig: Rig) -> None:
+    store = rig.store()
+    version = await store.put("k", b"1", when="absent")
+
+    async def replace() -> None:
+        rig.put("k", b"2")
+
+    rig.server.cue("DeleteObject", faults.reset_before_head)
+    rig.while_waiting = replace
+    with pytest.raises(Conflict):
+        await store.delete("k", when=version)
+    assert rig.stored("k") == b"2"
+
+
+async def test_ids_are_carried_forward_by_readers_and_writers(rig: Rig) -> None:
+    store = rig.store()
+    version = await store.put("k", b"0", when="absent")
+    for number in range(20):
+        version = await store.put("k", b"%d" % number, when=version)
+    read = await version_in(rig)
+    assert isinstance(read, WrittenVersion)
+    assert isinstance(version, WrittenVersion)
+    assert read.writes == version.writes
+    assert len(read.writes) == 16
+
+
+# The ids themselves
+
+
+def test_a_version_compares_as_its_etag() -> None:
+    version = written('"1"', ("a" * 16,))
+    assert version == '"1"'
+    assert hash(version) == hash('"1"')
+    assert {version: 1}[Version('"1"')] == 1
+
+
+def test_the_last_sixteen_are_kept() -> None:
+    base = written('"1"', tuple(new_id() for _ in range(16)))
+    assert isinstance(base, WrittenVersion)
+    mine = new_id()
+    assert carried(mine, base) == (mine, *base.writes[:15])
+    assert carried(mine, Version('"1"')) == (mine,)
+    assert carried(mine, "absent") == (mine,)
+
+
+@pytest.mark.parametrize(
+    ("header", "ids"),
+    [
+        ("", ()),
+        ("nonsense", ()),
+        ("0123456789abcdef", ("0123456789abcdef",)),
+        ("0123456789abcdef,x,0123456789ABCDEF,fedcba9876543210", ("0123456789abcdef", "fedcba9876543210")),
+        (",".join(["0123456789abcdef"] * 1000), ("0123456789abcdef",) * 16),
+    ],
+)
+def test_what_strangers_wrote_there_is_left_alone(header: str, ids: tuple[str, ...]) -> None:
+    assert writes_of({HEADER: header}) == ids
+    version = version_of({"etag": '"1"', HEADER: header})
+    assert isinstance(version, WrittenVersion)
+    assert version.writes == ids
+
+
+def test_objects_without_ids_have_plain_versions() -> None:
+    assert type(version_of({"etag": '"1"'})) is str

@@ -1,0 +1,113 @@
+"""Which transport a request takes: plain object requests the wire, everything else the SDK.
+
+A bucket that the wire cannot serve (a proxy, S3 Express, an ARN, another signature) goes through the SDK altogether;
+the log says so once.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import Lock
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+from ...config import S3Config
+from ...errors import StoreError, Unsupported
+from .buffers import Buffers
+from .dial import tls_context
+from .endpoint import Endpoint, resolve_endpoint
+from .pool import ClientPool
+from .regions import Regions
+from .request import Request, Response
+from .sdk import SdkTransport
+from .sdk_errors import answered
+from .wire import OPERATIONS, Wire
+
+log = logging.getLogger("zarr_s3_async")
+
+
+class _Route(NamedTuple):
+    """The way to one bucket, as long as it is where these options say."""
+
+    config: S3Config
+    wire: Wire | None
+    """None: the SDK."""
+
+
+class Routed:
+    """A transport over two. `aclose` closes the connections of the wire; the SDK's are the pool's."""
+
+    __slots__ = ("_buffers", "_config", "_limit", "_making", "_pool", "_regions", "_routes", "_sdk", "_tls")
+
+    def __init__(self, pool: ClientPool, config: S3Config, regions: Regions, *, connections: int) -> None:
+        self._pool = pool
+        self._config = config
+        self._regions = regions
+        self._limit = connections
+        self._sdk = SdkTransport(pool, config, regions)
+        self._routes: dict[str, _Route] = {}
+        self._making = Lock()
+        self._buffers = Buffers()
+        self._tls = lru_cache(maxsize=1)(partial(tls_context, config.ca_bundle))  # one for all buckets
+
+    async def send(self, request: Request) -> Response:
+        """One attempt."""
+        if request.operation not in OPERATIONS or self._config.transport == "sdk":
+            return await self._sdk.send(request)
+        config = self._regions.config_for(request.bucket)
+        route = self._routes.get(request.bucket)
+        if route is None or route.config is not config:
+            route = await self._find(request, config)
+        return await (route.wire or self._sdk).send(request)
+
+    async def _find(self, request: Request, config: S3Config) -> _Route:
+        """Asked once per bucket and region, by the first who needs it, or the next if that one is cancelled."""
+        async with self._making:
+            route = self._routes.get(request.bucket)
+            if route is not None and route.config is config:
+                return route
+            wire = await self._wire(request, config)
+            self._routes[request.bucket] = found = _Route(config, wire)
+        if route is not None and route.wire is not None:
+            await route.wire.aclose()  # of the region where the bucket is not; Steady asks those requests again
+        return found
+
+    async def _wire(self, request: Request, config: S3Config) -> Wire | None:
+        client = await self._pool.pooled(config)
+        endpoint = await self._endpoint(request, client.sdk)
+        if endpoint.unsupported is None:
+            return Wire(
+                endpoint,
+                client.identity.credentials,
+                connect_timeout=config.connect_timeout,
+                attempt_timeout=config.attempt_timeout,
+                max_connections=self._limit,
+                tls=self._tls,
+                buffers=self._buffers,
+                clock=client.identity.clock,
+            )
+        if config.transport == "wire":
+            raise Unsupported(
+                f"transport='wire' cannot serve the bucket {request.bucket!r}: {endpoint.unsupported}; "
+                "use transport='auto'",
+                bucket=request.bucket,
+            )
+        log.info("bucket %s goes through the SDK: %s", request.bucket, endpoint.unsupported)
+        return None
+
+    @staticmethod
+    async def _endpoint(request: Request, client: object) -> Endpoint:
+        try:
+            return await resolve_endpoint(client, request.bucket)
+        except StoreError:
+            raise
+        except Exception as error:
+            answered(request, error)  # raises: nothing was sent, so this is no answer
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connections of the wire. Again is fine."""
+        while self._routes:
+            _, route = self._routes.popitem()
+            if route.wire is not None:
+                await route.wire.aclose()

@@ -1,0 +1,83 @@
+"""The edge of the SDK: whatever botocore, aiobotocore and aiohttp raise becomes an answer or an error of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import ConfigError, CredentialsExpired, CredentialsNotFound, StoreError
+from .errors import network_error, unexpected, where
+from .request import ErrorDocument, Request, Response
+
+_NO_SOURCE = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or anonymous=True"
+
+
+def answered(request: Request, error: Exception) -> Response:
+    """An HTTP error answer as a Response; anything else is raised in our own classes."""
+    from botocore.exceptions import ClientError
+
+    if isinstance(error, ClientError) and error.operation_name == request.operation:
+        return error_response(error.response)
+    mapped = _no_credentials(request, error) or _no_request(request, error) or _no_answer(request, error)
+    raise mapped or error from (error if mapped else error.__cause__)
+
+
+def error_response(response: Mapping[str, Any]) -> Response:
+    """What botocore parsed of an error answer."""
+    meta, error = response["ResponseMetadata"], response.get("Error", {})
+    status = meta["HTTPStatusCode"]
+    code = str(error.get("Code") or "")
+    # botocore fills in the status where the body had no code: S3 itself did not say it.
+    document = ErrorDocument(
+        "" if code == str(status) else code, str(error.get("Message", "")), str(error.get("Region", ""))
+    )
+    return Response(status, meta["HTTPHeaders"], error=document)
+
+
+def _no_credentials(request: Request, error: Exception) -> StoreError | None:
+    from botocore import exceptions as sdk
+
+    match error:
+        case sdk.NoCredentialsError() | sdk.PartialCredentialsError():
+            return _error(CredentialsNotFound, request, f"{error}; {_NO_SOURCE}")
+        case sdk.UnauthorizedSSOTokenError() | sdk.SSOTokenLoadError() | sdk.TokenRetrievalError():
+            return _error(CredentialsExpired, request, f"{error}; log in again")
+        case sdk.CredentialRetrievalError() | sdk.SSOError() | sdk.MetadataRetrievalError():
+            return _error(CredentialsNotFound, request, f"{error}; check the source of credentials")
+        case sdk.ClientError():
+            # Not our operation: STS or SSO refused to give credentials.
+            code = error.response.get("Error", {}).get("Code")
+            said = f"{error.operation_name} answered {code}; check the role and the profile"
+            return _error(CredentialsNotFound, request, said)
+        case RuntimeError() if "refreshed credentials are still expired" in str(error):
+            return _error(CredentialsExpired, request, f"{error} renew them")
+    return None
+
+
+def _error(cls: type[StoreError], request: Request, what: str) -> StoreError:
+    return cls(f"{where(request)}: {what}", bucket=request.bucket, key=request.key)
+
+
+def _no_request(request: Request, error: Exception) -> ConfigError | None:
+    from botocore import exceptions as sdk
+
+    match error:
+        case sdk.ParamValidationError() | sdk.UnsupportedSignatureVersionError() | sdk.MissingDependencyException():
+            return ConfigError(f"{where(request)}: {error}")
+    return None
+
+
+def _no_answer(request: Request, error: Exception) -> StoreError | None:
+    from botocore import exceptions as sdk
+    from botocore.parsers import ResponseParserError
+
+    match error:
+        case ResponseParserError():
+            return unexpected(request, Response(200, {}), "its body is no S3 document")
+        case sdk.HTTPClientError() | sdk.ConnectionError() | OSError():
+            return network_error(request, error)
+        case sdk.BotoCoreError():
+            return _error(StoreError, request, str(error))
+        case _ if type(error).__module__.partition(".")[0] == "aiohttp":
+            return network_error(request, error)
+    return None
