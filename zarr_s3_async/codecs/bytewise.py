@@ -25,9 +25,7 @@ class Shuffle:
 
     def encode(self, data: Bytes) -> Bytes:
         shuffled = np.empty(self._elements(data) * self._element, np.uint8)
-        np.copyto(
-            shuffled.reshape(self._element, -1), np.frombuffer(data, np.uint8).reshape(-1, self._element).T
-        )
+        np.copyto(shuffled.reshape(self._element, -1), np.frombuffer(data, np.uint8).reshape(-1, self._element).T)
         return shuffled
 
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:

@@ -68,9 +68,7 @@ class CastValue:
             encoded = self.encode(fill)
             self.decode(encoded)
         except ValueError as error:
-            raise MetadataError(
-                f"codec {self._codec!r} cannot cast the fill value there and back: {error}"
-            ) from error
+            raise MetadataError(f"codec {self._codec!r} cannot cast the fill value there and back: {error}") from error
         return ChunkSpec(spec.shape, self._target.dtype, encoded[0])
 
     def encode(self, chunk: Array) -> Array:
@@ -80,22 +78,22 @@ class CastValue:
         return self._cast(chunk, self._target, self._source, self._decoding)
 
     def _cast(self, numbers: Array, source: RealType, target: RealType, special: _ScalarMap | None) -> Array:
+        # NumPy's functions turn arrays without dimensions into scalars.
+        shape, numbers = numbers.shape, np.atleast_1d(numbers)
         if special is None:
-            return cast_numbers(numbers, source, target, self._rounding, self._beyond)
+            return cast_numbers(numbers, source, target, self._rounding, self._beyond).reshape(shape)
         hits, values = special.find(numbers)
         # One is a number of every type: what the map decides, no rule can refuse.
         ordinary = np.where(hits, np.ones(1, source.dtype), numbers)
         result = cast_numbers(ordinary, source, target, self._rounding, self._beyond)
         result[hits] = values
-        return result
+        return result.reshape(shape)
 
 
 def _read_map(options: Options, pairs: JSON, source: RealType, target: RealType) -> _ScalarMap | None:
     if pairs is None or pairs == []:
         return None
-    if not isinstance(pairs, list | tuple) or not all(
-        isinstance(p, list | tuple) and len(p) == 2 for p in pairs
-    ):
+    if not isinstance(pairs, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
         raise options.fail("scalar_map", "must hold lists of pairs [number, number]")
     scalars = [
         (real_scalar(options, "scalar_map", key, source), real_scalar(options, "scalar_map", value, target))

@@ -29,13 +29,9 @@ class _Filter:
     kind: Final = "array->array"
     cost: Cost = "parallel"
 
-    def __init__(
-        self, options: Options, spec: ChunkSpec, decoded: np.dtype[Any], encoded: np.dtype[Any]
-    ) -> None:
+    def __init__(self, options: Options, spec: ChunkSpec, decoded: np.dtype[Any], encoded: np.dtype[Any]) -> None:
         if decoded.itemsize != spec.dtype.itemsize:
-            raise MetadataError(
-                f"codec {options.codec!r} takes elements of {decoded}, and is given {spec.dtype}"
-            )
+            raise MetadataError(f"codec {options.codec!r} takes elements of {decoded}, and is given {spec.dtype}")
         self._shape = spec.shape
         self._dtype = spec.dtype
         self._decoded = decoded
@@ -70,9 +66,7 @@ class _Typed(_Filter):
         decoded = plain_dtype(options, "dtype", spec.dtype)
         encoded = plain_dtype(options, "astype", decoded)
         if decoded.kind not in kinds or encoded.kind not in kinds or spec.dtype.hasobject:
-            raise MetadataError(
-                f"codec {options.codec!r} does not compute with {spec.dtype}, {decoded} and {encoded}"
-            )
+            raise MetadataError(f"codec {options.codec!r} does not compute with {spec.dtype}, {decoded} and {encoded}")
         super().__init__(options, spec, decoded, encoded)
 
 
@@ -135,9 +129,7 @@ class AsType(_Filter):
         encoded = plain_dtype(options, "encode_dtype")
         decoded = plain_dtype(options, "decode_dtype", spec.dtype)
         if spec.dtype.hasobject or encoded.kind == "V" or decoded.kind == "V":
-            raise MetadataError(
-                f"codec {options.codec!r} does not cast {spec.dtype}, {decoded} and {encoded}"
-            )
+            raise MetadataError(f"codec {options.codec!r} does not cast {spec.dtype}, {decoded} and {encoded}")
         super().__init__(options, spec, decoded, encoded)
 
     def _encode(self, flat: Array) -> Array:
@@ -153,9 +145,7 @@ class BitRound(_Filter):
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
         bits = _MANTISSA_BITS.get(spec.dtype.str[1:])
         if bits is None:
-            raise MetadataError(
-                f"codec {options.codec!r} rounds float16, float32 and float64, not {spec.dtype}"
-            )
+            raise MetadataError(f"codec {options.codec!r} rounds float16, float32 and float64, not {spec.dtype}")
         super().__init__(options, spec, spec.dtype, spec.dtype)
         self._dropped = bits - options.integer("keepbits", 0, bits)
         self._integers = np.dtype(f"i{spec.dtype.itemsize}")
@@ -211,9 +201,7 @@ class Categorize(_Filter):
             raise options.fail("dtype", f"must be '|O': the elements are {spec.dtype}")
         encoded = plain_dtype(options, "astype", np.dtype(np.uint8))
         if encoded.kind not in "iu" or len(labels) > np.iinfo(encoded).max:
-            raise options.fail(
-                "astype", f"must be an integer type that counts to {len(labels)}, not {encoded}"
-            )
+            raise options.fail("astype", f"must be an integer type that counts to {len(labels)}, not {encoded}")
         super().__init__(options, spec, spec.dtype, encoded)
         self._labels = np.array(["", *labels], object)
         self._numbers = {label: number for number, label in enumerate(labels, 1)}

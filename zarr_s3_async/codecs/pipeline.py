@@ -18,6 +18,9 @@ VARIABLE_LIMIT: Final = 256 * 2**20
 """Bytes that a chunk of elements of any length may decompress to. Nothing else bounds it."""
 
 _SLACK: Final = 64 * 1024
+_SHARE: Final = 32
+"""Incompressible data grows by less than a 32nd and 64 KiB in any compressor: what decodes to more is refused."""
+
 _EXPORTED_KINDS: Final = "biufc"
 """Dtype kinds of arrays that the buffer protocol, and so every C library, takes as they are."""
 
@@ -37,9 +40,7 @@ class Pipeline:
     """Encodes and decodes chunks of one kind. Synchronous, pure, and safe to call from many threads."""
 
     __slots__ = (
-        "_array_bytes",
         "_array_bytes_name",
-        "_arrays",
         "_encoders",
         "_exported",
         "_into",
@@ -146,15 +147,11 @@ class Pipeline:
         except (ChunkDecodeError, MemoryError):
             raise
         except Exception as error:
-            raise ChunkDecodeError(
-                f"codec {name!r} cannot decode the chunk: {_told(error)}", codec=name
-            ) from error
+            raise ChunkDecodeError(f"codec {name!r} cannot decode the chunk: {_told(error)}", codec=name) from error
         return chunk
 
 
-def build_pipeline(
-    specs: Sequence[CodecSpec], chunk: ChunkSpec, *, variable_limit: int = VARIABLE_LIMIT
-) -> Pipeline:
+def build_pipeline(specs: Sequence[CodecSpec], chunk: ChunkSpec, *, variable_limit: int = VARIABLE_LIMIT) -> Pipeline:
     """The pipeline of these codecs, in encoding order, for chunks like this.
 
     Args:
@@ -170,6 +167,7 @@ def build_pipeline(
     array_bytes: tuple[str, Any] | None = None
     compressors: list[tuple[str, Any]] = []
     given = chunk
+    filtered = _is_filtered(specs)
     for spec in _arranged(specs):
         kind = kind_of(spec.name)
         if (array_bytes is not None) != (kind == "bytes->bytes"):
@@ -178,14 +176,21 @@ def build_pipeline(
             codec: Any = build_codec(spec, given)
             if not (isinstance(codec, Transpose) and codec.identity):
                 arrays.append((spec.name, codec))
-                given = codec.encoded(given)
+                given = _encoded(spec.name, codec, given)
         elif kind == "array->bytes":
-            array_bytes = spec.name, build_codec(_with_own_order(spec, arrays, given), given)
+            array_bytes = spec.name, build_codec(_with_own_order(spec, given) if filtered else spec, given)
         else:
             compressors.append((spec.name, build_codec(spec, _given_bytes(given, array_bytes, compressors))))
     if array_bytes is None:
         raise MetadataError(f"no codec in {_names(specs)} turns an array into bytes")
     return Pipeline(chunk, arrays, array_bytes, compressors, variable_limit)
+
+
+def _encoded(name: str, codec: ArrayArrayCodec, given: ChunkSpec) -> ChunkSpec:
+    try:
+        return codec.encoded(given)
+    except ValueError as error:
+        raise MetadataError(f"codec {name!r} does not take {given.dtype} of {given.shape}: {_told(error)}") from error
 
 
 def _unpacking(
@@ -197,8 +202,7 @@ def _unpacking(
         limit = limit if size is None else size
         steps.insert(0, _Unpack(name, codec.decode, size, limit))
         size = None if size is None else codec.encoded_size(size)
-        # No compressor makes incompressible data this much longer.
-        limit = 2 * limit + _SLACK
+        limit = codec.encoded_size(limit) or limit + limit // _SHARE + _SLACK
     return steps, size
 
 
@@ -224,11 +228,15 @@ def _is_numcodecs(spec: CodecSpec) -> bool:
     return spec.name.startswith("numcodecs.")
 
 
-def _with_own_order(spec: CodecSpec, arrays: Sequence[tuple[str, Any]], given: ChunkSpec) -> CodecSpec:
-    """A filter of Zarr v2 names the byte order of what it gives; `bytes` without `endian` stores that."""
+def _is_filtered(specs: Sequence[CodecSpec]) -> bool:
+    """True where filters of Zarr v2 stand before `bytes`."""
+    at = next((i for i, spec in enumerate(specs) if spec.name == "bytes"), 0)
+    return any(map(_is_numcodecs, specs[:at]))
+
+
+def _with_own_order(spec: CodecSpec, given: ChunkSpec) -> CodecSpec:
+    """A filter of Zarr v2 names the byte order of what it gives: `bytes` without `endian` stores that."""
     if spec.name != "bytes" or spec.configuration.get("endian") is not None:
-        return spec
-    if not any(name.startswith("numcodecs.") for name, _ in arrays):
         return spec
     big = given.dtype.str.startswith(">")
     return CodecSpec("bytes", {**spec.configuration, "endian": "big" if big else "little"})

@@ -106,14 +106,10 @@ def register_codec(name: str, cls: CodecClass) -> None:
     if not _is_name(name):
         raise ConfigError(f"{name!r} cannot be the name of a codec")
     if name in _BUILT_IN or name in _added:
-        raise ConfigError(
-            f"the codec {name!r} exists already; unregister_codec removes one that was registered"
-        )
+        raise ConfigError(f"the codec {name!r} exists already; unregister_codec removes one that was registered")
     kind = getattr(cls, "kind", None) if isinstance(cls, type) else None
     if kind not in KINDS:
-        raise ConfigError(
-            f"the codec {name!r} must be a class whose `kind` is one of {', '.join(KINDS)}, not {kind!r}"
-        )
+        raise ConfigError(f"the codec {name!r} must be a class whose `kind` is one of {', '.join(KINDS)}, not {kind!r}")
     _added[name] = _Entry(kind, _user_factory(cls))
 
 
@@ -147,9 +143,11 @@ def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Codec:
     try:
         built = entry.build(options, spec)
         options.finish()
-    except (MetadataError, UnsupportedFeature):
+    except (ConfigError, MetadataError, UnsupportedFeature):
         raise
-    except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
+    except ImportError as error:
+        raise UnsupportedFeature(f"codec {codec.name!r} needs a package that is missing: {error}") from error
+    except Exception as error:
         raise MetadataError(f"codec {codec.name!r} cannot be made of its configuration: {error}") from error
     return built
 
@@ -157,8 +155,9 @@ def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Codec:
 def _user_factory(cls: Any) -> Callable[[Options, ChunkSpec], Codec]:
     def build(options: Options, spec: ChunkSpec) -> Codec:
         codec: Codec = cls(options.rest(), spec)
-        if codec.cost not in COSTS:
-            raise ConfigError(f"the codec {options.codec!r} says it costs {codec.cost!r}, not one of {COSTS}")
+        cost = getattr(codec, "cost", None)
+        if cost not in COSTS:
+            raise ConfigError(f"the codec {options.codec!r} says it costs {cost!r}, not one of {COSTS}")
         return codec
 
     return build
@@ -169,9 +168,7 @@ def _find(name: str) -> _Entry:
     if entry is not None:
         return entry
     if _is_pickle(name):
-        raise UnsupportedFeature(
-            f"the codec {name!r} is refused: unpickling runs whatever code the data holds"
-        )
+        raise UnsupportedFeature(f"the codec {name!r} is refused: unpickling runs whatever code the data holds")
     for point in _entry_points():
         if point.name == name:
             return _load(point)
@@ -186,9 +183,7 @@ def _load(point: Any) -> _Entry:
         if point.name not in _added:
             register_codec(point.name, cls)
     except Exception as error:
-        raise UnsupportedFeature(
-            f"the codec {point.name!r} of {point.value} cannot be loaded: {error}"
-        ) from error
+        raise UnsupportedFeature(f"the codec {point.name!r} of {point.value} cannot be loaded: {error}") from error
     return _added[point.name]
 
 

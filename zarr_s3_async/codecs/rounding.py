@@ -14,9 +14,7 @@ from .array import is_extension
 from .base import Array
 from .scalars import RealType
 
-Rounding: TypeAlias = Literal[
-    "nearest-even", "towards-zero", "towards-positive", "towards-negative", "nearest-away"
-]
+Rounding: TypeAlias = Literal["nearest-even", "towards-zero", "towards-positive", "towards-negative", "nearest-away"]
 OutOfRange: TypeAlias = Literal["clamp", "wrap"]
 
 ROUNDINGS: Final = ("nearest-even", "towards-zero", "towards-positive", "towards-negative", "nearest-away")
@@ -24,9 +22,7 @@ _EXACT_BITS: Final = 53
 """Integers of so many bits are float64 values."""
 
 
-def cast(
-    values: Array, source: RealType, target: RealType, rounding: Rounding, beyond: OutOfRange | None
-) -> Array:
+def cast(values: Array, source: RealType, target: RealType, rounding: Rounding, beyond: OutOfRange | None) -> Array:
     """The values as `target.dtype`, or ValueError for one that the rules have no place for.
 
     Args:
@@ -62,9 +58,7 @@ def _integer_to_integer(
 ) -> Array:
     values = _plain(values, source)
     # Both bounds fit the source's type, so that the comparison is exact.
-    low, high = (
-        values.dtype.type(bound) for bound in (max(source.low, target.low), min(source.high, target.high))
-    )
+    low, high = (values.dtype.type(bound) for bound in (max(source.low, target.low), min(source.high, target.high)))
     outside = (values < low) | (values > high)
     if not outside.any():
         return values.astype(_base(target))
@@ -188,24 +182,22 @@ def _integer_to_float64(values: Array, rounding: Rounding, *, exact: bool) -> Ar
         extra += (magnitude >> np.uint64(bit)) != 0
     kept, rest = magnitude >> extra, magnitude & ((np.uint64(1) << extra) - np.uint64(1))
     # What is left out decides the last bit: by the rounding asked for, or as a mark that something was there.
-    kept = kept + _rounds_up(kept, rest, extra, negative, rounding) if exact else kept | (rest != 0)
+    kept = kept + _rounds_up(rest, extra, negative, rounding) if exact else kept | (rest != 0)
     result = np.ldexp(kept.astype(np.float64), extra.astype(np.int32))
     return np.where(negative, -result, result)
 
 
-def _rounds_up(kept: Array, rest: Array, extra: Array, negative: Array, rounding: Rounding) -> Array:
-    """Where the magnitude `kept` grows by one for the sake of the bits below it."""
-    half = np.where(extra > 0, np.uint64(1) << (np.maximum(extra, 1) - np.uint64(1)), np.uint64(1))
+def _rounds_up(rest: Array, extra: Array, negative: Array, rounding: Rounding) -> Array:
+    """Where a magnitude grows by one for the sake of the `extra` bits `rest` below it.
+
+    By any rounding but `nearest-even`, which is NumPy's own and done there.
+    """
     inexact: Array = rest != 0
-    match rounding:
-        case "nearest-even":
-            inexact &= (rest > half) | ((rest == half) & (kept & np.uint64(1) == 1))
-        case "nearest-away":
-            inexact &= rest >= half
-        case "towards-zero":
-            inexact &= False
-        case "towards-positive":
-            inexact &= ~negative
-        case "towards-negative":
-            inexact &= negative
+    if rounding == "nearest-away":
+        half = np.where(extra > 0, np.uint64(1) << (np.maximum(extra, 1) - np.uint64(1)), np.uint64(1))
+        inexact &= rest >= half
+    elif rounding == "towards-zero":
+        inexact &= False
+    else:
+        inexact &= negative == (rounding == "towards-negative")
     return inexact

@@ -35,9 +35,7 @@ _SMALL_FLOATS: Final = frozenset(
         "float8_e8m0fnu",
     }
 )
-_TYPE_STRING: Final = re.compile(
-    r"[<>|=]?(?:[biufcSUV][0-9]{1,5}|[mM]8(?:\[[0-9]{0,5}[YMWDhmsunpfa]s?\])?)", re.ASCII
-)
+_TYPE_STRING: Final = re.compile(r"[<>|=]?(?:[biufcSUV][0-9]{1,5}|[mM]8(?:\[[0-9]{0,5}[YMWDhmsunpfa]s?\])?)", re.ASCII)
 _SPECIAL: Final = {"NaN": np.nan, "Infinity": np.inf, "+Infinity": np.inf, "-Infinity": -np.inf}
 _HEX: Final = re.compile(r"0x[0-9a-fA-F]{1,16}", re.ASCII)
 
@@ -65,9 +63,7 @@ def real_dtype(options: Options, key: str) -> np.dtype[Any]:
             return np.dtype(value)
         if value in _SMALL_INTEGERS or value in _SMALL_FLOATS:
             return _small_dtype(options, value)
-    raise options.fail(
-        key, f"must be a data type of integers or of floating-point numbers, not {short(value)}"
-    )
+    raise options.fail(key, f"must be a data type of integers or of floating-point numbers, not {short(value)}")
 
 
 def _small_dtype(options: Options, name: str) -> np.dtype[Any]:

@@ -29,9 +29,7 @@ class ScaleOffset:
         scale = real_scalar(options, "scale", options.take("scale", 1), real)
         # NumPy computes with ml_dtypes' integers, but does not compare them.
         self._dtype: np.dtype[Any] = (
-            np.dtype(np.int16)
-            if real.is_integer and is_extension(spec.dtype)
-            else spec.dtype.newbyteorder("=")
+            np.dtype(np.int16) if real.is_integer and is_extension(spec.dtype) else spec.dtype.newbyteorder("=")
         )
         if is_extension(spec.dtype) and not real.is_integer:
             self._dtype = spec.dtype
@@ -47,7 +45,8 @@ class ScaleOffset:
             raise MetadataError(f"codec {self._codec!r} cannot encode the fill value: {error}") from error
 
     def encode(self, chunk: Array) -> Array:
-        numbers = chunk.astype(self._dtype, copy=False)
+        # NumPy's functions turn arrays without dimensions into scalars.
+        numbers = np.atleast_1d(chunk).astype(self._dtype, copy=False)
         if self._real.is_integer and numbers.size:
             # Both steps are monotonic, so that the extremes speak for all.
             extremes = [int(numbers.min()) - int(self._offset), int(numbers.max()) - int(self._offset)]
@@ -55,10 +54,11 @@ class ScaleOffset:
             self._require([extreme * int(self._scale) for extreme in extremes])
         with np.errstate(all="ignore"):
             encoded: Array = (numbers - self._offset) * self._scale
-        return encoded.astype(chunk.dtype, copy=False)
+        return encoded.astype(chunk.dtype, copy=False).reshape(chunk.shape)
 
     def decode(self, chunk: Array) -> Array:
-        numbers = chunk.astype(self._dtype, copy=False)
+        # NumPy's functions turn arrays without dimensions into scalars.
+        numbers = np.atleast_1d(chunk).astype(self._dtype, copy=False)
         if self._real.is_integer and numbers.size:
             if np.remainder(numbers, self._scale).any():
                 raise ValueError(f"a number is no multiple of the scale {self._scale}")
@@ -68,7 +68,7 @@ class ScaleOffset:
         with np.errstate(all="ignore"):
             quotient: Array = numbers // self._scale if self._real.is_integer else numbers / self._scale
             quotient = quotient + self._offset
-        return quotient.astype(chunk.dtype, copy=False)
+        return quotient.astype(chunk.dtype, copy=False).reshape(chunk.shape)
 
     def _require(self, extremes: list[int]) -> None:
         if min(extremes) < self._real.low or max(extremes) > self._real.high:

@@ -34,9 +34,7 @@ class ShardLayout:
     def __init__(self, grid: Shape, index_codecs: Sequence[CodecSpec], index_location: IndexLocation) -> None:
         self.n_chunks = prod(grid)
         self.index_location: IndexLocation = index_location
-        self._index = build_pipeline(
-            index_codecs, ChunkSpec((*grid, 2), np.dtype(np.uint64), np.uint64(MISSING))
-        )
+        self._index = build_pipeline(index_codecs, ChunkSpec((*grid, 2), np.dtype(np.uint64), np.uint64(MISSING)))
         if self._index.encoded_nbytes is None:
             names = ", ".join(codec.name for codec in index_codecs)
             raise UnsupportedFeature(f"codec {NAME!r}: an index through {names} has no fixed size")
@@ -59,9 +57,7 @@ class ShardLayout:
         """
         needed = self.index_nbytes
         if len(data) != needed or object_size < needed:
-            raise _corrupt(
-                f"the object has {object_size} bytes and gave {len(data)} for its index of {needed}"
-            )
+            raise _corrupt(f"the object has {object_size} bytes and gave {len(data)} for its index of {needed}")
         index = self._index.decode(data).reshape(self.n_chunks, 2)
         self._check(index, object_size)
         return index
@@ -121,9 +117,7 @@ class ShardFormat:
         if len(self.chunk_shape) != len(shard.shape) or any(
             inner < 1 or outer % inner for outer, inner in zip(shard.shape, self.chunk_shape, strict=False)
         ):
-            raise options.fail(
-                "chunk_shape", f"must divide the shard's shape {shard.shape}, not be {self.chunk_shape}"
-            )
+            raise options.fail("chunk_shape", f"must divide the shard's shape {shard.shape}, not be {self.chunk_shape}")
         self.grid: Shape = tuple(n // c for n, c in zip(shard.shape, self.chunk_shape, strict=True))
         self.inner: Pipeline = build_pipeline(
             _read_codecs(options, "codecs"), ChunkSpec(self.chunk_shape, shard.dtype, shard.fill_value)
@@ -172,9 +166,7 @@ class ShardingCodec:
         self._spec = spec
         inner = self._format.inner.cost
         self.cost: Cost = "parallel" if inner == "view" else inner
-        self._fill = (
-            np.zeros((), spec.dtype) if spec.fill_value is None else np.array(spec.fill_value, spec.dtype)
-        )
+        self._fill = np.zeros((), spec.dtype) if spec.fill_value is None else np.array(spec.fill_value, spec.dtype)
 
     def encoded_size(self) -> None:
         return None
@@ -182,9 +174,7 @@ class ShardingCodec:
     def encode(self, chunk: Array) -> Bytes:
         encode = self._format.inner.encode
         chunks = {
-            slot: encode(chunk[region])
-            for slot, region in self._format.regions()
-            if not self._is_fill(chunk[region])
+            slot: encode(chunk[region]) for slot, region in self._format.regions() if not self._is_fill(chunk[region])
         }
         return b"".join(self._format.layout.assemble(chunks))
 

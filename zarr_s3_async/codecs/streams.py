@@ -6,10 +6,11 @@ many. Small pieces leave the interpreter's lock free: to join a big result would
 
 from __future__ import annotations
 
-import bz2
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -79,9 +80,7 @@ class _Stream:
     kind: Final = "bytes->bytes"
     cost: Final = "parallel"
     members = True
-
-    def _decompressor(self) -> _Decompressor:
-        raise NotImplementedError
+    _decompressor: Callable[[], _Decompressor]
 
     def encoded_size(self, size: int) -> None:  # noqa: ARG002  depends on the values, whatever the size
         return None
@@ -135,9 +134,7 @@ class Zlib(_Stream):
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
         self._level = options.integer("level", -1, 9, 1)
-
-    def _decompressor(self) -> _Decompressor:
-        return zlib.decompressobj()
+        self._decompressor = partial(zlib.decompressobj, zlib.MAX_WBITS)
 
     def encode(self, data: Bytes) -> bytes:
         return zlib.compress(data, self._level)
@@ -153,9 +150,7 @@ class Gzip(_Stream):
         self._level = options.integer("level", 0, 9, default_level)
         flags = _GZIP_EXTRA_FLAGS.get(self._level, 0)
         self._header = struct.pack("<BBBBIBB", 0x1F, 0x8B, zlib.DEFLATED, 0, 0, flags, _GZIP_UNKNOWN_SYSTEM)
-
-    def _decompressor(self) -> _Decompressor:
-        return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        self._decompressor = partial(zlib.decompressobj, 16 + zlib.MAX_WBITS)
 
     def encode(self, data: Bytes) -> bytes:
         deflate = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -177,49 +172,63 @@ class BZ2(_Stream):
     """bzip2."""
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
+        bz2 = _module(options, "bz2")
         self._level = options.integer("level", 1, 9, 1)
-
-    def _decompressor(self) -> _Decompressor:
-        return bz2.BZ2Decompressor()
+        self._compress = bz2.compress
+        self._decompressor: Callable[[], _Decompressor] = bz2.BZ2Decompressor
 
     def encode(self, data: Bytes) -> bytes:
-        return bz2.compress(data, self._level)
+        encoded: bytes = self._compress(data, self._level)
+        return encoded
 
 
 class LZMA(_Stream):
     """xz, lzma and raw streams, with the options of Python's `lzma` module."""
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
-        try:
-            import lzma
-        except ImportError as error:
-            raise UnsupportedFeature(
-                f"codec {options.codec!r}: this Python was built without lzma"
-            ) from error
+        lzma = _module(options, "lzma")
+        presets = (*range(10), *(level | lzma.PRESET_EXTREME for level in range(10)))
         self._format = options.integer("format", lzma.FORMAT_XZ, lzma.FORMAT_RAW, lzma.FORMAT_XZ)
-        self._check = options.integer("check", -1, 16, -1)
-        self._preset: int | None = options.integer("preset", 0, lzma.PRESET_EXTREME | 9, None)
-        self._filters = options.take("filters", None)
-        self._make: Callable[[], _Decompressor] = lambda: lzma.LZMADecompressor(self._format, _LZMA_MEMORY)
-        if self._format == lzma.FORMAT_RAW:
-            self._make = lambda: lzma.LZMADecompressor(self._format, None, self._filters)
+        self._check = options.integer("check", -1, lzma.CHECK_ID_MAX, -1)
+        self._preset: int | None = options.choice("preset", presets, None)
+        self._filters = _read_filters(options)
+        raw = self._format == lzma.FORMAT_RAW
+        if self._check > lzma.CHECK_NONE and self._format != lzma.FORMAT_XZ:
+            raise options.fail("check", "can be chosen in the format xz alone")
+        if (raw and self._filters is None) or (self._filters is not None and self._preset is not None):
+            raise options.fail("filters", "must stand in a raw stream, and never stand beside 'preset'")
+        # A raw stream has no header: its dictionary is that of the filters, and was checked with them.
+        given = (self._format, None, self._filters) if raw else (self._format, _LZMA_MEMORY)
+        self._decompressor: Callable[[], _Decompressor] = partial(lzma.LZMADecompressor, *given)
         self._compress = lzma.compress
-        self._check_options(options)
-
-    def _check_options(self, options: Options) -> None:
-        for entry in self._filters or ():
-            if not isinstance(entry, dict) or entry.get("dict_size", 0) > _LZMA_MEMORY:
-                raise options.fail("filters", f"must be objects with a 'dict_size' of at most {_LZMA_MEMORY}")
         try:
-            self.encode(b"")
-            self._make()
+            self._decompressor()
         except Exception as error:
-            raise options.fail("filters", f"and the other options do not make a codec: {error}") from error
-
-    def _decompressor(self) -> _Decompressor:
-        return self._make()
+            raise options.fail("filters", f"do not make a codec: {error}") from error
 
     def encode(self, data: Bytes) -> bytes:
-        return self._compress(
+        encoded: bytes = self._compress(
             data, format=self._format, check=self._check, preset=self._preset, filters=self._filters
         )
+        return encoded
+
+
+def _read_filters(options: Options) -> list[dict[str, int]] | None:
+    filters = options.take("filters", None)
+    if filters is None:
+        return None
+    if not isinstance(filters, list | tuple) or not all(isinstance(entry, dict) for entry in filters):
+        raise options.fail("filters", "must be a list of objects")
+    if any(type(value) is not int for entry in filters for value in entry.values()):
+        raise options.fail("filters", "must hold whole numbers only")
+    if any(entry.get("dict_size", 0) > _LZMA_MEMORY for entry in filters):
+        raise options.fail("filters", f"may have a 'dict_size' of {_LZMA_MEMORY} at most")
+    return list(filters)
+
+
+def _module(options: Options, name: str) -> Any:
+    """A module of the standard library that a Python may have been built without."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UnsupportedFeature(f"codec {options.codec!r}: this Python was built without {name}") from error
