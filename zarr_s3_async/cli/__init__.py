@@ -1,0 +1,16 @@
+"""The command line, `zarr-s3`. It needs the `cli` extra, and says so in one line where that is missing."""
+
+import sys
+
+
+def main() -> None:
+    """Entry point of `zarr-s3`."""
+    try:
+        from .app import app
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in {"rich", "typer"}:
+            raise
+        sys.stderr.write(f"zarr-s3: {package} is not installed: pip install 'zarr-s3-async[cli]'\n")
+        raise SystemExit(1) from None
+    app()

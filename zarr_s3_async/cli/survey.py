@@ -1,0 +1,49 @@
+"""What is stored of an array: its objects counted and summed from a listing, without reading one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .._array import Array
+from ..stores.base import Store
+
+Kind: TypeAlias = Literal["chunk", "metadata", "other"]
+
+_DOCUMENTS = frozenset({".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json"})
+
+
+@dataclass(slots=True)
+class Tally:
+    """Objects and their bytes."""
+
+    objects: int = 0
+    nbytes: int = 0
+
+    def add(self, nbytes: int) -> None:
+        """One more."""
+        self.objects += 1
+        self.nbytes += nbytes
+
+
+def kind_of(key: str, array: Array | None) -> Kind:
+    """What the object at `key`, relative to the array, is to it."""
+    if key in _DOCUMENTS:
+        return "metadata"
+    if array is not None and is_chunk(key, array):
+        return "chunk"
+    return "other"
+
+
+def is_chunk(key: str, array: Array) -> bool:
+    """True for the key of a chunk (or shard) that lies inside the array."""
+    coords = array.metadata.keys.decode(key, array.ndim)
+    return coords is not None and all(i < n for i, n in zip(coords, array.metadata.grid_shape, strict=True))
+
+
+async def survey(store: Store, array: Array) -> dict[Kind, Tally]:
+    """Count everything below the array's prefix."""
+    tallies: dict[Kind, Tally] = {"chunk": Tally(), "metadata": Tally(), "other": Tally()}
+    async for entry in store.list_prefix():
+        tallies[kind_of(entry.key, array)].add(entry.size)
+    return tallies
