@@ -84,6 +84,8 @@ async def test_zarr_python_both_ways(dtype: str, tmp_path: Path) -> None:
     data = values(dtype)
     async with zs.Session() as session:
         for number, (endian, transposed, compressor, (encoding, separator)) in enumerate(CASES):
+            if dtype == "string" and transposed and zarr.__version__.startswith(("3.0.", "3.1.")):
+                continue  # these releases do not read back their own transposed strings
             ours, theirs = tmp_path / f"o{number}", tmp_path / f"t{number}"
             array = await session.create_array(
                 f"file://{ours}",

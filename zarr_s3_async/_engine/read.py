@@ -42,6 +42,15 @@ class _Landing:
         return memoryview(bytearray(length))
 
 
+def _sink(target: Result | None) -> Sink | None:
+    return None if target is None else _Landing(target)
+
+
+def _landed(sink: Sink | None, data: Buffer | None) -> bool:
+    """True where these bytes lie in the result already, and are the chunk itself."""
+    return isinstance(sink, _Landing) and isinstance(data, memoryview) and data.obj is sink.memory.obj
+
+
 class _Reading:
     """One call's read."""
 
@@ -63,10 +72,12 @@ class _Reading:
         try:
             key = layout.chunks.locate(coords)
             targets = [self._target(part) for part in parts]
-            sinks = [self._sink(target) for target in targets] if layout.pipeline.raw else None
+            sinks = [_sink(target) for target in targets] if layout.pipeline.raw else None
             fetched = await layout.chunks.fetch(key, [part.slot for part in parts], sinks=sinks)
             pieces = list(zip(parts, targets, fetched.buffers, strict=True))
-            nbytes = layout.pipeline.nbytes * len(parts)
+            if sinks is not None:
+                pieces = [piece for piece, sink in zip(pieces, sinks, strict=True) if not _landed(sink, piece[2])]
+            nbytes = layout.pipeline.nbytes * len(pieces)
             if runs_inline(nbytes, layout.pipeline.cost):
                 self._place(coords, key, fetched, pieces)
             else:
@@ -84,10 +95,6 @@ class _Reading:
         if block.size != self._layout.chunk_size or not block.flags.c_contiguous:
             return None
         return block if block.shape == chunk_shape else block.reshape(chunk_shape)
-
-    @staticmethod
-    def _sink(target: Result | None) -> Sink | None:
-        return None if target is None else _Landing(target)
 
     def _place(self, coords: Coords, key: str, fetched: Fetched, pieces: Sequence[Piece]) -> None:
         for part, target, data in pieces:

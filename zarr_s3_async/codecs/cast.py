@@ -97,6 +97,6 @@ def _read_map(options: Options, pairs: JSON, source: RealType, target: RealType)
         raise options.fail("scalar_map", "must hold lists of pairs [number, number]")
     scalars = [
         (real_scalar(options, "scalar_map", key, source), real_scalar(options, "scalar_map", value, target))
-        for key, value in cast(list[list[Any]], pairs)
+        for key, value in cast("list[list[Any]]", pairs)
     ]
     return _ScalarMap(scalars, source, target)

@@ -105,7 +105,7 @@ class Pipeline:
                 f"a chunk here has the shape {self.chunk.shape} and the dtype {self.chunk.dtype}, "
                 f"not {chunk.shape} and {chunk.dtype}"
             )
-        name, data = "", cast(Any, chunk)
+        name, data = "", cast("Any", chunk)
         try:
             for name, encode in self._encoders:  # noqa: B007  the handler uses the name
                 data = encode(data)
@@ -113,7 +113,7 @@ class Pipeline:
             raise
         except Exception as error:
             raise ChunkError(f"codec {name!r} cannot encode the chunk: {_told(error)}", codec=name) from error
-        return data.data if isinstance(data, np.ndarray) else cast(Buffer, data)
+        return data.data if isinstance(data, np.ndarray) else cast("Buffer", data)
 
     def decode(self, data: Buffer, out: Array | None = None) -> Array:
         """The chunk that these bytes hold.
@@ -128,7 +128,7 @@ class Pipeline:
         Raises:
             ChunkDecodeError: The bytes are not an encoded chunk of this kind. It names the codec that saw it.
         """
-        name, flat = self._array_bytes_name, cast(Bytes, data)
+        name, flat = self._array_bytes_name, cast("Bytes", data)
         try:
             for name, unpack, size, limit in self._unpack:  # noqa: B007  the handler uses the name
                 flat = unpack(flat, size, limit)
@@ -137,7 +137,7 @@ class Pipeline:
                 target = out if out is None or self._exported else out.reshape(-1).view(np.uint8)
                 flat = unpack(flat, size, limit, target)
                 if target is not None and flat is target:
-                    return cast(Array, out)
+                    return cast("Array", out)
             name = self._array_bytes_name
             chunk = self._view(flat) if self._rearrange else self._view(flat, out)
             for name, rearrange in self._rearrange:  # noqa: B007  the handler uses the name

@@ -1,0 +1,80 @@
+"""Bytes that are a chunk land in the result themselves; everything else is decoded straight into it where it fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.codecs.pipeline import Pipeline
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One entry per decoded chunk: whether it was decoded into the memory that was offered."""
+    calls: list[bool] = []
+    decode = Pipeline.decode
+
+    def spy(self: Pipeline, data: Any, out: Any = None) -> Any:
+        chunk = decode(self, data, out)
+        calls.append(chunk is out)
+        return chunk
+
+    monkeypatch.setattr(Pipeline, "decode", spy)
+    return calls
+
+
+async def made(session: zs.Session, compressor: Any) -> tuple[zs.Array, np.ndarray]:
+    array = await session.create_array(
+        zs.MemoryStore(), shape=(6, 10), chunks=(2, 5), dtype="i4", compressor=compressor
+    )
+    data = np.arange(1, 61, dtype="i4").reshape(6, 10)
+    await array[...].set(data)
+    return array, data
+
+
+async def test_raw_chunks_that_are_blocks_of_the_result_are_not_touched_again(decoded: list[bool]) -> None:
+    async with zs.Session() as session:
+        array, data = await made(session, None)
+        np.testing.assert_array_equal(await array.get_slice((2, 0), (4, 5)), data[2:4, :5])
+        assert decoded == []
+        np.testing.assert_array_equal(await array.get_slice((0, 0), (6, 10)), data)
+        assert len(decoded) == 6, "rows of a wider result have gaps: these are placed"
+
+
+async def test_compressed_chunks_are_decoded_into_the_result(decoded: list[bool]) -> None:
+    async with zs.Session() as session:
+        array, data = await made(session, "zstd")
+        np.testing.assert_array_equal(await array.get_slice((2, 0), (4, 5)), data[2:4, :5])
+        assert decoded == [True]
+        decoded.clear()
+        np.testing.assert_array_equal(await array.get_slice((2, 0), (4, 4)), data[2:4, :4])
+        assert decoded == [False]
+
+
+@pytest.mark.parametrize("compressor", [None, "zstd"])
+async def test_another_dtype_of_out_is_cast_and_never_filled_with_raw_bytes(compressor: Any) -> None:
+    async with zs.Session() as session:
+        array, data = await made(session, compressor)
+        for dtype in ("f8", ">i4", "i8"):
+            out = np.zeros((2, 5), dtype)
+            await array.get_slice((0, 5), (2, 10), out=out)
+            np.testing.assert_array_equal(out, data[0:2, 5:10])
+
+
+async def test_a_reversed_block_is_placed_and_not_received_as_it_is() -> None:
+    async with zs.Session() as session:
+        array, data = await made(session, None)
+        np.testing.assert_array_equal(await array[1::-1, 4::-1], data[1::-1, 4::-1])
+
+
+async def test_a_raw_object_of_another_size_is_an_error_and_leaves_no_torn_result() -> None:
+    async with zs.Session() as session:
+        array, _ = await made(session, None)
+        store = array._runtime.store
+        for damaged in (b"", b"12", bytes(41)):
+            await store.put("c/0/0", damaged)
+            with pytest.raises(zs.ChunkDecodeError, match="c/0/0"):
+                await array.get_slice((0, 0), (2, 5))
