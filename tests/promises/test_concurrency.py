@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async._plan.parts import Part
 from zarr_s3_async._types import Version
+from zarr_s3_async.testing import LatencyProxy
+
+from .conftest import Place
 
 LIMIT = 16
 
@@ -105,3 +109,20 @@ async def test_a_selection_of_too_many_chunks_is_refused_before_the_first_reques
             await array.get_slice(0, 10**12)
         assert not store.gets
         assert np.array_equal(await array.get_slice(10**12 - 3, 10**12), [0, 0, 0])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("transport", ["sdk", "wire"])
+async def test_requests_reach_the_limit_on_the_real_server_and_never_pass_it(place: Place, transport: str) -> None:
+    with LatencyProxy(place.config.endpoint_url, latency=0.02) as proxy:
+        config = replace(place.config, endpoint_url=proxy.endpoint_url, transport=transport)
+        async with zs.Session(s3=config, limits=zs.Limits(requests=LIMIT)) as session:
+            array = await session.create_array(place.url, shape=(200,), chunks=(1,), dtype="i4")
+            proxy.reset()
+            await array.set_slice(np.arange(1, 201), 0)
+            assert proxy.peak == LIMIT
+            proxy.reset()
+            # Two calls at once share the session's limit.
+            halves = await asyncio.gather(array.get_slice(0, 100), array.get_slice(100, 200))
+            assert proxy.peak == LIMIT
+    assert np.array_equal(np.concatenate(halves), np.arange(1, 201))
