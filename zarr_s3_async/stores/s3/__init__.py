@@ -1,6 +1,5 @@
-"""S3: the store, and what a session shares between all of its S3 stores."""
+"""S3: the store. What a session shares between its S3 stores is in `service`, which loads on first use."""
 
-from .service import S3Service, open_store
 from .store import S3Store
 
-__all__ = ["S3Service", "S3Store", "open_store"]
+__all__ = ["S3Store"]
