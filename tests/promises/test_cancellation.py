@@ -138,7 +138,8 @@ async def test_the_next_read_succeeds_at_once_on_two_connections(place: Place, w
             "merge": lambda: array.set_slice(expected[:1, :3], (0, 0)),
         }
         awaits = await every_await(way, operations[what], check)
-    assert awaits >= 1
+    # On Python 3.11 wait_for lets a read finish that was answered in the very turn in which its time ran out.
+    assert awaits >= (way != "wait_for")
 
 
 class Turns(zs.MemoryStore):

@@ -37,7 +37,7 @@ class _Route(NamedTuple):
 class Routed:
     """A transport over two. `aclose` closes the connections of the wire; the SDK's are the pool's."""
 
-    __slots__ = ("_buffers", "_config", "_limit", "_making", "_pool", "_regions", "_routes", "_sdk", "_tls")
+    __slots__ = ("_buffers", "_config", "_limit", "_making", "_pool", "_regions", "_retired", "_routes", "_sdk", "_tls")
 
     def __init__(self, pool: ClientPool, config: S3Config, regions: Regions, *, connections: int) -> None:
         self._pool = pool
@@ -46,6 +46,7 @@ class Routed:
         self._limit = connections
         self._sdk = SdkTransport(pool, config, regions)
         self._routes: dict[str, _Route] = {}
+        self._retired: list[Wire] = []
         self._making = Lock()
         self._buffers = Buffers()
         self._tls = lru_cache(maxsize=1)(partial(tls_context, config.ca_bundle))  # one for all buckets
@@ -69,7 +70,8 @@ class Routed:
             wire = await self._wire(request, config)
             self._routes[request.bucket] = found = _Route(config, wire)
         if route is not None and route.wire is not None:
-            await route.wire.aclose()  # of the region where the bucket is not; Steady asks those requests again
+            route.wire.retire()  # requests under way to the region where the bucket is not end with their own answers
+            self._retired.append(route.wire)
         return found
 
     async def _wire(self, request: Request, config: S3Config) -> Wire | None:
@@ -107,7 +109,8 @@ class Routed:
 
     async def aclose(self) -> None:
         """Close the connections of the wire. Again is fine."""
-        while self._routes:
-            _, route = self._routes.popitem()
-            if route.wire is not None:
-                await route.wire.aclose()
+        wires = [*self._retired, *(route.wire for route in self._routes.values() if route.wire is not None)]
+        self._retired.clear()
+        self._routes.clear()
+        for wire in wires:
+            await wire.aclose()
