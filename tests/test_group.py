@@ -162,9 +162,7 @@ async def test_a_tree_is_text_and_html(session: zs.Session) -> None:
     await group.create_array("a/<x>", shape=(2,), dtype="i4")
     await group.create_group("a/deep")
     tree = await group.tree()
-    assert str(tree) == "\n".join(
-        ["/", "├── a", "│   ├── <x> (2,) int32", "│   └── deep", "└── b (3, 4) float32"]
-    )
+    assert str(tree) == "/\n├── a\n│   ├── <x> (2,) int32\n│   └── deep\n└── b (3, 4) float32"
     assert "<details open><summary>a</summary>" in tree._repr_html_()
     assert "&lt;x&gt;" in tree._repr_html_()
 

@@ -1,4 +1,4 @@
-"""Reading one chunk is a short walk through the house: how often it steps from one room (a folder, or a file) into another."""
+"""Reading one chunk is a short walk through the house: few steps from one room (a folder, or a file) into another."""
 
 from __future__ import annotations
 

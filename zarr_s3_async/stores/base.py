@@ -51,7 +51,7 @@ class Readable(Protocol):
         self,
         key: str,
         *,
-        range: ByteRange | None = None,
+        range: ByteRange | None = None,  # noqa: A002  # what HTTP calls it
         version: Version | None = None,
         sink: Sink | None = None,
     ) -> Blob | None:

@@ -1,4 +1,4 @@
-"""Listings of any length, one page at a time. A class, not an async generator: nothing to close when one stops early."""
+"""Listings of any length, page by page. A class, not an async generator: nothing to close when one stops early."""
 
 from __future__ import annotations
 
