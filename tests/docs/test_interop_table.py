@@ -103,8 +103,8 @@ async def test_the_table_in_the_docs_is_what_the_libraries_do(tmp_path: Path) ->
     if os.environ.get("WRITE_DOCS"):
         text = (
             "# What other libraries read of what we write\n\n"
-            "Made by `WRITE_DOCS=1 pytest tests/docs/test_interop_table.py`. The other direction, and every\n"
-            "combination of types, codecs and spellings, is in `tests/promises/test_interop.py` and `test_interop_v3.py`.\n\n"
+            "Made by `WRITE_DOCS=1 pytest tests/docs/test_interop_table.py`. Every combination of types, codecs and\n"
+            "spellings, in both directions, is in `tests/promises/test_interop.py` and `test_interop_v3.py`.\n\n"
         )
         DOCUMENT.write_text(text + "\n".join(rows) + "\n")
     assert all(row.split(" | ")[1].startswith("yes") for row in rows[2:]), "zarr-python reads everything"
