@@ -150,7 +150,7 @@ async def test_regions_with_steps(data: st.DataObject) -> None:
 
 
 @pytest.mark.integration
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 async def test_the_same_on_the_real_server(data: st.DataObject, place: Place) -> None:
     options = data.draw(arrays(least=1))

@@ -65,7 +65,8 @@ class _Reading:
 
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """One object: lease, fetch, decode, place."""
-        coords, parts = item
+        coords, lazy_parts = item
+        parts = tuple(lazy_parts)  # they are made anew each time they are run through
         layout, runtime = self._layout, self._runtime
         lease = layout.lease * len(parts)
         await runtime.leases.acquire(lease)

@@ -8,9 +8,7 @@ from .._types import Shape
 from ..errors import SelectionError
 
 
-def stop_of(
-    start: Sequence[int] | int, step: Sequence[int] | int | None, data_shape: Shape, shape: Shape
-) -> Shape:
+def stop_of(start: Sequence[int] | int, step: Sequence[int] | int | None, data_shape: Shape, shape: Shape) -> Shape:
     """The `stop` of a write of data of `data_shape`: one past its last element in every dimension.
 
     Leading dimensions that the data lacks are broadcast, and have no end of their own.
@@ -24,6 +22,5 @@ def stop_of(
         )
     # Of n elements every `by`-th, the last lies (n - 1) * by behind the first.
     return tuple(
-        first + max(0, (n - 1) * by + 1) if n else first
-        for first, n, by in zip(starts, data_shape, steps, strict=True)
+        first + max(0, (n - 1) * by + 1) if n else first for first, n, by in zip(starts, data_shape, steps, strict=True)
     )
