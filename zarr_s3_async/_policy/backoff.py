@@ -7,7 +7,6 @@ bound.
 from __future__ import annotations
 
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 from ..config import RetryPolicy
 
@@ -55,6 +54,8 @@ def parse_retry_after(header: str | None, now: float | None = None) -> float | N
 
 def parse_http_date(header: str | None) -> float | None:
     """Seconds since the epoch of a `Date` header, or None where it is not one."""
+    from email.utils import parsedate_to_datetime
+
     try:
         date = parsedate_to_datetime(header or "")
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -116,23 +116,19 @@ class Exchange:
         """Say nothing more until the client hangs up, or the server ends."""
         self.over = True
         while not self.server.stopping.is_set():
-            readable, _, _ = select.select([self._sock], [], [], _TICK)
-            if readable and not self._sock.recv(_READ):
+            if self._has_news(_TICK) and not self._sock.recv(_READ):
                 return
 
     def pause(self, seconds: float) -> None:
         """Say nothing for a while; raises HungUp where the client does not wait so long."""
-        readable, _, _ = select.select([self._sock], [], [], seconds)
-        if self.server.stopping.is_set() or (readable and not self._sock.recv(_READ, socket.MSG_PEEK)):
+        gone = self._has_news(seconds) and not self._sock.recv(_READ, socket.MSG_PEEK)
+        if gone or self.server.stopping.is_set():
             raise HungUp
 
-
-_STATUS = re.compile(rb"HTTP/1\.1 \d{3} [^\r\n]*")
-
-
-def with_status(head: bytes, status: int, reason: str) -> bytes:
-    """A response head, its status replaced."""
-    return _STATUS.sub(f"HTTP/1.1 {status} {reason}".encode(), head, count=1)
+    def _has_news(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
 
 def with_header(head: bytes, name: str, value: str | None) -> bytes:

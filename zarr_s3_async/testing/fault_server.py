@@ -132,6 +132,10 @@ class FaultServer:
         """Store an object, past all counting."""
         self.answer(Ask("PUT", bucket, key, {}, {}, body))
 
+    def remove(self, bucket: str, key: str) -> None:
+        """Delete an object, past all counting."""
+        self.answer(Ask("DELETE", bucket, key, {}, {}, b""))
+
     def get(self, bucket: str, key: str) -> bytes | None:
         """What is stored there, past all counting."""
         answer = self.answer(Ask("GET", bucket, key, {}, {}, b""))
@@ -171,6 +175,7 @@ class FaultServer:
             except OSError:
                 return
             sock.settimeout(_PATIENCE)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._sockets.add(sock)
                 self.connections += 1

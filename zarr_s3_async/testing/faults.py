@@ -6,14 +6,16 @@ arguments make one.
 
 from __future__ import annotations
 
+import threading
 import zlib
 from base64 import b64encode
 from collections.abc import Callable
+from datetime import UTC, datetime
 from email.utils import formatdate
 from time import time
 from typing import TypeAlias
 
-from ._fault_wire import Exchange, with_header, with_status
+from ._fault_wire import Exchange, with_header
 from ._stand_in.answers import Ask
 
 Fault: TypeAlias = Callable[[Exchange], None]
@@ -21,6 +23,7 @@ Fault: TypeAlias = Callable[[Exchange], None]
 _TRICKLE = 0.02
 """Seconds between two bytes of a slow body."""
 _HUGE_PAGE = 20 * 2**20
+_UNASKED = b'HTTP/1.1 200 OK\r\nETag: "evil"\r\nContent-Length: 4\r\n\r\nevil'
 
 
 def operation_of(ask: Ask) -> str:
@@ -51,7 +54,9 @@ def refuse(
         headers: More headers, `_` standing for `-`.
     """
     if body is None:
-        document = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>on cue</Message></Error>'
+        document = (
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>on cue</Message></Error>'
+        )
         body = document.encode() if code else b""
     lines = {"content-type": content_type, **{n.replace("_", "-"): v for n, v in headers.items()}}
 
@@ -95,6 +100,11 @@ def skewed_clock(ahead: float) -> Fault:
         refuse(403, "RequestTimeTooSkewed", date=date)(exchange)
 
     return skewed
+
+
+def seconds_of(amz_date: str) -> float:
+    """Seconds since the epoch that an `x-amz-date` names."""
+    return datetime.strptime(amz_date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def wrong_region(region: str, status: int = 301, code: str = "PermanentRedirect") -> Fault:
@@ -266,24 +276,17 @@ def garbage(exchange: Exchange) -> None:
 def longer_than_said(exchange: Exchange) -> None:
     """More bytes than Content-Length said; those to come look like another answer."""
     answer = exchange.carry_out()
-    extra = b'HTTP/1.1 200 OK\r\nETag: "evil"\r\nContent-Length: 4\r\n\r\nevil'
-    exchange.write(answer.head + bytes(answer.body) + extra)
+    exchange.write(answer.head + bytes(answer.body) + _UNASKED)
 
 
-def more_afterwards(exchange: Exchange) -> None:
-    """The right answer, and a while later another one, that nobody asked for."""
-    exchange.reply()
-    try:
-        exchange.pause(3 * _TRICKLE)
-    finally:
-        exchange.write(b'HTTP/1.1 200 OK\r\nETag: "evil"\r\nContent-Length: 4\r\n\r\nevil')
+class MoreAfterwards:
+    """The right answer, and then, on the idle connection, another one that nobody asked for."""
 
+    def __init__(self) -> None:
+        self.sent = threading.Event()
 
-def status(code: int, reason: str = "On Cue") -> Fault:
-    """Carried out, and answered with another status."""
-
-    def renamed(exchange: Exchange) -> None:
-        answer = exchange.carry_out()
-        exchange.send(answer._replace(head=with_status(answer.head, code, reason)))
-
-    return renamed
+    def __call__(self, exchange: Exchange) -> None:
+        exchange.reply()
+        exchange.pause(_TRICKLE)
+        exchange.write(_UNASKED)
+        self.sent.set()

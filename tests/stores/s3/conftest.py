@@ -16,7 +16,8 @@ async def shared_rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
         yield rig
 
 
-@pytest.fixture
-def rig(shared_rig: Rig) -> Rig:
+@pytest_asyncio.fixture(loop_scope="module")
+async def rig(shared_rig: Rig) -> AsyncIterator[Rig]:
     shared_rig.forget()
-    return shared_rig
+    yield shared_rig
+    await shared_rig.hang_up()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from zarr_s3_async.stores.s3.pool import ClientPool
 from zarr_s3_async.stores.s3.regions import Regions
 from zarr_s3_async.stores.s3.remedies import Remedies
 from zarr_s3_async.stores.s3.request import Transport
+from zarr_s3_async.stores.s3.routed import Routed
 from zarr_s3_async.stores.s3.sdk import SdkTransport
 from zarr_s3_async.stores.s3.slots import Slots
 from zarr_s3_async.stores.s3.steady import Steady
@@ -24,10 +24,16 @@ from zarr_s3_async.stores.s3.traced import Traced
 from zarr_s3_async.testing.fault_server import FaultServer
 
 BUCKET, PREFIX = "data", "root"
-SECRET, TOKEN = "do-not-tell-1", "do-not-tell-2"  # noqa: S105  # what must not be seen anywhere
+SECRET, TOKEN = "do-not-tell-1", "do-not-tell-2"  # what must not be seen anywhere
 
 MakeTransport = Callable[[ClientPool, S3Config, Regions], Transport]
-TRANSPORTS: dict[str, MakeTransport] = {"sdk": SdkTransport}
+
+
+def _wire(pool: ClientPool, config: S3Config, regions: Regions) -> Transport:
+    return Routed(pool, config, regions, connections=16)
+
+
+TRANSPORTS: dict[str, MakeTransport] = {"sdk": SdkTransport, "wire": _wire}
 
 
 class Rig:
@@ -40,6 +46,7 @@ class Rig:
         self.waits: list[float] = []
         self.while_waiting: Callable[[], Awaitable[Any]] | None = None
         self._make_transport = make_transport
+        self._transports: list[Transport] = []
 
     @property
     def config(self) -> S3Config:
@@ -75,8 +82,10 @@ class Rig:
         async def renew() -> bool:
             return await self.pool.renew(config)
 
+        transport = self._make_transport(self.pool, config, regions)
+        self._transports.append(transport)
         steady = Steady(
-            Traced(self._make_transport(self.pool, config, regions), self.events.append),
+            Traced(transport, self.events.append),
             slots=Slots(Limiter(8)),
             policy=RetryPolicy(attempts=attempts, base_delay=0.1),
             attempt_timeout=None,
@@ -101,13 +110,27 @@ class Rig:
             client = await self.pool.client(regions.config_for(BUCKET))
             return str(client.meta.endpoint_url)
 
-        return S3Store(
-            BUCKET, PREFIX, steady=steady, config=config, capabilities=Capabilities(endpoint_url, steady)
-        )
+        return S3Store(BUCKET, PREFIX, steady=steady, config=config, capabilities=Capabilities(endpoint_url, steady))
+
+    async def hang_up(self) -> None:
+        """Close the connections of the stores made so far; those of the SDK are the pool's, and stay."""
+        while self._transports:
+            transport = self._transports.pop()
+            if isinstance(transport, Routed):
+                await transport.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.hang_up()
+        await self.pool.aclose()
 
     def put(self, key: str, body: bytes) -> None:
         """Store an object of the store, past all counting."""
         self.server.put(BUCKET, f"{PREFIX}/{key}", body)
+
+    def remove(self, key: str) -> None:
+        """Delete an object of the store, past all counting."""
+        self.server.remove(BUCKET, f"{PREFIX}/{key}")
 
     def stored(self, key: str) -> bytes | None:
         """What is stored."""
@@ -127,5 +150,4 @@ async def rigged(name: str, **server_options: Any) -> AsyncIterator[Rig]:
         try:
             yield rig
         finally:
-            await rig.pool.aclose()
-            gc.collect()  # what was left open is to be complained of here
+            await rig.aclose()

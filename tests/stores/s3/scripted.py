@@ -45,11 +45,13 @@ class Script:
 class Way:
     """Steady(Traced(Script)) with a clock that only notes how long it was asked to wait."""
 
-    def __init__(self, *answers: Response | BaseException, attempts: int = 3, timeout: float = 5.0, **config: Any) -> None:
+    def __init__(
+        self, *answers: Response | BaseException, attempts: int = 3, timeout: float = 5.0, slots: int = 4, **config: Any
+    ) -> None:
         self.script = Script(answers)
         self.events: list[Event] = []
         self.waits: list[float] = []
-        self.slots = Limiter(4)
+        self.slots = Limiter(slots)
         self.held_while_waiting: list[int] = []
         self.config = S3Config(**config)
 

@@ -10,12 +10,11 @@ import pytest
 
 from zarr_s3_async._types import Version
 from zarr_s3_async.errors import Conflict, NetworkError, Unsupported
-from zarr_s3_async.stores.s3.capabilities import PROBE, Capabilities, Capability, is_amazon
+from zarr_s3_async.stores.s3.capabilities import PROBE, Capabilities
 from zarr_s3_async.stores.s3.request import Request
 from zarr_s3_async.testing import faults
 
 from .rig import BUCKET, Rig
-from .scripted import Way
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,47 +22,13 @@ CONDITIONS = ("if-match", "if-none-match")
 
 
 @pytest.fixture(autouse=True)
-async def empty(rig: Rig) -> Any:
+def empty(rig: Rig) -> None:
     rig.server.ignores = ()
-    await rig.store().delete("a/k")
-    rig.forget()
-    yield
-    rig.server.ignores = ()
+    rig.remove("a/k")
 
 
 def probes(rig: Rig) -> list[str]:
     return [seen.operation for seen in rig.server.seen if PROBE in seen.ask.key]
-
-
-@pytest.mark.parametrize(
-    ("url", "amazon"),
-    [
-        ("https://s3.amazonaws.com", True),
-        ("https://s3.eu-west-3.amazonaws.com", True),
-        ("https://s3.dualstack.us-east-1.amazonaws.com:443/", True),
-        ("https://s3.cn-north-1.amazonaws.com.cn", True),
-        ("https://bucket.vpce-1a2b-3c4d.s3.us-east-1.vpce.amazonaws.com", True),
-        ("https://s3.us-iso-east-1.c2s.ic.gov", True),
-        ("http://127.0.0.1:9000", False),
-        ("https://amazonaws.com.evil.example", False),
-        ("https://notamazonaws.com", False),
-        ("https://storage.googleapis.com", False),
-        ("http://[::1]:8333", False),
-        ("nonsense", False),
-    ],
-)
-async def test_whose_endpoint(url: str, amazon: bool) -> None:
-    assert is_amazon(url) is amazon
-
-
-async def test_amazon_is_known_and_not_probed() -> None:
-    async def endpoint_url() -> str:
-        return "https://s3.us-east-1.amazonaws.com"
-
-    capabilities = Capabilities(endpoint_url, Way().steady)
-    every: tuple[Capability, ...] = ("put-absent", "put-match", "delete-match", "multipart-complete")
-    for capability in every:
-        assert await capabilities.have(capability, Request("PutObject", "b", "k"))
 
 
 async def test_a_server_that_has_them_is_probed_once_and_left_clean(rig: Rig) -> None:

@@ -12,8 +12,6 @@ import pytest
 from zarr_s3_async.config import S3Config
 from zarr_s3_async.errors import AccessDenied, CredentialsExpired, WrongRegion
 from zarr_s3_async.stores.s3 import identity
-from zarr_s3_async.stores.s3.clock import Clock
-from zarr_s3_async.stores.s3.regions import Regions
 from zarr_s3_async.testing import faults
 from zarr_s3_async.testing._fault_wire import Exchange
 from zarr_s3_async.testing.fault_server import FaultServer
@@ -52,9 +50,7 @@ def from_chain(rig: Rig, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     own = 10.0 + sum(map(ord, request.node.name)) / 1000
-    return replace(
-        rig.config, access_key_id=None, secret_access_key=None, session_token=None, connect_timeout=own
-    )
+    return replace(rig.config, access_key_id=None, secret_access_key=None, session_token=None, connect_timeout=own)
 
 
 async def test_expired_credentials_are_renewed_once_for_all(
@@ -145,22 +141,6 @@ async def test_without_a_date_there_is_nothing_to_correct(rig: Rig) -> None:
     assert rig.server.count("GetObject") == 1
 
 
-@pytest.mark.parametrize(
-    ("date", "learnt", "offset"),
-    [
-        ("Wed, 21 Oct 2015 07:28:10 GMT", True, 10.0),
-        ("Wed, 21 Oct 2015 07:27:50 GMT", True, -10.0),
-        ("nonsense", False, 0.0),
-        (None, False, 0.0),
-    ],
-)
-async def test_clock(date: str | None, learnt: bool, offset: float) -> None:
-    clock = Clock(lambda: 1445412480.0)
-    assert clock.learn(date) is learnt
-    assert clock.offset == offset
-    assert clock() == 1445412480.0 + offset
-
-
 # The region
 
 
@@ -211,11 +191,3 @@ async def test_no_redirect_takes_credentials_to_another_host(rig: Rig) -> None:
             await rig.store().get("k")
         assert elsewhere.seen == []
     assert rig.server.count("GetObject") == 1
-
-
-@pytest.mark.parametrize("region", ["eu-west-3", "us-gov-east-1", "cn-north-1", "us-iso-east-1"])
-async def test_names_of_regions_are_learnt(region: str) -> None:
-    regions = Regions(S3Config())
-    assert regions.learn("b", region)
-    assert regions.config_for("b").region == region
-    assert regions.config_for("c").region is None

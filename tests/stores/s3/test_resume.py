@@ -145,5 +145,3 @@ async def test_short_bodies_and_ranges_are_asked_anew(rig: Rig) -> None:
     assert blob is not None
     assert bytes(blob.data) == LONG[10:]
     assert len(set(ranges(rig))) == 1
-
-

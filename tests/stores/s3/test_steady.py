@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
-from zarr_s3_async.errors import DeadlineExceeded, NetworkError, UnexpectedResponse
-from zarr_s3_async.events import RequestDone, RetryScheduled
+from zarr_s3_async._policy.budget import RetryBudget
+from zarr_s3_async.errors import ChecksumMismatch, DeadlineExceeded, NetworkError, StoreError, UnexpectedResponse
+from zarr_s3_async.events import Metrics, RequestDone, RetryScheduled
 from zarr_s3_async.stores.s3.request import Request, Response
+from zarr_s3_async.stores.s3.traced import Traced
 
-from .scripted import NO_SUCH_KEY, Way, failed, ok
+from .scripted import NO_SUCH_KEY, Script, Way, failed, ok
 
 GET = Request("GetObject", "bucket", "key")
 
@@ -44,7 +46,8 @@ async def test_a_passing_fault_is_asked_again(fault: Response | BaseException) -
 
 
 @pytest.mark.parametrize(
-    "answer", [NO_SUCH_KEY, failed(403, "AccessDenied"), failed(412, "PreconditionFailed"), failed(400, "InvalidRequest")]
+    "answer",
+    [NO_SUCH_KEY, failed(403, "AccessDenied"), failed(412, "PreconditionFailed"), failed(400, "InvalidRequest")],
 )
 async def test_a_final_answer_is_returned_at_once(answer: Response) -> None:
     way = Way(answer)
@@ -66,11 +69,11 @@ async def test_the_last_network_error_leaves_with_the_number_of_attempts() -> No
     assert caught.value.attempts == 3
 
 
-async def test_a_request_that_must_not_be_repeated_is_sent_once() -> None:
+async def test_what_no_transport_may_repeat_is_repeated_here_and_counted() -> None:
     way = Way(NetworkError("reset"), ok())
-    with pytest.raises(NetworkError):
-        await way.steady.send(Request("PutObject", "bucket", "key", repeatable=False))
-    assert len(way.script.requests) == 1
+    request = Request("PutObject", "bucket", "key", repeatable=False)
+    assert (await way.steady.send(request))[1] == 2
+    assert not any(sent.repeatable for sent in way.script.requests)
 
 
 async def test_an_answer_without_etag_is_no_answer() -> None:
@@ -130,3 +133,76 @@ async def test_cancellation_gives_the_slot_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert way.slots.held == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NetworkError("reset"), DeadlineExceeded("late"), UnexpectedResponse("no length"), ChecksumMismatch("damaged")],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_a_transport_raises_for_a_bad_answer_is_asked_again(error: StoreError) -> None:
+    way = Way(error, ok())
+    assert (await way.steady.send(GET))[1] == 2
+
+
+async def test_what_a_transport_raises_for_no_request_is_not_asked_again() -> None:
+    error = StoreError("no way to send it")
+    with pytest.raises(StoreError) as caught:
+        await Way(error, ok()).steady.send(GET)
+    assert caught.value is error
+
+
+async def test_damage_that_repeats_is_no_accident() -> None:
+    way = Way(*[ChecksumMismatch("damaged")] * 3)
+    with pytest.raises(ChecksumMismatch) as caught:
+        await way.steady.send(GET)
+    assert caught.value.attempts == 2
+
+
+async def test_an_outage_does_not_multiply_the_load() -> None:
+    """Once the budget is spent every request fails with its first attempt; answers fill it again."""
+    way = Way(*[NetworkError("down")] * 1000, attempts=5)
+    way.steady._budget = RetryBudget(4)
+    for _ in range(100):
+        with pytest.raises(NetworkError):
+            await way.steady.send(GET)
+    assert len(way.script.requests) == 100 + 100, "one each, and as many retries as the budget holds"
+    way.script.answers[:] = [ok()] * 5
+    for _ in range(5):
+        await way.steady.send(GET)
+    way.script.answers[:] = [failed(500, "InternalError"), ok()]
+    assert (await way.steady.send(GET))[1] == 2
+
+
+async def test_throttling_shrinks_the_share_of_the_bucket_alone() -> None:
+    way = Way(failed(503, "SlowDown"), *[ok()] * 40, slots=8)
+    await way.steady.send(GET)
+    share = await way.steady._slots.acquire("bucket")
+    assert share is not None
+    assert share.limiter.limit == 4
+    way.steady._slots.release(share)
+    assert await way.steady._slots.acquire("another") is None
+    way.steady._slots.release(None)
+    for _ in range(39):
+        await way.steady.send(GET)
+    assert await way.steady._slots.acquire("bucket") is None, "it recovered"
+
+
+async def test_retry_after_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarr_s3_async.stores.s3.steady.time", lambda: 1445412470.0)
+    way = Way(failed(503, "SlowDown", retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), ok())
+    await way.steady.send(GET)
+    assert way.waits == [10.0]
+
+
+async def test_where_only_the_counters_listen_no_event_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarr_s3_async.stores.s3.traced.RequestDone", None)
+    metrics = Metrics()
+    traced = Traced(Script([ok(b"12345"), NO_SUCH_KEY, NetworkError("x", code="Reset")]), metrics)
+    await traced.send(Request("PutObject", "bucket", "key", payload=memoryview(b"1234").cast("H")))
+    await traced.send(GET)
+    with pytest.raises(NetworkError):
+        await traced.send(GET)
+    assert metrics.requests == {"PutObject": 1, "GetObject": 2}
+    assert (metrics.bytes_sent, metrics.bytes_received) == (4, 5)
+    assert metrics.errors == {"NoSuchKey": 1, "Reset": 1}

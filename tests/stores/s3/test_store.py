@@ -20,7 +20,6 @@ from zarr_s3_async.errors import (
     WrongRegion,
 )
 from zarr_s3_async.stores.s3.request import Response
-
 from zarr_s3_async.stores.s3.write_ids import HEADER
 
 from .scripted import NO_SUCH_KEY, Way, failed, ok
@@ -48,18 +47,18 @@ from .scripted import NO_SUCH_KEY, Way, failed, ok
     ids=str,
 )
 @pytest.mark.parametrize("verb", ["get", "put", "delete", "list"])
-async def test_no_failure_is_read_as_absence(answer: Response | BaseException, error: type[StoreError], verb: str) -> None:
+async def test_no_failure_is_read_as_absence(
+    answer: Response | BaseException, error: type[StoreError], verb: str
+) -> None:
     store = Way(*[answer] * 3).store
+    acts = {
+        "get": lambda: store.get("k"),
+        "put": lambda: store.put("k", b"x"),
+        "delete": lambda: store.delete("k"),
+        "list": lambda: store.list_dir(""),
+    }
     with pytest.raises(error) as caught:
-        match verb:
-            case "get":
-                await store.get("k")
-            case "put":
-                await store.put("k", b"x")
-            case "delete":
-                await store.delete("k")
-            case "list":
-                await store.list_dir("")
+        await acts[verb]()
     if not isinstance(answer, BaseException):
         assert type(caught.value) is error
         assert caught.value.bucket == "bucket"
@@ -120,7 +119,9 @@ async def test_a_range_past_the_end_is_empty_and_the_size_is_known() -> None:
     assert (bytes(blob.data), blob.size, blob.version) == (b"", 10, '"7"')
 
 
-@pytest.mark.parametrize("answer", [failed(412, "PreconditionFailed"), NO_SUCH_KEY, failed(409, "ConditionalRequestConflict")])
+@pytest.mark.parametrize(
+    "answer", [failed(412, "PreconditionFailed"), NO_SUCH_KEY, failed(409, "ConditionalRequestConflict")]
+)
 async def test_every_way_to_lose_a_race_is_a_conflict(answer: Response) -> None:
     for call in (
         lambda store: store.get("k", version=Version('"1"')),
@@ -146,6 +147,7 @@ async def test_preconditions_of_a_put(when: str, headers: dict[str, str]) -> Non
     sent = dict(way.script.requests[0].headers)
     assert bool(sent.pop(HEADER, "")) == bool(headers), "a write id goes with every precondition"
     assert sent == headers
+    assert way.script.requests[0].repeatable is (when == "always"), "no transport may repeat it in silence"
 
 
 async def test_preconditions_are_left_out_where_the_user_turned_them_off() -> None:

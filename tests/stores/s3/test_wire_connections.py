@@ -334,6 +334,32 @@ def test_close_ends_what_runs_and_leaves_nothing_open(run):
             assert hung_up.acquire(timeout=5)
 
 
+def test_a_retired_wire_lets_its_requests_end_and_keeps_no_connection(run):
+    """Those in flight and those in line get their answers; then nothing is open."""
+    answer_now = threading.Event()
+
+    def script(peer):
+        while True:
+            peer.request()
+            answer_now.wait(5)
+            peer.send(response(b"a"))
+
+    async def main(server):
+        wire = server.wire(max_connections=2)
+        tasks = [asyncio.ensure_future(wire.send(GET)) for _ in range(4)]
+        while len(server.requests) < 2:
+            await asyncio.sleep(0.005)
+        wire.retire()
+        answer_now.set()
+        answers = await asyncio.gather(*tasks)
+        assert [answer.body for answer in answers] == [b"a"] * 4
+        assert not pooled(wire)._open
+        await wire.aclose()
+
+    with ScriptedServer(script) as server:
+        run(main(server))
+
+
 def test_close_while_connecting_does_not_wait_for_the_connect_timeout(run):
     """A connection that hangs in its handshake is given up."""
     entered = threading.Event()

@@ -39,6 +39,7 @@ class Connections:
         "_idle_timeout",
         "_limit",
         "_open",
+        "_retired",
         "_settled",
         "_step_seconds",
         "_sweeper",
@@ -71,6 +72,7 @@ class Connections:
         self._sweeper: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
         self._closed = False
+        self._retired = False
 
     def __repr__(self) -> str:
         return (
@@ -112,6 +114,9 @@ class Connections:
     def release(self, connection: Connection) -> None:
         """Take a connection back after a whole answer; `connection.reusable` says whether it serves again."""
         if connection.closed:
+            return
+        if self._retired:
+            connection.abort()
             return
         connection.idle_since = asyncio.get_running_loop().time()
         if not self._hand_over(connection):
@@ -222,6 +227,12 @@ class Connections:
         elif pace.due <= now:
             slow = f"fewer than {_STEP} bytes came within {self._step_seconds:g} s, after {received} bytes"
             connection.fail(TooSlow(slow))
+
+    def retire(self) -> None:
+        """Keep no connection any longer; what runs comes to its end, and its connection with it."""
+        self._retired = True
+        while self._idle:
+            self._idle.pop().abort()
 
     async def aclose(self) -> None:
         """Close every connection and end what runs on them with SessionClosed. Again is fine."""

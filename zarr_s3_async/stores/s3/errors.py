@@ -63,7 +63,14 @@ _BY_STATUS: dict[int, tuple[type[StoreError], str]] = {
 }
 
 _RETRIED_CODES = frozenset(
-    {"InternalError", "OperationAborted", "RequestTimeout", "RequestTimeoutException", "ServiceUnavailable", "BadDigest"}
+    {
+        "InternalError",
+        "OperationAborted",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "BadDigest",
+    }
 )
 _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 

@@ -66,9 +66,7 @@ class Hedging:
         if not self.pace(request.bucket).spend():
             release()
             return None
-        self._emit(
-            HedgeStarted(operation=request.operation, bucket=request.bucket, key=request.key, seconds=seconds)
-        )
+        self._emit(HedgeStarted(operation=request.operation, bucket=request.bucket, key=request.key, seconds=seconds))
         return release
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ...config import S3Config
-from ...errors import ConfigError, CredentialsNotFound, StoreError
+from ...errors import ConfigError, CredentialsNotFound, SessionClosed, StoreError
 from ..threads import run_blocking
 from .clock import Clock
 from .identity import Identity
@@ -34,13 +34,14 @@ class Client(NamedTuple):
 class ClientPool:
     """The clients of one session."""
 
-    __slots__ = ("_clients", "_clocks", "_connections", "_making")
+    __slots__ = ("_clients", "_clocks", "_closed", "_connections", "_making")
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
         self._clients: dict[S3Config, Client] = {}
         self._clocks: dict[str | None, Clock] = {}
         self._making = Lock()
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<ClientPool of {len(self._clients)} clients>"
@@ -54,11 +55,17 @@ class ClientPool:
         return (await self.pooled(config)).identity
 
     async def pooled(self, config: S3Config) -> Client:
-        """Both; made by the first who asks, and by the next if that one is cancelled."""
+        """Both; made by the first who asks, and by the next if that one is cancelled.
+
+        Raises:
+            SessionClosed: After `aclose`.
+        """
         key = _client_key(config)
         client = self._clients.get(key)
         if client is None:
             async with self._making:
+                if self._closed:
+                    raise SessionClosed("the session is closed; use its arrays inside `async with Session(...)`")
                 client = self._clients.get(key)
                 if client is None:
                     clock = self.clock(config)
@@ -70,9 +77,7 @@ class ClientPool:
         """Get new credentials for every client of these options, whatever its region; see `Identity.renew`."""
         wanted = _client_key(replace(config, region=None))
         of_all_regions = [
-            client.identity
-            for key, client in self._clients.items()
-            if replace(key, region=None) == wanted
+            client.identity for key, client in self._clients.items() if replace(key, region=None) == wanted
         ]
         return all([await identity.renew() for identity in of_all_regions]) and bool(of_all_regions)
 
@@ -82,9 +87,11 @@ class ClientPool:
 
     async def aclose(self) -> None:
         """Close every client and its connections. Again is fine."""
-        while self._clients:
-            _, client = self._clients.popitem()
-            await client.sdk.__aexit__(None, None, None)
+        self._closed = True
+        async with self._making:  # one that is being made is closed as well
+            while self._clients:
+                _, client = self._clients.popitem()
+                await client.sdk.__aexit__(None, None, None)
 
 
 def _client_key(config: S3Config) -> S3Config:

@@ -25,7 +25,7 @@ class Regions:
         self._learnt: dict[str, S3Config] = {}
 
     def __repr__(self) -> str:
-        return f"<Regions {({bucket: config.region for bucket, config in self._learnt.items()})}>"
+        return f"<Regions { ({bucket: config.region for bucket, config in self._learnt.items()}) }>"
 
     def config_for(self, bucket: str) -> S3Config:
         """The options, with the region where the bucket is as far as is known."""

@@ -45,7 +45,8 @@ class Request:
     sink: Sink | None = None
     """Receives the body of a 200 or 206."""
     repeatable: bool = True
-    """False where sending twice may differ from sending once."""
+    """False where sending twice may differ from sending once: then no transport sends it a second time by itself.
+    `Steady` may, as whoever made such a request finds out afterwards what became of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ class Resumption:
 
     def _completed(self, partial: Partial, response: Response) -> Response | StoreError:
         if response.status == 206 and response.headers["etag"] == partial.headers["etag"]:
+            self._partial = None  # whoever finds it damaged wants all of it anew
             return Response(200, partial.headers, partial.memory)
         if response.status in (206, 412) and "if-match" not in self._request.headers:
             self._partial = None

@@ -29,9 +29,7 @@ class Receiving:
         self._deadline = asyncio.get_running_loop().time() + seconds
         self._partial: Partial | None = None
 
-    async def receive(
-        self, status: int, headers: Mapping[str, str], stream: Any, timer: asyncio.Timeout
-    ) -> Buffer:
+    async def receive(self, status: int, headers: Mapping[str, str], stream: Any, timer: asyncio.Timeout) -> Buffer:
         """Read it to its end. A failure closes the connection: a half-read answer must not go back to a pool.
 
         Raises:

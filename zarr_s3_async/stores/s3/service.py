@@ -40,11 +40,20 @@ class _Way(NamedTuple):
 class S3Service:
     """Makes S3 stores that share connections and limits."""
 
-    __slots__ = ("_budget", "_capabilities", "_emit", "_hedging", "_policy", "_pool", "_routed", "_slots", "_ways", "slots")
+    __slots__ = (
+        "_budget",
+        "_capabilities",
+        "_emit",
+        "_hedging",
+        "_policy",
+        "_pool",
+        "_routed",
+        "_slots",
+        "_ways",
+        "slots",
+    )
 
-    def __init__(
-        self, *, requests: int, policy: RetryPolicy, emit: Emit, hedge: HedgePolicy | None = None
-    ) -> None:
+    def __init__(self, *, requests: int, policy: RetryPolicy, emit: Emit, hedge: HedgePolicy | None = None) -> None:
         self.slots = Limiter(requests)
         self._slots = Slots(self.slots)
         self._pool = ClientPool(requests)
@@ -79,9 +88,7 @@ class S3Service:
         return way
 
     def _steady(self, config: S3Config, regions: Regions) -> Steady:
-        remedies = Remedies(
-            renew=partial(self._pool.renew, config), clock=self._pool.clock(config), regions=regions
-        )
+        remedies = Remedies(renew=partial(self._pool.renew, config), clock=self._pool.clock(config), regions=regions)
         return Steady(
             Traced(self._transport(config, regions), self._emit),
             slots=self._slots,

@@ -26,21 +26,22 @@ class Share:
 class Slots:
     """Taken once per HTTP attempt. Who waits for a bucket's share holds no slot: it slows no other bucket."""
 
-    __slots__ = ("_clock", "_shares", "session")
+    __slots__ = ("_clock", "session", "shares")
 
     def __init__(self, session: Limiter, clock: Callable[[], float] = monotonic) -> None:
         self.session = session
         """The session's own limit."""
         self._clock = clock
-        self._shares: dict[str, Share] = {}
+        self.shares: dict[str, Share] = {}
+        """Of the buckets that throttle."""
 
     def __repr__(self) -> str:
-        shares = ", ".join(f"{bucket}: {share.limiter!r}" for bucket, share in self._shares.items())
+        shares = ", ".join(f"{bucket}: {share.limiter!r}" for bucket, share in self.shares.items())
         return f"<Slots {self.session!r} {{{shares}}}>"
 
     async def acquire(self, bucket: str) -> Share | None:
         """Take a slot. What is returned goes back to `release`."""
-        share = self._shares.get(bucket) if self._shares else None
+        share = self.shares.get(bucket)
         if share is None:
             await self.session.acquire()
             return None
@@ -54,7 +55,7 @@ class Slots:
 
     def try_acquire(self, bucket: str) -> Callable[[], None] | None:
         """Take a slot that nobody waits for, and return what gives it back; None where there is none."""
-        share = self._shares.get(bucket)
+        share = self.shares.get(bucket)
         if share is not None and not share.limiter.try_acquire():
             return None
         if self.session.try_acquire():
@@ -71,16 +72,16 @@ class Slots:
 
     def refused(self, bucket: str) -> None:
         """The bucket asked to slow down: its share shrinks, or it gets one."""
-        share = self._shares.get(bucket)
+        share = self.shares.get(bucket)
         if share is None:
-            share = self._shares[bucket] = Share(self.session.limit)
+            share = self.shares[bucket] = Share(self.session.limit)
         share.limiter.limit = share.aimd.refused(self._clock())
 
     def answered(self, bucket: str) -> None:
         """The bucket answered: its share, if it has one, grows until it has none any more."""
-        share = self._shares.get(bucket) if self._shares else None
+        share = self.shares.get(bucket)
         if share is None:
             return
         share.limiter.limit = share.aimd.answered()
         if share.aimd.recovered:
-            del self._shares[bucket]
+            del self.shares[bucket]

@@ -15,7 +15,7 @@ import anyio
 from ..._policy.backoff import parse_retry_after, retry_delay
 from ..._policy.budget import RetryBudget
 from ...config import RetryPolicy
-from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, StoreError, UnexpectedResponse
+from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, UnexpectedResponse
 from ...events import Emit, RetryScheduled
 from .checksum import MODE_HEADER
 from .errors import attempt_timed_out, is_retried, is_throttle
@@ -49,7 +49,18 @@ class Steady:
         wait: Sleeps.
     """
 
-    __slots__ = ("_budget", "_emit", "_hedging", "_policy", "_remedies", "_slots", "_timeout", "_traced", "_uniform", "_wait")
+    __slots__ = (
+        "_budget",
+        "_emit",
+        "_hedging",
+        "_policy",
+        "_remedies",
+        "_slots",
+        "_timeout",
+        "_traced",
+        "_uniform",
+        "_wait",
+    )
 
     def __init__(
         self,
@@ -102,7 +113,7 @@ class Steady:
                 if not await self._mended(request, outcome, tried):
                     self._budget.answered(attempt)
                     return outcome, attempt
-            elif mismatches < _MISMATCHES and self._may_retry(request, attempt):
+            elif mismatches < _MISMATCHES and self._may_retry(attempt):
                 await self._back_off(request, attempt, outcome)
             else:
                 return _final(outcome, attempt), attempt
@@ -114,17 +125,19 @@ class Steady:
             return False
         return await self._remedies.mend(request, response, tried)
 
-    def _may_retry(self, request: Request, attempt: int) -> bool:
-        return attempt < self._policy.attempts and request.repeatable and self._budget.spend()
+    def _may_retry(self, attempt: int) -> bool:
+        return attempt < self._policy.attempts and self._budget.spend()
 
     async def _attempt(self, request: Request, attempt: int) -> Outcome:
-        share = await self._slots.acquire(request.bucket)
+        slots, share = self._slots, None
+        if slots.shares or not slots.session.try_acquire():
+            share = await slots.acquire(request.bucket)
         try:
             if self._hedging is not None and request.operation == "GetObject":
                 return await self._hedging.send(self._ask, request, attempt)
             return await self._ask(request, attempt)
         finally:
-            self._slots.release(share)
+            slots.release(share)
 
     async def _ask(self, request: Request, attempt: int) -> Outcome:
         """An answer, or the error that a further attempt may mend."""
@@ -143,7 +156,7 @@ class Steady:
             return late
         if response.error is not None and is_throttle(response):
             self._slots.refused(request.bucket)
-        else:
+        elif self._slots.shares:
             self._slots.answered(request.bucket)
         return fault_of(request, response) or response
 

@@ -247,6 +247,6 @@ class S3Store:
 
     def _key(self, key: str) -> str:
         whole = self._root + key
-        if not key or len(whole.encode()) > _MAX_KEY_BYTES:
+        if not key or len(whole) * 4 > _MAX_KEY_BYTES < len(whole.encode()):
             raise ConfigError(f"S3 keys have 1 to {_MAX_KEY_BYTES} bytes; {whole[:80]!r}… has {len(whole.encode())}")
         return whole

@@ -51,7 +51,8 @@ class Swaps:
         write = new_id()
         writes = carried(write, when)
         condition = {"if-none-match": "*"} if when == "absent" else {"if-match": when}
-        swap = replace(request, headers={**request.headers, **condition, **header_of(writes)})
+        headers = {**request.headers, **condition, **header_of(writes)}
+        swap = replace(request, headers=headers, repeatable=False)
         response, attempts = await self._steady.send(swap)
         if response.ok:
             return written(response.headers["etag"], writes)
@@ -64,7 +65,7 @@ class Swaps:
 
     async def delete(self, request: Request, version: Version) -> None:
         """Remove this version; any other state is a `Conflict`."""
-        swap = replace(request, headers={**request.headers, "if-match": version})
+        swap = replace(request, headers={**request.headers, "if-match": version}, repeatable=False)
         response, attempts = await self._steady.send(swap)
         if response.ok:
             return

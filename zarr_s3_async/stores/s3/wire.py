@@ -112,6 +112,10 @@ class Wire:
     def __repr__(self) -> str:
         return f"<Wire to {self._endpoint.scheme}://{self._authority}{self._endpoint.path_prefix}>"
 
+    def retire(self) -> None:
+        """Close what is idle, and let what runs end as it would: for a wire that another one replaces."""
+        self._connections.retire()
+
     async def aclose(self) -> None:
         """Close every connection; what still runs ends with SessionClosed. Again is fine."""
         await self._connections.aclose()

@@ -1,0 +1,68 @@
+"""What is known without asking a server: whose an endpoint is, what is a region, what a date says of a clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from zarr_s3_async.config import S3Config
+from zarr_s3_async.stores.s3.capabilities import Capabilities, Capability, is_amazon
+from zarr_s3_async.stores.s3.clock import Clock
+from zarr_s3_async.stores.s3.regions import Regions
+from zarr_s3_async.stores.s3.request import Request
+
+from .scripted import Way
+
+
+@pytest.mark.parametrize(
+    ("url", "amazon"),
+    [
+        ("https://s3.amazonaws.com", True),
+        ("https://s3.eu-west-3.amazonaws.com", True),
+        ("https://s3.dualstack.us-east-1.amazonaws.com:443/", True),
+        ("https://s3.cn-north-1.amazonaws.com.cn", True),
+        ("https://bucket.vpce-1a2b-3c4d.s3.us-east-1.vpce.amazonaws.com", True),
+        ("https://s3.us-iso-east-1.c2s.ic.gov", True),
+        ("http://127.0.0.1:9000", False),
+        ("https://amazonaws.com.evil.example", False),
+        ("https://notamazonaws.com", False),
+        ("https://storage.googleapis.com", False),
+        ("http://[::1]:8333", False),
+        ("nonsense", False),
+    ],
+)
+def test_whose_endpoint(url: str, amazon: bool) -> None:
+    assert is_amazon(url) is amazon
+
+
+async def test_amazon_is_known_and_not_probed() -> None:
+    async def endpoint_url() -> str:
+        return "https://s3.us-east-1.amazonaws.com"
+
+    capabilities = Capabilities(endpoint_url, Way().steady)
+    every: tuple[Capability, ...] = ("put-absent", "put-match", "delete-match", "multipart-complete")
+    for capability in every:
+        assert await capabilities.have(capability, Request("PutObject", "b", "k"))
+
+
+@pytest.mark.parametrize(
+    ("date", "learnt", "offset"),
+    [
+        ("Wed, 21 Oct 2015 07:28:10 GMT", True, 10.0),
+        ("Wed, 21 Oct 2015 07:27:50 GMT", True, -10.0),
+        ("nonsense", False, 0.0),
+        (None, False, 0.0),
+    ],
+)
+def test_clock(date: str | None, learnt: bool, offset: float) -> None:
+    clock = Clock(lambda: 1445412480.0)
+    assert clock.learn(date) is learnt
+    assert clock.offset == offset
+    assert clock() == 1445412480.0 + offset
+
+
+@pytest.mark.parametrize("region", ["eu-west-3", "us-gov-east-1", "cn-north-1", "us-iso-east-1"])
+def test_names_of_regions_are_learnt(region: str) -> None:
+    regions = Regions(S3Config())
+    assert regions.learn("b", region)
+    assert regions.config_for("b").region == region
+    assert regions.config_for("c").region is None

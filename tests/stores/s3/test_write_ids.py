@@ -1,0 +1,45 @@
+"""Ids of writes: carried forward, sixteen of them, and what strangers left in their place is not taken for one."""
+
+from __future__ import annotations
+
+import pytest
+
+from zarr_s3_async._types import Version
+from zarr_s3_async.stores.s3.write_ids import HEADER, WrittenVersion, carried, new_id, version_of, writes_of, written
+
+
+def test_a_version_compares_as_its_etag() -> None:
+    version = written('"1"', ("a" * 16,))
+    assert version == '"1"'
+    assert hash(version) == hash('"1"')
+    assert {version: 1}[Version('"1"')] == 1
+
+
+def test_the_last_sixteen_are_kept() -> None:
+    base = written('"1"', tuple(new_id() for _ in range(16)))
+    assert isinstance(base, WrittenVersion)
+    mine = new_id()
+    assert carried(mine, base) == (mine, *base.writes[:15])
+    assert carried(mine, Version('"1"')) == (mine,)
+    assert carried(mine, "absent") == (mine,)
+
+
+@pytest.mark.parametrize(
+    ("header", "ids"),
+    [
+        ("", ()),
+        ("nonsense", ()),
+        ("0123456789abcdef", ("0123456789abcdef",)),
+        ("0123456789abcdef,x,0123456789ABCDEF,fedcba9876543210", ("0123456789abcdef", "fedcba9876543210")),
+        (",".join(["0123456789abcdef"] * 1000), ("0123456789abcdef",) * 16),
+    ],
+)
+def test_what_strangers_wrote_there_is_left_alone(header: str, ids: tuple[str, ...]) -> None:
+    assert writes_of({HEADER: header}) == ids
+    version = version_of({"etag": '"1"', HEADER: header})
+    assert isinstance(version, WrittenVersion)
+    assert version.writes == ids
+
+
+def test_objects_without_ids_have_plain_versions() -> None:
+    assert type(version_of({"etag": '"1"'})) is str
