@@ -1,6 +1,7 @@
 """The single entry to every check: `nox -l` lists the sessions. CI calls `tests` and `lint`, nothing else."""
 
 import os
+import sys
 
 import nox
 
@@ -47,4 +48,24 @@ def coverage(session: nox.Session) -> None:
 def stall(session: nox.Session) -> None:
     """Prints the import time and the longest stall of the loop while a session opens."""
     session.install("-e", ".")
-    session.run("python", "benchmarks/stall.py", *session.posargs, env={"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")})
+    session.run(
+        "python",
+        "benchmarks/stall.py",
+        *session.posargs,
+        env={"PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "0")},
+    )
+
+
+# zarr-python 3.4 and some of the peers need 3.12.
+@nox.session(python=None if sys.version_info >= (3, 12) else NEWEST)
+def bench(session: nox.Session) -> None:
+    """This library beside its peers: `-- --quick` in three minutes, without it 25; `-- --list` tells the rows."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def profile(session: nox.Session) -> None:
+    """The microseconds of one chunk's read, room by room."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "benchmarks.profile_chunk", *session.posargs)

@@ -1,0 +1,107 @@
+"""`python -m benchmarks`: run a matrix, write results.json, benchmarks.md and the plots.
+
+A whole full run writes into docs/, anything less into build/bench/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from . import matrix
+from .driver import Driver, to_json
+from .libraries import CONTENDERS
+from .machine import machine, versions
+
+_ROOT = Path(__file__).parents[1]
+_MATRICES = {"quick": matrix.quick, "full": matrix.full, "smoke": matrix.smoke}
+_MINUTES = {"quick": 2.5, "full": 23.0, "smoke": 0.2}
+_ROUNDS = {"quick": 5, "full": 7, "smoke": 2}
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_const", const="quick", default="full", dest="matrix")
+    parser.add_argument("--smoke", action="store_const", const="smoke", dest="matrix", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", help="rows whose group or name contains this")
+    parser.add_argument("--libraries", default="", help="comma-separated names; default: all")
+    parser.add_argument("--rounds", type=int, help="repeats at most")
+    parser.add_argument("--minutes", type=float, help="of the whole run; repeats are cut to fit")
+    parser.add_argument("--output", type=Path, help="folder to write benchmarks.md and benchmarks/ into")
+    parser.add_argument("--list", action="store_true", help="list the rows and the contenders")
+    options = parser.parse_args(arguments)
+    if options.output is None:
+        whole = options.matrix == "full" and not (options.only or options.libraries)
+        options.output = _ROOT / ("docs" if whole else "build/bench")
+    return options
+
+
+def _command(arguments: list[str]) -> str:
+    """As a reader would type it: where the files went is nobody's business."""
+    words = list(arguments)
+    if "--output" in words:
+        here = words.index("--output")
+        del words[here : here + 2]
+    return shlex.join(["nox", "-s", "bench", *(["--", *words] if words else [])])
+
+
+def _rows(options: argparse.Namespace) -> list[matrix.Row]:
+    rows = [r for r in _MATRICES[options.matrix]() if options.only in f"{r.workload.group}: {r.workload.name}"]
+    if options.libraries:
+        named = {name.strip() for name in options.libraries.split(",")}
+        if unknown := named - CONTENDERS.keys():
+            sys.exit(f"no such library: {', '.join(sorted(unknown))}; there are: {', '.join(CONTENDERS)}")
+        rows = [matrix.Row(r.workload, tuple(e for e in r.entries if e.library in named)) for r in rows]
+    return [row for row in rows if row.entries]
+
+
+def _list(rows: list[matrix.Row]) -> None:
+    for row in rows:
+        print(f"{row.workload.group}: {row.workload.name} ({len(row.entries)} contenders)")
+    for contender in CONTENDERS.values():
+        missing = contender.missing()
+        print(f"{contender.name}: {'installed' if missing is None else f'SKIPPED, {missing} is not installed'}")
+
+
+def main(arguments: list[str]) -> int:
+    """Run, write, and return 1 where something failed."""
+    options = _options(arguments)
+    rows = _rows(options)
+    if options.list:
+        _list(rows)
+        return 0
+    for contender in CONTENDERS.values():
+        if missing := contender.missing():
+            print(f"SKIPPED everywhere: {contender.name}, because {missing} is not installed", flush=True)
+    began = time.monotonic()
+    driver = Driver(
+        rounds=options.rounds or _ROUNDS[options.matrix],
+        seconds=60 * (options.minutes or _MINUTES[options.matrix]),
+        say=lambda line: print(line, flush=True),
+    )
+    results = asyncio.run(driver.run(rows))
+    document = {
+        "command": _command(arguments),
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "machine": machine(),
+        "versions": versions(),
+        "workloads": [row.workload.to_json() for row in rows],
+        "results": to_json(results),
+    }
+    from .report import write_report
+
+    folder = options.output / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_report(document, options.output)
+    print(f"{document['minutes']} minutes; see {options.output.name}/benchmarks.md")
+    return int(any((result.note or "").startswith("FAILED") for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

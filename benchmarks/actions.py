@@ -1,0 +1,68 @@
+"""One pass over a workload, whatever the library; with `check`, every value read is compared with what is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+
+from .libraries.base import Library
+from .workload import DTYPE, Region, Workload
+
+_BAND = 16
+
+
+class WrongValues(Exception):
+    """A library returned something else than what is stored."""
+
+
+class Work:
+    """A workload made ready: regions and the data to write are there before anything is measured."""
+
+    def __init__(self, workload: Workload, library: Library) -> None:
+        self.workload = workload
+        self._library = library
+        self._regions = workload.regions()
+        self._data = [workload.dataset.values(r) for r in self._regions] if workload.writes else []
+
+    async def once(self, *, check: bool = False) -> None:
+        """One pass."""
+        library = self._library
+        match self.workload.action:
+            case "read" | "slices" | "chunks":
+                for region in self._regions:
+                    self._checked(check, region, await library.read(region))
+            case "inner":
+                for region in self._regions:
+                    cell = [part.start // n for part, n in zip(region, self.workload.dataset.chunk, strict=True)]
+                    self._checked(check, region, await library.read_chunk(*cell))
+            case "handlers":
+                results = await asyncio.gather(*map(library.read, self._regions))
+                for region, result in zip(self._regions, results, strict=True):
+                    self._checked(check, region, result)
+            case "write" | "partial":
+                for region, data in zip(self._regions, self._data, strict=True):
+                    await library.write(region, data)
+            case "plan":
+                await library.plan(self._regions[0])
+
+    async def check_written(self) -> None:
+        """Read back what was written, through the same library."""
+        if self.workload.writes and self._library.checks_values:
+            for region in self._regions:
+                self._checked(True, region, await self._library.read(region))
+
+    def _checked(self, check: bool, region: Region, found: np.ndarray[Any, Any]) -> None:
+        if not (check and self._library.checks_values):
+            return
+        rows, columns = region
+        place = f"{self.workload.name}: {region}"
+        if found.shape != (rows.stop - rows.start, columns.stop - columns.start) or found.dtype != DTYPE:
+            raise WrongValues(f"{place} came as {found.shape} of {found.dtype}")
+        # In bands: what is compared with must not count as the library's memory.
+        for start in range(rows.start, rows.stop, _BAND):
+            band = slice(start, min(start + _BAND, rows.stop)), columns
+            here = found[start - rows.start : band[0].stop - rows.start]
+            if not np.array_equal(here, self.workload.dataset.values(band)):
+                raise WrongValues(f"{place} does not hold what is stored there, in {band}")

@@ -1,0 +1,64 @@
+"""The contenders, by name. Nothing heavy is imported until one of them is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from .base import Library, Task
+
+OURS = "zarr_s3_async"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A library, or a bare loop, that can be measured."""
+
+    name: str
+    where: str
+    """`module:class` in this package."""
+    needs: tuple[str, ...]
+    """Modules that must be installed."""
+    distributions: tuple[str, ...]
+    """Whose versions are told."""
+    bare: bool = False
+    """Moves bytes only: a floor, not a competitor."""
+
+    def missing(self) -> str | None:
+        """The first module that is not installed."""
+        return next((name for name in self.needs if find_spec(name) is None), None)
+
+    def load(self, task: Task) -> Library:
+        """Import it and make one."""
+        module, _, name = self.where.partition(":")
+        cls: type[Library] = getattr(import_module(f".{module}", __name__), name)
+        return cls(task)
+
+    def versions(self) -> dict[str, str]:
+        """Of its distributions, as far as they are installed."""
+        found = {}
+        for name in self.distributions:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return found
+
+
+_ALL = (
+    Contender(OURS, "ours:Ours", (), ("zarr-s3-async", "aiobotocore", "numcodecs", "numpy")),
+    Contender(f"{OURS} + uvloop", "ours:OnUvloop", ("uvloop",), ("uvloop",)),
+    Contender(f"{OURS}, sdk", "ours:OnSdk", (), ()),
+    Contender("zarrista", "on_zarrista:Zarrista", ("zarrista", "obstore"), ("zarrista", "obstore")),
+    Contender("tensorstore", "on_tensorstore:TensorStore", ("tensorstore",), ("tensorstore",)),
+    Contender("zarr + obstore", "on_zarr:OverObstore", ("zarr", "obstore"), ("zarr", "obstore")),
+    Contender("zarr + zarrs", "on_zarr:OverZarrs", ("zarr", "zarrs", "obstore"), ("zarrs",)),
+    Contender("zarr + s3fs", "on_zarr:OverS3fs", ("zarr", "s3fs"), ("s3fs",)),
+    Contender("icechunk", "on_icechunk:Icechunk", ("zarr", "icechunk"), ("icechunk",)),
+    Contender("bare obstore", "bare:Obstore", ("obstore",), (), bare=True),
+    Contender("bare aiobotocore", "bare:Aiobotocore", ("aiobotocore",), ("aiohttp",), bare=True),
+    Contender("bare wire", "bare:OurWire", ("zarr_s3_async.stores.s3.wire",), (), bare=True),
+)
+CONTENDERS = {contender.name: contender for contender in _ALL}

@@ -1,0 +1,193 @@
+"""Which workloads are run with which contenders: the quick matrix, and the full one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from .libraries import OURS
+from .libraries.base import IN_FLIGHT
+from .workload import Dataset, Workload
+
+Codec: TypeAlias = Literal["raw", "zstd", "blosc"]
+
+PEERS = ("zarrista", "tensorstore", "zarr + obstore", "zarr + zarrs", "zarr + s3fs", "icechunk")
+BARE = ("bare wire", "bare obstore", "bare aiobotocore")
+SIZES = {"16 KiB": 64, "256 KiB": 256, "4 MiB": 1024}
+"""Edge of a square float32 chunk."""
+BROAD_GRIDS = {"16 KiB": (32, 32), "256 KiB": (12, 12), "4 MiB": (4, 4)}
+SMALL_GRIDS = {"16 KiB": (16, 32), "256 KiB": (8, 8), "4 MiB": (3, 3)}
+READ_OVER_HTTP, READ_OVER_TLS, WRITE = "Full read, http", "Full read, TLS", "Write"
+PARTS, SHARDS, FAR, COUNT, WIDTH = "Parts", "Shards", "Far server", "Number of chunks", "Requests in flight"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A contender in a setting."""
+
+    library: str
+    in_flight: int | None = None
+    """None: its defaults."""
+
+    @property
+    def label(self) -> str:
+        """For tables."""
+        return self.library if self.in_flight is None else f"{self.library}, {self.in_flight} in flight"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A workload and who does it."""
+
+    workload: Workload
+    entries: tuple[Entry, ...]
+
+
+def _defaults(names: Iterable[str]) -> tuple[Entry, ...]:
+    return tuple(Entry(name) for name in names)
+
+
+def _tuned(names: Iterable[str]) -> tuple[Entry, ...]:
+    return tuple(Entry(name, IN_FLIGHT) for name in names)
+
+
+OURSELVES = (OURS, f"{OURS} + uvloop", f"{OURS}, sdk")
+EVERYONE = _defaults(OURSELVES) + _defaults(PEERS) + _tuned(PEERS) + _defaults(BARE)
+COMPETITORS = _defaults(OURSELVES[:1]) + _defaults(PEERS) + _tuned(PEERS)
+_PATIENT = ("zarr + zarrs", "zarr + s3fs")
+"""They take half a minute over a thousand chunks at 20 ms, and are asked once."""
+DISTANT = tuple(e for e in COMPETITORS if e.library not in _PATIENT)
+FEW = _defaults((OURS, *PEERS)) + _tuned(("tensorstore", "zarr + obstore")) + _defaults(BARE[:2])
+
+
+def quick() -> list[Row]:
+    """A run of two or three minutes."""
+    rows = [
+        Row(_read(size, codec, SMALL_GRIDS[size]), FEW)
+        for size, codec in (("16 KiB", "raw"), ("256 KiB", "raw"), ("256 KiB", "zstd"), ("4 MiB", "raw"))
+    ]
+    rows.append(Row(_write("16 KiB", "raw"), FEW))
+    rows.append(Row(_far("read", 20), tuple(e for e in FEW if e.library not in _PATIENT)))
+    rows += [Row(_count(side, read=False), _defaults((OURS,))) for side in (10, 100, 1000)]
+    return rows
+
+
+def full() -> list[Row]:
+    """Everything."""
+    return [*_reads(), *_writes(), *_parts(), *_shards(), *_latencies(), *_counts(), *_widths()]
+
+
+def smoke() -> list[Row]:
+    """The smallest that goes through the whole harness; for its test."""
+    data = Dataset(chunk=(16, 16), grid=(4, 4))
+    read = Workload(name="smoke", group=READ_OVER_HTTP, action="read", dataset=data, server="stand-in")
+    return [Row(read, _defaults((OURS, "tensorstore", "zarr + obstore", *BARE)))]
+
+
+def _reads() -> Iterator[Row]:
+    codecs: tuple[Codec, ...] = ("raw", "zstd", "blosc")
+    for size in SIZES:
+        for codec in codecs:
+            yield Row(_read(size, codec, BROAD_GRIDS[size]), EVERYONE if codec == "raw" else COMPETITORS)
+    for size, codec in (("16 KiB", "raw"), ("256 KiB", "zstd")):
+        yield Row(_read(size, codec, BROAD_GRIDS[size], zarr_format=2), COMPETITORS)
+    yield Row(_read("4 MiB", "raw", (16, 1), name="slab"), COMPETITORS)
+    for size in SIZES:
+        yield Row(_read(size, "raw", SMALL_GRIDS[size], server="seaweedfs-tls"), COMPETITORS + _defaults(BARE))
+
+
+def _writes() -> Iterator[Row]:
+    for size in SIZES:
+        yield Row(_write(size, "raw"), COMPETITORS + _defaults(BARE))
+    for size in ("16 KiB", "256 KiB"):
+        yield Row(_write(size, "zstd"), COMPETITORS)
+    for size in ("16 KiB", "256 KiB"):
+        yield Row(
+            _work(f"partial write, {size}", WRITE, "partial", _data(size, "zstd", SMALL_GRIDS[size])), COMPETITORS
+        )
+
+
+def _parts() -> Iterator[Row]:
+    for size in SIZES:
+        yield Row(
+            _work(f"one chunk at a time, {size}", PARTS, "chunks", _data(size, "raw", BROAD_GRIDS[size])), COMPETITORS
+        )
+    for size, codec in (("16 KiB", "raw"), ("256 KiB", "zstd")):
+        data = _data(size, codec, BROAD_GRIDS[size])
+        yield Row(_work(f"random slices, {size} {codec}", PARTS, "slices", data), COMPETITORS)
+        yield Row(_work(f"100 handlers, {size} {codec}", PARTS, "handlers", data), COMPETITORS)
+
+
+def _shards() -> Iterator[Row]:
+    data = Dataset(chunk=(64, 64), grid=(32, 32), codec="zstd", shard=(16, 16))
+    yield Row(_work("full read, 4 shards of 256 chunks", SHARDS, "read", data), COMPETITORS)
+    yield Row(_work("random inner chunks", SHARDS, "inner", data), COMPETITORS)
+    yield Row(_work("partial write of a shard", SHARDS, "partial", data), COMPETITORS)
+    far = {"server": "stand-in", "latency": 0.02}
+    yield Row(_work("full read, 4 shards of 256 chunks, 20 ms", SHARDS, "read", data, **far), COMPETITORS)
+
+
+def _latencies() -> Iterator[Row]:
+    yield Row(_far("read", 20), COMPETITORS)
+    yield Row(_far("read", 5), DISTANT)
+    yield Row(_far("read", 50), DISTANT)
+    yield Row(_far("write", 20), DISTANT)
+    data = Dataset(chunk=(1024, 1024), grid=(3, 3))
+    slow = {"server": "stand-in", "latency": 0.02, "bandwidth": 60e6}
+    yield Row(_work("9 chunks of 4 MiB, 20 ms, 60 MB/s per connection", FAR, "read", data, **slow), DISTANT)
+    data = Dataset(chunk=(32, 64), grid=(32, 32))
+    busy = {"server": "stand-in", "latency": 0.005, "rate": 2000.0}
+    yield Row(_work("1,024 chunks of 8 KiB, 5 ms, 503 above 2,000/s", FAR, "read", data, **busy), DISTANT)
+
+
+def _counts() -> Iterator[Row]:
+    for side in (10, 32, 100, 316, 1000):
+        yield Row(_count(side, read=False), _defaults((OURS,)))
+    for side in (10, 32, 100, 316):
+        peers = () if side > 100 else _defaults(("zarrista", "tensorstore", "zarr + obstore"))
+        yield Row(_count(side, read=True), _defaults((OURS,)) + peers)
+
+
+def _widths() -> Iterator[Row]:
+    data = Dataset(chunk=(64, 64), grid=(16, 32), uniform=True)
+    for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+        peers = ("zarrista", "tensorstore", "zarr + obstore") if n in (1, 8, 64, 512) else ()
+        entries = tuple(Entry(name, n) for name in (OURS, *peers))
+        slow = {"server": "stand-in", "latency": 0.005}
+        yield Row(_work(f"512 chunks of 16 KiB, 5 ms, {n} in flight", WIDTH, "read", data, **slow), entries)
+
+
+def _data(size: str, codec: Codec, grid: tuple[int, int], zarr_format: Literal[2, 3] = 3) -> Dataset:
+    edge = SIZES[size]
+    return Dataset(chunk=(edge, edge), grid=grid, codec=codec, zarr_format=zarr_format)
+
+
+def _read(
+    size: str, codec: Codec, grid: tuple[int, int], *, zarr_format: Literal[2, 3] = 3, name: str = "", **more: Any
+) -> Workload:
+    tls = more.get("server") == "seaweedfs-tls"
+    title = f"{size} {codec}{' v2' if zarr_format == 2 else ''}{f', {name}' if name else ''}{', TLS' if tls else ''}"
+    data = _data(size, codec, grid, zarr_format)
+    return _work(f"read {title}", READ_OVER_TLS if tls else READ_OVER_HTTP, "read", data, **more)
+
+
+def _write(size: str, codec: Codec) -> Workload:
+    return _work(f"write {size} {codec}", WRITE, "write", _data(size, codec, SMALL_GRIDS[size]))
+
+
+def _far(action: Literal["read", "write"], milliseconds: int) -> Workload:
+    data = Dataset(chunk=(32, 64), grid=(32, 32))
+    title = f"{action} 1,024 chunks of 8 KiB, {milliseconds} ms"
+    return _work(title, FAR, action, data, server="stand-in", latency=milliseconds / 1000)
+
+
+def _count(side: int, *, read: bool) -> Workload:
+    data = Dataset(chunk=(16, 16), grid=(side, side), uniform=True)
+    what = "read" if read else "plan"
+    title = f"{what} {side * side:,} chunks"
+    return _work(title, COUNT, "read" if read else "plan", data, server="stand-in" if read else "none")
+
+
+def _work(title: str, group: str, action: Any, data: Dataset, **more: Any) -> Workload:
+    return Workload(name=title, group=group, action=action, dataset=data, **more)

@@ -1,0 +1,53 @@
+"""How much memory this process has touched at most, since a mark; what it has used of the processors."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+def cpu_seconds() -> float:
+    """User and system time of all threads of this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+class PeakMemory:
+    """Bytes resident at most since it was made, above what was resident then."""
+
+    def __init__(self) -> None:
+        self._resets = _reset_peak()
+        self._start = _resident() if self._resets else _highest()
+
+    def above_start(self) -> int:
+        """Where the system cannot forget an earlier peak, growth of the overall peak: then it may be too small."""
+        return max(0, (_proc("VmHWM") if self._resets else _highest()) - self._start)
+
+
+def _reset_peak() -> bool:
+    """Let the kernel forget the highest resident size (Linux: 5 to clear_refs)."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _resident() -> int:
+    return _proc("VmRSS")
+
+
+def _highest() -> int:
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def _proc(name: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{_STATUS} tells no {name}")
