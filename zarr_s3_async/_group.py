@@ -21,6 +21,8 @@ from ._types import JSON, Missing
 from .errors import ConfigError, NodeExists, NodeNotFound
 
 Format: TypeAlias = Literal[2, 3]
+_CONSOLIDATES_APART = 2
+"""v2 keeps consolidated metadata in a document of its own; in v3 an edit of the group carries it along."""
 Handle = TypeVar("Handle", bound="Array | Group")
 
 
@@ -159,6 +161,8 @@ class Group:
             return formats.with_attributes(meta, merged)
 
         self._meta = await nodes.update(self._runtime, self._path, self._meta.zarr_format, edit, "group")
+        if self._meta.zarr_format == _CONSOLIDATES_APART:
+            await nodes.tell_consolidated(self._runtime, self._path, self._meta)
 
     async def refresh(self) -> Self:
         """Read the metadata again, in place."""

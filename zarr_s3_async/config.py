@@ -60,8 +60,8 @@ class S3Config:
     """Seconds that one HTTP attempt may take, body included."""
     transport: Transport = "auto"
     checksums: Checksums = "auto"
-    """Send a checksum with every upload: `auto` does so on Amazon's endpoints and not on custom ones, many of
-    which refuse it."""
+    """Send a checksum with every upload, and verify those of downloads: `auto` sends them on Amazon's endpoints and not
+    on custom ones, many of which refuse them."""
     conditional_writes: ConditionalWrites = "auto"
     missing_on_403: bool = False
     """Read a chunk that answers 403 AccessDenied as missing (S3 says so for lack of ListBucket)."""

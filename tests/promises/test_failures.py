@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
+from zarr_s3_async.testing import faults
+from zarr_s3_async.testing.fault_server import FaultServer
 
 from .conftest import Place
 
@@ -96,3 +98,25 @@ def test_every_error_class_pickles() -> None:
             assert type(twin) is cls
             assert str(twin) == "what, where, what to do"
             assert twin.__dict__ == error.__dict__
+
+
+@pytest.mark.parametrize("transport", ["sdk", "wire"])
+async def test_missing_on_403_is_for_chunk_reads_only(transport: str) -> None:
+    with FaultServer(buckets=("bucket",)) as server:
+        config = zs.S3Config(
+            endpoint_url=server.endpoint_url,
+            region="us-east-1",
+            access_key_id="somebody",
+            secret_access_key="something",
+            transport=transport,  # type: ignore[arg-type]  # both
+            missing_on_403=True,
+        )
+        async with zs.Session(s3=config) as session:
+            array = await session.create_array("s3://bucket/a", shape=(4,), chunks=(2,), dtype="i4", fill_value=7)
+            await array.set_slice([1, 2, 3, 4], 0)
+            server.cue("GetObject", faults.access_denied, times=1000)
+            assert np.array_equal(await array.get_slice(0, 4), [7, 7, 7, 7])
+            with pytest.raises(zs.AccessDenied):
+                await array.set_slice([9], 1)  # the read half of a merge
+            with pytest.raises(zs.AccessDenied):
+                await session.open_array("s3://bucket/a")

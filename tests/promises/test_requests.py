@@ -78,6 +78,15 @@ async def test_fill_is_stored_where_asked(session: zs.Session, place: Place, zar
     assert counted(session) == {"PutObject": 12}
 
 
+async def test_listing_2500_chunks_is_three_requests(session: zs.Session, place: Place) -> None:
+    array = await session.create_array(place.url, shape=(2500,), chunks=(1,), dtype="u1", zarr_format=2)
+    await array.set_slice(1, 0, 2500)
+    session.metrics.requests.clear()
+    found = [entry.key async for entry in session.s3(place.bucket, place.prefix).list_prefix("")]
+    assert len(found) == 2501
+    assert counted(session) == {"ListObjectsV2": 3}
+
+
 async def test_opening_v3_is_one_get(session: zs.Session, place: Place) -> None:
     await made(session, place, 3)
     await session.open_array(place.url)

@@ -42,15 +42,19 @@ def _url(store: Store, path: str) -> str:
     return f"{store.url}/{path}".rstrip("/")
 
 
-async def load(store: Store, path: str, zarr_format: Format | None = None, kind: Kind | None = None) -> Node:
-    """The array or group at `path`: v3 is one request, v2 one more round trip with its documents all at once.
+async def load(
+    store: Store, path: str, zarr_format: Format | None = None, kind: Kind | None = None, *, fresh: bool = False
+) -> Node:
+    """The array or group at `path`: v3 is one request, v2 one or two round trips more.
+
+    `fresh` never takes a v2 group's own documents from its consolidated metadata: edits start from what is there.
 
     Raises:
         NodeNotFound: Nothing is there, or nothing of this kind.
         MetadataError, UnsupportedFeature: What is there cannot be read.
     """
     url = _url(store, path)
-    for stage in _stages(zarr_format, kind):
+    for stage in _stages(zarr_format, kind, fresh):
         blobs = await together(*(store.get(join(path, name)) for name in stage))
         found = {name: blob for name, blob in zip(stage, blobs, strict=True) if blob is not None}
         documents = {name: blob.data for name, blob in found.items()}
@@ -60,16 +64,19 @@ async def load(store: Store, path: str, zarr_format: Format | None = None, kind:
     raise _not_found(url, path, zarr_format, kind)
 
 
-_V2: dict[Kind | None, tuple[str, ...]] = {
-    "array": (formats.ARRAY_V2, formats.ATTRS_V2),
-    "group": (formats.GROUP_V2, formats.ATTRS_V2, formats.CONSOLIDATED_V2),
-    None: (formats.ARRAY_V2, formats.GROUP_V2, formats.ATTRS_V2, formats.CONSOLIDATED_V2),
+_V2: dict[Kind | None, list[tuple[str, ...]]] = {
+    "array": [(formats.ARRAY_V2, formats.ATTRS_V2)],
+    # Consolidated metadata holds the group's own documents too: where it is, it is all that is asked for.
+    "group": [(formats.CONSOLIDATED_V2,), (formats.GROUP_V2, formats.ATTRS_V2)],
+    None: [(formats.ARRAY_V2, formats.GROUP_V2, formats.ATTRS_V2, formats.CONSOLIDATED_V2)],
 }
 
 
-def _stages(zarr_format: Format | None, kind: Kind | None) -> list[tuple[str, ...]]:
+def _stages(zarr_format: Format | None, kind: Kind | None, fresh: bool) -> list[tuple[str, ...]]:
     """Documents to ask for, one round trip after the other until one of them decides."""
-    return [stage for known, stage in ((3, (formats.NODE_V3,)), (2, _V2[kind])) if zarr_format in (None, known)]
+    v2 = [stage for stage in _V2[kind] if not (fresh and stage == (formats.CONSOLIDATED_V2,))]
+    stages: list[tuple[Format, list[tuple[str, ...]]]] = [(3, [(formats.NODE_V3,)]), (2, v2)]
+    return [stage for known, those in stages if zarr_format in (None, known) for stage in those]
 
 
 def kind_of(meta: ArrayMeta | GroupMeta) -> Kind:
@@ -155,7 +162,7 @@ async def update(runtime: Runtime, path: str, zarr_format: Format, edit: Callabl
     url = _url(store, path)
     async with runtime.locks.hold(url):
         for attempt in range(1, attempts + 1):
-            node = await load(store, path, zarr_format, kind)
+            node = await load(store, path, zarr_format, kind, fresh=True)
             edited = edit(cast("Meta", node.meta))
             try:
                 await _replace(store, path, node, edited)
@@ -175,6 +182,22 @@ async def _replace(store: Store, path: str, node: Node, edited: ArrayMeta | Grou
     for name, data in after.items():
         if before.get(name) != data:
             await store.put(join(path, name), data, when=node.versions.get(name, "absent"))
+
+
+async def tell_consolidated(runtime: Runtime, path: str, meta: GroupMeta) -> None:
+    """Let the `.zmetadata` of a v2 group, where there is one, say the group's attributes too."""
+    store, key = runtime.store, join(path, formats.CONSOLIDATED_V2)
+    for attempt in range(1, runtime.retry.conflict_attempts + 1):
+        blob = await store.get(key)
+        if blob is None:
+            return
+        try:
+            await store.put(key, formats.with_own_attributes(blob.data, meta.attributes), when=blob.version)
+        except Conflict:
+            runtime.emit(ConflictMet(key=key, attempt=attempt))
+            await anyio.sleep(conflict_delay(attempt, random()))
+        else:
+            return
 
 
 async def require_groups(runtime: Runtime, paths: Sequence[str], zarr_format: Format) -> None:

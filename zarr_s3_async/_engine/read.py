@@ -74,7 +74,7 @@ class _Reading:
             key = layout.chunks.locate(coords)
             targets = [self._target(part) for part in parts]
             sinks = [_sink(target) for target in targets] if layout.pipeline.raw else None
-            fetched = await layout.chunks.fetch(key, [part.slot for part in parts], sinks=sinks)
+            fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
             pieces = list(zip(parts, targets, fetched.buffers, strict=True))
             if sinks is not None:
                 pieces = [piece for piece, sink in zip(pieces, sinks, strict=True) if not _landed(sink, piece[2])]

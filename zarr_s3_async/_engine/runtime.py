@@ -6,7 +6,7 @@ A `Layout` is one metadata document made ready for work: its pipeline and its ch
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -53,6 +53,8 @@ class Layout:
     pipeline: Pipeline
     """Of one chunk; of a chunk inside a shard where there are shards."""
     chunks: Chunks
+    readable: Chunks
+    """The same, for reads that merge nothing: only they may take what a user's option calls missing for missing."""
     fill: np.ndarray[Any, np.dtype[Any]]
     """The fill value as a 0-d array of the array's dtype; what null means (zero) is decided here."""
     chunk_size: int
@@ -67,11 +69,14 @@ def lay_out(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
     """Build what reading and writing need. Raises UnsupportedFeature or MetadataError for codecs that do not fit."""
     fill = fill_array(meta)
     pipeline, chunks, n_slots = _coded(runtime, path, meta, fill)
+    lenient: Store = getattr(runtime.store, "for_chunk_reads", runtime.store)
+    readable = chunks if lenient is runtime.store else _coded(replace(runtime, store=lenient), path, meta, fill)[1]
     return Layout(
         meta=meta,
         url=f"{runtime.store.url}/{path}".rstrip("/"),
         pipeline=pipeline,
         chunks=chunks,
+        readable=readable,
         fill=fill,
         chunk_size=prod(meta.chunks),
         lease=max(1, pipeline.nbytes if pipeline.raw else 2 * pipeline.nbytes),

@@ -24,6 +24,7 @@ from ..errors import (
     Conflict,
     DeadlineExceeded,
     NetworkError,
+    StoreError,
     WriteOutcome,
     ZarrS3Error,
 )
@@ -101,7 +102,7 @@ class Writing:
         except CancelledError:
             raise  # stays in doubt: its request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
-            if not isinstance(error, NetworkError | DeadlineExceeded):
+            if not _in_doubt(error):
                 self._in_doubt.discard(number)
             self._failure = self._failure or error
         else:
@@ -203,6 +204,13 @@ class Writing:
         return self._layout.pipeline.encode(chunk)
 
 
+def _in_doubt(error: Exception) -> bool:
+    """True where the request may have been carried out all the same: no answer came, or one of a server in trouble."""
+    status = error.status if isinstance(error, StoreError) else None
+    return isinstance(error, NetworkError | DeadlineExceeded) or (status or 0) >= _SERVER_ERROR
+
+
+_SERVER_ERROR = 500
 _BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from .._types import JSON
 from ..errors import ConfigError
-from .document import dump
+from .document import Document, dump, load
 from .fields import mapping, member, whole
 from .metadata import ArrayMeta, GroupMeta
 from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2, NODE_V3, is_safe_path
@@ -132,3 +132,10 @@ def dump_v2(group: GroupMeta) -> dict[str, bytes]:
         metadata.update({f"{path}/{name}": document for name, document in files.items()})
     document = {"metadata": metadata, "zarr_consolidated_format": 1}
     return {CONSOLIDATED_V2: dump(document, compact=True)}
+
+
+def with_own_attributes(raw: Document, attributes: Mapping[str, JSON]) -> bytes:
+    """A `.zmetadata` whose entry for the group's own attributes is these; everything else stays."""
+    document = dict(load(raw))
+    document["metadata"] = {**mapping(member(document, "metadata"), "'metadata'"), ATTRS_V2: dict(attributes)}
+    return dump(document, compact=True)

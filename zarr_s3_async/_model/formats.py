@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from . import v2, v3
 from .consolidated import dump_v2 as dump_consolidated
-from .consolidated import with_consolidated, without_consolidated
+from .consolidated import with_consolidated, with_own_attributes, without_consolidated
 from .create import ZERO, NewArray
 from .document import Document, load
 from .metadata import ArrayMeta, GroupMeta
@@ -35,6 +35,7 @@ __all__ = [
     "parse_node",
     "with_attributes",
     "with_consolidated",
+    "with_own_attributes",
     "with_shape",
     "without_consolidated",
 ]
