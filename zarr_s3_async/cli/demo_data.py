@@ -77,7 +77,8 @@ class Landscape:
             wave += down[1, rows, None] * across[0, columns]
             np.abs(wave, out=wave)
             heights += weight * (np.float32(1) - wave)
-        return np.rint(heights * np.float32(10)) / np.float32(10)
+        rounded: Grid = np.rint(heights * np.float32(10)) / np.float32(10)
+        return rounded
 
 
 def _sine_and_cosine(angles: Grid) -> Grid:

@@ -82,7 +82,7 @@ class BytesCodec:
         if self.as_is:
             return np.ndarray(self._shape, self._dtype, data)
         if self._mask is not None:
-            return self._masked(data, out)
+            return self._masked(data, self._mask, out)
         stored: Array = np.ndarray(self._shape, self._stored, data)
         if out is None:
             return self._converted(stored, self._stored, self._dtype)
@@ -101,12 +101,12 @@ class BytesCodec:
             return chunk.astype(now.newbyteorder("=")).view(then)
         return chunk.astype(then)
 
-    def _masked(self, data: Bytes, out: Array | None) -> Array:
+    def _masked(self, data: Bytes, mask: np.uint8, out: Array | None) -> Array:
         """Clear the upper bits: ml_dtypes takes them for part of the number."""
         if out is None:
             out = np.empty(self._shape, self._dtype)
         raw: Array = np.ndarray(self._shape, np.uint8, data)
-        np.bitwise_and(raw, self._mask, out=out.view(np.uint8))
+        np.bitwise_and(raw, mask, out=out.view(np.uint8))
         return out
 
 
