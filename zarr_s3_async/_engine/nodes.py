@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from random import random
 from typing import Literal, TypeAlias, TypeVar, cast
@@ -138,17 +138,22 @@ async def delete(runtime: Runtime, path: str) -> None:
     documents = [join(path, name) for name in (*formats.document_names(None), formats.CONSOLIDATED_V2)]
     await store.delete_many(documents)
     prefix = path + "/" if path else ""
+    await delete_all(store, (entry.key async for entry in store.list_prefix(prefix)))
+
+
+_DELETE_BATCH = 1000
+
+
+async def delete_all(store: Store, keys: AsyncIterator[str]) -> None:
+    """Remove what a listing names, as it goes: no more keys are held than one request takes."""
     batch: list[str] = []
-    async for entry in store.list_prefix(prefix):
-        batch.append(entry.key)
+    async for key in keys:
+        batch.append(key)
         if len(batch) == _DELETE_BATCH:
             await store.delete_many(batch)
             batch = []
     if batch:
         await store.delete_many(batch)
-
-
-_DELETE_BATCH = 1000
 
 
 async def update(runtime: Runtime, path: str, zarr_format: Format, edit: Callable[[Meta], Meta], kind: Kind) -> Meta:

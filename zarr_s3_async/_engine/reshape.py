@@ -19,8 +19,6 @@ from ..errors import ConfigError, ZarrS3Error
 from . import nodes, operations
 from .runtime import Layout, Runtime, lay_out
 
-_DELETE_BATCH = 1000
-
 
 async def change_shape(
     runtime: Runtime, path: str, meta: ArrayMeta, new_shape: Callable[[Shape], Shape]
@@ -48,17 +46,13 @@ async def resize(runtime: Runtime, path: str, meta: ArrayMeta, shape: Shape) -> 
 async def _delete_outside(runtime: Runtime, path: str, before: ArrayMeta, after: ArrayMeta) -> None:
     """Remove the objects of the old grid that the new one does not have. A listing finds those that exist."""
     prefix = path + "/" if path else ""
-    batch: list[str] = []
-    async for entry in runtime.store.list_prefix(prefix):
-        coords = after.keys.decode(entry.key.removeprefix(prefix), after.ndim)
-        if coords is None or not _between(coords, after.grid_shape, before.grid_shape):
-            continue
-        batch.append(entry.key)
-        if len(batch) == _DELETE_BATCH:
-            await runtime.store.delete_many(batch)
-            batch = []
-    if batch:
-        await runtime.store.delete_many(batch)
+
+    def is_outside(key: str) -> bool:
+        coords = after.keys.decode(key.removeprefix(prefix), after.ndim)
+        return coords is not None and _between(coords, after.grid_shape, before.grid_shape)
+
+    listed = runtime.store.list_prefix(prefix)
+    await nodes.delete_all(runtime.store, (entry.key async for entry in listed if is_outside(entry.key)))
 
 
 def _between(coords: Coords, inner: Shape, outer: Shape) -> bool:
