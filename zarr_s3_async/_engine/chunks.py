@@ -7,23 +7,22 @@ protocol; nobody else asks whether an array is sharded.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
 from ..stores.base import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(NamedTuple):
     """Encoded slots of one state of one object."""
 
     buffers: Sequence[Buffer | None]
     """One per slot asked for; None where the chunk is absent."""
     version: Version | None
     """None where the whole object is absent."""
-    stored: Mapping[int, Buffer] = field(default_factory=dict)
+    stored: Mapping[int, Buffer] = MappingProxyType({})
     """Every chunk of the object by slot, where it was fetched to be changed."""
 
 

@@ -47,7 +47,7 @@ def _range_fault(request: Request, response: Response) -> str | None:
     if got is None:
         return "its Content-Range says nothing"
     first, stop, size = got
-    if (first, stop) != expected_span(asked, size) or len(memoryview(response.body)) != stop - first:
+    if (first, stop) != expected_span(asked, size) or memoryview(response.body).nbytes != stop - first:
         return f"with bytes {first}-{stop - 1} of {size}, and {asked} was asked for"
     return None
 

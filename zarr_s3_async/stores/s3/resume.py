@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ...errors import DeadlineExceeded, NetworkError, StoreError
 from .errors import unexpected
 from .request import Request, Response
+from .rows import place
 
 WORTHWHILE = 4 * 2**20
 """Bytes of an object from which on it is continued: a shorter one is asked for anew as quickly."""
@@ -22,8 +23,19 @@ class Partial:
 
     headers: Mapping[str, str]
     memory: memoryview
-    """Of the whole body that was announced."""
+    """Of the whole body that was announced; rows of it may lie apart."""
     received: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        return self.memory.nbytes
+
+    def add(self, data: memoryview) -> None:
+        """Take bytes that follow, unless they lie where they belong already."""
+        if not self.memory.c_contiguous:
+            place(self.memory, self.received, data)
+        self.received += len(data)
 
 
 class BrokenBody(NetworkError):
@@ -66,15 +78,16 @@ class Resumption:
         partial = self._partial
         if partial is None:
             return self._request
-        last = len(partial.memory) - 1
-        headers = {"range": f"bytes={partial.received}-{last}", "if-match": partial.headers["etag"]}
+        headers = {"range": f"bytes={partial.received}-{partial.size - 1}", "if-match": partial.headers["etag"]}
         return replace(self._request, headers={**self._request.headers, **headers}, sink=self._rest)
 
     def _rest(self, length: int) -> memoryview:
-        assert self._partial is not None  # noqa: S101  # only a request for the rest has this sink
-        rest = self._partial.memory[self._partial.received :]
+        partial = self._partial
+        assert partial is not None  # noqa: S101  # only a request for the rest has this sink
         # Another length is another range: received aside, where it is found to be wrong.
-        return rest if length == len(rest) else memoryview(bytearray(length))
+        if partial.memory.c_contiguous and length == partial.size - partial.received:
+            return partial.memory[partial.received :]
+        return memoryview(bytearray(length))
 
     def take(self, outcome: Response | StoreError) -> Response | StoreError:
         """Keep what came of a broken body; complete a whole one; say so where it can no longer be continued."""
@@ -87,14 +100,15 @@ class Resumption:
 
     def _keep(self, partial: Partial) -> None:
         if self._partial is not None:
-            if len(partial.memory) == len(self._partial.memory) - self._partial.received:
-                self._partial.received += partial.received
+            if partial.size == self._partial.size - self._partial.received:
+                self._partial.add(partial.memory[: partial.received])
         elif _is_worth_it(self._request, partial):
             self._partial = partial
 
     def _completed(self, partial: Partial, response: Response) -> Response | StoreError:
         if response.status == 206 and response.headers["etag"] == partial.headers["etag"]:
             self._partial = None  # whoever finds it damaged wants all of it anew
+            partial.add(memoryview(response.body))
             return Response(200, partial.headers, partial.memory)
         if response.status in (206, 412) and "if-match" not in self._request.headers:
             self._partial = None
@@ -104,4 +118,4 @@ class Resumption:
 
 def _is_worth_it(request: Request, partial: Partial) -> bool:
     whole = "range" not in request.headers and "etag" in partial.headers
-    return whole and len(partial.memory) >= WORTHWHILE and 0 < partial.received < len(partial.memory)
+    return whole and partial.size >= WORTHWHILE and 0 < partial.received < partial.size

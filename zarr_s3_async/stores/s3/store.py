@@ -77,6 +77,9 @@ class S3Store:
         self._whole_headers = self._read_headers | verify
         self._put_headers = self._read_headers | storage_headers(config)
 
+    lays_out_rows = True
+    """It knows the `rows` of a sink."""
+
     @property
     def url(self) -> str:
         """`s3://bucket/prefix`, without a trailing slash."""
