@@ -119,7 +119,19 @@ def _chunk_grid(meta: ArrayMeta) -> Shape:
 class Place:
     """A folder of keys: a node's own, or one of nobody's."""
 
-    __slots__ = ("above", "claims", "descends", "documents", "is_node", "objects", "path", "prefix", "seen", "tally")
+    __slots__ = (
+        "above",
+        "claims",
+        "descends",
+        "documents",
+        "is_beside",
+        "is_node",
+        "objects",
+        "path",
+        "prefix",
+        "seen",
+        "tally",
+    )
 
     def __init__(self, path: str, above: Place | None, tally: Tally, *, is_node: bool, descends: bool) -> None:
         self.path = path
@@ -132,6 +144,8 @@ class Place:
         """Whether nodes may lie below: not below arrays, nor where one looks in vain."""
         self.documents: frozenset[str] = frozenset()
         """File names that were read to learn what the node is."""
+        self.is_beside = False
+        """Whether a document of the other format was met here."""
         self.objects: Objects | None = None
         """Of an array; None where its codecs are not known."""
         self.seen: Seen | None = None

@@ -28,7 +28,7 @@ class Finding:
     the fill value. `extra`: a chunk key that is none of the array's. `foreign`: a key that is nothing of Zarr's.
     `leftover`: what this library left when it was killed; it may be deleted."""
     key: str
-    """Of the object, below the store's root."""
+    """Of the object, below the store's root; of a node that does not read, its path."""
     what: str
     """What is wrong with it."""
     position: Coords | None = None
@@ -111,7 +111,7 @@ class VerifyReport:
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        return "\n".join(map(_printable, self._lines()))
 
     def to_json(self) -> str:
         """The whole report as one JSON object; the fields are those of these classes."""
@@ -156,10 +156,15 @@ def _of_kind(node: NodeReport, kind: FindingKind) -> Iterator[str]:
     shown = [finding for finding in node.findings if finding.kind == kind][:_LINES]
     for finding in shown:
         chunk = "" if finding.chunk is None else f", chunk {finding.chunk}"
-        yield f"  {kind:<10} {finding.key!r}{chunk}: {' '.join(finding.what.split())}"
+        yield f"  {kind:<10} {finding.key!r}{chunk}: {finding.what}"
     more = node.counts.get(kind, 0) - len(shown)
     if more:
         yield f"  {kind:<10} … and {more:,} more"
+
+
+def _printable(line: str) -> str:
+    """One line: what strangers named their keys cannot break it, nor move a terminal's cursor."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
 def _count(n: int, noun: str) -> str:

@@ -101,17 +101,18 @@ class _Walk:
         return self
 
     async def __anext__(self) -> _Item:
-        while True:
-            # Early enough that the others have work while this one waits for the listing.
-            if len(self._ready) < self._runtime.limits.requests and not self._ended and not self._filling.locked():
+        while not (self._ended and not self._ready):
+            # One fills, early enough that the others have work meanwhile; who has none waits for the lock.
+            if not self._ready or (self._is_low() and not self._filling.locked()):
                 async with self._filling:
-                    await self._fill()
+                    if self._is_low():
+                        await self._fill()
             if self._ready:
                 return self._ready.popleft()
-            if self._ended:
-                raise StopAsyncIteration
-            async with self._filling:
-                pass
+        raise StopAsyncIteration
+
+    def _is_low(self) -> bool:
+        return len(self._ready) < self._runtime.limits.requests and not self._ended
 
     async def _fill(self) -> None:
         page: list[Entry] = []
@@ -179,7 +180,9 @@ class _Walk:
         if name in place.documents or tally.kind == "unreadable":
             return  # it was read to learn what the node is
         if name == formats.NODE_V3 or tally.zarr_format == 3:
-            self._ready.append(_Item(place, entry, None))  # the other format, side by side with this one
+            if not place.is_beside:  # the first document of the other format; its like are read along
+                place.is_beside = True
+                self._ready.append(_Item(place, entry, None))
             return
         what = f"a document that says nothing of this {tally.kind} of Zarr format 2"
         tally.add(Finding(kind="foreign", key=entry.key, what=what))
@@ -237,7 +240,7 @@ class _Walk:
             tally.keep(Finding(kind="missing", key=entry.key, what=what, position=position, chunk=chunk))
 
     async def _check_document(self, place: Place, entry: Entry) -> None:
-        """A document of the other format must read too; its chunks are no chunks of this node."""
+        """Documents of the other format, side by side with this one, must read too; its chunks are none of this."""
         other: Format = 2 if place.tally.zarr_format == 3 else 3
         name = entry.key[len(place.prefix) :]
         try:
@@ -248,8 +251,9 @@ class _Walk:
         if found is None or name not in found[1]:
             what = f"a document of Zarr format {other} that describes no node"
             place.tally.add(Finding(kind="foreign", key=entry.key, what=what))
-        else:
-            self._nodes.cost.read(len(found[1][name].data))
+            return
+        for blob in found[1].values():
+            self._nodes.cost.read(len(blob.data))
 
     def _tell(self) -> None:
         if self._progress is not None:
