@@ -198,7 +198,8 @@ class Array:
         Raises:
             SelectionError: The region is not inside the array, or `data` does not broadcast to it.
             ConcurrentModification: Other writers were first on every attempt to merge.
-            ZarrS3Error: Whatever failed; its `.outcome` says which objects are written, not written, unknown.
+            ZarrS3Error: Whatever failed; its `.outcome` (a `WriteOutcome`) says which objects are written, not
+                written, unknown. A CancelledError carries it as well.
         """
         if stop is None:
             stop = stop_of(start, step, np.shape(data), self.shape)

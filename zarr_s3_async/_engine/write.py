@@ -25,6 +25,7 @@ from ..errors import (
     DeadlineExceeded,
     NetworkError,
     StoreError,
+    UnexpectedResponse,
     WriteOutcome,
     ZarrS3Error,
 )
@@ -71,13 +72,15 @@ class Writing:
         self._in_doubt: set[int] = set()
 
     async def run(self) -> None:
-        """Write everything, or raise the first failure with its outcome."""
+        """Write everything, or raise the first failure, or the cancellation, with its outcome."""
         size = min(self._runtime.limits.requests, self._plan.n_objects)
-        await crew(size, self._until_failure(), self._guarded)
-        if self._failure is not None:
-            if isinstance(self._failure, ZarrS3Error):
-                self._failure.outcome = self.outcome()
-            raise self._failure
+        try:
+            await crew(size, self._until_failure(), self._guarded)
+            if self._failure is not None:
+                raise self._failure
+        except BaseException as error:
+            error.outcome = self.outcome()  # type: ignore[attr-defined]  # CancelledError and errors of others have none
+            raise
 
     def outcome(self) -> WriteOutcome:
         """What is written by now."""
@@ -205,9 +208,12 @@ class Writing:
 
 
 def _in_doubt(error: Exception) -> bool:
-    """True where the request may have been carried out all the same: no answer came, or one of a server in trouble."""
-    status = error.status if isinstance(error, StoreError) else None
-    return isinstance(error, NetworkError | DeadlineExceeded) or (status or 0) >= _SERVER_ERROR
+    """True unless the request was surely refused, or never sent: no answer came, or one that is no refusal of S3's."""
+    if not isinstance(error, StoreError):
+        return not isinstance(error, ZarrS3Error)  # whatever another's store means by it
+    if isinstance(error, NetworkError | DeadlineExceeded | UnexpectedResponse):
+        return True
+    return (error.status or 0) >= _SERVER_ERROR
 
 
 _SERVER_ERROR = 500
