@@ -265,6 +265,16 @@ async def test_what_the_store_refuses_is_unreadable_and_does_not_stop_it(session
     assert session._leases.held == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"chunks": (1, 1), "shards": (2, 2)}], ids=["plain", "sharded"])
+async def test_what_was_damaged_on_its_way_alone_is_not_corrupt(session: zs.Session, options: Any) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await grid(session, store, **options)
+    store.add(Fault(verb="get", key="c/0/1", damage=lambda data: data[:-1]))
+    assert (await array.verify(strict=True)).ok
+    store.add(Fault(verb="get", key="c/0/1", times=None, damage=lambda data: data[:-1]))
+    assert kinds(await array.verify()) == {"corrupt": ["c/0/1"]}
+
+
 @pytest.mark.parametrize("error", [zs.BucketNotFound, zs.CredentialsExpired, zs.CredentialsNotFound, zs.WrongRegion])
 @pytest.mark.parametrize("key", ["a/c/1", "deep/zarr.json"])
 async def test_a_store_that_fails_as_a_whole_ends_it(session: zs.Session, error: Any, key: str) -> None:

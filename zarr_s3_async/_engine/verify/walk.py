@@ -224,6 +224,8 @@ class _Walk:
     async def _check_object(self, place: Place, entry: Entry, position: Coords) -> None:
         assert place.objects is not None  # noqa: S101  # else it was not made an item
         checked, tally = await place.objects.read(entry, position), place.tally
+        if checked is not None and checked.bad:  # on its way, perhaps: what is corrupt is so twice
+            checked = await place.objects.read(entry, position)
         if checked is None:
             what, chunk = "it was listed, and gone when it was to be read", _chunk_of(place, position)
             tally.add(Finding(kind="missing", key=entry.key, what=what, position=position, chunk=chunk))
