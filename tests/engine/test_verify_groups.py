@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import zarr_s3_async as zs
 from zarr_s3_async._engine.verify import seen as seen_room
+from zarr_s3_async._engine.verify import walk as walk_room
 from zarr_s3_async._engine.verify.seen import Seen
 from zarr_s3_async.stores._local_files import TEMPORARY
 from zarr_s3_async.stores.s3.capabilities import PROBE
@@ -414,6 +415,23 @@ async def test_listings_of_many_pages_are_pulled_lazily(session: zs.Session) -> 
     assert report.ok
     assert report.objects == 5001
     assert store.ahead <= 1000 + 2 * 64
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 5, 7])
+async def test_where_a_page_of_the_listing_ends_makes_no_difference(
+    session: zs.Session, store: zs.MemoryStore, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = await hierarchy(session, store)
+    await group.create_array("deep/last", shape=(9,), chunks=(3,), shards=(3,), dtype="i4")
+    await group.consolidate()
+    for key in ("a/c/9", "a-b/x", "a/x", "deep.er/x", "deep/er/b/c/1", "raw/deep/x", "deep/zz/y", "zz"):
+        await store.put(key, b"")
+    whole = await session.verify(store)
+    assert whole.problems == 8
+    monkeypatch.setattr(walk_room, "_PAGE", page)
+    report = await session.verify(store)
+    assert report.nodes == whole.nodes
+    assert (report.objects, report.nbytes) == (whole.objects, whole.nbytes)
 
 
 async def test_findings_are_kept_up_to_a_bound_and_counted_beyond_it(
