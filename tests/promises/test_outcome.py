@@ -217,12 +217,12 @@ async def test_a_failure_of_a_users_own_store_carries_it_too() -> None:
         (faults.access_denied, "not_written"),
         (faults.no_such_bucket, "not_written"),
         (faults.internal_error, "unknown"),
-        (faults.page_in_200, "unknown"),
-        (faults.html_404, "unknown"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-async def test_an_answer_that_is_no_refusal_of_s3_leaves_it_open(transport: Any, fault: Any, state: str) -> None:
+async def test_a_refusal_of_s3_is_not_written_and_a_server_in_trouble_leaves_it_open(
+    transport: Any, fault: Any, state: str
+) -> None:
     with FaultServer(buckets=("bucket",)) as server:
         config = zs.S3Config(
             endpoint_url=server.endpoint_url, region="us-east-1", access_key_id="a", secret_access_key="b",

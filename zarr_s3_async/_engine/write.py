@@ -25,7 +25,6 @@ from ..errors import (
     DeadlineExceeded,
     NetworkError,
     StoreError,
-    UnexpectedResponse,
     WriteOutcome,
     ZarrS3Error,
 )
@@ -105,7 +104,7 @@ class Writing:
         except CancelledError:
             raise  # stays in doubt: its request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
-            if not _in_doubt(error):
+            if isinstance(error, ZarrS3Error) and not _in_doubt(error):  # who knows what another's error means
                 self._in_doubt.discard(number)
             self._failure = self._failure or error
         else:
@@ -208,12 +207,9 @@ class Writing:
 
 
 def _in_doubt(error: Exception) -> bool:
-    """True unless the request was surely refused, or never sent: no answer came, or one that is no refusal of S3's."""
-    if not isinstance(error, StoreError):
-        return not isinstance(error, ZarrS3Error)  # whatever another's store means by it
-    if isinstance(error, NetworkError | DeadlineExceeded | UnexpectedResponse):
-        return True
-    return (error.status or 0) >= _SERVER_ERROR
+    """True where the request may have been carried out all the same: no answer came, or one of a server in trouble."""
+    status = error.status if isinstance(error, StoreError) else None
+    return isinstance(error, NetworkError | DeadlineExceeded) or (status or 0) >= _SERVER_ERROR
 
 
 _SERVER_ERROR = 500
