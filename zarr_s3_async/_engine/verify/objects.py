@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._model.metadata import ArrayMeta
 from ..._types import Buffer, Coords, Version
-from ...byte_range import Span, coalesce
+from ...byte_range import Span
 from ...codecs.base import ChunkSpec
 from ...codecs.pipeline import VARIABLE_LIMIT, Pipeline, build_pipeline
 from ...codecs.shard_check import stored_slots, unused_bytes
@@ -158,7 +158,7 @@ class ShardObjects:
             slots = [(slot_of[span], span) for span in spans]
             bad.update(await self._range(key, request, head.version, slots))
 
-        ranges = coalesce(sorted(slot_of), max_gap=limits.gap_bytes, max_size=limits.range_bytes)
+        ranges = _ranges(sorted(slot_of), max_gap=limits.gap_bytes, max_size=limits.range_bytes)
         await crew(limits.requests, ranges, check)
         return self._checked(position, head.size, index, bad, unused)
 
@@ -222,6 +222,18 @@ class ShardObjects:
             return np.zeros((1, 0), np.int64)
         within = np.stack(np.unravel_index(np.arange(self._shard.n_chunks), grid), axis=-1)
         return within.astype(np.int64) + np.array(position, np.int64) * np.array(grid, np.int64)
+
+
+def _ranges(spans: Iterable[Span], *, max_gap: int, max_size: int) -> Iterator[tuple[Span, list[Span]]]:
+    """What to ask for: spans that follow one another, no longer together than `max_size` where there are several."""
+    members: list[Span] = []
+    for span in spans:
+        if members and (span.start - members[-1].stop > max_gap or span.stop - members[0].start > max_size):
+            yield Span(members[0].start, members[-1].stop), members
+            members = []
+        members.append(span)
+    if members:
+        yield Span(members[0].start, members[-1].stop), members
 
 
 def _error_of(pipeline: Pipeline, data: Buffer) -> ChunkDecodeError | None:
