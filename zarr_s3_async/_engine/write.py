@@ -71,13 +71,15 @@ class Writing:
         self._in_doubt: set[int] = set()
 
     async def run(self) -> None:
-        """Write everything, or raise the first failure with its outcome."""
+        """Write everything, or raise the first failure, or the cancellation, with its outcome."""
         size = min(self._runtime.limits.requests, self._plan.n_objects)
-        await crew(size, self._until_failure(), self._guarded)
-        if self._failure is not None:
-            if isinstance(self._failure, ZarrS3Error):
-                self._failure.outcome = self.outcome()
-            raise self._failure
+        try:
+            await crew(size, self._until_failure(), self._guarded)
+            if self._failure is not None:
+                raise self._failure
+        except BaseException as error:
+            error.outcome = self.outcome()  # type: ignore[attr-defined]  # CancelledError and errors of others have none
+            raise
 
     def outcome(self) -> WriteOutcome:
         """What is written by now."""
@@ -102,7 +104,7 @@ class Writing:
         except CancelledError:
             raise  # stays in doubt: its request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
-            if not _in_doubt(error):
+            if isinstance(error, ZarrS3Error) and not _in_doubt(error):  # who knows what another's error means
                 self._in_doubt.discard(number)
             self._failure = self._failure or error
         else:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from . import v2, v3
 from .consolidated import dump_v2 as dump_consolidated
+from .consolidated import own_v2 as own_consolidated
 from .consolidated import with_consolidated, with_own_attributes, without_consolidated
 from .create import ZERO, NewArray
 from .document import Document, load
@@ -30,6 +31,7 @@ __all__ = [
     "dump_consolidated",
     "new_array",
     "new_group",
+    "own_consolidated",
     "parse_array",
     "parse_group",
     "parse_node",
