@@ -273,26 +273,31 @@ def ignoring(rig: Rig, *names: str) -> None:
     rig.server.cue("CompleteMultipartUpload", ignored, times=99)
 
 
-@pytest.mark.parametrize("names", [("if-match",), ("if-none-match",), ("if-match", "if-none-match")], ids=len)
-async def test_one_conditional_put_keeps_the_promise_where_a_completion_would_not(
-    rig: Rig, names: tuple[str, ...]
-) -> None:
-    ignoring(rig, *names)
+async def test_one_conditional_put_keeps_the_promise_where_completions_may_race(rig: Rig) -> None:
     store = rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART)
     version = await store.put("k", BODY, when="absent")
-    assert rig.server.count("UploadPart", "/k") == 0
     with pytest.raises(Conflict):
         await store.put("k", BODY, when="absent")
     await store.put("k", BODY[::-1], when=version)
     assert rig.stored("k") == BODY[::-1]
+    assert rig.server.count("CreateMultipartUpload") == 0
+
+
+async def test_where_no_condition_is_heeded_parts_go_up_and_a_warning_says_so(rig: Rig) -> None:
+    rig.server.ignores = ("if-match", "if-none-match")
+    with pytest.warns(RuntimeWarning, match="no conditional writes"):
+        await rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART).put("k", BODY, when="absent")
+    assert rig.stored("k") == BODY
+    assert rig.server.count("UploadPart", "/k") == 5
     settled(rig)
 
 
+@pytest.mark.parametrize("names", [("if-match",), ("if-none-match",), ("if-match", "if-none-match")], ids=len)
 async def test_an_object_too_long_for_one_put_is_as_conditional_writes_says(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(multipart, "MAX_PUT", 3 * PART)
-    ignoring(rig, "if-match", "if-none-match")
+    ignoring(rig, *names)
     small = {"multipart_bytes": 2 * PART, "part_bytes": PART}
     with pytest.raises(Unsupported, match="multipart-complete"):
         await rig.probing_store(**small, conditional_writes="require").put("k", BODY, when="absent")
@@ -311,13 +316,18 @@ async def test_without_conditional_writes_parts_go_up_all_the_same(rig: Rig) -> 
     assert sent(rig) == {"CreateMultipartUpload": 1, "UploadPart": 5, "CompleteMultipartUpload": 1}
 
 
-async def test_a_server_that_honours_them_is_probed_once(rig: Rig) -> None:
+async def test_an_object_too_long_for_one_put_is_completed_under_its_condition_where_that_is_heeded(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "MAX_PUT", 3 * PART)
     store = rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART)
     version = await store.put("a/k", BODY, when="absent")
     before = sent(rig)["CreateMultipartUpload"]
     assert before == 3, "two of them are the probe"
     await store.put("a/k", BODY, when=version)
-    assert sent(rig)["CreateMultipartUpload"] == 4
+    assert sent(rig)["CreateMultipartUpload"] == 4, "and are made once"
+    with pytest.raises(Conflict):
+        await store.put("a/k", BODY, when=version)
     settled(rig)
 
 

@@ -73,12 +73,11 @@ class Multipart:
         Raises:
             Unsupported: Nothing does, and the user requires it.
         """
-        if when == "always" or await self._swaps.has("multipart-complete", put):
+        if when == "always" or await self._swaps.completes_atomically():
             return when
-        if memoryview(put.payload or b"").nbytes <= MAX_PUT:
-            single: Capability = "put-absent" if when == "absent" else "put-match"
-            if await self._swaps.has(single, put):
-                return None
+        single: Capability = "put-absent" if when == "absent" else "put-match"
+        if memoryview(put.payload or b"").nbytes <= MAX_PUT and await self._swaps.has(single, put):
+            return None
         return when if await self._swaps.applies("multipart-complete", put) else "always"
 
     async def put(self, put: Request, when: When, *, checksums: bool) -> Version:

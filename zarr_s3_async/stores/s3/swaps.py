@@ -50,6 +50,10 @@ class Swaps:
         """True where the server has it, and it shall be used."""
         return self._mode != "off" and await self._capabilities.have(capability, request)
 
+    async def completes_atomically(self) -> bool:
+        """True where the precondition of an upload in parts is as good as that of a put, and shall be used."""
+        return self._mode != "off" and await self._capabilities.completes_atomically()
+
     async def put(self, request: Request, when: When) -> Version:
         """Store under a precondition; a lost race is a `Conflict`, and nothing changed."""
         write = new_id()
