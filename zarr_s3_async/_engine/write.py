@@ -117,8 +117,7 @@ class Writing:
 
     async def _write_object(self, coords: Coords, parts: Sequence[Part]) -> None:
         whole = covers_object(parts)
-        # A part of an object is merged with the rest of it, which lies beside it meanwhile.
-        lease = self._layout.lease * (len(parts) if whole else self._layout.n_slots)
+        lease = self._lease(whole, len(parts))
         await self._runtime.leases.acquire(lease)
         try:
             key = self._layout.chunks.locate(coords)
@@ -129,6 +128,14 @@ class Writing:
         finally:
             self._runtime.leases.release(lease)
 
+    def _lease(self, whole: bool, n_parts: int) -> int:
+        """Bytes that lie in memory for one object at most, beside the caller's own."""
+        layout = self._layout
+        if layout.n_slots == 1:
+            return layout.lease
+        # Encoded chunks and the shard that is put together of them; in a merge, what was fetched beside them.
+        return max(1, layout.pipeline.nbytes) * (2 * n_parts if whole else 3 * layout.n_slots)
+
     async def _replace_whole(self, key: str, parts: Sequence[Part]) -> None:
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
         await self._layout.chunks.replace(key, changes, None)
@@ -137,9 +144,10 @@ class Writing:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
         chunks, attempts = self._layout.chunks, self._runtime.retry.conflict_attempts
         slots = [part.slot for part in parts]
+        replaced = {part.slot for part in parts if part.whole}
         async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
             for attempt in range(1, attempts + 1):
-                base = await chunks.fetch_to_change(key, slots)
+                base = await chunks.fetch_to_change(key, slots, replaced)
                 pieces = list(zip(parts, base.buffers, strict=True))
                 changes = await self._encoded(partial(self._merged, coords, key, base), pieces)
                 if base.version is None and all(change is None for change in changes.values()):

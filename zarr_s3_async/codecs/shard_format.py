@@ -84,6 +84,12 @@ class ShardLayout:
         offset, length = index[slot].tolist()
         return None if length == MISSING else Span(offset, offset + length)
 
+    @staticmethod
+    def spans(index: Array, slots: Sequence[int]) -> list[Span | None]:
+        """`span` of each of these."""
+        entries = index[slots].tolist()
+        return [None if length == MISSING else Span(offset, offset + length) for offset, length in entries]
+
     def encode_index(self, index: Array) -> Buffer:
         """The bytes of an index of the shape (n_chunks, 2)."""
         return self._index.encode(index.reshape(self._index.chunk.shape))
