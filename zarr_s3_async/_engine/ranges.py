@@ -6,7 +6,7 @@ pieces, which are received side by side into one memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -50,17 +50,14 @@ class Ranges:
         Raises:
             Conflict: The object is in another state.
         """
-        if len(wanted) == 1:
-            ((span, position),) = wanted
-            sink = None if sinks is None else sinks[position]
-            if span.stop - span.start <= self._longest:
-                buffers[position] = await self._get(key, version, span, sink)
-            else:
-                buffers[position] = await self._in_pieces(key, version, span, sink)
-            return
         receive = partial(self._receive, key, version, buffers, sinks)
         requests = list(self._requests(wanted))
         await crew(min(self._at_once, len(requests)), iter(requests), receive)
+
+    def one(self, key: str, version: Version, span: Span, sink: Sink | None) -> Awaitable[Buffer]:
+        """The bytes of one span; see `fetch`."""
+        get = self._get if span.stop - span.start <= self._longest else self._in_pieces
+        return get(key, version, span, sink)
 
     def _requests(self, wanted: list[tuple[Span, int]]) -> Iterator[tuple[Span, list[tuple[Span, int]]]]:
         """What to ask for, and who wants what of it."""
@@ -79,8 +76,7 @@ class Ranges:
     ) -> None:
         request, members = asked
         sink = None if sinks is None or len(members) > 1 else sinks[members[0][1]]
-        get = self._get if request.stop - request.start <= self._longest else self._in_pieces
-        body = memoryview(await get(key, version, request, sink))
+        body = memoryview(await self.one(key, version, request, sink))
         origin = request.start
         for (start, stop), position in members:
             buffers[position] = body[start - origin : stop - origin]

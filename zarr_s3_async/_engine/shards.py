@@ -91,6 +91,13 @@ class ShardedChunks:
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """A request for the index unless it is known, then few parallel ranges; see `Chunks.fetch`."""
         many = len(slots) >= self._many
+        if len(slots) == 1 and not many:
+            state = self._known(self._base + key)
+            if state is not None:
+                try:
+                    return await self._lone(key, slots[0], None if sinks is None else sinks[0], state)
+                except Conflict:
+                    self._indexes.forget(self._base + key)
         for _ in range(_ATTEMPTS):
             try:
                 opened = await (self._most(key) if many else self._index(key))
@@ -224,6 +231,13 @@ class ShardedChunks:
         if missing:
             await self._ranges.fetch(key, version, missing, buffers, sinks)
         return Fetched(buffers, version)
+
+    async def _lone(self, key: str, slot: int, sink: Sink | None, state: ShardIndex) -> Fetched:
+        """One chunk of a shard whose index is known: what is asked for most often."""
+        span = self._layout.span(state.entries, slot)
+        if span is None:
+            return Fetched((None,), state.version)
+        return Fetched((await self._ranges.one(key, state.version, span, sink),), state.version)
 
     def _restless(self, key: str) -> ConcurrentModification:
         return ConcurrentModification(
