@@ -11,37 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async._types import Version
 from zarr_s3_async.byte_range import Suffix
 
-
-class Counting(zs.MemoryStore):
-    """Notes every get of a shard: its range and its bytes. `before_range` runs once, before a pinned range."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gets: list[Any] = []
-        self.received = 0
-        self.puts = 0
-        self.before_range: Any = None
-
-    async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
-        if key.startswith("c/"):
-            self.gets.append(options.get("range"))
-            if options.get("version") is not None and self.before_range is not None:
-                act, self.before_range = self.before_range, None
-                await act()
-        blob = await super().get(key, **options)
-        if key.startswith("c/") and blob is not None:
-            self.received += len(blob.data)
-        return blob
-
-    async def put(self, key: str, data: Any, **options: Any) -> Version:  # type: ignore[override]  # handed on
-        self.puts += key.startswith("c/")
-        return await super().put(key, data, **options)
-
-    def clear(self) -> None:
-        self.gets, self.received, self.puts = [], 0, 0
+from .counting import Counting
 
 
 @pytest.fixture
@@ -62,86 +34,6 @@ async def filled(session: zs.Session, store: Counting, **options: Any) -> tuple[
     store.clear()
     session._indexes.forget_below("")
     return array, data
-
-
-async def test_one_chunk_is_two_requests_cold_and_one_warm(session: zs.Session) -> None:
-    store = Counting()
-    array, data = await filled(session, store)
-    np.testing.assert_array_equal(await array.get_slice((8, 8), (16, 16)), data[8:16, 8:16])
-    assert len(store.gets) == 2
-    assert isinstance(store.gets[0], Suffix)
-    np.testing.assert_array_equal(await array.get_slice((3, 17), (4, 18)), data[3:4, 17:18])
-    assert len(store.gets) == 3
-
-
-async def test_a_row_of_chunks_is_one_range(session: zs.Session) -> None:
-    store = Counting()
-    array, data = await filled(session, store)
-    await array.get_slice((0, 0), (1, 1))
-    store.clear()
-    np.testing.assert_array_equal(await array.get_slice((0, 0), (8, 32)), data[:8, :32])
-    assert len(store.gets) == 1
-
-
-async def test_a_whole_shard_is_one_request(session: zs.Session) -> None:
-    store = Counting()
-    array, data = await filled(session, store)
-    np.testing.assert_array_equal(await array.get_slice((0, 0), (32, 32)), data[:32, :32])
-    assert store.gets == [None]
-    await array.get_slice((0, 0), (8, 8))
-    assert len(store.gets) == 2, "the index came along"
-
-
-async def test_a_big_shard_is_its_index_and_ranges_in_parallel() -> None:
-    store = Counting()
-    async with zs.Session(limits=zs.Limits(range_bytes=1500)) as session:
-        array, data = await filled(session, store, compressor=None)
-        np.testing.assert_array_equal(await array.get_slice((0, 0), (32, 32)), data[:32, :32])
-    size = 32 * 32 * 4 + 16 * 16 + 4
-    assert len(store.gets) <= 1 + -(-size // 1280), "ranges of whole chunks, five of 256 bytes each"
-
-
-async def test_a_missing_shard_is_its_one_index_request(session: zs.Session) -> None:
-    store = Counting()
-    array = await sharded(session, store, fill_value=7)
-    assert (await array.get_slice((0, 0), (8, 8)) == 7).all()
-    assert len(store.gets) == 1
-    with pytest.raises(zs.ChunkNotFound):
-        await array.get_slice((0, 0), (8, 8), missing="raise")
-
-
-async def test_an_empty_chunk_is_fill_for_no_request_once_the_index_is_known(session: zs.Session) -> None:
-    store = Counting()
-    array = await sharded(session, store, fill_value=7)
-    await array.set_slice(np.ones((8, 8)), (0, 0))
-    await array.get_slice((0, 0), (8, 8))
-    store.clear()
-    assert (await array.get_slice((8, 8), (16, 16)) == 7).all()
-    assert store.gets == []
-
-
-async def test_scattered_chunks_move_few_bytes(session: zs.Session) -> None:
-    store = Counting()
-    array = await session.create_array(
-        store, shape=(1000, 1000), chunks=(10, 10), shards=(1000, 1000), dtype="f8", compressor=None
-    )
-    await array[...].set(np.random.default_rng(1).random((1000, 1000)))
-    await array.get_slice((0, 0), (1, 1))
-    store.clear()
-    slots = np.random.default_rng(2).choice(10_000, 100, replace=False)
-    await array.vindex[slots // 100 * 10, slots % 100 * 10]
-    assert store.received < 0.05 * 8_000_000
-
-
-async def test_a_whole_shard_is_one_put_and_a_part_one_get_and_one_put(session: zs.Session) -> None:
-    store = Counting()
-    array, data = await filled(session, store)
-    await array.set_slice(data[:32, :32], (0, 0))
-    assert (len(store.gets), store.puts) == (0, 1)
-    await array.set_slice(np.ones((3, 3)), (1, 1))
-    assert (len(store.gets), store.puts) == (1, 2)
-    data[1:4, 1:4] = 1
-    np.testing.assert_array_equal(await array[...], data)
 
 
 async def test_chunks_that_do_not_change_are_copied_as_bytes(session: zs.Session) -> None:
