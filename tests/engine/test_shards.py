@@ -14,6 +14,7 @@ import zarr_s3_async as zs
 from zarr_s3_async.byte_range import Suffix
 
 from .counting import Counting
+from .test_shard_requests import sharding
 
 
 @pytest.fixture
@@ -157,30 +158,50 @@ async def test_writers_of_one_shard_lose_nothing() -> None:
 def worlds(draw: st.DrawFn) -> tuple[Any, ...]:
     ndim = draw(st.integers(1, 3))
     chunks = tuple(draw(st.integers(1, 3)) for _ in range(ndim))
-    shards = tuple(c * draw(st.integers(1, 3)) for c in chunks)
+    middle = tuple(c * draw(st.integers(1, 2)) for c in chunks)
+    shards = tuple(m * draw(st.integers(1, 3)) for m in middle)
     shape = tuple(draw(st.integers(1, 9)) for _ in range(ndim))
     regions = []
     for _ in range(draw(st.integers(1, 4))):
         bounds = [sorted((draw(st.integers(0, n)), draw(st.integers(0, n)))) for n in shape]
-        regions.append((tuple(b[0] for b in bounds), tuple(b[1] for b in bounds)))
-    compressor = draw(st.sampled_from([None, "zstd"]))
-    return shape, chunks, shards, regions, compressor, draw(st.booleans()), draw(st.integers(40, 4000))
+        regions.append(tuple(slice(a, b, draw(st.sampled_from([None, 1, 2]))) for a, b in bounds))
+    reads = [tuple(draw(_selectors(n)) for n in shape) for _ in range(draw(st.integers(0, 3)))]
+    compressor = draw(st.sampled_from([(), ({"name": "zstd"},), ({"name": "crc32c"},)]))
+    codecs = sharding(chunks, draw(LOCATION), *compressor)
+    if draw(st.booleans()):  # shards in a shard
+        outer = sharding(middle, draw(LOCATION))
+        outer[0]["configuration"]["codecs"] = codecs
+        codecs = outer
+    return shape, shards, codecs, regions, reads, draw(st.booleans()), draw(st.integers(20, 4000))
+
+
+LOCATION = st.sampled_from(["start", "end"])
+
+
+def _selectors(n: int) -> st.SearchStrategy[Any]:
+    steps = st.sampled_from([1, 2, 3, -1, -2])
+    return st.one_of(st.builds(slice, st.none(), st.none(), steps), st.lists(st.integers(0, n - 1), min_size=1))
 
 
 @settings(max_examples=60)
 @given(worlds())
 async def test_any_interleaving_of_writes_reads_as_numpy_does(world: tuple[Any, ...]) -> None:
-    shape, chunks, shards, regions, compressor, write_empty, range_bytes = world
+    shape, shards, codecs, regions, reads, write_empty, range_bytes = world
     expected = np.zeros(shape, "i2")
-    async with zs.Session(limits=zs.Limits(range_bytes=range_bytes, gap_bytes=20)) as session:
+    limits = zs.Limits(range_bytes=range_bytes, gap_bytes=20)
+    async with zs.Session(limits=limits) as session, zs.Session() as other:
+        store = zs.MemoryStore()
         array = await session.create_array(
-            zs.MemoryStore(), shape=shape, chunks=chunks, shards=shards, dtype="i2", compressor=compressor,
-            write_empty_chunks=write_empty,
-        )  # fmt: skip
-        for number, (start, stop) in enumerate(regions):
-            box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            store, shape=shape, chunks=shards, dtype="i2", codecs=codecs, write_empty_chunks=write_empty
+        )
+        arrays = [array, await other.open_array(store)]
+        for number, box in enumerate(regions):
             values = (np.arange(expected[box].size).reshape(expected[box].shape) % 3 * number).astype("i2")
-            await array.set_slice(values, start, stop)
+            await arrays[number % 2][box].set(values)
             expected[box] = values
-            np.testing.assert_array_equal(await array.get_slice(start, stop), expected[box])
+            np.testing.assert_array_equal(await arrays[number % 2][box], expected[box])
+        await array.refresh()
+        for selection in reads:
+            there = np.ix_(*(np.arange(n)[s] for n, s in zip(shape, selection, strict=True)))
+            np.testing.assert_array_equal(await array.oindex[selection], expected[there])
         np.testing.assert_array_equal(await array[...], expected)
