@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
 
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
+from ..codecs.shard_format import Encoded
 from ..stores.base import Store
 
+Changes: TypeAlias = Mapping[int, Encoded | None]
+"""Encoded chunks by slot; None empties one. What is an array is copied by its elements, where objects hold many."""
 _NOTHING: Final[Mapping[int, Buffer]] = MappingProxyType({})
 
 
@@ -49,7 +54,7 @@ class Chunks(Protocol):
         """
         ...
 
-    async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
+    async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
         """Store these slots; None empties one.
 
         Args:
@@ -87,9 +92,10 @@ class PlainChunks:
         del replaced  # whoever replaces the only slot needs no base
         return await self.fetch(key, slots)
 
-    async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
+    async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
         """One PUT, or a DELETE for an emptied chunk; see `Chunks.replace`."""
         data = changes[0]
+        assert not isinstance(data, np.ndarray)  # noqa: S101  # there is nobody to copy it here
         if data is None:
             if base is None:
                 await self._store.delete(key)

@@ -14,12 +14,12 @@ from typing import NamedTuple
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
 from ..byte_range import ByteRange, Span, Suffix
-from ..codecs.shard_format import ShardLayout
+from ..codecs.shard_format import Encoded, ShardLayout, joined, nbytes_of
 from ..config import Limits
 from ..errors import ChunkDecodeError, ConcurrentModification, Conflict
 from ..stores.base import Blob, Store
 from .cache import Entries, IndexCache, Load, ShardIndex
-from .chunks import Fetched
+from .chunks import Changes, Fetched
 from .cpu import Cpu
 from .locks import KeyedLocks
 from .ranges import Ranges
@@ -131,9 +131,9 @@ class ShardedChunks:
             self._indexes.forget(self._base + key)
         raise self._restless(key)
 
-    async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
+    async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
         """One PUT of the shard, or a DELETE where it is written whole and holds nothing; see `Chunks.replace`."""
-        chunks = {**(base.stored if base else {}), **changes}
+        chunks: dict[int, Encoded | None] = {**(base.stored if base else {}), **changes}
         present = {slot: data for slot, data in chunks.items() if data is not None}
         try:
             if not present and base is None:
@@ -146,11 +146,11 @@ class ShardedChunks:
         finally:
             self._indexes.forget(self._base + key)  # also one that a reader has got meanwhile
 
-    async def _joined(self, present: Mapping[int, Buffer]) -> bytes:
+    async def _joined(self, present: Mapping[int, Encoded]) -> Buffer:
         parts = self._layout.assemble(present)
-        if sum(map(len, parts)) <= _JOINED_INLINE:
-            return b"".join(parts)
-        return await self._cpu.run(partial(b"".join, parts))
+        if sum(map(nbytes_of, parts)) <= _JOINED_INLINE:
+            return joined(parts)
+        return await self._cpu.run(partial(joined, parts))
 
     def _is_cheaper_whole(self, kept: Sequence[int], known: bool) -> bool:
         """True where leaving out what is replaced saves less than asking for the index first costs."""

@@ -7,7 +7,7 @@ are left in doubt; the error's `outcome` says which are written.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from random import random
@@ -19,6 +19,7 @@ import numpy as np
 from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
+from ..codecs.shard_format import Encoded
 from ..errors import (
     ConcurrentModification,
     Conflict,
@@ -29,15 +30,14 @@ from ..errors import (
     ZarrS3Error,
 )
 from ..events import ConflictMet
-from .chunks import Fetched
-from .cpu import SPLIT_BYTES, runs_inline
+from .chunks import Changes, Fetched
+from .cpu import INLINE_BYTES, SPLIT_BYTES
 from .read import decode_chunk
 from .runtime import Layout, Runtime
 from .tasks import crew
 
 Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
-Changes: TypeAlias = Mapping[int, Buffer | None]
 
 
 class Writing:
@@ -46,7 +46,9 @@ class Writing:
     __slots__ = (
         "_beyond",
         "_drop_fill",
+        "_encode_chunk",
         "_failure",
+        "_free",
         "_in_doubt",
         "_layout",
         "_number",
@@ -63,6 +65,11 @@ class Writing:
         self._values = values
         # A null fill value promises nothing about absent chunks, so none may be left out for it.
         self._drop_fill = not write_empty and layout.meta.fill_value is not None
+        pipeline = layout.pipeline
+        self._encode_chunk: Callable[[Values], Encoded] = (
+            pipeline.encode if layout.n_slots == 1 else pipeline.encode_to_copy
+        )
+        self._free = pipeline.cost == "view" and plan.basic and values.dtype == layout.meta.dtype
         self._failure: Exception | None = None
         # Which objects are done, in O(limit) memory: all numbers below _upto, and these beyond it.
         self._number = count()
@@ -169,13 +176,13 @@ class Writing:
     async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
         pipeline = self._layout.pipeline
         nbytes = pipeline.nbytes * len(items)
-        if runs_inline(nbytes, pipeline.cost):
+        if self._free or nbytes <= INLINE_BYTES:
             return work(items)
         batches = await self._runtime.cpu.each(work, items, split=nbytes >= SPLIT_BYTES)
         return {slot: data for batch in batches for slot, data in batch.items()}
 
     def _merged(self, coords: Coords, key: str, base: Fetched, pieces: Sequence[tuple[Part, Buffer | None]]) -> Changes:
-        changes: dict[int, Buffer | None] = {}
+        changes: dict[int, Encoded | None] = {}
         for part, data in pieces:
             if part.whole:
                 changes[part.slot] = self._encode(self._fresh(part))
@@ -184,7 +191,7 @@ class Writing:
             chunk[part.take] = self._values[part.put]
             # An object that has become all fill is stored as fill: to delete it would need a conditional delete.
             stays = data is not None and self._layout.n_slots == 1
-            changes[part.slot] = self._layout.pipeline.encode(chunk) if stays else self._encode(chunk)
+            changes[part.slot] = self._encode_chunk(chunk) if stays else self._encode(chunk)
         return changes
 
     def _stored(self, coords: Coords, key: str, data: Buffer, base: Fetched) -> Values:
@@ -205,11 +212,11 @@ class Writing:
         meta = self._layout.meta
         return np.full(meta.chunks, self._layout.fill[()], dtype=meta.dtype)
 
-    def _encode(self, chunk: Values) -> Buffer | None:
+    def _encode(self, chunk: Values) -> Encoded | None:
         """Encoded, or None where it holds nothing but fill and such chunks are not stored."""
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
-        return self._layout.pipeline.encode(chunk)
+        return self._encode_chunk(chunk)
 
 
 def _in_doubt(error: Exception) -> bool:
