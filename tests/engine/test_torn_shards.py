@@ -211,3 +211,35 @@ async def test_a_conflict_that_does_not_end_is_an_error_and_never_fill(region: A
             await array[region]
         with pytest.raises(zs.ConcurrentModification, match="rewritten"):
             await array[1:30, 1:30].set(NEW)
+
+
+@pytest.mark.parametrize("what", ["read", "merge", "replace"])
+@pytest.mark.parametrize("known", [False, True], ids=["cold", "warm"])
+async def test_cancelled_at_every_await_a_shard_is_old_or_new_and_nothing_is_held(what: str, known: bool) -> None:
+    async with zs.Session(limits=zs.Limits(range_bytes=300, gap_bytes=1)) as session:
+        _, array = await made(session, "end")
+        for turns in range(200):
+            await array.set_slice(np.full((32, 32), OLD), (0, 0))
+            if known:
+                await array.get_slice((0, 0), (1, 1))
+            operations = {
+                "read": lambda: array.get_slice((0, 0), (32, 32)),
+                "merge": lambda: array.set_slice(np.full((26, 32), NEW), (0, 0)),
+                "replace": lambda: array.set_slice(np.full((32, 32), NEW), (0, 0)),
+            }
+            task = asyncio.create_task(operations[what]())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert session._leases.held == 0
+            assert len(session._locks) == 0
+            assert session._indexes._loads == {}
+            result = await array.get_slice((0, 0), (32, 32))
+            assert len(set(result[:26].ravel().tolist())) == 1
+            assert set(result[26:].ravel().tolist()) == ({OLD} if what == "merge" else {result[0, 0]})
+            if not task.cancelled():
+                task.result()
+                assert turns > 1
+                return
+    raise AssertionError("it never gets through")
