@@ -209,7 +209,8 @@ class _Upload:
         response, attempts = await self._steady.send(request)
         if response.ok:
             self._id = None
-            return written(str((response.document or {})["ETag"]), writes)
+            etag = str((response.document or {})["ETag"]).strip('"')
+            return written(f'"{etag}"', writes)  # as headers have it, also where the document has no quotes
         if attempts > 1 and (is_missing_upload(response) or self._swaps.is_conflict(response)):
             # An attempt without an answer may have been carried out: then the upload is gone, and the object is ours.
             mine = await self._swaps.read_back(self._put, writes[0])

@@ -25,7 +25,7 @@ from .request import ErrorDocument, Request, Response
 from .steady import Steady
 from .swaps import Swaps, conflict_of
 from .verify import checksum_of
-from .write_ids import version_of
+from .write_ids import is_same_version, version_of
 
 _BATCH = 1000
 """Keys that one DeleteObjects takes."""
@@ -128,7 +128,12 @@ class S3Store:
             # Not so, or no longer: whatever a second answer says is final.
             response, attempts = await self._steady.send(request)
         if response.ok:
-            return blob_of(response, range)
+            blob = blob_of(response, range)
+            if version is not None and not is_same_version(version, blob.version):
+                # The server ignores If-Match.
+                said = ErrorDocument("PreconditionFailed", f"it sent version {blob.version}, not {version}")
+                raise error_of(request, replace(response, status=412, error=said), attempts)
+            return blob
         if version is None and (self._is_missing(response) or (self._chunk_reads and is_forbidden(response))):
             return None
         raise self._error(request, response, attempts)
