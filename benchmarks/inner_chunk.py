@@ -1,4 +1,4 @@
-"""`python -m benchmarks.inner_chunk`: microseconds of one chunk of 16 KiB, alone in an object and out of a shard of 256.
+"""`python -m benchmarks.inner_chunk`: microseconds of a chunk of 16 KiB, alone in an object and out of a shard of 256.
 
 The store answers from memory at once, and the index is known: what is timed is the library above the store. Processor
 time, medians of interleaved rounds.
