@@ -7,6 +7,7 @@ integers, both 2**64 - 1 for a chunk that is not there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from math import prod
 from reprlib import repr as short
 from typing import Final, Literal, TypeAlias, cast
@@ -123,15 +124,14 @@ class ShardLayout:
         Args:
             chunks: Encoded chunks by slot. A slot that is not among them is marked as missing.
         """
+        slots = sorted(chunks)
+        parts = [chunks[slot] for slot in slots]
+        lengths = [nbytes_of(part) for part in parts]
+        first = self.index_nbytes if self.index_location == "start" else 0
         index = np.full((self.n_chunks, 2), MISSING, np.uint64)
-        at = self.index_nbytes if self.index_location == "start" else 0
-        parts: list[Encoded] = []
-        for slot in sorted(chunks):
-            data = chunks[slot]
-            length = nbytes_of(data)
-            index[slot] = at, length
-            at += length
-            parts.append(data)
+        if slots:
+            index[slots, 0] = list(accumulate(lengths[:-1], initial=first))
+            index[slots, 1] = lengths
         parts.insert(0 if self.index_location == "start" else len(parts), self.encode_index(index))
         return parts
 
