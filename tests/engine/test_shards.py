@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,27 @@ async def test_readers_of_one_shard_share_its_index_request_also_when_the_first_
         for n, result in enumerate(results[1:], 1):
             np.testing.assert_array_equal(result, data[n : n + 1, :8])
         assert sum(isinstance(r, Suffix) for r in store.gets) == 1
+
+
+async def test_a_big_shard_of_raw_chunks_is_put_together_and_taken_apart_in_threads() -> None:
+    threads: set[str] = set()
+
+    class Watching(zs.MemoryStore):
+        async def put(self, key: str, data: Any, **options: Any) -> Any:  # type: ignore[override]  # handed on
+            threads.update(thread.name for thread in threading.enumerate())
+            return await super().put(key, data, **options)
+
+    async with zs.Session() as session:
+        array = await session.create_array(
+            Watching(), shape=(2048, 1024), chunks=(64, 64), shards=(2048, 1024), dtype="i4", compressor=None
+        )
+        assert session._cpu._executor is None
+        await array.set_slice(np.full((2048, 1024), 3, "i4"), (0, 0))
+        assert any(name.startswith("zarr-s3-codec") for name in threads)
+    async with zs.Session() as session:
+        array = await session.open_array(array._runtime.store)
+        assert (await array[...] == 3).all()
+        assert session._cpu._executor is not None
 
 
 @pytest.mark.parametrize(

@@ -51,4 +51,5 @@ class Cpu:
 
 def runs_inline(nbytes: int, cost: Cost) -> bool:
     """True where so many decoded bytes are handled on the loop."""
-    return cost == "view" or nbytes <= INLINE_BYTES
+    # Where the bytes are the elements they are only copied; of a big shard even that would stall the loop.
+    return nbytes <= INLINE_BYTES or (cost == "view" and nbytes < SPLIT_BYTES)
