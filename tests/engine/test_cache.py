@@ -74,3 +74,14 @@ async def test_a_session_keeps_no_more_than_its_cache_size() -> None:
         for _ in range(2):
             assert (await array.get_slice(3, 5)).tolist() == [3, 4]
         assert len(store.gets) == 4
+
+
+@pytest.mark.parametrize("stop", [1, 8], ids=["by itself", "with the shard"])
+async def test_a_remembered_index_keeps_nothing_of_the_shard_alive(stop: int) -> None:
+    store = Counting()
+    async with zs.Session() as session:
+        array = await session.create_array(store, shape=(8,), chunks=(2,), shards=(8,), dtype="i2", compressor=None)
+        await array[...].set(np.arange(8))
+        await array.get_slice(0, stop)
+        (known,) = session._indexes._indexes.values()
+        assert known.entries.flags.owndata

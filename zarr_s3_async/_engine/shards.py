@@ -203,7 +203,8 @@ class ShardedChunks:
 
     def _decoded(self, key: str, raw: Buffer, blob: Blob) -> Entries:
         try:
-            return self._layout.decode_index(raw, blob.size)
+            # A copy: what is remembered must not keep the bytes that it came with.
+            return self._layout.decode_index(raw, blob.size).copy()
         except ChunkDecodeError as error:
             raise ChunkDecodeError(
                 f"the index of shard {self._base}{key} does not decode: {error}; restore the object, or write it whole",
