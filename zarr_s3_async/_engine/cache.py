@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -26,12 +26,13 @@ class ShardIndex:
 class IndexCache:
     """Shard indexes by store and key."""
 
-    __slots__ = ("_indexes", "limit", "nbytes")
+    __slots__ = ("_indexes", "_loads", "limit", "nbytes")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.nbytes = 0
         self._indexes: OrderedDict[str, ShardIndex] = OrderedDict()
+        self._loads: dict[str, list[Load]] = {}
 
     def __len__(self) -> int:
         return len(self._indexes)
@@ -43,24 +44,64 @@ class IndexCache:
             self._indexes.move_to_end(name)
         return index
 
+    def load(self, name: str) -> Load:
+        """While this context is entered, an index of that name is being read: `Load.keep` remembers it."""
+        return Load(self, name)
+
     def put(self, name: str, index: ShardIndex) -> None:
         """Remember it, and forget others for it; one above the bound is not remembered."""
-        self.forget(name)
+        self._drop(name)
         if index.entries.nbytes > self.limit:
             return
         self._indexes[name] = index
         self.nbytes += index.entries.nbytes
         while self.nbytes > self.limit:
-            _, oldest = self._indexes.popitem(last=False)
-            self.nbytes -= oldest.entries.nbytes
+            self._drop(next(iter(self._indexes)))
 
     def forget(self, name: str) -> None:
-        """Forget one; not known is fine."""
+        """Forget one, and what is being read of it; not known is fine."""
+        self._drop(name)
+        for load in self._loads.get(name, ()):
+            load.stale = True
+
+    def forget_below(self, prefix: str) -> None:
+        """Forget all whose name starts with `prefix`."""
+        for name in [name for name in (*self._indexes, *self._loads) if name.startswith(prefix)]:
+            self.forget(name)
+
+    def _drop(self, name: str) -> None:
         index = self._indexes.pop(name, None)
         if index is not None:
             self.nbytes -= index.entries.nbytes
 
-    def forget_below(self, prefix: str) -> None:
-        """Forget all whose name starts with `prefix`."""
-        for name in [name for name in self._indexes if name.startswith(prefix)]:
-            self.forget(name)
+    def _began(self, load: Load) -> None:
+        self._loads.setdefault(load.name, []).append(load)
+
+    def _ended(self, load: Load) -> None:
+        loads = self._loads[load.name]
+        loads.remove(load)
+        if not loads:
+            del self._loads[load.name]
+
+
+class Load:
+    """An index on its way. Where it is forgotten meanwhile, it is read, and not remembered: it may be the old one."""
+
+    __slots__ = ("_cache", "name", "stale")
+
+    def __init__(self, cache: IndexCache, name: str) -> None:
+        self._cache = cache
+        self.name = name
+        self.stale = False
+
+    def __enter__(self) -> Self:
+        self._cache._began(self)  # noqa: SLF001  # one room
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cache._ended(self)  # noqa: SLF001  # one room
+
+    def keep(self, index: ShardIndex) -> None:
+        """Remember what was read."""
+        if not self.stale:
+            self._cache.put(self.name, index)

@@ -36,6 +36,10 @@ class Cpu:
         self._threads = Threads(threads)
         self._scratch = _Scratch()
 
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run in a thread. Cancelled, it returns when the thread has ended: what it writes to stays ours till then."""
+        return await self._threads.run(work)
+
     async def each(self, work: Callable[[Sequence[T]], R], items: Sequence[T], *, split: bool) -> list[R]:
         """Run `work` over all items in one thread, or, split, over a share of them in each thread at once."""
         run = self._threads.run
@@ -67,4 +71,5 @@ class _Scratch(local):
 
 def runs_inline(nbytes: int, cost: Cost) -> bool:
     """True where so many decoded bytes are handled on the loop."""
-    return cost == "view" or nbytes <= INLINE_BYTES
+    # Where the bytes are the elements they are only copied; of a big shard even that would stall the loop.
+    return nbytes <= INLINE_BYTES or (cost == "view" and nbytes < SPLIT_BYTES)

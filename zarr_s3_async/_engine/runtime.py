@@ -99,6 +99,7 @@ def _coded(
         indexes=runtime.indexes,
         locks=runtime.locks,
         limits=runtime.limits,
+        cpu=runtime.cpu,
     )
     return shard.inner, chunks, shard.n_chunks
 

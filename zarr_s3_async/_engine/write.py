@@ -7,7 +7,7 @@ are left in doubt; the error's `outcome` says which are written.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from random import random
@@ -19,6 +19,7 @@ import numpy as np
 from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
+from ..codecs.shard_format import Encoded
 from ..errors import (
     ConcurrentModification,
     Conflict,
@@ -29,15 +30,14 @@ from ..errors import (
     ZarrS3Error,
 )
 from ..events import ConflictMet
-from .chunks import Fetched
-from .cpu import SPLIT_BYTES, runs_inline
+from .chunks import Changes, Fetched
+from .cpu import INLINE_BYTES, SPLIT_BYTES
 from .read import decode_chunk
 from .runtime import Layout, Runtime
 from .tasks import crew
 
 Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
-Changes: TypeAlias = Mapping[int, Buffer | None]
 
 
 class Writing:
@@ -46,7 +46,9 @@ class Writing:
     __slots__ = (
         "_beyond",
         "_drop_fill",
+        "_encode_chunk",
         "_failure",
+        "_free",
         "_in_doubt",
         "_layout",
         "_number",
@@ -63,6 +65,11 @@ class Writing:
         self._values = values
         # A null fill value promises nothing about absent chunks, so none may be left out for it.
         self._drop_fill = not write_empty and layout.meta.fill_value is not None
+        pipeline = layout.pipeline
+        self._encode_chunk: Callable[[Values], Encoded] = (
+            pipeline.encode if layout.n_slots == 1 else pipeline.encode_to_copy
+        )
+        self._free = pipeline.cost == "view" and plan.basic and values.dtype == layout.meta.dtype
         self._failure: Exception | None = None
         # Which objects are done, in O(limit) memory: all numbers below _upto, and these beyond it.
         self._number = count()
@@ -119,8 +126,7 @@ class Writing:
 
     async def _write_object(self, coords: Coords, parts: Sequence[Part]) -> None:
         whole = covers_object(parts)
-        # A part of an object is merged with the rest of it, which lies beside it meanwhile.
-        lease = self._layout.lease * (len(parts) if whole else self._layout.n_slots)
+        lease = self._lease(whole, len(parts))
         await self._runtime.leases.acquire(lease)
         try:
             key = self._layout.chunks.locate(coords)
@@ -131,6 +137,14 @@ class Writing:
         finally:
             self._runtime.leases.release(lease)
 
+    def _lease(self, whole: bool, n_parts: int) -> int:
+        """Bytes that lie in memory for one object at most, beside the caller's own."""
+        layout = self._layout
+        if layout.n_slots == 1:
+            return layout.lease
+        # Encoded chunks and the shard that is put together of them; in a merge, what was fetched beside them.
+        return max(1, layout.pipeline.nbytes) * (2 * n_parts if whole else 3 * layout.n_slots)
+
     async def _replace_whole(self, key: str, parts: Sequence[Part]) -> None:
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
         await self._layout.chunks.replace(key, changes, None)
@@ -139,9 +153,10 @@ class Writing:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
         chunks, attempts = self._layout.chunks, self._runtime.retry.conflict_attempts
         slots = [part.slot for part in parts]
+        replaced = {part.slot for part in parts if part.whole}
         async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
             for attempt in range(1, attempts + 1):
-                base = await chunks.fetch_to_change(key, slots)
+                base = await chunks.fetch_to_change(key, slots, replaced)
                 pieces = list(zip(parts, base.buffers, strict=True))
                 changes = await self._encoded(partial(self._merged, coords, key, base), pieces)
                 if base.version is None and all(change is None for change in changes.values()):
@@ -163,13 +178,13 @@ class Writing:
     async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
         pipeline = self._layout.pipeline
         nbytes = pipeline.nbytes * len(items)
-        if runs_inline(nbytes, pipeline.cost):
+        if self._free or nbytes <= INLINE_BYTES:
             return work(items)
         batches = await self._runtime.cpu.each(work, items, split=nbytes >= SPLIT_BYTES)
         return {slot: data for batch in batches for slot, data in batch.items()}
 
     def _merged(self, coords: Coords, key: str, base: Fetched, pieces: Sequence[tuple[Part, Buffer | None]]) -> Changes:
-        changes: dict[int, Buffer | None] = {}
+        changes: dict[int, Encoded | None] = {}
         for part, data in pieces:
             if part.whole:
                 changes[part.slot] = self._encode(self._fresh(part))
@@ -178,7 +193,7 @@ class Writing:
             chunk[part.take] = self._values[part.put]
             # An object that has become all fill is stored as fill: to delete it would need a conditional delete.
             stays = data is not None and self._layout.n_slots == 1
-            changes[part.slot] = self._layout.pipeline.encode(chunk) if stays else self._encode(chunk)
+            changes[part.slot] = self._encode_chunk(chunk) if stays else self._encode(chunk)
         return changes
 
     def _stored(self, coords: Coords, key: str, data: Buffer, base: Fetched) -> Values:
@@ -199,11 +214,11 @@ class Writing:
         meta = self._layout.meta
         return np.full(meta.chunks, self._layout.fill[()], dtype=meta.dtype)
 
-    def _encode(self, chunk: Values) -> Buffer | None:
+    def _encode(self, chunk: Values) -> Encoded | None:
         """Encoded, or None where it holds nothing but fill and such chunks are not stored."""
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
-        return self._layout.pipeline.encode(chunk)
+        return self._encode_chunk(chunk)
 
 
 def _in_doubt(error: Exception) -> bool:

@@ -133,7 +133,7 @@ async def test_a_probe_that_fails_decides_nothing(rig: Rig) -> None:
     await store.put("a/k", b"1", when="absent")
 
 
-@pytest.mark.parametrize(("ignores", "has"), [((), True), (CONDITIONS, False)])
+@pytest.mark.parametrize(("ignores", "has"), [((), True), (CONDITIONS, False), (CONDITIONS[:1], False)])
 async def test_completing_an_upload_is_probed(rig: Rig, ignores: tuple[str, ...], has: bool) -> None:
     rig.server.ignores = ignores
     steady, _ = rig.steady(rig.config)
@@ -144,5 +144,5 @@ async def test_completing_an_upload_is_probed(rig: Rig, ignores: tuple[str, ...]
     capabilities = Capabilities(endpoint_url, steady)
     near = Request("PutObject", BUCKET, "root/a/k")
     assert await capabilities.have("multipart-complete", near) is has
-    assert [s.ask.key for s in rig.server.requests("CompleteMultipartUpload")] == [rig.server.seen[0].ask.key]
+    assert [s.ask.key for s in rig.server.requests("CompleteMultipartUpload")] == [rig.server.seen[0].ask.key] * 2
     assert (await rig.store().list_dir("a")).entries == ()

@@ -72,6 +72,7 @@ _RETRIED_CODES = frozenset(
         "BadDigest",
     }
 )
+_LOST_RACES = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 
 
@@ -80,9 +81,19 @@ def is_missing_key(response: Response) -> bool:
     return response.status == 404 and response.error is not None and response.error.code == "NoSuchKey"
 
 
+def is_missing_upload(response: Response) -> bool:
+    """True where S3 knows no such upload: it was completed, or aborted."""
+    return _code(response) == "NoSuchUpload"
+
+
+def is_to_begin_anew(response: Response) -> bool:
+    """True where S3 wants all parts of an object again."""
+    return response.status == 409 or _code(response) in ("ConditionalRequestConflict", "NoSuchUpload")
+
+
 def is_conflict(response: Response) -> bool:
     """True where a precondition failed: 412, 409, or, for If-Match on an absent key, 404 NoSuchKey."""
-    return response.status in (409, 412) or is_missing_key(response)
+    return response.status in (409, 412) or _code(response) in _LOST_RACES or is_missing_key(response)
 
 
 def is_bare_404(response: Response) -> bool:
@@ -120,12 +131,18 @@ def is_passing(code: str) -> bool:
 
 def is_retried(response: Response) -> bool:
     """True where the same request may well succeed in a moment."""
-    code = response.error.code if response.error else ""
+    code = _code(response)
+    if code in _LOST_RACES:
+        return False  # whatever the status: that of a completion may have been sent before anything was known
     return response.status in _RETRIED_STATUS or code in _RETRIED_CODES or is_throttle(response)
 
 
+def _code(response: Response) -> str:
+    return response.error.code if response.error else ""
+
+
 def _class_of(response: Response) -> tuple[type[StoreError], str]:
-    code = response.error.code if response.error else ""
+    code = _code(response)
     if code in _BY_CODE:
         return _BY_CODE[code]
     return _BY_STATUS.get(response.status, (UnexpectedResponse, "see the code and the message"))

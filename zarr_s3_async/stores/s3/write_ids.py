@@ -37,6 +37,11 @@ def version_of(headers: Mapping[str, str]) -> Version:
     return Version(headers["etag"]) if said is None else written(headers["etag"], _ids(said))
 
 
+def is_same_version(one: Version, other: Version) -> bool:
+    """True for the same ETag, with and without its quotes, weak or strong."""
+    return one == other or one.removeprefix("W/").strip('"') == other.removeprefix("W/").strip('"')
+
+
 def written(etag: str, writes: tuple[str, ...]) -> Version:
     """A version that remembers its writes."""
     version = WrittenVersion(etag)
