@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from ...errors import DeadlineExceeded, NetworkError, StoreError
 from .errors import unexpected
+from .faults import parse_content_range
 from .request import Request, Response
 
 WORTHWHILE = 4 * 2**20
@@ -55,11 +56,13 @@ class BrokenBody(NetworkError):
 class Resumption:
     """One request that may be continued."""
 
-    __slots__ = ("_partial", "_request")
+    __slots__ = ("_partial", "_place", "_request")
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._partial: Partial | None = None
+        self._place: memoryview | None = None
+        """Where the rest belongs; given out at most once per attempt."""
 
     def request(self) -> Request:
         """What to send next: all of it, or the rest."""
@@ -74,7 +77,10 @@ class Resumption:
         assert self._partial is not None  # noqa: S101  # only a request for the rest has this sink
         rest = self._partial.memory[self._partial.received :]
         # Another length is another range: received aside, where it is found to be wrong.
-        return rest if length == len(rest) else memoryview(bytearray(length))
+        if length != len(rest):
+            return memoryview(bytearray(length))
+        self._place = rest
+        return rest
 
     def take(self, outcome: Response | StoreError) -> Response | StoreError:
         """Keep what came of a broken body; complete a whole one; say so where it can no longer be continued."""
@@ -87,21 +93,31 @@ class Resumption:
 
     def _keep(self, partial: Partial) -> None:
         if self._partial is not None:
-            if len(partial.memory) == len(self._partial.memory) - self._partial.received:
+            if partial.memory is self._place and _is_rest_of(self._partial, partial.headers):
                 self._partial.received += partial.received
         elif _is_worth_it(self._request, partial):
             self._partial = partial
 
     def _completed(self, partial: Partial, response: Response) -> Response | StoreError:
-        if response.status == 206 and response.headers["etag"] == partial.headers["etag"]:
+        if response.status == 206 and _is_rest_of(partial, response.headers):
+            if response.body is not self._place:  # it came in chunks: beside its place
+                partial.memory[partial.received :] = memoryview(response.body).cast("B")
             self._partial = None  # whoever finds it damaged wants all of it anew
             return Response(200, partial.headers, partial.memory)
-        if response.status in (206, 412) and "if-match" not in self._request.headers:
+        if response.status == 206 or (response.status == 412 and "if-match" not in self._request.headers):
             self._partial = None
             return unexpected(self._request, response, "the object was replaced while it was being read")
         return response
 
 
 def _is_worth_it(request: Request, partial: Partial) -> bool:
-    whole = "range" not in request.headers and "etag" in partial.headers
+    # A Content-Range where none was asked for: nobody knows of what these bytes are.
+    whole = not ("range" in request.headers or "content-range" in partial.headers) and bool(partial.headers.get("etag"))
     return whole and len(partial.memory) >= WORTHWHILE and 0 < partial.received < len(partial.memory)
+
+
+def _is_rest_of(partial: Partial, headers: Mapping[str, str]) -> bool:
+    """True where an answer is of the same object, from where it broke off to its end."""
+    size = len(partial.memory)
+    span = parse_content_range(headers.get("content-range", ""))
+    return span == (partial.received, size, size) and headers.get("etag") == partial.headers["etag"]
