@@ -42,6 +42,10 @@ class Chunks(Protocol):
         """The encoded slots with all that `replace` needs to store the object anew."""
         ...
 
+    def forget(self, key: str) -> None:
+        """Whatever is remembered of this object: the next fetch asks for all of it."""
+        ...
+
     async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
         """Store these slots; None empties one.
 
@@ -78,6 +82,9 @@ class PlainChunks:
     async def fetch_to_change(self, key: str, slots: Sequence[int]) -> Fetched:
         """One GET; see `Chunks.fetch_to_change`."""
         return await self.fetch(key, slots)
+
+    def forget(self, key: str) -> None:
+        """Nothing is remembered; see `Chunks.forget`."""
 
     async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
         """One PUT, or a DELETE for an emptied chunk; see `Chunks.replace`."""

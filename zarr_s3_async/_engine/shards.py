@@ -79,6 +79,10 @@ class ShardedChunks:
         stored, version = await self._whole(key)
         return Fetched([stored.get(slot) for slot in slots], version, stored)
 
+    def forget(self, key: str) -> None:
+        """Its index; see `Chunks.forget`."""
+        self._indexes.forget(self._name(key))
+
     async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
         """One PUT of the shard, or a DELETE where it is written whole and holds nothing; see `Chunks.replace`."""
         chunks = {**(base.stored if base else {}), **changes}

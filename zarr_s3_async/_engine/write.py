@@ -20,6 +20,7 @@ from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
 from ..errors import (
+    ChunkDecodeError,
     ConcurrentModification,
     Conflict,
     DeadlineExceeded,
@@ -136,12 +137,12 @@ class Writing:
     async def _merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
         chunks, attempts = self._layout.chunks, self._runtime.retry.conflict_attempts
-        slots = [part.slot for part in parts]
         async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
             for attempt in range(1, attempts + 1):
-                base = await chunks.fetch_to_change(key, slots)
-                pieces = list(zip(parts, base.buffers, strict=True))
-                changes = await self._encoded(partial(self._merged, coords, key, base), pieces)
+                try:
+                    base, changes = await self._fetch_and_merge(coords, key, parts)
+                except ChunkDecodeError:  # it may have been damaged on its way
+                    base, changes = await self._fetch_and_merge(coords, key, parts)
                 if base.version is None and all(change is None for change in changes.values()):
                     return  # absent already means fill
                 try:
@@ -157,6 +158,11 @@ class Writing:
             key=key,
             attempts=attempts,
         )
+
+    async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
+        base = await self._layout.chunks.fetch_to_change(key, [part.slot for part in parts])
+        pieces = list(zip(parts, base.buffers, strict=True))
+        return base, await self._encoded(partial(self._merged, coords, key, base), pieces)
 
     async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
         pipeline = self._layout.pipeline
