@@ -97,11 +97,10 @@ class Writing:
 
     async def _guarded(self, item: tuple[Coords, Sequence[Part]]) -> None:
         number = next(self._number)
-        self._in_doubt.add(number)
         try:
-            await self._write_object(*item)
+            await self._write_object(number, *item)
         except CancelledError:
-            raise  # stays in doubt: its request may have been sent
+            raise  # stays in doubt if its request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
             if not _in_doubt(error):
                 self._in_doubt.discard(number)
@@ -116,7 +115,7 @@ class Writing:
             self._beyond.remove(self._upto)
             self._upto += 1
 
-    async def _write_object(self, coords: Coords, parts: Sequence[Part]) -> None:
+    async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
         whole = covers_object(parts)
         # A part of an object is merged with the rest of it, which lies beside it meanwhile.
         lease = self._layout.lease * (len(parts) if whole else self._layout.n_slots)
@@ -124,17 +123,18 @@ class Writing:
         try:
             key = self._layout.chunks.locate(coords)
             if whole:
-                await self._replace_whole(key, parts)
+                await self._replace_whole(number, key, parts)
             else:
-                await self._merge(coords, key, parts)
+                await self._merge(number, coords, key, parts)
         finally:
             self._runtime.leases.release(lease)
 
-    async def _replace_whole(self, key: str, parts: Sequence[Part]) -> None:
+    async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> None:
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
+        self._in_doubt.add(number)
         await self._layout.chunks.replace(key, changes, None)
 
-    async def _merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+    async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
         chunks, attempts = self._layout.chunks, self._runtime.retry.conflict_attempts
         async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
@@ -145,9 +145,11 @@ class Writing:
                     base, changes = await self._fetch_and_merge(coords, key, parts)
                 if base.version is None and all(change is None for change in changes.values()):
                     return  # absent already means fill
+                self._in_doubt.add(number)
                 try:
                     await chunks.replace(key, changes, base)
                 except Conflict:
+                    self._in_doubt.discard(number)
                     self._runtime.emit(ConflictMet(key=key, attempt=attempt))
                 else:
                     return
@@ -211,12 +213,17 @@ class Writing:
 
 
 def _in_doubt(error: Exception) -> bool:
-    """True where the request may have been carried out all the same: no answer came, or one of a server in trouble."""
-    status = error.status if isinstance(error, StoreError) else None
-    return isinstance(error, NetworkError | DeadlineExceeded) or (status or 0) >= _SERVER_ERROR
+    """True where a request may have been carried out all the same.
+
+    No answer came, or one of a server in trouble, or one that says nothing; or an attempt went before the refusal.
+    """
+    if not isinstance(error, StoreError) or isinstance(error, ConcurrentModification):
+        return False
+    refused = error.status is not None and error.status // 100 in (3, 4)
+    unanswered = error.status is None and not isinstance(error, NetworkError | DeadlineExceeded)
+    return not (refused or unanswered) or (error.attempts or 1) > 1
 
 
-_SERVER_ERROR = 500
 _BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
 
