@@ -20,6 +20,7 @@ from .oracles import Run, bounded, named, watching_memory
 SHAPE = (12, 20)
 VARIABLE_LIMIT = 2**18
 _LONGEST_MESSAGE = 2000
+_BOMB = 6 * 10**6
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 _LABELS = {"labels": [str(number) for number in range(100)], "astype": "|u1"}
 
@@ -114,6 +115,17 @@ def chunk_of(name: str, seed: int = 0) -> np.ndarray[Any, Any]:
     for at, number in np.ndenumerate(values):
         chunk[at] = {"vlen-bytes": b"%d" % number, "vlen-array": np.arange(number % 5)}.get(name, str(number))
     return chunk
+
+
+def bomb_of(name: str) -> bytes:
+    """Six megabytes of nothing behind the codecs of this chain."""
+    if name in OBJECTS:
+        texts = np.full((1,), "" if name in OBJECTS else 0, object)
+        texts[0] = {"vlen-bytes": bytes(_BOMB), "vlen-array": np.zeros(_BOMB // 2, "<i2")}.get(name, "0" * _BOMB)
+        return bytes(pipeline(*OBJECTS[name], shape=(1,), dtype=object, fill="").encode(texts))
+    dtype = np.dtype("|b1" if name in BOOLS else "<i4")
+    shape = (600, _BOMB // 600 // dtype.itemsize // 20 * 20)
+    return bytes(pipeline(*CHAINS[name], shape=shape, dtype=dtype).encode(np.zeros(shape, dtype)))
 
 
 @contextmanager

@@ -18,8 +18,14 @@ from ..model.documents import URL
 from .oracles import Run, bounded, named, watching_memory
 
 _ARRAY = {
-    "zarr_format": 2, "shape": [4], "chunks": [2], "dtype": "<i4", "fill_value": 0, "order": "C",
-    "compressor": None, "filters": None,
+    "zarr_format": 2,
+    "shape": [4],
+    "chunks": [2],
+    "dtype": "<i4",
+    "fill_value": 0,
+    "order": "C",
+    "compressor": None,
+    "filters": None,
 }
 BESIDE: dict[str, dict[str, bytes]] = {
     "zarr.json": {},

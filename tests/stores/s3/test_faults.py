@@ -301,6 +301,22 @@ async def test_an_answer_that_is_no_object_is_asked_again_and_then_an_error(
     assert rig.server.count("GetObject") == 3
 
 
+@by_verb(
+    ("two ETags", faults.twice('ETag: "other"'), NetworkError),
+    ("two Content-Ranges", faults.twice("Content-Range: bytes 5-49/1000"), NetworkError),
+    verbs=("ranged get",),
+)
+async def test_headers_that_contradict_each_other_are_no_answer(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
+    rig.server.cue("GetObject", fault)
+    assert await verb.run(rig.store(), Version("")) == verb.right
+    rig.server.forget()
+    rig.server.cue("GetObject", fault, times=FOREVER)
+    assert type(await failure(verb, rig.store(), Version(""))) is error
+    assert rig.server.count("GetObject") == 3
+
+
 async def test_a_put_without_an_etag_is_not_believed(rig: Rig) -> None:
     rig.server.cue("PutObject", faults.changed(etag=""), times=FOREVER)
     assert type(await failure(VERBS["put"], rig.store(), Version(""))) is UnexpectedResponse
@@ -593,6 +609,16 @@ async def test_a_listing_that_cannot_be_is_asked_again_and_then_an_error(rig: Ri
     assert rig.server.count("ListObjectsV2") == 2
     rig.server.cue("ListObjectsV2", faults.refuse(200, body=body), times=FOREVER)
     assert type(await failure(VERBS["list"], rig.store(), Version(""))) is UnexpectedResponse
+
+
+async def test_a_listing_that_goes_round_in_a_circle_ends(rig: Rig) -> None:
+    page = "<IsTruncated>true</IsTruncated><NextContinuationToken>here</NextContinuationToken>"
+    round_and_round = faults.refuse(200, body=f"<ListBucketResult>{page}{LISTED}</ListBucketResult>".encode())
+    rig.server.cue("ListObjectsV2", round_and_round, times=FOREVER)
+    with pytest.raises(UnexpectedResponse, match="circle"):
+        await rig.store().list_dir("")
+    with pytest.raises(UnexpectedResponse, match="circle"):
+        assert [entry async for entry in rig.store().list_prefix("")] == None
 
 
 async def test_retry_after_is_waited(rig: Rig) -> None:

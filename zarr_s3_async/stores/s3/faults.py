@@ -86,6 +86,8 @@ def _listing_fault(request: Request, response: Response) -> str | None:
         return "its body is no listing"
     if page["IsTruncated"] and not page.get("NextContinuationToken"):
         return "it does not say how to go on"
+    if page.get("NextContinuationToken", "") == request.query.get("continuation-token"):
+        return "it goes round in a circle"
     if not all("Size" in found and found.get("ETag") for found in page.get("Contents", ())):
         return "it does not say the ETag and the size of each object"
     return _stray_fault(page, request.query.get("prefix", ""))

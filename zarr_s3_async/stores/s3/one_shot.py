@@ -61,6 +61,7 @@ class _Sender:
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse | _Refusal:
         response = await self._session.request(method, allow_redirects=False, **options)
+        _check_headers(response)
         if response.status < 300:
             return response
         return _Refusal(response, await _start_of(response))
@@ -80,6 +81,15 @@ class _Refusal:
 
     async def read(self) -> bytes:
         return self._body
+
+
+def _check_headers(response: aiohttp.ClientResponse) -> None:
+    """aiohttp takes the last of two headers that contradict each other: nobody can tell which is of these bytes."""
+    names = [name.lower() for name, _ in response.raw_headers]
+    for name in (b"etag", b"content-range"):
+        if names.count(name) > 1:
+            response.close()
+            raise aiohttp.ClientPayloadError(f"two {name.decode()} headers")
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:
