@@ -618,7 +618,7 @@ async def test_a_listing_that_goes_round_in_a_circle_ends(rig: Rig) -> None:
     with pytest.raises(UnexpectedResponse, match="circle"):
         await rig.store().list_dir("")
     with pytest.raises(UnexpectedResponse, match="circle"):
-        assert [entry async for entry in rig.store().list_prefix("")] == None
+        [entry async for entry in rig.store().list_prefix("")]
 
 
 async def test_retry_after_is_waited(rig: Rig) -> None:
