@@ -16,7 +16,7 @@ from .mutations import TOKENS, mutated
 from .oracles import Run
 from .targets import CORPUS, TARGETS, seeds_of
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "600"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "400"))
 """Changed inputs of each target; the same ones in every run."""
 MOST_BYTES = 200_000
 

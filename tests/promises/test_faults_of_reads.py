@@ -18,10 +18,20 @@ from .fault_arrays import BUCKET, FILL, FOREVER, OBJECT, STORED, Bench, Options,
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["wire", "sdk"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    async with bench_of(Options(request.param)) as made:
-        yield made
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def benches() -> AsyncIterator[dict[str, Bench]]:
+    async with bench_of(Options("wire")) as wire, bench_of(Options("sdk")) as sdk:
+        yield {"wire": wire, "sdk": sdk}
+
+
+@pytest.fixture(params=["wire", "sdk"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def bench(benches: dict[str, Bench], transport: str) -> Bench:
+    return benches[transport]
 
 
 class Read(NamedTuple):
@@ -56,10 +66,16 @@ WHOLE = ("a raw chunk", "a part of a chunk", "a whole shard")
 
 
 def by_read(*rows: tuple[str, Fault, Any], reads: tuple[str, ...] = tuple(READS)) -> Any:
-    cases = [
-        pytest.param(fault, error, READS[read], id=f"{name}-{read}") for name, fault, error in rows for read in reads
-    ]
-    return pytest.mark.parametrize(("fault", "error", "read"), cases)
+    """Each row with each of these reads on the wire, and with one of each kind through the SDK."""
+    kinds = [("wire", read) for read in reads] + [("sdk", read) for read in reads if read in ("a raw chunk", *RANGED)]
+    return pytest.mark.parametrize(
+        ("transport", "fault", "error", "read"),
+        [
+            pytest.param(transport, fault, error, READS[read], id=f"{name}-{read}-{transport}")
+            for name, fault, error in rows
+            for transport, read in kinds
+        ],
+    )
 
 
 def page(body: bytes) -> Fault:
@@ -367,13 +383,18 @@ async def test_a_shard_that_has_gone_meanwhile_is_absent_in_the_end(bench: Bench
 async def test_silence_ends_with_the_attempt_or_with_the_call(transport: str, fault: Fault) -> None:
     async with bench_of(Options(transport, attempts=2), attempt_timeout=0.4) as slow:
         array = await slow.array("raw")
-        slow.cue("GetObject", fault)
-        assert (await array.get_slice(0, 4)).tolist() == STORED[:4].tolist()
-        assert slow.count("GetObject") == 2
-        slow.server.forget()
         slow.cue("GetObject", fault, times=FOREVER)
         raised = await failing(array.get_slice(0, 4))
         assert type(raised) is zs.DeadlineExceeded
+        assert slow.count("GetObject") == 2
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_a_stall_is_asked_again(transport: str) -> None:
+    async with bench_of(Options(transport), attempt_timeout=1.5) as slow:
+        array = await slow.array("raw")
+        slow.cue("GetObject", faults.stall_mid_body)
+        assert (await array.get_slice(0, 4)).tolist() == STORED[:4].tolist()
         assert slow.count("GetObject") == 2
 
 

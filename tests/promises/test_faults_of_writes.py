@@ -18,10 +18,20 @@ from .fault_arrays import BUCKET, FILL, FOREVER, STORED, Bench, Options, bench_o
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["wire", "sdk"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    async with bench_of(Options(request.param)) as made:
-        yield made
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def benches() -> AsyncIterator[dict[str, Bench]]:
+    async with bench_of(Options("wire")) as wire, bench_of(Options("sdk")) as sdk:
+        yield {"wire": wire, "sdk": sdk}
+
+
+@pytest.fixture(params=["wire", "sdk"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def bench(benches: dict[str, Bench], transport: str) -> Bench:
+    return benches[transport]
 
 
 class Write(NamedTuple):
@@ -58,12 +68,17 @@ UNKNOWN = zs.WriteOutcome(unknown=HERE)
 
 
 def by_write(*rows: tuple[str, Fault, Any], writes: tuple[str, ...] = tuple(WRITES)) -> Any:
-    cases = [
-        pytest.param(fault, error, WRITES[write], id=f"{name}-{write}")
-        for name, fault, error in rows
-        for write in writes
-    ]
-    return pytest.mark.parametrize(("fault", "error", "write"), cases)
+    """Each row with each of these writes on the wire, and with one of each kind through the SDK."""
+    kinds = [("wire", write) for write in writes]
+    kinds += [("sdk", write) for write in writes if write in ("a whole chunk", "a part of a shard")]
+    return pytest.mark.parametrize(
+        ("transport", "fault", "error", "write"),
+        [
+            pytest.param(transport, fault, error, WRITES[write], id=f"{name}-{write}-{transport}")
+            for name, fault, error in rows
+            for transport, write in kinds
+        ],
+    )
 
 
 REFUSALS = (
