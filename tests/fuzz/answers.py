@@ -8,8 +8,8 @@ follows are the answers, in turn, separated by lines of `----`. In an answer
     ^                                       what follows comes just before the next request is made,
     !                                       at the end hangs up,
 
-and line ends are as they stand. Every body is tagged with its request, so that nobody else's can pass for it; what other
-clients read in the same bytes is held beside what we do.
+and line ends are as they stand. Every body is tagged with its request, so that nobody else's can pass for it; what
+other clients read in the same bytes is held beside what we do.
 """
 
 from __future__ import annotations
