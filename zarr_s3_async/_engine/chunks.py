@@ -54,6 +54,10 @@ class Chunks(Protocol):
         """
         ...
 
+    def forget(self, key: str) -> None:
+        """Whatever is remembered of this object: the next fetch asks for all of it."""
+        ...
+
     async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
         """Store these slots; None empties one.
 
@@ -91,6 +95,9 @@ class PlainChunks:
         """One GET; see `Chunks.fetch_to_change`."""
         del replaced  # whoever replaces the only slot needs no base
         return await self.fetch(key, slots)
+
+    def forget(self, key: str) -> None:
+        """Nothing is remembered; see `Chunks.forget`."""
 
     async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
         """One PUT, or a DELETE for an emptied chunk; see `Chunks.replace`."""

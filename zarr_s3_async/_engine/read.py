@@ -29,7 +29,7 @@ _MIN_PLANE = 4 * 2**10
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with what the plan selects."""
     reading = _Reading(runtime, layout, plan, out, missing)
-    await crew(min(runtime.limits.requests, plan.n_objects), plan.objects(), reading.read_object)
+    await crew(min(runtime.limits.requests, plan.n_objects), plan.objects(), reading.read_or_look_again)
 
 
 class _Landing:
@@ -69,6 +69,21 @@ class _Reading:
         self._missing = missing
         self._direct = plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
         self._rows: bool = getattr(runtime.store, "lays_out_rows", False)
+
+    async def read_or_look_again(self, item: tuple[Coords, Sequence[Part]]) -> None:
+        """One object; what does not decode is fetched once more, as it may have been damaged on its way."""
+        try:
+            await self.read_object(item)
+        except ChunkDecodeError:
+            self._layout.readable.forget(self._layout.readable.locate(item[0]))
+            await self._read_for_good(item)
+
+    async def _read_for_good(self, item: tuple[Coords, Sequence[Part]]) -> None:
+        try:
+            await self.read_object(item)
+        except ChunkDecodeError as error:
+            error.array, error.chunk = self._layout.url, item[0]
+            raise
 
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """One object: lease, fetch, decode, place."""

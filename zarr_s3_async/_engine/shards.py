@@ -131,6 +131,10 @@ class ShardedChunks:
             self._indexes.forget(self._base + key)
         raise self._restless(key)
 
+    def forget(self, key: str) -> None:
+        """Its index; see `Chunks.forget`."""
+        self._indexes.forget(self._base + key)
+
     async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
         """One PUT of the shard, or a DELETE where it is written whole and holds nothing; see `Chunks.replace`."""
         chunks: dict[int, Encoded | None] = {**(base.stored if base else {}), **changes}

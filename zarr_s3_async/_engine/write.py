@@ -21,6 +21,7 @@ from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
 from ..codecs.shard_format import Encoded
 from ..errors import (
+    ChunkDecodeError,
     ConcurrentModification,
     Conflict,
     DeadlineExceeded,
@@ -105,11 +106,10 @@ class Writing:
 
     async def _guarded(self, item: tuple[Coords, Sequence[Part]]) -> None:
         number = next(self._number)
-        self._in_doubt.add(number)
         try:
-            await self._write_object(*item)
+            await self._write_object(number, *item)
         except CancelledError:
-            raise  # stays in doubt: its request may have been sent
+            raise  # stays in doubt if its request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
             if isinstance(error, ZarrS3Error) and not _in_doubt(error):  # who knows what another's error means
                 self._in_doubt.discard(number)
@@ -124,16 +124,16 @@ class Writing:
             self._beyond.remove(self._upto)
             self._upto += 1
 
-    async def _write_object(self, coords: Coords, parts: Sequence[Part]) -> None:
+    async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
         whole = covers_object(parts)
         lease = self._lease(whole, len(parts))
         await self._runtime.leases.acquire(lease)
         try:
             key = self._layout.chunks.locate(coords)
             if whole:
-                await self._replace_whole(key, parts)
+                await self._replace_whole(number, key, parts)
             else:
-                await self._merge(coords, key, parts)
+                await self._merge(number, coords, key, parts)
         finally:
             self._runtime.leases.release(lease)
 
@@ -145,25 +145,27 @@ class Writing:
         # Encoded chunks and the shard that is put together of them; in a merge, what was fetched beside them.
         return max(1, layout.pipeline.nbytes) * (2 * n_parts if whole else 3 * layout.n_slots)
 
-    async def _replace_whole(self, key: str, parts: Sequence[Part]) -> None:
+    async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> None:
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
+        self._in_doubt.add(number)
         await self._layout.chunks.replace(key, changes, None)
 
-    async def _merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+    async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
         chunks, attempts = self._layout.chunks, self._runtime.retry.conflict_attempts
-        slots = [part.slot for part in parts]
-        replaced = {part.slot for part in parts if part.whole}
         async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
             for attempt in range(1, attempts + 1):
-                base = await chunks.fetch_to_change(key, slots, replaced)
-                pieces = list(zip(parts, base.buffers, strict=True))
-                changes = await self._encoded(partial(self._merged, coords, key, base), pieces)
+                try:
+                    base, changes = await self._fetch_and_merge(coords, key, parts)
+                except ChunkDecodeError:  # it may have been damaged on its way
+                    base, changes = await self._fetch_and_merge(coords, key, parts)
                 if base.version is None and all(change is None for change in changes.values()):
                     return  # absent already means fill
+                self._in_doubt.add(number)
                 try:
                     await chunks.replace(key, changes, base)
                 except Conflict:
+                    self._in_doubt.discard(number)
                     self._runtime.emit(ConflictMet(key=key, attempt=attempt))
                 else:
                     return
@@ -174,6 +176,12 @@ class Writing:
             key=key,
             attempts=attempts,
         )
+
+    async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
+        slots, replaced = [part.slot for part in parts], {part.slot for part in parts if part.whole}
+        base = await self._layout.chunks.fetch_to_change(key, slots, replaced)
+        pieces = list(zip(parts, base.buffers, strict=True))
+        return base, await self._encoded(partial(self._merged, coords, key, base), pieces)
 
     async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
         pipeline = self._layout.pipeline
@@ -222,12 +230,17 @@ class Writing:
 
 
 def _in_doubt(error: Exception) -> bool:
-    """True where the request may have been carried out all the same: no answer came, or one of a server in trouble."""
-    status = error.status if isinstance(error, StoreError) else None
-    return isinstance(error, NetworkError | DeadlineExceeded) or (status or 0) >= _SERVER_ERROR
+    """True where a request may have been carried out all the same.
+
+    No answer came, or one of a server in trouble, or one that says nothing; or an attempt went before the refusal.
+    """
+    if not isinstance(error, StoreError) or isinstance(error, ConcurrentModification):
+        return False
+    refused = error.status is not None and error.status // 100 in (3, 4)
+    unanswered = error.status is None and not isinstance(error, NetworkError | DeadlineExceeded)
+    return not (refused or unanswered) or (error.attempts or 1) > 1
 
 
-_SERVER_ERROR = 500
 _BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
 

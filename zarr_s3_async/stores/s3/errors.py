@@ -173,6 +173,19 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
     )
 
 
+def another_version(request: Request, response: Response, attempts: int = 1) -> Conflict:
+    """The server looked at no `If-Match`: what it sent is whole, and of another state than the one asked for."""
+    return Conflict(
+        f"{where(request)} answered {response.status} with the version {response.headers.get('etag')}, and "
+        f"{request.headers.get('if-match')} was asked for; another writer was first; read again",
+        bucket=request.bucket,
+        key=request.key,
+        status=response.status,
+        request_id=response.headers.get("x-amz-request-id"),
+        attempts=attempts,
+    )
+
+
 def unexpected(request: Request, response: Response, what: str) -> UnexpectedResponse:
     """An answer of a good status that does not answer the question."""
     return UnexpectedResponse(

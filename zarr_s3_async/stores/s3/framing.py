@@ -29,8 +29,8 @@ def has_no_body(request: Request, head: Head) -> bool:
 
 
 def is_data(request: Request, head: Head) -> bool:
-    """True where the body is an object's own bytes; any other is an error or a short confirmation."""
-    return head.status < 300 and request.operation == "GetObject"
+    """True where the body is an object's own bytes; any other is an error, a page or a short confirmation."""
+    return head.status < 300 and request.operation == "GetObject" and "etag" in head.headers
 
 
 def takes_sink(request: Request, head: Head) -> bool:

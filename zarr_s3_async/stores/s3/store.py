@@ -18,14 +18,14 @@ from ..base import Blob, Entry, Listing
 from .capabilities import Capabilities, Capability, Everything
 from .checksum import MODE_HEADER
 from .composing import blob_of, normalized_prefix, read_conditions, storage_headers
-from .errors import error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key
+from .errors import another_version, error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key
 from .listing import Pages, entry_of
 from .multipart import Multipart, NoMultipart
 from .request import ErrorDocument, Request, Response
 from .steady import Steady
 from .swaps import Swaps, conflict_of
 from .verify import checksum_of
-from .write_ids import is_same_version, version_of
+from .write_ids import is_same, version_of
 
 _BATCH = 1000
 """Keys that one DeleteObjects takes."""
@@ -132,10 +132,8 @@ class S3Store:
             response, attempts = await self._steady.send(request)
         if response.ok:
             blob = blob_of(response, range)
-            if version is not None and not is_same_version(version, blob.version):
-                # The server ignores If-Match.
-                said = ErrorDocument("PreconditionFailed", f"it sent version {blob.version}, not {version}")
-                raise error_of(request, replace(response, status=412, error=said), attempts)
+            if version is not None and not is_same(blob.version, version):
+                raise another_version(request, response, attempts)
             return blob
         if version is None and (self._is_missing(response) or (self._chunk_reads and is_forbidden(response))):
             return None

@@ -37,9 +37,13 @@ def version_of(headers: Mapping[str, str]) -> Version:
     return Version(headers["etag"]) if said is None else written(headers["etag"], _ids(said))
 
 
-def is_same_version(one: Version, other: Version) -> bool:
-    """True for the same ETag, with and without its quotes, weak or strong."""
-    return one == other or one.removeprefix("W/").strip('"') == other.removeprefix("W/").strip('"')
+def is_same(one: Version, other: Version) -> bool:
+    """True where both name one state: some servers quote an ETag in one answer and not in the next."""
+    return one == other or _opaque(one) == _opaque(other)
+
+
+def _opaque(version: Version) -> str:
+    return version.removeprefix("W/").strip('"')
 
 
 def written(etag: str, writes: tuple[str, ...]) -> Version:
