@@ -20,11 +20,13 @@ from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
 from ..errors import (
+    AccessDenied,
     ConcurrentModification,
     Conflict,
     DeadlineExceeded,
     NetworkError,
     StoreError,
+    Unsupported,
     WriteOutcome,
     ZarrS3Error,
 )
@@ -145,7 +147,7 @@ class Writing:
                 if base.version is None and all(change is None for change in changes.values()):
                     return  # absent already means fill
                 try:
-                    await chunks.replace(key, changes, base)
+                    await self._replace(key, changes, base)
                 except Conflict:
                     self._runtime.emit(ConflictMet(key=key, attempt=attempt))
                 else:
@@ -157,6 +159,18 @@ class Writing:
             key=key,
             attempts=attempts,
         )
+
+    async def _replace(self, key: str, changes: Changes, base: Fetched) -> None:
+        chunks = self._layout.chunks
+        try:
+            await chunks.replace(key, changes, base)
+        except (Unsupported, AccessDenied):
+            if any(change is not None for change in changes.values()):
+                raise
+            # This one version cannot be deleted here, or not by us: what has become empty stays, and says fill.
+            encode = self._layout.pipeline.encode
+            fills = await self._encoded(lambda slots: {slot: encode(self._blank()) for slot in slots}, list(changes))
+            await chunks.replace(key, fills, base)
 
     async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
         pipeline = self._layout.pipeline
@@ -174,9 +188,7 @@ class Writing:
                 continue
             chunk = self._blank() if data is None else self._stored(coords, key, data, base)
             chunk[part.take] = self._values[part.put]
-            # An object that has become all fill is stored as fill: to delete it would need a conditional delete.
-            stays = data is not None and self._layout.n_slots == 1
-            changes[part.slot] = self._layout.pipeline.encode(chunk) if stays else self._encode(chunk)
+            changes[part.slot] = self._encode(chunk)
         return changes
 
     def _stored(self, coords: Coords, key: str, data: Buffer, base: Fetched) -> Values:
