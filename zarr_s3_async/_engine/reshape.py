@@ -64,7 +64,7 @@ async def _cut_edges(runtime: Runtime, old: Layout, shape: Shape) -> None:
     """Fill what the new edge cuts off from the objects that it goes through, one dimension after the other."""
     meta = old.meta
     # As far as stored objects reach: what lies further out is removed already.
-    reach = tuple(min(n, -(-m // c) * c) for n, m, c in zip(meta.shape, shape, meta.object_shape, strict=True))
+    reach = tuple(min(n, end) for n, end in zip(meta.shape, _up_to_objects(shape, meta), strict=True))
     for axis, (new, end) in enumerate(zip(shape, reach, strict=True)):
         if new >= end or 0 in reach:
             continue
@@ -72,6 +72,11 @@ async def _cut_edges(runtime: Runtime, old: Layout, shape: Shape) -> None:
         start[axis] = new
         region = selection.region(start, reach, None, meta.shape)
         await operations.put(runtime, old, region, old.fill, write_empty=False)
+
+
+def _up_to_objects(shape: Shape, meta: ArrayMeta) -> Shape:
+    """The shape up to the ends of the objects that its edges cut."""
+    return tuple(-(-n // side) * side for n, side in zip(shape, meta.object_shape, strict=True))
 
 
 async def append(
@@ -83,11 +88,12 @@ async def append(
     """
     meta, rows = layout.meta, _rows(layout.meta, data, axis)
     before, after = await change_shape(runtime, path, meta, lambda shape: _longer(shape, axis, rows))
-    grown = lay_out(runtime, path, after)
+    # No object is whole that the array's edge cuts: behind the edge lies what others append meanwhile.
+    uncut = lay_out(runtime, path, formats.with_shape(after, _up_to_objects(after.shape, after)))
     start = tuple(n if dim == axis else 0 for dim, n in enumerate(before.shape))
     try:
-        region = selection.region(start, after.shape, None, after.shape)
-        await operations.put(runtime, grown, region, data, write_empty=write_empty)
+        region = selection.region(start, after.shape, None, uncut.meta.shape)
+        await operations.put(runtime, uncut, region, data, write_empty=write_empty)
     except ZarrS3Error as error:
         kept = await _give_back(runtime, path, after, before.shape)
         state = "are claimed and read as fill where they were not written" if kept else "were given back"
