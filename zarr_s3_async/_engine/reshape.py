@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._model import formats
-from .._model.metadata import ArrayMeta
+from .._model.metadata import ArrayMeta, GroupMeta
 from .._plan import selection
 from .._types import Coords, Shape
 from ..errors import ConfigError, ZarrS3Error
@@ -91,11 +91,11 @@ async def append(
     # No object is whole that the array's edge cuts: behind the edge lies what others append meanwhile.
     uncut = lay_out(runtime, path, formats.with_shape(after, _up_to_objects(after.shape, after)))
     start = tuple(n if dim == axis else 0 for dim, n in enumerate(before.shape))
+    region = selection.region(start, after.shape, None, uncut.meta.shape)
     try:
-        region = selection.region(start, after.shape, None, uncut.meta.shape)
         await operations.put(runtime, uncut, region, data, write_empty=write_empty)
     except ZarrS3Error as error:
-        kept = await _give_back(runtime, path, after, before.shape)
+        kept = await _give_back(runtime, path, uncut, region, (before.shape, after.shape))
         state = "are claimed and read as fill where they were not written" if kept else "were given back"
         error.add_note(f"rows {start[axis]}:{after.shape[axis]} of axis {axis} of {layout.url} {state}")
         raise
@@ -118,20 +118,26 @@ def _longer(shape: Sequence[int], axis: int, rows: int) -> Shape:
     return tuple(n + rows if dim == axis else n for dim, n in enumerate(shape))
 
 
-async def _give_back(runtime: Runtime, path: str, claimed: ArrayMeta, shape: Shape) -> bool:
-    """Shrink to `shape` if nobody has grown the array further. True where the claim stays."""
-    stays = False
+async def _give_back(
+    runtime: Runtime, path: str, uncut: Layout, rows: selection.Selection, shapes: tuple[Shape, Shape]
+) -> bool:
+    """Empty the claimed rows, then shrink, if nobody has grown the array further. True where the claim stays.
 
-    def unclaimed(stored: Shape) -> Shape:
-        nonlocal stays
-        stays = stored != claimed.shape
-        return stored if stays else shape
+    In this order: once the shape says so, the rows are another appender's to claim and to write.
+    """
+    unclaimed, claimed = shapes
+
+    def is_last(meta: ArrayMeta | GroupMeta) -> bool:
+        return isinstance(meta, ArrayMeta) and meta.shape == claimed
 
     try:
-        before, after = await change_shape(runtime, path, claimed, unclaimed)
-        if not stays:
-            await _delete_outside(runtime, path, before, after)
-            await _cut_edges(runtime, lay_out(runtime, path, before), after.shape)
+        node = await nodes.load(runtime.store, path, uncut.meta.zarr_format, "array")
+        if not is_last(node.meta):
+            return True
+        await operations.put(runtime, uncut, rows, uncut.fill, write_empty=False)
+        before, _ = await change_shape(
+            runtime, path, uncut.meta, lambda stored: unclaimed if stored == claimed else stored
+        )
     except ZarrS3Error:
         return True  # the first error is the one to tell; the rows stay claimed
-    return stays
+    return not is_last(before)
