@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 _HEAD_LIMIT = 64 * 1024
+_TURNS = 5
 
 
 class Hop:
@@ -48,7 +49,9 @@ class Hop:
         self.endpoint_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._ready.set()
         await self._stopping.wait()
-        server.close()  # the connections end with the loop
+        server.close()
+        for _ in range(_TURNS):  # what was accepted last becomes a task first: the connections end with the loop
+            await asyncio.sleep(0)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
