@@ -16,7 +16,7 @@ from .._types import Buffer, Coords, Sink, Version
 from ..byte_range import ByteRange, Span, Suffix
 from ..codecs.shard_format import Encoded, ShardLayout, joined, nbytes_of
 from ..config import Limits
-from ..errors import ChunkDecodeError, ConcurrentModification, Conflict
+from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, Conflict, Unsupported
 from ..stores.base import Blob, Store
 from .cache import Entries, IndexCache, Load, ShardIndex
 from .chunks import Changes, Fetched
@@ -136,19 +136,27 @@ class ShardedChunks:
         self._indexes.forget(self._base + key)
 
     async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
-        """One PUT of the shard, or a DELETE where it is written whole and holds nothing; see `Chunks.replace`."""
+        """One PUT of the shard, or a DELETE where it holds nothing; see `Chunks.replace`."""
         chunks: dict[int, Encoded | None] = {**(base.stored if base else {}), **changes}
         present = {slot: data for slot, data in chunks.items() if data is not None}
         try:
-            if not present and base is None:
-                await self._store.delete(key)
-                return None
-            # A shard that was emptied by a merge is stored as an index of nothing: to delete it would need a
-            # conditional delete, which not every server has.
+            if not present and await self._is_deleted(key, base):
+                return None  # where it is not, an index of nothing is stored
             body = await self._joined(present)
             return await self._store.put(key, body, when="always" if base is None else base.version or "absent")
         finally:
             self._indexes.forget(self._base + key)  # also one that a reader has got meanwhile
+
+    async def _is_deleted(self, key: str, base: Fetched | None) -> bool:
+        """Delete a shard that holds nothing. False where this one version cannot be deleted here, or not by us."""
+        if base is None:
+            await self._store.delete(key)
+        elif base.version is not None:
+            try:
+                await self._store.delete(key, when=base.version)
+            except (Unsupported, AccessDenied):
+                return False
+        return True
 
     async def _joined(self, present: Mapping[int, Encoded]) -> Buffer:
         parts = self._layout.assemble(present)

@@ -21,12 +21,14 @@ from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
 from ..codecs.shard_format import Encoded
 from ..errors import (
+    AccessDenied,
     ChunkDecodeError,
     ConcurrentModification,
     Conflict,
     DeadlineExceeded,
     NetworkError,
     StoreError,
+    Unsupported,
     WriteOutcome,
     ZarrS3Error,
 )
@@ -152,7 +154,7 @@ class Writing:
 
     async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
-        chunks, attempts = self._layout.chunks, self._runtime.retry.conflict_attempts
+        attempts = self._runtime.retry.conflict_attempts
         async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
             for attempt in range(1, attempts + 1):
                 try:
@@ -163,7 +165,7 @@ class Writing:
                     return  # absent already means fill
                 self._in_doubt.add(number)
                 try:
-                    await chunks.replace(key, changes, base)
+                    await self._replace(key, changes, base)
                 except Conflict:
                     self._in_doubt.discard(number)
                     self._runtime.emit(ConflictMet(key=key, attempt=attempt))
@@ -183,6 +185,18 @@ class Writing:
         pieces = list(zip(parts, base.buffers, strict=True))
         return base, await self._encoded(partial(self._merged, coords, key, base), pieces)
 
+    async def _replace(self, key: str, changes: Changes, base: Fetched) -> None:
+        chunks = self._layout.chunks
+        try:
+            await chunks.replace(key, changes, base)
+        except (Unsupported, AccessDenied):
+            if any(change is not None for change in changes.values()):
+                raise
+            # This one version cannot be deleted here, or not by us: what has become empty stays, and says fill.
+            encode = self._layout.pipeline.encode
+            fills = await self._encoded(lambda slots: {slot: encode(self._blank()) for slot in slots}, list(changes))
+            await chunks.replace(key, fills, base)
+
     async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
         pipeline = self._layout.pipeline
         nbytes = pipeline.nbytes * len(items)
@@ -199,9 +213,7 @@ class Writing:
                 continue
             chunk = self._blank() if data is None else self._stored(coords, key, data, base)
             chunk[part.take] = self._values[part.put]
-            # An object that has become all fill is stored as fill: to delete it would need a conditional delete.
-            stays = data is not None and self._layout.n_slots == 1
-            changes[part.slot] = self._encode_chunk(chunk) if stays else self._encode(chunk)
+            changes[part.slot] = self._encode(chunk)
         return changes
 
     def _stored(self, coords: Coords, key: str, data: Buffer, base: Fetched) -> Values:

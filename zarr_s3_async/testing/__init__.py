@@ -4,6 +4,7 @@ Needs no pytest. `strategies` (hypothesis) is a module of its own, to import by 
 """
 
 from .conformance import CHECKS, DEVIATIONS, Check, Report, check_name, run_conformance
+from .faulty_hop import FaultyHop
 from .faulty_store import Call, Fault, FaultyStore
 from .local_s3 import LocalS3, MotoS3
 from .proxy import Exchange, LatencyProxy
@@ -15,6 +16,7 @@ __all__ = [
     "Check",
     "Exchange",
     "Fault",
+    "FaultyHop",
     "FaultyStore",
     "LatencyProxy",
     "LocalS3",
