@@ -1,0 +1,47 @@
+"""The room of AWS's standard configuration: the SDK's session for a set of options, and what it finds in its chain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ...config import S3Config
+
+
+def sdk_session(config: S3Config) -> Any:
+    """An aiobotocore session that reads what the standard configuration says. Blocking: reads files."""
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import AioSession
+
+    from .one_shot import OneShotSession
+
+    session = AioSession(profile=config.profile)
+    region = config.region or resolve_region(session.get_config_variable("region"), os.environ)
+    # For STS and SSO too, which the chain asks: the same region, and no redirect followed with a token in a header.
+    session.set_config_variable("region", region)
+    session.set_default_client_config(AioConfig(http_session_cls=OneShotSession))
+    return session
+
+
+def resolve_region(configured: str | None, environment: Mapping[str, str]) -> str:
+    """AWS_REGION, then what botocore found (AWS_DEFAULT_REGION, then the profile), then us-east-1."""
+    return environment.get("AWS_REGION") or configured or "us-east-1"
+
+
+async def credentials_of(config: S3Config, session: Any) -> Any | None:
+    """The credentials to sign with, fetched from where they come; None: unsigned requests were asked for, or there
+    are none.
+
+    Fetched at once, as the first fetch makes a client of STS or SSO, which would stall a loop.
+    """
+    from aiobotocore.credentials import AioCredentials
+
+    if config.anonymous:
+        return None
+    if config.access_key_id is not None:
+        return AioCredentials(config.access_key_id, config.secret_access_key, config.session_token)
+    found = await session.get_credentials()
+    if found is not None:
+        await found.get_frozen_credentials()
+    return found
