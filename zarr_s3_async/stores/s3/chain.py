@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...config import S3Config
+from .sdk_errors import source_error
 
 
 def sdk_session(config: S3Config) -> Any:
@@ -30,18 +31,24 @@ def resolve_region(configured: str | None, environment: Mapping[str, str]) -> st
 
 
 async def credentials_of(config: S3Config, session: Any) -> Any | None:
-    """The credentials to sign with, fetched from where they come; None: unsigned requests were asked for, or there
-    are none.
+    """The credentials to sign with, fetched; None: unsigned requests were asked for, or there is no source.
 
-    Fetched at once, as the first fetch makes a client of STS or SSO, which would stall a loop.
+    Those that botocore would fetch when they are first needed are fetched here: that makes a client of STS or SSO,
+    which would stall the loop that needs them.
+
+    Raises:
+        CredentialsNotFound, CredentialsExpired: A source is configured and gives none.
     """
-    from aiobotocore.credentials import AioCredentials
+    from aiobotocore.credentials import AioCredentials, AioDeferredRefreshableCredentials
 
     if config.anonymous:
         return None
     if config.access_key_id is not None:
         return AioCredentials(config.access_key_id, config.secret_access_key, config.session_token)
-    found = await session.get_credentials()
-    if found is not None:
-        await found.get_frozen_credentials()
+    try:
+        found = await session.get_credentials()
+        if isinstance(found, AioDeferredRefreshableCredentials):
+            await found.get_frozen_credentials()
+    except Exception as error:
+        raise source_error(error) from error
     return found

@@ -11,8 +11,8 @@ from asyncio import Lock, run
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ...config import S3Config
-from ...errors import ConfigError, CredentialsNotFound, SessionClosed, StoreError
+from ...config import S3Config, check_endpoint_url
+from ...errors import ConfigError, SessionClosed, StoreError, ZarrS3Error
 from ..threads import run_blocking
 from .chain import credentials_of, sdk_session
 from .clock import Clock
@@ -115,17 +115,15 @@ def _client_key(config: S3Config) -> S3Config:
 
 def _create(config: S3Config, connections: int, clock: Clock) -> Client:
     """A client, entered. Blocking: runs in a thread."""
-    from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+    from botocore.exceptions import BotoCoreError
 
     try:
         return run(_created(config, connections, clock))
-    except ProfileNotFound as error:
-        raise CredentialsNotFound(f"{error}; check the profile name and AWS_CONFIG_FILE") from error
-    except (BotoCoreError, ClientError, ValueError) as error:
-        no_credentials = credentials_error(error)
-        if no_credentials is not None:
-            raise no_credentials from error
-        raise ConfigError(f"no S3 client for {config!r}: {error}") from error
+    except ZarrS3Error:
+        raise
+    except (BotoCoreError, ValueError) as error:
+        wrong = ConfigError(f"no S3 client for {config!r}: {error}")
+        raise credentials_error(error) or wrong from error
     except OSError as error:
         raise StoreError(f"no S3 client for {config!r}: {error}") from error
 
@@ -140,6 +138,11 @@ async def _created(config: S3Config, connections: int, clock: Clock) -> Client:
     region = session.get_config_variable("region")
     creator = session.create_client("s3", region_name=region, **_client_options(config, connections))
     client = await creator.__aenter__()
+    try:
+        check_endpoint_url(client.meta.endpoint_url, "the endpoint URL of the environment or the profile")
+    except ConfigError:
+        await client.__aexit__(None, None, None)
+        raise
     identity = Identity(config, source, clock)
     client.meta.events.register("before-sign.s3", identity.before_sign)
     client.meta.events.register("before-parameter-build.s3", _stay_here)

@@ -18,10 +18,7 @@ def answered(request: Request, error: Exception) -> Response:
 
     if isinstance(error, ClientError) and error.operation_name == request.operation:
         return error_response(error.response)
-    found = _no_credentials(error)
-    mapped = (
-        (found and _error(found[0], request, found[1])) or _no_request(request, error) or _no_answer(request, error)
-    )
+    mapped = _no_source(request, error) or _no_request(request, error) or _no_answer(request, error)
     raise mapped or error from (error if mapped else error.__cause__)
 
 
@@ -43,14 +40,14 @@ def _no_source(request: Request, error: Exception) -> StoreError | None:
 
 
 def credentials_error(error: BaseException) -> StoreError | None:
-    """What a source of credentials did wrong, or None where that is not what this error says."""
+    """What is wrong with the source of credentials, or None where that is not what this error says."""
     found = _no_credentials(error)
     return None if found is None else found[0](f"no credentials: {found[1]}")
 
 
 def source_error(error: BaseException) -> StoreError:
-    """Whatever came out of a source of credentials that was to refresh them."""
-    said = f"no credentials: their source failed to refresh them ({type(error).__name__}: {error}); check it"
+    """Whatever came out of a source of credentials instead of credentials."""
+    said = f"no credentials: their source failed ({type(error).__name__}: {error}); check it"
     return credentials_error(error) or CredentialsNotFound(said)
 
 
@@ -60,6 +57,8 @@ def _no_credentials(error: BaseException) -> tuple[type[StoreError], str] | None
     match error:
         case sdk.NoCredentialsError() | sdk.PartialCredentialsError():
             return CredentialsNotFound, f"{error}; {_NO_SOURCE}"
+        case sdk.ProfileNotFound():
+            return CredentialsNotFound, f"{error}; check the profile name and AWS_CONFIG_FILE"
         case sdk.UnauthorizedSSOTokenError() | sdk.SSOTokenLoadError() | sdk.TokenRetrievalError():
             return CredentialsExpired, f"{error}; log in again"
         case sdk.CredentialRetrievalError() | sdk.SSOError() | sdk.MetadataRetrievalError():
