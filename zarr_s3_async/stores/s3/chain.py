@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from ...config import S3Config
@@ -18,16 +17,16 @@ def sdk_session(config: S3Config) -> Any:
     from .one_shot import OneShotSession
 
     session = AioSession(profile=config.profile)
-    region = config.region or resolve_region(session.get_config_variable("region"), os.environ)
     # For STS and SSO too, which the chain asks: the same region, and no redirect followed with a token in a header.
-    session.set_config_variable("region", region)
+    session.set_config_variable("region", _region(config, session))
     session.set_default_client_config(AioConfig(http_session_cls=OneShotSession))
     return session
 
 
-def resolve_region(configured: str | None, environment: Mapping[str, str]) -> str:
-    """AWS_REGION, then what botocore found (AWS_DEFAULT_REGION, then the profile), then us-east-1."""
-    return environment.get("AWS_REGION") or configured or "us-east-1"
+def _region(config: S3Config, session: Any) -> str:
+    of_profile = session.get_scoped_config().get("region")  # which an empty AWS_DEFAULT_REGION would hide
+    found = config.region or os.environ.get("AWS_REGION") or session.get_config_variable("region") or of_profile
+    return found or "us-east-1"
 
 
 async def credentials_of(config: S3Config, session: Any) -> Any | None:
