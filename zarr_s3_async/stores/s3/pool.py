@@ -7,6 +7,7 @@ connections to a loop at the first request, which is made on ours.
 
 from __future__ import annotations
 
+import os
 from asyncio import Lock, run
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -146,8 +147,9 @@ async def _created(config: S3Config, connections: int, clock: Clock) -> Client:
     identity = Identity(config, source, clock)
     client.meta.events.register("before-sign.s3", identity.before_sign)
     client.meta.events.register("before-parameter-build.s3", _stay_here)
-    ca_bundle = config.ca_bundle or session.get_config_variable("ca_bundle") or None
-    return Client(client, identity, ca_bundle)
+    # As botocore does for the client itself.
+    ca_bundle = config.ca_bundle or session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return Client(client, identity, ca_bundle or None)
 
 
 def _stay_here(context: dict[str, Any], **_: Any) -> None:
