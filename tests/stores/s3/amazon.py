@@ -59,8 +59,7 @@ def captured(head: str) -> Captured:
 
 def answer(asked: Captured) -> bytes:
     """What S3 would say."""
-    path, _, query = asked.target.partition("?")
-    del path
+    query = asked.target.partition("?")[2]
     if "list-type=2" in query:
         return response(_LISTING, etag="")
     if query == "session":
@@ -72,18 +71,15 @@ def answer(asked: Captured) -> bytes:
     return response(BODY if asked.method == "GET" else b"")
 
 
-def serve(peer: Peer) -> None:
-    """Answer every request of a connection."""
-    while True:
-        peer.send(answer(captured(peer.request()[0])))
-
-
 class Amazon:
     """See the module."""
 
-    def __init__(self, server: ScriptedServer, certificate: Certificate) -> None:
-        self.server = server
+    def __init__(self, certificate: Certificate) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate.chain, certificate.key)
+        self.server = ScriptedServer(self._serve, tls=context)
         self.certificate = certificate
+        self.answer = answer
         self.looked_up: list[str] = []
         """Names that were looked up."""
 
@@ -92,10 +88,15 @@ class Amazon:
         """What came so far."""
         return [captured(head) for head in self.server.requests]
 
+    def _serve(self, peer: Peer) -> None:
+        while True:
+            peer.send(self.answer(captured(peer.request()[0])))
+
     def forget(self) -> None:
-        """Count anew."""
+        """Count anew, and answer as S3 would."""
         self.server.requests.clear()
         self.looked_up.clear()
+        self.answer = answer
 
     def take_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """For this test, there is no other network."""
@@ -116,8 +117,6 @@ class Amazon:
 @contextmanager
 def amazon(folder: Path, hosts: list[str]) -> Iterator[Amazon]:
     """Under a certificate for these names, of an authority that nobody else knows."""
-    certificate = make_certificate(folder, hosts)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate.chain, certificate.key)
-    with ScriptedServer(serve, tls=context) as server:
-        yield Amazon(server, certificate)
+    here = Amazon(make_certificate(folder, hosts))
+    with here.server:
+        yield here
