@@ -80,6 +80,8 @@ class Amazon:
         self.server = ScriptedServer(self._serve, tls=context)
         self.certificate = certificate
         self.answer = answer
+        self.bodies: list[bytes] = []
+        """What came with the requests, in their order."""
         self.looked_up: list[str] = []
         """Names that were looked up."""
 
@@ -90,11 +92,14 @@ class Amazon:
 
     def _serve(self, peer: Peer) -> None:
         while True:
-            peer.send(self.answer(captured(peer.request()[0])))
+            head, body = peer.request()
+            self.bodies.append(body)
+            peer.send(self.answer(captured(head)))
 
     def forget(self) -> None:
         """Count anew, and answer as S3 would."""
         self.server.requests.clear()
+        self.bodies.clear()
         self.looked_up.clear()
         self.answer = answer
 

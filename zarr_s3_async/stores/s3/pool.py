@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 from asyncio import Lock, run
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import md5
 from typing import Any, NamedTuple
 
 from ...config import S3Config, check_endpoint_url
 from ...errors import ConfigError, SessionClosed, StoreError, ZarrS3Error
 from ..threads import run_blocking
+from .capabilities import is_amazon
 from .chain import credentials_of, sdk_session
 from .clock import Clock
 from .identity import Identity
@@ -147,6 +150,7 @@ async def _created(config: S3Config, connections: int, clock: Clock) -> Client:
     identity = Identity(config, source, clock)
     client.meta.events.register("before-sign.s3", identity.before_sign)
     client.meta.events.register("before-parameter-build.s3", _stay_here)
+    client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
     # As botocore does for the client itself.
     ca_bundle = config.ca_bundle or session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     return Client(client, identity, ca_bundle or None)
@@ -155,6 +159,13 @@ async def _created(config: S3Config, connections: int, clock: Clock) -> Client:
 def _stay_here(context: dict[str, Any], **_: Any) -> None:
     # botocore would follow a bucket to another region below us, with requests that nobody counts.
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _with_md5(request: Any, **_: Any) -> None:
+    # S3 takes the newer checksums that botocore sends instead; its imitators want the old one.
+    if not is_amazon(request.url):
+        digest = md5(request.data, usedforsecurity=False).digest()
+        request.headers["Content-MD5"] = b64encode(digest).decode()
 
 
 def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
