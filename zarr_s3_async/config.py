@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
 
@@ -29,13 +29,20 @@ def _positive(where: object, *names: str) -> None:
             raise ConfigError(f"{type(where).__name__}.{name} must be a number above zero, not {value!r}")
 
 
-def check_endpoint_url(url: str, where: str) -> None:
-    """Raise ConfigError for what is no endpoint. It never shows what may be a password or a token."""
+def _parts(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise ConfigError(f"{where} is no URL (it is not shown here)") from None
+        return None
+    return parts
+
+
+def check_endpoint_url(url: str, where: str) -> None:
+    """Raise ConfigError for what is no endpoint. It never shows what may be a password or a token."""
+    parts = _parts(url)
+    if parts is None:
+        raise ConfigError(f"{where} is no URL (it is not shown here)")
     if "@" in parts.netloc or parts.query or parts.fragment or "@" in url.partition("?")[0]:
         raise ConfigError(
             f"{where} must hold no user, password, query or fragment, and it does (it is not shown here): "
