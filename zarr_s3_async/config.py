@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self, TypeAlias
+from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
 
@@ -32,6 +33,29 @@ def _positive(where: object, *names: str) -> None:
             raise ConfigError(f"{type(where).__name__}.{name} must be a number above zero, not {value!r}")
 
 
+def _parts(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def check_endpoint_url(url: str, where: str) -> None:
+    """Raise ConfigError for what is no endpoint. It never shows what may be a password or a token."""
+    parts = _parts(url)
+    if parts is None:
+        raise ConfigError(f"{where} is no URL (it is not shown here)")
+    if "@" in parts.netloc or parts.query or parts.fragment or "@" in url.partition("?")[0]:
+        raise ConfigError(
+            f"{where} must hold no user, password, query or fragment, and it does (it is not shown here): "
+            "give keys as access_key_id and secret_access_key"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{where} must start with http:// or https:// and name a host, not {url!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Config:
     """Every S3 option. None means: as the standard AWS configuration says.
@@ -40,6 +64,8 @@ class S3Config:
     Endpoint: this field, then `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, the profile's, then Amazon's.
     Credentials: the key fields, else the standard chain of the AWS SDK (environment, shared files, profiles,
     SSO, web identity, process, container and instance metadata).
+
+    One that holds keys does not pickle: keys stay in the process that was given them.
     """
 
     region: str | None = None
@@ -90,8 +116,8 @@ class S3Config:
                 f"not {part!r}"
             )
         self._check_credentials()
-        if self.endpoint_url is not None and not self.endpoint_url.startswith(("http://", "https://")):
-            raise ConfigError(f"S3Config.endpoint_url must start with http:// or https://, not {self.endpoint_url!r}")
+        if self.endpoint_url is not None:
+            check_endpoint_url(self.endpoint_url, "S3Config.endpoint_url")
         if self.accelerate and (self.endpoint_url is not None or self.addressing_style == "path"):
             raise ConfigError(
                 "S3Config.accelerate needs Amazon's own endpoint and virtual-hosted addressing: "
@@ -106,6 +132,20 @@ class S3Config:
             raise ConfigError("S3Config.session_token needs access_key_id and secret_access_key beside it")
         if self.anonymous and (keys[0] is not None or self.profile is not None):
             raise ConfigError("S3Config.anonymous sends unsigned requests: drop the keys and the profile")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.access_key_id is not None:
+            raise ConfigError(
+                "an S3Config with keys is not pickled, so that they do not leave this process: "
+                "let the other one have keys of its own (environment, profile, role)"
+            )
+        return object.__reduce_ex__(self, protocol)  # not super(): slots=True made another class of this one
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Self:
+        return self
 
     def with_options(self, **options: Any) -> Self:
         """A copy with the options that are not None set; giving one both here and there is a ConfigError."""

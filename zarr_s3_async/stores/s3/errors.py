@@ -6,6 +6,8 @@ something is absent; a bare 404 may come from any box on the way.
 
 from __future__ import annotations
 
+import re
+
 from ...errors import (
     AccessDenied,
     BucketNotFound,
@@ -157,7 +159,7 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
     """The error that this answer is."""
     cls, advice = _class_of(response)
     error = response.error
-    said = f"{error.code}: {error.message}" if error and error.code else "no S3 error document"
+    said = f"{error.code}: {_presentable(error.message)}" if error and error.code else "no S3 error document"
     tries = f" after {attempts} attempts" if attempts > 1 else ""
     region = region_of(response)
     if cls is WrongRegion and region:
@@ -184,6 +186,18 @@ def another_version(request: Request, response: Response, attempts: int = 1) -> 
         request_id=response.headers.get("x-amz-request-id"),
         attempts=attempts,
     )
+
+
+_LONGEST_MESSAGE = 1000
+_signature_or_token = re.compile(
+    r"AWS4-HMAC-SHA256[\s,]+Credential=.*?Signature=[0-9a-f]+|Signature=[0-9a-f]{16,}|x-amz-security-token\s*[:=]\s*\S+",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def _presentable(message: str) -> str:
+    # Boxes on the way are known to tell a request's headers back.
+    return _signature_or_token.sub("(not shown)", message)[:_LONGEST_MESSAGE]
 
 
 def unexpected(request: Request, response: Response, what: str) -> UnexpectedResponse:

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from .error_document import MAX_ERROR_BODY, parse_error
 
@@ -60,11 +61,23 @@ class _Sender:
         self._session = session
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse | _Refusal:
-        response = await self._session.request(method, allow_redirects=False, **options)
+        try:
+            response = await self._session.request(method, allow_redirects=False, **options)
+        except aiohttp.ClientResponseError as error:
+            _forget_request(error)
+            raise
         _check_headers(response)
         if response.status < 300:
             return response
         return _Refusal(response, await _start_of(response))
+
+
+def _forget_request(error: aiohttp.ClientResponseError) -> None:
+    # Its repr shows every header that was sent: the signature, the session token, the proxy's password.
+    sent = error.request_info
+    shown = sent._replace(headers=CIMultiDictProxy(CIMultiDict()))
+    error.request_info = shown
+    error.args = (shown, *error.args[1:])
 
 
 class _Refusal:
