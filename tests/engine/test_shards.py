@@ -233,7 +233,7 @@ async def test_readers_of_one_shard_share_its_index_request_also_when_the_first_
 @pytest.mark.parametrize(
     "damage",
     [b"", b"short", bytes(5000), lambda body: body[:-1], lambda body: body[:-10] + bytes(10)],
-    ids=str,
+    ids=["empty", "short", "zeros", "cut", "zeros-at-its-end"],
 )
 async def test_a_damaged_index_is_an_error_and_never_fill(session: zs.Session, damage: Any) -> None:
     store = Counting()
