@@ -33,7 +33,7 @@ COMPRESSORS: dict[str, Any] = {
     "blosc-auto": {"id": "blosc", "cname": "blosclz", "clevel": 9, "shuffle": -1, "blocksize": 0},
 }
 CASES = list(itertools.product(COMPRESSORS, "CF", "./"))
-SHAPE, CHUNKS = (5, 6), (3, 4)
+SHAPE, CHUNKS = (5, 6), (5, 4)  # two chunks, one of them cut by the edge: 2,080 arrays of them are made
 
 
 def values(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
