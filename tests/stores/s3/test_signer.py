@@ -110,7 +110,7 @@ secrets = st.text(st.sampled_from("abcDEF019/+"), min_size=1, max_size=40)
 credentials = st.builds(SimpleNamespace, access_key=st.just("AKIA"), secret_key=secrets, token=st.none() | secrets)
 
 
-@settings(max_examples=max(300, settings().max_examples))
+@settings(max_examples=2000, deadline=None)
 @given(
     method=st.sampled_from(["GET", "HEAD", "PUT", "DELETE"]),
     key=odd_text,
