@@ -40,7 +40,7 @@ def matrix(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """The suite with branch coverage."""
     session.install("-e", ".[test]")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-n", "0", *session.posargs)
     session.run("coverage", "report", "--show-missing", "--skip-covered")
 
 

@@ -1,4 +1,4 @@
-"""What every test may ask for: S3 servers, one of each kind per run, and buckets of its own."""
+"""What every test may ask for: S3 servers, one of each kind per worker, and buckets of its own."""
 
 import os
 import secrets
@@ -14,6 +14,32 @@ _quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, Heal
 settings.register_profile("default", max_examples=50, **_quiet)
 settings.register_profile("long", max_examples=2000, **_quiet)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+_MOST_WORKERS = 4  # each starts servers of its own
+_FEW_FILES = 10  # as many are done before workers have begun
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A worker per core for the suite and its big folders, none for a file or a small folder.
+
+    `-n 3` asks for another number, `-n 0` for none; so does PYTEST_XDIST_AUTO_NUM_WORKERS.
+    """
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    folders = [config.invocation_params.dir / argument for argument in config.args]
+    files = sum(1 for folder in folders for _ in folder.rglob("test_*.py"))  # none for what is no folder
+    if config.option.keyword or files <= _FEW_FILES:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_WORKERS) if cores > 1 else 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers find their tests by name, so a name says the same in each of them."""
+    told = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if told:
+        raise pytest.UsageError(f"give the parameters ids; an address differs in every process: {told[0]}")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,11 +1,7 @@
 """Creating an array: the options as users name them, the groups above it, and its documents."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Required
-
-from typing_extensions import TypedDict
+from typing import Any, Literal, Required, TypedDict
 
 from ._array import Array
 from ._engine import nodes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from html import escape
 
 from ._model.metadata import ArrayMeta, GroupMeta
 
@@ -51,6 +50,8 @@ def _lines(node: _Node, indent: str) -> Iterator[str]:
 
 
 def _html(node: _Node) -> str:
+    from html import escape  # for notebooks alone
+
     if not node.below:
         return escape(node.label)
     below = "".join(f"<li>{_html(child)}</li>" for child in node.below.values())

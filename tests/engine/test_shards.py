@@ -148,7 +148,7 @@ async def test_a_big_shard_of_raw_chunks_is_put_together_and_taken_apart_in_thre
 @pytest.mark.parametrize(
     "damage",
     [b"", b"short", bytes(5000), lambda body: body[:-1], lambda body: body[:-10] + bytes(10)],
-    ids=str,
+    ids=["empty", "short", "zeros", "cut", "zeros-at-its-end"],
 )
 async def test_a_damaged_index_is_an_error_and_never_fill(session: zs.Session, damage: Any) -> None:
     store = Counting()

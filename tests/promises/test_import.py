@@ -16,6 +16,7 @@ HEAVY = (
     "pytest",
     "moto",
     "zarr",
+    "importlib.metadata",  # 10 ms: for the stores and codecs of others alone
 )
 
 

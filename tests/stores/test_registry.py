@@ -64,7 +64,9 @@ def installed(monkeypatch):
             for name, given in values.items()
             for value in ([given] if isinstance(given, str) else given)
         ]
-        monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints(points).select(group=group))
+        monkeypatch.setattr(
+            registry, "_entry_points", lambda: EntryPoints(points).select(group=registry.ENTRY_POINT_GROUP)
+        )
 
     return install
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import unquote
 
 from ..config import HedgePolicy, Limits, RetryPolicy, S3Config
 from ..errors import ConfigError
 from ..events import Emit
 from .base import Store
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "zarr_s3_async.stores"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
@@ -124,7 +126,7 @@ def get_store(scheme: str) -> StoreFactory:
 
 def list_stores() -> tuple[str, ...]:
     """Every scheme that `get_store` knows, sorted. Entry points are listed, not loaded."""
-    names = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    names = {point.name for point in _entry_points()}
     return tuple(sorted(names | _BUILT_IN.keys() | _registered.keys()))
 
 
@@ -157,7 +159,7 @@ def split_url(where: str) -> tuple[str, str]:
 
 
 def _load(scheme: str) -> StoreFactory:
-    points = [point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name == scheme]
+    points = [point for point in _entry_points() if point.name == scheme]
     if not points:
         raise ConfigError(f"no store for {scheme}://; known: {_known()}. register_store() adds one")
     if len({point.value for point in points}) > 1:
@@ -169,6 +171,12 @@ def _load(scheme: str) -> StoreFactory:
     if not callable(factory):
         raise ConfigError(f"what {_described(points)} provides for {scheme}:// is not callable")
     return factory  # type: ignore[no-any-return]  # what an entry point names has no type
+
+
+def _entry_points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # 10 ms, for stores of others alone
+
+    return entry_points(group=ENTRY_POINT_GROUP)
 
 
 def _described(points: list[EntryPoint]) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from ...stores.base import Listing, Store
 from .common import at_once, content, listed
 
-_MANY = 2500
+_MANY = 1100
 
 
 async def _fill(store: Store, keys: list[str]) -> None:
@@ -21,7 +21,7 @@ async def _fill(store: Store, keys: list[str]) -> None:
 
 
 async def check_many_keys_are_listed_and_deleted(store: Store) -> None:
-    """2,500 keys, more than any page or batch holds.
+    """1,100 keys, more than a page or batch of S3 holds.
 
     The listing has each once, in the order of the keys, with its size. `delete_many` takes any iterable,
     absent keys and doubles, and leaves what was not named.

@@ -1,0 +1,82 @@
+"""Every page: its programs run, its commands name what exists, its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import pages
+from .pages import PAGES, ROOT
+
+# Run by a test of its own, with what it prints.
+OWN = {"docs/verify.md": "test_verify_page.py"}
+WITH_PROGRAMS = [page for page in PAGES if pages.blocks(page, "python") and page not in OWN]
+
+
+@pytest.fixture
+def environment(seaweed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The local server, with the bucket and the profile that the pages name, and an empty folder."""
+    profiles = tmp_path / "config"
+    profiles.write_text("[profile research]\nregion = eu-central-1\n")
+    for name, value in seaweed.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(profiles))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    seaweed.create_bucket("my-bucket")
+    yield
+    seaweed.delete_bucket("my-bucket")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("page", WITH_PROGRAMS)
+async def test_its_programs_run_in_their_order(page: str, environment: None) -> None:
+    await pages.run_python(page)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_commands_name_what_exists(page: str) -> None:
+    for command in pages.commands(page):
+        pages.check_command(command)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_blocks_say_their_language_and_json_is_json(page: str) -> None:
+    fences = re.findall(r"^```(\w*)$", pages.text_of(page), re.MULTILINE)
+    allowed = {"python", "sh", "json", "text"} | ({""} if page == "ARCHITECTURE.md" else set())  # its drawing
+    assert set(fences[::2]) <= allowed, fences[::2]
+    for text in pages.blocks(page, "json"):
+        json.loads(text)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_it_links_to_exists(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", pages.text_of(page)):
+        path = target.partition("#")[0]
+        assert target.startswith("https://") or (ROOT / page).parent.joinpath(path).exists(), target
+
+
+def test_those_with_a_test_of_their_own_have_it() -> None:
+    for page, test in OWN.items():
+        assert (ROOT / page).exists() == Path(__file__).with_name(test).exists(), page
+
+
+@pytest.mark.parametrize(
+    "command", ["nox -s nothing", "pytest tests/nothing.py", "python benchmarks/nothing.py", "rm x"]
+)
+def test_a_command_that_names_nothing_is_noticed(command: str) -> None:
+    with pytest.raises(AssertionError):
+        pages.check_command(command)
+
+
+def test_the_index_lists_every_page_and_the_readme_leads_there() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+)\)", pages.text_of("docs/index.md")))
+    for page in PAGES:
+        wanted = page.removeprefix("docs/") if page.startswith("docs/") else f"../{page}"
+        assert wanted in linked or page == "docs/index.md", page
+    assert "](docs/index.md)" in pages.text_of("README.md")
