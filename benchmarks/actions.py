@@ -29,6 +29,7 @@ class Work:
     async def once(self, *, check: bool = False) -> None:
         """One pass."""
         library = self._library
+        await library.begin()
         match self.workload.action:
             case "read" | "slices" | "chunks":
                 for region in self._regions:

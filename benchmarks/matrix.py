@@ -117,7 +117,8 @@ def _parts() -> Iterator[Row]:
     for size, codec in (("16 KiB", "raw"), ("256 KiB", "zstd")):
         data = _data(size, codec, BROAD_GRIDS[size])
         yield Row(_work(f"random slices, {size} {codec}", PARTS, "slices", data), COMPETITORS)
-        yield Row(_work(f"100 handlers, {size} {codec}", PARTS, "handlers", data), COMPETITORS)
+        handlers = _work(f"100 handlers, {size} {codec}", PARTS, "handlers", data)
+        yield Row(handlers, COMPETITORS + _defaults((f"{OURS} + chunk cache",)))
 
 
 def _shards() -> Iterator[Row]:

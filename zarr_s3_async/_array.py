@@ -286,7 +286,7 @@ class Array:
     async def refresh(self) -> Self:
         """Read the metadata again, in place: another writer may have changed the shape or the attributes."""
         self._runtime.guard()
-        self._runtime.indexes.forget_below(self.url + "/")
+        self._runtime.forget_below(self._path)
         node = await nodes.load(self._runtime.store, self._path, self.metadata.zarr_format, "array")
         self._adopt(cast("ArrayMeta", node.meta))
         return self

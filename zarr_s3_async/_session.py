@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, TypeAlias, Unpack, cast
 from ._array import Array, ArrayRef
 from ._create import ArrayOptions, create_array
 from ._engine import nodes
-from ._engine.cache import IndexCache
+from ._engine.cache import ChunkCache, IndexCache
 from ._engine.cpu import Cpu
 from ._engine.locks import KeyedLocks
 from ._engine.runtime import Runtime
@@ -86,7 +86,8 @@ class Session:
         self._leases = Limiter(self._limits.bytes)
         self._cpu = Cpu(self._limits.cpu_threads)
         self._locks = KeyedLocks()
-        self._indexes = IndexCache((cache or CacheSize()).shard_indexes)
+        sizes = cache or CacheSize()
+        self._indexes, self._decoded = IndexCache(sizes.shard_indexes), ChunkCache(sizes.chunks)
         self._loop: AbstractEventLoop | None = None
         self._pid = 0
         self._state: Literal["new", "open", "closed"] = "new"
@@ -288,6 +289,7 @@ class Session:
             cpu=self._cpu,
             locks=self._locks,
             indexes=self._indexes,
+            decoded=self._decoded,
             emit=self._context.emit,
             guard=self._guard,
         )

@@ -232,7 +232,9 @@ class CacheSize:
     shard_indexes: int = 64 * 2**20
     """Decoded shard indexes."""
     chunks: int = 0
-    """Decoded chunks. Off unless asked: nobody tells a reader that another writer has changed one."""
+    """Decoded chunks, and which ones are absent. Off unless asked: nobody tells a reader that another session has
+    changed one. What this session writes, deletes or resizes it forgets, and `Array.refresh` forgets the rest. Reads of
+    the same chunk at once share one request and one decoding. Arrays of strings are not kept."""
 
     def __post_init__(self) -> None:
         for f in fields(self):

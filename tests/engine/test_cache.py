@@ -83,5 +83,5 @@ async def test_a_remembered_index_keeps_nothing_of_the_shard_alive(stop: int) ->
         array = await session.create_array(store, shape=(8,), chunks=(2,), shards=(8,), dtype="i2", compressor=None)
         await array[...].set(np.arange(8))
         await array.get_slice(0, stop)
-        (known,) = session._indexes._indexes.values()
+        (known,) = session._indexes._values.values()
         assert known.entries.flags.owndata

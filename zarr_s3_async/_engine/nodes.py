@@ -152,7 +152,7 @@ async def delete(runtime: Runtime, path: str) -> None:
     await store.delete_many(documents)
     prefix = path + "/" if path else ""
     await delete_all(store, (entry.key async for entry in store.list_prefix(prefix)))
-    runtime.indexes.forget_below(f"{store.url}/{prefix}")
+    runtime.forget_below(path)
 
 
 _DELETE_BATCH = 1000

@@ -11,6 +11,7 @@ import numpy as np
 from .._plan.plan import Part, Plan
 from .._types import Buffer, Coords, Missing, Sink
 from ..errors import ChunkDecodeError, ChunkNotFound
+from .cache import Chunks
 from .chunks import Fetched
 from .cpu import SPLIT_BYTES, runs_inline
 from .runtime import Layout, Runtime
@@ -19,11 +20,15 @@ from .tasks import crew
 Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Piece: TypeAlias = tuple[Part, Buffer | None]
 """A part, and the encoded chunk."""
+Kept: TypeAlias = dict[int, Result | None]
+"""Decoded chunks by slot, to be remembered; None for an absent one."""
 
 _MIN_ROWS = 64 * 2**10
 """Bytes from which on a chunk is laid out as it comes in: a smaller one comes whole, and is placed from there."""
 _MIN_PLANE = 4 * 2**10
 """Bytes of its last two dimensions from which on that pays: it is done a plane at a time."""
+_UNKNOWN = np.empty(0)
+"""Stands for a chunk that is not remembered: of a shape that no chunk has."""
 
 
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
@@ -60,7 +65,7 @@ class _Landing:
 class _Reading:
     """One call's read."""
 
-    __slots__ = ("_direct", "_layout", "_missing", "_out", "_rows", "_runtime")
+    __slots__ = ("_direct", "_layout", "_missing", "_out", "_remembers", "_rows", "_runtime")
 
     def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
         self._runtime = runtime
@@ -68,6 +73,8 @@ class _Reading:
         self._out = out
         self._missing = missing
         self._direct = plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
+        # Elements of any length have no size to bound.
+        self._remembers = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
         self._rows: bool = getattr(runtime.store, "lays_out_rows", False)
 
     async def read_or_look_again(self, item: tuple[Coords, Sequence[Part]]) -> None:
@@ -89,19 +96,54 @@ class _Reading:
         """One object: lease, fetch, decode, place."""
         coords, lazy_parts = item
         parts = tuple(lazy_parts)  # they are made anew each time they are run through
+        key = self._layout.chunks.locate(coords)
+        if self._remembers:
+            await self._read_remembered(coords, key, parts)
+        else:
+            await self._read_parts(coords, key, parts)
+
+    async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part], keep: Kept | None = None) -> None:
         layout, runtime = self._layout, self._runtime
         lease = layout.lease * len(parts)
         if not runtime.leases.try_acquire(lease):
             await runtime.leases.acquire(lease)
         try:
-            key = layout.chunks.locate(coords)
-            sinks = [self._sink(part) for part in parts] if layout.pipeline.raw else None
+            sinks = [self._sink(part) for part in parts] if layout.pipeline.raw and keep is None else None
             fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
             pieces = _not_landed(parts, sinks, fetched.buffers)
             if pieces:
-                await self._decode(pieces, partial(self._place, coords, key, fetched))
+                await self._decode(pieces, partial(self._place, coords, key, fetched, keep))
         finally:
             runtime.leases.release(lease)
+
+    async def _read_remembered(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+        """From what is remembered, and the rest by one fetch, which all who want the same chunks at once share."""
+        cache, name = self._runtime.decoded, f"{self._runtime.store.url}/{key}"
+        parts = self._place_remembered(coords, key, parts, cache.get(name))
+        if not parts:
+            return
+        slots = ",".join([str(part.slot) for part in parts])
+        async with self._runtime.locks.hold(f"chunks {slots} of {name}"):  # cancelled, the next one fetches
+            parts = self._place_remembered(coords, key, parts, cache.get(name))
+            if parts:
+                with cache.load(name) as load:
+                    chunks: Kept = {}
+                    await self._read_parts(coords, key, parts, chunks)
+                    cache.add(load, chunks)
+
+    def _place_remembered(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Chunks | None) -> list[Part]:
+        """Place what is remembered, and return the others."""
+        shape, dtype = self._layout.meta.chunks, self._layout.meta.dtype
+        others: list[Part] = []
+        for part in parts:
+            chunk = chunks.get(part.slot, _UNKNOWN) if chunks is not None else _UNKNOWN
+            if chunk is None:
+                self._fill(coords, key, part)
+            elif chunk.shape == shape and chunk.dtype == dtype:  # of another kind are an overwritten array's
+                self._out[part.put] = chunk[part.take]
+            else:
+                others.append(part)
+        return others
 
     async def _decode(self, pieces: Sequence[Piece], place: Callable[[Sequence[Piece]], None]) -> None:
         pipeline = self._layout.pipeline
@@ -130,20 +172,30 @@ class _Reading:
         block: Result = self._out[part.put]
         return block if block.size == self._layout.chunk_size else None
 
-    def _place(self, coords: Coords, key: str, fetched: Fetched, pieces: Sequence[Piece]) -> None:
-        pipeline = self._layout.pipeline
+    def _place(self, coords: Coords, key: str, fetched: Fetched, keep: Kept | None, pieces: Sequence[Piece]) -> None:
         for part, data in pieces:
             if data is None:
                 self._fill(coords, key, part)
-                continue
-            block = self._decodable(part)
-            target = self._scratch() if block is None else block
-            try:
-                chunk = pipeline.decode(data, target)
-            except ChunkDecodeError as error:
-                raise _with_place(error, self._layout, coords, key, fetched) from error
-            if block is None or chunk is not block:
-                self._out[part.put] = chunk[part.take]
+            elif keep is None:
+                self._decode_into_result(coords, key, fetched, part, data)
+            if keep is not None:
+                keep[part.slot] = None if data is None else self._decode_to_keep(coords, key, fetched, part, data)
+
+    def _decode_to_keep(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
+        # A copy: what is decoded may be a view of all that was fetched.
+        chunk = decode_chunk(self._layout, coords, key, data, fetched).copy()
+        self._out[part.put] = chunk[part.take]
+        return chunk
+
+    def _decode_into_result(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> None:
+        block = self._decodable(part)
+        target = self._scratch() if block is None else block
+        try:
+            chunk = self._layout.pipeline.decode(data, target)
+        except ChunkDecodeError as error:
+            raise _with_place(error, self._layout, coords, key, fetched) from error
+        if block is None or chunk is not block:
+            self._out[part.put] = chunk[part.take]
 
     def _decodable(self, part: Part) -> Result | None:
         """The block of the result to decode straight into, where there is one."""

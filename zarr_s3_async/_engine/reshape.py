@@ -53,6 +53,7 @@ async def _delete_outside(runtime: Runtime, path: str, before: ArrayMeta, after:
 
     listed = runtime.store.list_prefix(prefix)
     await nodes.delete_all(runtime.store, (entry.key async for entry in listed if is_outside(entry.key)))
+    runtime.forget_below(path)
 
 
 def _between(coords: Coords, inner: Shape, outer: Shape) -> bool:

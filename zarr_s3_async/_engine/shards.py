@@ -202,7 +202,7 @@ class ShardedChunks:
         with self._indexes.load(name) as load:
             return await self._open(key, wanted, load)
 
-    async def _open(self, key: str, wanted: ByteRange | None, load: Load) -> _Opened | None:
+    async def _open(self, key: str, wanted: ByteRange | None, load: Load[ShardIndex]) -> _Opened | None:
         """One request for an end of the shard that holds its index."""
         blob = await self._store.get(key, range=wanted)
         if blob is None:

@@ -129,14 +129,15 @@ class Writing:
     async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
         whole = covers_object(parts)
         lease = self._lease(whole, len(parts))
+        key = self._layout.chunks.locate(coords)
         await self._runtime.leases.acquire(lease)
         try:
-            key = self._layout.chunks.locate(coords)
             if whole:
                 await self._replace_whole(number, key, parts)
             else:
                 await self._merge(number, coords, key, parts)
         finally:
+            self._runtime.decoded.forget(f"{self._runtime.store.url}/{key}")
             self._runtime.leases.release(lease)
 
     def _lease(self, whole: bool, n_parts: int) -> int:
