@@ -105,12 +105,14 @@ class _Reading:
             try:
                 chunk = self._layout.pipeline.decode(data, target)
             except ChunkDecodeError as error:
-                raise _with_place(error, self._layout, coords, key, fetched) from error
+                chunk_coords = chunk_of(self._layout, coords, part.slot)
+                raise _with_place(error, self._layout, chunk_coords, key, fetched) from error
             if chunk is not target:
                 self._out[part.put] = chunk[part.take]
 
     def _fill(self, coords: Coords, key: str, part: Part) -> None:
         if self._missing == "raise":
+            coords = chunk_of(self._layout, coords, part.slot)
             raise ChunkNotFound(
                 f"chunk {coords} of {self._layout.url} is not stored (key {key!r}); "
                 "write it, or read with missing='fill'",
@@ -119,6 +121,15 @@ class _Reading:
                 key=key,
             )
         self._out[part.put] = self._layout.fill
+
+
+def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
+    """Coordinates of a chunk in the grid of all chunks, by those of its object and its slot there."""
+    if layout.n_slots == 1:
+        return coords
+    inner = tuple(n // chunk for n, chunk in zip(layout.meta.object_shape, layout.meta.chunks, strict=True))
+    cells = np.unravel_index(slot, inner)
+    return tuple(at * n + int(cell) for at, n, cell in zip(coords, inner, cells, strict=True))
 
 
 def decode_chunk(layout: Layout, coords: Coords, key: str, data: Buffer, fetched: Fetched) -> Result:

@@ -32,7 +32,7 @@ from ..errors import (
 from ..events import ConflictMet
 from .chunks import Changes, Fetched
 from .cpu import INLINE_BYTES, SPLIT_BYTES
-from .read import decode_chunk
+from .read import chunk_of, decode_chunk
 from .runtime import Layout, Runtime
 from .tasks import crew
 
@@ -187,7 +187,11 @@ class Writing:
             if part.whole:
                 changes[part.slot] = self._encode(self._fresh(part))
                 continue
-            chunk = self._blank() if data is None else self._stored(coords, key, data, base)
+            chunk = (
+                self._blank()
+                if data is None
+                else self._stored(chunk_of(self._layout, coords, part.slot), key, data, base)
+            )
             chunk[part.take] = self._values[part.put]
             # An object that has become all fill is stored as fill: to delete it would need a conditional delete.
             stays = data is not None and self._layout.n_slots == 1
