@@ -164,6 +164,21 @@ async def test_a_damaged_index_is_an_error_and_never_fill(session: zs.Session, d
             await act()
 
 
+async def test_an_error_names_the_chunk_inside_the_shard(session: zs.Session) -> None:
+    store = Counting()
+    array, _ = await filled(session, store, compressor={"name": "crc32c"})
+    body = bytearray((await store.get("c/1/0")).data)
+    body[6 * 260 + 5] ^= 1  # the second row's third chunk of the shard below the first
+    await store.put("c/1/0", body)
+    for act in (lambda: array[...], lambda: array[32:64, 0:32], lambda: array.set_slice([[1]], (41, 17))):
+        with pytest.raises(zs.ChunkDecodeError, match=r"chunk \(5, 2\)") as caught:
+            await act()
+        assert (caught.value.chunk, caught.value.key) == ((5, 2), "c/1/0")
+    await store.delete("c/1/0")
+    with pytest.raises(zs.ChunkNotFound, match=r"chunk \(5, 2\)"):
+        await array.get_slice((41, 17), (42, 18), missing="raise")
+
+
 async def test_writers_of_one_shard_lose_nothing() -> None:
     store = zs.MemoryStore()
     async with zs.Session() as one, zs.Session() as two:

@@ -101,3 +101,17 @@ async def test_a_streamed_write_of_big_shards_goes_up_in_parts_and_reads_back(pl
         await array.set_slice(np.full((10, 10), -1), (0, 0))
         assert (await array.get_slice((0, 0), (11, 11)))[9:, 9:].tolist() == [[-1, 10], [11, 11]]
         assert session._leases.peak <= 24 * 2**20
+
+
+async def test_merges_of_one_shard_by_two_sessions_lose_nothing(place: Place) -> None:
+    async with zs.Session(s3=place.config) as one, zs.Session(s3=place.config) as two:
+        first = await one.create_array(place.url, shape=(12, 12), chunks=(3, 3), shards=(12, 12), dtype="i4")
+        arrays = [first, await two.open_array(place.url)]
+        expected = np.arange(1, 145).reshape(12, 12)
+        # Whole chunks and parts of them: some need what is stored of theirs, all need what is stored of the others.
+        boxes = [(slice(r, r + 3), slice(c, c + 2 + r % 2)) for r in range(0, 12, 3) for c in range(0, 12, 3)]
+        boxes += [(slice(r, r + 3), slice(c + 2, c + 3)) for r in range(0, 12, 6) for c in range(0, 12, 3)]
+        await asyncio.gather(*(arrays[n % 2][box].set(expected[box]) for n, box in enumerate(boxes)))
+        np.testing.assert_array_equal(await arrays[0][...], expected)
+        np.testing.assert_array_equal(await (await arrays[1].refresh())[...], expected)
+        assert one.metrics.conflicts + two.metrics.conflicts > 0

@@ -89,7 +89,8 @@ class _Reading:
         try:
             await self.read_object(item)
         except ChunkDecodeError as error:
-            error.array, error.chunk = self._layout.url, item[0]
+            if error.chunk is None:  # it is about the whole object: a shard's index
+                error.array, error.chunk = self._layout.url, item[0]
             raise
 
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
@@ -183,7 +184,7 @@ class _Reading:
 
     def _decode_to_keep(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
         # A copy: what is decoded may be a view of all that was fetched.
-        chunk = decode_chunk(self._layout, coords, key, data, fetched).copy()
+        chunk = decode_chunk(self._layout, chunk_of(self._layout, coords, part.slot), key, data, fetched).copy()
         self._out[part.put] = chunk[part.take]
         return chunk
 
@@ -193,7 +194,8 @@ class _Reading:
         try:
             chunk = self._layout.pipeline.decode(data, target)
         except ChunkDecodeError as error:
-            raise _with_place(error, self._layout, coords, key, fetched) from error
+            chunk_coords = chunk_of(self._layout, coords, part.slot)
+            raise _with_place(error, self._layout, chunk_coords, key, fetched) from error
         if block is None or chunk is not block:
             self._out[part.put] = chunk[part.take]
 
@@ -214,6 +216,7 @@ class _Reading:
 
     def _fill(self, coords: Coords, key: str, part: Part) -> None:
         if self._missing == "raise":
+            coords = chunk_of(self._layout, coords, part.slot)
             raise ChunkNotFound(
                 f"chunk {coords} of {self._layout.url} is not stored (key {key!r}); "
                 "write it, or read with missing='fill'",
@@ -235,6 +238,15 @@ def _not_landed(
         for part, sink, data in zip(parts, sinks, buffers, strict=True)
         if not (isinstance(sink, _Landing) and sink.has(data))
     ]
+
+
+def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
+    """Coordinates of a chunk in the grid of all chunks, by those of its object and its slot there."""
+    if layout.n_slots == 1:
+        return coords
+    inner = tuple(n // chunk for n, chunk in zip(layout.meta.object_shape, layout.meta.chunks, strict=True))
+    cells = np.unravel_index(slot, inner)
+    return tuple(at * n + int(cell) for at, n, cell in zip(coords, inner, cells, strict=True))
 
 
 def decode_chunk(layout: Layout, coords: Coords, key: str, data: Buffer, fetched: Fetched) -> Result:

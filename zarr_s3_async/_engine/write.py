@@ -35,7 +35,7 @@ from ..errors import (
 from ..events import ConflictMet
 from .chunks import Changes, Fetched
 from .cpu import INLINE_BYTES, SPLIT_BYTES
-from .read import decode_chunk
+from .read import chunk_of, decode_chunk
 from .runtime import Layout, Runtime
 from .tasks import crew
 
@@ -212,7 +212,11 @@ class Writing:
             if part.whole:
                 changes[part.slot] = self._encode(self._fresh(part))
                 continue
-            chunk = self._blank() if data is None else self._stored(coords, key, data, base)
+            chunk = (
+                self._blank()
+                if data is None
+                else self._stored(chunk_of(self._layout, coords, part.slot), key, data, base)
+            )
             chunk[part.take] = self._values[part.put]
             changes[part.slot] = self._encode(chunk)
         return changes
