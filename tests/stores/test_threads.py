@@ -113,7 +113,7 @@ async def test_a_timeout_is_a_timeout_and_comes_after_the_thread(run: Run, call:
     loop.call_later(0.05, work.may_end.set)
     with pytest.raises(TimeoutError):
         await call(run, work)
-    assert work.ended
+    assert work.ended == work.began.is_set(), "on a busy machine it may not have begun"
 
 
 async def test_a_cancelled_scope_does_not_keep_the_loop_busy(run: Run, monkeypatch):

@@ -27,6 +27,7 @@ _MIN_ROWS = 64 * 2**10
 """Bytes from which on a chunk is laid out as it comes in: a smaller one comes whole, and is placed from there."""
 _MIN_PLANE = 4 * 2**10
 """Bytes of its last two dimensions from which on that pays: it is done a plane at a time."""
+_MIN_SCRATCH = 64 * 2**10
 _UNKNOWN = np.empty(0)
 """Stands for a chunk that is not remembered: of a shape that no chunk has."""
 
@@ -208,9 +209,10 @@ class _Reading:
         return block if block.shape == shape else block.reshape(shape)
 
     def _scratch(self) -> Result | None:
-        """Memory of this thread's own to decode into; None where nothing is: bytes are looked at where they are."""
+        """Memory of this thread's own to decode into; None where there need be none: for bytes that are looked at where
+        they are, and for so few that the allocator has them at hand."""
         pipeline = self._layout.pipeline
-        if pipeline.raw or pipeline.chunk.dtype.hasobject:
+        if pipeline.raw or pipeline.nbytes < _MIN_SCRATCH or pipeline.chunk.dtype.hasobject:
             return None
         return self._runtime.cpu.scratch(pipeline.chunk.shape, pipeline.chunk.dtype)
 
