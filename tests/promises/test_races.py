@@ -1,7 +1,7 @@
 """Writers of one array in four processes at once lose nothing, though answers get lost and the server refuses.
 
-Each process goes through a hop of its own that breaks or refuses every tenth request, and every twentieth only after
-the server has carried it out. The same races without compare-and-swap lose writes: the proof that these tests can fail.
+Each process goes through a hop of its own that breaks or refuses every tenth request, half of these only after the
+server has carried them out. The same races without compare-and-swap lose writes: the proof that these tests can fail.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ async def test_nothing_is_lost_in_a_race_under_faults(
 ) -> None:
     wrong, told = await race(what, session, place, racers, "auto")
     assert (wrong, told.unseen) == (0, 0)
-    assert told.conflicts > 0
+    assert told.conflicts > told.said_409
     assert told.lost_writes > 0
     assert told.refused > 0
 
