@@ -103,4 +103,4 @@ async def test_the_same_race_loses_writes_without_compare_and_swap(
 ) -> None:
     wrong, told = await race(what, session, place, racers, "off")
     assert told.conflicts == 0
-    assert wrong == ROUNDS
+    assert wrong > ROUNDS // 2, "a round of nothing but fill may end well by chance"
