@@ -17,7 +17,7 @@ import zarr_s3_async as zs
 
 from . import races
 from .conftest import Place
-from .races import PER_OBJECT, ROUNDS, SIZE, WRITERS, Racers, Told
+from .races import PER_OBJECT, SIZE, WRITERS, Racers, Told
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -103,4 +103,4 @@ async def test_the_same_race_loses_writes_without_compare_and_swap(
 ) -> None:
     wrong, told = await race(what, session, place, racers, "off")
     assert told.conflicts == 0
-    assert wrong > ROUNDS // 2, "a round of nothing but fill may end well by chance"
+    assert wrong > 0
