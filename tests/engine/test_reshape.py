@@ -112,3 +112,19 @@ async def test_a_claim_stays_where_others_have_claimed_behind_it(array: zs.Array
     assert "are claimed" in caught.value.__notes__[0]
     await array.refresh()
     assert (await array[4:, 0]).tolist() == [0, 0, 8]
+
+
+async def test_a_shrink_that_fails_says_how_to_go_on(session: zs.Session) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await session.create_array(store, shape=(6,), dtype="i4", chunks=(2,))
+    await array.set_slice([1, 2, 3, 4, 5, 6], 0)
+    store.add(Fault(verb="delete_many", error=lambda: zs.Throttled("not now")))
+    with pytest.raises(zs.Throttled) as caught:
+        await array.resize(1)
+    assert "resize to (6,) and back" in caught.value.__notes__[0]
+    await array.refresh()
+    assert array.shape == (1,)
+    await array.resize(6)
+    await array.resize(1)
+    await array.resize(6)
+    assert (await array[...]).tolist() == [1, 0, 0, 0, 0, 0]

@@ -30,7 +30,7 @@ CROWDED, LONELY = 1, TASKS
 """Objects that all write, and objects that one task of each process writes: those are empty again and again."""
 SIZE = (CROWDED + LONELY) * PER_OBJECT
 FLIPS = 3
-FAULTS = {"lost": 0.05, "refused": 0.03, "reset": 0.02}
+FAULTS = {"lost": 0.05, "refused": 0.03, "reset": 0.02, "conflict": 0.02}
 # Ten per cent of all attempts fail: with five attempts, one request of 100,000 would be given up.
 RETRY = zs.RetryPolicy(attempts=12, base_delay=0.02)
 
@@ -65,6 +65,8 @@ class Told:
     lost_writes: int = 0
     """Writes that were carried out and whose answer did not arrive."""
     refused: int = 0
+    said_409: int = 0
+    """Conditional writes that were told that another was at it, though nobody was."""
     requests: int = 0
     unseen: int = 0
     """Reads right after a write that did not show what was written, though nobody else writes there."""
@@ -159,6 +161,7 @@ class Racer:
             conflicts=sum(session.metrics.conflicts for session in self._sessions.values()),
             lost_writes=self._hop.count("lost", "PUT", "DELETE"),
             refused=self._hop.count("refused") + self._hop.count("reset"),
+            said_409=self._hop.count("conflict"),
             requests=self._hop.count(),
             unseen=self._unseen,
         )

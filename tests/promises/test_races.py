@@ -1,7 +1,7 @@
 """Writers of one array in four processes at once lose nothing, though answers get lost and the server refuses.
 
-Each process goes through a hop of its own that breaks or refuses every tenth request, and every twentieth only after
-the server has carried it out. The same races without compare-and-swap lose writes: the proof that these tests can fail.
+Each process goes through a hop of its own that breaks or refuses every tenth request, half of these only after the
+server has carried them out. The same races without compare-and-swap lose writes: the proof that these tests can fail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import zarr_s3_async as zs
 
 from . import races
 from .conftest import Place
-from .races import PER_OBJECT, ROUNDS, SIZE, WRITERS, Racers, Told
+from .races import PER_OBJECT, SIZE, WRITERS, Racers, Told
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -92,7 +92,7 @@ async def test_nothing_is_lost_in_a_race_under_faults(
 ) -> None:
     wrong, told = await race(what, session, place, racers, "auto")
     assert (wrong, told.unseen) == (0, 0)
-    assert told.conflicts > 0
+    assert told.conflicts > told.said_409
     assert told.lost_writes > 0
     assert told.refused > 0
 
@@ -103,4 +103,4 @@ async def test_the_same_race_loses_writes_without_compare_and_swap(
 ) -> None:
     wrong, told = await race(what, session, place, racers, "off")
     assert told.conflicts == 0
-    assert wrong == ROUNDS
+    assert wrong > 0

@@ -26,7 +26,7 @@ MIB = 2**20
 
 async def test_memory_connections_and_tasks_are_flat_under_faults(place: Place) -> None:
     assert place.config.endpoint_url is not None
-    with FaultyHop(place.config.endpoint_url, lost=0.02, refused=0.02, reset=0.01, seed=1) as hop:
+    with FaultyHop(place.config.endpoint_url, lost=0.02, refused=0.02, reset=0.01, conflict=0.01, seed=1) as hop:
         options = {
             "endpoint_url": hop.endpoint_url,
             "access_key_id": place.config.access_key_id,

@@ -346,7 +346,15 @@ class Arrays(RuleBasedStateMachine):
             self.ghosts = True
             both = tuple(slice(min(a, b)) for a, b in zip(before.shape, shape, strict=True))
             assert same(stored[both], before[both])
+            if data.draw(st.booleans()):
+                self.run(self._resize_back_and_forth(before.shape, shape))
+                self.ghosts = False
         self._adopt(stored)
+
+    async def _resize_back_and_forth(self, back: tuple[int, ...], forth: tuple[int, ...]) -> None:
+        """What the note on the error says."""
+        await self.array.resize(back)
+        await self.array.resize(forth)
 
     @precondition(lambda self: self.model.size and self.model.ndim and not self.ghosts)
     @rule(data=st.data())

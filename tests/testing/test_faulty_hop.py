@@ -93,6 +93,18 @@ def test_a_reset_request_is_not_passed(behind: FaultServer) -> None:
     assert behind.seen == []
 
 
+def test_a_conflict_is_the_answer_to_conditional_writes_alone(behind: FaultServer) -> None:
+    with FaultyHop(behind.endpoint_url, conflict=1) as hop:
+        assert ask(hop, "PUT", BODY)[0] == 200
+        behind.forget()
+        status, body = ask(hop, "PUT", b"else", **{"If-None-Match": "*"})
+        assert (status, b"<Code>ConditionalRequestConflict</Code>" in body) == (409, True)
+        assert ask(hop, "DELETE", **{"If-Match": '"1"'})[0] == 409
+        assert behind.seen == []
+        assert ask(hop, "GET", **{"If-Match": '"1"'})[0] == 412, "of a read, S3 says no such thing"
+        assert (hop.count("conflict"), hop.count("passed")) == (2, 2)
+
+
 def test_half_an_upload_is_not_passed(behind: FaultServer) -> None:
     with FaultyHop(behind.endpoint_url) as hop:
         host, port = hop.endpoint_url.removeprefix("http://").split(":")

@@ -125,12 +125,31 @@ async def create(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, *, ov
         raise _already_there(store, path)
     documents = formats.dump(meta)
     deciding, *others = documents
-    try:
-        await store.put(join(path, deciding), documents[deciding], when="absent")
-    except Conflict as conflict:
-        raise _already_there(store, path) from conflict
+    await _put_new(runtime, path, deciding, documents[deciding])
     for name in others:
         await store.put(join(path, name), documents[name])
+
+
+async def _put_new(runtime: Runtime, path: str, name: str, data: bytes) -> None:
+    """Store the deciding document of a new node, or raise NodeExists where there is one.
+
+    A conflict alone does not say that: S3's 409 says that others are at it, and they may fail, or be deleting.
+    """
+    store, attempts = runtime.store, runtime.retry.conflict_attempts
+    for attempt in range(1, attempts + 1):
+        try:
+            await store.put(join(path, name), data, when="absent")
+        except Conflict as conflict:
+            runtime.emit(ConflictMet(key=join(path, name), attempt=attempt))
+            if await exists(store, path):
+                raise _already_there(store, path) from conflict
+        else:
+            return
+        await anyio.sleep(conflict_delay(attempt, random()))
+    raise ConcurrentModification(
+        f"others were creating and deleting {_url(store, path)} during all of {attempts} attempts to create it",
+        attempts=attempts,
+    )
 
 
 def _already_there(store: Store, path: str) -> NodeExists:

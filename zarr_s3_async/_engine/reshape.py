@@ -35,11 +35,18 @@ async def change_shape(
 
 
 async def resize(runtime: Runtime, path: str, meta: ArrayMeta, shape: Shape) -> ArrayMeta:
-    """Give the array another shape; what lies outside of it is gone."""
+    """Give the array another shape; what lies outside of it is gone, or a note on the error says that it may not be."""
     before, after = await change_shape(runtime, path, meta, lambda _: shape)
     if any(new < old for new, old in zip(after.shape, before.shape, strict=True)):
-        await _delete_outside(runtime, path, before, after)
-        await _cut_edges(runtime, lay_out(runtime, path, before), after.shape)
+        try:
+            await _delete_outside(runtime, path, before, after)
+            await _cut_edges(runtime, lay_out(runtime, path, before), after.shape)
+        except ZarrS3Error as error:
+            error.add_note(
+                f"the shape {after.shape} is stored, but not all that lies outside is removed, and a later growth "
+                f"would show it: resize to {before.shape} and back"
+            )
+            raise
     return after
 
 

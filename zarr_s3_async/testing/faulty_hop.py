@@ -19,9 +19,10 @@ from typing import Literal, TypeAlias
 
 from ._hop import Head, Hop, has_no_body, read_head
 
-Fate: TypeAlias = Literal["lost", "refused", "reset", "passed"]
+Fate: TypeAlias = Literal["lost", "refused", "reset", "conflict", "passed"]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CONDITIONS = ("if-match", "if-none-match")
 _REFUSALS = ((503, "SlowDown"), (500, "InternalError"))
 
 
@@ -33,15 +34,24 @@ class FaultyHop(Hop):
         lost: The request is carried out, and the connection breaks before the last byte of its answer.
         refused: 503 SlowDown or 500 InternalError; the server behind is not asked.
         reset: The connection breaks; the server behind is not asked.
+        conflict: Where the request has a precondition, 409 ConditionalRequestConflict, as S3 answers when another
+            request for the key is just being carried out; the server behind is not asked.
         seed: Of the dice. The same seed gives the same fates in the same order; which request is the n-th is
             up to the clients.
     """
 
     def __init__(
-        self, upstream: str, *, lost: float = 0.0, refused: float = 0.0, reset: float = 0.0, seed: int = 0
+        self,
+        upstream: str,
+        *,
+        lost: float = 0.0,
+        refused: float = 0.0,
+        reset: float = 0.0,
+        conflict: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(upstream)
-        rates: dict[Fate, float] = {"lost": lost, "refused": refused, "reset": reset}
+        rates: dict[Fate, float] = {"lost": lost, "refused": refused, "reset": reset, "conflict": conflict}
         if any(rate < 0 for rate in rates.values()) or sum(rates.values()) > 1:
             raise ValueError(f"rates are shares of all requests, and together at most 1, unlike {rates}")
         self._rates = rates
@@ -68,7 +78,7 @@ class FaultyHop(Hop):
                 if "expect" in head.fields:
                     writer.write(_CONTINUE)
                 request = head.raw + await _body(reader, head, until_end=False)
-                if not await self._meet(self._fate(), head.first[0], request, writer, behind, onward):
+                if not await self._meet(self._fate(head), head.first[0], request, writer, behind, onward):
                     _break(writer)
                     return
                 await writer.drain()
@@ -87,7 +97,9 @@ class FaultyHop(Hop):
         """Let a request meet its fate. False where the client's connection shall break now."""
         answer = b""
         if fate == "refused":
-            answer = _refusal(self._dice, method)
+            answer = _refusal(method, *self._dice.choice(_REFUSALS))
+        elif fate == "conflict":
+            answer = _refusal(method, 409, "ConditionalRequestConflict")
         elif fate != "reset":
             onward.write(request)
             answer = await _answer(behind, method)
@@ -95,19 +107,22 @@ class FaultyHop(Hop):
         if fate == "lost":
             answer = answer[: self._dice.randrange(len(answer))]
         writer.write(answer)
-        return fate in ("passed", "refused")
+        return fate not in ("lost", "reset")
 
-    def _fate(self) -> Fate:
+    def _fate(self, head: Head) -> Fate:
         thrown = self._dice.random()
         for fate, rate in self._rates.items():
-            if thrown < rate:
+            if thrown < rate and (fate != "conflict" or _has_condition(head)):
                 return fate
             thrown -= rate
         return "passed"
 
 
-def _refusal(dice: Random, method: str) -> bytes:
-    status, code = dice.choice(_REFUSALS)
+def _has_condition(head: Head) -> bool:
+    return head.first[0] != "GET" and not head.fields.keys().isdisjoint(_CONDITIONS)
+
+
+def _refusal(method: str, status: int, code: str) -> bytes:
     body = f"<Error><Code>{code}</Code><Message>by the hop on the way</Message></Error>"
     head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
     return (head + ("" if method == "HEAD" else body)).encode()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+import zarr_s3_async as zs
 from zarr_s3_async._types import Version
 from zarr_s3_async.errors import Conflict, NetworkError
 from zarr_s3_async.stores.s3.write_ids import WrittenVersion
@@ -128,6 +131,55 @@ async def test_deleting_what_was_replaced_meanwhile_is_a_conflict(rig: Rig) -> N
     with pytest.raises(Conflict):
         await store.delete("k", when=version)
     assert rig.stored("k") == b"2"
+
+
+async def test_what_others_created_after_our_delete_stays(rig: Rig) -> None:
+    store, other = rig.store(), rig.store()
+    version = await store.put("k", b"1", when="absent")
+
+    async def create() -> None:
+        await other.put("k", b"2", when="absent")
+
+    rig.server.cue("DeleteObject", faults.lost_answer)
+    rig.while_waiting = create
+    with pytest.raises(Conflict):
+        await store.delete("k", when=version)
+    assert rig.stored("k") == b"2"
+
+
+@pytest.mark.parametrize("layout", [{"chunks": (4,)}, {"chunks": (2,), "shards": (4,)}], ids=["plain", "sharded"])
+async def test_a_writer_whose_delete_got_no_answer_loses_nothing_of_others(rig: Rig, layout: Any) -> None:
+    rig.remove("c/0")
+    mine, other = zs.Session(), zs.Session()
+    async with mine, other:
+        array = await mine.create_array(rig.store(), shape=(4,), dtype="i4", overwrite=True, **layout)
+        theirs = await other.open_array(rig.store())
+        await array.set_slice([1], 0)
+        rig.server.cue("DeleteObject", faults.lost_answer, key="c/0")
+        rig.while_waiting = lambda: theirs.set_slice([2], 3)
+        await array.set_slice([0], 0)
+        await array.refresh()
+        assert (await array[...]).tolist() == [0, 0, 0, 2]
+        assert mine.metrics.conflicts == 1
+
+
+@pytest.mark.parametrize(("others", "between"), [(1, 0), (15, 0), (16, 1)])
+async def test_an_append_whose_claim_got_no_answer_claims_once(rig: Rig, others: int, between: int) -> None:
+    """As long as its id is among the sixteen that are kept; then rows of fill may lie between."""
+    async with zs.Session() as session, zs.Session() as other:
+        array = await session.create_array(rig.store(), shape=(0,), chunks=(50,), dtype="i4", overwrite=True)
+        theirs = await other.open_array(rig.store())
+
+        async def append() -> None:
+            for _ in range(others):
+                await theirs.append([8])
+
+        rig.server.cue("PutObject", faults.lost_answer, key="zarr.json")
+        rig.while_waiting = append
+        await array.append([7])
+        await array.refresh()
+        rows = (await array[...]).tolist()
+        assert sorted(rows) == sorted([0] * between + [7] + [8] * others)
 
 
 async def test_ids_are_carried_forward_by_readers_and_writers(rig: Rig) -> None:
