@@ -52,7 +52,7 @@ DEVIATIONS: Mapping[str, frozenset[str]] = {
             "no_increment_is_lost",
             # A range of an empty object is answered with a Content-Range that says nothing.
             "an_empty_object_is_present",
-            # Its keys are files in folders: one that empties stays, or goes while a file is put into it.
+            # Keys are files in folders. A folder stays when its last file goes, or goes while a file is put into it.
             "deletes_do_not_disturb_puts_beside_them",
             "odd_keys",
             "many_keys_are_listed_and_deleted",
