@@ -238,6 +238,28 @@ async def test_where_nobody_answers_behind_a_proxy(
     told.add_error(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_where_a_proxy_refuses(
+    told: Told, config: zs.S3Config, scheme: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """407, to a request that it was to forward and to one for a tunnel."""
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, server.endpoint_url.replace("http://", f"http://user:{PASSWORD}@"))
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for operation in ("GetObject", ""):  # CONNECT is no operation of S3
+        server.cue(operation, faults.refuse(407, body=b"<html>who are you?</html>"), times=99)
+    options = config.public() | {"endpoint_url": f"{scheme}://store.example", "transport": "auto"}
+    keys = {"access_key_id": "AKIDTEST", "secret_access_key": SECRET, "session_token": TOKEN}
+    async with watched(told, zs.S3Config(**options, **keys), retry=zs.RetryPolicy(attempts=1)) as session:
+        with pytest.raises(zs.ZarrS3Error) as caught:
+            await session.s3("data").get("k")
+    told.add_error(caught.value)
+    (seen,) = server.seen
+    credentials = seen.ask.headers["proxy-authorization"].removeprefix("Basic ")
+    assert told.holds(credentials) == []
+
+
 async def test_where_tls_is_not_trusted(told: Told, config: zs.S3Config, server: FaultServer) -> None:
     """Plain HTTP where TLS is spoken."""
     keys = {"access_key_id": "AKIDTEST", "secret_access_key": SECRET, "session_token": TOKEN}

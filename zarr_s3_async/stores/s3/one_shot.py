@@ -73,9 +73,14 @@ class _Sender:
 
 
 def _forget_request(error: aiohttp.ClientResponseError) -> None:
-    # Its repr shows every header that was sent: the signature, the session token, the proxy's password.
+    # Its repr shows every header that was sent, the signature and the session token among them; both its texts show
+    # the proxy's URL with its password.
     sent = error.request_info
-    shown = sent._replace(headers=CIMultiDictProxy(CIMultiDict()))
+    shown = sent._replace(
+        url=sent.url.with_user(None),
+        real_url=sent.real_url.with_user(None),
+        headers=CIMultiDictProxy(CIMultiDict()),
+    )
     error.request_info = shown
     error.args = (shown, *error.args[1:])
 

@@ -136,6 +136,22 @@ async def test_a_source_that_fails_when_keys_near_their_end_is_an_error_of_ours(
             await read(session, session._config, transport)
 
 
+@pytest.mark.parametrize("source", [sources.role, sources.process, sources.container], ids=lambda s: s.__name__)
+def test_keys_are_refreshed_on_uvloop_too(source: Source, world: World, config: zs.S3Config) -> None:
+    """The first ones come in a thread, with a loop of its own; those that follow come on the loop of the session."""
+    uvloop = pytest.importorskip("uvloop")
+    world.issuer._lifetimes = [SHORT, LONG]
+
+    async def main() -> None:
+        async with zs.Session(s3=replace(config, **source(world))) as session:
+            await first_keys(session)
+            np.testing.assert_array_equal(await read(session, session._config, "wire"), EXPECTED)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    assert world.issues() == 2
+
+
 async def test_who_is_cancelled_takes_no_refresh_along(world: World, config: zs.S3Config) -> None:
     world.issuer._lifetimes = [SHORT, LONG]
     sources.web_identity(world)
