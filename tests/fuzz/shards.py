@@ -114,7 +114,9 @@ def _run(arrays: _Arrays, data: bytes) -> None:
     for (start, stop), part in zip(REGIONS, got, strict=True):
         if isinstance(part, zs.ZarrS3Error):
             assert type(part) is ChunkDecodeError, "nobody writes"
-            assert (part.key, part.chunk) == ("c/0/0", (0, 0))
+            assert part.key == "c/0/0"
+            assert part.chunk is not None
+            assert all(0 <= at < count for at, count in zip(part.chunk, (4, 2), strict=True))
             assert whole is None, "what decodes as a whole decodes in parts"
             continue
         assert part.shape == tuple(b - a for a, b in zip(start, stop, strict=True))
