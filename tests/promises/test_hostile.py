@@ -94,6 +94,33 @@ async def test_a_document_of_a_terabyte_is_refused_by_its_length(transport: str,
         assert server.count("GetObject", name) == 1
 
 
+ENDLESS = faults.endless_page("200 OK", 'etag: "1"\r\ntransfer-encoding: chunked')
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+@pytest.mark.parametrize("layout", ["raw", "zstd"])
+@pytest.mark.parametrize("fault", [faults.changed(content_length=str(10**10)), ENDLESS], ids=["length", "chunks"])
+async def test_an_object_that_is_longer_than_any_chunk_is_not_received(
+    transport: str, layout: str, fault: faults.Fault
+) -> None:
+    """Ten gigabytes where sixteen bytes should be: memory goes by what is wanted, not by what is there."""
+    async with bench_of(Options(transport)) as bench:
+        array = await bench.array(layout)
+        bench.cue("GetObject", fault, times=1000)
+        tracemalloc.start()
+        try:
+            raised = await failing(array.get_slice(0, 4))
+            assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+        finally:
+            tracemalloc.stop()
+        assert type(raised) is zs.ChunkDecodeError
+        assert (raised.array, raised.chunk) == (array.url, (0,))
+        assert bench.count("GetObject") == 2
+        raised = await failing(array.set_slice([1], 0))
+        assert (type(raised), raised.outcome) == (zs.ChunkDecodeError, zs.WriteOutcome(not_written=((0,),)))
+        assert bench.count("PutObject") == 0
+
+
 async def test_a_document_of_many_bytes_is_not_copied(tmp_path: Any) -> None:
     with (tmp_path / "zarr.json").open("wb") as file:
         file.truncate(2**36)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def _coded(
 ) -> tuple[Pipeline, Chunks, int]:
     if meta.shards is None:
         pipeline = build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill[()]))
-        return pipeline, PlainChunks(runtime.store, path, meta), 1
+        return pipeline, PlainChunks(_limited(runtime.store, pipeline.most_encoded_nbytes), path, meta), 1
     shard = ShardFormat.from_spec(meta.codecs[0], ChunkSpec(meta.shards, meta.dtype, fill[()]))
     chunks = ShardedChunks(
         runtime.store,
@@ -109,6 +109,12 @@ def _coded(
         cpu=runtime.cpu,
     )
     return shard.inner, chunks, shard.n_chunks
+
+
+def _limited(store: Store, nbytes: int) -> Store:
+    """The same objects; where the store can tell in time, longer ones are refused before a byte of them is read."""
+    limit = getattr(store, "limited_to", None)
+    return store if limit is None else cast("Store", limit(nbytes))
 
 
 def fill_array(meta: ArrayMeta) -> np.ndarray[Any, np.dtype[Any]]:

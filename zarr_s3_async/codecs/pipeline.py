@@ -21,6 +21,9 @@ _SLACK: Final = 64 * 1024
 _SHARE: Final = 32
 """Incompressible data grows by less than a 32nd and 64 KiB in any compressor: what decodes to more is refused."""
 
+_GENEROUS: Final = 2
+"""Times its largest size that an encoded chunk may have before it is refused unread: decoding says what is wrong."""
+
 _EXPORTED_KINDS: Final = "biufc"
 """Dtype kinds of arrays that the buffer protocol, and so every C library, takes as they are."""
 
@@ -50,6 +53,7 @@ class Pipeline:
         "chunk",
         "cost",
         "encoded_nbytes",
+        "most_encoded_nbytes",
         "nbytes",
         "raw",
     )
@@ -60,6 +64,8 @@ class Pipeline:
     """Bytes of a decoded chunk; of its references, where the elements are objects."""
     encoded_nbytes: int | None
     """Bytes of an encoded chunk, or None where that depends on the values."""
+    most_encoded_nbytes: int
+    """Bytes that no encoded chunk has, however badly it compresses: who has more to decode need not begin."""
     cost: Cost
     """The worst of its codecs."""
     raw: bool
@@ -80,7 +86,8 @@ class Pipeline:
         self.cost = max((each.cost for _, each in chain), key=COSTS.index)
         as_is = not arrays and isinstance(codec, BytesCodec) and codec.as_is
         self.raw = as_is and not compressors
-        steps, self.encoded_nbytes = _unpacking(codec.encoded_size(), compressors, variable_limit)
+        steps, self.encoded_nbytes, most = _unpacking(codec.encoded_size(), compressors, variable_limit)
+        self.most_encoded_nbytes = _GENEROUS * max(most, self.nbytes) + _SLACK
         self._array_bytes_name = name
         self._view = codec.decode
         self._rearrange = tuple((name, each.decode) for name, each in reversed(arrays))
@@ -205,15 +212,16 @@ def _encoded(name: str, codec: ArrayArrayCodec, given: ChunkSpec) -> ChunkSpec:
 
 def _unpacking(
     size: int | None, compressors: Sequence[tuple[str, BytesBytesCodec]], limit: int
-) -> tuple[list[_Unpack], int | None]:
-    """The steps that undo the compressors, the last one first, and the size of what they are given."""
+) -> tuple[list[_Unpack], int | None, int]:
+    """The steps that undo the compressors, the last one first, the size of what they are given, and its limit."""
     steps: list[_Unpack] = []
+    limit = limit if size is None else size
     for name, codec in compressors:
         limit = limit if size is None else size
         steps.insert(0, _Unpack(name, codec.decode, size, limit))
         size = None if size is None else codec.encoded_size(size)
         limit = codec.encoded_size(limit) or limit + limit // _SHARE + _SLACK
-    return steps, size
+    return steps, size, limit
 
 
 def _arranged(specs: Sequence[CodecSpec]) -> list[CodecSpec]:

@@ -10,7 +10,7 @@ import pytest
 
 from zarr_s3_async._limiter import Limiter
 from zarr_s3_async.config import HedgePolicy, RetryPolicy
-from zarr_s3_async.errors import NetworkError
+from zarr_s3_async.errors import ConfigError, CredentialsNotFound, NetworkError
 from zarr_s3_async.events import Event, HedgeStarted, RequestDone
 from zarr_s3_async.stores.s3.hedging import Hedging
 from zarr_s3_async.stores.s3.request import Request, Response
@@ -204,6 +204,39 @@ async def test_a_first_that_fails_waits_for_its_hedge(fault: Any) -> None:
     two = Two(first, second)
     response, attempts = await two.steady.send(GET)
     assert (bytes(response.body), attempts) == (b"second", 1)
+
+
+@pytest.mark.parametrize("hedged", [False, True])
+async def test_what_the_first_raises_leaves_as_itself(hedged: bool) -> None:
+    """What no further attempt mends: not in a group, and not after the second one's answer."""
+    started = asyncio.Event()
+
+    async def second(request: Request) -> Response:
+        started.set()
+        return await never(request)
+
+    if not hedged:
+        started.set()
+    error = CredentialsNotFound("none anywhere")
+    two = Two(after(started, error), second)
+    with pytest.raises(CredentialsNotFound) as caught:
+        await two.steady.send(GET)
+    assert caught.value is error
+    assert two.cancelled == two.hedged == int(hedged)
+    assert two.slots.session.held == 0
+
+
+async def test_what_the_second_raises_does_not_disturb_the_first() -> None:
+    refused = asyncio.Event()
+
+    async def second(request: Request) -> Response:
+        refused.set()
+        raise ConfigError("cannot be asked")
+
+    two = Two(after(refused, ok(b"first")), second)
+    assert bytes((await two.steady.send(GET))[0].body) == b"first"
+    assert two.hedged == 1
+    assert two.slots.session.held == 0
 
 
 async def test_absence_is_an_answer_too() -> None:

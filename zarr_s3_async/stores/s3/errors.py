@@ -12,6 +12,7 @@ from ...errors import (
     AccessDenied,
     BucketNotFound,
     ChecksumMismatch,
+    ChunkDecodeError,
     Conflict,
     CredentialsExpired,
     DeadlineExceeded,
@@ -178,7 +179,7 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
 def another_version(request: Request, response: Response, attempts: int = 1) -> Conflict:
     """The server looked at no `If-Match`: what it sent is whole, and of another state than the one asked for."""
     return Conflict(
-        f"{where(request)} answered {response.status} with the version {response.headers.get('etag')}, and "
+        f"{where(request)} answered {response.status}, but it sent version {response.headers.get('etag')}, and "
         f"{request.headers.get('if-match')} was asked for; another writer was first; read again",
         bucket=request.bucket,
         key=request.key,
@@ -198,6 +199,15 @@ _signature_or_token = re.compile(
 def _presentable(message: str) -> str:
     # Boxes on the way are known to tell a request's headers back.
     return _signature_or_token.sub("(not shown)", message)[:_LONGEST_MESSAGE]
+
+
+def too_long(request: Request, nbytes: int | None = None) -> ChunkDecodeError:
+    """The object is none of those that were stored there; not a byte of it is worth its memory."""
+    has = "more" if nbytes is None else f"{nbytes:,}"
+    return ChunkDecodeError(
+        f"{where(request)}: it has {has} bytes, and a chunk of this array has fewer than {request.most:,}",
+        key=request.key,
+    )
 
 
 def unexpected(request: Request, response: Response, what: str) -> UnexpectedResponse:

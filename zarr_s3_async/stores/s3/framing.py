@@ -11,6 +11,7 @@ from .body import Body, ExactBody, SmallBody
 from .checksum import MODE_HEADER
 from .chunked import ChunkedBody
 from .error_document import MAX_ERROR_BODY
+from .errors import too_long
 from .http_head import Head, ProtocolError
 from .rows import RowsBody, rows_of
 
@@ -61,13 +62,17 @@ def body_of(request: Request, head: Head, buffers: Buffers) -> Body:
 
     Raises:
         ProtocolError: Its end cannot be told, or there is no memory for it.
+        ChunkDecodeError: It is longer than what is wanted can be.
         Exception: What the request's sink raised; ValueError for memory that does not fit.
     """
     data = is_data(request, head)
     if head.chunked:
-        return ChunkedBody(_MAX_CHUNKED if data else MAX_ERROR_BODY)
+        # One byte more than there may be: what is cut there is too long for whoever looks at it.
+        return ChunkedBody(min(_MAX_CHUNKED, (request.most or _MAX_CHUNKED) + 1) if data else MAX_ERROR_BODY)
     if not data:
         return SmallBody(head.length)
+    if request.most is not None and head.length is not None and head.length > request.most:
+        raise too_long(request, head.length)
     if head.length is None:
         raise ProtocolError("the answer has neither Content-Length nor chunks, so its end cannot be told")
     if request.sink is not None and takes_sink(request, head):

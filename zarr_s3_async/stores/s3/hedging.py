@@ -87,15 +87,21 @@ class _Race:
 
     async def run(self, delay: float) -> Outcome:
         loop = asyncio.get_running_loop()
+        outcome: Outcome | None = None
+        failure: Exception | None = None
         async with asyncio.TaskGroup() as group:
             timer = loop.call_later(delay, self._hedge, group, delay)
             try:
                 outcome = await self._ask_first()
+            except Exception as error:  # noqa: BLE001  # raised below as itself: from here it would leave in a group
+                failure = error
             finally:
                 timer.cancel()
                 self._first = None
             if self._second is not None:
-                await self._settle(self._second, outcome)
+                await self._settle(self._second, over=failure is not None or _is_answer(outcome))
+        if failure is not None:
+            raise failure
         if self._won is not None and not _is_answer(outcome):
             return _landed(self._request, self._won)
         assert outcome is not None  # noqa: S101  # only the second one's victory leaves none
@@ -116,15 +122,18 @@ class _Race:
             self._second.add_done_callback(lambda _: release())
 
     async def _ask_second(self) -> None:
-        outcome = await self._ask(replace(self._request, sink=None), self._attempt)
+        try:
+            outcome = await self._ask(replace(self._request, sink=None), self._attempt)
+        except Exception:  # noqa: BLE001  # nothing could be asked: the first one says so better, or is answered
+            return
         if _is_answer(outcome):
             self._won = outcome
             if self._first is not None:
                 self._first.reschedule(asyncio.get_running_loop().time())
 
     @staticmethod
-    async def _settle(second: asyncio.Task[None], outcome: Outcome | None) -> None:
-        if _is_answer(outcome):
+    async def _settle(second: asyncio.Task[None], *, over: bool) -> None:
+        if over:
             second.cancel()
         await asyncio.wait((second,))
 

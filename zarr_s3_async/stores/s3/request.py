@@ -44,6 +44,8 @@ class Request:
     """Structured body of control operations (DeleteObjects, CompleteMultipartUpload) in botocore's shape."""
     sink: Sink | None = None
     """Receives the body of a 200 or 206."""
+    most: int | None = None
+    """Bytes of a body beyond which it is not received: it cannot be what is wanted."""
     repeatable: bool = True
     """False where sending twice may differ from sending once: then no transport sends it a second time by itself.
     `Steady` may, as whoever made such a request finds out afterwards what became of it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..._types import Buffer
 from ...errors import DeadlineExceeded, NetworkError
-from .errors import attempt_timed_out, network_error, unexpected, where
+from .errors import attempt_timed_out, network_error, too_long, unexpected, where
 from .request import Request, Response
 from .resume import BrokenBody, Partial
 
@@ -94,16 +94,22 @@ class Receiving:
 
     def _memory(self, status: int, headers: Mapping[str, str], size: int) -> memoryview:
         request = self._request
+        if request.most is not None and size > request.most:
+            raise too_long(request, size)
         as_asked = status == (206 if "range" in request.headers else 200) and "etag" in headers
         if request.sink is not None and as_asked:
             return request.sink(size)
         return memoryview(bytearray(size))
 
-    async def _receive_chunks(self, status: int, headers: Mapping[str, str], stream: Any) -> bytes:
+    async def _receive_chunks(self, status: int, headers: Mapping[str, str], stream: Any) -> Buffer:
         if headers.get("transfer-encoding", "").lower() != "chunked":
             what = "it has neither Content-Length nor chunks: its end cannot be told"
             raise unexpected(self._request, Response(status, headers), what)
-        body: bytes = await stream.read()  # aiohttp raises where the last chunk is missing
+        body = bytearray()
+        while piece := await stream.content.read(_READ_SIZE):  # aiohttp raises where the last chunk is missing
+            body += piece
+            if self._request.most is not None and len(body) > self._request.most:
+                raise too_long(self._request)
         return body
 
 

@@ -38,6 +38,7 @@ class S3Store:
     __slots__ = (
         "_capabilities",
         "_chunk_reads",
+        "_most",
         "_multipart",
         "_put_headers",
         "_read_headers",
@@ -58,6 +59,7 @@ class S3Store:
         config: S3Config,
         capabilities: Capabilities | None = None,
         chunk_reads: bool = False,
+        most: int | None = None,
     ) -> None:
         """
         Args:
@@ -67,6 +69,7 @@ class S3Store:
             config: The options.
             capabilities: What the bucket's server can do; None: everything.
             chunk_reads: `missing_on_403` applies; see `for_chunk_reads`.
+            most: See `limited_to`.
         """
         self.bucket = bucket
         self.prefix = normalized_prefix(prefix)
@@ -76,6 +79,7 @@ class S3Store:
         self._swaps = Swaps(steady, self._capabilities, config)
         self._multipart = Multipart(steady, self._swaps, config)
         self._chunk_reads = chunk_reads
+        self._most = most
         self._read_headers = {"x-amz-request-payer": "requester"} if config.requester_pays else {}
         verify = {MODE_HEADER: "ENABLED"} if config.checksums == "on" else {}
         self._whole_headers = self._read_headers | verify
@@ -101,13 +105,24 @@ class S3Store:
         """
         if self._chunk_reads or not self.config.missing_on_403:
             return self
+        return self._view(chunk_reads=True, most=self._most)
+
+    def limited_to(self, nbytes: int) -> S3Store:
+        """The same objects, of which longer ones are refused by the length that they say: ChunkDecodeError.
+
+        A stranger may have stored terabytes where a chunk should be, and nobody has the memory for them.
+        """
+        return self._view(chunk_reads=self._chunk_reads, most=nbytes)
+
+    def _view(self, *, chunk_reads: bool, most: int | None) -> S3Store:
         return S3Store(
             self.bucket,
             self.prefix,
             steady=self._steady,
             config=self.config,
             capabilities=self._capabilities,
-            chunk_reads=True,
+            chunk_reads=chunk_reads,
+            most=most,
         )
 
     async def get(
@@ -122,7 +137,7 @@ class S3Store:
         headers = self._whole_headers if range is None else self._read_headers
         if range is not None or version is not None:
             headers = headers | read_conditions(range, version)
-        request = Request("GetObject", self.bucket, self._key(key), headers, sink=sink)
+        request = Request("GetObject", self.bucket, self._key(key), headers, sink=sink, most=self._most)
         response, attempts = await self._steady.send(request)
         if response.status == 416 and range is not None:
             empty = await self._empty_range(request, range)
