@@ -56,6 +56,18 @@ def stall(session: nox.Session) -> None:
     )
 
 
+@nox.session(python="3.11")  # atheris follows new Pythons late
+def fuzz(session: nox.Session) -> None:
+    """Fuzzers guided by coverage: `-- TARGET --seconds 600`; without a target all of them for a minute each."""
+    session.install("-e", ".[test]", "atheris>=2.3")
+    asked = [session.posargs] if session.posargs else [[name] for name in _FUZZED]
+    for arguments in asked:
+        session.run("python", "-m", "tests.fuzz", *arguments)
+
+
+_FUZZED = ("answers", "chunks", "documents", "errors", "shards")
+
+
 # zarr-python 3.4 and some of the peers need 3.12.
 @nox.session(python=None if sys.version_info >= (3, 12) else NEWEST)
 def bench(session: nox.Session) -> None:

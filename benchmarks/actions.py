@@ -24,11 +24,12 @@ class Work:
         self.workload = workload
         self._library = library
         self._regions = workload.regions()
-        self._data = [workload.dataset.values(r) for r in self._regions] if workload.writes else []
+        self._data = [workload.dataset.source(r) for r in self._regions] if workload.writes else []
 
     async def once(self, *, check: bool = False) -> None:
         """One pass."""
         library = self._library
+        await library.begin()
         match self.workload.action:
             case "read" | "slices" | "chunks":
                 for region in self._regions:
@@ -41,7 +42,7 @@ class Work:
                 results = await asyncio.gather(*map(library.read, self._regions))
                 for region, result in zip(self._regions, results, strict=True):
                     self._checked(check, region, result)
-            case "write" | "partial":
+            case "write" | "partial" | "streamed":
                 for region, data in zip(self._regions, self._data, strict=True):
                     await library.write(region, data)
             case "plan":
@@ -49,9 +50,11 @@ class Work:
 
     async def check_written(self) -> None:
         """Read back what was written, through the same library."""
-        if self.workload.writes and self._library.checks_values:
+        workload = self.workload
+        if workload.writes and self._library.checks_values:
             for region in self._regions:
-                self._checked(True, region, await self._library.read(region))
+                for part in workload.dataset.slabs(region) if workload.action == "streamed" else [region]:
+                    self._checked(True, part, await self._library.read(part))
 
     def _checked(self, check: bool, region: Region, found: np.ndarray[Any, Any]) -> None:
         if not (check and self._library.checks_values):

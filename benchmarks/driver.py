@@ -214,7 +214,7 @@ class Driver:
             "workload": workload.to_json(),
             "paths": [] if are_repositories else new,
             "repositories": new if are_repositories else [],
-            "fill": not (workload.dataset.uniform or workload.action == "write"),
+            "fill": not (workload.dataset.uniform or workload.action in ("write", "streamed")),
         }
         problem = await _run_module("benchmarks.prepare", order)
         if problem is None and workload.dataset.uniform:

@@ -58,6 +58,7 @@ COMPETITORS = _defaults(OURSELVES[:1]) + _defaults(PEERS) + _tuned(PEERS)
 _PATIENT = ("zarr + zarrs", "zarr + s3fs")
 """They take half a minute over a thousand chunks at 20 ms, and are asked once."""
 DISTANT = tuple(e for e in COMPETITORS if e.library not in _PATIENT)
+STREAMING = _defaults((OURS, "zarrista", "tensorstore", "zarr + obstore"))
 FEW = _defaults((OURS, *PEERS)) + _tuned(("tensorstore", "zarr + obstore")) + _defaults(BARE[:2])
 
 
@@ -116,7 +117,8 @@ def _parts() -> Iterator[Row]:
     for size, codec in (("16 KiB", "raw"), ("256 KiB", "zstd")):
         data = _data(size, codec, BROAD_GRIDS[size])
         yield Row(_work(f"random slices, {size} {codec}", PARTS, "slices", data), COMPETITORS)
-        yield Row(_work(f"100 handlers, {size} {codec}", PARTS, "handlers", data), COMPETITORS)
+        handlers = _work(f"100 handlers, {size} {codec}", PARTS, "handlers", data)
+        yield Row(handlers, COMPETITORS + _defaults((f"{OURS} + chunk cache",)))
 
 
 def _shards() -> Iterator[Row]:
@@ -125,7 +127,14 @@ def _shards() -> Iterator[Row]:
     yield Row(_work("random inner chunks", SHARDS, "inner", data), COMPETITORS)
     yield Row(_work("partial write of a shard", SHARDS, "partial", data), COMPETITORS)
     far = {"server": "stand-in", "latency": 0.02}
+    yield Row(streamed(512), STREAMING)
     yield Row(_work("full read, 4 shards of 256 chunks, 20 ms", SHARDS, "read", data, **far), COMPETITORS)
+
+
+def streamed(mebibytes: int) -> Workload:
+    """One write of so much in shards of 8 MiB, from memory that holds one row of it."""
+    data = Dataset(chunk=(256, 256), grid=(mebibytes // 8, 32), shard=(4, 8), alike=True)
+    return _work(f"streamed write of {mebibytes} MiB, shards of 8 MiB", SHARDS, "streamed", data)
 
 
 def _latencies() -> Iterator[Row]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 Region: TypeAlias = tuple[slice, slice]
-Action: TypeAlias = Literal["read", "slices", "chunks", "inner", "handlers", "write", "partial", "plan"]
+Action: TypeAlias = Literal["read", "slices", "chunks", "inner", "handlers", "write", "partial", "streamed", "plan"]
 
 DTYPE = np.dtype("<f4")
 HANDLERS = 100
@@ -34,13 +34,16 @@ class Dataset:
     """Chunks per shard and dimension."""
     uniform: bool = False
     """Every chunk holds the same, so that a stand-in can serve any number of them."""
+    alike: bool = False
+    """Every row holds the same, so that all of it can be handed over as a view of one row."""
 
     @property
     def name(self) -> str:
         """The last part of its path."""
         sizes = "x".join(str(n) for n in (*self.chunk, *self.grid))
         shard = "" if self.shard is None else f"-shards{self.shard[0]}x{self.shard[1]}"
-        return f"{sizes}-{self.codec}-v{self.zarr_format}{shard}{'-uniform' if self.uniform else ''}"
+        same = "-uniform" * self.uniform + "-alike" * self.alike
+        return f"{sizes}-{self.codec}-v{self.zarr_format}{shard}{same}"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -67,10 +70,26 @@ class Dataset:
         rows, columns = (np.arange(part.start, part.stop) for part in region)
         if self.uniform:
             rows, columns = rows % self.chunk[0], columns % self.chunk[1]
+        if self.alike:
+            rows = np.zeros_like(rows)
         waves = 100 * np.sin(rows / 97)[:, None] + 50 * np.cos(columns / 61)[None, :]
         noise = _NOISE[np.ix_(rows % _NOISE.shape[0], columns % _NOISE.shape[1])]
         values: np.ndarray[Any, Any] = (np.round(waves * 16 + noise) / 16).astype(DTYPE)
         return values
+
+    def source(self, region: Region) -> np.ndarray[Any, Any]:
+        """The values as what is written: a view of one row, where all rows are alike."""
+        if not self.alike:
+            return self.values(region)
+        rows, columns = region
+        row = self.values((slice(rows.start, rows.start + 1), columns))
+        return np.broadcast_to(row, (rows.stop - rows.start, row.shape[1]))
+
+    def slabs(self, region: Region) -> Iterator[Region]:
+        """A region by rows of stored objects, so that it can be read back without being in memory at once."""
+        rows, columns = region
+        height = self.chunk[0] * (1 if self.shard is None else self.shard[0])
+        return ((slice(at, min(at + height, rows.stop)), columns) for at in range(rows.start, rows.stop, height))
 
     def touched(self, region: Region) -> Iterator[tuple[int, int]]:
         """Grid coordinates of the chunks that a region touches."""
@@ -103,13 +122,13 @@ class Workload:
     @property
     def writes(self) -> bool:
         """Whether it changes the array: then each library gets an array of its own."""
-        return self.action in ("write", "partial")
+        return self.action in ("write", "partial", "streamed")
 
     def regions(self) -> list[Region]:
         """What is read or written in one pass, in order."""
         data = self.dataset
         match self.action:
-            case "read" | "write" | "plan":
+            case "read" | "write" | "streamed" | "plan":
                 return [data.full]
             case "chunks" | "inner":
                 return [data.chunk_region(i, j) for i, j in self._some_chunks()]

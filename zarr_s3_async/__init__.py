@@ -3,6 +3,7 @@
 from ._array import Array, ArrayRef
 from ._create import ArrayOptions
 from ._engine.explain import Explanation
+from ._engine.verify import Finding, NodeReport, VerifyProgress, VerifyReport
 from ._group import Group, GroupRef
 from ._session import Session, open_array
 from ._view import View
@@ -71,6 +72,7 @@ __all__ = [
     "Entry",
     "Event",
     "Explanation",
+    "Finding",
     "ForkedSession",
     "Group",
     "GroupRef",
@@ -86,6 +88,7 @@ __all__ = [
     "NodeError",
     "NodeExists",
     "NodeNotFound",
+    "NodeReport",
     "RequestDone",
     "RetryPolicy",
     "RetryScheduled",
@@ -101,6 +104,8 @@ __all__ = [
     "UnexpectedResponse",
     "Unsupported",
     "UnsupportedFeature",
+    "VerifyProgress",
+    "VerifyReport",
     "View",
     "WriteOutcome",
     "WrongEventLoop",

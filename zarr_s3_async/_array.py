@@ -13,6 +13,7 @@ import numpy as np
 from ._engine import nodes, operations, reshape
 from ._engine.explain import Explanation
 from ._engine.runtime import Layout, Runtime, lay_out
+from ._engine.verify import OnProgress, VerifyReport, verify
 from ._model import formats
 from ._model.metadata import ArrayMeta
 from ._plan import selection
@@ -197,7 +198,8 @@ class Array:
         Raises:
             SelectionError: The region is not inside the array, or `data` does not broadcast to it.
             ConcurrentModification: Other writers were first on every attempt to merge.
-            ZarrS3Error: Whatever failed; its `.outcome` says which objects are written, not written, unknown.
+            ZarrS3Error: Whatever failed; its `.outcome` (a `WriteOutcome`) says which objects are written, not
+                written, unknown. A CancelledError carries it as well.
         """
         if stop is None:
             stop = stop_of(start, step, np.shape(data), self.shape)
@@ -242,6 +244,13 @@ class Array:
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("an Array is read by awaiting: np.asarray(await array[...])")
 
+    async def verify(
+        self, *, strict: bool = False, most: int = 1000, progress: OnProgress | None = None
+    ) -> VerifyReport:
+        """Read and decode all that is stored of the array, and compare it with its metadata; see `Session.verify`."""
+        form = self.metadata.zarr_format
+        return await verify(self._runtime, self._path, form, strict=strict, most=most, progress=progress)
+
     # Edits
 
     async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
@@ -277,7 +286,7 @@ class Array:
     async def refresh(self) -> Self:
         """Read the metadata again, in place: another writer may have changed the shape or the attributes."""
         self._runtime.guard()
-        self._runtime.indexes.forget_below(self.url + "/")
+        self._runtime.forget_below(self._path)
         node = await nodes.load(self._runtime.store, self._path, self.metadata.zarr_format, "array")
         self._adopt(cast("ArrayMeta", node.meta))
         return self

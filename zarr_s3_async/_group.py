@@ -13,6 +13,7 @@ from ._create import ArrayOptions, ancestors, create_array
 from ._engine import nodes
 from ._engine.hierarchy import Children
 from ._engine.runtime import Runtime
+from ._engine.verify import OnProgress, VerifyReport, verify
 from ._model import formats
 from ._model.metadata import ArrayMeta, GroupMeta
 from ._model.names import check_path
@@ -117,6 +118,13 @@ class Group:
         """Everything below: `print(await group.tree())`; notebooks show it as HTML."""
         self._runtime.guard()
         return Tree(self._path.rpartition("/")[2] or "/", [found async for found in self._children().walk()])
+
+    async def verify(
+        self, *, strict: bool = False, most: int = 1000, progress: OnProgress | None = None
+    ) -> VerifyReport:
+        """Read and decode all that is stored below, and compare it with its metadata; see `Session.verify`."""
+        form = self._meta.zarr_format
+        return await verify(self._runtime, self._path, form, strict=strict, most=most, progress=progress)
 
     def _children(self) -> Children:
         return Children(self._runtime, self._path, self._meta)

@@ -13,10 +13,11 @@ from typing import Any, Literal, Self, TypeAlias, Unpack, cast
 from ._array import Array, ArrayRef
 from ._create import ArrayOptions, create_array
 from ._engine import nodes
-from ._engine.cache import IndexCache
+from ._engine.cache import ChunkCache, IndexCache
 from ._engine.cpu import Cpu
 from ._engine.locks import KeyedLocks
 from ._engine.runtime import Runtime
+from ._engine.verify import OnProgress, VerifyReport, verify
 from ._group import Group, GroupRef, create_group, open_group, open_node
 from ._limiter import Limiter
 from ._model.metadata import ArrayMeta
@@ -85,7 +86,8 @@ class Session:
         self._leases = Limiter(self._limits.bytes)
         self._cpu = Cpu(self._limits.cpu_threads)
         self._locks = KeyedLocks()
-        self._indexes = IndexCache((cache or CacheSize()).shard_indexes)
+        sizes = cache or CacheSize()
+        self._indexes, self._decoded = IndexCache(sizes.shard_indexes), ChunkCache(sizes.chunks)
         self._loop: AbstractEventLoop | None = None
         self._pid = 0
         self._state: Literal["new", "open", "closed"] = "new"
@@ -209,6 +211,36 @@ class Session:
         runtime, path = self._resolve(where, path)
         await nodes.delete(runtime, path)
 
+    async def verify(
+        self,
+        where: Where,
+        *,
+        path: str = "",
+        zarr_format: Literal[2, 3] | None = None,
+        strict: bool = False,
+        most: int = 1000,
+        progress: OnProgress | None = None,
+    ) -> VerifyReport:
+        """Read every object of an array, or of a group with all below it, decode it, and compare it with its metadata.
+
+        What is wrong is in the report and raises nothing: damaged and refused objects do not stop it. Objects are
+        listed page by page and read under the session's limits; nothing that the session remembers is trusted.
+
+        Args:
+            where: A URL, a `Store`, or a ref.
+            path: Below `where`.
+            zarr_format: Which of two formats side by side.
+            strict: Count chunks that are not stored as findings. By default they are normal: they read as fill.
+            most: Findings of each kind that are kept per node; all are counted.
+            progress: Called on the event loop as objects are read. It must neither block nor raise.
+
+        Raises:
+            NodeNotFound: No array and no group is there.
+            StoreError: The store as a whole fails (`BucketNotFound`), or refuses the listing or the root's metadata.
+        """
+        runtime, path = self._resolve(where, path)
+        return await verify(runtime, path, zarr_format, strict=strict, most=most, progress=progress)
+
     # Stores
 
     def s3(
@@ -257,6 +289,7 @@ class Session:
             cpu=self._cpu,
             locks=self._locks,
             indexes=self._indexes,
+            decoded=self._decoded,
             emit=self._context.emit,
             guard=self._guard,
         )

@@ -22,6 +22,11 @@ Sink: TypeAlias = Callable[[int], memoryview]
 """Given a body's length in bytes, gives writable memory of exactly that length.
 
 Called once per attempt, after the status and the sizes were checked; what an earlier attempt wrote is overwritten.
+
+A sink may have an attribute `rows`, of the type `memoryview | None`: unsigned bytes in two dimensions or more, of which
+the last alone is contiguous, where the body belongs in the end. A store with a true attribute `lays_out_rows` may lay a
+body of just that size out as it comes in, instead of calling the sink: then `Blob.data` is that very memoryview. Other
+stores are given no such sinks.
 """
 
 Missing: TypeAlias = Literal["fill", "raise"]

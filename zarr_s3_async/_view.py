@@ -73,7 +73,7 @@ class View:
         return explain(self._runtime, self._layout, self._selection)
 
     async def set(self, data: Any, *, timeout: float | None = None) -> None:
-        """Write `data`, broadcast to the view's shape. A failure carries `.outcome`."""
+        """Write `data`, broadcast to the view's shape. A failure carries `.outcome`, a cancellation too."""
         await operations.put(
             self._runtime, self._layout, self._selection, data, write_empty=self._write_empty, timeout=timeout
         )

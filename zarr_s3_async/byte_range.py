@@ -41,14 +41,13 @@ def resolve(byte_range: ByteRange | None, size: int) -> tuple[int, int]:
             return min(start, size), min(stop, size)
 
 
-def coalesce(spans: Iterable[Span], *, max_gap: int, max_size: int) -> Iterator[tuple[Span, list[Span]]]:
+def coalesce(spans: Iterable[Span], *, max_gap: int) -> Iterator[tuple[Span, list[Span]]]:
     """Merge sorted spans into fewer requests, as long as that is cheaper than another request.
 
     Args:
         spans: Wanted spans, sorted by their start; they may overlap.
         max_gap: Bytes between two spans that may be fetched for nothing. Requests run in parallel, so a gap costs its
             transfer, and saves only the overhead of a request.
-        max_size: Bytes of a request above which no further span is merged into it.
 
     Yields:
         The span to request, and the wanted spans inside it in the order they came. Within one request the bytes that
@@ -59,7 +58,7 @@ def coalesce(spans: Iterable[Span], *, max_gap: int, max_size: int) -> Iterator[
     for span in spans:
         gap = max(0, span.start - stop)
         grown = max(stop, span.stop) - start
-        fits = gap <= max_gap and 2 * (waste + gap) <= grown and grown <= max_size
+        fits = gap <= max_gap and 2 * (waste + gap) <= grown
         if members and not fits:
             yield Span(start, stop), members
             members = []

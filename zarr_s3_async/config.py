@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self, TypeAlias
+from urllib.parse import SplitResult, urlsplit
 
 from .errors import ConfigError
 
@@ -21,11 +22,38 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+_MIN_PART_BYTES = 5 * 2**20
+"""S3 takes no shorter part, but for the last one."""
+
+
 def _positive(where: object, *names: str) -> None:
     for name in names:
         value = getattr(where, name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ConfigError(f"{type(where).__name__}.{name} must be a number above zero, not {value!r}")
+
+
+def _parts(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def check_endpoint_url(url: str, where: str) -> None:
+    """Raise ConfigError for what is no endpoint. It never shows what may be a password or a token."""
+    parts = _parts(url)
+    if parts is None:
+        raise ConfigError(f"{where} is no URL (it is not shown here)")
+    if "@" in parts.netloc or parts.query or parts.fragment or "@" in url.partition("?")[0]:
+        raise ConfigError(
+            f"{where} must hold no user, password, query or fragment, and it does (it is not shown here): "
+            "give keys as access_key_id and secret_access_key"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{where} must start with http:// or https:// and name a host, not {url!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +64,8 @@ class S3Config:
     Endpoint: this field, then `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, the profile's, then Amazon's.
     Credentials: the key fields, else the standard chain of the AWS SDK (environment, shared files, profiles,
     SSO, web identity, process, container and instance metadata).
+
+    One that holds keys does not pickle: keys stay in the process that was given them.
     """
 
     region: str | None = None
@@ -63,6 +93,11 @@ class S3Config:
     """Send a checksum with every upload, and verify those of downloads: `auto` sends them on Amazon's endpoints and not
     on custom ones, many of which refuse them."""
     conditional_writes: ConditionalWrites = "auto"
+    multipart_bytes: int = 32 * 2**20
+    """An object of more bytes goes up in parts, several at once: one connection gives 85 to 90 MB/s, and beginning and
+    completing an upload are two requests more."""
+    part_bytes: int = 8 * 2**20
+    """Bytes of a part; they grow where an object would have more than 10,000."""
     missing_on_403: bool = False
     """Read a chunk that answers 403 AccessDenied as missing (S3 says so for lack of ListBucket)."""
     accept_bare_404: bool = False
@@ -73,10 +108,16 @@ class S3Config:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise ConfigError(f"S3Config.{name} must be one of {', '.join(choices)}, not {value!r}")
-        _positive(self, "connect_timeout", "attempt_timeout")
+        _positive(self, "connect_timeout", "attempt_timeout", "multipart_bytes")
+        part: Any = self.part_bytes
+        if not isinstance(part, int) or part < _MIN_PART_BYTES:
+            raise ConfigError(
+                f"S3Config.part_bytes must be a whole number of at least {_MIN_PART_BYTES}, the least that S3 takes, "
+                f"not {part!r}"
+            )
         self._check_credentials()
-        if self.endpoint_url is not None and not self.endpoint_url.startswith(("http://", "https://")):
-            raise ConfigError(f"S3Config.endpoint_url must start with http:// or https://, not {self.endpoint_url!r}")
+        if self.endpoint_url is not None:
+            check_endpoint_url(self.endpoint_url, "S3Config.endpoint_url")
         if self.accelerate and (self.endpoint_url is not None or self.addressing_style == "path"):
             raise ConfigError(
                 "S3Config.accelerate needs Amazon's own endpoint and virtual-hosted addressing: "
@@ -91,6 +132,20 @@ class S3Config:
             raise ConfigError("S3Config.session_token needs access_key_id and secret_access_key beside it")
         if self.anonymous and (keys[0] is not None or self.profile is not None):
             raise ConfigError("S3Config.anonymous sends unsigned requests: drop the keys and the profile")
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.access_key_id is not None:
+            raise ConfigError(
+                "an S3Config with keys is not pickled, so that they do not leave this process: "
+                "let the other one have keys of its own (environment, profile, role)"
+            )
+        return object.__reduce_ex__(self, protocol)  # not super(): slots=True made another class of this one
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Self:
+        return self
 
     def with_options(self, **options: Any) -> Self:
         """A copy with the options that are not None set; giving one both here and there is a ConfigError."""
@@ -177,7 +232,9 @@ class CacheSize:
     shard_indexes: int = 64 * 2**20
     """Decoded shard indexes."""
     chunks: int = 0
-    """Decoded chunks. Off unless asked: nobody tells a reader that another writer has changed one."""
+    """Decoded chunks, and which ones are absent. Off unless asked: nobody tells a reader that another session has
+    changed one. What this session writes, deletes or resizes it forgets, and `Array.refresh` forgets the rest. Reads of
+    the same chunk at once share one request and one decoding. Arrays of strings are not kept."""
 
     def __post_init__(self) -> None:
         for f in fields(self):

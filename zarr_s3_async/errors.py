@@ -44,10 +44,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOutcome:
-    """What a failed write had done when it failed, as grid positions of the objects it was to write.
+    """What a write had done when it failed or was cancelled, as grid positions of the objects it was to write.
 
-    `unknown` holds the objects whose request was sent and whose answer never came: they hold the old
-    or the new content, whole, and only a read tells which.
+    `unknown` holds the objects that were in work and of which no answer tells: they hold the old or the
+    new content, whole, and only a read tells which.
+
+    It is the `outcome` of whatever `set_slice`, `View.set` or `append` raises: of a `CancelledError`, too, which
+    is the cause of the `TimeoutError` that `asyncio.timeout` and `asyncio.wait_for` make of it.
     """
 
     written: tuple[Coords, ...] = ()

@@ -51,6 +51,7 @@ _ALL = (
     Contender(OURS, "ours:Ours", (), ("zarr-s3-async", "aiobotocore", "numcodecs", "numpy")),
     Contender(f"{OURS} + uvloop", "ours:OnUvloop", ("uvloop",), ("uvloop",)),
     Contender(f"{OURS}, sdk", "ours:OnSdk", (), ()),
+    Contender(f"{OURS} + chunk cache", "ours:Remembering", (), ()),
     Contender("zarrista", "on_zarrista:Zarrista", ("zarrista", "obstore"), ("zarrista", "obstore")),
     Contender("tensorstore", "on_tensorstore:TensorStore", ("tensorstore",), ("tensorstore",)),
     Contender("zarr + obstore", "on_zarr:OverObstore", ("zarr", "obstore"), ("zarr", "obstore")),

@@ -80,6 +80,9 @@ class Library:
         """One inner chunk, the best way there is."""
         return await self.read(self.task.dataset.chunk_region(i, j))
 
+    async def begin(self) -> None:
+        """Before each pass: whatever is remembered of an earlier one is forgotten."""
+
     async def plan(self, region: Region) -> None:  # noqa: ARG002  # what a library without a plan ignores
         """Go through the plan of a read, without reading."""
         raise CannotDo("its plan is not to be had on its own")

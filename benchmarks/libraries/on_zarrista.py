@@ -31,7 +31,12 @@ class Zarrista(Library):
         return tensor.to_numpy()
 
     async def write(self, region: Region, data: np.ndarray[Any, Any]) -> None:
-        if region == self.task.dataset.full:
+        if not data.flags.c_contiguous:
+            # It takes nothing else: one row of objects after the other is made contiguous for it.
+            for part in self.task.dataset.slabs(region):
+                slab = np.ascontiguousarray(data[part[0].start - region[0].start : part[0].stop - region[0].start])
+                await self._array.store_array_subset(part, slab, **self._options)
+        elif region == self.task.dataset.full:
             await self._array.store_chunks(..., data, **self._options)
         else:
             await self._array.store_array_subset(region, data, **self._options)

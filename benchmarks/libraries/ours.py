@@ -29,12 +29,13 @@ class Ours(Library):
     """At its defaults."""
 
     transport: Transport = "auto"
+    cache = zs.CacheSize()
 
     async def open(self) -> None:
         place, in_flight = self.task.place, self.task.in_flight
         config = s3_config(place, self.transport)
         limits = zs.Limits() if in_flight is None else zs.Limits(requests=in_flight)
-        self._session = await zs.Session(s3=config, limits=limits).__aenter__()
+        self._session = await zs.Session(s3=config, limits=limits, cache=self.cache).__aenter__()
         if self.task.workload.action == "plan":
             await self._create_in_memory()
             return
@@ -79,3 +80,12 @@ class OnSdk(Ours):
     """Every request through aiobotocore."""
 
     transport: Transport = "sdk"
+
+
+class Remembering(Ours):
+    """With decoded chunks kept, for one pass: readers of one chunk at once share its request and its decoding."""
+
+    cache = zs.CacheSize(chunks=256 * 2**20)
+
+    async def begin(self) -> None:
+        await self._array.refresh()

@@ -69,7 +69,7 @@ async def test_a_read_that_is_right_passes_the_check_and_a_wrong_one_does_not(ac
         await Work(workload(action), Careless(DATA)).once(check=True)
 
 
-@pytest.mark.parametrize("action", ["write", "partial"])
+@pytest.mark.parametrize("action", ["write", "partial", "streamed"])
 async def test_what_was_written_is_read_back(action):
     library = Perfect(DATA)
     library.values[...] = 0
@@ -80,7 +80,7 @@ async def test_what_was_written_is_read_back(action):
     await work.check_written()
 
 
-@pytest.mark.parametrize("action", [*READS, "write", "partial"])
+@pytest.mark.parametrize("action", [*READS, "write", "partial", "streamed"])
 async def test_chunks_and_bytes_of_a_pass_are_those_that_it_touches(action):
     library = Perfect(DATA)
     await Work(workload(action), library).once()
@@ -100,6 +100,14 @@ def test_any_part_of_a_dataset_is_a_part_of_the_whole():
     assert np.array_equal(DATA.values(region), whole[region])
     uniform = Dataset(chunk=(8, 8), grid=(3, 4), uniform=True)
     assert np.array_equal(uniform.values(uniform.full), np.tile(uniform.values(uniform.chunk_region(0, 0)), (3, 4)))
+
+
+def test_a_streamed_write_holds_one_row_and_covers_everything_slab_by_slab():
+    data = Dataset(chunk=(8, 8), grid=(6, 4), shard=(4, 2), alike=True)
+    source = data.source(data.full)
+    assert source.base.nbytes == 8 * 4 * 4
+    assert np.array_equal(source, data.values(data.full))
+    assert [rows for rows, _ in data.slabs(data.full)] == [slice(0, 32), slice(32, 48)]
 
 
 def test_a_workload_goes_to_a_child_and_back():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
 import pytest
 from numcodecs import LZ4, Blosc, Zstd, blosc
 
+from zarr_s3_async._types import CodecSpec
 from zarr_s3_async.codecs import zstd_frames
+from zarr_s3_async.codecs.base import ChunkSpec
+from zarr_s3_async.codecs.registry import build_codec
 from zarr_s3_async.errors import ChunkDecodeError, MetadataError
 
 from .chains import LITTLE, numbers, pipeline, same
@@ -213,3 +217,43 @@ def test_blosc_keeps_the_choice_of_threads_that_a_program_has_made(monkeypatch):
     monkeypatch.setattr(blosc, "use_threads", None)
     line("blosc")
     assert blosc.use_threads is False
+
+
+def test_small_zstd_frames_that_are_no_single_whole_frame_are_read_or_refused_as_large_ones(monkeypatch):
+    """The quick way for them is left to the careful one: several frames, cut ones, trailing bytes, wrong checksums."""
+    codec = build_codec(CodecSpec("zstd", {"level": 1, "checksum": True}), ChunkSpec((64,), np.dtype("u1"), 0))
+    data = bytes(range(64))
+    whole = codec.encode(data)
+    two = codec.encode(data[:40]) + codec.encode(data[40:])
+    wrong = [whole[:-1], whole + b"x", whole[:-1] + bytes([whole[-1] ^ 1]), whole[:20], whole + whole]
+    assert bytes(codec.decode(whole, 64, 64)) == bytes(codec.decode(two, 64, 64)) == data
+
+    def refused() -> list[bool]:
+        told = []
+        for bad in wrong:
+            try:
+                codec.decode(bad, 64, 64)
+            except Exception:
+                told.append(True)
+            else:
+                told.append(False)
+        return told
+
+    quick = refused()
+    monkeypatch.setattr("zarr_s3_async.codecs.compress._SMALL", 0)
+    assert quick == refused() == [True] * len(wrong)
+
+
+def test_many_threads_share_the_contexts_of_a_zstd_codec():
+    """None is used by two of them at once."""
+    codec = build_codec(CodecSpec("zstd", {"level": 1}), ChunkSpec((4096,), np.dtype("u1"), 0))
+    encoded = [codec.encode(bytes([number]) * 2048 + bytes(range(256)) * 8) for number in range(8)]
+
+    def decode(number: int) -> bool:
+        return all(
+            bytes(codec.decode(encoded[number], 4096, 4096))[:2048] == bytes([number]) * 2048 for _ in range(300)
+        )
+
+    with ThreadPoolExecutor(8) as executor:
+        assert all(executor.map(decode, range(8)))
+    assert 1 <= len(codec._decompressors._idle) <= 8

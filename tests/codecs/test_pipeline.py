@@ -148,8 +148,8 @@ def test_an_error_names_the_codec_that_saw_it_keeps_the_cause_and_pickles():
 
 
 def test_running_out_of_memory_is_not_called_a_corrupt_chunk(monkeypatch):
-    line = pipeline(LITTLE, "zstd")
-    data = line.encode(numbers((4, 6), "<f4"))
+    line = pipeline(LITTLE, "zstd", shape=(200, 200))
+    data = line.encode(numbers((200, 200), "<f4"))
 
     def exhausted(*_args):
         raise MemoryError

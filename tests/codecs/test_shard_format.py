@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from zarr_s3_async._types import CodecSpec
 from zarr_s3_async.byte_range import Span, Suffix
 from zarr_s3_async.codecs import ChunkSpec, ShardFormat
-from zarr_s3_async.codecs.shard_format import MISSING
+from zarr_s3_async.codecs.shard_format import MISSING, joined
 from zarr_s3_async.errors import ChunkDecodeError, MetadataError, UnsupportedFeature
 
 from .chains import LITTLE, numbers, pipeline, same
@@ -286,3 +286,24 @@ def test_specs_that_are_read_already_are_taken_as_they_are():
         shards(codecs=[CodecSpec(*LITTLE), CodecSpec("zstd")], index_codecs=[CodecSpec(*LITTLE)]).layout.index_nbytes
         == 64
     )
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i2", ">f8", "S3", "M8[s]", "c16", [("a", "<i2"), ("b", "u1")]])
+def test_parts_are_joined_by_their_bytes_whatever_they_are_and_wherever_they_begin(dtype):
+    plain = np.arange(24).astype("i8").view("u1")[: 12 * np.dtype(dtype).itemsize].copy().view(dtype).reshape(3, 4)
+    parts = [b"odd", plain[:, ::2], memoryview(b"xy"), plain.T, plain[:0], bytearray(b"z")]
+    expected = b"odd" + plain[:, ::2].tobytes() + b"xy" + plain.T.tobytes() + b"z"
+    assert bytes(joined(parts)) == expected
+    assert bytes(joined([b"a", b"", memoryview(b"bc")])) == b"abc"
+
+
+def test_an_array_is_given_a_place_of_its_bytes():
+    layout = shards((4, 4), (2, 2), "<i2", codecs=(LITTLE_JSON,), index_location="start").layout
+    chunk = np.arange(16, dtype="<i2").reshape(4, 4)[::2, ::2]
+    body = joined(layout.assemble({3: b"12345", 1: chunk}))
+    index = layout.decode_index(body[: layout.index_nbytes], len(body))
+    first, second = layout.spans(index, [1, 3])
+    assert layout.spans(index, [0, 2]) == [None, None]
+    assert bytes(body[first.start : first.stop]) == chunk.tobytes()
+    assert bytes(body[second.start : second.stop]) == b"12345"
+    assert layout.span(index, 1) == first

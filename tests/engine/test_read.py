@@ -8,21 +8,28 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
+from zarr_s3_async._engine.cpu import Cpu
 from zarr_s3_async.codecs.pipeline import Pipeline
 
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """One entry per decoded chunk: whether it was decoded into the memory that was offered."""
+    """One entry per decoded chunk: whether it was decoded straight into the result, and not into scratch memory."""
     calls: list[bool] = []
-    decode = Pipeline.decode
+    decode, scratch = Pipeline.decode, Cpu.scratch
+    scratches: list[Any] = []
 
     def spy(self: Pipeline, data: Any, out: Any = None) -> Any:
         chunk = decode(self, data, out)
-        calls.append(chunk is out)
+        calls.append(chunk is out and not any(out is each for each in scratches))
         return chunk
 
+    def spy_scratch(self: Cpu, *what: Any) -> Any:
+        scratches.append(scratch(self, *what))
+        return scratches[-1]
+
     monkeypatch.setattr(Pipeline, "decode", spy)
+    monkeypatch.setattr(Cpu, "scratch", spy_scratch)
     return calls
 
 
@@ -78,3 +85,22 @@ async def test_a_raw_object_of_another_size_is_an_error_and_leaves_no_torn_resul
             await store.put("c/0/0", damaged)
             with pytest.raises(zs.ChunkDecodeError, match="c/0/0"):
                 await array.get_slice((0, 0), (2, 5))
+
+
+async def test_scratch_memory_serves_one_chunk_after_the_other_and_none_is_mixed_up() -> None:
+    async with zs.Session() as session:
+        array = await session.create_array(
+            zs.MemoryStore(), shape=(640, 640), chunks=(128, 160), dtype="i4", compressor="zstd"
+        )
+        data = np.arange(640 * 640, dtype="i4").reshape(640, 640)
+        await array[...].set(data)
+        np.testing.assert_array_equal(await array.get_slice((0, 0), (640, 640)), data)
+        np.testing.assert_array_equal(await array[3:637:2, 5:533], data[3:637:2, 5:533])
+
+
+@pytest.mark.parametrize("nbytes", [1, 4 * 2**20, 4 * 2**20 + 1])
+def test_scratch_memory_is_kept_up_to_a_bound(nbytes: int) -> None:
+    cpu = Cpu(1)
+    first, second = (cpu.scratch((nbytes,), np.dtype("u1")) for _ in range(2))
+    assert first.shape == second.shape == (nbytes,)
+    assert np.shares_memory(first, second) == (nbytes <= 4 * 2**20)

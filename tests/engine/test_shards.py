@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,37 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async._types import Version
 from zarr_s3_async.byte_range import Suffix
 
-
-class Counting(zs.MemoryStore):
-    """Notes every get of a shard: its range and its bytes. `before_range` runs once, before a pinned range."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gets: list[Any] = []
-        self.received = 0
-        self.puts = 0
-        self.before_range: Any = None
-
-    async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
-        if key.startswith("c/"):
-            self.gets.append(options.get("range"))
-            if options.get("version") is not None and self.before_range is not None:
-                act, self.before_range = self.before_range, None
-                await act()
-        blob = await super().get(key, **options)
-        if key.startswith("c/") and blob is not None:
-            self.received += len(blob.data)
-        return blob
-
-    async def put(self, key: str, data: Any, **options: Any) -> Version:  # type: ignore[override]  # handed on
-        self.puts += key.startswith("c/")
-        return await super().put(key, data, **options)
-
-    def clear(self) -> None:
-        self.gets, self.received, self.puts = [], 0, 0
+from .counting import Counting
+from .test_shard_requests import sharding
 
 
 @pytest.fixture
@@ -62,86 +36,6 @@ async def filled(session: zs.Session, store: Counting, **options: Any) -> tuple[
     store.clear()
     session._indexes.forget_below("")
     return array, data
-
-
-async def test_one_chunk_is_two_requests_cold_and_one_warm(session: zs.Session) -> None:
-    store = Counting()
-    array, data = await filled(session, store)
-    np.testing.assert_array_equal(await array.get_slice((8, 8), (16, 16)), data[8:16, 8:16])
-    assert len(store.gets) == 2
-    assert isinstance(store.gets[0], Suffix)
-    np.testing.assert_array_equal(await array.get_slice((3, 17), (4, 18)), data[3:4, 17:18])
-    assert len(store.gets) == 3
-
-
-async def test_a_row_of_chunks_is_one_range(session: zs.Session) -> None:
-    store = Counting()
-    array, data = await filled(session, store)
-    await array.get_slice((0, 0), (1, 1))
-    store.clear()
-    np.testing.assert_array_equal(await array.get_slice((0, 0), (8, 32)), data[:8, :32])
-    assert len(store.gets) == 1
-
-
-async def test_a_whole_shard_is_one_request(session: zs.Session) -> None:
-    store = Counting()
-    array, data = await filled(session, store)
-    np.testing.assert_array_equal(await array.get_slice((0, 0), (32, 32)), data[:32, :32])
-    assert store.gets == [None]
-    await array.get_slice((0, 0), (8, 8))
-    assert len(store.gets) == 2, "the index came along"
-
-
-async def test_a_big_shard_is_its_index_and_ranges_in_parallel() -> None:
-    store = Counting()
-    async with zs.Session(limits=zs.Limits(range_bytes=1500)) as session:
-        array, data = await filled(session, store, compressor=None)
-        np.testing.assert_array_equal(await array.get_slice((0, 0), (32, 32)), data[:32, :32])
-    size = 32 * 32 * 4 + 16 * 16 + 4
-    assert len(store.gets) <= 1 + -(-size // 1280), "ranges of whole chunks, five of 256 bytes each"
-
-
-async def test_a_missing_shard_is_its_one_index_request(session: zs.Session) -> None:
-    store = Counting()
-    array = await sharded(session, store, fill_value=7)
-    assert (await array.get_slice((0, 0), (8, 8)) == 7).all()
-    assert len(store.gets) == 1
-    with pytest.raises(zs.ChunkNotFound):
-        await array.get_slice((0, 0), (8, 8), missing="raise")
-
-
-async def test_an_empty_chunk_is_fill_for_no_request_once_the_index_is_known(session: zs.Session) -> None:
-    store = Counting()
-    array = await sharded(session, store, fill_value=7)
-    await array.set_slice(np.ones((8, 8)), (0, 0))
-    await array.get_slice((0, 0), (8, 8))
-    store.clear()
-    assert (await array.get_slice((8, 8), (16, 16)) == 7).all()
-    assert store.gets == []
-
-
-async def test_scattered_chunks_move_few_bytes(session: zs.Session) -> None:
-    store = Counting()
-    array = await session.create_array(
-        store, shape=(1000, 1000), chunks=(10, 10), shards=(1000, 1000), dtype="f8", compressor=None
-    )
-    await array[...].set(np.random.default_rng(1).random((1000, 1000)))
-    await array.get_slice((0, 0), (1, 1))
-    store.clear()
-    slots = np.random.default_rng(2).choice(10_000, 100, replace=False)
-    await array.vindex[slots // 100 * 10, slots % 100 * 10]
-    assert store.received < 0.05 * 8_000_000
-
-
-async def test_a_whole_shard_is_one_put_and_a_part_one_get_and_one_put(session: zs.Session) -> None:
-    store = Counting()
-    array, data = await filled(session, store)
-    await array.set_slice(data[:32, :32], (0, 0))
-    assert (len(store.gets), store.puts) == (0, 1)
-    await array.set_slice(np.ones((3, 3)), (1, 1))
-    assert (len(store.gets), store.puts) == (1, 2)
-    data[1:4, 1:4] = 1
-    np.testing.assert_array_equal(await array[...], data)
 
 
 async def test_chunks_that_do_not_change_are_copied_as_bytes(session: zs.Session) -> None:
@@ -230,6 +124,27 @@ async def test_readers_of_one_shard_share_its_index_request_also_when_the_first_
         assert sum(isinstance(r, Suffix) for r in store.gets) == 1
 
 
+async def test_a_big_shard_of_raw_chunks_is_put_together_and_taken_apart_in_threads() -> None:
+    threads: set[str] = set()
+
+    class Watching(zs.MemoryStore):
+        async def put(self, key: str, data: Any, **options: Any) -> Any:  # type: ignore[override]  # handed on
+            threads.update(thread.name for thread in threading.enumerate())
+            return await super().put(key, data, **options)
+
+    async with zs.Session() as session:
+        array = await session.create_array(
+            Watching(), shape=(2048, 1024), chunks=(64, 64), shards=(2048, 1024), dtype="i4", compressor=None
+        )
+        assert session._cpu._threads._threads == []
+        await array.set_slice(np.full((2048, 1024), 3, "i4"), (0, 0))
+        assert any(name.startswith("zarr-s3-codec") for name in threads)
+    async with zs.Session() as session:
+        array = await session.open_array(array._runtime.store)
+        assert (await array[...] == 3).all()
+        assert session._cpu._threads._threads != []
+
+
 @pytest.mark.parametrize(
     "damage",
     [b"", b"short", bytes(5000), lambda body: body[:-1], lambda body: body[:-10] + bytes(10)],
@@ -249,6 +164,21 @@ async def test_a_damaged_index_is_an_error_and_never_fill(session: zs.Session, d
             await act()
 
 
+async def test_an_error_names_the_chunk_inside_the_shard(session: zs.Session) -> None:
+    store = Counting()
+    array, _ = await filled(session, store, compressor={"name": "crc32c"})
+    body = bytearray((await store.get("c/1/0")).data)
+    body[6 * 260 + 5] ^= 1  # the second row's third chunk of the shard below the first
+    await store.put("c/1/0", body)
+    for act in (lambda: array[...], lambda: array[32:64, 0:32], lambda: array.set_slice([[1]], (41, 17))):
+        with pytest.raises(zs.ChunkDecodeError, match=r"chunk \(5, 2\)") as caught:
+            await act()
+        assert (caught.value.chunk, caught.value.key) == ((5, 2), "c/1/0")
+    await store.delete("c/1/0")
+    with pytest.raises(zs.ChunkNotFound, match=r"chunk \(5, 2\)"):
+        await array.get_slice((41, 17), (42, 18), missing="raise")
+
+
 async def test_writers_of_one_shard_lose_nothing() -> None:
     store = zs.MemoryStore()
     async with zs.Session() as one, zs.Session() as two:
@@ -265,30 +195,50 @@ async def test_writers_of_one_shard_lose_nothing() -> None:
 def worlds(draw: st.DrawFn) -> tuple[Any, ...]:
     ndim = draw(st.integers(1, 3))
     chunks = tuple(draw(st.integers(1, 3)) for _ in range(ndim))
-    shards = tuple(c * draw(st.integers(1, 3)) for c in chunks)
+    middle = tuple(c * draw(st.integers(1, 2)) for c in chunks)
+    shards = tuple(m * draw(st.integers(1, 3)) for m in middle)
     shape = tuple(draw(st.integers(1, 9)) for _ in range(ndim))
     regions = []
     for _ in range(draw(st.integers(1, 4))):
         bounds = [sorted((draw(st.integers(0, n)), draw(st.integers(0, n)))) for n in shape]
-        regions.append((tuple(b[0] for b in bounds), tuple(b[1] for b in bounds)))
-    compressor = draw(st.sampled_from([None, "zstd"]))
-    return shape, chunks, shards, regions, compressor, draw(st.booleans()), draw(st.integers(40, 4000))
+        regions.append(tuple(slice(a, b, draw(st.sampled_from([None, 1, 2]))) for a, b in bounds))
+    reads = [tuple(draw(_selectors(n)) for n in shape) for _ in range(draw(st.integers(0, 3)))]
+    compressor = draw(st.sampled_from([(), ({"name": "zstd"},), ({"name": "crc32c"},)]))
+    codecs = sharding(chunks, draw(LOCATION), *compressor)
+    if draw(st.booleans()):  # shards in a shard
+        outer = sharding(middle, draw(LOCATION))
+        outer[0]["configuration"]["codecs"] = codecs
+        codecs = outer
+    return shape, shards, codecs, regions, reads, draw(st.booleans()), draw(st.integers(20, 4000))
+
+
+LOCATION = st.sampled_from(["start", "end"])
+
+
+def _selectors(n: int) -> st.SearchStrategy[Any]:
+    steps = st.sampled_from([1, 2, 3, -1, -2])
+    return st.one_of(st.builds(slice, st.none(), st.none(), steps), st.lists(st.integers(0, n - 1), min_size=1))
 
 
 @settings(max_examples=60)
 @given(worlds())
 async def test_any_interleaving_of_writes_reads_as_numpy_does(world: tuple[Any, ...]) -> None:
-    shape, chunks, shards, regions, compressor, write_empty, range_bytes = world
+    shape, shards, codecs, regions, reads, write_empty, range_bytes = world
     expected = np.zeros(shape, "i2")
-    async with zs.Session(limits=zs.Limits(range_bytes=range_bytes, gap_bytes=20)) as session:
+    limits = zs.Limits(range_bytes=range_bytes, gap_bytes=20)
+    async with zs.Session(limits=limits) as session, zs.Session() as other:
+        store = zs.MemoryStore()
         array = await session.create_array(
-            zs.MemoryStore(), shape=shape, chunks=chunks, shards=shards, dtype="i2", compressor=compressor,
-            write_empty_chunks=write_empty,
-        )  # fmt: skip
-        for number, (start, stop) in enumerate(regions):
-            box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            store, shape=shape, chunks=shards, dtype="i2", codecs=codecs, write_empty_chunks=write_empty
+        )
+        arrays = [array, await other.open_array(store)]
+        for number, box in enumerate(regions):
             values = (np.arange(expected[box].size).reshape(expected[box].shape) % 3 * number).astype("i2")
-            await array.set_slice(values, start, stop)
+            await arrays[number % 2][box].set(values)
             expected[box] = values
-            np.testing.assert_array_equal(await array.get_slice(start, stop), expected[box])
+            np.testing.assert_array_equal(await arrays[number % 2][box], expected[box])
+        await array.refresh()
+        for selection in reads:
+            there = np.ix_(*(np.arange(n)[s] for n, s in zip(shape, selection, strict=True)))
+            np.testing.assert_array_equal(await array.oindex[selection], expected[there])
         np.testing.assert_array_equal(await array[...], expected)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from zarr_s3_async._engine.tasks import crew, together
+from zarr_s3_async._engine.tasks import crew, crew_from, together
 
 
 async def test_items_are_pulled_as_workers_become_free() -> None:
@@ -28,6 +28,34 @@ async def test_items_are_pulled_as_workers_become_free() -> None:
 
     await crew(4, source(), work)
     assert done == 1000
+
+
+async def test_a_source_that_waits_serves_as_many_as_ask_it_at_once() -> None:
+    class Source:
+        asking = peak = made = 0
+
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> int:
+            self.asking += 1
+            self.peak = max(self.peak, self.asking)
+            await asyncio.sleep(0)
+            self.asking -= 1
+            if self.made == 100:
+                raise StopAsyncIteration
+            self.made += 1
+            return self.made
+
+    source, done = Source(), []
+
+    async def work(item: int) -> None:
+        await asyncio.sleep(0)
+        done.append(item)
+
+    await crew_from(4, source, work)
+    assert sorted(done) == list(range(1, 101))
+    assert source.peak == 4
 
 
 @pytest.mark.parametrize("size", [0, 1])

@@ -31,7 +31,7 @@ class Jumps:
                 self.route.append(step)
 
 
-@pytest.mark.parametrize(("shards", "most"), [(None, 30), ((8, 8), 45)])
+@pytest.mark.parametrize(("shards", "most"), [(None, 30), ((8, 8), 35)])
 async def test_one_chunk(shards: Any, most: int) -> None:
     async with zs.Session() as session:
         array = await session.create_array(

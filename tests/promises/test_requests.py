@@ -72,6 +72,24 @@ async def test_fill_is_not_stored(session: zs.Session, place: Place, zarr_format
 
 
 @FORMATS
+async def test_a_chunk_that_a_merge_empties_is_one_get_and_one_delete(
+    session: zs.Session, place: Place, zarr_format: int
+) -> None:
+    array = await made(session, place, zarr_format)
+    await array.set_slice(np.ones((2, 4), "i4"), (0, 0))
+    await array.set_slice(np.zeros((2, 2), "i4"), (0, 0))
+    counted(session)
+    await array.set_slice(np.zeros((2, 4), "i4"), (0, 0))
+    first = counted(session)
+    assert first.pop("GetObject") == 1
+    assert first == {"PutObject": 1, "DeleteObject": 3}, "once per bucket, it is probed whether the server can"
+    await array.set_slice(np.ones((2, 4), "i4"), (0, 0))
+    counted(session)
+    await array.set_slice(np.zeros((2, 4), "i4"), (0, 0))
+    assert counted(session) == {"GetObject": 1, "DeleteObject": 1}
+
+
+@FORMATS
 async def test_fill_is_stored_where_asked(session: zs.Session, place: Place, zarr_format: int) -> None:
     array = await made(session, place, zarr_format, write_empty_chunks=True)
     await array.set_slice(np.zeros((40, 60), "i4"), (0, 0))

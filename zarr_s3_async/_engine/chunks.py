@@ -6,25 +6,31 @@ protocol; nobody else asks whether an array is sharded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Container, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
 
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
+from ..codecs.shard_format import Encoded
 from ..stores.base import Store
 
+Changes: TypeAlias = Mapping[int, Encoded | None]
+"""Encoded chunks by slot; None empties one. What is an array is copied by its elements, where objects hold many."""
+_NOTHING: Final[Mapping[int, Buffer]] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+
+class Fetched(NamedTuple):
     """Encoded slots of one state of one object."""
 
     buffers: Sequence[Buffer | None]
     """One per slot asked for; None where the chunk is absent."""
     version: Version | None
     """None where the whole object is absent."""
-    stored: Mapping[int, Buffer] = field(default_factory=dict)
-    """Every chunk of the object by slot, where it was fetched to be changed."""
+    stored: Mapping[int, Buffer] = _NOTHING
+    """Where it was fetched to be changed: the chunks of the object by slot, but for those that are replaced."""
 
 
 class Chunks(Protocol):
@@ -38,11 +44,21 @@ class Chunks(Protocol):
         """The encoded slots; each is received into its sink where it has one."""
         ...
 
-    async def fetch_to_change(self, key: str, slots: Sequence[int]) -> Fetched:
-        """The encoded slots with all that `replace` needs to store the object anew."""
+    async def fetch_to_change(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
+        """The encoded slots with all that `replace` needs to store the object anew.
+
+        Args:
+            key: The object.
+            slots: Those that will change.
+            replaced: Those of them whose old bytes nobody needs: they need not be fetched, and come as None then.
+        """
         ...
 
-    async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
+    def forget(self, key: str) -> None:
+        """Whatever is remembered of this object: the next fetch asks for all of it."""
+        ...
+
+    async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
         """Store these slots; None empties one.
 
         Args:
@@ -75,13 +91,18 @@ class PlainChunks:
             return Fetched((None,), None)
         return Fetched((blob.data,), blob.version)
 
-    async def fetch_to_change(self, key: str, slots: Sequence[int]) -> Fetched:
+    async def fetch_to_change(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
         """One GET; see `Chunks.fetch_to_change`."""
+        del replaced  # whoever replaces the only slot needs no base
         return await self.fetch(key, slots)
 
-    async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
+    def forget(self, key: str) -> None:
+        """Nothing is remembered; see `Chunks.forget`."""
+
+    async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
         """One PUT, or a DELETE for an emptied chunk; see `Chunks.replace`."""
         data = changes[0]
+        assert not isinstance(data, np.ndarray)  # noqa: S101  # there is nobody to copy it here
         if data is None:
             if base is None:
                 await self._store.delete(key)

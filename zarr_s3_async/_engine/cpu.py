@@ -3,52 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from math import prod
+from threading import local
+from typing import Any, TypeVar
 
+import numpy as np
+
+from .._types import Shape
 from ..codecs.base import Cost
-from ..stores.threads import run_blocking
 from .tasks import together
+from .threads import Threads
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 INLINE_BYTES = 128 * 2**10
-"""A thread hop costs 50 to 140 µs; up to about this size decoding costs less."""
+"""A thread hop costs 20 µs and more; up to about this size decoding costs less."""
 SPLIT_BYTES = 8 * 2**20
 """An object of many chunks and at least this size is decoded and encoded in several threads at once."""
+_MAX_SCRATCH = 4 * 2**20
+"""Bytes that a thread keeps to decode into. A bigger chunk gets memory of its own."""
 
 
 class Cpu:
     """The session's threads for codecs. Started at the first big chunk."""
 
-    __slots__ = ("_executor", "_threads")
+    __slots__ = ("_limit", "_scratch", "_threads")
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._executor: ThreadPoolExecutor | None = None
+        self._limit = threads
+        self._threads = Threads(threads)
+        self._scratch = _Scratch()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run in a thread. Cancelled, it returns when the thread has ended: what it writes to stays ours till then."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="zarr-s3-codec")
-        return await run_blocking(work, executor=self._executor)
+        return await self._threads.run(work)
 
     async def each(self, work: Callable[[Sequence[T]], R], items: Sequence[T], *, split: bool) -> list[R]:
         """Run `work` over all items in one thread, or, split, over a share of them in each thread at once."""
-        shares = min(self._threads, len(items)) if split else 1
-        size = -(-len(items) // shares)
+        run = self._threads.run
+        if not split:
+            return [await run(partial(work, items))]
+        size = -(-len(items) // min(self._limit, len(items)))
         batches = [items[at : at + size] for at in range(0, len(items), size)]
-        return await together(*(self.run(partial(work, batch)) for batch in batches))
+        return await together(*(run(partial(work, batch)) for batch in batches))
+
+    def scratch(self, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
+        """Memory with anything in it, for the calling thread alone and until its next call."""
+        nbytes = prod(shape) * dtype.itemsize
+        if nbytes > _MAX_SCRATCH:
+            return np.empty(shape, dtype)
+        if len(self._scratch.memory) < nbytes:
+            self._scratch.memory = np.empty(nbytes, np.uint8)
+        return self._scratch.memory[:nbytes].view(dtype).reshape(shape)
 
     def close(self) -> None:
-        """End the threads; none is working, since every `run` outlives its thread's work."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=True)
-            self._executor = None
+        """End the threads."""
+        self._threads.close()
+
+
+class _Scratch(local):
+    """Fresh pages cost more than the bytes that are decoded into them."""
+
+    memory = np.empty(0, np.uint8)
 
 
 def runs_inline(nbytes: int, cost: Cost) -> bool:
     """True where so many decoded bytes are handled on the loop."""
-    return cost == "view" or nbytes <= INLINE_BYTES
+    # Where the bytes are the elements they are only copied; of a big shard even that would stall the loop.
+    return nbytes <= INLINE_BYTES or (cost == "view" and nbytes < SPLIT_BYTES)

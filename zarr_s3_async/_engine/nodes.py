@@ -12,7 +12,7 @@ import anyio
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
 from .._policy.backoff import conflict_delay
-from .._types import Version
+from .._types import Sink, Version
 from ..errors import ConcurrentModification, Conflict, MetadataError, NodeExists, NodeNotFound
 from ..events import ConflictMet
 from ..stores.base import Store
@@ -55,13 +55,26 @@ async def load(
     """
     url = _url(store, path)
     for stage in _stages(zarr_format, kind, fresh):
-        blobs = await together(*(store.get(join(path, name)) for name in stage))
+        blobs = await together(*(store.get(join(path, name), sink=_bounded(url, name)) for name in stage))
         found = {name: blob for name, blob in zip(stage, blobs, strict=True) if blob is not None}
         documents = {name: blob.data for name, blob in found.items()}
         meta = formats.parse_node(documents, url=url, zarr_format=zarr_format)
         if meta is not None and kind in (None, kind_of(meta)):
             return Node(meta, {name: blob.version for name, blob in found.items()})
     raise _not_found(url, path, zarr_format, kind)
+
+
+def _bounded(url: str, name: str) -> Sink:
+    """Memory for a document, and none for more bytes than one may have: a stranger may have stored anything."""
+
+    def memory(length: int) -> memoryview:
+        if length > formats.MAX_BYTES:
+            raise MetadataError(
+                f"{url}: {name} has {length:,} bytes; metadata of more than {formats.MAX_BYTES:,} is not read", url=url
+            )
+        return memoryview(bytearray(length))
+
+    return memory
 
 
 _V2: dict[Kind | None, list[tuple[str, ...]]] = {
@@ -139,6 +152,7 @@ async def delete(runtime: Runtime, path: str) -> None:
     await store.delete_many(documents)
     prefix = path + "/" if path else ""
     await delete_all(store, (entry.key async for entry in store.list_prefix(prefix)))
+    runtime.forget_below(path)
 
 
 _DELETE_BATCH = 1000
@@ -193,7 +207,7 @@ async def tell_consolidated(runtime: Runtime, path: str, meta: GroupMeta) -> Non
     """Let the `.zmetadata` of a v2 group, where there is one, say the group's attributes too."""
     store, key = runtime.store, join(path, formats.CONSOLIDATED_V2)
     for attempt in range(1, runtime.retry.conflict_attempts + 1):
-        blob = await store.get(key)
+        blob = await store.get(key, sink=_bounded(_url(store, path), formats.CONSOLIDATED_V2))
         if blob is None:
             return
         try:

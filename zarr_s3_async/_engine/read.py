@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -11,50 +11,62 @@ import numpy as np
 from .._plan.plan import Part, Plan
 from .._types import Buffer, Coords, Missing, Sink
 from ..errors import ChunkDecodeError, ChunkNotFound
+from .cache import Chunks
 from .chunks import Fetched
 from .cpu import SPLIT_BYTES, runs_inline
 from .runtime import Layout, Runtime
 from .tasks import crew
 
 Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-Piece: TypeAlias = tuple[Part, Result | None, Buffer | None]
-"""A part, the block of the result to decode straight into where there is one, and the encoded chunk."""
+Piece: TypeAlias = tuple[Part, Buffer | None]
+"""A part, and the encoded chunk."""
+Kept: TypeAlias = dict[int, Result | None]
+"""Decoded chunks by slot, to be remembered; None for an absent one."""
+
+_MIN_ROWS = 64 * 2**10
+"""Bytes from which on a chunk is laid out as it comes in: a smaller one comes whole, and is placed from there."""
+_MIN_PLANE = 4 * 2**10
+"""Bytes of its last two dimensions from which on that pays: it is done a plane at a time."""
+_MIN_SCRATCH = 64 * 2**10
+_UNKNOWN = np.empty(0)
+"""Stands for a chunk that is not remembered: of a shape that no chunk has."""
 
 
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with what the plan selects."""
     reading = _Reading(runtime, layout, plan, out, missing)
-    await crew(min(runtime.limits.requests, plan.n_objects), plan.objects(), reading.read_object)
+    await crew(min(runtime.limits.requests, plan.n_objects), plan.objects(), reading.read_or_look_again)
 
 
 class _Landing:
     """A sink over a block of the result, for bytes that are the chunk itself."""
 
-    __slots__ = ("memory",)
+    __slots__ = ("rows", "view")
 
-    def __init__(self, block: Result) -> None:
-        self.memory = memoryview(block.reshape(-1).view(np.uint8))
+    def __init__(self, block: Result, *, whole: bool) -> None:
+        """
+        Args:
+            block: Where the chunk belongs.
+            whole: It lies in one piece; else it is rows.
+        """
+        self.view = memoryview(block.reshape(-1).view(np.uint8) if whole else block.view(np.uint8))
+        self.rows = None if whole else self.view
 
     def __call__(self, length: int) -> memoryview:
-        if length == len(self.memory):
-            return self.memory
-        # Not a chunk of this array: receive it aside, the decoder says what is wrong.
+        if self.rows is None and length == len(self.view):
+            return self.view
+        # Not a chunk of this array, or nobody who lays out rows: receive it aside, the decoder sees to it.
         return memoryview(bytearray(length))
 
-
-def _sink(target: Result | None) -> Sink | None:
-    return None if target is None else _Landing(target)
-
-
-def _landed(sink: Sink | None, data: Buffer | None) -> bool:
-    """True where these bytes lie in the result already, and are the chunk itself."""
-    return isinstance(sink, _Landing) and isinstance(data, memoryview) and data.obj is sink.memory.obj
+    def has(self, data: Buffer | None) -> bool:
+        """True where these bytes lie in the result already, and are the chunk itself."""
+        return isinstance(data, memoryview) and data.obj is self.view.obj
 
 
 class _Reading:
     """One call's read."""
 
-    __slots__ = ("_direct", "_layout", "_missing", "_out", "_runtime")
+    __slots__ = ("_direct", "_layout", "_missing", "_out", "_remembers", "_rows", "_runtime")
 
     def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
         self._runtime = runtime
@@ -62,55 +74,151 @@ class _Reading:
         self._out = out
         self._missing = missing
         self._direct = plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
+        # Elements of any length have no size to bound.
+        self._remembers = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
+        self._rows: bool = getattr(runtime.store, "lays_out_rows", False)
+
+    async def read_or_look_again(self, item: tuple[Coords, Sequence[Part]]) -> None:
+        """One object; what does not decode is fetched once more, as it may have been damaged on its way."""
+        try:
+            await self.read_object(item)
+        except ChunkDecodeError:
+            self._layout.readable.forget(self._layout.readable.locate(item[0]))
+            await self._read_for_good(item)
+
+    async def _read_for_good(self, item: tuple[Coords, Sequence[Part]]) -> None:
+        try:
+            await self.read_object(item)
+        except ChunkDecodeError as error:
+            if error.chunk is None:  # it is about the whole object: a shard's index
+                error.array, error.chunk = self._layout.url, item[0]
+            raise
 
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """One object: lease, fetch, decode, place."""
         coords, lazy_parts = item
         parts = tuple(lazy_parts)  # they are made anew each time they are run through
+        key = self._layout.chunks.locate(coords)
+        if self._remembers:
+            await self._read_remembered(coords, key, parts)
+        else:
+            await self._read_parts(coords, key, parts)
+
+    async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part], keep: Kept | None = None) -> None:
         layout, runtime = self._layout, self._runtime
         lease = layout.lease * len(parts)
-        await runtime.leases.acquire(lease)
+        if not runtime.leases.try_acquire(lease):
+            await runtime.leases.acquire(lease)
         try:
-            key = layout.chunks.locate(coords)
-            targets = [self._target(part) for part in parts]
-            sinks = [_sink(target) for target in targets] if layout.pipeline.raw else None
+            sinks = [self._sink(part) for part in parts] if layout.pipeline.raw and keep is None else None
             fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
-            pieces = list(zip(parts, targets, fetched.buffers, strict=True))
-            if sinks is not None:
-                pieces = [piece for piece, sink in zip(pieces, sinks, strict=True) if not _landed(sink, piece[2])]
-            nbytes = layout.pipeline.nbytes * len(pieces)
-            if runs_inline(nbytes, layout.pipeline.cost):
-                self._place(coords, key, fetched, pieces)
-            else:
-                place = partial(self._place, coords, key, fetched)
-                await runtime.cpu.each(place, pieces, split=nbytes >= SPLIT_BYTES)
+            pieces = _not_landed(parts, sinks, fetched.buffers)
+            if pieces:
+                await self._decode(pieces, partial(self._place, coords, key, fetched, keep))
         finally:
             runtime.leases.release(lease)
 
-    def _target(self, part: Part) -> Result | None:
-        """The block of the result that is exactly this chunk, where there is one to decode straight into."""
+    async def _read_remembered(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+        """From what is remembered, and the rest by one fetch, which all who want the same chunks at once share."""
+        cache, name = self._runtime.decoded, f"{self._runtime.store.url}/{key}"
+        parts = self._place_remembered(coords, key, parts, cache.get(name))
+        if not parts:
+            return
+        slots = ",".join([str(part.slot) for part in parts])
+        async with self._runtime.locks.hold(f"chunks {slots} of {name}"):  # cancelled, the next one fetches
+            parts = self._place_remembered(coords, key, parts, cache.get(name))
+            if parts:
+                with cache.load(name) as load:
+                    chunks: Kept = {}
+                    await self._read_parts(coords, key, parts, chunks)
+                    cache.add(load, chunks)
+
+    def _place_remembered(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Chunks | None) -> list[Part]:
+        """Place what is remembered, and return the others."""
+        shape, dtype = self._layout.meta.chunks, self._layout.meta.dtype
+        others: list[Part] = []
+        for part in parts:
+            chunk = chunks.get(part.slot, _UNKNOWN) if chunks is not None else _UNKNOWN
+            if chunk is None:
+                self._fill(coords, key, part)
+            elif chunk.shape == shape and chunk.dtype == dtype:  # of another kind are an overwritten array's
+                self._out[part.put] = chunk[part.take]
+            else:
+                others.append(part)
+        return others
+
+    async def _decode(self, pieces: Sequence[Piece], place: Callable[[Sequence[Piece]], None]) -> None:
+        pipeline = self._layout.pipeline
+        nbytes = pipeline.nbytes * len(pieces)
+        if runs_inline(nbytes, pipeline.cost):
+            place(pieces)
+        else:
+            await self._runtime.cpu.each(place, pieces, split=nbytes >= SPLIT_BYTES)
+
+    def _sink(self, part: Part) -> Sink | None:
+        """Over the block of the result that is exactly this chunk, where bytes can be received into it."""
+        block = self._block(part)
+        if block is None:
+            return None
+        if block.flags.c_contiguous:
+            return _Landing(block, whole=True)
+        if not self._rows or block.ndim < 2 or block.strides[-1] != block.itemsize:
+            return None
+        plane = block.shape[-2] * block.shape[-1] * block.itemsize
+        return _Landing(block, whole=False) if plane >= _MIN_PLANE and block.nbytes >= _MIN_ROWS else None
+
+    def _block(self, part: Part) -> Result | None:
+        """The block of the result that is exactly this chunk, where there is one."""
         if not (self._direct and part.whole):
             return None
         block: Result = self._out[part.put]
-        chunk_shape = self._layout.meta.chunks
-        if block.size != self._layout.chunk_size or not block.flags.c_contiguous:
-            return None
-        return block if block.shape == chunk_shape else block.reshape(chunk_shape)
+        return block if block.size == self._layout.chunk_size else None
 
-    def _place(self, coords: Coords, key: str, fetched: Fetched, pieces: Sequence[Piece]) -> None:
-        for part, target, data in pieces:
+    def _place(self, coords: Coords, key: str, fetched: Fetched, keep: Kept | None, pieces: Sequence[Piece]) -> None:
+        for part, data in pieces:
             if data is None:
                 self._fill(coords, key, part)
-                continue
-            try:
-                chunk = self._layout.pipeline.decode(data, target)
-            except ChunkDecodeError as error:
-                raise _with_place(error, self._layout, coords, key, fetched) from error
-            if chunk is not target:
-                self._out[part.put] = chunk[part.take]
+            elif keep is None:
+                self._decode_into_result(coords, key, fetched, part, data)
+            if keep is not None:
+                keep[part.slot] = None if data is None else self._decode_to_keep(coords, key, fetched, part, data)
+
+    def _decode_to_keep(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
+        # A copy: what is decoded may be a view of all that was fetched.
+        chunk = decode_chunk(self._layout, chunk_of(self._layout, coords, part.slot), key, data, fetched).copy()
+        self._out[part.put] = chunk[part.take]
+        return chunk
+
+    def _decode_into_result(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> None:
+        block = self._decodable(part)
+        target = self._scratch() if block is None else block
+        try:
+            chunk = self._layout.pipeline.decode(data, target)
+        except ChunkDecodeError as error:
+            chunk_coords = chunk_of(self._layout, coords, part.slot)
+            raise _with_place(error, self._layout, chunk_coords, key, fetched) from error
+        if block is None or chunk is not block:
+            self._out[part.put] = chunk[part.take]
+
+    def _decodable(self, part: Part) -> Result | None:
+        """The block of the result to decode straight into, where there is one."""
+        block = None if self._layout.pipeline.raw else self._block(part)
+        if block is None or not block.flags.c_contiguous:
+            return None
+        shape = self._layout.meta.chunks
+        return block if block.shape == shape else block.reshape(shape)
+
+    def _scratch(self) -> Result | None:
+        """Memory of this thread's own to decode into; None where there need be none: for bytes that are looked at where
+        they are, and for so few that the allocator has them at hand."""
+        pipeline = self._layout.pipeline
+        if pipeline.raw or pipeline.nbytes < _MIN_SCRATCH or pipeline.chunk.dtype.hasobject:
+            return None
+        return self._runtime.cpu.scratch(pipeline.chunk.shape, pipeline.chunk.dtype)
 
     def _fill(self, coords: Coords, key: str, part: Part) -> None:
         if self._missing == "raise":
+            coords = chunk_of(self._layout, coords, part.slot)
             raise ChunkNotFound(
                 f"chunk {coords} of {self._layout.url} is not stored (key {key!r}); "
                 "write it, or read with missing='fill'",
@@ -119,6 +227,28 @@ class _Reading:
                 key=key,
             )
         self._out[part.put] = self._layout.fill
+
+
+def _not_landed(
+    parts: Sequence[Part], sinks: Sequence[Sink | None] | None, buffers: Sequence[Buffer | None]
+) -> list[Piece]:
+    """What is still to be decoded and placed."""
+    if sinks is None:
+        return list(zip(parts, buffers, strict=True))
+    return [
+        (part, data)
+        for part, sink, data in zip(parts, sinks, buffers, strict=True)
+        if not (isinstance(sink, _Landing) and sink.has(data))
+    ]
+
+
+def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
+    """Coordinates of a chunk in the grid of all chunks, by those of its object and its slot there."""
+    if layout.n_slots == 1:
+        return coords
+    inner = tuple(n // chunk for n, chunk in zip(layout.meta.object_shape, layout.meta.chunks, strict=True))
+    cells = np.unravel_index(slot, inner)
+    return tuple(at * n + int(cell) for at, n, cell in zip(coords, inner, cells, strict=True))
 
 
 def decode_chunk(layout: Layout, coords: Coords, key: str, data: Buffer, fetched: Fetched) -> Result:

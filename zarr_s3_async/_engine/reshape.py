@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._model import formats
-from .._model.metadata import ArrayMeta
+from .._model.metadata import ArrayMeta, GroupMeta
 from .._plan import selection
 from .._types import Coords, Shape
 from ..errors import ConfigError, ZarrS3Error
@@ -53,6 +53,7 @@ async def _delete_outside(runtime: Runtime, path: str, before: ArrayMeta, after:
 
     listed = runtime.store.list_prefix(prefix)
     await nodes.delete_all(runtime.store, (entry.key async for entry in listed if is_outside(entry.key)))
+    runtime.forget_below(path)
 
 
 def _between(coords: Coords, inner: Shape, outer: Shape) -> bool:
@@ -64,7 +65,7 @@ async def _cut_edges(runtime: Runtime, old: Layout, shape: Shape) -> None:
     """Fill what the new edge cuts off from the objects that it goes through, one dimension after the other."""
     meta = old.meta
     # As far as stored objects reach: what lies further out is removed already.
-    reach = tuple(min(n, -(-m // c) * c) for n, m, c in zip(meta.shape, shape, meta.object_shape, strict=True))
+    reach = tuple(min(n, end) for n, end in zip(meta.shape, _up_to_objects(shape, meta), strict=True))
     for axis, (new, end) in enumerate(zip(shape, reach, strict=True)):
         if new >= end or 0 in reach:
             continue
@@ -72,6 +73,11 @@ async def _cut_edges(runtime: Runtime, old: Layout, shape: Shape) -> None:
         start[axis] = new
         region = selection.region(start, reach, None, meta.shape)
         await operations.put(runtime, old, region, old.fill, write_empty=False)
+
+
+def _up_to_objects(shape: Shape, meta: ArrayMeta) -> Shape:
+    """The shape up to the ends of the objects that its edges cut."""
+    return tuple(-(-n // side) * side for n, side in zip(shape, meta.object_shape, strict=True))
 
 
 async def append(
@@ -83,13 +89,14 @@ async def append(
     """
     meta, rows = layout.meta, _rows(layout.meta, data, axis)
     before, after = await change_shape(runtime, path, meta, lambda shape: _longer(shape, axis, rows))
-    grown = lay_out(runtime, path, after)
+    # No object is whole that the array's edge cuts: behind the edge lies what others append meanwhile.
+    uncut = lay_out(runtime, path, formats.with_shape(after, _up_to_objects(after.shape, after)))
     start = tuple(n if dim == axis else 0 for dim, n in enumerate(before.shape))
+    region = selection.region(start, after.shape, None, uncut.meta.shape)
     try:
-        region = selection.region(start, after.shape, None, after.shape)
-        await operations.put(runtime, grown, region, data, write_empty=write_empty)
+        await operations.put(runtime, uncut, region, data, write_empty=write_empty)
     except ZarrS3Error as error:
-        kept = await _give_back(runtime, path, after, before.shape)
+        kept = await _give_back(runtime, path, uncut, region, (before.shape, after.shape))
         state = "are claimed and read as fill where they were not written" if kept else "were given back"
         error.add_note(f"rows {start[axis]}:{after.shape[axis]} of axis {axis} of {layout.url} {state}")
         raise
@@ -112,20 +119,26 @@ def _longer(shape: Sequence[int], axis: int, rows: int) -> Shape:
     return tuple(n + rows if dim == axis else n for dim, n in enumerate(shape))
 
 
-async def _give_back(runtime: Runtime, path: str, claimed: ArrayMeta, shape: Shape) -> bool:
-    """Shrink to `shape` if nobody has grown the array further. True where the claim stays."""
-    stays = False
+async def _give_back(
+    runtime: Runtime, path: str, uncut: Layout, rows: selection.Selection, shapes: tuple[Shape, Shape]
+) -> bool:
+    """Empty the claimed rows, then shrink, if nobody has grown the array further. True where the claim stays.
 
-    def unclaimed(stored: Shape) -> Shape:
-        nonlocal stays
-        stays = stored != claimed.shape
-        return stored if stays else shape
+    In this order: once the shape says so, the rows are another appender's to claim and to write.
+    """
+    unclaimed, claimed = shapes
+
+    def is_last(meta: ArrayMeta | GroupMeta) -> bool:
+        return isinstance(meta, ArrayMeta) and meta.shape == claimed
 
     try:
-        before, after = await change_shape(runtime, path, claimed, unclaimed)
-        if not stays:
-            await _delete_outside(runtime, path, before, after)
-            await _cut_edges(runtime, lay_out(runtime, path, before), after.shape)
+        node = await nodes.load(runtime.store, path, uncut.meta.zarr_format, "array")
+        if not is_last(node.meta):
+            return True
+        await operations.put(runtime, uncut, rows, uncut.fill, write_empty=False)
+        before, _ = await change_shape(
+            runtime, path, uncut.meta, lambda stored: unclaimed if stored == claimed else stored
+        )
     except ZarrS3Error:
         return True  # the first error is the one to tell; the rows stay claimed
-    return stays
+    return not is_last(before)

@@ -20,7 +20,7 @@ from ..codecs.shard_format import ShardFormat
 from ..config import Limits, RetryPolicy
 from ..events import Emit
 from ..stores.base import Store
-from .cache import IndexCache
+from .cache import ChunkCache, IndexCache
 from .chunks import Chunks, PlainChunks
 from .cpu import Cpu
 from .locks import KeyedLocks
@@ -39,9 +39,16 @@ class Runtime:
     cpu: Cpu
     locks: KeyedLocks
     indexes: IndexCache
+    decoded: ChunkCache
     emit: Emit
     guard: Callable[[], None]
     """Raises a StateError where the session cannot be used: closed, another loop, another process."""
+
+    def forget_below(self, path: str) -> None:
+        """Whatever is remembered of the objects of a node."""
+        prefix = f"{self.store.url}/{path}/" if path else f"{self.store.url}/"
+        self.indexes.forget_below(prefix)
+        self.decoded.forget_below(prefix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,6 +106,7 @@ def _coded(
         indexes=runtime.indexes,
         locks=runtime.locks,
         limits=runtime.limits,
+        cpu=runtime.cpu,
     )
     return shard.inner, chunks, shard.n_chunks
 

@@ -6,30 +6,58 @@ noticed: then its index is read anew, a bounded number of times. What comes back
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from functools import partial
+from math import ceil
+from typing import NamedTuple
 
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
-from ..byte_range import Span, coalesce
-from ..codecs.shard_format import ShardLayout
+from ..byte_range import ByteRange, Span, Suffix
+from ..codecs.shard_format import Encoded, ShardLayout, joined, nbytes_of
 from ..config import Limits
-from ..errors import ChunkDecodeError, ConcurrentModification, Conflict
+from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, Conflict, Unsupported
 from ..stores.base import Blob, Store
-from .cache import Entries, IndexCache, ShardIndex
-from .chunks import Fetched
+from .cache import Entries, IndexCache, Load, ShardIndex
+from .chunks import Changes, Fetched
+from .cpu import Cpu
 from .locks import KeyedLocks
-from .tasks import together
+from .ranges import Ranges
 
 _ATTEMPTS = 8
 """Times that a shard may be rewritten under a reader before it gives up."""
 _NEARLY_WHOLE = 0.75
-"""From this share of its chunks on, a shard that fits into one range is fetched whole: one request, not two or more."""
+"""From this share of its chunks on a shard is fetched whole, the index taken from the same bytes."""
+_JOINED_INLINE = 2**20
+"""Bytes of a shard up to which putting it together costs less than a thread."""
+
+
+class _Opened(NamedTuple):
+    """An index, and what came along with it."""
+
+    state: ShardIndex
+    start: int = 0
+    data: memoryview = memoryview(b"")
+    """The object's bytes from `start` on, as far as they are here."""
 
 
 class ShardedChunks:
     """See `Chunks`; a slot is the row-major index of a chunk in its shard."""
 
-    __slots__ = ("_encode", "_indexes", "_layout", "_limits", "_locks", "_prefix", "_shard_nbytes", "_store")
+    __slots__ = (
+        "_base",
+        "_cpu",
+        "_encode",
+        "_indexes",
+        "_layout",
+        "_limits",
+        "_locks",
+        "_many",
+        "_prefix",
+        "_ranges",
+        "_shard_nbytes",
+        "_store",
+    )
 
     def __init__(
         self,
@@ -41,15 +69,20 @@ class ShardedChunks:
         indexes: IndexCache,
         locks: KeyedLocks,
         limits: Limits,
+        cpu: Cpu,
     ) -> None:
         self._store = store
+        self._base = store.url + "/"
         self._prefix = path + "/" if path else ""
         self._encode = meta.keys.encode
         self._layout = layout
         self._shard_nbytes = meta.object_nbytes
+        self._many = ceil(_NEARLY_WHOLE * layout.n_chunks)
         self._indexes = indexes
         self._locks = locks
         self._limits = limits
+        self._ranges = Ranges(store, limits)
+        self._cpu = cpu
 
     def locate(self, coords: Coords) -> str:
         """See `Chunks.locate`."""
@@ -57,112 +90,171 @@ class ShardedChunks:
 
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """A request for the index unless it is known, then few parallel ranges; see `Chunks.fetch`."""
-        if self._wants_whole(len(slots)):
-            stored, version = await self._whole(key)
-            return Fetched([stored.get(slot) for slot in slots], version)
+        many = len(slots) >= self._many
+        if len(slots) == 1 and not many:
+            state = self._known(self._base + key)
+            if state is not None:
+                try:
+                    return await self._lone(key, slots[0], None if sinks is None else sinks[0], state)
+                except Conflict:
+                    self._indexes.forget(self._base + key)
         for _ in range(_ATTEMPTS):
-            index = await self._index(key)
-            if index is None:
-                return Fetched([None] * len(slots), None)
             try:
-                return await self._ranges(key, slots, sinks, index)
+                opened = await (self._most(key) if many else self._index(key))
+                if opened is None:
+                    return Fetched([None] * len(slots), None)
+                return await self._chunks(key, slots, sinks, opened)
             except Conflict:
-                self._indexes.forget(self._name(key))
-        raise ConcurrentModification(
-            f"the shard {self._name(key)} was rewritten during all of {_ATTEMPTS} attempts to read it; try again later",
-            key=key,
-            attempts=_ATTEMPTS,
-        )
+                self._indexes.forget(self._base + key)
+        raise self._restless(key)
 
-    async def fetch_to_change(self, key: str, slots: Sequence[int]) -> Fetched:
-        """The whole shard in one request: what does not change is copied as the bytes that it is."""
-        stored, version = await self._whole(key)
-        return Fetched([stored.get(slot) for slot in slots], version, stored)
+    async def fetch_to_change(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
+        """What stays or is merged, or the whole shard where that is cheaper; see `Chunks.fetch_to_change`.
 
-    async def replace(self, key: str, changes: Mapping[int, Buffer | None], base: Fetched | None) -> Version | None:
-        """One PUT of the shard, or a DELETE where it is written whole and holds nothing; see `Chunks.replace`."""
-        chunks = {**(base.stored if base else {}), **changes}
+        What does not change is copied as the bytes that it is.
+        """
+        kept = [slot for slot in range(self._layout.n_chunks) if slot not in replaced]
+        for _ in range(_ATTEMPTS):
+            known = self._known(self._base + key) is not None
+            try:
+                opened = await (self._most(key) if self._is_cheaper_whole(kept, known) else self._index(key))
+                if opened is None:
+                    return Fetched([None] * len(slots), None)
+                fetched = await self._chunks(key, kept, None, opened)
+            except Conflict:
+                self._indexes.forget(self._base + key)
+                continue
+            stored = {slot: data for slot, data in zip(kept, fetched.buffers, strict=True) if data is not None}
+            if stored or not known:
+                return Fetched([stored.get(slot) for slot in slots], fetched.version, stored)
+            # No request has shown that the index is still the shard's: others may have added chunks since.
+            self._indexes.forget(self._base + key)
+        raise self._restless(key)
+
+    def forget(self, key: str) -> None:
+        """Its index; see `Chunks.forget`."""
+        self._indexes.forget(self._base + key)
+
+    async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
+        """One PUT of the shard, or a DELETE where it holds nothing; see `Chunks.replace`."""
+        chunks: dict[int, Encoded | None] = {**(base.stored if base else {}), **changes}
         present = {slot: data for slot, data in chunks.items() if data is not None}
-        name = self._name(key)
-        self._indexes.forget(name)
-        if not present and base is None:
+        try:
+            if not present and await self._is_deleted(key, base):
+                return None  # where it is not, an index of nothing is stored
+            body = await self._joined(present)
+            return await self._store.put(key, body, when="always" if base is None else base.version or "absent")
+        finally:
+            self._indexes.forget(self._base + key)  # also one that a reader has got meanwhile
+
+    async def _is_deleted(self, key: str, base: Fetched | None) -> bool:
+        """Delete a shard that holds nothing. False where this one version cannot be deleted here, or not by us."""
+        if base is None:
             await self._store.delete(key)
-            return None
-        # A shard that was emptied by a merge is stored as an index of nothing: to delete it would need a
-        # conditional delete, which not every server has.
-        body = b"".join(self._layout.assemble(present))
-        return await self._store.put(key, body, when="always" if base is None else base.version or "absent")
+        elif base.version is not None:
+            try:
+                await self._store.delete(key, when=base.version)
+            except (Unsupported, AccessDenied):
+                return False
+        return True
 
-    def _name(self, key: str) -> str:
-        return f"{self._store.url}/{key}"
+    async def _joined(self, present: Mapping[int, Encoded]) -> Buffer:
+        parts = self._layout.assemble(present)
+        if sum(map(nbytes_of, parts)) <= _JOINED_INLINE:
+            return joined(parts)
+        return await self._cpu.run(partial(joined, parts))
 
-    def _wants_whole(self, n_slots: int) -> bool:
-        return (
-            n_slots >= _NEARLY_WHOLE * self._layout.n_chunks
-            and self._shard_nbytes + self._layout.index_nbytes <= self._limits.range_bytes
-        )
+    def _is_cheaper_whole(self, kept: Sequence[int], known: bool) -> bool:
+        """True where leaving out what is replaced saves less than asking for the index first costs."""
+        if len(kept) >= self._many:
+            return True
+        spared = self._shard_nbytes * (self._layout.n_chunks - len(kept)) // self._layout.n_chunks
+        return not known and spared <= self._limits.gap_bytes
 
-    async def _whole(self, key: str) -> tuple[dict[int, Buffer], Version | None]:
-        """Every stored chunk, with the index taken from the same bytes."""
-        blob = await self._store.get(key)
+    async def _index(self, key: str) -> _Opened | None:
+        """From the cache, or by one request, which all who want it at once share; None where there is no shard."""
+        name = self._base + key
+        index = self._known(name)
+        if index is not None:
+            return _Opened(index)
+        async with self._locks.hold("index of " + name):  # where the one who asks is cancelled, the next one asks
+            index = self._known(name)
+            if index is not None:
+                return _Opened(index)
+            with self._indexes.load(name) as load:
+                return await self._open(key, self._layout.index_range, load)
+
+    def _known(self, name: str) -> ShardIndex | None:
+        index = self._indexes.get(name)
+        # One of another length was an overwritten array's.
+        return index if index is not None and len(index.entries) == self._layout.n_chunks else None
+
+    async def _most(self, key: str) -> _Opened | None:
+        """The whole shard where it fits into one range, else its index and all that one range brings with it."""
+        name, most = self._base + key, self._limits.range_bytes
+        wanted: ByteRange | None = None
+        if self._shard_nbytes + self._layout.index_nbytes > most:
+            index = self._known(name)
+            if index is not None:
+                return _Opened(index)
+            length = max(most, self._layout.index_nbytes)
+            wanted = Span(0, length) if self._layout.index_location == "start" else Suffix(length)
+        with self._indexes.load(name) as load:
+            return await self._open(key, wanted, load)
+
+    async def _open(self, key: str, wanted: ByteRange | None, load: Load[ShardIndex]) -> _Opened | None:
+        """One request for an end of the shard that holds its index."""
+        blob = await self._store.get(key, range=wanted)
         if blob is None:
-            return {}, None
-        body = memoryview(blob.data)
-        n = self._layout.index_nbytes
-        raw = body[:n] if self._layout.index_location == "start" else body[-n:]
-        index = ShardIndex(self._decoded(key, raw, blob), blob.version)
-        self._indexes.put(self._name(key), index)
-        spans = ((slot, self._layout.span(index.entries, slot)) for slot in range(self._layout.n_chunks))
-        return {slot: body[span.start : span.stop] for slot, span in spans if span is not None}, blob.version
+            return None
+        data, n = memoryview(blob.data), self._layout.index_nbytes
+        at_start = self._layout.index_location == "start"
+        index = ShardIndex(self._decoded(key, data[:n] if at_start else data[-n:], blob), blob.version)
+        load.keep(index)
+        return _Opened(index, 0 if at_start else blob.size - len(data), data)
 
     def _decoded(self, key: str, raw: Buffer, blob: Blob) -> Entries:
         try:
-            return self._layout.decode_index(raw, blob.size)
+            # A copy: what is remembered must not keep the bytes that it came with.
+            return self._layout.decode_index(raw, blob.size).copy()
         except ChunkDecodeError as error:
             raise ChunkDecodeError(
-                f"the index of shard {self._name(key)} does not decode: {error}; restore the object, or write it whole",
+                f"the index of shard {self._base}{key} does not decode: {error}; restore the object, or write it whole",
                 key=key,
                 version=blob.version,
                 codec=error.codec,
             ) from error
 
-    async def _index(self, key: str) -> ShardIndex | None:
-        """From the cache, or by one request, which all who want it at once share; None where there is no shard."""
-        name = self._name(key)
-        index = self._indexes.get(name)
-        if index is not None:
-            return index
-        async with self._locks.hold("index of " + name):  # where the one who asks is cancelled, the next one asks
-            index = self._indexes.get(name)
-            if index is None:
-                blob = await self._store.get(key, range=self._layout.index_range)
-                if blob is None:
-                    return None
-                index = ShardIndex(self._decoded(key, blob.data, blob), blob.version)
-                self._indexes.put(name, index)
-            return index
-
-    async def _ranges(
-        self, key: str, slots: Sequence[int], sinks: Sequence[Sink | None] | None, index: ShardIndex
+    async def _chunks(
+        self, key: str, slots: Sequence[int], sinks: Sequence[Sink | None] | None, opened: _Opened
     ) -> Fetched:
-        wanted: dict[Span, list[int]] = {}
-        for position, slot in enumerate(slots):
-            span = self._layout.span(index.entries, slot)
-            if span is not None:
-                wanted.setdefault(span, []).append(position)
+        """The chunks of one state of the shard: those that are here already, and the others by ranges."""
+        entries, version = opened.state.entries, opened.state.version
+        start, here = opened.start, opened.data
+        stop = start + len(here)
         buffers: list[Buffer | None] = [None] * len(slots)
+        missing: list[tuple[Span, int]] = []
+        for position, span in enumerate(self._layout.spans(entries, slots)):
+            if span is None:
+                continue
+            if start <= span.start and span.stop <= stop:
+                buffers[position] = here[span.start - start : span.stop - start]
+            else:
+                missing.append((span, position))
+        if missing:
+            await self._ranges.fetch(key, version, missing, buffers, sinks)
+        return Fetched(buffers, version)
 
-        async def receive(request: Span, members: Sequence[Span]) -> None:
-            only = wanted[members[0]] if len(members) == 1 else ()
-            sink = sinks[only[0]] if sinks is not None and len(only) == 1 and request == members[0] else None
-            blob = await self._store.get(key, range=request, version=index.version, sink=sink)
-            if blob is None or len(blob.data) != request.stop - request.start:
-                raise Conflict(f"the shard {self._name(key)} is shorter than its index says", key=key)
-            body = memoryview(blob.data)
-            for span in members:
-                for position in wanted[span]:
-                    buffers[position] = body[span.start - request.start : span.stop - request.start]
+    async def _lone(self, key: str, slot: int, sink: Sink | None, state: ShardIndex) -> Fetched:
+        """One chunk of a shard whose index is known: what is asked for most often."""
+        span = self._layout.span(state.entries, slot)
+        if span is None:
+            return Fetched((None,), state.version)
+        return Fetched((await self._ranges.one(key, state.version, span, sink),), state.version)
 
-        groups = coalesce(sorted(wanted), max_gap=self._limits.gap_bytes, max_size=self._limits.range_bytes)
-        await together(*(receive(request, members) for request, members in groups))
-        return Fetched(buffers, index.version)
+    def _restless(self, key: str) -> ConcurrentModification:
+        return ConcurrentModification(
+            f"the shard {self._base}{key} was rewritten during all of {_ATTEMPTS} attempts to read it; try again later",
+            key=key,
+            attempts=_ATTEMPTS,
+        )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from asyncio import TaskGroup, current_task
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -17,15 +17,24 @@ T = TypeVar("T")
 
 async def crew(size: int, items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> None:
     """Work on every item with at most `size` at once; items are pulled one by one, as workers become free."""
+    await _crew(size, lambda: _pull(items, work))
+
+
+async def crew_from(size: int, items: AsyncIterator[T], work: Callable[[T], Awaitable[None]]) -> None:
+    """Like `crew`, with a source whose `__anext__` several workers may await at once: no generator's may."""
+    await _crew(size, lambda: _pull_from(items, work))
+
+
+async def _crew(size: int, worker: Callable[[], Coroutine[Any, Any, None]]) -> None:
     if size <= 1:
-        await _pull(items, work)
+        await worker()
         return
     failure: BaseException
     before = _cancellations()
     try:
         async with TaskGroup() as group:
             for _ in range(size):
-                group.create_task(_pull(items, work))
+                group.create_task(worker())
             return
     except BaseExceptionGroup as failures:
         failure = first_leaf(failures)
@@ -35,6 +44,11 @@ async def crew(size: int, items: Iterator[T], work: Callable[[T], Awaitable[None
 
 async def _pull(items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> None:
     for item in items:
+        await work(item)
+
+
+async def _pull_from(items: AsyncIterator[T], work: Callable[[T], Awaitable[None]]) -> None:
+    async for item in items:
         await work(item)
 
 

@@ -7,7 +7,7 @@ are left in doubt; the error's `outcome` says which are written.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from random import random
@@ -19,25 +19,28 @@ import numpy as np
 from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
+from ..codecs.shard_format import Encoded
 from ..errors import (
+    AccessDenied,
+    ChunkDecodeError,
     ConcurrentModification,
     Conflict,
     DeadlineExceeded,
     NetworkError,
     StoreError,
+    Unsupported,
     WriteOutcome,
     ZarrS3Error,
 )
 from ..events import ConflictMet
-from .chunks import Fetched
-from .cpu import SPLIT_BYTES, runs_inline
-from .read import decode_chunk
+from .chunks import Changes, Fetched
+from .cpu import INLINE_BYTES, SPLIT_BYTES
+from .read import chunk_of, decode_chunk
 from .runtime import Layout, Runtime
 from .tasks import crew
 
 Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
-Changes: TypeAlias = Mapping[int, Buffer | None]
 
 
 class Writing:
@@ -46,7 +49,9 @@ class Writing:
     __slots__ = (
         "_beyond",
         "_drop_fill",
+        "_encode_chunk",
         "_failure",
+        "_free",
         "_in_doubt",
         "_layout",
         "_number",
@@ -63,6 +68,11 @@ class Writing:
         self._values = values
         # A null fill value promises nothing about absent chunks, so none may be left out for it.
         self._drop_fill = not write_empty and layout.meta.fill_value is not None
+        pipeline = layout.pipeline
+        self._encode_chunk: Callable[[Values], Encoded] = (
+            pipeline.encode if layout.n_slots == 1 else pipeline.encode_to_copy
+        )
+        self._free = pipeline.cost == "view" and plan.basic and values.dtype == layout.meta.dtype
         self._failure: Exception | None = None
         # Which objects are done, in O(limit) memory: all numbers below _upto, and these beyond it.
         self._number = count()
@@ -71,13 +81,15 @@ class Writing:
         self._in_doubt: set[int] = set()
 
     async def run(self) -> None:
-        """Write everything, or raise the first failure with its outcome."""
+        """Write everything, or raise the first failure, or the cancellation, with its outcome."""
         size = min(self._runtime.limits.requests, self._plan.n_objects)
-        await crew(size, self._until_failure(), self._guarded)
-        if self._failure is not None:
-            if isinstance(self._failure, ZarrS3Error):
-                self._failure.outcome = self.outcome()
-            raise self._failure
+        try:
+            await crew(size, self._until_failure(), self._guarded)
+            if self._failure is not None:
+                raise self._failure
+        except BaseException as error:
+            error.outcome = self.outcome()  # type: ignore[attr-defined]  # CancelledError and errors of others have none
+            raise
 
     def outcome(self) -> WriteOutcome:
         """What is written by now."""
@@ -96,13 +108,12 @@ class Writing:
 
     async def _guarded(self, item: tuple[Coords, Sequence[Part]]) -> None:
         number = next(self._number)
-        self._in_doubt.add(number)
         try:
-            await self._write_object(*item)
+            await self._write_object(number, *item)
         except CancelledError:
-            raise  # stays in doubt: its request may have been sent
+            raise  # stays in doubt if its request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
-            if not _in_doubt(error):
+            if isinstance(error, ZarrS3Error) and not _in_doubt(error):  # who knows what another's error means
                 self._in_doubt.discard(number)
             self._failure = self._failure or error
         else:
@@ -115,38 +126,49 @@ class Writing:
             self._beyond.remove(self._upto)
             self._upto += 1
 
-    async def _write_object(self, coords: Coords, parts: Sequence[Part]) -> None:
+    async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
         whole = covers_object(parts)
-        # A part of an object is merged with the rest of it, which lies beside it meanwhile.
-        lease = self._layout.lease * (len(parts) if whole else self._layout.n_slots)
+        lease = self._lease(whole, len(parts))
+        key = self._layout.chunks.locate(coords)
         await self._runtime.leases.acquire(lease)
         try:
-            key = self._layout.chunks.locate(coords)
             if whole:
-                await self._replace_whole(key, parts)
+                await self._replace_whole(number, key, parts)
             else:
-                await self._merge(coords, key, parts)
+                await self._merge(number, coords, key, parts)
         finally:
+            self._runtime.decoded.forget(f"{self._runtime.store.url}/{key}")
             self._runtime.leases.release(lease)
 
-    async def _replace_whole(self, key: str, parts: Sequence[Part]) -> None:
+    def _lease(self, whole: bool, n_parts: int) -> int:
+        """Bytes that lie in memory for one object at most, beside the caller's own."""
+        layout = self._layout
+        if layout.n_slots == 1:
+            return layout.lease
+        # Encoded chunks and the shard that is put together of them; in a merge, what was fetched beside them.
+        return max(1, layout.pipeline.nbytes) * (2 * n_parts if whole else 3 * layout.n_slots)
+
+    async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> None:
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
+        self._in_doubt.add(number)
         await self._layout.chunks.replace(key, changes, None)
 
-    async def _merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+    async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
-        chunks, attempts = self._layout.chunks, self._runtime.retry.conflict_attempts
-        slots = [part.slot for part in parts]
+        attempts = self._runtime.retry.conflict_attempts
         async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
             for attempt in range(1, attempts + 1):
-                base = await chunks.fetch_to_change(key, slots)
-                pieces = list(zip(parts, base.buffers, strict=True))
-                changes = await self._encoded(partial(self._merged, coords, key, base), pieces)
+                try:
+                    base, changes = await self._fetch_and_merge(coords, key, parts)
+                except ChunkDecodeError:  # it may have been damaged on its way
+                    base, changes = await self._fetch_and_merge(coords, key, parts)
                 if base.version is None and all(change is None for change in changes.values()):
                     return  # absent already means fill
+                self._in_doubt.add(number)
                 try:
-                    await chunks.replace(key, changes, base)
+                    await self._replace(key, changes, base)
                 except Conflict:
+                    self._in_doubt.discard(number)
                     self._runtime.emit(ConflictMet(key=key, attempt=attempt))
                 else:
                     return
@@ -158,25 +180,45 @@ class Writing:
             attempts=attempts,
         )
 
+    async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
+        slots, replaced = [part.slot for part in parts], {part.slot for part in parts if part.whole}
+        base = await self._layout.chunks.fetch_to_change(key, slots, replaced)
+        pieces = list(zip(parts, base.buffers, strict=True))
+        return base, await self._encoded(partial(self._merged, coords, key, base), pieces)
+
+    async def _replace(self, key: str, changes: Changes, base: Fetched) -> None:
+        chunks = self._layout.chunks
+        try:
+            await chunks.replace(key, changes, base)
+        except (Unsupported, AccessDenied):
+            if any(change is not None for change in changes.values()):
+                raise
+            # This one version cannot be deleted here, or not by us: what has become empty stays, and says fill.
+            encode = self._layout.pipeline.encode
+            fills = await self._encoded(lambda slots: {slot: encode(self._blank()) for slot in slots}, list(changes))
+            await chunks.replace(key, fills, base)
+
     async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
         pipeline = self._layout.pipeline
         nbytes = pipeline.nbytes * len(items)
-        if runs_inline(nbytes, pipeline.cost):
+        if self._free or nbytes <= INLINE_BYTES:
             return work(items)
         batches = await self._runtime.cpu.each(work, items, split=nbytes >= SPLIT_BYTES)
         return {slot: data for batch in batches for slot, data in batch.items()}
 
     def _merged(self, coords: Coords, key: str, base: Fetched, pieces: Sequence[tuple[Part, Buffer | None]]) -> Changes:
-        changes: dict[int, Buffer | None] = {}
+        changes: dict[int, Encoded | None] = {}
         for part, data in pieces:
             if part.whole:
                 changes[part.slot] = self._encode(self._fresh(part))
                 continue
-            chunk = self._blank() if data is None else self._stored(coords, key, data, base)
+            chunk = (
+                self._blank()
+                if data is None
+                else self._stored(chunk_of(self._layout, coords, part.slot), key, data, base)
+            )
             chunk[part.take] = self._values[part.put]
-            # An object that has become all fill is stored as fill: to delete it would need a conditional delete.
-            stays = data is not None and self._layout.n_slots == 1
-            changes[part.slot] = self._layout.pipeline.encode(chunk) if stays else self._encode(chunk)
+            changes[part.slot] = self._encode(chunk)
         return changes
 
     def _stored(self, coords: Coords, key: str, data: Buffer, base: Fetched) -> Values:
@@ -197,20 +239,25 @@ class Writing:
         meta = self._layout.meta
         return np.full(meta.chunks, self._layout.fill[()], dtype=meta.dtype)
 
-    def _encode(self, chunk: Values) -> Buffer | None:
+    def _encode(self, chunk: Values) -> Encoded | None:
         """Encoded, or None where it holds nothing but fill and such chunks are not stored."""
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
-        return self._layout.pipeline.encode(chunk)
+        return self._encode_chunk(chunk)
 
 
 def _in_doubt(error: Exception) -> bool:
-    """True where the request may have been carried out all the same: no answer came, or one of a server in trouble."""
-    status = error.status if isinstance(error, StoreError) else None
-    return isinstance(error, NetworkError | DeadlineExceeded) or (status or 0) >= _SERVER_ERROR
+    """True where a request may have been carried out all the same.
+
+    No answer came, or one of a server in trouble, or one that says nothing; or an attempt went before the refusal.
+    """
+    if not isinstance(error, StoreError) or isinstance(error, ConcurrentModification):
+        return False
+    refused = error.status is not None and error.status // 100 in (3, 4)
+    unanswered = error.status is None and not isinstance(error, NetworkError | DeadlineExceeded)
+    return not (refused or unanswered) or (error.attempts or 1) > 1
 
 
-_SERVER_ERROR = 500
 _BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
 

@@ -47,6 +47,15 @@ def read_v2(document: Mapping[str, JSON], url: str) -> dict[str, dict[str, JSON]
     return {path: files for path, files in nodes.items() if not path or files.keys() & {ARRAY_V2, GROUP_V2}}
 
 
+def own_v2(raw: Document, url: str) -> dict[str, JSON]:
+    """What a `.zmetadata` says of its own group, by file name; empty where it says nothing.
+
+    Raises:
+        Invalid: It is no consolidated metadata.
+    """
+    return read_v2(load(raw), url).get("", {})
+
+
 def read_v3(value: JSON, url: str) -> dict[str, dict[str, JSON]] | None:
     """The documents in a `consolidated_metadata` member, by path and file name; None where there are none.
 

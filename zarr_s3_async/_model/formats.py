@@ -8,14 +8,16 @@ from typing import Any, Literal, TypeVar
 
 from . import v2, v3
 from .consolidated import dump_v2 as dump_consolidated
+from .consolidated import own_v2 as own_consolidated
 from .consolidated import with_consolidated, with_own_attributes, without_consolidated
 from .create import ZERO, NewArray
-from .document import Document, load
+from .document import MAX_BYTES, Document, load
 from .metadata import ArrayMeta, GroupMeta
 from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2, NODE_V3
 from .problems import Invalid, in_document, in_options, shown
 
 __all__ = [
+    "MAX_BYTES",
     "ARRAY_V2",
     "ATTRS_V2",
     "CONSOLIDATED_V2",
@@ -30,6 +32,7 @@ __all__ = [
     "dump_consolidated",
     "new_array",
     "new_group",
+    "own_consolidated",
     "parse_array",
     "parse_group",
     "parse_node",

@@ -85,10 +85,22 @@ class AxesPlan:
 
     def _sharded_objects(self, inner_grid: Shape) -> Iterator[tuple[Coords, Sequence[Part]]]:
         strides = [prod(inner_grid[i + 1 :]) for i in range(len(inner_grid))]
+        if self.n_objects == 1:
+            yield self._only_object(inner_grid, strides)
+            return
         makers = [partial(_runs, *row) for row in zip(self._axes, inner_grid, strides, strict=True)]
         inner = [Replay(make, axis.n_objects) for make, axis in zip(makers[1:], self._axes[1:], strict=True)]
         for coords, per_axis, _, whole in combined([makers[0](), *inner]):
             yield coords, GridParts(per_axis, whole, self._needs_mesh)
+
+    def _only_object(self, inner_grid: Shape, strides: Sequence[int]) -> tuple[Coords, Sequence[Part]]:
+        coords: Coords = ()
+        runs: tuple[Run, ...] = ()
+        covered = True
+        for row in zip(self._axes, inner_grid, strides, strict=True):
+            ((number, run, _, whole),) = _runs(*row)
+            coords, runs, covered = coords + number, runs + run, covered and whole
+        return coords, GridParts(runs, covered, self._needs_mesh)
 
 
 def _axis(choice: AxisChoice, size: int, chunk: int, shard: int | None) -> Axis:

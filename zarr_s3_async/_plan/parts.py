@@ -109,7 +109,7 @@ class ChunkAxis(Protocol):
 class Run:
     """The touched chunks of one axis inside one object. Entries carry the axis' share of the slot."""
 
-    __slots__ = ("_axis", "_entries", "_origin", "_start", "_stride", "n")
+    __slots__ = ("_axis", "_kept", "_origin", "_start", "_stride", "n")
 
     def __init__(self, axis: ChunkAxis, start: int, stop: int, origin: int, stride: int) -> None:
         self._axis = axis
@@ -117,10 +117,15 @@ class Run:
         self._origin = origin
         self._stride = stride
         self.n = stop - start
-        self._entries = Replay(self._make, self.n)
+        self._kept: list[Entry] | None = None
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
+        # As a Replay does; one of a method of ours would be a cycle, for the garbage collector to find at every read.
+        if self.n > _KEPT:
+            return self._make()
+        if self._kept is None:
+            self._kept = list(self._make())
+        return iter(self._kept)
 
     def __getitem__(self, cell: int) -> Entry:
         (number,), take, put, whole = self._axis.entry(self._start + cell)
@@ -155,11 +160,21 @@ class GridParts(ObjectParts):
 
     def __iter__(self) -> Iterator[Part]:
         new, fancy = tuple.__new__, self._fancy
+        if not fancy and all(run.n == 1 for run in self._runs):
+            yield self._lone()  # one chunk of a shard: what is asked for most often
+            return
         for slot, take, put, whole in combined(self._runs):
             if fancy:
                 yield Part(slot, mesh(take), mesh(put), whole)
             else:
                 yield new(Part, (slot, take, put, whole))
+
+    def _lone(self) -> Part:
+        slot, take, put, whole = self._runs[0][0]
+        for run in self._runs[1:]:
+            slot_, take_, put_, whole_ = run[0]
+            slot, take, put, whole = slot + slot_, take + take_, put + put_, whole and whole_
+        return Part(slot, take, put, whole)
 
     def _part(self, index: int) -> Part:
         slot, take, put, whole = 0, (), (), True

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +47,33 @@ def ls(
     from .ls import ls as show
 
     run(lambda: show(options.session(endpoint_url, profile, region, anonymous), url, everything=everything))
+
+
+@app.command()
+def verify(
+    url: options.Url,
+    strict: Annotated[bool, typer.Option("--strict", help="Count chunks that are not stored as findings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    most: Annotated[
+        int, typer.Option(metavar="N", help="Findings of each kind to list per node; all are counted.", min=0)
+    ] = 1000,
+    endpoint_url: options.Endpoint = None,
+    profile: options.Profile = None,
+    region: options.Region = None,
+    anonymous: options.Anonymous = False,
+) -> None:
+    """Read every object of an array or a group, decode it, and compare it with its metadata.
+
+    Ends with 0 where all is well, with 1 where there are findings, and with 2 where it could not verify.
+    """
+    from .verify import COULD_NOT
+    from .verify import verify as show
+
+    def command() -> Coroutine[Any, Any, None]:
+        session = options.session(endpoint_url, profile, region, anonymous, checksums="on")
+        return show(session, url, strict=strict, most=most, as_json=as_json)
+
+    run(command, failed=COULD_NOT)
 
 
 @app.command()

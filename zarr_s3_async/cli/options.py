@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -28,6 +28,8 @@ Region: TypeAlias = Annotated[
 Anonymous: TypeAlias = Annotated[bool, typer.Option("--anonymous", help="Send unsigned requests, for public buckets.")]
 
 
-def session(endpoint_url: str | None, profile: str | None, region: str | None, anonymous: bool) -> Session:
-    """A session with these options."""
-    return Session(endpoint_url=endpoint_url, profile=profile, region=region, anonymous=anonymous)
+def session(
+    endpoint_url: str | None, profile: str | None, region: str | None, anonymous: bool, **others: Any
+) -> Session:
+    """A session with these options, and `others` that no user chooses."""
+    return Session(endpoint_url=endpoint_url, profile=profile, region=region, anonymous=anonymous, **others)

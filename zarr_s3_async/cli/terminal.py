@@ -18,8 +18,8 @@ err = Console(stderr=True, highlight=False)
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 
 
-def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a command to its end. A failure that the user can mend leaves as one line and an exit status."""
+def run(command: Callable[[], Coroutine[Any, Any, None]], *, failed: int = _FAILED) -> None:
+    """Run a command to its end. A failure that the user can mend leaves as one line and the exit status `failed`."""
     try:
         asyncio.run(command())
     except KeyboardInterrupt:
@@ -30,7 +30,7 @@ def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
             fail("matplotlib is not installed: pip install 'zarr-s3-async[demo]'")
         if not isinstance(first, ZarrS3Error | OSError):
             raise
-        status = _USAGE if isinstance(first, ConfigError) else _FAILED
+        status = _USAGE if isinstance(first, ConfigError) else failed
         fail(str(first), kind=type(first).__name__, status=status)
 
 

@@ -1,4 +1,4 @@
-"""Compressors in C: zstd, lz4 and blosc, by numcodecs.
+"""Compressors in C: zstd, lz4 and blosc, by numcodecs; small zstd frames are decompressed by zstandard.
 
 What the headers of hostile data claim is held against what a chunk can be, before a library believes it.
 """
@@ -12,12 +12,15 @@ import numpy as np
 
 from .base import Array, Bytes, ChunkSpec
 from .options import Options
-from .zstd_frames import END_OF_UNKNOWN_SIZE, UNKNOWN, bound, content_size
+from .zstd_frames import END_OF_UNKNOWN_SIZE, UNKNOWN, Decompressors, bound, content_size
 
 _INT_MAX: Final = 2**31 - 1
 _LZ4_MAX_INPUT: Final = 0x7E000000
 _LZ4_MAX_RATIO: Final = 255
 _LZ4_HEADER: Final = 4
+_SMALL: Final = 128 * 1024
+"""Bytes up to which it costs less to decompress into new memory than to set a library's context up: numcodecs makes one
+for every call, zstandard keeps it."""
 
 BLOSC_COMPRESSORS: Final = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 _BLOSC_SHUFFLES: Final = ("noshuffle", "shuffle", "bitshuffle")
@@ -39,6 +42,7 @@ class Zstd:
 
         self._compress = zstd.compress
         self._decompress = zstd.decompress
+        self._decompressors = Decompressors()
         self._level = options.integer("level", -131072, 22, 0)
         self._checksum = options.boolean("checksum", default=False)
 
@@ -55,6 +59,10 @@ class Zstd:
         claimed = content_size(data)
         if claimed > size:
             raise ValueError(f"claims {claimed} bytes, and a chunk has {size}")
+        if claimed == size <= _SMALL:
+            frame = self._decompressors.single_frame(data)
+            if frame is not None:
+                return frame if out is None else _copied(frame, out)
         if claimed not in (size, UNKNOWN):
             # numcodecs would fill a part of the memory and not say so. It checks the size only where a frame
             # of unknown size is among the frames; this one adds nothing.
@@ -66,6 +74,11 @@ class Zstd:
         most, is_exact = bound(data, limit)
         decoded: Bytes = self._decompress(data, np.empty(most, np.uint8) if is_exact else None)
         return decoded
+
+
+def _copied(data: bytes, out: Array) -> Array:
+    out.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
+    return out
 
 
 class LZ4:

@@ -100,11 +100,7 @@ class Pipeline:
         Raises:
             ChunkError: A codec cannot encode these values, or this is not such a chunk.
         """
-        if chunk.shape != self.chunk.shape or chunk.dtype != self.chunk.dtype:
-            raise ChunkError(
-                f"a chunk here has the shape {self.chunk.shape} and the dtype {self.chunk.dtype}, "
-                f"not {chunk.shape} and {chunk.dtype}"
-            )
+        self._check(chunk)
         name, data = "", cast("Any", chunk)
         try:
             for name, encode in self._encoders:  # noqa: B007  the handler uses the name
@@ -114,6 +110,20 @@ class Pipeline:
         except Exception as error:
             raise ChunkError(f"codec {name!r} cannot encode the chunk: {_told(error)}", codec=name) from error
         return data.data if isinstance(data, np.ndarray) else cast("Buffer", data)
+
+    def encode_to_copy(self, chunk: Array) -> Buffer | Array:
+        """As `encode`, for who copies the bytes anyway: where they are the elements in C order, the chunk itself."""
+        if not self.raw:
+            return self.encode(chunk)
+        self._check(chunk)
+        return chunk
+
+    def _check(self, chunk: Array) -> None:
+        if chunk.shape != self.chunk.shape or chunk.dtype != self.chunk.dtype:
+            raise ChunkError(
+                f"a chunk here has the shape {self.chunk.shape} and the dtype {self.chunk.dtype}, "
+                f"not {chunk.shape} and {chunk.dtype}"
+            )
 
     def decode(self, data: Buffer, out: Array | None = None) -> Array:
         """The chunk that these bytes hold.

@@ -7,9 +7,10 @@ integers, both 2**64 - 1 for a chunk that is not there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from math import prod
 from reprlib import repr as short
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -24,6 +25,29 @@ MISSING: Final = 2**64 - 1
 NAME: Final = "sharding_indexed"
 
 IndexLocation = Literal["start", "end"]
+Encoded: TypeAlias = Bytes | Array
+"""The bytes of a chunk, or a chunk whose elements in C order are its bytes."""
+
+
+def nbytes_of(data: Encoded) -> int:
+    """How many bytes it is."""
+    return data.nbytes if isinstance(data, np.ndarray) else len(data)
+
+
+def joined(parts: Sequence[Encoded]) -> Buffer:
+    """One after the other, copied once."""
+    if not any(isinstance(part, np.ndarray) for part in parts):
+        return b"".join(cast("Sequence[Bytes]", parts))
+    body = np.empty(sum(map(nbytes_of, parts)), np.uint8)
+    at = 0
+    for part in parts:
+        place = body[at : at + nbytes_of(part)]
+        at += len(place)
+        if isinstance(part, np.ndarray) and len(place):
+            place.view(part.dtype).reshape(part.shape)[...] = part
+        else:
+            place[...] = np.frombuffer(part, np.uint8)
+    return body.data
 
 
 class ShardLayout:
@@ -84,24 +108,30 @@ class ShardLayout:
         offset, length = index[slot].tolist()
         return None if length == MISSING else Span(offset, offset + length)
 
+    @staticmethod
+    def spans(index: Array, slots: Sequence[int]) -> list[Span | None]:
+        """`span` of each of these."""
+        entries = index[slots].tolist()
+        return [None if length == MISSING else Span(offset, offset + length) for offset, length in entries]
+
     def encode_index(self, index: Array) -> Buffer:
         """The bytes of an index of the shape (n_chunks, 2)."""
         return self._index.encode(index.reshape(self._index.chunk.shape))
 
-    def assemble(self, chunks: Mapping[int, Buffer]) -> list[Buffer]:
+    def assemble(self, chunks: Mapping[int, Encoded]) -> list[Encoded]:
         """The object, in parts that follow one another: the chunks in row-major order, and the index.
 
         Args:
             chunks: Encoded chunks by slot. A slot that is not among them is marked as missing.
         """
+        slots = sorted(chunks)
+        parts = [chunks[slot] for slot in slots]
+        lengths = [nbytes_of(part) for part in parts]
+        first = self.index_nbytes if self.index_location == "start" else 0
         index = np.full((self.n_chunks, 2), MISSING, np.uint64)
-        at = self.index_nbytes if self.index_location == "start" else 0
-        parts: list[Buffer] = []
-        for slot in sorted(chunks):
-            data = chunks[slot]
-            index[slot] = at, len(data)
-            at += len(data)
-            parts.append(data)
+        if slots:
+            index[slots, 0] = list(accumulate(lengths[:-1], initial=first))
+            index[slots, 1] = lengths
         parts.insert(0 if self.index_location == "start" else len(parts), self.encode_index(index))
         return parts
 
@@ -176,7 +206,7 @@ class ShardingCodec:
         chunks = {
             slot: encode(chunk[region]) for slot, region in self._format.regions() if not self._is_fill(chunk[region])
         }
-        return b"".join(self._format.layout.assemble(chunks))
+        return joined(self._format.layout.assemble(chunks))
 
     def decode(self, data: Bytes, out: Array | None = None) -> Array:
         layout = self._format.layout

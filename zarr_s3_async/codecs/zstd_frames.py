@@ -1,8 +1,8 @@
-"""What a Zstandard frame says of its size, told without decompressing: RFC 8878, section 3.1."""
+"""Zstandard frames: what one says of its size, told without decompressing (RFC 8878, section 3.1), and small ones."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from .base import Bytes
 
@@ -84,3 +84,32 @@ def _skipped(frame: memoryview) -> int:
     if len(frame) < 8 or int.from_bytes(frame[:4], "little") >> 4 != _SKIPPABLE:
         raise ValueError("not a Zstandard frame")
     return 8 + int.from_bytes(frame[4:8], "little")
+
+
+class Decompressors:
+    """Contexts of zstandard, each used by one thread at a time and kept for the next."""
+
+    __slots__ = ("_error", "_idle", "_make")
+
+    def __init__(self) -> None:
+        from zstandard import ZstdDecompressor, ZstdError
+
+        self._make = ZstdDecompressor
+        self._error = ZstdError
+        self._idle: list[Any] = []  # pop and append are atomic: no lock is needed
+
+    def single_frame(self, data: Bytes) -> bytes | None:
+        """The content of a frame that says its size, which bounds what is allocated.
+
+        None where the bytes are not just one whole frame: who is asked next finds out what they are.
+        """
+        try:
+            context = self._idle.pop()
+        except IndexError:
+            context = self._make()
+        try:
+            content: bytes = context.decompress(data, allow_extra_data=False)
+        except self._error:
+            return None
+        self._idle.append(context)
+        return content

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import TypeVar, TypeVarTuple
 
 import anyio
@@ -14,8 +13,8 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 
-async def run_blocking(fn: Callable[[*Args], T], /, *args: *Args, executor: Executor | None = None) -> T:
-    """Run `fn(*args)` in a thread of `executor`, by default the loop's own.
+async def run_blocking(fn: Callable[[*Args], T], /, *args: *Args) -> T:
+    """Run `fn(*args)` in a thread of the loop's own executor.
 
     Cancelled, however often and by whomever, it leaves only once the thread has ended (or never began), so
     that nothing it was given is touched afterwards. `asyncio.to_thread` and anyio's `to_thread.run_sync`
@@ -26,7 +25,7 @@ async def run_blocking(fn: Callable[[*Args], T], /, *args: *Args, executor: Exec
     def call() -> T | None:
         return fn(*args) if claim.acquire(blocking=False) else None
 
-    future = asyncio.get_running_loop().run_in_executor(executor, call)
+    future = asyncio.get_running_loop().run_in_executor(None, call)
     try:
         await asyncio.wait((future,))
     except asyncio.CancelledError as error:

@@ -4,8 +4,9 @@ Needs no pytest. `strategies` (hypothesis) is a module of its own, to import by 
 """
 
 from .conformance import CHECKS, DEVIATIONS, Check, Report, check_name, run_conformance
+from .faulty_hop import FaultyHop
 from .faulty_store import Call, Fault, FaultyStore
-from .local_s3 import LocalS3, MotoS3
+from .local_s3 import JuiceS3, LocalS3, MotoS3
 from .proxy import Exchange, LatencyProxy
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "Check",
     "Exchange",
     "Fault",
+    "FaultyHop",
     "FaultyStore",
+    "JuiceS3",
     "LatencyProxy",
     "LocalS3",
     "MotoS3",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -35,12 +36,12 @@ class Certificate(NamedTuple):
     key: Path
 
 
-def make_certificate(folder: Path) -> Certificate:
-    """Write a new authority, and a certificate for 127.0.0.1 and localhost; good for a day."""
+def make_certificate(folder: Path, hosts: Sequence[str] = ("localhost",)) -> Certificate:
+    """Write a new authority, and a certificate for 127.0.0.1 and these names; good for a day."""
     authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     identifier = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
     issued_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
-    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1")), x509.DNSName("localhost")])
+    names = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1")), *map(x509.DNSName, hosts)])
     authority = (
         _begun(_AUTHORITY, authority_key, "key_cert_sign")
         .add_extension(identifier, critical=False)

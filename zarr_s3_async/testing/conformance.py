@@ -38,6 +38,26 @@ DEVIATIONS: Mapping[str, frozenset[str]] = {
     # Its keys are files in folders: a folder sorts by its name, and goes some time after its last file.
     "seaweedfs": frozenset({"listing_order_is_that_of_the_whole_keys", "folders_that_hold_nothing_are_not_listed"}),
     "moto": frozenset(),
+    "juicefs": frozenset(
+        {
+            # It takes preconditions and ignores them, which is what it is here for.
+            "put_absent",
+            "put_match",
+            "put_match_of_an_absent_object_is_a_conflict",
+            "the_version_of_a_read_can_be_named",
+            "conditional_delete",
+            "one_of_many_absent_puts_wins",
+            "one_of_many_matching_puts_wins",
+            "one_of_many_deletes_wins",
+            "no_increment_is_lost",
+            # A range of an empty object is answered with a Content-Range that says nothing.
+            "an_empty_object_is_present",
+            # Keys are files in folders. A folder stays when its last file goes, or goes while a file is put into it.
+            "deletes_do_not_disturb_puts_beside_them",
+            "odd_keys",
+            "many_keys_are_listed_and_deleted",
+        }
+    ),
 }
 """Checks that an S3 store cannot pass on a kind of server, whatever it does; named as `check_name` does."""
 

@@ -141,6 +141,11 @@ class FaultServer:
         answer = self.answer(Ask("GET", bucket, key, {}, {}, b""))
         return bytes(answer.body) if answer.status == 200 else None
 
+    def open_uploads(self) -> int:
+        """Uploads in parts that are neither completed nor aborted: what a careless client leaves behind."""
+        with self._lock:
+            return self._objects.uploads()
+
     def answer(self, ask: Ask) -> Answer:
         """What S3 would say; the request is carried out."""
         headers = {name: value for name, value in ask.headers.items() if name not in self.ignores}

@@ -22,6 +22,8 @@ Fault: TypeAlias = Callable[[Exchange], None]
 
 _TRICKLE = 0.02
 """Seconds between two bytes of a slow body."""
+_PIECE = 2**16
+_BODILESS = ("204", "304")
 _HUGE_PAGE = 20 * 2**20
 _UNASKED = b'HTTP/1.1 200 OK\r\nETag: "evil"\r\nContent-Length: 4\r\n\r\nevil'
 
@@ -124,7 +126,65 @@ def redirect(location: str) -> Fault:
     return refuse(307, "TemporaryRedirect", location=location)
 
 
+def endless_page(status: str, framing: str = "content-length: 1000000000000") -> Fault:
+    """A page that goes on until the client has enough of it; nothing is carried out."""
+
+    def page(exchange: Exchange) -> None:
+        exchange.over = True
+        exchange.write(f"HTTP/1.1 {status}\r\ncontent-type: text/html\r\n{framing}\r\n\r\n".encode())
+        while exchange.ask.method != "HEAD":
+            exchange.write(b"f" * _PIECE if "chunked" not in framing else b"%x\r\n%b\r\n" % (_PIECE, b"f" * _PIECE))
+
+    page.__name__ = f"endless {status}"
+    return page
+
+
+def interim(count: int) -> Fault:
+    """So many 102s, and then the right answer."""
+
+    def informed(exchange: Exchange) -> None:
+        exchange.write(b"HTTP/1.1 102 Processing\r\n\r\n" * count)
+        exchange.reply()
+
+    return informed
+
+
 # Answers that look good
+
+
+def changed(status: str = "", **headers: str | None) -> Fault:
+    """The right answer but for its status and these headers (`_` stands for `-`, None leaves one out)."""
+
+    def change(exchange: Exchange) -> None:
+        answer = exchange.carry_out()
+        line, _, rest = answer.head.partition(b"\r\n")
+        head = (f"HTTP/1.1 {status}".encode() if status else line) + b"\r\n" + rest
+        for name, value in headers.items():
+            head = with_header(head, name.replace("_", "-"), value)
+        exchange.send(answer._replace(head=head, body=b"" if status[:3] in _BODILESS else answer.body))
+
+    change.__name__ = status or ", ".join(headers)
+    return change
+
+
+def twice(line: str) -> Fault:
+    """The right answer, with one header line more."""
+
+    def doubled(exchange: Exchange) -> None:
+        answer = exchange.carry_out()
+        exchange.send(answer._replace(head=answer.head[:-2] + line.encode() + b"\r\n\r\n"))
+
+    return doubled
+
+
+def ignoring(*names: str) -> Fault:
+    """A server that does not look at these headers."""
+
+    def careless(exchange: Exchange) -> None:
+        headers = {name: value for name, value in exchange.ask.headers.items() if name not in names}
+        exchange.send(exchange.server.answer(exchange.ask._replace(headers=headers)))
+
+    return careless
 
 
 def error_in_200(exchange: Exchange) -> None:
@@ -144,10 +204,8 @@ def _say_200(exchange: Exchange, content_type: str, body: bytes) -> None:
     exchange.write(head.encode() + (b"" if exchange.ask.method == "HEAD" else body))
 
 
-def whole_for_range(exchange: Exchange) -> None:
-    """200 with everything, where a range was asked for."""
-    headers = {name: value for name, value in exchange.ask.headers.items() if name != "range"}
-    exchange.send(exchange.server.answer(exchange.ask._replace(headers=headers)))
+whole_for_range = ignoring("range")
+"""200 with everything, where a range was asked for."""
 
 
 def content_range(text: str) -> Fault:
@@ -189,6 +247,24 @@ def checksum(of: bytes | None = None) -> Fault:
         exchange.send(answer._replace(head=head))
 
     return summed
+
+
+def in_chunks(exchange: Exchange) -> None:
+    """The right answer, its length taken off by a proxy."""
+    _say_in_chunks(exchange, b"0\r\n\r\n")
+
+
+def cut_in_chunks(exchange: Exchange) -> None:
+    """The same, and FIN before the last chunk."""
+    _say_in_chunks(exchange, b"")
+    exchange.close()
+
+
+def _say_in_chunks(exchange: Exchange, end: bytes) -> None:
+    answer = exchange.carry_out()
+    head = with_header(with_header(answer.head, "Content-Length", None), "Transfer-Encoding", "chunked")
+    body = bytes(answer.body)
+    exchange.write(head + b"%x\r\n%b\r\n" % (len(body), body) + end)
 
 
 # Connections that break

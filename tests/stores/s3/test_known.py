@@ -7,8 +7,9 @@ import pytest
 from zarr_s3_async.config import S3Config
 from zarr_s3_async.stores.s3.capabilities import Capabilities, Capability, is_amazon
 from zarr_s3_async.stores.s3.clock import Clock
+from zarr_s3_async.stores.s3.faults import fault_of
 from zarr_s3_async.stores.s3.regions import Regions
-from zarr_s3_async.stores.s3.request import Request
+from zarr_s3_async.stores.s3.request import Request, Response
 
 from .scripted import Way
 
@@ -66,3 +67,23 @@ def test_names_of_regions_are_learnt(region: str) -> None:
     assert regions.learn("b", region)
     assert regions.config_for("b").region == region
     assert regions.config_for("c").region is None
+
+
+def _deleted(*deleted: dict[str, str]) -> Response:
+    return Response(200, {}, document={"Deleted": list(deleted)})
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (_deleted({"Key": "a"}, {"Key": "b"}), False),
+        (_deleted({}, {}), False),  # JuiceFS's gateway confirms each, and names none
+        (_deleted({"Key": "a"}, {}), False),
+        (_deleted({"Key": "a"}), True),
+        (_deleted({}), True),
+        (_deleted(), True),
+    ],
+)
+def test_a_bulk_delete_confirms_every_key(answer: Response, fault: bool) -> None:
+    asked = Request("DeleteObjects", "b", "", document={"Objects": [{"Key": "a"}, {"Key": "b"}]})
+    assert (fault_of(asked, answer) is not None) is fault

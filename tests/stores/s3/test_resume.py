@@ -8,6 +8,7 @@ from zarr_s3_async.byte_range import Span
 from zarr_s3_async.errors import Conflict, NetworkError
 from zarr_s3_async.stores.s3.resume import WORTHWHILE
 from zarr_s3_async.testing import faults
+from zarr_s3_async.testing._fault_wire import Exchange, with_header
 
 from .rig import Rig
 
@@ -123,6 +124,93 @@ async def test_a_wrong_rest_is_not_put_together(rig: Rig, wrong: faults.Fault) -
     blob = await rig.store(attempts=4).get("k", sink=sink)
     assert blob is not None
     assert bytes(blob.data) == LONG
+
+
+def in_chunks(exchange: Exchange) -> None:
+    """A proxy took the length off."""
+    answer = exchange.carry_out()
+    head = with_header(with_header(answer.head, "Content-Length", None), "Transfer-Encoding", "chunked")
+    body = bytes(answer.body)
+    exchange.write(head + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")
+
+
+async def test_a_rest_that_comes_in_chunks_is_put_in_its_place(rig: Rig) -> None:
+    rig.server.cue("GetObject", faults.reset_mid_body)
+    rig.server.cue("GetObject", in_chunks, nth=2)
+    sink = Memory()
+    blob = await rig.store().get("k", sink=sink)
+    assert blob is not None
+    assert bytes(blob.data) == LONG
+    assert sink.memory == LONG
+    assert rig.server.count("GetObject") == 2
+
+
+def broken_of(body: bytes, status: str = "206 Partial Content", **lines: str) -> faults.Fault:
+    """Half of a body that is not the one to continue with."""
+
+    def fault(exchange: Exchange) -> None:
+        etag = exchange.ask.headers.get("if-match", "")
+        start = int(exchange.ask.headers.get("range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        said = {
+            "etag": etag,
+            "content-length": str(len(body) - start),
+            **{n.replace("_", "-"): v for n, v in lines.items()},
+        }
+        head = f"HTTP/1.1 {status}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in said.items() if value)
+        exchange.write(head.encode() + b"\r\n" + body[start : (len(body) + start) // 2])
+        exchange.close()
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        broken_of(OTHER, content_range="bytes 0-9/10"),
+        broken_of(OTHER, content_range=""),
+        broken_of(OTHER, etag='"other"'),
+        broken_of(OTHER, "200 OK"),
+        broken_of(OTHER, "200 OK", content_range=f"bytes 0-{len(LONG) - 1}/{len(LONG)}"),
+    ],
+    ids=["another range", "no range", "another object", "whole", "whole with a range"],
+)
+async def test_the_half_of_a_wrong_rest_is_not_continued(rig: Rig, wrong: faults.Fault) -> None:
+    rig.server.cue("GetObject", faults.reset_mid_body)
+    rig.server.cue("GetObject", wrong, nth=2)
+    sink = Memory()
+    blob = await rig.store(attempts=4).get("k", sink=sink)
+    assert blob is not None
+    assert bytes(blob.data) == LONG
+    assert sink.memory == LONG
+
+
+async def test_a_range_that_nobody_asked_for_is_not_continued(rig: Rig) -> None:
+    unasked = broken_of(OTHER, etag='"00000000000000000000000000000001-1"', content_range="bytes 5-9/100")
+    rig.server.cue("GetObject", unasked)
+    blob = await rig.store().get("k")
+    assert blob is not None
+    assert bytes(blob.data) == LONG
+    assert ranges(rig) == [None, None]
+
+
+async def test_the_rest_of_another_object_is_never_the_whole(rig: Rig) -> None:
+    """Not even where a version was asked for, and the server looks at no precondition."""
+    blob = await rig.store().get("k")
+    assert blob is not None
+    rig.server.forget()
+
+    def careless(exchange: Exchange) -> None:
+        headers = {name: value for name, value in exchange.ask.headers.items() if name != "if-match"}
+        exchange.send(exchange.server.answer(exchange.ask._replace(headers=headers)))
+
+    async def replace() -> None:
+        rig.put("k", OTHER)
+
+    rig.while_waiting = replace
+    rig.server.cue("GetObject", faults.reset_mid_body)
+    rig.server.cue("GetObject", careless, nth=2, times=99)
+    with pytest.raises(Conflict):
+        await rig.store(attempts=4).get("k", version=blob.version)
 
 
 async def test_a_body_that_always_breaks_is_an_error_without_the_body(rig: Rig) -> None:

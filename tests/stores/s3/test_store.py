@@ -197,3 +197,21 @@ async def test_listings_follow_their_pages() -> None:
 async def test_keys_have_a_length_that_s3_takes(key: str) -> None:
     with pytest.raises(ConfigError, match="1024 bytes"):
         await Way().store.get(key)
+
+
+@pytest.mark.parametrize("range_", [None, Span(0, 4)], ids=["whole", "range"])
+async def test_another_version_than_the_one_asked_for_is_a_conflict_though_the_server_sends_it(
+    range_: Span | None,
+) -> None:
+    """A server that ignores If-Match: what is pinned to a version would be torn."""
+    status = 200 if range_ is None else 206
+    answer = ok(etag='"2"', status=status, content_range="bytes 0-3/9")
+    with pytest.raises(Conflict, match='with the version "2"'):
+        await Way(answer).store.get("k", version=Version('"1"'), range=range_)
+
+
+@pytest.mark.parametrize("etag", ['"1"', 'W/"1"', "1"])
+async def test_an_etag_is_the_same_one_however_it_is_quoted(etag: str) -> None:
+    blob = await Way(ok(etag=etag)).store.get("k", version=Version('"1"'))
+    assert blob is not None
+    assert blob.data == b"data"

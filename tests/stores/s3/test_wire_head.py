@@ -61,6 +61,8 @@ def test_whether_the_connection_serves_again(lines, keeps):
         b"HTTP/1.1 200 OK\nA: x",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1, 1",
+        b'HTTP/1.1 200 OK\r\nETag: "1"\r\netag: "2"',
+        b"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-1/9\r\nContent-Range: bytes 2-3/9",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1",
         b"HTTP/1.1 200 OK\r\nContent-Length: +1",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1_0",

@@ -187,14 +187,15 @@ async def test_an_error_may_end_with_the_connection(request_):
 
 
 @pytest.mark.parametrize("framing", [b"content-length: 20000000\r\n", b"", b"transfer-encoding: chunked\r\n"])
-async def test_of_a_huge_error_page_64_kib_are_read(framing):
-    """Then the answer is there, and the connection closed without waiting for the rest."""
+@pytest.mark.parametrize("status", ["500 No", "404 Not Found", "200 OK"])
+async def test_of_a_huge_page_64_kib_are_read(framing, status):
+    """Of an error, and of a success without an ETag; and the connection closed without waiting for the rest."""
     page = b"x" * 100_000
     if b"chunked" in framing:
         page = b"1312d00\r\n" + page
     with MemoryConnection() as memory:
         answer = memory.exchange()
-        memory.receive(b"HTTP/1.1 500 No\r\n" + framing + b"\r\n" + page)
+        memory.receive(f"HTTP/1.1 {status}\r\n".encode() + framing + b"\r\n" + page)
         assert len(outcome(answer).body) == 65_536
         assert memory.transport.aborted
 
@@ -209,7 +210,7 @@ async def test_of_a_huge_error_page_64_kib_are_read(framing):
         b"HTTP/1.1 100 Continue\r\n\r\n" * 20,
         b"HTTP/1.1 200 OK\r\nx: " + b"y" * MAX_HEAD,
         b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * (MAX_HEAD // 6) + b"content-length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 999999999999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\netag: 1\r\ncontent-length: 999999999999999999\r\n\r\n",
     ],
 )
 async def test_garbage_is_refused_at_once(garbage):
@@ -335,7 +336,7 @@ def test_arbitrary_bytes_end_an_exchange(data, hang_up):
     async def main():
         with MemoryConnection() as memory:
             answer = memory.exchange()
-            memory.receive((b"HTTP/1.1 200 OK\r\n" if hang_up else b"") + data)
+            memory.receive((b"HTTP/1.1 200 OK\r\netag: 1\r\n" if hang_up else b"") + data)
             memory.hang_up()
             assert isinstance(outcome(answer), ConnectionBroken | ProtocolError)
 

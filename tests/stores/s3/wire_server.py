@@ -39,7 +39,7 @@ def error(code: str, status: str, **headers: str) -> bytes:
 
 
 def _content_length(head: str) -> int:
-    lines = [line for line in head.split("\r\n") if line.startswith("content-length:")]
+    lines = [line for line in head.lower().split("\r\n") if line.startswith("content-length:")]
     return int(lines[0].partition(":")[2]) if lines else 0
 
 
@@ -57,6 +57,8 @@ class Peer:
             self._rest += self._receive()
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
         text = head.decode()
+        if "\r\nexpect: 100-continue" in text.lower():
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         length = _content_length(text)
         while len(self._rest) < length:
             self._rest += self._receive()

@@ -22,11 +22,13 @@ class Body:
         body: What is there of it.
         done: All of it is there.
         overflowed: There is more of it than is of interest.
+        scratch: Memory for the bytes that it is fed, where the connection's own is too small.
     """
 
     __slots__ = ("body", "done", "overflowed")
 
     body: Buffer
+    scratch: memoryview | None = None
 
     def __init__(self, body: Buffer) -> None:
         self.body = body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from functools import partial
@@ -11,6 +12,8 @@ _SMALLEST = 64 * 1024
 _SPARE = 8
 """A buffer is longer than its body by up to two eighths, so that bodies of nearly one length share it."""
 _LOOKED_AT = 16
+_SCRATCH = 256 * 1024
+"""Stays in a core's own cache between being received and being placed."""
 
 
 class Buffers:
@@ -20,7 +23,7 @@ class Buffers:
     again once it can be resized, which Python refuses while any view of it lives, a NumPy array's too.
     """
 
-    __slots__ = ("__weakref__", "_candidates", "_kept_bytes", "_lent", "_limit", "_lock")
+    __slots__ = ("__weakref__", "_candidates", "_kept_bytes", "_lent", "_limit", "_lock", "_scratch")
 
     def __init__(self, limit: int = 32 * 2**20) -> None:
         """
@@ -32,6 +35,17 @@ class Buffers:
         self._kept_bytes = 0
         self._lent: dict[int, tuple[weakref.ref[memoryview], bytearray]] = {}  # by id of the reference
         self._lock = threading.Lock()
+        self._scratch: memoryview | None = None
+
+    def scratch(self) -> memoryview:
+        """Memory that all connections of one loop receive into, one after the other.
+
+        A loop that asks for a buffer fills it and says so before it does anything else; Windows' own does not, and
+        there everyone gets memory of their own.
+        """
+        if self._scratch is None or sys.platform == "win32":
+            self._scratch = memoryview(bytearray(_SCRATCH))
+        return self._scratch
 
     def take(self, length: int) -> memoryview:
         """Memory of `length` bytes, with anything in it."""

@@ -46,7 +46,7 @@ def blob_of(response: Response, byte_range: ByteRange | None) -> Blob:
         span = parse_content_range(response.headers["content-range"])
         assert span is not None  # noqa: S101  # faults.py let it through
         return Blob(response.body, version, span[2])
-    size = len(memoryview(response.body))
+    size = memoryview(response.body).nbytes
     if byte_range is None:
         return Blob(response.body, version, size)
     # The server ignored the range and sent everything: cut it here.

@@ -11,7 +11,7 @@ import select
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from .framing import body_of, has_no_body, is_data
+from .framing import body_of, has_no_body, is_data, received
 from .http_head import MAX_HEAD, Head, ProtocolError, looks_like_http, parse_head
 from .request import Request
 from .resume import Partial
@@ -54,6 +54,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_answer",
+        "_aside",
         "_body",
         "_buffers",
         "_direct",
@@ -95,6 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._scratch = bytearray(_SCRATCH)
         self._view = memoryview(self._scratch)
+        self._aside = self._view  # receives what does not go straight to its place
         self._request = _NO_REQUEST
         self._answer: asyncio.Future[Answer] | None = None
         self._body: Body | None = None
@@ -167,7 +169,7 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's name
         if self._direct is not None:
             return self._direct
-        return self._view[self._filled :] if self._filled else self._view
+        return self._view[self._filled :] if self._filled else self._aside
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
@@ -230,16 +232,17 @@ class Connection(asyncio.BufferedProtocol):
         self._head = head
         if has_no_body(request, head):
             self._end(b"", followed=len(data))
-        elif request.sink is None and length is not None and length <= len(data) and is_data(request, head):
-            self._end(bytes(data[:length]), followed=len(data) - length)
+        elif length is not None and length <= len(data) and is_data(request, head):
+            self._end(received(request, head, data[:length]), followed=len(data) - length)
         else:
             self._filled = 0
             self._body = body_of(request, head, self._buffers)
+            self._aside = self._body.scratch or self._view
             self._feed(self._body, data)
 
     def _read_body(self, body: Body, count: int) -> None:
         if self._direct is None:
-            self._feed(body, self._view[:count])
+            self._feed(body, self._aside[:count])
         else:
             body.advance(count)
             self._direct = body.direct()
@@ -271,6 +274,7 @@ class Connection(asyncio.BufferedProtocol):
         """Of everything that is the caller's."""
         self._request = _NO_REQUEST
         self._body = self._direct = self._unsent = None
+        self._aside = self._view
 
     def _break(self, what: str, cause: Exception | None) -> None:
         came = self._filled or self._informational or self._body is not None

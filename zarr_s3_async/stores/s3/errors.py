@@ -6,6 +6,8 @@ something is absent; a bare 404 may come from any box on the way.
 
 from __future__ import annotations
 
+import re
+
 from ...errors import (
     AccessDenied,
     BucketNotFound,
@@ -72,6 +74,7 @@ _RETRIED_CODES = frozenset(
         "BadDigest",
     }
 )
+_LOST_RACES = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 
 
@@ -80,9 +83,19 @@ def is_missing_key(response: Response) -> bool:
     return response.status == 404 and response.error is not None and response.error.code == "NoSuchKey"
 
 
+def is_missing_upload(response: Response) -> bool:
+    """True where S3 knows no such upload: it was completed, or aborted."""
+    return _code(response) == "NoSuchUpload"
+
+
+def is_to_begin_anew(response: Response) -> bool:
+    """True where S3 wants all parts of an object again."""
+    return response.status == 409 or _code(response) in ("ConditionalRequestConflict", "NoSuchUpload")
+
+
 def is_conflict(response: Response) -> bool:
     """True where a precondition failed: 412, 409, or, for If-Match on an absent key, 404 NoSuchKey."""
-    return response.status in (409, 412) or is_missing_key(response)
+    return response.status in (409, 412) or _code(response) in _LOST_RACES or is_missing_key(response)
 
 
 def is_bare_404(response: Response) -> bool:
@@ -120,12 +133,18 @@ def is_passing(code: str) -> bool:
 
 def is_retried(response: Response) -> bool:
     """True where the same request may well succeed in a moment."""
-    code = response.error.code if response.error else ""
+    code = _code(response)
+    if code in _LOST_RACES:
+        return False  # whatever the status: that of a completion may have been sent before anything was known
     return response.status in _RETRIED_STATUS or code in _RETRIED_CODES or is_throttle(response)
 
 
+def _code(response: Response) -> str:
+    return response.error.code if response.error else ""
+
+
 def _class_of(response: Response) -> tuple[type[StoreError], str]:
-    code = response.error.code if response.error else ""
+    code = _code(response)
     if code in _BY_CODE:
         return _BY_CODE[code]
     return _BY_STATUS.get(response.status, (UnexpectedResponse, "see the code and the message"))
@@ -140,7 +159,7 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
     """The error that this answer is."""
     cls, advice = _class_of(response)
     error = response.error
-    said = f"{error.code}: {error.message}" if error and error.code else "no S3 error document"
+    said = f"{error.code}: {_presentable(error.message)}" if error and error.code else "no S3 error document"
     tries = f" after {attempts} attempts" if attempts > 1 else ""
     region = region_of(response)
     if cls is WrongRegion and region:
@@ -154,6 +173,31 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
         request_id=response.headers.get("x-amz-request-id"),
         attempts=attempts,
     )
+
+
+def another_version(request: Request, response: Response, attempts: int = 1) -> Conflict:
+    """The server looked at no `If-Match`: what it sent is whole, and of another state than the one asked for."""
+    return Conflict(
+        f"{where(request)} answered {response.status} with the version {response.headers.get('etag')}, and "
+        f"{request.headers.get('if-match')} was asked for; another writer was first; read again",
+        bucket=request.bucket,
+        key=request.key,
+        status=response.status,
+        request_id=response.headers.get("x-amz-request-id"),
+        attempts=attempts,
+    )
+
+
+_LONGEST_MESSAGE = 1000
+_signature_or_token = re.compile(
+    r"AWS4-HMAC-SHA256[\s,]+Credential=.*?Signature=[0-9a-f]+|Signature=[0-9a-f]{16,}|x-amz-security-token\s*[:=]\s*\S+",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def _presentable(message: str) -> str:
+    # Boxes on the way are known to tell a request's headers back.
+    return _signature_or_token.sub("(not shown)", message)[:_LONGEST_MESSAGE]
 
 
 def unexpected(request: Request, response: Response, what: str) -> UnexpectedResponse:

@@ -8,11 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .body import Body, ExactBody, SmallBody
+from .checksum import MODE_HEADER
 from .chunked import ChunkedBody
 from .error_document import MAX_ERROR_BODY
 from .http_head import Head, ProtocolError
+from .rows import RowsBody, rows_of
 
 if TYPE_CHECKING:
+    from ..._types import Buffer
     from .buffers import Buffers
     from .request import Request
 
@@ -26,8 +29,8 @@ def has_no_body(request: Request, head: Head) -> bool:
 
 
 def is_data(request: Request, head: Head) -> bool:
-    """True where the body is an object's own bytes; any other is an error or a short confirmation."""
-    return head.status < 300 and request.operation == "GetObject"
+    """True where the body is an object's own bytes; any other is an error, a page or a short confirmation."""
+    return head.status < 300 and request.operation == "GetObject" and "etag" in head.headers
 
 
 def takes_sink(request: Request, head: Head) -> bool:
@@ -37,6 +40,20 @@ def takes_sink(request: Request, head: Head) -> bool:
         and head.status == (206 if "range" in request.headers else 200)
         and "etag" in head.headers
     )
+
+
+def received(request: Request, head: Head, data: memoryview) -> Buffer:
+    """A body that came with its head: in the sink's memory where that takes it as it is, else a copy.
+
+    Raises:
+        Exception: What the request's sink raised; ValueError for memory that does not fit.
+    """
+    sink = request.sink
+    if sink is None or not takes_sink(request, head) or rows_of(sink, len(data)) is not None:
+        return bytes(data)
+    memory = _checked(sink(len(data)), len(data))
+    memory[:] = data
+    return memory
 
 
 def body_of(request: Request, head: Head, buffers: Buffers) -> Body:
@@ -54,6 +71,10 @@ def body_of(request: Request, head: Head, buffers: Buffers) -> Body:
     if head.length is None:
         raise ProtocolError("the answer has neither Content-Length nor chunks, so its end cannot be told")
     if request.sink is not None and takes_sink(request, head):
+        # What is summed up afterwards has to lie in one piece.
+        rows = None if MODE_HEADER in request.headers else rows_of(request.sink, head.length)
+        if rows is not None:
+            return RowsBody(rows, buffers.scratch())
         return ExactBody(_checked(request.sink(head.length), head.length))
     return ExactBody(_memory(buffers, head.length))
 

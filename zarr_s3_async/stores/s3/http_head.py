@@ -17,6 +17,9 @@ _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _MAX_DIGITS = 18
 _MAX_NAMES = 256
 
+_SINGLE = frozenset({"content-length", "content-range", "etag"})
+"""Headers of which a second one contradicts the first: nobody can tell which is of these bytes."""
+
 _names: dict[str, str] = {}
 """Header names seen, checked and in lower case; bounded, and the same few for every answer of a server."""
 
@@ -91,8 +94,8 @@ def _learn(name: str) -> str:
 
 
 def _joined(name: str, first: str, second: str) -> str:
-    if name == "content-length":
-        raise ProtocolError("two Content-Length headers")
+    if name in _SINGLE:
+        raise ProtocolError(f"two {name} headers")
     return f"{first}, {second}"
 
 

@@ -2,6 +2,8 @@
 
 The standard chain is asked anew, in a thread: that helps whatever the source is, also where botocore sees no reason
 to refresh (files that another program renews, a clock that is wrong, a session that was revoked).
+
+Both transports get their credentials here, so that what a source does wrong is told in our words once.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from time import gmtime, monotonic, strftime
 from typing import Any
 
 from ...config import S3Config
-from ...errors import CredentialsExpired
+from ...errors import CredentialsExpired, StoreError
 from ..threads import run_blocking
+from .chain import credentials_of, sdk_session
 from .clock import Clock
+from .sdk_errors import source_error
 
 _FRESH = 5.0
 """Seconds after a renewal in which nobody renews again: whoever asks was refused for the old ones."""
@@ -46,8 +50,19 @@ class Identity:
         return f"<Identity {'anonymous' if self._source is None else 'with credentials'}, {self.clock!r}>"
 
     async def credentials(self) -> Any | None:
-        """Frozen ones to sign with now: `access_key`, `secret_key`, `token`. None: do not sign."""
-        return None if self._source is None else await self._source.get_frozen_credentials()
+        """Frozen ones to sign with now: `access_key`, `secret_key`, `token`. None: do not sign.
+
+        Raises:
+            CredentialsNotFound, CredentialsExpired: They had to be refreshed, and their source gave none.
+        """
+        if self._source is None:
+            return None
+        try:
+            return await self._source.get_frozen_credentials()
+        except StoreError:
+            raise
+        except Exception as error:
+            raise source_error(error) from error
 
     async def renew(self) -> bool:
         """Get new ones, once for all who ask at the same time; False where there is no source to ask.
@@ -74,11 +89,12 @@ class Identity:
             raise CredentialsExpired("the credentials expired, and their source has gone; renew them")
         return source
 
-    def before_sign(self, request: Any, request_signer: Any, **_: Any) -> None:
+    async def before_sign(self, request: Any, request_signer: Any, **_: Any) -> None:
         """Handler of botocore's `before-sign.s3`."""
-        if self._renewed_at is not None:
+        if self._source is not None:
             signing = request.context.setdefault("signing", {})
             if signing.get("identity_cache") is None:  # S3 Express has credentials of its own
+                await self.credentials()  # refreshed, or refused in our words
                 signing["request_credentials"] = self._source
         if self.clock.offset and not hasattr(request_signer, "zarr_s3_async_clock"):
             request_signer.zarr_s3_async_clock = self.clock
@@ -87,13 +103,9 @@ class Identity:
 
 def find_credentials(config: S3Config) -> Any | None:
     """What the standard chain has now, fetched. Blocking: runs in a thread."""
-    from aiobotocore.session import AioSession
 
     async def find() -> Any | None:
-        found = await AioSession(profile=config.profile).get_credentials()
-        if found is not None:
-            await found.get_frozen_credentials()
-        return found
+        return await credentials_of(config, sdk_session(config))
 
     return run(find())
 

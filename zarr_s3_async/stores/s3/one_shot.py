@@ -3,7 +3,8 @@
 aiohttp re-sends an idempotent request, PUTs among them, when a kept-alive connection breaks. Below a conditional
 write that turns one attempt into two, of which nobody above knows: 412 for our own success. It takes what comes on an
 idle connection for the answer to the next request. It follows redirects, with the session token in a header, to
-wherever a server says; and aiobotocore reads error pages of any length.
+wherever a server says; aiobotocore reads error pages of any length; and botocore finds `<Error>` deep in any page,
+and expands the entities of its document type.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
+from multidict import CIMultiDict, CIMultiDictProxy
 
-from .error_document import MAX_ERROR_BODY
+from .error_document import MAX_ERROR_BODY, parse_error
 
 
 class OneShotSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
@@ -59,10 +61,23 @@ class _Sender:
         self._session = session
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse | _Refusal:
-        response = await self._session.request(method, allow_redirects=False, **options)
+        try:
+            response = await self._session.request(method, allow_redirects=False, **options)
+        except aiohttp.ClientResponseError as error:
+            _forget_request(error)
+            raise
+        _check_headers(response)
         if response.status < 300:
             return response
         return _Refusal(response, await _start_of(response))
+
+
+def _forget_request(error: aiohttp.ClientResponseError) -> None:
+    # Its repr shows every header that was sent: the signature, the session token, the proxy's password.
+    sent = error.request_info
+    shown = sent._replace(headers=CIMultiDictProxy(CIMultiDict()))
+    error.request_info = shown
+    error.args = (shown, *error.args[1:])
 
 
 class _Refusal:
@@ -74,10 +89,20 @@ class _Refusal:
         self.status = response.status
         self.url = response.url
         self.raw_headers = response.raw_headers
-        self._body = body
+        # What is no error document of S3's own is an empty body to botocore: it has no code.
+        self._body = body if parse_error(body, {}).code else b""
 
     async def read(self) -> bytes:
         return self._body
+
+
+def _check_headers(response: aiohttp.ClientResponse) -> None:
+    """aiohttp takes the last of two headers that contradict each other: nobody can tell which is of these bytes."""
+    names = [name.lower() for name, _ in response.raw_headers]
+    for name in (b"etag", b"content-range"):
+        if names.count(name) > 1:
+            response.close()
+            raise aiohttp.ClientPayloadError(f"two {name.decode()} headers")
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> bytes:

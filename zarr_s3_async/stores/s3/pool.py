@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import os
 from asyncio import Lock, run
-from collections.abc import Mapping
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import md5
 from typing import Any, NamedTuple
 
-from ...config import S3Config
-from ...errors import ConfigError, CredentialsNotFound, SessionClosed, StoreError
+from ...config import S3Config, check_endpoint_url
+from ...errors import ConfigError, SessionClosed, StoreError, ZarrS3Error
 from ..threads import run_blocking
+from .capabilities import is_amazon
+from .chain import credentials_of, sdk_session
 from .clock import Clock
 from .identity import Identity
+from .sdk_errors import credentials_error
 
 _KEEPALIVE_SECONDS = 15.0
 """Below the idle time after which S3 and its imitators hang up, so that a stale connection is rare."""
@@ -29,6 +33,8 @@ class Client(NamedTuple):
     sdk: Any
     """An aiobotocore S3 client."""
     identity: Identity
+    ca_bundle: str | None = None
+    """Path of the authorities to trust instead of the system's: the option, AWS_CA_BUNDLE, or the profile's."""
 
 
 class ClientPool:
@@ -113,39 +119,41 @@ def _client_key(config: S3Config) -> S3Config:
 
 def _create(config: S3Config, connections: int, clock: Clock) -> Client:
     """A client, entered. Blocking: runs in a thread."""
-    from botocore.exceptions import BotoCoreError, ProfileNotFound
+    from botocore.exceptions import BotoCoreError
 
     try:
         return run(_created(config, connections, clock))
-    except ProfileNotFound as error:
-        raise CredentialsNotFound(f"{error}; check the profile name and AWS_CONFIG_FILE") from error
+    except ZarrS3Error:
+        raise
     except (BotoCoreError, ValueError) as error:
-        raise ConfigError(f"no S3 client for {config!r}: {error}") from error
+        wrong = ConfigError(f"no S3 client for {config!r}: {error}")
+        raise credentials_error(error) or wrong from error
     except OSError as error:
         raise StoreError(f"no S3 client for {config!r}: {error}") from error
 
 
 async def _created(config: S3Config, connections: int, clock: Clock) -> Client:
-    from aiobotocore.session import AioSession
+    from botocore.exceptions import NoCredentialsError
 
-    session = AioSession(profile=config.profile)
-    region = config.region or resolve_region(session.get_config_variable("region"), os.environ)
+    session = sdk_session(config)
+    source = await credentials_of(config, session)
+    if source is None and not config.anonymous:
+        raise NoCredentialsError  # not kept: the next request asks anew, as a source may come up late
+    region = session.get_config_variable("region")
     creator = session.create_client("s3", region_name=region, **_client_options(config, connections))
     client = await creator.__aenter__()
-    identity = Identity(config, await _credentials(config, session), clock)
+    try:
+        check_endpoint_url(client.meta.endpoint_url, "the endpoint URL of the environment or the profile")
+    except ConfigError:
+        await client.__aexit__(None, None, None)
+        raise
+    identity = Identity(config, source, clock)
     client.meta.events.register("before-sign.s3", identity.before_sign)
     client.meta.events.register("before-parameter-build.s3", _stay_here)
-    return Client(client, identity)
-
-
-async def _credentials(config: S3Config, session: Any) -> Any | None:
-    from aiobotocore.credentials import AioCredentials
-
-    if config.anonymous:
-        return None
-    if config.access_key_id is not None:
-        return AioCredentials(config.access_key_id, config.secret_access_key, config.session_token)
-    return await session.get_credentials()
+    client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
+    # As botocore does for the client itself.
+    ca_bundle = config.ca_bundle or session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return Client(client, identity, ca_bundle or None)
 
 
 def _stay_here(context: dict[str, Any], **_: Any) -> None:
@@ -153,9 +161,11 @@ def _stay_here(context: dict[str, Any], **_: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def resolve_region(configured: str | None, environment: Mapping[str, str]) -> str:
-    """AWS_REGION, then what botocore found (AWS_DEFAULT_REGION, then the profile), then us-east-1."""
-    return environment.get("AWS_REGION") or configured or "us-east-1"
+def _with_md5(request: Any, **_: Any) -> None:
+    # S3 takes the newer checksums that botocore sends instead; its imitators want the old one.
+    if not is_amazon(request.url):
+        digest = md5(request.data, usedforsecurity=False).digest()
+        request.headers["Content-MD5"] = b64encode(digest).decode()
 
 
 def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
@@ -164,7 +174,9 @@ def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
 
     from .one_shot import OneShotSession
 
-    s3: dict[str, Any] = {"addressing_style": config.addressing_style}
+    s3: dict[str, Any] = {}  # what is not said here, the profile's `s3` section may say
+    if config.addressing_style != "auto":
+        s3["addressing_style"] = config.addressing_style
     if config.accelerate:
         s3["use_accelerate_endpoint"] = True
     if config.dualstack:

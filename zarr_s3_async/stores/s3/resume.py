@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 from ...errors import DeadlineExceeded, NetworkError, StoreError
 from .errors import unexpected
+from .faults import parse_content_range
 from .request import Request, Response
+from .rows import place
 
 WORTHWHILE = 4 * 2**20
 """Bytes of an object from which on it is continued: a shorter one is asked for anew as quickly."""
@@ -22,8 +24,21 @@ class Partial:
 
     headers: Mapping[str, str]
     memory: memoryview
-    """Of the whole body that was announced."""
+    """Of the whole body that was announced; rows of it may lie apart."""
     received: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        return self.memory.nbytes
+
+    def add(self, data: memoryview, *, landed: bool) -> None:
+        """Take bytes that follow; where the memory is of one piece and they `landed` in it, they are there."""
+        if not self.memory.c_contiguous:
+            place(self.memory, self.received, data)
+        elif not landed:
+            self.memory[self.received : self.received + len(data)] = data
+        self.received += len(data)
 
 
 class BrokenBody(NetworkError):
@@ -55,26 +70,31 @@ class BrokenBody(NetworkError):
 class Resumption:
     """One request that may be continued."""
 
-    __slots__ = ("_partial", "_request")
+    __slots__ = ("_partial", "_place", "_request")
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._partial: Partial | None = None
+        self._place: memoryview | None = None
+        """Where the rest belongs; given out at most once per attempt."""
 
     def request(self) -> Request:
         """What to send next: all of it, or the rest."""
         partial = self._partial
         if partial is None:
             return self._request
-        last = len(partial.memory) - 1
-        headers = {"range": f"bytes={partial.received}-{last}", "if-match": partial.headers["etag"]}
+        headers = {"range": f"bytes={partial.received}-{partial.size - 1}", "if-match": partial.headers["etag"]}
         return replace(self._request, headers={**self._request.headers, **headers}, sink=self._rest)
 
     def _rest(self, length: int) -> memoryview:
-        assert self._partial is not None  # noqa: S101  # only a request for the rest has this sink
-        rest = self._partial.memory[self._partial.received :]
+        partial = self._partial
+        assert partial is not None  # noqa: S101  # only a request for the rest has this sink
         # Another length is another range: received aside, where it is found to be wrong.
-        return rest if length == len(rest) else memoryview(bytearray(length))
+        if length != partial.size - partial.received:
+            return memoryview(bytearray(length))
+        together = partial.memory.c_contiguous
+        self._place = partial.memory[partial.received :] if together else memoryview(bytearray(length))
+        return self._place
 
     def take(self, outcome: Response | StoreError) -> Response | StoreError:
         """Keep what came of a broken body; complete a whole one; say so where it can no longer be continued."""
@@ -87,21 +107,30 @@ class Resumption:
 
     def _keep(self, partial: Partial) -> None:
         if self._partial is not None:
-            if len(partial.memory) == len(self._partial.memory) - self._partial.received:
-                self._partial.received += partial.received
+            if partial.memory is self._place and _is_rest_of(self._partial, partial.headers):
+                self._partial.add(partial.memory[: partial.received], landed=True)
         elif _is_worth_it(self._request, partial):
             self._partial = partial
 
     def _completed(self, partial: Partial, response: Response) -> Response | StoreError:
-        if response.status == 206 and response.headers["etag"] == partial.headers["etag"]:
+        if response.status == 206 and _is_rest_of(partial, response.headers):
+            # One that came in chunks lies beside its place.
+            partial.add(memoryview(response.body).cast("B"), landed=response.body is self._place)
             self._partial = None  # whoever finds it damaged wants all of it anew
             return Response(200, partial.headers, partial.memory)
-        if response.status in (206, 412) and "if-match" not in self._request.headers:
+        if response.status == 206 or (response.status == 412 and "if-match" not in self._request.headers):
             self._partial = None
             return unexpected(self._request, response, "the object was replaced while it was being read")
         return response
 
 
 def _is_worth_it(request: Request, partial: Partial) -> bool:
-    whole = "range" not in request.headers and "etag" in partial.headers
-    return whole and len(partial.memory) >= WORTHWHILE and 0 < partial.received < len(partial.memory)
+    # A Content-Range where none was asked for: nobody knows of what these bytes are.
+    whole = not ("range" in request.headers or "content-range" in partial.headers) and bool(partial.headers.get("etag"))
+    return whole and partial.size >= WORTHWHILE and 0 < partial.received < partial.size
+
+
+def _is_rest_of(partial: Partial, headers: Mapping[str, str]) -> bool:
+    """True where an answer is of the same object, from where it broke off to its end."""
+    span = parse_content_range(headers.get("content-range", ""))
+    return span == (partial.received, partial.size, partial.size) and headers.get("etag") == partial.headers["etag"]

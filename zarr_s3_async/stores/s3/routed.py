@@ -49,7 +49,7 @@ class Routed:
         self._retired: list[Wire] = []
         self._making = Lock()
         self._buffers = Buffers()
-        self._tls = lru_cache(maxsize=1)(partial(tls_context, config.ca_bundle))  # one for all buckets
+        self._tls = lru_cache(maxsize=1)(tls_context)  # one for all buckets
 
     async def send(self, request: Request) -> Response:
         """One attempt."""
@@ -84,7 +84,7 @@ class Routed:
                 connect_timeout=config.connect_timeout,
                 attempt_timeout=config.attempt_timeout,
                 max_connections=self._limit,
-                tls=self._tls,
+                tls=partial(self._tls, client.ca_bundle),
                 buffers=self._buffers,
                 clock=client.identity.clock,
             )

@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ...config import S3Config
-from ...errors import ConfigError, StoreError
+from ...errors import ConfigError, StoreError, ZarrS3Error
+from .errors import unexpected
 from .pool import ClientPool
 from .regions import Regions
 from .request import Request, Response
@@ -77,13 +78,23 @@ class SdkTransport:
 async def _exchange(client: Any, request: Request, receiving: Receiving, timer: asyncio.Timeout) -> Response:
     model = client.meta.service_model.operation_model(request.operation)
     call: Callable[..., Awaitable[dict[str, Any]]] = getattr(client, _method_name(request.operation))
-    parsed = await call(**_parameters(request, _names(model)))
+    parsed = await _parsed(request, call(**_parameters(request, _names(model))))
     meta = parsed.pop("ResponseMetadata")
     status, headers = meta["HTTPStatusCode"], meta["HTTPHeaders"]
     stream = parsed.get("Body")
     if request.operation != "GetObject" or stream is None:
         return Response(status, headers, document=parsed)
     return Response(status, headers, await receiving.receive(status, headers, stream.raw_stream, timer))
+
+
+async def _parsed(request: Request, answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return await answer
+    except ZarrS3Error:
+        raise
+    except (ValueError, OverflowError) as error:
+        # botocore reads numbers and dates with whatever reads them, and lets through what that raises.
+        raise unexpected(request, Response(200, {}), f"the SDK cannot read it ({error})") from error
 
 
 @lru_cache(maxsize=32)

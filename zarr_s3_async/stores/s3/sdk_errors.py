@@ -18,7 +18,7 @@ def answered(request: Request, error: Exception) -> Response:
 
     if isinstance(error, ClientError) and error.operation_name == request.operation:
         return error_response(error.response)
-    mapped = _no_credentials(request, error) or _no_request(request, error) or _no_answer(request, error)
+    mapped = _no_source(request, error) or _no_request(request, error) or _no_answer(request, error)
     raise mapped or error from (error if mapped else error.__cause__)
 
 
@@ -34,23 +34,41 @@ def error_response(response: Mapping[str, Any]) -> Response:
     return Response(status, meta["HTTPHeaders"], error=document)
 
 
-def _no_credentials(request: Request, error: Exception) -> StoreError | None:
+def _no_source(request: Request, error: Exception) -> StoreError | None:
+    found = _no_credentials(error)
+    return None if found is None else _error(found[0], request, found[1])
+
+
+def credentials_error(error: BaseException) -> StoreError | None:
+    """What is wrong with the source of credentials, or None where that is not what this error says."""
+    found = _no_credentials(error)
+    return None if found is None else found[0](f"no credentials: {found[1]}")
+
+
+def source_error(error: BaseException) -> StoreError:
+    """Whatever came out of a source of credentials instead of credentials."""
+    said = f"no credentials: their source failed ({type(error).__name__}: {error}); check it"
+    return credentials_error(error) or CredentialsNotFound(said)
+
+
+def _no_credentials(error: BaseException) -> tuple[type[StoreError], str] | None:
     from botocore import exceptions as sdk
 
     match error:
         case sdk.NoCredentialsError() | sdk.PartialCredentialsError():
-            return _error(CredentialsNotFound, request, f"{error}; {_NO_SOURCE}")
+            return CredentialsNotFound, f"{error}; {_NO_SOURCE}"
+        case sdk.ProfileNotFound():
+            return CredentialsNotFound, f"{error}; check the profile name and AWS_CONFIG_FILE"
         case sdk.UnauthorizedSSOTokenError() | sdk.SSOTokenLoadError() | sdk.TokenRetrievalError():
-            return _error(CredentialsExpired, request, f"{error}; log in again")
+            return CredentialsExpired, f"{error}; log in again"
         case sdk.CredentialRetrievalError() | sdk.SSOError() | sdk.MetadataRetrievalError():
-            return _error(CredentialsNotFound, request, f"{error}; check the source of credentials")
+            return CredentialsNotFound, f"{error}; check the source of credentials"
         case sdk.ClientError():
             # Not our operation: STS or SSO refused to give credentials.
             code = error.response.get("Error", {}).get("Code")
-            said = f"{error.operation_name} answered {code}; check the role and the profile"
-            return _error(CredentialsNotFound, request, said)
+            return CredentialsNotFound, f"{error.operation_name} answered {code}; check the role and the profile"
         case RuntimeError() if "refreshed credentials are still expired" in str(error):
-            return _error(CredentialsExpired, request, f"{error} renew them")
+            return CredentialsExpired, f"{error} renew them"
     return None
 
 

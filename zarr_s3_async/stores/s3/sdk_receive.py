@@ -55,7 +55,7 @@ class Receiving:
     def _too_slow(self, partial: Partial) -> DeadlineExceeded:
         return DeadlineExceeded(
             f"{where(self._request)}: fewer than {_STEP} bytes came within {self._seconds / _STEPS:g} s, after "
-            f"{partial.received} of {len(partial.memory)}; check the network, or raise S3Config.attempt_timeout",
+            f"{partial.received} of {partial.size}; check the network, or raise S3Config.attempt_timeout",
             bucket=self._request.bucket,
             key=self._request.key,
             code="TooSlow",
@@ -74,7 +74,7 @@ class Receiving:
         return memory
 
     async def _fill(self, stream: Any, partial: Partial, timer: asyncio.Timeout) -> None:
-        memory, size, due = partial.memory, len(partial.memory), _STEP
+        memory, size, due = partial.memory, partial.size, _STEP
         self._wind(timer)
         while partial.received < size:
             piece = await stream.content.read(min(_READ_SIZE, size - partial.received))

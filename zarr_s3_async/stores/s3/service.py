@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from ..registry import StoreContext
 
 _MIN_BUCKET, _MAX_BUCKET = 3, 63
+_access_point = re.compile(
+    r"arn:[^:/]+:s3[a-z-]*:[^:/]*:\d{12}:(?:outpost[/:][^/:]+[/:])?accesspoint[/:][^/:]+(?=/|$)"
+).match
 
 
 class _Way(NamedTuple):
@@ -114,16 +118,30 @@ class S3Service:
 
 def checked_bucket(bucket: str) -> str:
     """The name, or ConfigError; an access point's ARN passes as it is."""
-    if bucket.startswith("arn:") or (_MIN_BUCKET <= len(bucket) <= _MAX_BUCKET and "/" not in bucket):
+    if bucket.startswith("arn:"):
+        found = _access_point(bucket)
+        if found is None or found.end() < len(bucket):
+            raise ConfigError(f"{bucket!r} is no ARN of an access point (arn:aws:s3:region:account:accesspoint/name)")
+        return bucket
+    if _MIN_BUCKET <= len(bucket) <= _MAX_BUCKET and "/" not in bucket:
         return bucket
     raise ConfigError(
         f"{bucket!r} is no bucket name: those have {_MIN_BUCKET} to {_MAX_BUCKET} characters and no slash"
     )
 
 
+def bucket_and_prefix(place: str) -> tuple[str, str]:
+    """What `s3://` is followed by; the slash within an access point's ARN does not end its name."""
+    found = _access_point(place)
+    if found is not None:
+        return found[0], place[found.end() + 1 :]
+    bucket, _, prefix = place.partition("/")
+    return bucket, prefix
+
+
 def open_store(url: str, context: StoreContext) -> S3Store:
     """The registry's factory for `s3://bucket/prefix`."""
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    bucket, prefix = bucket_and_prefix(url.removeprefix("s3://"))
     service = context.shared.get(S3Service)
     if service is None:
         service = S3Service(

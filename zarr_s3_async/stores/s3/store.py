@@ -6,6 +6,7 @@ Operations: S3 API reference, pages GetObject, HeadObject, PutObject, DeleteObje
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
@@ -17,13 +18,14 @@ from ..base import Blob, Entry, Listing
 from .capabilities import Capabilities, Capability, Everything
 from .checksum import MODE_HEADER
 from .composing import blob_of, normalized_prefix, read_conditions, storage_headers
-from .errors import error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key
+from .errors import another_version, error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key
 from .listing import Pages, entry_of
+from .multipart import Multipart, NoMultipart
 from .request import ErrorDocument, Request, Response
 from .steady import Steady
 from .swaps import Swaps, conflict_of
 from .verify import checksum_of
-from .write_ids import version_of
+from .write_ids import is_same, version_of
 
 _BATCH = 1000
 """Keys that one DeleteObjects takes."""
@@ -36,6 +38,7 @@ class S3Store:
     __slots__ = (
         "_capabilities",
         "_chunk_reads",
+        "_multipart",
         "_put_headers",
         "_read_headers",
         "_steady",
@@ -71,11 +74,15 @@ class S3Store:
         self._steady = steady
         self._capabilities = capabilities or Everything()
         self._swaps = Swaps(steady, self._capabilities, config)
+        self._multipart = Multipart(steady, self._swaps, config)
         self._chunk_reads = chunk_reads
         self._read_headers = {"x-amz-request-payer": "requester"} if config.requester_pays else {}
         verify = {MODE_HEADER: "ENABLED"} if config.checksums == "on" else {}
         self._whole_headers = self._read_headers | verify
         self._put_headers = self._read_headers | storage_headers(config)
+
+    lays_out_rows = True
+    """It knows the `rows` of a sink."""
 
     @property
     def url(self) -> str:
@@ -124,7 +131,10 @@ class S3Store:
             # Not so, or no longer: whatever a second answer says is final.
             response, attempts = await self._steady.send(request)
         if response.ok:
-            return blob_of(response, range)
+            blob = blob_of(response, range)
+            if version is not None and not is_same(blob.version, version):
+                raise another_version(request, response, attempts)
+            return blob
         if version is None and (self._is_missing(response) or (self._chunk_reads and is_forbidden(response))):
             return None
         raise self._error(request, response, attempts)
@@ -149,17 +159,30 @@ class S3Store:
         return is_missing_key(response) or (self.config.accept_bare_404 and is_bare_404(response))
 
     async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
-        """PutObject; see `Writable.put`."""
-        headers = self._put_headers
+        """PutObject, or an upload in parts from `S3Config.multipart_bytes` on; see `Writable.put`."""
+        request = Request("PutObject", self.bucket, self._key(key), self._put_headers, payload=data)
+        if self._multipart.takes(data):
+            version = await self._put_in_parts(request, when)
+            if version is not None:
+                return version
         if await self._sends_checksums():
             name, value = await checksum_of(data)
-            headers = headers | {name: value}
-        request = Request("PutObject", self.bucket, self._key(key), headers, payload=data)
+            request = replace(request, headers=self._put_headers | {name: value})
         if when != "always":
             needed: Capability = "put-absent" if when == "absent" else "put-match"
             if await self._swaps.applies(needed, request):
                 return await self._swaps.put(request, when)
         return version_of((await self._succeed(request)).headers)
+
+    async def _put_in_parts(self, request: Request, when: When) -> Version | None:
+        """None where one request does it as well, or better."""
+        condition = await self._multipart.condition(request, when)
+        if condition is None:
+            return None
+        try:
+            return await self._multipart.put(request, condition, checksums=await self._sends_checksums())
+        except NoMultipart:
+            return None
 
     async def _sends_checksums(self) -> bool:
         match self.config.checksums:

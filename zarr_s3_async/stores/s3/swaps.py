@@ -46,6 +46,14 @@ class Swaps:
         self._capabilities.warn(request.bucket)
         return False
 
+    async def has(self, capability: Capability, request: Request) -> bool:
+        """True where the server has it, and it shall be used."""
+        return self._mode != "off" and await self._capabilities.have(capability, request)
+
+    async def completes_atomically(self) -> bool:
+        """True where the precondition of an upload in parts is as good as that of a put, and shall be used."""
+        return self._mode != "off" and await self._capabilities.completes_atomically()
+
     async def put(self, request: Request, when: When) -> Version:
         """Store under a precondition; a lost race is a `Conflict`, and nothing changed."""
         write = new_id()
@@ -56,12 +64,12 @@ class Swaps:
         response, attempts = await self._steady.send(swap)
         if response.ok:
             return written(response.headers["etag"], writes)
-        if attempts > 1 and self._is_conflict(response):
+        if attempts > 1 and self.is_conflict(response):
             # An attempt without an answer may have been carried out: then the conflict is with ourselves.
-            mine = await self._read_back(request, write)
+            mine = await self.read_back(request, write)
             if mine is not None:
                 return mine
-        raise self._error(swap, response, attempts)
+        raise self.error(swap, response, attempts)
 
     async def delete(self, request: Request, version: Version) -> None:
         """Remove this version; any other state is a `Conflict`."""
@@ -69,12 +77,17 @@ class Swaps:
         response, attempts = await self._steady.send(swap)
         if response.ok:
             return
-        if attempts > 1 and self._is_conflict(response) and await self._is_gone(request, response):
+        if attempts > 1 and self.is_conflict(response) and await self._is_gone(request, response):
             return  # by one of our own attempts, or by somebody else's: gone it is
-        raise self._error(swap, response, attempts)
+        raise self.error(swap, response, attempts)
 
-    async def _read_back(self, request: Request, write: str) -> Version | None:
-        """The version that our write made, if it was carried out."""
+    async def read_back(self, request: Request, write: str) -> Version | None:
+        """The version that our write made, if it was carried out.
+
+        Args:
+            request: The write, with its payload.
+            write: The id that it left.
+        """
         head = Request("HeadObject", request.bucket, request.key, _payer(request))
         response, _ = await self._steady.send(head)
         if not response.ok:
@@ -105,11 +118,13 @@ class Swaps:
     def _is_missing(self, response: Response) -> bool:
         return is_missing_key(response) or (self._bare_404 and is_bare_404(response))
 
-    def _is_conflict(self, response: Response) -> bool:
+    def is_conflict(self, response: Response) -> bool:
+        """True where a precondition failed, or may have."""
         return is_conflict(response) or self._is_missing(response)
 
-    def _error(self, request: Request, response: Response, attempts: int) -> StoreError:
-        if self._is_conflict(response):
+    def error(self, request: Request, response: Response, attempts: int) -> StoreError:
+        """What this answer to a conditional request is."""
+        if self.is_conflict(response):
             return conflict_of(request, response, attempts)
         return error_of(request, response, attempts)
 
@@ -117,7 +132,7 @@ class Swaps:
 def conflict_of(request: Request, response: Response, attempts: int) -> StoreError:
     """The `Conflict` that this answer to a conditional request is."""
     # If-Match on an absent key is 404 on AWS and 412 elsewhere; both mean that somebody was first.
-    if response.status not in (409, 412):
+    if response.status == 404:
         said = ErrorDocument("PreconditionFailed", "the key is absent")
         response = replace(response, status=412, error=said)
     return error_of(request, response, attempts)

@@ -8,12 +8,31 @@ until it is answered, at most for `GRACE` seconds, and only then the cancellatio
 from __future__ import annotations
 
 from asyncio import CancelledError, get_running_loop, shield
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from ..threads import outlast
 from .request import Request, Response, Transport
 
+T = TypeVar("T")
+
 GRACE = 2.0
 """Seconds that a cancelled upload may still take."""
+
+
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`. Cancelled, it leaves only once the work has ended, or `GRACE` seconds later."""
+    loop = get_running_loop()
+    task = loop.create_task(work)
+    try:
+        return await shield(task)
+    except CancelledError as error:
+        end = loop.call_later(GRACE, task.cancel)
+        cancelled = await outlast(task, error)
+        end.cancel()
+        if not task.cancelled():
+            task.exception()  # marks it as seen: the cancellation is what the caller gets
+        raise cancelled from None
 
 
 class Unbroken:
@@ -28,17 +47,7 @@ class Unbroken:
         """One attempt."""
         if request.payload is None:
             return await self._inner.send(request)
-        loop = get_running_loop()
-        upload = loop.create_task(self._send(request))
-        try:
-            return await shield(upload)
-        except CancelledError as error:
-            end = loop.call_later(GRACE, upload.cancel)
-            cancelled = await outlast(upload, error)
-            end.cancel()
-            if not upload.cancelled():
-                upload.exception()  # marks it as seen: the cancellation is what the caller gets
-            raise cancelled from None
+        return await finished(self._send(request))
 
     async def _send(self, request: Request) -> Response:
         return await self._inner.send(request)

@@ -70,7 +70,7 @@ class Wire:
         *,
         connect_timeout: float = 10.0,
         attempt_timeout: float | None = 60.0,
-        idle_timeout: float = 15.0,
+        idle_timeout: float = 60.0,
         max_connections: int = 64,
         ca_bundle: str | None = None,
         tls: Callable[[], ssl.SSLContext] | None = None,

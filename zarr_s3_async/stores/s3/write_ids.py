@@ -37,6 +37,15 @@ def version_of(headers: Mapping[str, str]) -> Version:
     return Version(headers["etag"]) if said is None else written(headers["etag"], _ids(said))
 
 
+def is_same(one: Version, other: Version) -> bool:
+    """True where both name one state: some servers quote an ETag in one answer and not in the next."""
+    return one == other or _opaque(one) == _opaque(other)
+
+
+def _opaque(version: Version) -> str:
+    return version.removeprefix("W/").strip('"')
+
+
 def written(etag: str, writes: tuple[str, ...]) -> Version:
     """A version that remembers its writes."""
     version = WrittenVersion(etag)

@@ -23,6 +23,7 @@ _REASONS = {
     204: "No Content",
     206: "Partial Content",
     304: "Not Modified",
+    400: "Bad Request",
     404: "Not Found",
     411: "Length Required",
     412: "Precondition Failed",

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from html import escape, unescape
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from .answers import (
@@ -27,6 +28,7 @@ from .answers import (
     operation_of,
 )
 
+_PARTS_OF_DOCUMENT = re.compile(rb"<PartNumber>(\d+)</PartNumber>")
 _KEYS_OF_DOCUMENT = re.compile(rb"<Key>(.*?)</Key>", re.DOTALL)
 
 
@@ -52,6 +54,12 @@ class _Object:
         return head_of(status, length, lines + self.extra + more)
 
 
+class _Upload(NamedTuple):
+    headers: Mapping[str, str]
+    """Of its beginning: what the object keeps."""
+    parts: dict[int, bytes]
+
+
 class Objects:
     """Buckets of objects. `answer` does one request."""
 
@@ -59,7 +67,7 @@ class Objects:
         self._buckets: dict[str, dict[str, _Object]] = {name: {} for name in buckets}
         self._sorted: dict[str, list[str]] = {}
         self._everywhere: list[tuple[str, str, _Object]] = []
-        self._uploads: dict[str, dict[int, bytes]] = {}
+        self._uploads: dict[str, _Upload] = {}
         self._numbers = itertools.count(1)
 
     def answer(self, ask: Ask) -> Answer:
@@ -79,6 +87,10 @@ class Objects:
             case "DELETE":
                 return self._delete(ask, objects)
         return error(501, "NotImplemented", operation_of(ask))
+
+    def uploads(self) -> int:
+        """Uploads in parts that are neither completed nor aborted."""
+        return len(self._uploads)
 
     def put_everywhere(self, bucket: str, prefix: str, body: Buffer) -> None:
         """Let every key under the prefix without an object of its own read as this body; never listed."""
@@ -162,7 +174,7 @@ class Objects:
         match ask.method:
             case "PUT":
                 part = int(ask.query["partNumber"])
-                self._uploads[upload][part] = bytes(ask.body)
+                self._uploads[upload].parts[part] = bytes(ask.body)
                 return empty(200, "UploadPart", f'ETag: "{part:032x}"\r\n')
             case "DELETE":
                 del self._uploads[upload]
@@ -171,7 +183,7 @@ class Objects:
 
     def _begin_upload(self, ask: Ask) -> Answer:
         number = f"{next(self._numbers):032x}"
-        self._uploads[number] = {}
+        self._uploads[number] = _Upload(dict(ask.headers), {})
         return document(
             "CreateMultipartUpload",
             f"<InitiateMultipartUploadResult {NAMESPACE}><Bucket>{ask.bucket}</Bucket>"
@@ -182,8 +194,12 @@ class Objects:
         refused = _refused(ask, objects.get(ask.key), "CompleteMultipartUpload")
         if refused is not None:
             return refused
-        parts = self._uploads.pop(ask.query["uploadId"])
-        stored = self._new(b"".join(parts[number] for number in sorted(parts)), {})
+        headers, parts = self._uploads[ask.query["uploadId"]]
+        named = [int(number) for number in _PARTS_OF_DOCUMENT.findall(bytes(ask.body))]
+        if not named or named != sorted(named) or not parts.keys() >= set(named):
+            return error(400, "InvalidPart", "CompleteMultipartUpload")
+        del self._uploads[ask.query["uploadId"]]
+        stored = self._new(b"".join(parts[number] for number in named), headers)
         self._store(ask, stored)
         return document(
             "CompleteMultipartUpload",

@@ -1,0 +1,41 @@
+"""`python -m benchmarks.streamed`: write an array that is larger than memory is meant to be, and print what it took.
+
+Every library is given the same source, a view of one row, and an empty array in shards of 8 MiB; afterwards it reads
+what it wrote back, slab by slab, and every value is compared. Memory is what was resident at most during the write,
+above what was before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from .driver import Driver, Measured
+from .matrix import STREAMING, Row, streamed
+
+_MINUTES = 15.0
+
+
+def _line(result: Measured) -> str:
+    if result.note is not None or result.peak_bytes is None:
+        return f"{result.library:20} {result.note}"
+    wall = f"{result.wall[0]:7.2f} s" if result.wall else "        ?"
+    cpu = f"{result.cpu[0]:7.2f} s CPU" if result.cpu else ""
+    return f"{result.library:20} {result.peak_bytes / 1e6:8.0f} MB peak  {wall}  {cpu}  {result.requests} requests"
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streamed", description=__doc__)
+    parser.add_argument("--mebibytes", type=int, default=2048)
+    parser.add_argument("--libraries", default="", help="comma-separated names; default: all")
+    options = parser.parse_args()
+    named = {name.strip() for name in options.libraries.split(",") if name.strip()}
+    entries = tuple(entry for entry in STREAMING if not named or entry.library in named)
+    driver = Driver(rounds=1, seconds=60 * _MINUTES, say=lambda line: print(line, flush=True))
+    results = asyncio.run(driver.run([Row(streamed(options.mebibytes), entries)]))
+    print("\n".join(map(_line, results)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The race of the documentation counts what is missing, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("zarr.storage")
+pytest.importorskip("obstore")
+
+from benchmarks import race
+
+
+def test_every_element_in_its_place_is_none_lost() -> None:
+    stored = np.arange(1, race.SIZE + 1)
+    assert race.lost("elements of the same chunks", stored) == 0
+    stored[[3, 7]] = 0
+    assert race.lost("elements of the same chunks", stored) == 2
+
+
+def test_rows_may_come_in_any_order() -> None:
+    rows = np.arange(race.WRITERS * race.APPENDS, 0, -1)
+    assert race.lost("appended rows", rows) == 0
+    assert race.lost("appended rows", rows[2:]) == 2
+    assert race.lost("appended rows", np.append(rows[1:], rows[-1])) == 1, "one twice does not make up for one lost"
+
+
+def test_the_table_says_what_got_lost() -> None:
+    clean, dirty = race.Told(conflicts=3), race.Told(errors=2)
+    row = {race.LIBRARIES[0]: (5, dirty), race.LIBRARIES[1]: (0, clean)}
+    text = race.table({"appended rows": row})
+    assert "| 5 of 128 lost, 2 writes raised | 0 of 128 lost, 3 conflicts merged |" in text

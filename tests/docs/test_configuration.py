@@ -1,0 +1,190 @@
+"""docs/configuration.md says which setting goes before which; this walks its tables, row against row."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.stores.s3.endpoint import Endpoint, resolve_endpoint
+from zarr_s3_async.stores.s3.pool import ClientPool
+from zarr_s3_async.stores.s3.store import S3Store
+
+from .. import sdk_data
+
+PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+
+
+def rows(section: str) -> list[str]:
+    """First cells of the table of this section."""
+    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^\| (.*?) \|$", text, re.MULTILINE)
+    assert found[0] == "from above, the first that is set counts"
+    return found[1:]
+
+
+@dataclass
+class Settings:
+    """What one try sets."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+    session: dict[str, str] = field(default_factory=dict)
+    store: dict[str, str] = field(default_factory=dict)
+    profile: list[str] = field(default_factory=list)
+    services: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    async def endpoint(self) -> Endpoint:
+        """Where requests for a bucket would go; none is made."""
+        lines = ["[default]", *self.profile, *self.others]
+        if self.services:
+            lines += ["[services mine]", "s3 =", *self.services]
+            lines.insert(1, "services = mine")
+        (self.folder / "config").write_text("\n".join(lines) + "\n")
+        pool = ClientPool(1)
+        try:
+            async with zs.Session(**self.session) as session:  # type: ignore[arg-type]  # strings all
+                store = session.s3("bucket", **self.store)  # type: ignore[arg-type]  # strings all
+                assert isinstance(store, S3Store)
+                return await resolve_endpoint(await pool.client(store.config), "bucket")
+        finally:
+            await pool.aclose()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
+    sdk_data.keep(monkeypatch)
+    return Settings(tmp_path, monkeypatch)
+
+
+Setter = Callable[[Settings, str], None]
+
+REGIONS: dict[str, Setter | None] = {
+    "`region=` of `session.s3(...)`": lambda s, value: s.store.update(region=value),
+    "`region=` of `Session(...)`, which is `S3Config.region`": lambda s, value: s.session.update(region=value),
+    "the variable `AWS_REGION`": lambda s, value: s.patch.setenv("AWS_REGION", value),
+    "the variable `AWS_DEFAULT_REGION`": lambda s, value: s.patch.setenv("AWS_DEFAULT_REGION", value),
+    "`region` of the profile": lambda s, value: s.profile.append(f"region = {value}"),
+    "`us-east-1`": None,
+}
+ENDPOINTS: dict[str, Setter | None] = {
+    "`endpoint_url=` of `session.s3(...)`": lambda s, value: s.store.update(endpoint_url=value),
+    "`endpoint_url=` of `Session(...)`, which is `S3Config.endpoint_url`": lambda s, value: s.session.update(
+        endpoint_url=value
+    ),
+    "the variable `AWS_ENDPOINT_URL_S3`": lambda s, value: s.patch.setenv("AWS_ENDPOINT_URL_S3", value),
+    "the variable `AWS_ENDPOINT_URL`": lambda s, value: s.patch.setenv("AWS_ENDPOINT_URL", value),
+    "`endpoint_url` below `s3 =` in the `services` section of the profile": lambda s, value: s.services.append(
+        f"  endpoint_url = {value}"
+    ),
+    "`endpoint_url` of the profile": lambda s, value: s.profile.append(f"endpoint_url = {value}"),
+    "Amazon's for the region": None,
+}
+
+
+def profile_of(s: Settings, name: str) -> str:
+    s.others += [f"[profile {name}]", f"region = {name}"]
+    return name
+
+
+PROFILES: dict[str, Setter | None] = {
+    "`profile=` of `Session(...)`, which is `S3Config.profile`": lambda s, name: s.session.update(
+        profile=profile_of(s, name)
+    ),
+    "the variable `AWS_DEFAULT_PROFILE`": lambda s, name: s.patch.setenv("AWS_DEFAULT_PROFILE", profile_of(s, name)),
+    "the variable `AWS_PROFILE`": lambda s, name: s.patch.setenv("AWS_PROFILE", profile_of(s, name)),
+    "`default`": lambda s, name: s.profile.append(f"region = {name}"),
+}
+
+
+@pytest.mark.parametrize(("section", "known"), [("Region", REGIONS), ("Endpoint", ENDPOINTS), ("Profile", PROFILES)])
+def test_every_row_of_the_page_is_walked(section: str, known: dict[str, Setter | None]) -> None:
+    """In the page's order, and none besides."""
+    assert rows(section) == list(known)
+
+
+def pairs(section: str) -> list[tuple[str, str]]:
+    return list(combinations(rows(section), 2))
+
+
+async def settle(settings: Settings, known: dict[str, Setter | None], *values: tuple[str, str]) -> Endpoint:
+    for row, value in values:
+        setter = known[row]
+        if setter is not None:
+            setter(settings, value)
+    return await settings.endpoint()
+
+
+@pytest.mark.parametrize(("upper", "lower"), pairs("Region"))
+async def test_region(settings: Settings, upper: str, lower: str) -> None:
+    """What is signed for, and whose host it is."""
+    endpoint = await settle(settings, REGIONS, (lower, "ap-southeast-2"), (upper, "eu-west-1"))
+    assert (endpoint.host, endpoint.region) == ("bucket.s3.eu-west-1.amazonaws.com", "eu-west-1")
+
+
+async def test_region_of_nobody(settings: Settings) -> None:
+    endpoint = await settings.endpoint()
+    assert (endpoint.host, endpoint.region) == ("bucket.s3.amazonaws.com", "us-east-1")
+
+
+@pytest.mark.parametrize(("upper", "lower"), pairs("Endpoint"))
+async def test_endpoint(settings: Settings, upper: str, lower: str) -> None:
+    endpoint = await settle(settings, ENDPOINTS, (lower, "http://lower.example"), (upper, "http://upper.example"))
+    assert (endpoint.scheme, endpoint.host, endpoint.path_prefix) == ("http", "upper.example", "/bucket")
+
+
+@pytest.mark.parametrize("row", rows("Endpoint")[:-1])
+@pytest.mark.parametrize("by", ["variable", "profile"])
+async def test_configured_endpoints_are_ignored_where_that_is_asked(settings: Settings, row: str, by: str) -> None:
+    """Arguments are not."""
+    if by == "variable":
+        settings.patch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    else:
+        settings.profile.append("ignore_configured_endpoint_urls = true")
+    endpoint = await settle(settings, ENDPOINTS, (row, "http://set.example"))
+    assert endpoint.host == ("set.example" if row.startswith("`endpoint_url=`") else "bucket.s3.amazonaws.com")
+
+
+@pytest.mark.parametrize(("upper", "lower"), pairs("Profile"))
+async def test_profile(settings: Settings, upper: str, lower: str) -> None:
+    """Told by its region; credentials of a profile are told in `tests/stores/s3/credentials`."""
+    settings.others += ["[profile unused]", "region = us-west-1"]
+    if upper == rows("Profile")[0]:  # a profile that is named has keys of its own
+        settings.folder.joinpath("none").write_text("[eu-west-1]\naws_access_key_id = AK\naws_secret_access_key = SK\n")
+    endpoint = await settle(settings, PROFILES, (lower, "ap-southeast-2"), (upper, "eu-west-1"))
+    assert endpoint.region == "eu-west-1"
+
+
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+async def test_an_empty_variable_is_none(settings: Settings, name: str) -> None:
+    settings.patch.setenv(name, "")
+    settings.profile.append("region = eu-west-1")
+    assert (await settings.endpoint()).region == "eu-west-1"
+
+
+@pytest.mark.parametrize(
+    ("lines", "host", "prefix"),
+    [
+        (["s3 =", "  addressing_style = path"], "s3.amazonaws.com", "/bucket"),
+        (["s3 =", "  use_accelerate_endpoint = true"], "bucket.s3-accelerate.amazonaws.com", ""),
+        (["use_dualstack_endpoint = true"], "bucket.s3.dualstack.us-east-1.amazonaws.com", ""),
+        (["use_fips_endpoint = true"], "bucket.s3-fips.us-east-1.amazonaws.com", ""),
+    ],
+)
+async def test_the_profile_says_how_to_address(settings: Settings, lines: list[str], host: str, prefix: str) -> None:
+    settings.profile += lines
+    endpoint = await settings.endpoint()
+    assert (endpoint.host, endpoint.path_prefix) == (host, prefix)

@@ -1,0 +1,114 @@
+"""Appends that meet: rows and columns that others add meanwhile, in the same objects, are never lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.testing import Fault, FaultyStore
+
+LAYOUTS: list[dict[str, Any]] = [{"chunks": (4, 4)}, {"chunks": (2, 2), "shards": (4, 4)}]
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[zs.Session]:
+    async with zs.Session() as opened:
+        yield opened
+
+
+@pytest.fixture(params=LAYOUTS, ids=["plain", "sharded"])
+async def array(session: zs.Session, request: pytest.FixtureRequest) -> zs.Array:
+    """Of four rows and three columns: its edges cut objects in the columns, and none in the rows."""
+    made = await session.create_array(FaultyStore(zs.MemoryStore()), shape=(4, 3), dtype="i4", **request.param)
+    await made.set_slice(1, (0, 0), (4, 3))
+    return made
+
+
+def before_first_put(array: zs.Array, act: Callable[[zs.Array], Awaitable[object]]) -> None:
+    """Another session's array does that just before the first chunk or shard is stored."""
+    store = array._runtime.store
+    assert isinstance(store, FaultyStore)
+
+    async def run() -> None:
+        async with zs.Session() as other:
+            await act(await other.open_array(store.inner))
+
+    store.add(Fault(verb="put", key="c/*", meanwhile=run))
+
+
+async def test_rows_that_others_append_to_the_same_object_meanwhile_stay(array: zs.Array) -> None:
+    before_first_put(array, lambda other: other.append(np.full((1, 3), 8)))
+    await array.append(np.full((2, 3), 7))
+    await array.refresh()
+    assert (await array[4:, 0]).tolist() == [7, 7, 8]
+
+
+async def test_columns_that_others_append_to_the_same_object_meanwhile_stay(array: zs.Array) -> None:
+    before_first_put(array, lambda other: other.append(np.full((8, 1), 8), axis=1))
+    await array.append(np.full((4, 3), 7))
+    await array.refresh()
+    assert (await array[...]).tolist() == [[1, 1, 1, 8]] * 4 + [[7, 7, 7, 8]] * 4
+
+
+async def test_whole_objects_are_appended_without_a_read(session: zs.Session) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await session.create_array(store, shape=(0, 4), dtype="i4", chunks=(4, 4))
+    store.clear()
+    await array.append(np.ones((8, 4)))
+    assert store.count("get", "c/*") == 0
+    assert store.count("put", "c/*") == 2
+
+
+def failing(error: type[zs.StoreError] = zs.Throttled) -> Fault:
+    return Fault(verb="put", key="c/*", times=None, error=lambda: error("not now"))
+
+
+async def test_rows_that_are_given_back_are_not_taken_from_who_claims_them_next(array: zs.Array) -> None:
+    store = array._runtime.store
+    assert isinstance(store, FaultyStore)
+    shrunk = False
+
+    async def append() -> None:
+        nonlocal shrunk
+        async with zs.Session() as other:
+            theirs = await other.open_array(store.inner)
+            if not shrunk and theirs.shape == (4, 3):
+                shrunk = True
+                await theirs.append(np.full((1, 3), 8))
+
+    store.add(failing())
+    store.add(Fault(times=None, nth=4, meanwhile=append))  # from the claim on, as soon as it is given back
+    with pytest.raises(zs.Throttled, match="not now") as caught:
+        await array.append(np.full((2, 3), 7))
+    assert "given back" in caught.value.__notes__[0]
+    await append()
+    await array.refresh()
+    assert shrunk
+    assert (await array[...])[4:].tolist() == [[8, 8, 8]]
+
+
+async def test_nothing_of_rows_that_were_given_back_is_left(session: zs.Session) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await session.create_array(store, shape=(3,), dtype="i4", chunks=(2,))
+    await array.set_slice([1, 2, 3], 0)
+    store.add(Fault(verb="put", key="c/3", error=lambda: zs.Throttled("not now")))
+    with pytest.raises(zs.Throttled):
+        await array.append([4, 5, 6, 7, 8])
+    await array.resize(8)
+    assert (await array[...]).tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
+
+
+async def test_a_claim_stays_where_others_have_claimed_behind_it(array: zs.Array) -> None:
+    store = array._runtime.store
+    assert isinstance(store, FaultyStore)
+    before_first_put(array, lambda other: other.append(np.full((1, 3), 8)))
+    store.add(failing())
+    with pytest.raises(zs.Throttled) as caught:
+        await array.append(np.full((2, 3), 7))
+    assert "are claimed" in caught.value.__notes__[0]
+    await array.refresh()
+    assert (await array[4:, 0]).tolist() == [0, 0, 8]

@@ -1,0 +1,556 @@
+"""verify of hierarchies: every node is visited, every key is told what it is, and faults of the store stop nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import zarr_s3_async as zs
+from zarr_s3_async._engine.verify import seen as seen_room
+from zarr_s3_async._engine.verify import walk as walk_room
+from zarr_s3_async._engine.verify.seen import Seen
+from zarr_s3_async.stores._local_files import TEMPORARY
+from zarr_s3_async.stores.s3.capabilities import PROBE
+from zarr_s3_async.testing import Fault, FaultyStore
+
+from .test_verify import grid, kinds, node
+
+FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[zs.Session]:
+    async with zs.Session() as opened:
+        yield opened
+
+
+@pytest.fixture
+def store() -> zs.MemoryStore:
+    return zs.MemoryStore("v")
+
+
+async def hierarchy(session: zs.Session, store: zs.Store, zarr_format: Any = 3) -> zs.Group:
+    """/, /a (array), /deep, /deep/er, /deep/er/b (array): all chunks stored."""
+    group = await session.create_group(store, attributes={"title": "x"}, zarr_format=zarr_format)
+    for name in ("a", "deep/er/b"):
+        array = await group.create_array(name, shape=(4,), chunks=(2,), dtype="i4", attributes={"units": "m"})
+        await array.set_slice([1, 2, 3, 4], 0)
+    return group
+
+
+# Keys
+
+
+@FORMATS
+async def test_every_key_is_told_what_it_is(session: zs.Session, store: zs.MemoryStore, zarr_format: Any) -> None:
+    group = await hierarchy(session, store, zarr_format)
+    array = await group.open("a")
+    strange = {
+        "extra": [f"a/{array.metadata.object_key((2,))}", "a/0.0" if zarr_format == 3 else "a/c/0"],
+        "foreign": ["a/notes.txt", "a/sub/zarr.json", "a/c/00", "readme.txt", "raw/deep/x.bin", "marker/"],
+        "leftover": [f"{PROBE}abc", f"a/{PROBE}abc", f"raw/{PROBE}1", f"raw/{TEMPORARY}1"],
+    }
+    for keys in strange.values():
+        for key in keys:
+            await store.put(key, b"x")
+    report = await group.verify()
+    assert {kind: sorted(keys) for kind, keys in kinds(report).items()} == {k: sorted(v) for k, v in strange.items()}
+    assert report.problems == len(strange["extra"]) + len(strange["foreign"])
+    assert [one.path for one in report.nodes] == ["", "a", "deep", "deep/er", "deep/er/b"]
+    assert node(report, "a").counts["extra"] == 2
+    assert node(report).counts["foreign"] == 3
+    assert node(report, "a").chunks == node(report, "deep/er/b").chunks == 2
+
+
+async def test_leftovers_alone_are_well(session: zs.Session, store: zs.MemoryStore) -> None:
+    group = await hierarchy(session, store)
+    await store.put(f"{PROBE}abc", b"probe")
+    report = await group.verify(strict=True)
+    assert report.ok
+    assert kinds(report) == {"leftover": [f"{PROBE}abc"]}
+
+
+async def test_after_a_shrink_that_was_killed_the_rest_is_extra(session: zs.Session, store: zs.MemoryStore) -> None:
+    array = await grid(session, store)
+    whole = dict(store._objects)
+    await array.resize((4, 2))
+    assert (await array.verify(strict=True)).ok
+    for key, object_ in whole.items():
+        store._objects.setdefault(key, object_)
+    report = await array.verify()
+    assert kinds(report) == {"extra": ["c/0/1", "c/0/2", "c/1/1", "c/1/2"]}
+    assert node(report).objects == node(report).objects_expected == 2
+
+
+@pytest.mark.parametrize("first", [2, 3])
+async def test_two_formats_side_by_side_are_no_fault_and_both_documents_are_read(
+    session: zs.Session, store: zs.MemoryStore, first: Any
+) -> None:
+    """As after a migration of the metadata, where both describe the same chunks."""
+    options: dict[str, Any] = {"shape": (4,), "chunks": (2,), "dtype": "i4"}
+    array = await session.create_array(store, zarr_format=2, attributes={"a": 1}, **options)
+    await array.set_slice([1, 2, 3, 4], 0)
+    beside = zs.MemoryStore("beside")
+    await session.create_array(beside, chunk_key_encoding={"name": "v2"}, **options)
+    blob = await beside.get("zarr.json")
+    assert blob is not None
+    await store.put("zarr.json", blob.data)
+    report = await session.verify(store, zarr_format=first, strict=True)
+    assert report.ok, str(report)
+    assert node(report).zarr_format == first
+    assert report.objects == 5
+    broken = ".zarray" if first == 3 else "zarr.json"
+    await store.put(broken, b"{")
+    (finding,) = (await session.verify(store, zarr_format=first)).findings
+    assert (finding.kind, finding.key, finding.error) == ("metadata", broken, "MetadataError")
+
+
+async def test_documents_that_describe_nothing_are_foreign(session: zs.Session, store: zs.MemoryStore) -> None:
+    await grid(session, store, zarr_format=2)
+    await store.put(".zgroup", b'{"zarr_format": 2}')
+    assert kinds(await session.verify(store)) == {"foreign": [".zgroup"]}
+    other = zs.MemoryStore()
+    await grid(session, other)
+    await other.put(".zattrs", b"{}")
+    assert kinds(await session.verify(other)) == {"foreign": [".zattrs"]}
+
+
+# Metadata
+
+
+async def test_a_node_that_does_not_read_is_told_and_its_siblings_and_members_are_visited(
+    session: zs.Session, store: zs.MemoryStore
+) -> None:
+    group = await hierarchy(session, store)
+    await store.put("a/zarr.json", b"{")
+    await store.put("deep/zarr.json", b"")
+    await store.put("deep/er/b/c/1", b"")
+    report = await group.verify()
+    assert kinds(report) == {"metadata": ["a", "deep"], "corrupt": ["deep/er/b/c/1"]}
+    assert node(report, "a").kind == "unreadable"
+    assert node(report, "a").unchecked == 2
+    assert "a/zarr.json" in node(report, "a").findings[0].what
+    assert node(report, "deep").unchecked == 0
+    assert node(report, "deep/er/b").chunks == 1
+
+
+async def test_the_root_itself_may_not_read(session: zs.Session, store: zs.MemoryStore) -> None:
+    group = await hierarchy(session, store)
+    await store.put("zarr.json", b"[]")
+    for report in (await group.verify(), await session.verify(store)):
+        assert kinds(report) == {"metadata": [""]}
+        assert node(report, "deep/er/b").chunks == 2
+
+
+async def test_an_array_whose_codecs_are_not_known_is_told_and_its_keys_are_sorted_out_all_the_same(
+    session: zs.Session, store: zs.MemoryStore
+) -> None:
+    await grid(session, store)
+    blob = await store.get("zarr.json")
+    assert blob is not None
+    document = json.loads(bytes(blob.data))
+    document["codecs"].append({"name": "of-the-future"})
+    await store.put("zarr.json", json.dumps(document).encode())
+    await store.put("c/9/9", b"x")
+    report = await session.verify(store)
+    assert kinds(report) == {"metadata": ["zarr.json"], "extra": ["c/9/9"]}
+    assert node(report).findings[0].error == "UnsupportedFeature"
+    assert node(report).unchecked == node(report).objects == 6
+    assert "6 objects not checked" in str(report)
+
+
+async def test_chunk_folders_of_an_array_that_does_not_read_cost_no_request_each(session: zs.Session) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await session.create_array(store, shape=(50, 50), chunks=(1, 1), dtype="i1")
+    await array[...].set(1)
+    await store.put("zarr.json", b"{")
+    store.clear()
+    report = await session.verify(store)
+    assert node(report).unchecked == 2500
+    assert store.count("get") < 20
+
+
+@FORMATS
+async def test_consolidated_metadata_that_is_right_is_no_finding(
+    session: zs.Session, store: zs.MemoryStore, zarr_format: Any
+) -> None:
+    group = await hierarchy(session, store, zarr_format)
+    await group.consolidate()
+    report = await session.verify(store, strict=True)
+    assert report.ok, str(report)
+    assert len(report.nodes) == 5
+
+
+@FORMATS
+async def test_consolidated_metadata_that_contradicts_is_told_member_by_member(
+    session: zs.Session, store: zs.MemoryStore, zarr_format: Any
+) -> None:
+    group = await hierarchy(session, store, zarr_format)
+    await group.create_array("gone", shape=(1,), dtype="i4")
+    await group.consolidate()
+    array = await session.open_array(store, path="a")  # not by way of the group
+    await array.resize((2,))
+    deep = await session.open_array(store, path="deep/er/b")
+    await deep.update_attributes({"units": "km"})
+    await session.create_array(store, path="deep/new", shape=(1,), dtype="i4", zarr_format=zarr_format)
+    await session.delete(store, path="gone")
+    document = {2: ".zarray", 3: "zarr.json"}[zarr_format]
+    report = await session.verify(store)
+    told = {finding.key: finding.what for finding in report.of("metadata")}
+    consolidated = {2: ".zmetadata", 3: "zarr.json"}[zarr_format]
+    assert told.keys() == {f"a/{document}", f"deep/er/b/{document}", f"deep/new/{document}", consolidated}
+    assert told[f"a/{document}"].endswith("otherwise: shape")
+    assert told[f"deep/er/b/{document}"].endswith("otherwise: attributes")
+    assert "does not have it" in told[f"deep/new/{document}"]
+    assert "'gone'" in told[consolidated]
+    assert not report.ok
+    await (await session.open_group(store)).consolidate()
+    assert (await session.verify(store)).ok
+
+
+async def test_consolidated_metadata_of_v2_speaks_of_its_own_group_too(
+    session: zs.Session, store: zs.MemoryStore
+) -> None:
+    group = await hierarchy(session, store, 2)
+    await group.consolidate()
+    await store.put(".zattrs", b'{"title": "y"}')
+    assert [f.what for f in (await session.verify(store)).findings] == [
+        "consolidated metadata says otherwise: attributes"
+    ]
+    await store.delete(".zgroup")
+    told = [f.what for f in (await session.verify(store)).findings]
+    assert "it describes a group that has no .zgroup" in told
+    await store.put(".zmetadata", b"{}")
+    assert kinds(await session.verify(store)) == {"metadata": [""]}
+
+
+async def test_an_entry_of_consolidated_metadata_that_does_not_read_is_told(
+    session: zs.Session, store: zs.MemoryStore
+) -> None:
+    group = await hierarchy(session, store)
+    await group.consolidate()
+    blob = await store.get("zarr.json")
+    assert blob is not None
+    document = json.loads(bytes(blob.data))
+    document["consolidated_metadata"]["metadata"]["a"]["shape"] = "many"
+    document["consolidated_metadata"]["metadata"]["deep"]["node_type"] = "array"
+    await store.put("zarr.json", json.dumps(document).encode())
+    told = {finding.key: finding.what for finding in (await session.verify(store)).findings}
+    assert told.keys() == {"a/zarr.json", "deep/zarr.json"}
+    assert "does not read" in told["a/zarr.json"]
+
+
+async def test_a_member_that_does_not_read_is_told_once_though_consolidated_metadata_has_it(
+    session: zs.Session, store: zs.MemoryStore
+) -> None:
+    group = await hierarchy(session, store)
+    await group.consolidate()
+    await store.put("a/zarr.json", b"{")
+    report = await session.verify(store)
+    assert kinds(report) == {"metadata": ["a"]}
+
+
+# The store
+
+
+async def test_what_the_store_refuses_is_unreadable_and_does_not_stop_it(session: zs.Session) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    group = await hierarchy(session, store)
+    denied = Fault(verb="get", key="a/c/1", times=None, error=lambda: zs.AccessDenied("no", key="a/c/1"))
+    torn = Fault(verb="get", key="deep/er/b/c/0", times=None, error=lambda: zs.ChecksumMismatch("torn"))
+    closed = Fault(verb="get", key="deep/zarr.json", times=None, error=lambda: zs.NetworkError("reset"))
+    for fault in (denied, torn, closed):
+        store.add(fault)
+    report = await group.verify()
+    assert kinds(report) == {"unreadable": ["a/c/1", "deep"], "corrupt": ["deep/er/b/c/0"]}
+    assert {finding.error for finding in report.findings} == {"AccessDenied", "NetworkError", "ChecksumMismatch"}
+    assert node(report, "a").findings[0].chunk == (1,)
+    assert node(report, "a").chunks == node(report, "deep/er/b").chunks == 1
+    assert session._leases.held == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (1, 1), "shards": (2, 2)}], ids=["plain", "sharded"])
+async def test_what_was_damaged_on_its_way_alone_is_not_corrupt(session: zs.Session, options: Any) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await grid(session, store, **options)
+    store.add(Fault(verb="get", key="c/0/1", damage=lambda data: data[:-1]))
+    assert (await array.verify(strict=True)).ok
+    store.add(Fault(verb="get", key="c/0/1", times=None, damage=lambda data: data[:-1]))
+    assert kinds(await array.verify()) == {"corrupt": ["c/0/1"]}
+
+
+@pytest.mark.parametrize("error", [zs.BucketNotFound, zs.CredentialsExpired, zs.CredentialsNotFound, zs.WrongRegion])
+@pytest.mark.parametrize("key", ["a/c/1", "deep/zarr.json"])
+async def test_a_store_that_fails_as_a_whole_ends_it(session: zs.Session, error: Any, key: str) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    group = await hierarchy(session, store)
+    store.add(Fault(verb="get", key=key, times=None, error=lambda: error("gone")))
+    with pytest.raises(error):
+        await group.verify()
+    assert session._leases.held == 0
+
+
+@pytest.mark.parametrize("verb", ["get", "list_prefix"])
+async def test_where_the_root_or_the_listing_is_refused_it_cannot_verify(session: zs.Session, verb: Any) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    group = await hierarchy(session, store)
+    store.add(Fault(verb=verb, times=None, error=lambda: zs.AccessDenied("no")))
+    with pytest.raises(zs.AccessDenied):
+        await group.verify()
+
+
+async def test_nothing_there_is_node_not_found(session: zs.Session, store: zs.MemoryStore) -> None:
+    await store.put("x/y", b"z")
+    with pytest.raises(zs.NodeNotFound):
+        await session.verify(store)
+    with pytest.raises(zs.ConfigError, match="most"):
+        await session.verify(store, most=-1)
+
+
+async def test_an_object_deleted_after_it_was_listed_is_missing(session: zs.Session) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await grid(session, store)
+    store.add(Fault(verb="get", key="c/0/1", meanwhile=lambda: store.inner.delete("c/0/1")))
+    report = await array.verify()
+    assert report.ok
+    assert kinds(report) == {"missing": ["c/0/1"]}
+    assert report.counts["missing"] == 1
+
+
+# Bounds
+
+
+async def test_a_grid_of_any_size_costs_what_is_stored_of_it(session: zs.Session) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await session.create_array(store, shape=(10**12, 10), chunks=(1, 10), dtype="i1")
+    for at in (0, 5, 10**12 - 1):
+        await array.set_slice(np.ones((1, 10)), (at, 0))
+    store.clear()
+    report = await array.verify(most=7)
+    assert store.count() < 10
+    assert report.counts["missing"] == 10**12 - 3
+    assert [finding.position for finding in report.of("missing")] == [(n, 0) for n in (1, 2, 3, 4, 6, 7, 8)]
+    assert node(report).chunks == 3
+
+
+@pytest.mark.parametrize(("objects", "at_most"), [(100, 8), (2, 2)])
+async def test_requests_and_memory_are_bounded_by_the_sessions_limits(objects: int, at_most: int) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    size = 900  # a chunk of 800 bytes, and less than 100 encoded
+    async with zs.Session(limits=zs.Limits(requests=8, bytes=objects * size)) as session:
+        array = await session.create_array(store, shape=(250, 100), chunks=(1, 100), dtype="f8")
+        await array[...].set(1)
+        store.clear()
+        session._leases.peak = 0
+        store.latency = 0.0005
+        report = await array.verify(strict=True)
+        assert report.ok
+        assert at_most <= store.peak <= at_most + 1  # the listing beside them
+        assert 0 < session._leases.peak <= objects * size
+    assert store.count("get", "c/*") == 250
+
+
+async def test_while_the_listing_is_waited_for_what_it_named_goes_on_being_read(session: zs.Session) -> None:
+    class Slow(zs.MemoryStore):
+        """Names the second page when all of the first was read."""
+
+        read = 0
+        all_read = asyncio.Event()
+
+        def list_prefix(self, prefix: str = "") -> Any:
+            async def entries() -> AsyncIterator[zs.Entry]:
+                listed = 0
+                async for entry in zs.MemoryStore.list_prefix(self, prefix):
+                    if listed == 1000:
+                        await asyncio.wait_for(self.all_read.wait(), 10)
+                    listed += 1
+                    yield entry
+
+            return entries()
+
+        async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on
+            self.read += key.startswith("c/")
+            if self.read == 1000:
+                self.all_read.set()
+            return await super().get(key, **options)
+
+    store = Slow()
+    array = await session.create_array(store, shape=(1500,), chunks=(1,), dtype="i1", compressor=None)
+    await array[...].set(1)
+    store.read = 0
+    assert (await array.verify(strict=True)).ok
+
+
+async def test_listings_of_many_pages_are_pulled_lazily(session: zs.Session) -> None:
+    class Paged(zs.MemoryStore):
+        """Counts what was listed and what was read."""
+
+        listed = read = ahead = 0
+
+        def list_prefix(self, prefix: str = "") -> Any:
+            async def entries() -> AsyncIterator[zs.Entry]:
+                async for entry in zs.MemoryStore.list_prefix(self, prefix):
+                    self.listed += 1
+                    self.ahead = max(self.ahead, self.listed - self.read)
+                    yield entry
+
+            return entries()
+
+        async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on
+            self.read += 1
+            return await super().get(key, **options)
+
+    store = Paged()
+    array = await session.create_array(store, shape=(5000,), chunks=(1,), dtype="i1", compressor=None)
+    await array[...].set(1)
+    store.read = 0
+    report = await array.verify()
+    assert report.ok
+    assert report.objects == 5001
+    assert store.ahead <= 1000 + 2 * 64
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 5, 7])
+async def test_where_a_page_of_the_listing_ends_makes_no_difference(
+    session: zs.Session, store: zs.MemoryStore, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = await hierarchy(session, store)
+    await group.create_array("deep/last", shape=(9,), chunks=(3,), shards=(3,), dtype="i4")
+    await group.consolidate()
+    for key in ("a/c/9", "a-b/x", "a/x", "deep.er/x", "deep/er/b/c/1", "raw/deep/x", "deep/zz/y", "zz"):
+        await store.put(key, b"")
+    whole = await session.verify(store)
+    assert whole.problems == 8
+    monkeypatch.setattr(walk_room, "_PAGE", page)
+    report = await session.verify(store)
+    assert report.nodes == whole.nodes
+    assert (report.objects, report.nbytes) == (whole.objects, whole.nbytes)
+
+
+async def test_findings_are_kept_up_to_a_bound_and_counted_beyond_it(
+    session: zs.Session, store: zs.MemoryStore
+) -> None:
+    array = await session.create_array(store, shape=(100,), chunks=(1,), dtype="i1")
+    await array[...].set(1)
+    for n in range(100):
+        await store.put(f"c/{n}", b"")
+    report = await array.verify(most=30)
+    assert report.counts["corrupt"] == report.problems == 100
+    assert len(report.of("corrupt")) == 30
+    assert "… and 80 more" in str(report)
+
+
+async def test_progress_goes_up_to_what_the_report_says(session: zs.Session, store: zs.MemoryStore) -> None:
+    group = await hierarchy(session, store)
+    await store.put("a/c/0", b"")
+    seen: list[zs.VerifyProgress] = []
+    report = await group.verify(progress=seen.append)
+    last = seen[-1]
+    assert (last.objects, last.nbytes, last.findings) == (report.objects, report.nbytes, 1)
+    assert last.listed == len(store._objects)
+    assert [one.objects for one in seen] == sorted(one.objects for one in seen)
+    assert len(seen) >= 4
+
+
+async def test_cancelled_it_leaves_nothing_behind(session: zs.Session) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await grid(session, store)
+    for turns in range(300):
+        task = asyncio.create_task(array.verify())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert session._leases.held == 0
+        assert store.in_flight == 0
+        if not task.cancelled():
+            assert task.result().ok
+            break
+    else:
+        raise AssertionError("it never ended")
+
+
+# The report
+
+
+async def test_the_report_is_one_json_object_that_says_all(session: zs.Session, store: zs.MemoryStore) -> None:
+    array = await grid(session, store)
+    await store.put("c/0/1", b"\x1b[2J")
+    await store.put("c/\x1b]0;evil\x07\n", b"")
+    report = await array.verify()
+    said = json.loads(report.to_json())
+    assert said["ok"] is False
+    assert said["counts"] == {**dict.fromkeys(said["counts"], 0), "corrupt": 1, "foreign": 1}
+    (only,) = said["nodes"]
+    assert only["chunks"] == 5
+    assert [finding["kind"] for finding in only["findings"]] == ["corrupt", "foreign"]
+    assert only["findings"][0]["chunk"] == [0, 1]
+    assert only["findings"][0]["codec"] == "zstd"
+    text = str(report)
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 4
+    assert text.splitlines()[-1].startswith("memory://v: 2 findings; 7 objects of")
+
+
+@given(st.lists(st.integers(0, 7), max_size=3).map(tuple), st.data())
+def test_seen_knows_what_is_absent(grid: Any, data: Any) -> None:
+    whole = list(np.ndindex(*grid))
+    there = data.draw(st.lists(st.sampled_from(whole), unique=True)) if whole else []
+    seen = Seen(grid)
+    for position in there:
+        seen.add(position)
+    assert list(seen.absent()) == [position for position in whole if position not in set(there)]
+
+
+def test_seen_forgets_what_lies_beyond_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen_room, "_BITS", 64)
+    seen = Seen((10**30,))
+    seen.add((10**29,))
+    seen.add((63,))
+    seen.add((0,))
+    assert list(seen.absent()) == [(n,) for n in range(1, 63)]
+    assert len(seen._bits) == 8
+
+
+@settings(max_examples=20)
+@given(st.data())
+async def test_whatever_happens_to_objects_each_is_well_or_found(data: Any) -> None:
+    """Some objects are damaged, some removed, some strangers are added: the report says exactly which."""
+    async with zs.Session() as session:
+        store = zs.MemoryStore()
+        array = await grid(session, store, compressor={"name": "zstd", "configuration": {"level": 1, "checksum": True}})
+        keys = [f"c/{i}/{j}" for i in range(2) for j in range(3)]
+        damaged = data.draw(st.sets(st.sampled_from(keys)))
+        removed = data.draw(st.sets(st.sampled_from(keys))) - damaged
+        added = data.draw(st.sets(st.sampled_from(["c/2/0", "c/0", "0.0", "x", "c/x"])))
+        for key in damaged:
+            blob = await store.get(key)
+            assert blob is not None
+            body = bytearray(blob.data)
+            at = data.draw(st.integers(0, len(body) - 1))
+            body[at] ^= 1 << data.draw(st.integers(0, 7))
+            await store.put(key, body)
+        for key in removed:
+            await store.delete(key)
+        for key in added:
+            await store.put(key, b"")
+        report = await array.verify()
+    found = kinds(report)
+    assert set(found.get("missing", ())) == removed
+    assert {*found.get("extra", ()), *found.get("foreign", ())} == added
+    assert set(found.get("corrupt", ())) <= damaged
+    # A bit that a decoder has no use for may be flipped for nothing; no checksum covers the head.
+    for key in damaged - set(found.get("corrupt", ())):
+        position = tuple(map(int, key.split("/")[1:]))
+        start = tuple(2 * at for at in position)
+        async with zs.Session() as session:
+            again = await session.open_array(store)
+            block = await again.get_slice(start, tuple(at + 2 for at in start))
+        assert np.array_equal(block, np.arange(1, 25).reshape(4, 6)[start[0] : start[0] + 2, start[1] : start[1] + 2])

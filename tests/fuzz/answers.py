@@ -1,0 +1,307 @@
+r"""Target: what a server answers on the wire, over connections that are kept alive, one request after another.
+
+A seed's first line has a letter for each request (G get, R range, S get with a sink, P put, H head, D delete); what
+follows are the answers, in turn, separated by lines of `----`. In an answer
+
+    {body} {length} {etag} {range} {tag}    are filled in for the request that it answers,
+    ~                                       is a pause: what follows comes later,
+    ^                                       what follows comes just before the next request is made,
+    !                                       at the end hangs up,
+
+and line ends are as they stand. Every body is tagged with its request, so that nobody else's can pass for it; what
+other clients read in the same bytes is held beside what we do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPException, HTTPResponse
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import h11
+
+from zarr_s3_async.errors import ChunkDecodeError, StoreError
+from zarr_s3_async.stores.s3.connection import Connection
+from zarr_s3_async.stores.s3.dial import Dialer
+from zarr_s3_async.stores.s3.endpoint import Endpoint
+from zarr_s3_async.stores.s3.faults import fault_of
+from zarr_s3_async.stores.s3.request import Request, Response
+from zarr_s3_async.stores.s3.wire import Wire
+
+from .oracles import Run
+
+_LIMIT = 4
+"""Requests of one seed."""
+_TURNS = 40
+"""Turns of the loop in which an answer that is there has come."""
+_ROUNDS = 200
+_NEVER = 30.0
+"""Seconds after which something hangs."""
+_GOOD = b"HTTP/1.1 200 OK\r\netag: {etag}\r\ncontent-length: {length}\r\n\r\n{body}"
+_TAG = re.compile(rb"<(\d+)>")
+_RANGE = (2, 9)
+_MOST_BYTES = 2**24
+_INTERIM = re.compile(rb"(?:HTTP/1\.[01] 1\d\d[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n)*")
+
+
+class Sent(NamedTuple):
+    """What was sent in answer to one request."""
+
+    method: str
+    data: bytes
+    hung_up: bool
+
+
+class Server:
+    """The far ends of the connections; they do as the seed says."""
+
+    def __init__(self, answers: list[bytes]) -> None:
+        self.answers = answers
+        self.sent: dict[int, Sent] = {}
+        self.received = 0
+        self.busy = 0
+        """Answers that are on their way and not all of it sent."""
+        self.late: list[tuple[socket.socket, bytes]] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.sockets: list[socket.socket] = []
+
+    async def dial(self, make: Callable[[], Connection]) -> Connection:
+        near, far = socket.socketpair()
+        far.setblocking(False)
+        self.sockets.append(far)
+        _, connection = await asyncio.get_running_loop().create_connection(make, sock=near)
+        self.tasks.append(asyncio.create_task(self._serve(far)))
+        return connection
+
+    def send_what_is_late(self) -> None:
+        """At once: the loop has no turn in which it could notice."""
+        for sock, data in self.late:
+            with suppress(OSError):
+                sock.send(data)
+        self.late.clear()
+
+    def hang_up(self) -> None:
+        for sock in self.sockets:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
+
+    async def aclose(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for sock in self.sockets:
+            sock.close()
+
+    async def _serve(self, sock: socket.socket) -> None:
+        loop, came = asyncio.get_running_loop(), b""
+        with suppress(OSError):
+            while True:
+                while b"\r\n\r\n" not in came:
+                    piece = await loop.sock_recv(sock, 65536)
+                    if not piece:
+                        return
+                    came += piece
+                head, _, came = came.partition(b"\r\n\r\n")
+                length = re.search(rb"content-length: (\d+)", head)
+                while length and len(came) < int(length[1]):
+                    came += await loop.sock_recv(sock, 65536)
+                came = came[int(length[1]) :] if length else came
+                self.received += 1
+                self.busy += 1
+                try:
+                    await self._answer(sock, head)
+                finally:
+                    self.busy -= 1
+
+    async def _answer(self, sock: socket.socket, head: bytes) -> None:
+        line, method = head.split(b"\r\n")[0], head.split(b" ")[0].decode()
+        number = int(line.split(b"/k")[1].split(b" ")[0])
+        answer = self.answers.pop(0) if self.answers else _good(method, b"range:" in head)
+        data, hangs_up = _filled(answer, number, ranged=b"range:" in head)
+        data, _, late = data.partition(b"^")
+        if late:
+            self.late.append((sock, late.replace(b"~", b"")))
+        self.sent[number] = Sent(method, data.replace(b"~", b""), hangs_up)
+        for piece in data.split(b"~"):
+            if piece:
+                await asyncio.get_running_loop().sock_sendall(sock, piece)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        if hangs_up:
+            sock.shutdown(socket.SHUT_WR)
+
+
+def _good(method: str, ranged: bool) -> bytes:
+    if method == "DELETE":
+        return b"HTTP/1.1 204 No Content\r\n\r\n"
+    good = _GOOD if method == "GET" else _GOOD.replace(b"{body}", b"")
+    if method == "PUT":
+        good = good.replace(b"{length}", b"0")
+    return good.replace(b"200 OK", b"206 P\r\ncontent-range: {range}") if ranged else good
+
+
+def _filled(answer: bytes, number: int, *, ranged: bool) -> tuple[bytes, bool]:
+    hangs_up = answer.endswith(b"!")
+    tag = b"<%d>" % number
+    body = tag + b"=" * (_RANGE[1] - _RANGE[0] - len(tag)) if ranged else tag + b" is the body"
+    values = {
+        b"{body}": body,
+        b"{length}": b"%d" % len(body),
+        b"{hex}": b"%x" % len(body),
+        b"{etag}": b'"%d"' % number,
+        b"{range}": b"bytes %d-%d/99" % (_RANGE[0], _RANGE[1] - 1),
+        b"{tag}": tag,
+    }
+    for name, value in values.items():
+        answer = answer.replace(name, value)
+    return answer.removesuffix(b"!"), hangs_up
+
+
+class _PairDialer(Dialer):
+    """Makes pairs of sockets instead of connections to a host."""
+
+    __slots__ = ("_server",)
+
+    def __init__(self, server: Server) -> None:
+        super().__init__("host", 1, seconds=_NEVER, tls=None)
+        self._server = server
+
+    async def dial(self, make: Callable[[], Connection]) -> Connection:
+        return await self._server.dial(make)
+
+
+@contextmanager
+def target() -> Iterator[Run]:
+    with asyncio.Runner() as runner:
+        yield lambda data: runner.run(_run(data))
+
+
+async def _run(data: bytes) -> None:
+    kinds, _, rest = data.partition(b"\n")
+    server = Server(rest.split(b"\n----\n")[:_LIMIT])
+    endpoint = Endpoint(scheme="http", host="host", port=1, path_prefix="/b", region="us-east-1")
+    wire = Wire(endpoint, None, attempt_timeout=None, idle_timeout=60.0, max_connections=2)
+    wire._connections._dialer = _PairDialer(server)
+    try:
+        async with asyncio.timeout(_NEVER):
+            for number, kind in enumerate(kinds.decode("latin-1")[:_LIMIT]):
+                await _exchange(wire, server, number, kind)
+            server.answers.clear()
+            last = await _exchange(wire, server, 100, "G")
+            assert last is not None, "after whatever came, a good answer is an answer"
+    finally:
+        await wire.aclose()
+        await server.aclose()
+
+
+async def _exchange(wire: Wire, server: Server, number: int, kind: str) -> Response | None:
+    request = _request(number, kind)
+    server.send_what_is_late()
+    received = server.received
+    sending = asyncio.create_task(wire.send(request))
+    for _ in range(_ROUNDS):
+        for _ in range(_TURNS):
+            if not sending.done() or server.busy:  # what comes too much is there before the next request is
+                await asyncio.sleep(0)
+        if sending.done() and not server.busy:
+            break
+        if server.received > received and not server.busy:
+            server.hang_up()  # nothing else will come: who is told so has an outcome
+    else:
+        raise AssertionError("it waits for what cannot come")
+    try:
+        response = sending.result()
+    except (StoreError, ChunkDecodeError):
+        return None
+    if fault_of(request, response) is not None:
+        return None
+    assert number in server.sent, "answered by what was sent before it was asked"
+    _check(request, response, server.sent[number])
+    return response
+
+
+def _request(number: int, kind: str) -> Request:
+    key = f"k{number}"
+    match kind:
+        case "R":
+            return Request("GetObject", "b", key, {"range": f"bytes={_RANGE[0]}-{_RANGE[1] - 1}"})
+        case "S":
+            return Request("GetObject", "b", key, sink=_memory)
+        case "P":
+            return Request("PutObject", "b", key, payload=b"payload", repeatable=False)
+        case "H":
+            return Request("HeadObject", "b", key)
+        case "D":
+            return Request("DeleteObject", "b", key)
+    return Request("GetObject", "b", key)
+
+
+def _memory(length: int) -> memoryview:
+    if length > _MOST_BYTES:
+        raise ChunkDecodeError("longer than a chunk can be")
+    return memoryview(bytearray(length))
+
+
+def _check(request: Request, response: Response, sent: Sent) -> None:
+    body = bytes(response.body)
+    number = request.key[1:].encode()
+    assert set(_TAG.findall(body)) <= {number}, "the bytes of another answer"
+    # h11 refuses some of what the RFCs let pass: control characters in headers, framing headers in trailers.
+    seen = _by_h11(sent) or _by_http_client(sent)
+    assert seen is not None, "no other client would take this"
+    if response.error is None or len(body) < 65536:
+        assert seen == (response.status, body)
+    if response.ok and request.operation == "GetObject":
+        assert response.headers["etag"]
+        assert response.status == 200 or len(body) == _RANGE[1] - _RANGE[0]
+
+
+def _by_h11(sent: Sent) -> tuple[int, bytes] | None:
+    """(status, body) as h11 reads them, or None where it refuses."""
+    peer: Any = h11.Connection(h11.CLIENT, max_incomplete_event_size=2**20)
+    peer.send(h11.Request(method=sent.method, target="/", headers=[("host", "h")]))
+    peer.send(h11.EndOfMessage())
+    status, body = 0, b""
+    try:
+        for piece in (sent.data, b""):
+            peer.receive_data(piece)
+            while (event := peer.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
+                match event:
+                    case h11.Response():
+                        status = event.status_code
+                    case h11.Data():
+                        body += bytes(event.data)
+                    case h11.EndOfMessage():
+                        return status, body
+                    case h11.ConnectionClosed():
+                        return None
+    except h11.RemoteProtocolError:
+        return None
+    return None
+
+
+def _by_http_client(sent: Sent) -> tuple[int, bytes] | None:
+    """The same as the standard library reads them."""
+    data = sent.data[_INTERIM.match(sent.data).end() :]  # type: ignore[union-attr]  # it matches nothing, too
+    response = HTTPResponse(_Socket(data), method=sent.method)  # type: ignore[arg-type]  # all that it uses of one
+    try:
+        response.begin()
+        body = response.read()
+    except (HTTPException, OSError, ValueError):
+        return None
+    return response.status, body
+
+
+class _Socket:
+    """Of which a response is read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, mode: str) -> BytesIO:
+        return BytesIO(self._data)

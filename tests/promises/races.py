@@ -1,0 +1,233 @@
+"""A race: processes of eight tasks write one array at once, each through a hop that loses answers and refuses.
+
+`Racers` starts the processes and sends them into one round after the other; after each round, when nobody writes,
+the caller looks at the array. This file is what the processes run too: `python races.py JOB`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from random import Random
+from typing import Any, Self
+
+import numpy as np
+
+import zarr_s3_async as zs
+from zarr_s3_async.testing import FaultyHop
+
+PROCESSES, TASKS = 4, 8
+WRITERS = PROCESSES * TASKS
+ROUNDS = 4 * int(os.environ.get("RACE_ROUNDS", "1"))
+"""A multiple of four: rounds of values, of fill, of values, of both. RACE_ROUNDS=25 runs a hundred."""
+PER_OBJECT = 2 * WRITERS
+CROWDED, LONELY = 1, TASKS
+"""Objects that all write, and objects that one task of each process writes: those are empty again and again."""
+SIZE = (CROWDED + LONELY) * PER_OBJECT
+FLIPS = 3
+FAULTS = {"lost": 0.05, "refused": 0.03, "reset": 0.02}
+# Ten per cent of all attempts fail: with five attempts, one request of 100,000 would be given up.
+RETRY = zs.RetryPolicy(attempts=12, base_delay=0.02)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process is told at its start."""
+
+    number: int
+    """Which process it is, from 0."""
+    seed: int
+    options: dict[str, Any]
+    """Of S3Config."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What all processes are told to do."""
+
+    kind: str
+    """`elements`, `append` or `attributes`."""
+    url: str
+    number: int
+    conditional_writes: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the processes tell after a round, counted since their start, or in the end the sum of all of it."""
+
+    conflicts: int = 0
+    lost_writes: int = 0
+    """Writes that were carried out and whose answer did not arrive."""
+    refused: int = 0
+    requests: int = 0
+    unseen: int = 0
+    """Reads right after a write that did not show what was written, though nobody else writes there."""
+
+    def __add__(self, other: Told) -> Told:
+        return Told(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+
+    def __sub__(self, other: Told) -> Told:
+        return Told(*(a - b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+
+
+# What a writer writes: the same for the process that does it and for the model
+
+
+def value(round_number: int, writer: int) -> int:
+    """Nothing but values, nothing but fill (0), values again, and half of each."""
+    fills = (round_number % 4 == 1) or (round_number % 4 == 3 and writer % 2 == 0)
+    return 0 if fills else 1 + round_number * WRITERS + writer
+
+
+def crowded(writer: int) -> list[slice]:
+    """Every 32nd element of the objects that all write is this writer's, and nobody else's."""
+    return [slice(at * PER_OBJECT + writer, (at + 1) * PER_OBJECT, WRITERS) for at in range(CROWDED)]
+
+
+def lonely(writer: int) -> slice:
+    """Every fourth element of one object."""
+    first = (CROWDED + writer % TASKS) * PER_OBJECT
+    return slice(first + writer // TASKS, first + PER_OBJECT, PROCESSES)
+
+
+def model(round_number: int) -> np.ndarray:
+    """The array after this round."""
+    array = np.zeros(SIZE, "i4")
+    for writer in range(WRITERS):
+        for part in [*crowded(writer), lonely(writer)]:
+            array[part] = value(round_number, writer)
+    return array
+
+
+def rows(round_number: int, writer: int) -> list[list[int]]:
+    """Two rows that nobody else appends."""
+    first = 1 + 2 * (round_number * WRITERS + writer)
+    return [[first] * 3, [first + 1] * 3]
+
+
+async def write(array: zs.Array, turn: Round, writer: int, dice: Random) -> int:
+    """One writer's part of one round. How many of its writes it could not see afterwards."""
+    unseen = 0
+    if turn.kind == "append":
+        await array.append(np.array(rows(turn.number, writer), "i4"))
+    elif turn.kind == "attributes":
+        await array.update_attributes({f"writer-{writer}": turn.number, f"{turn.number}/{writer}": True})
+    else:
+        last = value(turn.number, writer)
+        for flip in range(FLIPS):
+            wanted = 0 if flip % 2 else 1 + last
+            await _set(array, wanted, lonely(writer))
+            unseen += not (await array[lonely(writer)] == wanted).all()
+        for part in dice.sample([*crowded(writer), lonely(writer)], CROWDED + 1):
+            await _set(array, last, part)
+    return unseen
+
+
+async def _set(array: zs.Array, value: int, part: slice) -> None:
+    await array.set_slice(value, part.start, part.stop, part.step)
+
+
+# A process
+
+
+class Racer:
+    """One process: a session for each of the two ways to write, behind one hop."""
+
+    def __init__(self, job: Job, hop: FaultyHop, sessions: dict[str, zs.Session]) -> None:
+        self._dice = Random(job.number)
+        self._writers = range(job.number * TASKS, (job.number + 1) * TASKS)
+        self._hop = hop
+        self._sessions = sessions
+        self._unseen = 0
+
+    async def take(self, turn: Round) -> None:
+        """All tasks at once."""
+        array = await self._sessions[turn.conditional_writes].open_array(turn.url)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(write(array, turn, writer, self._dice)) for writer in self._writers]
+        self._unseen += sum(task.result() for task in tasks)
+
+    def tell(self) -> Told:
+        """So far."""
+        return Told(
+            conflicts=sum(session.metrics.conflicts for session in self._sessions.values()),
+            lost_writes=self._hop.count("lost", "PUT", "DELETE"),
+            refused=self._hop.count("refused") + self._hop.count("reset"),
+            requests=self._hop.count(),
+            unseen=self._unseen,
+        )
+
+
+async def main(job: Job) -> None:
+    """Take the rounds that standard input names, and tell after each what happened."""
+    with FaultyHop(job.options["endpoint_url"], **FAULTS, seed=job.seed * 100 + job.number) as hop:
+        config = zs.S3Config(**{**job.options, "endpoint_url": hop.endpoint_url})
+        safe = zs.Session(s3=config, retry=RETRY)
+        unsafe = zs.Session(s3=config.with_options(conditional_writes="off"), retry=RETRY)
+        async with safe, unsafe:
+            racer = Racer(job, hop, {"auto": safe, "off": unsafe})
+            while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
+                await racer.take(Round(**json.loads(line)))
+                sys.stdout.write(json.dumps(asdict(racer.tell())) + "\n")
+                sys.stdout.flush()
+
+
+# Those who start them
+
+
+class Racers:
+    """The processes, waiting for a round; `with` starts and ends them."""
+
+    def __init__(self, config: zs.S3Config, *, seed: int) -> None:
+        names = ("endpoint_url", "access_key_id", "secret_access_key", "region")
+        options = {name: getattr(config, name) for name in names}
+        self._jobs = [Job(number, seed, options) for number in range(PROCESSES)]
+        self._processes: list[subprocess.Popen[str]] = []
+        self._told = Told()
+
+    def __enter__(self) -> Self:
+        for job in self._jobs:
+            command = [sys.executable, __file__, json.dumps(asdict(job))]
+            pipe = subprocess.PIPE
+            self._processes.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+
+    def run(self, turn: Round) -> Told:
+        """Let all writers do their part of it, at once. What happened meanwhile."""
+        before = self._told
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(asdict(turn)) + "\n")
+        self._told = sum((self._heard(process) for process in self._processes), Told())
+        return self._told - before
+
+    def _heard(self, process: subprocess.Popen[str]) -> Told:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, "a writer failed; its traceback is on standard error"
+        return Told(**json.loads(line))
+
+    async def race(
+        self, kind: str, url: str, look: Callable[[int], Awaitable[bool]], *, conditional_writes: str
+    ) -> tuple[int, Told]:
+        """All rounds. Returns after how many of them `look` found something lost, and what happened."""
+        wrong, told = 0, Told()
+        for number in range(ROUNDS):
+            told += self.run(Round(kind, url, number, conditional_writes))
+            wrong += not await look(number)
+        return wrong, told
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Job(**json.loads(sys.argv[1]))))

@@ -1,0 +1,109 @@
+"""Each row of the fault table, as opening and creating meet it: absent is what S3 says is, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+import zarr_s3_async as zs
+from zarr_s3_async.testing import faults
+from zarr_s3_async.testing.faults import Fault
+
+from .fault_arrays import BUCKET, FOREVER, STORED, Bench, Options, bench_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["wire", "sdk"])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    async with bench_of(Options(request.param)) as made:
+        yield made
+
+
+async def create(session: zs.Session, url: str) -> Any:
+    return await session.create_array(url, shape=(1,), chunks=(1,), dtype="u1")
+
+
+Act = Callable[[zs.Session, str], Awaitable[Any]]
+ACTS: dict[str, Act] = {
+    "open_array": lambda session, url: session.open_array(url),
+    "open": lambda session, url: session.open(url),
+    "exists": lambda session, url: session.exists(url),
+    "create_array": create,
+}
+ERRORS: dict[str, tuple[Fault, type[zs.ZarrS3Error]]] = {
+    "no bucket": (faults.no_such_bucket, zs.BucketNotFound),
+    "html 404": (faults.html_404, zs.UnexpectedResponse),
+    "bare 404": (faults.bare_404, zs.UnexpectedResponse),
+    "an error in a page": (
+        faults.refuse(404, body=b"<a><Error><Code>NoSuchKey</Code></Error></a>"),
+        zs.UnexpectedResponse,
+    ),
+    "denied": (faults.access_denied, zs.AccessDenied),
+    "bare 403": (faults.bare_403, zs.AccessDenied),
+    "expired": (faults.expired_token, zs.CredentialsExpired),
+    "another region": (faults.refuse(301, "PermanentRedirect"), zs.WrongRegion),
+    "500": (faults.internal_error, zs.UnexpectedResponse),
+    "throttled": (faults.slow_down, zs.Throttled),
+    "page in 200": (faults.page_in_200, zs.UnexpectedResponse),
+    "204": (faults.changed("204 Nothing", content_length=None), zs.UnexpectedResponse),
+    "reset": (faults.reset_before_head, zs.NetworkError),
+    "reset mid-body": (faults.reset_mid_body, zs.NetworkError),
+    "garbage": (faults.garbage, zs.NetworkError),
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+@pytest.mark.parametrize(("fault", "error"), ERRORS.values(), ids=ERRORS)
+async def test_no_error_says_that_there_is_no_array(
+    bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], act: Act
+) -> None:
+    array = await bench.array("zstd")
+    bench.server.cue("GetObject", fault, key=f"{bench.prefix}/zarr.json", times=FOREVER)
+    with pytest.raises(zs.ZarrS3Error) as caught:
+        await act(bench.session, array.url)
+    assert type(caught.value) is error
+    assert bench.server.count("PutObject") == 0, "nothing is created over what could not be seen"
+    assert await bench.values() == STORED.tolist()
+
+
+@pytest.mark.parametrize("act", [name for name in ACTS if name != "create_array"])
+async def test_s3s_own_word_says_that_there_is_none(bench: Bench, act: str) -> None:
+    url = f"s3://{BUCKET}/nowhere"
+    if act == "exists":
+        assert await bench.session.exists(url) is False
+    else:
+        with pytest.raises(zs.NodeNotFound):
+            await ACTS[act](bench.session, url)
+    assert bench.server.count("HeadObject") == 0, "a HEAD loses the cause"
+
+
+async def test_of_what_a_stale_answer_calls_absent_nothing_is_overwritten(bench: Bench) -> None:
+    """The document is put under the condition that there is none."""
+    array = await bench.array("zstd")
+    bench.server.cue("GetObject", faults.no_such_key, key=f"{bench.prefix}/zarr.json")
+    with pytest.raises(zs.NodeExists):
+        await create(bench.session, array.url)
+    assert await bench.values() == STORED.tolist()
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_no_option_makes_metadata_absent_that_was_refused(transport: str) -> None:
+    async with bench_of(Options(transport), missing_on_403=True) as lenient:
+        array = await lenient.array("zstd")
+        lenient.server.cue("GetObject", faults.access_denied, key="zarr.json", times=FOREVER)
+        for act in ACTS.values():
+            with pytest.raises(zs.AccessDenied):
+                await act(lenient.session, array.url)
+
+
+async def test_an_edit_of_attributes_is_merged_again_after_a_lost_race(bench: Bench) -> None:
+    array = await bench.array("zstd")
+    bench.server.cue("PutObject", faults.precondition_failed, key=f"{bench.prefix}/zarr.json")
+    bench.server.cue("PutObject", faults.lost_answer, key=f"{bench.prefix}/zarr.json", nth=2)
+    await array.update_attributes({"a": 1})
+    again = await bench.session.open_array(array.url)
+    assert dict(again.attrs) == {"a": 1}

@@ -1,0 +1,452 @@
+"""Each row of the fault table, as `get_slice` meets it: the right values or the right error, never a fill value."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+import zarr_s3_async as zs
+from zarr_s3_async.testing import faults
+from zarr_s3_async.testing.faults import Fault
+
+from .fault_arrays import BUCKET, FILL, FOREVER, OBJECT, STORED, Bench, Options, bench_of, failing
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def benches() -> AsyncIterator[dict[str, Bench]]:
+    async with bench_of(Options("wire")) as wire, bench_of(Options("sdk")) as sdk:
+        yield {"wire": wire, "sdk": sdk}
+
+
+@pytest.fixture(params=["wire", "sdk"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def bench(benches: dict[str, Bench], transport: str) -> Bench:
+    return benches[transport]
+
+
+class Read(NamedTuple):
+    """A read, and the one of its requests that goes wrong."""
+
+    layout: str
+    start: int
+    stop: int
+    nth: int = 1
+    """Of the GETs that the read makes."""
+    gets: int = 1
+    """That it makes where nothing goes wrong."""
+
+    async def run(self, array: zs.Array, **options: Any) -> list[int]:
+        return (await array.get_slice(self.start, self.stop, **options)).tolist()
+
+    @property
+    def right(self) -> list[int]:
+        return STORED[self.start : self.stop].tolist()
+
+
+READS = {
+    "a raw chunk": Read("raw", 0, 4),
+    "a part of a chunk": Read("zstd", 1, 3),
+    "a whole shard": Read("shard", 0, 8),
+    "a shard's index": Read("shard", 1, 3, nth=1, gets=2),
+    "a pinned range": Read("shard", 1, 3, nth=2, gets=2),
+}
+PINNED = "a pinned range"
+RANGED = ("a shard's index", PINNED)
+WHOLE = ("a raw chunk", "a part of a chunk", "a whole shard")
+
+
+def by_read(*rows: tuple[str, Fault, Any], reads: tuple[str, ...] = tuple(READS)) -> Any:
+    """Each row with each of these reads on the wire, and with one of each kind through the SDK."""
+    kinds = [("wire", read) for read in reads] + [("sdk", read) for read in reads if read in ("a raw chunk", *RANGED)]
+    return pytest.mark.parametrize(
+        ("transport", "fault", "error", "read"),
+        [
+            pytest.param(transport, fault, error, READS[read], id=f"{name}-{read}-{transport}")
+            for name, fault, error in rows
+            for transport, read in kinds
+        ],
+    )
+
+
+def page(body: bytes) -> Fault:
+    return faults.refuse(404, body=body)
+
+
+@by_read(
+    ("no bucket", faults.no_such_bucket, zs.BucketNotFound),
+    ("html 404", faults.html_404, zs.UnexpectedResponse),
+    ("bare 404", faults.bare_404, zs.UnexpectedResponse),
+    ("an error in a page", page(b"<a><Error><Code>NoSuchKey</Code></Error></a>"), zs.UnexpectedResponse),
+    ("half an error", page(b"<Error><Code>NoSuchKey</Code>"), zs.UnexpectedResponse),
+    ("bare 403", faults.bare_403, zs.AccessDenied),
+    ("access denied", faults.access_denied, zs.AccessDenied),
+    ("wrong key", faults.refuse(403, "SignatureDoesNotMatch"), zs.AccessDenied),
+    ("expired", faults.expired_token, zs.CredentialsExpired),
+    ("another region", faults.refuse(301, "PermanentRedirect"), zs.WrongRegion),
+    ("another host", faults.redirect("http://127.0.0.1:9/"), zs.WrongRegion),
+    ("not modified", faults.refuse(304), zs.UnexpectedResponse),
+    ("teapot", faults.refuse(418), zs.UnexpectedResponse),
+)
+async def test_a_refusal_is_its_error_after_one_request(bench: Bench, fault: Fault, error: type, read: Read) -> None:
+    array = await bench.array(read.layout)
+    bench.cue("GetObject", fault, nth=read.nth, times=FOREVER)
+    out = np.full(read.stop - read.start, 99, "i4")
+    raised = await failing(read.run(array, out=out))
+    assert type(raised) is error
+    assert raised.outcome is None
+    assert FILL not in out
+    assert bench.count("GetObject") == read.nth
+
+
+PASSING = (
+    ("500", faults.internal_error, zs.UnexpectedResponse),
+    ("502", faults.refuse(502), zs.UnexpectedResponse),
+    ("503", faults.unavailable, zs.Throttled),
+    ("slow down", faults.slow_down, zs.Throttled),
+    ("429", faults.too_many, zs.Throttled),
+    ("retry after", faults.retry_after(3600), zs.Throttled),
+    ("request timeout", faults.request_timeout, zs.UnexpectedResponse),
+    ("huge page", faults.endless_page("500 No"), zs.UnexpectedResponse),
+    ("error in 200", faults.error_in_200, zs.UnexpectedResponse),
+    ("page in 200", faults.page_in_200, zs.UnexpectedResponse),
+    ("no ETag", faults.changed(etag=None), zs.UnexpectedResponse),
+    ("empty ETag", faults.changed(etag=""), zs.UnexpectedResponse),
+    ("203", faults.changed("203 Somebody"), zs.UnexpectedResponse),
+    ("204", faults.changed("204 Nothing", content_length=None), zs.UnexpectedResponse),
+    ("reset", faults.reset_before_head, zs.NetworkError),
+    ("close", faults.close_before_head, zs.NetworkError),
+    ("reset mid-body", faults.reset_mid_body, zs.NetworkError),
+    ("close mid-body", faults.close_mid_body, zs.NetworkError),
+    ("close mid-chunks", faults.cut_in_chunks, zs.NetworkError),
+    ("garbage", faults.garbage, zs.NetworkError),
+)
+
+
+@by_read(*PASSING)
+async def test_a_passing_fault_costs_one_more_request(bench: Bench, fault: Fault, error: type, read: Read) -> None:
+    array = await bench.array(read.layout)
+    bench.cue("GetObject", fault, nth=read.nth)
+    assert await read.run(array) == read.right
+    assert bench.count("GetObject") == read.gets + 1
+
+
+@by_read(*PASSING)
+async def test_a_lasting_fault_is_its_error_after_all_attempts(
+    bench: Bench, fault: Fault, error: type, read: Read
+) -> None:
+    array = await bench.array(read.layout)
+    bench.cue("GetObject", fault, nth=read.nth, times=FOREVER)
+    raised = await failing(read.run(array))
+    assert type(raised) is error
+    assert raised.attempts == 3
+    # A kept connection that ends in silence is no attempt: the wire notices, and asks on a new one.
+    silent = bench.transport == "wire" and fault in (faults.reset_before_head, faults.close_before_head)
+    assert bench.count("GetObject") == read.nth - 1 + 3 + silent
+
+
+@by_read(("no length", faults.close_without_length, None))
+async def test_a_body_of_unknown_length_is_not_trusted(bench: Bench, fault: Fault, error: None, read: Read) -> None:
+    array = await bench.array(read.layout)
+    bench.cue("GetObject", fault, nth=read.nth, times=FOREVER)
+    assert isinstance(await failing(read.run(array)), zs.UnexpectedResponse | zs.NetworkError)
+
+
+@by_read(
+    ("longer than said", faults.longer_than_said, None),
+    ("in chunks", faults.in_chunks, None),
+    ("interim", faults.interim(2), None),
+    ("encoded, it says", faults.changed(content_encoding="gzip"), None),
+    ("weak ETag", faults.changed(etag='W/"1"'), None),
+)
+async def test_odd_answers_end_in_the_right_values(bench: Bench, fault: Fault, error: None, read: Read) -> None:
+    array = await bench.array(read.layout)
+    bench.cue("GetObject", fault, nth=read.nth)
+    assert await read.run(array) == read.right
+
+
+# Absence
+
+
+@pytest.mark.parametrize("read", [name for name in READS if name != PINNED])
+async def test_no_such_key_alone_is_the_fill_value_or_an_error_as_asked(bench: Bench, read: str) -> None:
+    wanted = READS[read]
+    array = await bench.array(wanted.layout)
+    bench.cue("GetObject", faults.no_such_key, times=FOREVER)
+    assert await wanted.run(array) == [FILL] * len(wanted.right)
+    raised = await failing(wanted.run(array, missing="raise"))
+    assert type(raised) is zs.ChunkNotFound
+    assert (raised.array, raised.chunk) == (array.url, (0,))
+    assert bench.count("GetObject") == 2
+    strict = await bench.session.open_array(array.url, missing="raise")
+    assert type(await failing(wanted.run(strict))) is zs.ChunkNotFound
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_an_empty_object_is_corrupt_and_not_absent(bench: Bench, read: str) -> None:
+    wanted = READS[read]
+    array = await bench.array(wanted.layout)
+    bench.put(b"")
+    raised = await failing(wanted.run(array))
+    assert type(raised) is zs.ChunkDecodeError
+    assert raised.version is not None
+
+
+# Damage that only the decoder can see
+
+
+@by_read(("truncated", faults.truncated_at(3), None), reads=WHOLE)
+async def test_a_body_cut_short_behind_its_length_is_fetched_once_more(
+    bench: Bench, fault: Fault, error: None, read: Read
+) -> None:
+    array = await bench.array(read.layout)
+    bench.cue("GetObject", fault)
+    assert await read.run(array) == read.right
+    assert bench.count("GetObject") == 2
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("damage", [lambda d: d[:3], lambda d: d[:-1], lambda d: b"\xff" * len(d), lambda d: d + d])
+async def test_an_object_that_stays_damaged_is_a_decode_error_that_says_which(
+    bench: Bench, read: str, damage: Any
+) -> None:
+    wanted = READS[read]
+    array = await bench.array(wanted.layout)
+    whole = bench.stored()
+    assert whole is not None
+    bench.put(damage(whole))
+    if wanted.layout == "raw" and len(damage(whole)) == len(whole):
+        return  # any bytes of that length are a raw chunk
+    if wanted.layout == "shard" and damage(whole) == whole + whole:
+        assert await wanted.run(array) == wanted.right, "what the index at the end says is all there"
+        return
+    raised = await failing(wanted.run(array))
+    assert type(raised) is zs.ChunkDecodeError
+    assert raised.key == OBJECT
+    assert raised.version is not None
+    assert raised.array == array.url
+    assert raised.chunk == (0,)
+    assert raised.codec
+    assert raised.__cause__ is not None
+    assert bench.count("GetObject") == 2, "looked at twice"
+
+
+@pytest.mark.parametrize("read", RANGED)
+async def test_one_damaged_chunk_of_a_shard_does_not_spoil_the_others(bench: Bench, read: str) -> None:
+    array = await bench.array("shard")
+    whole = bench.stored()
+    assert whole is not None
+    bench.put(b"\xff" * 3 + whole[3:])
+    assert (await array.get_slice(4, 8)).tolist() == STORED[4:8].tolist()
+    raised = await failing(array.get_slice(0, 2))
+    assert (type(raised), raised.codec) == (zs.ChunkDecodeError, "zstd")
+
+
+@pytest.mark.parametrize("size", [0, 1, 67, 68])
+async def test_an_index_at_the_start_may_be_cut_off_as_well(bench: Bench, size: int) -> None:
+    array = await bench.array("shard, index first")
+    whole = bench.stored()
+    assert whole is not None
+    bench.put(whole[:size])
+    assert type(await failing(array.get_slice(1, 3))) is zs.ChunkDecodeError
+
+
+# Ranges
+
+
+@pytest.mark.parametrize("read", RANGED)
+async def test_a_whole_answer_to_a_range_is_cut(bench: Bench, read: str) -> None:
+    array = await bench.array("shard")
+    bench.cue("GetObject", faults.whole_for_range, nth=READS[read].nth, times=FOREVER)
+    assert await READS[read].run(array) == READS[read].right
+    assert bench.count("GetObject") == 2
+
+
+@by_read(
+    ("another", faults.content_range("bytes 3-70/900"), None),
+    ("nonsense", faults.content_range("all of it"), None),
+    ("without a size", faults.content_range("bytes 0-67/*"), None),
+    ("short", faults.short_range, None),
+    ("cut", faults.truncated_at(3), None),
+    reads=RANGED,
+)
+async def test_a_wrong_range_is_asked_again_and_then_an_error(
+    bench: Bench, fault: Fault, error: None, read: Read
+) -> None:
+    array = await bench.array(read.layout)
+    bench.cue("GetObject", fault, nth=read.nth)
+    assert await read.run(array) == read.right
+    assert bench.count("GetObject") == 3
+    array = await bench.array(read.layout)
+    bench.cue("GetObject", fault, nth=read.nth, times=FOREVER)
+    assert type(await failing(read.run(array))) is zs.UnexpectedResponse
+    assert bench.count("GetObject") == read.nth - 1 + 3
+
+
+@pytest.mark.parametrize("read", RANGED)
+async def test_416_is_believed_only_of_an_object_that_is_so_short(bench: Bench, read: str) -> None:
+    array = await bench.array("shard")
+    bench.cue("GetObject", faults.invalid_range, nth=READS[read].nth)
+    assert await READS[read].run(array) == READS[read].right
+    array = await bench.array("shard")
+    bench.cue("GetObject", faults.invalid_range, nth=READS[read].nth, times=FOREVER)
+    raised = await failing(READS[read].run(array))
+    assert type(raised) is zs.UnexpectedResponse
+    assert raised.status == 416
+
+
+# Shards that are rewritten under a reader
+
+
+def rewritten(bench: Bench, body: bytes) -> Fault:
+    """The shard is replaced just before this request is answered."""
+
+    def fault(exchange: Any) -> None:
+        bench.put(body)
+        exchange.reply()
+
+    return fault
+
+
+@pytest.mark.parametrize("careless", [False, True], ids=["with If-Match", "a server that ignores If-Match"])
+async def test_a_shard_rewritten_under_a_reader_is_read_anew(bench: Bench, careless: bool) -> None:
+    array = await bench.array("shard")
+    old = bench.stored()
+    await array.set_slice(-STORED[:8], 0)
+    new = bench.stored()
+    assert old is not None
+    assert new is not None
+    bench.put(old)
+    bench.server.forget()
+    await array.refresh()
+    replace = rewritten(bench, new)
+
+    def fault(exchange: Any) -> None:
+        if careless:
+            bench.put(new)
+            faults.ignoring("if-match")(exchange)
+        else:
+            replace(exchange)
+
+    bench.cue("GetObject", fault, nth=2)
+    assert (await array.get_slice(1, 3)).tolist() == [-2, -3], "one state of the shard"
+    assert bench.count("GetObject") == 4
+
+
+@pytest.mark.parametrize(
+    "fault", [faults.precondition_failed, faults.no_such_key, faults.conflict], ids=["412", "404", "409"]
+)
+async def test_a_shard_that_is_always_rewritten_is_a_conflict_after_a_bounded_number(
+    bench: Bench, fault: Fault
+) -> None:
+    array = await bench.array("shard")
+    for nth in range(2, 40, 2):
+        bench.cue("GetObject", fault, nth=nth // 2 + 1)
+
+    def pinned(exchange: Any) -> None:
+        (fault if "if-match" in exchange.ask.headers else type(exchange).reply)(exchange)
+
+    bench.server.forget()
+    bench.cue("GetObject", pinned, times=FOREVER)
+    raised = await failing(array.get_slice(1, 3))
+    assert type(raised) is zs.ConcurrentModification
+    assert raised.attempts == 8
+    assert bench.count("GetObject") == 16
+
+
+async def test_a_shard_that_has_gone_meanwhile_is_absent_in_the_end(bench: Bench) -> None:
+    array = await bench.array("shard")
+
+    def gone(exchange: Any) -> None:
+        bench.server.remove(BUCKET, exchange.ask.key)
+        exchange.reply()
+
+    bench.cue("GetObject", gone, nth=2)
+    assert (await array.get_slice(1, 3)).tolist() == [FILL, FILL]
+    assert bench.count("GetObject") == 3
+
+
+# Time
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+@pytest.mark.parametrize("fault", [faults.stall_before_head, faults.stall_mid_body, faults.trickle])
+async def test_silence_ends_with_the_attempt_or_with_the_call(transport: str, fault: Fault) -> None:
+    async with bench_of(Options(transport, attempts=2), attempt_timeout=0.4) as slow:
+        array = await slow.array("raw")
+        slow.cue("GetObject", fault, times=FOREVER)
+        raised = await failing(array.get_slice(0, 4))
+        assert type(raised) is zs.DeadlineExceeded
+        assert slow.count("GetObject") == 2
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_a_stall_is_asked_again(transport: str) -> None:
+    async with bench_of(Options(transport), attempt_timeout=1.5) as slow:
+        array = await slow.array("raw")
+        slow.cue("GetObject", faults.stall_mid_body)
+        assert (await array.get_slice(0, 4)).tolist() == STORED[:4].tolist()
+        assert slow.count("GetObject") == 2
+
+
+# Checksums of S3
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_a_checksum_that_is_not_of_these_bytes_is_asked_again_once(transport: str) -> None:
+    async with bench_of(Options(transport), checksums="on") as careful:
+        for read in (READS[name] for name in WHOLE):
+            array = await careful.array(read.layout)
+            careful.cue("GetObject", faults.checksum())
+            assert await read.run(array) == read.right
+            careful.server.forget()
+            careful.cue("GetObject", faults.checksum(b"other"))
+            assert await read.run(array) == read.right
+            assert careful.count("GetObject") == 2
+            careful.server.forget()
+            careful.cue("GetObject", faults.checksum(b"other"), times=FOREVER)
+            raised = await failing(read.run(array))
+            assert type(raised) is zs.ChecksumMismatch
+            assert careful.count("GetObject") == 2
+
+
+# Opt-ins
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_what_an_option_calls_missing_is_missing_to_reads_of_chunks_alone(transport: str) -> None:
+    async def both(array: zs.Array) -> Awaitable[list[int]]:
+        return (await array.get_slice(1, 3)).tolist()
+
+    for option, fault, error in (
+        ("missing_on_403", faults.access_denied, zs.AccessDenied),
+        ("accept_bare_404", faults.bare_404, None),
+        ("accept_bare_404", faults.html_404, None),
+    ):
+        async with bench_of(Options(transport), **{option: True}) as lenient:
+            for layout in ("raw", "zstd", "shard"):
+                array = await lenient.array(layout)
+                lenient.cue("GetObject", fault, times=FOREVER)
+                assert await both(array) == [FILL, FILL]
+                raised = await failing(array.get_slice(1, 3, missing="raise"))
+                assert type(raised) is zs.ChunkNotFound
+                array = await lenient.array("shard")
+                lenient.cue("GetObject", fault, nth=2, times=1)
+                if error is None:
+                    assert await both(array) == [2, 3], "a pinned range of what is no longer there: read anew"
+                else:
+                    assert type(await failing(array.get_slice(1, 3))) is error, "its index was there"
+                lenient.server.forget()
+                lenient.cue("GetObject", faults.no_such_bucket, times=FOREVER)
+                array = await lenient.array(layout)
+                lenient.cue("GetObject", faults.no_such_bucket, times=FOREVER)
+                assert type(await failing(array.get_slice(1, 3))) is zs.BucketNotFound

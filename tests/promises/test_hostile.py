@@ -1,0 +1,161 @@
+"""What strangers stored: refused before it costs anything, whatever it claims."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.codecs.shard_format import MISSING
+from zarr_s3_async.testing import faults
+from zarr_s3_async.testing.fault_server import FaultServer
+
+from .fault_arrays import FILL, OBJECT, STORED, Options, bench_of, failing
+
+ARRAY = {
+    "zarr_format": 3,
+    "node_type": "array",
+    "shape": [4],
+    "data_type": "uint8",
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2]}},
+    "chunk_key_encoding": {"name": "default"},
+    "fill_value": 0,
+    "codecs": [{"name": "bytes"}],
+}
+
+
+def document(**changes: Any) -> bytes:
+    return json.dumps({**ARRAY, **changes}).encode()
+
+
+def grid(*chunk: int) -> dict[str, Any]:
+    return {"name": "regular", "configuration": {"chunk_shape": chunk}}
+
+
+class Counting(zs.MemoryStore):
+    """Notes what is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    async def get(self, key: str, **options: Any) -> Any:
+        self.asked.append(key)
+        return await super().get(key, **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunk"),
+    [
+        ([2**50], [2**31]),  # a petabyte in half a million chunks
+        ([2**62], [1]),
+        ([2**31, 2**31], [2**16, 2**16]),
+        ([2**20] * 3, [1, 1, 1]),
+    ],
+)
+async def test_a_huge_shape_is_fine_until_all_of_it_is_asked_for(shape: list[int], chunk: list[int]) -> None:
+    store = Counting()
+    await store.put("zarr.json", document(shape=shape, chunk_grid=grid(*chunk)))
+    async with zs.Session() as session:
+        array = await session.open_array(store)
+        assert array.shape == tuple(shape)
+        small = (slice(0, 1),) * len(shape)
+        assert (await array[small]).sum() == 0 or chunk[0] > 2**20
+        store.asked.clear()
+        with pytest.raises(zs.SelectionError):
+            await array[...]
+        with pytest.raises(zs.SelectionError):
+            await array.get_slice((0,) * len(shape), shape)
+        assert store.asked == [], "refused before the first request"
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+@pytest.mark.parametrize("name", ["zarr.json", ".zarray", ".zmetadata"])
+async def test_a_document_of_a_terabyte_is_refused_by_its_length(transport: str, name: str) -> None:
+    with FaultServer() as server:
+        config = zs.S3Config(
+            endpoint_url=server.endpoint_url,
+            region="us-east-1",
+            access_key_id="a",
+            secret_access_key="s",
+            transport=transport,  # type: ignore[arg-type]  # both
+        )
+        server.put("data", f"a/{name}", b"{}")
+        server.cue("GetObject", faults.changed(content_length=str(10**12)), key=name)
+        async with zs.Session(s3=config) as session:
+            with pytest.raises(zs.MetadataError, match=r"1,000,000,000,000 bytes") as caught:
+                await session.open("s3://data/a")
+        assert caught.value.url == "s3://data/a"
+        assert server.count("GetObject", name) == 1
+
+
+async def test_a_document_of_many_bytes_is_not_copied(tmp_path: Any) -> None:
+    with (tmp_path / "zarr.json").open("wb") as file:
+        file.truncate(2**36)
+    async with zs.Session() as session:
+        tracemalloc.start()
+        try:
+            with pytest.raises(zs.MetadataError, match="is not read"):
+                await session.open_array(f"file://{tmp_path}")
+            assert tracemalloc.get_traced_memory()[1] < 2**22
+        finally:
+            tracemalloc.stop()
+
+
+ENTRIES = {
+    "beyond the object": (10**6, 24),
+    "longer than the object": (0, 10**6),
+    "an overflow": (2**64 - 8, 24),
+    "half an absence": (MISSING, 24),
+    "nothing": (0, 0),
+}
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+async def test_no_range_is_asked_for_that_the_object_does_not_have(transport: str, entry: tuple[int, int]) -> None:
+    """The index has no checksum that would tell; the object's size does."""
+    async with bench_of(Options(transport)) as bench:
+        array = await bench.array("shard, no checksum")
+        whole = bench.stored()
+        assert whole is not None
+        index = np.frombuffer(whole[-64:], "<u8").copy()
+        index[0:2] = entry
+        bench.put(whole[:-64] + index.tobytes())
+        raised = await failing(array.get_slice(1, 3))
+        assert (type(raised), raised.codec) == (zs.ChunkDecodeError, "sharding_indexed")
+        asked = {seen.ask.headers["range"] for seen in bench.server.requests("GetObject", OBJECT)}
+        assert asked == {"bytes=-64"}
+        with pytest.raises(zs.ChunkDecodeError):
+            await array.set_slice([1], 1)
+        assert bench.count("PutObject") == 0
+
+
+async def test_names_that_lead_elsewhere_are_skipped_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    store = zs.MemoryStore()
+    bad = ["..", ".", "back\\slash", "nul\0", "zarr.json", ".zarray"]
+    async with zs.Session() as session:
+        group = await session.create_group(store)
+        await group.create_array("good", shape=(1,), dtype="i4")
+        for name in bad:
+            store._objects[f"{name}/zarr.json"] = store._objects["good/zarr.json"]
+        with caplog.at_level(logging.WARNING, logger="zarr_s3_async"):
+            assert [name async for name, _ in group.members()] == ["good"]
+        assert "back" in caplog.text
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_an_object_that_says_it_is_encoded_is_the_bytes_that_were_stored(transport: str) -> None:
+    """S3 keeps Content-Encoding as a label; what is undone by a client is no longer what was stored."""
+    async with bench_of(Options(transport)) as bench:
+        array = await bench.array("zstd")
+        bench.cue("GetObject", faults.changed(content_encoding="gzip"), times=3)
+        assert (await array.get_slice(0, 4)).tolist() == STORED[:4].tolist()
+        bench.server.forget()
+        bench.cue("GetObject", faults.no_such_key)
+        assert (await array.get_slice(0, 4)).tolist() == [FILL] * 4

@@ -1,0 +1,165 @@
+"""A server in trouble: the load does not multiply, nobody is held up, and what is given up has truly ended."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.stores.s3.service import S3Service
+from zarr_s3_async.testing import faults
+from zarr_s3_async.testing.fault_server import FaultServer
+
+FOREVER = 100_000
+CHUNKS = 1000
+RETRIES = 128
+"""Twice the requests in flight: everything may fail at once, twice."""
+
+
+def session_on(server: FaultServer, transport: str, **options: Any) -> zs.Session:
+    config = zs.S3Config(
+        endpoint_url=server.endpoint_url,
+        region="us-east-1",
+        access_key_id="a",
+        secret_access_key="s",
+        transport=transport,  # type: ignore[arg-type]  # both
+    )
+    retry = options.pop("retry", zs.RetryPolicy(attempts=5, base_delay=1e-9, max_delay=1e-9))
+    return zs.Session(s3=config, retry=retry, **options)
+
+
+async def array_of(session: zs.Session, chunks: int) -> zs.Array:
+    array = await session.create_array("s3://data/a", shape=(4 * chunks,), chunks=(4,), dtype="i4", fill_value=-7)
+    await array.set_slice(np.arange(8), 0)
+    return array
+
+
+def slots_of(session: zs.Session) -> int:
+    return session._context.shared[S3Service].slots.held
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+@pytest.mark.parametrize("fault", [faults.internal_error, faults.slow_down], ids=["500", "503"])
+async def test_an_outage_gets_a_bounded_number_of_retries_however_many_ask(transport: str, fault: faults.Fault) -> None:
+    """1,000 reads, with five attempts each allowed: one request each, and what the budget had."""
+    reads = CHUNKS if transport == "wire" else CHUNKS // 4
+    with FaultServer() as server:
+        async with session_on(server, transport) as session:
+            array = await array_of(session, reads)
+            server.forget()
+            server.cue("GetObject", fault, times=FOREVER)
+            reading = [array.get_slice(4 * n, 4 * n + 4) for n in range(reads)]
+            failures = await asyncio.gather(*reading, return_exceptions=True)
+            assert all(isinstance(failure, zs.StoreError) for failure in failures)
+            assert server.count("GetObject") <= reads + RETRIES
+            assert slots_of(session) == 0
+            server.forget()
+            assert (await array.get_slice(0, 4)).tolist() == [0, 1, 2, 3], "it is over"
+            assert server.count("GetObject") == 1
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_who_backs_off_holds_nobody_up(transport: str) -> None:
+    """One request at a time, and one that would wait for an hour: the next read passes it."""
+    waiting = asyncio.Event()
+
+    def hook(event: zs.events.Event) -> None:
+        if isinstance(event, zs.RetryScheduled):
+            waiting.set()
+
+    retry = zs.RetryPolicy(attempts=2, base_delay=1e-9, max_delay=3600.0)
+    with FaultServer() as server:
+        async with session_on(server, transport, retry=retry, limits=zs.Limits(requests=1), hooks=[hook]) as session:
+            array = await array_of(session, 2)
+            server.cue("GetObject", faults.retry_after(3600), key="c/0")
+            slow = asyncio.create_task(array.get_slice(0, 4))
+            await waiting.wait()
+            assert slots_of(session) == 0
+            async with asyncio.timeout(30):
+                assert (await array.get_slice(4, 8)).tolist() == [4, 5, 6, 7]
+            slow.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await slow
+            assert slots_of(session) == 0
+
+
+class Abandoned:
+    """Never answers, and notes that the client has hung up."""
+
+    def __init__(self) -> None:
+        self.hung_up = threading.Event()
+
+    def __call__(self, exchange: Any) -> None:
+        exchange.stall()
+        if not exchange.server.stopping.is_set():
+            self.hung_up.set()
+
+
+async def given_up(array: zs.Array, how: str, server: FaultServer) -> None:
+    """Read, and stop waiting before there is an answer."""
+    match how:
+        case "timeout=":
+            with pytest.raises(zs.DeadlineExceeded, match="timeout="):
+                await array.get_slice(0, 4, timeout=0.1)
+        case "asyncio.timeout":
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await array.get_slice(0, 4)
+        case "wait_for":
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(array.get_slice(0, 4), 0.1)
+        case _:
+            task = asyncio.create_task(array.get_slice(0, 4))
+            while server.count("GetObject") == 0:
+                await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+@pytest.mark.parametrize("how", ["timeout=", "asyncio.timeout", "wait_for", "cancel"])
+async def test_a_read_that_is_given_up_ends_on_the_servers_side_too(transport: str, how: str) -> None:
+    with FaultServer() as server:
+        async with session_on(server, transport) as session:
+            array = await array_of(session, 2)
+            abandoned = Abandoned()
+            server.forget()
+            server.cue("GetObject", abandoned, times=FOREVER)
+            while server.count("GetObject") == 0:  # a slow machine may give up before it has asked
+                await given_up(array, how, server)
+            assert await asyncio.to_thread(abandoned.hung_up.wait, 20), "its connection was closed"
+            assert slots_of(session) == 0
+            server.forget()
+            assert (await array.get_slice(0, 4)).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_a_write_that_ran_out_of_time_is_unknown_and_leaves_no_slot(transport: str) -> None:
+    with FaultServer() as server:
+        async with session_on(server, transport) as session:
+            array = await array_of(session, 2)
+            server.cue("PutObject", faults.stall_before_head, times=FOREVER)
+            with pytest.raises(zs.DeadlineExceeded) as caught:
+                await array.set_slice([9, 9, 9, 9], 0, timeout=0.5)
+            assert caught.value.outcome == zs.WriteOutcome(unknown=((0,),))
+            assert slots_of(session) == 0
+            server.forget()
+            assert (await array.get_slice(0, 4)).tolist() == [9, 9, 9, 9], "it had been carried out"
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_a_merge_that_ran_out_of_time_while_it_read_has_written_nothing(transport: str) -> None:
+    with FaultServer() as server:
+        async with session_on(server, transport) as session:
+            array = await array_of(session, 2)
+            server.cue("GetObject", faults.stall_before_head, times=FOREVER)
+            with pytest.raises(zs.DeadlineExceeded) as caught:
+                await array.set_slice([9, 9], 0, timeout=0.1)
+            assert caught.value.outcome == zs.WriteOutcome(not_written=((0,),))
+            server.forget()
+            assert (await array.get_slice(0, 4)).tolist() == [0, 1, 2, 3]

@@ -1,0 +1,106 @@
+"""Writers of one array in four processes at once lose nothing, though answers get lost and the server refuses.
+
+Each process goes through a hop of its own that breaks or refuses every tenth request, and every twentieth only after
+the server has carried it out. The same races without compare-and-swap lose writes: the proof that these tests can fail.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+
+from . import races
+from .conftest import Place
+from .races import PER_OBJECT, ROUNDS, SIZE, WRITERS, Racers, Told
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "plain": {"zarr_format": 2, "chunks": (PER_OBJECT,)},
+    "sharded": {"zarr_format": 3, "chunks": (PER_OBJECT // 4,), "shards": (PER_OBJECT,)},
+}
+
+
+@pytest.fixture(scope="module")
+def racers(seaweed: Any) -> Iterator[Racers]:
+    with Racers(seaweed.s3_config(), seed=1) as started:
+        yield started
+
+
+async def elements(session: zs.Session, place: Place, racers: Racers, layout: str, mode: str) -> tuple[int, Told]:
+    """Everybody writes parts of the same objects; half of what is written is fill, and objects come and go."""
+    array = await session.create_array(place.url, shape=(SIZE,), dtype="i4", **LAYOUTS[layout])
+    store = session.store(place.url)
+
+    async def look(number: int) -> bool:
+        if mode == "auto" and not races.model(number).any():
+            keys = {entry.key async for entry in store.list_prefix()}
+            assert keys == {".zarray" if layout == "plain" else "zarr.json"}, "emptied objects are deleted"
+        await array.refresh()
+        return np.array_equal(await array.get_slice(0, SIZE), races.model(number))
+
+    return await racers.race("elements", place.url, look, conditional_writes=mode)
+
+
+async def rows(session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Told]:
+    """Everybody appends two rows in every round; chunks of five rows are shared by who comes."""
+    array = await session.create_array(place.url, shape=(0, 3), dtype="i4", chunks=(5, 3))
+
+    async def look(number: int) -> bool:
+        await array.refresh()
+        there = (await array[...]).tolist()
+        pairs = Counter(str(there[at : at + 2]) for at in range(0, len(there), 2))
+        meant = Counter(str(races.rows(n, writer)) for n in range(number + 1) for writer in range(WRITERS))
+        return pairs == meant
+
+    return await racers.race("append", place.url, look, conditional_writes=mode)
+
+
+async def attributes(session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Told]:
+    """Everybody sets one attribute anew and adds one more, in every round."""
+    array = await session.create_array(place.url, shape=(1,), dtype="i4")
+
+    async def look(number: int) -> bool:
+        await array.refresh()
+        meant = {f"writer-{writer}": number for writer in range(WRITERS)}
+        return dict(array.attrs) == meant | {f"{n}/{w}": True for n in range(number + 1) for w in range(WRITERS)}
+
+    return await racers.race("attributes", place.url, look, conditional_writes=mode)
+
+
+async def race(what: str, session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Told]:
+    match what:
+        case "append":
+            return await rows(session, place, racers, mode)
+        case "attributes":
+            return await attributes(session, place, racers, mode)
+    return await elements(session, place, racers, what, mode)
+
+
+WHAT = pytest.mark.parametrize("what", [*LAYOUTS, "append", "attributes"])
+
+
+@WHAT
+async def test_nothing_is_lost_in_a_race_under_faults(
+    session: zs.Session, place: Place, racers: Racers, what: str
+) -> None:
+    wrong, told = await race(what, session, place, racers, "auto")
+    assert (wrong, told.unseen) == (0, 0)
+    assert told.conflicts > 0
+    assert told.lost_writes > 0
+    assert told.refused > 0
+
+
+@WHAT
+async def test_the_same_race_loses_writes_without_compare_and_swap(
+    session: zs.Session, place: Place, racers: Racers, what: str
+) -> None:
+    wrong, told = await race(what, session, place, racers, "off")
+    assert told.conflicts == 0
+    assert wrong == ROUNDS

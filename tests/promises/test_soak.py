@@ -1,0 +1,51 @@
+"""After a long mix of reads, writes and cancellations under faults, nothing is lost and nothing is left behind.
+
+`SOAK_SECONDS=600 pytest --timeout=900 tests/promises/test_soak.py` soaks for ten minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from zarr_s3_async.testing import FaultyHop
+
+from .conftest import Place
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
+PROGRAM = Path(__file__).with_name("soak.py")
+MIB = 2**20
+
+
+async def test_memory_connections_and_tasks_are_flat_under_faults(place: Place) -> None:
+    assert place.config.endpoint_url is not None
+    with FaultyHop(place.config.endpoint_url, lost=0.02, refused=0.02, reset=0.01, seed=1) as hop:
+        options = {
+            "endpoint_url": hop.endpoint_url,
+            "access_key_id": place.config.access_key_id,
+            "secret_access_key": place.config.secret_access_key,
+            "region": place.config.region,
+        }
+        job = json.dumps([place.url, options, SECONDS, 1])
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-W", "error", PROGRAM, job, stdout=pipe, stderr=pipe
+        )
+        out, complaints = await process.communicate()
+        assert complaints == b"", "nor does it complain: of what was never awaited, or never closed"
+        told = json.loads(out)
+        assert hop.count() - hop.count("passed") > 0
+    assert told["operations"] > 16
+    assert told["cancelled"] > 0
+    assert told["equal"], "the arrays are what their writers wrote"
+    assert told["held"] == [0, 0, 0], "no lease, no request slot and no lock is held after the work"
+    assert told["end"] == told["start"], "descriptors, threads and tasks are back where they were"
+    assert told["peaks"][-1] - told["peaks"][0] < 24 * MIB
+    assert told["objects"][-1] < 1.1 * told["objects"][0]

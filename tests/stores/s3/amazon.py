@@ -1,0 +1,127 @@
+"""Amazon on this machine: every name resolves to it, every connection to port 443 ends at it, under a real handshake.
+
+It answers as S3 would to one object, and keeps what it was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from zarr_s3_async.testing._certificate import Certificate, make_certificate
+
+from .wire_server import Peer, ScriptedServer, response
+
+BODY = b"data"
+_LISTING = (
+    b'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    b"<Name>b</Name><Prefix></Prefix><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>"
+    b"</ListBucketResult>"
+)
+_DELETED = b'<?xml version="1.0" encoding="UTF-8"?><DeleteResult><Deleted><Key>k</Key></Deleted></DeleteResult>'
+_SESSION = (
+    b'<?xml version="1.0" encoding="UTF-8"?><CreateSessionResult><Credentials><SessionToken>express-token'
+    b"</SessionToken><SecretAccessKey>express-secret</SecretAccessKey><AccessKeyId>ASIAEXPRESS</AccessKeyId>"
+    b"<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></CreateSessionResult>"
+)
+_SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
+
+
+class Captured(NamedTuple):
+    """One request, as it came."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    """Lower-case names."""
+
+    @property
+    def scope(self) -> tuple[str, str, str]:
+        """(access key, region, service) of the signature, or empty strings."""
+        found = _SCOPE.search(self.headers.get("authorization", ""))
+        return (found[1], found[2], found[3]) if found else ("", "", "")
+
+
+def captured(head: str) -> Captured:
+    """A request's head, taken apart."""
+    first, *lines = head.split("\r\n")
+    method, target, _ = first.split(" ")
+    return Captured(method, target, {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)})
+
+
+def answer(asked: Captured) -> bytes:
+    """What S3 would say."""
+    query = asked.target.partition("?")[2]
+    if "list-type=2" in query:
+        return response(_LISTING, etag="")
+    if query == "session":
+        return response(_SESSION, etag="")
+    if query == "delete":
+        return response(_DELETED, etag="")
+    if asked.method == "DELETE":
+        return b"HTTP/1.1 204 No Content\r\n\r\n"
+    return response(BODY if asked.method == "GET" else b"")
+
+
+class Amazon:
+    """See the module."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate.chain, certificate.key)
+        self.server = ScriptedServer(self._serve, tls=context)
+        self.certificate = certificate
+        self.answer = answer
+        self.bodies: list[bytes] = []
+        """What came with the requests, in their order."""
+        self.looked_up: list[str] = []
+        """Names that were looked up."""
+
+    @property
+    def requests(self) -> list[Captured]:
+        """What came so far."""
+        return [captured(head) for head in self.server.requests]
+
+    def _serve(self, peer: Peer) -> None:
+        while True:
+            head, body = peer.request()
+            self.bodies.append(body)
+            peer.send(self.answer(captured(head)))
+
+    def forget(self) -> None:
+        """Count anew, and answer as S3 would."""
+        self.server.requests.clear()
+        self.bodies.clear()
+        self.looked_up.clear()
+        self.answer = answer
+
+    def take_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """For this test, there is no other network."""
+        connect = asyncio.selector_events.BaseSelectorEventLoop.sock_connect
+
+        def look_up(host: Any, port: Any, *_: Any, **__: Any) -> list[Any]:
+            self.looked_up.append(host if isinstance(host, str) else host.decode())
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(port or 0)))]
+
+        async def here(loop: Any, sock: Any, address: Any) -> None:
+            assert address[0] == "127.0.0.1", f"a connection to {address} would have been made"
+            await connect(loop, sock, ("127.0.0.1", self.server.port) if address[1] == 443 else address)
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        monkeypatch.setattr(asyncio.selector_events.BaseSelectorEventLoop, "sock_connect", here)
+
+
+@contextmanager
+def amazon(folder: Path, hosts: list[str]) -> Iterator[Amazon]:
+    """Under a certificate for these names, of an authority that nobody else knows."""
+    here = Amazon(make_certificate(folder, hosts))
+    with here.server:
+        yield here

@@ -1,0 +1,223 @@
+"""Every source of credentials that the standard chain knows, each set up with a small fake of what is behind it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import fakes
+from .verifying import Issuer, Keys, VerifyingServer
+
+LONG_TERM = Keys("AKIALONGTERM", "secret/long+term")
+OTHER = Keys("AKIAOTHER", "secret/other")
+START_URL = "https://example.awsapps.com/start"
+
+
+@dataclass
+class World:
+    """Where credentials may come from: files below `home`, variables, services of AWS."""
+
+    home: Path
+    patch: pytest.MonkeyPatch
+    server: VerifyingServer
+    issuer: Issuer
+    stack: ExitStack
+    roles: list[tuple[str, str]] = field(default_factory=list)
+    """(role, who asked for it) of every request to STS."""
+    issues: Callable[[], int] = lambda: 0
+    """How often the source was asked for keys."""
+
+    def __post_init__(self) -> None:
+        self.issues = lambda: len(self.issuer.issued)
+
+    def set(self, **variables: str) -> None:
+        """Variables of the environment, without their `AWS_`."""
+        for name, value in variables.items():
+            self.patch.setenv(f"AWS_{name}", value)
+
+    def write(self, variable: str, text: str) -> None:
+        """A shared file, named by this variable (without `AWS_`)."""
+        path = self.home / variable.lower()
+        path.write_text(text)
+        self.set(**{variable: str(path)})
+
+    def start(self, fake: fakes.Fake, *variables: str) -> fakes.Fake:
+        """A service; the variables (without `AWS_`) say where it is."""
+        self.stack.enter_context(fake)
+        self.set(**dict.fromkeys(variables, fake.url))
+        return fake
+
+
+Options = dict[str, Any]
+Source = Callable[[World], Options]
+
+
+def arguments(world: World) -> Options:
+    keys = world.issuer.issue()
+    world.set(ACCESS_KEY_ID=OTHER.access_key, SECRET_ACCESS_KEY=OTHER.secret_key)
+    return {"access_key_id": keys.access_key, "secret_access_key": keys.secret_key, "session_token": keys.token}
+
+
+def environment(world: World) -> Options:
+    keys = world.issuer.issue()
+    world.set(ACCESS_KEY_ID=keys.access_key, SECRET_ACCESS_KEY=keys.secret_key, SESSION_TOKEN=keys.token or "")
+    return {}
+
+
+def credentials_file(world: World) -> Options:
+    world.write("SHARED_CREDENTIALS_FILE", f"[default]\n{_key_lines(LONG_TERM)}[other]\n{_key_lines(OTHER)}")
+    return {}
+
+
+def config_file(world: World) -> Options:
+    world.write("CONFIG_FILE", f"[default]\n{_key_lines(LONG_TERM)}")
+    return {}
+
+
+def profile_by_argument(world: World) -> Options:
+    world.write("SHARED_CREDENTIALS_FILE", f"[default]\n{_key_lines(OTHER)}[reader]\n{_key_lines(LONG_TERM)}")
+    world.set(ACCESS_KEY_ID=OTHER.access_key, SECRET_ACCESS_KEY=OTHER.secret_key)  # a profile that is named goes first
+    return {"profile": "reader"}
+
+
+def profile_by_variable(world: World) -> Options:
+    world.write("CONFIG_FILE", f"[default]\n{_key_lines(OTHER)}[profile reader]\n{_key_lines(LONG_TERM)}")
+    world.set(PROFILE="reader")
+    return {}
+
+
+def chained_roles(world: World) -> Options:
+    world.start(fakes.sts(world.issuer, world.server, world.roles), "ENDPOINT_URL_STS")
+    world.write(
+        "CONFIG_FILE",
+        f"[profile base]\n{_key_lines(LONG_TERM)}"
+        f"[profile hop]\nrole_arn = {fakes.ROLE}hop\nsource_profile = base\n"
+        f"[profile reader]\nrole_arn = {fakes.ROLE}reader\nsource_profile = hop\nrole_session_name = test\n",
+    )
+    return {"profile": "reader"}
+
+
+def role(world: World) -> Options:
+    world.start(fakes.sts(world.issuer, world.server, world.roles), "ENDPOINT_URL_STS")
+    world.write(
+        "CONFIG_FILE",
+        f"[profile base]\n{_key_lines(LONG_TERM)}[default]\nrole_arn = {fakes.ROLE}reader\nsource_profile = base\n",
+    )
+    return {}
+
+
+def process(world: World) -> Options:
+    for number in range(8):
+        keys = world.issuer.issue()
+        said = {
+            "Version": 1,
+            "AccessKeyId": keys.access_key,
+            "SecretAccessKey": keys.secret_key,
+            "SessionToken": keys.token,
+            "Expiration": keys.expiration,
+        }
+        (world.home / f"{number}.json").write_text(json.dumps(said))
+    count = world.home / "count"
+    count.touch()
+    script = world.home / "credentials.sh"
+    script.write_text(f'cd "{world.home}" && n=$(($(wc -c < count))) && printf x >> count && cat $n.json\n')
+    world.write("CONFIG_FILE", f'[default]\ncredential_process = /bin/sh "{script}"\n')
+    world.issues = lambda: count.stat().st_size
+    return {}
+
+
+def sso_by_profile(world: World) -> Options:
+    world.start(fakes.sso(world.issuer, fakes.SSO_TOKEN), "ENDPOINT_URL_SSO")
+    _cached_sso_token(world, START_URL, accessToken=fakes.SSO_TOKEN, expiresAt=_in(8))
+    world.write("CONFIG_FILE", f"[default]\n{_sso_role()}sso_start_url = {START_URL}\nsso_region = us-east-1\n")
+    return {}
+
+
+def sso_session(world: World) -> Options:
+    """Its token has expired; the refresh token gives a new one."""
+    world.start(fakes.sso(world.issuer, fakes.NEW_SSO_TOKEN), "ENDPOINT_URL_SSO")
+    world.start(fakes.oidc(), "ENDPOINT_URL_SSO_OIDC")
+    _cached_sso_token(
+        world,
+        "company",
+        accessToken=fakes.SSO_TOKEN,
+        expiresAt=_in(-1),
+        refreshToken=fakes.REFRESH_TOKEN,
+        clientId="client",
+        clientSecret="client-secret",
+        registrationExpiresAt=_in(1000),
+    )
+    session = f"[sso-session company]\nsso_start_url = {START_URL}\nsso_region = us-east-1\n"
+    world.write("CONFIG_FILE", f"[default]\n{_sso_role()}sso_session = company\n{session}")
+    return {}
+
+
+def web_identity(world: World) -> Options:
+    world.start(fakes.sts(world.issuer, world.server, world.roles), "ENDPOINT_URL_STS")
+    token = world.home / "token"
+    token.write_text("a-web-identity")
+    world.set(WEB_IDENTITY_TOKEN_FILE=str(token), ROLE_ARN=f"{fakes.ROLE}reader", ROLE_SESSION_NAME="test")
+    return {}
+
+
+def container(world: World) -> Options:
+    world.start(fakes.container(world.issuer), "CONTAINER_CREDENTIALS_FULL_URI")
+    world.set(CONTAINER_AUTHORIZATION_TOKEN=fakes.AGENT_TOKEN)
+    return {}
+
+
+def instance(world: World) -> Options:
+    world.set(EC2_METADATA_DISABLED="false")
+    world.start(fakes.instance(world.issuer), "EC2_METADATA_SERVICE_ENDPOINT")
+    return {}
+
+
+def _key_lines(keys: Keys) -> str:
+    return f"aws_access_key_id = {keys.access_key}\naws_secret_access_key = {keys.secret_key}\n"
+
+
+def _sso_role() -> str:
+    return "sso_account_id = 123456789012\nsso_role_name = Reader\n"
+
+
+def _in(hours: int) -> str:
+    return (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _cached_sso_token(world: World, name: str, **token: str) -> None:
+    """What `aws sso login` leaves."""
+    cache = world.home / "sso"
+    cache.mkdir()
+    (cache / f"{hashlib.sha1(name.encode()).hexdigest()}.json").write_text(json.dumps(token))
+    for module, provider in (("credentials", "SSOProvider"), ("tokens", "SSOTokenProvider")):
+        __import__(f"botocore.{module}")
+        world.patch.setattr(getattr(sys.modules[f"botocore.{module}"], provider), "_SSO_TOKEN_CACHE_DIR", str(cache))
+
+
+STATIC: tuple[Source, ...] = (
+    arguments,
+    environment,
+    credentials_file,
+    config_file,
+    profile_by_argument,
+    profile_by_variable,
+)
+REFRESHED: tuple[Source, ...] = (
+    role,
+    chained_roles,
+    process,
+    sso_by_profile,
+    sso_session,
+    web_identity,
+    container,
+    instance,
+)

@@ -1,0 +1,151 @@
+"""Credentials that expire while an array is read: refreshed once for all who need them, and the read goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.errors import CredentialsExpired, CredentialsNotFound
+from zarr_s3_async.stores.s3.service import S3Service
+from zarr_s3_async.testing import faults
+
+from . import sources
+from .conftest import BUCKET
+from .sources import LONG_TERM, REFRESHED, Source, World
+from .test_sources import EXPECTED, TRANSPORTS, read
+from .verifying import VerifyingServer
+
+# botocore refreshes keys that have less than ten minutes left; a role lasts fifteen at least.
+SHORT, LONG = 300.0, 3600.0
+# Instance metadata's keys are used past their time where the service gives no better ones: so says botocore.
+BY_TIME = [source for source in REFRESHED if source is not sources.instance]
+
+
+def cases(of: Sequence[Source]) -> Any:
+    """Every source over the wire, and two over the SDK: there they share all but the asking."""
+    over_sdk = (sources.role, sources.process)
+    pairs = [(source, "wire") for source in of] + [(source, "sdk") for source in over_sdk]
+    ids = [f"{source.__name__}-{transport}" for source, transport in pairs]
+    return pytest.mark.parametrize(("source", "transport"), pairs, ids=ids)
+
+
+async def first_keys(session: zs.Session) -> None:
+    """Let the session ask its source, and S3 nothing."""
+    session.s3(BUCKET)
+    (service,) = (shared for shared in session._context.shared.values() if isinstance(shared, S3Service))
+    await service._pool.pooled(session._config)
+
+
+@pytest.fixture
+def lifetimes(request: pytest.FixtureRequest) -> tuple[float, ...]:
+    node = request.node
+    if not node.name.startswith("test_keys_near_their_end"):
+        return (LONG,)
+    # The first keys of a chain are the middle role's.
+    return (SHORT, SHORT, LONG) if node.callspec.params["source"] is sources.chained_roles else (SHORT, LONG)
+
+
+@cases(BY_TIME)
+async def test_keys_near_their_end_are_refreshed_once_for_all_reads(
+    source: Source, transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
+) -> None:
+    config = replace(config, transport=transport, **source(world))
+    async with zs.Session(s3=config) as session:
+        store = session.s3(BUCKET, "a")
+        await first_keys(session)
+        before = world.issues()
+        blobs = await asyncio.gather(*(store.get(f"c/{row}/0") for row in range(16)))
+        assert [bytes(blob.data)[0] for blob in blobs if blob] == list(range(16))
+        once = 2 if source is sources.chained_roles else 1
+        assert world.issues() - before == once
+        assert set(server.signers) == {world.issuer.issued[world.issues() - 1].access_key}
+
+
+@cases(REFRESHED)
+async def test_keys_that_s3_says_expired_are_replaced_in_mid_read(
+    source: Source, transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
+) -> None:
+    config = replace(config, transport=transport, **source(world))
+    async with zs.Session(s3=config) as session:
+        array = await session.open_array(session.s3(BUCKET, "a"))
+        before, first = world.issues(), server.signers[0]
+        server.cue("GetObject", _revoking(server, first), nth=5)
+        np.testing.assert_array_equal(await array.get_slice((0, 0), (16, 4)), EXPECTED)
+        once = 2 if source is sources.chained_roles else 1
+        assert world.issues() - before == once, "one asks for all"
+        last = world.issuer.issued[world.issues() - 1].access_key
+        assert set(server.signers) == {first, last}
+        server.signers.clear()
+        await read(session, config, transport)
+        assert set(server.signers) == {last}
+
+
+def _revoking(server: VerifyingServer, key: str) -> faults.Fault:
+    """From this request on, the key is a thing of the past."""
+
+    def revoke(exchange: object) -> None:
+        server.revoked.add(key)
+        faults.expired_token(exchange)  # type: ignore[arg-type]  # an Exchange
+
+    return revoke
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_file_that_another_program_renews_is_read_again(
+    transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
+) -> None:
+    sources.credentials_file(world)
+    async with zs.Session(s3=replace(config, transport=transport)) as session:
+        await read(session, session._config, transport)
+        server.revoked.add(LONG_TERM.access_key)
+        new = world.issuer.issue()
+        lines = f"{sources._key_lines(new)}aws_session_token = {new.token}\n"
+        world.write("SHARED_CREDENTIALS_FILE", f"[default]\n{lines}")
+        np.testing.assert_array_equal(await read(session, session._config, transport), EXPECTED)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_source_that_fails_in_mid_read_is_an_error_of_ours(
+    transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
+) -> None:
+    sources.process(world)
+    async with zs.Session(s3=replace(config, transport=transport)) as session:
+        array = await session.open_array(session.s3(BUCKET, "a"))
+        world.write("CONFIG_FILE", "[default]\ncredential_process = /bin/false\n")
+        server.cue("GetObject", _revoking(server, server.signers[0]), nth=5)
+        with pytest.raises((CredentialsExpired, CredentialsNotFound)):
+            await array.get_slice((0, 0), (16, 4))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_source_that_fails_when_keys_near_their_end_is_an_error_of_ours(
+    transport: Literal["wire", "sdk"], world: World, config: zs.S3Config
+) -> None:
+    world.issuer._lifetimes = [SHORT]
+    sources.web_identity(world)
+    async with zs.Session(s3=replace(config, transport=transport)) as session:
+        await first_keys(session)
+        (world.home / "token").unlink()
+        with pytest.raises(CredentialsNotFound, match="No such file"):
+            await read(session, session._config, transport)
+
+
+async def test_who_is_cancelled_takes_no_refresh_along(world: World, config: zs.S3Config) -> None:
+    world.issuer._lifetimes = [SHORT, LONG]
+    sources.web_identity(world)
+    async with zs.Session(s3=config) as session:
+        store = session.s3(BUCKET, "a")
+        await first_keys(session)
+        first = asyncio.ensure_future(store.get("c/0/0"))
+        others = [asyncio.ensure_future(store.get(f"c/{row}/0")) for row in range(1, 9)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        first.cancel()
+        blobs = await asyncio.gather(*others)
+        assert [bytes(blob.data)[0] for blob in blobs if blob] == list(range(1, 9))

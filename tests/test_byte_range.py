@@ -1,0 +1,47 @@
+"""Neighbouring spans become one request, as long as little is fetched for nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zarr_s3_async.byte_range import Span, coalesce
+
+spans = st.lists(st.tuples(st.integers(0, 500), st.integers(1, 60)), max_size=20).map(
+    lambda pairs: sorted(Span(start, start + length) for start, length in pairs)
+)
+
+
+@given(spans, st.integers(1, 100))
+def test_every_span_is_in_one_request_and_no_request_is_wasteful(wanted: list[Span], max_gap: int) -> None:
+    groups = list(coalesce(wanted, max_gap=max_gap))
+    assert [span for _, members in groups for span in members] == wanted
+    for (start, stop), members in groups:
+        assert start == members[0].start
+        assert stop == max(span.stop for span in members)
+        covered = {byte for span in members for byte in range(*span)}
+        gaps = [byte for byte in range(start, stop) if byte not in covered]
+        assert len(gaps) <= len(covered)
+        runs = "".join(" x"[byte in covered] for byte in range(start, stop)).split("x")
+        assert all(len(run) <= max_gap for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("second", "together"),
+    [(Span(110, 111), True), (Span(120, 180), True), (Span(121, 181), False), (Span(115, 120), True)],
+)
+def test_neighbours_are_one_request_up_to_the_gap(second: Span, together: bool) -> None:
+    assert len(list(coalesce([Span(0, 100), second], max_gap=20))) == (1 if together else 2)
+
+
+def test_gaps_may_not_outweigh_what_is_wanted() -> None:
+    wanted = [Span(at, at + 10) for at in (0, 20, 40, 60)]
+    assert [len(members) for _, members in coalesce(wanted, max_gap=20)] == [4]
+    wanted = [Span(at, at + 10) for at in (0, 25, 50, 75)]
+    assert [len(members) for _, members in coalesce(wanted, max_gap=20)] == [3, 1]
+
+
+def test_touching_and_overlapping_spans_are_one() -> None:
+    wanted = [Span(0, 10), Span(2, 5), Span(10, 20), Span(15, 16)]
+    assert list(coalesce(wanted, max_gap=1)) == [(Span(0, 20), wanted)]

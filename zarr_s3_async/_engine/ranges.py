@@ -1,0 +1,108 @@
+"""Byte ranges of one version of one object: few requests, several at once, long ones in pieces.
+
+Spans that lie close together are one request (`byte_range.coalesce`). One of more than `Limits.range_bytes` is cut into
+pieces, which are received side by side into one memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from .._types import Buffer, Sink, Version
+from ..byte_range import Span, coalesce
+from ..config import Limits
+from ..errors import Conflict
+from ..stores.base import Store
+from .tasks import crew
+
+
+class Ranges:
+    """Of the objects of one store."""
+
+    __slots__ = ("_at_once", "_gap", "_longest", "_store")
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._gap = limits.gap_bytes
+        self._longest = limits.range_bytes
+        self._at_once = limits.requests
+
+    async def fetch(
+        self,
+        key: str,
+        version: Version,
+        wanted: list[tuple[Span, int]],
+        buffers: list[Buffer | None],
+        sinks: Sequence[Sink | None] | None,
+    ) -> None:
+        """Get the bytes of every wanted span, and put them into `buffers` at its position.
+
+        Args:
+            key: The object.
+            version: The state that the spans are of.
+            wanted: Spans with positions; a span may be wanted for many.
+            buffers: Is filled.
+            sinks: By position, for bytes that come alone.
+
+        Raises:
+            Conflict: The object is in another state.
+        """
+        receive = partial(self._receive, key, version, buffers, sinks)
+        requests = list(self._requests(wanted))
+        await crew(min(self._at_once, len(requests)), iter(requests), receive)
+
+    def one(self, key: str, version: Version, span: Span, sink: Sink | None) -> Awaitable[Buffer]:
+        """The bytes of one span; see `fetch`."""
+        get = self._get if span.stop - span.start <= self._longest else self._in_pieces
+        return get(key, version, span, sink)
+
+    def _requests(self, wanted: list[tuple[Span, int]]) -> Iterator[tuple[Span, list[tuple[Span, int]]]]:
+        """What to ask for, and who wants what of it."""
+        wanted.sort()
+        ahead = iter(wanted)
+        groups = coalesce((span for span, _ in wanted), max_gap=self._gap)
+        return ((request, [next(ahead) for _ in spans]) for request, spans in groups)
+
+    async def _receive(
+        self,
+        key: str,
+        version: Version,
+        buffers: list[Buffer | None],
+        sinks: Sequence[Sink | None] | None,
+        asked: tuple[Span, list[tuple[Span, int]]],
+    ) -> None:
+        request, members = asked
+        sink = None if sinks is None or len(members) > 1 else sinks[members[0][1]]
+        body = memoryview(await self.one(key, version, request, sink))
+        origin = request.start
+        for (start, stop), position in members:
+            buffers[position] = body[start - origin : stop - origin]
+
+    async def _get(self, key: str, version: Version, span: Span, sink: Sink | None) -> Buffer:
+        blob = await self._store.get(key, range=span, version=version, sink=sink)
+        if blob is None or len(blob.data) != span.stop - span.start:
+            raise Conflict(f"{self._store.url}/{key} has no bytes {span.start} to {span.stop}", key=key)
+        return blob.data
+
+    async def _in_pieces(self, key: str, version: Version, span: Span, sink: Sink | None) -> Buffer:
+        """A long range, in parallel."""
+        length = span.stop - span.start
+        memory = memoryview(np.empty(length, np.uint8)) if sink is None else sink(length)
+
+        async def receive(at: int) -> None:
+            part = memory[at : at + self._longest]
+            piece = Span(span.start + at, span.start + at + len(part))
+            data = memoryview(await self._get(key, version, piece, partial(_exactly, part)))
+            if data.obj is not part.obj:
+                part[:] = data  # of a server that sent more than was asked for
+
+        starts = range(0, length, self._longest)
+        await crew(min(self._at_once, len(starts)), iter(starts), receive)
+        return memory
+
+
+def _exactly(memory: memoryview, length: int) -> memoryview:
+    return memory if length == len(memory) else memoryview(bytearray(length))

