@@ -226,20 +226,17 @@ def test_idle_connections_are_closed_after_their_time(run):
 def test_waiting_for_a_connection_ends_with_the_attempt_timeout(run):
     """The time of an attempt includes its wait; who waited leaves nothing behind."""
 
-    def script(peer):
-        if peer.number == 0:
-            peer.request()
-            time.sleep(0.3)
-            peer.send(response(b"late"))
-            peer.wait_for_hang_up()
-
     async def main(server):
-        wire = server.wire(max_connections=1, attempt_timeout=0.15)
-        results = await asyncio.gather(wire.send(GET), wire.send(GET), return_exceptions=True)
-        assert [type(result) for result in results] == [DeadlineExceeded, DeadlineExceeded]
+        wire = server.wire(max_connections=1, attempt_timeout=0.05)
+        lent = await wire._connections.acquire()
+        with pytest.raises(DeadlineExceeded):
+            await wire.send(GET)
+        wire._connections.release(lent)
+        assert wire._connections.take() is lent, "nobody waits for it any longer"
+        lent.abort()
         await wire.aclose()
 
-    with ScriptedServer(script) as server:
+    with ScriptedServer(lambda peer: peer.wait_for_hang_up()) as server:
         run(main(server))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import select
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
@@ -24,12 +24,20 @@ from .error_document import MAX_ERROR_BODY, parse_error
 class OneShotSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
     """Sends each request once, to where it was addressed."""
 
+    speaks_s3: ClassVar[bool] = False
+
     async def _get_session(self, proxy_url: str | None) -> _Sender:
         session: Any = await super()._get_session(proxy_url)
         # aiohttp has no public switches for these; tests hold that they work with the installed one.
         session._retry_connection = False  # noqa: SLF001
         session.connector._factory = partial(_Quiet, loop=session._loop)  # noqa: SLF001
-        return _Sender(session)
+        return _Sender(session, self.speaks_s3)
+
+
+class S3Session(OneShotSession):
+    """For S3 alone: what is no error document of S3's own is an empty body to botocore, without a code."""
+
+    speaks_s3 = True
 
 
 class _Quiet(ResponseHandler):
@@ -55,10 +63,11 @@ def _has_news(transport: Any) -> bool:
 class _Sender:
     """What `AIOHTTPSession.send` uses of a ClientSession."""
 
-    __slots__ = ("_session",)
+    __slots__ = ("_session", "_speaks_s3")
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, speaks_s3: bool) -> None:
         self._session = session
+        self._speaks_s3 = speaks_s3
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse | _Refusal:
         try:
@@ -69,7 +78,10 @@ class _Sender:
         _check_headers(response)
         if response.status < 300:
             return response
-        return _Refusal(response, await _start_of(response))
+        body = await _start_of(response)
+        if self._speaks_s3 and not parse_error(body, {}).code:
+            body = b""
+        return _Refusal(response, body)
 
 
 def _forget_request(error: aiohttp.ClientResponseError) -> None:
@@ -94,8 +106,7 @@ class _Refusal:
         self.status = response.status
         self.url = response.url
         self.raw_headers = response.raw_headers
-        # What is no error document of S3's own is an empty body to botocore: it has no code.
-        self._body = body if parse_error(body, {}).code else b""
+        self._body = body
 
     async def read(self) -> bytes:
         return self._body

@@ -172,7 +172,7 @@ def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
     from aiobotocore.config import AioConfig
     from botocore import UNSIGNED
 
-    from .one_shot import OneShotSession
+    from .one_shot import S3Session
 
     s3: dict[str, Any] = {}  # what is not said here, the profile's `s3` section may say
     if config.addressing_style != "auto":
@@ -190,7 +190,7 @@ def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
         "response_checksum_validation": "when_required",
         "s3": s3,
         "connector_args": {"keepalive_timeout": _KEEPALIVE_SECONDS},
-        "http_session_cls": OneShotSession,
+        "http_session_cls": S3Session,
     }
     if config.anonymous:
         options["signature_version"] = UNSIGNED
