@@ -19,7 +19,8 @@ class Explanation:
     chunks: int
     """Chunks that are touched, over all objects."""
     partly_covered: int
-    """Chunks of which the selection covers a part only: a write reads these first."""
+    """Chunks of which the selection covers a part only: a write reads these first, as it does those that the array's
+    edge cuts."""
     result_bytes: int
     """Bytes of the result."""
     decoded_bytes: int

@@ -7,7 +7,7 @@ are left in doubt; the error's `outcome` says which are written.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from itertools import count
 from random import random
@@ -18,7 +18,7 @@ import numpy as np
 
 from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
-from .._types import Buffer, Coords
+from .._types import Buffer, Coords, Shape
 from ..codecs.shard_format import Encoded
 from ..errors import (
     AccessDenied,
@@ -127,13 +127,16 @@ class Writing:
             self._upto += 1
 
     async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
-        whole = covers_object(parts)
+        covered, meta = covers_object(parts), self._layout.meta
+        whole = covered and not _is_cut(coords, meta.object_shape, meta.shape)
         lease = self._lease(whole, len(parts))
         key = self._layout.chunks.locate(coords)
         await self._runtime.leases.acquire(lease)
         try:
             if whole:
                 await self._replace_whole(number, key, parts)
+            elif covered:
+                await self._cover(number, coords, key, parts)
             else:
                 await self._merge(number, coords, key, parts)
         finally:
@@ -152,6 +155,13 @@ class Writing:
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
         self._in_doubt.add(number)
         await self._layout.chunks.replace(key, changes, None)
+
+    async def _cover(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+        """An object that the array's edge cuts: beyond the edge may lie what others have appended since we looked."""
+        try:
+            await self._merge(number, coords, key, parts)
+        except ChunkDecodeError:  # nothing can be kept of it, and all that we know of is written anew
+            await self._replace_whole(number, key, parts)
 
     async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
@@ -181,10 +191,18 @@ class Writing:
         )
 
     async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
-        slots, replaced = [part.slot for part in parts], {part.slot for part in parts if part.whole}
+        slots, replaced = [part.slot for part in parts], self._replaced(coords, parts)
         base = await self._layout.chunks.fetch_to_change(key, slots, replaced)
         pieces = list(zip(parts, base.buffers, strict=True))
-        return base, await self._encoded(partial(self._merged, coords, key, base), pieces)
+        return base, await self._encoded(partial(self._merged, coords, key, base, replaced), pieces)
+
+    def _replaced(self, coords: Coords, parts: Sequence[Part]) -> set[int]:
+        """The slots of which nothing old stays."""
+        layout, meta = self._layout, self._layout.meta
+        whole = {part.slot for part in parts if part.whole}
+        if not _is_cut(coords, meta.object_shape, meta.shape):
+            return whole
+        return {slot for slot in whole if not _is_cut(chunk_of(layout, coords, slot), meta.chunks, meta.shape)}
 
     async def _replace(self, key: str, changes: Changes, base: Fetched) -> None:
         chunks = self._layout.chunks
@@ -206,10 +224,17 @@ class Writing:
         batches = await self._runtime.cpu.each(work, items, split=nbytes >= SPLIT_BYTES)
         return {slot: data for batch in batches for slot, data in batch.items()}
 
-    def _merged(self, coords: Coords, key: str, base: Fetched, pieces: Sequence[tuple[Part, Buffer | None]]) -> Changes:
+    def _merged(
+        self,
+        coords: Coords,
+        key: str,
+        base: Fetched,
+        replaced: Container[int],
+        pieces: Sequence[tuple[Part, Buffer | None]],
+    ) -> Changes:
         changes: dict[int, Encoded | None] = {}
         for part, data in pieces:
-            if part.whole:
+            if part.slot in replaced:
                 changes[part.slot] = self._encode(self._fresh(part))
                 continue
             chunk = (
@@ -244,6 +269,11 @@ class Writing:
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
         return self._encode_chunk(chunk)
+
+
+def _is_cut(coords: Coords, sides: Shape, shape: Shape) -> bool:
+    """True where the array's edge goes through this cell of a grid."""
+    return any((at + 1) * side > n for at, side, n in zip(coords, sides, shape, strict=True))
 
 
 def _in_doubt(error: Exception) -> bool:
