@@ -32,4 +32,4 @@ def test_every_test_that_it_names_exists(page: str) -> None:
 @pytest.mark.parametrize("page", ["docs/promises.md", "docs/bugs.md"])
 def test_every_row_names_a_test(page: str) -> None:
     assert len(rows(page)) >= 10
-    assert [row for row in rows(page) if not any(test for _, test in NAMED.findall(row))] == []
+    assert [row for row in rows(page) if not NAMED.search(row)] == []
