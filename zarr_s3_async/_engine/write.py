@@ -9,7 +9,6 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
-from itertools import count
 from random import random
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,16 +24,14 @@ from ..errors import (
     ChunkDecodeError,
     ConcurrentModification,
     Conflict,
-    DeadlineExceeded,
-    NetworkError,
-    StoreError,
     Unsupported,
     WriteOutcome,
-    ZarrS3Error,
 )
 from ..events import ConflictMet
 from .chunks import Changes, Fetched
 from .cpu import INLINE_BYTES, SPLIT_BYTES
+from .fill import is_fill
+from .outcome import Progress
 from .read import chunk_of, decode_chunk
 from .runtime import Layout, Runtime
 from .tasks import crew
@@ -47,17 +44,14 @@ class Writing:
     """One call's write of `values` (broadcast to the plan's buffer shape)."""
 
     __slots__ = (
-        "_beyond",
         "_drop_fill",
         "_encode_chunk",
         "_failure",
         "_free",
-        "_in_doubt",
         "_layout",
-        "_number",
         "_plan",
+        "_progress",
         "_runtime",
-        "_upto",
         "_values",
     )
 
@@ -74,11 +68,7 @@ class Writing:
         )
         self._free = pipeline.cost == "view" and plan.basic and values.dtype == layout.meta.dtype
         self._failure: Exception | None = None
-        # Which objects are done, in O(limit) memory: all numbers below _upto, and these beyond it.
-        self._number = count()
-        self._upto = 0
-        self._beyond: set[int] = set()
-        self._in_doubt: set[int] = set()
+        self._progress = Progress()
 
     async def run(self) -> None:
         """Write everything, or raise the first failure, or the cancellation, with its outcome."""
@@ -93,12 +83,7 @@ class Writing:
 
     def outcome(self) -> WriteOutcome:
         """What is written by now."""
-        groups: tuple[list[Coords], list[Coords], list[Coords]] = ([], [], [])
-        for number, (coords, _) in enumerate(self._plan.objects()):
-            done = number < self._upto or number in self._beyond
-            groups[0 if done else 2 if number in self._in_doubt else 1].append(coords)
-        written, not_written, unknown = (tuple(group) for group in groups)
-        return WriteOutcome(written=written, not_written=not_written, unknown=unknown)
+        return self._progress.outcome(self._plan)
 
     def _until_failure(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
         for item in self._plan.objects():
@@ -107,24 +92,16 @@ class Writing:
             yield item
 
     async def _guarded(self, item: tuple[Coords, Sequence[Part]]) -> None:
-        number = next(self._number)
+        number = self._progress.begin()
         try:
             await self._write_object(number, *item)
         except CancelledError:
             raise  # stays in doubt if its request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
-            if isinstance(error, ZarrS3Error) and not _in_doubt(error):  # who knows what another's error means
-                self._in_doubt.discard(number)
+            self._progress.failed(number, error)
             self._failure = self._failure or error
         else:
-            self._in_doubt.discard(number)
-            self._done(number)
-
-    def _done(self, number: int) -> None:
-        self._beyond.add(number)
-        while self._upto in self._beyond:
-            self._beyond.remove(self._upto)
-            self._upto += 1
+            self._progress.written(number)
 
     async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
         covered, meta = covers_object(parts), self._layout.meta
@@ -153,7 +130,7 @@ class Writing:
 
     async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> None:
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
-        self._in_doubt.add(number)
+        self._progress.asked(number)
         await self._layout.chunks.replace(key, changes, None)
 
     async def _cover(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
@@ -174,11 +151,11 @@ class Writing:
                     base, changes = await self._fetch_and_merge(coords, key, parts)
                 if base.version is None and all(change is None for change in changes.values()):
                     return  # absent already means fill
-                self._in_doubt.add(number)
+                self._progress.asked(number)
                 try:
                     await self._replace(key, changes, base)
                 except Conflict:
-                    self._in_doubt.discard(number)
+                    self._progress.unchanged(number)
                     self._runtime.emit(ConflictMet(key=key, attempt=attempt))
                 else:
                     return
@@ -274,35 +251,3 @@ class Writing:
 def _is_cut(coords: Coords, sides: Shape, shape: Shape) -> bool:
     """True where the array's edge goes through this cell of a grid."""
     return any((at + 1) * side > n for at, side, n in zip(coords, sides, shape, strict=True))
-
-
-def _in_doubt(error: Exception) -> bool:
-    """True where a request may have been carried out all the same.
-
-    No answer came, or one of a server in trouble, or one that says nothing; or an attempt went before the refusal.
-    """
-    if not isinstance(error, StoreError) or isinstance(error, ConcurrentModification):
-        return False
-    refused = error.status is not None and error.status // 100 in (3, 4)
-    unanswered = error.status is None and not isinstance(error, NetworkError | DeadlineExceeded)
-    return not (refused or unanswered) or (error.attempts or 1) > 1
-
-
-_BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
-
-
-def is_fill(chunk: Values, fill: Values) -> bool:
-    """True where every element is the fill value bit by bit: NaN is NaN, and -0.0 is not 0.0."""
-    if chunk.dtype.hasobject:
-        return all(element == fill[()] for element in chunk.flat)
-    bits = _BITS.get(chunk.dtype.itemsize)
-    if bits is not None:
-        wanted = fill.view(bits)[()]
-        words = chunk.view(bits)
-        # Most chunks that are not fill differ in their first element already.
-        return words.size == 0 or bool(words.flat[0] == wanted and (words == wanted).all())
-    size = chunk.dtype.itemsize
-    if size == 0:
-        return True
-    rows = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).reshape(-1, size)
-    return bool((rows == np.frombuffer(fill.tobytes(), np.uint8)).all())

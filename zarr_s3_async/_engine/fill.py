@@ -1,0 +1,28 @@
+"""Whether a chunk holds nothing but the fill value, which then need not be stored."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+_BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
+
+
+def is_fill(chunk: Values, fill: Values) -> bool:
+    """True where every element is the fill value bit by bit: NaN is NaN, and -0.0 is not 0.0."""
+    if chunk.dtype.hasobject:
+        return all(element == fill[()] for element in chunk.flat)
+    bits = _BITS.get(chunk.dtype.itemsize)
+    if bits is not None:
+        wanted = fill.view(bits)[()]
+        words = chunk.view(bits)
+        # Most chunks that are not fill differ in their first element already.
+        return words.size == 0 or bool(words.flat[0] == wanted and (words == wanted).all())
+    size = chunk.dtype.itemsize
+    if size == 0:
+        return True
+    rows = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).reshape(-1, size)
+    return bool((rows == np.frombuffer(fill.tobytes(), np.uint8)).all())
