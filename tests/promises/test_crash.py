@@ -51,7 +51,10 @@ async def test_killed_at_any_moment_every_object_is_old_or_new(tmp_path: Path, l
         old = np.full((N, SIZE), 1, "i4")
         await array.set_slice(old, (0, 0))
         torn = 0
-        for value, written in ((2, 1), (3, N // 2)):
+        # On a busy machine a write may have ended before it is killed: then once more.
+        for value, written in ((2, 1), (3, N // 2), *((again, 1) for again in range(4, 10))):
+            if torn and value > 3:
+                break
             killed_in_time = kill_when(tmp_path, merge, value, written)
             report = await array.verify(strict=True)
             assert report.ok, str(report)

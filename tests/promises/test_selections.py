@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -155,7 +156,8 @@ async def test_regions_with_steps(data: st.DataObject) -> None:
 async def test_the_same_on_the_real_server(data: st.DataObject, place: Place) -> None:
     options = data.draw(arrays(least=1))
     async with zs.Session(s3=place.config) as session:
-        array, mirror = await mirrored(session, {**options, "overwrite": True}, place.url)
+        # A path of its own: where SeaweedFS had a folder of keys, it refuses to create a key on condition.
+        array, mirror = await mirrored(session, options, f"{place.url}/{uuid4().hex}")
         key = data.draw(orthogonal(mirror.shape))
         index, expected = outer(mirror, key)
         np.testing.assert_array_equal(await array.oindex[key], expected)

@@ -206,7 +206,7 @@ async def test_another_version_than_the_one_asked_for_is_a_conflict_though_the_s
     """A server that ignores If-Match: what is pinned to a version would be torn."""
     status = 200 if range_ is None else 206
     answer = ok(etag='"2"', status=status, content_range="bytes 0-3/9")
-    with pytest.raises(Conflict, match='with the version "2"'):
+    with pytest.raises(Conflict, match='it sent version "2"'):
         await Way(answer).store.get("k", version=Version('"1"'), range=range_)
 
 
