@@ -20,6 +20,8 @@ R = TypeVar("R")
 
 INLINE_BYTES = 128 * 2**10
 """A thread hop costs 20 µs and more; up to about this size decoding costs less."""
+_QUICK_INLINE_BYTES = 512 * 2**10
+"""The same for codecs that decode several GB/s."""
 SPLIT_BYTES = 8 * 2**20
 """An object of many chunks and at least this size is decoded and encoded in several threads at once."""
 _MAX_SCRATCH = 4 * 2**20
@@ -71,5 +73,7 @@ class _Scratch(local):
 
 def runs_inline(nbytes: int, cost: Cost) -> bool:
     """True where so many decoded bytes are handled on the loop."""
+    if nbytes <= INLINE_BYTES:
+        return True
     # Where the bytes are the elements they are only copied; of a big shard even that would stall the loop.
-    return nbytes <= INLINE_BYTES or (cost == "view" and nbytes < SPLIT_BYTES)
+    return (cost == "view" and nbytes < SPLIT_BYTES) or (cost == "quick" and nbytes <= _QUICK_INLINE_BYTES)

@@ -20,12 +20,13 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Bytes: TypeAlias = Buffer | np.ndarray[Any, np.dtype[np.uint8]]
 """Flat bytes between two codecs: `len()` counts bytes, a slice is one of bytes."""
 
-Cost: TypeAlias = Literal["view", "parallel", "blocking"]
-"""What a codec costs a thread: nothing but a view; time without the GIL; time with the GIL held."""
+Cost: TypeAlias = Literal["view", "quick", "parallel", "blocking"]
+"""What a codec costs a thread: nothing but a view; time without the GIL, at several GB/s when it decodes; more of it;
+time with the GIL held."""
 
 Kind: TypeAlias = Literal["array->array", "array->bytes", "bytes->bytes"]
 
-COSTS: tuple[Cost, ...] = ("view", "parallel", "blocking")
+COSTS: tuple[Cost, ...] = ("view", "quick", "parallel", "blocking")
 KINDS: tuple[Kind, ...] = ("array->array", "array->bytes", "bytes->bytes")
 
 

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from .base import Array, Bytes, ChunkSpec
+from .base import Array, Bytes, ChunkSpec, Cost
 from .options import Options
 from .zstd_frames import END_OF_UNKNOWN_SIZE, UNKNOWN, Decompressors, bound, content_size
 
@@ -23,6 +23,7 @@ _SMALL: Final = 128 * 1024
 for every call, zstandard keeps it."""
 
 BLOSC_COMPRESSORS: Final = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
+_BLOSC_QUICK: Final = ("blosclz", "lz4", "lz4hc")
 _BLOSC_SHUFFLES: Final = ("noshuffle", "shuffle", "bitshuffle")
 _BLOSC_MAX_OVERHEAD: Final = 16
 _BLOSC_MAX_SPLITS: Final = 16
@@ -85,7 +86,7 @@ class LZ4:
     """An LZ4 block behind its decoded size, as numcodecs writes it."""
 
     kind: Final = "bytes->bytes"
-    cost: Final = "parallel"
+    cost: Final = "quick"
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
         from numcodecs import lz4
@@ -119,7 +120,6 @@ class Blosc:
     """Blosc, version 1."""
 
     kind: Final = "bytes->bytes"
-    cost: Final = "parallel"
 
     def __init__(self, options: Options, item: int, shuffle: int, cname: Literal["lz4", "zstd"]) -> None:
         from numcodecs import blosc
@@ -131,7 +131,9 @@ class Blosc:
             blosc.use_threads = False
         self._compress = blosc.compress
         self._decompress = blosc.decompress
-        self._cname = options.choice("cname", BLOSC_COMPRESSORS, cname).encode()
+        chosen = options.choice("cname", BLOSC_COMPRESSORS, cname)
+        self._cname = chosen.encode()
+        self.cost: Cost = "quick" if chosen in _BLOSC_QUICK else "parallel"
         self._level = options.integer("clevel", 0, 9, 5)
         self._blocksize = options.integer("blocksize", 0, _INT_MAX, 0)
         self._typesize = options.integer("typesize", 1, _INT_MAX, max(1, item))
