@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import http.client
 import socket
 import threading
@@ -256,3 +257,19 @@ def test_signed_requests_pass_to_a_real_server(seaweed):
         assert client.get_object(Bucket=seaweed.bucket, Key="proxied")["Body"].read() == _BODY
         assert (proxy.count("PUT"), proxy.count("GET")) == (1, 1)
         client.close()
+
+
+@pytest.mark.parametrize("clients", [1, 64])
+def test_connections_that_were_just_accepted_end_with_the_hop(clients: int) -> None:
+    """None is left to the garbage collector, which would complain."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as behind:
+        url = f"http://127.0.0.1:{behind.getsockname()[1]}"
+        with LatencyProxy(url) as hop:
+            port = int(hop.endpoint_url.rpartition(":")[2])
+            opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(clients)]
+        for client in opened:
+            client.settimeout(5)
+            with contextlib.suppress(ConnectionError):
+                assert client.recv(1) == b""
+            client.close()
+    gc.collect()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 _HEAD_LIMIT = 64 * 1024
 _TURNS = 5
+_BACKLOG = 128
 
 
 class Hop:
@@ -30,6 +32,7 @@ class Hop:
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._stopping: asyncio.Event
+        self._serving: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), name="hop", daemon=True)
@@ -45,13 +48,38 @@ class Hop:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, limit=_HEAD_LIMIT)
-        self.endpoint_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        self._ready.set()
-        await self._stopping.wait()
-        server.close()
-        for _ in range(_TURNS):  # what was accepted last becomes a task first: the connections end with the loop
+        # Not asyncio's own server: one that is closed does not say when the last that it accepted will be served.
+        with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listener:
+            listener.setblocking(False)
+            self.endpoint_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            accepting = self._loop.create_task(self._accept(listener))
+            self._ready.set()
+            await self._stopping.wait()
+            await _ended({accepting})
+        await asyncio.sleep(0)  # whoever was accepted last begins, and so closes what it has
+        await _ended(self._serving)
+        for _ in range(_TURNS):  # in which the loop closes sockets
             await asyncio.sleep(0)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            sock, _ = await self._loop.sock_accept(listener)
+            task = self._loop.create_task(self._accepted(sock))
+            self._serving.add(task)
+            task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._serving.discard(task)
+        if not task.cancelled():
+            task.exception()  # marked as seen: a connection that broke half-way is what a hop is for
+
+    async def _accepted(self, sock: socket.socket) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=sock, limit=_HEAD_LIMIT)
+        except BaseException:
+            sock.close()
+            raise
+        await self._connection(reader, writer)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -75,6 +103,14 @@ class Hop:
     ) -> None:
         """One connection of a client (`reader`, `writer`), and the one that it has to the server."""
         raise NotImplementedError
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel them and wait for their end."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(set(tasks))
 
 
 class Head(NamedTuple):
