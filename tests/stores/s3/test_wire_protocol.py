@@ -345,7 +345,7 @@ def test_arbitrary_bytes_end_an_exchange(data, hang_up):
 
 async def test_an_upload_waits_while_the_transport_is_full():
     """The payload goes out in slices, as fast as it is taken, and stays where it is till then."""
-    payload = bytes(range(256)) * 8192
+    payload = bytes(range(256)) * 4096  # what goes out in one turn of the loop
     with MemoryConnection() as memory:
         answer = memory.exchange(Request("PutObject", "b", "k", payload=memoryview(payload)))
         assert memory.transport.written == b"request" + payload
@@ -367,3 +367,19 @@ async def test_an_error_answer_keeps_the_connection():
             memory.receive(error("NoSuchKey", "404 Not Found"))
             assert outcome(answer).head.status == 404
             assert memory.connection.reusable
+
+
+async def test_an_upload_that_the_network_takes_at_once_leaves_others_their_turns() -> None:
+    """Eight MiB in one go would hold the loop up for milliseconds."""
+    payload = bytes(range(256)) * (8 * 2**20 // 256)
+    with MemoryConnection() as memory:
+        answer = memory.exchange(Request("PutObject", "bucket", "key", payload=payload))
+        turns = 0
+        while len(memory.transport.written) < len(payload):
+            before = len(memory.transport.written)
+            await asyncio.sleep(0)
+            assert len(memory.transport.written) - before <= 2**20
+            turns += 1
+        assert turns >= 7
+        assert memory.transport.written.endswith(payload)
+        answer.cancel()

@@ -28,6 +28,8 @@ _SCRATCH = 64 * 1024
 _SLICE = 256 * 1024
 """Bytes handed to the transport at once: what it cannot send it may copy, and over TLS encrypts in one go."""
 _FIRST_SLICE = 64 * 1024
+_TURN = 2**20
+"""Bytes of an upload handed over in one turn of the loop."""
 _MAX_INFORMATIONAL = 16
 _NO_REQUEST = Request("HeadObject", "", "")
 
@@ -290,7 +292,12 @@ class Connection(asyncio.BufferedProtocol):
         self._pump()
 
     def _pump(self) -> None:
+        sent = 0
         while self._unsent and not self._paused and not self._transport.is_closing():
+            if sent >= _TURN:  # where the network takes everything at once, others still get their turn
+                self._loop.call_soon(self._pump)
+                return
+            sent += _SLICE
             piece, self._unsent = self._unsent[:_SLICE], self._unsent[_SLICE:]
             self._transport.write(piece)
 
