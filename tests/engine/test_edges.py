@@ -67,6 +67,27 @@ async def test_a_damaged_object_at_the_edge_can_be_written_anew(kind: dict[str, 
         assert (await array[...]).tolist() == [4, 5, 6]
 
 
+async def test_one_damaged_chunk_of_a_shard_does_not_cost_others_what_they_appended_to_it() -> None:
+    store = zs.MemoryStore()
+    async with zs.Session() as session, zs.Session() as other:
+        array = await session.create_array(
+            store, shape=(3,), chunks=(2,), shards=(8,), dtype="i4", compressor={"name": "zstd"}
+        )
+        await array.set_slice(np.array([1, 2, 3]), 0)
+        appender = await other.open_array(store)
+        await appender.append(np.arange(10, 14))
+        key = "c/0"
+        blob = await store.get(key)
+        assert blob is not None
+        body = bytearray(blob.data)
+        offset, length = np.frombuffer(body[-4 - 4 * 16 : -4], "<u8").reshape(4, 2)[1].tolist()
+        body[offset : offset + length] = bytes(length)  # the chunk that the edge of three elements cuts
+        await store.put(key, body)
+        with pytest.raises(zs.ChunkDecodeError):
+            await array.set_slice(np.array([4, 5, 6]), 0)
+        assert (await appender.get_slice(4, 7)).tolist() == [11, 12, 13]
+
+
 async def test_in_two_dimensions_only_the_cut_ones_cost_a_get() -> None:
     async with zs.Session() as session:
         gets: list[str] = []

@@ -137,8 +137,12 @@ class Writing:
         """An object that the array's edge cuts: beyond the edge may lie what others have appended since we looked."""
         try:
             await self._merge(number, coords, key, parts)
-        except ChunkDecodeError:  # nothing can be kept of it, and all that we know of is written anew
-            await self._replace_whole(number, key, parts)
+        except ChunkDecodeError as error:
+            if self._layout.n_slots > 1 and error.chunk is not None:
+                raise  # one chunk of a shard: the others may hold what is beyond the edge
+            await self._replace_whole(
+                number, key, parts
+            )  # nothing can be kept, and all that we know of is written anew
 
     async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
