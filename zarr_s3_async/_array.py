@@ -16,6 +16,7 @@ from ._engine.runtime import Layout, Runtime, lay_out
 from ._engine.verify import OnProgress, VerifyReport, verify
 from ._model import formats
 from ._model.metadata import ArrayMeta
+from ._options import check_flag, check_missing, check_timeout
 from ._plan import selection
 from ._plan.extent import stop_of
 from ._types import JSON, Missing, Shape
@@ -169,6 +170,9 @@ class Array:
             StoreError: The store did not answer as it should; no error is ever read as a fill value.
             ChunkDecodeError: What is stored is not a chunk of this array.
         """
+        check_timeout(timeout)
+        if missing is not None:
+            check_missing(missing)
         region = selection.region(start, stop, step, self.shape)
         return await operations.get(
             self._runtime, self._layout, region, out=out, missing=missing or self._missing, timeout=timeout
@@ -201,6 +205,7 @@ class Array:
             ZarrS3Error: Whatever failed; its `.outcome` (a `WriteOutcome`) says which objects are written, not
                 written, unknown. A CancelledError carries it as well.
         """
+        check_timeout(timeout)
         if stop is None:
             stop = stop_of(start, step, np.shape(data), self.shape)
         region = selection.region(start, stop, step, self.shape)
@@ -255,6 +260,7 @@ class Array:
 
     async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
         """Merge `attributes` into those that are stored, or replace them all. Two updaters at once both survive."""
+        check_flag("replace", replace)
         self._runtime.guard()
 
         def edit(meta: ArrayMeta) -> ArrayMeta:

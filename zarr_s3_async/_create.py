@@ -9,7 +9,9 @@ from ._engine.runtime import Runtime
 from ._model import formats
 from ._model.create import NewArray
 from ._model.names import check_path
+from ._options import FORMATS, check_choice, check_flag, check_names
 from ._types import JSON
+from .errors import ConfigError
 
 
 class ArrayOptions(TypedDict, total=False):
@@ -49,6 +51,13 @@ class ArrayOptions(TypedDict, total=False):
 
 async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Array:
     """Create it, and the groups above it that are missing; see `Session.create_array`."""
+    check_names(options, ArrayOptions.__annotations__, "create_array")
+    for name in ("shape", "dtype"):
+        if name not in options:
+            raise ConfigError(f"create_array needs {name}=")
+    check_choice("zarr_format", options.get("zarr_format", 3), FORMATS)
+    for name in ("write_empty_chunks", "overwrite"):
+        check_flag(name, options.get(name, False))
     model: dict[str, Any] = {
         name: value for name, value in options.items() if name not in ("write_empty_chunks", "overwrite")
     }

@@ -17,6 +17,7 @@ from ._engine.verify import OnProgress, VerifyReport, verify
 from ._model import formats
 from ._model.metadata import ArrayMeta, GroupMeta
 from ._model.names import check_path
+from ._options import check_flag, check_missing
 from ._tree import Tree
 from ._types import JSON, Missing
 from .errors import ConfigError, NodeExists, NodeNotFound
@@ -80,6 +81,7 @@ class Group:
 
     async def open(self, name: str, *, missing: Missing = "fill") -> Array | Group:
         """The array or group `name` (or `a/b/c`) below this one; from consolidated metadata where that knows it."""
+        check_missing(missing)
         self._runtime.guard()
         path = self._below(name)
         known = self._children().known(name.strip("/"))
@@ -138,6 +140,7 @@ class Group:
         self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False
     ) -> Group:
         """Create a group below, of this group's format."""
+        check_flag("overwrite", overwrite)
         path = self._below(name, new=True)
         return await create_group(self._runtime, path, attributes, self._meta.zarr_format, overwrite=overwrite)
 
@@ -162,6 +165,7 @@ class Group:
 
     async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
         """Merge `attributes` into those that are stored, or replace them all. Two updaters at once both survive."""
+        check_flag("replace", replace)
         self._runtime.guard()
 
         def edit(meta: GroupMeta) -> GroupMeta:

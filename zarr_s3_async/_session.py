@@ -22,9 +22,10 @@ from ._group import Group, GroupRef, create_group, open_group, open_node
 from ._limiter import Limiter
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
+from ._options import FORMATS, check_choice, check_flag, check_format, check_instance, check_missing, check_names
 from ._types import JSON, Missing
-from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config
-from .errors import ForkedSession, SessionClosed, WrongEventLoop
+from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
+from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop
 from .events import Emit, Hook, Metrics, emitter
 from .stores.base import Store
 from .stores.registry import get_store, split_url
@@ -43,6 +44,28 @@ class _Context:
     emit: Emit
     shared: dict[object, Any] = field(default_factory=dict)
     closing: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+
+_CLASSES: dict[str, tuple[type, str]] = {
+    "s3": (S3Config, "zs.S3Config(...)"),
+    "limits": (Limits, "zs.Limits(requests=64)"),
+    "retry": (RetryPolicy, "zs.RetryPolicy(attempts=5)"),
+    "hedge": (HedgePolicy, "zs.HedgePolicy()"),
+    "cache": (CacheSize, "zs.CacheSize(chunks=2**30)"),
+}
+_SESSION_OPTIONS = frozenset({*_CLASSES, "hooks", *S3Options.__annotations__})
+
+
+def _check_classes(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None:
+            check_instance(name, value, *_CLASSES[name])
+
+
+def _checked_hooks(hooks: Sequence[Hook]) -> Sequence[Hook]:
+    if not isinstance(hooks, list | tuple) or not all(callable(hook) for hook in hooks):
+        raise ConfigError("hooks takes a list of callables, each called with every event: write hooks=[hook]")
+    return hooks
 
 
 class Session:
@@ -69,8 +92,10 @@ class Session:
         hedge: HedgePolicy | None = None,
         cache: CacheSize | None = None,
         hooks: Sequence[Hook] = (),
-        **s3_options: Any,
+        **s3_options: Unpack[S3Options],
     ) -> None:
+        check_names(s3_options, _SESSION_OPTIONS, "Session")
+        _check_classes(s3=s3, limits=limits, retry=retry, hedge=hedge, cache=cache)
         self._config = (s3 or S3Config()).with_options(**s3_options)
         self._limits = limits or Limits()
         self._retry = retry or RetryPolicy()
@@ -81,7 +106,7 @@ class Session:
             limits=self._limits,
             retry=self._retry,
             hedge=hedge,
-            emit=emitter((self.metrics, *hooks)),
+            emit=emitter((self.metrics, *_checked_hooks(hooks))),
         )
         self._leases = Limiter(self._limits.bytes)
         self._cpu = Cpu(self._limits.cpu_threads)
@@ -152,6 +177,8 @@ class Session:
             NodeNotFound: Nothing is there, or a group.
             MetadataError, UnsupportedFeature: What is there cannot be read; the message says why.
         """
+        check_format(zarr_format)
+        check_missing(missing)
         runtime, path = self._resolve(where, path)
         node = await nodes.load(runtime.store, path, zarr_format, "array")
         return Array(runtime, path, cast("ArrayMeta", node.meta), missing=missing)
@@ -173,6 +200,7 @@ class Session:
 
     async def open_group(self, where: Where, *, path: str = "", zarr_format: Literal[2, 3] | None = None) -> Group:
         """Open a group that exists; consolidated metadata is used where the group carries it."""
+        check_format(zarr_format)
         runtime, path = self._resolve(where, path)
         return await open_group(runtime, path, zarr_format)
 
@@ -186,6 +214,8 @@ class Session:
         overwrite: bool = False,
     ) -> Group:
         """Create a group; its metadata is stored before this returns."""
+        check_choice("zarr_format", zarr_format, FORMATS)
+        check_flag("overwrite", overwrite)
         runtime, path = self._resolve(where, path)
         return await create_group(runtime, path, attributes, zarr_format, overwrite=overwrite)
 
@@ -198,6 +228,8 @@ class Session:
         missing: Missing = "fill",
     ) -> Array | Group:
         """Open whichever of the two is there."""
+        check_format(zarr_format)
+        check_missing(missing)
         runtime, path = self._resolve(where, path)
         return await open_node(runtime, path, zarr_format, missing=missing)
 
@@ -238,6 +270,7 @@ class Session:
             NodeNotFound: No array and no group is there.
             StoreError: The store as a whole fails (`BucketNotFound`), or refuses the listing or the root's metadata.
         """
+        check_format(zarr_format)
         runtime, path = self._resolve(where, path)
         return await verify(runtime, path, zarr_format, strict=strict, most=most, progress=progress)
 
@@ -302,7 +335,7 @@ async def open_array(
     path: str = "",
     zarr_format: Literal[2, 3] | None = None,
     missing: Missing = "fill",
-    **session_options: Any,
+    **session_options: Any,  # the options of Session, which checks them
 ) -> AsyncIterator[Array]:
     """`async with open_array("s3://bucket/prefix") as array:`: one array with a session of its own."""
     async with Session(**session_options) as session:

@@ -10,6 +10,7 @@ import numpy as np
 from ._engine import operations
 from ._engine.explain import Explanation, explain
 from ._engine.runtime import Layout, Runtime
+from ._options import check_missing, check_timeout
 from ._plan.selection import Selection
 from ._types import Missing, Shape
 
@@ -58,6 +59,9 @@ class View:
             missing: `fill` or `raise` for absent chunks; default: as the array was opened.
             timeout: Seconds until `DeadlineExceeded`.
         """
+        check_timeout(timeout)
+        if missing is not None:
+            check_missing(missing)
         result = await operations.get(
             self._runtime,
             self._layout,
@@ -74,6 +78,7 @@ class View:
 
     async def set(self, data: Any, *, timeout: float | None = None) -> None:
         """Write `data`, broadcast to the view's shape. A failure carries `.outcome`, a cancellation too."""
+        check_timeout(timeout)
         await operations.put(
             self._runtime, self._layout, self._selection, data, write_empty=self._write_empty, timeout=timeout
         )

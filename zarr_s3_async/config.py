@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self, TypeAlias
+from functools import partial
+from typing import Any, Literal, Self, TypeAlias, TypedDict, Unpack, cast, get_args
 from urllib.parse import SplitResult, urlsplit
 
+from ._options import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_names,
+    check_seconds,
+    check_share,
+    check_text,
+    optional,
+)
 from .errors import ConfigError
 
 AddressingStyle: TypeAlias = Literal["auto", "virtual", "path"]
 Checksums: TypeAlias = Literal["auto", "on", "off"]
 ConditionalWrites: TypeAlias = Literal["auto", "require", "off"]
 Transport: TypeAlias = Literal["auto", "wire", "sdk"]
+Sse: TypeAlias = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "addressing_style": ("auto", "virtual", "path"),
-    "checksums": ("auto", "on", "off"),
-    "conditional_writes": ("auto", "require", "off"),
-    "transport": ("auto", "wire", "sdk"),
-    "sse": ("AES256", "aws:kms", "aws:kms:dsse"),
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "bool": check_flag,
+    "float": check_seconds,
+    "int": check_count,
+    "str | None": optional(check_text),
+    "AddressingStyle": partial(check_choice, choices=get_args(AddressingStyle)),
+    "Checksums": partial(check_choice, choices=get_args(Checksums)),
+    "ConditionalWrites": partial(check_choice, choices=get_args(ConditionalWrites)),
+    "Transport": partial(check_choice, choices=get_args(Transport)),
+    "Sse | None": optional(partial(check_choice, choices=get_args(Sse))),
 }
-
+"""What a field must be, by its annotation."""
 
 _MIN_PART_BYTES = 5 * 2**20
 """S3 takes no shorter part, but for the last one."""
 
 
-def _positive(where: object, *names: str) -> None:
-    for name in names:
-        value = getattr(where, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise ConfigError(f"{type(where).__name__}.{name} must be a number above zero, not {value!r}")
+def _check_fields(owner: Any) -> None:
+    """Hold every field of an option class against its annotation, whatever its value."""
+    kind = type(owner).__name__
+    for f in fields(owner):
+        check = _CHECKS.get(cast("str", f.type))  # text, as annotations are here
+        if check is not None:
+            check(f"{kind}.{f.name}", getattr(owner, f.name))
 
 
 def _parts(url: str) -> SplitResult | None:
@@ -53,7 +72,9 @@ def check_endpoint_url(url: str, where: str) -> None:
             "give keys as access_key_id and secret_access_key"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{where} must start with http:// or https:// and name a host, not {url!r}")
+        guess = _parts(f"http://{url}") if "://" not in url else None
+        hint = f": write http://{url}" if guess is not None and guess.hostname else ""
+        raise ConfigError(f"{where} must start with http:// or https:// and name a host, not {url!r}{hint}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +100,7 @@ class S3Config:
     accelerate: bool = False
     dualstack: bool = False
     requester_pays: bool = False
-    sse: str | None = None
+    sse: Sse | None = None
     sse_kms_key_id: str | None = None
     storage_class: str | None = None
     ca_bundle: str | None = None
@@ -104,17 +125,8 @@ class S3Config:
     """Read a 404 without an S3 error document as missing, for servers that send such."""
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value is not None and value not in choices:
-                raise ConfigError(f"S3Config.{name} must be one of {', '.join(choices)}, not {value!r}")
-        _positive(self, "connect_timeout", "attempt_timeout", "multipart_bytes")
-        part: Any = self.part_bytes
-        if not isinstance(part, int) or part < _MIN_PART_BYTES:
-            raise ConfigError(
-                f"S3Config.part_bytes must be a whole number of at least {_MIN_PART_BYTES}, the least that S3 takes, "
-                f"not {part!r}"
-            )
+        _check_fields(self)
+        check_count("S3Config.part_bytes", self.part_bytes, least=_MIN_PART_BYTES)
         self._check_credentials()
         if self.endpoint_url is not None:
             check_endpoint_url(self.endpoint_url, "S3Config.endpoint_url")
@@ -126,6 +138,8 @@ class S3Config:
 
     def _check_credentials(self) -> None:
         keys = (self.access_key_id, self.secret_access_key)
+        if "" in (*keys, self.session_token):
+            raise ConfigError("S3Config has an empty key or token: leave it out (None) to use the standard chain")
         if (keys[0] is None) != (keys[1] is None):
             raise ConfigError("S3Config needs access_key_id and secret_access_key together, or neither")
         if self.session_token is not None and keys[0] is None:
@@ -147,14 +161,16 @@ class S3Config:
     def __deepcopy__(self, _: Any) -> Self:
         return self
 
-    def with_options(self, **options: Any) -> Self:
-        """A copy with the options that are not None set; giving one both here and there is a ConfigError."""
-        known = {f.name: f.default for f in fields(self)}
-        given = {name: value for name, value in options.items() if value is not None and value is not False}
+    def with_options(self, **options: Unpack[S3Options]) -> Self:
+        """A copy with other options set; None leaves one as it is.
+
+        Raises:
+            ConfigError: A name or a value is none of S3Config's, or an option is set here and there.
+        """
+        check_names(options, _DEFAULTS, "S3Config")
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         for name in given:
-            if name not in known:
-                raise ConfigError(f"unknown option {name!r}; S3Config has: {', '.join(sorted(known))}")
-            if getattr(self, name) != known[name]:
+            if getattr(self, name) != _DEFAULTS[name]:
                 raise ConfigError(f"{name!r} is given both as an option and in S3Config; give it once")
         return replace(self, **given)
 
@@ -166,6 +182,38 @@ class S3Config:
             for f in fields(self)
             if f.name not in secret and getattr(self, f.name) != f.default
         }
+
+
+_DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(S3Config)}
+
+
+class S3Options(TypedDict, total=False):
+    """The fields of `S3Config` as options of a call; None leaves one at its default."""
+
+    region: str | None
+    endpoint_url: str | None
+    profile: str | None
+    access_key_id: str | None
+    secret_access_key: str | None
+    session_token: str | None
+    anonymous: bool | None
+    addressing_style: AddressingStyle | None
+    accelerate: bool | None
+    dualstack: bool | None
+    requester_pays: bool | None
+    sse: Sse | None
+    sse_kms_key_id: str | None
+    storage_class: str | None
+    ca_bundle: str | None
+    connect_timeout: float | None
+    attempt_timeout: float | None
+    transport: Transport | None
+    checksums: Checksums | None
+    conditional_writes: ConditionalWrites | None
+    multipart_bytes: int | None
+    part_bytes: int | None
+    missing_on_403: bool | None
+    accept_bare_404: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +230,7 @@ class RetryPolicy:
     """Times that a partial write of one object merges with other writers before ConcurrentModification."""
 
     def __post_init__(self) -> None:
-        _positive(self, "attempts", "base_delay", "max_delay", "conflict_attempts")
+        _check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,9 +243,8 @@ class HedgePolicy:
     """At most this share of the reads is hedged."""
 
     def __post_init__(self) -> None:
-        for name in ("percentile", "max_share"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"HedgePolicy.{name} must lie between 0 and 1, not {getattr(self, name)!r}")
+        check_share("HedgePolicy.percentile", self.percentile)
+        check_share("HedgePolicy.max_share", self.max_share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,10 +266,7 @@ class Limits:
     """Threads that decode and encode big chunks."""
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"Limits.{f.name} must be a whole number of at least 1, not {value!r}")
+        _check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +282,4 @@ class CacheSize:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ConfigError(f"CacheSize.{f.name} must be a whole number of at least 0, not {value!r}")
+            check_count(f"CacheSize.{f.name}", getattr(self, f.name), least=0)

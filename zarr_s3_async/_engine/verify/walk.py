@@ -15,10 +15,10 @@ from typing import NamedTuple, Self
 
 from ..._model import formats
 from ..._model.key_kinds import kind_of
+from ..._options import check_count, check_flag
 from ..._types import Coords
 from ...errors import (
     ChecksumMismatch,
-    ConfigError,
     MetadataError,
     NodeNotFound,
     StoreError,
@@ -52,8 +52,8 @@ async def verify(
 ) -> VerifyReport:
     """See `Session.verify`."""
     runtime.guard()
-    if isinstance(most, bool) or not isinstance(most, int) or most < 0:  # type: ignore[redundant-expr]  # untyped callers
-        raise ConfigError(f"most must be a whole number of at least 0, not {most!r}")
+    check_flag("strict", strict)
+    check_count("most", most, least=0)
     started, nodes = perf_counter(), Nodes(runtime, most)
     root = await nodes.node_at(path, None, (zarr_format,) if zarr_format else (3, 2))
     if root is None:

@@ -1,0 +1,183 @@
+"""Every option is checked by name, type and value where it enters: a typo never changes what is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.config import S3Options
+
+URL = "memory://options"
+WRONG_WORDS: dict[str, Any] = {
+    "session.open_array missing": lambda s, g, a: s.open_array(URL, path="g/a", missing="rise"),
+    "session.open missing": lambda s, g, a: s.open(URL, path="g/a", missing="rise"),
+    "group.open missing": lambda s, g, a: g.open("a", missing="rise"),
+    "get_slice missing": lambda s, g, a: a.get_slice(0, 4, missing="rise"),
+    "get_slice missing empty": lambda s, g, a: a.get_slice(0, 4, missing=""),
+    "get_slice missing False": lambda s, g, a: a.get_slice(0, 4, missing=False),
+    "view.get missing": lambda s, g, a: a[0:4].get(missing="rise"),
+    "oindex missing": lambda s, g, a: a.oindex[[0]].get(missing="Fill"),
+    "open_array zarr_format": lambda s, g, a: s.open_array(URL, path="g/a", zarr_format="3"),
+    "open_array zarr_format 4": lambda s, g, a: s.open_array(URL, path="g/a", zarr_format=4),
+    "open_array zarr_format True": lambda s, g, a: s.open_array(URL, path="g/a", zarr_format=True),
+    "open zarr_format": lambda s, g, a: s.open(URL, path="g/a", zarr_format=3.0),
+    "open_group zarr_format": lambda s, g, a: s.open_group(URL, path="g", zarr_format="v3"),
+    "verify zarr_format": lambda s, g, a: s.verify(URL, path="g", zarr_format="2"),
+    "create_group zarr_format": lambda s, g, a: s.create_group(URL, path="h", zarr_format="2"),
+    "create_group overwrite": lambda s, g, a: s.create_group(URL, path="g", overwrite="false"),
+    "group.create_group overwrite": lambda s, g, a: g.create_group("a", overwrite=1),
+    "create_array overwrite": lambda s, g, a: g.create_array("a", shape=1, dtype="u1", overwrite="no"),
+    "create_array write_empty_chunks": lambda s, g, a: g.create_array("b", shape=1, dtype="u1", write_empty_chunks=0),
+    "create_array zarr_format": lambda s, g, a: s.create_array(URL, path="b", shape=1, dtype="u1", zarr_format="3"),
+    "create_array order": lambda s, g, a: g.create_array("b", shape=1, dtype="u1", order="c"),
+    "create_array separator": lambda s, g, a: g.create_array("b", shape=1, dtype="u1", dimension_separator="-"),
+    "create_array chunks": lambda s, g, a: g.create_array("b", shape=1, dtype="u1", chunks="Auto"),
+    "create_array encoding": lambda s, g, a: g.create_array("b", shape=1, dtype="u1", chunk_key_encoding="v3"),
+    "array.verify strict": lambda s, g, a: a.verify(strict="yes"),
+    "group.verify strict": lambda s, g, a: g.verify(strict=None),
+    "update_attributes replace": lambda s, g, a: a.update_attributes({}, replace="False"),
+    "group.update_attributes replace": lambda s, g, a: g.update_attributes({}, replace=0),
+    "get_slice timeout": lambda s, g, a: a.get_slice(0, 4, timeout="5"),
+    "set_slice timeout": lambda s, g, a: a.set_slice(1, 0, 4, timeout=True),
+    "view.get timeout": lambda s, g, a: a[0:4].get(timeout=-1),
+    "view.set timeout": lambda s, g, a: a[0:4].set(1, timeout=float("nan")),
+}
+
+
+@pytest.mark.parametrize("call", WRONG_WORDS.values(), ids=WRONG_WORDS)
+async def test_a_wrong_word_is_refused_in_every_call_and_changes_nothing(call: Callable[..., Any]) -> None:
+    async with zs.Session() as session:
+        group = await session.create_group(URL, path="g")
+        array = await group.create_array("a", shape=(4,), dtype="u1", fill_value=7, attributes={"kept": 1})
+        with pytest.raises(zs.ConfigError, match=r"must be|chunk key encoding 'v3'"):
+            await call(session, group, array)
+        assert array.attrs == {"kept": 1}
+        assert [name async for name, _ in group.members()] == ["a"]
+        assert (await array[...]).tolist() == [7] * 4
+
+
+WRONG_TYPES = {
+    "bool": ["true", "False", 1, 0, "", []],
+    "float": ["5", True, float("nan"), 0, -1, []],
+    "int": ["5", True, 2.5, 0, -1, []],
+    "str | None": [1, b"text", True, False, []],
+    "AddressingStyle": ["", "Auto", None, False, 1],
+    "Transport": ["", "http", None, False, 1],
+    "Checksums": ["", "On", None, True, 1],
+    "ConditionalWrites": ["", "required", None, True, 1],
+    "Sse | None": ["", "aes256", True, False, 1],
+}
+
+
+@pytest.mark.parametrize("kind", [zs.S3Config, zs.Limits, zs.RetryPolicy, zs.HedgePolicy, zs.CacheSize])
+def test_every_field_of_every_option_class_is_checked_whatever_its_value(kind: type) -> None:
+    for field in fields(kind):
+        least = 0 if kind is zs.CacheSize else None
+        for wrong in WRONG_TYPES[field.type]:
+            if wrong == least and not isinstance(wrong, bool):
+                continue
+            with pytest.raises(zs.ConfigError, match=field.name):
+                kind(**{field.name: wrong})
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", True, "x"])
+def test_an_unknown_name_is_refused_whatever_its_value(value: Any) -> None:
+    for name in ("anonymus", "frobnicate", "verify", "pool"):
+        with pytest.raises(zs.ConfigError, match=f"unknown option {name!r}"):
+            zs.Session(**{name: value})
+        with pytest.raises(zs.ConfigError, match=f"unknown option {name!r}"):
+            zs.S3Config().with_options(**{name: value})
+
+
+def test_options_of_a_call_are_those_of_the_class() -> None:
+    known = {field.name: field.type for field in fields(zs.S3Config)}
+    options = {name: hint.__forward_arg__ for name, hint in S3Options.__annotations__.items()}
+    assert options == {name: hint if hint.endswith("None") else f"{hint} | None" for name, hint in known.items()}
+
+
+def test_false_is_an_option_that_is_given() -> None:
+    with pytest.raises(zs.ConfigError, match="given both"):
+        zs.Session(s3=zs.S3Config(anonymous=True), anonymous=False)
+    assert zs.S3Config().with_options(anonymous=False, region=None) == zs.S3Config()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"region_name": "eu-west-1"}, "write region="),
+        ({"aws_access_key_id": "AKIA"}, "write access_key_id="),
+        ({"aws_secret_access_key": "s3cr3t"}, "write secret_access_key="),
+        ({"aws_session_token": "s3cr3t"}, "write session_token="),
+        ({"profile_name": "me"}, "write profile="),
+        ({"key": "AKIA"}, "write access_key_id="),
+        ({"secret": "s3cr3t"}, "write secret_access_key="),
+        ({"token": "s3cr3t"}, "write session_token="),
+        ({"anon": True}, "write anonymous="),
+        ({"endpoint": "http://localhost:9000"}, "write endpoint_url="),
+        ({"endpoint_ur": "http://localhost:9000"}, "write endpoint_url="),
+        ({"verify": False}, "write ca_bundle="),
+        ({"skip_signature": True}, "write anonymous="),
+        ({"limit": zs.Limits()}, "write limits="),
+        ({"requests": 64}, r"write limits=zs.Limits\(requests=...\)"),
+        ({"limits": 64}, r"write limits=zs.Limits\(requests=64\)"),
+        ({"limits": {"requests": 64}}, r"write limits=zs.Limits\(requests=64\)"),
+        ({"retry": 5}, r"write retry=zs.RetryPolicy\(attempts=5\)"),
+        ({"hedge": True}, r"write hedge=zs.HedgePolicy\(\)"),
+        ({"cache": 2**30}, r"write cache=zs.CacheSize\(chunks="),
+        ({"s3": {"region": "x"}}, r"write s3=zs.S3Config"),
+        ({"hooks": print}, r"write hooks=\[hook\]"),
+        ({"hooks": [1]}, "list of callables"),
+        ({"endpoint_url": "localhost:9000"}, "write http://localhost:9000"),
+        ({"attempt_timeout": "5"}, "must be a number above zero, not '5'"),
+        ({"anonymous": "false"}, "must be True or False, not 'false'"),
+        ({"transport": "wires"}, "did you mean 'wire'"),
+        ({"access_key_id": "", "secret_access_key": ""}, "empty key"),
+    ],
+)
+def test_what_users_of_other_libraries_write_is_answered_with_the_name_here(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(zs.ConfigError, match=message) as caught:
+        zs.Session(**options)
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("name", ["access_key_id", "secret_access_key", "session_token", "endpoint_url"])
+def test_a_secret_in_a_wrong_wrapping_is_not_shown(name: str) -> None:
+    with pytest.raises(zs.ConfigError) as caught:
+        zs.S3Config(**{name: b"s3cr3t"})
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compressors": None}, "write compressor="),
+        ({"chunk": 1}, "write chunks="),
+        ({"chunk_shape": 1}, "write chunks="),
+        ({"shapes": 1}, "write shape="),
+        ({"attrs": {}}, "write attributes="),
+        ({"zarr_version": 2}, "write zarr_format="),
+        ({"frobnicate": None}, "create_array takes: "),
+    ],
+)
+async def test_creating_names_the_nearest_option(options: dict[str, Any], message: str) -> None:
+    async with zs.Session() as session:
+        with pytest.raises(zs.ConfigError, match=message):
+            await session.create_array(URL, shape=1, dtype="u1", **options)
+        assert not await session.exists(URL)
+
+
+@pytest.mark.parametrize("missing", ["shape", "dtype"])
+async def test_creating_says_what_it_needs(missing: str) -> None:
+    options: dict[str, Any] = {"shape": 1, "dtype": "u1"}
+    del options[missing]
+    async with zs.Session() as session:
+        with pytest.raises(zs.ConfigError, match=f"create_array needs {missing}="):
+            await session.create_array(URL, **options)

@@ -1,0 +1,175 @@
+"""Checks of options where they enter: their names, and the type and value of each.
+
+Every function raises a ConfigError that says which option, what it takes, and what was meant where that can be guessed.
+A value that may be a secret is never shown: of text, only the type of what was given instead is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from difflib import get_close_matches
+from math import isnan
+from typing import Any
+
+from .errors import ConfigError
+
+FORMATS = (2, 3)
+MISSING = ("fill", "raise")
+
+_OTHERS_NAMES = {
+    # boto3 and botocore
+    "region_name": "region",
+    "aws_access_key_id": "access_key_id",
+    "aws_secret_access_key": "secret_access_key",
+    "aws_session_token": "session_token",
+    "profile_name": "profile",
+    "verify": "ca_bundle",
+    # s3fs and fsspec
+    "key": "access_key_id",
+    "secret": "secret_access_key",
+    "token": "session_token",
+    "anon": "anonymous",
+    "endpoint": "endpoint_url",
+    "requester": "requester_pays",
+    # obstore and object_store
+    "skip_signature": "anonymous",
+    "aws_region": "region",
+    "aws_endpoint": "endpoint_url",
+    "aws_endpoint_url": "endpoint_url",
+    # of this library, one level up
+    "requests": "limits=zs.Limits(requests=...)",
+    "max_concurrency": "limits=zs.Limits(requests=...)",
+    "concurrency": "limits=zs.Limits(requests=...)",
+    "attempts": "retry=zs.RetryPolicy(attempts=...)",
+    "retries": "retry=zs.RetryPolicy(attempts=...)",
+    # zarr-python
+    "compressors": "compressor",
+    "chunk": "chunks",
+    "chunk_shape": "chunks",
+    "shard": "shards",
+    "fill": "fill_value",
+    "dims": "dimension_names",
+    "attrs": "attributes",
+    "zarr_version": "zarr_format",
+    "format": "zarr_format",
+    "mode": "overwrite",
+}
+"""What users of other libraries write, and the name here; it counts where the call has that name."""
+
+
+def unknown_option(name: str, known: Collection[str], of: str) -> ConfigError:
+    """The error for an option that a call does not have; it names the nearest one that it has.
+
+    Args:
+        name: As it was given.
+        known: The names that the call takes.
+        of: What takes them, such as `Session`.
+    """
+    meant = _OTHERS_NAMES.get(name)
+    if meant is not None and meant.partition("=")[0] not in known:
+        meant = None
+    if meant is None:
+        near = get_close_matches(name, known, n=1, cutoff=0.6)
+        meant = near[0] if near else None
+    if meant is None:
+        return ConfigError(f"unknown option {name!r}; {of} takes: {', '.join(sorted(known))}")
+    return ConfigError(f"unknown option {name!r} of {of}: write {meant if '=' in meant else meant + '='}")
+
+
+def check_names(given: Iterable[str], known: Collection[str], of: str) -> None:
+    """Raise for the first of the given names that is not known; see `unknown_option`."""
+    for name in given:
+        if name not in known:
+            raise unknown_option(name, known, of)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str | int]) -> None:
+    """`value` must be one of the words (or numbers)."""
+    if any(type(value) is type(choice) and value == choice for choice in choices):
+        return
+    if isinstance(value, str) and value in choices:
+        return  # a subclass of str, such as a member of an enumeration
+    near = get_close_matches(value, [str(choice) for choice in choices], n=1) if isinstance(value, str) else []
+    hint = f": did you mean {near[0]!r}?" if near and isinstance(choices[0], str) else ""
+    raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}, not {_short(value)}{hint}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """`value` must be True or False: text such as "false" would count as true."""
+    if value is not True and value is not False:
+        raise ConfigError(f"{name} must be True or False, not {_short(value)}")
+
+
+def check_text(name: str, value: Any) -> None:
+    """`value` must be a str. It is not shown, since it may be a secret in the wrong wrapping."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} must be text (str), not {type(value).__name__}")
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """`value` must be a number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"{name} must be a number above zero, not {_short(value)}")
+
+
+def check_share(name: str, value: Any) -> None:
+    """`value` must be a number between 0 and 1, neither of them included."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise ConfigError(f"{name} must be a number that lies between 0 and 1, not {_short(value)}")
+
+
+def check_count(name: str, value: Any, *, least: int = 1) -> None:
+    """`value` must be an int of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, not {_short(value)}")
+
+
+def check_timeout(value: Any) -> None:
+    """`timeout=` of a call: None, or seconds."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or isnan(value) or value < 0:
+        raise ConfigError(f"timeout must be a number of seconds or None, not {_short(value)}")
+
+
+def check_missing(value: Any) -> None:
+    """`missing=` of a call."""
+    if value != "fill":  # the one that nearly every call has
+        check_choice("missing", value, MISSING)
+
+
+def check_format(value: Any) -> None:
+    """`zarr_format=` of a call that opens: None, 2 or 3."""
+    if value is not None:
+        check_choice("zarr_format", value, FORMATS)
+
+
+def check_instance(name: str, value: Any, kind: type, example: str) -> None:
+    """`value` must be of one of this library's option classes.
+
+    Args:
+        name: The option.
+        value: What was given.
+        kind: Its class.
+        example: How it is written right.
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(f"{name} takes a {kind.__name__}, not {_short(value)}: write {name}={example}")
+
+
+def optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    """The same check, which None passes."""
+
+    def checked(name: str, value: Any) -> None:
+        if value is not None:
+            check(name, value)
+
+    return checked
+
+
+def _short(value: Any) -> str:
+    """A value in an error: plain ones as they are written, of others the type."""
+    if value is None or isinstance(value, bool | int | float | str):
+        text = repr(value)
+        return text if len(text) <= 80 else f"{text[:77]}..."  # a line of a message
+    return f"a {type(value).__name__}"
