@@ -15,12 +15,12 @@ from statistics import median
 from typing import Any
 
 import zarr_s3_async as zs
+from tests.servers.stand_in import StandIn
 from zarr_s3_async._engine.operations import planned
 from zarr_s3_async._plan import selection
 from zarr_s3_async._types import Sink, Version
 from zarr_s3_async.stores.s3.request import ErrorDocument, Request, Response
 from zarr_s3_async.stores.s3.service import S3Service
-from zarr_s3_async.testing.stand_in import StandIn
 
 from .libraries.bare import OurWire
 from .libraries.base import Place, Task

@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+from tests.servers.stand_in import StandIn
 from zarr_s3_async.testing import LocalS3
 from zarr_s3_async.testing._launch import Command, Launch, SeaweedLaunch, seaweed_launch
 from zarr_s3_async.testing._ports import free_ports
-from zarr_s3_async.testing.stand_in import StandIn
 
 from .libraries.base import Place
 from .workload import Workload

@@ -17,7 +17,8 @@ import uvicorn
 from fastapi import FastAPI
 
 import zarr_s3_async as zs
-from zarr_s3_async.testing.stand_in import StandIn
+
+from ..servers.stand_in import StandIn
 
 DATA = np.arange(60 * 40, dtype=">i4").reshape(60, 40)
 

@@ -16,7 +16,8 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async.stores.s3.service import S3Service
-from zarr_s3_async.testing.fault_server import FaultServer
+
+from ..servers.fault_server import FaultServer
 
 BUCKET, SECRET = "data", "do-not-tell"
 FILL = -7

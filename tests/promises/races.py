@@ -1,4 +1,4 @@
-"""A race: processes of eight tasks write one array at once, each through a hop that loses answers and refuses.
+"""A race: processes of eight tasks write one array at once, each through a proxy that loses answers and refuses.
 
 `Racers` starts the processes and sends them into one round after the other; after each round, when nobody writes,
 the caller looks at the array. This file is what the processes run too: `python races.py JOB`.
@@ -19,7 +19,8 @@ from typing import Any, Self
 import numpy as np
 
 import zarr_s3_async as zs
-from zarr_s3_async.testing import FaultyHop
+
+from ..servers.faulty_proxy import FaultyProxy
 
 PROCESSES, TASKS = 4, 8
 WRITERS = PROCESSES * TASKS
@@ -139,12 +140,12 @@ async def _set(array: zs.Array, value: int, part: slice) -> None:
 
 
 class Racer:
-    """One process: a session for each of the two ways to write, behind one hop."""
+    """One process: a session for each of the two ways to write, behind one proxy."""
 
-    def __init__(self, job: Job, hop: FaultyHop, sessions: dict[str, zs.Session]) -> None:
+    def __init__(self, job: Job, proxy: FaultyProxy, sessions: dict[str, zs.Session]) -> None:
         self._dice = Random(job.number)
         self._writers = range(job.number * TASKS, (job.number + 1) * TASKS)
-        self._hop = hop
+        self._proxy = proxy
         self._sessions = sessions
         self._unseen = 0
 
@@ -159,22 +160,22 @@ class Racer:
         """So far."""
         return Told(
             conflicts=sum(session.metrics.conflicts for session in self._sessions.values()),
-            lost_writes=self._hop.count("lost", "PUT", "DELETE"),
-            refused=self._hop.count("refused") + self._hop.count("reset"),
-            said_409=self._hop.count("conflict"),
-            requests=self._hop.count(),
+            lost_writes=self._proxy.count("lost", "PUT", "DELETE"),
+            refused=self._proxy.count("refused") + self._proxy.count("reset"),
+            said_409=self._proxy.count("conflict"),
+            requests=self._proxy.count(),
             unseen=self._unseen,
         )
 
 
 async def main(job: Job) -> None:
     """Take the rounds that standard input names, and tell after each what happened."""
-    with FaultyHop(job.options["endpoint_url"], **FAULTS, seed=job.seed * 100 + job.number) as hop:
-        config = zs.S3Config(**{**job.options, "endpoint_url": hop.endpoint_url})
+    with FaultyProxy(job.options["endpoint_url"], **FAULTS, seed=job.seed * 100 + job.number) as proxy:
+        config = zs.S3Config(**{**job.options, "endpoint_url": proxy.endpoint_url})
         safe = zs.Session(s3=config, retry=RETRY)
         unsafe = zs.Session(s3=config.with_options(conditional_writes="off"), retry=RETRY)
         async with safe, unsafe:
-            racer = Racer(job, hop, {"auto": safe, "off": unsafe})
+            racer = Racer(job, proxy, {"auto": safe, "off": unsafe})
             while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
                 await racer.take(Round(**json.loads(line)))
                 sys.stdout.write(json.dumps(asdict(racer.tell())) + "\n")

@@ -13,8 +13,8 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async._plan.parts import Part
 from zarr_s3_async._types import Version
-from zarr_s3_async.testing import LatencyProxy
 
+from ..servers.latency_proxy import LatencyProxy
 from .conftest import Place
 
 LIMIT = 16

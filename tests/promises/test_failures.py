@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing.fault_server import FaultServer
 
+from ..servers import faults
+from ..servers.fault_server import FaultServer
 from .conftest import Place
 
 pytestmark = pytest.mark.integration

@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 import zarr_s3_async as zs
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing.faults import Fault
 
+from ..servers import faults
+from ..servers.faults import Fault
 from .fault_arrays import BUCKET, FOREVER, STORED, Bench, Options, bench_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

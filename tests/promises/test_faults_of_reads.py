@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 import zarr_s3_async as zs
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing.faults import Fault
 
+from ..servers import faults
+from ..servers.faults import Fault
 from .fault_arrays import BUCKET, FILL, FOREVER, OBJECT, STORED, Bench, Options, bench_of, failing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -353,7 +353,7 @@ async def test_a_shard_that_is_always_rewritten_is_a_conflict_after_a_bounded_nu
         bench.cue("GetObject", fault, nth=nth // 2 + 1)
 
     def pinned(exchange: Any) -> None:
-        (fault if "if-match" in exchange.ask.headers else type(exchange).reply)(exchange)
+        (fault if "if-match" in exchange.request.headers else type(exchange).reply)(exchange)
 
     bench.server.forget()
     bench.cue("GetObject", pinned, times=FOREVER)
@@ -367,7 +367,7 @@ async def test_a_shard_that_has_gone_meanwhile_is_absent_in_the_end(bench: Bench
     array = await bench.array("shard")
 
     def gone(exchange: Any) -> None:
-        bench.server.remove(BUCKET, exchange.ask.key)
+        bench.server.remove(BUCKET, exchange.request.key)
         exchange.reply()
 
     bench.cue("GetObject", gone, nth=2)

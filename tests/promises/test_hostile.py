@@ -12,9 +12,9 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async.codecs.shard_format import MISSING
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing.fault_server import FaultServer
 
+from ..servers import faults
+from ..servers.fault_server import FaultServer
 from .fault_arrays import FILL, OBJECT, STORED, Options, bench_of, failing
 
 ARRAY = {
@@ -156,7 +156,7 @@ async def test_no_range_is_asked_for_that_the_object_does_not_have(transport: st
         bench.put(whole[:-64] + index.tobytes())
         raised = await failing(array.get_slice(1, 3))
         assert (type(raised), raised.codec) == (zs.ChunkDecodeError, "sharding_indexed")
-        asked = {seen.ask.headers["range"] for seen in bench.server.requests("GetObject", OBJECT)}
+        asked = {seen.request.headers["range"] for seen in bench.server.requests("GetObject", OBJECT)}
         assert asked == {"bytes=-64"}
         with pytest.raises(zs.ChunkDecodeError):
             await array.set_slice([1], 1)

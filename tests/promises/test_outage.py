@@ -11,8 +11,9 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async.stores.s3.service import S3Service
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing.fault_server import FaultServer
+
+from ..servers import faults
+from ..servers.fault_server import FaultServer
 
 FOREVER = 100_000
 CHUNKS = 1000

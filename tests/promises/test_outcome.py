@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async.testing import Fault, FaultyStore, faults
-from zarr_s3_async.testing.fault_server import FaultServer
+from zarr_s3_async.testing import Fault, FaultyStore
+
+from ..servers import faults
+from ..servers.fault_server import FaultServer
 
 N = 12
 """Objects of the array; each has four elements."""

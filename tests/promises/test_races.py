@@ -1,6 +1,6 @@
 """Writers of one array in four processes at once lose nothing, though answers get lost and the server refuses.
 
-Each process goes through a hop of its own that breaks or refuses every tenth request, half of these only after the
+Each process goes through a proxy of its own that breaks or refuses every tenth request, half of these only after the
 server has carried them out. The same races without compare-and-swap lose writes: the proof that these tests can fail.
 """
 

@@ -21,11 +21,11 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async.stores.s3.service import S3Service
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing._fault_wire import Exchange
-from zarr_s3_async.testing.fault_server import FaultServer
 
 from .. import sdk_data
+from ..servers import faults
+from ..servers.exchange import Exchange
+from ..servers.fault_server import FaultServer
 
 SECRET = "wJalrXUtnFEMIDoNotTell/bPxRfiCY+SECRET"
 TOKEN = "FwoGZXIvYXdzDoNotTell/TOKEN+" + "x" * 300 + "=="
@@ -100,7 +100,7 @@ def config(request: pytest.FixtureRequest, server: FaultServer) -> zs.S3Config:
 
 
 def signatures(server: FaultServer) -> set[str]:
-    sent = [seen.ask.headers.get("authorization", "") for seen in server.seen]
+    sent = [seen.request.headers.get("authorization", "") for seen in server.seen]
     return {match[1] for text in sent if (match := _SIGNATURE.search(text))}
 
 
@@ -144,7 +144,7 @@ async def test_where_all_goes_well(told: Told, config: zs.S3Config, server: Faul
 
 def echo(exchange: Exchange) -> None:
     """403 with everything that S3 says of a wrong signature, and what a careless box says besides."""
-    headers = exchange.ask.headers
+    headers = exchange.request.headers
     everything = "\n".join(f"{name}: {value}" for name, value in headers.items())
     parts = {
         "Code": "SignatureDoesNotMatch",
@@ -159,13 +159,15 @@ def echo(exchange: Exchange) -> None:
 
 
 def echo_page(exchange: Exchange) -> None:
-    everything = escape("\n".join(f"{name}: {value}" for name, value in exchange.ask.headers.items()))
+    everything = escape("\n".join(f"{name}: {value}" for name, value in exchange.request.headers.items()))
     faults.refuse(502, body=f"<html>{everything}</html>".encode(), content_type="text/html")(exchange)
 
 
 def garbage(exchange: Exchange) -> None:
     """No HTTP, but the request's own headers."""
-    exchange.write("\r\n".join(f"{name}: {value}" for name, value in exchange.ask.headers.items()).encode() + b"\r\n")
+    exchange.write(
+        "\r\n".join(f"{name}: {value}" for name, value in exchange.request.headers.items()).encode() + b"\r\n"
+    )
     exchange.close()
 
 
@@ -256,7 +258,7 @@ async def test_where_a_proxy_refuses(
             await session.s3("data").get("k")
     told.add_error(caught.value)
     (seen,) = server.seen
-    credentials = seen.ask.headers["proxy-authorization"].removeprefix("Basic ")
+    credentials = seen.request.headers["proxy-authorization"].removeprefix("Basic ")
     assert told.holds(credentials) == []
 
 

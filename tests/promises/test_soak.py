@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from zarr_s3_async.testing import FaultyHop
-
+from ..servers.faulty_proxy import FaultyProxy
 from .conftest import Place
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -26,9 +25,9 @@ MIB = 2**20
 
 async def test_memory_connections_and_tasks_are_flat_under_faults(place: Place) -> None:
     assert place.config.endpoint_url is not None
-    with FaultyHop(place.config.endpoint_url, lost=0.02, refused=0.02, reset=0.01, conflict=0.01, seed=1) as hop:
+    with FaultyProxy(place.config.endpoint_url, lost=0.02, refused=0.02, reset=0.01, conflict=0.01, seed=1) as proxy:
         options = {
-            "endpoint_url": hop.endpoint_url,
+            "endpoint_url": proxy.endpoint_url,
             "access_key_id": place.config.access_key_id,
             "secret_access_key": place.config.secret_access_key,
             "region": place.config.region,
@@ -41,7 +40,7 @@ async def test_memory_connections_and_tasks_are_flat_under_faults(place: Place) 
         out, complaints = await process.communicate()
         assert complaints == b"", "nor does it complain: of what was never awaited, or never closed"
         told = json.loads(out)
-        assert hop.count() - hop.count("passed") > 0
+        assert proxy.count() - proxy.count("passed") > 0
     assert told["operations"] > 16
     assert told["cancelled"] > 0
     assert told["equal"], "the arrays are what their writers wrote"

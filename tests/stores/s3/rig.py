@@ -21,7 +21,8 @@ from zarr_s3_async.stores.s3.slots import Slots
 from zarr_s3_async.stores.s3.steady import Steady
 from zarr_s3_async.stores.s3.store import S3Store
 from zarr_s3_async.stores.s3.traced import Traced
-from zarr_s3_async.testing.fault_server import FaultServer
+
+from ...servers.fault_server import FaultServer
 
 BUCKET, PREFIX = "data", "root"
 SECRET, TOKEN = "do-not-tell-1", "do-not-tell-2"  # what must not be seen anywhere

@@ -13,8 +13,8 @@ from zarr_s3_async._types import Version
 from zarr_s3_async.errors import Conflict, NetworkError, Unsupported
 from zarr_s3_async.stores.s3.capabilities import PROBE, Capabilities
 from zarr_s3_async.stores.s3.request import Request
-from zarr_s3_async.testing import faults
 
+from ...servers import faults
 from .rig import BUCKET, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,7 +29,7 @@ def empty(rig: Rig) -> None:
 
 
 def probes(rig: Rig) -> list[str]:
-    return [seen.operation for seen in rig.server.seen if PROBE in seen.ask.key]
+    return [seen.operation for seen in rig.server.seen if PROBE in seen.request.key]
 
 
 async def test_a_server_that_has_them_is_probed_once_and_left_clean(rig: Rig) -> None:
@@ -50,7 +50,7 @@ async def test_a_server_that_has_them_is_probed_once_and_left_clean(rig: Rig) ->
 
 async def test_probes_are_beside_the_object(rig: Rig) -> None:
     await rig.probing_store().put("a/k", b"1", when="absent")
-    keys = {seen.ask.key for seen in rig.server.seen if PROBE in seen.ask.key}
+    keys = {seen.request.key for seen in rig.server.seen if PROBE in seen.request.key}
     assert len(keys) == 1
     assert keys.pop().startswith("root/a/" + PROBE)
 
@@ -80,7 +80,7 @@ async def test_auto_writes_all_the_same_and_warns_once(rig: Rig, when: Any) -> N
         await store.put("a/k", b"2", when=when)
     assert rig.stored("a/k") == b"2"
     written = rig.server.requests("PutObject", "a/k")
-    assert not any(name in seen.ask.headers for seen in written for name in CONDITIONS)
+    assert not any(name in seen.request.headers for seen in written for name in CONDITIONS)
 
 
 @pytest.mark.parametrize("when", ["absent", Version('"1"')])
@@ -145,7 +145,9 @@ async def test_completing_an_upload_is_probed(rig: Rig, ignores: tuple[str, ...]
     capabilities = Capabilities(endpoint_url, steady)
     near = Request("PutObject", BUCKET, "root/a/k")
     assert await capabilities.have("multipart-complete", near) is has
-    assert [s.ask.key for s in rig.server.requests("CompleteMultipartUpload")] == [rig.server.seen[0].ask.key] * 2
+    assert [s.request.key for s in rig.server.requests("CompleteMultipartUpload")] == [
+        rig.server.seen[0].request.key
+    ] * 2
     assert (await rig.store().list_dir("a")).entries == ()
 
 

@@ -14,9 +14,9 @@ from zarr_s3_async.stores.s3.capabilities import Capabilities
 from zarr_s3_async.stores.s3.checksum import checksum_fault
 from zarr_s3_async.stores.s3.resume import WORTHWHILE
 from zarr_s3_async.stores.s3.store import S3Store
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing._fault_wire import Exchange, with_header
 
+from ...servers import faults
+from ...servers.exchange import Exchange, with_header
 from .rig import Rig
 from .scripted import Way, ok
 
@@ -61,7 +61,7 @@ async def test_uploads_are_summed_up(checksums: str, endpoint: str, sent: bool) 
 
 async def test_they_reach_the_server_as_they_are(rig: Rig) -> None:
     await rig.store(checksums="on").put("k", BODY)
-    seen = sums(dict(rig.server.requests("PutObject")[0].ask.headers))
+    seen = sums(dict(rig.server.requests("PutObject")[0].request.headers))
     assert len(seen) == 1
     assert checksum_fault(seen, BODY) is None
 
@@ -70,7 +70,7 @@ async def test_nothing_is_asked_for_unless_it_is_on(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.checksum(of=b"else"))
     blob = await rig.store().get("k")
     assert blob is not None
-    assert "x-amz-checksum-mode" not in rig.server.requests("GetObject")[0].ask.headers
+    assert "x-amz-checksum-mode" not in rig.server.requests("GetObject")[0].request.headers
 
 
 async def test_the_right_sum_passes(rig: Rig) -> None:
@@ -78,7 +78,7 @@ async def test_the_right_sum_passes(rig: Rig) -> None:
     blob = await rig.store(checksums="on").get("k")
     assert blob is not None
     assert bytes(blob.data) == BODY
-    assert rig.server.requests("GetObject")[0].ask.headers["x-amz-checksum-mode"] == "ENABLED"
+    assert rig.server.requests("GetObject")[0].request.headers["x-amz-checksum-mode"] == "ENABLED"
     assert rig.server.count("GetObject") == 1
 
 
@@ -123,5 +123,5 @@ async def test_a_resumed_body_is_compared_as_a_whole(rig: Rig, of: bytes, right:
     blob = await rig.store(checksums="on").get("long")
     assert blob is not None
     assert bytes(blob.data) == LONG
-    assert "range" in rig.server.requests("GetObject")[1].ask.headers
+    assert "range" in rig.server.requests("GetObject")[1].request.headers
     assert rig.server.count("GetObject") == (2 if right else 3), "a wrong sum: all of it anew"

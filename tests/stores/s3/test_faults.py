@@ -32,9 +32,9 @@ from zarr_s3_async.errors import (
 from zarr_s3_async.events import RequestDone
 from zarr_s3_async.stores.s3.error_document import MAX_ERROR_BODY
 from zarr_s3_async.stores.s3.store import S3Store
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing.faults import Fault
 
+from ...servers import faults
+from ...servers.faults import Fault
 from .rig import SECRET, TOKEN, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -20,7 +20,8 @@ from zarr_s3_async.errors import Unsupported
 from zarr_s3_async.stores.s3.capabilities import PROBE
 from zarr_s3_async.testing import CHECKS, DEVIATIONS, JuiceS3, check_name, run_conformance
 from zarr_s3_async.testing._juicefs import juice_launch
-from zarr_s3_async.testing.fault_server import FaultServer
+
+from ...servers.fault_server import FaultServer
 
 WRITERS = 12
 needs_juicefs = pytest.mark.skipif(

@@ -16,8 +16,8 @@ from zarr_s3_async.stores.s3.request import Request, Response
 from zarr_s3_async.stores.s3.store import S3Store
 from zarr_s3_async.stores.s3.traced import Traced
 from zarr_s3_async.stores.s3.write_ids import WrittenVersion
-from zarr_s3_async.testing import faults
 
+from ...servers import faults
 from .rig import Rig
 from .scripted import Way
 
@@ -235,19 +235,19 @@ async def test_headers_go_where_s3_wants_them(rig: Rig) -> None:
         await store.put("k", BODY, when="absent")
     await store.put("k", BODY, when="absent")
     (_, begun) = rig.server.requests("CreateMultipartUpload")
-    headers = begun.ask.headers
+    headers = begun.request.headers
     assert headers["x-amz-server-side-encryption"] == "aws:kms"
     assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
     assert headers["x-amz-storage-class"] == "STANDARD_IA"
     assert headers["x-amz-checksum-algorithm"] == "CRC32C"
     for seen in rig.server.seen:
-        assert seen.ask.headers["x-amz-request-payer"] == "requester", seen.operation
+        assert seen.request.headers["x-amz-request-payer"] == "requester", seen.operation
     for seen in rig.server.requests("UploadPart"):
-        assert "x-amz-server-side-encryption" not in seen.ask.headers
-        assert seen.ask.headers["x-amz-checksum-crc32c"]
+        assert "x-amz-server-side-encryption" not in seen.request.headers
+        assert seen.request.headers["x-amz-checksum-crc32c"]
     (completed,) = rig.server.requests("CompleteMultipartUpload")
-    assert completed.ask.headers["if-none-match"] == "*"
-    assert bytes(completed.ask.body).count(b"<ChecksumCRC32C>") == 5
+    assert completed.request.headers["if-none-match"] == "*"
+    assert bytes(completed.request.body).count(b"<ChecksumCRC32C>") == 5
 
 
 @pytest.mark.parametrize("status", [405, 501])
@@ -267,8 +267,8 @@ def ignoring(rig: Rig, *names: str) -> None:
     """A server that ignores these preconditions of completions."""
 
     def ignored(exchange: Any) -> None:
-        headers = {n: v for n, v in exchange.ask.headers.items() if n not in names}
-        exchange.send(exchange.server.answer(exchange.ask._replace(headers=headers)))
+        headers = {n: v for n, v in exchange.request.headers.items() if n not in names}
+        exchange.send(exchange.server.answer(exchange.request._replace(headers=headers)))
 
     rig.server.cue("CompleteMultipartUpload", ignored, times=99)
 

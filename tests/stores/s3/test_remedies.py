@@ -12,10 +12,10 @@ import pytest
 from zarr_s3_async.config import S3Config
 from zarr_s3_async.errors import AccessDenied, CredentialsExpired, WrongRegion
 from zarr_s3_async.stores.s3 import identity
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing._fault_wire import Exchange
-from zarr_s3_async.testing.fault_server import FaultServer
 
+from ...servers import faults
+from ...servers.exchange import Exchange
+from ...servers.fault_server import FaultServer
 from .rig import BUCKET, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -34,7 +34,7 @@ def stored(rig: Rig) -> None:
 
 def expired_but(key: str) -> faults.Fault:
     def fault(exchange: Exchange) -> None:
-        if f"Credential={key}/" in exchange.ask.headers.get("authorization", ""):
+        if f"Credential={key}/" in exchange.request.headers.get("authorization", ""):
             exchange.reply()
         else:
             faults.expired_token(exchange)
@@ -119,7 +119,7 @@ async def test_a_wrong_clock_is_corrected_by_what_the_server_says(rig: Rig) -> N
     store = rig.store()
     await store.get("k")
     await store.get("k")
-    dates = [seen.ask.headers["x-amz-date"] for seen in rig.server.requests("GetObject")]
+    dates = [seen.request.headers["x-amz-date"] for seen in rig.server.requests("GetObject")]
     seconds = [faults.seconds_of(date) - time() for date in dates]
     assert len(seconds) == 3
     assert seconds == pytest.approx([0, 7200, 7200], abs=60)

@@ -7,9 +7,9 @@ import pytest
 from zarr_s3_async.byte_range import Span
 from zarr_s3_async.errors import Conflict, NetworkError
 from zarr_s3_async.stores.s3.resume import WORTHWHILE
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing._fault_wire import Exchange, with_header
 
+from ...servers import faults
+from ...servers.exchange import Exchange, with_header
 from .rig import Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -38,7 +38,7 @@ class Memory:
 
 
 def ranges(rig: Rig) -> list[str | None]:
-    return [seen.ask.headers.get("range") for seen in rig.server.requests("GetObject")]
+    return [seen.request.headers.get("range") for seen in rig.server.requests("GetObject")]
 
 
 @pytest.mark.parametrize("fault", [faults.reset_mid_body, faults.close_mid_body])
@@ -51,11 +51,11 @@ async def test_the_rest_is_asked_by_range_and_version(rig: Rig, fault: faults.Fa
     assert sink.calls == 1, "the memory is continued"
     assert sink.memory == LONG
     first, rest = rig.server.requests("GetObject")
-    assert "range" not in first.ask.headers
-    start, stop = rest.ask.headers["range"].removeprefix("bytes=").split("-")
+    assert "range" not in first.request.headers
+    start, stop = rest.request.headers["range"].removeprefix("bytes=").split("-")
     assert 0 < int(start) <= len(LONG) // 2
     assert int(stop) == len(LONG) - 1
-    assert rest.ask.headers["if-match"] == blob.version
+    assert rest.request.headers["if-match"] == blob.version
 
 
 async def test_it_may_break_again_and_again(rig: Rig) -> None:
@@ -149,8 +149,8 @@ def broken_of(body: bytes, status: str = "206 Partial Content", **lines: str) ->
     """Half of a body that is not the one to continue with."""
 
     def fault(exchange: Exchange) -> None:
-        etag = exchange.ask.headers.get("if-match", "")
-        start = int(exchange.ask.headers.get("range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        etag = exchange.request.headers.get("if-match", "")
+        start = int(exchange.request.headers.get("range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         said = {
             "etag": etag,
             "content-length": str(len(body) - start),
@@ -200,8 +200,8 @@ async def test_the_rest_of_another_object_is_never_the_whole(rig: Rig) -> None:
     rig.server.forget()
 
     def careless(exchange: Exchange) -> None:
-        headers = {name: value for name, value in exchange.ask.headers.items() if name != "if-match"}
-        exchange.send(exchange.server.answer(exchange.ask._replace(headers=headers)))
+        headers = {name: value for name, value in exchange.request.headers.items() if name != "if-match"}
+        exchange.send(exchange.server.answer(exchange.request._replace(headers=headers)))
 
     async def replace() -> None:
         rig.put("k", OTHER)

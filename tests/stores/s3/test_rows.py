@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 import zarr_s3_async as zs
 from zarr_s3_async.codecs.pipeline import Pipeline
 from zarr_s3_async.stores.s3.rows import RowsBody, place, rows_of
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing.fault_server import FaultServer
+
+from ...servers import faults
+from ...servers.fault_server import FaultServer
 
 shapes = st.lists(st.integers(1, 7), min_size=2, max_size=4).map(tuple)
 
@@ -137,7 +138,7 @@ async def test_a_broken_one_is_whole_in_the_end(server, transport, fault: faults
         for nth in (1, 3, 4):
             server.cue("GetObject", fault, nth=nth)
         np.testing.assert_array_equal(await array.get_slice((0, 0), data.shape), data)
-        asked = [seen.ask.headers.get("range") for seen in server.requests("GetObject")]
+        asked = [seen.request.headers.get("range") for seen in server.requests("GetObject")]
         assert len(asked) == 4 + 3
         assert any(asked) == (edge == 1056 and fault is not faults.internal_error)
 

@@ -11,8 +11,8 @@ from zarr_s3_async.errors import ConfigError, CredentialsNotFound, NetworkError,
 from zarr_s3_async.stores.s3.pool import ClientPool
 from zarr_s3_async.stores.s3.request import Request
 from zarr_s3_async.stores.s3.sdk import SdkTransport
-from zarr_s3_async.testing import faults
 
+from ...servers import faults
 from .rig import BUCKET, SECRET, TOKEN, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,8 +10,8 @@ import zarr_s3_async as zs
 from zarr_s3_async._types import Version
 from zarr_s3_async.errors import Conflict, NetworkError
 from zarr_s3_async.stores.s3.write_ids import WrittenVersion
-from zarr_s3_async.testing import faults
 
+from ...servers import faults
 from .rig import Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -17,6 +17,8 @@ import uvloop
 from zarr_s3_async.stores.s3.endpoint import Endpoint
 from zarr_s3_async.stores.s3.wire import Wire
 
+from ...servers.http1 import END_OF_HEAD, Head, SocketReader
+
 KEYS = SimpleNamespace(access_key="AK", secret_key="SK", token=None)
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -38,9 +40,8 @@ def error(code: str, status: str, **headers: str) -> bytes:
     return response(body.encode(), status, etag="", **headers)
 
 
-def _content_length(head: str) -> int:
-    lines = [line for line in head.lower().split("\r\n") if line.startswith("content-length:")]
-    return int(lines[0].partition(":")[2]) if lines else 0
+def _text(head: Head) -> str:
+    return head.raw.removesuffix(END_OF_HEAD).decode()
 
 
 class Peer:
@@ -49,34 +50,22 @@ class Peer:
     def __init__(self, sock: socket.socket, number: int) -> None:
         self.sock = sock
         self.number = number
-        self._rest = b""
+        self._reader = SocketReader(sock)
 
     def request(self) -> tuple[str, bytes]:
         """(head, body) of the next request; raises EOFError where the client hung up."""
-        while b"\r\n\r\n" not in self._rest:
-            self._rest += self._receive()
-        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
-        text = head.decode()
-        if "\r\nexpect: 100-continue" in text.lower():
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-        length = _content_length(text)
-        while len(self._rest) < length:
-            self._rest += self._receive()
-        body, self._rest = self._rest[:length], self._rest[length:]
-        return text, body
+        head = self._next_head()
+        return _text(head), self._reader.body(head)
 
     def head(self) -> str:
         """The head of the next request; what follows of its body stays unread."""
-        while b"\r\n\r\n" not in self._rest:
-            self._rest += self._receive(1)
-        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
-        return head.decode()
+        return _text(self._next_head(byte_by_byte=True))
 
-    def _receive(self, most: int = 1 << 20) -> bytes:
-        data = self.sock.recv(most)
-        if not data:
+    def _next_head(self, *, byte_by_byte: bool = False) -> Head:
+        head = self._reader.head(byte_by_byte=byte_by_byte)
+        if head is None:
             raise EOFError
-        return data
+        return head
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from zarr_s3_async.stores.s3.signer import Signer, encode_path, encode_query
-from zarr_s3_async.testing import faults
-from zarr_s3_async.testing._fault_wire import Exchange
-from zarr_s3_async.testing._stand_in.answers import Ask
-from zarr_s3_async.testing.fault_server import FaultServer
+
+from ....servers import faults
+from ....servers.exchange import Exchange
+from ....servers.fault_server import FaultServer
+from ....servers.s3_messages import Request
 
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([^/]+)/s3/aws4_request, ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]+)"
@@ -52,43 +53,43 @@ class VerifyingServer(FaultServer):
         self.known[keys.access_key] = keys
         return keys
 
-    def _note(self, ask: Ask, connection: int) -> faults.Fault:
-        fault = super()._note(ask, connection)
+    def _note(self, request: Request, connection: int) -> faults.Fault:
+        fault = super()._note(request, connection)
         return self._verified if fault is Exchange.reply else fault
 
     def _verified(self, exchange: Exchange) -> None:
-        code = self._refusal(exchange.ask)
+        code = self._refusal(exchange.request)
         if code is None:
             exchange.reply()
         else:
             faults.refuse(403, code)(exchange)
 
-    def _refusal(self, ask: Ask) -> str | None:
+    def _refusal(self, request: Request) -> str | None:
         """S3's error code for this request, or None."""
-        match = _AUTHORIZATION.fullmatch(ask.headers.get("authorization", ""))
+        match = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
         self.signers.append(match[1] if match else "")
         if match is None:
             return "AccessDenied"
         keys = self.known.get(match[1])
         if keys is None:
             return "InvalidAccessKeyId"
-        if ask.headers.get("x-amz-security-token") != keys.token:
+        if request.headers.get("x-amz-security-token") != keys.token:
             return "InvalidToken"
         if keys.access_key in self.revoked:
             return "ExpiredToken"
-        return None if match[4] == _signature(ask, keys, match[2], match[3].split(";")) else "SignatureDoesNotMatch"
+        return None if match[4] == _signature(request, keys, match[2], match[3].split(";")) else "SignatureDoesNotMatch"
 
 
-def _signature(ask: Ask, keys: Keys, region: str, signed: list[str]) -> str:
-    headers = {name: ask.headers[name] for name in signed if name not in _ADDED_BY_SIGNER}
+def _signature(request: Request, keys: Keys, region: str, signed: list[str]) -> str:
+    headers = {name: request.headers[name] for name in signed if name not in _ADDED_BY_SIGNER}
     lines = Signer(SimpleNamespace(**keys._asdict()), region).sign(
-        ask.method,
-        ask.headers["host"],
-        encode_path(f"/{ask.bucket}" + (f"/{ask.key}" if ask.key else "")),
-        encode_query(ask.query),
+        request.method,
+        request.headers["host"],
+        encode_path(f"/{request.bucket}" + (f"/{request.key}" if request.key else "")),
+        encode_query(request.query),
         headers,
-        ask.headers["x-amz-content-sha256"],
-        timegm(strptime(ask.headers["x-amz-date"], "%Y%m%dT%H%M%SZ")),
+        request.headers["x-amz-content-sha256"],
+        timegm(strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ")),
     )
     return lines.rstrip().rpartition("Signature=")[2]
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import anyio
 
-from ._hop import Head, Hop, has_no_body, read_head
+from .http1 import Head, chunk_size, has_no_body, read_head, read_trailers
+from .proxy import Proxy
 
 _PIECE = 256 * 1024
 _LOG_SIZE = 100_000
@@ -26,7 +27,7 @@ class Exchange(NamedTuple):
     target: str
 
 
-class LatencyProxy(Hop):
+class LatencyProxy(Proxy):
     """Listens on a port of its own, from a thread of its own; `with` starts and stops it.
 
     Args:
@@ -103,20 +104,18 @@ class _Tunnel:
 
     async def _pass_requests(self) -> None:
         while (head := await read_head(self._reader)) is not None:
-            method, target, _ = head.first
-            self._asked.append(method)
-            self._proxy.began(Exchange(method, target))
+            self._asked.append(head.method)
+            self._proxy.began(Exchange(head.method, head.target))
             await _pass_message(self._reader, self._onward, head, _nothing, until_end=False)
         self._onward.write_eof()
 
     async def _pass_answers(self) -> None:
         while (head := await read_head(self._behind)) is not None:
-            status = int(head.first[1])
-            if status < 200:  # 100 Continue: the answer proper is still to come
+            if head.status < 200:  # 100 Continue: the answer proper is still to come
                 self._writer.write(head.raw)
                 continue
             await asyncio.sleep(self._proxy.latency)
-            if has_no_body(self._asked[0], status):
+            if has_no_body(self._asked[0], head.status):
                 self._end_exchange()
                 self._writer.write(head.raw)
             else:
@@ -140,12 +139,11 @@ async def _pass_message(
     `before_last` is called before the last byte goes: whoever has received that may already have asked
     again, and is not to be counted twice.
     """
-    length = int(head.fields.get("content-length", 0))
     if head.is_chunked:
         writer.write(head.raw)
         await _pass_chunks(reader, writer, before_last)
-    elif length or "content-length" in head.fields or not until_end:
-        await _pass_bytes(reader, writer, length, before_last, first=head.raw)
+    elif head.content_length is not None or not until_end:
+        await _pass_bytes(reader, writer, head.content_length or 0, before_last, first=head.raw)
     else:
         writer.write(head.raw)
         while piece := await reader.read(_PIECE):
@@ -157,13 +155,11 @@ async def _pass_message(
 async def _pass_chunks(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, before_last: Callable[[], None]
 ) -> None:
-    while size := int((line := await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+    while size := chunk_size(line := await reader.readuntil(b"\r\n")):
         await _pass_bytes(reader, writer, size + 2, _nothing, first=line)
-    lines = [line]
-    while lines[-1] != b"\r\n" or len(lines) == 1:  # trailers, and the empty line that ends them
-        lines.append(await reader.readuntil(b"\r\n"))
+    end = line + await read_trailers(reader)
     before_last()
-    writer.write(b"".join(lines))
+    writer.write(end)
     await writer.drain()
 
 

@@ -1,4 +1,4 @@
-"""What S3, its imitators and the boxes on the way do wrong: faults for a `FaultServer` to do on cue.
+"""What S3, S3-compatible servers and proxies do wrong: faults that a `FaultServer` injects into chosen requests.
 
 A fault is a callable that is given the exchange. Most of these are one; those that take
 arguments make one.
@@ -15,8 +15,8 @@ from email.utils import formatdate
 from time import time
 from typing import TypeAlias
 
-from ._fault_wire import Exchange, with_header
-from ._stand_in.answers import Ask
+from .exchange import Exchange, with_header
+from .s3_messages import Request
 
 Fault: TypeAlias = Callable[[Exchange], None]
 
@@ -28,16 +28,16 @@ _HUGE_PAGE = 20 * 2**20
 _UNASKED = b'HTTP/1.1 200 OK\r\nETag: "evil"\r\nContent-Length: 4\r\n\r\nevil'
 
 
-def operation_of(ask: Ask) -> str:
+def operation_of(request: Request) -> str:
     """The S3 API's name of what is asked."""
-    if not ask.key:
-        return {"GET": "ListObjectsV2", "POST": "DeleteObjects", "HEAD": "HeadBucket"}.get(ask.method, "")
-    if "uploads" in ask.query:
+    if not request.key:
+        return {"GET": "ListObjectsV2", "POST": "DeleteObjects", "HEAD": "HeadBucket"}.get(request.method, "")
+    if "uploads" in request.query:
         return "CreateMultipartUpload"
-    if "uploadId" in ask.query:
+    if "uploadId" in request.query:
         names = {"PUT": "UploadPart", "POST": "CompleteMultipartUpload", "DELETE": "AbortMultipartUpload"}
-        return names.get(ask.method, "")
-    return f"{ask.method.capitalize()}Object"
+        return names.get(request.method, "")
+    return f"{request.method.capitalize()}Object"
 
 
 # Answers that refuse
@@ -65,7 +65,7 @@ def refuse(
     def refusal(exchange: Exchange) -> None:
         said = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         head = f"HTTP/1.1 {status} On Cue\r\n{said}content-length: {len(body)}\r\n\r\n"
-        exchange.write(head.encode() + (b"" if exchange.ask.method == "HEAD" else body))
+        exchange.write(head.encode() + (b"" if exchange.request.method == "HEAD" else body))
 
     refusal.__name__ = f"{status} {code or content_type}"
     return refusal
@@ -113,7 +113,7 @@ def wrong_region(region: str, status: int = 301, code: str = "PermanentRedirect"
     """Refuses signatures for another region, and names the right one in a header."""
 
     def wrong(exchange: Exchange) -> None:
-        if f"/{region}/s3/" in exchange.ask.headers.get("authorization", ""):
+        if f"/{region}/s3/" in exchange.request.headers.get("authorization", ""):
             exchange.reply()
         else:
             refuse(status, code, x_amz_bucket_region=region)(exchange)
@@ -132,7 +132,7 @@ def endless_page(status: str, framing: str = "content-length: 1000000000000") ->
     def page(exchange: Exchange) -> None:
         exchange.over = True
         exchange.write(f"HTTP/1.1 {status}\r\ncontent-type: text/html\r\n{framing}\r\n\r\n".encode())
-        while exchange.ask.method != "HEAD":
+        while exchange.request.method != "HEAD":
             exchange.write(b"f" * _PIECE if "chunked" not in framing else b"%x\r\n%b\r\n" % (_PIECE, b"f" * _PIECE))
 
     page.__name__ = f"endless {status}"
@@ -181,8 +181,8 @@ def ignoring(*names: str) -> Fault:
     """A server that does not look at these headers."""
 
     def careless(exchange: Exchange) -> None:
-        headers = {name: value for name, value in exchange.ask.headers.items() if name not in names}
-        exchange.send(exchange.server.answer(exchange.ask._replace(headers=headers)))
+        headers = {name: value for name, value in exchange.request.headers.items() if name not in names}
+        exchange.send(exchange.server.answer(exchange.request._replace(headers=headers)))
 
     return careless
 
@@ -194,14 +194,14 @@ def error_in_200(exchange: Exchange) -> None:
 
 
 def page_in_200(exchange: Exchange) -> None:
-    """200 from a box on the way that has nothing to do with S3."""
+    """200 from a proxy that has nothing to do with S3."""
     body = b"<html><body>Welcome to the hotel</body></html>"
     _say_200(exchange, "text/html", body)
 
 
 def _say_200(exchange: Exchange, content_type: str, body: bytes) -> None:
     head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
-    exchange.write(head.encode() + (b"" if exchange.ask.method == "HEAD" else body))
+    exchange.write(head.encode() + (b"" if exchange.request.method == "HEAD" else body))
 
 
 whole_for_range = ignoring("range")

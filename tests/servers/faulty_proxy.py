@@ -1,8 +1,8 @@
-"""A hop on the way to a real server that loses answers, breaks connections and refuses, at random and by a seed.
+"""A proxy in front of a real server that loses answers, breaks connections and refuses, at random and by a seed.
 
-    with FaultyHop(server.endpoint_url, lost=0.05, refused=0.03, reset=0.02, seed=7) as hop:
-        ... use hop.endpoint_url ...
-        assert hop.count("lost", "PUT", "DELETE") > 0
+    with FaultyProxy(server.endpoint_url, lost=0.05, refused=0.03, reset=0.02, seed=7) as proxy:
+        ... use proxy.endpoint_url ...
+        assert proxy.count("lost", "PUT", "DELETE") > 0
 
 Requests pass whole or not at all. That matters: SeaweedFS 4.48 replaces an object by an empty one when a connection
 breaks in mid-upload, which S3 never does, and which is not what is to be tried here.
@@ -17,16 +17,16 @@ from collections import Counter
 from random import Random
 from typing import Literal, TypeAlias
 
-from ._hop import Head, Hop, has_no_body, read_head
+from .http1 import CONTINUE, Head, has_no_body, read_body, read_head
+from .proxy import Proxy
 
-Fate: TypeAlias = Literal["lost", "refused", "reset", "conflict", "passed"]
+Outcome: TypeAlias = Literal["lost", "refused", "reset", "conflict", "passed"]
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CONDITIONS = ("if-match", "if-none-match")
 _REFUSALS = ((503, "SlowDown"), (500, "InternalError"))
 
 
-class FaultyHop(Hop):
+class FaultyProxy(Proxy):
     """Each rate is the share of requests to which that happens; of the rest nothing does.
 
     Args:
@@ -36,8 +36,8 @@ class FaultyHop(Hop):
         reset: The connection breaks; the server behind is not asked.
         conflict: Where the request has a precondition, 409 ConditionalRequestConflict, as S3 answers when another
             request for the key is just being carried out; the server behind is not asked.
-        seed: Of the dice. The same seed gives the same fates in the same order; which request is the n-th is
-            up to the clients.
+        seed: Of the random choices. The same seed gives the same outcomes in the same order; which
+            request is the n-th is up to the clients.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class FaultyHop(Hop):
         seed: int = 0,
     ) -> None:
         super().__init__(upstream)
-        rates: dict[Fate, float] = {"lost": lost, "refused": refused, "reset": reset, "conflict": conflict}
+        rates: dict[Outcome, float] = {"lost": lost, "refused": refused, "reset": reset, "conflict": conflict}
         if any(rate < 0 for rate in rates.values()) or sum(rates.values()) > 1:
             raise ValueError(f"rates are shares of all requests, and together at most 1, unlike {rates}")
         self._rates = rates
-        self._dice = Random(seed)
-        self._counts: Counter[tuple[Fate, str]] = Counter()
+        self._random = Random(seed)
+        self._counts: Counter[tuple[Outcome, str]] = Counter()
 
-    def count(self, fate: Fate | None = None, *methods: str) -> int:
-        """Requests so far that met this fate, of these methods or of all."""
+    def count(self, outcome: Outcome | None = None, *methods: str) -> int:
+        """Requests so far with this outcome, of these methods or of all."""
         return sum(
             n
             for (which, method), n in list(self._counts.items())
-            if fate in (None, which) and (not methods or method in methods)
+            if outcome in (None, which) and (not methods or method in methods)
         )
 
     async def _between(
@@ -75,55 +75,55 @@ class FaultyHop(Hop):
     ) -> None:
         try:
             while (head := await read_head(reader)) is not None:
-                if "expect" in head.fields:
-                    writer.write(_CONTINUE)
-                request = head.raw + await _body(reader, head, until_end=False)
-                if not await self._meet(self._fate(head), head.first[0], request, writer, behind, onward):
+                if head.expects_continue:
+                    writer.write(CONTINUE)
+                request = head.raw + await read_body(reader, head, until_end=False)
+                if not await self._apply(self._choose(head), head.method, request, writer, behind, onward):
                     _break(writer)
                     return
                 await writer.drain()
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             pass  # a side broke off, or speaks something else: closing is the answer
 
-    async def _meet(
+    async def _apply(
         self,
-        fate: Fate,
+        outcome: Outcome,
         method: str,
         request: bytes,
         writer: asyncio.StreamWriter,
         behind: asyncio.StreamReader,
         onward: asyncio.StreamWriter,
     ) -> bool:
-        """Let a request meet its fate. False where the client's connection shall break now."""
+        """Apply the chosen fault to this request. False where the client's connection shall break now."""
         answer = b""
-        if fate == "refused":
-            answer = _refusal(method, *self._dice.choice(_REFUSALS))
-        elif fate == "conflict":
+        if outcome == "refused":
+            answer = _refusal(method, *self._random.choice(_REFUSALS))
+        elif outcome == "conflict":
             answer = _refusal(method, 409, "ConditionalRequestConflict")
-        elif fate != "reset":
+        elif outcome != "reset":
             onward.write(request)
             answer = await _answer(behind, method)
-        self._counts[fate, method] += 1
-        if fate == "lost":
-            answer = answer[: self._dice.randrange(len(answer))]
+        self._counts[outcome, method] += 1
+        if outcome == "lost":
+            answer = answer[: self._random.randrange(len(answer))]
         writer.write(answer)
-        return fate not in ("lost", "reset")
+        return outcome not in ("lost", "reset")
 
-    def _fate(self, head: Head) -> Fate:
-        thrown = self._dice.random()
-        for fate, rate in self._rates.items():
-            if thrown < rate and (fate != "conflict" or _has_condition(head)):
-                return fate
-            thrown -= rate
+    def _choose(self, head: Head) -> Outcome:
+        drawn = self._random.random()
+        for outcome, rate in self._rates.items():
+            if drawn < rate and (outcome != "conflict" or _has_condition(head)):
+                return outcome
+            drawn -= rate
         return "passed"
 
 
 def _has_condition(head: Head) -> bool:
-    return head.first[0] != "GET" and not head.fields.keys().isdisjoint(_CONDITIONS)
+    return head.method != "GET" and not head.fields.keys().isdisjoint(_CONDITIONS)
 
 
 def _refusal(method: str, status: int, code: str) -> bytes:
-    body = f"<Error><Code>{code}</Code><Message>by the hop on the way</Message></Error>"
+    body = f"<Error><Code>{code}</Code><Message>by the faulty proxy</Message></Error>"
     head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
     return (head + ("" if method == "HEAD" else body)).encode()
 
@@ -134,30 +134,11 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> bytes:
         head = await read_head(reader)
         if head is None:
             raise EOFError
-        status = int(head.first[1])
-        if status < 200:  # 100 Continue was said already
+        if head.status < 200:  # 100 Continue was sent to the client already
             continue
-        return head.raw if has_no_body(method, status) else head.raw + await _body(reader, head, until_end=True)
-
-
-async def _body(reader: asyncio.StreamReader, head: Head, *, until_end: bool) -> bytes:
-    """The body as it comes on the wire."""
-    if head.is_chunked:
-        return await _chunks(reader)
-    length = head.fields.get("content-length")
-    if length is None and until_end:
-        return await reader.read()
-    return await reader.readexactly(int(length or 0))
-
-
-async def _chunks(reader: asyncio.StreamReader) -> bytes:
-    pieces = []
-    while size := int((line := await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
-        pieces += [line, await reader.readexactly(size + 2)]
-    pieces.append(line)
-    while len(pieces[-1]) > 2 or pieces[-1] is line:  # trailers, and the empty line that ends them
-        pieces.append(await reader.readuntil(b"\r\n"))
-    return b"".join(pieces)
+        return (
+            head.raw if has_no_body(method, head.status) else head.raw + await read_body(reader, head, until_end=True)
+        )
 
 
 def _break(writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The objects of the S3 stand-in: what S3 answers to a request, in memory. No socket.
+"""Buckets and objects in memory: what S3 answers to a request. No socket.
 
 Operations: S3 API reference. Signatures are not looked at; conditional requests are honoured.
 """
@@ -14,12 +14,12 @@ from html import escape, unescape
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from .answers import (
+from .s3_messages import (
     LONG_AGO,
     NAMESPACE,
-    Answer,
-    Ask,
     Buffer,
+    Request,
+    Response,
     document,
     empty,
     error,
@@ -70,23 +70,23 @@ class Objects:
         self._uploads: dict[str, _Upload] = {}
         self._numbers = itertools.count(1)
 
-    def answer(self, ask: Ask) -> Answer:
+    def answer(self, request: Request) -> Response:
         """What S3 would say."""
-        objects = self._buckets.get(ask.bucket)
-        if not ask.key:
-            return self._bucket(ask, objects)
+        objects = self._buckets.get(request.bucket)
+        if not request.key:
+            return self._bucket(request, objects)
         if objects is None:
-            return error(404, "NoSuchBucket", operation_of(ask), bodiless=ask.method == "HEAD")
-        if "uploadId" in ask.query or "uploads" in ask.query:
-            return self._multipart(ask, objects)
-        match ask.method:
+            return error(404, "NoSuchBucket", operation_of(request), bodiless=request.method == "HEAD")
+        if "uploadId" in request.query or "uploads" in request.query:
+            return self._multipart(request, objects)
+        match request.method:
             case "GET" | "HEAD":
-                return self._get(ask, objects)
+                return self._get(request, objects)
             case "PUT":
-                return self._put(ask, objects)
+                return self._put(request, objects)
             case "DELETE":
-                return self._delete(ask, objects)
-        return error(501, "NotImplemented", operation_of(ask))
+                return self._delete(request, objects)
+        return error(501, "NotImplemented", operation_of(request))
 
     def uploads(self) -> int:
         """Uploads in parts that are neither completed nor aborted."""
@@ -98,56 +98,56 @@ class Objects:
 
     # Objects
 
-    def _get(self, ask: Ask, objects: dict[str, _Object]) -> Answer:
-        name, headers, bodiless = operation_of(ask), ask.headers, ask.method == "HEAD"
-        found = objects.get(ask.key) or self._anywhere(ask)
+    def _get(self, request: Request, objects: dict[str, _Object]) -> Response:
+        name, headers, bodiless = operation_of(request), request.headers, request.method == "HEAD"
+        found = objects.get(request.key) or self._anywhere(request)
         if found is None:
             return error(404, "NoSuchKey", name, bodiless=bodiless)
         if "if-match" in headers and not _is(found, headers["if-match"]):
             return error(412, "PreconditionFailed", name, bodiless=bodiless)
         if "if-none-match" in headers and _is(found, headers["if-none-match"]):
-            return Answer(304, found.head_of(304, None), b"", name)
+            return Response(304, found.head_of(304, None), b"", name)
         if "range" in headers:
-            return _ranged(ask, found)
-        return Answer(200, found.head, b"" if bodiless else found.body, name)
+            return _ranged(request, found)
+        return Response(200, found.head, b"" if bodiless else found.body, name)
 
-    def _anywhere(self, ask: Ask) -> _Object | None:
+    def _anywhere(self, request: Request) -> _Object | None:
         for bucket, prefix, found in self._everywhere:
-            if ask.bucket == bucket and ask.key.startswith(prefix):
+            if request.bucket == bucket and request.key.startswith(prefix):
                 return found
         return None
 
-    def _put(self, ask: Ask, objects: dict[str, _Object]) -> Answer:
-        refused = _refused(ask, objects.get(ask.key), "PutObject")
+    def _put(self, request: Request, objects: dict[str, _Object]) -> Response:
+        refused = _refused(request, objects.get(request.key), "PutObject")
         if refused is not None:
             return refused
-        if "x-amz-copy-source" in ask.headers:
-            return self._copy(ask)
-        stored = self._new(ask.body, ask.headers)
-        self._store(ask, stored)
+        if "x-amz-copy-source" in request.headers:
+            return self._copy(request)
+        stored = self._new(request.body, request.headers)
+        self._store(request, stored)
         return empty(200, "PutObject", f"ETag: {stored.etag}\r\n")
 
-    def _copy(self, ask: Ask) -> Answer:
-        bucket, _, key = unquote(ask.headers["x-amz-copy-source"]).lstrip("/").partition("/")
+    def _copy(self, request: Request) -> Response:
+        bucket, _, key = unquote(request.headers["x-amz-copy-source"]).lstrip("/").partition("/")
         found = self._buckets.get(bucket, {}).get(key)
         if found is None:
             return error(404, "NoSuchKey", "CopyObject")
-        if not _is(found, ask.headers.get("x-amz-copy-source-if-match", "*")):
+        if not _is(found, request.headers.get("x-amz-copy-source-if-match", "*")):
             return error(412, "PreconditionFailed", "CopyObject")
         copy = self._new(found.body, {})
-        self._store(ask, _Object(found.body, copy.etag, copy.modified, found.extra))
+        self._store(request, _Object(found.body, copy.etag, copy.modified, found.extra))
         return document(
             "CopyObject",
             f"<CopyObjectResult {NAMESPACE}><ETag>{escape(copy.etag)}</ETag>"
             f"<LastModified>{LONG_AGO}</LastModified></CopyObjectResult>",
         )
 
-    def _delete(self, ask: Ask, objects: dict[str, _Object]) -> Answer:
-        refused = _refused(ask, objects.get(ask.key), "DeleteObject")
+    def _delete(self, request: Request, objects: dict[str, _Object]) -> Response:
+        refused = _refused(request, objects.get(request.key), "DeleteObject")
         if refused is not None:
             return refused
-        if objects.pop(ask.key, None) is not None:
-            self._sorted.pop(ask.bucket, None)
+        if objects.pop(request.key, None) is not None:
+            self._sorted.pop(request.bucket, None)
         return empty(204, "DeleteObject")
 
     def _new(self, body: Buffer, headers: Mapping[str, str]) -> _Object:
@@ -157,99 +157,99 @@ class Objects:
         kept += [f"{name}: {value}\r\n" for name, value in headers.items() if name.startswith("x-amz-meta-")]
         return _Object(body, etag, formatdate(usegmt=True), "".join(kept))
 
-    def _store(self, ask: Ask, stored: _Object) -> None:
-        objects = self._buckets[ask.bucket]
-        if ask.key not in objects:
-            self._sorted.pop(ask.bucket, None)
-        objects[ask.key] = stored
+    def _store(self, request: Request, stored: _Object) -> None:
+        objects = self._buckets[request.bucket]
+        if request.key not in objects:
+            self._sorted.pop(request.bucket, None)
+        objects[request.key] = stored
 
     # Multipart uploads
 
-    def _multipart(self, ask: Ask, objects: dict[str, _Object]) -> Answer:
-        if "uploads" in ask.query:
-            return self._begin_upload(ask)
-        upload = ask.query["uploadId"]
+    def _multipart(self, request: Request, objects: dict[str, _Object]) -> Response:
+        if "uploads" in request.query:
+            return self._begin_upload(request)
+        upload = request.query["uploadId"]
         if upload not in self._uploads:
-            return error(404, "NoSuchUpload", operation_of(ask))
-        match ask.method:
+            return error(404, "NoSuchUpload", operation_of(request))
+        match request.method:
             case "PUT":
-                part = int(ask.query["partNumber"])
-                self._uploads[upload].parts[part] = bytes(ask.body)
+                part = int(request.query["partNumber"])
+                self._uploads[upload].parts[part] = bytes(request.body)
                 return empty(200, "UploadPart", f'ETag: "{part:032x}"\r\n')
             case "DELETE":
                 del self._uploads[upload]
                 return empty(204, "AbortMultipartUpload")
-        return self._complete_upload(ask, objects)
+        return self._complete_upload(request, objects)
 
-    def _begin_upload(self, ask: Ask) -> Answer:
+    def _begin_upload(self, request: Request) -> Response:
         number = f"{next(self._numbers):032x}"
-        self._uploads[number] = _Upload(dict(ask.headers), {})
+        self._uploads[number] = _Upload(dict(request.headers), {})
         return document(
             "CreateMultipartUpload",
-            f"<InitiateMultipartUploadResult {NAMESPACE}><Bucket>{ask.bucket}</Bucket>"
-            f"<Key>{escape(ask.key)}</Key><UploadId>{number}</UploadId></InitiateMultipartUploadResult>",
+            f"<InitiateMultipartUploadResult {NAMESPACE}><Bucket>{request.bucket}</Bucket>"
+            f"<Key>{escape(request.key)}</Key><UploadId>{number}</UploadId></InitiateMultipartUploadResult>",
         )
 
-    def _complete_upload(self, ask: Ask, objects: dict[str, _Object]) -> Answer:
-        refused = _refused(ask, objects.get(ask.key), "CompleteMultipartUpload")
+    def _complete_upload(self, request: Request, objects: dict[str, _Object]) -> Response:
+        refused = _refused(request, objects.get(request.key), "CompleteMultipartUpload")
         if refused is not None:
             return refused
-        headers, parts = self._uploads[ask.query["uploadId"]]
-        named = [int(number) for number in _PARTS_OF_DOCUMENT.findall(bytes(ask.body))]
+        headers, parts = self._uploads[request.query["uploadId"]]
+        named = [int(number) for number in _PARTS_OF_DOCUMENT.findall(bytes(request.body))]
         if not named or named != sorted(named) or not parts.keys() >= set(named):
             return error(400, "InvalidPart", "CompleteMultipartUpload")
-        del self._uploads[ask.query["uploadId"]]
+        del self._uploads[request.query["uploadId"]]
         stored = self._new(b"".join(parts[number] for number in named), headers)
-        self._store(ask, stored)
+        self._store(request, stored)
         return document(
             "CompleteMultipartUpload",
-            f"<CompleteMultipartUploadResult {NAMESPACE}><Bucket>{ask.bucket}</Bucket>"
-            f"<Key>{escape(ask.key)}</Key><ETag>{escape(stored.etag)}</ETag></CompleteMultipartUploadResult>",
+            f"<CompleteMultipartUploadResult {NAMESPACE}><Bucket>{request.bucket}</Bucket>"
+            f"<Key>{escape(request.key)}</Key><ETag>{escape(stored.etag)}</ETag></CompleteMultipartUploadResult>",
         )
 
     # Buckets
 
-    def _bucket(self, ask: Ask, objects: dict[str, _Object] | None) -> Answer:
-        if ask.method == "PUT":
-            self._buckets.setdefault(ask.bucket, {})
+    def _bucket(self, request: Request, objects: dict[str, _Object] | None) -> Response:
+        if request.method == "PUT":
+            self._buckets.setdefault(request.bucket, {})
             return empty(200, "CreateBucket")
         if objects is None:
-            return error(404, "NoSuchBucket", operation_of(ask), bodiless=ask.method == "HEAD")
-        if ask.method == "HEAD":
+            return error(404, "NoSuchBucket", operation_of(request), bodiless=request.method == "HEAD")
+        if request.method == "HEAD":
             return empty(200, "HeadBucket", "x-amz-bucket-region: us-east-1\r\n")
-        if ask.method == "POST" and "delete" in ask.query:
-            return self._delete_many(ask, objects)
-        if ask.method != "GET":
-            return error(501, "NotImplemented", operation_of(ask))
-        if "location" in ask.query:
+        if request.method == "POST" and "delete" in request.query:
+            return self._delete_many(request, objects)
+        if request.method != "GET":
+            return error(501, "NotImplemented", operation_of(request))
+        if "location" in request.query:
             return document("GetBucketLocation", f"<LocationConstraint {NAMESPACE}/>")
-        return self._list(ask, objects)
+        return self._list(request, objects)
 
-    def _delete_many(self, ask: Ask, objects: dict[str, _Object]) -> Answer:
-        text = bytes(ask.body)
+    def _delete_many(self, request: Request, objects: dict[str, _Object]) -> Response:
+        text = bytes(request.body)
         keys = [unescape(found.decode()) for found in _KEYS_OF_DOCUMENT.findall(text)]
         for key in keys:
             objects.pop(key, None)
-        self._sorted.pop(ask.bucket, None)
+        self._sorted.pop(request.bucket, None)
         quiet = b"<Quiet>true</Quiet>" in text
         gone = "" if quiet else "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
         return document("DeleteObjects", f"<DeleteResult {NAMESPACE}>{gone}</DeleteResult>")
 
-    def _list(self, ask: Ask, objects: dict[str, _Object]) -> Answer:
-        keys = self._sorted.get(ask.bucket)
+    def _list(self, request: Request, objects: dict[str, _Object]) -> Response:
+        keys = self._sorted.get(request.bucket)
         if keys is None:
-            keys = self._sorted[ask.bucket] = sorted(objects)
-        return listing(ask, keys, lambda key: (objects[key].etag, objects[key].size))
+            keys = self._sorted[request.bucket] = sorted(objects)
+        return listing(request, keys, lambda key: (objects[key].etag, objects[key].size))
 
 
-def _ranged(ask: Ask, found: _Object) -> Answer:
-    name, bodiless = operation_of(ask), ask.method == "HEAD"
-    span = _span(ask.headers["range"], found.size)
+def _ranged(request: Request, found: _Object) -> Response:
+    name, bodiless = operation_of(request), request.method == "HEAD"
+    span = _span(request.headers["range"], found.size)
     if span is None:
         return error(416, "InvalidRange", name, bodiless=bodiless)
     start, stop = span
     head = found.head_of(206, stop - start, f"Content-Range: bytes {start}-{stop - 1}/{found.size}\r\n")
-    return Answer(206, head, b"" if bodiless else memoryview(found.body)[start:stop], name)
+    return Response(206, head, b"" if bodiless else memoryview(found.body)[start:stop], name)
 
 
 def _span(text: str, size: int) -> tuple[int, int] | None:
@@ -266,13 +266,13 @@ def _is(found: _Object, etag: str) -> bool:
     return etag == "*" or etag.strip('"') == found.etag.strip('"')
 
 
-def _refused(ask: Ask, found: _Object | None, name: str) -> Answer | None:
+def _refused(request: Request, found: _Object | None, name: str) -> Response | None:
     """The answer to a write whose precondition fails; None where it holds."""
-    if "if-none-match" in ask.headers and found is not None:
+    if "if-none-match" in request.headers and found is not None:
         return error(412, "PreconditionFailed", name)
-    if "if-match" in ask.headers:
+    if "if-match" in request.headers:
         if found is None:
             return error(404, "NoSuchKey", name)
-        if not _is(found, ask.headers["if-match"]):
+        if not _is(found, request.headers["if-match"]):
             return error(412, "PreconditionFailed", name)
     return None

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from zarr_s3_async.testing import Exchange, LatencyProxy
+from .latency_proxy import Exchange, LatencyProxy
 
 _BODY = bytes(range(256)) * 3000
 
@@ -260,12 +260,12 @@ def test_signed_requests_pass_to_a_real_server(seaweed):
 
 
 @pytest.mark.parametrize("clients", [1, 64])
-def test_connections_that_were_just_accepted_end_with_the_hop(clients: int) -> None:
+def test_connections_that_were_just_accepted_end_with_the_proxy(clients: int) -> None:
     """None is left to the garbage collector, which would complain."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as behind:
         url = f"http://127.0.0.1:{behind.getsockname()[1]}"
-        with LatencyProxy(url) as hop:
-            port = int(hop.endpoint_url.rpartition(":")[2])
+        with LatencyProxy(url) as proxy:
+            port = int(proxy.endpoint_url.rpartition(":")[2])
             opened = [socket.create_connection(("127.0.0.1", port)) for _ in range(clients)]
         for client in opened:
             client.settimeout(5)

@@ -5,7 +5,7 @@
         ... use server.endpoint_url ...
         assert server.count("GetObject") == 3
 
-What can go wrong is in `testing.faults`. It checks no signatures. Importing it needs no pytest.
+What can go wrong is in `faults`. It checks no signatures. Importing it needs no pytest.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from ._fault_wire import Exchange, HungUp, Requests
-from ._stand_in.answers import Answer, Ask
-from ._stand_in.objects import Objects
+from .exchange import Exchange, read_request
 from .faults import Fault, operation_of
+from .http1 import SocketReader
+from .s3_messages import Request, Response
+from .s3_objects import Objects
 
 _PATIENCE = 30.0
 """Seconds after which a connection that says nothing is given up: a test that hangs ends all the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ReceivedRequest:
     """One request that the server was sent."""
 
     operation: str
     """The S3 API's name."""
-    ask: Ask
+    request: Request
     fault: str
     """The name of the fault that was done to it, or an empty string."""
     connection: int
@@ -48,9 +49,9 @@ class _Cue:
     last: int
     met: int = 0
 
-    def meets(self, operation: str, ask: Ask) -> bool:
+    def meets(self, operation: str, request: Request) -> bool:
         """Count a request that is meant; True where it is one to go wrong."""
-        if operation != self.operation or not ask.key.endswith(self.key):
+        if operation != self.operation or not request.key.endswith(self.key):
             return False
         self.met += 1
         return self.first <= self.met <= self.last
@@ -61,16 +62,16 @@ class FaultServer:
 
     Args:
         buckets: That exist from the start.
-        ignores: Headers that it does not look at, as some S3 imitators do (`if-match`, `if-none-match`).
+        ignores: Headers that it does not look at, as some S3-compatible servers do (`if-match`, `if-none-match`).
     """
 
     access_key_id = "fault-server"
-    secret_access_key = "not-looked-at"  # noqa: S105  # no server checks it
+    secret_access_key = "not-looked-at"  # no server checks it
     region = "us-east-1"
 
     def __init__(self, *, buckets: tuple[str, ...] = ("data",), ignores: tuple[str, ...] = ()) -> None:
         self.ignores = ignores
-        self.seen: list[Seen] = []
+        self.seen: list[ReceivedRequest] = []
         self.connections = 0
         """Accepted so far."""
         self.stopping = threading.Event()
@@ -105,7 +106,7 @@ class FaultServer:
 
         Args:
             operation: The S3 API's name: GetObject, PutObject, …
-            fault: One of `testing.faults`.
+            fault: One of `faults`.
             nth: The first request to go wrong, counted from now; 1 is the next one.
             times: How many in a row.
             key: Only requests for keys that end so are counted.
@@ -117,10 +118,10 @@ class FaultServer:
         """Requests of an operation so far, for keys that end so."""
         return len(self.requests(operation, key))
 
-    def requests(self, operation: str, key: str = "") -> list[Seen]:
+    def requests(self, operation: str, key: str = "") -> list[ReceivedRequest]:
         """Those requests, in the order in which they came."""
         with self._lock:
-            return [s for s in self.seen if s.operation == operation and s.ask.key.endswith(key)]
+            return [s for s in self.seen if s.operation == operation and s.request.key.endswith(key)]
 
     def forget(self) -> None:
         """Start counting anew, with no cue left."""
@@ -130,15 +131,15 @@ class FaultServer:
 
     def put(self, bucket: str, key: str, body: bytes) -> None:
         """Store an object, past all counting."""
-        self.answer(Ask("PUT", bucket, key, {}, {}, body))
+        self.answer(Request("PUT", bucket, key, {}, {}, body))
 
     def remove(self, bucket: str, key: str) -> None:
         """Delete an object, past all counting."""
-        self.answer(Ask("DELETE", bucket, key, {}, {}, b""))
+        self.answer(Request("DELETE", bucket, key, {}, {}, b""))
 
     def get(self, bucket: str, key: str) -> bytes | None:
         """What is stored there, past all counting."""
-        answer = self.answer(Ask("GET", bucket, key, {}, {}, b""))
+        answer = self.answer(Request("GET", bucket, key, {}, {}, b""))
         return bytes(answer.body) if answer.status == 200 else None
 
     def open_uploads(self) -> int:
@@ -146,11 +147,11 @@ class FaultServer:
         with self._lock:
             return self._objects.uploads()
 
-    def answer(self, ask: Ask) -> Answer:
+    def answer(self, request: Request) -> Response:
         """What S3 would say; the request is carried out."""
-        headers = {name: value for name, value in ask.headers.items() if name not in self.ignores}
+        headers = {name: value for name, value in request.headers.items() if name not in self.ignores}
         with self._lock:
-            return self._objects.answer(ask._replace(headers=headers))
+            return self._objects.answer(request._replace(headers=headers))
 
     # Life
 
@@ -189,26 +190,27 @@ class FaultServer:
 
     def _serve(self, sock: socket.socket, number: int) -> None:
         try:
-            for ask in Requests(sock):
-                exchange = Exchange(self, sock, ask)
-                self._note(ask, number)(exchange)
+            reader = SocketReader(sock)
+            while (request := read_request(reader)) is not None:
+                exchange = Exchange(self, sock, request)
+                self._note(request, number)(exchange)
                 if exchange.over:
                     return
-        except (OSError, HungUp):
+        except (OSError, EOFError):
             pass
         finally:
             with self._lock:
                 self._sockets.discard(sock)
             sock.close()
 
-    def _note(self, ask: Ask, connection: int) -> Fault:
+    def _note(self, request: Request, connection: int) -> Fault:
         """Count a request; the fault that is cued for it, or the plain answer."""
-        operation = operation_of(ask)
+        operation = operation_of(request)
         with self._lock:
-            met = [cue for cue in self._cues if cue.meets(operation, ask)]
+            met = [cue for cue in self._cues if cue.meets(operation, request)]
             fault = met[0].fault if met else None
             name = getattr(fault, "__name__", "") if fault else ""
-            self.seen.append(Seen(operation, ask, name, connection))
+            self.seen.append(ReceivedRequest(operation, request, name, connection))
         return fault or Exchange.reply
 
 

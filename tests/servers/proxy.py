@@ -1,11 +1,11 @@
-"""What stands between a client and a plain-http server: listening, from a thread of its own, and reading HTTP/1.1."""
+"""A proxy between a client and a plain-http server: it listens and accepts, from a thread of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import threading
-from typing import NamedTuple, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 _HEAD_LIMIT = 64 * 1024
@@ -13,7 +13,7 @@ _TURNS = 5
 _BACKLOG = 128
 
 
-class Hop:
+class Proxy:
     """Listens on a port of its own, from a thread of its own; `with` starts and stops it.
 
     Args:
@@ -35,7 +35,7 @@ class Hop:
         self._serving: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), name="hop", daemon=True)
+        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(),), name="proxy", daemon=True)
         self._thread.start()
         self._ready.wait()
         return self
@@ -71,7 +71,7 @@ class Hop:
     def _served(self, task: asyncio.Task[None]) -> None:
         self._serving.discard(task)
         if not task.cancelled():
-            task.exception()  # marked as seen: a connection that broke half-way is what a hop is for
+            task.exception()  # marked as seen: a connection that broke half-way is what a proxy is for
 
     async def _accepted(self, sock: socket.socket) -> None:
         try:
@@ -111,37 +111,3 @@ async def _ended(tasks: set[asyncio.Task[None]]) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(set(tasks))
-
-
-class Head(NamedTuple):
-    """The head of a request or of an answer."""
-
-    raw: bytes
-    first: list[str]
-    """The three parts of the first line."""
-    fields: dict[str, str]
-    """Names in lower case."""
-
-    @property
-    def is_chunked(self) -> bool:
-        """True where the body comes in chunks that tell their size."""
-        return self.fields.get("transfer-encoding", "").lower() == "chunked"
-
-
-async def read_head(reader: asyncio.StreamReader) -> Head | None:
-    """The next head, or None where the connection ends before one."""
-    try:
-        raw = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError as error:
-        if error.partial:
-            raise
-        return None
-    first, *lines = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
-    pairs = (line.partition(":") for line in lines)
-    fields = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    return Head(raw, (first + "  ").split(" ", 2), fields)
-
-
-def has_no_body(method: str, status: int) -> bool:
-    """True for answers that end with their head, whatever it says."""
-    return method == "HEAD" or status in (204, 304)

@@ -1,4 +1,4 @@
-"""The connections of the S3 stand-in: HTTP/1.1 in and out, as slow as told.
+"""The connections of the S3 stand-in: HTTP/1.1 in and out, as slow as configured.
 
 One request at a time per connection: the next one is looked at when the answer to the last is out.
 """
@@ -6,24 +6,15 @@ One request at a time per connection: the next one is looked at when the answer 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import NamedTuple, cast
-from urllib.parse import parse_qsl, unquote
+from typing import cast
 
-from .answers import Answer, Ask, Buffer, error
+from ..http1 import CONTINUE, END_OF_HEAD, Head, decode_aws_chunked, parse_head, split_target
+from ..s3_messages import Buffer, Request, Response, error
 from .service import CONTROL, Service
 
 _SCRATCH = 64 * 1024
 _JOINED = 32 * 1024
 _TICK = 0.005
-
-
-class _Head(NamedTuple):
-    """A request before its body; header names are lower-case."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -37,7 +28,7 @@ class Connection(asyncio.BufferedProtocol):
         self._scratch = bytearray(_SCRATCH)
         self._view = memoryview(self._scratch)
         self._filled = 0
-        self._head: _Head | None = None  # of the request whose body is coming
+        self._head: Head | None = None  # of the request whose body is coming
         self._body = bytearray()
         self._missing = memoryview(b"")  # what is still to come of it
         self._body_began = 0.0
@@ -47,12 +38,12 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._service.connections += 1
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:  # asyncio's signature
         if self._busy:
             self._service.end()
             self._busy = False
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:  # asyncio's signature
         return self._missing if self._head is not None else self._view[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -74,17 +65,17 @@ class Connection(asyncio.BufferedProtocol):
             if self._filled == _SCRATCH:
                 self._transport.pause_reading()
             return
-        end = self._scratch.find(b"\r\n\r\n", 0, self._filled)
+        end = self._scratch.find(END_OF_HEAD, 0, self._filled)
         if end < 0:
             if self._filled == _SCRATCH:
                 self._transport.abort()
             return
-        head = _parsed(self._scratch[:end].decode("latin-1"))
-        if "transfer-encoding" in head.headers:
+        head = parse_head(bytes(self._view[: end + len(END_OF_HEAD)]))
+        if "transfer-encoding" in head.fields:
             self._write_whole(error(411, "MissingContentLength", "Refused"))
             self._transport.close()
             return
-        length = int(head.headers.get("content-length", 0))
+        length = head.content_length or 0
         here = bytes(self._view[end + 4 : min(self._filled, end + 4 + length)])
         self._shift(end + 4 + len(here))
         if len(here) == length:
@@ -98,14 +89,14 @@ class Connection(asyncio.BufferedProtocol):
             self._scratch[:rest] = self._scratch[count : self._filled]
         self._filled = rest
 
-    def _expect(self, head: _Head, here: bytes, length: int) -> None:
+    def _expect(self, head: Head, here: bytes, length: int) -> None:
         self._head = head
         self._body = bytearray(length)
         self._body[: len(here)] = here
         self._missing = memoryview(self._body)[len(here) :]
         self._body_began = self._loop.time()
-        if head.headers.get("expect", "").lower() == "100-continue":
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if head.expects_continue:
+            self._transport.write(CONTINUE)
 
     def _pace_upload(self) -> None:
         bandwidth = self._service.settings.bandwidth
@@ -120,18 +111,18 @@ class Connection(asyncio.BufferedProtocol):
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _finish(self, head: _Head, body: Buffer) -> None:
+    def _finish(self, head: Head, body: Buffer) -> None:
         """A whole request is there."""
         self._head = None
         self._missing = memoryview(b"")
-        if head.headers.get("x-amz-content-sha256", "").startswith("STREAMING-"):
-            body = _without_chunks(bytes(body))
-        ask = _ask(head, body)
+        if head.fields.get("x-amz-content-sha256", "").startswith("STREAMING-"):
+            body = decode_aws_chunked(bytes(body))
+        request = _request(head, body)
         if head.target.startswith(CONTROL):
-            self._write_whole(self._service.control(ask))
+            self._write_whole(self._service.control(request))
             return
         self._busy = True
-        answer = self._service.begin(ask)
+        answer = self._service.begin(request)
         latency = self._service.settings.latency
         if latency > 0:
             self._loop.call_later(latency, self._write, answer)
@@ -140,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # Answers
 
-    def _write(self, answer: Answer) -> None:
+    def _write(self, answer: Response) -> None:
         if self._transport.is_closing():
             return
         bandwidth = self._service.settings.bandwidth
@@ -151,7 +142,7 @@ class Connection(asyncio.BufferedProtocol):
             self._write_whole(answer)
             self._answered()
 
-    def _write_whole(self, answer: Answer) -> None:
+    def _write_whole(self, answer: Response) -> None:
         if len(memoryview(answer.body)) <= _JOINED:
             self._transport.write(answer.head + bytes(answer.body))
         else:
@@ -182,34 +173,8 @@ class Connection(asyncio.BufferedProtocol):
             self._advance()
 
 
-def _parsed(text: str) -> _Head:
-    first, *lines = text.split("\r\n")
-    method, target, _ = first.split(" ", 2)
-    headers = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        headers[name.lower()] = value.strip()
-    return _Head(method, target, headers)
-
-
-def _ask(head: _Head, body: Buffer) -> Ask:
-    path, _, query = head.target.partition("?")
+def _request(head: Head, body: Buffer) -> Request:
+    path, query = split_target(head.target)
     path = path.removeprefix(CONTROL if path.startswith(CONTROL) else "/")
     bucket, _, key = path.partition("/")
-    if "%" in key:
-        key = unquote(key)
-    parameters = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
-    return Ask(head.method, bucket, key, parameters, head.headers, body)
-
-
-def _without_chunks(body: bytes) -> bytes:
-    """The payload of `aws-chunked` content: chunks with a size line each, then trailers."""
-    payload = bytearray()
-    here = 0
-    while True:
-        end = body.index(b"\r\n", here)
-        size = int(body[here:end].partition(b";")[0], 16)
-        if size == 0:
-            return bytes(payload)
-        payload += body[end + 2 : end + 2 + size]
-        here = end + 2 + size + 2
+    return Request(head.method, bucket, key, query, head.fields, body)

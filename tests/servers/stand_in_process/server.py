@@ -1,4 +1,4 @@
-"""The process of the S3 stand-in. Started by `stand_in.StandIn`; ends when its standard input does."""
+"""The process of the S3 stand-in. Started by `StandIn`; ends when its standard input does."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async.byte_range import Span, Suffix
-from zarr_s3_async.testing.stand_in import StandIn
+
+from .stand_in import StandIn
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ async def test_ends_when_its_owner_does():
     """Nobody is left listening after a crash of the process that started it."""
     script = (
         "import asyncio, os\n"
-        "from zarr_s3_async.testing.stand_in import StandIn\n"
+        "from tests.servers.stand_in import StandIn\n"
         "async def main():\n"
         "    server = await StandIn().__aenter__()\n"
         "    print(server.endpoint_url.rpartition(':')[2], flush=True)\n"

@@ -1,4 +1,4 @@
-"""An S3 stand-in that is slow on purpose: latency, bandwidth and throttling as told; it counts requests.
+"""An S3 stand-in that is slow on purpose: with latency, bandwidth and throttling as configured; it counts requests.
 
 It lives in a process of its own, keeps everything in memory, and checks no signatures. For what a real
 server does, use `LocalS3`; this one is for measuring, and for the behaviour of a far or busy S3 on this
@@ -18,19 +18,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
+import anyio.to_thread
 
-from .._types import Buffer
-from ..stores.threads import run_blocking
+from .s3_messages import Buffer
 
 _START_MILLISECONDS = 20_000
 _STOP_SECONDS = 5.0
 _PROGRAM = """
 import runpy, sys, types
-package = sys.modules["stand_in"] = types.ModuleType("stand_in")
+package = sys.modules["servers"] = types.ModuleType("servers")
 package.__path__ = [sys.argv.pop(1)]
-runpy.run_module("stand_in.server", run_name="__main__", alter_sys=True)
+runpy.run_module("servers.stand_in_process.server", run_name="__main__", alter_sys=True)
 """
-"""Runs the server's modules without importing this library above them, which would take longer than they do."""
+"""Runs the server's modules without importing the packages above them, which would take longer than they do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class StandIn:
     """
 
     access_key_id = "stand-in"
-    secret_access_key = "not-looked-at"  # noqa: S105  # no server checks it
+    secret_access_key = "not-looked-at"  # no server checks it
     region = "us-east-1"
 
     def __init__(
@@ -98,8 +98,8 @@ class StandIn:
             raise RuntimeError(f"{self!r} runs already")
         arguments = [f"--port={self._port}", f"--settings={json.dumps(self._settings)}"]
         arguments += [f"--bucket={name}" for name in self.buckets]
-        self._process = subprocess.Popen(  # noqa: S603  # our own program
-            [sys.executable, "-c", _PROGRAM, str(Path(__file__).with_name("_stand_in")), *arguments],
+        self._process = subprocess.Popen(  # our own program
+            [sys.executable, "-c", _PROGRAM, str(Path(__file__).parent), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -114,8 +114,8 @@ class StandIn:
         process, self._process = self._process, None
         if process is None:
             return
-        assert process.stdin is not None  # noqa: S101  # they are pipes
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdin is not None  # they are pipes
+        assert process.stdout is not None
         process.stdin.close()
         try:
             process.wait(_STOP_SECONDS)
@@ -133,7 +133,7 @@ class StandIn:
 
     async def __aenter__(self) -> Self:
         try:
-            await run_blocking(self.start)
+            await anyio.to_thread.run_sync(self.start)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -143,7 +143,7 @@ class StandIn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True):
-            await run_blocking(self.stop)
+            await anyio.to_thread.run_sync(self.stop)
 
     async def counters(self) -> StandInCounters:
         """What it has answered so far."""
@@ -186,7 +186,7 @@ class StandIn:
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> bytes:
-    assert process.stdout is not None  # noqa: S101  # it is a pipe
+    assert process.stdout is not None  # it is a pipe
     poll = select.poll()
     poll.register(process.stdout, select.POLLIN)
     line = process.stdout.readline() if poll.poll(_START_MILLISECONDS) else b""

@@ -1,4 +1,4 @@
-"""The words of the S3 stand-in: requests taken apart, answers put together. Pure.
+"""Requests and responses of the S3 servers of the tests, and the documents that S3 answers with. Pure.
 
 Documents: S3 API reference.
 """
@@ -35,7 +35,7 @@ _AFTER_ALL = "\U0010ffff"
 _PAGE = 1000
 
 
-class Ask(NamedTuple):
+class Request(NamedTuple):
     """One request, decoded: `key` is unquoted, header names are lower-case."""
 
     method: str
@@ -46,7 +46,7 @@ class Ask(NamedTuple):
     body: Buffer
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """One response. `head` is whole: from the status line to the empty line."""
 
     status: int
@@ -55,9 +55,9 @@ class Answer(NamedTuple):
     operation: str
 
 
-def operation_of(ask: Ask) -> str:
+def operation_of(request: Request) -> str:
     """The S3 API's name for a plain operation."""
-    return ask.method.capitalize() + ("Object" if ask.key else "Bucket")
+    return request.method.capitalize() + ("Object" if request.key else "Bucket")
 
 
 def head_of(status: int, length: int | None, more: str = "") -> bytes:
@@ -67,38 +67,38 @@ def head_of(status: int, length: int | None, more: str = "") -> bytes:
     return f"{first}{size}{more}x-amz-request-id: 0000000000000000\r\n\r\n".encode()
 
 
-def empty(status: int, operation: str, more: str = "") -> Answer:
+def empty(status: int, operation: str, more: str = "") -> Response:
     """An answer that is all head."""
-    return Answer(status, head_of(status, None if status in (204, 304) else 0, more), b"", operation)
+    return Response(status, head_of(status, None if status in (204, 304) else 0, more), b"", operation)
 
 
-def document(operation: str, text: str) -> Answer:
+def document(operation: str, text: str) -> Response:
     """200 with an XML document."""
     body = (_XML + text).encode()
-    return Answer(200, head_of(200, len(body), "Content-Type: application/xml\r\n"), body, operation)
+    return Response(200, head_of(200, len(body), "Content-Type: application/xml\r\n"), body, operation)
 
 
-def error(status: int, code: str, operation: str, *, bodiless: bool = False) -> Answer:
+def error(status: int, code: str, operation: str, *, bodiless: bool = False) -> Response:
     """S3's `<Error>` document; the answer to a HEAD has only its head."""
     body = f"{_XML}<Error><Code>{code}</Code><Message>{code}</Message><RequestId>0</RequestId></Error>".encode()
     head = head_of(status, len(body), "Content-Type: application/xml\r\n")
-    return Answer(status, head, b"" if bodiless else body, operation)
+    return Response(status, head, b"" if bodiless else body, operation)
 
 
-def listing(ask: Ask, keys: Sequence[str], describe: Callable[[str], tuple[str, int]]) -> Answer:
+def listing(request: Request, keys: Sequence[str], describe: Callable[[str], tuple[str, int]]) -> Response:
     """One page of ListObjectsV2.
 
     Args:
-        ask: The request.
+        request: The request.
         keys: All keys of the bucket, sorted.
         describe: ETag and size of a key.
     """
-    query = ask.query
+    query = request.query
     limit = min(_PAGE, int(query.get("max-keys", _PAGE)))
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     page = _page(keys, prefix, delimiter, _start(query), limit)
     encoded = query.get("encoding-type") == "url"
-    body = [f"<ListBucketResult {NAMESPACE}><Name>{ask.bucket}</Name><Prefix>{_spelt(prefix, encoded)}</Prefix>"]
+    body = [f"<ListBucketResult {NAMESPACE}><Name>{request.bucket}</Name><Prefix>{_spelt(prefix, encoded)}</Prefix>"]
     body.append(f"<KeyCount>{len(page.keys) + len(page.groups)}</KeyCount><MaxKeys>{limit}</MaxKeys>")
     body.append(f"<IsTruncated>{str(page.more is not None).lower()}</IsTruncated>")
     if encoded:

@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from .answers import Answer, Ask, error, head_of
-from .objects import Objects
+from ..s3_messages import Request, Response, error, head_of
+from ..s3_objects import Objects
 
 CONTROL = "/-/"
 """Paths that begin so are not S3's: no bucket has a name of one character."""
@@ -49,17 +49,17 @@ class Service:
         self._tokens = math.inf  # full, whatever the rate is
         self._filled_at = self.loop.time()
 
-    def begin(self, ask: Ask) -> Answer:
+    def begin(self, request: Request) -> Response:
         """Count and answer a request; throttle where it is one too many."""
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         if self._allowed():
-            answer = self.objects.answer(ask)
+            answer = self.objects.answer(request)
         else:
-            answer = error(503, "SlowDown", "Throttled", bodiless=ask.method == "HEAD")
+            answer = error(503, "SlowDown", "Throttled", bodiless=request.method == "HEAD")
         self.operations[answer.operation] += 1
         self.statuses[answer.status] += 1
-        self.bytes_in += len(memoryview(ask.body))
+        self.bytes_in += len(memoryview(request.body))
         self.bytes_out += len(memoryview(answer.body))
         return answer
 
@@ -92,23 +92,23 @@ class Service:
         """The answer to a counted request is out, or nobody waits for it any longer."""
         self.in_flight -= 1
 
-    def control(self, ask: Ask) -> Answer:
+    def control(self, request: Request) -> Response:
         """The paths below `/-/`: nothing of it is counted, delayed or throttled."""
-        match ask.bucket:
+        match request.bucket:
             case "reset":
                 self.reset()
             case "clear":
                 self.objects = Objects(self._buckets)
                 self.reset()
             case "settings":
-                for name, value in json.loads(bytes(ask.body)).items():
+                for name, value in json.loads(bytes(request.body)).items():
                     setattr(self.settings, name, value)
             case "everywhere":
-                bucket, _, prefix = ask.key.partition("/")
-                self.objects.put_everywhere(bucket, prefix, ask.body)
+                bucket, _, prefix = request.key.partition("/")
+                self.objects.put_everywhere(bucket, prefix, request.body)
             case "counters":
                 pass
             case _:
                 return error(404, "NoSuchControl", "Control")
         body = json.dumps(self.counters()).encode()
-        return Answer(200, head_of(200, len(body), "Content-Type: application/json\r\n"), body, "Control")
+        return Response(200, head_of(200, len(body), "Content-Type: application/json\r\n"), body, "Control")
