@@ -1,4 +1,4 @@
-"""codecs/bytewise.py: codecs that move bytes about."""
+"""codecs/filters.py and codecs/stdlib.py: shuffle and base64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""codecs/cast.py and codecs/rounding.py: the cast_value codec, against exact arithmetic."""
+"""codecs/cast.py: the cast_value codec, against exact arithmetic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zarr_s3_async.codecs.rounding import ROUNDINGS
+from zarr_s3_async.codecs.cast import ROUNDINGS
 from zarr_s3_async.codecs.scalars import RealType
 from zarr_s3_async.errors import ChunkDecodeError, ChunkError, MetadataError
 

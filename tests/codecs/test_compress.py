@@ -10,7 +10,7 @@ import pytest
 from numcodecs import LZ4, Blosc, Zstd, blosc
 
 from zarr_s3_async._types import CodecSpec
-from zarr_s3_async.codecs import zstd_frames
+from zarr_s3_async.codecs import compress
 from zarr_s3_async.codecs.base import ChunkSpec
 from zarr_s3_async.codecs.registry import build_codec
 from zarr_s3_async.errors import ChunkDecodeError, MetadataError
@@ -117,7 +117,7 @@ class TestZstdFrames:
             "unknown, known": self.of_unknown_size(data[:half]) + second,
             "skipped first": self.skippable(b"hello") + Zstd().encode(data),
             "skipped last": Zstd().encode(data) + self.skippable(b""),
-            "empty last": Zstd().encode(data) + zstd_frames.END_OF_UNKNOWN_SIZE,
+            "empty last": Zstd().encode(data) + compress.END_OF_UNKNOWN_SIZE,
         }
 
     @pytest.mark.parametrize("into", [False, True])
@@ -149,9 +149,9 @@ class TestZstdFrames:
 
     def test_the_size_that_a_frame_says_is_read_from_all_four_forms_of_the_field(self):
         for size in (5, 255, 256, 65791, 65792, 2**20):
-            assert zstd_frames.content_size(Zstd().encode(bytes(size))) == size
-        assert zstd_frames.content_size(self.of_unknown_size(b"x" * 10)) == zstd_frames.UNKNOWN
-        assert zstd_frames.content_size(b"") == zstd_frames.NO_FRAME
+            assert compress.content_size(Zstd().encode(bytes(size))) == size
+        assert compress.content_size(self.of_unknown_size(b"x" * 10)) == compress.UNKNOWN
+        assert compress.content_size(b"") == compress.NO_FRAME
 
 
 class TestClaims:

@@ -1,10 +1,10 @@
-"""codecs/options.py: strict reading of a configuration."""
+"""codecs/base.py: strict reading of a configuration."""
 
 from __future__ import annotations
 
 import pytest
 
-from zarr_s3_async.codecs.options import Options
+from zarr_s3_async.codecs.base import Options
 from zarr_s3_async.errors import MetadataError
 
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zarr_s3_async._types import CodecSpec
-from zarr_s3_async.codecs.shard_check import stored_slots, unused_bytes
-from zarr_s3_async.codecs.shard_format import MISSING, ShardLayout
+from zarr_s3_async.codecs.shard_format import MISSING, ShardLayout, stored_slots, unused_bytes
 from zarr_s3_async.errors import ChunkDecodeError
 
 LOCATIONS = pytest.mark.parametrize("location", ["start", "end"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zarr_s3_async.codecs import Pipeline
-from zarr_s3_async.codecs.streams import _LZMA_MEMORY
+from zarr_s3_async.codecs.stdlib import _LZMA_MEMORY
 from zarr_s3_async.errors import ChunkDecodeError
 
 from ..codecs.chains import BIG, LITTLE, Step, numbers, pipeline

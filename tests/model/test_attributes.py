@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from zarr_s3_async._model import attributes
+from zarr_s3_async._model import document
 from zarr_s3_async._model.problems import Invalid
 
 
@@ -21,7 +21,7 @@ class Plain(str, enum.Enum):  # noqa: UP042  as zarr-python's codecs have them
 
 def test_json_comes_through_as_a_copy():
     given = {"a": [1, 1.5, "x", None, True, {"b": []}]}
-    new = attributes.new(given, zarr_format=3)
+    new = document.new_attributes(given, zarr_format=3)
     assert new == given
     given["a"].append(2)
     assert len(new["a"]) == 6
@@ -34,7 +34,7 @@ def test_numpy_and_python_values_become_json():
         "enums": [Colour.RED, Plain.BLUE],
         "order": {"z": 1, "a": 2},
     }
-    new = attributes.new(given, zarr_format=3)
+    new = document.new_attributes(given, zarr_format=3)
     assert new["scalars"] == [1, 0.5, True, "x", 2**64 - 1]
     assert new["array"] == [[0, 1], [2, 3]]
     assert json.dumps(new["enums"]) == '["red", "blue"]'
@@ -43,7 +43,7 @@ def test_numpy_and_python_values_become_json():
 
 
 def test_none_is_no_attributes():
-    assert attributes.new(None, zarr_format=3) == {}
+    assert document.new_attributes(None, zarr_format=3) == {}
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,19 @@ def test_none_is_no_attributes():
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_what_json_cannot_hold_says_where(given, where, zarr_format):
     with pytest.raises(Invalid, match=where):
-        attributes.new(given, zarr_format=zarr_format)
+        document.new_attributes(given, zarr_format=zarr_format)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("-inf"), np.array([1.0, np.nan]), "\ud800"])
 def test_what_strict_readers_choke_on_is_refused_in_v3_only(value):
     with pytest.raises(Invalid):
-        attributes.new({"a": value}, zarr_format=3)
-    attributes.new({"a": value}, zarr_format=2)
-    attributes.new({"a": value}, beside={"b": float("nan")}, zarr_format=3)
+        document.new_attributes({"a": value}, zarr_format=3)
+    document.new_attributes({"a": value}, zarr_format=2)
+    document.new_attributes({"a": value}, beside={"b": float("nan")}, zarr_format=3)
 
 
 def test_endless_nesting_is_refused():
     given = {}
     given["a"] = given
     with pytest.raises(Invalid, match="nested"):
-        attributes.new(given, zarr_format=3)
+        document.new_attributes(given, zarr_format=3)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from zarr_s3_async._model import formats
-from zarr_s3_async._model.differences import differences, same
-from zarr_s3_async._model.metadata import ArrayMeta
+from zarr_s3_async._model.metadata import ArrayMeta, differences, same
 
 
 def document(**options: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from zarr_s3_async._model import dtypes, dtypes_v2, dtypes_v3
+from zarr_s3_async._model import dtype_names, dtypes
 from zarr_s3_async._model.dtypes import ARRAY, BYTES, STRING, DataType, packed
 from zarr_s3_async._model.problems import Invalid, Unknown
 
@@ -43,21 +43,21 @@ RECORDS_V2 = [
 
 @pytest.mark.parametrize("spelling", [*NUMBERS_V2, *TIMES_V2, *FIXED_V2])
 def test_a_v2_type_is_numpys_and_is_spelled_the_same_again(spelling):
-    data_type = dtypes_v2.read(spelling, None)
+    data_type = dtype_names.read_v2(spelling, None)
     assert data_type.dtype == np.dtype(spelling)
     assert data_type.dtype.str == np.dtype(spelling).str
-    assert dtypes_v2.write(data_type) == spelling
+    assert dtype_names.write_v2(data_type) == spelling
 
 
 @pytest.mark.parametrize("spelling", RECORDS_V2)
 def test_a_v2_record_is_spelled_the_same_again(spelling):
-    data_type = dtypes_v2.read(spelling, None)
+    data_type = dtype_names.read_v2(spelling, None)
     assert data_type.dtype.names == tuple(field[0] for field in spelling)
-    assert dtypes_v2.write(data_type) == spelling
+    assert dtype_names.write_v2(data_type) == spelling
 
 
 def test_a_v2_record_has_the_layout_that_numpy_gives_it():
-    data_type = dtypes_v2.read([["x", "<f4"], ["y", ">i2"], ["z", "|u1", [2, 2]], ["t", [["u", "|S3"]]]], None)
+    data_type = dtype_names.read_v2([["x", "<f4"], ["y", ">i2"], ["z", "|u1", [2, 2]], ["t", [["u", "|S3"]]]], None)
     assert data_type.dtype == np.dtype([("x", "<f4"), ("y", ">i2"), ("z", "u1", (2, 2)), ("t", [("u", "S3")])])
 
 
@@ -69,7 +69,7 @@ def test_a_v2_record_has_the_layout_that_numpy_gives_it():
     ],
 )
 def test_other_spellings_of_one_v2_type(spelling, same):
-    assert dtypes_v2.read(spelling, None) == dtypes_v2.read(same, None)
+    assert dtype_names.read_v2(spelling, None) == dtype_names.read_v2(same, None)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_other_spellings_of_one_v2_type(spelling, same):
     ids=lambda value: str(value),
 )
 def test_v2_objects_are_what_their_codec_makes_of_them(variable, data_type):
-    assert dtypes_v2.read("|O", variable) is data_type
-    assert dtypes_v2.write(data_type) == "|O"
+    assert dtype_names.read_v2("|O", variable) is data_type
+    assert dtype_names.write_v2(data_type) == "|O"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_v2_objects_are_what_their_codec_makes_of_them(variable, data_type):
 )
 def test_what_is_no_v2_type_is_invalid(spelling):
     with pytest.raises((Invalid, Unknown)):
-        dtypes_v2.read(spelling, None)
+        dtype_names.read_v2(spelling, None)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_what_is_no_v2_type_is_invalid(spelling):
 )
 def test_what_is_not_supported_says_so(spelling):
     with pytest.raises(Unknown):
-        dtypes_v2.read(spelling, None)
+        dtype_names.read_v2(spelling, None)
 
 
 CORE = [
@@ -144,12 +144,12 @@ CORE = [
 
 @pytest.mark.parametrize("name", CORE)
 def test_a_core_type_is_numpys_of_the_same_name(name):
-    data_type = dtypes_v3.read(name)
+    data_type = dtype_names.read_v3(name)
     assert data_type.dtype == np.dtype(name)
     assert data_type.dtype.isnative
-    assert dtypes_v3.write(data_type) == name
-    assert dtypes_v3.read({"name": name}) == data_type
-    assert dtypes_v3.read({"name": name, "configuration": {}}) == data_type
+    assert dtype_names.write_v3(data_type) == name
+    assert dtype_names.read_v3({"name": name}) == data_type
+    assert dtype_names.read_v3({"name": name, "configuration": {}}) == data_type
 
 
 def configured(name, **configuration):
@@ -187,22 +187,24 @@ def configured(name, **configuration):
     ids=lambda value: str(value)[:60],
 )
 def test_an_extension_type_is_numpys_and_is_spelled_the_same_again(spelling, dtype):
-    data_type = dtypes_v3.read(spelling)
+    data_type = dtype_names.read_v3(spelling)
     assert data_type == DataType(np.dtype(dtype))
-    assert dtypes_v3.write(data_type) == spelling
+    assert dtype_names.write_v3(data_type) == spelling
 
 
 def test_the_legacy_form_of_records_is_read_and_never_written():
-    data_type = dtypes_v3.read(configured("structured", fields=[["x", "int32"], {"name": "y", "data_type": "bool"}]))
+    data_type = dtype_names.read_v3(
+        configured("structured", fields=[["x", "int32"], {"name": "y", "data_type": "bool"}])
+    )
     assert data_type.dtype == np.dtype([("x", "i4"), ("y", "?")])
-    assert dtypes_v3.write(data_type)["name"] == "struct"
+    assert dtype_names.write_v3(data_type)["name"] == "struct"
 
 
 @pytest.mark.parametrize(("name", "size"), [("r8", 1), ("r16", 2), ("r24", 3), ("r256", 32)])
 def test_raw_bits_keep_their_name(name, size):
-    data_type = dtypes_v3.read(name)
+    data_type = dtype_names.read_v3(name)
     assert data_type.dtype == np.dtype(f"V{size}")
-    assert dtypes_v3.write(data_type) == name
+    assert dtype_names.write_v3(data_type) == name
 
 
 @pytest.mark.parametrize(
@@ -216,13 +218,13 @@ def test_raw_bits_keep_their_name(name, size):
     ],
 )
 def test_aliases(name, data_type, written):
-    assert dtypes_v3.read(name) == data_type
-    assert dtypes_v3.write(data_type) == written
+    assert dtype_names.read_v3(name) == data_type
+    assert dtype_names.write_v3(data_type) == written
 
 
 def test_the_two_letters_for_micro_are_one_unit():
-    data_type = dtypes_v3.read(configured("numpy.datetime64", unit="μs", scale_factor=1))
-    assert dtypes_v3.write(data_type) == configured("numpy.datetime64", unit="us", scale_factor=1)
+    data_type = dtype_names.read_v3(configured("numpy.datetime64", unit="μs", scale_factor=1))
+    assert dtype_names.write_v3(data_type) == configured("numpy.datetime64", unit="us", scale_factor=1)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +244,7 @@ def test_the_two_letters_for_micro_are_one_unit():
 )
 def test_what_breaks_a_v3_types_rules_is_invalid(spelling):
     with pytest.raises(Invalid):
-        dtypes_v3.read(spelling)
+        dtype_names.read_v3(spelling)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +264,7 @@ def test_what_breaks_a_v3_types_rules_is_invalid(spelling):
 )
 def test_an_unknown_v3_type_is_named(spelling):
     with pytest.raises(Unknown):
-        dtypes_v3.read(spelling)
+        dtype_names.read_v3(spelling)
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -288,9 +290,9 @@ def test_numpy_types_that_zarr_has_not_are_refused(dtype):
 
 def test_sub_arrays_in_records_are_of_v2_only():
     dtype = packed(np.dtype([("x", "f4", (2, 3))]), native=False)
-    assert dtypes_v2.write(DataType(dtype)) == [["x", "<f4", [2, 3]]]
+    assert dtype_names.write_v2(DataType(dtype)) == [["x", "<f4", [2, 3]]]
     with pytest.raises(Invalid, match="zarr_format=2"):
-        dtypes_v3.write(DataType(dtype))
+        dtype_names.write_v3(DataType(dtype))
 
 
 @pytest.mark.parametrize("data_type", [STRING, BYTES], ids=["string", "bytes"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from zarr_s3_async._model.dtypes import ARRAY, BYTES, STRING, DataType
-from zarr_s3_async._model.fill_options import cast
+from zarr_s3_async._model.fill_values import cast
 from zarr_s3_async._model.problems import Invalid
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from zarr_s3_async._model import dtypes_v2, dtypes_v3, fill_spelling, fill_values
+from zarr_s3_async._model import dtype_names, fill_values
 from zarr_s3_async._model.dtypes import ARRAY, BYTES, STRING, DataType
 from zarr_s3_async._model.problems import Invalid
 
@@ -218,20 +218,20 @@ def test_a_number_for_a_string_is_its_text_as_in_zarr_python():
         ),
         (STRING, "x", "x", "x"),
         (BYTES, b"ab", "YWI=", "YWI="),
-        (dtypes_v3.read("r16"), np.void(b"\1\2"), "AQI=", [1, 2]),
+        (dtype_names.read_v3("r16"), np.void(b"\1\2"), "AQI=", [1, 2]),
     ],
     ids=str,
 )
 def test_scalars_are_spelled_as_zarr_python_spells_them(data_type, scalar, v2, v3):
     for zarr_format, spelling in ((2, v2), (3, v3)):
         if spelling is not ...:
-            written = fill_spelling.write(scalar, data_type, zarr_format=zarr_format)
+            written = fill_values.write(scalar, data_type, zarr_format=zarr_format)
             assert written == spelling
             assert type(written) is type(spelling)
 
 
 def test_minus_zero_keeps_its_sign():
-    assert math.copysign(1, fill_spelling.write(np.float64(-0.0), of("f8"), zarr_format=3)) == -1
+    assert math.copysign(1, fill_values.write(np.float64(-0.0), of("f8"), zarr_format=3)) == -1
 
 
 SCALARS = st.one_of(
@@ -253,7 +253,7 @@ def test_what_is_written_is_read_as_the_same_scalar(data, zarr_format):
     raw = data.draw(st.binary(min_size=dtype.itemsize, max_size=dtype.itemsize))
     scalar = np.frombuffer(bytes([raw[0] % 2]) if dtype.kind == "b" else raw, dtype=dtype)[0]
     data_type = DataType(dtype)
-    written = fill_spelling.write(scalar, data_type, zarr_format=zarr_format)
+    written = fill_values.write(scalar, data_type, zarr_format=zarr_format)
     again = fill_values.read(written, data_type, zarr_format=zarr_format)
     np.testing.assert_array_equal(again, scalar)  # NaN by NaN: its payload has no spelling in zarr-python
 
@@ -263,7 +263,7 @@ def test_bytes_of_any_kind_are_read_as_they_were_written(raw, zarr_format):
     fixed, void = of(f"S{max(1, len(raw))}"), of(f"V{max(1, len(raw))}")
     scalars = [(BYTES, raw), (fixed, np.bytes_(raw.rstrip(b"\0"))), (void, np.void(raw or b"\0"))]
     for data_type, scalar in scalars:
-        written = fill_spelling.write(scalar, data_type, zarr_format=zarr_format)
+        written = fill_values.write(scalar, data_type, zarr_format=zarr_format)
         assert fill_values.read(written, data_type, zarr_format=zarr_format) == scalar
 
 
@@ -272,7 +272,7 @@ def test_records_are_read_as_they_were_written(values):
     dtype = np.dtype([("a", "i4"), ("b", [("x", "f8"), ("y", "S3")]), ("c", "?")])
     scalar = np.array((values[0], (values[1], values[2]), values[3]), dtype=dtype)[()]
     for zarr_format in (2, 3):
-        written = fill_spelling.write(scalar, DataType(dtype), zarr_format=zarr_format)
+        written = fill_values.write(scalar, DataType(dtype), zarr_format=zarr_format)
         again = fill_values.read(written, DataType(dtype), zarr_format=zarr_format)
         np.testing.assert_array_equal(np.asarray(again), np.asarray(scalar))
 
@@ -282,8 +282,10 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )
-TYPES = [dtypes_v2.read(name, None) for name in ("|b1", ">i2", "<u8", "<f4", "<c16", "<M8[s]", "|S3", "<U2", "|V2")]
-TYPES += [dtypes_v2.read([["a", "<i4"], ["b", [["c", "|S2"]]]], None), STRING, BYTES, ARRAY]
+TYPES = [
+    dtype_names.read_v2(name, None) for name in ("|b1", ">i2", "<u8", "<f4", "<c16", "<M8[s]", "|S3", "<U2", "|V2")
+]
+TYPES += [dtype_names.read_v2([["a", "<i4"], ["b", [["c", "|S2"]]]], None), STRING, BYTES, ARRAY]
 
 
 @given(JSON, st.sampled_from(TYPES), st.sampled_from([2, 3]))
@@ -293,4 +295,4 @@ def test_any_json_is_a_value_or_invalid(value, data_type, zarr_format):
     except Invalid:
         return
     if scalar is not None:
-        fill_spelling.write(scalar, data_type, zarr_format=zarr_format)
+        fill_values.write(scalar, data_type, zarr_format=zarr_format)

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zarr_s3_async._model import formats
-from zarr_s3_async._model.key_kinds import KeyOf, kind_of
-from zarr_s3_async._model.keys import KeyEncoding
+from zarr_s3_async._model.keys import KeyEncoding, KeyOf
 from zarr_s3_async._model.metadata import ArrayMeta
 
 ENCODINGS = [(name, separator) for name in ("default", "v2") for separator in "./"]
@@ -21,9 +20,9 @@ def array(shape, chunks, name="default", separator="/") -> ArrayMeta:
 
 def test_the_grid_decides_what_is_a_chunk() -> None:
     meta = array((25, 30), (10, 10))
-    assert kind_of("c/2/2", meta) == KeyOf("chunk", (2, 2))
+    assert meta.classify_key("c/2/2") == KeyOf("chunk", (2, 2))
     for key in ("c/3/0", "c/0/3", "c/99999999999999999999999/0"):
-        found = kind_of(key, meta)
+        found = meta.classify_key(key)
         assert found.kind == "extra"
         assert "outside" in found.why
         assert "(3, 3)" in found.why
@@ -31,7 +30,7 @@ def test_the_grid_decides_what_is_a_chunk() -> None:
 
 @pytest.mark.parametrize("key", ["0.0", "0/0", "c.0.0", "c/0", "c/0/0/0", "7", "c"])
 def test_a_chunk_key_of_another_spelling_or_rank_is_extra_and_told_what_they_look_like(key: str) -> None:
-    found = kind_of(key, array((25, 30), (10, 10)))
+    found = array((25, 30), (10, 10)).classify_key(key)
     assert found.kind == "extra"
     assert "'c/0/0'" in found.why
 
@@ -45,26 +44,26 @@ def test_a_chunk_key_of_another_spelling_or_rank_is_extra_and_told_what_they_loo
     ],
 )  # fmt: skip
 def test_what_nobody_spells_a_chunk_key_like_is_foreign(key: str) -> None:
-    assert kind_of(key, array((25, 30), (10, 10))).kind == "foreign"
+    assert array((25, 30), (10, 10)).classify_key(key).kind == "foreign"
 
 
 @pytest.mark.parametrize(("name", "separator"), ENCODINGS)
 def test_an_array_of_no_dimension_has_one_key(name: str, separator: str) -> None:
     meta = array((), (), name, separator)
-    assert kind_of("c" if name == "default" else "0", meta) == KeyOf("chunk", ())
-    assert kind_of("0" if name == "default" else "c", meta).kind == "extra"
+    assert meta.classify_key("c" if name == "default" else "0") == KeyOf("chunk", ())
+    assert meta.classify_key("0" if name == "default" else "c").kind == "extra"
 
 
 @pytest.mark.parametrize(("name", "separator"), ENCODINGS)
 def test_an_empty_array_has_no_chunk(name: str, separator: str) -> None:
     meta = array((0, 4), (2, 2), name, separator)
-    assert kind_of(meta.keys.encode((0, 0)), meta).kind == "extra"
+    assert meta.classify_key(meta.keys.encode((0, 0))).kind == "extra"
 
 
 @given(st.sampled_from(ENCODINGS), st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple))
 def test_every_key_that_encode_makes_is_a_chunk_or_extra_as_the_grid_says(encoding, coords) -> None:
     meta = array((30,) * len(coords), (10,) * len(coords), *encoding)
-    found = kind_of(meta.keys.encode(coords), meta)
+    found = meta.classify_key(meta.keys.encode(coords))
     assert found.coords == coords
     assert found.kind == ("chunk" if max(coords) < 3 else "extra")
 
@@ -75,7 +74,7 @@ TRICKY = st.text(st.sampled_from("c0129./-+ _٣²\n"), max_size=8) | st.text(max
 @given(st.sampled_from(ENCODINGS), TRICKY, st.integers(0, 3))
 def test_no_other_key_is_ever_taken_for_a_chunk(encoding, key, ndim) -> None:
     meta = array((30,) * ndim, (10,) * ndim, *encoding)
-    found = kind_of(key, meta)
+    found = meta.classify_key(key)
     if found.kind == "chunk":
         assert meta.keys.encode(found.coords) == key
         assert len(found.coords) == ndim

@@ -18,6 +18,7 @@ import numpy as np
 from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords, Shape
+from ..codecs.fill import is_fill
 from ..codecs.shard_format import Encoded
 from ..errors import (
     AccessDenied,
@@ -30,7 +31,6 @@ from ..errors import (
 from ..events import ConflictMet
 from .chunks import Changes, Fetched
 from .cpu import INLINE_BYTES, SPLIT_BYTES
-from .fill import is_fill
 from .outcome import Progress
 from .read import chunk_of, decode_chunk
 from .runtime import Layout, Runtime

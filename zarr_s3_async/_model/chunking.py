@@ -7,9 +7,9 @@ from operator import index
 from typing import Any
 
 from .._types import Shape
+from .document import MAX_EXTENT
 from .dtypes import DataType
-from .fields import MAX_EXTENT
-from .problems import Invalid, Unknown, shown
+from .problems import Invalid, Unknown, short_repr
 
 TARGET_BYTES = 2**20
 """Decoded bytes of a chunk of `chunks="auto"`.
@@ -55,7 +55,7 @@ def shards(option: Any, extents: Shape) -> Shape | None:
 def _edges(option: Any, where: str, extents: Shape) -> Shape:
     edges = option if _is_sequence(option) else (option,) * len(extents)
     if len(edges) != len(extents):
-        raise Invalid(f"{where}={shown(option)} has {len(edges)} dimensions, and the array has {len(extents)}")
+        raise Invalid(f"{where}={short_repr(option)} has {len(edges)} dimensions, and the array has {len(extents)}")
     whole = tuple(max(extent, 1) if _is_all(edge) else edge for edge, extent in zip(edges, extents, strict=True))
     return _wholes(whole, where, least=1)
 
@@ -78,7 +78,7 @@ def _whole(value: Any, where: str, *, least: int) -> int:
     except TypeError:
         number = least - 1
     if isinstance(value, bool) or not least <= number <= MAX_EXTENT:
-        raise Invalid(f"{where} must hold whole numbers of at least {least}, not {shown(value)}")
+        raise Invalid(f"{where} must hold whole numbers of at least {least}, not {short_repr(value)}")
     return number
 
 

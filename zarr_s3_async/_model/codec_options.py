@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._types import JSON
-from .attributes import plain
-from .codecs_v3 import SHARDING, refuse_pickle
+from .chains import SHARDING, refuse_pickle
+from .document import plain, text
 from .dtypes import DataType, is_wide
-from .fields import text
-from .problems import Invalid, shown
+from .problems import Invalid, short_repr
 
 # numcodecs' own, as `get_config()` gives them; zarr-python leaves out zstd's `checksum` where it is false.
 _V2_DEFAULTS: dict[str, dict[str, JSON]] = {
@@ -74,7 +73,7 @@ def v2(option: Any, where: str) -> dict[str, JSON]:
     """A numcodecs configuration."""
     config = {"id": option} if isinstance(option, str) else _config(option, where)
     if "id" not in config:
-        raise Invalid(f"{where} must be a numcodecs configuration with an 'id' in Zarr v2, not {shown(option)}")
+        raise Invalid(f"{where} must be a numcodecs configuration with an 'id' in Zarr v2, not {short_repr(option)}")
     name = text(config["id"], f"the 'id' of {where}")
     refuse_pickle(name)
     if name == "zstd" and config.get("checksum") is False:
@@ -92,11 +91,11 @@ def v3(option: Any, data_type: DataType, where: str) -> dict[str, JSON]:
         config = _from_numcodecs(config, where)
     name = config.get("name")
     if not isinstance(name, str):
-        raise Invalid(f"{where} must be a codec with a 'name', not {shown(option)}")
+        raise Invalid(f"{where} must be a codec with a 'name', not {short_repr(option)}")
     refuse_pickle(name)
     configuration = config.get("configuration", {})
     if not isinstance(configuration, dict):
-        raise Invalid(f"the configuration of {shown(name)} must be a mapping, not {shown(configuration)}")
+        raise Invalid(f"the configuration of {short_repr(name)} must be a mapping, not {short_repr(configuration)}")
     completed = _defaults(name, data_type) | configuration
     if completed or "configuration" in config or name in _V3_DEFAULTS:
         config["configuration"] = completed
@@ -110,7 +109,7 @@ def _config(option: Any, where: str) -> dict[str, JSON]:
     elif hasattr(option, "get_config"):
         option = option.get_config()
     if not isinstance(option, Mapping) or not ("id" in option or "name" in option):
-        raise Invalid(f"{where} must be a codec's name, configuration or object, not {shown(option)}")
+        raise Invalid(f"{where} must be a codec's name, configuration or object, not {short_repr(option)}")
     config: dict[str, JSON] = plain(option, where)
     return config
 

@@ -12,11 +12,10 @@ from dataclasses import replace
 
 from .._types import JSON
 from ..errors import ConfigError
-from .document import Document, dump, load
-from .fields import mapping, member, whole
+from .document import Document, dump, integer, load, mapping, member
 from .metadata import ArrayMeta, GroupMeta
 from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2, NODE_V3, is_safe_path
-from .problems import Invalid, Unknown, shown
+from .problems import Invalid, Unknown, short_repr
 
 _log = logging.getLogger("zarr_s3_async")
 
@@ -31,7 +30,7 @@ def read_v2(document: Mapping[str, JSON], url: str) -> dict[str, dict[str, JSON]
     Raises:
         Invalid: It is no consolidated metadata.
     """
-    if whole(member(document, "zarr_consolidated_format"), "'zarr_consolidated_format'", least=0) != 1:
+    if integer(member(document, "zarr_consolidated_format"), "'zarr_consolidated_format'", least=0) != 1:
         raise Invalid(f"'zarr_consolidated_format' must be 1, not {document['zarr_consolidated_format']}")
     nodes: dict[str, dict[str, JSON]] = {}
     skipped = []
@@ -71,7 +70,7 @@ def read_v3(value: JSON, url: str) -> dict[str, dict[str, JSON]] | None:
     if fields.get("kind") != "inline":
         if fields.get("must_understand") is False:
             return None
-        raise Unknown(f"consolidated metadata of the kind {shown(fields.get('kind'))} is not known")
+        raise Unknown(f"consolidated metadata of the kind {short_repr(fields.get('kind'))} is not known")
     nodes: dict[str, dict[str, JSON]] = {}
     skipped = []
     for path, document in mapping(member(fields, "metadata"), "'metadata' of 'consolidated_metadata'").items():
@@ -85,7 +84,7 @@ def read_v3(value: JSON, url: str) -> dict[str, dict[str, JSON]] | None:
 
 def _report(skipped: list[str], url: str) -> None:
     if skipped:
-        names = ", ".join(map(shown, skipped[:5]))
+        names = ", ".join(map(short_repr, skipped[:5]))
         _log.warning("%s: left %d unusable entries of consolidated metadata out: %s", url, len(skipped), names)
 
 

@@ -1,4 +1,4 @@
-"""What a user asks for when they create an array, checked and completed alike for both formats."""
+"""The options of a new array, checked and completed alike for both formats, and the `zarr.json` made of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
+from .. import _ml_dtypes
 from .._types import JSON, Shape
-from . import attributes, chunking, dtypes_v3, fill_options, ml
-from .codecs_v3 import check_parts
+from . import chunking, codec_options, dtype_names, fill_values
+from .chains import check_parts, objects_of, read_filters
+from .document import new_attributes, plain
 from .dtypes import BYTES, STRING, DataType, DType, Variable, packed, zero
 from .keys import KeyEncoding
-from .problems import Invalid, shown
+from .problems import Invalid, short_repr
 
 
 class _Zero:
@@ -22,7 +24,7 @@ class _Zero:
 
 
 ZERO: Final = _Zero()
-"""The fill value of who names none: zero, the empty string, the record of zeros."""
+"""The fill value where none is given: zero, the empty string, the record of zeros."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -82,7 +84,7 @@ def outline(options: NewArray, objects: Variable | None) -> Outline:
     if shards is not None:
         check_parts(shards, chunks)
     if options.order not in ("C", "F"):
-        raise Invalid(f"order must be 'C' or 'F', not {shown(options.order)}")
+        raise Invalid(f"order must be 'C' or 'F', not {short_repr(options.order)}")
     return Outline(
         shape,
         data_type,
@@ -90,7 +92,7 @@ def outline(options: NewArray, objects: Variable | None) -> Outline:
         shards,
         _fill_value(options.fill_value, data_type, options.zarr_format),
         _dimension_names(options.dimension_names, len(shape)),
-        attributes.new(options.attributes, zarr_format=options.zarr_format),
+        new_attributes(options.attributes, zarr_format=options.zarr_format),
     )
 
 
@@ -108,9 +110,9 @@ def _data_type(option: Any, objects: Variable | None, *, native: bool) -> DataTy
     if isinstance(option, type | str) and option in _VARIABLE:
         return _VARIABLE[option]
     if isinstance(option, Mapping):
-        return dtypes_v3.read(attributes.plain(option, "dtype"))
-    if isinstance(option, str) and (option in ml.NAMES or dtypes_v3.is_raw(option)):
-        return dtypes_v3.read(option)
+        return dtype_names.read_v3(plain(option, "dtype"))
+    if isinstance(option, str) and (option in _ml_dtypes.BITS or dtype_names.is_raw(option)):
+        return dtype_names.read_v3(option)
     dtype = _numpy_type(option)
     if dtype.hasobject and dtype.names is None:
         return _of_objects(dtype, objects)
@@ -123,7 +125,7 @@ def _numpy_type(option: Any) -> DType:
     try:
         dtype: DType = np.dtype(option)
     except (TypeError, ValueError, SyntaxError) as problem:
-        raise Invalid(f"dtype={shown(option)} is no data type: {problem}") from problem
+        raise Invalid(f"dtype={short_repr(option)} is no data type: {problem}") from problem
     return dtype
 
 
@@ -141,17 +143,19 @@ def _of_objects(dtype: DType, objects: Variable | None) -> DataType:
 def _fill_value(option: Any, data_type: DataType, zarr_format: Literal[2, 3]) -> Any:
     if option is ZERO or (option is None and zarr_format == 3):
         return zero(data_type)
-    return None if option is None else fill_options.cast(option, data_type)
+    return None if option is None else fill_values.cast(option, data_type)
 
 
 def _dimension_names(option: Any, ndim: int) -> list[str | None] | None:
     if option is None:
         return None
     if isinstance(option, str) or not isinstance(option, Sequence):
-        raise Invalid(f"dimension_names must be a list of names, not {shown(option)}")
+        raise Invalid(f"dimension_names must be a list of names, not {short_repr(option)}")
     if len(option) != ndim or not all(name is None or isinstance(name, str) for name in option):
-        raise Invalid(f"dimension_names must hold a name or None for each of {ndim} dimensions, not {shown(option)}")
-    names: list[str | None] = attributes.plain(list(option), "dimension_names", strict=True)
+        raise Invalid(
+            f"dimension_names must hold a name or None for each of {ndim} dimensions, not {short_repr(option)}"
+        )
+    names: list[str | None] = plain(list(option), "dimension_names", strict=True)
     return names
 
 
@@ -163,7 +167,7 @@ def codec_list(options: NewArray, name: Literal["codecs", "filters"]) -> list[An
     """
     option = getattr(options, name)
     if option is not None and not isinstance(option, list | tuple):
-        raise Invalid(f"{name} must be a list of codecs, not {shown(option)}")
+        raise Invalid(f"{name} must be a list of codecs, not {short_repr(option)}")
     return list(option or ())
 
 
@@ -176,13 +180,13 @@ def key_encoding(options: NewArray) -> KeyEncoding:
     default = "v2" if options.zarr_format == 2 else "default"
     name, separator = _encoding_option(options.chunk_key_encoding, default)
     if name not in ("default", "v2") or (options.zarr_format == 2 and name != "v2"):
-        raise Invalid(f"Zarr v{options.zarr_format} arrays here cannot have the chunk key encoding {shown(name)}")
+        raise Invalid(f"Zarr v{options.zarr_format} arrays here cannot have the chunk key encoding {short_repr(name)}")
     if None not in (separator, options.dimension_separator) and separator != options.dimension_separator:
         raise Invalid("dimension_separator and chunk_key_encoding name two separators; give one")
     given = separator if options.dimension_separator is None else options.dimension_separator
     chosen = ("/" if name == "default" else ".") if given is None else given
     if chosen not in ("/", "."):
-        raise Invalid(f"dimension_separator must be '.' or '/', not {shown(chosen)}")
+        raise Invalid(f"dimension_separator must be '.' or '/', not {short_repr(chosen)}")
     return KeyEncoding(name, chosen)
 
 
@@ -192,5 +196,60 @@ def _encoding_option(option: Any, default: str) -> tuple[Any, Any]:
         return option or default, None
     configuration = option.get("configuration", {})
     if not isinstance(configuration, Mapping) or set(option) - {"name", "separator", "configuration"}:
-        raise Invalid(f"chunk_key_encoding has a 'name' and a 'separator', not {shown(option)}")
+        raise Invalid(f"chunk_key_encoding has a 'name' and a 'separator', not {short_repr(option)}")
     return option.get("name", default), option.get("separator", configuration.get("separator"))
+
+
+def new_document(options: NewArray) -> dict[str, JSON]:
+    """The document.
+
+    Raises:
+        Invalid, Unknown: An option has a value that it cannot have.
+    """
+    described = outline(options, _objects(options))
+    codecs = _codecs(options, described)
+    keys = key_encoding(options)
+    document: dict[str, JSON] = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(described.shape),
+        "data_type": dtype_names.write_v3(described.data_type),
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": list(described.shards or described.chunks)},
+        },
+        "chunk_key_encoding": {"name": keys.name, "configuration": {"separator": keys.separator}},
+        "fill_value": fill_values.write(described.fill_value, described.data_type, zarr_format=3),
+        "codecs": codecs if described.shards is None else [codec_options.sharding(described.chunks, codecs)],
+        "attributes": described.attributes,
+        "storage_transformers": [],
+    }
+    if described.dimension_names is not None:
+        document["dimension_names"] = described.dimension_names
+    return document
+
+
+def _objects(options: NewArray) -> Variable | None:
+    """What becomes of elements of dtype `object`: the codec that stores them tells."""
+    codecs = [*codec_list(options, "codecs"), *codec_list(options, "filters")]
+    names = [codec.get("id", codec.get("name")) if isinstance(codec, dict) else codec for codec in codecs]
+    return objects_of(read_filters([{"id": name} for name in names if isinstance(name, str) and name]))
+
+
+def _codecs(options: NewArray, described: Outline) -> list[dict[str, JSON]]:
+    ndim, data_type = len(described.shape), described.data_type
+    if options.codecs is None:
+        compressor = "zstd" if _is_auto(options.compressor) else options.compressor
+        codecs = codec_options.filters_and_compressor(codec_list(options, "filters"), compressor, data_type)
+    elif options.filters is not None or not _is_auto(options.compressor):
+        raise Invalid("codecs is the whole chain: leave out filters and compressor, or codecs")
+    else:
+        codecs = codec_options.chain(codec_list(options, "codecs"), data_type)
+    if options.order == "F" and ndim > 1:
+        turn = {"name": "transpose", "configuration": {"order": list(reversed(range(ndim)))}}
+        codecs.insert(0, turn)
+    return codecs
+
+
+def _is_auto(option: Any) -> bool:
+    return isinstance(option, str) and option == "auto"

@@ -1,16 +1,20 @@
-"""Metadata documents as bytes: a bounded, strict JSON reader for what strangers wrote, and the writer."""
+"""Metadata documents: a bounded, strict JSON reader, checks of members, and the writer.
+
+Strict about types: true is not an integer, nor is 2.0, nor is "4"."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from .._types import JSON, Buffer
+import numpy as np
+
+from .._types import JSON, Buffer, Shape
 from ..errors import ConfigError
-from .problems import Invalid, shown
+from .problems import Invalid, Unknown, short_repr
 
 MAX_BYTES = 32 * 2**20
 MAX_VALUES = 4_000_000
@@ -31,7 +35,7 @@ def load(document: Document) -> Mapping[str, JSON]:
     """
     value = document if isinstance(document, Mapping) else _parse(bytes(document))
     if not isinstance(value, Mapping):
-        raise Invalid(f"it must hold a JSON object, not {shown(value)}")
+        raise Invalid(f"it must hold a JSON object, not {short_repr(value)}")
     return value
 
 
@@ -59,7 +63,7 @@ def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     value = dict(pairs)
     if len(value) != len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise Invalid(f"the name {shown(twice)} stands twice in one object")
+        raise Invalid(f"the name {short_repr(twice)} stands twice in one object")
     return value
 
 
@@ -106,7 +110,7 @@ def _check_text(text: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as problem:
-        raise Invalid(f"{where} holds {shown(text)}, which is not valid Unicode") from problem
+        raise Invalid(f"{where} holds {short_repr(text)}, which is not valid Unicode") from problem
 
 
 def dump(document: Mapping[str, JSON], *, compact: bool = False) -> bytes:
@@ -122,3 +126,183 @@ def dump(document: Mapping[str, JSON], *, compact: bool = False) -> bytes:
             "store large values in an array instead of attributes"
         )
     return raw
+
+
+MAX_EXTENT = 2**63 - 1
+
+
+class Named(NamedTuple):
+    """An extension object of Zarr v3, or the short-hand for one."""
+
+    name: str
+    configuration: Mapping[str, JSON]
+    must_understand: bool
+
+
+def member(document: Mapping[str, JSON], name: str) -> JSON:
+    """A member that must be there."""
+    if name not in document:
+        raise Invalid(f"{name!r} is missing")
+    return document[name]
+
+
+def text(value: JSON, where: str) -> str:
+    """A string that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise Invalid(f"{where} must be a string, not {short_repr(value)}")
+    return value
+
+
+def one_of(value: JSON, where: str, choices: Sequence[str]) -> str:
+    """One of a few strings."""
+    if not isinstance(value, str) or value not in choices:
+        raise Invalid(f"{where} must be one of {', '.join(map(repr, choices))}, not {short_repr(value)}")
+    return value
+
+
+def integer(value: JSON, where: str, *, least: int, most: int = MAX_EXTENT) -> int:
+    """An integer within bounds, both included."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise Invalid(f"{where} must be a whole number of at least {least}, not {short_repr(value)}")
+    if value > most:
+        raise Invalid(f"{where} must be at most {most}, not {short_repr(value)}")
+    return value
+
+
+def integers(value: JSON, where: str, *, least: int) -> Shape:
+    """A list of integers."""
+    if not isinstance(value, list):
+        raise Invalid(f"{where} must be a list of whole numbers, not {short_repr(value)}")
+    return tuple(integer(item, f"every number of {where}", least=least) for item in value)
+
+
+def mapping(value: JSON, where: str) -> Mapping[str, JSON]:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise Invalid(f"{where} must be an object, not {short_repr(value)}")
+    return value
+
+
+def items(value: JSON, where: str) -> list[JSON]:
+    """A JSON array."""
+    if not isinstance(value, list):
+        raise Invalid(f"{where} must be a list, not {short_repr(value)}")
+    return value
+
+
+def only(value: Mapping[str, JSON], where: str, known: Sequence[str]) -> None:
+    """Refuse members that nobody here knows: they may change what the others mean."""
+    strange = [name for name in value if name not in known]
+    if strange:
+        raise Unknown(f"{where} has members that are not known: {', '.join(map(short_repr, strange[:5]))}")
+
+
+def named(value: JSON, where: str) -> Named:
+    """An extension of v3: `"name"`, or `{"name": …, "configuration": {…}, "must_understand": …}`."""
+    if isinstance(value, str):
+        return Named(text(value, where), {}, must_understand=True)
+    fields = mapping(value, where)
+    name = text(fields.get("name"), f"the 'name' of {where}")
+    only(fields, f"{where} {short_repr(name)}", ("name", "configuration", "must_understand"))
+    must_understand = fields.get("must_understand", True)
+    if not isinstance(must_understand, bool):
+        raise Invalid(
+            f"'must_understand' of {where} {short_repr(name)} must be true or false, not {short_repr(must_understand)}"
+        )
+    configuration = mapping(fields.get("configuration", {}), f"the configuration of {where} {short_repr(name)}")
+    return Named(name, configuration, must_understand)
+
+
+_MAX_DEPTH = MAX_DEPTH - 10
+"""Consolidated metadata wraps a few levels around it, and must be read back."""
+_MAX_BITS = 4096
+"""Of an integer: Python reads no more than 4,300 digits."""
+
+
+def plain(value: Any, where: str, *, strict: bool = False, depth: int = 0) -> JSON:
+    """A copy of JSON types only: tuples become lists, NumPy scalars and arrays their values.
+
+    Args:
+        value: What the user gave.
+        where: For messages.
+        strict: Refuse NaN, infinities and lone surrogates, which JSON does not have: readers choke on them.
+        depth: Of `value` in the whole.
+
+    Raises:
+        Invalid: JSON cannot hold it.
+    """
+    if depth > _MAX_DEPTH:
+        raise Invalid(f"{where} is nested more than {_MAX_DEPTH} levels deep")
+    match value:
+        case None | bool():
+            return value
+        case int() if value.bit_length() <= _MAX_BITS:
+            return int(value)
+        case float():
+            return _number(float(value), where, strict=strict)
+        case str():
+            return _text(str.__str__(value), where, strict=strict)
+        case Mapping():
+            return {
+                _key(key, where, strict=strict): plain(
+                    item, f"{where}[{short_repr(key)}]", strict=strict, depth=depth + 1
+                )
+                for key, item in value.items()
+            }
+        case list() | tuple():
+            return [plain(item, where, strict=strict, depth=depth + 1) for item in value]
+        case np.generic() | np.ndarray() if value.dtype.kind in "biufUO":
+            return plain(value.tolist(), where, strict=strict, depth=depth + 1)
+    raise Invalid(f"{where} holds {short_repr(value)}, which JSON cannot; give numbers, text, lists and mappings")
+
+
+def _number(value: float, where: str, *, strict: bool) -> float:
+    if strict and not isfinite(value):
+        raise Invalid(f"{where} is {value!r}, which JSON does not have; give the text 'NaN' or None")
+    return value
+
+
+def _text(value: str, where: str, *, strict: bool) -> str:
+    try:
+        if strict:
+            value.encode()
+    except UnicodeEncodeError as problem:
+        raise Invalid(f"{where} holds {short_repr(value)}, which is not valid Unicode") from problem
+    return value
+
+
+def _key(key: Any, where: str, *, strict: bool) -> str:
+    if not isinstance(key, str):
+        raise Invalid(f"the names in {where} must be strings, not {short_repr(key)}")
+    return _text(key, where, strict=strict)
+
+
+def new_attributes(attributes: Any, *, beside: Mapping[str, JSON] | None = None, zarr_format: int) -> dict[str, JSON]:
+    """The attributes to store.
+
+    NaN is refused in v3, where strict readers would lose the whole array over it; v2 keeps attributes in a
+    document of their own, and has always had NaN in them. What another writer has put there already stays.
+
+    Args:
+        attributes: What the user gave; None is none.
+        beside: The attributes that stand there now.
+        zarr_format: 2 or 3.
+
+    Raises:
+        Invalid: Not a mapping, or JSON cannot hold it.
+    """
+    if attributes is None:
+        return {}
+    if not isinstance(attributes, Mapping):
+        raise Invalid(f"attributes must be a mapping, not {short_repr(attributes)}")
+    strict = zarr_format == 3 and not (beside and _is_loose(beside))
+    result: dict[str, JSON] = plain(attributes, "attributes", strict=strict)
+    return result
+
+
+def _is_loose(attributes: Mapping[str, JSON]) -> bool:
+    try:
+        plain(attributes, "attributes", strict=True)
+    except Invalid:
+        return True
+    return False

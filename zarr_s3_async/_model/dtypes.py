@@ -8,9 +8,10 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from .. import _ml_dtypes
+from .._ml_dtypes import is_ml
 from .._types import Shape
-from .ml import is_ml, supported
-from .problems import Invalid, Unknown, shown
+from .problems import Invalid, MissingPackage, Unknown, short_repr
 
 DType: TypeAlias = np.dtype[Any]
 Variable: TypeAlias = Literal["string", "bytes", "array"]
@@ -37,10 +38,22 @@ BYTES = DataType(np.dtype(object), "bytes")
 ARRAY = DataType(np.dtype(object), "array")
 
 
+def ml_type(name: str) -> DType:
+    """The NumPy type of one of ml_dtypes' names.
+
+    Raises:
+        MissingPackage: ml_dtypes is not installed, or too old.
+    """
+    try:
+        return _ml_dtypes.lookup(name)
+    except ImportError as error:
+        raise MissingPackage(str(error)) from error
+
+
 def sized(kind: Literal["S", "U", "V"], length: int, what: object) -> DType:
     """A type of fixed length: bytes, code points, raw bytes. Length zero holds nothing and is refused."""
     if length < 1:
-        raise Invalid(f"the data type {shown(what)} has no length")
+        raise Invalid(f"the data type {short_repr(what)} has no length")
     check_item(length * (4 if kind == "U" else 1), what)
     return np.dtype(f"{kind}{length}")
 
@@ -52,7 +65,7 @@ def check_item(size: int, what: object) -> None:
         Unknown: More than MAX_ITEM_BYTES.
     """
     if size > MAX_ITEM_BYTES:
-        raise Unknown(f"an element of {shown(what)} takes {size} bytes; {MAX_ITEM_BYTES} is the most")
+        raise Unknown(f"an element of {short_repr(what)} takes {size} bytes; {MAX_ITEM_BYTES} is the most")
 
 
 def record(fields: list[tuple[Any, ...]], what: object) -> DType:
@@ -65,7 +78,7 @@ def record(fields: list[tuple[Any, ...]], what: object) -> DType:
     if not 1 <= len(fields) <= MAX_FIELDS:
         raise Invalid(f"a structured data type has 1 to {MAX_FIELDS} fields, not {len(fields)}")
     if len(set(names)) != len(names):
-        raise Invalid(f"a field name stands twice in {shown(what)}")
+        raise Invalid(f"a field name stands twice in {short_repr(what)}")
     # Before NumPy sees them: it has limits of its own, and other errors for each.
     check_item(sum(_field_size(*field[1:]) for field in fields), what)
     return np.dtype(fields)
@@ -84,7 +97,9 @@ def packed(dtype: DType, *, native: bool) -> DType:
         Invalid: Zarr has no such type: objects, long doubles, titles, a length of zero.
     """
     if is_ml(dtype):
-        return supported(dtype)
+        if dtype.name not in _ml_dtypes.BITS:
+            raise Invalid(f"Zarr has no data type for {dtype.name}")
+        return dtype
     if dtype.names is not None:
         return record([_field(dtype, name, native=native) for name in dtype.names], dtype)
     if dtype.subdtype is not None or dtype.kind not in "biufcmMSUV" or dtype.itemsize == 0:
@@ -98,7 +113,7 @@ def packed(dtype: DType, *, native: bool) -> DType:
 def _field(dtype: DType, name: str, *, native: bool) -> tuple[Any, ...]:
     inner = dtype[name]
     if dtype.fields is not None and len(dtype.fields[name]) > 2:
-        raise Invalid(f"Zarr cannot store the title of the field {shown(name)}")
+        raise Invalid(f"Zarr cannot store the title of the field {short_repr(name)}")
     if inner.subdtype is not None:
         base, shape = inner.subdtype
         return name, packed(base, native=native), shape

@@ -1,25 +1,25 @@
-"""Fill values in documents: every spelling becomes a scalar of the array's type.
+"""Fill values: from documents, from users, and into documents.
 
-Zarr v3 data types, "Permitted fill values"; Zarr v2, "Fill value encoding"; zarr-extensions.
-Read too is what zarr-python reads beyond them: `"42"` and `42.0` for integers, `"1e3"` for floats.
-"""
+Zarr v3 data types, "Permitted fill values"; Zarr v2, "Fill value encoding"; zarr-extensions. Read too is what
+zarr-python reads beyond them: `"42"` and `42.0` for integers, `"1e3"` for floats."""
 
 from __future__ import annotations
 
 import binascii
 import re
 import sys
-from base64 import b64decode
-from collections.abc import Callable
-from math import isinf, isnan
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+from math import isfinite, isinf, isnan
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from .. import _ml_dtypes
 from .._types import JSON
-from . import ml
 from .dtypes import DataType, DType, field_names, zero
-from .problems import Invalid, shown
+from .problems import Invalid, short_repr
 
 ByteOrder: TypeAlias = Literal["<", ">"] | None
 
@@ -51,7 +51,7 @@ def read(value: JSON, data_type: DataType, *, zarr_format: Literal[2, 3], byte_o
     try:
         return _read(value, data_type, byte_order)
     except OverflowError as problem:
-        raise Invalid(f"'fill_value' {shown(value)} is too large for {shown(data_type.dtype)}") from problem
+        raise Invalid(f"'fill_value' {short_repr(value)} is too large for {short_repr(data_type.dtype)}") from problem
 
 
 def _is_zero(value: JSON) -> bool:
@@ -59,7 +59,7 @@ def _is_zero(value: JSON) -> bool:
 
 
 def _zero_or_number(value: JSON, data_type: DataType) -> Any:
-    if ml.is_ml(data_type.dtype):
+    if _ml_dtypes.is_ml(data_type.dtype):
         return _read_ml(value, data_type.dtype)
     return zero(data_type)
 
@@ -77,7 +77,7 @@ def _read(value: JSON, data_type: DataType, byte_order: ByteOrder) -> Any:
 
 def read_fixed(value: JSON, dtype: DType, byte_order: ByteOrder = None) -> Any:
     """The scalar of a type of fixed length. OverflowError where NumPy finds it too large."""
-    if ml.is_ml(dtype):
+    if _ml_dtypes.is_ml(dtype):
         return _read_ml(value, dtype)
     if dtype.names is not None:
         return _read_record(value, dtype, byte_order)
@@ -85,7 +85,7 @@ def read_fixed(value: JSON, dtype: DType, byte_order: ByteOrder = None) -> Any:
 
 
 def _wrong(value: JSON, wanted: str) -> Invalid:
-    return Invalid(f"'fill_value' must be {wanted}, not {shown(value)}")
+    return Invalid(f"'fill_value' must be {wanted}, not {short_repr(value)}")
 
 
 def _read_bool(value: JSON, _dtype: DType) -> Any:
@@ -142,8 +142,8 @@ def _from_bits(value: str, dtype: DType) -> Any:
 
 
 def _read_ml(value: JSON, dtype: DType) -> Any:
-    if ml.is_integer(dtype):
-        return dtype.type(_integer(value, *ml.bounds(dtype)))
+    if _ml_dtypes.is_integer(dtype):
+        return dtype.type(_integer(value, *_ml_dtypes.bounds(dtype)))
     if isinstance(value, str) and _HEX.fullmatch(value):
         return _from_bits(value, dtype)
     number = _float(value)
@@ -151,7 +151,7 @@ def _read_ml(value: JSON, dtype: DType) -> Any:
     if number == 0 and isnan(float(scalar)):  # float8_e8m0fnu has no zero: its least value is the nearest
         return np.zeros((), dtype=dtype)[()]
     if isnan(number) != isnan(float(scalar)) or (isinf(number) and not isinf(float(scalar))):
-        raise Invalid(f"'fill_value' {shown(value)} is not among the values of {dtype.name}")
+        raise Invalid(f"'fill_value' {short_repr(value)} is not among the values of {dtype.name}")
     return scalar
 
 
@@ -207,7 +207,9 @@ def _read_record(value: JSON, dtype: DType, byte_order: ByteOrder) -> Any:
 def _read_fields(value: dict[str, JSON], dtype: DType, byte_order: ByteOrder) -> Any:
     names = field_names(dtype)
     if set(value) != set(names):
-        raise Invalid(f"'fill_value' must have the fields {', '.join(map(shown, names[:8]))}, not {shown(value)}")
+        raise Invalid(
+            f"'fill_value' must have the fields {', '.join(map(short_repr, names[:8]))}, not {short_repr(value)}"
+        )
     record = np.zeros(1, dtype=dtype)
     for name in names:
         record[name] = read_fixed(value[name], dtype[name], byte_order)
@@ -248,3 +250,155 @@ _READERS: dict[str, Callable[[JSON, DType], Any]] = {
     "U": _read_text,
     "V": _read_raw,
 }
+
+
+def cast(value: Any, data_type: DataType) -> Any:
+    """The scalar of the type that `value` is. JSON spellings (`"NaN"`, `"0x7fc00000"`) are values too.
+
+    Raises:
+        Invalid: It is no value of the type, or the type would change it.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    try:
+        match data_type.variable:
+            case "string":
+                return _kind_of(value, str)
+            case "bytes":
+                return bytes(_kind_of(value, bytes | bytearray | memoryview))
+            case "array":
+                raise Invalid("elements of varying length have no fill value but None")
+        return _cast_fixed(value, data_type.dtype)
+    except (OverflowError, TypeError, ValueError) as problem:
+        if isinstance(problem, Invalid):
+            raise
+        raise Invalid(f"fill_value={short_repr(value)} is no value of {data_type.dtype}: {problem}") from problem
+
+
+def _kind_of(value: Any, wanted: Any) -> Any:
+    if not isinstance(value, wanted):
+        raise Invalid(f"fill_value must be {getattr(wanted, '__name__', wanted)}, not {short_repr(value)}")
+    return value
+
+
+def _cast_fixed(value: Any, dtype: DType) -> Any:
+    if _ml_dtypes.is_ml(dtype) or dtype.kind in "biufc":
+        return _cast_number(value, dtype)
+    if dtype.kind in "mM":
+        return _cast_time(value, dtype)
+    if dtype.names is not None:
+        return _cast_record(value, dtype)
+    if dtype.kind == "U":
+        return read_fixed(_kind_of(value, str), dtype)
+    data = value.encode("ascii") if isinstance(value, str) and dtype.kind == "S" else _raw(value)
+    return read_fixed(list(data), dtype)
+
+
+def _raw(value: Any) -> bytes:
+    return value.tobytes() if isinstance(value, np.void) else bytes(_kind_of(value, bytes | bytearray | memoryview))
+
+
+def _cast_number(value: Any, dtype: DType) -> Any:
+    if isinstance(value, np.generic):
+        value = float(value) if _ml_dtypes.is_ml(value.dtype) or isinstance(value, np.floating) else value.item()
+    if isinstance(value, complex) and dtype.kind == "c":
+        value = [value.real, value.imag]
+    scalar = read_fixed(value, dtype)
+    if isinstance(value, int | float) and isfinite(value) and not np.isfinite(complex(scalar)):
+        raise Invalid(f"fill_value={short_repr(value)} is too large for {dtype}")
+    return scalar
+
+
+def _cast_time(value: Any, dtype: DType) -> Any:
+    given = _time(value, dtype)
+    if given is None:  # NaT, or a count of the type's own unit
+        return read_fixed(value.item() if isinstance(value, np.integer) else value, dtype)
+    scalar = given.astype(dtype.newbyteorder("="))
+    # There and back again: a time too fine for the unit, or too far for 64 bits, comes back as another.
+    if not np.isnat(given) and scalar.astype(given.dtype) != given:
+        raise Invalid(f"fill_value={short_repr(value)} cannot be counted in the unit of {dtype}")
+    return scalar
+
+
+def _time(value: Any, dtype: DType) -> Any:
+    if value == "NaT":
+        return None
+    if dtype.kind == "M" and isinstance(value, np.datetime64 | str | date):
+        return np.datetime64(value)
+    if dtype.kind == "m" and isinstance(value, np.timedelta64 | timedelta):
+        return np.timedelta64(value)
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        raise Invalid(f"fill_value={short_repr(value)} is no value of {dtype}")
+    return None
+
+
+def _cast_record(value: Any, dtype: DType) -> Any:
+    if isinstance(value, bytes | bytearray):
+        return np.frombuffer(read_fixed(list(value), np.dtype(f"V{dtype.itemsize}")).tobytes(), dtype=dtype)[0]
+    names = field_names(dtype)
+    record = np.zeros(1, dtype=dtype)
+    for name, item in zip(names, _in_order(value, names), strict=True):
+        record[name] = _cast_field(item, dtype[name])
+    return record[0]
+
+
+def _in_order(value: Any, names: tuple[str, ...]) -> Sequence[Any]:
+    """The values of a record's fields, of whatever kind of record."""
+    if isinstance(value, np.void):
+        value = dict(zip(value.dtype.names or (), value.tolist(), strict=False)) if value.dtype.names else value
+    if isinstance(value, Mapping) and set(value) == set(names):
+        return [value[name] for name in names]
+    if not isinstance(value, list | tuple) or len(value) != len(names):
+        raise Invalid(f"fill_value must have the fields {', '.join(names)}, not {short_repr(value)}")
+    return value
+
+
+def _cast_field(value: Any, dtype: DType) -> Any:
+    if dtype.subdtype is not None:
+        return np.asarray(value, dtype=dtype.subdtype[0])
+    return _cast_fixed(value, dtype)
+
+
+def write(value: Any, data_type: DataType, *, zarr_format: Literal[2, 3]) -> JSON:
+    """The `fill_value` member for a scalar of the type, as zarr-python spells it; null for None in v2."""
+    if value is None:
+        return None
+    match data_type.variable:
+        case "string":
+            return str(value)
+        case "bytes":
+            return b64encode(value).decode()
+    if data_type.v3_name and zarr_format == 3:
+        return list(value.tobytes())
+    return _write_fixed(value, data_type.dtype, zarr_format)
+
+
+def _write_fixed(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
+    if _ml_dtypes.is_ml(dtype):
+        return int(value) if _ml_dtypes.is_integer(dtype) else _spell_float(float(value))
+    if dtype.names is not None and zarr_format == 3:
+        return {name: _write_fixed(value[name], dtype[name], 3) for name in dtype.names}
+    match dtype.kind:
+        case "b":
+            return bool(value)
+        case "i" | "u":
+            return int(value)
+        case "f":
+            return _spell_float(float(value))
+        case "c":
+            return [_spell_float(float(value.real)), _spell_float(float(value.imag))]
+        case "m" | "M":
+            return int(value.view("i8"))
+        case "U":
+            return str(value)
+        case "S":
+            return b64encode(bytes(value)).decode()
+    return b64encode(np.asarray(value, dtype=dtype).tobytes()).decode()
+
+
+def _spell_float(value: float) -> JSON:
+    if isnan(value):
+        return "NaN"
+    if isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -14,7 +14,7 @@ from .create import ZERO, NewArray
 from .document import MAX_BYTES, Document, load
 from .metadata import ArrayMeta, GroupMeta
 from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2, NODE_V3
-from .problems import Invalid, in_document, in_options, shown
+from .problems import Invalid, document_errors, option_errors, short_repr
 
 __all__ = [
     "MAX_BYTES",
@@ -62,7 +62,7 @@ def document_kind(document: Document, *, url: str = "") -> Literal["array", "gro
     Raises:
         MetadataError: It is no metadata document.
     """
-    with in_document(url, NODE_V3):
+    with document_errors(url, NODE_V3):
         return v3.kind(load(document))
 
 
@@ -79,7 +79,7 @@ def parse_node(
         UnsupportedFeature: It asks for what this library does not have.
     """
     if NODE_V3 in docs and zarr_format != 2:
-        with in_document(url, NODE_V3):
+        with document_errors(url, NODE_V3):
             document = load(docs[NODE_V3])
             kind = v3.kind(document)
         parsed = {NODE_V3: document}
@@ -133,8 +133,8 @@ def new_group(attributes: Mapping[str, Any] | None = None, *, zarr_format: Forma
 
 def _check_format(zarr_format: object) -> None:
     if type(zarr_format) is not int or zarr_format not in FORMATS:
-        with in_options():
-            raise Invalid(f"zarr_format must be 2 or 3, not {shown(zarr_format)}")
+        with option_errors():
+            raise Invalid(f"zarr_format must be 2 or 3, not {short_repr(zarr_format)}")
 
 
 def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:

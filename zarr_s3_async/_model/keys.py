@@ -1,14 +1,13 @@
-"""Chunk keys: the coordinates of a stored object become a key, and a key becomes coordinates again.
+"""Chunk keys: coordinates of stored objects as keys and back, and what a key below an array is to that array.
 
-Zarr v2 specification, "Chunks"; the chunk key encodings `default` and `v2` of Zarr v3.
-"""
+Zarr v2 specification, "Chunks"; the chunk key encodings `default` and `v2` of Zarr v3."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from .._types import Coords
+from .._types import Coords, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +39,52 @@ class KeyEncoding:
             return None
         coords = tuple(map(int, parts))
         return coords if self.encode(coords) == key else None
+
+
+KeyKind: TypeAlias = Literal["chunk", "extra", "foreign"]
+
+_ENCODINGS = tuple(KeyEncoding(name, separator) for name in ("default", "v2") for separator in ("/", "."))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyOf:
+    """What a key is."""
+
+    kind: KeyKind
+    """`chunk`: an object of the array's grid; `extra`: a chunk key, and none of this array; `foreign`: neither."""
+    coords: Coords | None = None
+    """Grid coordinates that the key spells; None where it is foreign."""
+    why: str = ""
+    """Why it is no object of the array."""
+
+
+def classify_key(key: str, encoding: KeyEncoding, grid: Shape) -> KeyOf:
+    """What an object below an array is to that array, by its key alone.
+
+    Args:
+        key: Relative to the array's prefix. Names of metadata documents are not known here.
+        encoding: Of the array's chunk keys.
+        grid: Stored objects of the array per dimension.
+    """
+    coords = encoding.decode(key, len(grid))
+    if coords is not None:
+        if is_inside(coords, grid):
+            return KeyOf("chunk", coords)
+        return KeyOf("extra", coords, f"it lies outside the array's grid of {grid} objects")
+    for other in sorted(_ENCODINGS, key=lambda other: other != encoding):
+        coords = _of_any_rank(key, other)
+        if coords is not None:
+            example = encoding.encode((0,) * len(grid))
+            return KeyOf("extra", coords, f"it is a chunk key of another array: here they look like {example!r}")
+    return KeyOf("foreign", None, "it is neither metadata nor a chunk key")
+
+
+def is_inside(coords: Coords, grid: Shape) -> bool:
+    """True for coordinates within a grid of as many dimensions."""
+    return all(at < n for at, n in zip(coords, grid, strict=True))
+
+
+def _of_any_rank(key: str, encoding: KeyEncoding) -> Coords | None:
+    """The coordinates that a key spells in this encoding, in however many dimensions."""
+    separators = key.count(encoding.separator)
+    return encoding.decode(key, separators if encoding.name == "default" else separators + 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ..errors import ConfigError
-from .problems import shown
+from .problems import short_repr
 
 ARRAY_V2 = ".zarray"
 GROUP_V2 = ".zgroup"
@@ -60,7 +60,7 @@ def check_name(name: str, *, zarr_format: Literal[2, 3]) -> None:
     if problem is None and zarr_format == 3 and name.startswith("__"):
         problem = "Zarr v3 keeps names that start with '__' for itself"
     if problem is not None:
-        raise ConfigError(f"{shown(name)} cannot name an array or a group: {problem}")
+        raise ConfigError(f"{short_repr(name)} cannot name an array or a group: {problem}")
 
 
 def check_path(path: str, *, zarr_format: Literal[2, 3]) -> str:
@@ -85,4 +85,4 @@ def check_key(key: str) -> None:
     """
     size = len(key.encode())
     if size > MAX_KEY_BYTES:
-        raise ConfigError(f"the key {shown(key)} has {size} bytes of UTF-8; S3 allows {MAX_KEY_BYTES}")
+        raise ConfigError(f"the key {short_repr(key)} has {size} bytes of UTF-8; S3 allows {MAX_KEY_BYTES}")

@@ -22,7 +22,7 @@ class MissingPackage(Unknown):
 
 
 @contextmanager
-def in_document(url: str, name: str) -> Iterator[None]:
+def document_errors(url: str, name: str) -> Iterator[None]:
     """Problems of the document `name` of the node at `url` leave as MetadataError or UnsupportedFeature."""
     try:
         yield
@@ -33,7 +33,7 @@ def in_document(url: str, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def in_options() -> Iterator[None]:
+def option_errors() -> Iterator[None]:
     """Problems of what a user asks for leave as ConfigError, or UnsupportedFeature for a missing package."""
     try:
         yield
@@ -48,7 +48,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 _SHORT.maxlevel = 2
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """The value for a message, cut short: it may be a stranger's, and long."""
     try:
         return _SHORT.repr(value)

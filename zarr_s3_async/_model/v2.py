@@ -10,15 +10,13 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
 
 from .._types import JSON
-from . import attributes as user_attributes
-from . import chunking, codec_options, codecs_v2, consolidated, dtypes_v2, fill_spelling, fill_values
+from . import chains, chunking, codec_options, consolidated, dtype_names, fill_values
 from .create import NewArray, Outline, codec_list, key_encoding, outline
-from .document import Document, check_portable, dump, load
-from .fields import member, one_of, whole, wholes
+from .document import Document, check_portable, dump, integer, integers, load, member, new_attributes, one_of
 from .keys import KeyEncoding
 from .metadata import ArrayMeta, GroupMeta
 from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2
-from .problems import Invalid, in_document, in_options
+from .problems import Invalid, document_errors, option_errors
 
 Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
 
@@ -38,7 +36,7 @@ def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
         UnsupportedFeature: It asks for what this library does not have.
     """
     attributes = _parse_attributes(docs, url)
-    with in_document(url, ARRAY_V2):
+    with document_errors(url, ARRAY_V2):
         names = (ARRAY_V2, ATTRS_V2) if ATTRS_V2 in docs else (ARRAY_V2,)
         return _array(load(docs[ARRAY_V2]), attributes, names)
 
@@ -46,12 +44,12 @@ def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
 def _parse_attributes(docs: Mapping[str, Document], url: str) -> Mapping[str, JSON]:
     if ATTRS_V2 not in docs:
         return {}
-    with in_document(url, ATTRS_V2):
+    with document_errors(url, ATTRS_V2):
         return load(docs[ATTRS_V2])
 
 
 def _check_format(source: Mapping[str, JSON]) -> None:
-    if whole(member(source, "zarr_format"), "'zarr_format'", least=0) != 2:
+    if integer(member(source, "zarr_format"), "'zarr_format'", least=0) != 2:
         raise Invalid(f"'zarr_format' must be 2, not {source['zarr_format']}")
 
 
@@ -59,20 +57,20 @@ def _array(source: Mapping[str, JSON], attributes: Mapping[str, JSON], names: tu
     for name in _MEMBERS:
         check_portable(source.get(name), repr(name))
     _check_format(source)
-    shape = wholes(member(source, "shape"), "'shape'", least=0)
-    chunks = wholes(member(source, "chunks"), "'chunks'", least=1)
+    shape = integers(member(source, "shape"), "'shape'", least=0)
+    chunks = integers(member(source, "chunks"), "'chunks'", least=1)
     order = cast("Literal['C', 'F']", one_of(member(source, "order"), "'order'", ("C", "F")))
-    filters = codecs_v2.read_filters(source.get("filters"))
-    compressor = codecs_v2.read_compressor(source.get("compressor"))
+    filters = chains.read_filters(source.get("filters"))
+    compressor = chains.read_compressor(source.get("compressor"))
     coders = [*filters, *([compressor] if compressor else [])]
-    data_type = dtypes_v2.read(member(source, "dtype"), codecs_v2.objects_of(coders))
+    data_type = dtype_names.read_v2(member(source, "dtype"), chains.objects_of(coders))
     chunking.check(shape, chunks, chunks, data_type)
     separator = one_of(source.get("dimension_separator", "."), "'dimension_separator'", (".", "/"))
     return ArrayMeta(
         shape=shape,
         dtype=data_type.dtype,
         chunks=chunks,
-        codecs=codecs_v2.specs(filters, compressor, data_type.dtype, order, len(shape)),
+        codecs=chains.specs(filters, compressor, data_type.dtype, order, len(shape)),
         fill_value=fill_values.read(member(source, "fill_value"), data_type, zarr_format=2),
         keys=KeyEncoding("v2", cast("Literal['.', '/']", separator)),
         order=order,
@@ -101,13 +99,13 @@ def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
     """
     below: Mapping[str, Mapping[str, JSON]] | None = None
     if CONSOLIDATED_V2 in docs:
-        with in_document(url, CONSOLIDATED_V2):
+        with document_errors(url, CONSOLIDATED_V2):
             nodes = consolidated.read_v2(load(docs[CONSOLIDATED_V2]), url)
         own = nodes.pop("", {})
         docs = docs if GROUP_V2 in docs else {**docs, **own}
         below = nodes
     attributes = _parse_attributes(docs, url)
-    with in_document(url, GROUP_V2):
+    with document_errors(url, GROUP_V2):
         source = load(member(docs, GROUP_V2))
         _check_format(source)
     names = (GROUP_V2, ATTRS_V2) if ATTRS_V2 in docs else (GROUP_V2,)
@@ -137,7 +135,7 @@ def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
     Raises:
         ConfigError: The shape is none.
     """
-    with in_options():
+    with option_errors():
         extents = chunking.resized(meta.shape, shape)
     return replace(meta, shape=extents, source={**meta.source, "shape": list(extents)})
 
@@ -148,8 +146,8 @@ def with_attributes(meta: Meta, attributes: Mapping[str, Any]) -> Meta:
     Raises:
         ConfigError: JSON cannot hold them.
     """
-    with in_options():
-        new = user_attributes.new(attributes, beside=meta.attributes, zarr_format=2)
+    with option_errors():
+        new = new_attributes(attributes, beside=meta.attributes, zarr_format=2)
     documents = meta.documents if ATTRS_V2 in meta.documents else (*meta.documents, ATTRS_V2)
     if isinstance(meta, ArrayMeta):
         names = _dimension_names(new, meta.ndim)
@@ -163,8 +161,8 @@ def new_group(attributes: Mapping[str, Any] | None = None) -> GroupMeta:
     Raises:
         ConfigError: JSON cannot hold the attributes.
     """
-    with in_options():
-        new = user_attributes.new(attributes, zarr_format=2)
+    with option_errors():
+        new = new_attributes(attributes, zarr_format=2)
     names = (GROUP_V2, ATTRS_V2) if new else (GROUP_V2,)
     return GroupMeta(attributes=new, zarr_format=2, source={"zarr_format": 2}, documents=names)
 
@@ -176,10 +174,10 @@ def new_array(options: NewArray) -> ArrayMeta:
         ConfigError: An option has a value that it cannot have, or v2 cannot say.
         UnsupportedFeature: A package that it needs is missing.
     """
-    with in_options():
+    with option_errors():
         _check_options(options)
         filters = [codec_options.v2(option, "filters") for option in codec_list(options, "filters")]
-        described = outline(options, codecs_v2.objects_of(codecs_v2.read_filters(filters)))
+        described = outline(options, chains.objects_of(chains.read_filters(filters)))
         source = _new_source(options, described, filters)
         attributes = _new_attributes(described)
         names = (ARRAY_V2, ATTRS_V2) if attributes else (ARRAY_V2,)
@@ -195,13 +193,13 @@ def _check_options(options: NewArray) -> None:
 def _new_source(options: NewArray, described: Outline, filters: list[dict[str, JSON]]) -> dict[str, JSON]:
     data_type = described.data_type
     object_codec = {"string": "vlen-utf8", "bytes": "vlen-bytes"}.get(data_type.variable or "")
-    if object_codec and codecs_v2.objects_of(codecs_v2.read_filters(filters)) is None:
+    if object_codec and chains.objects_of(chains.read_filters(filters)) is None:
         filters = [{"id": object_codec}, *filters]
     return {
         "shape": list(described.shape),
         "chunks": list(described.chunks),
-        "dtype": dtypes_v2.write(data_type),
-        "fill_value": fill_spelling.write(described.fill_value, data_type, zarr_format=2),
+        "dtype": dtype_names.write_v2(data_type),
+        "fill_value": fill_values.write(described.fill_value, data_type, zarr_format=2),
         "order": options.order,
         "filters": filters or None,
         "dimension_separator": key_encoding(options).separator,

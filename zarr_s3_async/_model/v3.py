@@ -11,17 +11,30 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
 
 from .._types import JSON, CodecSpec, Shape
-from . import attributes as user_attributes
-from . import chunking, codecs_v3, consolidated, dtypes_v3, fill_values
-from .create import NewArray
-from .create_v3 import new_document
-from .document import Document, check_portable, dump, load
+from . import chains, chunking, consolidated, dtype_names, fill_values
+from .create import NewArray, new_document
+from .document import (
+    Document,
+    Named,
+    check_portable,
+    dump,
+    integer,
+    integers,
+    items,
+    load,
+    mapping,
+    member,
+    named,
+    new_attributes,
+    one_of,
+    only,
+    text,
+)
 from .dtypes import DataType
-from .fields import Named, items, mapping, member, named, one_of, only, text, whole, wholes
 from .keys import KeyEncoding
 from .metadata import ArrayMeta, GroupMeta
 from .names import NODE_V3
-from .problems import Invalid, Unknown, in_document, in_options, shown
+from .problems import Invalid, Unknown, document_errors, option_errors, short_repr
 
 Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
 
@@ -37,7 +50,7 @@ _SEPARATORS = {"default": "/", "v2": "."}
 
 def kind(source: Mapping[str, JSON]) -> Literal["array", "group"]:
     """What a document says that its node is."""
-    if whole(member(source, "zarr_format"), "'zarr_format'", least=0) != 3:
+    if integer(member(source, "zarr_format"), "'zarr_format'", least=0) != 3:
         raise Invalid(f"'zarr_format' must be 3, not {source['zarr_format']}")
     node_type = one_of(member(source, "node_type"), "'node_type'", ("array", "group"))
     return cast("Literal['array', 'group']", node_type)
@@ -50,7 +63,7 @@ def _check_members(source: Mapping[str, JSON], known: tuple[str, ...]) -> None:
     strange = [name for name in source if name not in known and not _may_ignore(source[name])]
     if strange:
         raise Unknown(
-            f"it has members that are not known, and must be understood: {', '.join(map(shown, strange[:5]))}"
+            f"it has members that are not known, and must be understood: {', '.join(map(short_repr, strange[:5]))}"
         )
 
 
@@ -71,7 +84,7 @@ def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
         MetadataError: The document breaks the rules.
         UnsupportedFeature: It asks for what this library does not have.
     """
-    with in_document(url, NODE_V3):
+    with document_errors(url, NODE_V3):
         return _array(load(docs[NODE_V3]))
 
 
@@ -79,14 +92,14 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
     _check_kind(source, "array")
     _check_members(source, _ARRAY)
     _check_transformers(source.get("storage_transformers", []))
-    shape = wholes(member(source, "shape"), "'shape'", least=0)
-    data_type = dtypes_v3.read(member(source, "data_type"))
+    shape = integers(member(source, "shape"), "'shape'", least=0)
+    data_type = dtype_names.read_v3(member(source, "data_type"))
     object_shape = _chunk_shape(named(member(source, "chunk_grid"), "'chunk_grid'"))
-    codecs = codecs_v3.read(member(source, "codecs"))
-    parts = codecs_v3.sharded(codecs, object_shape)
+    codecs = chains.read(member(source, "codecs"))
+    parts = chains.sharded(codecs, object_shape)
     chunking.check(shape, parts or object_shape, object_shape, data_type)
     _check_chain(codecs, data_type)
-    order = codecs_v3.byte_order(codecs)
+    order = chains.byte_order(codecs)
     return ArrayMeta(
         shape=shape,
         dtype=data_type.dtype,
@@ -95,7 +108,7 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
         codecs=codecs,
         fill_value=fill_values.read(member(source, "fill_value"), data_type, zarr_format=3, byte_order=order),
         keys=_key_encoding(named(member(source, "chunk_key_encoding"), "'chunk_key_encoding'")),
-        order=codecs_v3.order(codecs, len(shape)),
+        order=chains.order(codecs, len(shape)),
         dimension_names=_dimension_names(source.get("dimension_names"), len(shape)),
         attributes=_attributes(source),
         zarr_format=3,
@@ -106,27 +119,27 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
 
 def _check_chain(codecs: tuple[CodecSpec, ...], data_type: DataType) -> None:
     if data_type.variable:
-        codecs_v3.check_objects(codecs)
+        chains.check_objects(codecs)
     else:
-        codecs_v3.check_endian(codecs, data_type.dtype)
+        chains.check_endian(codecs, data_type.dtype)
 
 
 def _check_transformers(value: JSON) -> None:
     for entry in items(value, "'storage_transformers'"):
         transformer = named(entry, "a storage transformer")
         if transformer.must_understand:
-            raise Unknown(f"the storage transformer {shown(transformer.name)} is not known")
+            raise Unknown(f"the storage transformer {short_repr(transformer.name)} is not known")
 
 
 def _chunk_shape(grid: Named) -> Shape:
-    where = f"the configuration of the chunk grid {shown(grid.name)}"
+    where = f"the configuration of the chunk grid {short_repr(grid.name)}"
     match grid.name:
         case "regular":
             only(grid.configuration, where, ("chunk_shape",))
-            return wholes(member(grid.configuration, "chunk_shape"), "'chunk_shape'", least=1)
+            return integers(member(grid.configuration, "chunk_shape"), "'chunk_shape'", least=1)
         case "rectilinear":
             return _rectilinear(grid, where)
-    raise Unknown(f"the chunk grid {shown(grid.name)} is not known")
+    raise Unknown(f"the chunk grid {short_repr(grid.name)} is not known")
 
 
 def _rectilinear(grid: Named, where: str) -> Shape:
@@ -136,15 +149,15 @@ def _rectilinear(grid: Named, where: str) -> Shape:
     edges = items(member(grid.configuration, "chunk_shapes"), "'chunk_shapes'")
     if any(isinstance(edge, list) for edge in edges):
         raise Unknown("the chunk grid 'rectilinear' has chunks of differing sizes, which are not supported")
-    return wholes(edges, "'chunk_shapes'", least=1)
+    return integers(edges, "'chunk_shapes'", least=1)
 
 
 def _key_encoding(encoding: Named) -> KeyEncoding:
     if encoding.name not in _SEPARATORS:
-        raise Unknown(f"the chunk key encoding {shown(encoding.name)} is not known")
+        raise Unknown(f"the chunk key encoding {short_repr(encoding.name)} is not known")
     only(
         encoding.configuration,
-        f"the configuration of the chunk key encoding {shown(encoding.name)}",
+        f"the configuration of the chunk key encoding {short_repr(encoding.name)}",
         ("separator",),
     )
     separator = one_of(
@@ -178,7 +191,7 @@ def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
         MetadataError: The document breaks the rules.
         UnsupportedFeature: It asks for what this library does not have.
     """
-    with in_document(url, NODE_V3):
+    with document_errors(url, NODE_V3):
         source = load(docs[NODE_V3])
         _check_kind(source, "group")
         _check_members(source, _GROUP)
@@ -207,7 +220,7 @@ def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
     Raises:
         ConfigError: The shape is none.
     """
-    with in_options():
+    with option_errors():
         extents = chunking.resized(meta.shape, shape)
     return replace(meta, shape=extents, source={**meta.source, "shape": list(extents)})
 
@@ -218,8 +231,8 @@ def with_attributes(meta: Meta, attributes: Mapping[str, Any]) -> Meta:
     Raises:
         ConfigError: JSON cannot hold them.
     """
-    with in_options():
-        new = user_attributes.new(attributes, beside=meta.attributes, zarr_format=3)
+    with option_errors():
+        new = new_attributes(attributes, beside=meta.attributes, zarr_format=3)
     return replace(meta, attributes=new, source={**meta.source, "attributes": new})
 
 
@@ -229,8 +242,8 @@ def new_group(attributes: Mapping[str, Any] | None = None) -> GroupMeta:
     Raises:
         ConfigError: JSON cannot hold the attributes.
     """
-    with in_options():
-        new = user_attributes.new(attributes, zarr_format=3)
+    with option_errors():
+        new = new_attributes(attributes, zarr_format=3)
     source = {"zarr_format": 3, "node_type": "group", "attributes": new}
     return GroupMeta(attributes=new, zarr_format=3, source=source, documents=(NODE_V3,))
 
@@ -242,5 +255,5 @@ def new_array(options: NewArray) -> ArrayMeta:
         ConfigError: An option has a value that it cannot have.
         UnsupportedFeature: A package that it needs is missing.
     """
-    with in_options():
+    with option_errors():
         return _array(new_document(options))

@@ -7,35 +7,19 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from .._ml_dtypes import BITS, is_ml
 from ..errors import MetadataError
-from .base import Array, Bytes, ChunkSpec, Cost
-from .options import Options
+from .base import Array, Bytes, ChunkSpec, Cost, Options
 
 _ORDERS: Final[dict[str, Literal["<", ">"]]] = {"little": "<", "big": ">"}
 
 _OWN_ORDER: Final = frozenset("SUVMmb")
 """Kinds whose own byte order stands where `endian` is not given: v2 stores them as the dtype has it."""
 
-_BITS: Final = {
-    "int2": 2,
-    "uint2": 2,
-    "int4": 4,
-    "uint4": 4,
-    "float4_e2m1fn": 4,
-    "float6_e2m3fn": 6,
-    "float6_e3m2fn": 6,
-}
-"""Types of ml_dtypes that fill a byte in part. zarr-extensions: "the upper bits are ignored"."""
-
-
-def is_extension(dtype: np.dtype[Any]) -> bool:
-    """True for the dtypes of ml_dtypes: NumPy knows neither their byte order nor their buffer format."""
-    return dtype.isbuiltin == 2
-
 
 def stored_dtype(dtype: np.dtype[Any], endian: Literal["little", "big"] | None) -> np.dtype[Any]:
     """The dtype whose memory is what the `bytes` codec stores."""
-    if is_extension(dtype):
+    if is_ml(dtype):
         integers = np.dtype(f"u{dtype.itemsize}").newbyteorder(_ORDERS[endian or "little"])
         return dtype if integers.isnative else integers
     return dtype if endian is None or dtype.itemsize == 1 else dtype.newbyteorder(_ORDERS[endian])
@@ -60,9 +44,10 @@ class BytesCodec:
         self._dtype = dtype
         self._nbytes = prod(spec.shape) * dtype.itemsize
         self._stored = stored_dtype(dtype, endian)
-        bits = _BITS.get(dtype.name) if is_extension(dtype) else None
-        self._mask = None if bits is None else np.uint8(2**bits - 1)
-        self.as_is = self._stored == dtype and bits is None
+        bits = BITS[dtype.name] if is_ml(dtype) else 8 * dtype.itemsize
+        # zarr-extensions: "the upper bits are ignored".
+        self._mask = np.uint8(2**bits - 1) if bits < 8 else None
+        self.as_is = self._stored == dtype and self._mask is None
         """True where the stored bytes are the elements as they stand in memory."""
         self.cost: Cost = "view" if self.as_is else "parallel"
 
@@ -86,7 +71,7 @@ class BytesCodec:
         stored: Array = np.ndarray(self._shape, self._stored, data)
         if out is None:
             return self._converted(stored, self._stored, self._dtype)
-        if is_extension(self._dtype):
+        if is_ml(self._dtype):
             np.copyto(out.view(self._stored.newbyteorder("=")), stored)
         else:
             np.copyto(out, stored)
@@ -95,9 +80,9 @@ class BytesCodec:
     @staticmethod
     def _converted(chunk: Array, now: np.dtype[Any], then: np.dtype[Any]) -> Array:
         """Swap bytes. Extension types travel as unsigned integers, whose swapping NumPy understands."""
-        if is_extension(now):
+        if is_ml(now):
             return chunk.view(then.newbyteorder("=")).astype(then)
-        if is_extension(then):
+        if is_ml(then):
             return chunk.astype(now.newbyteorder("=")).view(then)
         return chunk.astype(then)
 

@@ -1,17 +1,18 @@
-"""The `cast_value` codec of zarr-extensions: each number becomes the same number in another data type."""
+"""The `cast_value` codec of zarr-extensions: each number becomes the same number in another data type.
+
+A cast is exact where the number can be represented; otherwise it is rounded first, as if the target had no
+bounds, and then held against them."""
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import numpy as np
 
+from .._ml_dtypes import is_ml
 from .._types import JSON
 from ..errors import MetadataError
-from .base import Array, ChunkSpec
-from .options import Options
-from .rounding import ROUNDINGS, OutOfRange, Rounding
-from .rounding import cast as cast_numbers
+from .base import Array, ChunkSpec, Options
 from .scalars import RealType, real_dtype, real_scalar
 
 
@@ -81,11 +82,11 @@ class CastValue:
         # NumPy's functions turn arrays without dimensions into scalars.
         shape, numbers = numbers.shape, np.atleast_1d(numbers)
         if special is None:
-            return cast_numbers(numbers, source, target, self._rounding, self._beyond).reshape(shape)
+            return convert(numbers, source, target, self._rounding, self._beyond).reshape(shape)
         hits, values = special.find(numbers)
         # One is a number of every type: what the map decides, no rule can refuse.
         ordinary = np.where(hits, np.ones(1, source.dtype), numbers)
-        result = cast_numbers(ordinary, source, target, self._rounding, self._beyond)
+        result = convert(ordinary, source, target, self._rounding, self._beyond)
         result[hits] = values
         return result.reshape(shape)
 
@@ -100,3 +101,192 @@ def _read_map(options: Options, pairs: JSON, source: RealType, target: RealType)
         for key, value in cast("list[list[Any]]", pairs)
     ]
     return _ScalarMap(scalars, source, target)
+
+
+Rounding: TypeAlias = Literal["nearest-even", "towards-zero", "towards-positive", "towards-negative", "nearest-away"]
+OutOfRange: TypeAlias = Literal["clamp", "wrap"]
+
+ROUNDINGS: Final = ("nearest-even", "towards-zero", "towards-positive", "towards-negative", "nearest-away")
+_EXACT_BITS: Final = 53
+"""Integers of so many bits are float64 values."""
+
+
+def convert(values: Array, source: RealType, target: RealType, rounding: Rounding, beyond: OutOfRange | None) -> Array:
+    """The values as `target.dtype`, or ValueError for one that the rules have no place for.
+
+    Args:
+        values: Array of `source.dtype`.
+        source: What the values are.
+        target: What they become.
+        rounding: Applied to what the target cannot represent exactly.
+        beyond: What happens to finite values outside the target's bounds; None refuses them.
+    """
+    with np.errstate(all="ignore"):
+        if target.is_integer:
+            cast_to = _integer_to_integer if source.is_integer else _float_to_integer
+            return cast_to(values, source, target, rounding, beyond).astype(target.dtype)
+        if rounding == "nearest-even" and not is_ml(target.dtype):
+            return _natively(values, target, beyond)
+        if source.is_integer:
+            values = _integer_to_float64(_plain(values, source), rounding, exact=target.bits == _EXACT_BITS)
+        return _float_to_float(values.astype(np.float64, copy=False), target, rounding, beyond)
+
+
+def _plain(values: Array, source: RealType) -> Array:
+    """Integers that NumPy itself can compare: those of ml_dtypes become int8 or uint8."""
+    return values.astype(_base(source)) if is_ml(values.dtype) else values
+
+
+def _base(target: RealType) -> np.dtype[Any]:
+    """The NumPy integer type that holds an integer type."""
+    return np.dtype(f"{'i' if target.low < 0 else 'u'}{max(1, target.bits // 8)}")
+
+
+def _integer_to_integer(
+    values: Array, source: RealType, target: RealType, _rounding: Rounding, beyond: OutOfRange | None
+) -> Array:
+    values = _plain(values, source)
+    # Both bounds fit the source's type, so that the comparison is exact.
+    low, high = (values.dtype.type(bound) for bound in (max(source.low, target.low), min(source.high, target.high)))
+    outside = (values < low) | (values > high)
+    if not outside.any():
+        return values.astype(_base(target))
+    if beyond == "clamp":
+        return np.clip(values, low, high).astype(_base(target))
+    _refuse_unless_wrapping(beyond, values[outside], target)
+    return _wrapped(values.astype(np.uint64), target)
+
+
+def _float_to_integer(
+    values: Array, _source: RealType, target: RealType, rounding: Rounding, beyond: OutOfRange | None
+) -> Array:
+    numbers = values.astype(np.float64, copy=False)
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        raise ValueError(f"{numbers[~finite].flat[0]} has no place in {target.dtype}")
+    rounded = np.copysign(_rounded(np.abs(numbers), numbers < 0, rounding), numbers)
+    below, above = rounded < float(target.low), rounded >= float(target.high + 1)
+    outside = below | above
+    result: Array = np.where(outside, 0.0, rounded).astype(_base(target))
+    if not outside.any():
+        return result
+    if beyond == "clamp":
+        result[below], result[above] = target.low, target.high
+        return result
+    _refuse_unless_wrapping(beyond, numbers[outside], target)
+    magnitude = np.fmod(np.abs(rounded), 2.0**64).astype(np.uint64)
+    return _wrapped(np.where(rounded < 0, np.negative(magnitude), magnitude), target)
+
+
+def _refuse_unless_wrapping(beyond: OutOfRange | None, outside: Array, target: RealType) -> None:
+    if beyond != "wrap" or not target.is_integer:
+        raise ValueError(f"{outside.flat[0]} is outside the range of {target.dtype}")
+
+
+def _wrapped(values: Array, target: RealType) -> Array:
+    """The low bits of uint64 values, read as the target reads them."""
+    base = _base(target)
+    low_bits = values.astype(f"u{base.itemsize}")
+    if target.bits >= 8:
+        return low_bits.view(base)
+    low_bits &= np.uint8(2**target.bits - 1)
+    if target.low == 0:
+        return low_bits
+    sign = np.uint8(2 ** (target.bits - 1))
+    return ((low_bits ^ sign) - sign).view(np.int8)
+
+
+def _natively(values: Array, target: RealType, beyond: OutOfRange | None) -> Array:
+    """As IEEE 754 and NumPy do it: to nearest, ties to even, overflow to infinity."""
+    result = values.astype(target.dtype)
+    if beyond != "clamp":
+        overflown = np.isinf(result)
+        if overflown.any():
+            overflown &= np.isfinite(values.astype(np.float64))
+        if overflown.any():
+            _refuse_unless_wrapping(None, values[overflown], target)
+    return result
+
+
+def _float_to_float(numbers: Array, target: RealType, rounding: Rounding, beyond: OutOfRange | None) -> Array:
+    finite = np.isfinite(numbers)
+    if not target.has_nan and np.isnan(numbers).any():
+        raise ValueError(f"NaN has no place in {target.dtype}")
+    if not target.has_infinity and np.isinf(numbers).any():
+        raise ValueError(f"infinity has no place in {target.dtype}")
+    rounded = np.where(finite, _to_precision(numbers, target, rounding), numbers)
+    outside = finite & ((rounded < target.low) | (rounded > target.high))
+    if outside.any():
+        if beyond != "clamp":
+            _refuse_unless_wrapping(beyond, numbers[outside], target)
+        low, high = (-np.inf, np.inf) if target.has_infinity else (target.low, target.high)
+        rounded = np.where(outside, np.where(rounded < target.low, low, high), rounded)
+    return rounded.astype(target.dtype)
+
+
+def _to_precision(numbers: Array, target: RealType, rounding: Rounding) -> Array:
+    """float64 values rounded to the target's precision, without an upper bound; then casting is exact."""
+    if target.bits == _EXACT_BITS:
+        return numbers
+    magnitude = np.abs(numbers)
+    last_place = np.maximum(np.frexp(magnitude)[1] - target.bits, target.step)
+    units = np.ldexp(magnitude, -last_place)
+    rounded: Array = np.ldexp(_rounded(units, np.signbit(numbers), rounding), last_place)
+    signed: Array = np.copysign(rounded, numbers)
+    return signed
+
+
+def _rounded(magnitude: Array, negative: Array, rounding: Rounding) -> Array:
+    """Non-negative float64 values rounded to whole ones; `negative` tells the sign that they stand for."""
+    floor: Array = np.floor(magnitude)
+    match rounding:
+        case "nearest-even":
+            whole: Array = np.rint(magnitude)
+        case "nearest-away":
+            whole = floor + (magnitude - floor >= 0.5)
+        case "towards-zero":
+            whole = floor
+        case "towards-positive":
+            whole = np.where(negative, floor, np.ceil(magnitude))
+        case "towards-negative":
+            whole = np.where(negative, np.ceil(magnitude), floor)
+    return whole
+
+
+def _integer_to_float64(values: Array, rounding: Rounding, *, exact: bool) -> Array:
+    """float64 values that round, to any target, as the integers would.
+
+    Args:
+        values: NumPy integers.
+        rounding: How to round to float64, where that is the target.
+        exact: float64 is the target. Otherwise what 53 bits cannot hold is rounded to odd, after which one
+            more rounding to fewer bits gives what a single one would.
+    """
+    if values.dtype.itemsize <= 4:
+        return values.astype(np.float64)
+    negative = values < 0
+    magnitude = np.where(negative, np.negative(values.astype(np.uint64)), values.astype(np.uint64))
+    extra = np.zeros(values.shape, np.uint64)
+    for bit in range(_EXACT_BITS, 64):
+        extra += (magnitude >> np.uint64(bit)) != 0
+    kept, rest = magnitude >> extra, magnitude & ((np.uint64(1) << extra) - np.uint64(1))
+    # What is left out decides the last bit: by the rounding asked for, or as a mark that something was there.
+    kept = kept + _rounds_up(rest, extra, negative, rounding) if exact else kept | (rest != 0)
+    result = np.ldexp(kept.astype(np.float64), extra.astype(np.int32))
+    return np.where(negative, -result, result)
+
+
+def _rounds_up(rest: Array, extra: Array, negative: Array, rounding: Rounding) -> Array:
+    """Where a magnitude grows by one for the sake of the `extra` bits `rest` below it.
+
+    By any rounding but `nearest-even`, which is NumPy's own and done there.
+    """
+    inexact: Array = rest != 0
+    if rounding == "nearest-away":
+        half = np.where(extra > 0, np.uint64(1) << (np.maximum(extra, 1) - np.uint64(1)), np.uint64(1))
+        inexact &= rest >= half
+    elif rounding == "towards-zero":
+        inexact &= False
+    else:
+        inexact &= negative == (rounding == "towards-negative")
+    return inexact

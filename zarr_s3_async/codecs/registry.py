@@ -8,13 +8,11 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._types import JSON, CodecSpec
 from ..errors import ConfigError, MetadataError, UnsupportedFeature
-from . import compress, crc32c, numcodecs, streams, vlen
+from . import checksums, compress, filters, stdlib, vlen
 from .array import BytesCodec, Transpose
-from .base import COSTS, KINDS, ChunkSpec, Codec, Kind
-from .bytewise import Base64, Shuffle
+from .base import COSTS, KINDS, ChunkSpec, Codec, Kind, Options
 from .cast import CastValue
-from .installed import ZFPY, PCodec
-from .options import Options
+from .optional import ZFPY, PCodec
 from .scale import ScaleOffset
 
 ENTRY_POINTS: Final = "zarr_s3_async.codecs"
@@ -52,10 +50,10 @@ _BUILT_IN: Final[dict[str, _Entry]] = {
     # Zarr v3 core specification
     "bytes": _array_bytes(BytesCodec),
     "transpose": _array_array(Transpose),
-    "gzip": _bytes_bytes(streams.gzip),
+    "gzip": _bytes_bytes(stdlib.gzip),
     "zstd": _bytes_bytes(compress.Zstd),
     "blosc": _bytes_bytes(compress.blosc),
-    "crc32c": _bytes_bytes(crc32c.crc32c),
+    "crc32c": _bytes_bytes(checksums.crc32c),
     "sharding_indexed": _array_bytes(_sharding),
     # zarr-extensions, and the object codecs of v2
     "cast_value": _array_array(CastValue),
@@ -64,28 +62,28 @@ _BUILT_IN: Final[dict[str, _Entry]] = {
     "vlen-bytes": _array_bytes(vlen.VLenBytes),
     "vlen-array": _array_bytes(vlen.VLenArray),
     # numcodecs: compressors and filters of v2, and what zarr-python registers for v3
-    "numcodecs.adler32": _bytes_bytes(crc32c.adler32),
-    "numcodecs.astype": _array_array(numcodecs.AsType),
-    "numcodecs.base64": _bytes_bytes(Base64),
-    "numcodecs.bitround": _array_array(numcodecs.BitRound),
+    "numcodecs.adler32": _bytes_bytes(checksums.adler32),
+    "numcodecs.astype": _array_array(filters.AsType),
+    "numcodecs.base64": _bytes_bytes(stdlib.Base64),
+    "numcodecs.bitround": _array_array(filters.BitRound),
     "numcodecs.blosc": _bytes_bytes(compress.numcodecs_blosc),
-    "numcodecs.bz2": _bytes_bytes(streams.BZ2),
-    "numcodecs.categorize": _array_array(numcodecs.Categorize),
-    "numcodecs.crc32": _bytes_bytes(crc32c.crc32),
-    "numcodecs.crc32c": _bytes_bytes(crc32c.numcodecs_crc32c),
-    "numcodecs.delta": _array_array(numcodecs.Delta),
-    "numcodecs.fixedscaleoffset": _array_array(numcodecs.FixedScaleOffset),
-    "numcodecs.fletcher32": _bytes_bytes(crc32c.fletcher32),
-    "numcodecs.gzip": _bytes_bytes(streams.numcodecs_gzip),
-    "numcodecs.jenkins_lookup3": _bytes_bytes(crc32c.jenkins_lookup3),
+    "numcodecs.bz2": _bytes_bytes(stdlib.BZ2),
+    "numcodecs.categorize": _array_array(filters.Categorize),
+    "numcodecs.crc32": _bytes_bytes(checksums.crc32),
+    "numcodecs.crc32c": _bytes_bytes(checksums.numcodecs_crc32c),
+    "numcodecs.delta": _array_array(filters.Delta),
+    "numcodecs.fixedscaleoffset": _array_array(filters.FixedScaleOffset),
+    "numcodecs.fletcher32": _bytes_bytes(checksums.fletcher32),
+    "numcodecs.gzip": _bytes_bytes(stdlib.numcodecs_gzip),
+    "numcodecs.jenkins_lookup3": _bytes_bytes(checksums.jenkins_lookup3),
     "numcodecs.lz4": _bytes_bytes(compress.LZ4),
-    "numcodecs.lzma": _bytes_bytes(streams.LZMA),
-    "numcodecs.packbits": _array_array(numcodecs.PackBits),
+    "numcodecs.lzma": _bytes_bytes(stdlib.LZMA),
+    "numcodecs.packbits": _array_array(filters.PackBits),
     "numcodecs.pcodec": _array_bytes(PCodec),
-    "numcodecs.quantize": _array_array(numcodecs.Quantize),
-    "numcodecs.shuffle": _bytes_bytes(Shuffle),
+    "numcodecs.quantize": _array_array(filters.Quantize),
+    "numcodecs.shuffle": _bytes_bytes(filters.Shuffle),
     "numcodecs.zfpy": _array_bytes(ZFPY),
-    "numcodecs.zlib": _bytes_bytes(streams.Zlib),
+    "numcodecs.zlib": _bytes_bytes(stdlib.Zlib),
     "numcodecs.zstd": _bytes_bytes(compress.Zstd),
 }
 

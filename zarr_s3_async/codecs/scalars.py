@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib import import_module
 from reprlib import repr as short
 from typing import Any, Final
 
 import numpy as np
 
+from .. import _ml_dtypes
 from .._types import JSON
 from ..errors import UnsupportedFeature
-from .array import is_extension
-from .base import Array
-from .options import Options
+from .base import Array, Options
 
 _INTEGERS: Final = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _FLOATS: Final = ("float16", "float32", "float64")
 _NUMPY_NAMES: Final = frozenset({"bool", "complex64", "complex128", *_INTEGERS, *_FLOATS})
-_SMALL_INTEGERS: Final = frozenset({"int2", "int4", "uint2", "uint4"})
-_SMALL_FLOATS: Final = frozenset(
-    {
-        "bfloat16",
-        "float4_e2m1fn",
-        "float6_e2m3fn",
-        "float6_e3m2fn",
-        "float8_e3m4",
-        "float8_e4m3",
-        "float8_e4m3b11fnuz",
-        "float8_e4m3fnuz",
-        "float8_e5m2",
-        "float8_e5m2fnuz",
-        "float8_e8m0fnu",
-    }
-)
 _TYPE_STRING: Final = re.compile(r"[<>|=]?(?:[biufcSUV][0-9]{1,5}|[mM]8(?:\[[0-9]{0,5}[YMWDhmsunpfa]s?\])?)", re.ASCII)
 _SPECIAL: Final = {"NaN": np.nan, "Infinity": np.inf, "+Infinity": np.inf, "-Infinity": -np.inf}
 _HEX: Final = re.compile(r"0x[0-9a-fA-F]{1,16}", re.ASCII)
@@ -61,19 +43,16 @@ def real_dtype(options: Options, key: str) -> np.dtype[Any]:
     if isinstance(value, str):
         if value in _INTEGERS or value in _FLOATS:
             return np.dtype(value)
-        if value in _SMALL_INTEGERS or value in _SMALL_FLOATS:
+        if value in _ml_dtypes.BITS:
             return _small_dtype(options, value)
     raise options.fail(key, f"must be a data type of integers or of floating-point numbers, not {short(value)}")
 
 
 def _small_dtype(options: Options, name: str) -> np.dtype[Any]:
     try:
-        dtype: np.dtype[Any] = np.dtype(getattr(import_module("ml_dtypes"), name))
-    except (ImportError, AttributeError) as error:
-        raise UnsupportedFeature(
-            f"codec {options.codec!r}: {name!r} needs the package ml_dtypes: pip install -U ml_dtypes"
-        ) from error
-    return dtype
+        return _ml_dtypes.lookup(name)
+    except ImportError as error:
+        raise UnsupportedFeature(f"codec {options.codec!r}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +75,7 @@ class RealType:
     @classmethod
     def of(cls, dtype: np.dtype[Any]) -> RealType | None:
         """The facts about a dtype, or None where it is not one of real numbers."""
-        if is_extension(dtype):
+        if _ml_dtypes.is_ml(dtype):
             return cls._of_extension(dtype)
         if dtype.kind in "iu":
             info = np.iinfo(dtype)
@@ -107,11 +86,11 @@ class RealType:
 
     @classmethod
     def _of_extension(cls, dtype: np.dtype[Any]) -> RealType | None:
-        package = import_module("ml_dtypes")
-        if dtype.name in _SMALL_INTEGERS:
+        package = _ml_dtypes.package()
+        if _ml_dtypes.is_integer(dtype):
             info = package.iinfo(dtype)
             return cls(dtype, True, int(info.min), int(info.max), info.bits)
-        return cls._of_float(dtype, package.finfo(dtype)) if dtype.name in _SMALL_FLOATS else None
+        return cls._of_float(dtype, package.finfo(dtype)) if dtype.name in _ml_dtypes.BITS else None
 
     @classmethod
     def _of_float(cls, dtype: np.dtype[Any], info: Any) -> RealType:
@@ -151,5 +130,5 @@ def _float_from_text(text: str, real: RealType) -> Array | None:
     size = real.dtype.itemsize
     if _HEX.fullmatch(text) and len(text) == 2 + 2 * size:
         bits = np.array(int(text, 16), np.dtype(f"u{size}"))
-        return bits.view(real.dtype.newbyteorder("=") if not is_extension(real.dtype) else real.dtype)
+        return bits.view(real.dtype.newbyteorder("=") if not _ml_dtypes.is_ml(real.dtype) else real.dtype)
     return None

@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from .._ml_dtypes import is_ml
 from ..errors import MetadataError
-from .array import is_extension
-from .base import Array, ChunkSpec
-from .options import Options
+from .base import Array, ChunkSpec, Options
 from .scalars import RealType, real_scalar
 
 
@@ -29,9 +28,9 @@ class ScaleOffset:
         scale = real_scalar(options, "scale", options.take("scale", 1), real)
         # NumPy computes with ml_dtypes' integers, but does not compare them.
         self._dtype: np.dtype[Any] = (
-            np.dtype(np.int16) if real.is_integer and is_extension(spec.dtype) else spec.dtype.newbyteorder("=")
+            np.dtype(np.int16) if real.is_integer and is_ml(spec.dtype) else spec.dtype.newbyteorder("=")
         )
-        if is_extension(spec.dtype) and not real.is_integer:
+        if is_ml(spec.dtype) and not real.is_integer:
             self._dtype = spec.dtype
         self._offset, self._scale = offset.astype(self._dtype)[()], scale.astype(self._dtype)[()]
         if self._scale == 0:

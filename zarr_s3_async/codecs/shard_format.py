@@ -1,8 +1,7 @@
 """The `sharding_indexed` codec of Zarr v3: many encoded chunks in one object, and an index of where they are.
 
 The index has one entry per chunk, in row-major order of the inner grid: offset and length as unsigned 64-bit
-integers, both 2**64 - 1 for a chunk that is not there.
-"""
+integers, both 2**64 - 1 for a chunk that is not there."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ import numpy as np
 from .._types import JSON, Buffer, CodecSpec, Shape
 from ..byte_range import ByteRange, Span, Suffix
 from ..errors import ChunkDecodeError, UnsupportedFeature
-from .base import Array, Bytes, ChunkSpec, Cost
-from .options import Options
+from .base import Array, Bytes, ChunkSpec, Cost, Options
+from .fill import is_fill
 from .pipeline import Pipeline, build_pipeline
 
 MISSING: Final = 2**64 - 1
@@ -204,7 +203,9 @@ class ShardingCodec:
     def encode(self, chunk: Array) -> Bytes:
         encode = self._format.inner.encode
         chunks = {
-            slot: encode(chunk[region]) for slot, region in self._format.regions() if not self._is_fill(chunk[region])
+            slot: encode(chunk[region])
+            for slot, region in self._format.regions()
+            if not is_fill(chunk[region], self._fill)
         }
         return joined(self._format.layout.assemble(chunks))
 
@@ -225,13 +226,6 @@ class ShardingCodec:
             if chunk is not target:
                 part[...] = chunk
         return shard
-
-    def _is_fill(self, chunk: Array) -> bool:
-        """True where leaving the chunk out loses nothing: its bytes are those of the fill value."""
-        if chunk.dtype.hasobject:
-            return bool(np.all(chunk == self._fill))
-        elements = np.ascontiguousarray(chunk).reshape(-1, 1).view(np.uint8)
-        return bool((elements == self._fill.reshape(1).view(np.uint8)).all())
 
 
 def _read_codecs(options: Options, key: str) -> list[CodecSpec]:
@@ -255,3 +249,43 @@ def _read_codec(options: Options, key: str, document: JSON) -> CodecSpec:
 
 def _corrupt(problem: str) -> ChunkDecodeError:
     return ChunkDecodeError(f"codec {NAME!r}: {problem}", codec=NAME)
+
+
+def stored_slots(index: Array) -> Array:
+    """The slots that have an entry, sorted.
+
+    Args:
+        index: What `ShardLayout.decode_index` gave.
+    """
+    return np.flatnonzero(index[:, 1] != MISSING)
+
+
+def unused_bytes(layout: ShardLayout, index: Array, object_size: int) -> int:
+    """Bytes of the object that belong to no chunk and not to the index.
+
+    Args:
+        layout: Of the shard.
+        index: What `ShardLayout.decode_index` gave.
+        object_size: Bytes of the whole object.
+
+    Raises:
+        ChunkDecodeError: Two chunks share bytes, or one shares them with the index.
+    """
+    slots = stored_slots(index)
+    at_start = layout.index_location == "start"
+    index_at = 0 if at_start else object_size - layout.index_nbytes
+    # The index is the last row: its slot is none of a chunk.
+    starts = np.append(index[slots, 0].astype(np.int64), index_at)
+    stops = starts + np.append(index[slots, 1].astype(np.int64), layout.index_nbytes)
+    order = np.argsort(starts, kind="stable")
+    # Sorted by their starts, spans that overlap at all overlap with a neighbour.
+    overlaps = np.flatnonzero(starts[order][1:] < stops[order][:-1])
+    if len(overlaps):
+        first, second = (_name(slots, int(row)) for row in order[overlaps[0] : overlaps[0] + 2])
+        at = int(starts[order[overlaps[0] + 1]])
+        raise ChunkDecodeError(f"codec {NAME!r}: {first} and {second} share bytes from byte {at} on", codec=NAME)
+    return object_size - int((stops - starts).sum())
+
+
+def _name(slots: Array, row: int) -> str:
+    return f"chunk {slots[row]}" if row < len(slots) else "the index"

@@ -13,8 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from ..errors import MetadataError
-from .base import Array, Bytes, ChunkSpec
-from .options import Options
+from .base import Array, Bytes, ChunkSpec, Options
 from .scalars import plain_dtype
 
 _WORD: Final = 4

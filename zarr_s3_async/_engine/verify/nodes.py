@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from ..._model import formats
-from ..._model.differences import differences
-from ..._model.metadata import ArrayMeta, GroupMeta
+from ..._model.metadata import ArrayMeta, GroupMeta, differences
 from ..._model.names import MAX_KEY_BYTES, problem_of
 from ..._types import JSON
 from ...errors import (

@@ -14,8 +14,7 @@ from ..._types import Buffer, Coords, Version
 from ...byte_range import Span
 from ...codecs.base import ChunkSpec
 from ...codecs.pipeline import VARIABLE_LIMIT, Pipeline, build_pipeline
-from ...codecs.shard_check import stored_slots, unused_bytes
-from ...codecs.shard_format import ShardFormat
+from ...codecs.shard_format import ShardFormat, stored_slots, unused_bytes
 from ...errors import ChunkDecodeError, ConcurrentModification, Conflict
 from ...stores.base import Entry
 from ..cpu import runs_inline

@@ -14,7 +14,6 @@ from time import perf_counter
 from typing import NamedTuple, Self
 
 from ..._model import formats
-from ..._model.key_kinds import kind_of
 from ..._options import check_count, check_flag
 from ..._types import Coords
 from ...errors import (
@@ -191,7 +190,7 @@ class _Walk:
         tally = place.tally
         assert tally.meta is not None  # noqa: S101  # it is an array
         assert place.seen is not None  # noqa: S101  # likewise
-        found = kind_of(name, tally.meta)
+        found = tally.meta.classify_key(name)
         if found.kind != "chunk":
             tally.add(Finding(kind=found.kind, key=entry.key, what=found.why, position=found.coords))
             return

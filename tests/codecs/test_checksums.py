@@ -1,4 +1,4 @@
-"""codecs/crc32c.py: checksums beside the data."""
+"""codecs/checksums.py: checksums beside the data."""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from .base import Array, Bytes, ChunkSpec
-from .options import Options
+from .base import Array, Bytes, ChunkSpec, Options
 
 _Flat: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 _Sum: TypeAlias = Callable[[_Flat], int]

@@ -1,4 +1,4 @@
-"""codecs/streams.py: the compressors of the standard library."""
+"""codecs/stdlib.py: the compressors of the standard library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numcodecs
 import numpy as np
 import pytest
 
-from zarr_s3_async.codecs import streams
+from zarr_s3_async.codecs import stdlib
 from zarr_s3_async.errors import ChunkDecodeError, MetadataError, UnsupportedFeature
 
 from .chains import LITTLE, numbers, pipeline, same
@@ -168,11 +168,11 @@ def test_many_tiny_members_do_not_copy_the_rest_of_the_data_each_time(monkeypatc
             given += len(data)
             return self._real.decompress(data, most)
 
-    monkeypatch.setattr(streams.zlib, "decompressobj", Counting)
+    monkeypatch.setattr(stdlib.zlib, "decompressobj", Counting)
     members = 20_000
     data = gzip.compress(b"") * members + gzip.compress(DATA)
     assert same(line("gzip").decode(data), CHUNK)
-    assert given < 3 * len(data) + members * streams._SMALL_WINDOW
+    assert given < 3 * len(data) + members * stdlib._SMALL_WINDOW
 
 
 def test_a_hostile_dictionary_size_is_refused():

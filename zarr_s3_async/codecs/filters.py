@@ -13,8 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import MetadataError
-from .base import Array, ChunkSpec, Cost
-from .options import Options
+from .base import Array, Bytes, ChunkSpec, Cost, Options
 from .scalars import plain_dtype
 
 _DIGITS: Final = 300
@@ -216,3 +215,35 @@ class Categorize(_Filter):
     def decode(self, chunk: Array) -> Array:
         known = (chunk >= 0) & (chunk < len(self._labels))
         return self._labels[np.where(known, chunk, 0)].astype(self._dtype, copy=False)
+
+
+class Shuffle:
+    """The first bytes of all elements, then the second bytes of all, and so on."""
+
+    kind: Final = "bytes->bytes"
+    cost: Final = "parallel"
+
+    def __init__(self, options: Options, spec: ChunkSpec) -> None:
+        self._element = max(1, options.integer("elementsize", 0, 2**16, spec.dtype.itemsize))
+
+    def encoded_size(self, size: int) -> int:
+        return size
+
+    def encode(self, data: Bytes) -> Bytes:
+        shuffled = np.empty(self._elements(data) * self._element, np.uint8)
+        np.copyto(shuffled.reshape(self._element, -1), np.frombuffer(data, np.uint8).reshape(-1, self._element).T)
+        return shuffled
+
+    def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
+        if len(data) != size and (size is not None or len(data) > limit):
+            raise ValueError(f"{len(data)} bytes, and at most {limit} can be")
+        memory = np.empty(self._elements(data) * self._element, np.uint8) if out is None else out
+        elements = memory.reshape(-1).view(np.uint8).reshape(-1, self._element)
+        np.copyto(elements, np.frombuffer(data, np.uint8).reshape(self._element, -1).T)
+        return memory
+
+    def _elements(self, data: Bytes) -> int:
+        count, rest = divmod(len(data), self._element)
+        if rest:
+            raise ValueError(f"{len(data)} bytes are not whole elements of {self._element}")
+        return count

@@ -1,13 +1,13 @@
-"""Compressors of the standard library: gzip, zlib, bz2, lzma.
+"""Codecs of the standard library: gzip, zlib, bz2, lzma and base64.
 
-They decompress piece by piece, into the caller's memory where there is some, and stop at the first byte too
-many. Small pieces leave the interpreter's lock free: to join a big result would hold it for milliseconds.
-"""
+The compressors decompress piece by piece, into memory of the caller where it is given, and stop at the first byte
+too many. Pieces are small so that joining them does not hold the GIL for milliseconds."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from base64 import b64decode, standard_b64encode
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -16,8 +16,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from ..errors import UnsupportedFeature
-from .base import Array, Bytes, ChunkSpec
-from .options import Options
+from .base import Array, Bytes, ChunkSpec, Options
 
 _WINDOW: Final = 256 * 1024
 """Compressed bytes given to a decompressor at once: it copies what it leaves over."""
@@ -232,3 +231,27 @@ def _module(options: Options, name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise UnsupportedFeature(f"codec {options.codec!r}: this Python was built without {name}") from error
+
+
+class Base64:
+    """The standard alphabet, with padding and without line breaks."""
+
+    kind: Final = "bytes->bytes"
+    cost: Final = "blocking"
+
+    def __init__(self, _options: Options, _spec: ChunkSpec) -> None:
+        pass
+
+    def encoded_size(self, size: int) -> int:
+        return -(-size // 3) * 4
+
+    def encode(self, data: Bytes) -> bytes:
+        return standard_b64encode(data)
+
+    def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:  # noqa: ARG002  nothing to write into
+        if len(data) > self.encoded_size(limit):
+            raise ValueError(f"{len(data)} letters, and at most {self.encoded_size(limit)} can be")
+        decoded = b64decode(data, validate=True)
+        if size is not None and len(decoded) != size:
+            raise ValueError(f"{len(decoded)} bytes, and a chunk has {size}")
+        return decoded

@@ -1,4 +1,4 @@
-"""codecs/numcodecs.py: numcodecs' filters."""
+"""codecs/filters.py: numcodecs' filters."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import MetadataError, UnsupportedFeature
-from .base import Array, Bytes, ChunkSpec
-from .options import Options
+from .base import Array, Bytes, ChunkSpec, Options
 
 _PCODEC_TYPES: Final = ("u2", "u4", "u8", "i2", "i4", "i8", "f2", "f4", "f8")
 _ZFP_TYPES: Final = ("i4", "i8", "f4", "f8")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
 
-Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+from .base import Array
 
 _BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 
 
-def is_fill(chunk: Values, fill: Values) -> bool:
+def is_fill(chunk: Array, fill: Array) -> bool:
     """True where every element is the fill value bit by bit: NaN is NaN, and -0.0 is not 0.0."""
     if chunk.dtype.hasobject:
         return all(element == fill[()] for element in chunk.flat)

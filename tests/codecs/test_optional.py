@@ -1,4 +1,4 @@
-"""codecs/installed.py: codecs of packages that may be missing."""
+"""codecs/optional.py: codecs of packages that may be missing."""
 
 from __future__ import annotations
 
