@@ -1,7 +1,7 @@
 """A race: processes of eight tasks write one array at once, each through a proxy that loses answers and refuses.
 
 `Racers` starts the processes and sends them into one round after the other; after each round, when nobody writes,
-the caller looks at the array. This file is what the processes run too: `python races.py JOB`.
+the caller looks at the array. This file is what the processes run too: `python -m tests.promises.races JOB`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from random import Random
 from typing import Any, Self
 
@@ -34,6 +35,7 @@ FLIPS = 3
 FAULTS = {"lost": 0.05, "refused": 0.03, "reset": 0.02, "conflict": 0.02}
 # Ten per cent of all attempts fail: with five attempts, one request of 100,000 would be given up.
 RETRY = zs.RetryPolicy(attempts=12, base_delay=0.02)
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -197,9 +199,10 @@ class Racers:
 
     def __enter__(self) -> Self:
         for job in self._jobs:
-            command = [sys.executable, __file__, json.dumps(asdict(job))]
+            command = [sys.executable, "-m", "tests.promises.races", json.dumps(asdict(job))]
             pipe = subprocess.PIPE
-            self._processes.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1))
+            process = subprocess.Popen(command, cwd=_ROOT, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+            self._processes.append(process)
         return self
 
     def __exit__(self, *_: object) -> None:
