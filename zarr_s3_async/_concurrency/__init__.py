@@ -1,0 +1,1 @@
+"""Everything that schedules: the only package that creates tasks or threads."""

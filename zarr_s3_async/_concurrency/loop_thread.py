@@ -1,0 +1,202 @@
+"""An event loop in a thread of its own, for callers that block."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from threading import Lock, Thread, get_ident
+from typing import Any, Generic, TypeVar
+
+from ..errors import StateError
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """A running event loop that any number of threads hand coroutines to.
+
+    The thread is a daemon: whoever forgets `close` is not kept from ending the program.
+
+    Args:
+        name: Of the thread.
+    """
+
+    __slots__ = ("_closed", "_loop", "_pid", "_stop", "_thread")
+
+    def __init__(self, name: str = "zarr-s3-loop") -> None:
+        self._pid = os.getpid()
+        self._closed = False
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = Thread(target=_run_loop, args=(started,), name=name, daemon=True)
+        self._thread.start()
+        self._loop, self._stop = started.result()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop, which runs in the thread."""
+        return self._loop
+
+    @property
+    def usable(self) -> bool:
+        """False after `close`, where the thread has died, and in a forked child, which has no copy of it."""
+        return not self._closed and self._pid == os.getpid() and self._thread.is_alive()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for its result.
+
+        The caller's context variables are seen by it. Interrupted (Ctrl-C, or any other exception that is raised in
+        the waiting thread), the coroutine is cancelled, and this raises only once it has ended: nothing that it was
+        given is touched afterwards.
+
+        Raises:
+            StateError: Called on the loop's own thread, which would wait for itself; after `close`; or in a forked
+                child.
+        """
+        if get_ident() == self._thread.ident:
+            work.close()
+            raise StateError("a blocking call on the event loop's own thread would wait for itself; await it there")
+        call = _Call(work)
+        try:
+            self._schedule(call.start)
+            return call.answer.result()
+        except BaseException:
+            if not call.answer.done():
+                self._cancelled(call)
+            raise
+
+    def close(self) -> None:
+        """Cancel what runs, finish the loop's asynchronous generators, end the thread. Again is fine."""
+        if not self.usable:
+            return
+        self._closed = True
+        with suppress(RuntimeError):  # the loop ended by itself
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _schedule(self, callback: Callable[[], object]) -> None:
+        if not self.usable:
+            raise StateError("the background event loop was closed, or belongs to the process that forked this one")
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError as error:  # closed since
+            raise StateError("the background event loop was closed") from error
+
+    def _cancelled(self, call: _Call[Any]) -> None:
+        """Cancel a call and wait until it has ended, however often this is interrupted again."""
+        while True:
+            try:  # around all that calls anything: an interrupt may come at every call's return
+                if call.answer.done():
+                    return
+                self._schedule(call.cancel)
+                call.answer.exception()
+            except StateError:
+                call.discard()
+                return
+            except BaseException:  # noqa: BLE001, S110  # the first interrupt is the one that leaves
+                pass
+
+
+class _Call(Generic[T]):
+    """One coroutine on its way through the loop."""
+
+    __slots__ = ("_task", "_work", "answer")
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._work: Coroutine[Any, Any, T] | None = work
+        self._task: asyncio.Task[T] | None = None
+        self.answer: Future[T] = Future()
+
+    def start(self) -> None:
+        """On the loop."""
+        work, self._work = self._work, None
+        if work is None:
+            return  # given up
+        try:
+            self._task = asyncio.get_running_loop().create_task(work)
+        except BaseException as error:  # noqa: BLE001  # it belongs to who waits
+            self.answer.set_exception(error)
+        else:
+            self._task.add_done_callback(self._finish)
+
+    def cancel(self) -> None:
+        """On the loop. Once: a second cancellation would disturb how the work cleans up after the first."""
+        if self._task is None:
+            self.discard()
+        elif not self._task.cancelling():
+            self._task.cancel()
+
+    def discard(self) -> None:
+        """Give up a call that never started."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.close()
+        if not self.answer.done():
+            self.answer.set_exception(StateError("the call was given up before it started"))
+
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.answer.set_exception(StateError("the background event loop was closed while this call ran"))
+        elif (error := task.exception()) is not None:
+            self.answer.set_exception(error)
+        else:
+            self.answer.set_result(task.result())
+        self._task = None  # or the traceback of a failure would keep the task, and the task the traceback
+
+
+def _run_loop(started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+    async def serve() -> None:
+        stop = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
+
+    try:
+        asyncio.run(serve())  # cancels what is left, and finishes asynchronous generators
+    except BaseException as error:
+        if started.done():
+            raise
+        started.set_exception(error)
+
+
+_background: LoopThread | None = None
+_lock = Lock()
+_inherited: list[LoopThread | None] = []
+
+
+def background_loop() -> LoopThread:
+    """The one loop of this process that blocking callers share, started by the first of them.
+
+    A forked child gets one of its own. It is closed when the interpreter exits.
+    """
+    global _background  # noqa: PLW0603  # one for the process is what this is
+    found = _background
+    if found is not None and found.usable:
+        return found
+    with _lock:
+        if _background is None or not _background.usable:
+            if _background is None:
+                atexit.register(_close_at_exit)
+            _background = LoopThread()
+        return _background
+
+
+def _close_at_exit() -> None:
+    if _background is not None:
+        _background.close()
+
+
+def _forget_parent() -> None:
+    """In a forked child: the thread is not there, and the lock may have been held by another one of the parent's.
+
+    The old loop is kept, unused: collecting it would close descriptors that it shares with the parent's.
+    """
+    global _background, _lock  # as above
+    _inherited.append(_background)
+    _background, _lock = None, Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
