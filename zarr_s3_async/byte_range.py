@@ -5,29 +5,48 @@ from typing import NamedTuple, TypeAlias
 
 
 class Span(NamedTuple):
-    """Bytes `start` (inclusive) to `stop` (exclusive), 0 <= start < stop."""
+    """Bytes `start` (inclusive) to `stop` (exclusive), 0 <= start <= stop; none where they are equal."""
 
     start: int
     stop: int
 
 
 class Suffix(NamedTuple):
-    """The last `length` bytes, or the whole object where it is shorter."""
+    """The last `length` bytes, or the whole object where it is shorter; none where `length` is 0."""
 
     length: int
 
 
-ByteRange: TypeAlias = Span | Suffix
+class Offset(NamedTuple):
+    """Everything from byte `start` on, 0 <= start."""
+
+    start: int
+
+
+ByteRange: TypeAlias = Span | Suffix | Offset
 
 
 def checked(byte_range: ByteRange | None) -> ByteRange | None:
-    """The range itself, or ValueError for one that HTTP cannot express (empty or negative)."""
+    """The range itself, or ValueError for one that cannot be: negative, or ending before it starts."""
     match byte_range:
-        case Span(start, stop) if not 0 <= start < stop:
-            raise ValueError(f"a byte span needs 0 <= start < stop, not {start}:{stop}")
-        case Suffix(length) if length <= 0:
-            raise ValueError(f"a byte suffix needs a positive length, not {length}")
+        case Span(start, stop) if not 0 <= start <= stop:
+            raise ValueError(f"a byte span needs 0 <= start <= stop, not {start}:{stop}")
+        case Suffix(length) if length < 0:
+            raise ValueError(f"a byte suffix needs a length of at least 0, not {length}")
+        case Offset(start) if start < 0:
+            raise ValueError(f"a byte offset needs a start of at least 0, not {start}")
     return byte_range
+
+
+def is_empty(byte_range: ByteRange) -> bool:
+    """Whether the range holds no byte of any object. HTTP cannot express such a range."""
+    match byte_range:
+        case Span(start, stop):
+            return start == stop
+        case Suffix(length):
+            return length == 0
+        case Offset():
+            return False
 
 
 def resolve(byte_range: ByteRange | None, size: int) -> tuple[int, int]:
@@ -39,6 +58,8 @@ def resolve(byte_range: ByteRange | None, size: int) -> tuple[int, int]:
             return max(0, size - length), size
         case Span(start, stop):
             return min(start, size), min(stop, size)
+        case Offset(start):
+            return min(start, size), size
 
 
 def coalesce(spans: Iterable[Span], *, max_gap: int) -> Iterator[tuple[Span, list[Span]]]:

@@ -77,7 +77,7 @@ async def test_a_whole_array_is_all_well_and_every_byte_was_read(
     assert report.ok, str(report)
     assert report.findings == ()
     assert report.objects == len(store._objects)
-    assert report.nbytes == sum(len(data) for data, _ in store._objects.values())
+    assert report.nbytes == sum(len(stored[0]) for stored in store._objects.values())
     only = node(report)
     assert (only.kind, only.objects, only.objects_expected) == ("array", 6, 6)
     assert only.chunks == only.chunks_expected == array.nchunks

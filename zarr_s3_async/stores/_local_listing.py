@@ -107,7 +107,9 @@ def _entry(path: str, base: str, name: str) -> Entry | None:
         return None
     except OSError as error:
         raise translated(error, f"cannot list {path}/{name}", base + name) from error
-    return Entry(base + name, state.st_size, version_of(state)) if stat.S_ISREG(state.st_mode) else None
+    if not stat.S_ISREG(state.st_mode):
+        return None
+    return Entry(base + name, state.st_size, version_of(state), state.st_mtime)
 
 
 class LocalEntries:
@@ -130,6 +132,13 @@ class LocalEntries:
         if entry is None:
             raise StopAsyncIteration
         return entry
+
+    async def next_page(self) -> list[Entry]:
+        """What is left of the current page, or the next one; empty at the end."""
+        if not (left := list(self._page)):
+            await run_blocking(self._turn)
+            left = list(self._page)
+        return left
 
     def _turn(self) -> None:
         # Kept by the thread itself: a cancelled call must not lose the page.

@@ -43,6 +43,11 @@ class Reading:
         return version_of(self._state)
 
     @property
+    def modified(self) -> float:
+        """When the file was last written, in seconds since the epoch."""
+        return self._state.st_mtime
+
+    @property
     def size(self) -> int:
         """Bytes of the whole file."""
         return self._state.st_size

@@ -6,12 +6,32 @@ None; every failure is a `StoreError`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from .._types import Buffer, Sink, Version, When
 from ..byte_range import ByteRange
+
+Modified: TypeAlias = str | float | None
+"""When an object was last changed, as its store gives it: the text of an HTTP date or of ISO 8601, seconds since the
+epoch, or None where the store does not know. It is parsed when it is wanted: few readers of a chunk want it."""
+
+
+def parse_modified(modified: Modified) -> datetime | None:
+    """The time in UTC, or None where the store does not know it, or gave a text that is neither kind of date."""
+    from email.utils import parsedate_to_datetime
+
+    if modified is None:
+        return None
+    try:
+        if not isinstance(modified, str):
+            return datetime.fromtimestamp(modified, UTC)
+        when = parsedate_to_datetime(modified) if "," in modified else datetime.fromisoformat(modified)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +43,19 @@ class Blob:
     version: Version
     size: int
     """Bytes of the whole object, also where a range was asked for."""
+    modified: Modified = None
+    """When the object was last changed; see `parse_modified`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object of a listing."""
+    """One object, without its bytes: of a listing, or what `stat` returns."""
 
     key: str
     size: int
     version: Version
+    modified: Modified = None
+    """When the object was last changed; see `parse_modified`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +83,8 @@ class Readable(Protocol):
 
         Args:
             key: The object's key.
-            range: A `Span` that reaches past the end is cut; one that starts at or past the end, and any range of
-                an empty object, gives empty data.
+            range: A `Span` that reaches past the end is cut; one that starts at or past the end, one that holds no
+                byte, and any range of an empty object, give empty data.
             version: Read only this version; another one, or none, is a `Conflict`.
             sink: Receives the body; `Blob.data` then is its memory. Never called for an absent object.
         """
@@ -102,4 +126,45 @@ class Store(Readable, Writable, Listable, Protocol):
     @property
     def url(self) -> str:
         """Where this store is, for messages and refs: no secret in it, no trailing slash."""
+        ...
+
+
+# What a store may have besides. A caller that needs one of these uses the functions of `stores.optional`, which compose
+# it of the verbs above where a store lacks it.
+
+
+@runtime_checkable
+class SupportsStat(Protocol):
+    """A store that can describe an object more cheaply than by reading an empty range of it."""
+
+    async def stat(self, key: str) -> Entry | None:
+        """The object's size and version, or None where it is absent. Absence is as certain as that of `get`."""
+        ...
+
+
+@runtime_checkable
+class SupportsPages(Protocol):
+    """A store that lists page by page, which costs less per object than one by one."""
+
+    def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[Sequence[Entry]]:
+        """The objects of `list_prefix(prefix)` whose key is greater than `after`, in pages that are not empty."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRef:
+    """Where a store is, small and picklable: a session with the options `config` opens it by its URL. Holds no key."""
+
+    url: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Options that differ from their defaults and are no secret."""
+
+
+@runtime_checkable
+class SupportsRef(Protocol):
+    """A store that another process can open: two of them are equal where their references are."""
+
+    @property
+    def ref(self) -> StoreRef:
+        """With which another session opens the same store."""
         ...

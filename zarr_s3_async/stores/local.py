@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import Literal
 
 from .._types import Buffer, Sink, Version, When
 from ..byte_range import ByteRange, checked
-from ..errors import ConcurrentModification, StoreError
+from ..errors import ConcurrentModification, ConfigError, StoreError
 from ._local_files import Place, checked_key, locked, publish, translated, translating, unfinished
 from ._local_listing import LocalEntries, one_level
 from ._local_reading import Reading, TornRead
-from .base import Blob, Listing
+from .base import Blob, Entry, Listing, StoreRef
 from .threads import run_blocking
 
 _ATTEMPTS = 100
@@ -59,8 +59,26 @@ class LocalStore:
         """`file://` and the folder, percent-encoded as by `Path.as_uri`."""
         return self.root.as_uri()
 
+    @property
+    def ref(self) -> StoreRef:
+        """See `SupportsRef.ref`.
+
+        Raises:
+            ConfigError: The store calls fsync, which no URL says.
+        """
+        if self._sync:
+            raise ConfigError(f"{self!r} has no reference: no URL says sync=True; make it where it is used")
+        return StoreRef(url=self.url)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same folder, used in the same way."""
+        return isinstance(other, LocalStore) and (self._root, self._sync) == (other._root, other._sync)
+
+    def __hash__(self) -> int:
+        return hash((self._root, self._sync))
+
     def __repr__(self) -> str:
-        return f"LocalStore({self._root!r})"
+        return f"LocalStore({self._root!r}{', sync=True' if self._sync else ''})"
 
     async def get(
         self,
@@ -104,6 +122,13 @@ class LocalStore:
     def list_prefix(self, prefix: str = "") -> LocalEntries:
         """See `Listable.list_prefix`. Objects that come and go meanwhile may or may not be seen."""
         return LocalEntries(self._root, prefix)
+
+    async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
+        """See `SupportsPages.list_pages`: a page of entries per call in a thread."""
+        entries = LocalEntries(self._root, prefix)
+        while page := await entries.next_page():
+            if kept := [entry for entry in page if entry.key > after] if after else page:
+                yield kept
 
     async def list_dir(self, prefix: str = "") -> Listing:
         """See `Listable.list_dir`."""
@@ -189,7 +214,7 @@ async def _read(reading: Reading, version: Version | None, sink: Sink | None) ->
             memory[:] = data
         data = memory
     assert data is not None  # noqa: S101  # without a sink nothing limits `begin`
-    return Blob(data, reading.version, reading.size)
+    return Blob(data, reading.version, reading.size, reading.modified)
 
 
 def _unlink(place: Place, when: When) -> None:

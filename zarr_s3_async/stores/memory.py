@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Literal, Self
 
 from .._types import Buffer, Sink, Version, When
@@ -33,7 +34,7 @@ class MemoryStore:
         self._name = secrets.token_hex(4) if name is None else name
         if not self._name or "/" in self._name:
             raise ConfigError(f"a MemoryStore's name is one word without a slash, not {name!r}")
-        self._objects: dict[str, tuple[bytes, Version]] = {}
+        self._objects: dict[str, tuple[bytes, Version, float]] = {}
         self._numbers = itertools.count(1)
         self._root = ""
 
@@ -53,6 +54,13 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"<MemoryStore {self.url} objects={sum(1 for _ in self._keys(''))}>"
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same folder of the same objects: equal names do not make them so."""
+        return isinstance(other, MemoryStore) and self._objects is other._objects and self._root == other._root
+
+    def __hash__(self) -> int:
+        return hash((id(self._objects), self._root))
+
     async def get(
         self,
         key: str,
@@ -69,14 +77,14 @@ class MemoryStore:
             self._require(key, version)
         if found is None:
             return None
-        data, current = found
+        data, current, written = found
         start, stop = resolve(wanted, len(data))
         part: Buffer = data if wanted is None else memoryview(data)[start:stop]
         if sink is not None:
             memory = sink(stop - start)
             memory[:] = part
             part = memory
-        return Blob(part, current, len(data))
+        return Blob(part, current, len(data), written)
 
     async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
         """See `Writable.put`. The data is copied: the caller may use its buffer again."""
@@ -88,7 +96,7 @@ class MemoryStore:
         elif when != "always":
             self._require(key, when)
         version = Version(str(next(self._numbers)))
-        self._objects[full] = bytes(data), version
+        self._objects[full] = bytes(data), version, time.time()
         return version
 
     async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
@@ -105,6 +113,15 @@ class MemoryStore:
         await asyncio.sleep(0)
         for full in doomed:
             self._objects.pop(full, None)
+
+    async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
+        """See `SupportsPages.list_pages`."""
+        await asyncio.sleep(0)
+        keys = sorted(key for key in self._keys(prefix) if key > after)
+        for start in range(0, len(keys), _PAGE):
+            if page := [entry for key in keys[start : start + _PAGE] if (entry := self._entry(key)) is not None]:
+                yield page
+            await asyncio.sleep(0)
 
     def list_prefix(self, prefix: str = "") -> MemoryEntries:
         """See `Listable.list_prefix`. Objects that come and go meanwhile may or may not be seen."""
@@ -141,7 +158,7 @@ class MemoryStore:
 
     def _entry(self, key: str) -> Entry | None:
         found = self._objects.get(self._root + key)
-        return found and Entry(key, len(found[0]), found[1])
+        return found and Entry(key, len(found[0]), found[1], found[2])
 
 
 class MemoryEntries:

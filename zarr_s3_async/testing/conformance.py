@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TypeAlias
 
 from ..stores.base import Store
-from ._checks import listing, racing, reading, writing
+from ._checks import composed, listing, racing, reading, writing
 
 Check: TypeAlias = Callable[[Store], Awaitable[None]]
 
@@ -29,7 +29,7 @@ def _checks_of(module: ModuleType) -> list[Check]:
 
 
 CHECKS: tuple[Check, ...] = tuple(
-    check for module in (reading, writing, racing, listing) for check in _checks_of(module)
+    check for module in (reading, writing, racing, listing, composed) for check in _checks_of(module)
 )
 """Every promise of `stores/base.py`. Each raises AssertionError where it is broken."""
 

@@ -249,7 +249,7 @@ def _damaged(blob: Blob, damages: list[Callable[[bytes], bytes]], sink: Sink | N
     for damage in damages:
         data = damage(data)
     if sink is None:
-        return Blob(data, blob.version, blob.size)
+        return Blob(data, blob.version, blob.size, blob.modified)
     memory = sink(len(data))
     memory[:] = data
-    return Blob(memory, blob.version, blob.size)
+    return Blob(memory, blob.version, blob.size, blob.modified)

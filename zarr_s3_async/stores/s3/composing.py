@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..._types import Version
-from ...byte_range import ByteRange, Span, Suffix, checked, resolve
+from ...byte_range import ByteRange, Offset, Span, Suffix, checked, resolve
 from ...config import S3Config
 from ..base import Blob
 from .faults import parse_content_range
@@ -34,6 +34,8 @@ def read_conditions(byte_range: ByteRange | None, version: Version | None) -> di
             headers["range"] = f"bytes={start}-{stop - 1}"
         case Suffix(length):
             headers["range"] = f"bytes=-{length}"
+        case Offset(start):
+            headers["range"] = f"bytes={start}-"
     if version is not None:
         headers["if-match"] = version
     return headers
@@ -41,14 +43,15 @@ def read_conditions(byte_range: ByteRange | None, version: Version | None) -> di
 
 def blob_of(response: Response, byte_range: ByteRange | None) -> Blob:
     """What a GET got, cut to the range where the server ignored it."""
-    version = version_of(response.headers)
+    headers = response.headers
+    version, modified = version_of(headers), headers.get("last-modified")
     if response.status == 206:
-        span = parse_content_range(response.headers["content-range"])
+        span = parse_content_range(headers["content-range"])
         assert span is not None  # noqa: S101  # faults.py let it through
-        return Blob(response.body, version, span[2])
+        return Blob(response.body, version, span[2], modified)
     size = memoryview(response.body).nbytes
     if byte_range is None:
-        return Blob(response.body, version, size)
+        return Blob(response.body, version, size, modified)
     # The server ignored the range and sent everything: cut it here.
     start, stop = resolve(byte_range, size)
-    return Blob(memoryview(response.body)[start:stop], version, size)
+    return Blob(memoryview(response.body)[start:stop], version, size, modified)

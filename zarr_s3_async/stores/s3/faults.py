@@ -65,7 +65,7 @@ def expected_span(asked: str, size: int) -> tuple[int, int]:
     first, last = asked.removeprefix("bytes=").split("-")
     if not first:
         return max(0, size - int(last)), size
-    return int(first), min(int(last) + 1, size)
+    return int(first), min(int(last) + 1, size) if last else size
 
 
 def _head_fault(_: Request, response: Response) -> str | None:

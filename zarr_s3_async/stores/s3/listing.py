@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any, Self
 
 from ..._types import Version
@@ -14,7 +15,9 @@ FetchPage = Callable[[str, str | None], Awaitable[Mapping[str, Any]]]
 
 def entry_of(content: Mapping[str, Any], root: str) -> Entry:
     """One `Contents` element, its key relative to the store's root."""
-    return Entry(content["Key"][len(root) :], content["Size"], Version(content["ETag"]))
+    written = content.get("LastModified")
+    modified = written.timestamp() if isinstance(written, datetime) else written
+    return Entry(content["Key"][len(root) :], content["Size"], Version(content["ETag"]), modified)
 
 
 class Pages:

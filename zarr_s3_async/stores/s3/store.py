@@ -5,16 +5,16 @@ Operations: S3 API reference, pages GetObject, HeadObject, PutObject, DeleteObje
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
 from ..._types import Buffer, Sink, Version, When
-from ...byte_range import ByteRange, resolve
+from ...byte_range import ByteRange, Span, checked, is_empty, resolve
 from ...config import S3Config
 from ...errors import ConfigError, StoreError
-from ..base import Blob, Entry, Listing
+from ..base import Blob, Entry, Listing, StoreRef
 from .capabilities import Capabilities, Capability, Everything
 from .checksum import MODE_HEADER
 from .composing import blob_of, normalized_prefix, read_conditions, storage_headers
@@ -93,6 +93,20 @@ class S3Store:
         """`s3://bucket/prefix`, without a trailing slash."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    @property
+    def ref(self) -> StoreRef:
+        """See `SupportsRef.ref`. Keys given in the options are left out: the other process needs its own."""
+        return StoreRef(url=self.url, config=self.config.public())
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same keys of the same bucket, reached with the same options."""
+        if not isinstance(other, S3Store):
+            return NotImplemented
+        return (self.bucket, self.prefix, self.config) == (other.bucket, other.prefix, other.config)
+
+    def __hash__(self) -> int:
+        return hash((self.bucket, self.prefix))
+
     def __repr__(self) -> str:
         return f"S3Store({self.url!r})"
 
@@ -134,6 +148,8 @@ class S3Store:
         sink: Sink | None = None,
     ) -> Blob | None:
         """GetObject; see `Readable.get`."""
+        if range is not None and is_empty(range):
+            return await self._get_nothing(key, range, version)
         headers = self._whole_headers if range is None else self._read_headers
         if range is not None or version is not None:
             headers = headers | read_conditions(range, version)
@@ -154,6 +170,12 @@ class S3Store:
             return None
         raise self._error(request, response, attempts)
 
+    async def _get_nothing(self, key: str, asked: ByteRange, version: Version | None) -> Blob | None:
+        """An empty range: HTTP has none, so it is a GET of one byte, which answers everything else that a GET does."""
+        checked(asked)
+        blob = await self.get(key, range=Span(asked[0], asked[0] + 1), version=version)
+        return None if blob is None else replace(blob, data=b"")
+
     async def _empty_range(self, get: Request, asked: ByteRange) -> Blob | None:
         """A range that starts past the end: no bytes, of an object whose size and version a HEAD tells.
 
@@ -168,7 +190,7 @@ class S3Store:
         version = version_of(response.headers)
         if start < stop or get.headers.get("if-match", version) != version:
             return None
-        return Blob(b"", version, size)
+        return Blob(b"", version, size, response.headers.get("last-modified"))
 
     def _is_missing(self, response: Response) -> bool:
         return is_missing_key(response) or (self.config.accept_bare_404 and is_bare_404(response))
@@ -237,6 +259,19 @@ class S3Store:
         """ListObjectsV2, page by page; see `Listable.list_prefix`."""
         return Pages(self._list, self._root, self._root + prefix)
 
+    async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
+        """ListObjectsV2, a page at a time; see `SupportsPages.list_pages`."""
+        root = self._root
+        start_after = root + after if after else None
+        token: str | None = None
+        while True:
+            page = await self._list(root + prefix, token, start_after=start_after)
+            if entries := [entry_of(content, root) for content in page.get("Contents", ())]:
+                yield entries
+            token = page.get("NextContinuationToken")
+            if token is None:
+                return
+
     async def list_dir(self, prefix: str = "") -> Listing:
         """ListObjectsV2 with a delimiter; see `Listable.list_dir`."""
         folder = self._root + (prefix.rstrip("/") + "/" if prefix.strip("/") else "")
@@ -251,8 +286,12 @@ class S3Store:
             if token is None:
                 return Listing(tuple(sorted(dirs)), tuple(sorted(entries, key=lambda e: e.key)))
 
-    async def _list(self, prefix: str, token: str | None, *, delimiter: str | None = None) -> Mapping[str, Any]:
+    async def _list(
+        self, prefix: str, token: str | None, *, delimiter: str | None = None, start_after: str | None = None
+    ) -> Mapping[str, Any]:
         query = {"prefix": prefix}
+        if start_after is not None:
+            query["start-after"] = start_after
         if token is not None:
             query["continuation-token"] = token
         if delimiter is not None:

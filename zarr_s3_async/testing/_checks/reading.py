@@ -7,7 +7,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..._types import Version
-from ...byte_range import ByteRange, Span, Suffix
+from ...byte_range import ByteRange, Offset, Span, Suffix
 from ...stores.base import Store
 from .common import MIB, RecordingSink, at_once, conflicts, content, same
 
@@ -83,17 +83,43 @@ async def check_suffixes(store: Store) -> None:
 async def check_an_empty_object_is_present(store: Store) -> None:
     """Whole or by any range it is an object of no bytes, not an absent one."""
     version = await store.put("empty", b"")
-    for byte_range in (None, Span(0, 1), Span(7, 9), Suffix(4)):
+    for byte_range in (None, Span(0, 1), Span(7, 9), Span(0, 0), Suffix(4), Offset(0)):
         await _got(store, "empty", byte_range, b"")
         blob = await store.get("empty", range=byte_range)
         assert blob is not None
         assert (blob.version, blob.size) == (version, 0)
 
 
+async def check_open_ended_ranges(store: Store) -> None:
+    """From a byte to the end, with the object's size; from the end or past it there is nothing, and it is present."""
+    data = content(_SIZE, 9)
+    version = await store.put("open", data)
+    for start in (0, 1, _SIZE // 2, _SIZE - 1, _SIZE, 5 * _SIZE):
+        await _got(store, "open", Offset(start), data[start:])
+    blob = await store.get("open", range=Offset(7), version=version)
+    assert blob is not None
+    assert (blob.version, blob.size) == (version, _SIZE)
+    assert await store.get("never-open", range=Offset(3)) is None
+
+
+async def check_empty_ranges(store: Store) -> None:
+    """They hold nothing, of an object that is there: its size and version are told. An absent object is absent."""
+    version = await store.put("nothing", content(_SIZE, 10))
+    for byte_range in (Span(0, 0), Span(7, 7), Span(_SIZE, _SIZE), Span(2 * _SIZE, 2 * _SIZE), Suffix(0)):
+        await _got(store, "nothing", byte_range, b"")
+        blob = await store.get("nothing", range=byte_range, version=version)
+        assert blob is not None
+        assert (blob.version, blob.size) == (version, _SIZE)
+        assert await store.get("never-nothing", range=byte_range) is None
+    other = await store.put("nothing", content(_SIZE, 11))
+    assert await conflicts(store.get("nothing", range=Span(0, 0), version=version))
+    assert other != version
+
+
 async def check_impossible_ranges_are_refused(store: Store) -> None:
-    """An empty or negative range is a mistake of the caller: ValueError, not data."""
+    """A negative range, or one that ends before it starts, is a mistake of the caller: ValueError, not data."""
     await store.put("impossible", b"abc")
-    for byte_range in (Span(2, 2), Span(3, 1), Span(-1, 2), Suffix(0), Suffix(-1)):
+    for byte_range in (Span(3, 1), Span(-1, 2), Span(-2, -2), Suffix(-1), Offset(-1)):
         try:
             await store.get("impossible", range=byte_range)
         except ValueError:
