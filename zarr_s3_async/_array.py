@@ -18,7 +18,7 @@ from ._model import formats
 from ._model.metadata import ArrayMeta
 from ._options import check_flag, check_missing, check_timeout
 from ._plan import selection
-from ._plan.extent import stop_of
+from ._plan.selection import stop_of
 from ._types import JSON, Missing, Shape
 from ._view import Indexer, View
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import chain, product, repeat
 
 import numpy as np
 
@@ -12,24 +12,36 @@ OUTSIDE = -1
 """Stands in chunks where they reach beyond the array; never to be read."""
 
 
+def cells(axis, n):
+    """(start, length) of each cell that an axis of length `n` touches, one after the other."""
+    lengths = repeat(axis) if isinstance(axis, int) else chain(*([length] * count for length, count in axis.runs))
+    found, start = [], 0
+    while start < n:
+        length = next(lengths)
+        found.append((start, length))
+        start += length
+    return found
+
+
 class ChunkedArray:
     """Full-size chunks of int64, by object coordinates and slot."""
 
     def __init__(self, data, chunks, shards=None):
-        self.shape, self.chunks, self.shards = data.shape, chunks, shards
-        self.objects = {}
-        outer = shards or chunks
-        inner = tuple(s // c for s, c in zip(outer, chunks, strict=True))
-        grid = tuple(-(-n // s) for n, s in zip(data.shape, outer, strict=True))
-        padded = np.full([g * s for g, s in zip(grid, outer, strict=True)], OUTSIDE)
+        self.shape, self.objects, self.corners = data.shape, {}, {}
+        outer = [cells(axis, n) for axis, n in zip(shards or chunks, data.shape, strict=True)]
+        padded = np.full([n + 100 for n in data.shape], OUTSIDE)
         padded[tuple(slice(0, n) for n in data.shape)] = data
-        for coords in product(*map(range, grid)):
-            slots = []
-            for place in product(*map(range, inner)):
-                corner = [o * s + p * c for o, s, p, c in zip(coords, outer, place, chunks, strict=True)]
-                box = tuple(slice(x, x + c) for x, c in zip(corner, chunks, strict=True))
-                slots.append(padded[(*box, ...)].copy())
-            self.objects[coords] = slots
+        for coords in product(*(range(len(axis)) for axis in outer)):
+            spans = [axis[at] for axis, at in zip(outer, coords, strict=True)]
+            inner = [length for _, length in spans] if shards is None else chunks
+            corners = product(
+                *(range(start, start + n, c) for (start, n), c in zip(spans, inner, strict=True)),
+            )
+            self.corners[coords] = list(corners)
+            self.objects[coords] = [
+                padded[(*(slice(x, x + c) for x, c in zip(corner, inner, strict=True)), ...)].copy()
+                for corner in self.corners[coords]
+            ]
 
     def read(self, plan):
         out = np.full(plan.buffer_shape, OUTSIDE - 1)
@@ -50,13 +62,10 @@ class ChunkedArray:
 
     def whole(self):
         """All of it, put together without a plan."""
-        outer = self.shards or self.chunks
-        inner = tuple(s // c for s, c in zip(outer, self.chunks, strict=True))
         out = np.full(self.shape, OUTSIDE - 2)
         for coords, slots in self.objects.items():
-            for place, chunk in zip(product(*map(range, inner)), slots, strict=True):
-                rows = zip(coords, outer, place, self.chunks, strict=True)
-                target = out[(*(slice(o * s + p * c, o * s + p * c + c) for o, s, p, c in rows), ...)]
+            for corner, chunk in zip(self.corners[coords], slots, strict=True):
+                target = out[(*(slice(x, x + c) for x, c in zip(corner, chunk.shape, strict=True)), ...)]
                 inside = chunk[(*(slice(0, n) for n in target.shape), ...)]
                 target[...] = inside
                 assert (chunk >= 0).sum() == inside.size, "something was written outside the array"
@@ -83,7 +92,7 @@ def check_plan(plan, shape, chunks, shards, expected):
     got = array.read(plan)
     assert got.shape == plan.out_shape == expected.shape
     assert np.array_equal(got, expected)
-    seen, n_chunks, n_partly = [], 0, 0
+    seen, n_chunks, n_partly, n_replaced = [], 0, 0, 0
     for coords, parts in plan.objects():
         assert all(type(c) is int for c in coords)
         seen.append(coords)
@@ -100,8 +109,10 @@ def check_plan(plan, shape, chunks, shards, expected):
             assert min(touched) >= 0
             assert part.whole == (len(touched) == inside.size)
             covered += part.whole
+            n_replaced += len(touched) == chunk.size
         n_partly += len(slots) - covered
         touchable = sum(bool((chunk >= 0).any()) for chunk in array.objects[coords])
         assert covers_object(parts) == (covered == touchable)
     assert seen == sorted(set(seen))
     assert (plan.n_objects, plan.n_chunks, plan.partly_covered()) == (len(seen), n_chunks, n_partly)
+    assert plan.n_replaced() == n_replaced

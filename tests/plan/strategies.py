@@ -5,15 +5,31 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from zarr_s3_async._grid import Edges
+
+
+def edges(n, multiple=1):
+    """Lengths of the cells of an axis that they cover, all of them multiples of one number."""
+
+    def covering(runs):
+        made = Edges((length * multiple, count) for length, count in runs)
+        return made.covering(n, multiple)
+
+    return st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=5).map(covering)
+
 
 @st.composite
 def grids(draw, min_dims=0, max_dims=3):
-    """(shape, chunks, shards or None)."""
+    """(shape, chunks, shards or None): regular axes, and axes whose cells differ in length."""
     shape = tuple(draw(st.lists(st.integers(0, 9), min_size=min_dims, max_size=max_dims)))
     chunks = tuple(draw(st.integers(1, n + 2)) for n in shape)
+    varies = [draw(st.booleans()) for _ in shape] if draw(st.booleans()) else [False] * len(shape)
     if not draw(st.booleans()):
-        return shape, chunks, None
-    return shape, chunks, tuple(c * draw(st.integers(1, 4)) for c in chunks)
+        return shape, tuple(draw(edges(n)) if v else c for n, c, v in zip(shape, chunks, varies, strict=True)), None
+    shards = (
+        draw(edges(n, c)) if v else c * draw(st.integers(1, 4)) for n, c, v in zip(shape, chunks, varies, strict=True)
+    )
+    return shape, chunks, tuple(shards)
 
 
 @st.composite

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from zarr_s3_async._grid import Edges
 from zarr_s3_async._plan.plan import plan
 from zarr_s3_async._plan.selection import basic, orthogonal, region, vectorized
 
@@ -139,3 +140,15 @@ def test_even_index_arrays_become_slices():
     assert takes[0][0] == slice(3, 10)
     assert all(isinstance(take[0], slice) for take in takes)
     assert all(isinstance(take[1], np.ndarray) for take in takes)
+
+
+def test_a_grid_of_few_runs_is_never_listed(peak):
+    """Run-length lists may stand for more cells than memory holds: memory is of the order of the runs."""
+    edges = Edges([(3, 10**12), (5, 10**12)])
+    made = plan(region((0,), None, None, (8 * 10**12,)), (8 * 10**12,), (edges,))
+    assert made.n_chunks == 2 * 10**12
+    assert sum(1 for _ in islice(made.objects(), 10**4)) == 10**4
+    far = plan(basic(np.s_[3 * 10**12 + 4 :], (8 * 10**12,)), (8 * 10**12,), (edges,))
+    (coords, (part,)) = next(far.objects())
+    assert (coords, part.take, part.whole) == ((10**12,), (slice(4, 5),), False)
+    assert peak() < 64 * KIB

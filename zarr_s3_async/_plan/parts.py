@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
-from .grid import Entry
-from .mesh import mesh
+import numpy as np
 
 T = TypeVar("T")
 
+Entry: TypeAlias = tuple[Any, tuple[Any, ...], tuple[Any, ...], bool]
+"""One axis' share of one cell: where (a 1-tuple or a number), take, put, covered. Axes combine by `+`."""
+
 _KEPT = 256
-"""A run of at most this many entries is made once and kept, a longer one made anew each time it is needed."""
+"""A run of at most this many entries is made once and kept, a longer one made again each time it is needed."""
+_HUGE = 2**62
 
 
 class Part(NamedTuple):
@@ -183,3 +186,34 @@ class GridParts(ObjectParts):
             slot_, take_, put_, whole_ = run[cell]
             slot, take, put, whole = slot + slot_, take_ + take, put_ + put, whole and whole_
         return Part(slot, mesh(take), mesh(put), whole)
+
+
+def mesh(index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same selection, with every axis independent of the others and kept axes in their order.
+
+    NumPy pairs several index arrays up and moves their axes to the front where a slice stands between them.
+    So from the first to the last array or integer all become arrays that broadcast; slices around them stay.
+    """
+    if all(isinstance(item, int) for item in index):
+        # An ellipsis keeps a single element an array: a view, and no unpacking of what an object array holds.
+        return (*index, Ellipsis)
+    if not any(isinstance(item, np.ndarray) for item in index):
+        return index
+    advanced = [axis for axis, item in enumerate(index) if not isinstance(item, slice)]
+    if len(advanced) == 1:
+        return index
+    first, last = advanced[0], advanced[-1] + 1
+    return index[:first] + _opened(index[first:last]) + index[last:]
+
+
+def _opened(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    kept = sum(not isinstance(item, int) for item in items)
+    opened: list[Any] = []
+    for item in items:
+        if isinstance(item, int):
+            opened.append(item)
+            continue
+        kept -= 1
+        values = np.arange(*item.indices(_HUGE)) if isinstance(item, slice) else item
+        opened.append(values.reshape(-1, *(1,) * kept))
+    return tuple(opened)

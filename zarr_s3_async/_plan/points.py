@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .._grid import Axis, Ints, cells_at, even, places
 from .._types import Coords, Shape
-from .grouping import Ints, bounds, row_major_order, rows
+from .grouping import bounds, row_major_order, rows
 from .parts import ObjectParts, Part
 from .selection import Points, Selection
 
@@ -16,12 +17,28 @@ from .selection import Points, Selection
 class Groups:
     """The points sorted by object and slot, one group per chunk, and one run of groups per object."""
 
-    __slots__ = ("coords", "covered", "local", "objects", "places", "slots", "starts", "stops")
+    __slots__ = (
+        "_chunks",
+        "_numbers",
+        "_shape",
+        "coords",
+        "covered",
+        "local",
+        "objects",
+        "places",
+        "slots",
+        "starts",
+        "stops",
+    )
 
-    def __init__(self, points: Points, shape: Shape, out_shape: Shape, chunks: Shape, inner_grid: Shape) -> None:
-        numbers = [axis // chunk for axis, chunk in zip(points, chunks, strict=True)]
-        keys = _keys(numbers, inner_grid)
-        local = [axis - number * chunk for axis, number, chunk in zip(points, numbers, chunks, strict=True)]
+    def __init__(
+        self, points: Points, shape: Shape, out_shape: Shape, chunks: Sequence[Axis], shards: Sequence[Axis] | None
+    ) -> None:
+        self._chunks = chunks
+        self._shape = shape
+        numbers = list(map(cells_at, chunks, points))
+        keys = [*numbers, np.zeros(numbers[0].size, np.int64)] if shards is None else _keys(numbers, chunks, shards)
+        local = [axis - places(chunk, number)[0] for axis, number, chunk in zip(points, numbers, chunks, strict=True)]
         order = row_major_order(keys)
         if order is not None:
             keys, numbers, local = (_picked(columns, order) for columns in (keys, numbers, local))
@@ -32,21 +49,33 @@ class Groups:
         *coords, self.slots = _picked(keys, self.starts)
         self.objects = bounds(*coords)
         self.coords = _picked(coords, self.objects[:-1])
-        self.covered = self._find_covered(_picked(numbers, self.starts), shape, chunks)
+        self._numbers = _picked(numbers, self.starts)
+        self.covered = self._find_covered()
 
     @property
     def n(self) -> int:
         """How many groups, that is touched chunks, there are."""
         return self.starts.size
 
-    def _find_covered(self, numbers: list[Ints], shape: Shape, chunks: Shape) -> NDArray[np.bool_]:
-        sizes = _inside(numbers, shape, chunks)
+    def n_uncut(self) -> int:
+        """How many groups cover their chunk, which lies inside the array."""
+        uncut = self.covered.copy()
+        for number, n, chunk in zip(self._numbers, self._shape, self._chunks, strict=True):
+            starts, lengths = places(chunk, number)
+            uncut &= starts + lengths <= n
+        return int(np.count_nonzero(uncut))
+
+    def _find_covered(self) -> NDArray[np.bool_]:
+        extents = []
+        for number, n, chunk in zip(self._numbers, self._shape, self._chunks, strict=True):
+            starts, lengths = places(chunk, number)
+            extents.append(np.minimum(lengths, n - starts))
+        sizes = _product(extents)
         counts = self.stops - self.starts
         covered: NDArray[np.bool_] = counts >= sizes
         # Repeats count once. Where a chunk has one element there is nothing to count.
         unsure = covered & (sizes > 1)
         if unsure.any():
-            extents = [np.minimum(c, n - number * c) for number, n, c in zip(numbers, shape, chunks, strict=True)]
             covered &= self._distinct(unsure, counts, extents) >= sizes
         return covered
 
@@ -74,50 +103,27 @@ class Groups:
 class PointsPlan:
     """Holds a few integers per point and per touched chunk."""
 
-    __slots__ = ("_groups", "_selection", "_whole")
+    __slots__ = ("_groups", "_whole", "buffer_shape", "n_chunks", "n_objects", "out_shape")
 
     basic = False
 
-    def __init__(self, selection: Selection, points: Points, chunks: Shape, shards: Shape | None) -> None:
-        self._selection = selection
-        objects = chunks if shards is None else shards
-        inner_grid = tuple(shard // chunk for shard, chunk in zip(objects, chunks, strict=True))
-        self._groups = Groups(points, selection.shape, selection.buffer_shape, chunks, inner_grid)
-        self._whole = None if shards is None else self._covered_objects(chunks, inner_grid)
-
-    def _covered_objects(self, chunks: Shape, inner_grid: Shape) -> NDArray[np.bool_]:
-        groups = self._groups
-        if groups.n == 0:
-            return np.zeros(0, np.bool_)
-        grid = tuple(-(-size // chunk) for size, chunk in zip(self._selection.shape, chunks, strict=True))
-        covered: NDArray[np.bool_] = np.add.reduceat(groups.covered, groups.objects[:-1], dtype=np.int64) == _inside(
-            groups.coords, grid, inner_grid
-        )
-        return covered
-
-    @property
-    def out_shape(self) -> Shape:
-        """Shape of the result."""
-        return self._selection.out_shape
-
-    @property
-    def buffer_shape(self) -> Shape:
-        """Shape that `Part.put` indexes into."""
-        return self._selection.buffer_shape
-
-    @property
-    def n_objects(self) -> int:
-        """How many objects are touched."""
-        return self._groups.objects.size - 1
-
-    @property
-    def n_chunks(self) -> int:
-        """How many chunks are touched, over all objects."""
-        return self._groups.n
+    def __init__(
+        self, selection: Selection, points: Points, chunks: Sequence[Axis], shards: Sequence[Axis] | None
+    ) -> None:
+        self.out_shape = selection.out_shape
+        self.buffer_shape = selection.buffer_shape
+        groups = self._groups = Groups(points, selection.shape, selection.buffer_shape, chunks, shards)
+        self.n_objects = groups.objects.size - 1
+        self.n_chunks = groups.n
+        self._whole = None if shards is None else _covered_objects(groups, selection.shape, chunks, shards)
 
     def partly_covered(self) -> int:
         """How many touched chunks have an element inside the array that is not selected."""
         return self.n_chunks - int(np.count_nonzero(self._groups.covered))
+
+    def n_replaced(self) -> int:
+        """How many touched chunks are selected to their very ends, which all lie inside the array."""
+        return self._groups.n_uncut()
 
     def objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
         """Object coordinates with their parts, one object at a time, in row-major order."""
@@ -159,16 +165,31 @@ class PointParts(ObjectParts):
         return next(self._groups.parts(self._start + index, self._start + index + 1))
 
 
-def _keys(numbers: list[Ints], inner_grid: Shape) -> list[Ints]:
-    """Per point, the object's coordinates and the slot inside it."""
-    if all(extent == 1 for extent in inner_grid):
-        return [*numbers, np.zeros(numbers[0].size, np.int64)]
+def _keys(numbers: list[Ints], chunks: Sequence[Axis], shards: Sequence[Axis]) -> list[Ints]:
+    """Per point, the shard's coordinates and the slot inside it."""
     coords: list[Ints] = []
     slot = np.zeros(numbers[0].size, np.int64)
-    for number, extent in zip(numbers, inner_grid, strict=True):
-        coords.append(number // extent)
-        slot = slot * extent + number % extent
+    for number, chunk, shard in zip(numbers, chunks, shards, strict=True):
+        length = even(chunk)
+        coords.append(cells_at(shard, number * length))
+        starts, lengths = places(shard, coords[-1])
+        slot = slot * (lengths // length) + (number - starts // length)
     return [*coords, slot]
+
+
+def _covered_objects(groups: Groups, shape: Shape, chunks: Sequence[Axis], shards: Sequence[Axis]) -> NDArray[np.bool_]:
+    """Per touched shard, whether all of its chunks that lie inside the array are covered."""
+    if groups.n == 0:
+        return np.zeros(0, np.bool_)
+    inside = []
+    for number, n, chunk, shard in zip(groups.coords, shape, chunks, shards, strict=True):
+        length = even(chunk)
+        starts, lengths = places(shard, number)
+        inside.append(np.minimum(lengths // length, -(-n // length) - starts // length))
+    covered: NDArray[np.bool_] = np.add.reduceat(groups.covered, groups.objects[:-1], dtype=np.int64) == _product(
+        inside
+    )
+    return covered
 
 
 def _places(order: Ints | None, n: int, out_shape: Shape) -> tuple[Ints, ...] | None:
@@ -182,9 +203,9 @@ def _picked(columns: list[Ints], index: Ints) -> list[Ints]:
     return [column[index] for column in columns]
 
 
-def _inside(coords: list[Ints], size: Shape, cell: Shape) -> NDArray[np.float64]:
-    """How much of each cell lies inside the array. Floats: no count comes near 2**53."""
-    inside = np.ones(coords[0].size)
-    for number, n, length in zip(coords, size, cell, strict=True):
-        inside *= np.minimum(length, n - number * length)
-    return inside
+def _product(columns: list[Ints]) -> NDArray[np.float64]:
+    """Row by row. Floats: no count comes near 2**53."""
+    product = np.ones(columns[0].size)
+    for column in columns:
+        product *= column
+    return product

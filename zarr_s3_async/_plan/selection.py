@@ -1,35 +1,46 @@
-"""What a user wants of an array: checked and normalised once. A SelectionError leaves here or never."""
+"""What a user wants of an array, between brackets or by start and stop: read, checked and normalised once.
+
+A SelectionError is raised here or never: what comes out fits the array.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from types import EllipsisType
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._grid import Axis, Ints, grid_shape, place
 from .._types import Shape
 from ..errors import SelectionError
-from .grid import Stride
-from .grouping import Ints
-from .subscript import (
-    Element,
-    ascending,
-    element,
-    elements,
-    integers,
-    mask_positions,
-    position,
-    stride,
-    whole_number,
-)
+
+Element: TypeAlias = int | slice | NDArray[Any] | None
+"""One element of a subscript: an integer, a slice, a new axis, or an array of integers or booleans."""
+
+_INT64_MAX = 2**63 - 1
+_KINDS = "an integer, a slice, an ellipsis, np.newaxis, or an array of integers or booleans"
+_VINDEX = "vindex takes one integer array per dimension, or one boolean mask of the array's shape"
+
+
+class Stride(NamedTuple):
+    """Positions `first + k * step` for 0 <= k < number, ascending: step >= 1, and 1 where number < 2."""
+
+    first: int
+    number: int
+    step: int = 1
+    reverse: bool = False
+    """True where the result has them in descending order."""
+    keep: bool = True
+    """False where an integer selected the axis, which the result then lacks."""
+
 
 AxisChoice: TypeAlias = Stride | Ints
 """What is selected of one axis: evenly spaced positions, or positions in any order."""
-
-
-_VINDEX = "vindex takes one integer array per dimension, or one boolean mask of the array's shape"
 
 
 class Points(tuple[Ints, ...]):
@@ -69,10 +80,14 @@ def region(
     starts = _per_axis(start, "start", ndim)
     stops = shape if stop is None else _per_axis(stop, "stop", ndim)
     steps = (1,) * ndim if step is None else _per_axis(step, "step", ndim)
-    wanted = []
+    wanted: list[Stride] = []
     out: list[int] = []
-    for axis, (low, high, by) in enumerate(zip(starts, stops, steps, strict=True)):
-        if not 0 <= low <= high <= shape[axis] or by < 1:
+    for axis, n in enumerate(shape):
+        low, high, by = starts[axis], stops[axis], steps[axis]
+        if not (type(low) is type(high) is type(by) is int):
+            low, high = integer(low, "start", axis), integer(high, "stop", axis)
+            by = integer(by, "step", axis)
+        if not 0 <= low <= high <= n or by < 1:
             raise _bad_region(axis, low, high, by, shape)
         count = high - low if by == 1 else -(-(high - low) // by)
         wanted.append(Stride(low, count) if by == 1 else ascending(low, count, by))
@@ -92,9 +107,10 @@ def _bad_region(axis: int, start: int, stop: int, step: int, shape: Shape) -> Se
     )
 
 
-def _per_axis(value: object, what: str, ndim: int) -> Sequence[int]:
+def _per_axis(value: Any, what: str, ndim: int) -> Sequence[Any]:
+    """One item per dimension; what each of them is is not looked at yet."""
     if isinstance(value, tuple | list):
-        items: Sequence[object] = value
+        items: Sequence[Any] = value
     elif isinstance(value, np.ndarray | range):
         # np.ndarray.tolist of a 0-d array is one number.
         listed = value.tolist() if isinstance(value, np.ndarray) else list(value)
@@ -103,7 +119,7 @@ def _per_axis(value: object, what: str, ndim: int) -> Sequence[int]:
         items = (value,)
     if len(items) != ndim:
         raise SelectionError(f"{what} needs one integer per dimension: {ndim}, not {len(items)}")
-    return [item if type(item) is int else whole_number(item, what, axis) for axis, item in enumerate(items)]
+    return items
 
 
 def basic(key: object, shape: Shape) -> Selection:
@@ -207,27 +223,29 @@ def _mask(mask: NDArray[Any], shape: Shape) -> Selection:
     return Selection(shape, Points(columns), out_shape, out_shape)
 
 
-def blocks(key: object, shape: Shape, chunks: Shape) -> Selection:
+def blocks(key: object, shape: Shape, axes: Sequence[Axis]) -> Selection:
     """Whole chunks by their place in the grid: integers and slices of step 1. No axis is dropped.
 
     Args:
         key: What to select of the grid of chunks, as in NumPy.
         shape: The array's.
-        chunks: Shape of what a block is: a chunk, or a shard.
+        axes: The grid of what a block is, chunks or shards, per dimension.
     """
-    grid = tuple(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
+    grid = grid_shape(axes, shape)
     wanted: list[Stride] = []
     for item in elements(key, grid):
         axis = len(wanted)
         if isinstance(item, int):
-            low = position(item, axis, grid)
-            high = low + 1
+            low, count = position(item, axis, grid), 1
         elif isinstance(item, slice) and item.step in (None, 1):
             low, count, *_ = stride(item, axis, grid[axis])
-            high = low + count
         else:
             raise SelectionError("blocks takes integers and slices of step 1")
-        start, stop = low * chunks[axis], min(high * chunks[axis], shape[axis])
+        start = stop = 0
+        if count:
+            start = place(axes[axis], low)[0]
+            last, length = place(axes[axis], low + count - 1)
+            stop = min(last + length, shape[axis])
         wanted.append(ascending(start, stop - start, 1))
     out_shape = tuple(choice.number for choice in wanted)
     return Selection(shape, tuple(wanted), out_shape, out_shape)
@@ -235,14 +253,155 @@ def blocks(key: object, shape: Shape, chunks: Shape) -> Selection:
 
 def by_name(names: Mapping[str, object], dimension_names: Sequence[str | None] | None, shape: Shape) -> Selection:
     """As `orthogonal`, with dimensions called by name; those not named are taken whole."""
-    known = tuple(dimension_names or ())
+    dimensions = tuple(dimension_names or ())
     key: list[object] = [slice(None)] * len(shape)
     for name, item in names.items():
-        if known.count(name) != 1:
-            has = ", ".join(repr(n) for n in known if n is not None) or "none"
-            fault = "more than one dimension" if name in known else "no dimension"
-            raise SelectionError(f"{fault} is called {name!r}; the array's dimension names: {has}")
+        if dimensions.count(name) != 1:
+            has = ", ".join(repr(n) for n in dimensions if n is not None) or "none"
+            problem = "more than one dimension" if name in dimensions else "no dimension"
+            raise SelectionError(f"{problem} is called {name!r}; the array's dimension names: {has}")
         if item is None or item is Ellipsis:
             raise SelectionError(f"{name}={item!r} selects nothing: write an integer, a slice or an index array")
-        key[known.index(name)] = item
+        key[dimensions.index(name)] = item
     return orthogonal(tuple(key), shape)
+
+
+def stop_of(start: Sequence[int] | int, step: Sequence[int] | int | None, data_shape: Shape, shape: Shape) -> Shape:
+    """The `stop` of a write of data of `data_shape`: one past its last element in every dimension.
+
+    Leading dimensions that the data lacks are broadcast, and have no end of their own.
+    """
+    starts = (start,) if isinstance(start, int) else tuple(start)
+    steps = (1,) * len(shape) if step is None else (step,) if isinstance(step, int) else tuple(step)
+    if len(data_shape) != len(shape) or len(starts) != len(shape) or len(steps) != len(shape):
+        raise SelectionError(
+            f"data of shape {data_shape} at start={start!r} does not say where it ends in an array of shape {shape}: "
+            "pass stop=, or data with one dimension for each of the array's"
+        )
+    # Of n elements every `by`-th, the last lies (n - 1) * by behind the first.
+    return tuple(
+        first + max(0, (n - 1) * by + 1) if n else first for first, n, by in zip(starts, data_shape, steps, strict=True)
+    )
+
+
+def elements(key: object, shape: Shape) -> list[Element]:
+    """One element per dimension, and one None per new axis: the ellipsis and what is missing spelled out."""
+    items = key if isinstance(key, tuple) else (key,)
+    spelled: list[Element | EllipsisType] = [item if item is Ellipsis else element(item) for item in items]
+    dots = [at for at, item in enumerate(spelled) if item is Ellipsis]
+    if len(dots) > 1:
+        raise SelectionError("a selection can have one ellipsis ('...') only")
+    given = sum(item is not None for item in spelled) - len(dots)
+    if given > len(shape):
+        raise SelectionError(
+            f"too many indices: the array has {len(shape)} dimensions (shape {shape}), the selection {given}"
+        )
+    at = dots[0] if dots else len(spelled)
+    missing = [slice(None)] * (len(shape) - given)
+    return [item for item in (*spelled[:at], *missing, *spelled[at + 1 :]) if not isinstance(item, EllipsisType)]
+
+
+def element(item: object) -> Element:
+    """An element in its plain form. Booleans, floats and strings are none."""
+    if item is None or type(item) is int or isinstance(item, slice):
+        return item
+    if isinstance(item, bool | np.bool_):
+        raise SelectionError(f"{item!r} is a boolean and no position: write an integer, or a boolean array as a mask")
+    try:
+        return operator.index(item)  # type: ignore[arg-type]  # this is the question
+    except TypeError:
+        return _array(item)
+
+
+def _array(item: object) -> NDArray[Any]:
+    if isinstance(item, np.generic) or not (isinstance(item, list | tuple | range) or hasattr(item, "__array__")):
+        raise SelectionError(f"a selection is made of {_KINDS}, not {type(item).__name__} {reprlib.repr(item)}")
+    try:
+        array = np.asarray(item)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise SelectionError(f"{reprlib.repr(item)} is no array of indices: {error}") from error
+    if array.size == 0 and isinstance(item, list | tuple | range):
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iub":
+        raise SelectionError(f"an index array holds integers or booleans, not {array.dtype}")
+    if array.dtype.kind != "b" and isinstance(item, list | tuple) and _has_boolean(item):
+        raise SelectionError(f"{reprlib.repr(item)} mixes integers and booleans")
+    return array
+
+
+def _has_boolean(items: Iterable[object]) -> bool:
+    kinds = set(map(type, items))
+    if bool in kinds or np.bool_ in kinds:
+        return True
+    return bool(kinds & {list, tuple}) and any(_has_boolean(item) for item in items if isinstance(item, list | tuple))
+
+
+def integer(value: object, what: str, axis: int) -> int:
+    """An integer that is no boolean; NumPy's are fine."""
+    if type(value) is int:
+        return value
+    if not isinstance(value, bool | np.bool_):
+        try:
+            return operator.index(value)  # type: ignore[arg-type]  # this is the question
+        except TypeError:
+            pass
+    raise SelectionError(
+        f"{what} of dimension {axis} must be an integer, not {type(value).__name__} {reprlib.repr(value)}"
+    )
+
+
+def position(index: int, axis: int, shape: Shape) -> int:
+    """An integer index as a position, counted from the end where it is negative."""
+    size = shape[axis]
+    if not -size <= index < size:
+        raise _out_of_bounds(index, axis, shape)
+    return index if index >= 0 else index + size
+
+
+def stride(item: slice, axis: int, size: int) -> Stride:
+    """The positions that a slice selects of an axis, cut at its ends as Python does."""
+    parts = (item.start, item.stop, item.step)
+    names = ("start", "stop", "step")
+    checked = [None if p is None else integer(p, name, axis) for p, name in zip(parts, names, strict=True)]
+    if checked[2] == 0:
+        raise SelectionError(f"the step of dimension {axis} is 0")
+    start, stop, step = slice(*checked).indices(size)
+    if step > 0:
+        return ascending(start, max(0, -(-(stop - start) // step)), step)
+    count = max(0, -(-(start - stop) // -step))
+    return ascending(start + (count - 1) * step, count, -step, reverse=True)
+
+
+def ascending(first: int, count: int, step: int, *, reverse: bool = False) -> Stride:
+    """A Stride in its one normal form."""
+    return Stride(first, count, step, reverse) if count > 1 else Stride(first if count else 0, count)
+
+
+def integers(item: NDArray[Any], axis: int, shape: Shape) -> Ints:
+    """Checked positions of an index array, as a copy: changing the original later changes nothing."""
+    size = shape[axis]
+    if size > _INT64_MAX:
+        raise SelectionError(f"dimension {axis} has size {size}, beyond what index arrays can hold: use slices")
+    if item.size:
+        low, high = int(item.min()), int(item.max())
+        if low < -size or high >= size:
+            raise _out_of_bounds(low if low < -size else high, axis, shape)
+    positions = np.array(item, np.int64, order="C")
+    positions[positions < 0] += size
+    return positions
+
+
+def mask_positions(item: NDArray[Any], axis: int, shape: Shape) -> Ints:
+    """Positions of the true elements of a mask along one axis."""
+    if item.shape != (shape[axis],):
+        raise SelectionError(
+            f"the boolean mask of dimension {axis} has shape {item.shape}; it must be ({shape[axis]},) for "
+            f"an array of shape {shape}. A mask of the whole array goes to vindex"
+        )
+    return np.flatnonzero(item).astype(np.int64, copy=False)
+
+
+def _out_of_bounds(index: int, axis: int, shape: Shape) -> SelectionError:
+    return SelectionError(
+        f"index {index} is out of bounds for dimension {axis} of size {shape[axis]} (array of shape {shape})"
+    )

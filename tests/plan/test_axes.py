@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from zarr_s3_async._plan.grid import Cells, StrideAxis
-from zarr_s3_async._plan.subscript import ascending
+from zarr_s3_async._grid import Edges
+from zarr_s3_async._plan.axes import Cells, StrideAxis, VaryingCells
+from zarr_s3_async._plan.selection import ascending
 
 
 def strides(size):
@@ -31,6 +32,33 @@ def test_cells(size, length):
             assert cells.positions(cell) == (inside[0], inside[-1] + 1)
             assert all(cells.holding(k) == cell for k in inside)
             full = len(inside) == len(range(number * length, min(size, number * length + length)))
+            assert cells.covered(cell) == full
+            covered += full
+        assert cells.n_covered() == covered
+
+
+@pytest.mark.parametrize("size", range(1, 11))
+@pytest.mark.parametrize(
+    "runs", [[(3, 4)], [(1, 2), (4, 3)], [(4, 1), (1, 3), (2, 2)], [(1, 1), (5, 1), (2, 1), (5, 1)]]
+)
+def test_cells_that_differ_in_length(size, runs):
+    """As above, where every run of equal lengths is a grid of its own."""
+    edges = Edges(runs).covering(size)
+    lengths = [length for length, count in edges.runs for _ in range(count)]
+    holder = [number for number, length in enumerate(lengths) for _ in range(length)]
+    starts = [holder.index(number) for number in range(len(lengths))]
+    for stride in strides(size):
+        picked = [stride.first + k * stride.step for k in range(stride.number)]
+        touched = sorted({holder[position] for position in picked})
+        cells = VaryingCells(stride, size, edges)
+        assert [cells.place(i) for i in range(cells.n)] == [(n, starts[n], lengths[n]) for n in touched]
+        assert [cells.number(i) for i in range(cells.n)] == touched
+        covered = 0
+        for cell, number in enumerate(touched):
+            inside = [k for k, position in enumerate(picked) if holder[position] == number]
+            assert cells.positions(cell) == (inside[0], inside[-1] + 1)
+            assert all(cells.holding(k) == cell for k in inside)
+            full = len(inside) == holder[:size].count(number)
             assert cells.covered(cell) == full
             covered += full
         assert cells.n_covered() == covered

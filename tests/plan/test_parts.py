@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zarr_s3_async._plan.mesh import mesh
+from zarr_s3_async._plan.parts import mesh
 
 index = (
     st.integers(0, 5)
