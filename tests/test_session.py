@@ -14,13 +14,16 @@ import pytest
 import zarr_s3_async as zs
 
 
-async def test_it_must_be_entered_and_is_over_when_closed() -> None:
+async def test_it_opens_with_its_first_use_and_is_over_when_closed() -> None:
     session = zs.Session()
-    with pytest.raises(zs.SessionClosed, match="not open yet"):
-        await session.open_array("memory://a")
+    assert "new" in repr(session)
+    array = await session.create_array("memory://a", shape=(4,), dtype="i4")
+    assert "open" in repr(session)
     async with session:
-        array = await session.create_array("memory://a", shape=(4,), dtype="i4")
         await array.set_slice([1, 2, 3, 4], 0)
+        with pytest.raises(zs.SessionClosed, match="make a new one"):
+            await session.__aenter__()
+    assert session.closed
     for call in (
         lambda: array.get_slice(0, 4),
         lambda: array.set_slice([1], 0),
@@ -36,6 +39,45 @@ async def test_it_must_be_entered_and_is_over_when_closed() -> None:
     await session.aclose()
     with pytest.raises(zs.SessionClosed, match="make a new one"):
         await session.__aenter__()
+
+
+async def test_one_that_is_left_open_says_what_to_do() -> None:
+    session = zs.Session()
+    await session.exists("memory://a")
+    with pytest.warns(ResourceWarning, match=r"was left open: use it as `async with .* or end with `await .*aclose"):
+        del session
+    unused = zs.Session()
+    del unused
+    closed = zs.Session()
+    await closed.exists("memory://a")
+    await closed.aclose()
+    del closed
+    with pytest.raises(zs.ConfigError):
+        zs.Session(limits=1)  # type: ignore[arg-type]  # refused, so nothing is left open
+
+
+def test_outside_of_a_loop_it_says_where_it_is_used() -> None:
+    session = zs.Session()
+    assert session.s3("bucket").url == "s3://bucket"  # no IO, and so no loop either
+    coroutine = session.open_array("memory://a")
+    with pytest.raises(zs.WrongEventLoop, match=r"zs\.blocking"):
+        coroutine.send(None)
+    with pytest.raises(TypeError, match=r"async with.*zs\.blocking"), session:  # type: ignore[attr-defined]  # untyped
+        pass
+
+
+async def test_what_is_live_does_not_pickle_and_says_what_does() -> None:
+    async with zs.Session() as session:
+        array = await session.create_array("memory://a", shape=(4,), dtype="i4")
+        group = await session.create_group("memory://b")
+        for live, word in (
+            (session, "array.ref"),
+            (array, "array.ref"),
+            (array[0:2], "array.ref"),
+            (group, "group.ref"),
+        ):
+            with pytest.raises(TypeError, match=word):
+                pickle.dumps(live)
 
 
 async def test_another_loop_is_refused() -> None:

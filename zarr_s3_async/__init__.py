@@ -5,10 +5,20 @@ from ._create import ArrayOptions
 from ._engine.explain import Explanation
 from ._engine.verify import Finding, NodeReport, VerifyProgress, VerifyReport
 from ._group import Group, GroupRef
-from ._session import Session, open_array
+from ._session import Session, SessionOptions
+from ._shared import (
+    CreateOptions,
+    Opening,
+    create_array,
+    create_group,
+    open,  # noqa: A004  # zs.open, as zarr.open and h5py's are called
+    open_array,
+    open_group,
+    shared_session,
+)
 from ._view import View
 from .codecs.registry import list_codecs, register_codec, unregister_codec
-from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config
+from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import (
     AccessDenied,
     BucketNotFound,
@@ -66,6 +76,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "ConflictMet",
+    "CreateOptions",
     "CredentialsExpired",
     "CredentialsNotFound",
     "DeadlineExceeded",
@@ -89,14 +100,17 @@ __all__ = [
     "NodeExists",
     "NodeNotFound",
     "NodeReport",
+    "Opening",
     "RequestDone",
     "RetryPolicy",
     "RetryScheduled",
     "S3Config",
+    "S3Options",
     "S3Store",
     "SelectionError",
     "Session",
     "SessionClosed",
+    "SessionOptions",
     "StateError",
     "Store",
     "StoreError",
@@ -112,12 +126,17 @@ __all__ = [
     "WrongRegion",
     "ZarrS3Error",
     "__version__",
+    "create_array",
+    "create_group",
     "get_store",
     "list_codecs",
     "list_stores",
+    "open",
     "open_array",
+    "open_group",
     "register_codec",
     "register_store",
+    "shared_session",
     "unregister_codec",
     "unregister_store",
 ]

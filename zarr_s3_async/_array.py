@@ -249,6 +249,9 @@ class Array:
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("an Array is read by awaiting: np.asarray(await array[...])")
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("an Array does not pickle: send array.ref, and open it in a session over there")
+
     async def verify(
         self, *, strict: bool = False, most: int = 1000, progress: OnProgress | None = None
     ) -> VerifyReport:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, cast
+from typing import Any, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, Unpack, cast
 
 from ._array import Array
 from ._create import ArrayOptions, ancestors, create_array
@@ -76,6 +76,9 @@ class Group:
 
     def __repr__(self) -> str:
         return f"<Group {self.url}, Zarr format {self._meta.zarr_format}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Group does not pickle: send group.ref, and open it in a session over there")
 
     # Nodes below
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from asyncio import AbstractEventLoop, get_running_loop
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, Unpack, cast
 
 from ._array import Array, ArrayRef
 from ._create import ArrayOptions, create_array
@@ -22,15 +23,25 @@ from ._group import Group, GroupRef, create_group, open_group, open_node
 from ._limiter import Limiter
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
-from ._options import FORMATS, check_choice, check_flag, check_format, check_instance, check_missing, check_names
+from ._options import (
+    FORMATS,
+    check_choice,
+    check_flag,
+    check_format,
+    check_instance,
+    check_missing,
+    check_names,
+    check_text,
+)
 from ._types import JSON, Missing
+from ._where import as_url, checked_store
 from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop
 from .events import Emit, Hook, Metrics, emitter
 from .stores.base import Store
 from .stores.registry import get_store, split_url
 
-Where: TypeAlias = str | Store | ArrayRef | GroupRef
+Where: TypeAlias = str | PathLike[str] | Store | ArrayRef | GroupRef
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +64,25 @@ _CLASSES: dict[str, tuple[type, str]] = {
     "hedge": (HedgePolicy, "zs.HedgePolicy()"),
     "cache": (CacheSize, "zs.CacheSize(chunks=2**30)"),
 }
-_SESSION_OPTIONS = frozenset({*_CLASSES, "hooks", *S3Options.__annotations__})
+
+
+class SessionOptions(S3Options, total=False):
+    """The options of `Session`, for calls that make one or use the loop's shared one."""
+
+    s3: S3Config | None
+    limits: Limits | None
+    retry: RetryPolicy | None
+    hedge: HedgePolicy | None
+    cache: CacheSize | None
+    hooks: Sequence[Hook] | None
+
+
+def split_options(options: SessionOptions) -> tuple[SessionOptions, SessionOptions]:
+    """Those that concern S3 alone, which a single call may have, and those of a whole session. None is neither."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    s3: Any = {name: value for name, value in given.items() if name == "s3" or name in S3Options.__annotations__}
+    of_session: Any = {name: value for name, value in given.items() if name not in s3}
+    return s3, of_session
 
 
 def _check_classes(**given: object) -> None:
@@ -71,7 +100,8 @@ def _checked_hooks(hooks: Sequence[Hook]) -> Sequence[Hook]:
 class Session:
     """Everything that arrays share: connections, request slots, byte leases, threads, counters.
 
-    Use it as `async with Session(...) as session:`; it belongs to the event loop that entered it.
+    It opens with its first use, on the event loop that runs then, and belongs to that loop and process. Close it with
+    `async with`, or with `await session.aclose()`; one that is left open says so by a ResourceWarning.
 
     Args:
         s3: Every S3 option. Single ones may be given by name instead: `region=`, `endpoint_url=`, `profile=`,
@@ -81,6 +111,9 @@ class Session:
         hedge: When slow reads are asked twice; None: never.
         cache: What is kept of what was read.
         hooks: Callables that receive every event.
+
+    Raises:
+        ConfigError: An option is unknown, or has a value that it cannot have.
     """
 
     def __init__(
@@ -91,10 +124,11 @@ class Session:
         retry: RetryPolicy | None = None,
         hedge: HedgePolicy | None = None,
         cache: CacheSize | None = None,
-        hooks: Sequence[Hook] = (),
+        hooks: Sequence[Hook] | None = None,
         **s3_options: Unpack[S3Options],
     ) -> None:
-        check_names(s3_options, _SESSION_OPTIONS, "Session")
+        self._state: Literal["new", "open", "closed"] = "closed"  # what `__del__` sees where an option is refused
+        check_names(s3_options, SessionOptions.__annotations__, "Session")
         _check_classes(s3=s3, limits=limits, retry=retry, hedge=hedge, cache=cache)
         self._config = (s3 or S3Config()).with_options(**s3_options)
         self._limits = limits or Limits()
@@ -106,7 +140,7 @@ class Session:
             limits=self._limits,
             retry=self._retry,
             hedge=hedge,
-            emit=emitter((self.metrics, *_checked_hooks(hooks))),
+            emit=emitter((self.metrics, *_checked_hooks(hooks or ()))),
         )
         self._leases = Limiter(self._limits.bytes)
         self._cpu = Cpu(self._limits.cpu_threads)
@@ -115,17 +149,24 @@ class Session:
         self._indexes, self._decoded = IndexCache(sizes.shard_indexes), ChunkCache(sizes.chunks)
         self._loop: AbstractEventLoop | None = None
         self._pid = 0
-        self._state: Literal["new", "open", "closed"] = "new"
+        self._entered = False
+        self._state = "new"
+
+    @property
+    def closed(self) -> bool:
+        """True once it is closed, it stays so."""
+        return self._state == "closed"
 
     def __repr__(self) -> str:
-        return f"<Session {self._state}, {self._config!r}>"
+        return f"<Session {self._state}{self._config.brief()}>"
 
     # Life
 
     async def __aenter__(self) -> Self:
-        if self._state != "new":
+        if self._entered or self._state == "closed":
             raise SessionClosed(f"this session was entered before and is {self._state}; make a new one")
-        self._loop, self._pid, self._state = get_running_loop(), os.getpid(), "open"
+        self._guard()
+        self._entered = True
         return self
 
     async def __aexit__(
@@ -144,16 +185,52 @@ class Session:
         while self._context.closing:
             await self._context.closing.pop()()
 
-    def _guard(self) -> None:
-        if self._state != "open":
-            what = "is closed" if self._state == "closed" else "is not open yet"
-            raise SessionClosed(f"this session {what}; use its arrays inside `async with Session(...)`")
-        if os.getpid() != self._pid:
-            raise ForkedSession(
-                f"this session was opened in process {self._pid}, before a fork; open one in process {os.getpid()}"
+    def _abandon(self) -> None:
+        """Mark it closed where its loop is gone: there is no way left to close connections in order."""
+        if self._state == "open":
+            self._state = "closed"
+            self._cpu.close()
+
+    def __del__(self) -> None:
+        if self._state == "open" and self._pid == os.getpid():
+            warnings.warn(
+                f"{self!r} was left open: use it as `async with zs.Session(...)`, or end with `await session.aclose()`",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
             )
-        if get_running_loop() is not self._loop:
-            raise WrongEventLoop("this session belongs to another event loop; open one in the loop that uses it")
+
+    def _guard(self) -> None:
+        """Open a new session on the running loop; refuse one that cannot be used here."""
+        try:
+            if get_running_loop() is self._loop and self._state == "open" and os.getpid() == self._pid:
+                return
+        except RuntimeError:
+            pass  # no loop is running: told below, behind what is told first
+        if self._state == "closed":
+            raise SessionClosed("this session is closed; make a new one, or use its arrays before it is closed")
+        if self._state == "new":
+            self._loop, self._pid, self._state = _running_loop(), os.getpid(), "open"
+        elif os.getpid() != self._pid:
+            raise ForkedSession(
+                f"this session was opened in process {self._pid}, before a fork; open one in process {os.getpid()}, "
+                "or call zs.shared_session() there"
+            )
+        elif _running_loop() is not self._loop:
+            raise WrongEventLoop(
+                "this session belongs to another event loop; open one in the loop that uses it "
+                "(zs.shared_session() gives one per loop)"
+            )
+
+    if not TYPE_CHECKING:  # a checker finds these by their absence
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError("a Session is entered by `async with`; code that cannot await uses zs.blocking")
+
+        def __exit__(self, *_: object) -> None: ...
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Session does not pickle: send array.ref, and open it in a session over there")
 
     # Arrays
 
@@ -286,16 +363,31 @@ class Session:
         config: S3Config | None = None,
     ) -> Store:
         """A store by bucket and prefix; options not given here are the session's."""
+        check_text("bucket", bucket)
+        check_text("prefix", prefix)
         base = self._config if config is None else config
         given: dict[str, Any] = {k: v for k, v in (("region", region), ("endpoint_url", endpoint_url)) if v is not None}
         return self._store(f"s3://{bucket}/{prefix}", replace(base, **given))
 
-    def store(self, url: str) -> Store:
-        """The store that a URL means, with the session's options: objects and listings, as they lie there."""
-        return self._store(url, self._config)
+    def store(self, url: str, *, s3: S3Config | None = None, **options: Unpack[S3Options]) -> Store:
+        """The store that a URL means: objects and listings, as they lie there.
+
+        Args:
+            url: A URL, or a path of the file system.
+            s3: Used instead of the session's S3 options.
+            options: Fields of `S3Config` that differ for this store.
+
+        Raises:
+            ConfigError: The URL is none, or an option is unknown or wrong.
+        """
+        check_names(options, S3Options.__annotations__, "store")
+        _check_classes(s3=s3)
+        given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        return self._store(as_url(url), replace(s3 or self._config, **given))
 
     def _store(self, url: str, config: S3Config) -> Store:
-        self._guard()
+        if self._state != "new" or is_loop_running():
+            self._guard()  # a store may be made before there is a loop: that does no IO
         scheme, _ = split_url(url)
         context = self._context if config == self._config else replace(self._context, s3=config)
         return get_store(scheme)(url, context)
@@ -303,14 +395,15 @@ class Session:
     def _resolve(self, where: Where, path: str) -> tuple[Runtime, str]:
         """The store behind `where`, seen from this session, and the whole path in it."""
         self._guard()
+        check_text("path", path)
         match where:
-            case str():
-                store = self._store(where, self._config)
             case ArrayRef() | GroupRef():
                 store = self._store(where.url, replace(self._config, **where.config))
                 path = "/".join(part for part in (where.path, path) if part)
+            case str() | PathLike():
+                store = self._store(as_url(where), self._config)
             case _:
-                store = where
+                store = checked_store(where)
         return self._runtime(store), check_path(path, zarr_format=2)
 
     def _runtime(self, store: Store) -> Runtime:
@@ -328,15 +421,19 @@ class Session:
         )
 
 
-@asynccontextmanager
-async def open_array(
-    where: Where,
-    *,
-    path: str = "",
-    zarr_format: Literal[2, 3] | None = None,
-    missing: Missing = "fill",
-    **session_options: Any,  # the options of Session, which checks them
-) -> AsyncIterator[Array]:
-    """`async with open_array("s3://bucket/prefix") as array:`: one array with a session of its own."""
-    async with Session(**session_options) as session:
-        yield await session.open_array(where, path=path, zarr_format=zarr_format, missing=missing)
+def _running_loop() -> AbstractEventLoop:
+    try:
+        return get_running_loop()
+    except RuntimeError:
+        raise WrongEventLoop(
+            "no event loop is running here: await this inside a coroutine, or use zs.blocking in code that cannot await"
+        ) from None
+
+
+def is_loop_running() -> bool:
+    """True inside of a running event loop."""
+    try:
+        get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -83,6 +83,9 @@ class View:
             self._runtime, self._layout, self._selection, data, write_empty=self._write_empty, timeout=timeout
         )
 
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a View does not pickle: send array.ref, and open it in a session over there")
+
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("a View is read by awaiting it: np.asarray(await array[...])")
 

@@ -174,6 +174,10 @@ class S3Config:
                 raise ConfigError(f"{name!r} is given both as an option and in S3Config; give it once")
         return replace(self, **given)
 
+    def brief(self) -> str:
+        """What differs from the defaults and is no secret, in a few words for a repr."""
+        return "".join(f", {name}={value!r}" for name, value in self.public().items())
+
     def public(self) -> dict[str, Any]:
         """The fields that differ from their defaults and are no secret: what an `ArrayRef` carries."""
         secret = {"access_key_id", "secret_access_key", "session_token"}

@@ -1,0 +1,279 @@
+"""Sessions that are there when they are needed: one per event loop and process, and functions that need no session."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, Unpack
+
+from ._array import Array, ArrayRef
+from ._create import ArrayOptions
+from ._group import Group, GroupRef
+from ._options import check_names
+from ._session import Session, SessionOptions, Where, is_loop_running, split_options
+from ._types import JSON, Missing
+from ._where import as_url
+from .errors import ConfigError, WrongEventLoop
+
+Node = TypeVar("Node", bound=Array | Group)
+_Call: TypeAlias = Callable[[Session, Where, str], Awaitable[Node]]
+"""Opens or creates at a place and a path below it."""
+
+
+@dataclass(slots=True)
+class _Shared:
+    session: Session
+    options: SessionOptions
+    closer: AsyncGenerator[None, None]
+    """Suspended; the loop finishes it when it shuts down, which closes the session."""
+
+
+_sessions: dict[AbstractEventLoop, _Shared] = {}
+_inherited: list[dict[AbstractEventLoop, _Shared]] = []
+
+
+def shared_session(**options: Unpack[SessionOptions]) -> Session:
+    """The session that this event loop's calls share where they name none: `await zs.open_array(url)` and its kin.
+
+    It is made by the first call and closed with its loop, at the latest when the interpreter exits. Another loop has
+    another one, and so has a forked child. Closed by `aclose`, the next call makes a new one.
+
+    Args:
+        options: Those of `Session`, for the call that makes it. Later calls give the same ones, or none.
+
+    Raises:
+        ConfigError: It exists, with other options.
+        WrongEventLoop: No event loop is running.
+    """
+    check_names(options, SessionOptions.__annotations__, "Session")
+    if not is_loop_running():
+        raise WrongEventLoop("a shared session belongs to a running event loop: call this inside a coroutine")
+    loop = get_running_loop()
+    found = _sessions.get(loop)
+    if found is None or found.session.closed:
+        _forget_closed_loops()
+        found = _sessions[loop] = _open(options)
+    elif options and options != found.options:
+        raise ConfigError(
+            f"the shared session of this event loop exists, with {_named(found.options)}: give these options to the "
+            "first call, before anything is opened, or make a session of your own (zs.Session)"
+        )
+    return found.session
+
+
+def _open(options: SessionOptions) -> _Shared:
+    session = Session(**options)
+    session.store("memory://-")  # opens it on this loop
+    closer = _close_with_loop(session)
+    with suppress(StopIteration):  # its first step; from there on the loop knows it
+        closer.__anext__().send(None)
+    return _Shared(session, options, closer)
+
+
+async def _close_with_loop(session: Session) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await session.aclose()
+
+
+def _named(options: SessionOptions) -> str:
+    return "the options " + ", ".join(sorted(options)) if options else "the default options"
+
+
+def _forget_closed_loops() -> None:
+    for loop in [loop for loop in _sessions if loop.is_closed()]:
+        _sessions.pop(loop).session._abandon()  # noqa: SLF001  # the one other owner of a session's life
+
+
+def _close_at_exit() -> None:
+    """Close what loops that were never shut down have left, as notebooks do."""
+    while _sessions:
+        loop, shared = _sessions.popitem()
+        if not loop.is_closed() and not loop.is_running():
+            with suppress(Exception):
+                loop.run_until_complete(shared.session.aclose())
+        shared.session._abandon()  # noqa: SLF001  # as above
+
+
+def _forget_parent() -> None:
+    """In a forked child: what the parent has open is kept as it is, unused, or collecting it would touch it."""
+    global _sessions  # noqa: PLW0603  # one table for the process is what this is
+    _inherited.append(_sessions)
+    _sessions = {}
+
+
+atexit.register(_close_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
+
+
+class Opening(Generic[Node]):
+    """An array or a group to be opened or created: await it, or enter it.
+
+    `await` uses the event loop's shared session (`zs.shared_session`), and what is opened may be kept as long as the
+    loop runs. `async with` makes a session of its own, which is closed behind the block.
+    """
+
+    __slots__ = ("_call", "_options", "_path", "_session", "_where")
+
+    def __init__(self, where: Where, path: str, options: SessionOptions, call: _Call[Node]) -> None:
+        check_names(options, SessionOptions.__annotations__, "Session")
+        self._call = call
+        self._where = where
+        self._path = path
+        self._options = options
+        self._session: Session | None = None
+
+    def __await__(self) -> Generator[Any, None, Node]:
+        return self._shared().__await__()
+
+    async def _shared(self) -> Node:
+        s3, of_session = split_options(self._options)
+        if of_session:
+            raise ConfigError(
+                f"{', '.join(sorted(of_session))} is an option of a whole session: give it to zs.shared_session(...) "
+                "before anything is opened, or use `async with` instead of await"
+            )
+        session = shared_session()
+        where, path = _with_options(session, self._where, self._path, s3) if s3 else (self._where, self._path)
+        return await self._call(session, where, path)
+
+    async def __aenter__(self) -> Node:
+        if self._session is not None:
+            raise ConfigError("this was entered before; call the function again")
+        self._session = session = Session(**self._options)
+        await session.__aenter__()
+        try:
+            return await self._call(session, self._where, self._path)
+        except BaseException:
+            await session.aclose()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{self._where!s} to be opened: await it, or enter it with `async with`>"
+
+    if not TYPE_CHECKING:  # a checker finds these by their absence
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError("this is entered by `async with`; code that cannot await uses zs.blocking")
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"it is not open yet and has no {name!r}: write `await` before it, or `async with`")
+
+
+def _with_options(session: Session, where: Where, path: str, options: Mapping[str, Any]) -> tuple[Where, str]:
+    """A place and the path below it, seen with S3 options of its own instead of the session's."""
+    match where:
+        case ArrayRef() | GroupRef():
+            path = "/".join(part for part in (where.path, path) if part)
+            return session.store(where.url, **{**where.config, **options}), path
+        case str() | os.PathLike():
+            return session.store(as_url(where), **options), path
+        case _:
+            raise ConfigError("options of S3 go with a URL, a path or a ref; a Store has its own already")
+
+
+def open_array(
+    where: Where,
+    *,
+    path: str = "",
+    zarr_format: Literal[2, 3] | None = None,
+    missing: Missing = "fill",
+    **options: Unpack[SessionOptions],
+) -> Opening[Array]:
+    """Open an array: `array = await zs.open_array(url)`, or `async with zs.open_array(url) as array:`.
+
+    Args:
+        where: A URL, a `pathlib.Path`, a `Store`, or a ref.
+        path: Below `where`.
+        zarr_format: See `Session.open_array`.
+        missing: See `Session.open_array`.
+        options: Those of `Session`. Awaited, this takes S3's alone, for this array.
+
+    Returns:
+        What to await (the loop's shared session) or to enter (a session of its own); see `Opening`.
+    """
+    return Opening(
+        where,
+        path,
+        options,
+        lambda session, at, below: session.open_array(at, path=below, zarr_format=zarr_format, missing=missing),
+    )
+
+
+def open_group(
+    where: Where, *, path: str = "", zarr_format: Literal[2, 3] | None = None, **options: Unpack[SessionOptions]
+) -> Opening[Group]:
+    """Open a group, by await or `async with`; see `open_array` and `Session.open_group`."""
+    return Opening(
+        where, path, options, lambda session, at, below: session.open_group(at, path=below, zarr_format=zarr_format)
+    )
+
+
+def open(  # noqa: A001  # zs.open, as zarr.open and h5py's are called
+    where: Where,
+    *,
+    path: str = "",
+    zarr_format: Literal[2, 3] | None = None,
+    missing: Missing = "fill",
+    **options: Unpack[SessionOptions],
+) -> Opening[Array | Group]:
+    """Open whichever of the two is there, by await or `async with`; see `open_array` and `Session.open`."""
+    return Opening(
+        where,
+        path,
+        options,
+        lambda session, at, below: session.open(at, path=below, zarr_format=zarr_format, missing=missing),
+    )
+
+
+class CreateOptions(ArrayOptions, SessionOptions):
+    """The options of a new array and of the session that creates it."""
+
+
+def create_array(where: Where, *, path: str = "", **options: Unpack[CreateOptions]) -> Opening[Array]:
+    """Create an array, by await or `async with`; see `open_array` and `Session.create_array`.
+
+    Args:
+        where: A URL, a `pathlib.Path`, a `Store`, or a ref.
+        path: Below `where`.
+        options: Those of `ArrayOptions` (`shape`, `dtype`, `chunks`, …) and of `Session`.
+    """
+    check_names(options, CreateOptions.__annotations__, "create_array")
+    of_array: Any = {name: value for name, value in options.items() if name in ArrayOptions.__annotations__}
+    of_session: Any = {name: value for name, value in options.items() if name not in of_array}
+    return Opening(where, path, of_session, lambda session, at, below: session.create_array(at, path=below, **of_array))
+
+
+def create_group(
+    where: Where,
+    *,
+    path: str = "",
+    attributes: Mapping[str, JSON] | None = None,
+    zarr_format: Literal[2, 3] = 3,
+    overwrite: bool = False,
+    **options: Unpack[SessionOptions],
+) -> Opening[Group]:
+    """Create a group, by await or `async with`; see `open_array` and `Session.create_group`."""
+    return Opening(
+        where,
+        path,
+        options,
+        lambda session, at, below: session.create_group(
+            at, path=below, attributes=attributes, zarr_format=zarr_format, overwrite=overwrite
+        ),
+    )

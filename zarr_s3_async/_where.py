@@ -1,0 +1,86 @@
+"""What a user may name a place with, made a URL, or refused with the right one to write."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from .errors import ConfigError
+from .stores.base import Store
+
+_TAKES = "a URL (s3://bucket/prefix, file:///folder, memory://name), a pathlib.Path, a Store, or a ref (array.ref)"
+_VIRTUAL = re.compile(r"(?P<bucket>.+)\.s3(?:[.-](?:dualstack\.)?(?P<region>[a-z]{2}-[a-z0-9-]+))?\.amazonaws\.com")
+_PATH_STYLE = re.compile(r"s3(?:[.-](?:dualstack\.)?(?P<region>[a-z]{2}-[a-z0-9-]+))?\.amazonaws\.com")
+_LOOKS_LIKE_S3 = re.compile(r"(?:s3[an]?|S3[AaNn]?):/*(?P<place>.*)", re.DOTALL)
+
+
+def as_url(where: str | os.PathLike[str]) -> str:
+    """The URL of a place; a path of the file system becomes one of `file://`.
+
+    Raises:
+        ConfigError: It is near to a URL, and none: the message says what to write.
+    """
+    if isinstance(where, os.PathLike):
+        return Path(where).absolute().as_uri()
+    if not isinstance(where, str):
+        raise ConfigError(f"a place is named by {_TAKES}, not by {_name(where)}")
+    meant = _meant(where)
+    if meant is not None:
+        raise ConfigError(f"{where!r} is no URL of a store: write {meant}")
+    return where
+
+
+def checked_store(where: Any) -> Store:
+    """A store that was given as such.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if isinstance(where, Store):
+        return where
+    advice = ""
+    if hasattr(where, "ref") and hasattr(where, "url"):
+        advice = ": it is open already; to open it in this session, give its .ref"
+    raise ConfigError(f"a place is named by {_TAKES}, not by {_name(where)}{advice}")
+
+
+def _name(where: object) -> str:
+    return "None" if where is None else f"an object of type {type(where).__name__}"
+
+
+def _meant(url: str) -> str | None:
+    """What is to be written instead of a URL that nearly is one."""
+    if url.startswith("s3://"):
+        return None
+    found = _LOOKS_LIKE_S3.fullmatch(url)
+    if found is not None:
+        return repr(f"s3://{found['place']}")
+    if url.startswith(("http://", "https://")):
+        return _of_amazon(url)
+    return None
+
+
+def _of_amazon(url: str) -> str | None:
+    """The s3 URL of one of Amazon's addresses over HTTP; of other servers nothing is known."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return None
+    path = unquote(parts.path.lstrip("/"))
+    for pattern, place in _ADDRESSES:
+        found = pattern.fullmatch(host)
+        if found is not None:
+            region = found["region"]
+            return repr(f"s3://{place(found, path)}".rstrip("/")) + (f" with region={region!r}" if region else "")
+    return None
+
+
+_ADDRESSES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str], str]], ...] = (
+    (_PATH_STYLE, lambda _, path: path),
+    (_VIRTUAL, lambda found, path: f"{found['bucket']}/{path}"),
+)
