@@ -7,11 +7,10 @@ import pytest
 
 from zarr_s3_async import _ml_dtypes
 from zarr_s3_async._model import dtype_names, fill_values, formats
-from zarr_s3_async._model.create import NewArray
 from zarr_s3_async._model.problems import Invalid, MissingPackage, Unknown
 from zarr_s3_async.errors import UnsupportedFeature
 
-from .model.documents import URL, stored, zarr_json
+from .model.documents import URL, new_array, stored, zarr_json
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
@@ -89,18 +88,18 @@ def test_zero_and_null_in_v2(name):
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("spelling", ["bfloat16", np.dtype(ml_dtypes.bfloat16), ml_dtypes.bfloat16], ids=str)
 def test_an_array_of_them_can_be_created(zarr_format, spelling):
-    meta = formats.new_array(NewArray(shape=4, dtype=spelling, fill_value=1.5, zarr_format=zarr_format))
+    meta = new_array(shape=4, dtype=spelling, fill_value=1.5, zarr_format=zarr_format)
     assert meta.dtype == np.dtype(ml_dtypes.bfloat16)
     assert meta.fill_value == 1.5
-    assert formats.parse_array(formats.dump(meta), url=URL).dtype == meta.dtype
+    assert formats.parse_node(formats.dump(meta), url=URL).dtype == meta.dtype
 
 
 def test_two_bytes_need_a_byte_order_and_one_does_not():
     plain = [{"name": "bytes"}]
-    meta = formats.parse_array({"zarr.json": stored(zarr_json(data_type="int4", fill_value=0, codecs=plain))}, url=URL)
+    meta = formats.parse_node({"zarr.json": stored(zarr_json(data_type="int4", fill_value=0, codecs=plain))}, url=URL)
     assert meta.dtype.itemsize == 1
-    assert formats.new_array(NewArray(shape=4, dtype="int4")).codecs[0].configuration == {}
-    assert formats.new_array(NewArray(shape=4, dtype="bfloat16")).codecs[0].configuration == {"endian": "little"}
+    assert new_array(shape=4, dtype="int4").codecs[0].configuration == {}
+    assert new_array(shape=4, dtype="bfloat16").codecs[0].configuration == {"endian": "little"}
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):
@@ -108,9 +107,9 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     with pytest.raises(MissingPackage, match="pip install ml_dtypes"):
         dtype_names.read_v3("bfloat16")
     with pytest.raises(UnsupportedFeature, match="pip install ml_dtypes"):
-        formats.parse_array({"zarr.json": stored(zarr_json(data_type="int4"))}, url=URL)
+        formats.parse_node({"zarr.json": stored(zarr_json(data_type="int4"))}, url=URL)
     with pytest.raises(UnsupportedFeature, match="pip install ml_dtypes"):
-        formats.new_array(NewArray(shape=4, dtype="bfloat16"))
+        new_array(shape=4, dtype="bfloat16")
 
 
 def test_a_type_that_an_old_package_lacks_is_named(monkeypatch):
@@ -123,4 +122,4 @@ def test_types_that_zarr_has_no_name_for_are_refused():
     if not hasattr(ml_dtypes, "int1"):
         pytest.skip("this ml_dtypes has no int1")
     with pytest.raises(ValueError, match="int1"):
-        formats.new_array(NewArray(shape=4, dtype=ml_dtypes.int1))
+        new_array(shape=4, dtype=ml_dtypes.int1)

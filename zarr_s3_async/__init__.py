@@ -1,10 +1,10 @@
 """Asyncio-first chunk I/O for Zarr arrays on Amazon S3 and S3-compatible stores."""
 
 from ._array import Array, ArrayRef
-from ._create import ArrayOptions
 from ._engine.explain import Explanation
 from ._engine.verify import Finding, NodeReport, VerifyProgress, VerifyReport
 from ._group import Group, GroupRef
+from ._model.create import ArrayOptions
 from ._session import Session, SessionOptions
 from ._shared import (
     CreateOptions,

@@ -15,12 +15,15 @@ from ._engine.explain import Explanation
 from ._engine.runtime import Layout, Runtime, lay_out
 from ._engine.verify import OnProgress, VerifyReport, verify
 from ._model import formats
+from ._model.create import ArrayOptions, complete
 from ._model.metadata import ArrayMeta
+from ._model.names import ancestors, check_path
 from ._options import check_flag, check_missing, check_timeout
 from ._plan import selection
 from ._plan.selection import stop_of
 from ._types import JSON, Missing, Shape
 from ._view import Indexer, View
+from .codecs.registry import find_kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,3 +311,15 @@ class Array:
     __iter__ = None
     __contains__ = None
     __len__ = None
+
+
+async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Array:
+    """Create an array, and the groups above it that are missing; see `Session.create_array`."""
+    completed = complete(options)
+    meta = formats.new_array(completed, find_kind)
+    path = check_path(path, zarr_format=meta.zarr_format)
+    # Building the handle first refuses codecs that do not fit, before anything is stored.
+    array = Array(runtime, path, meta, write_empty=completed["write_empty_chunks"])
+    await nodes.require_groups(runtime, ancestors(path), meta.zarr_format)
+    await nodes.create(runtime, path, meta, overwrite=completed["overwrite"])
+    return array

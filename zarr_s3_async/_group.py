@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, Unpack, cast
 
-from ._array import Array
-from ._create import ArrayOptions, ancestors, create_array
+from ._array import Array, create_array
 from ._engine import nodes
 from ._engine.hierarchy import Children
 from ._engine.runtime import Runtime
 from ._engine.verify import OnProgress, VerifyReport, verify
 from ._model import formats
+from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta, GroupMeta
-from ._model.names import check_path
+from ._model.names import ancestors, check_path
 from ._options import check_flag, check_missing
 from ._tree import Tree
 from ._types import JSON, Missing

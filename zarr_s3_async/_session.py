@@ -11,8 +11,7 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, Unpack, cast
 
-from ._array import Array, ArrayRef
-from ._create import ArrayOptions, create_array
+from ._array import Array, ArrayRef, create_array
 from ._engine import nodes
 from ._engine.cache import ChunkCache, IndexCache
 from ._engine.cpu import Cpu
@@ -21,6 +20,7 @@ from ._engine.runtime import Runtime
 from ._engine.verify import OnProgress, VerifyReport, verify
 from ._group import Group, GroupRef, create_group, open_group, open_node
 from ._limiter import Limiter
+from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
 from ._options import (

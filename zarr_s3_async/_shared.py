@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, Unpack
 
 from ._array import Array, ArrayRef
-from ._create import ArrayOptions
 from ._group import Group, GroupRef
+from ._model.create import ArrayOptions
 from ._options import check_names
 from ._session import Session, SessionOptions, Where, is_loop_running, split_options
 from ._types import JSON, Missing

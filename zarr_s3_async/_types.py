@@ -33,6 +33,10 @@ Missing: TypeAlias = Literal["fill", "raise"]
 """What an absent chunk is to a read: the fill value, or `ChunkNotFound`."""
 
 
+CodecKind: TypeAlias = Literal["array->array", "array->bytes", "bytes->bytes"]
+"""What a codec takes and gives when it encodes."""
+
+
 @dataclass(frozen=True, slots=True)
 class CodecSpec:
     """One codec of a chain, in Zarr v3 terms whatever format the document had.
@@ -45,3 +49,8 @@ class CodecSpec:
     configuration: Mapping[str, JSON] = field(default_factory=dict)
     must_understand: bool = True
     """False where the document says that a reader who does not know the codec may leave it out."""
+
+
+def is_pickle(name: str) -> bool:
+    """True for a codec that would run code from the data: the one rule by which metadata and registry refuse it."""
+    return "pickle" in name.casefold()

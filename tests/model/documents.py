@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+from zarr_s3_async._model import formats
+from zarr_s3_async.codecs.registry import find_kind
+
 URL = "memory://test/array"
 
 
@@ -60,3 +63,8 @@ def _changed(document, changes):
 def stored(document):
     """As a store has it."""
     return json.dumps(document).encode()
+
+
+def new_array(**options):
+    """The metadata of a new array."""
+    return formats.new_array(options, find_kind)

@@ -5,16 +5,16 @@ import pytest
 
 from zarr_s3_async._model import formats
 from zarr_s3_async._types import CodecSpec
-from zarr_s3_async.errors import MetadataError, UnsupportedFeature
+from zarr_s3_async.errors import ConfigError, MetadataError, UnsupportedFeature
 
-from .documents import URL, sharding, stored, zarr_json
+from .documents import URL, new_array, sharding, stored, zarr_json
 
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 BIG = {"name": "bytes", "configuration": {"endian": "big"}}
 
 
 def parse(**changes):
-    return formats.parse_array({"zarr.json": stored(zarr_json(**changes))}, url=URL)
+    return formats.parse_node({"zarr.json": stored(zarr_json(**changes))}, url=URL)
 
 
 def chunked(*chunk_shape):
@@ -194,7 +194,24 @@ def test_objects_never_reach_the_bytes_as_they_lie_in_memory(dtype):
     for codecs in ([LITTLE], [sharding([5, 2], ["bytes"])]):
         with pytest.raises(MetadataError, match="vlen"):
             parse(data_type=dtype, fill_value="", codecs=codecs)
-    assert parse(data_type=dtype, fill_value="", codecs=["vlen-utf8"]).dtype == np.dtype(object)
+    codec = "vlen-utf8" if dtype == "string" else "vlen-bytes"
+    assert parse(data_type=dtype, fill_value="", codecs=[codec]).dtype == np.dtype(object)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "codec"), [("string", "vlen-bytes"), ("bytes", "vlen-utf8"), ("variable_length_bytes", "vlen-utf8")]
+)
+def test_text_and_bytes_are_stored_by_their_own_codecs(dtype, codec):
+    """Otherwise `string` would be read as bytes, and `bytes` as text."""
+    for codecs in (
+        [codec],
+        [sharding([5, 2], [codec])],
+        [{"name": "transpose", "configuration": {"order": [1, 0]}}, codec],
+    ):
+        with pytest.raises(MetadataError, match="another type"):
+            parse(data_type=dtype, fill_value="", codecs=codecs)
+    with pytest.raises(ConfigError, match="another type"):
+        new_array(shape=3, dtype=str if dtype == "string" else bytes, codecs=[codec])
 
 
 # Order

@@ -9,7 +9,7 @@ from zarr_s3_async._model import formats, v2, v3
 from zarr_s3_async._model.metadata import ArrayMeta, GroupMeta
 from zarr_s3_async.errors import ConfigError, MetadataError, UnsupportedFeature
 
-from .documents import URL, group_json, stored, zarr_json, zarray
+from .documents import URL, group_json, new_array, stored, zarr_json, zarray
 
 BAD_PATHS = ["../up", "/abs", "a//b", "a/../b", "a\\b", "a\0b", ".", "", "zarr.json", "a/.zarray", "\ud800"]
 
@@ -121,18 +121,16 @@ def test_attributes_without_a_node_are_left_out():
 
 def test_a_hostile_document_among_good_ones_fails_only_itself():
     group = v3_group(inline({"ok": zarr_json(), "bad": zarr_json(shape="x")}))
-    assert formats.parse_array(group.consolidated["ok"], url=URL).shape == (10, 4)
+    assert formats.parse_node(group.consolidated["ok"], url=URL).shape == (10, 4)
     with pytest.raises(MetadataError):
-        formats.parse_array(group.consolidated["bad"], url=URL)
+        formats.parse_node(group.consolidated["bad"], url=URL)
 
 
 # Writing
 
 
 def array(zarr_format, attributes=None):
-    return formats.new_array(
-        formats.NewArray(shape=4, dtype="i4", zarr_format=zarr_format, attributes=attributes, fill_value=1)
-    )
+    return new_array(shape=4, dtype="i4", zarr_format=zarr_format, attributes=attributes, fill_value=1)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

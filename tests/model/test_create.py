@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from zarr_s3_async._model import formats
-from zarr_s3_async._model.create import ZERO, NewArray
+from zarr_s3_async._model.create import ZERO
 from zarr_s3_async.errors import ConfigError, UnsupportedFeature
 
-from .documents import URL
+from .documents import URL, new_array
 
 
 def new(zarr_format=3, **options):
-    return formats.new_array(NewArray(**{"shape": (10, 4), "dtype": "f4", "zarr_format": zarr_format} | options))
+    return new_array(**{"shape": (10, 4), "dtype": "f4", "zarr_format": zarr_format} | options)
 
 
 def document(meta):
@@ -83,7 +83,7 @@ def test_what_is_created_is_what_is_read_back(dtype, zarr_format):
     if zarr_format == 3 and isinstance(dtype, list):
         dtype = [("a", "<i4"), ("c", [("d", "S3")])]
     meta = new(zarr_format, dtype=dtype, attributes={"a": 1}, chunks=(5, 2))
-    again = formats.parse_array(formats.dump(meta), url=URL)
+    again = formats.parse_node(formats.dump(meta), url=URL)
     for name in (
         "shape",
         "dtype",
@@ -314,10 +314,14 @@ def test_filters_may_make_a_wider_type_so_that_the_bytes_need_an_order():
     assert document(new(dtype="u1", codecs=[wider]))["codecs"][1] == BYTES
 
 
-def test_categories_are_of_v2_only():
-    labels = {"id": "categorize", "labels": ["a"], "dtype": "|O", "astype": "|u1"}
-    with pytest.raises(ConfigError, match="vlen-utf8"):
-        new(dtype=str, filters=[labels])
+@pytest.mark.parametrize("codec", [{"id": "categorize"}, {"name": "numcodecs.categorize"}], ids=str)
+@pytest.mark.parametrize("dtype", [str, object])
+def test_categories_are_stored_as_numbers_in_v3_too(codec, dtype):
+    labels = {"labels": ["a"], "dtype": "|O", "astype": "|u1"}
+    codec = codec | (labels if "id" in codec else {"configuration": labels})
+    meta = new(dtype=dtype, codecs=[codec])
+    assert [codec.name for codec in meta.codecs] == ["numcodecs.categorize", "bytes"]
+    assert document(meta)["data_type"] == "string"
 
 
 def test_blosc_takes_large_elements_for_single_bytes():

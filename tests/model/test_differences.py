@@ -11,15 +11,17 @@ import pytest
 from zarr_s3_async._model import formats
 from zarr_s3_async._model.metadata import ArrayMeta, differences, same
 
+from .documents import new_array
+
 
 def document(**options: Any) -> dict[str, Any]:
     given = {"shape": (4, 4), "chunks": (2, 2), "dtype": "f4", "dimension_names": ("y", "x"), **options}
-    (raw,) = formats.dump(formats.new_array(formats.NewArray(**given))).values()
+    (raw,) = formats.dump(new_array(**given)).values()
     return json.loads(raw)
 
 
 def read(source: dict[str, Any]) -> ArrayMeta:
-    return formats.parse_array({"zarr.json": source}, url="memory://x")
+    return formats.parse_node({"zarr.json": source}, url="memory://x")
 
 
 CHANGES: dict[str, Any] = {

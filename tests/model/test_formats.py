@@ -45,13 +45,6 @@ def test_no_deciding_document_is_no_node(docs):
     assert formats.parse_node(docs, url=URL) is None
 
 
-def test_the_kind_of_a_document():
-    assert formats.document_kind(V3_ARRAY["zarr.json"]) == "array"
-    assert formats.document_kind(V3_GROUP["zarr.json"]) == "group"
-    with pytest.raises(MetadataError, match=URL):
-        formats.document_kind(b"{}", url=URL)
-
-
 @pytest.mark.parametrize("docs", [{"zarr.json": b""}, {"zarr.json": b'{"zarr_format": 3, "node_type": "x"}'}])
 def test_a_node_of_no_kind_is_a_metadata_error(docs):
     with pytest.raises(MetadataError, match=r"memory://test/array/zarr\.json"):
@@ -62,19 +55,18 @@ def test_the_names_of_documents():
     assert formats.document_names(2) == (".zarray", ".zgroup", ".zattrs")
     assert formats.document_names(3) == ("zarr.json",)
     assert set(formats.document_names(None)) == {"zarr.json", ".zarray", ".zgroup", ".zattrs"}
-    assert set(formats.FORMATS) == {2, 3}
 
 
 @pytest.mark.parametrize("docs", [V3_ARRAY, V2_ARRAY])
 def test_arrays_of_either_format_are_edited_alike(docs):
-    meta = formats.parse_array(docs, url=URL)
+    meta = formats.parse_node(docs, url=URL)
     assert formats.with_shape(meta, (3, 4)).shape == (3, 4)
     assert formats.with_attributes(meta, {"b": 2}).attributes == {"b": 2}
 
 
 @pytest.mark.parametrize("docs", [V3_GROUP, V2_GROUP])
 def test_groups_of_either_format_are_edited_alike(docs):
-    meta = formats.parse_group(docs, url=URL)
+    meta = formats.parse_node(docs, url=URL)
     assert formats.with_attributes(meta, {"b": 2}).attributes == {"b": 2}
 
 

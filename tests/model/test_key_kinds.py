@@ -6,16 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zarr_s3_async._model import formats
 from zarr_s3_async._model.keys import KeyEncoding, KeyOf
 from zarr_s3_async._model.metadata import ArrayMeta
+
+from .documents import new_array
 
 ENCODINGS = [(name, separator) for name in ("default", "v2") for separator in "./"]
 
 
 def array(shape, chunks, name="default", separator="/") -> ArrayMeta:
     encoding = {"name": name, "configuration": {"separator": separator}}
-    return formats.new_array(formats.NewArray(shape=shape, chunks=chunks, dtype="i1", chunk_key_encoding=encoding))
+    return new_array(shape=shape, chunks=chunks, dtype="i1", chunk_key_encoding=encoding)
 
 
 def test_the_grid_decides_what_is_a_chunk() -> None:

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from zarr_s3_async._model import formats
-from zarr_s3_async._model.create import NewArray
+
+from .documents import new_array
 
 zarr_metadata = pytest.importorskip("zarr_metadata")
 
@@ -37,13 +38,13 @@ def validate(meta):
 @pytest.mark.parametrize(("dtype", "options"), list(itertools.product(DTYPES, OPTIONS)), ids=str)
 def test_new_arrays(dtype, options, zarr_format):
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": dtype, "zarr_format": zarr_format} | options
-    meta = formats.new_array(NewArray(**options))
+    meta = new_array(**options)
     validate(meta)
     validate(formats.with_shape(formats.with_attributes(meta, {"b": 2}), (20, 4)))
 
 
 def test_the_validator_does_refuse_what_is_wrong():
-    meta = formats.new_array(NewArray(shape=4, dtype="f4"))
+    meta = new_array(shape=4, dtype="f4")
     document = json.loads(formats.dump(meta)["zarr.json"])
     for wrong in ({"shape": [-1]}, {"codecs": 3}, {"fill_value": "x"}):
         with pytest.raises(zarr_metadata.MetadataValidationError):
@@ -51,11 +52,11 @@ def test_the_validator_does_refuse_what_is_wrong():
 
 
 def test_new_sharded_arrays():
-    validate(formats.new_array(NewArray(shape=(10, 4), chunks=(5, 2), shards=(10, 4), dtype="f4")))
+    validate(new_array(shape=(10, 4), chunks=(5, 2), shards=(10, 4), dtype="f4"))
 
 
 def test_new_groups():
     group = formats.new_group({"a": 1})
-    nodes = {"b": formats.new_array(NewArray(shape=4, dtype="f4")), "c": group}
+    nodes = {"b": new_array(shape=4, dtype="f4"), "c": group}
     document = json.loads(formats.dump(formats.with_consolidated(group, nodes))["zarr.json"])
     assert zarr_metadata.ZarrV3GroupMetadata.from_json(document)

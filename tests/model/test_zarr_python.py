@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from zarr_s3_async._model import formats
-from zarr_s3_async._model.create import NewArray
 
-from .documents import URL
+from .documents import URL, new_array
 
 zarr = pytest.importorskip("zarr")
 buffers = pytest.importorskip("zarr.core.buffer")
@@ -123,10 +122,10 @@ def test_the_same_options_give_the_same_document(dtype, fill, zarr_format):
     given = {} if fill is ... else {"fill_value": fill}
     # The one default that differs: zarr-python fills times with NaT.
     ours = given or ({"fill_value": "NaT"} if is_time(dtype) else {})
-    meta = formats.new_array(NewArray(**options, **ours, zarr_format=zarr_format))
+    meta = new_array(**options, **ours, zarr_format=zarr_format)
     their = theirs(zarr_format, **options, **given)
     assert deciding(formats.dump(meta)) == deciding(their)
-    parsed = formats.parse_array(their, url=URL)
+    parsed = formats.parse_node(their, url=URL)
     for name in ("shape", "chunks", "shards", "dtype", "codecs", "keys", "order"):
         assert getattr(parsed, name) == getattr(meta, name), name
     np.testing.assert_array_equal(np.asarray(parsed.fill_value), np.asarray(meta.fill_value))
@@ -138,7 +137,7 @@ def test_zarr_python_opens_what_we_create(dtype, fill, zarr_format):
     if VERSION < (3, 2) and isinstance(dtype, np.dtype) and (zarr_format == 3 or len(dtype) > 2):
         pytest.skip("this zarr-python knows neither 'struct' nor the nested records that it writes")
     given = {} if fill is ... else {"fill_value": fill}
-    meta = formats.new_array(NewArray(shape=(10, 4), chunks=(5, 2), dtype=dtype, zarr_format=zarr_format, **given))
+    meta = new_array(shape=(10, 4), chunks=(5, 2), dtype=dtype, zarr_format=zarr_format, **given)
     array = they_open(meta)
     assert (array.shape, array.chunks) == (meta.shape, meta.chunks)
     if dtype == "str":
@@ -161,9 +160,9 @@ def test_compressors_of_v2(compressor):
     config = {"id": compressor} if isinstance(compressor, str) else compressor
     codec = None if config is None else numcodecs.registry.get_codec(dict(config))
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": "f4"}
-    meta = formats.new_array(NewArray(**options, compressor=compressor, zarr_format=2))
+    meta = new_array(**options, compressor=compressor, zarr_format=2)
     assert deciding(formats.dump(meta)) == deciding(theirs(2, **options, compressors=codec))
-    by_object = formats.new_array(NewArray(**options, compressor=codec, zarr_format=2))
+    by_object = new_array(**options, compressor=codec, zarr_format=2)
     assert formats.dump(by_object) == formats.dump(meta)
 
 
@@ -172,7 +171,7 @@ def test_compressors_of_v3(name):
     codecs = pytest.importorskip("zarr.codecs")
     codec = {"zstd": codecs.ZstdCodec, "gzip": codecs.GzipCodec, "blosc": codecs.BloscCodec}[name]()
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": "f4"}
-    meta = formats.new_array(NewArray(**options, compressor=name))
+    meta = new_array(**options, compressor=name)
     assert deciding(formats.dump(meta)) == deciding(theirs(3, **options, compressors=codec))
 
 
@@ -185,7 +184,7 @@ def test_codec_objects_of_zarr_python():
         codecs.Crc32cCodec(),
     ]
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": "f4"}
-    meta = formats.new_array(NewArray(**options, codecs=chain))
+    meta = new_array(**options, codecs=chain)
     their = theirs(3, **options, filters=chain[:1], serializer=chain[1], compressors=chain[2:])
     assert deciding(formats.dump(meta)) == deciding(their)
     assert meta.order == "F"
@@ -205,10 +204,10 @@ def test_codec_objects_of_zarr_python():
     ids=str,
 )
 def test_the_other_options_of_v3(options):
-    meta = formats.new_array(NewArray(**options, dtype="f4"))
+    meta = new_array(**options, dtype="f4")
     their = theirs(3, **options, dtype="f4")
     assert deciding(formats.dump(meta)) == deciding(their)
-    parsed = formats.parse_array(their, url=URL)
+    parsed = formats.parse_node(their, url=URL)
     assert (parsed.shards, parsed.chunks) == (meta.shards, meta.chunks)
     assert (
         they_open(meta).metadata.to_dict()
@@ -224,10 +223,10 @@ def _buffer(raw):
 @pytest.mark.parametrize("separator", [".", "/"])
 def test_order_and_separator_of_v2(order, separator):
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": ">i4", "attributes": {"a": float("nan")}}
-    meta = formats.new_array(NewArray(**options, order=order, dimension_separator=separator, zarr_format=2))
+    meta = new_array(**options, order=order, dimension_separator=separator, zarr_format=2)
     encoding = {"name": "v2", "separator": separator}
     assert deciding(formats.dump(meta)) == deciding(theirs(2, **options, order=order, chunk_key_encoding=encoding))
-    assert np.isnan(formats.parse_array(theirs(2, **options), url=URL).attributes["a"])
+    assert np.isnan(formats.parse_node(theirs(2, **options), url=URL).attributes["a"])
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -252,8 +251,8 @@ def test_consolidated_groups_of_zarr_python(zarr_format):
 def test_zarr_python_reads_the_consolidated_metadata_that_we_write(zarr_format):
     nodes = {
         "g": formats.new_group({"x": 1}, zarr_format=zarr_format),
-        "g/b": formats.new_array(NewArray(shape=4, dtype="i4", zarr_format=zarr_format, attributes={"y": 2})),
-        "a": formats.new_array(NewArray(shape=4, dtype="f4", zarr_format=zarr_format)),
+        "g/b": new_array(shape=4, dtype="i4", zarr_format=zarr_format, attributes={"y": 2}),
+        "a": new_array(shape=4, dtype="f4", zarr_format=zarr_format),
         "empty": formats.new_group(zarr_format=zarr_format),
     }
     group = formats.with_consolidated(formats.new_group({"own": 1}, zarr_format=zarr_format), nodes)
@@ -268,7 +267,7 @@ def test_zarr_python_reads_the_consolidated_metadata_that_we_write(zarr_format):
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_zarr_python_reads_our_edits_of_its_documents(zarr_format):
     their = theirs(zarr_format, shape=(10, 4), chunks=(5, 2), dtype="f4", attributes={"a": 1}, fill_value="NaN")
-    meta = formats.with_shape(formats.with_attributes(formats.parse_array(their, url=URL), {"b": 2}), (20, 4))
+    meta = formats.with_shape(formats.with_attributes(formats.parse_node(their, url=URL), {"b": 2}), (20, 4))
     array = they_open(meta)
     assert array.shape == (20, 4)
     assert dict(array.attrs) == {"b": 2}

@@ -11,7 +11,7 @@ from math import prod
 from typing import Literal, NamedTuple
 
 from .._ml_dtypes import is_ml
-from .._types import JSON, CodecSpec, Shape
+from .._types import JSON, CodecSpec, Shape, is_pickle
 from .document import integers, items, mapping, member, named, one_of, only, text
 from .dtypes import DType, Variable
 from .problems import Invalid, Unknown, short_repr
@@ -20,6 +20,10 @@ SHARDING = "sharding_indexed"
 MAX_CHUNKS_PER_SHARD = 2**24
 """Its index is 256 MiB then."""
 
+_OBJECT_CODECS: dict[str, Variable] = {"vlen-utf8": "string", "vlen-bytes": "bytes", "vlen-array": "array"}
+"""What the elements become that these codecs read."""
+_OTHER_OBJECT_CODECS = frozenset({"json", "json2", "msgpack", "msgpack2"})
+"""Of numcodecs, for objects of any type; not supported."""
 _SHARDING_MEMBERS = ("chunk_shape", "codecs", "index_codecs", "index_location")
 
 
@@ -50,7 +54,7 @@ def refuse_pickle(name: str) -> None:
     Raises:
         Unknown: The codec is pickle.
     """
-    if name.casefold().strip().rpartition(".")[2].startswith("pickle"):
+    if is_pickle(name):
         raise Unknown(f"the codec {short_repr(name)} would run code from the data, which this library never does")
 
 
@@ -145,27 +149,21 @@ def order(codecs: Sequence[CodecSpec], ndim: int) -> Literal["C", "F"]:
     return "F" if turned and ndim > 1 else "C"
 
 
-def check_objects(codecs: Sequence[CodecSpec]) -> None:
-    """Objects are never stored as the memory that holds them.
+def check_objects(codecs: Sequence[CodecSpec], variable: Variable) -> None:
+    """Elements of varying length are stored by a codec made for them.
 
     Raises:
-        Invalid: The step from array to bytes is `bytes`.
+        Invalid: The step from array to bytes is `bytes`, which would store pointers, or makes elements of another type.
     """
     for codec in codecs:
         if codec.name == SHARDING:
-            check_objects(inner(codec))
-        if codec.name == "bytes":
+            check_objects(inner(codec), variable)
+        elif codec.name == "bytes":
             raise Invalid("elements of varying length need a codec such as 'vlen-utf8' instead of 'bytes'")
-
-
-_OBJECT_CODECS: dict[str, Variable] = {"vlen-utf8": "string", "vlen-bytes": "bytes", "vlen-array": "array"}
-_KNOWN_OBJECT_CODECS = frozenset({"json", "json2", "msgpack", "msgpack2"})
-_BYTES_TO_BYTES = frozenset(
-    {
-        *("adler32", "base64", "blosc", "bz2", "crc32", "crc32c", "fletcher32", "gzip", "jenkins_lookup3"),
-        *("lz4", "lzma", "shuffle", "zlib", "zstd"),
-    }
-)
+        elif _OBJECT_CODECS.get(codec.name, variable) != variable:
+            raise Invalid(f"the codec {codec.name!r} gives elements of another type than {variable!r}")
+        if codec.name != "transpose":  # it may change the type
+            return
 
 
 class Coder(NamedTuple):
@@ -205,43 +203,42 @@ def objects_of(coders: Sequence[Coder]) -> Variable | None:
             return _OBJECT_CODECS[coder.id]
         if coder.id == "categorize":
             return "string"
-        if coder.id in _KNOWN_OBJECT_CODECS:
+        if coder.id in _OTHER_OBJECT_CODECS:
             raise Unknown(f"the object codec {coder.id!r} is not supported")
     return None
 
 
-def specs(
+def v2_chain(
     filters: Sequence[Coder], compressor: Coder | None, dtype: DType, order: Literal["C", "F"], ndim: int
 ) -> tuple[CodecSpec, ...]:
-    """The neutral chain.
+    """The neutral chain: transpose for F order, the filters, the step from array to bytes, and the compressor.
+
+    v2 allows filters of any kind. Which of them work on bytes is known to the codecs package, which moves `bytes` to
+    where the first of those needs it.
 
     Raises:
         Invalid: An object codec where there are no objects, or objects that would be stored as they lie.
     """
     coders = [*filters, *([] if compressor is None else [compressor])]
     turn = [CodecSpec("transpose", {"order": list(reversed(range(ndim)))})] if order == "F" and ndim > 1 else []
-    step = _step(filters, coders)
-    if step < len(coders) and coders[step].id in _OBJECT_CODECS:
+    step = next((at for at, coder in enumerate(coders) if coder.id in _OBJECT_CODECS), None)
+    if step is not None:
         if not dtype.hasobject:
             raise Invalid(f"the object codec {coders[step].id!r} cannot store elements of {short_repr(dtype)}")
         to_bytes, after = CodecSpec(*coders[step]), coders[step + 1 :]
-    elif dtype.hasobject and all(coder.id != "categorize" for coder in coders[:step]):
-        raise Invalid("no object codec such as 'vlen-utf8' stands before the codecs that work on bytes")
     else:
+        step = len(filters)
+        if dtype.hasobject and all(coder.id != "categorize" for coder in filters):
+            raise Invalid("no object codec such as 'vlen-utf8' stands before the codecs that work on bytes")
         to_bytes, after = CodecSpec("bytes", _endian(dtype, filtered=step > 0)), coders[step:]
     return (*turn, *map(_neutral, coders[:step]), to_bytes, *map(_neutral, after))
 
 
-def _step(filters: Sequence[Coder], coders: Sequence[Coder]) -> int:
-    """Index of the first coder that works on bytes, or makes them."""
-    for index, coder in enumerate(coders):
-        if coder.id in _OBJECT_CODECS or coder.id in _BYTES_TO_BYTES or index == len(filters):
-            return index
-    return len(coders)
-
-
 def _neutral(coder: Coder) -> CodecSpec:
-    return CodecSpec(f"numcodecs.{coder.id}", coder.configuration)
+    configuration = coder.configuration
+    if coder.id == "shuffle":  # numcodecs shuffles by 4 bytes unless told; zarr-python's v3 codec by the element's size
+        configuration = {"elementsize": 4} | configuration
+    return CodecSpec(f"numcodecs.{coder.id}", configuration)
 
 
 def _endian(dtype: DType, *, filtered: bool) -> dict[str, JSON]:

@@ -6,14 +6,17 @@ numcodecs or zarr-python. Members left out get the defaults that numcodecs and z
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from .._types import JSON
+from .._types import JSON, CodecKind
 from .chains import SHARDING, refuse_pickle
 from .document import plain, text
 from .dtypes import DataType, is_wide
 from .problems import Invalid, short_repr
+
+KindOf: TypeAlias = Callable[[str], CodecKind | None]
+"""The kind of the codec of a name, or None where no such codec is known. It is `codecs.registry.find_kind`."""
 
 # numcodecs' own, as `get_config()` gives them; zarr-python leaves out zstd's `checksum` where it is false.
 _V2_DEFAULTS: dict[str, dict[str, JSON]] = {
@@ -32,41 +35,9 @@ _V3_DEFAULTS: dict[str, dict[str, JSON]] = {
     "vlen-utf8": {},
     "vlen-bytes": {},
 }
-_V3_OWN = frozenset({"blosc", "gzip", "vlen-bytes", "vlen-utf8", "zstd"})
-"""numcodecs ids that name the same codec in v3."""
-_NUMCODECS_ONLY = frozenset(
-    {
-        *("adler32", "astype", "bz2", "crc32", "delta", "fixedscaleoffset", "fletcher32", "jenkins_lookup3"),
-        *("lz4", "lzma", "pcodec", "quantize", "shuffle", "zfpy", "zlib"),
-    }
-)
-"""Bare names that mean numcodecs' codec in v3 as well: v3 has none of its own by that name."""
+_SAME_IN_V3 = frozenset({"blosc", "gzip", "vlen-bytes", "vlen-utf8", "zstd"})
+"""Ids of numcodecs whose codecs v3 has under the same name, with the same bytes."""
 _SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
-
-_ARRAY_TO_ARRAY = frozenset({"transpose", "bitround", "cast_value", "scale_offset", "reshape"}) | {
-    f"numcodecs.{name}" for name in ("astype", "bitround", "delta", "fixedscaleoffset", "packbits", "quantize")
-}
-_ARRAY_TO_BYTES = frozenset(
-    {"bytes", "packbits", "vlen-bytes", "vlen-utf8", "zfp", "numcodecs.pcodec", "numcodecs.zfpy", SHARDING}
-)
-_BYTES_TO_BYTES = frozenset({"blosc", "crc32c", "gzip", "zstd"}) | {
-    f"numcodecs.{name}"
-    for name in (
-        *(
-            "adler32",
-            "blosc",
-            "bz2",
-            "crc32",
-            "crc32c",
-            "fletcher32",
-            "gzip",
-            "jenkins_lookup3",
-            "lz4",
-            "lzma",
-        ),
-        *("shuffle", "zlib", "zstd"),
-    )
-}
 
 
 def v2(option: Any, where: str) -> dict[str, JSON]:
@@ -81,10 +52,19 @@ def v2(option: Any, where: str) -> dict[str, JSON]:
     return {"id": name, **_V2_DEFAULTS.get(name, {}), **config}
 
 
-def v3(option: Any, data_type: DataType, where: str) -> dict[str, JSON]:
-    """A v3 codec."""
+def numcodecs_id(option: Any) -> str | None:
+    """The id that numcodecs knows the codec of an option by; None where the option is not a codec."""
+    config = {"name": option} if isinstance(option, str) else _as_mapping(option)
+    name = config.get("id", config.get("name")) if isinstance(config, Mapping) else None
+    return name.removeprefix("numcodecs.") if isinstance(name, str) else None
+
+
+def v3(option: Any, data_type: DataType, kind_of: KindOf, where: str) -> dict[str, JSON]:
+    """A v3 codec. A bare name means the codec of v3, or numcodecs' where v3 has none of that name."""
     if isinstance(option, str):
-        config: dict[str, JSON] = {"id": option} if option in _NUMCODECS_ONLY else {"name": option}
+        refuse_pickle(option)
+        is_numcodecs = kind_of(option) is None and kind_of(f"numcodecs.{option}") is not None
+        config: dict[str, JSON] = {"id": option} if is_numcodecs else {"name": option}
     else:
         config = _config(option, where)
     if "id" in config:
@@ -104,20 +84,25 @@ def v3(option: Any, data_type: DataType, where: str) -> dict[str, JSON]:
 
 def _config(option: Any, where: str) -> dict[str, JSON]:
     """The option as a mapping with an `id` (numcodecs' terms) or a `name` (v3's)."""
-    if hasattr(option, "to_dict"):
-        option = option.to_dict()
-    elif hasattr(option, "get_config"):
-        option = option.get_config()
+    option = _as_mapping(option)
     if not isinstance(option, Mapping) or not ("id" in option or "name" in option):
         raise Invalid(f"{where} must be a codec's name, configuration or object, not {short_repr(option)}")
     config: dict[str, JSON] = plain(option, where)
     return config
 
 
+def _as_mapping(option: Any) -> Any:
+    if isinstance(option, type):  # a class: its methods need an instance
+        return option
+    if hasattr(option, "to_dict"):
+        return option.to_dict()
+    return option.get_config() if hasattr(option, "get_config") else option
+
+
 def _from_numcodecs(config: Mapping[str, JSON], where: str) -> dict[str, JSON]:
     name = text(config["id"], f"the 'id' of {where}")
     configuration = {key: value for key, value in config.items() if key != "id"}
-    if name not in _V3_OWN:
+    if name not in _SAME_IN_V3:
         return {"name": f"numcodecs.{name}", "configuration": _V2_DEFAULTS.get(name, {}) | configuration}
     if name == "blosc" and isinstance(shuffle := configuration.pop("shuffle", -1), int) and shuffle != -1:
         configuration["shuffle"] = _SHUFFLES.get(shuffle, shuffle)
@@ -141,36 +126,45 @@ def _to_bytes(data_type: DataType, before: Sequence[Mapping[str, JSON]]) -> dict
         return {"name": "bytes", "configuration": {"endian": "little"}}
     match data_type.variable:
         case "string":
-            return v3("vlen-utf8", data_type, "codecs")
+            return {"name": "vlen-utf8", "configuration": {}}
         case "bytes":
-            return v3("vlen-bytes", data_type, "codecs")
-    return v3("bytes", data_type, "codecs")
+            return {"name": "vlen-bytes", "configuration": {}}
+    configuration = _defaults("bytes", data_type)
+    return {"name": "bytes", "configuration": configuration} if configuration else {"name": "bytes"}
 
 
-def chain(options: Sequence[Any], data_type: DataType) -> list[dict[str, JSON]]:
-    """A v3 chain. Where every codec in it is known and none makes bytes, the usual one is put there."""
-    codecs = [v3(option, data_type, "codecs") for option in options]
-    names = [codec["name"] for codec in codecs]
-    arrays = sum(name in _ARRAY_TO_ARRAY for name in names)
-    if all(name in _ARRAY_TO_ARRAY for name in names[:arrays]) and all(
-        name in _BYTES_TO_BYTES for name in names[arrays:]
-    ):
-        codecs.insert(arrays, _to_bytes(data_type, codecs[:arrays]))
+def chain(options: Sequence[Any], data_type: DataType, kind_of: KindOf) -> list[dict[str, JSON]]:
+    """A v3 chain. Where every codec in it is known and none makes bytes, the usual one is put there.
+
+    Args:
+        options: In encoding order.
+        data_type: Type of the array.
+        kind_of: Kinds of all codecs that are known.
+    """
+    codecs = [v3(option, data_type, kind_of, "codecs") for option in options]
+    kinds = [kind_of(codec["name"]) for codec in codecs]
+    at = kinds.count("array->array")
+    if kinds == ["array->array"] * at + ["bytes->bytes"] * (len(kinds) - at):
+        codecs.insert(at, _to_bytes(data_type, codecs[:at]))
     return codecs
 
 
-def filters_and_compressor(filters: Sequence[Any], compressor: Any, data_type: DataType) -> list[dict[str, JSON]]:
+def filters_and_compressor(
+    filters: Sequence[Any], compressor: Any, data_type: DataType, kind_of: KindOf
+) -> list[dict[str, JSON]]:
     """The chain of v2's two options: what is not known is a filter of arrays, or a compressor of bytes.
 
     Args:
         filters: In encoding order.
         compressor: What comes last; None for none.
         data_type: Type of the array.
+        kind_of: Kinds of all codecs that are known.
     """
-    codecs = [v3(option, data_type, "filters") for option in filters]
-    at = next((index for index, codec in enumerate(codecs) if codec["name"] in _BYTES_TO_BYTES), len(codecs))
-    codecs += [] if compressor is None else [v3(compressor, data_type, "compressor")]
-    if not any(codec["name"] in _ARRAY_TO_BYTES for codec in codecs):
+    codecs = [v3(option, data_type, kind_of, "filters") for option in filters]
+    kinds = [kind_of(codec["name"]) for codec in codecs]
+    at = kinds.index("bytes->bytes") if "bytes->bytes" in kinds else len(codecs)
+    codecs += [] if compressor is None else [v3(compressor, data_type, kind_of, "compressor")]
+    if all(kind_of(codec["name"]) != "array->bytes" for codec in codecs):
         codecs.insert(at, _to_bytes(data_type, codecs[:at]))
     return codecs
 

@@ -1,21 +1,60 @@
-"""The options of a new array, checked and completed alike for both formats, and the `zarr.json` made of them."""
+"""The options of a new array: their one definition, their checks, and the `zarr.json` made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Required, TypedDict
 
 import numpy as np
 
 from .. import _ml_dtypes
+from .._options import FORMATS, check_choice, check_flag, check_names
 from .._types import JSON, Shape
+from ..errors import ConfigError
 from . import chunking, codec_options, dtype_names, fill_values
 from .chains import check_parts, objects_of, read_filters
+from .codec_options import KindOf
 from .document import new_attributes, plain
 from .dtypes import BYTES, STRING, DataType, DType, Variable, packed, zero
 from .keys import KeyEncoding
 from .problems import Invalid, short_repr
+
+
+class ArrayOptions(TypedDict, total=False):
+    """The options of a new array. `shape` and `dtype` must be given, the others have defaults."""
+
+    shape: Required[Sequence[int] | int]
+    """Elements per dimension."""
+    dtype: Required[Any]
+    """What `np.dtype` takes, `str` or `bytes` for varying length, or a Zarr v3 data type."""
+    chunks: Sequence[int | None] | int | Literal["auto"]
+    """Elements of a chunk per dimension, -1 or None for all of it; `auto`, the default, aims at 1 MiB decoded."""
+    shards: Sequence[int | None] | int | None
+    """v3: elements of a stored object per dimension, multiples of `chunks`; None: each chunk is an object."""
+    codecs: Sequence[Any] | None
+    """v3: the whole codec chain, in place of `filters` and `compressor`; inside shards where there are some."""
+    compressor: Any
+    """A name, a numcodecs-style dict, a codec object, or None for none; `auto`, the default, is zstd."""
+    filters: Sequence[Any] | None
+    """What comes before the compressor, in encoding order."""
+    fill_value: Any
+    """What absent chunks hold; default: zero, "" for text, a record of zeros. None is null in v2 and zero in v3."""
+    order: Literal["C", "F"]
+    """Order of the elements inside a stored chunk; F is a transpose codec in v3."""
+    dimension_separator: Literal[".", "/"] | None
+    """Between the numbers of a chunk key; None: `.` in v2, `/` in v3."""
+    chunk_key_encoding: Literal["default", "v2"] | Mapping[str, Any] | None
+    """v3: how chunk keys are spelled."""
+    dimension_names: Sequence[str | None] | None
+    """One per dimension. In v2 they become the attribute `_ARRAY_DIMENSIONS`, which xarray and NCZarr read."""
+    attributes: Mapping[str, JSON] | None
+    """Any JSON."""
+    zarr_format: Literal[2, 3]
+    """3 unless given."""
+    write_empty_chunks: bool
+    """Store chunks that hold nothing but the fill value. By default they are left out, and removed where they were."""
+    overwrite: bool
+    """Remove what is there first. By default anything there is `NodeExists`."""
 
 
 class _Zero:
@@ -24,34 +63,45 @@ class _Zero:
 
 
 ZERO: Final = _Zero()
-"""The fill value where none is given: zero, the empty string, the record of zeros."""
+"""The default of `fill_value`: zero, the empty string, the record of zeros."""
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "chunks": "auto",
+    "shards": None,
+    "codecs": None,
+    "compressor": "auto",
+    "filters": None,
+    "fill_value": ZERO,
+    "order": "C",
+    "dimension_separator": None,
+    "chunk_key_encoding": None,
+    "dimension_names": None,
+    "attributes": None,
+    "zarr_format": 3,
+    "write_empty_chunks": False,
+    "overwrite": False,
+}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class NewArray:
-    """An array to create. Nothing is checked before `new_array`."""
+def complete(options: ArrayOptions) -> ArrayOptions:
+    """The options with the default of each that is not given.
 
-    shape: int | Sequence[int]
-    dtype: Any
-    """A NumPy type or what makes one, `str` or `bytes` for varying length, or a Zarr v3 data type."""
-    chunks: int | Sequence[int | None] | Literal["auto"] = "auto"
-    """Elements per chunk and dimension; -1 or None is all of it; `auto` makes chunks of about 1 MiB."""
-    shards: int | Sequence[int | None] | None = None
-    """Elements per stored object and dimension, where one shall hold many chunks (v3)."""
-    codecs: Sequence[Any] | None = None
-    """The whole chain in v3, in place of `filters` and `compressor`; inside shards where there are some."""
-    compressor: Any = "auto"
-    """`auto` is zstd, at the level that zstd calls its default."""
-    filters: Sequence[Any] | None = None
-    fill_value: Any = ZERO
-    order: Literal["C", "F"] = "C"
-    """F stores chunks in column-major order: by a transpose codec in v3."""
-    dimension_separator: Literal[".", "/"] | None = None
-    chunk_key_encoding: Literal["default", "v2"] | Mapping[str, Any] | None = None
-    dimension_names: Sequence[str | None] | None = None
-    """In v2 they become the attribute `_ARRAY_DIMENSIONS`, which xarray and NCZarr read as such."""
-    attributes: Mapping[str, Any] | None = None
-    zarr_format: Literal[2, 3] = 3
+    The names of all and the values of words and flags are checked here; shapes, types and codecs where they are used.
+
+    Raises:
+        ConfigError: A name that is no option, or a word or flag with a value that it cannot have.
+    """
+    check_names(options, ArrayOptions.__annotations__, "create_array")
+    for name in ("shape", "dtype"):
+        if name not in options:
+            raise ConfigError(f"create_array needs {name}=")
+    completed: Any = {**_DEFAULTS, **options}
+    check_choice("zarr_format", completed["zarr_format"], FORMATS)
+    check_choice("order", completed["order"], ("C", "F"))
+    check_flag("write_empty_chunks", completed["write_empty_chunks"])
+    check_flag("overwrite", completed["overwrite"])
+    result: ArrayOptions = completed
+    return result
 
 
 class Outline(NamedTuple):
@@ -66,34 +116,37 @@ class Outline(NamedTuple):
     attributes: dict[str, JSON]
 
 
-def outline(options: NewArray, objects: Variable | None) -> Outline:
+def outline(options: ArrayOptions) -> Outline:
     """Check the options that both formats share.
 
     Args:
-        options: What the user asks for.
-        objects: What the object codec among the options makes of elements of dtype `object`.
+        options: Completed.
 
     Raises:
         Invalid, Unknown: An option has a value that it cannot have.
     """
-    shape = chunking.shape(options.shape)
-    data_type = _data_type(options.dtype, objects, native=options.zarr_format == 3)
-    shards = chunking.shards(options.shards, shape)
-    chunks = chunking.chunks(options.chunks, shape, data_type, shards)
+    shape = chunking.shape(options["shape"])
+    data_type = _data_type(options["dtype"], _object_type(options), native=options["zarr_format"] == 3)
+    shards = chunking.shards(options["shards"], shape)
+    chunks = chunking.chunks(options["chunks"], shape, data_type, shards)
     chunking.check(shape, chunks, shards or chunks, data_type)
     if shards is not None:
         check_parts(shards, chunks)
-    if options.order not in ("C", "F"):
-        raise Invalid(f"order must be 'C' or 'F', not {short_repr(options.order)}")
     return Outline(
         shape,
         data_type,
         chunks,
         shards,
-        _fill_value(options.fill_value, data_type, options.zarr_format),
-        _dimension_names(options.dimension_names, len(shape)),
-        new_attributes(options.attributes, zarr_format=options.zarr_format),
+        _fill_value(options["fill_value"], data_type, options["zarr_format"]),
+        _dimension_names(options["dimension_names"], len(shape)),
+        new_attributes(options["attributes"], zarr_format=options["zarr_format"]),
     )
+
+
+def _object_type(options: ArrayOptions) -> Variable | None:
+    """What elements of dtype `object` are: the object codec among the options decides."""
+    ids = map(codec_options.numcodecs_id, [*codec_list(options, "codecs"), *codec_list(options, "filters")])
+    return objects_of(read_filters([{"id": name} for name in ids if name]))
 
 
 _VARIABLE: dict[type | str, DataType] = {
@@ -159,31 +212,32 @@ def _dimension_names(option: Any, ndim: int) -> list[str | None] | None:
     return names
 
 
-def codec_list(options: NewArray, name: Literal["codecs", "filters"]) -> list[Any]:
+def codec_list(options: ArrayOptions, name: Literal["codecs", "filters"]) -> list[Any]:
     """The codecs of one of the options that are lists of them; none where it is left out.
 
     Raises:
         Invalid: It is something else, such as the name of one codec.
     """
-    option = getattr(options, name)
+    option = options[name]
     if option is not None and not isinstance(option, list | tuple):
         raise Invalid(f"{name} must be a list of codecs, not {short_repr(option)}")
     return list(option or ())
 
 
-def key_encoding(options: NewArray) -> KeyEncoding:
+def key_encoding(options: ArrayOptions) -> KeyEncoding:
     """How chunks are to be named: by `chunk_key_encoding`, `dimension_separator`, or the format's default.
 
     Raises:
         Invalid: An encoding that the format does not have, or two separators.
     """
-    default = "v2" if options.zarr_format == 2 else "default"
-    name, separator = _encoding_option(options.chunk_key_encoding, default)
-    if name not in ("default", "v2") or (options.zarr_format == 2 and name != "v2"):
-        raise Invalid(f"Zarr v{options.zarr_format} arrays here cannot have the chunk key encoding {short_repr(name)}")
-    if None not in (separator, options.dimension_separator) and separator != options.dimension_separator:
+    zarr_format = options["zarr_format"]
+    default = "v2" if zarr_format == 2 else "default"
+    name, separator = _encoding_option(options["chunk_key_encoding"], default)
+    if name not in ("default", "v2") or (zarr_format == 2 and name != "v2"):
+        raise Invalid(f"Zarr v{zarr_format} arrays here cannot have the chunk key encoding {short_repr(name)}")
+    if None not in (separator, options["dimension_separator"]) and separator != options["dimension_separator"]:
         raise Invalid("dimension_separator and chunk_key_encoding name two separators; give one")
-    given = separator if options.dimension_separator is None else options.dimension_separator
+    given = separator if options["dimension_separator"] is None else options["dimension_separator"]
     chosen = ("/" if name == "default" else ".") if given is None else given
     if chosen not in ("/", "."):
         raise Invalid(f"dimension_separator must be '.' or '/', not {short_repr(chosen)}")
@@ -200,14 +254,14 @@ def _encoding_option(option: Any, default: str) -> tuple[Any, Any]:
     return option.get("name", default), option.get("separator", configuration.get("separator"))
 
 
-def new_document(options: NewArray) -> dict[str, JSON]:
+def new_document(options: ArrayOptions, kind_of: KindOf) -> dict[str, JSON]:
     """The document.
 
     Raises:
         Invalid, Unknown: An option has a value that it cannot have.
     """
-    described = outline(options, _objects(options))
-    codecs = _codecs(options, described)
+    described = outline(options)
+    codecs = _codecs(options, described, kind_of)
     keys = key_encoding(options)
     document: dict[str, JSON] = {
         "zarr_format": 3,
@@ -229,23 +283,16 @@ def new_document(options: NewArray) -> dict[str, JSON]:
     return document
 
 
-def _objects(options: NewArray) -> Variable | None:
-    """What becomes of elements of dtype `object`: the codec that stores them tells."""
-    codecs = [*codec_list(options, "codecs"), *codec_list(options, "filters")]
-    names = [codec.get("id", codec.get("name")) if isinstance(codec, dict) else codec for codec in codecs]
-    return objects_of(read_filters([{"id": name} for name in names if isinstance(name, str) and name]))
-
-
-def _codecs(options: NewArray, described: Outline) -> list[dict[str, JSON]]:
+def _codecs(options: ArrayOptions, described: Outline, kind_of: KindOf) -> list[dict[str, JSON]]:
     ndim, data_type = len(described.shape), described.data_type
-    if options.codecs is None:
-        compressor = "zstd" if _is_auto(options.compressor) else options.compressor
-        codecs = codec_options.filters_and_compressor(codec_list(options, "filters"), compressor, data_type)
-    elif options.filters is not None or not _is_auto(options.compressor):
+    if options["codecs"] is None:
+        compressor = "zstd" if _is_auto(options["compressor"]) else options["compressor"]
+        codecs = codec_options.filters_and_compressor(codec_list(options, "filters"), compressor, data_type, kind_of)
+    elif options["filters"] is not None or not _is_auto(options["compressor"]):
         raise Invalid("codecs is the whole chain: leave out filters and compressor, or codecs")
     else:
-        codecs = codec_options.chain(codec_list(options, "codecs"), data_type)
-    if options.order == "F" and ndim > 1:
+        codecs = codec_options.chain(codec_list(options, "codecs"), data_type, kind_of)
+    if options["order"] == "F" and ndim > 1:
         turn = {"name": "transpose", "configuration": {"order": list(reversed(range(ndim)))}}
         codecs.insert(0, turn)
     return codecs

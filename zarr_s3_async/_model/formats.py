@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any, Literal, TypeVar
 
+from .._options import FORMATS, check_choice
 from . import v2, v3
+from .codec_options import KindOf
 from .consolidated import dump_v2 as dump_consolidated
 from .consolidated import own_v2 as own_consolidated
 from .consolidated import with_consolidated, with_own_attributes, without_consolidated
-from .create import ZERO, NewArray
+from .create import ArrayOptions, complete
 from .document import MAX_BYTES, Document, load
 from .metadata import ArrayMeta, GroupMeta
 from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2, NODE_V3
-from .problems import Invalid, document_errors, option_errors, short_repr
+from .problems import document_errors
 
 __all__ = [
     "MAX_BYTES",
     "ARRAY_V2",
     "ATTRS_V2",
     "CONSOLIDATED_V2",
-    "FORMATS",
     "GROUP_V2",
     "NODE_V3",
-    "NewArray",
-    "ZERO",
-    "document_kind",
     "document_names",
     "dump",
     "dump_consolidated",
     "new_array",
     "new_group",
     "own_consolidated",
-    "parse_array",
-    "parse_group",
     "parse_node",
     "with_attributes",
     "with_consolidated",
@@ -46,24 +41,12 @@ __all__ = [
 Format = Literal[2, 3]
 Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
 
-FORMATS: Mapping[Format, ModuleType] = {2: v2, 3: v3}
-
 _NAMES: Mapping[Format, tuple[str, ...]] = {2: (ARRAY_V2, GROUP_V2, ATTRS_V2), 3: (NODE_V3,)}
 
 
 def document_names(zarr_format: Format | None) -> tuple[str, ...]:
     """File names of the documents that may describe a node, v3 first where the format is open."""
     return _NAMES[3] + _NAMES[2] if zarr_format is None else _NAMES[zarr_format]
-
-
-def document_kind(document: Document, *, url: str = "") -> Literal["array", "group"]:
-    """What a `zarr.json` says that its node is.
-
-    Raises:
-        MetadataError: It is no metadata document.
-    """
-    with document_errors(url, NODE_V3):
-        return v3.kind(load(document))
 
 
 def parse_node(
@@ -93,16 +76,6 @@ def parse_node(
     return None
 
 
-def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
-    """The array that these documents describe; MetadataError where they describe none."""
-    return v3.parse_array(docs, url=url) if NODE_V3 in docs else v2.parse_array(docs, url=url)
-
-
-def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
-    """The group that these documents describe; MetadataError where they describe none."""
-    return v3.parse_group(docs, url=url) if NODE_V3 in docs else v2.parse_group(docs, url=url)
-
-
 def dump(meta: ArrayMeta | GroupMeta) -> dict[str, bytes]:
     """The documents to store by file name, the one that decides what the node is first."""
     if meta.zarr_format == 3:
@@ -110,15 +83,20 @@ def dump(meta: ArrayMeta | GroupMeta) -> dict[str, bytes]:
     return v2.dump_array(meta) if isinstance(meta, ArrayMeta) else v2.dump_group(meta)
 
 
-def new_array(options: NewArray) -> ArrayMeta:
+def new_array(options: ArrayOptions, kind_of: KindOf) -> ArrayMeta:
     """An array to store.
+
+    Args:
+        options: What the user asks for.
+        kind_of: Kinds of all codecs that are known.
 
     Raises:
         ConfigError: An option has a value that it cannot have.
         UnsupportedFeature: A package that it needs is missing.
     """
-    _check_format(options.zarr_format)
-    return v3.new_array(options) if options.zarr_format == 3 else v2.new_array(options)
+    completed = complete(options)
+    create = v3.new_array if completed["zarr_format"] == 3 else v2.new_array
+    return create(completed, kind_of)
 
 
 def new_group(attributes: Mapping[str, Any] | None = None, *, zarr_format: Format = 3) -> GroupMeta:
@@ -127,14 +105,8 @@ def new_group(attributes: Mapping[str, Any] | None = None, *, zarr_format: Forma
     Raises:
         ConfigError: JSON cannot hold the attributes.
     """
-    _check_format(zarr_format)
+    check_choice("zarr_format", zarr_format, FORMATS)
     return v3.new_group(attributes) if zarr_format == 3 else v2.new_group(attributes)
-
-
-def _check_format(zarr_format: object) -> None:
-    if type(zarr_format) is not int or zarr_format not in FORMATS:
-        with option_errors():
-            raise Invalid(f"zarr_format must be 2 or 3, not {short_repr(zarr_format)}")
 
 
 def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:

@@ -77,6 +77,12 @@ def check_path(path: str, *, zarr_format: Literal[2, 3]) -> str:
     return path
 
 
+def ancestors(path: str) -> list[str]:
+    """Paths of the groups above a node, from the store's root; none for the root itself."""
+    parts = path.split("/")[:-1] if path else []
+    return ["/".join(parts[:depth]) for depth in range(len(parts) + 1)] if path else []
+
+
 def check_key(key: str) -> None:
     """Refuse a key that S3 would refuse.
 

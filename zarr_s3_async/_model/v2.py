@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, cast
 
 from .._types import JSON
 from . import chains, chunking, codec_options, consolidated, dtype_names, fill_values
-from .create import NewArray, Outline, codec_list, key_encoding, outline
+from .codec_options import KindOf
+from .create import ArrayOptions, Outline, codec_list, key_encoding, outline
 from .document import Document, check_portable, dump, integer, integers, load, member, new_attributes, one_of
 from .keys import KeyEncoding
 from .metadata import ArrayMeta, GroupMeta
@@ -70,7 +71,7 @@ def _array(source: Mapping[str, JSON], attributes: Mapping[str, JSON], names: tu
         shape=shape,
         dtype=data_type.dtype,
         chunks=chunks,
-        codecs=chains.specs(filters, compressor, data_type.dtype, order, len(shape)),
+        codecs=chains.v2_chain(filters, compressor, data_type.dtype, order, len(shape)),
         fill_value=fill_values.read(member(source, "fill_value"), data_type, zarr_format=2),
         keys=KeyEncoding("v2", cast("Literal['.', '/']", separator)),
         order=order,
@@ -167,8 +168,8 @@ def new_group(attributes: Mapping[str, Any] | None = None) -> GroupMeta:
     return GroupMeta(attributes=new, zarr_format=2, source={"zarr_format": 2}, documents=names)
 
 
-def new_array(options: NewArray) -> ArrayMeta:
-    """An array to store.
+def new_array(options: ArrayOptions, _kind_of: KindOf) -> ArrayMeta:
+    """An array to store, by completed options.
 
     Raises:
         ConfigError: An option has a value that it cannot have, or v2 cannot say.
@@ -177,20 +178,20 @@ def new_array(options: NewArray) -> ArrayMeta:
     with option_errors():
         _check_options(options)
         filters = [codec_options.v2(option, "filters") for option in codec_list(options, "filters")]
-        described = outline(options, chains.objects_of(chains.read_filters(filters)))
+        described = outline(options)
         source = _new_source(options, described, filters)
         attributes = _new_attributes(described)
         names = (ARRAY_V2, ATTRS_V2) if attributes else (ARRAY_V2,)
         return _array(source, attributes, names)
 
 
-def _check_options(options: NewArray) -> None:
+def _check_options(options: ArrayOptions) -> None:
     for name in ("shards", "codecs"):
-        if getattr(options, name) is not None:
+        if options.get(name) is not None:
             raise Invalid(f"Zarr v2 has no {name}: leave {name} out, or take zarr_format=3")
 
 
-def _new_source(options: NewArray, described: Outline, filters: list[dict[str, JSON]]) -> dict[str, JSON]:
+def _new_source(options: ArrayOptions, described: Outline, filters: list[dict[str, JSON]]) -> dict[str, JSON]:
     data_type = described.data_type
     object_codec = {"string": "vlen-utf8", "bytes": "vlen-bytes"}.get(data_type.variable or "")
     if object_codec and chains.objects_of(chains.read_filters(filters)) is None:
@@ -200,10 +201,10 @@ def _new_source(options: NewArray, described: Outline, filters: list[dict[str, J
         "chunks": list(described.chunks),
         "dtype": dtype_names.write_v2(data_type),
         "fill_value": fill_values.write(described.fill_value, data_type, zarr_format=2),
-        "order": options.order,
+        "order": options["order"],
         "filters": filters or None,
         "dimension_separator": key_encoding(options).separator,
-        "compressor": _compressor(options.compressor),
+        "compressor": _compressor(options["compressor"]),
         "zarr_format": 2,
     }
 

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar, cast
 
 from .._types import JSON, CodecSpec, Shape
 from . import chains, chunking, consolidated, dtype_names, fill_values
-from .create import NewArray, new_document
+from .codec_options import KindOf
+from .create import ArrayOptions, new_document
 from .document import (
     Document,
     Named,
@@ -119,7 +120,7 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
 
 def _check_chain(codecs: tuple[CodecSpec, ...], data_type: DataType) -> None:
     if data_type.variable:
-        chains.check_objects(codecs)
+        chains.check_objects(codecs, data_type.variable)
     else:
         chains.check_endian(codecs, data_type.dtype)
 
@@ -248,12 +249,12 @@ def new_group(attributes: Mapping[str, Any] | None = None) -> GroupMeta:
     return GroupMeta(attributes=new, zarr_format=3, source=source, documents=(NODE_V3,))
 
 
-def new_array(options: NewArray) -> ArrayMeta:
-    """An array to store.
+def new_array(options: ArrayOptions, kind_of: KindOf) -> ArrayMeta:
+    """An array to store, by completed options.
 
     Raises:
         ConfigError: An option has a value that it cannot have.
         UnsupportedFeature: A package that it needs is missing.
     """
     with option_errors():
-        return _array(new_document(options))
+        return _array(new_document(options, kind_of))

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from .._types import JSON, Buffer, Shape
+from .._types import JSON, Buffer, CodecKind, Shape
 from ..errors import MetadataError
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -26,7 +26,7 @@ Cost: TypeAlias = Literal["view", "quick", "parallel", "blocking"]
 """What a codec costs a thread: nothing but a view; time without the GIL, at several GB/s when it decodes; more of it;
 time with the GIL held."""
 
-Kind: TypeAlias = Literal["array->array", "array->bytes", "bytes->bytes"]
+Kind: TypeAlias = CodecKind
 
 COSTS: tuple[Cost, ...] = ("view", "quick", "parallel", "blocking")
 KINDS: tuple[Kind, ...] = ("array->array", "array->bytes", "bytes->bytes")

@@ -225,20 +225,21 @@ def _unpacking(
 
 
 def _arranged(specs: Sequence[CodecSpec]) -> list[CodecSpec]:
-    """Zarr v2 has filters of all kinds before the compressor: `bytes` moves to where the first needs it.
+    """The chain with `bytes` where its kinds need it.
 
-    A numcodecs codec that takes arrays to bytes itself replaces `bytes`.
+    Zarr v2 has filters of all kinds before the compressor, and names no step from array to bytes. So `bytes` moves to
+    before the first codec of numcodecs that takes bytes, and goes where one turns the array into bytes itself.
     """
     arranged = list(specs)
-    kinds = [kind_of(spec.name) for spec in arranged]
     at = next((i for i, spec in enumerate(arranged) if spec.name == "bytes"), None)
     if at is None:
         return arranged
-    first = next((i for i in range(at) if kinds[i] == "bytes->bytes" and _is_numcodecs(arranged[i])), at)
-    arranged.insert(first, arranged.pop(at))
-    following = arranged[first + 1 : first + 2]
-    if following and _is_numcodecs(following[0]) and kind_of(following[0].name) == "array->bytes":
-        del arranged[first]
+    to_bytes = arranged.pop(at)
+    kinds = [kind_of(spec.name) if _is_numcodecs(spec) else None for spec in arranged]
+    if "array->bytes" in kinds[: at + 1]:
+        return arranged
+    first = kinds.index("bytes->bytes") if "bytes->bytes" in kinds[:at] else at
+    arranged.insert(first, to_bytes)
     return arranged
 
 
@@ -254,7 +255,7 @@ def _is_filtered(specs: Sequence[CodecSpec]) -> bool:
 
 def _with_own_order(spec: CodecSpec, given: ChunkSpec) -> CodecSpec:
     """A filter of Zarr v2 names the byte order of what it gives: `bytes` without `endian` stores that."""
-    if spec.name != "bytes" or spec.configuration.get("endian") is not None:
+    if spec.name != "bytes" or spec.configuration.get("endian") is not None or given.dtype.kind not in "iufc":
         return spec
     big = given.dtype.str.startswith(">")
     return CodecSpec("bytes", {**spec.configuration, "endian": "big" if big else "little"})

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from .._types import JSON, CodecSpec
+from .._types import JSON, CodecSpec, is_pickle
 from ..errors import ConfigError, MetadataError, UnsupportedFeature
 from . import checksums, compress, filters, stdlib, vlen
 from .array import BytesCodec, Transpose
@@ -129,6 +129,14 @@ def kind_of(name: str) -> Kind:
     return _find(name).kind
 
 
+def find_kind(name: str) -> Kind | None:
+    """As `kind_of`, and None where there is no such codec."""
+    try:
+        return _find(name).kind
+    except UnsupportedFeature:
+        return None
+
+
 def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Codec:
     """The codec, ready for chunks like this.
 
@@ -165,7 +173,7 @@ def _find(name: str) -> _Entry:
     entry = _BUILT_IN.get(name) or _added.get(name)
     if entry is not None:
         return entry
-    if _is_pickle(name):
+    if is_pickle(name):
         raise UnsupportedFeature(f"the codec {name!r} is refused: unpickling runs whatever code the data holds")
     for point in _entry_points():
         if point.name == name:
@@ -192,8 +200,4 @@ def _entry_points() -> Any:
 
 
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None and not _is_pickle(name)
-
-
-def _is_pickle(name: str) -> bool:
-    return "pickle" in name.casefold()
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None and not is_pickle(name)
