@@ -1,5 +1,7 @@
 """Asyncio-first chunk I/O for Zarr arrays on Amazon S3 and S3-compatible stores."""
 
+import typing as _typing
+
 from ._array import Array, ArrayRef
 from ._engine.explain import Explanation
 from ._engine.verify import Finding, NodeReport, VerifyProgress, VerifyReport
@@ -58,6 +60,9 @@ from .stores.memory import MemoryStore
 from .stores.registry import get_store, list_stores, register_store, unregister_store
 from .stores.s3 import S3Store
 
+if _typing.TYPE_CHECKING:
+    from .streams import Block, BlockStream, Progress, SliceStream
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -66,6 +71,8 @@ __all__ = [
     "ArrayOptions",
     "ArrayRef",
     "Blob",
+    "Block",
+    "BlockStream",
     "BucketNotFound",
     "CacheSize",
     "ChecksumMismatch",
@@ -101,6 +108,7 @@ __all__ = [
     "NodeNotFound",
     "NodeReport",
     "Opening",
+    "Progress",
     "RequestDone",
     "RetryPolicy",
     "RetryScheduled",
@@ -111,6 +119,7 @@ __all__ = [
     "Session",
     "SessionClosed",
     "SessionOptions",
+    "SliceStream",
     "StateError",
     "Store",
     "StoreError",
@@ -140,3 +149,17 @@ __all__ = [
     "unregister_codec",
     "unregister_store",
 ]
+
+_LAZY = {"Block": "streams", "BlockStream": "streams", "Progress": "streams", "SliceStream": "streams"}
+"""What is imported when it is first asked for: names, and the modules that have them."""
+
+
+def __getattr__(name: str) -> object:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
-from typing import Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from ._plan.selection import stop_of
 from ._types import JSON, Missing, Shape
 from ._view import Indexer, View
 from .codecs.registry import find_kind
+
+if TYPE_CHECKING:
+    from .streams.progress import ProgressOption
+    from .streams.read import BlockStream, Order, SliceStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +258,82 @@ class Array:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("an Array does not pickle: send array.ref, and open it in a session over there")
+
+    # Streams
+
+    def stream(
+        self,
+        region: Any = None,
+        *,
+        order: Order = "C",
+        ahead_bytes: int = 2**28,
+        missing: Missing | None = None,
+        progress: ProgressOption = None,
+    ) -> BlockStream:
+        """Blocks of the array with their places, read ahead: `async with` it, then iterate with `async for`.
+
+        A block is a stored object (a shard, or a chunk where there are no shards) as far as it lies in the region;
+        where a shard exceeds a quarter of `ahead_bytes`, rows of its chunks. Each chunk is read and decoded once.
+
+        Args:
+            region: Slices as NumPy writes them, without a step; None is the whole array.
+            order: `C`: row-major by place. `chunks`: those of one stored object after the other. `any`: as they arrive.
+            ahead_bytes: Decoded bytes that are read and not yet taken, at most; a larger block is read alone. The
+                session's `Limits.bytes` bounds what is being decoded besides.
+            missing: `fill` or `raise` for absent chunks; default: as the array was opened.
+            progress: Called with a `Progress` for every block that is taken; or `rich` or `tqdm`.
+
+        Raises:
+            SelectionError: The region is not made of slices of this array.
+            ConfigError: An option has a value that it cannot have.
+        """
+        from .streams.read import stream
+
+        return stream(
+            self._runtime,
+            self._layout,
+            region,
+            order=order,
+            ahead_bytes=ahead_bytes,
+            missing=missing or self._missing,
+            progress=progress,
+        )
+
+    def stream_slices(
+        self,
+        axis: int,
+        size: int,
+        region: Any = None,
+        *,
+        ahead_bytes: int = 2**28,
+        missing: Missing | None = None,
+        progress: ProgressOption = None,
+    ) -> SliceStream:
+        """Slabs of `size` elements along `axis`, in order, the last one shorter; used like `stream`.
+
+        Slabs need not fit the chunks: each chunk is read and decoded once. Beside `ahead_bytes`, the one or two rows of
+        chunks from which slabs are being cut are in memory.
+
+        Args:
+            axis: The dimension; negative ones count from the last.
+            size: Elements of a slab along it.
+            region: As for `stream`.
+            ahead_bytes: As for `stream`.
+            missing: As for `stream`.
+            progress: As for `stream`; counts rows of chunks.
+        """
+        from .streams.read import stream_slices
+
+        return stream_slices(
+            self._runtime,
+            self._layout,
+            axis,
+            size,
+            region,
+            ahead_bytes=ahead_bytes,
+            missing=missing or self._missing,
+            progress=progress,
+        )
 
     async def verify(
         self, *, strict: bool = False, most: int = 1000, progress: OnProgress | None = None

@@ -105,7 +105,7 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
         shape=shape,
         dtype=data_type.dtype,
         chunks=parts or object_shape,
-        shards=object_shape if parts else None,
+        shards=None if parts is None else object_shape,
         codecs=codecs,
         fill_value=fill_values.read(member(source, "fill_value"), data_type, zarr_format=3, byte_order=order),
         keys=_key_encoding(named(member(source, "chunk_key_encoding"), "'chunk_key_encoding'")),

@@ -1,0 +1,50 @@
+"""A coroutine that runs beside its owner, from one call of the owner to another."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError, Task, get_running_loop, wait
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+
+
+class Background:
+    """Runs `work` in a task of its own until it ends or `aclose` ends it.
+
+    It belongs to no task group and no cancel scope: an owner that is an async context manager may be entered in one
+    task and left in another, as pytest's fixtures and async generators are. Whoever makes one must call `aclose`.
+
+    Args:
+        work: What to run.
+        on_end: Called on the loop when it has ended: with what it raised, or None. Not called where it was cancelled.
+    """
+
+    __slots__ = ("_on_end", "_task")
+
+    def __init__(self, work: Coroutine[Any, Any, None], on_end: Callable[[BaseException | None], None]) -> None:
+        self._on_end = on_end
+        self._task: Task[None] = get_running_loop().create_task(work)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: Task[None]) -> None:
+        if not task.cancelled():
+            self._on_end(task.exception())
+
+    async def wait(self) -> None:
+        """Wait until it has ended; cancelled, it goes on."""
+        await wait((self._task,))
+
+    async def aclose(self) -> None:
+        """Cancel it and return once it has ended, however often the caller is cancelled meanwhile."""
+        self._task.cancel()
+        cancelled: CancelledError | None = None
+        # Within the shield only native cancellations arrive; a cancelled scope would cancel again in every loop cycle.
+        with anyio.CancelScope(shield=True):
+            while not self._task.done():
+                try:
+                    await wait((self._task,))
+                except CancelledError as error:
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
