@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from zarr_s3_async._engine.threads import Threads
+from zarr_s3_async._concurrency.threads import CodecThreads
 
 CALLERS, CALLS, ROUNDS, THREADS = 64, 1000, 15, 4
 _DATA = bytes(1_000_000)
@@ -38,7 +38,7 @@ async def measured(run: Callable[[Callable[[], int]], Awaitable[int]]) -> float:
 
 async def main() -> None:
     """Interleaved rounds, medians."""
-    threads, executor = Threads(THREADS), ThreadPoolExecutor(THREADS)
+    threads, executor = CodecThreads(THREADS), ThreadPoolExecutor(THREADS)
     loop = asyncio.get_running_loop()
 
     async def inline(call: Callable[[], int]) -> int:

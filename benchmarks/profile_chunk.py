@@ -174,7 +174,7 @@ def rooms(us: dict[str, float]) -> list[tuple[str, float]]:
     return [
         ("plan (_plan)", us["plan"]),
         ("engine, codec, placing (_engine, codecs)", us["engine"] - us["plan"]),
-        ("store, retries, slots, events (S3Store, Steady, Traced)", us["instant"] - us["engine"]),
+        ("store, retries, slots, events (S3Store, RetryingTransport, Traced)", us["instant"] - us["engine"]),
         ("wire: signing, HTTP, sockets", us["wire"]),
         ("together more than their sum", us["everything"] - us["instant"] - us["wire"]),
         ("everything: get_slice over the stand-in", us["everything"]),

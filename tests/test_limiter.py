@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from zarr_s3_async._limiter import Limiter
+from zarr_s3_async._concurrency.limiter import Limiter
 
 
 async def test_never_holds_more_than_its_limit_and_reaches_it() -> None:

@@ -4,7 +4,6 @@ import typing as _typing
 
 from ._array import Array, ArrayRef
 from ._engine.explain import Explanation
-from ._engine.verify import Finding, NodeReport, VerifyProgress, VerifyReport
 from ._group import Group, GroupRef
 from ._model.create import ArrayOptions
 from ._session import Session, SessionOptions
@@ -18,6 +17,7 @@ from ._shared import (
     open_group,
     shared_session,
 )
+from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
 from ._view import View
 from .codecs.registry import list_codecs, register_codec, unregister_codec
 from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options

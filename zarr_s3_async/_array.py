@@ -13,7 +13,6 @@ import numpy as np
 from ._engine import nodes, operations, reshape
 from ._engine.explain import Explanation
 from ._engine.runtime import Layout, Runtime, lay_out
-from ._engine.verify import OnProgress, VerifyReport, verify
 from ._model import formats
 from ._model.create import ArrayOptions, complete
 from ._model.metadata import ArrayMeta
@@ -22,6 +21,7 @@ from ._options import check_flag, check_missing, check_timeout
 from ._plan import selection
 from ._plan.selection import stop_of
 from ._types import JSON, Missing, Shape
+from ._verify import OnProgress, VerifyReport, verify
 from ._view import Indexer, View
 from .codecs.registry import find_kind
 

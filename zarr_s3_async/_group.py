@@ -12,7 +12,6 @@ from ._array import Array, create_array
 from ._engine import nodes
 from ._engine.hierarchy import Children
 from ._engine.runtime import Runtime
-from ._engine.verify import OnProgress, VerifyReport, verify
 from ._model import formats
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta, GroupMeta
@@ -20,6 +19,7 @@ from ._model.names import ancestors, check_path
 from ._options import check_flag, check_missing
 from ._tree import Tree
 from ._types import JSON, Missing
+from ._verify import OnProgress, VerifyReport, verify
 from .errors import ConfigError, NodeExists, NodeNotFound
 
 Format: TypeAlias = Literal[2, 3]

@@ -12,14 +12,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, Unpack, cast
 
 from ._array import Array, ArrayRef, create_array
+from ._concurrency.limiter import Limiter
+from ._concurrency.locks import KeyedLocks
 from ._engine import nodes
 from ._engine.cache import ChunkCache, IndexCache
 from ._engine.cpu import Cpu
-from ._engine.locks import KeyedLocks
 from ._engine.runtime import Runtime
-from ._engine.verify import OnProgress, VerifyReport, verify
 from ._group import Group, GroupRef, create_group, open_group, open_node
-from ._limiter import Limiter
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
@@ -34,6 +33,7 @@ from ._options import (
     check_text,
 )
 from ._types import JSON, Missing
+from ._verify import OnProgress, VerifyReport, verify
 from ._where import as_url, checked_store
 from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop

@@ -1,8 +1,8 @@
-"""The ground floor: aliases that every room shares, and the neutral codec description."""
+"""Types that every part shares, and the format-neutral codec description."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NewType, TypeAlias
+from typing import Any, Literal, NewType, Protocol, TypeAlias, runtime_checkable
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 JSON: TypeAlias = Any
@@ -22,12 +22,32 @@ Sink: TypeAlias = Callable[[int], memoryview]
 """Given a body's length in bytes, gives writable memory of exactly that length.
 
 Called once per attempt, after the status and the sizes were checked; what an earlier attempt wrote is overwritten.
-
-A sink may have an attribute `rows`, of the type `memoryview | None`: unsigned bytes in two dimensions or more, of which
-the last alone is contiguous, where the body belongs in the end. A store with a true attribute `lays_out_rows` may lay a
-body of just that size out as it comes in, instead of calling the sink: then `Blob.data` is that very memoryview. Other
-stores are given no such sinks.
+It may be a `StridedSink`.
 """
+
+
+@runtime_checkable
+class StridedSink(Protocol):
+    """A sink whose final memory may be strided. Given only to stores that declare `StridedReads`."""
+
+    @property
+    def strided(self) -> memoryview | None:
+        """Final memory of the body: unsigned bytes in two dimensions or more, of which the last alone is contiguous.
+
+        A store may copy a body of just that size there as it arrives, instead of calling the sink: then `Blob.data`
+        is this very memoryview. None: call the sink.
+        """
+        ...
+
+    def __call__(self, length: int, /) -> memoryview: ...
+
+
+def strided_target(sink: Sink, length: int) -> memoryview | None:
+    """The strided memory that a body of this length may be copied to, or None where the sink is to be called."""
+    # getattr: isinstance() with a protocol costs 2 µs, and this is asked for every chunk.
+    target: memoryview | None = getattr(sink, "strided", None)
+    return target if target is not None and target.nbytes == length else None
+
 
 Missing: TypeAlias = Literal["fill", "raise"]
 """What an absent chunk is to a read: the fill value, or `ChunkNotFound`."""

@@ -121,8 +121,8 @@ class OurWire(Bare):
 
         from botocore.credentials import ReadOnlyCredentials
 
-        from zarr_s3_async.stores.s3.endpoint import Endpoint
         from zarr_s3_async.stores.s3.request import Request
+        from zarr_s3_async.stores.s3.sdk.endpoint import Endpoint
         from zarr_s3_async.stores.s3.wire import Wire
 
         place = self.task.place

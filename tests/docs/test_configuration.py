@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import zarr_s3_async as zs
-from zarr_s3_async.stores.s3.endpoint import Endpoint, resolve_endpoint
-from zarr_s3_async.stores.s3.pool import ClientPool
+from zarr_s3_async.stores.s3.sdk.clients import ClientPool
+from zarr_s3_async.stores.s3.sdk.endpoint import Endpoint, resolve_endpoint
 from zarr_s3_async.stores.s3.store import S3Store
 
 from .. import sdk_data

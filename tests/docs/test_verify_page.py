@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
-from zarr_s3_async._engine.verify.report import KINDS
+from zarr_s3_async._verify.report import KINDS
 from zarr_s3_async.cli.verify import COULD_NOT, FINDINGS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "verify.md").read_text()

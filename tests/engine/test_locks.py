@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from zarr_s3_async._engine.locks import KeyedLocks
+from zarr_s3_async._concurrency.locks import KeyedLocks
 
 
 async def test_holders_of_one_key_exclude_each_other_and_other_keys_do_not() -> None:

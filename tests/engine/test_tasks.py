@@ -1,4 +1,4 @@
-"""The crew pulls lazily, never runs more than its size at once, and a failure leaves as itself."""
+"""The run_workers pulls lazily, never runs more than its size at once, and a failure leaves as itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from zarr_s3_async._engine.tasks import crew, crew_from, together
+from zarr_s3_async._concurrency.workers import gather_all, run_workers, run_workers_async
 
 
 async def test_items_are_pulled_as_workers_become_free() -> None:
@@ -26,7 +26,7 @@ async def test_items_are_pulled_as_workers_become_free() -> None:
         await asyncio.sleep(0)
         done += 1
 
-    await crew(4, source(), work)
+    await run_workers(4, source(), work)
     assert done == 1000
 
 
@@ -53,7 +53,7 @@ async def test_a_source_that_waits_serves_as_many_as_ask_it_at_once() -> None:
         await asyncio.sleep(0)
         done.append(item)
 
-    await crew_from(4, source, work)
+    await run_workers_async(4, source, work)
     assert sorted(done) == list(range(1, 101))
     assert source.peak == 4
 
@@ -66,7 +66,7 @@ async def test_one_worker_needs_no_task(size: int) -> None:
     async def work(item: int) -> None:
         seen.append((item, asyncio.current_task() is before))
 
-    await crew(size, iter([1, 2]), work)
+    await run_workers(size, iter([1, 2]), work)
     assert seen == [(1, True), (2, True)]
 
 
@@ -84,7 +84,7 @@ async def test_a_failure_cancels_the_siblings_and_leaves_as_itself() -> None:
             raise
 
     with pytest.raises(KeyError, match="three") as caught:
-        await crew(4, iter(range(100)), work)
+        await run_workers(4, iter(range(100)), work)
     assert cancelled == 3
     assert not isinstance(caught.value.__context__, BaseExceptionGroup)
 
@@ -102,7 +102,7 @@ async def test_cancellation_ends_every_worker_before_it_leaves(way: str) -> None
             await asyncio.sleep(0)  # a worker that needs another turn to clean up
             running -= 1
 
-    call = crew(5, iter(range(100)), work)
+    call = run_workers(5, iter(range(100)), work)
     match way:
         case "native" | "double":
             task = asyncio.create_task(call)
@@ -134,8 +134,8 @@ async def test_together_keeps_the_order() -> None:
             await asyncio.sleep(0)
         return turns
 
-    assert await together(after(3), after(1), after(2)) == [3, 1, 2]
-    assert await together() == []
+    assert await gather_all(after(3), after(1), after(2)) == [3, 1, 2]
+    assert await gather_all() == []
 
 
 async def test_together_raises_the_failure_itself() -> None:
@@ -143,7 +143,7 @@ async def test_together_raises_the_failure_itself() -> None:
         raise LookupError("gone")
 
     with pytest.raises(LookupError, match="gone"):
-        await together(fail(), asyncio.sleep(3600))
+        await gather_all(fail(), asyncio.sleep(3600))
 
 
 @pytest.mark.parametrize("size", [2, 5])
@@ -157,10 +157,10 @@ async def test_a_failure_leaves_no_cancellation_behind(size: int) -> None:
         raise KeyError(item)
 
     with pytest.raises(KeyError):
-        await crew(size, iter(range(10)), fail)
+        await run_workers(size, iter(range(10)), fail)
     assert task.cancelling() == 0
     with pytest.raises(KeyError):
-        await together(*(fail(item) for item in range(size)))
+        await gather_all(*(fail(item) for item in range(size)))
     assert task.cancelling() == 0
     async with anyio.create_task_group() as group:
         group.start_soon(anyio.sleep, 3600)

@@ -1,4 +1,4 @@
-"""Threads for codecs: few, started as needed, and one wake-up of the loop for many answers.
+"""CodecThreads for codecs: few, started as needed, and one wake-up of the loop for many answers.
 
 How a call is left is tested with the other way into a thread, in tests/stores/test_threads.py.
 """
@@ -12,11 +12,11 @@ from collections import Counter
 
 import pytest
 
-from zarr_s3_async._engine.threads import Threads
+from zarr_s3_async._concurrency.threads import CodecThreads
 
 
 async def test_threads_are_started_as_they_are_needed_and_never_more_than_the_limit() -> None:
-    threads, may_end = Threads(3), threading.Event()
+    threads, may_end = CodecThreads(3), threading.Event()
     assert threads._threads == []
     await threads.run(lambda: None)
     await threads.run(lambda: None)
@@ -31,7 +31,7 @@ async def test_threads_are_started_as_they_are_needed_and_never_more_than_the_li
 
 
 async def test_each_call_gets_its_own_answer_or_error() -> None:
-    threads = Threads(4)
+    threads = CodecThreads(4)
 
     def work(number: int) -> int:
         if number % 7 == 0:
@@ -50,7 +50,7 @@ async def test_each_call_gets_its_own_answer_or_error() -> None:
 
 
 async def test_answers_that_come_while_the_loop_is_busy_wake_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop, threads, ended = asyncio.get_running_loop(), Threads(1), threading.Semaphore(0)
+    loop, threads, ended = asyncio.get_running_loop(), CodecThreads(1), threading.Semaphore(0)
     wakes: Counter[str] = Counter()
     wake = loop.call_soon_threadsafe
 
@@ -69,7 +69,7 @@ async def test_answers_that_come_while_the_loop_is_busy_wake_it_once(monkeypatch
 
 
 async def test_close_ends_the_threads() -> None:
-    threads = Threads(2)
+    threads = CodecThreads(2)
     await asyncio.gather(threads.run(lambda: None), threads.run(lambda: None))
     started = list(threads._threads)
     threads.close()
@@ -78,7 +78,7 @@ async def test_close_ends_the_threads() -> None:
 
 
 async def test_threads_that_nobody_closed_end_when_they_are_forgotten() -> None:
-    threads = Threads(2)
+    threads = CodecThreads(2)
     await threads.run(lambda: None)
     (started,) = threads._threads
     del threads
@@ -88,7 +88,7 @@ async def test_threads_that_nobody_closed_end_when_they_are_forgotten() -> None:
 
 
 def test_a_loop_closed_under_a_call_ends_its_thread() -> None:
-    loop, threads, may_end = asyncio.new_event_loop(), Threads(1), threading.Event()
+    loop, threads, may_end = asyncio.new_event_loop(), CodecThreads(1), threading.Event()
     task = loop.create_task(threads.run(may_end.wait))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()

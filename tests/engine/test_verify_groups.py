@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async._engine.verify import seen as seen_room
-from zarr_s3_async._engine.verify import walk as walk_room
-from zarr_s3_async._engine.verify.seen import Seen
-from zarr_s3_async.stores._local_files import TEMPORARY
+from zarr_s3_async._verify import places as seen_room
+from zarr_s3_async._verify import walk as walk_room
+from zarr_s3_async._verify.places import Seen
+from zarr_s3_async.stores.local.files import TEMPORARY
 from zarr_s3_async.stores.s3.capabilities import PROBE
 from zarr_s3_async.testing import Fault, FaultyStore
 

@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 
 import h11
 
+from zarr_s3_async._http.connection import Connection
+from zarr_s3_async._http.dial import Dialer
 from zarr_s3_async.errors import ChunkDecodeError, StoreError
-from zarr_s3_async.stores.s3.connection import Connection
-from zarr_s3_async.stores.s3.dial import Dialer
-from zarr_s3_async.stores.s3.endpoint import Endpoint
-from zarr_s3_async.stores.s3.faults import fault_of
+from zarr_s3_async.stores.s3.answer_checks import answer_error
 from zarr_s3_async.stores.s3.request import Request, Response
+from zarr_s3_async.stores.s3.sdk.endpoint import Endpoint
 from zarr_s3_async.stores.s3.wire import Wire
 
 from .oracles import Run
@@ -218,7 +218,7 @@ async def _exchange(wire: Wire, server: Server, number: int, kind: str) -> Respo
         response = sending.result()
     except (StoreError, ChunkDecodeError):
         return None
-    if fault_of(request, response) is not None:
+    if answer_error(request, response) is not None:
         return None
     assert number in server.sent, "answered by what was sent before it was asked"
     _check(request, response, server.sent[number])

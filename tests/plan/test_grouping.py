@@ -6,14 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zarr_s3_async._plan.grouping import (
-    bounds,
-    even_or_indices,
-    even_steps,
-    row_major_order,
-    rows,
-    stable_order,
-)
+from zarr_s3_async._plan.grouping import bounds, even_or_indices, even_steps, row_major_order, rows, stable_order
 
 ints = st.integers(-5, 5) | st.integers(-(2**62), 2**62)
 columns = st.lists(st.tuples(ints, ints, ints), max_size=30).map(lambda r: np.array(r, np.int64).reshape(-1, 3))

@@ -9,8 +9,9 @@ import pytest
 
 from zarr_s3_async.byte_range import Span
 from zarr_s3_async.errors import AccessDenied, ConcurrentModification, Conflict, StoreError
-from zarr_s3_async.stores import _local_files, _local_reading
 from zarr_s3_async.stores.local import LocalStore
+from zarr_s3_async.stores.local import files as _local_files
+from zarr_s3_async.stores.local import reading as _local_reading
 
 MIB = 2**20
 

@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from zarr_s3_async._engine.threads import Threads
-from zarr_s3_async.stores.threads import run_blocking
+from zarr_s3_async._concurrency.blocking import run_blocking
+from zarr_s3_async._concurrency.threads import CodecThreads
 
 Run = Callable[[Callable[[], Any]], Any]
 
@@ -22,7 +22,7 @@ def run(request: pytest.FixtureRequest) -> Any:
     if request.param == "a store's":
         yield run_blocking
         return
-    threads = Threads(1)
+    threads = CodecThreads(1)
     yield threads.run
     threads.close()
 
@@ -161,7 +161,7 @@ async def test_a_native_cancel_inside_a_cancelled_scope_is_not_swallowed(run: Ru
 
 async def test_a_call_that_waits_for_a_thread_leaves_at_once_and_never_runs():
     """Only threads of a bounded number can be waited for."""
-    work, never, threads = Work(), Work(), Threads(1)
+    work, never, threads = Work(), Work(), CodecThreads(1)
     first = asyncio.create_task(threads.run(work))
     await work.until_begun()
     second = asyncio.create_task(threads.run(never))

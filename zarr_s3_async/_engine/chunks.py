@@ -44,7 +44,7 @@ class Chunks(Protocol):
         """The encoded slots; each is received into its sink where it has one."""
         ...
 
-    async def fetch_to_change(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
+    async def fetch_for_update(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
         """The encoded slots with all that `replace` needs to store the object anew.
 
         Args:
@@ -91,8 +91,8 @@ class PlainChunks:
             return Fetched((None,), None)
         return Fetched((blob.data,), blob.version)
 
-    async def fetch_to_change(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
-        """One GET; see `Chunks.fetch_to_change`."""
+    async def fetch_for_update(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
+        """One GET; see `Chunks.fetch_for_update`."""
         del replaced  # whoever replaces the only slot needs no base
         return await self.fetch(key, slots)
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .._concurrency.threads import CodecThreads
+from .._concurrency.workers import gather_all
 from .._types import Shape
 from ..codecs.base import Cost
-from .tasks import together
-from .threads import Threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,7 +35,7 @@ class Cpu:
 
     def __init__(self, threads: int) -> None:
         self._limit = threads
-        self._threads = Threads(threads)
+        self._threads = CodecThreads(threads)
         self._scratch = _Scratch()
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -49,7 +49,7 @@ class Cpu:
             return [await run(partial(work, items))]
         size = -(-len(items) // min(self._limit, len(items)))
         batches = [items[at : at + size] for at in range(0, len(items), size)]
-        return await together(*(run(partial(work, batch)) for batch in batches))
+        return await gather_all(*(run(partial(work, batch)) for batch in batches))
 
     def scratch(self, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
         """Memory with anything in it, for the calling thread alone and until its next call."""

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from .._concurrency.workers import gather_all
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
 from .._model.names import problem_of
 from ..errors import NodeNotFound
 from . import nodes
 from .runtime import Runtime
-from .tasks import together
 
 log = logging.getLogger("zarr_s3_async")
 
@@ -62,7 +62,7 @@ class Children:
 
     async def load(self, names: Sequence[str]) -> list[Found]:
         """The nodes of these names, fetched concurrently; folders that are no nodes are left out."""
-        loaded = await together(*(self._load(name) for name in names))
+        loaded = await gather_all(*(self._load(name) for name in names))
         return [(name, meta) for name, meta in zip(names, loaded, strict=True) if meta is not None]
 
     async def _load(self, name: str) -> ArrayMeta | GroupMeta | None:

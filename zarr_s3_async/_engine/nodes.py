@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, TypeVar, cast
 
 import anyio
 
+from .._concurrency.workers import gather_all
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
 from .._policy.backoff import conflict_delay
@@ -17,7 +18,6 @@ from ..errors import ConcurrentModification, Conflict, MetadataError, NodeExists
 from ..events import ConflictMet
 from ..stores.base import Store
 from .runtime import Runtime
-from .tasks import together
 
 Format: TypeAlias = Literal[2, 3]
 Kind: TypeAlias = Literal["array", "group"]
@@ -55,7 +55,7 @@ async def load(
     """
     url = _url(store, path)
     for stage in _stages(zarr_format, kind, fresh):
-        blobs = await together(*(store.get(join(path, name), sink=_bounded(url, name)) for name in stage))
+        blobs = await gather_all(*(store.get(join(path, name), sink=_bounded(url, name)) for name in stage))
         found = {name: blob for name, blob in zip(stage, blobs, strict=True) if blob is not None}
         documents = {name: blob.data for name, blob in found.items()}
         meta = formats.parse_node(documents, url=url, zarr_format=zarr_format)
@@ -240,7 +240,7 @@ async def tell_consolidated(runtime: Runtime, path: str, meta: GroupMeta) -> Non
 
 async def require_groups(runtime: Runtime, paths: Sequence[str], zarr_format: Format) -> None:
     """Create the groups that are missing; one that is there, of this format, is fine."""
-    await together(*(_require_group(runtime, path, zarr_format) for path in paths))
+    await gather_all(*(_require_group(runtime, path, zarr_format) for path in paths))
 
 
 async def _require_group(runtime: Runtime, path: str, zarr_format: Format) -> None:

@@ -11,12 +11,12 @@ from functools import partial
 
 import numpy as np
 
+from .._concurrency.workers import run_workers
 from .._types import Buffer, Sink, Version
 from ..byte_range import Span, coalesce
 from ..config import Limits
 from ..errors import Conflict
 from ..stores.base import Store
-from .tasks import crew
 
 
 class Ranges:
@@ -52,7 +52,7 @@ class Ranges:
         """
         receive = partial(self._receive, key, version, buffers, sinks)
         requests = list(self._requests(wanted))
-        await crew(min(self._at_once, len(requests)), iter(requests), receive)
+        await run_workers(min(self._at_once, len(requests)), iter(requests), receive)
 
     def one(self, key: str, version: Version, span: Span, sink: Sink | None) -> Awaitable[Buffer]:
         """The bytes of one span; see `fetch`."""
@@ -100,7 +100,7 @@ class Ranges:
                 part[:] = data  # of a server that sent more than was asked for
 
         starts = range(0, length, self._longest)
-        await crew(min(self._at_once, len(starts)), iter(starts), receive)
+        await run_workers(min(self._at_once, len(starts)), iter(starts), receive)
         return memory
 
 

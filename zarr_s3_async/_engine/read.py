@@ -1,4 +1,4 @@
-"""Reading: objects are pulled from the plan by a crew, fetched under a lease, decoded and placed into the result."""
+"""Reading: objects are pulled from the plan by workers, fetched under a lease, decoded and placed into the result."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._concurrency.workers import run_workers
 from .._plan.plan import Part, Plan
 from .._types import Buffer, Coords, Missing, Sink
 from ..errors import ChunkDecodeError, ChunkNotFound
@@ -15,7 +16,6 @@ from .cache import Chunks
 from .chunks import Fetched
 from .cpu import SPLIT_BYTES, runs_inline
 from .runtime import Layout, Runtime
-from .tasks import crew
 
 Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Piece: TypeAlias = tuple[Part, Buffer | None]
@@ -35,13 +35,13 @@ _UNKNOWN = np.empty(0)
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with what the plan selects."""
     reading = _Reading(runtime, layout, plan, out, missing)
-    await crew(min(runtime.limits.requests, plan.n_objects), plan.objects(), reading.read_or_look_again)
+    await run_workers(min(runtime.limits.requests, plan.n_objects), plan.objects(), reading.read_with_one_refetch)
 
 
-class _Landing:
+class _DirectSink:
     """A sink over a block of the result, for bytes that are the chunk itself."""
 
-    __slots__ = ("rows", "view")
+    __slots__ = ("strided", "view")
 
     def __init__(self, block: Result, *, whole: bool) -> None:
         """
@@ -50,10 +50,10 @@ class _Landing:
             whole: It lies in one piece; else it is rows.
         """
         self.view = memoryview(block.reshape(-1).view(np.uint8) if whole else block.view(np.uint8))
-        self.rows = None if whole else self.view
+        self.strided = None if whole else self.view
 
     def __call__(self, length: int) -> memoryview:
-        if self.rows is None and length == len(self.view):
+        if self.strided is None and length == len(self.view):
             return self.view
         # Not a chunk of this array, or nobody who lays out rows: receive it aside, the decoder sees to it.
         return memoryview(bytearray(length))
@@ -76,17 +76,17 @@ class _Reading:
         self._direct = plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
         # Elements of any length have no size to bound.
         self._remembers = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
-        self._rows: bool = getattr(runtime.store, "lays_out_rows", False)
+        self._rows: bool = getattr(runtime.store, "supports_strided_sinks", False)
 
-    async def read_or_look_again(self, item: tuple[Coords, Sequence[Part]]) -> None:
+    async def read_with_one_refetch(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """One object; what does not decode is fetched once more, as it may have been damaged on its way."""
         try:
             await self.read_object(item)
         except ChunkDecodeError:
             self._layout.readable.forget(self._layout.readable.locate(item[0]))
-            await self._read_for_good(item)
+            await self._read_final_attempt(item)
 
-    async def _read_for_good(self, item: tuple[Coords, Sequence[Part]]) -> None:
+    async def _read_final_attempt(self, item: tuple[Coords, Sequence[Part]]) -> None:
         try:
             await self.read_object(item)
         except ChunkDecodeError as error:
@@ -112,7 +112,7 @@ class _Reading:
         try:
             sinks = [self._sink(part) for part in parts] if layout.pipeline.raw and keep is None else None
             fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
-            pieces = _not_landed(parts, sinks, fetched.buffers)
+            pieces = _still_encoded(parts, sinks, fetched.buffers)
             if pieces:
                 await self._decode(pieces, partial(self._place, coords, key, fetched, keep))
         finally:
@@ -161,11 +161,11 @@ class _Reading:
         if block is None:
             return None
         if block.flags.c_contiguous:
-            return _Landing(block, whole=True)
+            return _DirectSink(block, whole=True)
         if not self._rows or block.ndim < 2 or block.strides[-1] != block.itemsize:
             return None
         plane = block.shape[-2] * block.shape[-1] * block.itemsize
-        return _Landing(block, whole=False) if plane >= _MIN_PLANE and block.nbytes >= _MIN_ROWS else None
+        return _DirectSink(block, whole=False) if plane >= _MIN_PLANE and block.nbytes >= _MIN_ROWS else None
 
     def _block(self, part: Part) -> Result | None:
         """The block of the result that is exactly this chunk, where there is one."""
@@ -229,7 +229,7 @@ class _Reading:
         self._out[part.put] = self._layout.fill
 
 
-def _not_landed(
+def _still_encoded(
     parts: Sequence[Part], sinks: Sequence[Sink | None] | None, buffers: Sequence[Buffer | None]
 ) -> list[Piece]:
     """What is still to be decoded and placed."""
@@ -238,7 +238,7 @@ def _not_landed(
     return [
         (part, data)
         for part, sink, data in zip(parts, sinks, buffers, strict=True)
-        if not (isinstance(sink, _Landing) and sink.has(data))
+        if not (isinstance(sink, _DirectSink) and sink.has(data))
     ]
 
 

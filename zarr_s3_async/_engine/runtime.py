@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from .._limiter import Limiter
+from .._concurrency.limiter import Limiter
+from .._concurrency.locks import KeyedLocks
 from .._model.metadata import ArrayMeta
 from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import Pipeline, build_pipeline
@@ -23,7 +24,6 @@ from ..stores.base import Store
 from .cache import ChunkCache, IndexCache
 from .chunks import Chunks, PlainChunks
 from .cpu import Cpu
-from .locks import KeyedLocks
 from .shards import ShardedChunks
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from math import ceil
 from typing import NamedTuple
 
+from .._concurrency.locks import KeyedLocks
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
 from ..byte_range import ByteRange, Span, Suffix
@@ -21,7 +22,6 @@ from ..stores.base import Blob, Store
 from .cache import Entries, IndexCache, Load, ShardIndex
 from .chunks import Changes, Fetched
 from .cpu import Cpu
-from .locks import KeyedLocks
 from .ranges import Ranges
 
 _ATTEMPTS = 8
@@ -108,8 +108,8 @@ class ShardedChunks:
                 self._indexes.forget(self._base + key)
         raise self._restless(key)
 
-    async def fetch_to_change(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
-        """What stays or is merged, or the whole shard where that is cheaper; see `Chunks.fetch_to_change`.
+    async def fetch_for_update(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
+        """What stays or is merged, or the whole shard where that is cheaper; see `Chunks.fetch_for_update`.
 
         What does not change is copied as the bytes that it is.
         """

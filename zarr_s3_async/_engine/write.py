@@ -15,26 +15,19 @@ from typing import Any, TypeAlias, TypeVar
 import anyio
 import numpy as np
 
+from .._concurrency.workers import run_workers
 from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords, Shape
 from ..codecs.fill import is_fill
 from ..codecs.shard_format import Encoded
-from ..errors import (
-    AccessDenied,
-    ChunkDecodeError,
-    ConcurrentModification,
-    Conflict,
-    Unsupported,
-    WriteOutcome,
-)
+from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, Conflict, Unsupported, WriteOutcome
 from ..events import ConflictMet
 from .chunks import Changes, Fetched
 from .cpu import INLINE_BYTES, SPLIT_BYTES
 from .outcome import Progress
 from .read import chunk_of, decode_chunk
 from .runtime import Layout, Runtime
-from .tasks import crew
 
 Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 T = TypeVar("T")
@@ -74,7 +67,7 @@ class Writing:
         """Write everything, or raise the first failure, or the cancellation, with its outcome."""
         size = min(self._runtime.limits.requests, self._plan.n_objects)
         try:
-            await crew(size, self._until_failure(), self._guarded)
+            await run_workers(size, self._until_failure(), self._guarded)
             if self._failure is not None:
                 raise self._failure
         except BaseException as error:
@@ -173,7 +166,7 @@ class Writing:
 
     async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
         slots, replaced = [part.slot for part in parts], self._replaced(coords, parts)
-        base = await self._layout.chunks.fetch_to_change(key, slots, replaced)
+        base = await self._layout.chunks.fetch_for_update(key, slots, replaced)
         pieces = list(zip(parts, base.buffers, strict=True))
         return base, await self._encoded(partial(self._merged, coords, key, base, replaced), pieces)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.text import Text
 from typer import Exit
 
-from .._engine.verify import VerifyProgress, VerifyReport
 from .._session import Session
+from .._verify import VerifyProgress, VerifyReport
 from . import units
 from .terminal import err, out, say_line
 

@@ -14,6 +14,9 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from .._types import Buffer, Sink, Version, When
 from ..byte_range import ByteRange
 
+PROBE = ".zarr-s3-async-probe-"
+"""Beginning of the last part of keys that a store keeps for itself, to find out what its server can do."""
+
 Modified: TypeAlias = str | float | None
 """When an object was last changed, as its store gives it: the text of an HTTP date or of ISO 8601, seconds since the
 epoch, or None where the store does not know. It is parsed when it is wanted: few readers of a chunk want it."""

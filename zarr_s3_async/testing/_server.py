@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import anyio
 
+from .._concurrency.blocking import run_blocking
 from ..config import S3Config
 from ..errors import ConfigError, StoreError
-from ..stores.threads import run_blocking
 from ._launch import Command, Kind, Launch
 from ._process import ServerProcess
 from ._signed import SignedClient

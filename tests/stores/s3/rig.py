@@ -7,20 +7,18 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from zarr_s3_async._limiter import Limiter
+from zarr_s3_async._concurrency.limiter import Limiter
 from zarr_s3_async.config import RetryPolicy, S3Config
 from zarr_s3_async.events import Event, RequestDone
 from zarr_s3_async.stores.s3.capabilities import Capabilities
-from zarr_s3_async.stores.s3.pool import ClientPool
-from zarr_s3_async.stores.s3.regions import Regions
-from zarr_s3_async.stores.s3.remedies import Remedies
+from zarr_s3_async.stores.s3.recovery import Recovery, Regions
 from zarr_s3_async.stores.s3.request import Transport
-from zarr_s3_async.stores.s3.routed import Routed
-from zarr_s3_async.stores.s3.sdk import SdkTransport
+from zarr_s3_async.stores.s3.retry import RetryingTransport, Traced
+from zarr_s3_async.stores.s3.sdk.clients import ClientPool
+from zarr_s3_async.stores.s3.sdk.transport import SdkTransport
 from zarr_s3_async.stores.s3.slots import Slots
-from zarr_s3_async.stores.s3.steady import Steady
 from zarr_s3_async.stores.s3.store import S3Store
-from zarr_s3_async.stores.s3.traced import Traced
+from zarr_s3_async.stores.s3.transport import RoutedTransport
 
 from ...servers.fault_server import FaultServer
 
@@ -31,7 +29,7 @@ MakeTransport = Callable[[ClientPool, S3Config, Regions], Transport]
 
 
 def _wire(pool: ClientPool, config: S3Config, regions: Regions) -> Transport:
-    return Routed(pool, config, regions, connections=16)
+    return RoutedTransport(pool, config, regions, connections=16)
 
 
 TRANSPORTS: dict[str, MakeTransport] = {"sdk": SdkTransport, "wire": _wire}
@@ -76,8 +74,8 @@ class Rig:
             act, self.while_waiting = self.while_waiting, None
             await act()
 
-    def steady(self, config: S3Config, attempts: int = 3) -> tuple[Steady, Regions]:
-        """`Steady(Traced(Transport))` as the service makes it, but for the clock."""
+    def steady(self, config: S3Config, attempts: int = 3) -> tuple[RetryingTransport, Regions]:
+        """`RetryingTransport(Traced(Transport))` as the service makes it, but for the clock."""
         regions = Regions(config)
 
         async def renew() -> bool:
@@ -85,13 +83,13 @@ class Rig:
 
         transport = self._make_transport(self.pool, config, regions)
         self._transports.append(transport)
-        steady = Steady(
+        steady = RetryingTransport(
             Traced(transport, self.events.append),
             slots=Slots(Limiter(8)),
             policy=RetryPolicy(attempts=attempts, base_delay=0.1),
             attempt_timeout=None,
             emit=self.events.append,
-            remedies=Remedies(renew=renew, clock=self.pool.clock(config), regions=regions),
+            recovery=Recovery(renew=renew, clock=self.pool.clock(config), regions=regions),
             uniform=lambda: 0.5,
             wait=self.wait,
         )
@@ -100,7 +98,7 @@ class Rig:
     def store(self, *, attempts: int = 3, config: S3Config | None = None, **options: Any) -> S3Store:
         """A store that is known to be on a server with every capability."""
         config = replace(config or self.config, **options)
-        return S3Store(BUCKET, PREFIX, steady=self.steady(config, attempts)[0], config=config)
+        return S3Store(BUCKET, PREFIX, transport=self.steady(config, attempts)[0], config=config)
 
     def probing_store(self, **options: Any) -> S3Store:
         """A store that has to find out what its server can do."""
@@ -111,13 +109,13 @@ class Rig:
             client = await self.pool.client(regions.config_for(BUCKET))
             return str(client.meta.endpoint_url)
 
-        return S3Store(BUCKET, PREFIX, steady=steady, config=config, capabilities=Capabilities(endpoint_url, steady))
+        return S3Store(BUCKET, PREFIX, transport=steady, config=config, capabilities=Capabilities(endpoint_url, steady))
 
     async def hang_up(self) -> None:
         """Close the connections of the stores made so far; those of the SDK are the pool's, and stay."""
         while self._transports:
             transport = self._transports.pop()
-            if isinstance(transport, Routed):
+            if isinstance(transport, RoutedTransport):
                 await transport.aclose()
 
     async def aclose(self) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from zarr_s3_async._limiter import Limiter
+from zarr_s3_async._concurrency.limiter import Limiter
 from zarr_s3_async.config import RetryPolicy, S3Config
 from zarr_s3_async.events import Event
 from zarr_s3_async.stores.s3.request import ErrorDocument, Request, Response
+from zarr_s3_async.stores.s3.retry import RetryingTransport, Traced
 from zarr_s3_async.stores.s3.slots import Slots
-from zarr_s3_async.stores.s3.steady import Steady
 from zarr_s3_async.stores.s3.store import S3Store
-from zarr_s3_async.stores.s3.traced import Traced
 
 NO_SUCH_KEY = Response(404, {}, error=ErrorDocument("NoSuchKey", "gone"))
 
@@ -43,7 +42,7 @@ class Script:
 
 
 class Way:
-    """Steady(Traced(Script)) with a clock that only notes how long it was asked to wait."""
+    """RetryingTransport(Traced(Script)) with a clock that only notes how long it was asked to wait."""
 
     def __init__(
         self, *answers: Response | BaseException, attempts: int = 3, timeout: float = 5.0, slots: int = 4, **config: Any
@@ -59,7 +58,7 @@ class Way:
             self.waits.append(seconds)
             self.held_while_waiting.append(self.slots.held)
 
-        self.steady = Steady(
+        self.steady = RetryingTransport(
             Traced(self.script, self.events.append),
             slots=Slots(self.slots),
             policy=RetryPolicy(attempts=attempts, base_delay=0.1),
@@ -68,4 +67,4 @@ class Way:
             uniform=lambda: 0.5,
             wait=wait,
         )
-        self.store = S3Store("bucket", "root", steady=self.steady, config=self.config)
+        self.store = S3Store("bucket", "root", transport=self.steady, config=self.config)

@@ -11,7 +11,8 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async._types import Version
 from zarr_s3_async.errors import Conflict, NetworkError, Unsupported
-from zarr_s3_async.stores.s3.capabilities import PROBE, Capabilities
+from zarr_s3_async.stores.base import PROBE
+from zarr_s3_async.stores.s3.capabilities import Capabilities
 from zarr_s3_async.stores.s3.request import Request
 
 from ...servers import faults

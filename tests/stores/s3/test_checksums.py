@@ -9,9 +9,9 @@ import pytest
 
 from zarr_s3_async.byte_range import Span
 from zarr_s3_async.errors import ChecksumMismatch
-from zarr_s3_async.stores.s3 import verify
+from zarr_s3_async.stores.s3 import checksums as verify
 from zarr_s3_async.stores.s3.capabilities import Capabilities
-from zarr_s3_async.stores.s3.checksum import checksum_fault
+from zarr_s3_async.stores.s3.checksums import checksum_fault
 from zarr_s3_async.stores.s3.resume import WORTHWHILE
 from zarr_s3_async.stores.s3.store import S3Store
 
@@ -50,7 +50,7 @@ async def test_uploads_are_summed_up(checksums: str, endpoint: str, sent: bool) 
 
     way = Way(ok(), checksums=checksums)
     capabilities = Capabilities(endpoint_url, way.steady)
-    store = S3Store("bucket", steady=way.steady, config=way.config, capabilities=capabilities)
+    store = S3Store("bucket", transport=way.steady, config=way.config, capabilities=capabilities)
     await store.put("k", BODY)
     found = sums(dict(way.script.requests[0].headers))
     assert bool(found) is sent

@@ -11,7 +11,7 @@ from aiobotocore.session import AioSession
 from botocore import UNSIGNED
 from botocore.exceptions import NoCredentialsError
 
-from zarr_s3_async.stores.s3.endpoint import Endpoint, resolve_endpoint
+from zarr_s3_async.stores.s3.sdk.endpoint import Endpoint, resolve_endpoint
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

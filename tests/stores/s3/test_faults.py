@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from zarr_s3_async._http.body import MAX_SMALL_BODY
 from zarr_s3_async._types import Version
 from zarr_s3_async.byte_range import Span
 from zarr_s3_async.errors import (
@@ -30,7 +31,6 @@ from zarr_s3_async.errors import (
     ZarrS3Error,
 )
 from zarr_s3_async.events import RequestDone
-from zarr_s3_async.stores.s3.error_document import MAX_ERROR_BODY
 from zarr_s3_async.stores.s3.store import S3Store
 
 from ...servers import faults
@@ -398,7 +398,7 @@ async def test_of_a_page_without_end_64_kib_are_read(rig: Rig, fault: Fault, err
     raised = await failure(verb, rig.store(), version)
     assert raised.status in (403, 404, 500, 502, 503)
     assert rig.server.count(verb.operation) == (1 if raised.status < 500 else 3)
-    assert all(done.bytes_received <= MAX_ERROR_BODY for done in rig.events if isinstance(done, RequestDone))
+    assert all(done.bytes_received <= MAX_SMALL_BODY for done in rig.events if isinstance(done, RequestDone))
     assert rig.server.connections >= rig.server.count(verb.operation), "none of them serves again"
 
 

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from zarr_s3_async._limiter import Limiter
+from zarr_s3_async._concurrency.limiter import Limiter
 from zarr_s3_async.config import HedgePolicy, RetryPolicy
 from zarr_s3_async.errors import ConfigError, CredentialsNotFound, NetworkError
 from zarr_s3_async.events import Event, HedgeStarted, RequestDone
 from zarr_s3_async.stores.s3.hedging import Hedging
 from zarr_s3_async.stores.s3.request import Request, Response
+from zarr_s3_async.stores.s3.retry import RetryingTransport, Traced
 from zarr_s3_async.stores.s3.slots import Slots
-from zarr_s3_async.stores.s3.steady import Steady
-from zarr_s3_async.stores.s3.traced import Traced
 
 from .scripted import NO_SUCH_KEY, failed, ok
 
@@ -36,7 +35,7 @@ class Two:
         self.pace = hedging.pace("bucket")
         for _ in range(32 if hedges else 0):
             self.pace.observe(0.0)  # from now on, whatever is not there at once is slow
-        self.steady = Steady(
+        self.steady = RetryingTransport(
             Traced(self, self.events.append),
             slots=self.slots,
             policy=RetryPolicy(attempts=2),

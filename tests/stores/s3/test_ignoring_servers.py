@@ -17,7 +17,7 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async.errors import Unsupported
-from zarr_s3_async.stores.s3.capabilities import PROBE
+from zarr_s3_async.stores.base import PROBE
 from zarr_s3_async.testing import CHECKS, DEVIATIONS, JuiceS3, check_name, run_conformance
 from zarr_s3_async.testing._juicefs import juice_launch
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from zarr_s3_async.config import S3Config
-from zarr_s3_async.stores.s3.capabilities import Capabilities, Capability, is_amazon
-from zarr_s3_async.stores.s3.clock import Clock
-from zarr_s3_async.stores.s3.faults import fault_of
-from zarr_s3_async.stores.s3.regions import Regions
+from zarr_s3_async.stores.s3.answer_checks import answer_error
+from zarr_s3_async.stores.s3.capabilities import Capabilities, Capability
+from zarr_s3_async.stores.s3.recovery import Clock, Regions
 from zarr_s3_async.stores.s3.request import Request, Response
+from zarr_s3_async.stores.s3.sdk.endpoint import is_amazon
 
 from .scripted import Way
 
@@ -86,4 +86,4 @@ def _deleted(*deleted: dict[str, str]) -> Response:
 )
 def test_a_bulk_delete_confirms_every_key(answer: Response, fault: bool) -> None:
     asked = Request("DeleteObjects", "b", "", document={"Objects": [{"Key": "a"}, {"Key": "b"}]})
-    assert (fault_of(asked, answer) is not None) is fault
+    assert (answer_error(asked, answer) is not None) is fault

@@ -13,8 +13,8 @@ from zarr_s3_async import config as options
 from zarr_s3_async.errors import AccessDenied, Conflict, NetworkError, StoreError, Unsupported
 from zarr_s3_async.stores.s3 import multipart
 from zarr_s3_async.stores.s3.request import Request, Response
+from zarr_s3_async.stores.s3.retry import Traced
 from zarr_s3_async.stores.s3.store import S3Store
-from zarr_s3_async.stores.s3.traced import Traced
 from zarr_s3_async.stores.s3.write_ids import WrittenVersion
 
 from ...servers import faults
@@ -73,8 +73,8 @@ async def test_a_small_object_does_not(rig: Rig) -> None:
 async def test_parts_go_up_at_once_each_in_a_slot_of_its_own(rig: Rig) -> None:
     held: list[int] = []
     store = store_of(rig)
-    slots = store._steady._slots.session
-    traced = store._steady._traced
+    slots = store._transport._slots.session
+    traced = store._transport._traced
     send = traced.send
 
     async def noting(request: Any, attempt: int = 1) -> Any:
@@ -85,7 +85,7 @@ async def test_parts_go_up_at_once_each_in_a_slot_of_its_own(rig: Rig) -> None:
     class Noting:
         send = staticmethod(noting)
 
-    store._steady._traced = Noting()  # type: ignore[assignment]  # for this test
+    store._transport._traced = Noting()  # type: ignore[assignment]  # for this test
     await store.put("k", BODY)
     assert max(held) == 5
     assert held[0] == held[-1] == 1
@@ -396,7 +396,7 @@ async def test_cancelled_at_every_await_nothing_is_left_of_the_upload(double: bo
 async def test_cancelled_while_the_server_does_not_answer_nothing_is_left(
     rig: Rig, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zarr_s3_async.stores.s3.unbroken.GRACE", 0.2)
+    monkeypatch.setattr("zarr_s3_async.stores.s3.transport.GRACE", 0.2)
     rig.put("k", b"old")
     rig.server.cue(operation, faults.stall_before_head if operation == "UploadPart" else late)
     put = asyncio.create_task(store_of(rig).put("k", BODY))

@@ -13,7 +13,7 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async.byte_range import Span
-from zarr_s3_async.stores.s3 import unbroken
+from zarr_s3_async.stores.s3 import transport as unbroken
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ import pytest
 
 from zarr_s3_async.config import S3Config
 from zarr_s3_async.errors import AccessDenied, CredentialsExpired, WrongRegion
-from zarr_s3_async.stores.s3 import identity
+from zarr_s3_async.stores.s3.sdk import credentials as identity
 
 from ...servers import faults
 from ...servers.exchange import Exchange

@@ -1,4 +1,4 @@
-"""Bodies that are laid out over rows: however they are cut into pieces, every byte lands where NumPy would put it."""
+"""Strided bodies: however they are cut into pieces, every byte lands where NumPy would put it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
+from zarr_s3_async._http.body import StridedBody, copy_strided
+from zarr_s3_async._types import strided_target
 from zarr_s3_async.codecs.pipeline import Pipeline
-from zarr_s3_async.stores.s3.rows import RowsBody, place, rows_of
 
 from ...servers import faults
 from ...servers.fault_server import FaultServer
@@ -32,7 +33,7 @@ def strided(shape: tuple[int, ...]) -> np.ndarray:
 def test_pieces_of_any_size_make_up_the_block_and_touch_nothing_else(shape, data):
     block = strided(shape)
     body = np.arange(block.size, dtype=np.uint8).tobytes()
-    received = RowsBody(memoryview(block), memoryview(bytearray(8)))
+    received = StridedBody(memoryview(block), memoryview(bytearray(8)))
     at = 0
     while at < len(body):
         assert not received.done
@@ -49,7 +50,7 @@ def test_pieces_of_any_size_make_up_the_block_and_touch_nothing_else(shape, data
 
 def test_bytes_beyond_the_end_are_left_to_whoever_asks():
     block = strided((3, 4))
-    received = RowsBody(memoryview(block), memoryview(bytearray(8)))
+    received = StridedBody(memoryview(block), memoryview(bytearray(8)))
     assert received.feed(memoryview(bytes(20))) == 12
     assert received.done
     assert (block == 0).all()
@@ -61,25 +62,25 @@ def test_a_rest_is_placed_behind_what_came_before(shape, data):
     body = bytes(range(1, 251)) * (block.size // 250 + 1)
     body = body[: block.size]
     at = data.draw(st.integers(0, len(body)))
-    place(memoryview(block), at, body[at:])
-    place(memoryview(block), 0, body[:at])
+    copy_strided(memoryview(block), at, body[at:])
+    copy_strided(memoryview(block), 0, body[:at])
     assert block.tobytes() == body
 
 
 def test_only_a_body_of_just_that_size_is_laid_out():
     class Rows:
-        rows = memoryview(strided((3, 4)))
+        strided = memoryview(strided((3, 4)))
 
         def __call__(self, length: int) -> memoryview:
             raise AssertionError
 
-    assert rows_of(Rows(), 12) is Rows.rows
-    assert rows_of(Rows(), 11) is None
-    assert rows_of(lambda length: memoryview(bytearray(length)), 12) is None
+    assert strided_target(Rows(), 12) is Rows.strided
+    assert strided_target(Rows(), 11) is None
+    assert strided_target(lambda length: memoryview(bytearray(length)), 12) is None
 
 
 def test_the_scratch_is_shared_by_all_connections_and_a_single_one():
-    from zarr_s3_async.stores.s3.buffers import Buffers
+    from zarr_s3_async._http.buffers import Buffers
 
     buffers = Buffers()
     assert buffers.scratch() is buffers.scratch()
@@ -87,7 +88,7 @@ def test_the_scratch_is_shared_by_all_connections_and_a_single_one():
 
 @pytest.mark.parametrize("platform", ["win32"])
 def test_a_loop_that_fills_buffers_later_gets_scratch_of_its_own_for_each(monkeypatch, platform):
-    from zarr_s3_async.stores.s3.buffers import Buffers
+    from zarr_s3_async._http.buffers import Buffers
 
     monkeypatch.setattr("sys.platform", platform)
     buffers = Buffers()

@@ -8,9 +8,9 @@ import pytest
 
 from zarr_s3_async.config import S3Config
 from zarr_s3_async.errors import ConfigError, CredentialsNotFound, NetworkError, SessionClosed, UnexpectedResponse
-from zarr_s3_async.stores.s3.pool import ClientPool
 from zarr_s3_async.stores.s3.request import Request
-from zarr_s3_async.stores.s3.sdk import SdkTransport
+from zarr_s3_async.stores.s3.sdk.clients import ClientPool
+from zarr_s3_async.stores.s3.sdk.transport import SdkTransport
 
 from ...servers import faults
 from .rig import BUCKET, SECRET, TOKEN, Rig

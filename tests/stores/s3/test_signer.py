@@ -11,13 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zarr_s3_async.stores.s3.signer import (
-    EMPTY_SHA256,
-    UNSIGNED_PAYLOAD,
-    Signer,
-    encode_path,
-    encode_query,
-)
+from zarr_s3_async.stores.s3.signer import EMPTY_SHA256, UNSIGNED_PAYLOAD, Signer, encode_path, encode_query
 
 DOCUMENTED = SimpleNamespace(
     access_key="AKIAIOSFODNN7EXAMPLE", secret_key="wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", token=None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from zarr_s3_async._limiter import Limiter
+from zarr_s3_async._concurrency.limiter import Limiter
 from zarr_s3_async.stores.s3.slots import Slots
 
 

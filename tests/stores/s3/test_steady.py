@@ -1,4 +1,4 @@
-"""Steady asks again when that may help, counts every attempt once, and holds a slot only while one is in flight."""
+"""RetryingTransport retries where that may help, counts every attempt once, and holds a slot only during one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zarr_s3_async._policy.budget import RetryBudget
 from zarr_s3_async.errors import ChecksumMismatch, DeadlineExceeded, NetworkError, StoreError, UnexpectedResponse
 from zarr_s3_async.events import Metrics, RequestDone, RetryScheduled
 from zarr_s3_async.stores.s3.request import Request, Response
-from zarr_s3_async.stores.s3.traced import Traced
+from zarr_s3_async.stores.s3.retry import Traced
 
 from .scripted import NO_SUCH_KEY, Script, Way, failed, ok
 
@@ -189,14 +189,14 @@ async def test_throttling_shrinks_the_share_of_the_bucket_alone() -> None:
 
 
 async def test_retry_after_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarr_s3_async.stores.s3.steady.time", lambda: 1445412470.0)
+    monkeypatch.setattr("zarr_s3_async.stores.s3.retry.time", lambda: 1445412470.0)
     way = Way(failed(503, "SlowDown", retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), ok())
     await way.steady.send(GET)
     assert way.waits == [10.0]
 
 
 async def test_where_only_the_counters_listen_no_event_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarr_s3_async.stores.s3.traced.RequestDone", None)
+    monkeypatch.setattr("zarr_s3_async.stores.s3.transport.RequestDone", None)
     metrics = Metrics()
     traced = Traced(Script([ok(b"12345"), NO_SUCH_KEY, NetworkError("x", code="Reset")]), metrics)
     await traced.send(Request("PutObject", "bucket", "key", payload=memoryview(b"1234").cast("H")))

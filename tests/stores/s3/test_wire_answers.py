@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zarr_s3_async.stores.s3 import error_document
-from zarr_s3_async.stores.s3.error_document import MAX_ERROR_BODY, looks_like_error, parse_error
+from zarr_s3_async._http.body import MAX_SMALL_BODY
+from zarr_s3_async.stores.s3 import errors as error_document
+from zarr_s3_async.stores.s3.errors import looks_like_error, parse_error
 from zarr_s3_async.stores.s3.request import ErrorDocument, Request
 
 from .wire_server import ScriptedServer, answering, error, response, run_on
@@ -55,7 +56,7 @@ def test_the_region_may_be_in_a_header():
         b"<!DOCTYPE Error [<!ENTITY a 'NoSuchKey'>]><Error><Code>&a;</Code></Error>",
         b"<?xml version='1.0'?><!DOCTYPE Error SYSTEM 'file:///etc/passwd'><Error><Code>NoSuchKey</Code></Error>",
         b"<Error><Code>NoSuchKey&undefined;</Code></Error>",
-        b"<Error><Code>NoSuchKey</Code></Error>" + b" " * MAX_ERROR_BODY,
+        b"<Error><Code>NoSuchKey</Code></Error>" + b" " * MAX_SMALL_BODY,
     ],
 )
 def test_what_is_no_error_document_of_s3_has_no_code(body):

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from zarr_s3_async.stores.s3 import checksum
-from zarr_s3_async.stores.s3.checksum import checksum_fault, upload_checksum
+from zarr_s3_async.stores.s3 import checksums as checksum
+from zarr_s3_async.stores.s3.checksums import checksum_fault, upload_checksum
 
 BODY = b"123456789"
 

@@ -386,7 +386,7 @@ def test_every_address_of_a_name_is_tried_and_used(run, monkeypatch):
         def addresses(*_, **__):
             return [(2, 1, 6, "", (address, port)) for address in ("127.0.0.3", "127.0.0.1")]
 
-        monkeypatch.setattr("zarr_s3_async.stores.s3.dial.socket.getaddrinfo", addresses)
+        monkeypatch.setattr("zarr_s3_async._http.dial.socket.getaddrinfo", addresses)
 
         async def main():
             wire = server.wire(endpoint=server.endpoint(host="many.example"), max_connections=8)
@@ -404,7 +404,7 @@ def test_connections_are_spread_over_all_addresses(run, monkeypatch):
         def addresses(*_, **__):
             return [(2, 1, 6, "", (address, server.port)) for address in ("127.0.0.1", "127.0.0.2")]
 
-        monkeypatch.setattr("zarr_s3_async.stores.s3.dial.socket.getaddrinfo", addresses)
+        monkeypatch.setattr("zarr_s3_async._http.dial.socket.getaddrinfo", addresses)
 
         async def main():
             wire = server.wire(endpoint=server.endpoint(host="many.example"), max_connections=8)
@@ -427,7 +427,7 @@ def test_a_name_is_looked_up_once_for_connections_made_at_once(run, monkeypatch)
             time.sleep(0.1)
             return [(2, 1, 6, "", ("127.0.0.1", server.port))]
 
-        monkeypatch.setattr("zarr_s3_async.stores.s3.dial.socket.getaddrinfo", slow)
+        monkeypatch.setattr("zarr_s3_async._http.dial.socket.getaddrinfo", slow)
 
         async def main():
             wire = server.wire(endpoint=server.endpoint(host="slow.example"), max_connections=8)

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zarr_s3_async.stores.s3.chunked import ChunkedBody
-from zarr_s3_async.stores.s3.http_head import ProtocolError, looks_like_http, parse_head
+from zarr_s3_async._http.body import ChunkedBody
+from zarr_s3_async._http.errors import ProtocolError
+from zarr_s3_async._http.head import looks_like_http, parse_head
 
 
 def test_a_head_gives_status_headers_and_framing():

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from zarr_s3_async.errors import ConfigError, DeadlineExceeded, NetworkError, Unsupported
-from zarr_s3_async.stores.s3.endpoint import Endpoint
 from zarr_s3_async.stores.s3.request import Request
 from zarr_s3_async.stores.s3.resume import BrokenBody
+from zarr_s3_async.stores.s3.sdk.endpoint import Endpoint
 from zarr_s3_async.stores.s3.wire import Wire
 
 from .wire_server import LOOPS, ScriptedServer, answering, error, keys, response, run_on

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zarr_s3_async.stores.s3.http_head import MAX_HEAD, ProtocolError
+from zarr_s3_async._http.errors import ConnectionBroken, ProtocolError
+from zarr_s3_async._http.head import MAX_HEAD
 from zarr_s3_async.stores.s3.request import Request
-from zarr_s3_async.stores.s3.unfinished import ConnectionBroken
 
 from .wire_memory import GET, MemoryConnection
 from .wire_server import error, response

@@ -5,10 +5,10 @@ import os
 
 import pytest
 
-from zarr_s3_async.stores.s3.checksum import MODE_HEADER, checksum_fault, upload_checksum
-from zarr_s3_async.stores.s3.endpoint import resolve_endpoint
-from zarr_s3_async.stores.s3.pool import ClientPool
+from zarr_s3_async.stores.s3.checksums import MODE_HEADER, checksum_fault, upload_checksum
 from zarr_s3_async.stores.s3.request import Request
+from zarr_s3_async.stores.s3.sdk.clients import ClientPool
+from zarr_s3_async.stores.s3.sdk.endpoint import resolve_endpoint
 from zarr_s3_async.stores.s3.wire import Wire
 from zarr_s3_async.testing import LocalS3
 

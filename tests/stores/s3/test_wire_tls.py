@@ -5,8 +5,8 @@ import ssl
 
 import pytest
 
+from zarr_s3_async._http.dial import tls_context
 from zarr_s3_async.errors import ConfigError, NetworkError
-from zarr_s3_async.stores.s3.dial import tls_context
 from zarr_s3_async.stores.s3.request import Request
 from zarr_s3_async.testing._certificate import make_certificate
 
@@ -75,7 +75,7 @@ def test_a_certificate_of_another_name_is_refused(run, certificate, server_side,
         def here(*_, **__):
             return [(2, 1, 6, "", ("127.0.0.1", server.port))]
 
-        monkeypatch.setattr("zarr_s3_async.stores.s3.dial.socket.getaddrinfo", here)
+        monkeypatch.setattr("zarr_s3_async._http.dial.socket.getaddrinfo", here)
         endpoint = server.endpoint(host="bucket.s3.amazonaws.com")
         with pytest.raises(NetworkError, match=r"[Hh]ostname mismatch|certificate is not valid"):
             run(ask(server, GET, endpoint=endpoint, ca_bundle=str(certificate.authority)))

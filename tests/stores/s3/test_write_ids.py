@@ -1,27 +1,35 @@
-"""Ids of writes: carried forward, sixteen of them, and what strangers left in their place is not taken for one."""
+"""Ids of writes: carried forward, sixteen of them; what others left in their place is not taken for one."""
 
 from __future__ import annotations
 
 import pytest
 
 from zarr_s3_async._types import Version
-from zarr_s3_async.stores.s3.write_ids import HEADER, WrittenVersion, carried, new_id, version_of, writes_of, written
+from zarr_s3_async.stores.s3.write_ids import (
+    HEADER,
+    WrittenVersion,
+    history_including,
+    new_id,
+    version_of,
+    version_with_history,
+    writes_of,
+)
 
 
 def test_a_version_compares_as_its_etag() -> None:
-    version = written('"1"', ("a" * 16,))
+    version = version_with_history('"1"', ("a" * 16,))
     assert version == '"1"'
     assert hash(version) == hash('"1"')
     assert {version: 1}[Version('"1"')] == 1
 
 
 def test_the_last_sixteen_are_kept() -> None:
-    base = written('"1"', tuple(new_id() for _ in range(16)))
+    base = version_with_history('"1"', tuple(new_id() for _ in range(16)))
     assert isinstance(base, WrittenVersion)
     mine = new_id()
-    assert carried(mine, base) == (mine, *base.writes[:15])
-    assert carried(mine, Version('"1"')) == (mine,)
-    assert carried(mine, "absent") == (mine,)
+    assert history_including(mine, base) == (mine, *base.writes[:15])
+    assert history_including(mine, Version('"1"')) == (mine,)
+    assert history_including(mine, "absent") == (mine,)
 
 
 @pytest.mark.parametrize(

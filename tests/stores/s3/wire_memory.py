@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Self
 
-from zarr_s3_async.stores.s3.buffers import Buffers
-from zarr_s3_async.stores.s3.connection import Answer, Connection
+from zarr_s3_async._http.buffers import Buffers
+from zarr_s3_async._http.connection import Answer, Connection
 from zarr_s3_async.stores.s3.request import Request
 
 GET = Request("GetObject", "bucket", "key")

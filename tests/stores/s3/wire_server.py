@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import uvloop
 
-from zarr_s3_async.stores.s3.endpoint import Endpoint
+from zarr_s3_async.stores.s3.sdk.endpoint import Endpoint
 from zarr_s3_async.stores.s3.wire import Wire
 
 from ...servers.http1 import END_OF_HEAD, Head, SocketReader

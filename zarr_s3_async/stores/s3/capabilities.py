@@ -1,8 +1,9 @@
-"""The room of what a server can do: conditional writes, known of Amazon's and probed of all others.
+"""What an S3 server can do: conditional writes, known of Amazon's servers and probed on all others.
 
-Some servers that speak S3 ignore preconditions silently and answer 200, so a claim is not enough. Each of the four
-capabilities is tried when it is first needed (the two of PutObject together: who creates soon replaces), on a throwaway
-key beside the object in question, with a precondition that must fail: a server that ignores it does it for real.
+Some S3-compatible servers ignore preconditions silently and answer 200, so a claim is not enough. Each of the four
+capabilities is probed when it is first needed (the two of PutObject together: who creates soon replaces), on a
+throwaway key beside the object in question, with a precondition that must fail: a server that ignores it carries the
+write out.
 """
 
 from __future__ import annotations
@@ -11,35 +12,18 @@ import warnings
 from asyncio import Lock
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, TypeAlias
-from urllib.parse import urlsplit
 
+from ..base import PROBE
 from .errors import error_of
 from .request import Request, Response
-from .steady import Steady
+from .retry import RetryingTransport
+from .sdk.endpoint import is_amazon
 from .write_ids import new_id
 
 Capability: TypeAlias = Literal["put-absent", "put-match", "delete-match", "multipart-complete"]
 
 _OF_PUT: tuple[Capability, ...] = ("put-absent", "put-match")
-PROBE = ".zarr-s3-async-probe-"
 _NO_ETAG = '"00000000000000000000000000000000"'
-_AMAZON = (
-    ".amazonaws.com",
-    ".amazonaws.com.cn",
-    ".amazonaws.eu",
-    ".api.aws",
-    ".api.amazonwebservices.com.cn",
-    ".c2s.ic.gov",
-    ".sc2s.sgov.gov",
-    ".csp.hci.ic.gov",
-    ".cloud.adc-e.uk",
-)
-"""DNS suffixes of AWS's partitions, private links and dual-stack endpoints included."""
-
-
-def is_amazon(endpoint_url: str) -> bool:
-    """True for an endpoint of AWS."""
-    return (urlsplit(endpoint_url).hostname or "").endswith(_AMAZON)
 
 
 class Capabilities:
@@ -47,14 +31,14 @@ class Capabilities:
 
     Args:
         endpoint_url: Tells where requests go; asked once.
-        steady: Sends the probes.
+        transport: Sends the probes.
     """
 
-    __slots__ = ("_amazon", "_endpoint_url", "_known", "_probing", "_steady", "_warned")
+    __slots__ = ("_amazon", "_endpoint_url", "_known", "_probing", "_transport", "_warned")
 
-    def __init__(self, endpoint_url: Callable[[], Awaitable[str]], steady: Steady) -> None:
+    def __init__(self, endpoint_url: Callable[[], Awaitable[str]], transport: RetryingTransport) -> None:
         self._endpoint_url = endpoint_url
-        self._steady = steady
+        self._transport = transport
         self._amazon: bool | None = None
         self._known: dict[Capability, bool] = {}
         self._probing = Lock()
@@ -115,7 +99,7 @@ class Capabilities:
         key = f"{folder}/{PROBE}{new_id()}" if folder else PROBE + new_id()
         plain = {name: value for name, value in near.headers.items() if _is_storage(name)}
         put = Request("PutObject", near.bucket, key, plain, payload=b"probe")
-        response, attempts = await self._steady.send(put)
+        response, attempts = await self._transport.send(put)
         if response.status in _UNSUPPORTED:
             return dict.fromkeys(capabilities, False)
         if not response.ok:
@@ -123,7 +107,7 @@ class Capabilities:
         try:
             return {capability: await self._is_refused(capability, put) for capability in capabilities}
         finally:
-            await self._steady.send(Request("DeleteObject", near.bucket, key, _payer(plain)))
+            await self._transport.send(Request("DeleteObject", near.bucket, key, _payer(plain)))
 
     async def _is_refused(self, capability: Capability, put: Request) -> bool:
         """Ask for what must fail now that the key exists."""
@@ -132,30 +116,30 @@ class Capabilities:
             conditions = ({"if-none-match": "*"}, {"if-match": _NO_ETAG})
             return all([await self._is_completion_refused(put, condition) for condition in conditions])
         request = _CONDITIONAL[capability](put)
-        response, attempts = await self._steady.send(request)
+        response, attempts = await self._transport.send(request)
         return _verdict(request, response, attempts)
 
     async def _is_completion_refused(self, put: Request, condition: Mapping[str, str]) -> bool:
         begin = Request("CreateMultipartUpload", put.bucket, put.key, put.headers)
-        begun, attempts = await self._steady.send(begin)
+        begun, attempts = await self._transport.send(begin)
         if not begun.ok:
             return _verdict(begin, begun, attempts)
         upload, payer = {"uploadId": str((begun.document or {})["UploadId"])}, _payer(put.headers)
         try:
             part = Request("UploadPart", put.bucket, put.key, payer, {**upload, "partNumber": "1"}, payload=b"probe")
-            uploaded, attempts = await self._steady.send(part)
+            uploaded, attempts = await self._transport.send(part)
             if not uploaded.ok:
                 return _verdict(part, uploaded, attempts)
             parts = {"Parts": [{"PartNumber": 1, "ETag": uploaded.headers["etag"]}]}
             headers = {**payer, **condition}
             complete = Request("CompleteMultipartUpload", put.bucket, put.key, headers, upload, document=parts)
-            completed, attempts = await self._steady.send(complete)
+            completed, attempts = await self._transport.send(complete)
             return _verdict(complete, completed, attempts)
         finally:
-            await self._steady.send(Request("AbortMultipartUpload", put.bucket, put.key, payer, upload))
+            await self._transport.send(Request("AbortMultipartUpload", put.bucket, put.key, payer, upload))
 
 
-class Everything(Capabilities):
+class AllSupported(Capabilities):
     """Of a server that is known to have them all."""
 
     __slots__ = ()

@@ -1,12 +1,15 @@
-"""Where S3's answers become errors of ours: one table by error code, one by status, asked in this order.
+"""S3's error documents, and the two tables that map S3's answers to our errors: by code, then by status.
 
-Codes: S3 API reference, "Error responses". Only an error document that S3 itself wrote (a code) says that
-something is absent; a bare 404 may come from any box on the way.
+Error bodies are untrusted input. Only an error document that S3 itself wrote (one with a code) says that something is
+absent; a bare 404 may come from any proxy.
+
+Sources: S3 API reference, "REST error responses" and "Error responses".
 """
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from ...errors import (
     AccessDenied,
@@ -23,7 +26,84 @@ from ...errors import (
     Unsupported,
     WrongRegion,
 )
-from .request import Request, Response
+from .request import ErrorDocument, Request, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..._types import Buffer
+
+
+MAX_SMALL_BODY = 64 * 1024
+"""Bytes of an error body that are read; S3's own are a few hundred."""
+
+_WANTED = {"Code": "code", "Message": "message", "Region": "region"}
+_may_be_error = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}\?>)?\s*<Error[\s>/]").match
+
+
+class _NotWanted(Exception):
+    """The document is none of S3's."""
+
+
+def looks_like_error(body: Buffer) -> bool:
+    """True where a body may be an `<Error>` document."""
+    return _may_be_error(bytes(memoryview(body)[:512])) is not None
+
+
+def parse_error(body: Buffer, headers: Mapping[str, str]) -> ErrorDocument:
+    """What S3 said, with an empty code where the body is no well-formed `<Error>` document of S3's."""
+    region = headers.get("x-amz-bucket-region", "")
+    if len(memoryview(body)) > MAX_SMALL_BODY or not looks_like_error(body):
+        return ErrorDocument("", region=region)
+    fields = _fields(bytes(body))
+    code = fields.get("code", "")
+    if not code:
+        return ErrorDocument("", region=region)
+    return ErrorDocument(code, fields.get("message", ""), fields.get("region") or region)
+
+
+def _fields(body: bytes) -> dict[str, str]:
+    from xml.parsers.expat import ExpatError, ParserCreate
+
+    reader = _Reader()
+    parser = ParserCreate("UTF-8")
+    parser.StartDoctypeDeclHandler = reader.doctype  # no DTD, hence no entity to expand
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.text
+    try:
+        parser.Parse(body, True)  # positional-only: these are the last bytes
+    except (ExpatError, _NotWanted):
+        return {}
+    return {name: "".join(parts).strip() for name, parts in reader.fields.items()}
+
+
+class _Reader:
+    """Keeps the text of the wanted children of the root, the first of each name."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, list[str]] = {}
+        self._depth = 0
+        self._into: list[str] | None = None
+
+    def doctype(self, *_: object) -> None:
+        raise _NotWanted
+
+    def start(self, name: str, _: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth == 1 and name != "Error":
+            raise _NotWanted
+        field = _WANTED.get(name) if self._depth == 2 else None
+        self._into = self.fields.setdefault(field, []) if field and field not in self.fields else None
+
+    def end(self, _: str) -> None:
+        self._depth -= 1
+        self._into = None
+
+    def text(self, data: str) -> None:
+        if self._into is not None:
+            self._into.append(data)
+
 
 _BY_CODE: dict[str, tuple[type[StoreError], str]] = {
     "NoSuchBucket": (BucketNotFound, "create the bucket, or check its name and the endpoint"),
@@ -89,7 +169,7 @@ def is_missing_upload(response: Response) -> bool:
     return _code(response) == "NoSuchUpload"
 
 
-def is_to_begin_anew(response: Response) -> bool:
+def must_restart_upload(response: Response) -> bool:
     """True where S3 wants all parts of an object again."""
     return response.status == 409 or _code(response) in ("ConditionalRequestConflict", "NoSuchUpload")
 
@@ -127,7 +207,7 @@ def is_throttle(response: Response) -> bool:
     return _class_of(response)[0] is Throttled
 
 
-def is_passing(code: str) -> bool:
+def is_transient_code(code: str) -> bool:
     """True for error codes of failures that may be over in a moment."""
     return code in _RETRIED_CODES or _BY_CODE.get(code, (None,))[0] is Throttled
 
@@ -176,7 +256,7 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
     )
 
 
-def another_version(request: Request, response: Response, attempts: int = 1) -> Conflict:
+def version_mismatch_error(request: Request, response: Response, attempts: int = 1) -> Conflict:
     """The server looked at no `If-Match`: what it sent is whole, and of another state than the one asked for."""
     return Conflict(
         f"{where(request)} answered {response.status}, but it sent version {response.headers.get('etag')}, and "
@@ -205,7 +285,7 @@ def too_long(request: Request, nbytes: int | None = None) -> ChunkDecodeError:
     """The object is none of those that were stored there; not a byte of it is worth its memory."""
     has = "more" if nbytes is None else f"{nbytes:,}"
     return ChunkDecodeError(
-        f"{where(request)}: it has {has} bytes, and a chunk of this array has fewer than {request.most:,}",
+        f"{where(request)}: it has {has} bytes, and a chunk of this array has fewer than {request.max_bytes:,}",
         key=request.key,
     )
 

@@ -11,17 +11,17 @@ from asyncio import TaskGroup, timeout
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ..._concurrency.completion import run_to_completion
 from ..._types import Buffer, Version, When
 from ...config import S3Config
 from ...errors import StoreError
 from .capabilities import Capability
-from .errors import error_of, is_missing_upload, is_to_begin_anew, where
+from .checksums import checksum_of
+from .conditional import ConditionalWrites
+from .errors import error_of, is_missing_upload, must_restart_upload, where
 from .request import Request, Response
-from .steady import Steady
-from .swaps import Swaps
-from .unbroken import finished
-from .verify import checksum_of
-from .write_ids import carried, header_of, new_id, written
+from .retry import RetryingTransport
+from .write_ids import header_of, history_including, new_id, version_with_history
 
 log = logging.getLogger("zarr_s3_async")
 
@@ -53,11 +53,11 @@ class _AllAgain(Exception):
 class Multipart:
     """Uploads in parts of one store."""
 
-    __slots__ = ("_above", "_missing", "_part_bytes", "_steady", "_swaps")
+    __slots__ = ("_above", "_conditional", "_missing", "_part_bytes", "_transport")
 
-    def __init__(self, steady: Steady, swaps: Swaps, config: S3Config) -> None:
-        self._steady = steady
-        self._swaps = swaps
+    def __init__(self, transport: RetryingTransport, conditional: ConditionalWrites, config: S3Config) -> None:
+        self._transport = transport
+        self._conditional = conditional
         self._above = config.multipart_bytes
         self._part_bytes = config.part_bytes
         self._missing = False
@@ -73,12 +73,12 @@ class Multipart:
         Raises:
             Unsupported: Nothing does, and the user requires it.
         """
-        if when == "always" or await self._swaps.completes_atomically():
+        if when == "always" or await self._conditional.completes_atomically():
             return when
         single: Capability = "put-absent" if when == "absent" else "put-match"
-        if memoryview(put.payload or b"").nbytes <= MAX_PUT and await self._swaps.has(single, put):
+        if memoryview(put.payload or b"").nbytes <= MAX_PUT and await self._conditional.has(single, put):
             return None
-        return when if await self._swaps.applies("multipart-complete", put) else "always"
+        return when if await self._conditional.applies("multipart-complete", put) else "always"
 
     async def put(self, put: Request, when: When, *, checksums: bool) -> Version:
         """Store the payload of a PutObject in parts.
@@ -95,7 +95,7 @@ class Multipart:
         error: StoreError | None = None
         for _ in range(_UPLOADS):
             try:
-                return await _Upload(self._steady, self._swaps, put, when, self._part_bytes, checksums).run()
+                return await _Upload(self._transport, self._conditional, put, when, self._part_bytes, checksums).run()
             except _AllAgain as again:
                 error = again.error
             except NoMultipart:
@@ -110,23 +110,29 @@ class _Upload:
 
     __slots__ = (
         "_checksums",
+        "_conditional",
         "_failure",
         "_id",
         "_part",
         "_payer",
         "_put",
         "_sent",
-        "_steady",
-        "_swaps",
+        "_transport",
         "_view",
         "_when",
     )
 
     def __init__(
-        self, steady: Steady, swaps: Swaps, put: Request, when: When, part_bytes: int, checksums: bool
+        self,
+        transport: RetryingTransport,
+        conditional: ConditionalWrites,
+        put: Request,
+        when: When,
+        part_bytes: int,
+        checksums: bool,
     ) -> None:
-        self._steady = steady
-        self._swaps = swaps
+        self._transport = transport
+        self._conditional = conditional
         self._put = put
         self._when = when
         self._checksums = checksums
@@ -139,14 +145,14 @@ class _Upload:
 
     async def run(self) -> Version:
         """Begin, send, complete; abort where that does not come to its end."""
-        writes = carried(new_id(), self._when)
+        writes = history_including(new_id(), self._when)
         try:
-            upload = await finished(self._begin(header_of(writes)))
+            upload = await run_to_completion(self._begin(header_of(writes)))
             await self._send_parts(upload)
-            return await finished(self._complete(upload, writes))
+            return await run_to_completion(self._complete(upload, writes))
         except BaseException:
             if self._id is not None:
-                await finished(self._abort(self._id))
+                await run_to_completion(self._abort(self._id))
             raise
 
     def _request(self, operation: Any, more: Mapping[str, str], upload: Mapping[str, str], **rest: Any) -> Request:
@@ -158,7 +164,7 @@ class _Upload:
             name, _ = await checksum_of(b"")
             headers["x-amz-checksum-algorithm"] = name.rpartition("-")[2].upper()
         request = self._request("CreateMultipartUpload", headers, {})
-        response, attempts = await self._steady.send(request)
+        response, attempts = await self._transport.send(request)
         if response.status in _UNKNOWN and len(self._view) <= MAX_PUT:
             raise NoMultipart
         if not response.ok:
@@ -195,25 +201,27 @@ class _Upload:
             headers[name] = value
             named["Checksum" + name.rpartition("-")[2].upper()] = value
         request = self._request("UploadPart", headers, {**upload, "partNumber": str(number)}, payload=piece)
-        response, attempts = await self._steady.send(request)
+        response, attempts = await self._transport.send(request)
         if response.ok:
             return {**named, "ETag": response.headers["etag"]}
         error = error_of(request, response, attempts)
-        raise _AllAgain(error) if is_to_begin_anew(response) else error
+        raise _AllAgain(error) if must_restart_upload(response) else error
 
     async def _complete(self, upload: Mapping[str, str], writes: tuple[str, ...]) -> Version:
         parts = [self._sent[number] for number in sorted(self._sent)]
         request = self._request(
             "CompleteMultipartUpload", self._condition(), upload, document={"Parts": parts}, repeatable=False
         )
-        response, attempts = await self._steady.send(request)
+        response, attempts = await self._transport.send(request)
         if response.ok:
             self._id = None
             etag = str((response.document or {})["ETag"]).strip('"')
-            return written(f'"{etag}"', writes)  # as headers have it, also where the document has no quotes
-        if attempts > 1 and (is_missing_upload(response) or self._swaps.is_conflict(response)):
+            return version_with_history(
+                f'"{etag}"', writes
+            )  # as headers have it, also where the document has no quotes
+        if attempts > 1 and (is_missing_upload(response) or self._conditional.is_conflict(response)):
             # An attempt without an answer may have been carried out: then the upload is gone, and the object is ours.
-            mine = await self._swaps.read_back(self._put, writes[0])
+            mine = await self._conditional.read_back(self._put, writes[0])
             if mine is not None:
                 self._id = None
                 return mine
@@ -225,14 +233,14 @@ class _Upload:
         return {"if-none-match": "*"} if self._when == "absent" else {"if-match": self._when}
 
     def _refusal(self, request: Request, response: Response, attempts: int) -> Exception:
-        error = self._swaps.error(request, response, attempts)
-        return _AllAgain(error) if is_to_begin_anew(response) else error
+        error = self._conditional.error(request, response, attempts)
+        return _AllAgain(error) if must_restart_upload(response) else error
 
     async def _abort(self, upload: Mapping[str, str]) -> None:
         request = self._request("AbortMultipartUpload", {}, upload)
         try:
             async with timeout(_ABORT_SECONDS):
-                response, _ = await self._steady.send(request)
+                response, _ = await self._transport.send(request)
             if response.ok or is_missing_upload(response):
                 return
             problem = f"it answered {response.status}"

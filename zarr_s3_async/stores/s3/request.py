@@ -1,6 +1,7 @@
 """The one seam of the S3 data path: a Request is one S3 operation, which is one HTTP attempt.
 
-`S3Store` composes requests; `Steady(Traced(Transport))` sends them; the transports differ in how, never in what.
+`S3Store` composes requests, `RetryingTransport(Traced(Transport))` sends them. The transports differ in how, never in
+what.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ class Request:
     """Structured body of control operations (DeleteObjects, CompleteMultipartUpload) in botocore's shape."""
     sink: Sink | None = None
     """Receives the body of a 200 or 206."""
-    most: int | None = None
-    """Bytes of a body beyond which it is not received: it cannot be what is wanted."""
+    max_bytes: int | None = None
+    """A longer body is refused before it is received: it cannot be what is wanted."""
     repeatable: bool = True
     """False where sending twice may differ from sending once: then no transport sends it a second time by itself.
-    `Steady` may, as whoever made such a request finds out afterwards what became of it."""
+    `RetryingTransport` may, as whoever made such a request finds out afterwards what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +87,8 @@ class Transport(Protocol):
     """
 
     async def send(self, request: Request, /) -> Response: ...
+
+
+def normalized_prefix(prefix: str) -> str:
+    """The prefix without slashes at either end."""
+    return prefix.strip("/")

@@ -6,39 +6,16 @@ What had come stays where it is, in the sink's memory or in the transport's own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..._http.body import PartialBody
 from ...errors import DeadlineExceeded, NetworkError, StoreError
+from .answer_checks import parse_content_range
 from .errors import unexpected
-from .faults import parse_content_range
 from .request import Request, Response
-from .rows import place
 
 WORTHWHILE = 4 * 2**20
 """Bytes of an object from which on it is continued: a shorter one is asked for anew as quickly."""
-
-
-@dataclass(slots=True)
-class Partial:
-    """A body that ended too early, of an answer that said its length."""
-
-    headers: Mapping[str, str]
-    memory: memoryview
-    """Of the whole body that was announced; rows of it may lie apart."""
-    received: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole body."""
-        return self.memory.nbytes
-
-    def add(self, data: memoryview, *, landed: bool) -> None:
-        """Take bytes that follow; where the memory is of one piece and they `landed` in it, they are there."""
-        if not self.memory.c_contiguous:
-            place(self.memory, self.received, data)
-        elif not landed:
-            self.memory[self.received : self.received + len(data)] = data
-        self.received += len(data)
 
 
 class BrokenBody(NetworkError):
@@ -49,11 +26,11 @@ class BrokenBody(NetworkError):
         late: The attempt's time was over, or hardly anything came any more.
     """
 
-    partial: Partial
+    partial: PartialBody
     late: bool = False
 
     @classmethod
-    def of(cls, error: NetworkError | DeadlineExceeded, partial: Partial) -> BrokenBody:
+    def of(cls, error: NetworkError | DeadlineExceeded, partial: PartialBody) -> BrokenBody:
         """With the words of `error`, for the transport to raise instead of it."""
         broken = cls(*error.args, bucket=error.bucket, key=error.key, code=error.code)
         broken.partial, broken.late = partial, isinstance(error, DeadlineExceeded)
@@ -74,7 +51,7 @@ class Resumption:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._partial: Partial | None = None
+        self._partial: PartialBody | None = None
         self._place: memoryview | None = None
         """Where the rest belongs; given out at most once per attempt."""
 
@@ -105,17 +82,17 @@ class Resumption:
             return outcome
         return self._completed(self._partial, outcome)
 
-    def _keep(self, partial: Partial) -> None:
+    def _keep(self, partial: PartialBody) -> None:
         if self._partial is not None:
             if partial.memory is self._place and _is_rest_of(self._partial, partial.headers):
-                self._partial.add(partial.memory[: partial.received], landed=True)
+                self._partial.add(partial.memory[: partial.received], in_place=True)
         elif _is_worth_it(self._request, partial):
             self._partial = partial
 
-    def _completed(self, partial: Partial, response: Response) -> Response | StoreError:
+    def _completed(self, partial: PartialBody, response: Response) -> Response | StoreError:
         if response.status == 206 and _is_rest_of(partial, response.headers):
             # One that came in chunks lies beside its place.
-            partial.add(memoryview(response.body).cast("B"), landed=response.body is self._place)
+            partial.add(memoryview(response.body).cast("B"), in_place=response.body is self._place)
             self._partial = None  # whoever finds it damaged wants all of it anew
             return Response(200, partial.headers, partial.memory)
         if response.status == 206 or (response.status == 412 and "if-match" not in self._request.headers):
@@ -124,13 +101,13 @@ class Resumption:
         return response
 
 
-def _is_worth_it(request: Request, partial: Partial) -> bool:
+def _is_worth_it(request: Request, partial: PartialBody) -> bool:
     # A Content-Range where none was asked for: nobody knows of what these bytes are.
     whole = not ("range" in request.headers or "content-range" in partial.headers) and bool(partial.headers.get("etag"))
     return whole and partial.size >= WORTHWHILE and 0 < partial.received < partial.size
 
 
-def _is_rest_of(partial: Partial, headers: Mapping[str, str]) -> bool:
+def _is_rest_of(partial: PartialBody, headers: Mapping[str, str]) -> bool:
     """True where an answer is of the same object, from where it broke off to its end."""
     span = parse_content_range(headers.get("content-range", ""))
     return span == (partial.received, partial.size, partial.size) and headers.get("etag") == partial.headers["etag"]

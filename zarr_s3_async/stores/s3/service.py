@@ -6,24 +6,20 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..._limiter import Limiter
+from ..._concurrency.limiter import Limiter
 from ..._policy.budget import RetryBudget
 from ...config import HedgePolicy, RetryPolicy, S3Config
 from ...errors import ConfigError
 from ...events import Emit
 from .capabilities import Capabilities
-from .composing import normalized_prefix
 from .hedging import Hedging
-from .pool import ClientPool
-from .regions import Regions
-from .remedies import Remedies
-from .request import Transport
-from .routed import Routed
+from .recovery import Recovery, Regions
+from .request import Transport, normalized_prefix
+from .retry import RetryingTransport, Traced
+from .sdk.clients import ClientPool
 from .slots import Slots
-from .steady import Steady
 from .store import S3Store
-from .traced import Traced
-from .unbroken import Unbroken
+from .transport import CompleteUploadsOnCancel, RoutedTransport
 
 if TYPE_CHECKING:
     from ..registry import StoreContext
@@ -37,7 +33,7 @@ _access_point = re.compile(
 class _Way(NamedTuple):
     """How requests with the same options travel."""
 
-    steady: Steady
+    transport: RetryingTransport
     regions: Regions
 
 
@@ -65,7 +61,7 @@ class S3Service:
         self._emit = emit
         self._budget = RetryBudget(requests)
         self._hedging = None if hedge is None else Hedging(hedge, slots=self._slots, emit=emit)
-        self._routed: list[Routed] = []
+        self._routed: list[RoutedTransport] = []
         self._ways: dict[S3Config, _Way] = {}
         self._capabilities: dict[tuple[str, S3Config], Capabilities] = {}
 
@@ -76,24 +72,24 @@ class S3Service:
         capabilities = self._capabilities.get(known)
         if capabilities is None:
             endpoint_url = partial(self._endpoint_url, bucket, way.regions)
-            capabilities = self._capabilities[known] = Capabilities(endpoint_url, way.steady)
-        return S3Store(bucket, prefix, steady=way.steady, config=config, capabilities=capabilities)
+            capabilities = self._capabilities[known] = Capabilities(endpoint_url, way.transport)
+        return S3Store(bucket, prefix, transport=way.transport, config=config, capabilities=capabilities)
 
     async def _endpoint_url(self, bucket: str, regions: Regions) -> str:
         client = await self._pool.client(regions.config_for(bucket))
         return str(client.meta.endpoint_url)
 
     def _way(self, config: S3Config) -> _Way:
-        """`Steady(Traced(Transport))` for these options, made once."""
+        """`RetryingTransport(Traced(Transport))` for these options, made once."""
         way = self._ways.get(config)
         if way is None:
             regions = Regions(config)
-            way = self._ways[config] = _Way(self._steady(config, regions), regions)
+            way = self._ways[config] = _Way(self._retrying(config, regions), regions)
         return way
 
-    def _steady(self, config: S3Config, regions: Regions) -> Steady:
-        remedies = Remedies(renew=partial(self._pool.renew, config), clock=self._pool.clock(config), regions=regions)
-        return Steady(
+    def _retrying(self, config: S3Config, regions: Regions) -> RetryingTransport:
+        recovery = Recovery(renew=partial(self._pool.renew, config), clock=self._pool.clock(config), regions=regions)
+        return RetryingTransport(
             Traced(self._transport(config, regions), self._emit),
             slots=self._slots,
             policy=self._policy,
@@ -101,13 +97,13 @@ class S3Service:
             emit=self._emit,
             budget=self._budget,
             hedging=self._hedging,
-            remedies=remedies,
+            recovery=recovery,
         )
 
     def _transport(self, config: S3Config, regions: Regions) -> Transport:
-        routed = Routed(self._pool, config, regions, connections=self.slots.limit)
+        routed = RoutedTransport(self._pool, config, regions, connections=self.slots.limit)
         self._routed.append(routed)
-        return Unbroken(routed)
+        return CompleteUploadsOnCancel(routed)
 
     async def aclose(self) -> None:
         """Close the clients and their connections."""

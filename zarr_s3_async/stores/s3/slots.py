@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from time import monotonic
 
-from ..._limiter import Limiter
+from ..._concurrency.limiter import Limiter
 from ..._policy.aimd import Aimd
 
 

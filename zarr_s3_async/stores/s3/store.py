@@ -1,31 +1,110 @@
-"""S3Store composes requests and reads their answers; how they travel is below, in `Steady`.
+"""S3Store composes requests and reads their responses; `RetryingTransport` sends them.
 
 Operations: S3 API reference, pages GetObject, HeadObject, PutObject, DeleteObject, DeleteObjects, ListObjectsV2.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ..._types import Buffer, Sink, Version, When
-from ...byte_range import ByteRange, Span, checked, is_empty, resolve
+from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...config import S3Config
 from ...errors import ConfigError, StoreError
 from ..base import Blob, Entry, Listing, StoreRef
-from .capabilities import Capabilities, Capability, Everything
-from .checksum import MODE_HEADER
-from .composing import blob_of, normalized_prefix, read_conditions, storage_headers
-from .errors import another_version, error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key
-from .listing import Pages, entry_of
+from .answer_checks import parse_content_range
+from .capabilities import AllSupported, Capabilities, Capability
+from .checksums import MODE_HEADER, checksum_of
+from .conditional import ConditionalWrites, conflict_of
+from .errors import error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key, version_mismatch_error
 from .multipart import Multipart, NoMultipart
-from .request import ErrorDocument, Request, Response
-from .steady import Steady
-from .swaps import Swaps, conflict_of
-from .verify import checksum_of
+from .request import ErrorDocument, Request, Response, normalized_prefix
+from .retry import RetryingTransport
 from .write_ids import is_same, version_of
+
+
+def storage_headers(config: S3Config) -> dict[str, str]:
+    """How objects are to be stored."""
+    named = {
+        "x-amz-server-side-encryption": config.sse,
+        "x-amz-server-side-encryption-aws-kms-key-id": config.sse_kms_key_id,
+        "x-amz-storage-class": config.storage_class,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def read_conditions(byte_range: ByteRange | None, version: Version | None) -> dict[str, str]:
+    """What a GET asks for."""
+    headers: dict[str, str] = {}
+    match checked(byte_range):
+        case Span(start, stop):
+            headers["range"] = f"bytes={start}-{stop - 1}"
+        case Suffix(length):
+            headers["range"] = f"bytes=-{length}"
+        case Offset(start):
+            headers["range"] = f"bytes={start}-"
+    if version is not None:
+        headers["if-match"] = version
+    return headers
+
+
+def blob_of(response: Response, byte_range: ByteRange | None) -> Blob:
+    """What a GET got, cut to the range where the server ignored it."""
+    headers = response.headers
+    version, modified = version_of(headers), headers.get("last-modified")
+    if response.status == 206:
+        span = parse_content_range(headers["content-range"])
+        assert span is not None  # noqa: S101  # answer_checks.py let it through
+        return Blob(response.body, version, span[2], modified)
+    size = memoryview(response.body).nbytes
+    if byte_range is None:
+        return Blob(response.body, version, size, modified)
+    # The server ignored the range and sent everything: cut it here.
+    start, stop = resolve(byte_range, size)
+    return Blob(memoryview(response.body)[start:stop], version, size, modified)
+
+
+FetchPage = Callable[[str, str | None], Awaitable[Mapping[str, Any]]]
+
+
+def entry_of(content: Mapping[str, Any], root: str) -> Entry:
+    """One `Contents` element, its key relative to the store's root."""
+    written = content.get("LastModified")
+    modified = written.timestamp() if isinstance(written, datetime) else written
+    return Entry(content["Key"][len(root) :], content["Size"], Version(content["ETag"]), modified)
+
+
+class Pages:
+    """Async iterator over the objects under a prefix."""
+
+    __slots__ = ("_done", "_fetch", "_page", "_prefix", "_root", "_token")
+
+    def __init__(self, fetch: FetchPage, root: str, prefix: str) -> None:
+        self._fetch = fetch
+        self._root = root
+        self._prefix = prefix
+        self._token: str | None = None
+        self._page: deque[Entry] = deque()
+        self._done = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Entry:
+        while not self._page:
+            if self._done:
+                raise StopAsyncIteration
+            page = await self._fetch(self._prefix, self._token)
+            self._page.extend(entry_of(content, self._root) for content in page.get("Contents", ()))
+            self._token = page.get("NextContinuationToken")
+            self._done = self._token is None
+        return self._page.popleft()
+
 
 _BATCH = 1000
 """Keys that one DeleteObjects takes."""
@@ -38,12 +117,12 @@ class S3Store:
     __slots__ = (
         "_capabilities",
         "_chunk_reads",
-        "_most",
+        "_conditional",
+        "_max_bytes",
         "_multipart",
         "_put_headers",
         "_read_headers",
-        "_steady",
-        "_swaps",
+        "_transport",
         "_whole_headers",
         "bucket",
         "config",
@@ -55,38 +134,38 @@ class S3Store:
         bucket: str,
         prefix: str = "",
         *,
-        steady: Steady,
+        transport: RetryingTransport,
         config: S3Config,
         capabilities: Capabilities | None = None,
         chunk_reads: bool = False,
-        most: int | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         """
         Args:
             bucket: Its name, or the ARN of an access point.
             prefix: Of all keys.
-            steady: Sends the requests.
+            transport: Sends the requests.
             config: The options.
             capabilities: What the bucket's server can do; None: everything.
             chunk_reads: `missing_on_403` applies; see `for_chunk_reads`.
-            most: See `limited_to`.
+            max_bytes: See `limited_to`.
         """
         self.bucket = bucket
         self.prefix = normalized_prefix(prefix)
         self.config = config
-        self._steady = steady
-        self._capabilities = capabilities or Everything()
-        self._swaps = Swaps(steady, self._capabilities, config)
-        self._multipart = Multipart(steady, self._swaps, config)
+        self._transport = transport
+        self._capabilities = capabilities or AllSupported()
+        self._conditional = ConditionalWrites(transport, self._capabilities, config)
+        self._multipart = Multipart(transport, self._conditional, config)
         self._chunk_reads = chunk_reads
-        self._most = most
+        self._max_bytes = max_bytes
         self._read_headers = {"x-amz-request-payer": "requester"} if config.requester_pays else {}
         verify = {MODE_HEADER: "ENABLED"} if config.checksums == "on" else {}
         self._whole_headers = self._read_headers | verify
         self._put_headers = self._read_headers | storage_headers(config)
 
-    lays_out_rows = True
-    """It knows the `rows` of a sink."""
+    supports_strided_sinks = True
+    """It knows `StridedSink`."""
 
     @property
     def url(self) -> str:
@@ -119,24 +198,24 @@ class S3Store:
         """
         if self._chunk_reads or not self.config.missing_on_403:
             return self
-        return self._view(chunk_reads=True, most=self._most)
+        return self._view(chunk_reads=True, max_bytes=self._max_bytes)
 
     def limited_to(self, nbytes: int) -> S3Store:
         """The same objects, of which longer ones are refused by the length that they say: ChunkDecodeError.
 
         A stranger may have stored terabytes where a chunk should be, and nobody has the memory for them.
         """
-        return self._view(chunk_reads=self._chunk_reads, most=nbytes)
+        return self._view(chunk_reads=self._chunk_reads, max_bytes=nbytes)
 
-    def _view(self, *, chunk_reads: bool, most: int | None) -> S3Store:
+    def _view(self, *, chunk_reads: bool, max_bytes: int | None) -> S3Store:
         return S3Store(
             self.bucket,
             self.prefix,
-            steady=self._steady,
+            transport=self._transport,
             config=self.config,
             capabilities=self._capabilities,
             chunk_reads=chunk_reads,
-            most=most,
+            max_bytes=max_bytes,
         )
 
     async def get(
@@ -153,18 +232,18 @@ class S3Store:
         headers = self._whole_headers if range is None else self._read_headers
         if range is not None or version is not None:
             headers = headers | read_conditions(range, version)
-        request = Request("GetObject", self.bucket, self._key(key), headers, sink=sink, most=self._most)
-        response, attempts = await self._steady.send(request)
+        request = Request("GetObject", self.bucket, self._key(key), headers, sink=sink, max_bytes=self._max_bytes)
+        response, attempts = await self._transport.send(request)
         if response.status == 416 and range is not None:
             empty = await self._empty_range(request, range)
             if empty is not None:
                 return empty
             # Not so, or no longer: whatever a second answer says is final.
-            response, attempts = await self._steady.send(request)
+            response, attempts = await self._transport.send(request)
         if response.ok:
             blob = blob_of(response, range)
             if version is not None and not is_same(blob.version, version):
-                raise another_version(request, response, attempts)
+                raise version_mismatch_error(request, response, attempts)
             return blob
         if version is None and (self._is_missing(response) or (self._chunk_reads and is_forbidden(response))):
             return None
@@ -182,7 +261,7 @@ class S3Store:
         None where the HEAD says something else. It decides nothing more than that: it has no body to say why.
         """
         head = Request("HeadObject", self.bucket, get.key, self._read_headers)
-        response, _ = await self._steady.send(head)
+        response, _ = await self._transport.send(head)
         if not response.ok:
             return None
         size = int(response.headers["content-length"])
@@ -207,8 +286,8 @@ class S3Store:
             request = replace(request, headers=self._put_headers | {name: value})
         if when != "always":
             needed: Capability = "put-absent" if when == "absent" else "put-match"
-            if await self._swaps.applies(needed, request):
-                return await self._swaps.put(request, when)
+            if await self._conditional.applies(needed, request):
+                return await self._conditional.put(request, when)
         return version_of((await self._succeed(request)).headers)
 
     async def _put_in_parts(self, request: Request, when: When) -> Version | None:
@@ -236,10 +315,10 @@ class S3Store:
             Unsupported: A version was given, and the server ignores it: it would delete what others wrote.
         """
         request = Request("DeleteObject", self.bucket, self._key(key), self._read_headers)
-        if when != "always" and await self._swaps.applies("delete-match", request):
-            await self._swaps.delete(request, when)
+        if when != "always" and await self._conditional.applies("delete-match", request):
+            await self._conditional.delete(request, when)
             return
-        response, attempts = await self._steady.send(request)
+        response, attempts = await self._transport.send(request)
         if not response.ok and not self._is_missing(response):
             raise self._error(request, response, attempts)
 
@@ -300,7 +379,7 @@ class S3Store:
         return response.document or {}
 
     async def _succeed(self, request: Request) -> Response:
-        response, attempts = await self._steady.send(request)
+        response, attempts = await self._transport.send(request)
         if not response.ok:
             raise self._error(request, response, attempts)
         return response

@@ -1,6 +1,8 @@
-"""The wire transport: plain object requests, signed here and sent over connections of our own.
+"""The wire transport: plain object requests, signed here and sent over our own HTTP connections (`_http`).
 
 It does GetObject, HeadObject, PutObject, DeleteObject and UploadPart; everything else goes through the SDK.
+
+Source of the framing rules: RFC 9112, section 6.3.
 """
 
 from __future__ import annotations
@@ -12,26 +14,39 @@ from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING
 
-from ...errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, Unsupported
-from .buffers import Buffers
-from .connections import Connections
-from .dial import Dialer, tls_context
-from .error_document import looks_like_error, parse_error
-from .errors import attempt_timed_out, network_error, where
-from .http_head import ProtocolError
+from ..._http.body import MAX_SMALL_BODY, Body, ChunkedBody, ExactBody, SmallBody, StridedBody
+from ..._http.buffers import Buffers
+from ..._http.dial import Dialer, tls_context
+from ..._http.errors import (
+    AttemptTimeout,
+    ConnectionBroken,
+    ConnectTimeout,
+    IncompleteResponse,
+    PoolClosed,
+    ProtocolError,
+    TooSlow,
+)
+from ..._http.head import Head
+from ..._http.pool import ConnectionPool
+from ..._types import strided_target
+from ...errors import ConfigError, DeadlineExceeded, NetworkError, SessionClosed, StoreError, Unsupported
+from .answer_checks import takes_sink
+from .checksums import MODE_HEADER
+from .errors import attempt_timed_out, looks_like_error, network_error, parse_error, too_long, where
 from .request import ErrorDocument, Request, Response
 from .resume import BrokenBody
-from .sdk_errors import answered
+from .sdk.errors import answered
 from .signer import EMPTY_SHA256, UNSIGNED_PAYLOAD, Credentials, Signer, encode_path, encode_query
-from .unfinished import AttemptTimeout, ConnectionBroken, ConnectTimeout, TooSlow, Unfinished
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Mapping
 
+    from ..._http.connection import Answer, Connection
     from ..._types import Buffer
-    from .connection import Answer, Connection
-    from .endpoint import Endpoint
+    from .request import Request
+    from .sdk.endpoint import Endpoint
+
 
 _METHODS = {
     "GetObject": "GET",
@@ -45,6 +60,8 @@ OPERATIONS = frozenset(_METHODS)
 _UPLOADS = frozenset({"PutObject", "UploadPart"})
 _CONSTANT_LINES = "user-agent: zarr-s3-async\r\naccept-encoding: identity\r\n"
 _HASH_SLICE = 512 * 1024
+_MAX_OBJECT = 5 * 2**30
+"""Bytes of the largest object that one S3 PUT stores."""
 
 
 class Wire:
@@ -101,12 +118,13 @@ class Wire:
         self._attempt_timeout = inf if attempt_timeout is None else attempt_timeout
         self._clock = clock
         context = (tls or partial(tls_context, ca_bundle)) if self._secure else None
-        self._connections = Connections(
+        self._connections = ConnectionPool(
             Dialer(endpoint.host, endpoint.port, seconds=connect_timeout, tls=context),
             limit=max_connections,
             idle_timeout=idle_timeout,
             attempt_timeout=attempt_timeout,
             buffers=buffers or Buffers(),
+            reader=ObjectResponses(),
         )
 
     def __repr__(self) -> str:
@@ -130,15 +148,17 @@ class Wire:
             Unsupported: Not an operation of the wire.
             SessionClosed: After `aclose`.
         """
-        # Not timed: getting credentials takes as long as it takes, and a second try would begin at its beginning.
+        # Getting credentials is outside the attempt timeout: it is slow once, and a retry would start it over.
         head = await self._head(request)
         deadline = asyncio.get_running_loop().time() + self._attempt_timeout
         try:
             answer = await self._exchange(head, request, deadline)
         except StoreError:
             raise
-        except Unfinished as error:
-            raise self._unfinished(request, error) from error
+        except IncompleteResponse as error:
+            raise self._incomplete(request, error) from error
+        except PoolClosed as error:
+            raise SessionClosed("the connections to S3 were closed; open a new session") from error
         except (ConnectTimeout, ProtocolError, OSError) as error:
             raise network_error(request, error) from error
         return _response(answer)
@@ -157,7 +177,7 @@ class Wire:
 
     async def _answer(self, connection: Connection, head: bytes, request: Request, deadline: float) -> Answer:
         try:
-            answer = await connection.exchange(head, request, deadline)
+            answer = await connection.exchange(head, request, request.payload, deadline)
         except BaseException:
             connection.abort()
             raise
@@ -171,7 +191,7 @@ class Wire:
         except TimeoutError as error:
             raise AttemptTimeout("no connection in time") from error
 
-    def _unfinished(self, request: Request, cause: Unfinished) -> StoreError:
+    def _incomplete(self, request: Request, cause: IncompleteResponse) -> StoreError:
         error: NetworkError | DeadlineExceeded
         match cause:
             case AttemptTimeout():
@@ -259,3 +279,75 @@ async def _hash(payload: Buffer) -> str:
         await asyncio.sleep(0)
         state.update(view[start : start + _HASH_SLICE])
     return state.hexdigest()
+
+
+class ObjectResponses:
+    """How the connections read responses to object requests: `_http.connection.ResponseReader` for S3."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def has_body(request: Request, head: Head) -> bool:
+        """False where the response ends with its head, whatever that says of lengths."""
+        return request.operation != "HeadObject" and head.status not in (204, 304)
+
+    @staticmethod
+    def receive_at_once(request: Request, head: Head, data: memoryview) -> Buffer | None:
+        """An object's bytes that came together with their head: in the sink's memory where it takes them, else a copy.
+
+        Raises:
+            Exception: What the request's sink raised; ValueError for memory that does not fit.
+        """
+        if not is_object_data(request, head):
+            return None
+        sink = request.sink
+        if sink is None or not takes_sink(request, head.status, head.headers) or strided_target(sink, len(data)):
+            return bytes(data)
+        memory = _checked(sink(len(data)), len(data))
+        memory[:] = data
+        return memory
+
+    @staticmethod
+    def open_body(request: Request, head: Head, buffers: Buffers) -> Body:
+        """The body of this response: in the sink's memory where it takes one, else in the buffers'.
+
+        Raises:
+            ProtocolError: Its end cannot be determined, or there is no memory for it.
+            ChunkDecodeError: It is longer than `request.max_bytes`.
+            Exception: What the request's sink raised; ValueError for memory that does not fit.
+        """
+        data = is_object_data(request, head)
+        if head.chunked:
+            # One byte above the limit, so that whoever looks at the body sees that it is too long.
+            return ChunkedBody(min(_MAX_OBJECT, (request.max_bytes or _MAX_OBJECT) + 1) if data else MAX_SMALL_BODY)
+        if not data:
+            return SmallBody(head.length)
+        if request.max_bytes is not None and head.length is not None and head.length > request.max_bytes:
+            raise too_long(request, head.length)
+        if head.length is None:
+            raise ProtocolError("the response has neither Content-Length nor chunks, so its end cannot be determined")
+        if request.sink is not None and takes_sink(request, head.status, head.headers):
+            # A checksum is computed over contiguous memory.
+            target = None if MODE_HEADER in request.headers else strided_target(request.sink, head.length)
+            if target is not None:
+                return StridedBody(target, buffers.scratch())
+            return ExactBody(_checked(request.sink(head.length), head.length))
+        return ExactBody(_memory(buffers, head.length))
+
+
+def is_object_data(request: Request, head: Head) -> bool:
+    """True where the body is an object's own bytes; any other is an error, a page or a short confirmation."""
+    return head.status < 300 and request.operation == "GetObject" and "etag" in head.headers
+
+
+def _checked(memory: memoryview, length: int) -> memoryview:
+    if memory.nbytes != length or memory.readonly or not memory.c_contiguous:
+        raise ValueError(f"the sink must give writable, contiguous memory of {length} bytes, not {memory.nbytes}")
+    return memory if memory.ndim == 1 and memory.format == "B" else memory.cast("B")
+
+
+def _memory(buffers: Buffers, length: int) -> memoryview:
+    try:
+        return buffers.take(length)
+    except (MemoryError, OverflowError) as error:
+        raise ProtocolError(f"no memory for a body of {length} bytes") from error

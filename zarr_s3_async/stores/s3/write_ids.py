@@ -34,7 +34,7 @@ def new_id() -> str:
 def version_of(headers: Mapping[str, str]) -> Version:
     """The version that an answer tells, with the writes that it tells of."""
     said = headers.get(HEADER)
-    return Version(headers["etag"]) if said is None else written(headers["etag"], _ids(said))
+    return Version(headers["etag"]) if said is None else version_with_history(headers["etag"], _ids(said))
 
 
 def is_same(one: Version, other: Version) -> bool:
@@ -46,7 +46,7 @@ def _opaque(version: Version) -> str:
     return version.removeprefix("W/").strip('"')
 
 
-def written(etag: str, writes: tuple[str, ...]) -> Version:
+def version_with_history(etag: str, writes: tuple[str, ...]) -> Version:
     """A version that remembers its writes."""
     version = WrittenVersion(etag)
     version.writes = writes
@@ -58,7 +58,7 @@ def writes_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     return _ids(headers.get(HEADER, ""))
 
 
-def carried(write: str, base: When) -> tuple[str, ...]:
+def history_including(write: str, base: When) -> tuple[str, ...]:
     """The ids of an object that `write` puts in the place of `base`."""
     before = base.writes if isinstance(base, WrittenVersion) else ()
     return (write, *before)[:_KEPT]

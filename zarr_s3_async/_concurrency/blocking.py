@@ -1,0 +1,91 @@
+"""Blocking calls in threads of the event loop's own executor."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar, TypeVarTuple
+
+import anyio
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+async def run_blocking(fn: Callable[[*Args], T], /, *args: *Args) -> T:
+    """Run `fn(*args)` in a thread and return its result.
+
+    Cancelled, however often and by whomever, it returns only once the thread has ended (or never began), so
+    that nothing it was given is touched afterwards. `asyncio.to_thread` and anyio's `to_thread.run_sync`
+    return at once under a native `Task.cancel()`.
+    """
+    claim = threading.Lock()  # the thread takes it to run, a cancelled caller to leave: whoever is first
+
+    def call() -> T | None:
+        return fn(*args) if claim.acquire(blocking=False) else None
+
+    future = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        await asyncio.wait((future,))
+    except asyncio.CancelledError as error:
+        if claim.acquire(blocking=False):
+            future.cancel()
+            raise
+        cancelled = await wait_despite_cancellation(future, error)
+        if not future.cancelled():
+            future.exception()  # marks it as seen: the caller gets the cancellation
+        raise cancelled from None
+    return future.result()  # type: ignore[return-value]  # None stands for a call that the cancelled caller took back
+
+
+async def wait_despite_cancellation(
+    future: asyncio.Future[T], cancelled: asyncio.CancelledError
+) -> asyncio.CancelledError:
+    """Wait for the future to complete, however often the caller is cancelled meanwhile.
+
+    Args:
+        future: What to wait for; it is not cancelled.
+        cancelled: The cancellation that was caught.
+
+    Returns:
+        The cancellation to raise: the latest. Within the shield only native ones arrive, and a scope of anyio
+        catches its own.
+    """
+    with anyio.CancelScope(shield=True):  # a cancelled scope of anyio would cancel again in every loop cycle
+        while not future.done():
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+    return cancelled
+
+
+class SharedCall(Generic[T]):
+    """A blocking call in a thread, made once for all who wait. A waiter that is cancelled cancels no other."""
+
+    __slots__ = ("_call", "_future", "made_at")
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._future: asyncio.Future[T] | None = None
+        self.made_at = 0.0
+
+    async def get(self, max_age: float | None = None) -> T:
+        """The result, at most `max_age` seconds old; after a failure the next caller calls again."""
+        loop = asyncio.get_running_loop()
+        old = max_age is not None and loop.time() - self.made_at > max_age
+        if self._future is None or (self._future.done() and (old or self._future.exception())):
+            self._future = loop.run_in_executor(None, self._call)
+            self._future.add_done_callback(_retrieve)
+            self.made_at = loop.time()
+        future = self._future
+        if not future.done():
+            await asyncio.wait((future,))
+        return future.result()
+
+
+def _retrieve(future: asyncio.Future[T]) -> None:
+    # Where every waiter was cancelled, no caller looks at a failure, and asyncio would complain.
+    if not future.cancelled():
+        future.exception()

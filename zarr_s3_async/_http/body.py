@@ -1,0 +1,288 @@
+"""Response bodies: where their bytes go, and when they are complete. No IO.
+
+A body of known length is received into its final memory: contiguous (`ExactBody`), or strided (`StridedBody`), where
+its bytes are copied to their places while they are still in the cache. To receive a chunk whole and to copy it
+afterwards costs its memory twice, and reads it after it has left the cache.
+
+Source: RFC 9112, sections 6 and 7.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._types import Buffer
+from .errors import ProtocolError
+
+MAX_SMALL_BODY = 64 * 1024
+"""Bytes of an error page or a short confirmation that are read."""
+Bytes: TypeAlias = NDArray[np.uint8]
+_TAIL = 32 * 1024
+"""The last bytes of a long body are not received in place: only memory beyond the body's end can show that the
+server sends more than it announced."""
+_DIRECT = 2 * _TAIL
+
+
+class Body:
+    """One body while it is received.
+
+    Attributes:
+        body: What has been received of it.
+        done: All of it has been received.
+        overflowed: It is longer than the limit; what follows is not read.
+        scratch: Memory to receive into before `feed`, where the connection's own is too small.
+    """
+
+    __slots__ = ("body", "done", "overflowed")
+
+    body: Buffer
+    scratch: memoryview | None = None
+
+    def __init__(self, body: Buffer) -> None:
+        self.body = body
+        self.done = False
+        self.overflowed = False
+
+    def feed(self, data: memoryview) -> int:
+        """Take the bytes that belong to the body and return their number; the others come after the body."""
+        raise NotImplementedError
+
+    def direct(self) -> memoryview | None:
+        """Memory to receive the next bytes into, or None where they are to be fed."""
+        return None
+
+    def advance(self, count: int) -> None:
+        """Count bytes that were received into `direct()`."""
+        raise NotImplementedError
+
+    def ends_with_stream(self) -> bool:
+        """True where the end of the connection is the end of the body."""
+        return False
+
+    def unfinished(self) -> tuple[memoryview, int] | None:
+        """Memory of the whole body and the bytes received so far, where the rest could be requested."""
+        return None
+
+
+class ExactBody(Body):
+    """A body of known length, in memory of that length."""
+
+    __slots__ = ("_left",)
+
+    body: memoryview
+
+    def __init__(self, memory: memoryview) -> None:
+        super().__init__(memory)
+        self.done = not memory
+        self._left = memory
+
+    def feed(self, data: memoryview) -> int:
+        left = self._left
+        count = min(len(left), len(data))
+        left[:count] = data[:count]
+        self.advance(count)
+        return count
+
+    def direct(self) -> memoryview | None:
+        left = self._left
+        return left[: len(left) - _TAIL] if len(left) > _DIRECT else None
+
+    def advance(self, count: int) -> None:
+        self._left = self._left[count:]
+        self.done = not self._left
+
+    def unfinished(self) -> tuple[memoryview, int] | None:
+        return self.body, len(self.body) - len(self._left)
+
+
+class SmallBody(Body):
+    """An error page or a short confirmation: its first 64 KiB, to its length or to the end of the stream."""
+
+    __slots__ = ("_length",)
+
+    body: bytearray
+
+    def __init__(self, length: int | None) -> None:
+        super().__init__(bytearray())
+        self.done = length == 0
+        self._length = length
+
+    def feed(self, data: memoryview) -> int:
+        wanted = len(data) if self._length is None else self._length - len(self.body)
+        count = min(wanted, len(data), MAX_SMALL_BODY - len(self.body))
+        self.body += data[:count]
+        self.done = len(self.body) == self._length
+        self.overflowed = len(self.body) == MAX_SMALL_BODY and not self.done
+        return count
+
+    def ends_with_stream(self) -> bool:
+        return self._length is None
+
+
+_MAX_LINE = 4096
+_MAX_TRAILERS = 64 * 1024
+_MAX_HEX_DIGITS = 12
+_is_trailer = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*").fullmatch
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+
+
+class ChunkedBody(Body):
+    """A body in HTTP chunks, of which at most `limit` bytes are kept; done after the last chunk and its trailers."""
+
+    __slots__ = ("_left", "_limit", "_line", "_take_line", "_trailers")
+
+    body: bytearray
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(bytearray())
+        self._limit = limit
+        self._left = 0  # bytes that the chunk still has; lines are read between chunks
+        self._line = b""
+        self._take_line: Callable[[bytes], None] = self._take_size
+        self._trailers = 0
+
+    def feed(self, data: memoryview) -> int:
+        position = 0
+        while position < len(data) and not (self.done or self.overflowed):
+            feed = self._feed_chunk if self._left else self._feed_line
+            position += feed(data[position:])
+        return position
+
+    def _feed_chunk(self, data: memoryview) -> int:
+        piece = data[: self._left]
+        room = self._limit - len(self.body)
+        self.body += piece[:room]
+        self.overflowed = len(piece) > room
+        self._left -= len(piece)
+        return len(piece)
+
+    def _feed_line(self, data: memoryview) -> int:
+        piece = bytes(data[:_MAX_LINE])
+        end = piece.find(b"\n") + 1
+        self._line += piece[:end] if end else piece
+        if len(self._line) > _MAX_LINE:
+            raise ProtocolError("a line without an end between chunks")
+        if end:
+            line, self._line = self._line, b""
+            if not line.endswith(b"\r\n"):
+                raise ProtocolError("a bare line end between chunks")
+            self._take_line(line[:-2])
+        return end or len(piece)
+
+    def _take_size(self, line: bytes) -> None:
+        digits = line.partition(b";")[0].rstrip(b" \t")
+        if not digits or len(digits) > _MAX_HEX_DIGITS or not _HEX.issuperset(digits):
+            raise ProtocolError(f"not a chunk size: {line[:40]!r}")
+        self._left = int(digits, 16)
+        self._take_line = self._take_end if self._left else self._take_trailer
+
+    def _take_end(self, line: bytes) -> None:
+        if line:
+            raise ProtocolError("a chunk longer than it said")
+        self._take_line = self._take_size
+
+    def _take_trailer(self, line: bytes) -> None:
+        self.done = not line
+        if line and not _is_trailer(line):
+            raise ProtocolError(f"not a trailer: {line[:40]!r}")
+        self._trailers += len(line)
+        if self._trailers > _MAX_TRAILERS:
+            raise ProtocolError("trailers without an end")
+
+
+def copy_strided(target: memoryview, at: int, data: Buffer) -> None:
+    """Copy `data` to strided memory of two dimensions or more, from byte `at` of its C order on."""
+    source = np.frombuffer(data, np.uint8)
+    for plane, offset, size in _planes(np.asarray(target), at, len(source)):
+        _copy_to_plane(plane, offset, source[:size])
+        source = source[size:]
+
+
+def _planes(target: NDArray[Any], at: int, count: int) -> Iterator[tuple[Bytes, int, int]]:
+    """The planes that `count` bytes fall into: each with the first byte in it, and how many bytes."""
+    if target.ndim == 2:
+        yield target, at, count
+        return
+    *outer, height, width = target.shape
+    plane_size = height * width
+    while count:
+        number, offset = divmod(at, plane_size)
+        size = min(count, plane_size - offset)
+        yield target[np.unravel_index(number, outer)], offset, size
+        at, count = at + size, count - size
+
+
+def _copy_to_plane(plane: Bytes, offset: int, source: Bytes) -> None:
+    width = plane.shape[1]
+    row, column = divmod(offset, width)
+    if column:
+        first = source[: width - column]
+        plane[row, column : column + len(first)] = first
+        source = source[width - column :]
+        row += 1
+    n_rows = len(source) // width
+    if n_rows:
+        plane[row : row + n_rows] = source[: n_rows * width].reshape(n_rows, width)
+        source = source[n_rows * width :]
+    if len(source):
+        plane[row + n_rows, : len(source)] = source
+
+
+class StridedBody(Body):
+    """A body of known length whose bytes are copied to strided memory as they arrive."""
+
+    __slots__ = ("_left", "scratch")
+
+    body: memoryview
+
+    def __init__(self, target: memoryview, scratch: memoryview) -> None:
+        """
+        Args:
+            target: Final memory of the body: unsigned bytes in two dimensions or more, the last one contiguous.
+            scratch: To receive into. It is shared by all connections of a loop: `feed` copies before any other
+                connection receives.
+        """
+        super().__init__(target)
+        self.scratch = scratch
+        self._left = target.nbytes
+        self.done = not self._left
+
+    def feed(self, data: memoryview) -> int:
+        count = min(self._left, len(data))
+        copy_strided(self.body, self.body.nbytes - self._left, data[:count])
+        self._left -= count
+        self.done = not self._left
+        return count
+
+    def unfinished(self) -> tuple[memoryview, int] | None:
+        return self.body, self.body.nbytes - self._left
+
+
+@dataclass(slots=True)
+class PartialBody:
+    """What was received of a body that ended too early, of a response that announced its length."""
+
+    headers: Mapping[str, str]
+    memory: memoryview
+    """Of the whole body; it may be strided."""
+    received: int
+    """Bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        return self.memory.nbytes
+
+    def add(self, data: memoryview, *, in_place: bool) -> None:
+        """Count bytes that follow. `in_place`: contiguous memory already holds them; else they are copied there."""
+        if not self.memory.c_contiguous:
+            copy_strided(self.memory, self.received, data)
+        elif not in_place:
+            self.memory[self.received : self.received + len(data)] = data
+        self.received += len(data)

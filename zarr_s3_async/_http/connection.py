@@ -1,0 +1,332 @@
+"""One HTTP/1.1 connection: one exchange at a time, its bytes received into their final memory.
+
+The head and the start of a body come through a scratch buffer; the rest of a long body is received directly
+into its memory. Whatever is not exactly as HTTP says closes the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+from .body import PartialBody
+from .errors import ConnectionBroken, IncompleteResponse, ProtocolError
+from .head import MAX_HEAD, Head, looks_like_http, parse_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .._types import Buffer
+    from .body import Body
+    from .buffers import Buffers
+
+_SCRATCH = 64 * 1024
+_SLICE = 256 * 1024
+"""Bytes handed to the transport at once: what it cannot send it may copy, and over TLS encrypts in one go."""
+_FIRST_SLICE = 64 * 1024
+_TURN = 2**20
+"""Bytes of an upload handed over in one turn of the loop."""
+_MAX_INFORMATIONAL = 16
+
+
+class ResponseReader(Protocol):
+    """What the caller of the connections does with a response, once its head is there.
+
+    `request` is whatever was given to `Connection.exchange`; the connection does not look at it.
+    """
+
+    def has_body(self, request: Any, head: Head, /) -> bool:
+        """False where the response ends with its head."""
+        ...
+
+    def receive_at_once(self, request: Any, head: Head, data: memoryview, /) -> Buffer | None:
+        """The body, where all of it came together with its head; None: open one."""
+        ...
+
+    def open_body(self, request: Any, head: Head, buffers: Buffers, /) -> Body:
+        """Where the body goes; raises what `exchange` is then to fail with."""
+        ...
+
+
+class Pace(NamedTuple):
+    """How far a body must have come, and by when in the loop's time."""
+
+    received: int
+    due: float
+
+
+NOT_BEGUN = Pace(0, inf)
+
+
+class Answer(NamedTuple):
+    """A response as it came."""
+
+    head: Head
+    body: Buffer
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Made by `dial`; used by one exchange at a time."""
+
+    __slots__ = (
+        "_answer",
+        "_aside",
+        "_body",
+        "_buffers",
+        "_direct",
+        "_filled",
+        "_head",
+        "_informational",
+        "_loop",
+        "_on_closed",
+        "_on_lost",
+        "_paused",
+        "_poller",
+        "_reader",
+        "_request",
+        "_scratch",
+        "_transport",
+        "_unsent",
+        "_view",
+        "closed",
+        "deadline",
+        "idle_since",
+        "pace",
+        "reusable",
+        "served",
+    )
+
+    _transport: asyncio.Transport
+    _poller: select.poll
+    _head: Head
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        buffers: Buffers,
+        reader: ResponseReader,
+        on_closed: Callable[[Connection], None],
+        on_lost: Callable[[Connection], None],
+    ) -> None:
+        self._loop = loop
+        self._buffers = buffers
+        self._reader = reader
+        self._on_closed = on_closed
+        self._on_lost = on_lost
+        self._scratch = bytearray(_SCRATCH)
+        self._view = memoryview(self._scratch)
+        self._aside = self._view  # receives what does not go directly to its final memory
+        self._request: Any = None
+        self._answer: asyncio.Future[Answer] | None = None
+        self._body: Body | None = None
+        self._direct: memoryview | None = None
+        self._filled = 0  # bytes of an unfinished head in the scratch buffer
+        self._informational = 0
+        self._unsent: memoryview | None = None
+        self._paused = False
+        self.closed = False
+        self.reusable = False
+        self.served = 0
+        self.deadline = inf  # of the exchange, in the loop's time
+        self.pace = NOT_BEGUN
+        self.idle_since = 0.0
+
+    # ---- exchanges
+
+    def exchange(self, head: bytes, request: object, payload: Buffer | None, deadline: float) -> asyncio.Future[Answer]:
+        """Send a request; the future has its response.
+
+        Args:
+            head: The request's head, encoded.
+            request: Handed to the reader with the response's head.
+            payload: The request's body.
+            deadline: When the response must be complete, in the loop's time.
+
+        It fails with ConnectionBroken, ProtocolError, what `fail` was given, or what the reader raised, and the
+        connection is closed. A caller that no longer waits for it calls `abort`.
+        """
+        self._request = request
+        self.deadline = deadline
+        self.pace = NOT_BEGUN
+        answer = self._answer = self._loop.create_future()
+        if payload:
+            self._upload(head, memoryview(payload).cast("B"))
+        else:
+            self._transport.write(head)
+        return answer
+
+    @property
+    def received(self) -> int | None:
+        """Bytes that came of an object's body so far; None while none is coming."""
+        unfinished = None if self._body is None else self._body.unfinished()
+        return None if unfinished is None else unfinished[1]
+
+    def is_quiet(self) -> bool:
+        """True where nothing came since the last answer: no hang-up, and no bytes that nobody asked for."""
+        return not (self.closed or self._poller.poll(0))
+
+    def abort(self) -> None:
+        """Close at once. No memory of a caller is touched from here on."""
+        if self.closed:
+            return
+        self.closed = True
+        self._let_go()
+        self._transport.abort()
+        self._on_closed(self)
+
+    def fail(self, error: BaseException) -> None:
+        """Close at once, and let the exchange end with `error`."""
+        answer, self._answer = self._answer, None
+        if isinstance(error, IncompleteResponse) and self._body is not None:
+            unfinished = self._body.unfinished()
+            error.partial = unfinished and PartialBody(self._head.headers, *unfinished)
+        self.abort()
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
+
+    # ---- asyncio.BufferedProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._poller = select.poll()
+        self._poller.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's name
+        if self._direct is not None:
+            return self._direct
+        return self._view[self._filled :] if self._filled else self._aside
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            if self._answer is None:
+                self.abort()  # bytes that nobody asked for
+            elif self._body is None:
+                self._read_head(nbytes)
+            else:
+                self._read_body(self._body, nbytes)
+        except Exception as error:  # noqa: BLE001  # a sink may raise anything, and it belongs to who waits
+            self.fail(error)
+
+    def eof_received(self) -> None:
+        if self._answer is not None and self._body is not None and self._body.ends_with_stream():
+            self._end(self._body.body, keep=False)
+        self._break("the server closed the connection before the end of the answer", None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._break("the connection broke before the end of the answer", exc)
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._pump()
+
+    # ---- receiving
+
+    def _read_head(self, count: int) -> None:
+        searched = max(0, self._filled - 3)
+        filled = self._filled = self._filled + count
+        while True:
+            end = self._scratch.find(b"\r\n\r\n", searched, filled)
+            if end < 0 or end > MAX_HEAD:
+                return self._check_unfinished_head()
+            head = parse_head(self._view[:end])
+            if head.status >= 200:
+                return self._begin_body(head, self._view[end + 4 : filled])
+            self._skip_informational(head, end + 4)
+            searched, filled = 0, self._filled
+
+    def _check_unfinished_head(self) -> None:
+        if not looks_like_http(self._view[: self._filled]):
+            raise ProtocolError(f"no HTTP: {bytes(self._view[: min(self._filled, 40)])!r}")
+        if self._filled > MAX_HEAD:
+            raise ProtocolError(f"a head of more than {MAX_HEAD} bytes")
+
+    def _skip_informational(self, head: Head, length: int) -> None:
+        self._informational += 1
+        if head.status == 101 or self._informational > _MAX_INFORMATIONAL:
+            raise ProtocolError(f"an unasked {head.status}, or too many of its kind")
+        rest = bytes(self._view[length : self._filled])
+        self._view[: len(rest)] = rest
+        self._filled = len(rest)
+
+    def _begin_body(self, head: Head, data: memoryview) -> None:
+        request, length, reader = self._request, head.length, self._reader
+        self._head = head
+        if not reader.has_body(request, head):
+            return self._end(b"", followed=len(data))
+        if length is not None and length <= len(data):
+            # Most small responses come in one piece with their head: no `Body` is made for these.
+            body = reader.receive_at_once(request, head, data[:length])
+            if body is not None:
+                return self._end(body, followed=len(data) - length)
+        self._filled = 0
+        self._body = reader.open_body(request, head, self._buffers)
+        self._aside = self._body.scratch or self._view
+        return self._feed(self._body, data)
+
+    def _read_body(self, body: Body, count: int) -> None:
+        if self._direct is None:
+            self._feed(body, self._aside[:count])
+        else:
+            body.advance(count)
+            self._direct = body.direct()
+
+    def _feed(self, body: Body, data: memoryview) -> None:
+        used = body.feed(data)
+        if body.done:
+            self._end(body.body, followed=len(data) - used)
+        elif body.overflowed:
+            self._end(body.body, keep=False)
+        else:
+            self._direct = body.direct()
+
+    def _end(self, body: Buffer, *, followed: int = 0, keep: bool = True) -> None:
+        if followed:
+            raise ProtocolError("more bytes than the answer said")
+        answer, self._answer = self._answer, None
+        self.reusable = keep and self._head.keep_alive and self._has_sent_all()
+        self.deadline = inf
+        self.served += 1
+        self._filled = self._informational = 0
+        self._let_go()
+        if not self.reusable:
+            self.abort()
+        if answer is not None and not answer.done():
+            answer.set_result(Answer(self._head, body))
+
+    def _let_go(self) -> None:
+        """Of everything that is the caller's."""
+        self._request = None
+        self._body = self._direct = self._unsent = None
+        self._aside = self._view
+
+    def _break(self, what: str, cause: Exception | None) -> None:
+        came = self._filled or self._informational or self._body is not None
+        error = ConnectionBroken(what, stale=self.served > 0 and not came)
+        error.__cause__ = cause
+        self.fail(error)
+
+    # ---- sending
+
+    def _upload(self, head: bytes, payload: memoryview) -> None:
+        self._unsent = payload[_FIRST_SLICE:]
+        self._transport.writelines((head, payload[:_FIRST_SLICE]))
+        self._pump()
+
+    def _pump(self) -> None:
+        sent = 0
+        while self._unsent and not self._paused and not self._transport.is_closing():
+            if sent >= _TURN:  # where the network takes everything at once, others still get their turn
+                self._loop.call_soon(self._pump)
+                return
+            sent += _SLICE
+            piece, self._unsent = self._unsent[:_SLICE], self._unsent[_SLICE:]
+            self._transport.write(piece)
+
+    def _has_sent_all(self) -> bool:
+        return not self._unsent and (self._unsent is None or self._transport.get_write_buffer_size() == 0)

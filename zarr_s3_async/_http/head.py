@@ -1,0 +1,123 @@
+"""Parse HTTP/1.1 response heads: bytes in; status, headers and framing out. No IO.
+
+Source: RFC 9112. Whatever it calls invalid or leaves undefined (two lengths, a length beside chunks, folded
+lines, bare line ends) is refused: a client that guesses where a body ends reads the rest as the next response.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .errors import ProtocolError
+
+MAX_HEAD = 32 * 1024
+"""Bytes of a response head. S3's own stay under 10 KiB, user metadata included."""
+
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?", re.ASCII)
+_is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_MAX_DIGITS = 18
+_MAX_NAMES = 256
+
+_SINGLE = frozenset({"content-length", "content-range", "etag"})
+"""Headers of which a second one contradicts the first: nobody can tell which is of these bytes."""
+
+_names: dict[str, str] = {}
+"""Header names seen, checked and in lower case; bounded, and the same few for every answer of a server."""
+
+
+class Head(NamedTuple):
+    """What a response says before its body."""
+
+    status: int
+    headers: dict[str, str]
+    """By lower-case name; lines of one name are joined with a comma."""
+    length: int | None
+    """Content-Length."""
+    chunked: bool
+    keep_alive: bool
+
+
+def looks_like_http(start: bytes | bytearray | memoryview) -> bool:
+    """True where an answer may begin like this, however little of it is there."""
+    begin = bytes(start[:7])
+    return b"HTTP/1.".startswith(begin)
+
+
+def parse_head(data: bytes | bytearray | memoryview) -> Head:
+    """Read a head.
+
+    Args:
+        data: From the status line to the last header, without the two line ends that close it.
+
+    Raises:
+        ProtocolError: It is not one.
+    """
+    text = str(data, "latin-1")
+    status_line, *lines = text.split("\r\n")
+    match = _STATUS_LINE.fullmatch(status_line)
+    if match is None:
+        raise ProtocolError(f"no HTTP/1.1 status line: {status_line[:80]!r}")
+    if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+        raise ProtocolError("a bare line end or a NUL in the head")
+    headers = _headers(lines)
+    chunked = _is_chunked(headers)
+    length = _length(headers)
+    if chunked and length is not None:
+        raise ProtocolError("a Content-Length beside chunks")
+    return Head(int(match[2]), headers, length, chunked, _keeps_alive(headers, match[1]))
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    known = _names.get
+    for line in lines:
+        name, colon, value = line.partition(":")
+        lower = known(name) or _learn(name)
+        if not colon:
+            raise ProtocolError(f"a header line without a colon: {line[:80]!r}")
+        value = value.strip(" \t")
+        if lower in headers:
+            value = _joined(lower, headers[lower], value)
+        headers[lower] = value
+    return headers
+
+
+def _learn(name: str) -> str:
+    if not _is_token(name):
+        raise ProtocolError(f"not a header name: {name[:80]!r}")
+    if len(_names) >= _MAX_NAMES:
+        _names.clear()
+    return _names.setdefault(name, name.lower())
+
+
+def _joined(name: str, first: str, second: str) -> str:
+    if name in _SINGLE:
+        raise ProtocolError(f"two {name} headers")
+    return f"{first}, {second}"
+
+
+def _length(headers: dict[str, str]) -> int | None:
+    text = headers.get("content-length")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise ProtocolError(f"not a Content-Length: {text[:40]!r}")
+    return int(text)
+
+
+def _is_chunked(headers: dict[str, str]) -> bool:
+    coding = headers.get("transfer-encoding")
+    if coding is None:
+        return False
+    if coding.lower() != "chunked":
+        raise ProtocolError(f"unknown Transfer-Encoding: {coding[:40]!r}")
+    return True
+
+
+def _keeps_alive(headers: dict[str, str], minor_version: str) -> bool:
+    said = headers.get("connection")
+    if said is None:
+        return minor_version == "1"
+    tokens = {token.strip().lower() for token in said.split(",")}
+    return "close" not in tokens and (minor_version == "1" or "keep-alive" in tokens)

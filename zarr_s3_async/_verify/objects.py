@@ -1,0 +1,244 @@
+"""Objects of an array read anew and decoded to the last chunk: nothing that the session remembers is trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from .._concurrency.workers import run_workers
+from .._engine.cpu import runs_inline
+from .._engine.runtime import Runtime, fill_array
+from .._model.metadata import ArrayMeta
+from .._types import Buffer, Coords, Version
+from ..byte_range import Span
+from ..codecs.base import ChunkSpec
+from ..codecs.pipeline import VARIABLE_LIMIT, Pipeline, build_pipeline
+from ..codecs.shard_format import ShardFormat, stored_slots, unused_bytes
+from ..errors import ChunkDecodeError, ConcurrentModification, Conflict
+from ..stores.base import Entry
+
+_ATTEMPTS = 8
+"""Times that a shard may be rewritten while its ranges are read."""
+
+_INLINE_SLOTS = 128
+"""Chunks that are decoded on the loop at most: each takes microseconds, however small it is."""
+
+Grid: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+Slots: TypeAlias = Sequence[tuple[int, Span]]
+Bad: TypeAlias = list[tuple[Coords | None, ChunkDecodeError]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Checked:
+    """One object that was read."""
+
+    nbytes: int
+    chunks: int = 0
+    """Chunks of the array that decode."""
+    bad: Bad = field(default_factory=list)
+    """Chunks that do not, and why; None for the object as a whole."""
+    absent: Sequence[Coords] | Grid = ()
+    """Chunks of the array that a shard does not hold."""
+    unused: int = 0
+
+
+class Objects(Protocol):
+    """The objects of one array."""
+
+    async def read(self, entry: Entry, position: Coords) -> Checked | None:
+        """Read and decode the object there; None where it is gone.
+
+        Raises:
+            StoreError: The store does not hand it out.
+        """
+        ...
+
+
+def objects_of(runtime: Runtime, meta: ArrayMeta) -> Objects:
+    """Raises UnsupportedFeature or MetadataError for codecs that are not known, or do not fit."""
+    fill = fill_array(meta)[()]
+    if meta.shards is None:
+        return PlainObjects(runtime, build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill)))
+    return ShardObjects(runtime, meta, ShardFormat.from_spec(meta.codecs[0], ChunkSpec(meta.shards, meta.dtype, fill)))
+
+
+class PlainObjects:
+    """One chunk per object."""
+
+    __slots__ = ("_most", "_pipeline", "_runtime")
+
+    def __init__(self, runtime: Runtime, pipeline: Pipeline) -> None:
+        self._runtime = runtime
+        self._pipeline = pipeline
+        # No codec doubles its input: what is larger is no chunk, and is not fetched to learn that.
+        self._most = max(runtime.limits.bytes, 2 * max(pipeline.nbytes, VARIABLE_LIMIT))
+
+    async def read(self, entry: Entry, position: Coords) -> Checked | None:
+        """See `Objects.read`."""
+        runtime, pipeline = self._runtime, self._pipeline
+        if entry.size > self._most:
+            problem = f"it has {entry.size:,} bytes, and a chunk decodes to {pipeline.nbytes:,}: it was not fetched"
+            return Checked(nbytes=0, bad=[(position, ChunkDecodeError(problem))])
+        lease = max(1, entry.size + (0 if pipeline.raw else pipeline.nbytes))
+        await runtime.leases.acquire(lease)
+        try:
+            blob = await runtime.store.get(entry.key)
+            if blob is None:
+                return None
+            decode = partial(_error_of, pipeline, blob.data)
+            inline = runs_inline(pipeline.nbytes, pipeline.cost)
+            error = decode() if inline else await runtime.cpu.run(decode)
+        finally:
+            runtime.leases.release(lease)
+        if error is not None:
+            return Checked(nbytes=blob.size, bad=[(position, error)])
+        return Checked(nbytes=blob.size, chunks=1)
+
+
+class ShardObjects:
+    """Many chunks per object."""
+
+    __slots__ = ("_n_chunks", "_runtime", "_shard")
+
+    def __init__(self, runtime: Runtime, meta: ArrayMeta, shard: ShardFormat) -> None:
+        self._runtime = runtime
+        self._shard = shard
+        self._n_chunks = tuple(-(-n // c) for n, c in zip(meta.shape, meta.chunks, strict=True))
+
+    async def read(self, entry: Entry, position: Coords) -> Checked | None:
+        """See `Objects.read`. A small shard is one request, of a large one no more than a range is in memory."""
+        try:
+            if entry.size <= self._runtime.limits.range_bytes:
+                return await self._whole(entry, position)
+            for _ in range(_ATTEMPTS):
+                try:
+                    return await self._by_ranges(entry.key, position)
+                except Conflict:
+                    continue
+        except ChunkDecodeError as error:  # of the index: nothing in the shard can be found
+            return Checked(nbytes=entry.size, bad=[(None, error)])
+        raise ConcurrentModification(
+            f"it was rewritten during all of {_ATTEMPTS} attempts to read it", key=entry.key, attempts=_ATTEMPTS
+        )
+
+    async def _whole(self, entry: Entry, position: Coords) -> Checked | None:
+        runtime, layout = self._runtime, self._shard.layout
+        lease = max(1, entry.size + self._shard.inner.nbytes)
+        await runtime.leases.acquire(lease)
+        try:
+            blob = await runtime.store.get(entry.key)
+            if blob is None:
+                return None
+            body, n = memoryview(blob.data), layout.index_nbytes
+            index = layout.decode_index(body[:n] if layout.index_location == "start" else body[-n:], blob.size)
+            unused = unused_bytes(layout, index, blob.size)
+            bad = await self._decoded(body, 0, self._entries(index))
+        finally:
+            runtime.leases.release(lease)
+        return self._checked(position, blob.size, index, bad, unused)
+
+    async def _by_ranges(self, key: str, position: Coords) -> Checked | None:
+        """Range by range, all of the version that the index came from."""
+        limits, layout = self._runtime.limits, self._shard.layout
+        head = await self._runtime.store.get(key, range=layout.index_range)
+        if head is None:
+            return None
+        index = layout.decode_index(head.data, head.size)
+        unused = unused_bytes(layout, index, head.size)
+        slot_of = {span: slot for slot, span in self._entries(index)}
+        bad: dict[int, ChunkDecodeError] = {}
+
+        async def check(group: tuple[Span, list[Span]]) -> None:
+            request, spans = group
+            slots = [(slot_of[span], span) for span in spans]
+            bad.update(await self._range(key, request, head.version, slots))
+
+        ranges = _ranges(sorted(slot_of), max_gap=limits.gap_bytes, max_size=limits.range_bytes)
+        await run_workers(limits.requests, ranges, check)
+        return self._checked(position, head.size, index, bad, unused)
+
+    async def _range(self, key: str, request: Span, version: Version, slots: Slots) -> dict[int, ChunkDecodeError]:
+        runtime, size = self._runtime, request.stop - request.start
+        lease = size + self._shard.inner.nbytes
+        await runtime.leases.acquire(lease)
+        try:
+            blob = await runtime.store.get(key, range=request, version=version)
+            if blob is None or len(blob.data) != size:
+                raise Conflict(f"{key} is shorter than its index says", key=key)
+            return await self._decoded(memoryview(blob.data), request.start, slots)
+        finally:
+            runtime.leases.release(lease)
+
+    def _entries(self, index: np.ndarray[Any, np.dtype[Any]]) -> list[tuple[int, Span]]:
+        """The stored slots, each with its span."""
+        slots = stored_slots(index)
+        return [
+            (slot, Span(offset, offset + length))
+            for slot, (offset, length) in zip(slots.tolist(), index[slots].tolist(), strict=True)
+        ]
+
+    async def _decoded(self, body: memoryview, start: int, slots: Slots) -> dict[int, ChunkDecodeError]:
+        """Those of the slots that do not decode; `body` begins at byte `start` of the shard."""
+        inner = self._shard.inner
+
+        def decode() -> dict[int, ChunkDecodeError]:
+            errors = ((slot, _error_of(inner, body[at - start : stop - start])) for slot, (at, stop) in slots)
+            return {slot: error for slot, error in errors if error is not None}
+
+        inline = len(slots) <= _INLINE_SLOTS and runs_inline(inner.nbytes * len(slots), inner.cost)
+        return decode() if inline else await self._runtime.cpu.run(decode)
+
+    def _checked(
+        self,
+        position: Coords,
+        size: int,
+        index: np.ndarray[Any, np.dtype[Any]],
+        bad: dict[int, ChunkDecodeError],
+        unused: int,
+    ) -> Checked:
+        places = self._places(position)
+        inside = (places < np.array(self._n_chunks, np.int64)).all(axis=1)
+        is_stored = np.zeros(len(places), bool)
+        is_stored[stored_slots(index)] = True
+        is_well = is_stored & inside
+        is_well[list(bad)] = False
+        return Checked(
+            nbytes=size,
+            chunks=int(is_well.sum()),
+            bad=[(tuple(places[slot].tolist()), bad[slot]) for slot in sorted(bad)],
+            absent=places[inside & ~is_stored],
+            unused=unused,
+        )
+
+    def _places(self, position: Coords) -> Grid:
+        """Which chunk of the array each slot of this shard is: (slots, dimensions)."""
+        grid = self._shard.grid
+        if not grid:
+            return np.zeros((1, 0), np.int64)
+        within = np.stack(np.unravel_index(np.arange(self._shard.n_chunks), grid), axis=-1)
+        return within.astype(np.int64) + np.array(position, np.int64) * np.array(grid, np.int64)
+
+
+def _ranges(spans: Iterable[Span], *, max_gap: int, max_size: int) -> Iterator[tuple[Span, list[Span]]]:
+    """What to ask for: spans that follow one another, no longer together than `max_size` where there are several."""
+    members: list[Span] = []
+    for span in spans:
+        if members and (span.start - members[-1].stop > max_gap or span.stop - members[0].start > max_size):
+            yield Span(members[0].start, members[-1].stop), members
+            members = []
+        members.append(span)
+    if members:
+        yield Span(members[0].start, members[-1].stop), members
+
+
+def _error_of(pipeline: Pipeline, data: Buffer) -> ChunkDecodeError | None:
+    """Why the bytes are no chunk, if they are none."""
+    try:
+        pipeline.decode(data)
+    except ChunkDecodeError as error:
+        return error
+    return None

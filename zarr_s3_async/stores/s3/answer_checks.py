@@ -1,0 +1,145 @@
+"""Answers of a good status that are wrong all the same: found per attempt, so that `RetryingTransport` asks again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...errors import StoreError
+from .errors import is_transient_code, looks_like_error, unexpected
+from .request import Operation, Request, Response
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+
+
+def parse_content_range(header: str) -> tuple[int, int, int] | None:
+    """(first, last + 1, size of the whole object) of a 206, or None where it is not one."""
+    match = _CONTENT_RANGE.fullmatch(header.strip())
+    if match is None:
+        return None
+    first, last, size = (int(group) for group in match.groups())
+    return (first, last + 1, size) if first <= last < size else None
+
+
+def takes_sink(request: Request, status: int, headers: Mapping[str, str]) -> bool:
+    """True where a body is what the request asked for (a range where it asked for one, else the object), with an ETag.
+
+    Only then is it received into the request's sink.
+    """
+    return request.sink is not None and status == (206 if "range" in request.headers else 200) and "etag" in headers
+
+
+def answer_error(request: Request, response: Response) -> StoreError | None:
+    """Why this good-looking answer must not be used, or None."""
+    if not response.ok:
+        return None
+    find = _FINDERS.get(request.operation)
+    what = None if find is None else find(request, response)
+    return None if what is None else unexpected(request, response, what)
+
+
+def _object_fault(_: Request, response: Response) -> str | None:
+    if response.headers.get("etag"):
+        return None
+    # Only without an ETag: a chunk may well hold text that looks like an error.
+    return "its body is an S3 error document" if looks_like_error(response.body) else "without an ETag"
+
+
+def _get_fault(request: Request, response: Response) -> str | None:
+    fault = _object_fault(request, response)
+    if fault is not None or response.status == 200:
+        return fault
+    # 204 and 205 have no body, 203 says that somebody changed it: none of them is the object.
+    return _range_fault(request, response) if response.status == 206 else "S3 answers a GET with 200 or 206 alone"
+
+
+def _range_fault(request: Request, response: Response) -> str | None:
+    asked = request.headers.get("range")
+    if asked is None:
+        return "no range was asked for"
+    got = parse_content_range(response.headers.get("content-range", ""))
+    if got is None:
+        return "its Content-Range says nothing"
+    first, stop, size = got
+    if (first, stop) != expected_span(asked, size) or memoryview(response.body).nbytes != stop - first:
+        return f"with bytes {first}-{stop - 1} of {size}, and {asked} was asked for"
+    return None
+
+
+def expected_span(asked: str, size: int) -> tuple[int, int]:
+    """(start, stop) that a `Range: bytes=…` of ours means for an object of `size` bytes."""
+    first, last = asked.removeprefix("bytes=").split("-")
+    if not first:
+        return max(0, size - int(last)), size
+    return int(first), min(int(last) + 1, size) if last else size
+
+
+def _head_fault(_: Request, response: Response) -> str | None:
+    if "etag" in response.headers and response.headers.get("content-length", "").isdecimal():
+        return None
+    return "it does not say the object's ETag and size"
+
+
+def _deletion_fault(_: Request, response: Response) -> str | None:
+    # S3 confirms a deletion with 204, some imitators with an empty 200; a page says nothing of objects.
+    said = response.headers.get("content-length", "0") != "0" and response.status != 204
+    return "with a body that S3 does not send" if said else None
+
+
+def _listing_fault(request: Request, response: Response) -> str | None:
+    page = response.document or {}
+    if "IsTruncated" not in page:
+        return "its body is no listing"
+    if page["IsTruncated"] and not page.get("NextContinuationToken"):
+        return "it does not say how to go on"
+    if page.get("NextContinuationToken", "") == request.query.get("continuation-token"):
+        return "it goes round in a circle"
+    if not all("Size" in found and found.get("ETag") for found in page.get("Contents", ())):
+        return "it does not say the ETag and the size of each object"
+    return _stray_fault(page, request.query.get("prefix", ""))
+
+
+def _stray_fault(page: Mapping[str, Any], prefix: str) -> str | None:
+    """Names are cut by the length of the prefix: of one that lies elsewhere, anything would become."""
+    names = [found.get("Key") for found in page.get("Contents", ())]
+    names += [found.get("Prefix") for found in page.get("CommonPrefixes", ())]
+    for name in names:
+        if not name or not name.startswith(prefix):
+            return f"it names {name!r}, which does not begin with {prefix!r}"
+    return None
+
+
+def _deletions_fault(request: Request, response: Response) -> str | None:
+    answer, asked = response.document or {}, request.document or {}
+    refused = answer.get("Errors") or []
+    passing = [error for error in refused if is_transient_code(str(error.get("Code")))]
+    if passing:
+        return f"{len(passing)} key(s) were not deleted, the first because of {passing[0].get('Code')}"
+    deleted = answer.get("Deleted") or ()
+    told = {found.get("Key") for found in (*deleted, *refused)}
+    nameless = sum(not found.get("Key") for found in deleted)  # JuiceFS's gateway confirms each, and names none
+    untold = sum(wanted["Key"] not in told for wanted in asked.get("Objects", ())) - nameless
+    return f"it says nothing of {untold} key(s)" if untold > 0 else None
+
+
+def _needs(*names: str) -> Callable[[Request, Response], str | None]:
+    def fault(_: Request, response: Response) -> str | None:
+        answer: Mapping[str, Any] = response.document or {}
+        missing = [name for name in names if not answer.get(name)]
+        return f"without {', '.join(missing)}" if missing else None
+
+    return fault
+
+
+_FINDERS: dict[Operation, Callable[[Request, Response], str | None]] = {
+    "GetObject": _get_fault,
+    "PutObject": _object_fault,
+    "UploadPart": _object_fault,
+    "HeadObject": _head_fault,
+    "DeleteObject": _deletion_fault,
+    "DeleteObjects": _deletions_fault,
+    "ListObjectsV2": _listing_fault,
+    "CreateMultipartUpload": _needs("UploadId"),
+    "CompleteMultipartUpload": _needs("ETag"),
+}

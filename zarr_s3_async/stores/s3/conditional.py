@@ -1,0 +1,143 @@
+"""The room of compare-and-swap on S3: preconditions where the server has them, lost answers told from lost races."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..._types import Version, When
+from ...config import S3Config
+from ...errors import StoreError, Unsupported
+from .capabilities import Capabilities, Capability
+from .errors import error_of, is_bare_404, is_conflict, is_missing_key, where
+from .request import ErrorDocument, Request, Response
+from .retry import RetryingTransport
+from .write_ids import header_of, history_including, new_id, version_of, version_with_history, writes_of
+
+
+class ConditionalWrites:
+    """Conditional writes of one store."""
+
+    __slots__ = ("_bare_404", "_capabilities", "_mode", "_transport")
+
+    def __init__(self, transport: RetryingTransport, capabilities: Capabilities, config: S3Config) -> None:
+        self._transport = transport
+        self._capabilities = capabilities
+        self._mode = config.conditional_writes
+        self._bare_404 = config.accept_bare_404
+
+    async def applies(self, capability: Capability, request: Request) -> bool:
+        """True where the request shall carry its precondition, False where it goes without.
+
+        Raises:
+            Unsupported: The server ignores it, and to go without would not do: the user requires it, or something
+                would be deleted that others may have written.
+        """
+        if self._mode == "off":
+            return False
+        if await self._capabilities.have(capability, request):
+            return True
+        if self._mode == "require" or capability == "delete-match":
+            raise Unsupported(
+                f"{where(request)}: this server has no conditional writes ({capability}); "
+                "use a server that has them, or conditional_writes='off' and a single writer",
+                bucket=request.bucket,
+                key=request.key,
+            )
+        self._capabilities.warn(request.bucket)
+        return False
+
+    async def has(self, capability: Capability, request: Request) -> bool:
+        """True where the server has it, and it shall be used."""
+        return self._mode != "off" and await self._capabilities.have(capability, request)
+
+    async def completes_atomically(self) -> bool:
+        """True where the precondition of an upload in parts is as good as that of a put, and shall be used."""
+        return self._mode != "off" and await self._capabilities.completes_atomically()
+
+    async def put(self, request: Request, when: When) -> Version:
+        """Store under a precondition; a lost race is a `Conflict`, and nothing changed."""
+        write = new_id()
+        writes = history_including(write, when)
+        condition = {"if-none-match": "*"} if when == "absent" else {"if-match": when}
+        headers = {**request.headers, **condition, **header_of(writes)}
+        swap = replace(request, headers=headers, repeatable=False)
+        response, attempts = await self._transport.send(swap)
+        if response.ok:
+            return version_with_history(response.headers["etag"], writes)
+        if attempts > 1 and self.is_conflict(response):
+            # An attempt without an answer may have been carried out: then the conflict is with ourselves.
+            mine = await self.read_back(request, write)
+            if mine is not None:
+                return mine
+        raise self.error(swap, response, attempts)
+
+    async def delete(self, request: Request, version: Version) -> None:
+        """Remove this version; any other state is a `Conflict`."""
+        swap = replace(request, headers={**request.headers, "if-match": version}, repeatable=False)
+        response, attempts = await self._transport.send(swap)
+        if response.ok:
+            return
+        if attempts > 1 and self.is_conflict(response) and await self._is_gone(request, response):
+            return  # by one of our own attempts, or by somebody else's: gone it is
+        raise self.error(swap, response, attempts)
+
+    async def read_back(self, request: Request, write: str) -> Version | None:
+        """The version that our write made, if it was carried out.
+
+        Args:
+            request: The write, with its payload.
+            write: The id that it left.
+        """
+        head = Request("HeadObject", request.bucket, request.key, _payer(request))
+        response, _ = await self._transport.send(head)
+        if not response.ok:
+            return None
+        writes = writes_of(response.headers)
+        if write in writes:
+            # Where others wrote on top, ours is a version that no object has any more.
+            return version_of(response.headers) if writes[0] == write else Version(f'"{write}"')
+        return None if writes else await self._with_equal_bytes(request, response)
+
+    async def _with_equal_bytes(self, request: Request, head: Response) -> Version | None:
+        """Where metadata gets lost on the way, the same bytes are the same write, to all intents."""
+        mine = memoryview(request.payload or b"").cast("B")
+        if int(head.headers["content-length"]) != len(mine):
+            return None
+        get = Request("GetObject", request.bucket, request.key, _payer(request))
+        response, _ = await self._transport.send(get)
+        if not response.ok or memoryview(response.body).cast("B") != mine:
+            return None
+        return version_of(response.headers)
+
+    async def _is_gone(self, request: Request, response: Response) -> bool:
+        if response.status != 404:
+            headers = {**_payer(request), "range": "bytes=0-0"}
+            response, _ = await self._transport.send(Request("GetObject", request.bucket, request.key, headers))
+        return self._is_missing(response)
+
+    def _is_missing(self, response: Response) -> bool:
+        return is_missing_key(response) or (self._bare_404 and is_bare_404(response))
+
+    def is_conflict(self, response: Response) -> bool:
+        """True where a precondition failed, or may have."""
+        return is_conflict(response) or self._is_missing(response)
+
+    def error(self, request: Request, response: Response, attempts: int) -> StoreError:
+        """What this answer to a conditional request is."""
+        if self.is_conflict(response):
+            return conflict_of(request, response, attempts)
+        return error_of(request, response, attempts)
+
+
+def conflict_of(request: Request, response: Response, attempts: int) -> StoreError:
+    """The `Conflict` that this answer to a conditional request is."""
+    # If-Match on an absent key is 404 on AWS and 412 elsewhere; both mean that somebody was first.
+    if response.status == 404:
+        said = ErrorDocument("PreconditionFailed", "the key is absent")
+        response = replace(response, status=412, error=said)
+    return error_of(request, response, attempts)
+
+
+def _payer(request: Request) -> dict[str, str]:
+    payer = request.headers.get("x-amz-request-payer")
+    return {} if payer is None else {"x-amz-request-payer": payer}

@@ -1,0 +1,237 @@
+"""The one retry layer: per HTTP attempt a slot, a timeout, and a decision to retry, resume, recover or give up.
+
+The slot is released while waiting for the next attempt, so that a request that backs off delays no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import random
+from time import perf_counter, time
+
+import anyio
+
+from ..._policy.backoff import parse_retry_after, retry_delay
+from ..._policy.budget import RetryBudget
+from ..._types import Buffer
+from ...config import RetryPolicy
+from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, UnexpectedResponse
+from ...events import Emit, Metrics, RequestDone, RetryScheduled
+from .answer_checks import answer_error
+from .checksums import MODE_HEADER, verified
+from .errors import attempt_timed_out, is_retried, is_throttle
+from .hedging import Hedging, Outcome
+from .recovery import Recovery, RecoveryAction
+from .request import Request, Response, Transport
+from .resume import BrokenBody, Resumption
+from .slots import Slots
+
+_ASKED_AGAIN = (NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch)
+_MISMATCHES = 2
+"""Attempts whose bytes may differ from their checksum: a second time, it is no accident of the network."""
+
+
+class Traced:
+    """Sends through `inner` and emits one event per attempt; where only `Metrics` listens, it only counts."""
+
+    __slots__ = ("_count", "_emit", "_inner")
+
+    def __init__(self, inner: Transport, emit: Emit) -> None:
+        self._inner = inner
+        self._emit = emit
+        self._count = emit.request_done if type(emit) is Metrics else None
+
+    async def send(self, request: Request, attempt: int = 1) -> Response:
+        """One attempt; its number goes into the event."""
+        start = perf_counter()
+        try:
+            response = await self._inner.send(request)
+        except BaseException as error:
+            failure = getattr(error, "code", None) or type(error).__name__
+            self._tell(request, attempt, start, None, str(failure), 0)
+            raise
+        error_code = None
+        if response.error is not None:
+            error_code = response.error.code or f"{response.status} without a code"
+        self._tell(request, attempt, start, response.status, error_code, _size(response.body))
+        return response
+
+    def _tell(
+        self, request: Request, attempt: int, start: float, status: int | None, error: str | None, received: int
+    ) -> None:
+        sent = 0 if request.payload is None else _size(request.payload)
+        if self._count is not None:
+            self._count(request.operation, error, sent, received)
+            return
+        self._emit(
+            RequestDone(
+                operation=request.operation,
+                bucket=request.bucket,
+                key=request.key,
+                attempt=attempt,
+                status=status,
+                error=error,
+                seconds=perf_counter() - start,
+                bytes_sent=sent,
+                bytes_received=received,
+            )
+        )
+
+
+def _size(data: Buffer) -> int:
+    return data.nbytes if type(data) is memoryview else len(data)
+
+
+class RetryingTransport:
+    """Sends a request until it is answered. Returns any final answer; raises where there is none.
+
+    Args:
+        traced: The transport, with its events.
+        slots: Request slots, shared by the session.
+        policy: How often and when to ask again.
+        attempt_timeout: Seconds of one attempt; None where the transport keeps the time itself.
+        emit: Receives a `RetryScheduled` for every wait.
+        budget: What retries the session has left.
+        hedging: Asks slow reads twice.
+        recovery: Mends refusals that can be mended.
+        uniform: Random numbers in [0, 1).
+        wait: Sleeps.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_emit",
+        "_hedging",
+        "_policy",
+        "_recovery",
+        "_slots",
+        "_timeout",
+        "_traced",
+        "_uniform",
+        "_wait",
+    )
+
+    def __init__(
+        self,
+        traced: Traced,
+        *,
+        slots: Slots,
+        policy: RetryPolicy,
+        attempt_timeout: float | None,
+        emit: Emit,
+        budget: RetryBudget | None = None,
+        hedging: Hedging | None = None,
+        recovery: Recovery | None = None,
+        uniform: Callable[[], float] = random,
+        wait: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._traced = traced
+        self._slots = slots
+        self._policy = policy
+        self._timeout = attempt_timeout
+        self._emit = emit
+        self._budget = budget or RetryBudget(slots.session.limit)
+        self._hedging = hedging
+        self._recovery = recovery
+        self._uniform = uniform
+        self._wait = wait
+
+    async def send(self, request: Request) -> tuple[Response, int]:
+        """The answer, and how many attempts it took.
+
+        Raises:
+            NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch: No usable answer came.
+            CredentialsNotFound, ConfigError: Nothing could be sent.
+        """
+        outcome = await self._attempt(request, 1)
+        if MODE_HEADER in request.headers:
+            outcome = await verified(request, outcome)
+        if isinstance(outcome, Response) and outcome.error is None:
+            self._budget.answered(1)
+            return outcome, 1
+        return await self._persist(request, outcome)
+
+    async def _persist(self, request: Request, outcome: Outcome) -> tuple[Response, int]:
+        """Ask again while that may help."""
+        attempt, mismatches = 1, 0
+        rest, tried = Resumption(request), set[RecoveryAction]()
+        outcome = rest.take(outcome)
+        while True:
+            mismatches += isinstance(outcome, ChecksumMismatch)
+            if isinstance(outcome, Response) and not is_retried(outcome):
+                if not await self._recovered(request, outcome, tried):
+                    self._budget.answered(attempt)
+                    return outcome, attempt
+            elif mismatches < _MISMATCHES and self._may_retry(attempt):
+                await self._back_off(request, attempt, outcome)
+            else:
+                return _final(outcome, attempt), attempt
+            attempt += 1
+            outcome = await verified(request, rest.take(await self._attempt(rest.request(), attempt)))
+
+    async def _recovered(self, request: Request, response: Response, tried: set[RecoveryAction]) -> bool:
+        if response.ok or self._recovery is None:
+            return False
+        return await self._recovery.recover(request, response, tried)
+
+    def _may_retry(self, attempt: int) -> bool:
+        return attempt < self._policy.attempts and self._budget.spend()
+
+    async def _attempt(self, request: Request, attempt: int) -> Outcome:
+        slots, share = self._slots, None
+        if slots.shares or not slots.session.try_acquire():
+            share = await slots.acquire(request.bucket)
+        try:
+            if self._hedging is not None and request.operation == "GetObject":
+                return await self._hedging.send(self._ask, request, attempt)
+            return await self._ask(request, attempt)
+        finally:
+            slots.release(share)
+
+    async def _ask(self, request: Request, attempt: int) -> Outcome:
+        """An answer, or the error that a further attempt may mend."""
+        try:
+            if self._timeout is None:
+                response = await self._traced.send(request, attempt)
+            else:
+                async with asyncio.timeout(self._timeout):
+                    response = await self._traced.send(request, attempt)
+        except _ASKED_AGAIN as error:
+            return error
+        except TimeoutError as error:
+            assert self._timeout is not None  # noqa: S101  # nothing else raises it: transports map theirs
+            late = attempt_timed_out(request, self._timeout)
+            late.__cause__ = error
+            return late
+        if response.error is not None and is_throttle(response):
+            self._slots.refused(request.bucket)
+        elif self._slots.shares:
+            self._slots.answered(request.bucket)
+        return answer_error(request, response) or response
+
+    async def _back_off(self, request: Request, attempt: int, outcome: Outcome) -> None:
+        asked, reason = None, type(outcome).__name__
+        if isinstance(outcome, Response):
+            asked = parse_retry_after(outcome.headers.get("retry-after"), time())
+            reason = (outcome.error.code if outcome.error else "") or str(outcome.status)
+        delay = retry_delay(self._policy, attempt, self._uniform(), asked)
+        self._emit(
+            RetryScheduled(
+                operation=request.operation,
+                bucket=request.bucket,
+                key=request.key,
+                attempt=attempt,
+                delay=delay,
+                reason=reason,
+            )
+        )
+        await self._wait(delay)
+
+
+def _final(outcome: Outcome, attempts: int) -> Response:
+    if isinstance(outcome, Response):
+        return outcome
+    error = outcome.plain() if isinstance(outcome, BrokenBody) else outcome
+    error.attempts = attempts
+    raise error

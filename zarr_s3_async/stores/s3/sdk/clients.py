@@ -1,0 +1,203 @@
+"""One aiobotocore client per (endpoint, region, credentials, profile, …) of a session, made once, off the loop.
+
+Creating a client imports botocore, parses megabytes of JSON and may ask a credential source: 0.3 to 2.4 seconds
+that would stall the loop. So it happens in a thread, in a loop of that thread's own; aiobotocore binds its
+connections to a loop at the first request, which is made on ours.
+"""
+
+from __future__ import annotations
+
+import os
+from asyncio import Lock, run
+from base64 import b64encode
+from dataclasses import replace
+from hashlib import md5
+from typing import Any, NamedTuple
+
+from ...._concurrency.blocking import run_blocking
+from ....config import S3Config, check_endpoint_url
+from ....errors import ConfigError, SessionClosed, StoreError, ZarrS3Error
+from ..recovery import Clock
+from .credentials import Identity, credentials_of, sdk_session
+from .endpoint import is_amazon
+from .errors import credentials_error
+
+_KEEPALIVE_SECONDS = 15.0
+"""Below the idle time after which S3 and its imitators hang up, so that a stale connection is rare."""
+
+
+class Client(NamedTuple):
+    """A client of the SDK, and who signs for it."""
+
+    sdk: Any
+    """An aiobotocore S3 client."""
+    identity: Identity
+    ca_bundle: str | None = None
+    """Path of the authorities to trust instead of the system's: the option, AWS_CA_BUNDLE, or the profile's."""
+
+
+class ClientPool:
+    """The clients of one session."""
+
+    __slots__ = ("_clients", "_clocks", "_closed", "_connections", "_making")
+
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
+        self._clients: dict[S3Config, Client] = {}
+        self._clocks: dict[str | None, Clock] = {}
+        self._making = Lock()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<ClientPool of {len(self._clients)} clients>"
+
+    async def client(self, config: S3Config) -> Any:
+        """The SDK's client for these options."""
+        return (await self.pooled(config)).sdk
+
+    async def identity(self, config: S3Config) -> Identity:
+        """Who signs for these options."""
+        return (await self.pooled(config)).identity
+
+    async def pooled(self, config: S3Config) -> Client:
+        """Both; made by the first who asks, and by the next if that one is cancelled.
+
+        Raises:
+            SessionClosed: After `aclose`.
+        """
+        key = _client_key(config)
+        client = self._clients.get(key)
+        if client is None:
+            async with self._making:
+                if self._closed:
+                    raise SessionClosed("the session is closed; use its arrays inside `async with Session(...)`")
+                client = self._clients.get(key)
+                if client is None:
+                    clock = self.clock(config)
+                    client = await run_blocking(_create, config, self._connections, clock)
+                    self._clients[key] = client
+        return client
+
+    async def renew(self, config: S3Config) -> bool:
+        """Get new credentials for every client of these options, whatever its region; see `Identity.renew`."""
+        wanted = _client_key(replace(config, region=None))
+        of_all_regions = [
+            client.identity for key, client in self._clients.items() if replace(key, region=None) == wanted
+        ]
+        return all([await identity.renew() for identity in of_all_regions]) and bool(of_all_regions)
+
+    def clock(self, config: S3Config) -> Clock:
+        """The time at the endpoint of these options."""
+        return self._clocks.setdefault(config.endpoint_url, Clock())
+
+    async def aclose(self) -> None:
+        """Close every client and its connections. Again is fine."""
+        self._closed = True
+        async with self._making:  # one that is being made is closed as well
+            while self._clients:
+                _, client = self._clients.popitem()
+                await client.sdk.__aexit__(None, None, None)
+
+
+def _client_key(config: S3Config) -> S3Config:
+    # What rides on single requests does not ask for a client of its own.
+    return replace(
+        config,
+        requester_pays=False,
+        sse=None,
+        sse_kms_key_id=None,
+        storage_class=None,
+        attempt_timeout=1.0,
+        transport="auto",
+        checksums="auto",
+        conditional_writes="auto",
+        missing_on_403=False,
+        accept_bare_404=False,
+    )
+
+
+def _create(config: S3Config, connections: int, clock: Clock) -> Client:
+    """A client, entered. Blocking: runs in a thread."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return run(_created(config, connections, clock))
+    except ZarrS3Error:
+        raise
+    except (BotoCoreError, ValueError) as error:
+        wrong = ConfigError(f"no S3 client for {config!r}: {error}")
+        raise credentials_error(error) or wrong from error
+    except OSError as error:
+        raise StoreError(f"no S3 client for {config!r}: {error}") from error
+
+
+async def _created(config: S3Config, connections: int, clock: Clock) -> Client:
+    from botocore.exceptions import NoCredentialsError
+
+    session = sdk_session(config)
+    source = await credentials_of(config, session)
+    if source is None and not config.anonymous:
+        raise NoCredentialsError  # not kept: the next request asks anew, as a source may come up late
+    region = session.get_config_variable("region")
+    creator = session.create_client("s3", region_name=region, **_client_options(config, connections))
+    client = await creator.__aenter__()
+    try:
+        check_endpoint_url(client.meta.endpoint_url, "the endpoint URL of the environment or the profile")
+    except ConfigError:
+        await client.__aexit__(None, None, None)
+        raise
+    identity = Identity(config, source, clock)
+    client.meta.events.register("before-sign.s3", identity.before_sign)
+    client.meta.events.register("before-parameter-build.s3", _stay_here)
+    client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
+    # As botocore does for the client itself.
+    ca_bundle = config.ca_bundle or session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return Client(client, identity, ca_bundle or None)
+
+
+def _stay_here(context: dict[str, Any], **_: Any) -> None:
+    # botocore would follow a bucket to another region below us, with requests that nobody counts.
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _with_md5(request: Any, **_: Any) -> None:
+    # S3 takes the newer checksums that botocore sends instead; its imitators want the old one.
+    if not is_amazon(request.url):
+        digest = md5(request.data, usedforsecurity=False).digest()
+        request.headers["Content-MD5"] = b64encode(digest).decode()
+
+
+def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
+    from aiobotocore.config import AioConfig
+    from botocore import UNSIGNED
+
+    from .session import S3Session
+
+    s3: dict[str, Any] = {}  # what is not said here, the profile's `s3` section may say
+    if config.addressing_style != "auto":
+        s3["addressing_style"] = config.addressing_style
+    if config.accelerate:
+        s3["use_accelerate_endpoint"] = True
+    if config.dualstack:
+        s3["use_dualstack_endpoint"] = True
+    options: dict[str, Any] = {
+        "max_pool_connections": connections,
+        "connect_timeout": config.connect_timeout,
+        "read_timeout": None,  # the transport times the whole attempt
+        "retries": {"total_max_attempts": 1},  # RetryingTransport is the one retry layer
+        "request_checksum_calculation": "when_required",
+        "response_checksum_validation": "when_required",
+        "s3": s3,
+        "connector_args": {"keepalive_timeout": _KEEPALIVE_SECONDS},
+        "http_session_cls": S3Session,
+    }
+    if config.anonymous:
+        options["signature_version"] = UNSIGNED
+    return {
+        "endpoint_url": config.endpoint_url,
+        "aws_access_key_id": config.access_key_id,
+        "aws_secret_access_key": config.secret_access_key,
+        "aws_session_token": config.session_token,
+        "verify": config.ca_bundle,
+        "config": AioConfig(**options),
+    }

@@ -1,0 +1,101 @@
+"""The edge of the SDK: whatever botocore, aiobotocore and aiohttp raise becomes an answer or an error of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ....errors import ConfigError, CredentialsExpired, CredentialsNotFound, StoreError
+from ..errors import network_error, unexpected, where
+from ..request import ErrorDocument, Request, Response
+
+_NO_SOURCE = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or anonymous=True"
+
+
+def answered(request: Request, error: Exception) -> Response:
+    """An HTTP error answer as a Response; anything else is raised in our own classes."""
+    from botocore.exceptions import ClientError
+
+    if isinstance(error, ClientError) and error.operation_name == request.operation:
+        return error_response(error.response)
+    mapped = _no_source(request, error) or _no_request(request, error) or _no_answer(request, error)
+    raise mapped or error from (error if mapped else error.__cause__)
+
+
+def error_response(response: Mapping[str, Any]) -> Response:
+    """What botocore parsed of an error answer."""
+    meta, error = response["ResponseMetadata"], response.get("Error", {})
+    status = meta["HTTPStatusCode"]
+    code = str(error.get("Code") or "")
+    # botocore fills in the status where the body had no code: S3 itself did not say it.
+    document = ErrorDocument(
+        "" if code == str(status) else code, str(error.get("Message", "")), str(error.get("Region", ""))
+    )
+    return Response(status, meta["HTTPHeaders"], error=document)
+
+
+def _no_source(request: Request, error: Exception) -> StoreError | None:
+    found = _no_credentials(error)
+    return None if found is None else _error(found[0], request, found[1])
+
+
+def credentials_error(error: BaseException) -> StoreError | None:
+    """What is wrong with the source of credentials, or None where that is not what this error says."""
+    found = _no_credentials(error)
+    return None if found is None else found[0](f"no credentials: {found[1]}")
+
+
+def source_error(error: BaseException) -> StoreError:
+    """Whatever came out of a source of credentials instead of credentials."""
+    said = f"no credentials: their source failed ({type(error).__name__}: {error}); check it"
+    return credentials_error(error) or CredentialsNotFound(said)
+
+
+def _no_credentials(error: BaseException) -> tuple[type[StoreError], str] | None:
+    from botocore import exceptions as sdk
+
+    match error:
+        case sdk.NoCredentialsError() | sdk.PartialCredentialsError():
+            return CredentialsNotFound, f"{error}; {_NO_SOURCE}"
+        case sdk.ProfileNotFound():
+            return CredentialsNotFound, f"{error}; check the profile name and AWS_CONFIG_FILE"
+        case sdk.UnauthorizedSSOTokenError() | sdk.SSOTokenLoadError() | sdk.TokenRetrievalError():
+            return CredentialsExpired, f"{error}; log in again"
+        case sdk.CredentialRetrievalError() | sdk.SSOError() | sdk.MetadataRetrievalError():
+            return CredentialsNotFound, f"{error}; check the source of credentials"
+        case sdk.ClientError():
+            # Not our operation: STS or SSO refused to give credentials.
+            code = error.response.get("Error", {}).get("Code")
+            return CredentialsNotFound, f"{error.operation_name} answered {code}; check the role and the profile"
+        case RuntimeError() if "refreshed credentials are still expired" in str(error):
+            return CredentialsExpired, f"{error} renew them"
+    return None
+
+
+def _error(cls: type[StoreError], request: Request, what: str) -> StoreError:
+    return cls(f"{where(request)}: {what}", bucket=request.bucket, key=request.key)
+
+
+def _no_request(request: Request, error: Exception) -> ConfigError | None:
+    from botocore import exceptions as sdk
+
+    match error:
+        case sdk.ParamValidationError() | sdk.UnsupportedSignatureVersionError() | sdk.MissingDependencyException():
+            return ConfigError(f"{where(request)}: {error}")
+    return None
+
+
+def _no_answer(request: Request, error: Exception) -> StoreError | None:
+    from botocore import exceptions as sdk
+    from botocore.parsers import ResponseParserError
+
+    match error:
+        case ResponseParserError():
+            return unexpected(request, Response(200, {}), "its body is no S3 document")
+        case sdk.HTTPClientError() | sdk.ConnectionError() | OSError():
+            return network_error(request, error)
+        case sdk.BotoCoreError():
+            return _error(StoreError, request, str(error))
+        case _ if type(error).__module__.partition(".")[0] == "aiohttp":
+            return network_error(request, error)
+    return None

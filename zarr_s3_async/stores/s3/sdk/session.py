@@ -1,0 +1,140 @@
+"""aiobotocore's HTTP session, kept from doing more than it was told. Imported on first use: it imports aiohttp.
+
+aiohttp re-sends an idempotent request, PUTs among them, when a kept-alive connection breaks. Below a conditional
+write that turns one attempt into two, of which nobody above knows: 412 for our own success. It takes what comes on an
+idle connection for the answer to the next request. It follows redirects, with the session token in a header, to
+wherever a server says; aiobotocore reads error pages of any length; and botocore finds `<Error>` deep in any page,
+and expands the entities of its document type.
+"""
+
+from __future__ import annotations
+
+import select
+from functools import partial
+from typing import Any, ClassVar
+
+import aiohttp
+from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.client_proto import ResponseHandler
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from ...._http.body import MAX_SMALL_BODY
+from ..errors import parse_error
+
+
+class NoRetrySession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
+    """Sends each request once, to where it was addressed."""
+
+    speaks_s3: ClassVar[bool] = False
+
+    async def _get_session(self, proxy_url: str | None) -> _Sender:
+        session: Any = await super()._get_session(proxy_url)
+        # aiohttp has no public switches for these; tests hold that they work with the installed one.
+        session._retry_connection = False  # noqa: SLF001
+        session.connector._factory = partial(_Quiet, loop=session._loop)  # noqa: SLF001
+        return _Sender(session, self.speaks_s3)
+
+
+class S3Session(NoRetrySession):
+    """For S3 alone: what is no error document of S3's own is an empty body to botocore, without a code."""
+
+    speaks_s3 = True
+
+
+class _Quiet(ResponseHandler):
+    """A connection that is used again only if nothing came on it since its last answer."""
+
+    def is_connected(self) -> bool:
+        """Asked by the connector before a connection is used again."""
+        if not super().is_connected():
+            return False
+        if len(self) or self._tail or _has_news(self.transport):
+            self.abort()
+            return False
+        return True
+
+
+def _has_news(transport: Any) -> bool:
+    """True where bytes, or the other side's end, wait to be read."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Sender:
+    """What `AIOHTTPSession.send` uses of a ClientSession."""
+
+    __slots__ = ("_session", "_speaks_s3")
+
+    def __init__(self, session: aiohttp.ClientSession, speaks_s3: bool) -> None:
+        self._session = session
+        self._speaks_s3 = speaks_s3
+
+    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse | _Refusal:
+        try:
+            response = await self._session.request(method, allow_redirects=False, **options)
+        except aiohttp.ClientResponseError as error:
+            _forget_request(error)
+            raise
+        _check_headers(response)
+        if response.status < 300:
+            return response
+        body = await _start_of(response)
+        if self._speaks_s3 and not parse_error(body, {}).code:
+            body = b""
+        return _Refusal(response, body)
+
+
+def _forget_request(error: aiohttp.ClientResponseError) -> None:
+    # Its repr shows every header that was sent, the signature and the session token among them; both its texts show
+    # the proxy's URL with its password.
+    sent = error.request_info
+    shown = sent._replace(
+        url=sent.url.with_user(None),
+        real_url=sent.real_url.with_user(None),
+        headers=CIMultiDictProxy(CIMultiDict()),
+    )
+    error.request_info = shown
+    error.args = (shown, *error.args[1:])
+
+
+class _Refusal:
+    """An error answer, of whose body no more was read than S3 would ever say."""
+
+    __slots__ = ("_body", "raw_headers", "status", "url")
+
+    def __init__(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        self.status = response.status
+        self.url = response.url
+        self.raw_headers = response.raw_headers
+        self._body = body
+
+    async def read(self) -> bytes:
+        return self._body
+
+
+def _check_headers(response: aiohttp.ClientResponse) -> None:
+    """aiohttp takes the last of two headers that contradict each other: nobody can tell which is of these bytes."""
+    names = [name.lower() for name, _ in response.raw_headers]
+    for name in (b"etag", b"content-range"):
+        if names.count(name) > 1:
+            response.close()
+            raise aiohttp.ClientPayloadError(f"two {name.decode()} headers")
+
+
+async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    try:
+        while len(body) <= MAX_SMALL_BODY:
+            piece = await response.content.read(MAX_SMALL_BODY + 1 - len(body))
+            if not piece:
+                break
+            body += piece
+    except BaseException:
+        response.close()
+        raise
+    if len(body) > MAX_SMALL_BODY:
+        response.close()  # the rest is of no interest
+    else:
+        response.release()
+    return bytes(body)

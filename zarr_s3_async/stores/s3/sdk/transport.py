@@ -1,0 +1,240 @@
+"""The SDK transport: every operation through aiobotocore, in the terms of a Request.
+
+The body of a GET is received into the sink's memory, at a minimum pace. Which header or query name is which botocore
+parameter is read from botocore's own service model, so there is no second list of them here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ...._http.body import PartialBody
+from ...._types import Buffer
+from ....config import S3Config
+from ....errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, ZarrS3Error
+from ..answer_checks import takes_sink
+from ..errors import attempt_timed_out, network_error, too_long, unexpected, where
+from ..recovery import Regions
+from ..request import Request, Response
+from ..resume import BrokenBody
+from .clients import ClientPool
+from .errors import answered
+
+_READ_SIZE = 2**18
+_STEP = 2**16
+"""Bytes that must come within each quarter of the attempt's time: 4 KiB/s by default."""
+_STEPS = 4
+
+
+class Receiving:
+    """The body of one attempt. The attempt's timer is wound up anew with every step that came in time."""
+
+    __slots__ = ("_deadline", "_partial", "_request", "_seconds")
+
+    def __init__(self, request: Request, seconds: float) -> None:
+        self._request = request
+        self._seconds = seconds
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._partial: PartialBody | None = None
+
+    async def receive(self, status: int, headers: Mapping[str, str], stream: Any, timer: asyncio.Timeout) -> Buffer:
+        """Read it to its end. A failure closes the connection: a half-read answer must not go back to a pool.
+
+        Raises:
+            BrokenBody: It ended too early; with what had come of it.
+        """
+        try:
+            if "content-length" not in headers:
+                return await self._receive_chunks(status, headers, stream)
+            memory = self._memory(status, headers, int(headers["content-length"]))
+            return await self._receive_exactly(headers, stream, memory, timer)
+        except BaseException:
+            stream.close()
+            raise
+
+    def late(self) -> DeadlineExceeded | BrokenBody:
+        """The error of an attempt whose timer ran out."""
+        if self._partial is None:
+            return attempt_timed_out(self._request, self._seconds)
+        if asyncio.get_running_loop().time() >= self._deadline:
+            return BrokenBody.of(attempt_timed_out(self._request, self._seconds), self._partial)
+        return BrokenBody.of(self._too_slow(self._partial), self._partial)
+
+    def _too_slow(self, partial: PartialBody) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"{where(self._request)}: fewer than {_STEP} bytes came within {self._seconds / _STEPS:g} s, after "
+            f"{partial.received} of {partial.size}; check the network, or raise S3Config.attempt_timeout",
+            bucket=self._request.bucket,
+            key=self._request.key,
+            code="TooSlow",
+        )
+
+    async def _receive_exactly(
+        self, headers: Mapping[str, str], stream: Any, memory: memoryview, timer: asyncio.Timeout
+    ) -> memoryview:
+        self._partial = partial = PartialBody(headers, memory, 0)
+        try:
+            await self._fill(stream, partial, timer)
+        except NetworkError as error:
+            raise BrokenBody.of(error, partial) from None
+        except Exception as error:
+            raise BrokenBody.of(network_error(self._request, error), partial) from error
+        return memory
+
+    async def _fill(self, stream: Any, partial: PartialBody, timer: asyncio.Timeout) -> None:
+        memory, size, due = partial.memory, partial.size, _STEP
+        self._wind(timer)
+        while partial.received < size:
+            piece = await stream.content.read(min(_READ_SIZE, size - partial.received))
+            if not piece:
+                raise _broken(self._request, f"the body ended after {partial.received} of {size} bytes")
+            memory[partial.received : partial.received + len(piece)] = piece
+            partial.received += len(piece)
+            if partial.received >= due:
+                due = partial.received + _STEP
+                self._wind(timer)
+        if await stream.content.read(1):  # lets aiohttp see the end, so that the connection returns to its pool
+            raise _broken(self._request, f"the body goes on after its {size} bytes")
+
+    def _wind(self, timer: asyncio.Timeout) -> None:
+        step = asyncio.get_running_loop().time() + self._seconds / _STEPS
+        timer.reschedule(min(step, self._deadline))
+
+    def _memory(self, status: int, headers: Mapping[str, str], size: int) -> memoryview:
+        request = self._request
+        if request.max_bytes is not None and size > request.max_bytes:
+            raise too_long(request, size)
+        if request.sink is not None and takes_sink(request, status, headers):
+            return request.sink(size)
+        return memoryview(bytearray(size))
+
+    async def _receive_chunks(self, status: int, headers: Mapping[str, str], stream: Any) -> Buffer:
+        if headers.get("transfer-encoding", "").lower() != "chunked":
+            what = "it has neither Content-Length nor chunks: its end cannot be told"
+            raise unexpected(self._request, Response(status, headers), what)
+        body = bytearray()
+        while piece := await stream.content.read(_READ_SIZE):  # aiohttp raises where the last chunk is missing
+            body += piece
+            if self._request.max_bytes is not None and len(body) > self._request.max_bytes:
+                raise too_long(self._request)
+        return body
+
+
+def _broken(request: Request, what: str) -> NetworkError:
+    return NetworkError(
+        f"{where(request)}: {what}; check the network",
+        bucket=request.bucket,
+        key=request.key,
+        code="TruncatedBody",
+    )
+
+
+_META = "x-amz-meta-"
+
+
+class _Names(NamedTuple):
+    """Wire names of one operation's parameters."""
+
+    headers: Mapping[str, tuple[str, str]]
+    """Header or query name to (botocore parameter, its type)."""
+    document: str | None
+    """The parameter that is the body."""
+    has_key: bool
+
+
+@lru_cache(maxsize=64)
+def _names(model: Any) -> _Names:
+    members = model.input_shape.members
+    headers = {
+        shape.serialization["name"].lower(): (name, shape.type_name)
+        for name, shape in members.items()
+        if shape.serialization.get("location") in ("header", "querystring")
+    }
+    return _Names(headers, model.input_shape.serialization.get("payload"), "Key" in members)
+
+
+class SdkTransport:
+    """Sends through the pool's client for `config`, in the region where the bucket is. It times its attempts itself."""
+
+    __slots__ = ("_pool", "_regions", "_seconds")
+
+    def __init__(self, pool: ClientPool, config: S3Config, regions: Regions | None = None) -> None:
+        self._pool = pool
+        self._regions = regions or Regions(config)
+        self._seconds = config.attempt_timeout
+
+    async def send(self, request: Request) -> Response:
+        """One attempt. Every foreign exception becomes a StoreError here.
+
+        Raises:
+            BrokenBody: The body of a GET ended too early or came too slowly; it carries what had come.
+            NetworkError, DeadlineExceeded: No answer came.
+        """
+        # Client creation is outside the attempt timeout: it is slow once, and a retry would start it over.
+        client = await self._pool.client(self._regions.config_for(request.bucket))
+        receiving = Receiving(request, self._seconds)
+        try:
+            async with asyncio.timeout(self._seconds) as timer:
+                return await _exchange(client, request, receiving, timer)
+        except StoreError:
+            raise
+        except TimeoutError as error:
+            raise receiving.late() from error
+        except Exception as error:  # noqa: BLE001  # the edge: whatever aiohttp and botocore raise is mapped here
+            return answered(request, error)
+
+
+async def _exchange(client: Any, request: Request, receiving: Receiving, timer: asyncio.Timeout) -> Response:
+    model = client.meta.service_model.operation_model(request.operation)
+    call: Callable[..., Awaitable[dict[str, Any]]] = getattr(client, _method_name(request.operation))
+    parsed = await _parsed(request, call(**_parameters(request, _names(model))))
+    meta = parsed.pop("ResponseMetadata")
+    status, headers = meta["HTTPStatusCode"], meta["HTTPHeaders"]
+    stream = parsed.get("Body")
+    if request.operation != "GetObject" or stream is None:
+        return Response(status, headers, document=parsed)
+    return Response(status, headers, await receiving.receive(status, headers, stream.raw_stream, timer))
+
+
+async def _parsed(request: Request, answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return await answer
+    except ZarrS3Error:
+        raise
+    except (ValueError, OverflowError) as error:
+        # botocore reads numbers and dates with whatever reads them, and lets through what that raises.
+        raise unexpected(request, Response(200, {}), f"the SDK cannot read it ({error})") from error
+
+
+@lru_cache(maxsize=32)
+def _method_name(operation: str) -> str:
+    from botocore import xform_name
+
+    return str(xform_name(operation))
+
+
+def _parameters(request: Request, names: _Names) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"Bucket": request.bucket}
+    if names.has_key:
+        parameters["Key"] = request.key
+    metadata: dict[str, str] = {}
+    for name, value in (*request.headers.items(), *request.query.items()):
+        if name.startswith(_META):
+            metadata[name.removeprefix(_META)] = value
+        elif name.lower() in names.headers:
+            parameter, kind = names.headers[name.lower()]
+            parameters[parameter] = int(value) if kind in ("integer", "long") else value
+        else:
+            raise ConfigError(f"{request.operation} has no header or query parameter {name!r}")
+    if metadata:
+        parameters["Metadata"] = metadata
+    if names.document is not None and request.document is not None:
+        parameters[names.document] = request.document
+    elif request.payload is not None:
+        data = request.payload
+        # botocore takes bytes and bytearray as they are; a memoryview it takes for a file.
+        parameters["Body"] = bytes(data) if isinstance(data, memoryview) else data
+    return parameters

@@ -1,0 +1,140 @@
+"""How a request travels: events around each attempt, uploads completed, and the choice between wire and SDK.
+
+Plain object requests take the wire, everything else the SDK. A bucket that the wire cannot serve (a proxy, S3 Express,
+an ARN, another signature) goes through the SDK for every request; the log says so once.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import Lock
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+from ..._concurrency.completion import run_to_completion
+from ..._http.buffers import Buffers
+from ..._http.dial import tls_context
+from ...config import S3Config
+from ...errors import StoreError, Unsupported
+from .recovery import Regions
+from .request import Request, Response, Transport
+from .sdk.clients import ClientPool
+from .sdk.endpoint import Endpoint, resolve_endpoint
+from .sdk.errors import answered
+from .sdk.transport import SdkTransport
+from .wire import OPERATIONS, Wire
+
+log = logging.getLogger("zarr_s3_async")
+
+
+class CompleteUploadsOnCancel:
+    """Completes uploads that have begun when their caller is cancelled; everything else is cancelled at once.
+
+    S3 discards an upload whose connection breaks. Some servers store what they received instead: SeaweedFS 4.48
+    replaces the object by an empty one (tests/promises/test_cancellation.py shows it). So a cancelled upload goes on
+    until it is answered, for at most `completion.GRACE` seconds, and only then is the caller's cancellation raised.
+    """
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+
+    async def send(self, request: Request) -> Response:
+        """One attempt."""
+        if request.payload is None:
+            return await self._inner.send(request)
+        return await run_to_completion(self._send(request))
+
+    async def _send(self, request: Request) -> Response:
+        return await self._inner.send(request)
+
+
+class _Route(NamedTuple):
+    """How one bucket is reached, as long as it is in the region that these options say."""
+
+    config: S3Config
+    wire: Wire | None
+    """None: the SDK."""
+
+
+class RoutedTransport:
+    """A transport over two. `aclose` closes the connections of the wire; the SDK's are the pool's."""
+
+    __slots__ = ("_buffers", "_config", "_limit", "_making", "_pool", "_regions", "_retired", "_routes", "_sdk", "_tls")
+
+    def __init__(self, pool: ClientPool, config: S3Config, regions: Regions, *, connections: int) -> None:
+        self._pool = pool
+        self._config = config
+        self._regions = regions
+        self._limit = connections
+        self._sdk = SdkTransport(pool, config, regions)
+        self._routes: dict[str, _Route] = {}
+        self._retired: list[Wire] = []
+        self._making = Lock()
+        self._buffers = Buffers()
+        self._tls = lru_cache(maxsize=1)(tls_context)  # one for all buckets
+
+    async def send(self, request: Request) -> Response:
+        """One attempt."""
+        if request.operation not in OPERATIONS or self._config.transport == "sdk":
+            return await self._sdk.send(request)
+        config = self._regions.config_for(request.bucket)
+        route = self._routes.get(request.bucket)
+        if route is None or route.config is not config:
+            route = await self._find(request, config)
+        return await (route.wire or self._sdk).send(request)
+
+    async def _find(self, request: Request, config: S3Config) -> _Route:
+        """Resolved once per bucket and region, by the first request, or by the next one if that is cancelled."""
+        async with self._making:
+            route = self._routes.get(request.bucket)
+            if route is not None and route.config is config:
+                return route
+            wire = await self._wire(request, config)
+            self._routes[request.bucket] = found = _Route(config, wire)
+        if route is not None and route.wire is not None:
+            route.wire.retire()  # requests in flight to the wrong region get their answers
+            self._retired.append(route.wire)
+        return found
+
+    async def _wire(self, request: Request, config: S3Config) -> Wire | None:
+        client = await self._pool.pooled(config)
+        endpoint = await self._endpoint(request, client.sdk)
+        if endpoint.unsupported is None:
+            return Wire(
+                endpoint,
+                client.identity.credentials,
+                connect_timeout=config.connect_timeout,
+                attempt_timeout=config.attempt_timeout,
+                max_connections=self._limit,
+                tls=partial(self._tls, client.ca_bundle),
+                buffers=self._buffers,
+                clock=client.identity.clock,
+            )
+        if config.transport == "wire":
+            raise Unsupported(
+                f"transport='wire' cannot serve the bucket {request.bucket!r}: {endpoint.unsupported}; "
+                "use transport='auto'",
+                bucket=request.bucket,
+            )
+        log.info("bucket %s goes through the SDK: %s", request.bucket, endpoint.unsupported)
+        return None
+
+    @staticmethod
+    async def _endpoint(request: Request, client: object) -> Endpoint:
+        try:
+            return await resolve_endpoint(client, request.bucket)
+        except StoreError:
+            raise
+        except Exception as error:
+            answered(request, error)  # raises: nothing was sent, so this is no answer
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connections of the wire. Again is fine."""
+        wires = [*self._retired, *(route.wire for route in self._routes.values() if route.wire is not None)]
+        self._retired.clear()
+        self._routes.clear()
+        for wire in wires:
+            await wire.aclose()
