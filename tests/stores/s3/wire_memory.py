@@ -10,6 +10,7 @@ from typing import Any, Self
 from zarr_s3_async._http.buffers import Buffers
 from zarr_s3_async._http.connection import Answer, Connection
 from zarr_s3_async.stores.s3.request import Request
+from zarr_s3_async.stores.s3.wire import ObjectResponses
 
 GET = Request("GetObject", "bucket", "key")
 
@@ -43,7 +44,8 @@ class MemoryConnection:
     """A `Connection` and its far end. Use as a context manager, within a running loop."""
 
     def __init__(self) -> None:
-        self.connection = Connection(asyncio.get_running_loop(), Buffers(), lambda _: None, lambda _: None)
+        loop = asyncio.get_running_loop()
+        self.connection = Connection(loop, Buffers(), ObjectResponses(), lambda _: None, lambda _: None)
 
     def __enter__(self) -> Self:
         self._pair = socket.socketpair()
@@ -56,7 +58,7 @@ class MemoryConnection:
             sock.close()
 
     def exchange(self, request: Request = GET) -> asyncio.Future[Answer]:
-        return self.connection.exchange(b"request", request, float("inf"))
+        return self.connection.exchange(b"request", request, request.payload, float("inf"))
 
     def receive(self, data: bytes) -> None:
         """As the loop would: into the connection's buffers, as much as they take at a time."""

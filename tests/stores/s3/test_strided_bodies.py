@@ -86,15 +86,6 @@ def test_the_scratch_is_shared_by_all_connections_and_a_single_one():
     assert buffers.scratch() is buffers.scratch()
 
 
-@pytest.mark.parametrize("platform", ["win32"])
-def test_a_loop_that_fills_buffers_later_gets_scratch_of_its_own_for_each(monkeypatch, platform):
-    from zarr_s3_async._http.buffers import Buffers
-
-    monkeypatch.setattr("sys.platform", platform)
-    buffers = Buffers()
-    assert buffers.scratch() is not buffers.scratch()
-
-
 @pytest.fixture(scope="module", params=["wire", "sdk"])
 def transport(request: pytest.FixtureRequest) -> str:
     return str(request.param)

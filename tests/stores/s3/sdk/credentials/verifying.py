@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from zarr_s3_async.stores.s3.signer import Signer, encode_path, encode_query
 
-from ....servers import faults
-from ....servers.exchange import Exchange
-from ....servers.fault_server import FaultServer
-from ....servers.s3_messages import Request
+from .....servers import faults
+from .....servers.exchange import Exchange
+from .....servers.fault_server import FaultServer
+from .....servers.s3_messages import Request
 
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([^/]+)/s3/aws4_request, ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]+)"

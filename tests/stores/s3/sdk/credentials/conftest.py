@@ -11,7 +11,7 @@ import pytest
 
 import zarr_s3_async as zs
 
-from .... import sdk_data
+from ..... import sdk_data
 from .sources import LONG_TERM, World
 from .verifying import Issuer, VerifyingServer
 

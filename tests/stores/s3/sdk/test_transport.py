@@ -12,8 +12,8 @@ from zarr_s3_async.stores.s3.request import Request
 from zarr_s3_async.stores.s3.sdk.clients import ClientPool
 from zarr_s3_async.stores.s3.sdk.transport import SdkTransport
 
-from ...servers import faults
-from .rig import BUCKET, SECRET, TOKEN, Rig
+from ....servers import faults
+from ..rig import BUCKET, SECRET, TOKEN, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -14,7 +14,7 @@ import zarr_s3_async as zs
 from zarr_s3_async.errors import CredentialsExpired, CredentialsNotFound
 from zarr_s3_async.stores.s3.service import S3Service
 
-from ....servers import faults
+from .....servers import faults
 from . import sources
 from .conftest import BUCKET
 from .sources import LONG_TERM, REFRESHED, Source, World

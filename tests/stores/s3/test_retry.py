@@ -196,7 +196,7 @@ async def test_retry_after_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_where_only_the_counters_listen_no_event_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarr_s3_async.stores.s3.transport.RequestDone", None)
+    monkeypatch.setattr("zarr_s3_async.stores.s3.retry.RequestDone", None)
     metrics = Metrics()
     traced = Traced(Script([ok(b"12345"), NO_SUCH_KEY, NetworkError("x", code="Reset")]), metrics)
     await traced.send(Request("PutObject", "bucket", "key", payload=memoryview(b"1234").cast("H")))

@@ -1,6 +1,6 @@
 """CodecThreads for codecs: few, started as needed, and one wake-up of the loop for many answers.
 
-How a call is left is tested with the other way into a thread, in tests/stores/test_threads.py.
+How a call is left is tested with the other way into a thread, in tests/concurrency/test_blocking.py.
 """
 
 from __future__ import annotations
