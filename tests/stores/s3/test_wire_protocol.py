@@ -172,7 +172,7 @@ async def test_a_get_whose_end_cannot_be_told_is_refused():
     with MemoryConnection() as memory:
         answer = memory.exchange()
         memory.receive(b'HTTP/1.1 200 OK\r\netag: "e"\r\n\r\nbody')
-        assert "cannot be told" in str(outcome(answer))
+        assert "cannot be determined" in str(outcome(answer))
 
 
 @pytest.mark.parametrize("request_", [GET, PUT], ids=["get", "put"])
