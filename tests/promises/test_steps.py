@@ -1,0 +1,94 @@
+"""How far the code of one read or write is spread: the files it enters, and how often it changes from one to another.
+
+Who follows a read through the code follows these changes. The budgets are what is reached; they grow for a reason only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+
+from ..servers.stand_in import StandIn
+
+PACKAGE = str(Path(zs.__file__).parent)
+
+
+class Steps:
+    """Notes the file of each call inside the package that is another one than that of the call before it."""
+
+    def __init__(self) -> None:
+        self.route: list[str] = []
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        name = frame.f_code.co_filename
+        if event == "call" and name.startswith(PACKAGE):
+            step = name[len(PACKAGE) + 1 :]
+            if not self.route or self.route[-1] != step:
+                self.route.append(step)
+
+    def check(self, changes: int, files: int) -> None:
+        """Fewer are fine, but not so few that nothing was seen."""
+        found = (len(self.route), len(set(self.route)))
+        assert found[0] <= changes and found[1] <= files, (found, self.route)  # noqa: PT018  # they are told together
+        assert found[0] > changes // 2, "the budget is far from what is reached"
+
+
+async def steps_of(call: Callable[[], Awaitable[Any]]) -> Steps:
+    """The steps of one call. What the first one makes or learns (connections, indexes, facts of servers) is there."""
+    await call()
+    await call()
+    steps = Steps()
+    sys.setprofile(steps)
+    try:
+        await call()
+    finally:
+        sys.setprofile(None)
+    return steps
+
+
+@pytest.fixture(params=["memory", "s3"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, zs.Session, Any]]:
+    """Its name, a session and a store: in memory, or an S3 server over the wire."""
+    if request.param == "memory":
+        async with zs.Session() as session:
+            yield "memory", session, zs.MemoryStore()
+        return
+    with StandIn() as server:
+        config = zs.S3Config(
+            endpoint_url=server.endpoint_url, region="us-east-1", access_key_id="key", secret_access_key="secret"
+        )
+        async with zs.Session(s3=config) as session:
+            yield "s3", session, f"s3://{server.bucket}/steps"
+
+
+BUDGETS = {  # changes of file, files
+    ("memory", "chunk"): (32, 13),
+    ("memory", "shard"): (38, 16),
+    ("memory", "merge of a chunk"): (68, 22),
+    ("memory", "merge of a shard"): (95, 24),
+    ("s3", "chunk"): (75, 33),
+    ("s3", "shard"): (86, 37),
+    ("s3", "merge of a chunk"): (160, 45),
+    ("s3", "merge of a shard"): (186, 47),
+}
+
+
+@pytest.mark.parametrize("shards", [None, (8, 8)], ids=["chunk", "shard"])
+async def test_one_chunk(store: tuple[str, zs.Session, Any], shards: Any) -> None:
+    """A read of one whole chunk, and a write of a part of one."""
+    name, session, place = store
+    array = await session.create_array(place, shape=(16, 16), chunks=(4, 4), shards=shards, dtype="i4", compressor=None)
+    await array[...].set(np.arange(256).reshape(16, 16))
+    kind = "chunk" if shards is None else "shard"
+    read = await steps_of(lambda: array.get_slice((4, 4), (8, 8)))
+    merged = await steps_of(lambda: array.set_slice(7, (4, 4), (6, 8)))
+    read.check(*BUDGETS[name, kind])
+    merged.check(*BUDGETS[name, f"merge of a {kind}"])
