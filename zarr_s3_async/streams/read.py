@@ -15,11 +15,11 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import numpy as np
 
 from .._concurrency.background import Background
+from .._concurrency.limiter import Limiter
+from .._concurrency.workers import run_workers
 from .._engine import operations
 from .._engine.explain import Explanation, explain
 from .._engine.runtime import Layout, Runtime
-from .._engine.tasks import crew
-from .._limiter import Limiter
 from .._options import check_choice, check_count, check_missing
 from .._plan import selection
 from .._types import Missing, Shape
@@ -140,7 +140,7 @@ class BlockStream:
         if self._background is not None or self._ended:
             raise StateError("a stream is entered once; make another one")
         self._meter = self._closing.enter_context(metered(self._progress, self._total, "stream"))
-        self._background = Background(crew(self._size, iter(enumerate(self._boxes)), self._read), self._finish)
+        self._background = Background(run_workers(self._size, iter(enumerate(self._boxes)), self._read), self._finish)
         return self
 
     async def __aexit__(
