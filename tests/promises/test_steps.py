@@ -70,12 +70,12 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, zs.S
 
 
 BUDGETS = {  # changes of file, files
-    ("memory", "chunk"): (60, 16),
-    ("memory", "shard"): (75, 19),
+    ("memory", "chunk"): (36, 16),
+    ("memory", "shard"): (42, 19),
     ("memory", "merge of a chunk"): (68, 22),
     ("memory", "merge of a shard"): (95, 24),
-    ("s3", "chunk"): (98, 33),
-    ("s3", "shard"): (119, 37),
+    ("s3", "chunk"): (80, 33),
+    ("s3", "shard"): (90, 37),
     ("s3", "merge of a chunk"): (160, 45),
     ("s3", "merge of a shard"): (186, 47),
 }
