@@ -4,9 +4,10 @@ import typing as _typing
 
 from ._array import Array, ArrayRef
 from ._engine.explain import Explanation
-from ._group import Group, GroupRef
+from ._group import Group, GroupRef, Members
 from ._model.create import ArrayOptions
-from ._session import Session, SessionOptions
+from ._model.metadata import ArrayMeta, GroupMeta
+from ._session import Session, SessionOptions, Where
 from ._shared import (
     CreateOptions,
     Opening,
@@ -17,8 +18,10 @@ from ._shared import (
     open_group,
     shared_session,
 )
+from ._tree import Tree
 from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
-from ._view import View
+from ._view import Indexer, View
+from .byte_range import ByteRange, Offset, Span, Suffix
 from .codecs.registry import list_codecs, register_codec, unregister_codec
 from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import (
@@ -53,7 +56,7 @@ from .errors import (
     WrongRegion,
     ZarrS3Error,
 )
-from .events import ConflictMet, Event, Hook, Metrics, RequestDone, RetryScheduled
+from .events import ConflictMet, Event, HedgeStarted, Hook, Metrics, RequestDone, RetryScheduled
 from .stores.base import Blob, Entry, Listing, Store
 from .stores.local import LocalStore
 from .stores.memory import MemoryStore
@@ -61,6 +64,7 @@ from .stores.registry import get_store, list_stores, register_store, unregister_
 from .stores.s3 import S3Store
 
 if _typing.TYPE_CHECKING:
+    from . import blocking as blocking
     from .streams import Block, BlockStream, Progress, SliceStream
 
 __version__ = "0.1.0"
@@ -68,12 +72,14 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessDenied",
     "Array",
+    "ArrayMeta",
     "ArrayOptions",
     "ArrayRef",
     "Blob",
     "Block",
     "BlockStream",
     "BucketNotFound",
+    "ByteRange",
     "CacheSize",
     "ChecksumMismatch",
     "ChunkDecodeError",
@@ -93,12 +99,16 @@ __all__ = [
     "Finding",
     "ForkedSession",
     "Group",
+    "GroupMeta",
     "GroupRef",
     "HedgePolicy",
+    "HedgeStarted",
     "Hook",
+    "Indexer",
     "Limits",
     "Listing",
     "LocalStore",
+    "Members",
     "MemoryStore",
     "MetadataError",
     "Metrics",
@@ -107,6 +117,7 @@ __all__ = [
     "NodeExists",
     "NodeNotFound",
     "NodeReport",
+    "Offset",
     "Opening",
     "Progress",
     "RequestDone",
@@ -120,16 +131,20 @@ __all__ = [
     "SessionClosed",
     "SessionOptions",
     "SliceStream",
+    "Span",
     "StateError",
     "Store",
     "StoreError",
+    "Suffix",
     "Throttled",
+    "Tree",
     "UnexpectedResponse",
     "Unsupported",
     "UnsupportedFeature",
     "VerifyProgress",
     "VerifyReport",
     "View",
+    "Where",
     "WriteOutcome",
     "WrongEventLoop",
     "WrongRegion",
@@ -154,12 +169,18 @@ _LAZY = {"Block": "streams", "BlockStream": "streams", "Progress": "streams", "S
 """What is imported when it is first asked for: names, and the modules that have them."""
 
 
+_MODULES = ("blocking",)
+"""Modules that are imported when they are first named, as `zs.blocking` is."""
+
+
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
     value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value

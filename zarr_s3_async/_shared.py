@@ -137,8 +137,8 @@ class Opening(Generic[Node]):
         s3, of_session = split_options(self._options)
         if of_session:
             raise ConfigError(
-                f"{', '.join(sorted(of_session))} is an option of a whole session: give it to zs.shared_session(...) "
-                "before anything is opened, or use `async with` instead of await"
+                f"{', '.join(sorted(of_session))} is an option of a whole session: before anything is opened, give it "
+                "to zs.shared_session(...), or to zs.blocking.configure(...); or use `async with` instead of await"
             )
         session = shared_session()
         where, path = _with_options(session, self._where, self._path, s3) if s3 else (self._where, self._path)

@@ -1,0 +1,696 @@
+"""The same arrays and groups for code that cannot await: scripts, threads, Flask, pandas, worker processes.
+
+    import zarr_s3_async.blocking as zb
+    array = zb.open_array("s3://bucket/prefix")
+    tile = array[0:100, 0:100]
+
+Every call runs on one event loop in a background thread, with one session: both are made by the first call, remade in a
+forked child, and closed when the interpreter exits. Any number of threads may call at once and share its connections
+and limits. Ctrl-C cancels the call that waits. Handles pickle as references and open where they are used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Self, TypeVar, Unpack
+from uuid import uuid4
+
+import numpy as np
+
+from . import (
+    ArrayMeta,
+    ArrayOptions,
+    ArrayRef,
+    CreateOptions,
+    Explanation,
+    GroupMeta,
+    GroupRef,
+    NodeNotFound,
+    Opening,
+    Session,
+    SessionOptions,
+    Tree,
+    VerifyProgress,
+    VerifyReport,
+    View,
+    Where,
+    _array,
+    _group,
+    _shared,
+    shared_session,
+)
+from ._concurrency.loop_thread import LoopThread, background_loop
+from ._types import JSON, Missing, Shape
+from ._where import as_url
+
+__all__ = [
+    "Array",
+    "Group",
+    "Indexer",
+    "close",
+    "configure",
+    "create_array",
+    "create_group",
+    "delete",
+    "exists",
+    "open",
+    "open_array",
+    "open_group",
+    "verify",
+]
+
+T = TypeVar("T")
+Node = TypeVar("Node", bound=_array.Array | _group.Group)
+Live = TypeVar("Live", _array.Array, _group.Group)
+Format = Literal[2, 3]
+
+_options: SessionOptions = {}
+
+
+def configure(**options: Unpack[SessionOptions]) -> None:
+    """Set the options of the one session behind this module, before its first call.
+
+    Args:
+        options: Those of `Session`: `limits=`, `cache=`, `region=`, … A forked child keeps them.
+
+    Raises:
+        ConfigError: An option is wrong, or the session exists with others (`close` ends it).
+    """
+    global _options  # noqa: PLW0603  # one session for the process is what this is
+    before, _options = _options, options
+    try:
+        _run(_session)
+    except BaseException:
+        _options = before
+        raise
+
+
+def close() -> None:
+    """Close the session and end its thread now instead of at exit. The next call opens both again."""
+    background_loop().close()
+
+
+async def _session() -> Session:
+    return shared_session(**_options)
+
+
+def _run(call: Callable[[], Awaitable[T]]) -> T:
+    """Call on the background loop, and wait."""
+
+    async def on_the_loop() -> T:
+        return await call()
+
+    return background_loop().run(on_the_loop())
+
+
+def _with_session(call: Callable[[Session], Awaitable[T]]) -> T:
+    async def on_the_loop() -> T:
+        return await call(await _session())
+
+    return background_loop().run(on_the_loop())
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a node is, as it was named: from here it is opened again in another process."""
+
+    where: Where
+    path: str = ""
+    options: SessionOptions = field(default_factory=SessionOptions)
+
+    def below(self, name: str) -> _Place:
+        return _Place(self.where, "/".join(part for part in (self.path, name.strip("/")) if part), self.options)
+
+
+def _place(where: Where, path: str, options: SessionOptions) -> _Place:
+    return _Place(as_url(where) if isinstance(where, os.PathLike) else where, path, options)
+
+
+class _Handle(Generic[Live]):
+    """A live handle of the background loop's, opened again where that loop is another one."""
+
+    __slots__ = ("_found", "_place", "_zarr_format")
+
+    def __init__(self, place: _Place, zarr_format: Format | None, live: Live | None) -> None:
+        self._place = place
+        self._zarr_format = zarr_format
+        # Replaced as a whole: threads see both or neither.
+        self._found: tuple[LoopThread, Live] | None = None if live is None else (background_loop(), live)
+
+    def _live(self) -> Live:
+        """The asynchronous handle; one request where this process has none yet."""
+        loop, found = background_loop(), self._found
+        if found is None or found[0] is not loop:
+            self._found = found = (loop, self._opened())
+        return found[1]
+
+    def _opened(self) -> Live:
+        raise NotImplementedError
+
+    def _do(self, call: Callable[[Live], Awaitable[T]]) -> T:
+        live = self._live()
+        return _run(lambda: call(live))
+
+
+class Array(_Handle[_array.Array]):
+    """A Zarr array, used as a NumPy array is: `array[...]` reads, `array[...] = data` writes.
+
+    Get one from `open_array`, `create_array` or a group. Any number of threads may use it at once; writers of different
+    parts of one chunk lose nothing of each other. It pickles as a reference: no key goes with it, and the other process
+    opens it at first use.
+    """
+
+    __slots__ = ("_edits", "_missing", "_token")
+
+    def __init__(
+        self, place: _Place, zarr_format: Format | None, missing: Missing, live: _array.Array | None = None
+    ) -> None:
+        super().__init__(place, zarr_format, live)
+        self._missing: Missing = missing
+        self._token = uuid4().hex
+        self._edits = 0
+
+    def _opened(self) -> _array.Array:
+        place = self._place
+        return _awaited(
+            _shared.open_array(
+                place.where, path=place.path, zarr_format=self._zarr_format, missing=self._missing, **place.options
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"<blocking {repr(self._live())[1:]}"
+
+    def __reduce__(self) -> tuple[Callable[..., Array], tuple[ArrayRef, Format, Missing]]:
+        return _unpickled_array, (self.ref, self.metadata.zarr_format, self._missing)
+
+    def __dask_tokenize__(self) -> tuple[str, int]:
+        # Never the same for another handle, or after a write: dask takes equal tokens for equal data.
+        return self._token, self._edits
+
+    # What it is
+
+    @property
+    def metadata(self) -> ArrayMeta:
+        """The immutable metadata that calls made now will use."""
+        return self._live().metadata
+
+    @property
+    def shape(self) -> Shape:
+        """Elements per dimension."""
+        return self._live().shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of what a read returns."""
+        return self._live().dtype
+
+    @property
+    def chunks(self) -> Shape:
+        """Elements per dimension of the smallest part that is decoded on its own."""
+        return self._live().chunks
+
+    @property
+    def shards(self) -> Shape | None:
+        """Elements per dimension of a stored object that holds many chunks; None where each chunk is an object."""
+        return self._live().shards
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return self._live().ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._live().size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements, decoded."""
+        return self._live().nbytes
+
+    @property
+    def nchunks(self) -> int:
+        """Number of chunks, stored or not."""
+        return self._live().nchunks
+
+    @property
+    def fill_value(self) -> Any:
+        """What absent chunks hold; None where a v2 document says null (they read as zero)."""
+        return self._live().fill_value
+
+    @property
+    def order(self) -> str:
+        """Order of the elements inside a stored chunk, `C` or `F`."""
+        return self._live().order
+
+    @property
+    def attrs(self) -> Mapping[str, JSON]:
+        """The attributes, read-only."""
+        return self._live().attrs
+
+    @property
+    def dimension_names(self) -> tuple[str | None, ...] | None:
+        """Names of the dimensions, where the metadata gives them."""
+        return self._live().dimension_names
+
+    @property
+    def path(self) -> str:
+        """Path below the store's root; empty for an array at the root."""
+        return self._live().path
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._live().url
+
+    @property
+    def ref(self) -> ArrayRef:
+        """A small picklable description with which another process opens the same array. Never holds a key."""
+        return self._live().ref
+
+    # As NumPy
+
+    def __getitem__(self, key: Any) -> Any:
+        """Read by basic indexing: an array, or a scalar where every dimension is indexed by an integer."""
+        return self._do(lambda live: live[key].get())
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write by basic indexing; parts of chunks are merged with what other writers store."""
+        self._set(lambda live: live[key], value)
+
+    def _set(self, select: Callable[[_array.Array], View], value: Any) -> None:
+        self._change(lambda live: select(live).set(value))
+
+    @property
+    def oindex(self) -> Indexer:
+        """`array.oindex[…]`: one selection per dimension, each by itself: integers, slices, arrays, masks."""
+        return Indexer(self, lambda live, key: live.oindex[key])
+
+    @property
+    def vindex(self) -> Indexer:
+        """`array.vindex[…]`: single elements, by coordinate arrays that broadcast or by one mask."""
+        return Indexer(self, lambda live, key: live.vindex[key])
+
+    @property
+    def blocks(self) -> Indexer:
+        """`array.blocks[…]`: whole chunks by their place in the grid."""
+        return Indexer(self, lambda live, key: live.blocks[key])
+
+    def sel(self, **dimensions: Any) -> Any:
+        """Read by dimension name, each an integer, a slice or an index array; the others are taken whole."""
+        return self._do(lambda live: live.sel(**dimensions).get())
+
+    def __len__(self) -> int:
+        shape = self.shape
+        if not shape:
+            raise TypeError("len() of an array without dimensions")
+        return shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Along the first dimension, read by whole chunks or shards."""
+        step = (self.shards or self.chunks or (1,))[0]
+        for start in range(0, len(self), step):
+            yield from self[start : start + step]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if copy is False:
+            raise ValueError("reading an array makes a copy of it; it cannot be had without one")
+        return np.asarray(self[...], dtype=dtype)
+
+    # As the asynchronous array
+
+    def get_slice(
+        self,
+        start: Sequence[int] | int,
+        stop: Sequence[int] | int | None,
+        step: Sequence[int] | int | None = None,
+        *,
+        out: np.ndarray[Any, Any] | None = None,
+        missing: Missing | None = None,
+        timeout: float | None = None,
+    ) -> np.ndarray[Any, Any]:
+        """Read a region; see `zarr_s3_async.Array.get_slice`."""
+        return self._do(lambda live: live.get_slice(start, stop, step, out=out, missing=missing, timeout=timeout))
+
+    def set_slice(
+        self,
+        data: Any,
+        start: Sequence[int] | int,
+        stop: Sequence[int] | int | None = None,
+        step: Sequence[int] | int | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Write a region; see `zarr_s3_async.Array.set_slice`."""
+        self._change(lambda live: live.set_slice(data, start, stop, step, timeout=timeout))
+
+    def explain(self, key: Any = ...) -> Explanation:
+        """What reading or writing `array[key]` would cost, with no request."""
+        return self._live().explain(key)
+
+    def verify(
+        self, *, strict: bool = False, most: int = 1000, progress: Callable[[VerifyProgress], None] | None = None
+    ) -> VerifyReport:
+        """Read and decode all that is stored of the array, and compare it with its metadata."""
+        return self._do(lambda live: live.verify(strict=strict, most=most, progress=progress))
+
+    def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
+        """Merge `attributes` into those that are stored, or replace them all."""
+        self._do(lambda live: live.update_attributes(attributes, replace=replace))
+
+    def resize(self, shape: Sequence[int] | int) -> None:
+        """Give the array another shape of as many dimensions; see `zarr_s3_async.Array.resize`."""
+        self._change(lambda live: live.resize(shape))
+
+    def append(self, data: Any, axis: int = 0) -> Shape:
+        """Add `data` at the end of `axis` and return the new shape; see `zarr_s3_async.Array.append`."""
+        return self._change(lambda live: live.append(data, axis))
+
+    def refresh(self) -> Self:
+        """Read the metadata again, in place: another writer may have changed the shape or the attributes."""
+        self._change(lambda live: live.refresh())
+        return self
+
+    def _change(self, call: Callable[[_array.Array], Awaitable[T]]) -> T:
+        try:
+            return self._do(call)
+        finally:
+            self._edits += 1
+
+
+class Indexer:
+    """Something to subscript and to assign to: `array.oindex[…]`, `array.vindex[…]`, `array.blocks[…]`."""
+
+    __slots__ = ("_array", "_select")
+
+    def __init__(self, array: Array, select: Callable[[_array.Array, Any], View]) -> None:
+        self._array = array
+        self._select = select
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._array._do(lambda live: self._select(live, key).get())  # noqa: SLF001  # one class in two parts
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._array._set(lambda live: self._select(live, key), value)  # noqa: SLF001  # as above
+
+    __iter__ = None
+    __contains__ = None
+
+
+class Group(_Handle[_group.Group], Mapping[str, "Array | Group"]):
+    """A Zarr group as a mapping from the names directly below to arrays and groups.
+
+    `group["a/b"]` opens what is stored there, and raises KeyError where nothing is. It pickles as a reference.
+    """
+
+    __slots__ = ()
+
+    def _opened(self) -> _group.Group:
+        place = self._place
+        return _awaited(
+            _shared.open_group(place.where, path=place.path, zarr_format=self._zarr_format, **place.options)
+        )
+
+    def __repr__(self) -> str:
+        return f"<blocking {repr(self._live())[1:]}"
+
+    def __reduce__(self) -> tuple[Callable[..., Group], tuple[GroupRef, Format]]:
+        return _unpickled_group, (self.ref, self.metadata.zarr_format)
+
+    __eq__ = object.__eq__
+    """Of handles: the mapping's would read everything below."""
+    __hash__ = object.__hash__
+
+    @property
+    def metadata(self) -> GroupMeta:
+        """The immutable metadata as it was read."""
+        return self._live().metadata
+
+    @property
+    def attrs(self) -> Mapping[str, JSON]:
+        """The attributes, read-only."""
+        return self._live().attrs
+
+    @property
+    def path(self) -> str:
+        """Path below the store's root; empty for the root."""
+        return self._live().path
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._live().url
+
+    @property
+    def ref(self) -> GroupRef:
+        """A small picklable description with which another process opens the same group. Never holds a key."""
+        return self._live().ref
+
+    # As a mapping
+
+    def __getitem__(self, name: str) -> Array | Group:
+        try:
+            return self.open(name)
+        except NodeNotFound as error:
+            raise KeyError(str(error)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.contains(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, _ in self.members()])
+
+    def __len__(self) -> int:
+        return len(self.members())
+
+    def items(self) -> ItemsView[str, Array | Group]:
+        """Name and node of all directly below, opened together."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[Array | Group]:
+        """All nodes directly below, opened together."""
+        return _Values(self)
+
+    # As the asynchronous group
+
+    def open(self, name: str, *, missing: Missing = "fill") -> Array | Group:
+        """The array or group `name` (or `a/b/c`) below this one.
+
+        Raises:
+            NodeNotFound: Nothing is there.
+        """
+        return self._wrapped(name, self._do(lambda live: live.open(name, missing=missing)), missing)
+
+    def contains(self, name: str) -> bool:
+        """True where an array or a group of that name is stored below."""
+        return self._do(lambda live: live.contains(name))
+
+    def members(self) -> list[tuple[str, Array | Group]]:
+        """(name, array or group) of all directly below, sorted by name."""
+        return [(name, self._wrapped(name, node)) for name, node in self._do(lambda live: _listed(live.members()))]
+
+    def arrays(self) -> list[tuple[str, Array]]:
+        """(name, array) of all arrays directly below, sorted by name."""
+        return [(name, self._array(name, node)) for name, node in self._do(lambda live: _listed(live.arrays()))]
+
+    def groups(self) -> list[tuple[str, Group]]:
+        """(name, group) of all groups directly below, sorted by name."""
+        return [(name, self._group(name, node)) for name, node in self._do(lambda live: _listed(live.groups()))]
+
+    def tree(self) -> Tree:
+        """Everything below: `print(group.tree())`; notebooks show it as HTML."""
+        return self._do(lambda live: live.tree())
+
+    def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array:
+        """Create an array below, by default of this group's format."""
+        return self._array(name, self._do(lambda live: live.create_array(name, **options)))
+
+    def create_group(
+        self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False
+    ) -> Group:
+        """Create a group below, of this group's format."""
+        return self._group(
+            name, self._do(lambda live: live.create_group(name, attributes=attributes, overwrite=overwrite))
+        )
+
+    def require_group(self, name: str) -> Group:
+        """Open the group below, or create it; of any number of callers at once all get the same."""
+        return self._group(name, self._do(lambda live: live.require_group(name)))
+
+    def delete(self, name: str) -> None:
+        """Remove the array or group below with everything in it; nothing there is fine."""
+        self._do(lambda live: live.delete(name))
+
+    def verify(
+        self, *, strict: bool = False, most: int = 1000, progress: Callable[[VerifyProgress], None] | None = None
+    ) -> VerifyReport:
+        """Read and decode all that is stored below, and compare it with its metadata."""
+        return self._do(lambda live: live.verify(strict=strict, most=most, progress=progress))
+
+    def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
+        """Merge `attributes` into those that are stored, or replace them all."""
+        self._do(lambda live: live.update_attributes(attributes, replace=replace))
+
+    def consolidate(self) -> None:
+        """Write the metadata of every node below into this group's own, so that opening them costs no request."""
+        self._do(lambda live: live.consolidate())
+
+    def refresh(self) -> Self:
+        """Read the metadata again, in place."""
+        self._do(lambda live: live.refresh())
+        return self
+
+    def _wrapped(self, name: str, node: _array.Array | _group.Group, missing: Missing = "fill") -> Array | Group:
+        return self._group(name, node) if isinstance(node, _group.Group) else self._array(name, node, missing)
+
+    def _array(self, name: str, node: _array.Array, missing: Missing = "fill") -> Array:
+        return Array(self._place.below(name), node.metadata.zarr_format, missing, node)
+
+    def _group(self, name: str, node: _group.Group) -> Group:
+        return Group(self._place.below(name), node.metadata.zarr_format, node)
+
+
+class _Items(ItemsView[str, "Array | Group"]):
+    def __init__(self, group: Group) -> None:
+        super().__init__(group)
+        self._group = group
+
+    def __iter__(self) -> Iterator[tuple[str, Array | Group]]:
+        return iter(self._group.members())
+
+
+class _Values(ValuesView["Array | Group"]):
+    def __init__(self, group: Group) -> None:
+        super().__init__(group)
+        self._group = group
+
+    def __iter__(self) -> Iterator[Array | Group]:
+        return iter([node for _, node in self._group.members()])
+
+
+async def _listed(members: Any) -> list[tuple[str, Any]]:
+    return [found async for found in members]
+
+
+def _awaited(opening: Opening[Node]) -> Node:
+    async def opened() -> Node:
+        await _session()  # with the options of `configure`, where this is the first call
+        return await opening
+
+    return _run(opened)
+
+
+def _unpickled_array(ref: ArrayRef, zarr_format: Format, missing: Missing) -> Array:
+    return Array(_Place(ref), zarr_format, missing)
+
+
+def _unpickled_group(ref: GroupRef, zarr_format: Format) -> Group:
+    return Group(_Place(ref), zarr_format, None)
+
+
+# What needs no session
+
+
+def open_array(
+    where: Where,
+    *,
+    path: str = "",
+    zarr_format: Format | None = None,
+    missing: Missing = "fill",
+    **options: Unpack[SessionOptions],
+) -> Array:
+    """Open an array that exists; see `zarr_s3_async.Session.open_array`.
+
+    Args:
+        where: A URL, a `pathlib.Path`, a `Store`, or a ref.
+        path: Below `where`.
+        zarr_format: Which of two formats side by side.
+        missing: What absent chunks are: the fill value, or `ChunkNotFound`.
+        options: Fields of `S3Config`, for this array alone; those of the session are set by `configure`.
+    """
+    opening = _shared.open_array(where, path=path, zarr_format=zarr_format, missing=missing, **options)
+    return Array(_place(where, path, options), zarr_format, missing, _awaited(opening))
+
+
+def open_group(
+    where: Where, *, path: str = "", zarr_format: Format | None = None, **options: Unpack[SessionOptions]
+) -> Group:
+    """Open a group that exists; see `open_array`."""
+    opening = _shared.open_group(where, path=path, zarr_format=zarr_format, **options)
+    return Group(_place(where, path, options), zarr_format, _awaited(opening))
+
+
+def open(  # noqa: A001  # as `zarr_s3_async.open`
+    where: Where,
+    *,
+    path: str = "",
+    zarr_format: Format | None = None,
+    missing: Missing = "fill",
+    **options: Unpack[SessionOptions],
+) -> Array | Group:
+    """Open whichever of the two is there; see `open_array`."""
+    place = _place(where, path, options)
+    node = _awaited(_shared.open(where, path=path, zarr_format=zarr_format, missing=missing, **options))
+    if isinstance(node, _group.Group):
+        return Group(place, zarr_format, node)
+    return Array(place, zarr_format, missing, node)
+
+
+def create_array(where: Where, *, path: str = "", **options: Unpack[CreateOptions]) -> Array:
+    """Create an array; see `zarr_s3_async.Session.create_array`.
+
+    Args:
+        where: A URL, a `pathlib.Path`, a `Store`, or a ref.
+        path: Below `where`.
+        options: Those of `ArrayOptions` (`shape`, `dtype`, `chunks`, …), and fields of `S3Config`.
+    """
+    array = _awaited(_shared.create_array(where, path=path, **options))
+    of_session: Any = {name: value for name, value in options.items() if name not in ArrayOptions.__annotations__}
+    return Array(_place(where, path, of_session), array.metadata.zarr_format, "fill", array)
+
+
+def create_group(
+    where: Where,
+    *,
+    path: str = "",
+    attributes: Mapping[str, JSON] | None = None,
+    zarr_format: Format = 3,
+    overwrite: bool = False,
+    **options: Unpack[SessionOptions],
+) -> Group:
+    """Create a group; see `zarr_s3_async.Session.create_group`."""
+    opening = _shared.create_group(
+        where, path=path, attributes=attributes, zarr_format=zarr_format, overwrite=overwrite, **options
+    )
+    return Group(_place(where, path, options), zarr_format, _awaited(opening))
+
+
+def exists(where: Where, *, path: str = "") -> bool:
+    """True where an array or a group is stored."""
+    return _with_session(lambda session: session.exists(where, path=path))
+
+
+def delete(where: Where, *, path: str = "") -> None:
+    """Remove an array or a group with everything below it; nothing there is fine."""
+    _with_session(lambda session: session.delete(where, path=path))
+
+
+def verify(
+    where: Where,
+    *,
+    path: str = "",
+    zarr_format: Format | None = None,
+    strict: bool = False,
+    most: int = 1000,
+    progress: Callable[[VerifyProgress], None] | None = None,
+) -> VerifyReport:
+    """Read every object of an array or a group and compare it with its metadata; see `Session.verify`."""
+    return _with_session(
+        lambda session: session.verify(
+            where, path=path, zarr_format=zarr_format, strict=strict, most=most, progress=progress
+        )
+    )
