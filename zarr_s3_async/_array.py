@@ -28,6 +28,7 @@ from .codecs.registry import find_kind
 if TYPE_CHECKING:
     from .streams.progress import ProgressOption
     from .streams.read import BlockStream, Order, SliceStream
+    from .streams.write import WriteStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,6 +333,40 @@ class Array:
             region,
             ahead_bytes=ahead_bytes,
             missing=missing or self._missing,
+            progress=progress,
+        )
+
+    def write_stream(
+        self, region: Any = None, *, max_bytes: int = 2**28, resume: bool = False, progress: ProgressOption = None
+    ) -> WriteStream:
+        """Write from blocks of any size, in any order, that do not overlap: `async with` it, then `await out.write(…)`.
+
+        Each stored object is encoded and put once, when all of it is there. What is incomplete when the block ends is
+        merged with what is stored, under compare-and-swap. A failure carries its `outcome`.
+
+        Args:
+            region: What will be written, as slices without a step; None is the whole array. Objects of which it holds
+                only a part are merged.
+            max_bytes: Decoded bytes of the objects that are being put together or put, at most; a larger one is alone.
+                The session's `Limits.bytes` bounds what is being encoded besides.
+            resume: Another run of the same call was interrupted: what it has stored is listed first, and blocks of it
+                are dropped. Only for an array that held nothing in this region before.
+            progress: Called with a `Progress` for every object that is put; or `rich` or `tqdm`.
+
+        Raises:
+            SelectionError: The region is not made of slices of this array.
+            ConfigError: An option has a value that it cannot have.
+        """
+        from .streams.write import write_stream
+
+        return write_stream(
+            self._runtime,
+            self._path,
+            self._layout,
+            region,
+            max_bytes=max_bytes,
+            resume=resume,
+            write_empty=self._write_empty,
             progress=progress,
         )
 

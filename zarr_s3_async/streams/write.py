@@ -1,0 +1,526 @@
+"""Writing an array from blocks of any size in any order: each object is put once, when all of it is there."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError, Event
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from math import prod
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+import numpy as np
+
+from .._concurrency.background import Background
+from .._concurrency.feed import Feed
+from .._engine.runtime import Layout, Runtime
+from .._engine.tasks import crew_from
+from .._engine.write import Writing
+from .._options import check_count, check_flag
+from .._plan import selection
+from .._plan.parts import ObjectParts, Part
+from .._plan.plan import Plan
+from .._plan.plan import plan as make_plan
+from .._types import Coords, Shape
+from ..codecs.fill import is_fill
+from ..errors import ConfigError, SelectionError, StateError, WriteOutcome
+from .boxes import Box, cell, coords_in, n_cells, region_of, whole
+from .progress import Meter, Progress, ProgressOption, check_progress, metered
+from .stored import Marks, list_stored
+
+Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+_COPIED_INLINE: Final = 2**20
+"""Bytes up to which a block's part of an object is copied on the loop: 0.1 ms."""
+
+
+class _Object:
+    """A stored object that is being put together."""
+
+    __slots__ = ("box", "boxes", "claimed", "coords", "data", "left", "nbytes")
+
+    def __init__(self, coords: Coords, box: Box, nbytes: int) -> None:
+        self.coords = coords
+        self.box = box
+        """What of it lies in the region."""
+        self.data: Data | None = None
+        self.boxes: list[Box] = []
+        """What has been written of it."""
+        self.claimed: list[Box] = []
+        """What is being copied into it."""
+        self.left = box.size
+        """Elements that are missing."""
+        self.nbytes = nbytes
+
+    def claim(self, part: Box) -> None:
+        """Keep others from writing this part. Raises SelectionError where some of it was written before."""
+        for other in (*self.boxes, *self.claimed):
+            if other.meets(part):
+                raise SelectionError(f"elements {_shown(other.intersection(part))} are written twice")
+        self.claimed.append(part)
+
+    def complete(self, part: Box) -> None:
+        """The values of a claimed part are there."""
+        self.left -= part.size
+        joined = part
+        for at in reversed(range(len(self.boxes))):
+            both = self.boxes[at].joined(joined)
+            if both is not None:
+                joined = both
+                del self.boxes[at]
+        self.boxes.append(joined)
+
+
+class WriteStream:
+    """Takes blocks that partition a region of an array: `async with array.write_stream() as out: await out.write(...)`.
+
+    Each stored object is encoded and put once, when all of it that lies in the region is there. What is incomplete when
+    the block ends is merged with what is stored, under compare-and-swap. Blocks may be written by several tasks at once.
+
+    Left by an exception, no further object is put: those in flight are finished (a cancellation cancels them), and the
+    exception carries the `outcome`.
+    """
+
+    __slots__ = (
+        "_background",
+        "_closing",
+        "_failure",
+        "_feed",
+        "_freed",
+        "_handed",
+        "_held",
+        "_layout",
+        "_max_bytes",
+        "_meter",
+        "_open",
+        "_path",
+        "_pending",
+        "_progress",
+        "_region",
+        "_resume",
+        "_runtime",
+        "_state",
+        "_stored",
+        "_unknown",
+        "_write_empty",
+        "_written",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: str,
+        layout: Layout,
+        region: Box,
+        *,
+        max_bytes: int,
+        resume: bool,
+        write_empty: bool,
+        progress: ProgressOption,
+    ) -> None:
+        self._runtime = runtime
+        self._path = path
+        self._layout = layout
+        self._region = region
+        self._max_bytes = max_bytes
+        self._resume = resume
+        self._write_empty = write_empty
+        self._progress: ProgressOption = progress
+        self._meter: Meter | None = None
+        self._closing = ExitStack()
+        self._feed: Feed[_Object] = Feed()
+        self._background: Background | None = None
+        self._state = "was not entered"
+        grid = layout.meta.grid_shape
+        self._open: dict[Coords, _Object] = {}
+        self._handed = Marks(grid)
+        """Objects of which all is there."""
+        self._written = Marks(grid)
+        self._unknown: set[Coords] = set()
+        self._stored: Marks | None = None
+        """What was stored at the beginning, where that is known."""
+        self._held = 0
+        """Bytes of the objects that are being put together, or wait, or are being put."""
+        self._pending = 0
+        """How many wait or are being put."""
+        self._freed = Event()
+        self._failure: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<WriteStream to {self._layout.url}, {self._written.n} of {self._total} objects written>"
+
+    @property
+    def _total(self) -> int:
+        return n_cells(self._region, self._layout.meta.object_shape)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is: objects that are put, and their decoded bytes."""
+        if self._meter is None:
+            return Progress(done=0, total=self._total, bytes=0, seconds=0.0)
+        return self._meter.state
+
+    def outcome(self) -> WriteOutcome:
+        """Which objects of the region are written by now, which are not, and of which no answer tells."""
+        groups: tuple[list[Coords], list[Coords], list[Coords]] = ([], [], [])
+        for coords in coords_in(self._region, self._layout.meta.object_shape):
+            groups[0 if coords in self._written else 2 if coords in self._unknown else 1].append(coords)
+        written, not_written, unknown = (tuple(group) for group in groups)
+        return WriteOutcome(written=written, not_written=not_written, unknown=unknown)
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        self._runtime.guard()
+        if self._state != "was not entered":
+            raise StateError("a write stream is entered once; make another one")
+        self._state = "is being entered"
+        if self._resume:
+            self._stored = (await list_stored(self._runtime, self._path, self._layout.meta)).marks
+        self._meter = self._closing.enter_context(metered(self._progress, self._total, "write"))
+        size = max(1, min(self._runtime.limits.requests, self._total))
+        self._background = Background(crew_from(size, self._feed, self._put), self._stop)
+        self._state = "is open"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        background, self._background = self._background, None
+        if background is None:
+            return
+        self._state = "was left"
+        try:
+            await self._leave(background, error)
+        except BaseException as failure:
+            self._attach_outcome(failure)
+            raise
+        finally:
+            self._open.clear()
+            self._closing.close()
+        if error is not None:
+            self._attach_outcome(error)
+
+    async def _leave(self, background: Background, error: BaseException | None) -> None:
+        try:
+            if error is None:
+                for item in list(self._open.values()):
+                    self._hand_over(item)
+            elif isinstance(error, Exception):
+                self._failure = self._failure or error  # nothing further is begun
+            self._feed.close()
+            if error is None or isinstance(error, Exception):
+                await background.wait()
+        finally:
+            await background.aclose()
+        if error is None and self._failure is not None:
+            raise self._failure
+
+    def _attach_outcome(self, error: BaseException) -> None:
+        with suppress(AttributeError):  # an error of others may take no attribute
+            error.outcome = self.outcome()  # type: ignore[attr-defined]  # only those of this library have one
+
+    def _stop(self, failure: BaseException | None) -> None:
+        if isinstance(failure, Exception):
+            self._failure = self._failure or failure
+        self._freed.set()
+
+    # Blocks
+
+    def is_stored(self, place: Any) -> bool:
+        """True where an earlier run has stored every object that this place touches: with `resume=True`, `write` would
+        drop such a block, so that it need not be made."""
+        self._require_open()
+        box = self._box(place)
+        axes = self._layout.meta.object_shape
+        cells = [(coords, self._cell(coords)) for coords in coords_in(box, axes)]
+        if not all(self._is_skipped(coords, found) for coords, found in cells):
+            return False
+        for coords, found in cells:
+            self._skip(coords, found)
+        return True
+
+    async def write(self, place: Any, data: Any, *, copy: bool = True) -> None:
+        """Take a block over. It returns when that is done, and waits while `max_bytes` are in memory.
+
+        Args:
+            place: Where it belongs, as slices of the whole array: `block.place` of a stream.
+            data: Its elements, of that place's shape or broadcast to it; cast as NumPy assigns.
+            copy: False lets the stream keep `data` itself until it is left: then nobody may change it before.
+
+        Raises:
+            SelectionError: It lies outside the region, has another shape, or some of it was written before.
+            ConfigError: The incomplete objects do not fit into `max_bytes`: blocks come in an order that leaves too many
+                unfinished.
+            ZarrS3Error: A put of an earlier block has failed.
+        """
+        self._require_open()
+        check_flag("copy", copy)
+        box = self._box(place)
+        values = self._values(box, data)
+        for coords in coords_in(box, self._layout.meta.object_shape):
+            found = self._cell(coords)
+            if self._is_skipped(coords, found):
+                self._skip(coords, found)
+                continue
+            part = found.intersection(box)
+            await self._add(coords, found, part, values[part.within(box.start)], copy=copy)
+
+    def _require_open(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._state != "is open":
+            raise StateError(f"this write stream {self._state}; write inside `async with array.write_stream() as out:`")
+
+    def _box(self, place: Any) -> Box:
+        box = region_of(place, self._layout.meta.shape)
+        if box.intersection(self._region) != box and box.size:
+            raise SelectionError(
+                f"the block {_shown(box)} does not lie in the region {_shown(self._region)} of this write stream"
+            )
+        return box
+
+    def _values(self, box: Box, data: Any) -> Data:
+        dtype = self._layout.meta.dtype
+        values = np.asarray(data, dtype=object) if dtype.hasobject else np.asarray(data)
+        if values.shape == box.shape:
+            return values
+        try:
+            return np.broadcast_to(values, box.shape)
+        except ValueError as error:
+            raise SelectionError(f"data of shape {values.shape} does not fit the place {_shown(box)}") from error
+
+    def _cell(self, coords: Coords) -> Box:
+        """What of an object lies in the region."""
+        return cell(coords, self._layout.meta.object_shape).intersection(self._region)
+
+    def _is_skipped(self, coords: Coords, box: Box) -> bool:
+        """True where an earlier run of the same call has stored it. Not trusted where it shares it with another region."""
+        if self._stored is None or coords not in self._stored:
+            return False
+        meta = self._layout.meta
+        return box == cell(coords, meta.object_shape).intersection(whole(meta.shape))
+
+    def _skip(self, coords: Coords, box: Box) -> None:
+        if coords not in self._written:
+            self._written.add(coords)
+            self._count(box)
+
+    async def _add(self, coords: Coords, box: Box, part: Box, values: Data, *, copy: bool) -> None:
+        item = await self._opened(coords, box)
+        try:
+            item.claim(part)
+        except SelectionError as error:
+            raise SelectionError(f"{error} to {self._layout.url}: blocks may not overlap") from None
+        try:
+            await self._take(item, part, values, copy=copy)
+        finally:
+            item.claimed.remove(part)
+        item.complete(part)
+        if not item.left and self._open.get(coords) is item:
+            self._hand_over(item)
+
+    async def _take(self, item: _Object, part: Box, values: Data, *, copy: bool) -> None:
+        if part == item.box and not copy:
+            item.data = values
+            return
+        if item.data is None:
+            item.data = np.empty(item.box.shape, self._layout.meta.dtype)
+        target = item.data[part.within(item.box.start)]
+        if values.nbytes > _COPIED_INLINE:
+            await self._runtime.cpu.run(partial(np.copyto, target, values, "unsafe"))
+        else:
+            target[...] = values
+
+    async def _opened(self, coords: Coords, box: Box) -> _Object:
+        while (item := self._open.get(coords)) is None:
+            if coords in self._handed:
+                raise SelectionError(
+                    f"object {coords} of {self._layout.url} was written whole before: blocks may not overlap"
+                )
+            nbytes = max(1, prod(box.shape) * self._layout.meta.dtype.itemsize)
+            if not self._held or self._held + nbytes <= self._max_bytes:
+                self._held += nbytes
+                self._open[coords] = _Object(coords, box, nbytes)
+                continue
+            await self._wait_for_memory(nbytes)
+        return item
+
+    async def _wait_for_memory(self, nbytes: int) -> None:
+        if not self._pending:
+            raise ConfigError(
+                f"{len(self._open)} objects of {self._layout.url} are incomplete and hold {self._held:,} bytes; one more of "
+                f"{nbytes:,} would exceed max_bytes={self._max_bytes:,}, and none of them can be put: write the blocks in "
+                "an order that completes objects sooner, raise max_bytes, or rechunk with zs.copy"
+            )
+        self._freed.clear()
+        await self._freed.wait()
+        self._require_open()
+
+    # Objects
+
+    def _hand_over(self, item: _Object) -> None:
+        del self._open[item.coords]
+        self._handed.add(item.coords)
+        self._pending += 1
+        self._feed.put(item)
+
+    async def _put(self, item: _Object) -> None:
+        try:
+            if self._failure is None:
+                await self._store(item)
+                self._written.add(item.coords)
+                self._count(item.box)
+        except CancelledError as error:
+            self._note(error, item)
+            raise
+        except Exception as error:  # noqa: BLE001  # raised by the next `write`, or when the stream is left
+            self._note(error, item)
+            self._failure = self._failure or error
+        finally:
+            item.data = None
+            self._held -= item.nbytes
+            self._pending -= 1
+            self._freed.set()
+
+    def _note(self, error: BaseException, item: _Object) -> None:
+        outcome = getattr(error, "outcome", None)
+        if isinstance(outcome, WriteOutcome) and outcome.unknown:
+            self._unknown.add(item.coords)
+
+    async def _store(self, item: _Object) -> None:
+        assert item.data is not None  # noqa: S101  # it is dropped only afterwards
+        if self._is_absent_fill(item):
+            return
+        meta = self._layout.meta
+        plan: Plan = make_plan(
+            selection.region(item.box.start, item.box.stop, None, meta.shape), meta.shape, meta.chunks, meta.shards
+        )
+        if item.left:
+            plan = _Incomplete(plan, item)
+        await Writing(self._runtime, self._layout, plan, item.data, write_empty=self._write_empty).run()
+
+    def _is_absent_fill(self, item: _Object) -> bool:
+        """True where nothing need be stored and nothing is: it spares a DELETE."""
+        if self._stored is None or item.coords in self._stored or item.left or item.data is None:
+            return False
+        meta = self._layout.meta
+        return not self._write_empty and meta.fill_value is not None and is_fill(item.data, self._layout.fill)
+
+    def _count(self, box: Box) -> None:
+        assert self._meter is not None  # noqa: S101  # it is entered
+        self._meter.add(1, box.size * self._layout.meta.dtype.itemsize)
+
+
+class _Incomplete:
+    """The plan of one object of which not all is there: only those elements are written, in one merge."""
+
+    __slots__ = ("_item", "_plan")
+
+    basic = False
+    n_objects = 1
+
+    def __init__(self, plan: Plan, item: _Object) -> None:
+        self._plan = plan
+        self._item = item
+
+    @property
+    def out_shape(self) -> Shape:
+        """Shape of the object's data."""
+        return self._plan.out_shape
+
+    @property
+    def buffer_shape(self) -> Shape:
+        """The same."""
+        return self._plan.buffer_shape
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks of the object, of which some may have no element that is written."""
+        return self._plan.n_chunks
+
+    def partly_covered(self) -> int:
+        """All of them, at most."""
+        return self.n_chunks
+
+    def n_replaced(self) -> int:
+        """None for sure."""
+        return 0
+
+    def objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
+        """The one object."""
+        for coords, parts in self._plan.objects():
+            yield coords, _IncompleteParts(self._item, parts)
+
+
+class _IncompleteParts(ObjectParts):
+    """The parts of an object, each cut down to the elements that are there."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, item: _Object, parts: Sequence[Part]) -> None:
+        self._parts = [kept for part in parts if (kept := _present(item, part)) is not None]
+
+    @property
+    def whole(self) -> bool:
+        """Not all of it is there."""
+        return False
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def _part(self, index: int) -> Part:
+        return self._parts[index]
+
+
+def _present(item: _Object, part: Part) -> Part | None:
+    """The part without the elements that are missing; None where there is none."""
+    here = Box(
+        tuple(at.start + low for at, low in zip(part.put, item.box.start, strict=True)),
+        tuple(at.stop + low for at, low in zip(part.put, item.box.start, strict=True)),
+    )
+    mask = np.zeros(here.shape, bool)
+    for box in item.boxes:
+        found = box.intersection(here)
+        if found.size:
+            mask[found.within(here.start)] = True
+    if mask.all():
+        return part
+    if not mask.any():
+        return None
+    elements = np.nonzero(mask)
+    take = tuple(index + at.start for index, at in zip(elements, part.take, strict=True))
+    put = tuple(index + at.start for index, at in zip(elements, part.put, strict=True))
+    return Part(part.slot, take, put, False)
+
+
+def _shown(box: Box) -> str:
+    return "[" + ", ".join(f"{low}:{high}" for low, high in zip(box.start, box.stop, strict=True)) + "]"
+
+
+def write_stream(
+    runtime: Runtime,
+    path: str,
+    layout: Layout,
+    region: Any,
+    *,
+    max_bytes: int,
+    resume: bool,
+    write_empty: bool,
+    progress: ProgressOption,
+) -> WriteStream:
+    """See `Array.write_stream`."""
+    check_count("max_bytes", max_bytes)
+    check_flag("resume", resume)
+    check_progress(progress)
+    return WriteStream(
+        runtime,
+        path,
+        layout,
+        region_of(region, layout.meta.shape),
+        max_bytes=max_bytes,
+        resume=resume,
+        write_empty=write_empty,
+        progress=progress,
+    )
