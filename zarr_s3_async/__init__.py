@@ -65,7 +65,7 @@ from .stores.s3 import S3Store
 
 if _typing.TYPE_CHECKING:
     from . import blocking as blocking
-    from .streams import Block, BlockStream, Progress, SliceStream
+    from .streams import Block, BlockStream, Progress, SliceStream, WriteStream
 
 __version__ = "0.1.0"
 
@@ -146,6 +146,7 @@ __all__ = [
     "View",
     "Where",
     "WriteOutcome",
+    "WriteStream",
     "WrongEventLoop",
     "WrongRegion",
     "ZarrS3Error",
@@ -165,7 +166,13 @@ __all__ = [
     "unregister_store",
 ]
 
-_LAZY = {"Block": "streams", "BlockStream": "streams", "Progress": "streams", "SliceStream": "streams"}
+_LAZY = {
+    "Block": "streams",
+    "BlockStream": "streams",
+    "Progress": "streams",
+    "SliceStream": "streams",
+    "WriteStream": "streams",
+}
 """What is imported when it is first asked for: names, and the modules that have them."""
 
 

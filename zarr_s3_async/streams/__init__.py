@@ -2,5 +2,6 @@
 
 from .progress import Progress, ProgressCallback, ProgressOption
 from .read import Block, BlockStream, SliceStream
+from .write import WriteStream
 
-__all__ = ["Block", "BlockStream", "Progress", "ProgressCallback", "ProgressOption", "SliceStream"]
+__all__ = ["Block", "BlockStream", "Progress", "ProgressCallback", "ProgressOption", "SliceStream", "WriteStream"]

@@ -35,9 +35,10 @@ class Box(NamedTuple):
         """As a NumPy index into the whole array."""
         return tuple(map(slice, self.start, self.stop))
 
-    def within(self, origin: Shape) -> tuple[slice, ...]:
-        """As a NumPy index into an array whose first element is the element `origin` of the whole."""
-        return tuple(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, origin, strict=True))
+    def within(self, origin: Shape) -> tuple[Any, ...]:
+        """As a NumPy index into an array whose first element is the element `origin` of the whole: always a view."""
+        # Without the ellipsis, an array of no dimension gives a scalar.
+        return (*(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, origin, strict=True)), ...)
 
     def meets(self, other: Box) -> bool:
         """True where they have an element in common."""

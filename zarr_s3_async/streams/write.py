@@ -76,7 +76,7 @@ class WriteStream:
     """Takes blocks that partition a region of an array: `async with array.write_stream() as out: await out.write(...)`.
 
     Each stored object is encoded and put once, when all of it that lies in the region is there. What is incomplete when
-    the block ends is merged with what is stored, under compare-and-swap. Blocks may be written by several tasks at once.
+    the block ends is merged with what is stored, under compare-and-swap. Several tasks may write at once.
 
     Left by an exception, no further object is put: those in flight are finished (a cancellation cancels them), and the
     exception carries the `outcome`.
@@ -251,7 +251,7 @@ class WriteStream:
 
         Raises:
             SelectionError: It lies outside the region, has another shape, or some of it was written before.
-            ConfigError: The incomplete objects do not fit into `max_bytes`: blocks come in an order that leaves too many
+            ConfigError: The incomplete objects do not fit into `max_bytes`: the order of the blocks leaves too many
                 unfinished.
             ZarrS3Error: A put of an earlier block has failed.
         """
@@ -296,7 +296,7 @@ class WriteStream:
         return cell(coords, self._layout.meta.object_shape).intersection(self._region)
 
     def _is_skipped(self, coords: Coords, box: Box) -> bool:
-        """True where an earlier run of the same call has stored it. Not trusted where it shares it with another region."""
+        """True where an earlier run of the same call has stored it. What other regions share with it is not trusted."""
         if self._stored is None or coords not in self._stored:
             return False
         meta = self._layout.meta
@@ -350,9 +350,9 @@ class WriteStream:
     async def _wait_for_memory(self, nbytes: int) -> None:
         if not self._pending:
             raise ConfigError(
-                f"{len(self._open)} objects of {self._layout.url} are incomplete and hold {self._held:,} bytes; one more of "
-                f"{nbytes:,} would exceed max_bytes={self._max_bytes:,}, and none of them can be put: write the blocks in "
-                "an order that completes objects sooner, raise max_bytes, or rechunk with zs.copy"
+                f"{len(self._open)} objects of {self._layout.url} are incomplete and hold {self._held:,} bytes; one "
+                f"more of {nbytes:,} would exceed max_bytes={self._max_bytes:,}, and none of them can be put: write "
+                "blocks in an order that completes objects sooner, raise max_bytes, or rechunk with zs.copy"
             )
         self._freed.clear()
         await self._freed.wait()
