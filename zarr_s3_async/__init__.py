@@ -65,7 +65,7 @@ from .stores.s3 import S3Store
 
 if _typing.TYPE_CHECKING:
     from . import blocking as blocking
-    from .streams import Block, BlockStream, Progress, SliceStream, WriteStream
+    from .streams import Block, BlockStream, Progress, SliceStream, WriteStream, map_chunks
 
 __version__ = "0.1.0"
 
@@ -156,6 +156,7 @@ __all__ = [
     "get_store",
     "list_codecs",
     "list_stores",
+    "map_chunks",
     "open",
     "open_array",
     "open_group",
@@ -172,6 +173,7 @@ _LAZY = {
     "Progress": "streams",
     "SliceStream": "streams",
     "WriteStream": "streams",
+    "map_chunks": "streams",
 }
 """What is imported when it is first asked for: names, and the modules that have them."""
 

@@ -20,6 +20,9 @@ class Box(NamedTuple):
     start: Shape
     stop: Shape
 
+    def __str__(self) -> str:
+        return "[" + ", ".join(f"{low}:{high}" for low, high in zip(self.start, self.stop, strict=True)) + "]"
+
     @property
     def shape(self) -> Shape:
         """Elements per dimension."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from .._concurrency.background import Background
 from .._concurrency.feed import Feed
+from .._concurrency.workers import run_workers_async
 from .._engine.runtime import Layout, Runtime
-from .._engine.tasks import crew_from
 from .._engine.write import Writing
 from .._options import check_count, check_flag
 from .._plan import selection
@@ -57,7 +57,7 @@ class _Object:
         """Keep others from writing this part. Raises SelectionError where some of it was written before."""
         for other in (*self.boxes, *self.claimed):
             if other.meets(part):
-                raise SelectionError(f"elements {_shown(other.intersection(part))} are written twice")
+                raise SelectionError(f"elements {other.intersection(part)} are written twice")
         self.claimed.append(part)
 
     def complete(self, part: Box) -> None:
@@ -180,7 +180,7 @@ class WriteStream:
             self._stored = (await list_stored(self._runtime, self._path, self._layout.meta)).marks
         self._meter = self._closing.enter_context(metered(self._progress, self._total, "write"))
         size = max(1, min(self._runtime.limits.requests, self._total))
-        self._background = Background(crew_from(size, self._feed, self._put), self._stop)
+        self._background = Background(run_workers_async(size, self._feed, self._put), self._stop)
         self._state = "is open"
         return self
 
@@ -276,9 +276,7 @@ class WriteStream:
     def _box(self, place: Any) -> Box:
         box = region_of(place, self._layout.meta.shape)
         if box.intersection(self._region) != box and box.size:
-            raise SelectionError(
-                f"the block {_shown(box)} does not lie in the region {_shown(self._region)} of this write stream"
-            )
+            raise SelectionError(f"the block {box} does not lie in the region {self._region} of this write stream")
         return box
 
     def _values(self, box: Box, data: Any) -> Data:
@@ -289,7 +287,7 @@ class WriteStream:
         try:
             return np.broadcast_to(values, box.shape)
         except ValueError as error:
-            raise SelectionError(f"data of shape {values.shape} does not fit the place {_shown(box)}") from error
+            raise SelectionError(f"data of shape {values.shape} does not fit the place {box}") from error
 
     def _cell(self, coords: Coords) -> Box:
         """What of an object lies in the region."""
@@ -493,10 +491,6 @@ def _present(item: _Object, part: Part) -> Part | None:
     take = tuple(index + at.start for index, at in zip(elements, part.take, strict=True))
     put = tuple(index + at.start for index, at in zip(elements, part.put, strict=True))
     return Part(part.slot, take, put, False)
-
-
-def _shown(box: Box) -> str:
-    return "[" + ", ".join(f"{low}:{high}" for low, high in zip(box.start, box.stop, strict=True)) + "]"
 
 
 def write_stream(
