@@ -201,7 +201,8 @@ class Array:
         other parts of the same chunk lose nothing.
 
         Args:
-            data: Anything that `np.asarray` takes and that broadcasts to the region. It is cast as NumPy assigns.
+            data: Anything that `np.asarray` takes and that broadcasts to the region. It is cast as NumPy assigns:
+                Python numbers must fit the data type, arrays of another type are cast without a look at their values.
             start: First element.
             stop: Behind the last element.
             step: Write every n-th element, n >= 1.
@@ -209,13 +210,15 @@ class Array:
 
         Raises:
             SelectionError: The region is not inside the array, or `data` does not broadcast to it.
+            DataError, DataOverflowError: A Python value does not fit the data type.
             ConcurrentModification: Other writers were first on every attempt to merge.
             ZarrS3Error: Whatever failed; its `.outcome` (a `WriteOutcome`) says which objects are written, not
                 written, unknown. A CancelledError carries it as well.
         """
         check_timeout(timeout)
         if stop is None:
-            stop = stop_of(start, step, np.shape(data), self.shape)
+            data = operations.as_array(self._layout, data)
+            stop = stop_of(start, step, data.shape, self.shape)
         region = selection.region(start, stop, step, self.shape)
         await operations.put(self._runtime, self._layout, region, data, write_empty=self._write_empty, timeout=timeout)
 
@@ -404,9 +407,8 @@ class Array:
         """
         self._runtime.guard()
         axis = axis + self.ndim if axis < 0 else axis
-        meta = await reshape.append(
-            self._runtime, self._path, self._layout, np.asarray(data), axis, write_empty=self._write_empty
-        )
+        rows = operations.as_array(self._layout, data)
+        meta = await reshape.append(self._runtime, self._path, self._layout, rows, axis, write_empty=self._write_empty)
         self._adopt(meta)
         return self.shape
 

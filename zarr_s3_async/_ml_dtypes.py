@@ -66,3 +66,14 @@ def bounds(dtype: np.dtype[Any]) -> tuple[int, int]:
     """Least and greatest value of one of the integers."""
     info = package().iinfo(dtype)
     return int(info.min), int(info.max)
+
+
+def check_range(numbers: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> None:
+    """Refuse numbers outside the range of one of the integers; ml_dtypes itself lets them wrap.
+
+    Raises:
+        OverflowError: One is outside.
+    """
+    low, high = bounds(dtype)
+    if numbers.dtype.kind in "biuf" and numbers.size and not (numbers.min() >= low and numbers.max() <= high):
+        raise OverflowError(f"Python numbers from {numbers.min()} to {numbers.max()} out of bounds for {dtype.name}")

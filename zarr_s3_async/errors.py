@@ -208,6 +208,14 @@ class SelectionError(ZarrS3Error, IndexError):
     """The selection does not fit the array."""
 
 
+class DataError(ZarrS3Error, ValueError, TypeError):
+    """A Python value to be written is no value of the array's data type. Nothing was written."""
+
+
+class DataOverflowError(DataError, OverflowError):
+    """A Python number to be written lies outside the range of the array's data type. Nothing was written."""
+
+
 class ConfigError(ZarrS3Error, ValueError, TypeError):
     """An option has a value that it cannot have, or two options contradict each other."""
 

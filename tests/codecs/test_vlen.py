@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import struct
 import tracemalloc
 
@@ -89,8 +90,31 @@ def test_numpys_own_strings_are_texts_too():
     assert decoded.tolist() == chunk.tolist()
 
 
-def test_none_and_zero_are_empty_as_numcodecs_has_it():
-    assert pipeline("vlen-utf8", shape=(2,), dtype=object).encode(objects([None, 0])) == packed(b"", b"")
+@pytest.mark.parametrize(("codec", "value"), [("vlen-utf8", "a"), ("vlen-bytes", b"a")])
+@pytest.mark.parametrize("missing", [None, 0, False])
+def test_none_and_zero_are_refused_and_not_stored_as_empty(codec, value, missing):
+    with pytest.raises(ChunkError, match="element 1 of the chunk"):
+        pipeline(codec, shape=(2,), dtype=object).encode(objects([value, missing]))
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Other(str, enum.Enum):  # noqa: UP042  its str() is not its value
+    BLUE = "blue"
+
+
+class Name(str):
+    __slots__ = ()
+
+
+def test_values_of_subclasses_of_str_and_bytes_are_what_they_are_of_these():
+    texts = objects([np.str_("a"), Colour.RED, Other.BLUE, Name("n"), "plain"])
+    stored = packed(b"a", b"red", b"blue", b"n", b"plain")
+    assert pipeline("vlen-utf8", shape=(5,), dtype=object).encode(texts) == stored
+    blobs = objects([np.bytes_(b"a"), bytearray(b"bc"), memoryview(b"d"), b"e"])
+    assert pipeline("vlen-bytes", shape=(4,), dtype=object).encode(blobs) == packed(b"a", b"bc", b"d", b"e")
 
 
 @pytest.mark.parametrize(

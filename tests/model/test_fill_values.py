@@ -1,6 +1,8 @@
 """Fill values in documents: every spelling is the scalar it means, and is spelled as by zarr-python."""
 
 import base64
+import enum
+import json
 import math
 
 import numpy as np
@@ -9,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from zarr_s3_async._model import dtype_names, fill_values
+from zarr_s3_async._model import dtype_names, fill_values, formats
 from zarr_s3_async._model.dtypes import ARRAY, BYTES, STRING, DataType
 from zarr_s3_async._model.problems import Invalid
+from zarr_s3_async.errors import ConfigError
+
+from .documents import new_array
 
 
 def b64(data):
@@ -296,3 +301,67 @@ def test_any_json_is_a_value_or_invalid(value, data_type, zarr_format):
         return
     if scalar is not None:
         fill_values.write(scalar, data_type, zarr_format=zarr_format)
+
+
+# NaNs with bits of their own
+
+
+def nan_of(dtype, bits):
+    return np.array(bits, f"u{np.dtype(dtype).itemsize}").view(dtype)[()]
+
+
+NANS = [("f2", 0x7E01), ("f4", 0x7FC00001), ("f4", 0xFFC00000), ("f8", 0x7FF8000000000001), ("f8", 0xFFF8000000000000)]
+
+
+@pytest.mark.parametrize(("dtype", "bits"), NANS)
+def test_a_nan_keeps_its_bits_from_option_to_document_and_back(dtype, bits):
+    nan = nan_of(dtype, bits)
+    for option in (nan, np.asarray(nan)):
+        meta = new_array(shape=4, dtype=dtype, fill_value=option)
+        stored = json.loads(formats.dump(meta)["zarr.json"])["fill_value"]
+        assert stored == f"0x{bits:0{2 * np.dtype(dtype).itemsize}x}"
+        assert formats.parse_node(formats.dump(meta), url="memory://x").fill_value.tobytes() == nan.tobytes()
+
+
+@pytest.mark.parametrize(("dtype", "bits"), NANS)
+def test_a_nan_that_a_document_of_v2_cannot_say_is_refused(dtype, bits):
+    with pytest.raises(ConfigError, match="0x"):
+        new_array(shape=4, dtype=dtype, fill_value=nan_of(dtype, bits), zarr_format=2)
+    for zarr_format in (2, 3):
+        plain = new_array(shape=4, dtype=dtype, fill_value=float("nan"), zarr_format=zarr_format)
+        assert '"fill_value": "NaN"' in next(iter(formats.dump(plain).values())).decode()
+
+
+def test_parts_of_complex_numbers_and_fields_keep_their_bits():
+    value = np.zeros((), "c8")
+    value.real, value.imag = nan_of("f4", 0x7FC00001), nan_of("f4", 0xFFC00002)
+    meta = new_array(shape=4, dtype="c8", fill_value=value[()])
+    assert meta.fill_value.tobytes() == value.tobytes()
+    assert json.loads(formats.dump(meta)["zarr.json"])["fill_value"] == ["0x7fc00001", "0xffc00002"]
+    record = np.zeros((), [("a", "i2"), ("b", "f4")])
+    record["b"] = nan_of("f4", 0x7F800001)  # a signalling one
+    assert new_array(shape=4, dtype=record.dtype, fill_value=record[()]).fill_value.tobytes() == record.tobytes()
+
+
+def test_a_nan_of_another_width_is_taken_where_it_is_the_plain_one():
+    assert np.isnan(new_array(shape=4, dtype="f4", fill_value=np.float64("nan")).fill_value)
+    with pytest.raises(ConfigError, match="NaN"):
+        new_array(shape=4, dtype="f4", fill_value=nan_of("f8", 0x7FF8000000000001))
+    with pytest.raises(ConfigError):
+        new_array(shape=4, dtype="i4", fill_value=float("nan"))
+
+
+@pytest.mark.parametrize("bits", [0x7E, 0x7D, 0xFE])
+def test_nans_of_ml_dtypes_keep_their_bits(bits):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    nan = nan_of(ml_dtypes.float8_e5m2, bits)
+    meta = new_array(shape=4, dtype="float8_e5m2", fill_value=nan)
+    assert formats.parse_node(formats.dump(meta), url="memory://x").fill_value.tobytes() == nan.tobytes()
+
+
+def test_text_of_a_subclass_is_its_text():
+    class Plain(str, enum.Enum):  # noqa: UP042  its str() is not its value
+        BLUE = "blue"
+
+    assert new_array(shape=4, dtype=str, fill_value=Plain.BLUE).fill_value == "blue"
+    assert new_array(shape=4, dtype="U8", fill_value=Plain.BLUE).fill_value == "blue"

@@ -7,11 +7,12 @@ from typing import Any
 import anyio
 import numpy as np
 
+from .. import _ml_dtypes
 from .._plan.plan import Plan
 from .._plan.plan import plan as make_plan
 from .._plan.selection import Selection
 from .._types import Missing
-from ..errors import ConfigError, DeadlineExceeded, SelectionError
+from ..errors import ConfigError, DataError, DataOverflowError, DeadlineExceeded, SelectionError
 from .read import Result, read
 from .runtime import Layout, Runtime
 from .write import Writing
@@ -96,7 +97,7 @@ def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
 
 def _values(layout: Layout, plan: Plan, data: Any) -> Result:
     """`data` in the plan's buffer shape, as a view. It is cast chunk by chunk, so that no second copy of it arises."""
-    values = np.asarray(data, dtype=object) if layout.meta.dtype.hasobject else np.asarray(data)
+    values = as_array(layout, data)
     extra = values.ndim - len(plan.out_shape)
     if extra > 0 and values.shape[:extra] == (1,) * extra:
         values = values.reshape(values.shape[extra:])  # NumPy's assignment takes leading axes of length 1 too
@@ -106,6 +107,30 @@ def _values(layout: Layout, plan: Plan, data: Any) -> Result:
         raise SelectionError(
             f"data of shape {values.shape} does not broadcast to the selection's shape {plan.out_shape}"
         ) from error
+
+
+def as_array(layout: Layout, data: Any) -> Result:
+    """What a user gives to be written, as an array.
+
+    Python's numbers and lists of them become the array's own type at once, as in NumPy's assignment, which refuses what
+    does not fit. Arrays and NumPy's scalars stay as they are: NumPy casts those without a look at their values.
+
+    Raises:
+        DataError: A value does not fit the array's data type, or is no value of it.
+    """
+    dtype = layout.meta.dtype
+    if isinstance(data, np.ndarray | np.generic) and not dtype.hasobject:
+        return np.asarray(data)
+    try:
+        if hasattr(data, "__array__") and not dtype.hasobject:
+            return np.asarray(data)
+        if dtype.isbuiltin == 2 and _ml_dtypes.is_integer(dtype):  # a type of ml_dtypes
+            _ml_dtypes.check_range(np.asarray(data), dtype)
+        return np.asarray(data, dtype=dtype)
+    except OverflowError as error:
+        raise DataOverflowError(f"{layout.url} has the data type {dtype}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{layout.url} has the data type {dtype}, and data does not: {error}") from error
 
 
 def _late(layout: Layout, what: str, timeout: float | None) -> DeadlineExceeded:

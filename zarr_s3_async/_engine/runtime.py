@@ -118,8 +118,10 @@ def _limited(store: Store, nbytes: int) -> Store:
 
 
 def fill_array(meta: ArrayMeta) -> np.ndarray[Any, np.dtype[Any]]:
-    """The fill value as a 0-d array; a null of v2 reads as zero."""
+    """The fill value as a 0-d array; null reads as zero, and as NaT where elements are times."""
     fill = np.zeros((), dtype=meta.dtype)
+    if meta.dtype.kind in "mM":
+        fill[()] = "NaT"
     if meta.fill_value is not None or meta.dtype.hasobject:
         fill[()] = meta.fill_value
     return fill

@@ -263,7 +263,7 @@ def cast(value: Any, data_type: DataType) -> Any:
     try:
         match data_type.variable:
             case "string":
-                return _kind_of(value, str)
+                return str.__str__(_kind_of(value, str))
             case "bytes":
                 return bytes(_kind_of(value, bytes | bytearray | memoryview))
             case "array":
@@ -289,7 +289,7 @@ def _cast_fixed(value: Any, dtype: DType) -> Any:
     if dtype.names is not None:
         return _cast_record(value, dtype)
     if dtype.kind == "U":
-        return read_fixed(_kind_of(value, str), dtype)
+        return read_fixed(str.__str__(_kind_of(value, str)), dtype)
     data = value.encode("ascii") if isinstance(value, str) and dtype.kind == "S" else _raw(value)
     return read_fixed(list(data), dtype)
 
@@ -299,13 +299,29 @@ def _raw(value: Any) -> bytes:
 
 
 def _cast_number(value: Any, dtype: DType) -> Any:
+    if isinstance(value, complex | np.complexfloating) and dtype.kind == "c":
+        scalar = np.empty(1, dtype=dtype.newbyteorder("="))
+        scalar.real, scalar.imag = (_cast_number(part, scalar.real.dtype) for part in (value.real, value.imag))
+        return scalar[0]
+    if isinstance(value, float | np.generic) and value != value:
+        return _cast_nan(value, dtype)
     if isinstance(value, np.generic):
         value = float(value) if _ml_dtypes.is_ml(value.dtype) or isinstance(value, np.floating) else value.item()
-    if isinstance(value, complex) and dtype.kind == "c":
-        value = [value.real, value.imag]
     scalar = read_fixed(value, dtype)
     if isinstance(value, int | float) and isfinite(value) and not np.isfinite(complex(scalar)):
         raise Invalid(f"fill_value={short_repr(value)} is too large for {dtype}")
+    return scalar
+
+
+def _cast_nan(value: Any, dtype: DType) -> Any:
+    """A NaN with all its bits: its sign, and what it carries beside being none."""
+    given = np.asarray(value)
+    if given.dtype == dtype.newbyteorder("="):
+        return given[()]
+    scalar = read_fixed("NaN", dtype)
+    plain = np.asarray(float("nan"), given.dtype)
+    if given.tobytes() != plain.tobytes():
+        raise Invalid(f"fill_value is a NaN of {given.dtype} with bits of its own, which {dtype} does not have")
     return scalar
 
 
@@ -345,7 +361,7 @@ def _cast_record(value: Any, dtype: DType) -> Any:
 def _in_order(value: Any, names: tuple[str, ...]) -> Sequence[Any]:
     """The values of a record's fields, of whatever kind of record."""
     if isinstance(value, np.void):
-        value = dict(zip(value.dtype.names or (), value.tolist(), strict=False)) if value.dtype.names else value
+        value = {name: value[name] for name in value.dtype.names} if value.dtype.names else value
     if isinstance(value, Mapping) and set(value) == set(names):
         return [value[name] for name in names]
     if not isinstance(value, list | tuple) or len(value) != len(names):
@@ -375,7 +391,7 @@ def write(value: Any, data_type: DataType, *, zarr_format: Literal[2, 3]) -> JSO
 
 def _write_fixed(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
     if _ml_dtypes.is_ml(dtype):
-        return int(value) if _ml_dtypes.is_integer(dtype) else _spell_float(float(value))
+        return int(value) if _ml_dtypes.is_integer(dtype) else _spell_float(value, dtype, zarr_format)
     if dtype.names is not None and zarr_format == 3:
         return {name: _write_fixed(value[name], dtype[name], 3) for name in dtype.names}
     match dtype.kind:
@@ -384,9 +400,10 @@ def _write_fixed(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
         case "i" | "u":
             return int(value)
         case "f":
-            return _spell_float(float(value))
+            return _spell_float(value, dtype, zarr_format)
         case "c":
-            return [_spell_float(float(value.real)), _spell_float(float(value.imag))]
+            part = np.dtype(f"f{dtype.itemsize // 2}")
+            return [_spell_float(each, part, zarr_format) for each in (value.real, value.imag)]
         case "m" | "M":
             return int(value.view("i8"))
         case "U":
@@ -396,9 +413,24 @@ def _write_fixed(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
     return b64encode(np.asarray(value, dtype=dtype).tobytes()).decode()
 
 
-def _spell_float(value: float) -> JSON:
-    if isnan(value):
+def _spell_float(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
+    number = float(value)
+    if isnan(number):
+        return _spell_nan(value, dtype, zarr_format)
+    if isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    return number
+
+
+def _spell_nan(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
+    """ "NaN" is one of the many; the others are spelled by their bits, which v2 does not have."""
+    native = dtype.newbyteorder("=")
+    bits = int.from_bytes(np.asarray(value, native).tobytes(), sys.byteorder)
+    if bits == int.from_bytes(np.asarray(float("nan"), native).tobytes(), sys.byteorder):
         return "NaN"
-    if isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
+    spelled = f"0x{bits:0{2 * dtype.itemsize}x}"
+    if zarr_format == 2:
+        raise Invalid(
+            f"fill_value is the NaN {spelled}, and Zarr v2 knows but one: give float('nan'), or take zarr_format=3"
+        )
+    return spelled

@@ -122,6 +122,11 @@ class BytesBytesCodec(Protocol):
 Codec: TypeAlias = ArrayArrayCodec | ArrayBytesCodec | BytesBytesCodec
 
 
+def writable(chunk: Array) -> Array:
+    """The array itself, or a copy where it is read-only."""
+    return chunk if chunk.flags.writeable else chunk.copy()
+
+
 _REQUIRED: Final = object()
 
 

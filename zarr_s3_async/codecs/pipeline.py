@@ -11,8 +11,8 @@ import numpy as np
 from .._types import Buffer, CodecSpec
 from ..errors import ChunkDecodeError, ChunkError, MetadataError
 from .array import BytesCodec, Transpose
-from .base import COSTS, Array, ArrayArrayCodec, ArrayBytesCodec, Bytes, BytesBytesCodec, ChunkSpec, Cost
-from .registry import build_codec, kind_of
+from .base import COSTS, Array, ArrayArrayCodec, ArrayBytesCodec, Bytes, BytesBytesCodec, ChunkSpec, Cost, writable
+from .registry import build_codec, is_registered, kind_of
 
 VARIABLE_LIMIT: Final = 256 * 2**20
 """Bytes that a chunk of elements of any length may decompress to. Nothing else bounds it."""
@@ -95,7 +95,9 @@ class Pipeline:
         self._into = steps.pop() if as_is and steps else None
         self._unpack = tuple(steps)
         self._exported = chunk.dtype.kind in _EXPORTED_KINDS and chunk.dtype.isbuiltin == 1
-        self._encoders = tuple((name, each.encode) for name, each in chain)
+        self._encoders = tuple(
+            (name, _given_writable(each.encode) if is_registered(name) else each.encode) for name, each in chain
+        )
 
     def __repr__(self) -> str:
         names = " → ".join(name for name, _ in self._encoders)
@@ -166,6 +168,19 @@ class Pipeline:
         except Exception as error:
             raise ChunkDecodeError(f"codec {name!r} cannot decode the chunk: {_told(error)}", codec=name) from error
         return chunk
+
+
+def _given_writable(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The encoder, given a copy of what is read-only.
+
+    Chunks are views of what a caller writes, and read-only. The codecs here take that; an extension module's
+    typed memoryviews do not, and a codec that works in place must not change its caller's array.
+    """
+
+    def encode_writable(data: Any) -> Any:
+        return encode(writable(data) if isinstance(data, np.ndarray) else data)
+
+    return encode_writable
 
 
 def build_pipeline(specs: Sequence[CodecSpec], chunk: ChunkSpec, *, variable_limit: int = VARIABLE_LIMIT) -> Pipeline:

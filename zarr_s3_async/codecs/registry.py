@@ -137,6 +137,11 @@ def find_kind(name: str) -> Kind | None:
         return None
 
 
+def is_registered(name: str) -> bool:
+    """True for a codec that a user or an installed package has registered."""
+    return name in _added
+
+
 def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Codec:
     """The codec, ready for chunks like this.
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from ..errors import MetadataError
-from .base import Array, Bytes, ChunkSpec, Options
+from .base import Array, Bytes, ChunkSpec, Options, writable
 from .scalars import plain_dtype
 
 _WORD: Final = 4
@@ -55,8 +55,11 @@ class _Packed:
         return None
 
     def encode(self, chunk: Array) -> Bytes:
-        # numcodecs would take a transposed chunk in the order of its memory.
-        return self._packer.encode(np.ascontiguousarray(chunk).reshape(-1))
+        # numcodecs would take a transposed chunk in the order of its memory, and takes no read-only memory.
+        return self._pack(writable(np.ascontiguousarray(chunk)).reshape(-1))
+
+    def _pack(self, values: Array) -> bytearray:
+        return self._packer.encode(values)
 
     def decode(self, data: Bytes, out: Array | None = None) -> Array:  # noqa: ARG002  objects are not copied in place
         # numcodecs allocates for the claimed count before it looks at the data.
@@ -71,22 +74,50 @@ class _Packed:
         return values.reshape(self._shape).astype(self._dtype, copy=False)
 
 
-class VLenUTF8(_Packed):
+class _PackedScalars(_Packed):
+    """Elements of one Python type. Values of its subclasses are stored as what they are of that type."""
+
+    def _plain(self, value: Any) -> Any:
+        raise NotImplementedError
+
+    def _pack(self, values: Array) -> bytearray:
+        elements = values.tolist()
+        for empty in (None, 0):  # numcodecs stores an empty element for these, and says nothing
+            if empty in elements:
+                raise ValueError(
+                    f"element {elements.index(empty)} of the chunk is {empty}, which would be read as an empty one: "
+                    "give another value for what is missing"
+                )
+        try:
+            return self._packer.encode(values)
+        except TypeError:
+            plain = np.empty(len(elements), object)
+            plain[:] = [self._plain(element) for element in elements]
+            return self._packer.encode(plain)
+
+
+class VLenUTF8(_PackedScalars):
     """`str` elements, in arrays of objects or of NumPy's StringDType."""
 
     dtype_kinds = "OT"
     packer = "VLenUTF8"
+
+    def _plain(self, value: Any) -> Any:
+        return str.__str__(value) if isinstance(value, str) else value
 
     def _payload(self, values: Array) -> int:
         text = "".join(values)
         return len(text) if text.isascii() else len(text.encode())
 
 
-class VLenBytes(_Packed):
+class VLenBytes(_PackedScalars):
     """`bytes` elements, in arrays of objects."""
 
     dtype_kinds = "O"
     packer = "VLenBytes"
+
+    def _plain(self, value: Any) -> Any:
+        return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else value
 
 
 class VLenArray(_Packed):
