@@ -4,6 +4,7 @@ import typing as _typing
 
 from ._array import Array, ArrayRef
 from ._engine.explain import Explanation
+from ._engine.hierarchy import UnreadableNode
 from ._group import Group, GroupRef, Members
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta, GroupMeta
@@ -144,6 +145,7 @@ __all__ = [
     "Tree",
     "UnexpectedResponse",
     "Unsupported",
+    "UnreadableNode",
     "UnsupportedFeature",
     "VerifyProgress",
     "VerifyReport",

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import numpy as np
 
-from ._engine import nodes, operations, reshape
+from ._engine import creation, nodes, operations, reshape
+from ._engine.consolidated import sync_copies
 from ._engine.explain import Explanation
 from ._engine.runtime import Layout, Runtime, lay_out
 from ._model import formats
 from ._model.create import ArrayOptions, complete
 from ._model.metadata import ArrayMeta
-from ._model.names import ancestors, check_path
+from ._model.names import check_path
 from ._options import check_flag, check_missing, check_timeout
 from ._plan import selection
 from ._plan.selection import stop_of
@@ -392,12 +393,14 @@ class Array:
             return formats.with_attributes(meta, merged)
 
         self._adopt(await nodes.update(self._runtime, self._path, self.metadata.zarr_format, edit, "array"))
+        await sync_copies(self._runtime, [self._path], self.metadata.zarr_format)
 
     async def resize(self, shape: Sequence[int] | int) -> None:
         """Give the array another shape of as many dimensions. What a shrink cuts off is gone; growth shows fill."""
         self._runtime.guard()
         wanted = (shape,) if isinstance(shape, int) else tuple(shape)
         self._adopt(await reshape.resize(self._runtime, self._path, self.metadata, wanted))
+        await sync_copies(self._runtime, [self._path], self.metadata.zarr_format)
 
     async def append(self, data: Any, axis: int = 0) -> Shape:
         """Add `data` at the end of `axis` and return the new shape.
@@ -410,13 +413,14 @@ class Array:
         rows = operations.as_array(self._layout, data)
         meta = await reshape.append(self._runtime, self._path, self._layout, rows, axis, write_empty=self._write_empty)
         self._adopt(meta)
+        await sync_copies(self._runtime, [self._path], self.metadata.zarr_format)
         return self.shape
 
     async def refresh(self) -> Self:
         """Read the metadata again, in place: another writer may have changed the shape or the attributes."""
         self._runtime.guard()
         self._runtime.forget_below(self._path)
-        node = await nodes.load(self._runtime.store, self._path, self.metadata.zarr_format, "array")
+        node = await nodes.load(self._runtime, self._path, self.metadata.zarr_format, "array")
         self._adopt(cast("ArrayMeta", node.meta))
         return self
 
@@ -437,6 +441,5 @@ async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Ar
     path = check_path(path, zarr_format=meta.zarr_format)
     # Building the handle first refuses codecs that do not fit, before anything is stored.
     array = Array(runtime, path, meta, write_empty=completed["write_empty_chunks"])
-    await nodes.require_groups(runtime, ancestors(path), meta.zarr_format)
-    await nodes.create(runtime, path, meta, overwrite=completed["overwrite"])
+    await creation.create(runtime, path, meta, overwrite=completed["overwrite"])
     return array

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, Unpack, cast
 
 from ._array import Array, create_array
-from ._engine import nodes
-from ._engine.hierarchy import Children
+from ._engine import creation, nodes, removal
+from ._engine.consolidated import sync_copies
+from ._engine.hierarchy import Children, Consolidated, Member, UnreadableNode, kind_of
 from ._engine.runtime import Runtime
 from ._model import formats
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta, GroupMeta
-from ._model.names import ancestors, check_path
+from ._model.names import check_path
 from ._options import check_flag, check_missing
 from ._tree import Tree
 from ._types import JSON, Missing
@@ -23,9 +24,7 @@ from ._verify import OnProgress, VerifyReport, verify
 from .errors import ConfigError, NodeExists, NodeNotFound
 
 Format: TypeAlias = Literal[2, 3]
-_CONSOLIDATES_APART = 2
-"""v2 keeps consolidated metadata in a document of its own; in v3 an edit of the group carries it along."""
-Handle = TypeVar("Handle", bound="Array | Group")
+Handle = TypeVar("Handle", bound="Array | Group | UnreadableNode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +40,30 @@ class GroupRef:
 class Group:
     """A Zarr group in a store. Get one from `Session.open_group`, `Session.create_group` or another group."""
 
-    __slots__ = ("_meta", "_path", "_runtime")
+    __slots__ = ("_copies", "_meta", "_path", "_runtime", "_since")
 
-    def __init__(self, runtime: Runtime, path: str, meta: GroupMeta) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: str,
+        meta: GroupMeta,
+        *,
+        copies: Consolidated = True,
+        since: int | None = None,
+    ) -> None:
+        """
+        Args:
+            runtime: The store, seen from a session.
+            path: Below the store's root.
+            meta: As it was read.
+            copies: How the consolidated metadata in it is used; see `Session.open_group`.
+            since: The session's edits (`Edits.now`) before it was read; default: all until now.
+        """
         self._runtime = runtime
         self._path = path
         self._meta = meta
+        self._copies: Consolidated = copies
+        self._since = runtime.edits.now() if since is None else since
 
     @property
     def metadata(self) -> GroupMeta:
@@ -83,22 +100,32 @@ class Group:
     # Nodes below
 
     async def open(self, name: str, *, missing: Missing = "fill") -> Array | Group:
-        """The array or group `name` (or `a/b/c`) below this one; from consolidated metadata where that knows it."""
+        """Open a node below this group, from consolidated metadata where that has it.
+
+        Args:
+            name: Of the node, or a path such as `a/b/c`.
+            missing: See `Session.open_array`.
+
+        Raises:
+            NodeNotFound: Nothing is there.
+            MetadataError, UnsupportedFeature: What is there cannot be read.
+        """
         check_missing(missing)
-        self._runtime.guard()
         path = self._below(name)
-        known = self._children().known(name.strip("/"))
-        if known is not None:
-            return _handle(self._runtime, path, known, missing)
-        return await open_node(self._runtime, path, self._meta.zarr_format, missing=missing)
+        children = await self._children()
+        found = await children.load([name.strip("/")])
+        if not found:
+            raise nodes.not_found(self._runtime.store, path, self._meta.zarr_format)
+        member = found[0][1]
+        if isinstance(member, UnreadableNode):
+            raise member.error
+        return self._handle(path, member, missing)
 
     async def contains(self, name: str) -> bool:
-        """True where an array or a group of that name is stored below."""
-        try:
-            await self.open(name)
-        except NodeNotFound:
-            return False
-        return True
+        """True where an array or a group of that name is stored below, whether or not it can be read here."""
+        path = self._below(name)
+        children = await self._children()
+        return children.known(name.strip("/")) is not None or await nodes.exists(self._runtime.store, path)
 
     def _below(self, name: str, *, new: bool = False) -> str:
         """Path of a node below. New ones obey the rules for names of this format, found ones those of safety."""
@@ -107,22 +134,26 @@ class Group:
             raise ConfigError("a node below a group needs a name")
         return nodes.join(self._path, path)
 
-    def members(self) -> Members[Array | Group]:
-        """Async iterator over (name, array or group) directly below, sorted by name."""
-        return Members(self._runtime, self._path, self._children(), None)
+    def members(self) -> Members[Array | Group | UnreadableNode]:
+        """Async iterator over (name, node) directly below, sorted by name.
 
-    def arrays(self) -> Members[Array]:
-        """Async iterator over (name, array) directly below, sorted by name."""
-        return Members(self._runtime, self._path, self._children(), "array")
+        A node is an `Array`, a `Group`, or an `UnreadableNode` with the error that opening it raises, so that one
+        damaged or unknown member does not hide its siblings. What is stored is listed once, at the first step.
+        """
+        return Members(self, None)
 
-    def groups(self) -> Members[Group]:
-        """Async iterator over (name, group) directly below, sorted by name."""
-        return Members(self._runtime, self._path, self._children(), "group")
+    def arrays(self) -> Members[Array | UnreadableNode]:
+        """Async iterator over (name, array) directly below, sorted by name; see `members`."""
+        return Members(self, "array")
+
+    def groups(self) -> Members[Group | UnreadableNode]:
+        """Async iterator over (name, group) directly below, sorted by name; see `members`."""
+        return Members(self, "group")
 
     async def tree(self) -> Tree:
         """Everything below: `print(await group.tree())`; notebooks show it as HTML."""
-        self._runtime.guard()
-        return Tree(self._path.rpartition("/")[2] or "/", [found async for found in self._children().walk()])
+        children = await self._children()
+        return Tree(self._path.rpartition("/")[2] or "/", [found async for found in children.walk()])
 
     async def verify(
         self, *, strict: bool = False, most: int = 1000, progress: OnProgress | None = None
@@ -131,8 +162,17 @@ class Group:
         form = self._meta.zarr_format
         return await verify(self._runtime, self._path, form, strict=strict, most=most, progress=progress)
 
-    def _children(self) -> Children:
-        return Children(self._runtime, self._path, self._meta)
+    async def _children(self) -> Children:
+        """What lies below; read again where this session has edited it since the group was read."""
+        runtime = self._runtime
+        runtime.guard()
+        uses_copies = self._meta.consolidated is not None and self._copies is True
+        if uses_copies and runtime.edits.touched_below(runtime.name_of(self._path), self._since):
+            await self.refresh()
+        return Children(runtime, self._path, self._meta, copies=self._copies, since=self._since)
+
+    def _handle(self, path: str, meta: ArrayMeta | GroupMeta, missing: Missing = "fill") -> Array | Group:
+        return _handle(self._runtime, path, meta, missing, copies=self._copies, since=self._since)
 
     async def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array:
         """Create an array below, by default of this group's format; see `Session.create_array`."""
@@ -160,9 +200,11 @@ class Group:
             raise NodeExists(f"{found.url} is an array; a group is needed there", url=found.url, path=found.path)
         return found
 
-    async def delete(self, name: str) -> None:
-        """Remove the array or group below with everything in it; nothing there is fine."""
-        await nodes.delete(self._runtime, self._below(name))
+    async def delete(self, name: str, *, everything: bool = False) -> None:
+        """Remove the array or group below with all that belongs to it; see `Session.delete`."""
+        check_flag("everything", everything)
+        self._runtime.guard()
+        await removal.delete(self._runtime, self._below(name), everything=everything)
 
     # Edits
 
@@ -175,71 +217,104 @@ class Group:
             merged = dict(attributes) if replace else {**meta.attributes, **attributes}
             return formats.with_attributes(meta, merged)
 
+        self._since = self._runtime.edits.now()
         self._meta = await nodes.update(self._runtime, self._path, self._meta.zarr_format, edit, "group")
-        if self._meta.zarr_format == _CONSOLIDATES_APART:
-            await nodes.tell_consolidated(self._runtime, self._path, self._meta)
+        await sync_copies(self._runtime, [self._path], self._meta.zarr_format, own=True)
 
     async def refresh(self) -> Self:
         """Read the metadata again, in place."""
-        node = await nodes.load(self._runtime.store, self._path, self._meta.zarr_format, "group")
-        self._meta = cast("GroupMeta", node.meta)
+        self._runtime.guard()
+        since = self._runtime.edits.now()
+        node = await nodes.load(self._runtime, self._path, self._meta.zarr_format, "group")
+        self._meta, self._since = cast("GroupMeta", node.meta), since
         return self
 
     async def consolidate(self) -> None:
-        """Write the metadata of every node below into this group's own, so that opening them costs no request."""
-        self._runtime.guard()
-        self._meta = await self._children().consolidate()
+        """Write the metadata of every node below into this group's own, so that opening them costs no request.
+
+        Members that cannot be read here are copied as they are stored; damaged ones are left out, with a warning.
+
+        Raises:
+            AccessDenied: A node below may not be read.
+        """
+        children = await self._children()
+        self._meta = await children.consolidate()
+        self._since = self._runtime.edits.now()
 
 
 class Members(Generic[Handle]):
     """Async iterator over (name, node). It lists once and opens one page of nodes at a time, concurrently."""
 
-    __slots__ = ("_children", "_kind", "_names", "_path", "_ready", "_runtime")
+    __slots__ = ("_children", "_group", "_kind", "_names", "_ready")
 
-    def __init__(self, runtime: Runtime, path: str, children: Children, kind: nodes.Kind | None) -> None:
-        runtime.guard()
-        self._runtime = runtime
-        self._path = path
-        self._children = children
+    def __init__(self, group: Group, kind: nodes.Kind | None) -> None:
+        group._runtime.guard()  # noqa: SLF001  # one file, one thought
+        self._group = group
         self._kind = kind
-        self._names: deque[str] | None = None
+        self._children: Children | None = None
+        self._names: deque[str] = deque()
         self._ready: deque[tuple[str, Handle]] = deque()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> tuple[str, Handle]:
-        if self._names is None:
-            self._names = deque(await self._children.names())
+        group = self._group
+        if self._children is None:
+            children = await group._children()  # noqa: SLF001  # one file, one thought
+            self._names = deque(await children.names())
+            self._children = children
         while not self._ready:
             if not self._names:
                 raise StopAsyncIteration
-            size = min(len(self._names), self._runtime.limits.requests)
+            size = min(len(self._names), group._runtime.limits.requests)  # noqa: SLF001  # likewise
             page = [self._names.popleft() for _ in range(size)]
-            for name, meta in await self._children.load(page):
-                if self._kind in (None, nodes.kind_of(meta)):
-                    handle = _handle(self._runtime, nodes.join(self._path, name), meta, "fill")
-                    self._ready.append((name, cast("Handle", handle)))
+            self._ready.extend(self._opened(await self._children.load(page)))
         return self._ready.popleft()
 
+    def _opened(self, found: Sequence[tuple[str, Member]]) -> Iterator[tuple[str, Handle]]:
+        group = self._group
+        for name, member in found:
+            if self._kind in (None, kind_of(member)):
+                path = nodes.join(group.path, name)
+                handle = member if isinstance(member, UnreadableNode) else group._handle(path, member)  # noqa: SLF001
+                yield name, cast("Handle", handle)
 
-def _handle(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, missing: Missing) -> Array | Group:
+
+def _handle(
+    runtime: Runtime,
+    path: str,
+    meta: ArrayMeta | GroupMeta,
+    missing: Missing,
+    *,
+    copies: Consolidated,
+    since: int,
+) -> Array | Group:
     if isinstance(meta, ArrayMeta):
         return Array(runtime, path, meta, missing=missing)
-    return Group(runtime, path, meta)
+    return Group(runtime, path, meta, copies=copies, since=since)
 
 
-async def open_node(runtime: Runtime, path: str, zarr_format: Format | None, *, missing: Missing) -> Array | Group:
+async def open_node(
+    runtime: Runtime,
+    path: str,
+    zarr_format: Format | None,
+    *,
+    missing: Missing,
+    copies: Consolidated = True,
+) -> Array | Group:
     """Whichever is stored there; see `Session.open`."""
     runtime.guard()
-    node = await nodes.load(runtime.store, path, zarr_format)
-    return _handle(runtime, path, node.meta, missing)
+    since = runtime.edits.now()
+    node = await nodes.load(runtime, path, zarr_format)
+    return _handle(runtime, path, node.meta, missing, copies=copies, since=since)
 
 
-async def open_group(runtime: Runtime, path: str, zarr_format: Format | None) -> Group:
+async def open_group(runtime: Runtime, path: str, zarr_format: Format | None, *, copies: Consolidated = True) -> Group:
     """The group stored there; see `Session.open_group`."""
-    node = await nodes.load(runtime.store, path, zarr_format, "group")
-    return Group(runtime, path, cast("GroupMeta", node.meta))
+    since = runtime.edits.now()
+    node = await nodes.load(runtime, path, zarr_format, "group")
+    return Group(runtime, path, cast("GroupMeta", node.meta), copies=copies, since=since)
 
 
 async def create_group(
@@ -254,7 +329,5 @@ async def create_group(
     runtime.guard()
     meta = formats.new_group(attributes, zarr_format=zarr_format)
     path = check_path(path, zarr_format=zarr_format)
-    above: Sequence[str] = ancestors(path)
-    await nodes.require_groups(runtime, above, zarr_format)
-    await nodes.create(runtime, path, meta, overwrite=overwrite)
+    await creation.create(runtime, path, meta, overwrite=overwrite)
     return Group(runtime, path, meta)

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, Unpac
 from ._array import Array, ArrayRef, create_array
 from ._concurrency.limiter import Limiter
 from ._concurrency.locks import KeyedLocks
-from ._engine import nodes
+from ._engine import nodes, removal
 from ._engine.cache import ChunkCache, IndexCache
 from ._engine.cpu import Cpu
+from ._engine.edits import Edits
+from ._engine.hierarchy import Consolidated
 from ._engine.runtime import Runtime
 from ._group import Group, GroupRef, create_group, open_group, open_node
 from ._model.create import ArrayOptions
@@ -41,6 +43,7 @@ from .events import Emit, Hook, Metrics, emitter
 from .stores.base import Store
 from .stores.registry import get_store, split_url
 
+_CONSOLIDATED = ("check", True, False)
 Where: TypeAlias = str | PathLike[str] | Store | ArrayRef | GroupRef
 
 
@@ -145,6 +148,7 @@ class Session:
         self._leases = Limiter(self._limits.bytes)
         self._cpu = Cpu(self._limits.cpu_threads)
         self._locks = KeyedLocks()
+        self._edits = Edits()
         sizes = cache or CacheSize()
         self._indexes, self._decoded = IndexCache(sizes.shard_indexes), ChunkCache(sizes.chunks)
         self._loop: AbstractEventLoop | None = None
@@ -257,7 +261,7 @@ class Session:
         check_format(zarr_format)
         check_missing(missing)
         runtime, path = self._resolve(where, path)
-        node = await nodes.load(runtime.store, path, zarr_format, "array")
+        node = await nodes.load(runtime, path, zarr_format, "array")
         return Array(runtime, path, cast("ArrayMeta", node.meta), missing=missing)
 
     async def create_array(self, where: Where, *, path: str = "", **options: Unpack[ArrayOptions]) -> Array:
@@ -275,11 +279,33 @@ class Session:
         runtime, path = self._resolve(where, path)
         return await create_array(runtime, path, options)
 
-    async def open_group(self, where: Where, *, path: str = "", zarr_format: Literal[2, 3] | None = None) -> Group:
-        """Open a group that exists; consolidated metadata is used where the group carries it."""
+    async def open_group(
+        self,
+        where: Where,
+        *,
+        path: str = "",
+        zarr_format: Literal[2, 3] | None = None,
+        consolidated: Consolidated = True,
+    ) -> Group:
+        """Open a group that exists.
+
+        Args:
+            where: A URL, a `Store`, or a ref.
+            path: Below `where`.
+            zarr_format: Which of two formats side by side.
+            consolidated: Whether the nodes below are taken from the consolidated metadata that the group may carry,
+                without a request for each. What this session edits is told to it; what others edit may not be, and then
+                it is old. `False` reads every node's own documents; `"check"` does so too, and logs a warning for each
+                node of which the consolidated metadata says something else.
+
+        Raises:
+            NodeNotFound: Nothing is there, or an array.
+            MetadataError, UnsupportedFeature: What is there cannot be read; the message says why.
+        """
         check_format(zarr_format)
+        check_choice("consolidated", consolidated, _CONSOLIDATED)
         runtime, path = self._resolve(where, path)
-        return await open_group(runtime, path, zarr_format)
+        return await open_group(runtime, path, zarr_format, copies=consolidated)
 
     async def create_group(
         self,
@@ -303,22 +329,40 @@ class Session:
         path: str = "",
         zarr_format: Literal[2, 3] | None = None,
         missing: Missing = "fill",
+        consolidated: Consolidated = True,
     ) -> Array | Group:
-        """Open whichever of the two is there."""
+        """Open whichever of the two is there; see `open_array` and `open_group`."""
         check_format(zarr_format)
         check_missing(missing)
+        check_choice("consolidated", consolidated, _CONSOLIDATED)
         runtime, path = self._resolve(where, path)
-        return await open_node(runtime, path, zarr_format, missing=missing)
+        return await open_node(runtime, path, zarr_format, missing=missing, copies=consolidated)
 
     async def exists(self, where: Where, *, path: str = "") -> bool:
-        """True where an array or a group is stored."""
+        """True where an array or a group is stored, whether or not it can be read here."""
         runtime, path = self._resolve(where, path)
         return await nodes.exists(runtime.store, path)
 
-    async def delete(self, where: Where, *, path: str = "") -> None:
-        """Remove an array or a group with everything below it; nothing there is fine."""
+    async def delete(self, where: Where, *, path: str = "", everything: bool = False) -> None:
+        """Remove an array or a group with all that belongs to it; nothing there is fine.
+
+        Its documents, its chunks, the nodes below a group, and the empty objects that stand for folders go. Objects of
+        others that lie among them are left, and named in a warning of the log.
+
+        Args:
+            where: A URL, a `Store`, or a ref.
+            path: Below `where`.
+            everything: Remove every object below, whatever it is: also where no node is (any more), and in a whole
+                bucket.
+
+        Raises:
+            NodeNotFound: Objects are stored there, and they are no array and no group: nothing was removed.
+            ConfigError: It is the root of a bucket, and `everything` is not set.
+            StoreError: The store failed in the middle. A note on the error says what is left and how to go on.
+        """
+        check_flag("everything", everything)
         runtime, path = self._resolve(where, path)
-        await nodes.delete(runtime, path)
+        await removal.delete(runtime, path, everything=everything)
 
     async def verify(
         self,
@@ -416,6 +460,7 @@ class Session:
             locks=self._locks,
             indexes=self._indexes,
             decoded=self._decoded,
+            edits=self._edits,
             emit=self._context.emit,
             guard=self._guard,
         )

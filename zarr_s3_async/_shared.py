@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, Unpack
 
 from ._array import Array, ArrayRef
+from ._engine.hierarchy import Consolidated
 from ._group import Group, GroupRef
 from ._model.create import ArrayOptions
 from ._options import check_names
@@ -216,11 +217,21 @@ def open_array(
 
 
 def open_group(
-    where: Where, *, path: str = "", zarr_format: Literal[2, 3] | None = None, **options: Unpack[SessionOptions]
+    where: Where,
+    *,
+    path: str = "",
+    zarr_format: Literal[2, 3] | None = None,
+    consolidated: Consolidated = True,
+    **options: Unpack[SessionOptions],
 ) -> Opening[Group]:
     """Open a group, by await or `async with`; see `open_array` and `Session.open_group`."""
     return Opening(
-        where, path, options, lambda session, at, below: session.open_group(at, path=below, zarr_format=zarr_format)
+        where,
+        path,
+        options,
+        lambda session, at, below: session.open_group(
+            at, path=below, zarr_format=zarr_format, consolidated=consolidated
+        ),
     )
 
 
@@ -230,6 +241,7 @@ def open(  # noqa: A001  # zs.open, as zarr.open and h5py's are called
     path: str = "",
     zarr_format: Literal[2, 3] | None = None,
     missing: Missing = "fill",
+    consolidated: Consolidated = True,
     **options: Unpack[SessionOptions],
 ) -> Opening[Array | Group]:
     """Open whichever of the two is there, by await or `async with`; see `open_array` and `Session.open`."""
@@ -237,7 +249,9 @@ def open(  # noqa: A001  # zs.open, as zarr.open and h5py's are called
         where,
         path,
         options,
-        lambda session, at, below: session.open(at, path=below, zarr_format=zarr_format, missing=missing),
+        lambda session, at, below: session.open(
+            at, path=below, zarr_format=zarr_format, missing=missing, consolidated=consolidated
+        ),
     )
 
 

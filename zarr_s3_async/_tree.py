@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ._model.metadata import ArrayMeta, GroupMeta
+from ._engine.hierarchy import Member, UnreadableNode
+from ._model.metadata import ArrayMeta
 
 
 @dataclass(slots=True)
@@ -19,7 +20,7 @@ class Tree:
 
     __slots__ = ("_root",)
 
-    def __init__(self, name: str, nodes: Iterable[tuple[str, ArrayMeta | GroupMeta]]) -> None:
+    def __init__(self, name: str, nodes: Iterable[tuple[str, Member]]) -> None:
         self._root = _Node(name)
         for path, meta in nodes:
             *above, last = path.split("/")
@@ -38,7 +39,9 @@ class Tree:
         return f'<div class="zarr-tree">{_html(self._root)}</div>'
 
 
-def _label(name: str, meta: ArrayMeta | GroupMeta) -> str:
+def _label(name: str, meta: Member) -> str:
+    if isinstance(meta, UnreadableNode):
+        return f"{name} (unreadable: {meta.error})"
     return f"{name} {meta.shape} {meta.dtype}" if isinstance(meta, ArrayMeta) else name
 
 

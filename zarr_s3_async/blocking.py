@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Self, TypeVar, Unpack
+from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
 from uuid import uuid4
 
 import numpy as np
@@ -32,6 +32,7 @@ from . import (
     Session,
     SessionOptions,
     Tree,
+    UnreadableNode,
     VerifyProgress,
     VerifyReport,
     View,
@@ -401,7 +402,7 @@ class Indexer:
     __contains__ = None
 
 
-class Group(_Handle[_group.Group], Mapping[str, "Array | Group"]):
+class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"]):
     """A Zarr group as a mapping from the names directly below to arrays and groups.
 
     `group["a/b"]` opens what is stored there, and raises KeyError where nothing is. It pickles as a reference.
@@ -467,11 +468,11 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group"]):
     def __len__(self) -> int:
         return len(self.members())
 
-    def items(self) -> ItemsView[str, Array | Group]:
+    def items(self) -> ItemsView[str, Array | Group | UnreadableNode]:
         """Name and node of all directly below, opened together."""
         return _Items(self)
 
-    def values(self) -> ValuesView[Array | Group]:
+    def values(self) -> ValuesView[Array | Group | UnreadableNode]:
         """All nodes directly below, opened together."""
         return _Values(self)
 
@@ -483,23 +484,26 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group"]):
         Raises:
             NodeNotFound: Nothing is there.
         """
-        return self._wrapped(name, self._do(lambda live: live.open(name, missing=missing)), missing)
+        node = self._do(lambda live: live.open(name, missing=missing))
+        return cast("Array | Group", self._wrapped(name, node, missing))
 
     def contains(self, name: str) -> bool:
         """True where an array or a group of that name is stored below."""
         return self._do(lambda live: live.contains(name))
 
-    def members(self) -> list[tuple[str, Array | Group]]:
-        """(name, array or group) of all directly below, sorted by name."""
+    def members(self) -> list[tuple[str, Array | Group | UnreadableNode]]:
+        """(name, node) of all directly below, sorted by name; see `zarr_s3_async.Group.members`."""
         return [(name, self._wrapped(name, node)) for name, node in self._do(lambda live: _listed(live.members()))]
 
-    def arrays(self) -> list[tuple[str, Array]]:
-        """(name, array) of all arrays directly below, sorted by name."""
-        return [(name, self._array(name, node)) for name, node in self._do(lambda live: _listed(live.arrays()))]
+    def arrays(self) -> list[tuple[str, Array | UnreadableNode]]:
+        """(name, array) of all arrays directly below, sorted by name; see `members`."""
+        found = self._do(lambda live: _listed(live.arrays()))
+        return [(name, cast("Array | UnreadableNode", self._wrapped(name, node))) for name, node in found]
 
-    def groups(self) -> list[tuple[str, Group]]:
-        """(name, group) of all groups directly below, sorted by name."""
-        return [(name, self._group(name, node)) for name, node in self._do(lambda live: _listed(live.groups()))]
+    def groups(self) -> list[tuple[str, Group | UnreadableNode]]:
+        """(name, group) of all groups directly below, sorted by name; see `members`."""
+        found = self._do(lambda live: _listed(live.groups()))
+        return [(name, cast("Group | UnreadableNode", self._wrapped(name, node))) for name, node in found]
 
     def tree(self) -> Tree:
         """Everything below: `print(group.tree())`; notebooks show it as HTML."""
@@ -521,9 +525,9 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group"]):
         """Open the group below, or create it; of any number of callers at once all get the same."""
         return self._group(name, self._do(lambda live: live.require_group(name)))
 
-    def delete(self, name: str) -> None:
-        """Remove the array or group below with everything in it; nothing there is fine."""
-        self._do(lambda live: live.delete(name))
+    def delete(self, name: str, *, everything: bool = False) -> None:
+        """Remove the array or group below with all that belongs to it; see `zarr_s3_async.Session.delete`."""
+        self._do(lambda live: live.delete(name, everything=everything))
 
     def verify(
         self, *, strict: bool = False, most: int = 1000, progress: Callable[[VerifyProgress], None] | None = None
@@ -544,7 +548,11 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group"]):
         self._do(lambda live: live.refresh())
         return self
 
-    def _wrapped(self, name: str, node: _array.Array | _group.Group, missing: Missing = "fill") -> Array | Group:
+    def _wrapped(
+        self, name: str, node: _array.Array | _group.Group | UnreadableNode, missing: Missing = "fill"
+    ) -> Array | Group | UnreadableNode:
+        if isinstance(node, UnreadableNode):
+            return node
         return self._group(name, node) if isinstance(node, _group.Group) else self._array(name, node, missing)
 
     def _array(self, name: str, node: _array.Array, missing: Missing = "fill") -> Array:
@@ -554,21 +562,21 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group"]):
         return Group(self._place.below(name), node.metadata.zarr_format, node)
 
 
-class _Items(ItemsView[str, "Array | Group"]):
+class _Items(ItemsView[str, "Array | Group | UnreadableNode"]):
     def __init__(self, group: Group) -> None:
         super().__init__(group)
         self._group = group
 
-    def __iter__(self) -> Iterator[tuple[str, Array | Group]]:
+    def __iter__(self) -> Iterator[tuple[str, Array | Group | UnreadableNode]]:
         return iter(self._group.members())
 
 
-class _Values(ValuesView["Array | Group"]):
+class _Values(ValuesView["Array | Group | UnreadableNode"]):
     def __init__(self, group: Group) -> None:
         super().__init__(group)
         self._group = group
 
-    def __iter__(self) -> Iterator[Array | Group]:
+    def __iter__(self) -> Iterator[Array | Group | UnreadableNode]:
         return iter([node for _, node in self._group.members()])
 
 
@@ -617,10 +625,15 @@ def open_array(
 
 
 def open_group(
-    where: Where, *, path: str = "", zarr_format: Format | None = None, **options: Unpack[SessionOptions]
+    where: Where,
+    *,
+    path: str = "",
+    zarr_format: Format | None = None,
+    consolidated: bool | Literal["check"] = True,
+    **options: Unpack[SessionOptions],
 ) -> Group:
-    """Open a group that exists; see `open_array`."""
-    opening = _shared.open_group(where, path=path, zarr_format=zarr_format, **options)
+    """Open a group that exists; see `open_array` and `zarr_s3_async.Session.open_group`."""
+    opening = _shared.open_group(where, path=path, zarr_format=zarr_format, consolidated=consolidated, **options)
     return Group(_place(where, path, options), zarr_format, _awaited(opening))
 
 
@@ -630,11 +643,15 @@ def open(  # noqa: A001  # as `zarr_s3_async.open`
     path: str = "",
     zarr_format: Format | None = None,
     missing: Missing = "fill",
+    consolidated: bool | Literal["check"] = True,
     **options: Unpack[SessionOptions],
 ) -> Array | Group:
-    """Open whichever of the two is there; see `open_array`."""
+    """Open whichever of the two is there; see `open_array` and `open_group`."""
     place = _place(where, path, options)
-    node = _awaited(_shared.open(where, path=path, zarr_format=zarr_format, missing=missing, **options))
+    opening = _shared.open(
+        where, path=path, zarr_format=zarr_format, missing=missing, consolidated=consolidated, **options
+    )
+    node = _awaited(opening)
     if isinstance(node, _group.Group):
         return Group(place, zarr_format, node)
     return Array(place, zarr_format, missing, node)
@@ -674,9 +691,9 @@ def exists(where: Where, *, path: str = "") -> bool:
     return _with_session(lambda session: session.exists(where, path=path))
 
 
-def delete(where: Where, *, path: str = "") -> None:
-    """Remove an array or a group with everything below it; nothing there is fine."""
-    _with_session(lambda session: session.delete(where, path=path))
+def delete(where: Where, *, path: str = "", everything: bool = False) -> None:
+    """Remove an array or a group with all that belongs to it; see `zarr_s3_async.Session.delete`."""
+    _with_session(lambda session: session.delete(where, path=path, everything=everything))
 
 
 def verify(

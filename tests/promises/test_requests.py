@@ -115,7 +115,7 @@ async def test_opening_v3_is_one_get(session: zs.Session, place: Place) -> None:
 async def test_creating_looks_first_and_puts_once(session: zs.Session, place: Place) -> None:
     await made(session, place, 3)  # the first conditional put of a session probes whether the server honours it
     counted(session)
-    await session.create_array(f"{place.url}/next", shape=(4,), dtype="i4", zarr_format=3)
-    counts = counted(session)
-    assert counts["PutObject"] == 1
-    assert set(counts) == {"GetObject", "PutObject"}
+    await session.create_array(f"{place.url}-next", shape=(4,), dtype="i4", zarr_format=3)
+    # Five documents that may be there already, one page for chunks of an earlier array, and the folder above (here the
+    # bucket): is it an array, and does it hold consolidated metadata that would be old now?
+    assert counted(session) == {"GetObject": 5 + 2 + 1, "ListObjectsV2": 1, "PutObject": 1}

@@ -1,27 +1,31 @@
-"""Metadata: arrays and groups are opened, created and edited here. Every edit is a compare-and-swap."""
+"""Metadata documents of nodes: which are stored, what they say, and edits of them by compare-and-swap."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from random import random
+from functools import partial
 from typing import Literal, TypeAlias, TypeVar, cast
-
-import anyio
 
 from .._concurrency.workers import gather_all
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
-from .._policy.backoff import conflict_delay
 from .._types import Sink, Version
-from ..errors import ConcurrentModification, Conflict, MetadataError, NodeExists, NodeNotFound
-from ..events import ConflictMet
-from ..stores.base import Store
+from ..errors import MetadataError, NodeNotFound
+from ..stores.base import Blob, Store
+from .compare_and_swap import retry_conflicts
 from .runtime import Runtime
 
 Format: TypeAlias = Literal[2, 3]
 Kind: TypeAlias = Literal["array", "group"]
 Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
+T = TypeVar("T")
+
+ALL_DOCUMENTS = (*formats.document_names(None), formats.CONSOLIDATED_V2)
+"""File names of everything that may describe a node."""
+_DECIDING = {formats.NODE_V3, formats.ARRAY_V2, formats.GROUP_V2, formats.CONSOLIDATED_V2}
+_INLINE_BYTES = 64 * 2**10
+"""Documents of more bytes are parsed in a thread: 1 MiB of JSON would stall the event loop for 20 ms and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +39,16 @@ class Node:
 
 def join(path: str, name: str) -> str:
     """A key below a node's path."""
-    return f"{path}/{name}" if path else name
+    return f"{path}/{name}" if path and name else path or name
 
 
-def _url(store: Store, path: str) -> str:
+def url_of(store: Store, path: str) -> str:
+    """Where a node is, for messages."""
     return f"{store.url}/{path}".rstrip("/")
 
 
 async def load(
-    store: Store, path: str, zarr_format: Format | None = None, kind: Kind | None = None, *, fresh: bool = False
+    runtime: Runtime, path: str, zarr_format: Format | None = None, kind: Kind | None = None, *, fresh: bool = False
 ) -> Node:
     """The array or group at `path`: v3 is one request, v2 one or two round trips more.
 
@@ -53,19 +58,37 @@ async def load(
         NodeNotFound: Nothing is there, or nothing of this kind.
         MetadataError, UnsupportedFeature: What is there cannot be read.
     """
-    url = _url(store, path)
+    store = runtime.store
     for stage in _stages(zarr_format, kind, fresh):
-        blobs = await gather_all(*(store.get(join(path, name), sink=_bounded(url, name)) for name in stage))
-        found = {name: blob for name, blob in zip(stage, blobs, strict=True) if blob is not None}
-        documents = {name: blob.data for name, blob in found.items()}
-        meta = formats.parse_node(documents, url=url, zarr_format=zarr_format)
+        found = await fetch_documents(store, path, stage)
+        meta = await _parse(runtime, url_of(store, path), found, zarr_format)
         if meta is not None and kind in (None, kind_of(meta)):
             return Node(meta, {name: blob.version for name, blob in found.items()})
-    raise _not_found(url, path, zarr_format, kind)
+    raise not_found(store, path, zarr_format, kind)
+
+
+async def fetch_documents(store: Store, path: str, names: Sequence[str]) -> dict[str, Blob]:
+    """Those of these documents that are stored at `path`, by file name; all are asked for at once."""
+    url = url_of(store, path)
+    blobs = await gather_all(*(store.get(join(path, name), sink=_bounded(url, name)) for name in names))
+    return {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
+
+
+async def _parse(
+    runtime: Runtime, url: str, found: Mapping[str, Blob], zarr_format: Format | None
+) -> ArrayMeta | GroupMeta | None:
+    documents = {name: blob.data for name, blob in found.items()}
+    parse = partial(formats.parse_node, documents, url=url, zarr_format=zarr_format)
+    return await off_loop(runtime, parse, sum(map(len, documents.values())))
+
+
+async def off_loop(runtime: Runtime, work: Callable[[], T], nbytes: int) -> T:
+    """Do `work` on so many bytes of JSON: in a thread where it would stall the event loop."""
+    return work() if nbytes <= _INLINE_BYTES else await runtime.cpu.run(work)
 
 
 def _bounded(url: str, name: str) -> Sink:
-    """Memory for a document, and none for more bytes than one may have: a stranger may have stored anything."""
+    """Memory for a document, and none for more bytes than one may have: the store's content is untrusted."""
 
     def memory(length: int) -> memoryview:
         if length > formats.MAX_BYTES:
@@ -97,7 +120,9 @@ def kind_of(meta: ArrayMeta | GroupMeta) -> Kind:
     return "array" if isinstance(meta, ArrayMeta) else "group"
 
 
-def _not_found(url: str, path: str, zarr_format: Format | None, kind: Kind | None) -> NodeNotFound:
+def not_found(store: Store, path: str, zarr_format: Format | None, kind: Kind | None = None) -> NodeNotFound:
+    """The error for a node of this kind and format that is not stored at `path`."""
+    url = url_of(store, path)
     what = f"no {kind}" if kind else "no array and no group"
     which = f" of Zarr format {zarr_format}" if zarr_format else ""
     return NodeNotFound(
@@ -105,88 +130,26 @@ def _not_found(url: str, path: str, zarr_format: Format | None, kind: Kind | Non
     )
 
 
+def is_node(names: Collection[str]) -> bool:
+    """True where documents of these names make a node, readable or not."""
+    return not _DECIDING.isdisjoint(names)
+
+
+async def kind_at(store: Store, path: str) -> Kind | None:
+    """What the deciding documents at `path` say that they describe, readable or not; None where they say nothing."""
+    found = await fetch_documents(store, path, (formats.NODE_V3, formats.ARRAY_V2, formats.GROUP_V2))
+    return formats.kind_of({name: blob.data for name, blob in found.items()})
+
+
 async def exists(store: Store, path: str) -> bool:
     """True where an array or a group of either format is stored, readable or not."""
-    try:
-        await load(store, path)
-    except NodeNotFound:
-        return False
-    except MetadataError:
-        return True
-    return True
-
-
-async def create(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, *, overwrite: bool) -> None:
-    """Store the documents of a new node, the deciding one under the condition that it is absent."""
-    store = runtime.store
-    if overwrite:
-        await delete(runtime, path)
-    elif await exists(store, path):
-        raise _already_there(store, path)
-    documents = formats.dump(meta)
-    deciding, *others = documents
-    await _put_new(runtime, path, deciding, documents[deciding])
-    for name in others:
-        await store.put(join(path, name), documents[name])
-
-
-async def _put_new(runtime: Runtime, path: str, name: str, data: bytes) -> None:
-    """Store the deciding document of a new node, or raise NodeExists where there is one.
-
-    A conflict alone does not say that: S3's 409 says that others are at it, and they may fail, or be deleting.
-    """
-    store, attempts = runtime.store, runtime.retry.conflict_attempts
-    for attempt in range(1, attempts + 1):
+    for stage in _stages(None, None, fresh=False):
         try:
-            await store.put(join(path, name), data, when="absent")
-        except Conflict as conflict:
-            runtime.emit(ConflictMet(key=join(path, name), attempt=attempt))
-            if await exists(store, path):
-                raise _already_there(store, path) from conflict
-        else:
-            return
-        await anyio.sleep(conflict_delay(attempt, random()))
-    raise ConcurrentModification(
-        f"others were creating and deleting {_url(store, path)} during all of {attempts} attempts to create it",
-        attempts=attempts,
-    )
-
-
-def _already_there(store: Store, path: str) -> NodeExists:
-    url = _url(store, path)
-    return NodeExists(
-        f"an array or a group is stored at {url} already; open it, choose another path, or pass overwrite=True",
-        url=url,
-        path=path,
-    )
-
-
-async def delete(runtime: Runtime, path: str) -> None:
-    """Remove a node and everything below it; nothing there is fine.
-
-    The documents go first, so that nobody opens half an array meanwhile.
-    """
-    store = runtime.store
-    documents = [join(path, name) for name in (*formats.document_names(None), formats.CONSOLIDATED_V2)]
-    await store.delete_many(documents)
-    prefix = path + "/" if path else ""
-    await delete_all(store, (entry.key async for entry in store.list_prefix(prefix)))
-    runtime.forget_below(path)
-
-
-_DELETE_BATCH = 1000
-
-
-async def delete_all(store: Store, keys: AsyncIterator[str]) -> None:
-    """Remove what a listing names, as it goes: no more keys are held than one request takes."""
-    batch: list[str] = []
-    async for key in keys:
-        batch.append(key)
-        if len(batch) == _DELETE_BATCH:
-            await store.delete_many(batch)
-            batch = []
-    if batch:
-        await store.delete_many(batch)
+            if is_node(await fetch_documents(store, path, stage)):
+                return True
+        except MetadataError:  # too long to be read
+            return True
+    return False
 
 
 async def update(runtime: Runtime, path: str, zarr_format: Format, edit: Callable[[Meta], Meta], kind: Kind) -> Meta:
@@ -196,23 +159,22 @@ async def update(runtime: Runtime, path: str, zarr_format: Format, edit: Callabl
         ConcurrentModification: Others were first every time.
         NodeNotFound: The node is gone.
     """
-    store, attempts = runtime.store, runtime.retry.conflict_attempts
-    url = _url(store, path)
-    async with runtime.locks.hold(url):
-        for attempt in range(1, attempts + 1):
-            node = await load(store, path, zarr_format, kind, fresh=True)
-            edited = edit(cast("Meta", node.meta))
-            try:
-                await _replace(store, path, node, edited)
-            except Conflict:
-                runtime.emit(ConflictMet(key=path, attempt=attempt))
-            else:
-                return edited
-            await anyio.sleep(conflict_delay(attempt, random()))
-    raise ConcurrentModification(
-        f"the metadata of {url} was changed by others during all of {attempts} attempts to edit it; try again later",
-        attempts=attempts,
-    )
+    store = runtime.store
+    url = url_of(store, path)
+
+    async def attempt() -> Meta:
+        node = await load(runtime, path, zarr_format, kind, fresh=True)
+        edited = edit(cast("Meta", node.meta))
+        await _replace(store, path, node, edited)
+        return edited
+
+    def given_up(attempts: int) -> str:
+        return (
+            f"the metadata of {url} was changed by others during all of {attempts} attempts to edit it; try again later"
+        )
+
+    async with runtime.locks.hold(runtime.name_of(path)):
+        return await retry_conflicts(runtime, path, attempt, given_up)
 
 
 async def _replace(store: Store, path: str, node: Node, edited: ArrayMeta | GroupMeta) -> None:
@@ -220,42 +182,3 @@ async def _replace(store: Store, path: str, node: Node, edited: ArrayMeta | Grou
     for name, data in after.items():
         if before.get(name) != data:
             await store.put(join(path, name), data, when=node.versions.get(name, "absent"))
-
-
-async def tell_consolidated(runtime: Runtime, path: str, meta: GroupMeta) -> None:
-    """Let the `.zmetadata` of a v2 group, where there is one, say the group's attributes too."""
-    store, key = runtime.store, join(path, formats.CONSOLIDATED_V2)
-    for attempt in range(1, runtime.retry.conflict_attempts + 1):
-        blob = await store.get(key, sink=_bounded(_url(store, path), formats.CONSOLIDATED_V2))
-        if blob is None:
-            return
-        try:
-            await store.put(key, formats.with_own_attributes(blob.data, meta.attributes), when=blob.version)
-        except Conflict:
-            runtime.emit(ConflictMet(key=key, attempt=attempt))
-            await anyio.sleep(conflict_delay(attempt, random()))
-        else:
-            return
-
-
-async def require_groups(runtime: Runtime, paths: Sequence[str], zarr_format: Format) -> None:
-    """Create the groups that are missing; one that is there, of this format, is fine."""
-    await gather_all(*(_require_group(runtime, path, zarr_format) for path in paths))
-
-
-async def _require_group(runtime: Runtime, path: str, zarr_format: Format) -> None:
-    try:
-        node = await load(runtime.store, path)
-    except NodeNotFound:
-        documents = formats.dump(formats.new_group({}, zarr_format=zarr_format))
-        name, data = next(iter(documents.items()))
-        try:
-            await runtime.store.put(join(path, name), data, when="absent")
-        except Conflict:
-            return await _require_group(runtime, path, zarr_format)  # somebody else was first
-        return None
-    if isinstance(node.meta, ArrayMeta) or node.meta.zarr_format != zarr_format:
-        found = f"{kind_of(node.meta)} of Zarr format {node.meta.zarr_format}"
-        url = _url(runtime.store, path)
-        raise NodeExists(f"{url} is a {found}; a group of format {zarr_format} is needed there", url=url, path=path)
-    return None

@@ -120,7 +120,7 @@ class _Reading:
 
     async def _read_remembered(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """From what is remembered, and the rest by one fetch, which all who want the same chunks at once share."""
-        cache, name = self._runtime.decoded, f"{self._runtime.store.url}/{key}"
+        cache, name = self._runtime.decoded, f"{self._runtime.place}/{key}"
         parts = self._place_remembered(coords, key, parts, cache.get(name))
         if not parts:
             return

@@ -16,6 +16,7 @@ from .._model.metadata import ArrayMeta, GroupMeta
 from .._plan import selection
 from .._types import Coords, Shape
 from ..errors import ConfigError, ZarrS3Error
+from ..stores.optional import delete_stream
 from . import nodes, operations
 from .runtime import Layout, Runtime, lay_out
 
@@ -59,7 +60,7 @@ async def _delete_outside(runtime: Runtime, path: str, before: ArrayMeta, after:
         return coords is not None and _between(coords, after.grid_shape, before.grid_shape)
 
     listed = runtime.store.list_prefix(prefix)
-    await nodes.delete_all(runtime.store, (entry.key async for entry in listed if is_outside(entry.key)))
+    await delete_stream(runtime.store, (entry.key async for entry in listed if is_outside(entry.key)))
     runtime.forget_below(path)
 
 
@@ -139,7 +140,7 @@ async def _give_back(
         return isinstance(meta, ArrayMeta) and meta.shape == claimed
 
     try:
-        node = await nodes.load(runtime.store, path, uncut.meta.zarr_format, "array")
+        node = await nodes.load(runtime, path, uncut.meta.zarr_format, "array")
         if not is_last(node.meta):
             return True
         await operations.put(runtime, uncut, rows, uncut.fill, write_empty=False)

@@ -6,7 +6,7 @@ A `Layout` is one metadata document made ready for work: its pipeline and its ch
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, cast
 
@@ -21,9 +21,11 @@ from ..codecs.shard_format import ShardFormat
 from ..config import Limits, RetryPolicy
 from ..events import Emit
 from ..stores.base import Store
+from ..stores.optional import place_of
 from .cache import ChunkCache, IndexCache
 from .chunks import Chunks, PlainChunks
 from .cpu import Cpu
+from .edits import Edits
 from .shards import ShardedChunks
 
 
@@ -40,13 +42,24 @@ class Runtime:
     locks: KeyedLocks
     indexes: IndexCache
     decoded: ChunkCache
+    edits: Edits
     emit: Emit
     guard: Callable[[], None]
     """Raises a StateError where the session cannot be used: closed, another loop, another process."""
 
+    place: str = field(init=False)
+    """Where the store's bytes really are: see `SupportsIdentity`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", place_of(self.store))
+
+    def name_of(self, key: str) -> str:
+        """What a key of the store is called in everything that is remembered or locked in the session."""
+        return f"{self.place}/{key}" if key else self.place
+
     def forget_below(self, path: str) -> None:
-        """Whatever is remembered of the objects of a node."""
-        prefix = f"{self.store.url}/{path}/" if path else f"{self.store.url}/"
+        """Drop whatever is remembered of the objects of a node."""
+        prefix = self.name_of(path) + "/"
         self.indexes.forget_below(prefix)
         self.decoded.forget_below(prefix)
 

@@ -19,6 +19,7 @@ from ..codecs.shard_format import Encoded, ShardLayout, joined, nbytes_of
 from ..config import Limits
 from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, Conflict, Unsupported
 from ..stores.base import Blob, Store
+from ..stores.optional import place_of
 from .cache import Entries, IndexCache, Load, ShardIndex
 from .chunks import Changes, Fetched
 from .cpu import Cpu
@@ -72,7 +73,7 @@ class ShardedChunks:
         cpu: Cpu,
     ) -> None:
         self._store = store
-        self._base = store.url + "/"
+        self._base = place_of(store) + "/"
         self._prefix = path + "/" if path else ""
         self._encode = meta.keys.encode
         self._layout = layout
@@ -219,7 +220,8 @@ class ShardedChunks:
             return self._layout.decode_index(raw, blob.size).copy()
         except ChunkDecodeError as error:
             raise ChunkDecodeError(
-                f"the index of shard {self._base}{key} does not decode: {error}; restore the object, or write it whole",
+                f"the index of shard {self._store.url}/{key} does not decode: {error}; "
+                "restore the object, or write it whole",
                 key=key,
                 version=blob.version,
                 codec=error.codec,
@@ -254,7 +256,8 @@ class ShardedChunks:
 
     def _restless(self, key: str) -> ConcurrentModification:
         return ConcurrentModification(
-            f"the shard {self._base}{key} was rewritten during all of {_ATTEMPTS} attempts to read it; try again later",
+            f"the shard {self._store.url}/{key} was rewritten during all of {_ATTEMPTS} attempts to read it; "
+            "try again later",
             key=key,
             attempts=_ATTEMPTS,
         )

@@ -110,7 +110,7 @@ class Writing:
             else:
                 await self._merge(number, coords, key, parts)
         finally:
-            self._runtime.decoded.forget(f"{self._runtime.store.url}/{key}")
+            self._runtime.decoded.forget(f"{self._runtime.place}/{key}")
             self._runtime.leases.release(lease)
 
     def _lease(self, whole: bool, n_parts: int) -> int:
@@ -140,7 +140,7 @@ class Writing:
     async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
         attempts = self._runtime.retry.conflict_attempts
-        async with self._runtime.locks.hold(f"{self._runtime.store.url}/{key}"):
+        async with self._runtime.locks.hold(f"{self._runtime.place}/{key}"):
             for attempt in range(1, attempts + 1):
                 try:
                     base, changes = await self._fetch_and_merge(coords, key, parts)

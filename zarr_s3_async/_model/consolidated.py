@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeAlias
 
 from .._types import JSON
 from ..errors import ConfigError
@@ -88,7 +89,11 @@ def _report(skipped: list[str], url: str) -> None:
         _log.warning("%s: left %d unusable entries of consolidated metadata out: %s", url, len(skipped), names)
 
 
-def with_consolidated(group: GroupMeta, nodes: Mapping[str, ArrayMeta | GroupMeta]) -> GroupMeta:
+Copied: TypeAlias = ArrayMeta | GroupMeta | Mapping[str, Mapping[str, JSON]]
+"""A node, or the documents by file name of one that does not read here."""
+
+
+def with_consolidated(group: GroupMeta, nodes: Mapping[str, Copied]) -> GroupMeta:
     """The group, carrying the documents of the nodes below it.
 
     Args:
@@ -110,16 +115,29 @@ def _by_level(path: str) -> tuple[int, str]:
     return path.count("/"), path
 
 
-def _documents(group: GroupMeta, path: str, node: ArrayMeta | GroupMeta) -> dict[str, JSON]:
+def _documents(group: GroupMeta, path: str, node: Copied) -> Mapping[str, JSON]:
+    if isinstance(node, Mapping):
+        return _without_copies(node)
     if node.zarr_format != group.zarr_format:
         raise ConfigError(
             f"{path} is of Zarr format {node.zarr_format}, the group of format {group.zarr_format}: "
             "consolidated metadata holds one format"
         )
+    return copy_of(node)
+
+
+def copy_of(node: ArrayMeta | GroupMeta) -> Mapping[str, JSON]:
+    """The documents of a node, by file name, as consolidated metadata holds them."""
     if node.zarr_format == 3:
-        return {NODE_V3: {name: value for name, value in node.source.items() if name != "consolidated_metadata"}}
+        return _without_copies({NODE_V3: node.source})
     deciding = ARRAY_V2 if isinstance(node, ArrayMeta) else GROUP_V2
     return {deciding: node.source} | ({ATTRS_V2: node.attributes} if node.attributes else {})
+
+
+def _without_copies(files: Mapping[str, Mapping[str, JSON]]) -> dict[str, dict[str, JSON]]:
+    return {
+        file: {k: v for k, v in document.items() if k != "consolidated_metadata"} for file, document in files.items()
+    }
 
 
 def without_consolidated(group: GroupMeta) -> GroupMeta:
@@ -142,8 +160,62 @@ def dump_v2(group: GroupMeta) -> dict[str, bytes]:
     return {CONSOLIDATED_V2: dump(document, compact=True)}
 
 
-def with_own_attributes(raw: Document, attributes: Mapping[str, JSON]) -> bytes:
-    """A `.zmetadata` whose entry for the group's own attributes is these; everything else stays."""
-    document = dict(load(raw))
-    document["metadata"] = {**mapping(member(document, "metadata"), "'metadata'"), ATTRS_V2: dict(attributes)}
-    return dump(document, compact=True)
+Members: TypeAlias = Mapping[str, Mapping[str, Mapping[str, JSON]] | None]
+"""Documents by file name of nodes by path relative to a group ("" is the group itself); None: no node is there."""
+
+
+def with_members(raw: Document, name: str, members: Members) -> bytes | None:
+    """A stored document of a group whose consolidated metadata says of these nodes what is stored of them.
+
+    Args:
+        raw: The `zarr.json` or the `.zmetadata` of the group.
+        name: Which of the two.
+        members: The nodes. Of one that is gone, what lies below it is gone too.
+
+    Returns:
+        None where the document carries no consolidated metadata that is known here, or says all that already.
+    """
+    try:
+        document = load(raw)
+        holder = document if name == CONSOLIDATED_V2 else document.get("consolidated_metadata")
+        if not isinstance(holder, dict) or not isinstance(holder.get("metadata"), dict):
+            return None
+    except Invalid:
+        return None
+    before: dict[str, JSON] = holder["metadata"]
+    edit = _edit_v2 if name == CONSOLIDATED_V2 else _edit_v3
+    after = edit(before, members)
+    if after == before:
+        return None
+    holder = {**holder, "metadata": after}
+    edited = holder if name == CONSOLIDATED_V2 else {**document, "consolidated_metadata": holder}
+    return dump(edited, compact=True)
+
+
+def _edit_v2(entries: Mapping[str, JSON], members: Members) -> dict[str, JSON]:
+    edited = dict(entries)
+    for path, files in members.items():
+        prefix = f"{path}/" if path else ""
+        if files is None or ARRAY_V2 in files:  # an array has no nodes below it
+            edited = {key: value for key, value in edited.items() if not (path and key.startswith(prefix))}
+        if files is not None and not files.keys().isdisjoint((ARRAY_V2, GROUP_V2)):
+            own = {prefix + name: files[name] for name in _FILES_V2 if name in files}
+            for name in _FILES_V2:
+                edited.pop(prefix + name, None)
+            edited.update(own)
+    return edited
+
+
+def _edit_v3(entries: Mapping[str, JSON], members: Members) -> dict[str, JSON]:
+    edited = dict(entries)
+    for path, files in members.items():
+        document = None if files is None else files.get(NODE_V3)
+        if not path:
+            continue  # the group's own document is what holds them
+        if document is None or document.get("node_type") == "array":
+            edited = {key: value for key, value in edited.items() if not key.startswith(f"{path}/")}
+        if document is None:
+            edited.pop(path, None)
+        else:
+            edited[path] = _without_copies({NODE_V3: document})[NODE_V3]
+    return edited

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from .._options import FORMATS, check_choice
+from .._types import JSON
 from . import v2, v3
 from .codec_options import KindOf
+from .consolidated import copy_of, with_consolidated, with_members, without_consolidated
 from .consolidated import dump_v2 as dump_consolidated
 from .consolidated import own_v2 as own_consolidated
-from .consolidated import with_consolidated, with_own_attributes, without_consolidated
 from .create import ArrayOptions, complete
 from .document import MAX_BYTES, Document, load
+from .document import dump as dump_document
 from .metadata import ArrayMeta, GroupMeta
 from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2, NODE_V3
-from .problems import document_errors
+from .problems import Invalid, document_errors
 
 __all__ = [
     "MAX_BYTES",
@@ -24,16 +26,20 @@ __all__ = [
     "CONSOLIDATED_V2",
     "GROUP_V2",
     "NODE_V3",
+    "copy_of",
     "document_names",
     "dump",
+    "dump_attributes",
     "dump_consolidated",
+    "kind_of",
+    "load_documents",
     "new_array",
     "new_group",
     "own_consolidated",
     "parse_node",
     "with_attributes",
     "with_consolidated",
-    "with_own_attributes",
+    "with_members",
     "with_shape",
     "without_consolidated",
 ]
@@ -47,6 +53,39 @@ _NAMES: Mapping[Format, tuple[str, ...]] = {2: (ARRAY_V2, GROUP_V2, ATTRS_V2), 3
 def document_names(zarr_format: Format | None) -> tuple[str, ...]:
     """File names of the documents that may describe a node, v3 first where the format is open."""
     return _NAMES[3] + _NAMES[2] if zarr_format is None else _NAMES[zarr_format]
+
+
+def kind_of(docs: Mapping[str, Document]) -> Literal["array", "group"] | None:
+    """What these documents, by file name, say that their node is; they need not be valid in anything else.
+
+    None where they say nothing: none of them decides, or the one that does is no JSON object.
+    """
+    if NODE_V3 in docs:
+        try:
+            return v3.kind(load(docs[NODE_V3]))
+        except Invalid:
+            return None
+    if ARRAY_V2 in docs:
+        return "array"
+    return "group" if GROUP_V2 in docs or CONSOLIDATED_V2 in docs else None
+
+
+def load_documents(docs: Mapping[str, Document]) -> dict[str, Mapping[str, JSON]] | None:
+    """The JSON of these documents by file name, whatever they ask for; None where one holds no JSON object."""
+    try:
+        return {name: load(document) for name, document in docs.items()}
+    except Invalid:
+        return None
+
+
+def dump_attributes(attributes: Mapping[str, JSON], stored: Document | None, *, url: str) -> bytes:
+    """A `.zattrs` that holds the attributes, and those of a stored one, which count where both have a name.
+
+    Raises:
+        MetadataError: The stored one is no JSON object.
+    """
+    with document_errors(url, ATTRS_V2):
+        return dump_document({**attributes, **({} if stored is None else load(stored))})
 
 
 def parse_node(

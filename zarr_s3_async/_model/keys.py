@@ -79,6 +79,11 @@ def classify_key(key: str, encoding: KeyEncoding, grid: Shape) -> KeyOf:
     return KeyOf("foreign", None, "it is neither metadata nor a chunk key")
 
 
+def is_chunk_key(key: str) -> bool:
+    """True for a key, relative to an array's prefix, of a chunk in some encoding and any number of dimensions."""
+    return any(_of_any_rank(key, encoding) is not None for encoding in _ENCODINGS)
+
+
 def is_inside(coords: Coords, grid: Shape) -> bool:
     """True for coordinates within a grid of as many dimensions."""
     return all(at < n for at, n in zip(coords, grid, strict=True))

@@ -6,7 +6,7 @@ None; every failure is a `StoreError`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -171,3 +171,38 @@ class SupportsRef(Protocol):
     def ref(self) -> StoreRef:
         """With which another session opens the same store."""
         ...
+
+
+@runtime_checkable
+class SupportsParent(Protocol):
+    """A store that can show the folder that it lies in."""
+
+    def parent(self) -> tuple[Store, str] | None:
+        """The store one folder up, and the name of this one's root there; None at the top."""
+        ...
+
+
+@runtime_checkable
+class SupportsIdentity(Protocol):
+    """A store whose URL alone does not say where its bytes are, or who may read them.
+
+    A session shares what it remembers, and its locks, among stores by these two. Of a store without them it takes the
+    URL for the place, and every reader for the same.
+    """
+
+    @property
+    def place(self) -> str:
+        """Where the bytes really are, without a trailing slash: two stores that show one object give `place/key` alike.
+
+        It may be shown in messages.
+        """
+        ...
+
+    @property
+    def owner(self) -> Hashable:
+        """Who reads: what one has fetched is not given to another, who may not be allowed to. Its repr shows no key."""
+        ...
+
+
+OWN_NAMES = ".zarr-s3-"
+"""File names that begin so are the library's own, and short-lived: unfinished files, keys to probe a server with."""

@@ -15,6 +15,8 @@ from ..errors import ConfigError, Conflict, StoreError
 from .base import Blob, Entry, Listing
 
 _PAGE = 1000
+_serials = itertools.count(1)
+"""Of sets of objects: no two ever have the same one, as they may have an id."""
 
 
 class MemoryStore:
@@ -28,7 +30,7 @@ class MemoryStore:
             accident.
     """
 
-    __slots__ = ("_name", "_numbers", "_objects", "_root")
+    __slots__ = ("_name", "_numbers", "_objects", "_root", "_serial")
 
     def __init__(self, name: str | None = None) -> None:
         self._name = secrets.token_hex(4) if name is None else name
@@ -37,11 +39,12 @@ class MemoryStore:
         self._objects: dict[str, tuple[bytes, Version, float]] = {}
         self._numbers = itertools.count(1)
         self._root = ""
+        self._serial = next(_serials)
 
     def below(self, path: str) -> MemoryStore:
         """The same objects, seen from the folder `path`."""
         store = MemoryStore(self._name)
-        store._objects, store._numbers = self._objects, self._numbers
+        store._objects, store._numbers, store._serial = self._objects, self._numbers, self._serial
         folder = path.strip("/")
         store._root = f"{self._root}{folder}/" if folder else self._root
         return store
@@ -50,6 +53,25 @@ class MemoryStore:
     def url(self) -> str:
         """`memory://name`, and the folder that it is rooted at."""
         return f"memory://{self._name}/{self._root}".rstrip("/")
+
+    @property
+    def place(self) -> str:
+        """See `SupportsIdentity.place`: stores of one name are not the same objects."""
+        return f"memory://{self._name}.{self._serial}/{self._root}".rstrip("/")
+
+    @property
+    def owner(self) -> None:
+        """See `SupportsIdentity.owner`: whoever has the store may read it."""
+
+    def parent(self) -> tuple[MemoryStore, str] | None:
+        """See `SupportsParent.parent`."""
+        above, _, name = self._root.rstrip("/").rpartition("/")
+        if not name:
+            return None
+        store = MemoryStore(self._name)
+        store._objects, store._numbers, store._serial = self._objects, self._numbers, self._serial
+        store._root = f"{above}/" if above else ""
+        return store, name
 
     def __repr__(self) -> str:
         return f"<MemoryStore {self.url} objects={sum(1 for _ in self._keys(''))}>"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Hashable, Iterable, Iterator, Sequence
 
 from ..byte_range import Span
-from .base import Entry, Store, StoreRef, SupportsPages, SupportsRef, SupportsStat
+from .base import Entry, Store, StoreRef, SupportsIdentity, SupportsPages, SupportsParent, SupportsRef, SupportsStat
 
 BATCH = 1000
 """Keys of one `delete_many`, and objects of a page: what S3 takes and gives in one request."""
@@ -82,3 +82,22 @@ def ref(store: Store) -> StoreRef:
     if isinstance(store, SupportsRef):
         return store.ref
     raise TypeError(f"{store!r} has no reference that another process could open")
+
+
+def place_of(store: Store) -> str:
+    """Where its bytes really are: two stores that show one object give `place/key` alike."""
+    return store.place if isinstance(store, SupportsIdentity) else store.url
+
+
+def owner_of(store: Store) -> Hashable:
+    """Whose reads go through it: what one owner has fetched is not for another."""
+    return store.owner if isinstance(store, SupportsIdentity) else None
+
+
+def folders_above(store: Store) -> Iterator[tuple[Store, str]]:
+    """The stores above its root, the next one first, each with the path of the root in it; none if it cannot tell."""
+    path = ""
+    while isinstance(store, SupportsParent) and (above := store.parent()) is not None:
+        store, name = above
+        path = f"{name}/{path}".rstrip("/")
+        yield store, path

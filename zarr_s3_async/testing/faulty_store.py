@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,6 +13,7 @@ import anyio
 from .._types import Buffer, Sink, Version, When
 from ..byte_range import ByteRange
 from ..stores.base import Blob, Entry, Listing, Store
+from ..stores.optional import owner_of, place_of
 
 T = TypeVar("T")
 
@@ -117,6 +118,16 @@ class FaultyStore:
     def url(self) -> str:
         """The inner store's."""
         return self.inner.url
+
+    @property
+    def place(self) -> str:
+        """The inner store's: both show the same objects."""
+        return place_of(self.inner)
+
+    @property
+    def owner(self) -> Hashable:
+        """The inner store's."""
+        return owner_of(self.inner)
 
     def __repr__(self) -> str:
         return f"<FaultyStore {self.inner!r} faults={len(self._faults)} calls={len(self.calls)}>"

@@ -70,6 +70,11 @@ class LocalStore:
             raise ConfigError(f"{self!r} has no reference: no URL says sync=True; make it where it is used")
         return StoreRef(url=self.url)
 
+    def parent(self) -> tuple[LocalStore, str] | None:
+        """See `SupportsParent.parent`; None at the root of the file system."""
+        root = self.root
+        return (LocalStore(root.parent, sync=self._sync), root.name) if root.name else None
+
     def __eq__(self, other: object) -> bool:
         """Whether both are the same folder, used in the same way."""
         return isinstance(other, LocalStore) and (self._root, self._sync) == (other._root, other._sync)

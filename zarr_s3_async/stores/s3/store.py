@@ -23,6 +23,7 @@ from .checksums import MODE_HEADER, checksum_of
 from .conditional import ConditionalWrites, conflict_of
 from .errors import error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key, version_mismatch_error
 from .multipart import Multipart, NoMultipart
+from .place import place_of_bucket, reader_of
 from .request import ErrorDocument, Request, Response, normalized_prefix
 from .retry import RetryingTransport
 from .write_ids import is_same, version_of
@@ -177,6 +178,21 @@ class S3Store:
         """See `SupportsRef.ref`. Keys given in the options are left out: the other process needs its own."""
         return StoreRef(url=self.url, config=self.config.public())
 
+    @property
+    def place(self) -> str:
+        """See `SupportsIdentity.place`: the endpoint, the bucket and the prefix."""
+        return f"{place_of_bucket(self.bucket, self.config)}/{self.prefix}".rstrip("/")
+
+    @property
+    def owner(self) -> S3Config:
+        """See `SupportsIdentity.owner`: the options that decide what a reader may see."""
+        return reader_of(self.config)
+
+    def parent(self) -> tuple[S3Store, str] | None:
+        """See `SupportsParent.parent`; None at the root of the bucket."""
+        above, _, name = self.prefix.rpartition("/")
+        return (self._view(chunk_reads=False, max_bytes=None, prefix=above), name) if name else None
+
     def __eq__(self, other: object) -> bool:
         """Whether both are the same keys of the same bucket, reached with the same options."""
         if not isinstance(other, S3Store):
@@ -207,10 +223,10 @@ class S3Store:
         """
         return self._view(chunk_reads=self._chunk_reads, max_bytes=nbytes)
 
-    def _view(self, *, chunk_reads: bool, max_bytes: int | None) -> S3Store:
+    def _view(self, *, chunk_reads: bool, max_bytes: int | None, prefix: str | None = None) -> S3Store:
         return S3Store(
             self.bucket,
-            self.prefix,
+            self.prefix if prefix is None else prefix,
             transport=self._transport,
             config=self.config,
             capabilities=self._capabilities,

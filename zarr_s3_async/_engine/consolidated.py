@@ -1,0 +1,137 @@
+"""Keeping consolidated metadata true: what this session stores of a node is told to every copy in the groups above."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from .._concurrency.workers import gather_all
+from .._model import formats
+from .._types import JSON
+from ..errors import AccessDenied, StoreError
+from ..stores.base import Store
+from ..stores.optional import folders_above, place_of
+from . import nodes
+from .compare_and_swap import retry_conflicts
+from .runtime import Runtime
+
+log = logging.getLogger("zarr_s3_async")
+
+_HOLDERS: Mapping[nodes.Format, str] = {3: formats.NODE_V3, 2: formats.CONSOLIDATED_V2}
+"""File names of documents that may hold copies of the documents below, by the format of both."""
+_COPIED = (formats.NODE_V3, formats.ARRAY_V2, formats.GROUP_V2, formats.ATTRS_V2)
+
+
+async def sync_copies(runtime: Runtime, paths: Sequence[str], zarr_format: nodes.Format, *, own: bool = False) -> None:
+    """Make the consolidated metadata of all groups above say of these nodes what is stored of them now.
+
+    This takes a GET per folder above, all at once, and more only where one of them holds a copy: then the nodes' own
+    documents are read again after it was, so that of two edits at once the later one is in the copy.
+
+    Args:
+        runtime: Its store.
+        paths: Nodes that were created or edited; all lie on the way to the longest.
+        zarr_format: Of the nodes.
+        own: They are v2 groups whose attributes stand in their own `.zmetadata` too.
+
+    Raises:
+        StoreError: A copy could not be read or written, and may be old; the nodes themselves are as they should be.
+    """
+    holders = list(_holders(runtime.store, paths, (zarr_format,)))
+    if own and zarr_format == 2:
+        holders += [_Holder(runtime.store, path, formats.CONSOLIDATED_V2, {"": path}) for path in paths]
+    await _sync(runtime, paths, holders, gone=False)
+
+
+async def drop_copies(runtime: Runtime, path: str) -> None:
+    """Take a node, and all below it, out of the consolidated metadata of all groups above, as it will be removed."""
+    await _sync(runtime, [path], list(_holders(runtime.store, [path], (2, 3))), gone=True)
+
+
+async def _sync(runtime: Runtime, paths: Sequence[str], holders: Sequence[_Holder], *, gone: bool) -> None:
+    _note(runtime, paths)  # before: a handle that was read earlier uses no copy any more
+    try:
+        await gather_all(*(_sync_copy(runtime, holder, gone=gone) for holder in holders))
+    except StoreError as error:
+        what = ", ".join(nodes.url_of(runtime.store, path) for path in paths)
+        error.add_note(
+            f"what was done to {what} is stored; the consolidated metadata of a group above may be old: "
+            "call consolidate() of that group"
+        )
+        raise
+    finally:
+        _note(runtime, paths)  # after: nor does one that read a copy meanwhile
+
+
+def _note(runtime: Runtime, paths: Sequence[str]) -> None:
+    for path in paths:
+        runtime.edits.note(runtime.name_of(path))
+
+
+class _Holder(NamedTuple):
+    """A document that may hold copies of the documents of nodes."""
+
+    store: Store
+    folder: str
+    name: str
+    """Of the file."""
+    members: Mapping[str, str]
+    """The nodes: paths in the runtime's store by paths in the copy."""
+
+
+def _holders(store: Store, paths: Sequence[str], which: Sequence[nodes.Format]) -> Iterator[_Holder]:
+    """Every document of these formats in a folder above that may hold a copy of what these nodes are."""
+    longest = max(paths, key=len, default="")
+    parts = longest.split("/") if longest else []
+    for depth in range(len(parts)):
+        folder = "/".join(parts[:depth])
+        prefix = folder + "/" if folder else ""
+        below = {path[len(prefix) :]: path for path in paths if path.startswith(prefix) and path != folder}
+        for zarr_format in which:
+            yield _Holder(store, folder, _HOLDERS[zarr_format], below)
+    for above, root in folders_above(store):
+        for zarr_format in which:
+            yield _Holder(above, "", _HOLDERS[zarr_format], {nodes.join(root, path): path for path in paths})
+
+
+async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: bool) -> None:
+    store, folder, name, members = holder
+    key = nodes.join(folder, name)
+
+    async def attempt() -> None:
+        try:
+            blob = (await nodes.fetch_documents(store, folder, (name,))).get(name)
+        except AccessDenied:
+            return  # whoever may use a folder often may not look above it
+        if blob is None or b"metadata" not in bytes(blob.data):
+            return
+        found = {copied: None if gone else await _documents(runtime.store, path) for copied, path in members.items()}
+        edit = partial(formats.with_members, blob.data, name, found)
+        edited = await nodes.off_loop(runtime, edit, len(blob.data))
+        if edited is not None:
+            await store.put(key, edited, when=blob.version)
+
+    def given_up(attempts: int) -> str:
+        return f"{store.url}/{key} was changed by others during all of {attempts} attempts to edit it; try again later"
+
+    try:
+        # The lock of the group's own edits: in v3 they change the same document.
+        async with runtime.locks.hold(nodes.join(place_of(store), folder)):
+            await retry_conflicts(runtime, key, attempt, given_up)
+    except AccessDenied as error:
+        log.warning(
+            "%s/%s holds consolidated metadata that is old now, and may not be written: %s; "
+            "have its owner consolidate the group again",
+            store.url,
+            key,
+            error,
+        )
+
+
+async def _documents(store: Store, path: str) -> Mapping[str, Mapping[str, JSON]] | None:
+    found = await nodes.fetch_documents(store, path, _COPIED)
+    if not nodes.is_node(found):
+        return None
+    return formats.load_documents({name: blob.data for name, blob in found.items()})

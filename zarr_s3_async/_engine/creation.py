@@ -1,0 +1,187 @@
+"""Creating nodes: the groups above, the check that nothing else is adopted or overwritten, and the documents."""
+
+from __future__ import annotations
+
+from .._concurrency.workers import gather_all
+from .._model import formats
+from .._model.metadata import ArrayMeta, GroupMeta
+from .._model.names import ancestors
+from .._types import Version
+from ..errors import AccessDenied, Conflict, MetadataError, NodeExists, NodeNotFound, UnsupportedFeature
+from ..stores.base import Blob, Store
+from ..stores.optional import folders_above
+from . import nodes, removal
+from .compare_and_swap import retry_conflicts
+from .consolidated import sync_copies
+from .runtime import Runtime
+
+
+async def create(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, *, overwrite: bool) -> None:
+    """Store a new node with the groups above it that are missing; its deciding document under the condition of absence.
+
+    Beside the documents this takes one page of a listing, which shows that no chunk of an earlier array would be read
+    as one of this, and a GET of each document that could make a folder above the store's root an array.
+
+    Raises:
+        NodeExists: A node is there, or lies above as an array; or objects are there that it would adopt or remove.
+    """
+    store, above = runtime.store, ancestors(path)
+    found: dict[str, Blob] = {}
+    adopted: list[str] = []
+
+    async def look() -> None:
+        found.update(await nodes.fetch_documents(store, path, nodes.ALL_DOCUMENTS))
+
+    async def look_for_chunks() -> None:
+        if isinstance(meta, ArrayMeta) and not overwrite:
+            adopted.extend(await _stored_chunk(store, path, meta))
+
+    await gather_all(look(), look_for_chunks(), _refuse_below_array(store))
+    if nodes.is_node(found) and not overwrite:
+        raise _already_there(store, path)
+    if adopted:
+        raise _would_adopt(store, path, adopted[0])
+    if overwrite:
+        await removal.check_overwrite(store, path, found)
+    await gather_all(*(_require_group(runtime, folder, meta.zarr_format) for folder in above))
+    if nodes.is_node(found):
+        await removal.remove_node(runtime, path)
+        found.clear()
+    await _store_documents(runtime, path, meta, found.get(formats.ATTRS_V2))
+    runtime.forget_below(path)
+    await sync_copies(runtime, [*above, path], meta.zarr_format)
+
+
+async def _stored_chunk(store: Store, path: str, meta: ArrayMeta) -> list[str]:
+    """The name of an object that the new array would read as a chunk of its own; empty where there is none."""
+    prefix = path + "/" if path else ""
+    default = meta.keys.name == "default"
+    start = prefix + ("c" + meta.keys.separator * (meta.ndim > 0) if default else "")
+    async for entry in store.list_prefix(start):
+        name = entry.key[len(prefix) :]
+        if meta.keys.decode(name, meta.ndim) is not None:
+            return [name]
+        if not default and name[:1] > "9":
+            break  # keys are sorted, and those of chunks begin with a digit
+    return []
+
+
+def _would_adopt(store: Store, path: str, chunk: str) -> NodeExists:
+    url = nodes.url_of(store, path)
+    return NodeExists(
+        f"no array is stored at {url}, but chunks are, such as {chunk!r}, and a new array would show them as its own; "
+        f"remove all that is there with session.delete({url!r}, everything=True), or choose another path",
+        url=url,
+        path=path,
+    )
+
+
+async def _refuse_below_array(store: Store) -> None:
+    """Raise NodeExists where a folder above the store's root is an array: its chunks and this node would mix."""
+    above = [folder for folder, _ in folders_above(store)]
+    for folder, is_array in zip(above, await gather_all(*map(_is_array, above)), strict=True):
+        if is_array:
+            raise NodeExists(
+                f"{folder.url} is an array, and {store.url} lies below it; nodes are created in groups",
+                url=folder.url,
+                path="",
+            )
+
+
+async def _is_array(store: Store) -> bool:
+    try:
+        found = await nodes.fetch_documents(store, "", (formats.NODE_V3, formats.ARRAY_V2))
+    except AccessDenied:
+        return False  # whoever may use a folder often may not look above it
+    return formats.kind_of({name: blob.data for name, blob in found.items()}) == "array"
+
+
+async def _store_documents(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, left: Blob | None) -> None:
+    documents = formats.dump(meta)
+    deciding = next(iter(documents))
+    await _put_deciding(runtime, path, deciding, documents[deciding])
+    if meta.zarr_format == 2 and (meta.attributes or left is not None):
+        await _put_attributes(runtime, path, meta, left)
+
+
+async def _put_deciding(runtime: Runtime, path: str, name: str, data: bytes) -> None:
+    """Store the deciding document of a new node, or raise NodeExists where there is one.
+
+    A conflict alone does not say that: S3's 409 says that others are at it, and they may fail, or be deleting.
+    """
+    store, key = runtime.store, nodes.join(path, name)
+
+    async def attempt() -> None:
+        try:
+            await store.put(key, data, when="absent")
+        except Conflict as conflict:
+            if await nodes.exists(store, path):
+                raise _already_there(store, path) from conflict
+            raise
+
+    def given_up(attempts: int) -> str:
+        url = nodes.url_of(store, path)
+        return f"others were creating and deleting {url} during all of {attempts} attempts to create it"
+
+    await retry_conflicts(runtime, key, attempt, given_up)
+
+
+async def _put_attributes(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, left: Blob | None) -> None:
+    """Store a new v2 node's `.zattrs` without losing what others set since its deciding document is there.
+
+    Args:
+        runtime: Its store.
+        path: Of the node.
+        meta: The node.
+        left: A `.zattrs` that was there before the node was, and is none of its own.
+    """
+    store, key = runtime.store, nodes.join(path, formats.ATTRS_V2)
+    expected: Version | None = None if left is None else left.version
+
+    async def attempt() -> None:
+        blob = await store.get(key)
+        theirs = None if blob is None or blob.version == expected else blob.data
+        merged = formats.dump_attributes(meta.attributes, theirs, url=nodes.url_of(store, path))
+        await store.put(key, merged, when="absent" if blob is None else blob.version)
+
+    def given_up(attempts: int) -> str:
+        url = nodes.url_of(store, path)
+        return f"the attributes of {url} were changed by others during all of {attempts} attempts to store them"
+
+    await retry_conflicts(runtime, key, attempt, given_up)
+
+
+def _already_there(store: Store, path: str) -> NodeExists:
+    url = nodes.url_of(store, path)
+    return NodeExists(
+        f"an array or a group is stored at {url} already; open it, choose another path, or pass overwrite=True",
+        url=url,
+        path=path,
+    )
+
+
+async def _require_group(runtime: Runtime, path: str, zarr_format: nodes.Format) -> None:
+    """Create the group if it is missing; one that is there, of this format, is fine."""
+    try:
+        node = await nodes.load(runtime, path)
+    except NodeNotFound:
+        documents = formats.dump(formats.new_group({}, zarr_format=zarr_format))
+        name, data = next(iter(documents.items()))
+        try:
+            await runtime.store.put(nodes.join(path, name), data, when="absent")
+        except Conflict:
+            return await _require_group(runtime, path, zarr_format)  # another creator was first
+        return None
+    except (MetadataError, UnsupportedFeature) as error:
+        if await nodes.kind_at(runtime.store, path) == "array":
+            raise _no_group(runtime.store, path, "an array that cannot be read here", zarr_format) from error
+        raise
+    if isinstance(node.meta, ArrayMeta) or node.meta.zarr_format != zarr_format:
+        what = f"{'an' if isinstance(node.meta, ArrayMeta) else 'a'} {nodes.kind_of(node.meta)}"
+        raise _no_group(runtime.store, path, f"{what} of Zarr format {node.meta.zarr_format}", zarr_format)
+    return None
+
+
+def _no_group(store: Store, path: str, what: str, zarr_format: nodes.Format) -> NodeExists:
+    url = nodes.url_of(store, path)
+    return NodeExists(f"{url} is {what}; a group of format {zarr_format} is needed there", url=url, path=path)

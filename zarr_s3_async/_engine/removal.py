@@ -1,0 +1,230 @@
+"""Removing nodes: what belongs to one goes, what does not stays.
+
+Documents go before the objects that they describe, and those of the members of a group before its own. So wherever a
+removal is interrupted, no array is left that can be opened and lacks chunks. What is left of one has no documents;
+`everything=True` removes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from .._concurrency.workers import gather_all
+from .._model import formats
+from .._model.keys import is_chunk_key
+from .._model.metadata import GroupMeta
+from .._model.names import problem_of
+from ..errors import ConfigError, MetadataError, NodeExists, NodeNotFound, UnsupportedFeature
+from ..stores.base import OWN_NAMES, Store
+from ..stores.optional import delete_stream
+from . import nodes
+from .consolidated import drop_copies
+from .runtime import Runtime
+
+log = logging.getLogger("zarr_s3_async")
+
+_NAMED = 5
+"""Objects that a message names."""
+
+
+async def delete(runtime: Runtime, path: str, *, everything: bool = False) -> None:
+    """Remove a node with all that belongs to it; nothing there is fine.
+
+    Args:
+        runtime: Its store.
+        path: Of the node.
+        everything: Remove every object below the path, whatever is there.
+
+    Raises:
+        ConfigError: The path is the root of a bucket.
+        NodeNotFound: Objects are there, and no node.
+    """
+    store = runtime.store
+    if everything:
+        await _remove_everything(runtime, path)
+        return
+    if _is_bucket(store, path):
+        raise ConfigError(
+            f"{store.url} is a whole bucket; to remove every object in it, say so: delete(..., everything=True)"
+        )
+    found = await nodes.fetch_documents(store, path, nodes.ALL_DOCUMENTS)
+    if not nodes.is_node(found):
+        await _require_nothing(store, path, NodeNotFound)
+        return
+    await remove_node(runtime, path)
+
+
+async def check_overwrite(store: Store, path: str, found: Collection[str]) -> None:
+    """Refuse to overwrite what is no node.
+
+    Args:
+        store: Where.
+        path: Of the new node.
+        found: File names of documents that are stored there.
+
+    Raises:
+        ConfigError: The path is the root of a bucket, and a group.
+        NodeExists: Objects are there, and no node.
+    """
+    if not nodes.is_node(found):
+        await _require_nothing(store, path, NodeExists)
+    elif _is_bucket(store, path) and await nodes.kind_at(store, path) != "array":
+        raise ConfigError(
+            f"{store.url} is a whole bucket; to remove every object in it, say so first: delete(..., everything=True)"
+        )
+
+
+def _is_bucket(store: Store, path: str) -> bool:
+    parts = urlsplit(store.url)
+    return not path and parts.scheme not in ("memory", "file") and not parts.path.strip("/")
+
+
+def _is_marker(key: str) -> bool:
+    """True for an empty object that stands for a folder, as consoles and other tools write them."""
+    return key.endswith("/")
+
+
+async def _require_nothing(store: Store, path: str, error: type[NodeNotFound | NodeExists]) -> None:
+    """Raise `error` where objects are stored below a path that is no node."""
+    found: list[str] = []
+    prefix = _folder(path)
+    async for entry in store.list_prefix(prefix):
+        name = entry.key[len(prefix) :]
+        if not _is_marker(entry.key) and not name.rpartition("/")[2].startswith(OWN_NAMES):
+            found.append(name)
+        if len(found) == _NAMED:
+            break
+    if found:
+        url = nodes.url_of(store, path)
+        raise error(
+            f"no array and no group is stored at {url}, but other objects are: {', '.join(map(repr, found))}; "
+            f"nothing was removed. If all of it is to go, call session.delete({url!r}, everything=True)",
+            url=url,
+            path=path,
+        )
+
+
+async def _remove_everything(runtime: Runtime, path: str) -> None:
+    store, url = runtime.store, nodes.url_of(runtime.store, path)
+    await drop_copies(runtime, path)
+    with _resumable(url):
+        await store.delete_many([nodes.join(path, name) for name in nodes.ALL_DOCUMENTS])
+        await delete_stream(store, (entry.key async for entry in store.list_prefix(_folder(path))))
+    runtime.forget_below(path)
+
+
+async def remove_node(runtime: Runtime, path: str) -> None:
+    """Remove a node that is there with all that belongs to it; see `delete`."""
+    store, url = runtime.store, nodes.url_of(runtime.store, path)
+    tree = await _tree(runtime, path)
+    await drop_copies(runtime, path)
+    foreign: list[str] = []
+    with _resumable(url):
+        if not tree[path].is_array:
+            await _drop_own_copy(runtime, path)
+        inner = [nodes.join(at, name) for at, node in tree.items() if at != path for name in node.documents]
+        own = [nodes.join(path, name) for name in nodes.ALL_DOCUMENTS]
+        await delete_stream(store, [*own, *inner] if tree[path].is_array else inner)
+        await delete_stream(store, _belonging(store, path, tree, foreign))
+        await store.delete_many(own)
+        runtime.forget_below(path)
+    if foreign:
+        log.warning(
+            "%s is removed; other objects below it are left, since they belong to no array or group: %s%s",
+            url,
+            ", ".join(map(repr, foreign[:_NAMED])),
+            ", and more" if len(foreign) > _NAMED else "",
+        )
+
+
+@contextmanager
+def _resumable(url: str) -> Iterator[None]:
+    """Let whatever interrupts a removal say what state it leaves, and how to go on."""
+    try:
+        yield
+    except (Exception, CancelledError) as error:
+        error.add_note(
+            f"{url} is removed in part: documents went first, and objects below it are left. "
+            f"To go on, call session.delete({url!r}, everything=True)"
+        )
+        raise
+
+
+class _Stored(NamedTuple):
+    """A node that is to be removed."""
+
+    is_array: bool
+    documents: tuple[str, ...]
+    """File names."""
+
+
+async def _tree(runtime: Runtime, path: str) -> dict[str, _Stored]:
+    """The node and all nodes below it, readable or not, by path; groups before what they hold."""
+    tree: dict[str, _Stored] = {}
+    level = [path]
+    size = runtime.limits.requests
+    while level:
+        folders: list[str] = []
+        for at in range(0, len(level), size):
+            page = level[at : at + size]
+            found = await gather_all(*(_stored(runtime, folder) for folder in page))
+            tree |= {folder: node for folder, node in zip(page, found, strict=True) if node is not None}
+            groups = [folder for folder in page if folder in tree and not tree[folder].is_array]
+            for listing in await gather_all(*(runtime.store.list_dir(group) for group in groups)):
+                folders += [folder for folder in listing.dirs if problem_of(folder.rpartition("/")[2]) is None]
+        level = folders
+    return tree
+
+
+async def _stored(runtime: Runtime, path: str) -> _Stored | None:
+    found = await nodes.fetch_documents(runtime.store, path, nodes.ALL_DOCUMENTS)
+    if not nodes.is_node(found):
+        return None
+    kind = formats.kind_of({name: blob.data for name, blob in found.items()})
+    return _Stored(kind == "array", tuple(found))
+
+
+async def _drop_own_copy(runtime: Runtime, path: str) -> None:
+    """A group that is being removed shows no more of its members than are there."""
+    store = runtime.store
+    await store.delete_many([nodes.join(path, formats.CONSOLIDATED_V2)])
+    try:
+        node = await nodes.load(runtime, path, 3, "group")
+    except (NodeNotFound, MetadataError, UnsupportedFeature):
+        return
+    if isinstance(node.meta, GroupMeta) and node.meta.consolidated is not None:
+        await nodes.update(runtime, path, 3, formats.without_consolidated, "group")
+
+
+async def _belonging(store: Store, path: str, tree: Mapping[str, _Stored], foreign: list[str]) -> AsyncIterator[str]:
+    """Keys of the objects below that belong to one of these nodes; the first few others are noted in `foreign`."""
+    prefix = _folder(path)
+    own = {nodes.join(path, name) for name in nodes.ALL_DOCUMENTS}
+    async for entry in store.list_prefix(prefix):
+        key = entry.key
+        if key in own:
+            continue  # the last to go
+        if _belongs(key, path, tree):
+            yield key
+        elif len(foreign) <= _NAMED:
+            foreign.append(key)
+
+
+def _belongs(key: str, path: str, tree: Mapping[str, _Stored]) -> bool:
+    folder, _, name = key.rpartition("/")
+    if _is_marker(key) or name.startswith(OWN_NAMES):
+        return True
+    if name in nodes.ALL_DOCUMENTS:
+        return folder in tree
+    while folder not in tree and len(folder) > len(path):
+        folder = folder.rpartition("/")[0]
+    return folder in tree and tree[folder].is_array and is_chunk_key(key[len(folder) :].lstrip("/"))
+
+
+def _folder(path: str) -> str:
+    return path + "/" if path else ""
