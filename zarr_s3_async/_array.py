@@ -14,6 +14,7 @@ from ._engine import creation, nodes, operations, reshape
 from ._engine.consolidated import sync_copies
 from ._engine.explain import Explanation
 from ._engine.runtime import Layout, Runtime, lay_out
+from ._grid import Axis, Edges, grid_shape, sizes, spelled
 from ._model import formats
 from ._model.create import ArrayOptions, complete
 from ._model.metadata import ArrayMeta
@@ -25,6 +26,7 @@ from ._types import JSON, Missing, Shape
 from ._verify import OnProgress, VerifyReport, verify
 from ._view import Indexer, View
 from .codecs.registry import find_kind
+from .errors import UnsupportedFeature
 
 if TYPE_CHECKING:
     from .streams.progress import ProgressOption
@@ -84,13 +86,41 @@ class Array:
 
     @property
     def chunks(self) -> Shape:
-        """Elements per dimension of the smallest part that is decoded on its own."""
+        """Elements per dimension of the smallest part that is decoded on its own.
+
+        Raises:
+            UnsupportedFeature: Chunks differ in shape (a rectilinear grid): `chunk_sizes` has the lengths.
+        """
+        self._check_one_shape("chunks", self._layout.chunk_axes)
         return self._layout.meta.chunks
 
     @property
     def shards(self) -> Shape | None:
-        """Elements per dimension of a stored object that holds many chunks; None where each chunk is an object."""
+        """Elements per dimension of a stored object that holds many chunks; None where each chunk is an object.
+
+        Raises:
+            UnsupportedFeature: Shards differ in shape (a rectilinear grid): `shard_sizes` has the lengths.
+        """
+        if self._layout.shard_axes is not None:
+            self._check_one_shape("shards", self._layout.shard_axes)
         return self._layout.meta.shards
+
+    @property
+    def chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Per dimension the length of every chunk, the last one as far as the array reaches: dask's `chunks`."""
+        return tuple(map(sizes, self._layout.chunk_axes, self.shape))
+
+    @property
+    def shard_sizes(self) -> tuple[tuple[int, ...], ...] | None:
+        """As `chunk_sizes`, of stored objects that hold many chunks; None where each chunk is an object."""
+        shards = self._layout.shard_axes
+        return None if shards is None else tuple(map(sizes, shards, self.shape))
+
+    def _check_one_shape(self, what: str, axes: Sequence[Axis]) -> None:
+        if any(isinstance(axis, Edges) for axis in axes):
+            raise UnsupportedFeature(
+                f"the {what} of {self.url} differ in shape: array.{what[:-1]}_sizes has their lengths per dimension"
+            )
 
     @property
     def ndim(self) -> int:
@@ -110,7 +140,7 @@ class Array:
     @property
     def nchunks(self) -> int:
         """Number of chunks, stored or not."""
-        return prod(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
+        return prod(grid_shape(self._layout.chunk_axes, self.shape))
 
     @property
     def fill_value(self) -> Any:
@@ -149,8 +179,9 @@ class Array:
         return ArrayRef(url=self._runtime.store.url, path=self._path, config={} if config is None else config.public())
 
     def __repr__(self) -> str:
-        shards = f", shards {self.shards}" if self.shards else ""
-        return f"<Array {self.url} shape {self.shape}, chunks {self.chunks}{shards}, {self.dtype}>"
+        layout = self._layout
+        shards = "" if layout.shard_axes is None else f", shards {spelled(layout.shard_axes)}"
+        return f"<Array {self.url} shape {self.shape}, chunks {spelled(layout.chunk_axes)}{shards}, {self.dtype}>"
 
     # Regions by start and stop
 
@@ -242,7 +273,7 @@ class Array:
     @property
     def blocks(self) -> Indexer:
         """`array.blocks[…]`: whole chunks by their place in the grid."""
-        return Indexer(lambda key: self._view(selection.blocks(key, self.shape, self.chunks)))
+        return Indexer(lambda key: self._view(selection.blocks(key, self.shape, self._layout.chunk_axes)))
 
     def sel(self, **dimensions: Any) -> View:
         """A view by dimension name, each an integer, a slice or an index array; the others are taken whole."""

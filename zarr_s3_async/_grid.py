@@ -17,6 +17,8 @@ EdgeRun: TypeAlias = tuple[int, int]
 """Neighbouring cells of one length: the length, and how many cells there are."""
 Ints: TypeAlias = NDArray[np.int64]
 
+_SHOWN_RUNS = 6
+
 
 class Edges:
     """Cell lengths that differ, as runs of equal ones: memory is of the order of the runs, not of the cells."""
@@ -59,6 +61,10 @@ class Edges:
 
     def __repr__(self) -> str:
         return f"Edges({self.runs})"
+
+    def __str__(self) -> str:
+        shown = [str(length) if count == 1 else f"{count}*{length}" for length, count in self.runs[:_SHOWN_RUNS]]
+        return f"[{', '.join(shown)}{', …' * (len(self.runs) > _SHOWN_RUNS)}]"
 
     @property
     def longest(self) -> int:
@@ -169,6 +175,11 @@ def _sizes(axis: Axis, extent: int) -> Iterator[int]:
         yield min(length, extent - start)
 
 
+def spelled(axes: Sequence[Axis]) -> str:
+    """A shape for people, with lists of lengths where they differ."""
+    return f"({', '.join(map(str, axes))}{',' * (len(axes) == 1)})"
+
+
 def grid_shape(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[int, ...]:
     """Cells per dimension of an array of this shape."""
     return tuple(map(n_cells, axes, shape))
@@ -177,7 +188,7 @@ def grid_shape(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[int, ...]:
 def is_cut(axes: Sequence[Axis], shape: Sequence[int], coords: Sequence[int]) -> bool:
     """True where the array's edge goes through the cell at these coordinates."""
     for axis, n, at in zip(axes, shape, coords, strict=True):
-        start, length = place(axis, at)
+        start, length = (at * axis, axis) if type(axis) is int else place(axis, at)
         if start + length > n:
             return True
     return False

@@ -19,6 +19,15 @@ DTYPES = ["?", "i1", "<i2", ">i4", "<u8", "<f4", ">f8", "<c8", "S3", "<U2", "<M8
 
 
 @st.composite
+def lengths(draw: st.DrawFn, n: int, multiple: int = 1) -> tuple[list[int], int]:
+    """Lengths of the cells of one axis, all multiples of one number, and what they add up to: at least `n`."""
+    chosen = [draw(st.integers(1, 4)) * multiple]
+    while sum(chosen) < n:
+        chosen.append(draw(st.integers(1, 4)) * multiple)
+    return chosen, sum(chosen)
+
+
+@st.composite
 def arrays(draw: st.DrawFn, *, least: int = 0) -> dict[str, Any]:
     """Options of an array, and as `shape`, `dtype` what NumPy needs to mirror it."""
     ndim = draw(st.integers(least, 3))
@@ -36,6 +45,11 @@ def arrays(draw: st.DrawFn, *, least: int = 0) -> dict[str, Any]:
     }
     if zarr_format == 3 and ndim and draw(st.booleans()):
         options["shards"] = tuple(c * draw(st.integers(1, 3)) for c in chunks)
+    if zarr_format == 3 and ndim and draw(st.booleans()):  # chunks or shards that differ in length
+        multiples = chunks if "shards" in options else (1,) * ndim
+        listed = [draw(lengths(n, c)) for n, c in zip(shape, multiples, strict=True)]
+        options["shards" if "shards" in options else "chunks"] = [cells for cells, _ in listed]
+        options["shape"] = tuple(n for _, n in listed)
     return options
 
 

@@ -62,11 +62,12 @@ async def put(
 def planned(runtime: Runtime, layout: Layout, selection: Selection) -> Plan:
     """The plan, or SelectionError where it touches more chunks than one call may."""
     meta = layout.meta
-    plan = make_plan(selection, meta.shape, meta.chunks, meta.shards)
+    plan = make_plan(selection, meta.shape, layout.chunk_axes, layout.shard_axes)
     most = runtime.limits.max_chunks_per_call
     if plan.n_chunks > most:
+        at_most = "" if meta.edges is None else "at most "
         raise SelectionError(
-            f"this selection of {layout.url} touches {plan.n_chunks:,} chunks of shape {meta.chunks} in "
+            f"this selection of {layout.url} touches {plan.n_chunks:,} chunks of {at_most}{meta.chunks} elements in "
             f"{plan.n_objects:,} objects; one call may touch {most:,} (Limits.max_chunks_per_call): "
             "select less, or raise the limit"
         )

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._concurrency.workers import run_workers
+from .._grid import place
 from .._plan.plan import Part, Plan
 from .._types import Buffer, Coords, Missing, Sink
 from ..errors import ChunkDecodeError, ChunkNotFound
@@ -35,7 +36,12 @@ _UNKNOWN = np.empty(0)
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with what the plan selects."""
     reading = _Reading(runtime, layout, plan, out, missing)
-    await run_workers(min(runtime.limits.requests, plan.n_objects), plan.objects(), reading.read_with_one_refetch)
+
+    async def read_one_of_many_shapes(item: tuple[Coords, Sequence[Part]]) -> None:
+        await _Reading(runtime, layout.at(item[0]), plan, out, missing).read_with_one_refetch(item)
+
+    work = reading.read_with_one_refetch if layout.of_shape is None else read_one_of_many_shapes
+    await run_workers(min(runtime.limits.requests, plan.n_objects), plan.objects(), work)
 
 
 class _DirectSink:
@@ -246,9 +252,11 @@ def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
     """Coordinates of a chunk in the grid of all chunks, by those of its object and its slot there."""
     if layout.n_slots == 1:
         return coords
-    inner = tuple(n // chunk for n, chunk in zip(layout.meta.object_shape, layout.meta.chunks, strict=True))
+    meta = layout.meta
+    inner = tuple(n // chunk for n, chunk in zip(meta.object_shape, meta.chunks, strict=True))
     cells = np.unravel_index(slot, inner)
-    return tuple(at * n + int(cell) for at, n, cell in zip(coords, inner, cells, strict=True))
+    starts = [place(axis, at)[0] for axis, at in zip(meta.object_axes, coords, strict=True)]
+    return tuple(start // chunk + int(cell) for start, chunk, cell in zip(starts, meta.chunks, cells, strict=True))
 
 
 def decode_chunk(layout: Layout, coords: Coords, key: str, data: Buffer, fetched: Fetched) -> Result:

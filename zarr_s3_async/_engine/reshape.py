@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._grid import grid_shape, place
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
 from .._plan import selection
@@ -73,7 +74,8 @@ async def _cut_edges(runtime: Runtime, old: Layout, shape: Shape) -> None:
     """Fill what the new edge cuts off from the objects that it goes through, one dimension after the other."""
     meta = old.meta
     # As far as stored objects reach: what lies further out is removed already.
-    reach = tuple(min(n, end) for n, end in zip(meta.shape, _up_to_objects(shape, meta), strict=True))
+    kept = tuple(map(min, meta.shape, shape))
+    reach = tuple(map(min, meta.shape, _up_to_objects(kept, meta)))
     for axis, (new, end) in enumerate(zip(shape, reach, strict=True)):
         if new >= end or 0 in reach:
             continue
@@ -85,7 +87,8 @@ async def _cut_edges(runtime: Runtime, old: Layout, shape: Shape) -> None:
 
 def _up_to_objects(shape: Shape, meta: ArrayMeta) -> Shape:
     """The shape up to the ends of the objects that its edges cut."""
-    return tuple(-(-n // side) * side for n, side in zip(shape, meta.object_shape, strict=True))
+    cells = zip(meta.object_axes, grid_shape(meta.object_axes, shape), strict=True)
+    return tuple(sum(place(axis, n - 1)) if n else 0 for axis, n in cells)
 
 
 async def append(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import prod
 from typing import Any, cast
 
@@ -14,7 +15,9 @@ import numpy as np
 
 from .._concurrency.limiter import Limiter
 from .._concurrency.locks import KeyedLocks
+from .._grid import Axis, place
 from .._model.metadata import ArrayMeta
+from .._types import Coords, Shape
 from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import Pipeline, build_pipeline
 from ..codecs.shard_format import ShardFormat
@@ -27,6 +30,9 @@ from .chunks import Chunks, PlainChunks
 from .cpu import Cpu
 from .edits import Edits
 from .shards import ShardedChunks
+
+_KEPT_SHAPES = 256
+"""Shapes of objects whose layouts are kept ready, where objects differ in shape: each takes some 10 µs to build."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +89,37 @@ class Layout:
     """Bytes that one chunk in work holds: decoded, and encoded beside it where those are not the same bytes."""
     n_slots: int
     """Chunks in an object."""
+    chunk_axes: tuple[Axis, ...]
+    """Grid of the chunks, per dimension."""
+    shard_axes: tuple[Axis, ...] | None
+    """Grid of the stored objects where they hold many chunks."""
+    of_shape: Callable[[Shape], Layout] | None = None
+    """Where stored objects differ in shape: the layout of those of one shape. This one then is that of the largest."""
+
+    def at(self, coords: Coords) -> Layout:
+        """The layout of the object at these grid coordinates."""
+        if self.of_shape is None:
+            return self
+        return self.of_shape(
+            tuple([place(axis, at)[1] for axis, at in zip(self.meta.object_axes, coords, strict=True)])
+        )
 
 
 def lay_out(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
     """Build what reading and writing need. Raises UnsupportedFeature or MetadataError for codecs that do not fit."""
+    largest = _lay_out_one_shape(runtime, path, meta)
+    if meta.edges is None:
+        return largest
+
+    @lru_cache(maxsize=_KEPT_SHAPES)
+    def of_shape(shape: Shape) -> Layout:
+        of_objects = replace(meta, chunks=shape) if meta.shards is None else replace(meta, shards=shape)
+        return _lay_out_one_shape(runtime, path, of_objects)
+
+    return replace(largest, of_shape=of_shape)
+
+
+def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
     fill = fill_array(meta)
     pipeline, chunks, n_slots = _coded(runtime, path, meta, fill)
     lenient: Store = getattr(runtime.store, "for_chunk_reads", runtime.store)
@@ -101,6 +134,8 @@ def lay_out(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
         chunk_size=prod(meta.chunks),
         lease=max(1, pipeline.nbytes if pipeline.raw else 2 * pipeline.nbytes),
         n_slots=n_slots,
+        chunk_axes=meta.chunk_axes,
+        shard_axes=None if meta.shards is None else meta.object_axes,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable, Container, Iterator, Sequence
+from copy import copy
 from functools import partial
 from random import random
 from typing import Any, TypeAlias, TypeVar
@@ -16,9 +17,10 @@ import anyio
 import numpy as np
 
 from .._concurrency.workers import run_workers
+from .._grid import is_cut
 from .._plan.plan import Part, Plan, covers_object
 from .._policy.backoff import conflict_delay
-from .._types import Buffer, Coords, Shape
+from .._types import Buffer, Coords
 from ..codecs.fill import is_fill
 from ..codecs.shard_format import Encoded
 from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, Conflict, Unsupported, WriteOutcome
@@ -50,18 +52,29 @@ class Writing:
 
     def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, values: Values, *, write_empty: bool) -> None:
         self._runtime = runtime
-        self._layout = layout
         self._plan = plan
         self._values = values
         # A null fill value promises nothing about absent chunks, so none may be left out for it.
         self._drop_fill = not write_empty and layout.meta.fill_value is not None
+        self._set_layout(layout)
+        self._failure: Exception | None = None
+        self._progress = Progress()
+
+    def _set_layout(self, layout: Layout) -> None:
+        self._layout = layout
         pipeline = layout.pipeline
         self._encode_chunk: Callable[[Values], Encoded] = (
             pipeline.encode if layout.n_slots == 1 else pipeline.encode_to_copy
         )
-        self._free = pipeline.cost == "view" and plan.basic and values.dtype == layout.meta.dtype
-        self._failure: Exception | None = None
-        self._progress = Progress()
+        self._free = pipeline.cost == "view" and self._plan.basic and self._values.dtype == layout.meta.dtype
+
+    def _at(self, coords: Coords) -> Writing:
+        """The same call's write, with the layout of the object there; what became of objects is noted in one place."""
+        if self._layout.of_shape is None:
+            return self
+        other = copy(self)
+        other._set_layout(self._layout.at(coords))  # noqa: SLF001  # it is one of these
+        return other
 
     async def run(self) -> None:
         """Write everything, or raise the first failure, or the cancellation, with its outcome."""
@@ -87,7 +100,7 @@ class Writing:
     async def _guarded(self, item: tuple[Coords, Sequence[Part]]) -> None:
         number = self._progress.begin()
         try:
-            await self._write_object(number, *item)
+            await self._at(item[0])._write_object(number, *item)  # noqa: SLF001  # it is one of these
         except CancelledError:
             raise  # stays in doubt if its request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
@@ -98,7 +111,7 @@ class Writing:
 
     async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
         covered, meta = covers_object(parts), self._layout.meta
-        whole = covered and not _is_cut(coords, meta.object_shape, meta.shape)
+        whole = covered and not is_cut(meta.object_axes, meta.shape, coords)
         lease = self._lease(whole, len(parts))
         key = self._layout.chunks.locate(coords)
         await self._runtime.leases.acquire(lease)
@@ -174,9 +187,9 @@ class Writing:
         """The slots of which nothing old stays."""
         layout, meta = self._layout, self._layout.meta
         whole = {part.slot for part in parts if part.whole}
-        if not _is_cut(coords, meta.object_shape, meta.shape):
+        if not is_cut(meta.object_axes, meta.shape, coords):
             return whole
-        return {slot for slot in whole if not _is_cut(chunk_of(layout, coords, slot), meta.chunks, meta.shape)}
+        return {slot for slot in whole if not is_cut(meta.chunk_axes, meta.shape, chunk_of(layout, coords, slot))}
 
     async def _replace(self, key: str, changes: Changes, base: Fetched) -> None:
         chunks = self._layout.chunks
@@ -243,8 +256,3 @@ class Writing:
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
         return self._encode_chunk(chunk)
-
-
-def _is_cut(coords: Coords, sides: Shape, shape: Shape) -> bool:
-    """True where the array's edge goes through this cell of a grid."""
-    return any((at + 1) * side > n for at, side, n in zip(coords, sides, shape, strict=True))

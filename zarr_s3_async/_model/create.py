@@ -8,11 +8,14 @@ from typing import Any, Final, Literal, NamedTuple, Required, TypedDict
 import numpy as np
 
 from .. import _ml_dtypes
+from .._grid import Axis
 from .._options import FORMATS, check_choice, check_flag, check_names
 from .._types import JSON, Shape
 from ..errors import ConfigError
 from . import chunking, codec_options, dtype_names, fill_values
 from .chains import check_parts, objects_of, read_filters
+from .chunk_grid import check_shards, from_option, shape_of
+from .chunk_grid import write as write_grid
 from .codec_options import KindOf
 from .document import new_attributes, plain
 from .dtypes import BYTES, STRING, DataType, DType, Variable, packed, zero
@@ -27,10 +30,12 @@ class ArrayOptions(TypedDict, total=False):
     """Elements per dimension."""
     dtype: Required[Any]
     """What `np.dtype` takes, `str` or `bytes` for varying length, or a Zarr v3 data type."""
-    chunks: Sequence[int | None] | int | Literal["auto"]
-    """Elements of a chunk per dimension, -1 or None for all of it; `auto`, the default, aims at 1 MiB decoded."""
-    shards: Sequence[int | None] | int | None
-    """v3: elements of a stored object per dimension, multiples of `chunks`; None: each chunk is an object."""
+    chunks: Sequence[int | Sequence[int | tuple[int, int]] | None] | int | Literal["auto"]
+    """Elements of a chunk per dimension, -1 or None for all of it; `auto`, the default, aims at 1 MiB decoded. v3: a
+    list in place of a number gives each chunk's length along that dimension, or pairs of a length and a count."""
+    shards: Sequence[int | Sequence[int | tuple[int, int]] | None] | int | None
+    """v3: elements of a stored object per dimension, multiples of `chunks`, or lists as of those; None: each chunk is
+    an object."""
     codecs: Sequence[Any] | None
     """v3: the whole codec chain, in place of `filters` and `compressor`; inside shards where there are some."""
     compressor: Any
@@ -111,6 +116,8 @@ class Outline(NamedTuple):
     data_type: DataType
     chunks: Shape
     shards: Shape | None
+    object_axes: tuple[Axis, ...]
+    """Grid of the stored objects."""
     fill_value: Any
     dimension_names: list[str | None] | None
     attributes: dict[str, JSON]
@@ -127,16 +134,23 @@ def outline(options: ArrayOptions) -> Outline:
     """
     shape = chunking.shape(options["shape"])
     data_type = _data_type(options["dtype"], _object_type(options), native=options["zarr_format"] == 3)
-    shards = chunking.shards(options["shards"], shape)
-    chunks = chunking.chunks(options["chunks"], shape, data_type, shards)
+    listed = _listed_lengths(options, shape)
+    is_sharded = options["shards"] is not None
+    shards = chunking.shards(options["shards"], shape) if listed is None or not is_sharded else shape_of(listed)
+    if listed is None or is_sharded:
+        chunks = chunking.chunks(options["chunks"], shape, data_type, shards)
+    else:
+        chunks = shape_of(listed)
     chunking.check(shape, chunks, shards or chunks, data_type)
     if shards is not None:
         check_parts(shards, chunks)
+        check_shards(listed or shards, chunks)
     return Outline(
         shape,
         data_type,
         chunks,
         shards,
+        listed or shards or chunks,
         _fill_value(options["fill_value"], data_type, options["zarr_format"]),
         _dimension_names(options["dimension_names"], len(shape)),
         new_attributes(options["attributes"], zarr_format=options["zarr_format"]),
@@ -147,6 +161,21 @@ def _object_type(options: ArrayOptions) -> Variable | None:
     """What elements of dtype `object` are: the object codec among the options decides."""
     ids = map(codec_options.numcodecs_id, [*codec_list(options, "codecs"), *codec_list(options, "filters")])
     return objects_of(read_filters([{"id": name} for name in ids if name]))
+
+
+def _listed_lengths(options: ArrayOptions, shape: Shape) -> tuple[Axis, ...] | None:
+    """Grid of the stored objects where an option lists their lengths."""
+    chunks = from_option(options["chunks"], "chunks", shape)
+    shards = from_option(options["shards"], "shards", shape)
+    if chunks is None and shards is None:
+        return None
+    if options["zarr_format"] == 2:
+        raise Invalid("Zarr v2 has chunks of one shape alone: give one length per dimension, or zarr_format=3")
+    if chunks is not None and options["shards"] is not None:
+        raise Invalid(
+            "chunks inside shards all have one shape: list the lengths in shards, and give one of each in chunks"
+        )
+    return shards if chunks is None else chunks
 
 
 _VARIABLE: dict[type | str, DataType] = {
@@ -268,10 +297,7 @@ def new_document(options: ArrayOptions, kind_of: KindOf) -> dict[str, JSON]:
         "node_type": "array",
         "shape": list(described.shape),
         "data_type": dtype_names.write_v3(described.data_type),
-        "chunk_grid": {
-            "name": "regular",
-            "configuration": {"chunk_shape": list(described.shards or described.chunks)},
-        },
+        "chunk_grid": write_grid(described.object_axes),
         "chunk_key_encoding": {"name": keys.name, "configuration": {"separator": keys.separator}},
         "fill_value": fill_values.write(described.fill_value, described.data_type, zarr_format=3),
         "codecs": codecs if described.shards is None else [codec_options.sharding(described.chunks, codecs)],

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._grid import Axis, grid_shape
 from .._types import JSON, CodecSpec, Coords, Shape
 from .keys import KeyEncoding, KeyOf, classify_key
 
@@ -26,6 +27,9 @@ class ArrayMeta:
     """The smallest part that decodes on its own."""
     shards: Shape | None = None
     """Shape of a stored object where it holds many chunks; None where each chunk is an object."""
+    edges: tuple[Axis, ...] | None = None
+    """Grid of the stored objects, per dimension, where they differ in shape: `shards`, or `chunks` where there are
+    none, then holds the longest lengths. None where all have one shape."""
     codecs: tuple[CodecSpec, ...]
     """From array to stored object, in encoding order. Where `shards` is set: one `sharding_indexed` codec."""
     fill_value: Any
@@ -49,13 +53,24 @@ class ArrayMeta:
 
     @property
     def object_shape(self) -> Shape:
-        """Elements of one stored object per dimension: a shard, or a chunk where there are no shards."""
+        """Elements of one stored object per dimension: a shard, or a chunk where there are no shards; the longest ones
+        where objects differ in shape."""
         return self.shards or self.chunks
+
+    @property
+    def object_axes(self) -> tuple[Axis, ...]:
+        """Grid of the stored objects, per dimension."""
+        return self.edges or self.object_shape
+
+    @property
+    def chunk_axes(self) -> tuple[Axis, ...]:
+        """Grid of the chunks, per dimension; chunks inside shards all have one shape."""
+        return self.object_axes if self.shards is None else self.chunks
 
     @property
     def grid_shape(self) -> Shape:
         """Stored objects per dimension."""
-        return tuple(-(-n // c) for n, c in zip(self.shape, self.object_shape, strict=True))
+        return grid_shape(self.object_axes, self.shape)
 
     @property
     def size(self) -> int:
@@ -93,7 +108,7 @@ class GroupMeta:
     """File names that this is stored under, the deciding one first; not those of consolidated metadata."""
 
 
-_FIELDS = ("shape", "dtype", "chunks", "shards", "keys", "order", "dimension_names")
+_FIELDS = ("shape", "dtype", "chunks", "shards", "edges", "keys", "order", "dimension_names")
 
 
 def differences(one: ArrayMeta | GroupMeta, other: ArrayMeta | GroupMeta) -> list[str]:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
 
-from .._types import JSON, CodecSpec, Shape
-from . import chains, chunking, consolidated, dtype_names, fill_values
+from .._types import JSON, CodecSpec
+from . import chains, chunk_grid, chunking, consolidated, dtype_names, fill_values
 from .codec_options import KindOf
 from .create import ArrayOptions, new_document
 from .document import (
@@ -95,9 +95,12 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
     _check_transformers(source.get("storage_transformers", []))
     shape = integers(member(source, "shape"), "'shape'", least=0)
     data_type = dtype_names.read_v3(member(source, "data_type"))
-    object_shape = _chunk_shape(named(member(source, "chunk_grid"), "'chunk_grid'"))
+    axes = chunk_grid.read(named(member(source, "chunk_grid"), "'chunk_grid'"), shape)
+    object_shape = chunk_grid.shape_of(axes)
     codecs = chains.read(member(source, "codecs"))
     parts = chains.sharded(codecs, object_shape)
+    if parts is not None:
+        chunk_grid.check_shards(axes, parts)
     chunking.check(shape, parts or object_shape, object_shape, data_type)
     _check_chain(codecs, data_type)
     order = chains.byte_order(codecs)
@@ -106,6 +109,7 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
         dtype=data_type.dtype,
         chunks=parts or object_shape,
         shards=None if parts is None else object_shape,
+        edges=None if axes == object_shape else axes,
         codecs=codecs,
         fill_value=fill_values.read(member(source, "fill_value"), data_type, zarr_format=3, byte_order=order),
         keys=_key_encoding(named(member(source, "chunk_key_encoding"), "'chunk_key_encoding'")),
@@ -130,27 +134,6 @@ def _check_transformers(value: JSON) -> None:
         transformer = named(entry, "a storage transformer")
         if transformer.must_understand:
             raise Unknown(f"the storage transformer {short_repr(transformer.name)} is not known")
-
-
-def _chunk_shape(grid: Named) -> Shape:
-    where = f"the configuration of the chunk grid {short_repr(grid.name)}"
-    match grid.name:
-        case "regular":
-            only(grid.configuration, where, ("chunk_shape",))
-            return integers(member(grid.configuration, "chunk_shape"), "'chunk_shape'", least=1)
-        case "rectilinear":
-            return _rectilinear(grid, where)
-    raise Unknown(f"the chunk grid {short_repr(grid.name)} is not known")
-
-
-def _rectilinear(grid: Named, where: str) -> Shape:
-    """A rectilinear grid with one edge length per dimension is a regular one, at every shape of the array."""
-    only(grid.configuration, where, ("kind", "chunk_shapes"))
-    one_of(member(grid.configuration, "kind"), "'kind' of the chunk grid", ("inline",))
-    edges = items(member(grid.configuration, "chunk_shapes"), "'chunk_shapes'")
-    if any(isinstance(edge, list) for edge in edges):
-        raise Unknown("the chunk grid 'rectilinear' has chunks of differing sizes, which are not supported")
-    return integers(edges, "'chunk_shapes'", least=1)
 
 
 def _key_encoding(encoding: Named) -> KeyEncoding:
@@ -219,11 +202,27 @@ def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
     """The array at another shape, of as many dimensions.
 
     Raises:
-        ConfigError: The shape is none.
+        ConfigError: The shape is none, or the chunk grid cannot have it.
     """
     with option_errors():
         extents = chunking.resized(meta.shape, shape)
-    return replace(meta, shape=extents, source={**meta.source, "shape": list(extents)})
+        stored = named(meta.source["chunk_grid"], "'chunk_grid'")
+        multiples = (1,) * meta.ndim if meta.shards is None else meta.chunks
+        grid = chunk_grid.resized(meta.source["chunk_grid"], stored, (meta.shape, extents), multiples)
+        axes = chunk_grid.read(named(grid, "'chunk_grid'"), extents)
+        objects = chunk_grid.shape_of(axes)
+        if grid is not meta.source["chunk_grid"]:  # it has a new chunk, as long as the array grows
+            chunking.check(extents, objects if meta.shards is None else meta.chunks, objects, DataType(meta.dtype))
+            if meta.shards is not None:
+                chains.check_parts(objects, meta.chunks)
+    return replace(
+        meta,
+        shape=extents,
+        chunks=objects if meta.shards is None else meta.chunks,
+        shards=None if meta.shards is None else objects,
+        edges=None if axes == objects else axes,
+        source={**meta.source, "shape": list(extents), "chunk_grid": grid},
+    )
 
 
 def with_attributes(meta: Meta, attributes: Mapping[str, Any]) -> Meta:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy as np
 from .._concurrency.workers import run_workers
 from .._engine.cpu import runs_inline
 from .._engine.runtime import Runtime, fill_array
+from .._grid import grid_shape, place
 from .._model.metadata import ArrayMeta
-from .._types import Buffer, Coords, Version
+from .._types import Buffer, Coords, Shape, Version
 from ..byte_range import Span
 from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import VARIABLE_LIMIT, Pipeline, build_pipeline
@@ -23,6 +24,9 @@ from ..stores.base import Entry
 
 _ATTEMPTS = 8
 """Times that a shard may be rewritten while its ranges are read."""
+
+_KEPT_SHAPES = 256
+"""Shapes of objects that are kept ready where objects differ in shape."""
 
 _INLINE_SLOTS = 128
 """Chunks that are decoded on the loop at most: each takes microseconds, however small it is."""
@@ -60,10 +64,38 @@ class Objects(Protocol):
 
 def objects_of(runtime: Runtime, meta: ArrayMeta) -> Objects:
     """Raises UnsupportedFeature or MetadataError for codecs that are not known, or do not fit."""
+    if meta.edges is not None:
+        return VaryingObjects(runtime, meta)
+    return _objects_of_one_shape(runtime, meta)
+
+
+def _objects_of_one_shape(runtime: Runtime, meta: ArrayMeta) -> Objects:
     fill = fill_array(meta)[()]
     if meta.shards is None:
         return PlainObjects(runtime, build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill)))
     return ShardObjects(runtime, meta, ShardFormat.from_spec(meta.codecs[0], ChunkSpec(meta.shards, meta.dtype, fill)))
+
+
+class VaryingObjects:
+    """Objects that differ in shape."""
+
+    __slots__ = ("_axes", "_of_shape")
+
+    def __init__(self, runtime: Runtime, meta: ArrayMeta) -> None:
+        self._axes = meta.object_axes
+
+        @lru_cache(maxsize=_KEPT_SHAPES)
+        def of_shape(shape: Shape) -> Objects:
+            of_objects = replace(meta, chunks=shape) if meta.shards is None else replace(meta, shards=shape)
+            return _objects_of_one_shape(runtime, of_objects)
+
+        self._of_shape = of_shape
+        of_shape(meta.object_shape)  # codecs that do not fit are found out here
+
+    async def read(self, entry: Entry, position: Coords) -> Checked | None:
+        """See `Objects.read`."""
+        shape = tuple([place(axis, at)[1] for axis, at in zip(self._axes, position, strict=True)])
+        return await self._of_shape(shape).read(entry, position)
 
 
 class PlainObjects:
@@ -102,12 +134,13 @@ class PlainObjects:
 class ShardObjects:
     """Many chunks per object."""
 
-    __slots__ = ("_n_chunks", "_runtime", "_shard")
+    __slots__ = ("_axes", "_n_chunks", "_runtime", "_shard")
 
     def __init__(self, runtime: Runtime, meta: ArrayMeta, shard: ShardFormat) -> None:
         self._runtime = runtime
         self._shard = shard
-        self._n_chunks = tuple(-(-n // c) for n, c in zip(meta.shape, meta.chunks, strict=True))
+        self._axes = meta.object_axes
+        self._n_chunks = grid_shape(meta.chunk_axes, meta.shape)
 
     async def read(self, entry: Entry, position: Coords) -> Checked | None:
         """See `Objects.read`. A small shard is one request, of a large one no more than a range is in memory."""
@@ -220,7 +253,8 @@ class ShardObjects:
         if not grid:
             return np.zeros((1, 0), np.int64)
         within = np.stack(np.unravel_index(np.arange(self._shard.n_chunks), grid), axis=-1)
-        return within.astype(np.int64) + np.array(position, np.int64) * np.array(grid, np.int64)
+        starts = [place(axis, at)[0] for axis, at in zip(self._axes, position, strict=True)]
+        return within.astype(np.int64) + np.array(starts, np.int64) // np.array(self._shard.chunk_shape, np.int64)
 
 
 def _ranges(spans: Iterable[Span], *, max_gap: int, max_size: int) -> Iterator[tuple[Span, list[Span]]]:

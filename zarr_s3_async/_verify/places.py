@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from .._grid import grid_shape
 from .._model.metadata import ArrayMeta
 from .._types import JSON, Coords, Shape
 from .objects import Objects
@@ -163,7 +164,7 @@ def _order(finding: Finding) -> tuple[Coords, Coords, str]:
 
 
 def _chunk_grid(meta: ArrayMeta) -> Shape:
-    return tuple(-(-n // c) for n, c in zip(meta.shape, meta.chunks, strict=True))
+    return grid_shape(meta.chunk_axes, meta.shape)
 
 
 class Place:

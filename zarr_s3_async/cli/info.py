@@ -62,6 +62,7 @@ async def _members(group: Group) -> Rows:
 
 def _array(array: Array) -> Iterator[tuple[str, str]]:
     meta = array.metadata
+    at_most = "" if meta.edges is None else " at most"
     yield "format", f"Zarr v{meta.zarr_format}"
     yield "shape", units.shape(array.shape)
     if any(array.dimension_names or ()):
@@ -69,10 +70,10 @@ def _array(array: Array) -> Iterator[tuple[str, str]]:
     yield "data type", _dtype(array)
     yield (
         "chunks",
-        f"{units.shape(array.chunks)}  ({units.size(prod(array.chunks) * array.dtype.itemsize)} decoded)",
+        f"{units.cells(meta.chunk_axes)}  ({units.size(prod(meta.chunks) * array.dtype.itemsize)} decoded{at_most})",
     )
-    if array.shards:
-        yield "shards", f"{units.shape(array.shards)}  ({units.size(meta.object_nbytes)} decoded)"
+    if meta.shards:
+        yield "shards", f"{units.cells(meta.object_axes)}  ({units.size(meta.object_nbytes)} decoded{at_most})"
     yield "codecs", " → ".join(map(_codec, meta.codecs))
     yield "fill value", "none (reads as zero)" if array.fill_value is None else str(array.fill_value)
     yield "order", "C (last axis fastest)" if array.order == "C" else "F (first axis fastest)"
@@ -93,7 +94,7 @@ def _codec(spec: CodecSpec) -> str:
 def _what_is_stored(array: Array, tallies: Mapping[Kind, Tally]) -> Iterator[tuple[str, str]]:
     chunks, whole = tallies["chunk"], prod(array.metadata.grid_shape)
     yield "decoded size", units.size(array.nbytes)
-    noun = units.count(whole, "shard" if array.shards else "chunk")
+    noun = units.count(whole, "shard" if array.metadata.shards else "chunk")
     yield "stored", f"{chunks.objects:,} of {noun}, {units.size(chunks.nbytes)}"
     if chunks.nbytes and chunks.objects == whole:
         yield "ratio", f"{array.nbytes / chunks.nbytes:.2f} : 1"

@@ -84,8 +84,9 @@ async def _folder(session: Session, store: Store, name: str) -> Row:
 
 def about(array: Array) -> str:
     """An array in a few words."""
-    shards = f", shards {units.shape(array.shards)}" if array.shards else ""
-    return f"{array.dtype}  {units.shape(array.shape)}  chunks {units.shape(array.chunks)}{shards}"
+    meta = array.metadata
+    shards = f", shards {units.cells(meta.object_axes)}" if meta.shards else ""
+    return f"{array.dtype}  {units.shape(array.shape)}  chunks {units.cells(meta.chunk_axes)}{shards}"
 
 
 def _object(entry: Entry, array: Array | None) -> Row:

@@ -33,6 +33,11 @@ def shape(lengths: Sequence[int]) -> str:
     return " \N{MULTIPLICATION SIGN} ".join(f"{n:,}" for n in lengths) or "scalar"
 
 
+def cells(axes: Sequence[object]) -> str:
+    """The shape of chunks, with lists of lengths where they differ."""
+    return " \N{MULTIPLICATION SIGN} ".join(f"{n:,}" if isinstance(n, int) else str(n) for n in axes) or "scalar"
+
+
 def count(n: int, noun: str, plural: str | None = None) -> str:
     """`1 chunk`, `20 chunks`."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

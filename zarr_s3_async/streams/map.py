@@ -34,8 +34,8 @@ async def map_chunks(
 ) -> None:
     """Fill `target` with `fn` of the same region of every source, one stored object of the target at a time.
 
-    Reads, computations and writes overlap. `fn` runs in the threads of the target's session (`Limits.cpu_threads`), so it
-    must be safe to call in several at once; NumPy releases the GIL for most of its work.
+    Reads, computations and writes overlap. `fn` runs in the threads of the target's session (`Limits.cpu_threads`), so
+    it must be safe to call in several at once; NumPy releases the GIL for most of its work.
 
     Args:
         fn: Takes one array per source, of equal shapes, and returns one of that shape, or what broadcasts to it. It may
