@@ -68,6 +68,7 @@ from .stores.s3 import S3Store
 
 if _typing.TYPE_CHECKING:
     from . import blocking as blocking
+    from .loader import BatchLoader, LoaderReport, Window
     from .streams import Block, BlockStream, Progress, SliceStream, WriteStream, map_chunks
 
 __version__ = "0.1.0"
@@ -78,6 +79,7 @@ __all__ = [
     "ArrayMeta",
     "ArrayOptions",
     "ArrayRef",
+    "BatchLoader",
     "Blob",
     "Block",
     "BlockStream",
@@ -112,6 +114,7 @@ __all__ = [
     "Indexer",
     "Limits",
     "Listing",
+    "LoaderReport",
     "LocalStore",
     "Members",
     "MemoryStore",
@@ -144,13 +147,14 @@ __all__ = [
     "Throttled",
     "Tree",
     "UnexpectedResponse",
-    "Unsupported",
     "UnreadableNode",
+    "Unsupported",
     "UnsupportedFeature",
     "VerifyProgress",
     "VerifyReport",
     "View",
     "Where",
+    "Window",
     "WriteOutcome",
     "WriteStream",
     "WrongEventLoop",
@@ -174,10 +178,13 @@ __all__ = [
 ]
 
 _LAZY = {
+    "BatchLoader": "loader",
     "Block": "streams",
     "BlockStream": "streams",
+    "LoaderReport": "loader",
     "Progress": "streams",
     "SliceStream": "streams",
+    "Window": "loader",
     "WriteStream": "streams",
     "map_chunks": "streams",
 }

@@ -163,6 +163,11 @@ class Array:
         return self._layout.meta.dimension_names
 
     @property
+    def missing(self) -> Missing:
+        """What absent chunks are to its reads: the fill value, or `ChunkNotFound`; as it was opened."""
+        return self._missing
+
+    @property
     def path(self) -> str:
         """Path below the store's root; empty for an array at the root."""
         return self._path

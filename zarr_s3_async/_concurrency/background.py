@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError, Task, get_running_loop, wait
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -13,7 +14,8 @@ class Background:
     """Runs `work` in a task of its own until it ends or `aclose` ends it.
 
     It belongs to no task group and no cancel scope: an owner that is an async context manager may be entered in one
-    task and left in another, as pytest's fixtures and async generators are. Whoever makes one must call `aclose`.
+    task and left in another, as pytest's fixtures and async generators are. Whoever makes one must call `aclose`, or
+    `cancel` where nothing can be awaited.
 
     Args:
         work: What to run.
@@ -30,6 +32,13 @@ class Background:
     def _ended(self, task: Task[None]) -> None:
         if not task.cancelled():
             self._on_end(task.exception())
+
+    def cancel(self) -> None:
+        """Cancel it without waiting; from any thread, and from a finalizer. Where it or its loop has ended: nothing."""
+        loop = self._task.get_loop()
+        if not self._task.done():
+            with suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(self._task.cancel)
 
     async def wait(self) -> None:
         """Wait until it has ended; cancelled, it goes on."""

@@ -1,0 +1,66 @@
+"""Arrays whose every value is known, and stores that count and dawdle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+
+
+class Watched(zs.MemoryStore):
+    """Counts the gets of chunks, and answers them after a random number of turns of the event loop."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__()
+        self.gets: Counter[str] = Counter()
+        self.in_flight = 0
+        self.broken: set[str] = set()
+        self.hangs_from: int | None = None
+        self._random = None if seed is None else Random(seed)
+
+    async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
+        if not key.startswith("c/"):
+            return await super().get(key, **options)
+        self.gets[key] += 1
+        self.in_flight += 1
+        try:
+            if self.hangs_from is not None and self.gets.total() > self.hangs_from:
+                await asyncio.Event().wait()
+            if self._random is not None:
+                for _ in range(self._random.randrange(50)):
+                    await asyncio.sleep(0)
+            if key in self.broken:
+                raise zs.NetworkError("no answer", key=key)
+            return await super().get(key, **options)
+        finally:
+            self.in_flight -= 1
+
+
+async def stored(session: zs.Session, store: Any, data: np.ndarray, **options: Any) -> zs.Array:
+    """An array that holds `data`."""
+    array = await session.create_array(store, shape=data.shape, dtype=data.dtype, **options)
+    await array[...].set(data)
+    return array
+
+
+def numbered(*shape: int) -> np.ndarray:
+    """Every element another number."""
+    return np.arange(np.prod(shape), dtype="i4").reshape(shape)
+
+
+def others() -> list[asyncio.Task[Any]]:
+    """Tasks beside the one that asks."""
+    return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[zs.Session]:
+    async with zs.Session() as session:
+        yield session

@@ -1,0 +1,216 @@
+"""BatchLoader for code without a loop: a plain `for`, forks, copies for other processes, a killed process, memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+
+from .conftest import stored
+from .test_loader import rows
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Where 200 rows are stored, each holding its number."""
+
+    async def write() -> None:
+        async with zs.Session() as session:
+            await stored(session, f"file://{tmp_path}/rows", rows(200, 3), chunks=(7, 3))
+
+    asyncio.run(write())
+    return f"file://{tmp_path}/rows"
+
+
+def order(batches: Any) -> list[int]:
+    return np.concatenate([batch[:, 0] for batch in batches]).tolist()
+
+
+def test_a_plain_loop_reads_what_an_asynchronous_one_does_and_each_time_the_next_epoch(url: str) -> None:
+    async def read(number: int) -> list[int]:
+        async with zs.Session() as session:
+            loader = zs.BatchLoader(await session.open_array(url), batch_size=16, shuffle="chunks")
+            return order([batch async for batch in loader.epoch(number)])
+
+    with zs.BatchLoader(url, batch_size=16, shuffle="chunks") as loader:
+        assert len(loader) == 13
+        found = [order(loader) for _ in range(3)]
+        assert found[1] == order(loader.batches(1))
+        assert loader.state()["epoch"] == 2
+    assert found == [asyncio.run(read(number)) for number in range(3)]
+
+
+def test_an_open_array_is_opened_again_by_its_reference(url: str) -> None:
+    async def run() -> None:
+        async with zs.Session() as session:
+            array = await session.open_array(url)
+            loader = zs.BatchLoader({"a": array, "b": array.ref, "c": url}, batch_size=16)
+            batches = await asyncio.to_thread(list, loader)
+            assert order(batch["a"] for batch in batches) == list(range(200))
+            assert all(np.array_equal(batch["a"], batch[name]) for batch in batches for name in "bc")
+
+    asyncio.run(run())
+
+
+def test_it_has_a_session_of_its_own_where_it_is_given_options(url: str) -> None:
+    loader = zs.BatchLoader(url, batch_size=16, session_options={"limits": zs.Limits(requests=3)})
+    assert order(loader) == list(range(200))
+    loader.close()
+    assert order(loader) == list(range(200))  # with another one
+    loader.close()
+
+
+def test_leaving_a_plain_loop_stops_the_reading(url: str) -> None:
+    from zarr_s3_async._concurrency.loop_thread import background_loop
+
+    async def tasks() -> int:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    loader = zs.BatchLoader(url, batch_size=1, prefetch_bytes=1)
+    idle = background_loop().run(tasks())
+    for _ in loader:
+        break
+    assert background_loop().run(tasks()) == idle
+
+
+def test_a_failure_leaves_the_loop_as_itself(url: str) -> None:
+    Path(url.removeprefix("file://"), "c", "12", "0").write_bytes(b"no chunk")
+    with pytest.raises(zs.ChunkDecodeError, match="12"):
+        list(zs.BatchLoader(url, batch_size=16))
+    with pytest.raises(zs.NodeNotFound):
+        len(zs.BatchLoader(url + "-none", batch_size=16))
+
+
+def test_a_copy_for_another_process_goes_on_where_the_loader_is(url: str) -> None:
+    loader = zs.BatchLoader(url, batch_size=16, shuffle="global", window=zs.Window(3))
+    iterator = iter(loader)
+    next(iterator)
+    copy = pickle.loads(pickle.dumps(loader))
+    assert copy.state() == loader.state()
+    ring = zs.BatchLoader(url, batch_size=16, out=[np.zeros((16, 3), "i4"), np.zeros((16, 3), "i4")])
+    with pytest.raises(zs.ConfigError, match="buffers of this process"):
+        pickle.dumps(ring)
+    secret = zs.BatchLoader(url, batch_size=16, session_options={"access_key_id": "a", "secret_access_key": "hidden"})
+    with pytest.raises(zs.ConfigError, match="not pickled") as caught:
+        pickle.dumps(secret)
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_it_works_in_a_forked_child_though_the_parent_has_used_it(url: str) -> None:
+    loader = zs.BatchLoader(url, batch_size=16, shuffle="chunks")
+    parents = iter(loader)
+    first = next(parents)
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover  # in the child
+        try:
+            try:
+                next(parents)
+                told: Any = "the parent's iteration went on"
+            except zs.StateError:
+                told = order(loader.batches(0))
+            os.write(write, json.dumps(told).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        told = json.loads(answer.read())
+    os.waitpid(pid, 0)
+    assert told == order([first, *parents])  # the parent's goes on beside it
+    assert sorted(told) == list(range(200))
+
+
+JOB = """
+import json, os, sys
+import zarr_s3_async as zs
+
+url, state, log = sys.argv[1:]
+loader = zs.BatchLoader(url, batch_size=5, shuffle="chunks", seed=9, buffer_bytes=700)
+if os.path.exists(state):
+    loader.restore(json.load(open(state)))
+with open(log, "a") as out:
+    for epoch in range(loader.state()["epoch"], 2):
+        for batch in loader.batches(epoch):
+            # One step: its result and the state behind it are stored as one line, or neither is.
+            line = json.dumps([batch[:, 0].tolist(), loader.state()]) + "\\n"
+            out.write(line)
+            out.flush()
+            print("step", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_job_goes_on_with_the_next_batch(url: str, tmp_path: Path) -> None:
+    state, log = tmp_path / "state.json", tmp_path / "log"
+    command = [sys.executable, "-c", JOB, url, str(state), str(log)]
+    for steps in (3, 11, 25):
+        job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert job.stdout is not None
+        for _ in range(steps):
+            job.stdout.readline()
+        job.send_signal(signal.SIGKILL)
+        job.communicate()
+        kept = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        log.write_text("".join(kept))  # what was half written is not a step
+        state.write_text(json.dumps(json.loads(kept[-1])[1]))
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    found = [json.loads(line)[0] for line in log.read_text().splitlines()]
+    loader = zs.BatchLoader(url, batch_size=5, shuffle="chunks", seed=9, buffer_bytes=700)
+    assert found == [batch[:, 0].tolist() for epoch in range(2) for batch in loader.batches(epoch)]
+
+
+READER = """
+import json, sys
+import zarr_s3_async as zs
+
+def highest():
+    return 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
+
+def loader(batch_size, buffer_bytes, prefetch_bytes):
+    return zs.BatchLoader(
+        url, batch_size=batch_size, shuffle=shuffle, window=zs.Window(2), buffer_bytes=buffer_bytes,
+        prefetch_bytes=prefetch_bytes, session_options={"limits": zs.Limits(bytes=limit)},
+    )
+
+url, shuffle, buffer_bytes, prefetch_bytes, limit = json.loads(sys.argv[1])
+next(loader(1, 5 * 2**20, 1).batches())  # imports, codecs and threads are there
+before = highest()
+total = sum(int(batch[:, 0, 0].sum()) for batch in loader(64, buffer_bytes, prefetch_bytes).batches())
+print(json.dumps([highest() - before, total]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("shuffle", [None, "chunks", "buffer", "global"])
+def test_an_epoch_takes_the_memory_that_it_was_given(tmp_path: Path, shuffle: str | None) -> None:
+    n = 2048
+
+    async def write() -> None:
+        values = np.random.default_rng(0).integers(0, 2**31, (n, 32_768), "i4")  # 256 MiB, in chunks of 2 MiB
+        values[:, 0] = np.arange(n)
+        async with zs.Session() as session:
+            await stored(session, f"file://{tmp_path}/a", values, chunks=(16, 32_768), compressor="zstd")
+
+    asyncio.run(write())
+    buffer_bytes, prefetch_bytes, limit = 64 * 2**20, 32 * 2**20, 16 * 2**20
+    arguments = json.dumps([f"file://{tmp_path}/a", shuffle, buffer_bytes, prefetch_bytes, limit])
+    grown, total = json.loads(subprocess.check_output([sys.executable, "-c", READER, arguments]))
+    assert total == sum(range(n - 1))
+    # Two batches of 16 MiB are with the consumer besides: a loop lets go of one when it has the next.
+    assert grown <= buffer_bytes + prefetch_bytes + limit + 2 * 16 * 2**20 + 64 * 2**20

@@ -1,0 +1,276 @@
+"""The order of an epoch's samples: which part has which, in which order, and what is read for them together.
+
+Pure: (seed, epoch, rank, world_size, worker, workers) and the feeds determine everything here, and nothing else does.
+
+An epoch is a sequence of positions, cut into ranks, and a rank's batches into workers. Positions are read by *fills*:
+as many as half of the buffer holds. Within a fill samples are in any order, and it is read once, whatever that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .feeds import Feed, Feeds, Shuffle
+from .permutation import Ints, Permutation, key_of
+
+_UNITS, _WITHIN, _SAMPLES, _PHASE = range(4)
+"""What a key is for, so that no two permutations of an epoch are related."""
+
+
+class Part(NamedTuple):
+    """Which of the processes that share an epoch this is."""
+
+    rank: int = 0
+    world_size: int = 1
+    worker: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one part has of an epoch: positions `start` to `stop`, in batches."""
+
+    start: int
+    stop: int
+    batch_size: int
+
+    @property
+    def batches(self) -> int:
+        """How many."""
+        return -(-(self.stop - self.start) // self.batch_size)
+
+    def size_of(self, batch: int) -> int:
+        """Samples of a batch: the last one may be short."""
+        return min(self.batch_size, self.stop - self.start - batch * self.batch_size)
+
+
+def share_of_rank(samples: int, batch_size: int, part: Part, *, drop_last: bool) -> Share:
+    """Ranks differ by one sample at most; with `drop_last` each has the same number of whole batches."""
+    start = part.rank * samples // part.world_size
+    stop = (part.rank + 1) * samples // part.world_size
+    if drop_last:
+        stop = start + samples // part.world_size // batch_size * batch_size
+    return Share(start, stop, batch_size)
+
+
+def share_of(samples: int, batch_size: int, part: Part, *, drop_last: bool) -> Share:
+    """A rank's batches, dealt to its workers as runs that differ by one batch at most, the longer ones first."""
+    whole = share_of_rank(samples, batch_size, part, drop_last=drop_last)
+    each, longer = divmod(whole.batches, part.workers)
+    first = part.worker * each + min(part.worker, longer)
+    count = each + (part.worker < longer)
+    start = min(whole.stop, whole.start + first * batch_size)
+    return Share(start, min(whole.stop, start + count * batch_size), batch_size)
+
+
+class Rows(NamedTuple):
+    """Rows of a feed that a fill holds: `starts` to `stops`, ascending and apart, one behind the other in memory."""
+
+    starts: Ints
+    stops: Ints
+    carried: int = 0
+    """How many of the first rows the fill before holds as its last: they are copied, not read."""
+
+    @property
+    def number(self) -> int:
+        """How many rows."""
+        return int((self.stops - self.starts).sum())
+
+    def places(self, rows: Ints) -> Ints:
+        """Where in memory these rows are."""
+        if self.starts.size == 1:
+            return rows - int(self.starts[0])
+        offsets = np.cumsum(self.stops - self.starts) - (self.stops - self.starts)
+        at = np.searchsorted(self.starts, rows, side="right") - 1
+        places: Ints = rows - self.starts[at] + offsets[at]
+        return places
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fill:
+    """Samples that are read together."""
+
+    start: int
+    """Position of the first."""
+    samples: Ints
+    """In the order in which batches take them."""
+    rows: tuple[Rows | None, ...]
+    """By feed; None for one that is resident."""
+
+    def nbytes(self, feeds: Feeds) -> int:
+        """Memory of its rows."""
+        pairs = zip(self.rows, feeds.feeds, strict=True)
+        return sum(rows.number * feed.row_bytes for rows, feed in pairs if rows is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of one epoch, whole.
+
+    Args:
+        feeds: What is read.
+        shuffle: `None`, `chunks`, `buffer` or `global`.
+        seed: Any integer.
+        epoch: Number of the epoch.
+    """
+
+    feeds: Feeds
+    shuffle: Shuffle | None
+    seed: int
+    epoch: int
+
+    def fills(self, share: Share, skip: int = 0) -> Iterator[Fill]:
+        """The fills of a share, from the one with its sample `skip` on; the samples before that are left out."""
+        if self.shuffle is None:
+            yield from self._in_order(share.start + skip, share.stop)
+        elif self.shuffle == "buffer":
+            yield from self._in_buffers(share, skip)
+        elif self.shuffle == "chunks":
+            yield from self._in_chunks(share, skip)
+        else:
+            yield from self._global(share, skip)
+
+    def resident_rows(self) -> tuple[Rows | None, ...]:
+        """What every fill needs, by feed."""
+        everything = np.array([0]), np.array([self.feeds.samples])
+        return tuple(_rows(feed, *everything) if feed.resident else None for feed in self.feeds.feeds)
+
+    def _key(self, purpose: int, *more: int) -> int:
+        return key_of(self.seed, self.epoch, purpose, *more)
+
+    def _in_order(self, start: int, stop: int) -> Iterator[Fill]:
+        reader = _Forward(self.feeds)
+        for low, high in self._stored_cuts(start, stop, self.feeds.fill_bytes):
+            yield Fill(low, np.arange(low, high), reader.next(low, high))
+
+    def _in_buffers(self, share: Share, skip: int) -> Iterator[Fill]:
+        # Where buffers begin differs from epoch to epoch, so that no border between samples stays one.
+        first = max(1, self._key(_PHASE) % self.feeds.fill_bytes)
+        reader = _Forward(self.feeds)
+        for low, high in self._stored_cuts(share.start, share.stop, self.feeds.fill_bytes, first):
+            if high - share.start <= skip:
+                continue
+            order = Permutation(high - low, self._key(_WITHIN, low)).at(np.arange(high - low))
+            samples = (low + order)[max(0, share.start + skip - low) :]
+            yield Fill(high - samples.size, samples, reader.next(low, high))
+
+    def _stored_cuts(self, start: int, stop: int, nbytes: int, first: int | None = None) -> Iterator[tuple[int, int]]:
+        """Runs of samples in stored order, of whole units where there are several in `nbytes`."""
+        unit = self.feeds.unit
+        least = max(1, unit.rows // unit.stride)
+        while start < stop:
+            room = self._samples_in(nbytes if first is None else first)
+            first = None
+            last = (unit.first + (start + max(room, 1)) * unit.stride) // unit.rows - unit.first // unit.rows
+            border = int(unit.starts(np.array([last]))[0])
+            if border <= start:  # not one unit ends in it
+                border = int(unit.starts(np.array([last + 1]))[0]) if room < least else start + room
+            yield start, min(border, stop)
+            start = border
+
+    def _samples_in(self, nbytes: int) -> int:
+        """How many samples in a row take so much memory, about."""
+        moving = [feed for feed in self.feeds.feeds if not feed.resident]
+        fixed = sum(feed.bytes_of(1) - _step(feed) for feed in moving)
+        return max(0, (nbytes - fixed) // max(1, sum(map(_step, moving))))
+
+    def _in_chunks(self, share: Share, skip: int) -> Iterator[Fill]:
+        unit = self.feeds.unit
+        order = Permutation(unit.number, self._key(_UNITS)).at(np.arange(unit.number))
+        starts, stops = unit.starts(order), unit.starts(order + 1)
+        ends = np.cumsum(stops - starts)
+        first, last = np.searchsorted(ends, [share.start, share.stop - 1], side="right")
+        position = share.start
+        while position < share.stop:
+            # Units from `first` on, as many as half of the buffer holds.
+            stop_unit = self._units_of_fill(starts, stops, int(first), int(last) + 1)
+            end = min(share.stop, int(ends[stop_unit - 1]))
+            if end - share.start > skip:
+                low = starts[first:stop_unit].copy()
+                high = stops[first:stop_unit].copy()
+                low[0] = stops[first] - (ends[first] - position)
+                high[-1] -= ends[stop_unit - 1] - end
+                yield self._shuffled(position, low, high, max(0, share.start + skip - position))
+            position, first = end, stop_unit
+
+    def _units_of_fill(self, starts: Ints, stops: Ints, first: int, end: int) -> int:
+        nbytes = np.zeros(min(end - first, self._most_units()), np.int64)
+        counts = stops[first : first + nbytes.size] - starts[first : first + nbytes.size]
+        for feed in self.feeds.feeds:
+            if not feed.resident:
+                rows = counts * feed.width if feed.sparse else (counts - 1) * feed.stride + feed.width
+                nbytes += rows * feed.row_bytes
+        return first + max(1, int(np.searchsorted(np.cumsum(nbytes), self.feeds.fill_bytes, side="right")))
+
+    def _most_units(self) -> int:
+        return 2 + 2 * self._samples_in(self.feeds.fill_bytes) * self.feeds.unit.stride // self.feeds.unit.rows
+
+    def _shuffled(self, position: int, low: Ints, high: Ints, skip: int) -> Fill:
+        """The samples of these ranges, in an order of their own."""
+        samples = expand(low, high)
+        samples = samples[Permutation(samples.size, self._key(_WITHIN, position)).at(np.arange(samples.size))]
+        by_start = np.argsort(low, kind="stable")
+        rows = tuple(None if f.resident else _rows(f, low[by_start], high[by_start]) for f in self.feeds.feeds)
+        return Fill(position + skip, samples[skip:], rows)
+
+    def _global(self, share: Share, skip: int) -> Iterator[Fill]:
+        permutation = Permutation(self.feeds.samples, self._key(_SAMPLES))
+        each = sum(feed.bytes_of(1) for feed in self.feeds.feeds if not feed.resident)
+        count = max(1, self.feeds.fill_bytes // max(1, each))
+        for start in range(share.start, share.stop, count):
+            stop = min(start + count, share.stop)
+            if stop - share.start > skip:
+                samples = permutation.at(np.arange(max(start, share.start + skip), stop))
+                low = np.sort(samples)
+                rows = tuple(None if f.resident else _rows(f, low, low + 1) for f in self.feeds.feeds)
+                yield Fill(stop - samples.size, samples, rows)
+
+
+class _Forward:
+    """Rows of fills that follow one another in stored order: each band is read once, by the first that needs it."""
+
+    def __init__(self, feeds: Feeds) -> None:
+        self._feeds = feeds.feeds
+        self._read_to = [-1] * len(feeds.feeds)
+
+    def next(self, low: int, high: int) -> tuple[Rows | None, ...]:
+        """Of the samples `low` to `high`."""
+        return tuple(None if f.resident else self._next(n, f, low, high) for n, f in enumerate(self._feeds))
+
+    def _next(self, number: int, feed: Feed, low: int, high: int) -> Rows:
+        if feed.sparse:
+            return _rows(feed, np.array([low]), np.array([high]))
+        start = feed.first + low * feed.stride
+        stop = feed.first + (high - 1) * feed.stride + feed.width
+        stop = max(self._read_to[number], min(feed.length, -(-stop // feed.band) * feed.band))
+        carried = max(0, self._read_to[number] - start)
+        self._read_to[number] = stop
+        return Rows(np.array([start]), np.array([stop]), carried)
+
+
+def _step(feed: Feed) -> int:
+    return (feed.width if feed.sparse else feed.stride) * feed.row_bytes
+
+
+def _rows(feed: Feed, low: Ints, high: Ints) -> Rows:
+    """Rows of ranges of samples, which ascend."""
+    if feed.sparse:
+        low = expand(low, high)
+        high = low + 1
+    starts = feed.first + low * feed.stride
+    stops = feed.first + (high - 1) * feed.stride + feed.width
+    reach = np.maximum.accumulate(stops)
+    apart = np.flatnonzero(starts[1:] > reach[:-1]) + 1  # ranges that touch are one
+    return Rows(starts[np.r_[0, apart]], reach[np.r_[apart - 1, starts.size - 1]])
+
+
+def expand(low: Ints, high: Ints) -> Ints:
+    """All integers of these ranges, one range behind the other."""
+    counts = high - low
+    offsets = np.cumsum(counts) - counts
+    values: Ints = np.repeat(low - offsets, counts) + np.arange(int(counts.sum()))
+    return values
