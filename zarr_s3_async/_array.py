@@ -26,7 +26,7 @@ from ._types import JSON, Missing, Shape
 from ._verify import OnProgress, VerifyReport, verify
 from ._view import Indexer, View
 from .codecs.registry import find_kind
-from .errors import UnsupportedFeature
+from .errors import ConfigError, MetadataError, UnsupportedFeature
 
 if TYPE_CHECKING:
     from .streams.progress import ProgressOption
@@ -475,7 +475,13 @@ async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Ar
     completed = complete(options)
     meta = formats.new_array(completed, find_kind)
     path = check_path(path, zarr_format=meta.zarr_format)
-    # Building the handle first refuses codecs that do not fit, before anything is stored.
-    array = Array(runtime, path, meta, write_empty=completed["write_empty_chunks"])
+    # Building the handle first refuses codecs that do not fit or cannot encode, before anything is stored.
+    try:
+        array = Array(runtime, path, meta, write_empty=completed["write_empty_chunks"])
+    except MetadataError as error:
+        raise ConfigError(str(error)) from error
+    unencodable = array._layout.encode_error  # noqa: SLF001  # the handle was made here
+    if unencodable is not None:
+        raise ConfigError(f"no chunk of {array._layout.url} could be written: {unencodable}")  # noqa: SLF001
     await creation.create(runtime, path, meta, overwrite=completed["overwrite"])
     return array

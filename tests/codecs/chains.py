@@ -27,6 +27,13 @@ def pipeline(
     return build_pipeline(specs(*steps), ChunkSpec(shape, np.dtype(dtype), fill), **options)
 
 
+def encodable(line: Pipeline) -> Pipeline:
+    """The pipeline itself, or the error for which it must not encode."""
+    if line.encode_error is not None:
+        raise line.encode_error
+    return line
+
+
 def numbers(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> np.ndarray:
     """Reproducible values of any fixed-size dtype: whole numbers, so that nothing is lost in a cast."""
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ import pytest
 
 from zarr_s3_async.errors import ChunkDecodeError, ChunkError, MetadataError
 
-from .chains import numbers, pipeline, same
+from .chains import encodable, numbers, pipeline, same
 
 SHAPE = (5, 9)
 
@@ -174,7 +174,7 @@ class TestCategorize:
 )
 def test_a_wrong_configuration_is_named_with_its_codec(name, configuration, dtype, said):
     with pytest.raises(MetadataError, match=rf"'numcodecs.{name}'.*{said}"):
-        line(f"numcodecs.{name}", configuration, dtype)
+        encodable(line(f"numcodecs.{name}", configuration, dtype))
 
 
 def test_hostile_numbers_give_numbers_and_no_warnings():

@@ -9,7 +9,7 @@ import pytest
 
 from zarr_s3_async.errors import ChunkDecodeError, MetadataError, UnsupportedFeature
 
-from .chains import numbers, pipeline, same
+from .chains import encodable, numbers, pipeline, same
 
 
 @pytest.mark.parametrize(("name", "package"), [("numcodecs.pcodec", "pcodec"), ("numcodecs.zfpy", "zfpy")])
@@ -72,7 +72,7 @@ class TestPCodec:
     @pytest.mark.parametrize("options", [{"level": 13}, {"delta_spec": "all"}, {"equal_pages_up_to": 0}, {"x": 1}])
     def test_a_wrong_option_is_named(self, options):
         with pytest.raises(MetadataError, match=f"'{next(iter(options))}'"):
-            pipeline(("numcodecs.pcodec", options))
+            encodable(pipeline(("numcodecs.pcodec", options)))
 
     def test_single_bytes_are_not_for_it(self):
         with pytest.raises(MetadataError, match="16 to 64 bits"):

@@ -17,7 +17,7 @@ import pytest
 from zarr_s3_async.codecs import stdlib
 from zarr_s3_async.errors import ChunkDecodeError, MetadataError, UnsupportedFeature
 
-from .chains import LITTLE, numbers, pipeline, same
+from .chains import LITTLE, encodable, numbers, pipeline, same
 
 CHUNK = numbers((50, 40), "<f8")
 DATA = CHUNK.tobytes()
@@ -212,4 +212,4 @@ def test_a_python_without_the_library_is_named(module, monkeypatch):
 )
 def test_a_wrong_option_is_named_with_its_codec(name, configuration, key):
     with pytest.raises(MetadataError, match=f"'{name}'.*'{key}'"):
-        line(name, configuration)
+        encodable(line(name, configuration))

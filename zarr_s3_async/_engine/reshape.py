@@ -98,6 +98,8 @@ async def append(
 
     Where the write fails, the claim is given back if it is still the last; otherwise its rows read as fill.
     """
+    if layout.encode_error is not None:
+        raise layout.not_writable()
     meta, rows = layout.meta, _rows(layout.meta, data, axis)
     before, after = await change_shape(runtime, path, meta, lambda shape: _longer(shape, axis, rows))
     # No object is whole that the array's edge cuts: behind the edge lies what others append meanwhile.

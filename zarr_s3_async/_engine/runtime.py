@@ -22,6 +22,7 @@ from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import Pipeline, build_pipeline
 from ..codecs.shard_format import ShardFormat
 from ..config import Limits, RetryPolicy
+from ..errors import MetadataError, UnsupportedFeature
 from ..events import Emit
 from ..stores.base import Store
 from ..stores.optional import place_of
@@ -93,8 +94,14 @@ class Layout:
     """Grid of the chunks, per dimension."""
     shard_axes: tuple[Axis, ...] | None
     """Grid of the stored objects where they hold many chunks."""
+    encode_error: MetadataError | None
+    """Why chunks can be decoded, and must not be encoded; None where they may be both."""
     of_shape: Callable[[Shape], Layout] | None = None
     """Where stored objects differ in shape: the layout of those of one shape. This one then is that of the largest."""
+
+    def not_writable(self) -> MetadataError:
+        """What a write raises where there is an `encode_error`."""
+        return MetadataError(f"{self.url} can be read but not written: {self.encode_error}", url=self.url)
 
     def at(self, coords: Coords) -> Layout:
         """The layout of the object at these grid coordinates."""
@@ -105,9 +112,18 @@ class Layout:
         )
 
 
+def url_of(runtime: Runtime, path: str) -> str:
+    """URL of the node at a path."""
+    return f"{runtime.store.url}/{path}".rstrip("/")
+
+
 def lay_out(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
     """Build what reading and writing need. Raises UnsupportedFeature or MetadataError for codecs that do not fit."""
-    largest = _lay_out_one_shape(runtime, path, meta)
+    try:
+        largest = _lay_out_one_shape(runtime, path, meta)
+    except (MetadataError, UnsupportedFeature) as error:
+        url = url_of(runtime, path)
+        raise type(error)(f"{url} cannot be used here: {error}", url=url) from error
     if meta.edges is None:
         return largest
 
@@ -121,12 +137,12 @@ def lay_out(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
 
 def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
     fill = fill_array(meta)
-    pipeline, chunks, n_slots = _coded(runtime, path, meta, fill)
+    pipeline, chunks, n_slots, encode_error = _coded(runtime, path, meta, fill)
     lenient: Store = getattr(runtime.store, "for_chunk_reads", runtime.store)
     readable = chunks if lenient is runtime.store else _coded(replace(runtime, store=lenient), path, meta, fill)[1]
     return Layout(
         meta=meta,
-        url=f"{runtime.store.url}/{path}".rstrip("/"),
+        url=url_of(runtime, path),
         pipeline=pipeline,
         chunks=chunks,
         readable=readable,
@@ -134,6 +150,7 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
         chunk_size=prod(meta.chunks),
         lease=max(1, pipeline.nbytes if pipeline.raw else 2 * pipeline.nbytes),
         n_slots=n_slots,
+        encode_error=encode_error,
         chunk_axes=meta.chunk_axes,
         shard_axes=None if meta.shards is None else meta.object_axes,
     )
@@ -141,10 +158,11 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
 
 def _coded(
     runtime: Runtime, path: str, meta: ArrayMeta, fill: np.ndarray[Any, np.dtype[Any]]
-) -> tuple[Pipeline, Chunks, int]:
+) -> tuple[Pipeline, Chunks, int, MetadataError | None]:
     if meta.shards is None:
         pipeline = build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill[()]))
-        return pipeline, PlainChunks(_limited(runtime.store, pipeline.most_encoded_nbytes), path, meta), 1
+        plain = PlainChunks(_limited(runtime.store, pipeline.most_encoded_nbytes), path, meta)
+        return pipeline, plain, 1, pipeline.encode_error
     shard = ShardFormat.from_spec(meta.codecs[0], ChunkSpec(meta.shards, meta.dtype, fill[()]))
     chunks = ShardedChunks(
         runtime.store,
@@ -156,7 +174,7 @@ def _coded(
         limits=runtime.limits,
         cpu=runtime.cpu,
     )
-    return shard.inner, chunks, shard.n_chunks
+    return shard.inner, chunks, shard.n_chunks, shard.encode_error
 
 
 def _limited(store: Store, nbytes: int) -> Store:

@@ -23,7 +23,15 @@ from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
 from ..codecs.fill import is_fill
 from ..codecs.shard_format import Encoded
-from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, Conflict, Unsupported, WriteOutcome
+from ..errors import (
+    AccessDenied,
+    ChunkDecodeError,
+    ChunkError,
+    ConcurrentModification,
+    Conflict,
+    Unsupported,
+    WriteOutcome,
+)
 from ..events import ConflictMet
 from .chunks import Changes, Fetched
 from .cpu import INLINE_BYTES, SPLIT_BYTES
@@ -51,6 +59,8 @@ class Writing:
     )
 
     def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, values: Values, *, write_empty: bool) -> None:
+        if layout.encode_error is not None:
+            raise layout.not_writable()
         self._runtime = runtime
         self._plan = plan
         self._values = values
@@ -122,6 +132,14 @@ class Writing:
                 await self._cover(number, coords, key, parts)
             else:
                 await self._merge(number, coords, key, parts)
+        except ChunkError as error:
+            if type(error) is not ChunkError or error.array is not None:
+                raise
+            # Of an encoder, which knows neither the array nor the chunk.
+            url = self._layout.url
+            raise ChunkError(
+                f"object {coords} of {url} (key {key!r}) is not written: {error}", array=url, key=key, codec=error.codec
+            ) from error
         finally:
             self._runtime.decoded.forget(f"{self._runtime.place}/{key}")
             self._runtime.leases.release(lease)

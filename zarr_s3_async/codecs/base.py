@@ -7,10 +7,10 @@ Whatever `encode` or `decode` raises, the pipeline turns into an error of this l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from reprlib import repr as short
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -25,6 +25,8 @@ Bytes: TypeAlias = Buffer | np.ndarray[Any, np.dtype[np.uint8]]
 Cost: TypeAlias = Literal["view", "quick", "parallel", "blocking"]
 """What a codec costs a thread: nothing but a view; time without the GIL, at several GB/s when it decodes; more of it;
 time with the GIL held."""
+
+T = TypeVar("T")
 
 Kind: TypeAlias = CodecKind
 
@@ -133,14 +135,22 @@ _REQUIRED: Final = object()
 class Options:
     """The configuration of one codec. Reading a key takes it; `finish` refuses what nobody has taken."""
 
-    __slots__ = ("_left", "codec")
+    __slots__ = ("_left", "codec", "encode_error")
+
+    encode_error: MetadataError | None
+    """What is wrong with an option that only concerns encoding: the codec decodes, and must not encode."""
 
     def __init__(self, codec: str, configuration: Mapping[str, JSON]) -> None:
         self.codec = codec
+        self.encode_error = None
         self._left: dict[str, JSON] = dict(configuration)
 
     def __contains__(self, key: str) -> bool:
         return self._left.get(key) is not None
+
+    def is_value(self, key: str, value: JSON) -> bool:
+        """True where the option has this value; it is not taken."""
+        return bool(self._left.get(key) == value)
 
     def fail(self, key: str, problem: str) -> MetadataError:
         """The error for this key; the caller raises it."""
@@ -195,6 +205,27 @@ class Options:
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in value):
             raise self.fail(key, f"must hold whole numbers that are not negative, not {short(value)}")
         return tuple(value)
+
+    def to_encode(self, read: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """What `read`, a method of these options, gives for an option that decoding does not need.
+
+        Another writer's value that breaks the rules keeps no array from being read: it becomes `encode_error`, and
+        what is returned then must not be used.
+        """
+        try:
+            return read(*arguments, **named)
+        except MetadataError as error:
+            self.cannot_encode(error)
+            return cast("T", None)
+
+    def cannot_encode(self, error: MetadataError | None) -> None:
+        """Remember the first reason why the codec must not encode."""
+        self.encode_error = self.encode_error or error
+
+    def ignore(self, *keys: str) -> None:
+        """Take options that other writers leave behind, and that change neither what is stored nor what is read."""
+        for key in keys:
+            self._left.pop(key, None)
 
     def rest(self) -> dict[str, JSON]:
         """All that is left, taken at once."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from ..errors import UnsupportedFeature
 from .base import Array, Bytes, ChunkSpec, Cost, Options
 
 UNKNOWN: Final = -1
@@ -121,7 +122,6 @@ class Decompressors:
 
 
 _INT_MAX: Final = 2**31 - 1
-_LZ4_MAX_INPUT: Final = 0x7E000000
 _LZ4_MAX_RATIO: Final = 255
 _LZ4_HEADER: Final = 4
 _SMALL: Final = 128 * 1024
@@ -136,6 +136,8 @@ _BLOSC_MAX_SPLITS: Final = 16
 _BLOSC_HEADER: Final = struct.Struct("<BBBBIII")
 _BLOSC_COPIED: Final = 0x02
 _BLOSC_NOT_SPLIT: Final = 0x10
+_BLOSC_SNAPPY: Final = 2
+"""The number that a header has for it, in its upper three bits."""
 
 
 class Zstd:
@@ -150,8 +152,8 @@ class Zstd:
         self._compress = zstd.compress
         self._decompress = zstd.decompress
         self._decompressors = Decompressors()
-        self._level = options.integer("level", -131072, 22, 0)
-        self._checksum = options.boolean("checksum", default=False)
+        self._level = options.to_encode(options.integer, "level", -131072, 22, 0)
+        self._checksum = options.to_encode(options.boolean, "checksum", default=False)
 
     def encoded_size(self, size: int) -> None:  # noqa: ARG002  depends on the values, whatever the size
         return None
@@ -192,6 +194,7 @@ class LZ4:
     """An LZ4 block behind its decoded size, as numcodecs writes it."""
 
     kind: Final = "bytes->bytes"
+    max_input: Final = 0x7E000000
     cost: Final = "quick"
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
@@ -199,14 +202,12 @@ class LZ4:
 
         self._compress = lz4.compress
         self._decompress = lz4.decompress
-        self._acceleration = options.integer("acceleration", -_INT_MAX, _INT_MAX, 1)
+        self._acceleration = options.to_encode(options.integer, "acceleration", -_INT_MAX, _INT_MAX, 1)
 
     def encoded_size(self, size: int) -> None:  # noqa: ARG002  depends on the values, whatever the size
         return None
 
     def encode(self, data: Bytes) -> bytes:
-        if len(data) > _LZ4_MAX_INPUT:
-            raise ValueError(f"lz4 takes at most {_LZ4_MAX_INPUT} bytes, not {len(data)}")
         encoded: bytes = self._compress(data, self._acceleration)
         return encoded
 
@@ -226,8 +227,9 @@ class Blosc:
     """Blosc, version 1."""
 
     kind: Final = "bytes->bytes"
+    max_input: Final = _INT_MAX - _BLOSC_MAX_OVERHEAD
 
-    def __init__(self, options: Options, item: int, shuffle: int, cname: Literal["lz4", "zstd"]) -> None:
+    def __init__(self, options: Options, item: int, shuffle: int | None, cname: Literal["lz4", "zstd"]) -> None:
         from numcodecs import blosc
 
         self._shuffle = shuffle
@@ -237,19 +239,20 @@ class Blosc:
             blosc.use_threads = False
         self._compress = blosc.compress
         self._decompress = blosc.decompress
-        chosen = options.choice("cname", BLOSC_COMPRESSORS, cname)
-        self._cname = chosen.encode()
+        # With what the document says, so that a damaged header is not taken for one.
+        self._no_snappy = "snappy" not in blosc.list_compressors() and options.is_value("cname", "snappy")
+        chosen = options.to_encode(options.choice, "cname", tuple(blosc.list_compressors()), cname)
+        self._cname = None if chosen is None else chosen.encode()
         self.cost: Cost = "quick" if chosen in _BLOSC_QUICK else "parallel"
-        self._level = options.integer("clevel", 0, 9, 5)
-        self._blocksize = options.integer("blocksize", 0, _INT_MAX, 0)
-        self._typesize = options.integer("typesize", 1, _INT_MAX, max(1, item))
+        self._level = options.to_encode(options.integer, "clevel", 0, 9, 5)
+        self._blocksize = options.to_encode(options.integer, "blocksize", 0, _INT_MAX, 0)
+        self._typesize = options.to_encode(options.integer, "typesize", 1, _INT_MAX, max(1, item))
+        options.ignore("nthreads", "numThreads")  # of n5 and jzarr
 
     def encoded_size(self, size: int) -> None:  # noqa: ARG002  depends on the values, whatever the size
         return None
 
     def encode(self, data: Bytes) -> bytes:
-        if len(data) > _INT_MAX - _BLOSC_MAX_OVERHEAD:
-            raise ValueError(f"blosc takes at most {_INT_MAX - _BLOSC_MAX_OVERHEAD} bytes, not {len(data)}")
         encoded: bytes = self._compress(
             data, self._cname, self._level, self._shuffle, self._blocksize, typesize=self._typesize
         )
@@ -257,6 +260,8 @@ class Blosc:
 
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
         _, _, flags, typesize, nbytes, blocksize, cbytes = _BLOSC_HEADER.unpack_from(data)
+        if self._no_snappy and flags >> 5 == _BLOSC_SNAPPY and not flags & _BLOSC_COPIED:
+            raise UnsupportedFeature("blosc with snappy cannot be decoded: numcodecs is built without it")
         if nbytes != size and (size is not None or nbytes > limit):
             raise ValueError(f"claims {nbytes} bytes, and a chunk has at most {limit}")
         if cbytes != len(data):
@@ -275,10 +280,11 @@ class Blosc:
 def blosc(options: Options, spec: ChunkSpec) -> Blosc:
     """As the v3 specification has it, with zarr-python's defaults."""
     item = spec.dtype.itemsize
-    shuffle = options.choice("shuffle", _BLOSC_SHUFFLES, "bitshuffle" if item == 1 else "shuffle")
-    return Blosc(options, item, _BLOSC_SHUFFLES.index(shuffle), "zstd")
+    default = "bitshuffle" if item == 1 else "shuffle"
+    shuffle = options.to_encode(options.choice, "shuffle", _BLOSC_SHUFFLES, default)
+    return Blosc(options, item, None if shuffle is None else _BLOSC_SHUFFLES.index(shuffle), "zstd")
 
 
 def numcodecs_blosc(options: Options, spec: ChunkSpec) -> Blosc:
     """As numcodecs has it: shuffles by number, of which -1 is the one that suits the size of an item."""
-    return Blosc(options, spec.dtype.itemsize, options.integer("shuffle", -1, 2, 1), "lz4")
+    return Blosc(options, spec.dtype.itemsize, options.to_encode(options.integer, "shuffle", -1, 2, 1), "lz4")

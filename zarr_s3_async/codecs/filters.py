@@ -29,22 +29,28 @@ class _Filter:
     cost: Cost = "parallel"
 
     def __init__(self, options: Options, spec: ChunkSpec, decoded: np.dtype[Any], encoded: np.dtype[Any]) -> None:
-        if decoded.itemsize != spec.dtype.itemsize:
-            raise MetadataError(f"codec {options.codec!r} takes elements of {decoded}, and is given {spec.dtype}")
-        self._shape = spec.shape
+        self._shape = self._encoded_shape = spec.shape
         self._dtype = spec.dtype
         self._decoded = decoded
         self._encoded = encoded
+        if decoded.itemsize != spec.dtype.itemsize:
+            # numcodecs reads the memory of the chunk as elements of the type that the filter names.
+            count, rest = divmod(prod(spec.shape) * spec.dtype.itemsize, decoded.itemsize)
+            if rest or spec.dtype.hasobject:
+                raise MetadataError(f"codec {options.codec!r} takes elements of {decoded}, and is given {spec.dtype}")
+            self._encoded_shape = (count,)
 
     def encoded(self, spec: ChunkSpec) -> ChunkSpec:
         with np.errstate(all="ignore"):
             fill = np.array(0 if spec.fill_value is None else spec.fill_value, spec.dtype)
-            return ChunkSpec(spec.shape, self._encoded, fill.astype(self._encoded)[()])
+            if self._encoded_shape != spec.shape:
+                fill = np.zeros((), self._decoded)  # a fill value may be many of these elements
+            return ChunkSpec(self._encoded_shape, self._encoded, fill.astype(self._encoded)[()])
 
     def encode(self, chunk: Array) -> Array:
         flat = np.ascontiguousarray(chunk).reshape(-1).view(self._decoded)
         with np.errstate(all="ignore"):
-            return self._encode(flat).reshape(self._shape)
+            return self._encode(flat).reshape(self._encoded_shape)
 
     def decode(self, chunk: Array) -> Array:
         flat = np.ascontiguousarray(chunk).reshape(-1)
@@ -109,7 +115,7 @@ class Quantize(_Typed):
 
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
         super().__init__(options, spec, "f")
-        digits = options.integer("digits", -_DIGITS, _DIGITS)
+        digits = options.to_encode(options.integer, "digits", -_DIGITS, _DIGITS) or 0
         exponent = math.log10(10.0**-digits)
         exponent = math.floor(exponent) if exponent < 0 else math.ceil(exponent)
         self._scale = 2.0 ** math.ceil(math.log2(10.0**-exponent))
@@ -142,11 +148,15 @@ class BitRound(_Filter):
     """Numbers rounded to so many bits of the mantissa, ties to even. It loses the rest."""
 
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
+        if spec.dtype.hasobject:
+            raise MetadataError(f"codec {options.codec!r} does not round {spec.dtype}")
         bits = _MANTISSA_BITS.get(spec.dtype.str[1:])
         if bits is None:
-            raise MetadataError(f"codec {options.codec!r} rounds float16, float32 and float64, not {spec.dtype}")
+            wrong = f"codec {options.codec!r} rounds float16, float32 and float64, not {spec.dtype}"
+            options.cannot_encode(MetadataError(wrong))
         super().__init__(options, spec, spec.dtype, spec.dtype)
-        self._dropped = bits - options.integer("keepbits", 0, bits)
+        kept = options.to_encode(options.integer, "keepbits", 0, bits or 0)
+        self._dropped = 0 if bits is None or kept is None else bits - kept
         self._integers = np.dtype(f"i{spec.dtype.itemsize}")
 
     def _encode(self, flat: Array) -> Array:

@@ -12,6 +12,7 @@ from ..errors import MetadataError, UnsupportedFeature
 from .base import Array, Bytes, ChunkSpec, Options
 
 _PCODEC_TYPES: Final = ("u2", "u4", "u8", "i2", "i4", "i8", "f2", "f4", "f8")
+_PCODEC_DELTAS: Final = ("auto", "none", "no_op", "try_consecutive", "try_lookback")
 _ZFP_TYPES: Final = ("i4", "i8", "f4", "f8")
 _ZFP_BLOCK: Final = 4096
 """Bytes that one zfp block of 4**d values may take: its header gives the bits at most, in 15 bits."""
@@ -30,7 +31,7 @@ class PCodec:
     cost: Final = "parallel"
 
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
-        if spec.dtype.str[1:] not in _PCODEC_TYPES:
+        if spec.dtype.str[1:] not in _PCODEC_TYPES and spec.dtype.kind not in "mM":
             raise MetadataError(f"codec {options.codec!r} takes numbers of 16 to 64 bits, not {spec.dtype}")
         try:
             encoder = import_module("numcodecs.pcodec").PCodec
@@ -38,35 +39,32 @@ class PCodec:
         except ImportError as error:
             raise _missing(options, "pcodec") from error
         self._shape, self._dtype = spec.shape, spec.dtype
+        native = spec.dtype.newbyteorder("=")
+        # Times are stored as the integers that count them.
+        self._stored = np.dtype(np.int64) if native.kind in "mM" else native
         self._decompress_into = standalone.simple_decompress_into
         self._encoder = encoder(
-            level=options.integer("level", 0, 12, 8),
-            mode_spec=options.choice("mode_spec", ("auto", "classic"), "auto"),
-            delta_spec=options.choice(
-                "delta_spec", ("auto", "none", "no_op", "try_consecutive", "try_lookback"), "auto"
-            ),
-            paging_spec=options.choice("paging_spec", ("equal_pages_up_to",), "equal_pages_up_to"),
-            delta_encoding_order=options.integer("delta_encoding_order", 0, 7, None),
-            equal_pages_up_to=options.integer("equal_pages_up_to", 1, 2**24, 2**18),
+            level=options.to_encode(options.integer, "level", 0, 12, 8),
+            mode_spec=options.to_encode(options.choice, "mode_spec", ("auto", "classic"), "auto"),
+            delta_spec=options.to_encode(options.choice, "delta_spec", _PCODEC_DELTAS, "auto"),
+            paging_spec=options.to_encode(options.choice, "paging_spec", ("equal_pages_up_to",), "equal_pages_up_to"),
+            delta_encoding_order=options.to_encode(options.integer, "delta_encoding_order", 0, 7, None),
+            equal_pages_up_to=options.to_encode(options.integer, "equal_pages_up_to", 1, 2**24, 2**18),
         )
 
     def encoded_size(self) -> None:
         return None
 
     def encode(self, chunk: Array) -> Bytes:
-        native = chunk.astype(self._dtype.newbyteorder("="), copy=False)
-        encoded: bytes = self._encoder.encode(np.ascontiguousarray(native))
+        native = np.ascontiguousarray(chunk.astype(self._dtype.newbyteorder("="), copy=False))
+        encoded: bytes = self._encoder.encode(native.view(self._stored))
         return encoded
 
     def decode(self, data: Bytes, out: Array | None = None) -> Array:
-        numbers = np.empty(prod(self._shape), self._dtype.newbyteorder("="))
-        in_place = out is not None and out.dtype == numbers.dtype
-        if out is not None and in_place:
-            numbers = out.reshape(-1)
-        self._decompress(bytes(data), numbers)
-        if out is not None and in_place:
-            return out
-        return numbers.astype(self._dtype, copy=False).reshape(self._shape)
+        native = self._dtype.newbyteorder("=")
+        chunk = np.empty(self._shape, native) if out is None or out.dtype != native else out
+        self._decompress(bytes(data), chunk.reshape(-1).view(self._stored))
+        return chunk.astype(self._dtype, copy=False)
 
     def _decompress(self, data: bytes, numbers: Array) -> None:
         try:
@@ -98,11 +96,12 @@ class ZFPY:
             raise _missing(options, "zfpy") from error
         self._shape, self._dtype = spec.shape, spec.dtype
         self._native = spec.dtype.newbyteorder("=")
-        mode = _ZFP_MODES[options.integer("mode", 2, 4, 4)]
+        # A header before the data says the mode and its setting.
+        mode = _ZFP_MODES.get(options.to_encode(options.integer, "mode", 2, 4, 4), "tolerance")
         values = {key: options.take(key, -1) for key in _ZFP_MODES.values()}
-        options.take("compression_kwargs", None)
+        options.ignore("compression_kwargs")
         if isinstance(values[mode], bool) or not isinstance(values[mode], int | float):
-            raise options.fail(mode, "must be a number")
+            options.cannot_encode(options.fail(mode, "must be a number"))
         self._setting = {mode: values[mode]}
         # zfp does not look for the end of its input: the input is made as long as zfp can possibly read.
         blocks = prod(-(-length // 4) for length in spec.shape)

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 import numpy as np
 
 from .._types import Buffer, CodecSpec
-from ..errors import ChunkDecodeError, ChunkError, MetadataError
+from ..errors import ChunkDecodeError, ChunkError, MetadataError, UnsupportedFeature
 from .array import BytesCodec, Transpose
 from .base import COSTS, Array, ArrayArrayCodec, ArrayBytesCodec, Bytes, BytesBytesCodec, ChunkSpec, Cost, writable
 from .registry import build_codec, is_registered, kind_of
@@ -52,6 +52,7 @@ class Pipeline:
         "_view",
         "chunk",
         "cost",
+        "encode_error",
         "encoded_nbytes",
         "most_encoded_nbytes",
         "nbytes",
@@ -68,6 +69,8 @@ class Pipeline:
     """Bytes that no encoded chunk has, however badly it compresses: who has more to decode need not begin."""
     cost: Cost
     """The worst of its codecs."""
+    encode_error: MetadataError | None
+    """Why chunks can be decoded, and must not be encoded: an option is wrong, or a chunk is too large for a codec."""
     raw: bool
     """True where the encoded bytes are the chunk's elements in C order and in the byte order of its dtype."""
 
@@ -78,6 +81,7 @@ class Pipeline:
         array_bytes: tuple[str, ArrayBytesCodec],
         compressors: Sequence[tuple[str, BytesBytesCodec]],
         variable_limit: int,
+        encode_error: MetadataError | None,
     ) -> None:
         self.chunk = chunk
         self.nbytes = prod(chunk.shape) * chunk.dtype.itemsize
@@ -86,6 +90,7 @@ class Pipeline:
         self.cost = max((each.cost for _, each in chain), key=COSTS.index)
         as_is = not arrays and isinstance(codec, BytesCodec) and codec.as_is
         self.raw = as_is and not compressors
+        self.encode_error = encode_error or _too_large(codec.encoded_size(), compressors)
         steps, self.encoded_nbytes, most = _unpacking(codec.encoded_size(), compressors, variable_limit)
         self.most_encoded_nbytes = _GENEROUS * max(most, self.nbytes) + _SLACK
         self._array_bytes_name = name
@@ -108,8 +113,11 @@ class Pipeline:
 
         Raises:
             ChunkError: A codec cannot encode these values, or this is not such a chunk.
+            MetadataError: No chunk may be encoded: see `encode_error`.
         """
         self._check(chunk)
+        if self.encode_error is not None:
+            raise self.encode_error
         name, data = "", cast("Any", chunk)
         try:
             for name, encode in self._encoders:  # noqa: B007  the handler uses the name
@@ -163,7 +171,7 @@ class Pipeline:
                 chunk = rearrange(chunk)
             if chunk.shape != self.chunk.shape or chunk.dtype != self.chunk.dtype:
                 raise ValueError(f"gives {chunk.dtype} elements of the shape {chunk.shape}")
-        except (ChunkDecodeError, MemoryError):
+        except (ChunkDecodeError, UnsupportedFeature, MemoryError):
             raise
         except Exception as error:
             raise ChunkDecodeError(f"codec {name!r} cannot decode the chunk: {_told(error)}", codec=name) from error
@@ -200,22 +208,30 @@ def build_pipeline(specs: Sequence[CodecSpec], chunk: ChunkSpec, *, variable_lim
     compressors: list[tuple[str, Any]] = []
     given = chunk
     filtered = _is_filtered(specs)
+    encode_error: MetadataError | None = None
+
+    def build(spec: CodecSpec, given: ChunkSpec) -> Any:
+        nonlocal encode_error
+        built = build_codec(spec, given)
+        encode_error = encode_error or built.encode_error
+        return built.codec
+
     for spec in _arranged(specs):
         kind = kind_of(spec.name)
         if (array_bytes is not None) != (kind == "bytes->bytes"):
             raise MetadataError(f"codec {spec.name!r} is {kind}, and cannot stand there in {_names(specs)}")
         if kind == "array->array":
-            codec: Any = build_codec(spec, given)
+            codec: Any = build(spec, given)
             if not (isinstance(codec, Transpose) and codec.identity):
                 arrays.append((spec.name, codec))
                 given = _encoded(spec.name, codec, given)
         elif kind == "array->bytes":
-            array_bytes = spec.name, build_codec(_with_own_order(spec, given) if filtered else spec, given)
+            array_bytes = spec.name, build(_with_own_order(spec, given) if filtered else spec, given)
         else:
-            compressors.append((spec.name, build_codec(spec, _given_bytes(given, array_bytes, compressors))))
+            compressors.append((spec.name, build(spec, _given_bytes(given, array_bytes, compressors))))
     if array_bytes is None:
         raise MetadataError(f"no codec in {_names(specs)} turns an array into bytes")
-    return Pipeline(chunk, arrays, array_bytes, compressors, variable_limit)
+    return Pipeline(chunk, arrays, array_bytes, compressors, variable_limit, encode_error)
 
 
 def _encoded(name: str, codec: ArrayArrayCodec, given: ChunkSpec) -> ChunkSpec:
@@ -223,6 +239,16 @@ def _encoded(name: str, codec: ArrayArrayCodec, given: ChunkSpec) -> ChunkSpec:
         return codec.encoded(given)
     except ValueError as error:
         raise MetadataError(f"codec {name!r} does not take {given.dtype} of {given.shape}: {_told(error)}") from error
+
+
+def _too_large(size: int | None, compressors: Sequence[tuple[str, BytesBytesCodec]]) -> MetadataError | None:
+    """The error for a chunk that has more bytes than a compressor takes."""
+    for name, codec in compressors:
+        most = getattr(codec, "max_input", None)
+        if size is not None and most is not None and size > most:
+            return MetadataError(f"codec {name!r} takes {most:,} bytes at most, and a chunk has {size:,}")
+        size = None if size is None else codec.encoded_size(size)
+    return None
 
 
 def _unpacking(

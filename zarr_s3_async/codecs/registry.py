@@ -142,7 +142,16 @@ def is_registered(name: str) -> bool:
     return name in _added
 
 
-def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Codec:
+class Built(NamedTuple):
+    """A codec that was built."""
+
+    codec: Any
+    """A `Codec`."""
+    encode_error: MetadataError | None
+    """Why it can decode, and must not encode; None where it may do both."""
+
+
+def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Built:
     """The codec, ready for chunks like this.
 
     Raises:
@@ -160,7 +169,7 @@ def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Codec:
         raise UnsupportedFeature(f"codec {codec.name!r} needs a package that is missing: {error}") from error
     except Exception as error:
         raise MetadataError(f"codec {codec.name!r} cannot be made of its configuration: {error}") from error
-    return built
+    return Built(built, options.encode_error)
 
 
 def _user_factory(cls: Any) -> Callable[[Options, ChunkSpec], Codec]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .._types import JSON, Buffer, CodecSpec, Shape
 from ..byte_range import ByteRange, Span, Suffix
-from ..errors import ChunkDecodeError, UnsupportedFeature
+from ..errors import ChunkDecodeError, MetadataError, UnsupportedFeature
 from .base import Array, Bytes, ChunkSpec, Cost, Options
 from .fill import is_fill
 from .pipeline import Pipeline, build_pipeline
@@ -62,6 +62,11 @@ class ShardLayout:
             names = ", ".join(codec.name for codec in index_codecs)
             raise UnsupportedFeature(f"codec {NAME!r}: an index through {names} has no fixed size")
         self.index_nbytes: int = self._index.encoded_nbytes
+
+    @property
+    def encode_error(self) -> MetadataError | None:
+        """Why an index can be decoded, and must not be encoded."""
+        return self._index.encode_error
 
     @property
     def index_range(self) -> ByteRange:
@@ -168,6 +173,11 @@ class ShardFormat:
         return made
 
     @property
+    def encode_error(self) -> MetadataError | None:
+        """Why shards can be decoded, and must not be encoded; None where they may be both."""
+        return self.inner.encode_error or self.layout.encode_error
+
+    @property
     def n_chunks(self) -> int:
         """Inner chunks in a shard."""
         return self.layout.n_chunks
@@ -192,6 +202,7 @@ class ShardingCodec:
 
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
         self._format = ShardFormat(options, spec)
+        options.cannot_encode(self._format.encode_error)
         self._spec = spec
         inner = self._format.inner.cost
         self.cost: Cost = "parallel" if inner == "view" else inner

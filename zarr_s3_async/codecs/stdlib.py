@@ -132,7 +132,8 @@ class Zlib(_Stream):
     members = False
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
-        self._level = options.integer("level", -1, 9, 1)
+        self._level = options.to_encode(options.integer, "level", -1, 9, 1)
+        options.ignore("useZlib")  # of n5
         self._decompressor = partial(zlib.decompressobj, zlib.MAX_WBITS)
 
     def encode(self, data: Bytes) -> bytes:
@@ -145,8 +146,9 @@ class Gzip(_Stream):
     The time in its header is 0: a chunk that is equal is stored as equal bytes.
     """
 
-    def __init__(self, options: Options, default_level: int) -> None:
-        self._level = options.integer("level", 0, 9, default_level)
+    def __init__(self, options: Options, default_level: int, least_level: int) -> None:
+        self._level = options.to_encode(options.integer, "level", least_level, 9, default_level)
+        options.ignore("useZlib")  # of n5
         flags = _GZIP_EXTRA_FLAGS.get(self._level, 0)
         self._header = struct.pack("<BBBBIBB", 0x1F, 0x8B, zlib.DEFLATED, 0, 0, flags, _GZIP_UNKNOWN_SYSTEM)
         self._decompressor = partial(zlib.decompressobj, 16 + zlib.MAX_WBITS)
@@ -159,12 +161,12 @@ class Gzip(_Stream):
 
 def gzip(options: Options, _spec: ChunkSpec) -> Gzip:
     """The v3 codec."""
-    return Gzip(options, 5)
+    return Gzip(options, 5, 0)
 
 
 def numcodecs_gzip(options: Options, _spec: ChunkSpec) -> Gzip:
-    """numcodecs' gzip, which has a default level of its own."""
-    return Gzip(options, 1)
+    """numcodecs' gzip, which has a default level of its own, and takes zlib's (-1), as Java writes it."""
+    return Gzip(options, 1, -1)
 
 
 class BZ2(_Stream):
@@ -172,7 +174,7 @@ class BZ2(_Stream):
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
         bz2 = _module(options, "bz2")
-        self._level = options.integer("level", 1, 9, 1)
+        self._level = options.to_encode(options.integer, "level", 1, 9, 1)
         self._compress = bz2.compress
         self._decompressor: Callable[[], _Decompressor] = bz2.BZ2Decompressor
 
@@ -188,14 +190,18 @@ class LZMA(_Stream):
         lzma = _module(options, "lzma")
         presets = (*range(10), *(level | lzma.PRESET_EXTREME for level in range(10)))
         self._format = options.integer("format", lzma.FORMAT_XZ, lzma.FORMAT_RAW, lzma.FORMAT_XZ)
-        self._check = options.integer("check", -1, lzma.CHECK_ID_MAX, -1)
-        self._preset: int | None = options.choice("preset", presets, None)
-        self._filters = _read_filters(options)
+        self._check = options.to_encode(options.integer, "check", -1, lzma.CHECK_ID_MAX, -1)
+        self._preset: int | None = options.to_encode(options.choice, "preset", presets, None)
+        options.ignore("delta")  # of numcodecs' first releases; a stream says its own filters
         raw = self._format == lzma.FORMAT_RAW
-        if self._check > lzma.CHECK_NONE and self._format != lzma.FORMAT_XZ:
-            raise options.fail("check", "can be chosen in the format xz alone")
-        if (raw and self._filters is None) or (self._filters is not None and self._preset is not None):
-            raise options.fail("filters", "must stand in a raw stream, and never stand beside 'preset'")
+        # Only a raw stream does not say which filters made it.
+        self._filters = _read_filters(options) if raw else options.to_encode(_read_filters, options)
+        if self._check and self._check > lzma.CHECK_NONE and self._format != lzma.FORMAT_XZ:
+            options.cannot_encode(options.fail("check", "can be chosen in the format xz alone"))
+        if raw and self._filters is None:
+            raise options.fail("filters", "must be given for a raw stream")
+        if self._filters is not None and self._preset is not None:
+            options.cannot_encode(options.fail("filters", "cannot stand beside 'preset'"))
         # A raw stream has no header: its dictionary is that of the filters, and was checked with them.
         given = (self._format, None, self._filters) if raw else (self._format, _LZMA_MEMORY)
         self._decompressor: Callable[[], _Decompressor] = partial(lzma.LZMADecompressor, *given)
