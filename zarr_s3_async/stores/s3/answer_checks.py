@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote, unquote_plus
 
 from ...errors import StoreError
 from .errors import is_transient_code, looks_like_error, unexpected
@@ -31,12 +32,31 @@ def takes_sink(request: Request, status: int, headers: Mapping[str, str]) -> boo
 
 
 def answer_error(request: Request, response: Response) -> StoreError | None:
-    """Why this good-looking answer must not be used, or None."""
+    """Why this answer must not be used, or None: a good status that is not S3's own, or another key's absence."""
     if not response.ok:
-        return None
+        return _misaddressed(request, response) if response.status == 404 else None
     find = _FINDERS.get(request.operation)
     what = None if find is None else find(request, response)
     return None if what is None else unexpected(request, response, what)
+
+
+def _misaddressed(request: Request, response: Response) -> StoreError | None:
+    """NoSuchKey decides that a chunk reads as fill: where it names a key, it must be the one that was asked for."""
+    error = response.error
+    if error is None or error.code != "NoSuchKey" or not error.key or _is_key(error.key, request):
+        return None
+    return unexpected(request, response, f"it says so of another key, {error.key[:200]!r}")
+
+
+def _is_key(named: str, request: Request) -> bool:
+    """True for the request's key in any spelling that servers use: percent-encoded, after a slash, after the bucket."""
+    key = request.key.strip()  # as the text of an XML element is
+    spellings = (named, unquote(named), unquote_plus(named))
+    return any(spelling.removeprefix("/") in (key, f"{request.bucket}/{key}") for spelling in spellings)
+
+
+def _has_body(response: Response) -> bool:
+    return memoryview(response.body).nbytes > 0 or response.headers.get("content-length", "0") != "0"
 
 
 def _object_fault(_: Request, response: Response) -> str | None:
@@ -76,28 +96,52 @@ def expected_span(asked: str, size: int) -> tuple[int, int]:
 
 
 def _head_fault(_: Request, response: Response) -> str | None:
-    if "etag" in response.headers and response.headers.get("content-length", "").isdecimal():
+    if response.status != 200:
+        return "S3 answers a HEAD with 200 alone"
+    if response.headers.get("etag") and response.headers.get("content-length", "").isdecimal():
         return None
     return "it does not say the object's ETag and size"
 
 
+def _stored_fault(request: Request, response: Response) -> str | None:
+    # 202 promises nothing, 203 and 206 are no answers to a PUT; a page with an ETag is a proxy's.
+    if response.status != 200:
+        return "S3 confirms what it stored with 200 alone"
+    fault = _object_fault(request, response)
+    return fault or ("with a body that S3 does not send" if _has_body(response) else None)
+
+
 def _deletion_fault(_: Request, response: Response) -> str | None:
-    # S3 confirms a deletion with 204, some imitators with an empty 200; a page says nothing of objects.
-    said = response.headers.get("content-length", "0") != "0" and response.status != 204
-    return "with a body that S3 does not send" if said else None
+    # S3 confirms a deletion with 204, some S3-compatible servers with an empty 200.
+    if response.status == 204 or (response.status == 200 and not _has_body(response)):
+        return None
+    return "S3 confirms a deletion with 204 alone, and without a body"
+
+
+def _document_of(response: Response) -> Mapping[str, Any] | str:
+    """The parsed answer of a control operation, or what is wrong with its status."""
+    return (response.document or {}) if response.status == 200 else "S3 answers it with 200 alone"
 
 
 def _listing_fault(request: Request, response: Response) -> str | None:
-    page = response.document or {}
-    if "IsTruncated" not in page:
+    page = _document_of(response)
+    if isinstance(page, str):
+        return page
+    if not isinstance(page.get("IsTruncated"), bool):
         return "its body is no listing"
-    if page["IsTruncated"] and not page.get("NextContinuationToken"):
+    token = page.get("NextContinuationToken")
+    if (page["IsTruncated"] and not token) or not isinstance(token, str | None):
         return "it does not say how to go on"
-    if page.get("NextContinuationToken", "") == request.query.get("continuation-token"):
+    if token is not None and token == request.query.get("continuation-token"):
         return "it goes round in a circle"
-    if not all("Size" in found and found.get("ETag") for found in page.get("Contents", ())):
+    if not all(_is_entry(found) for found in page.get("Contents", ())):
         return "it does not say the ETag and the size of each object"
     return _stray_fault(page, request.query.get("prefix", ""))
+
+
+def _is_entry(found: Mapping[str, Any]) -> bool:
+    etag = found.get("ETag")
+    return isinstance(found.get("Size"), int) and isinstance(etag, str) and bool(etag)
 
 
 def _stray_fault(page: Mapping[str, Any], prefix: str) -> str | None:
@@ -105,41 +149,47 @@ def _stray_fault(page: Mapping[str, Any], prefix: str) -> str | None:
     names = [found.get("Key") for found in page.get("Contents", ())]
     names += [found.get("Prefix") for found in page.get("CommonPrefixes", ())]
     for name in names:
-        if not name or not name.startswith(prefix):
+        if not isinstance(name, str) or not name or not name.startswith(prefix):
             return f"it names {name!r}, which does not begin with {prefix!r}"
     return None
 
 
 def _deletions_fault(request: Request, response: Response) -> str | None:
-    answer, asked = response.document or {}, request.document or {}
-    refused = answer.get("Errors") or []
+    answer = _document_of(response)
+    if isinstance(answer, str):
+        return answer
+    refused, deleted = answer.get("Errors") or [], answer.get("Deleted") or []
+    if not all(isinstance(found.get("Key"), str | None) for found in (*deleted, *refused)):
+        return "it names what is no key"
     passing = [error for error in refused if is_transient_code(str(error.get("Code")))]
     if passing:
         return f"{len(passing)} key(s) were not deleted, the first because of {passing[0].get('Code')}"
-    deleted = answer.get("Deleted") or ()
     told = {found.get("Key") for found in (*deleted, *refused)}
     nameless = sum(not found.get("Key") for found in deleted)  # JuiceFS's gateway confirms each, and names none
-    untold = sum(wanted["Key"] not in told for wanted in asked.get("Objects", ())) - nameless
+    untold = sum(wanted["Key"] not in told for wanted in (request.document or {}).get("Objects", ())) - nameless
     return f"it says nothing of {untold} key(s)" if untold > 0 else None
 
 
-def _needs(*names: str) -> Callable[[Request, Response], str | None]:
+def _needs(name: str) -> Callable[[Request, Response], str | None]:
     def fault(_: Request, response: Response) -> str | None:
-        answer: Mapping[str, Any] = response.document or {}
-        missing = [name for name in names if not answer.get(name)]
-        return f"without {', '.join(missing)}" if missing else None
+        answer = _document_of(response)
+        if isinstance(answer, str):
+            return answer
+        value = answer.get(name)
+        return None if isinstance(value, str) and value else f"without {name}"
 
     return fault
 
 
 _FINDERS: dict[Operation, Callable[[Request, Response], str | None]] = {
     "GetObject": _get_fault,
-    "PutObject": _object_fault,
-    "UploadPart": _object_fault,
+    "PutObject": _stored_fault,
+    "UploadPart": _stored_fault,
     "HeadObject": _head_fault,
     "DeleteObject": _deletion_fault,
     "DeleteObjects": _deletions_fault,
     "ListObjectsV2": _listing_fault,
     "CreateMultipartUpload": _needs("UploadId"),
     "CompleteMultipartUpload": _needs("ETag"),
+    "AbortMultipartUpload": _deletion_fault,
 }

@@ -4,25 +4,34 @@ Some S3-compatible servers ignore preconditions silently and answer 200, so a cl
 capabilities is probed when it is first needed (the two of PutObject together: who creates soon replaces), on a
 throwaway key beside the object in question, with a precondition that must fail: a server that ignores it carries the
 write out.
+
+A probe that is refused (403, and what else depends on permissions or on the moment) decides nothing about the server
+and is never remembered: the next write that needs the capability probes again.
 """
 
 from __future__ import annotations
 
+import logging
 import warnings
 from asyncio import Lock
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, TypeAlias
 
+from ...errors import AccessDenied, Conflict, StoreError, UnexpectedResponse, Unsupported
 from ..base import PROBE
-from .errors import error_of
+from .errors import error_of, is_missing_key, is_precondition_failed, is_unsupported, where
 from .request import Request, Response
 from .retry import RetryingTransport
 from .sdk.endpoint import is_amazon
 from .write_ids import new_id
 
+log = logging.getLogger("zarr_s3_async")
+
 Capability: TypeAlias = Literal["put-absent", "put-match", "delete-match", "multipart-complete"]
 
 _OF_PUT: tuple[Capability, ...] = ("put-absent", "put-match")
+_MAX_SKIPPED = 63
+"""Writes that a principal whose probes are always refused does without probing again."""
 _NO_ETAG = '"00000000000000000000000000000000"'
 
 
@@ -34,7 +43,17 @@ class Capabilities:
         transport: Sends the probes.
     """
 
-    __slots__ = ("_amazon", "_endpoint_url", "_known", "_probing", "_transport", "_warned")
+    __slots__ = (
+        "_amazon",
+        "_endpoint_url",
+        "_known",
+        "_probing",
+        "_refusals",
+        "_skip",
+        "_transport",
+        "_warned",
+        "refusal",
+    )
 
     def __init__(self, endpoint_url: Callable[[], Awaitable[str]], transport: RetryingTransport) -> None:
         self._endpoint_url = endpoint_url
@@ -42,7 +61,11 @@ class Capabilities:
         self._amazon: bool | None = None
         self._known: dict[Capability, bool] = {}
         self._probing = Lock()
-        self._warned = False
+        self._warned: set[str] = set()
+        self._refusals = 0
+        self._skip = 0
+        self.refusal = ""
+        """What the last refused probe was answered."""
 
     def __repr__(self) -> str:
         return f"<Capabilities {self._known}>"
@@ -53,26 +76,50 @@ class Capabilities:
             self._amazon = is_amazon(await self._endpoint_url())
         return self._amazon
 
-    async def have(self, capability: Capability, near: Request) -> bool:
-        """True where the server has it.
+    async def have(self, capability: Capability, near: Request, *, now: bool = False) -> bool | None:
+        """Whether the server has it; None: the probe was refused, which `refusal` tells, and nothing is known.
 
         Args:
             capability: Which.
             near: The request that needs it: it lends its place and its headers to the probe.
+            now: Probe again after a refusal, however often probes were refused; else ever more rarely.
 
         Raises:
-            StoreError: It could not be told. The next who asks tries again.
+            StoreError: The probe was not answered. The next call probes again.
         """
         if await self.amazon():
             return True
         known = self._known.get(capability)
         if known is None:
             async with self._probing:
-                if capability not in self._known:
-                    together = _OF_PUT if capability in _OF_PUT else (capability,)
-                    self._known.update(await self._probe(together, near))
-                known = self._known[capability]
+                known = self._known.get(capability)
+                if known is None and (now or not self._skips()):
+                    known = await self._find_out(capability, near)
         return known
+
+    async def _find_out(self, capability: Capability, near: Request) -> bool | None:
+        together = _OF_PUT if capability in _OF_PUT else (capability,)
+        verdicts = await self._probe(together, near)
+        self._known.update({name: verdict for name, verdict in verdicts.items() if verdict is not None})
+        if verdicts[capability] is None:
+            self._skip = min(2**self._refusals - 1, _MAX_SKIPPED)
+            self._refusals += 1
+        else:
+            self._refusals = self._skip = 0
+        return verdicts[capability]
+
+    def _skips(self) -> bool:
+        """True where this write does without a probe, since too many were refused."""
+        self._skip -= 1
+        return self._skip >= 0
+
+    def is_known(self, capability: Capability) -> bool:
+        """True where the server is known to have it."""
+        return bool(self._amazon) or self._known.get(capability) is True
+
+    def lacks(self, capability: Capability) -> None:
+        """The server said so in answer to a write that needed it."""
+        self._known[capability] = False
 
     async def completes_atomically(self) -> bool:
         """True where one of several completions under one precondition wins, however close they come.
@@ -82,61 +129,98 @@ class Capabilities:
         """
         return await self.amazon()
 
-    def warn(self, bucket: str) -> None:
-        """Say once that writes are not safe from other processes here."""
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"the S3 server of bucket {bucket!r} has no conditional writes: tasks of one session do not lose each "
-                "other's updates, but other processes and sessions may; conditional_writes='require' refuses to "
-                "write, 'off' silences this",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+    def warn_lacking(self, bucket: str) -> None:
+        """Warn once that writes are not safe from other processes here."""
+        self._warn(
+            f"the S3 server of bucket {bucket!r} has no conditional writes: tasks of one session do not lose each "
+            "other's updates, but other processes and sessions may; conditional_writes='require' refuses to "
+            "write, 'off' silences this"
+        )
 
-    async def _probe(self, capabilities: tuple[Capability, ...], near: Request) -> dict[Capability, bool]:
+    def warn_refused(self, bucket: str) -> None:
+        """Warn once that it is not known whether writes are safe from other processes here."""
+        self._warn(
+            f"whether the S3 server of bucket {bucket!r} has conditional writes is not known, since a probe was "
+            f"refused ({self.refusal}): where it ignores them, other processes and sessions may lose updates; allow "
+            f"PutObject and DeleteObject of keys that contain {PROBE!r}; conditional_writes='require' refuses to "
+            "write meanwhile, 'off' silences this"
+        )
+
+    def _warn(self, text: str) -> None:
+        kind = text[:12]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+
+    async def _probe(self, capabilities: tuple[Capability, ...], near: Request) -> dict[Capability, bool | None]:
         folder = near.key.rpartition("/")[0]
         key = f"{folder}/{PROBE}{new_id()}" if folder else PROBE + new_id()
         plain = {name: value for name, value in near.headers.items() if _is_storage(name)}
         put = Request("PutObject", near.bucket, key, plain, payload=b"probe")
         response, attempts = await self._transport.send(put)
-        if response.status in _UNSUPPORTED:
-            return dict.fromkeys(capabilities, False)
         if not response.ok:
-            raise error_of(put, response, attempts)
+            self._note_refusal(put, response, attempts)
+            return dict.fromkeys(capabilities)
         try:
             return {capability: await self._is_refused(capability, put) for capability in capabilities}
         finally:
-            await self._transport.send(Request("DeleteObject", near.bucket, key, _payer(plain)))
+            await self._clean_up(Request("DeleteObject", near.bucket, key, _payer(plain)))
 
-    async def _is_refused(self, capability: Capability, put: Request) -> bool:
+    async def _clean_up(self, request: Request) -> None:
+        """What is left over harms nobody, and the verdict is worth more than the place it takes."""
+        try:
+            response, _ = await self._transport.send(request)
+            problem = "" if response.ok or response.status == 404 else f"it answered {response.status}"
+        except StoreError as error:
+            problem = str(error)
+        if problem:
+            log.warning("%s: a probe is left behind (%s)", where(request), problem)
+
+    def _note_refusal(self, request: Request, response: Response, attempts: int) -> None:
+        """Remember what refused a probe, for messages; raise what stops the write itself, too."""
+        error = error_of(request, response, attempts)
+        passes = isinstance(error, AccessDenied | Conflict | Unsupported) or is_missing_key(response)
+        if not passes and not (type(error) is UnexpectedResponse and 400 <= response.status < 500):
+            raise error
+        self.refusal = f"{where(request)} answered {response.status} {error.code or ''}".rstrip()
+
+    async def _is_refused(self, capability: Capability, put: Request) -> bool | None:
         """Ask for what must fail now that the key exists."""
         if capability == "multipart-complete":
             # Both: moto 5.2 heeds the first and ignores the second.
             conditions = ({"if-none-match": "*"}, {"if-match": _NO_ETAG})
-            return all([await self._is_completion_refused(put, condition) for condition in conditions])
+            verdicts = [await self._is_completion_refused(put, condition) for condition in conditions]
+            return False if False in verdicts else None if None in verdicts else True
         request = _CONDITIONAL[capability](put)
         response, attempts = await self._transport.send(request)
-        return _verdict(request, response, attempts)
+        return self._verdict(request, response, attempts)
 
-    async def _is_completion_refused(self, put: Request, condition: Mapping[str, str]) -> bool:
+    def _verdict(self, request: Request, response: Response, attempts: int) -> bool | None:
+        if is_precondition_failed(response):
+            return True
+        if response.ok or is_unsupported(response):
+            return False
+        self._note_refusal(request, response, attempts)
+        return None
+
+    async def _is_completion_refused(self, put: Request, condition: Mapping[str, str]) -> bool | None:
         begin = Request("CreateMultipartUpload", put.bucket, put.key, put.headers)
         begun, attempts = await self._transport.send(begin)
         if not begun.ok:
-            return _verdict(begin, begun, attempts)
+            return self._verdict(begin, begun, attempts)
         upload, payer = {"uploadId": str((begun.document or {})["UploadId"])}, _payer(put.headers)
         try:
             part = Request("UploadPart", put.bucket, put.key, payer, {**upload, "partNumber": "1"}, payload=b"probe")
             uploaded, attempts = await self._transport.send(part)
             if not uploaded.ok:
-                return _verdict(part, uploaded, attempts)
+                return self._verdict(part, uploaded, attempts)
             parts = {"Parts": [{"PartNumber": 1, "ETag": uploaded.headers["etag"]}]}
             headers = {**payer, **condition}
             complete = Request("CompleteMultipartUpload", put.bucket, put.key, headers, upload, document=parts)
             completed, attempts = await self._transport.send(complete)
-            return _verdict(complete, completed, attempts)
+            return self._verdict(complete, completed, attempts)
         finally:
-            await self._transport.send(Request("AbortMultipartUpload", put.bucket, put.key, payer, upload))
+            await self._clean_up(Request("AbortMultipartUpload", put.bucket, put.key, payer, upload))
 
 
 class AllSupported(Capabilities):
@@ -155,20 +239,13 @@ class AllSupported(Capabilities):
         """Always."""
         return True
 
-    async def have(self, capability: Capability, near: Request) -> bool:  # noqa: ARG002  # whatever it is
+    async def have(self, capability: Capability, near: Request, *, now: bool = False) -> bool:  # noqa: ARG002
+        """Always, whatever it is."""
+        return True
+
+    def is_known(self, capability: Capability) -> bool:  # noqa: ARG002  # whatever it is
         """Always."""
         return True
-
-
-_UNSUPPORTED = frozenset({400, 403, 405, 501})
-
-
-def _verdict(request: Request, response: Response, attempts: int) -> bool:
-    if response.status in (409, 412):
-        return True
-    if response.ok or response.status in _UNSUPPORTED:
-        return False
-    raise error_of(request, response, attempts)
 
 
 def _put_absent(put: Request) -> Request:

@@ -1,4 +1,4 @@
-"""The room of compare-and-swap on S3: preconditions where the server has them, lost answers told from lost races."""
+"""Compare-and-swap on S3: preconditions where the server has them, and lost answers told from lost races."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..._types import Version, When
 from ...config import S3Config
 from ...errors import StoreError, Unsupported
 from .capabilities import Capabilities, Capability
-from .errors import error_of, is_bare_404, is_conflict, is_missing_key, where
+from .errors import error_of, is_bare_404, is_conflict, is_missing_key, is_unsupported, where
 from .request import ErrorDocument, Request, Response
 from .retry import RetryingTransport
 from .write_ids import header_of, history_including, new_id, version_of, version_with_history, writes_of
@@ -34,21 +34,30 @@ class ConditionalWrites:
         """
         if self._mode == "off":
             return False
-        if await self._capabilities.have(capability, request):
+        known = await self._capabilities.have(capability, request, now=self._mode == "require")
+        if known:
             return True
         if self._mode == "require" or capability == "delete-match":
-            raise Unsupported(
-                f"{where(request)}: this server has no conditional writes ({capability}); "
-                "use a server that has them, or conditional_writes='off' and a single writer",
-                bucket=request.bucket,
-                key=request.key,
-            )
-        self._capabilities.warn(request.bucket)
+            raise self._unsupported(capability, request, known=known)
+        if known is None:
+            # Sent all the same: a server that has them keeps the promise, and one that ignores them loses nothing more.
+            self._capabilities.warn_refused(request.bucket)
+            return True
+        self._capabilities.warn_lacking(request.bucket)
         return False
 
+    def _unsupported(self, capability: Capability, request: Request, *, known: bool | None) -> Unsupported:
+        if known is None:
+            why = f"whether this server has conditional writes ({capability}) is not known: {self._capabilities.refusal}; "
+            advice = "allow the probe, or set conditional_writes='off' and use a single writer"
+        else:
+            why = f"this server has no conditional writes ({capability}); "
+            advice = "use a server that has them, or conditional_writes='off' and a single writer"
+        return Unsupported(f"{where(request)}: {why}{advice}", bucket=request.bucket, key=request.key)
+
     async def has(self, capability: Capability, request: Request) -> bool:
-        """True where the server has it, and it shall be used."""
-        return self._mode != "off" and await self._capabilities.have(capability, request)
+        """True where the server has it, or may have it, and it shall be used."""
+        return self._mode != "off" and await self._capabilities.have(capability, request) is not False
 
     async def completes_atomically(self) -> bool:
         """True where the precondition of an upload in parts is as good as that of a put, and shall be used."""
@@ -60,7 +69,7 @@ class ConditionalWrites:
         writes = history_including(write, when)
         condition = {"if-none-match": "*"} if when == "absent" else {"if-match": when}
         headers = {**request.headers, **condition, **header_of(writes)}
-        swap = replace(request, headers=headers, repeatable=False)
+        swap = replace(request, headers=headers)
         response, attempts = await self._transport.send(swap)
         if response.ok:
             return version_with_history(response.headers["etag"], writes)
@@ -69,11 +78,23 @@ class ConditionalWrites:
             mine = await self.read_back(request, write)
             if mine is not None:
                 return mine
+        capability: Capability = "put-absent" if when == "absent" else "put-match"
+        if is_unsupported(response) and self._mode == "auto" and not self._capabilities.is_known(capability):
+            return await self._put_without(request, capability)
         raise self.error(swap, response, attempts)
+
+    async def _put_without(self, request: Request, capability: Capability) -> Version:
+        """The server refuses preconditions, and no probe could find that out before."""
+        self._capabilities.lacks(capability)
+        self._capabilities.warn_lacking(request.bucket)
+        response, attempts = await self._transport.send(request)
+        if not response.ok:
+            raise error_of(request, response, attempts)
+        return version_of(response.headers)
 
     async def delete(self, request: Request, version: Version) -> None:
         """Remove this version; any other state is a `Conflict`."""
-        swap = replace(request, headers={**request.headers, "if-match": version}, repeatable=False)
+        swap = replace(request, headers={**request.headers, "if-match": version})
         response, attempts = await self._transport.send(swap)
         if response.ok:
             return

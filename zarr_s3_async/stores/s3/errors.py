@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_SMALL_BODY = 64 * 1024
 """Bytes of an error body that are read; S3's own are a few hundred."""
 
-_WANTED = {"Code": "code", "Message": "message", "Region": "region"}
+_WANTED = {"Code": "code", "Message": "message", "Region": "region", "Key": "key"}
 _may_be_error = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}\?>)?\s*<Error[\s>/]").match
 
 
@@ -59,7 +59,7 @@ def parse_error(body: Buffer, headers: Mapping[str, str]) -> ErrorDocument:
     code = fields.get("code", "")
     if not code:
         return ErrorDocument("", region=region)
-    return ErrorDocument(code, fields.get("message", ""), fields.get("region") or region)
+    return ErrorDocument(code, fields.get("message", ""), fields.get("region") or region, fields.get("key", ""))
 
 
 def _fields(body: bytes) -> dict[str, str]:
@@ -156,6 +156,7 @@ _RETRIED_CODES = frozenset(
     }
 )
 _LOST_RACES = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+_UNSUPPORTED_CODES = frozenset({"NotImplemented", "InvalidArgument", "InvalidRequest", "UnsupportedOperation"})
 _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 
 
@@ -177,6 +178,16 @@ def must_restart_upload(response: Response) -> bool:
 def is_conflict(response: Response) -> bool:
     """True where a precondition failed: 412, 409, or, for If-Match on an absent key, 404 NoSuchKey."""
     return response.status in (409, 412) or _code(response) in _LOST_RACES or is_missing_key(response)
+
+
+def is_precondition_failed(response: Response) -> bool:
+    """True where the server evaluated a precondition; a 409 may also mean that the bucket is busy."""
+    return response.status == 412 or _code(response) in _LOST_RACES
+
+
+def is_unsupported(response: Response) -> bool:
+    """True where the server itself says that it does not have what was asked for, at no time and for nobody."""
+    return response.status in (405, 501) or (response.status == 400 and _code(response) in _UNSUPPORTED_CODES)
 
 
 def is_bare_404(response: Response) -> bool:
@@ -309,6 +320,17 @@ def network_error(request: Request, cause: BaseException) -> NetworkError:
         key=request.key,
         code=type(cause).__name__,
     )
+
+
+STALE = "StaleConnection"
+"""The code of a NetworkError after which the same request is sent again at once, over a new connection."""
+
+
+def stale_connection(request: Request, cause: BaseException) -> NetworkError:
+    """The server had closed an idle connection, or closed it at this request. Raise it `from` the cause."""
+    error = network_error(request, cause)
+    error.code = STALE
+    return error
 
 
 def attempt_timed_out(request: Request, seconds: float) -> DeadlineExceeded:

@@ -209,9 +209,7 @@ class _Upload:
 
     async def _complete(self, upload: Mapping[str, str], writes: tuple[str, ...]) -> Version:
         parts = [self._sent[number] for number in sorted(self._sent)]
-        request = self._request(
-            "CompleteMultipartUpload", self._condition(), upload, document={"Parts": parts}, repeatable=False
-        )
+        request = self._request("CompleteMultipartUpload", self._condition(), upload, document={"Parts": parts})
         response, attempts = await self._transport.send(request)
         if response.ok:
             self._id = None

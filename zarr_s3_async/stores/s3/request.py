@@ -47,9 +47,8 @@ class Request:
     """Receives the body of a 200 or 206."""
     max_bytes: int | None = None
     """A longer body is refused before it is received: it cannot be what is wanted."""
-    repeatable: bool = True
-    """False where sending twice may differ from sending once: then no transport sends it a second time by itself.
-    `RetryingTransport` may, as whoever made such a request finds out afterwards what became of it."""
+    fresh: bool = False
+    """Send it over a new connection: an idle one has just turned out to be closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,8 @@ class ErrorDocument:
     code: str
     message: str = ""
     region: str = ""
+    key: str = ""
+    """Which key it is about, where it says so."""
 
 
 @dataclass(slots=True)  # not frozen, for the same reason
@@ -81,7 +82,7 @@ class Response:
 
 
 class Transport(Protocol):
-    """Sends one attempt. Any HTTP answer is a Response; no usable answer is a `NetworkError`.
+    """Sends one attempt, once. Any HTTP answer is a Response; no usable answer is a `NetworkError`.
 
     Cancelled, it leaves no half-read connection in a pool and never writes to the sink's memory again.
     """

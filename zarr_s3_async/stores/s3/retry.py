@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import random
 from time import perf_counter, time
 
@@ -20,7 +21,7 @@ from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, Unexpect
 from ...events import Emit, Metrics, RequestDone, RetryScheduled
 from .answer_checks import answer_error
 from .checksums import MODE_HEADER, verified
-from .errors import attempt_timed_out, is_retried, is_throttle
+from .errors import STALE, attempt_timed_out, is_retried, is_throttle
 from .hedging import Hedging, Outcome
 from .recovery import Recovery, RecoveryAction
 from .request import Request, Response, Transport
@@ -28,6 +29,8 @@ from .resume import BrokenBody, Resumption
 from .slots import Slots
 
 _ASKED_AGAIN = (NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch)
+_READS = frozenset({"GetObject", "HeadObject", "ListObjectsV2"})
+"""Requests that change nothing, however often they are sent."""
 _MISMATCHES = 2
 """Attempts whose bytes may differ from their checksum: a second time, it is no accident of the network."""
 
@@ -154,7 +157,7 @@ class RetryingTransport:
 
     async def _persist(self, request: Request, outcome: Outcome) -> tuple[Response, int]:
         """Ask again while that may help."""
-        attempt, mismatches = 1, 0
+        attempt, mismatches, stale = 1, 0, 0
         rest, tried = Resumption(request), set[RecoveryAction]()
         outcome = rest.take(outcome)
         while True:
@@ -163,12 +166,28 @@ class RetryingTransport:
                 if not await self._recovered(request, outcome, tried):
                     self._budget.answered(attempt)
                     return outcome, attempt
-            elif mismatches < _MISMATCHES and self._may_retry(attempt):
+            elif not stale and self._is_stale(request, outcome, attempt):
+                stale = 1
+                self._tell_retry(request, attempt, 0.0, STALE)
+            elif mismatches < _MISMATCHES and self._may_retry(attempt - stale * (request.operation in _READS)):
                 await self._back_off(request, attempt, outcome)
             else:
                 return _final(outcome, attempt), attempt
             attempt += 1
-            outcome = await verified(request, rest.take(await self._attempt(rest.request(), attempt)))
+            following = rest.request()
+            if stale:  # the other idle connections are as old as the one that was closed
+                following = replace(following, fresh=True)
+            outcome = await verified(request, rest.take(await self._attempt(following, attempt)))
+
+    def _is_stale(self, request: Request, outcome: Outcome, attempt: int) -> bool:
+        """True where an idle connection was closed at this request, and it is sent again at once.
+
+        A read has no effect, so a closed connection costs it none of its attempts. A write may have been carried out:
+        it is sent again only where the policy has an attempt for that.
+        """
+        if not isinstance(outcome, NetworkError) or outcome.code != STALE:
+            return False
+        return request.operation in _READS or attempt < self._policy.attempts
 
     async def _recovered(self, request: Request, response: Response, tried: set[RecoveryAction]) -> bool:
         if response.ok or self._recovery is None:
@@ -216,6 +235,10 @@ class RetryingTransport:
             asked = parse_retry_after(outcome.headers.get("retry-after"), time())
             reason = (outcome.error.code if outcome.error else "") or str(outcome.status)
         delay = retry_delay(self._policy, attempt, self._uniform(), asked)
+        self._tell_retry(request, attempt, delay, reason)
+        await self._wait(delay)
+
+    def _tell_retry(self, request: Request, attempt: int, delay: float, reason: str) -> None:
         self._emit(
             RetryScheduled(
                 operation=request.operation,
@@ -226,7 +249,6 @@ class RetryingTransport:
                 reason=reason,
             )
         )
-        await self._wait(delay)
 
 
 def _final(outcome: Outcome, attempts: int) -> Response:

@@ -32,7 +32,7 @@ from ..._types import strided_target
 from ...errors import ConfigError, DeadlineExceeded, NetworkError, SessionClosed, StoreError, Unsupported
 from .answer_checks import takes_sink
 from .checksums import MODE_HEADER
-from .errors import attempt_timed_out, looks_like_error, network_error, parse_error, too_long, where
+from .errors import attempt_timed_out, looks_like_error, network_error, parse_error, stale_connection, too_long, where
 from .request import ErrorDocument, Request, Response
 from .resume import BrokenBody
 from .sdk.errors import answered
@@ -166,16 +166,9 @@ class Wire:
     # ---- sending
 
     async def _exchange(self, head: bytes, request: Request, deadline: float) -> Answer:
-        connection = self._connections.take() or await self._acquire(deadline)
-        try:
-            return await self._answer(connection, head, request, deadline)
-        except ConnectionBroken as broken:
-            if not (broken.stale and request.repeatable):
-                raise
-        connection = await self._acquire(deadline, fresh=True)
-        return await self._answer(connection, head, request, deadline)
-
-    async def _answer(self, connection: Connection, head: bytes, request: Request, deadline: float) -> Answer:
+        connection = None if request.fresh else self._connections.take()
+        if connection is None:
+            connection = await self._acquire(deadline, fresh=request.fresh)
         try:
             answer = await connection.exchange(head, request, request.payload, deadline)
         except BaseException:
@@ -184,7 +177,7 @@ class Wire:
         self._connections.release(connection)
         return answer
 
-    async def _acquire(self, deadline: float, *, fresh: bool = False) -> Connection:
+    async def _acquire(self, deadline: float, *, fresh: bool) -> Connection:
         try:
             async with asyncio.timeout_at(None if deadline == inf else deadline):
                 return await self._connections.acquire(fresh=fresh)
@@ -203,6 +196,8 @@ class Wire:
                     key=request.key,
                     code="TooSlow",
                 )
+            case ConnectionBroken(stale=True):
+                error = stale_connection(request, cause)
             case _:
                 error = network_error(request, cause)
         return error if cause.partial is None else BrokenBody.of(error, cause.partial)

@@ -27,11 +27,24 @@ def error_response(response: Mapping[str, Any]) -> Response:
     meta, error = response["ResponseMetadata"], response.get("Error", {})
     status = meta["HTTPStatusCode"]
     code = str(error.get("Code") or "")
+    message, region, key = (str(error.get(name) or "") for name in ("Message", "Region", "Key"))
     # botocore fills in the status where the body had no code: S3 itself did not say it.
-    document = ErrorDocument(
-        "" if code == str(status) else code, str(error.get("Message", "")), str(error.get("Region", ""))
-    )
+    document = ErrorDocument("" if code == str(status) else code, message, region, key)
     return Response(status, meta["HTTPHeaders"], error=document)
+
+
+def is_disconnect(error: Exception) -> bool:
+    """True where the connection ended before a byte of the answer came."""
+    from aiohttp import ClientOSError, ServerDisconnectedError
+    from botocore import exceptions as sdk
+
+    if not isinstance(error, sdk.ConnectionClosedError | sdk.EndpointConnectionError):
+        return False
+    cause = error.kwargs.get("error")
+    # Where the head of an answer had begun, aiohttp hands over what it has of it in place of a text.
+    return isinstance(cause, ClientOSError) or (
+        isinstance(cause, ServerDisconnectedError) and isinstance(cause.message, str)
+    )
 
 
 def _no_source(request: Request, error: Exception) -> StoreError | None:

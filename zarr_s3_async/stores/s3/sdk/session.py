@@ -3,14 +3,15 @@
 aiohttp re-sends an idempotent request, PUTs among them, when a kept-alive connection breaks. Below a conditional
 write that turns one attempt into two, of which nobody above knows: 412 for our own success. It takes what comes on an
 idle connection for the answer to the next request. It follows redirects, with the session token in a header, to
-wherever a server says; aiobotocore reads error pages of any length; and botocore finds `<Error>` deep in any page,
-and expands the entities of its document type.
+wherever a server says; aiobotocore reads every answer but an object to its end, however long that is; and botocore
+finds `<Error>` deep in any page, and expands the entities of its document type.
 """
 
 from __future__ import annotations
 
 import select
 from functools import partial
+from html import escape
 from typing import Any, ClassVar
 
 import aiohttp
@@ -20,6 +21,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from ...._http.body import MAX_SMALL_BODY
 from ..errors import parse_error
+from .attempt import ATTEMPT, Attempt
+
+_MAX_DOCUMENT = 16 * 2**20
+"""Bytes of a control operation's answer that are read: 1,000 keys of 1,024 bytes, each byte percent-encoded, fit."""
 
 
 class NoRetrySession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
@@ -44,14 +49,34 @@ class S3Session(NoRetrySession):
 class _Quiet(ResponseHandler):
     """A connection that is used again only if nothing came on it since its last answer."""
 
+    served = False
+    _attempt: Attempt | None = None
+
     def is_connected(self) -> bool:
         """Asked by the connector before a connection is used again."""
         if not super().is_connected():
             return False
-        if len(self) or self._tail or _has_news(self.transport):
+        attempt = ATTEMPT.get()
+        if attempt is not None and attempt is self._attempt:
+            return True  # asked of the connection that the attempt is using
+        if self.served and ((attempt is not None and attempt.fresh) or self._has_unasked()):
             self.abort()
             return False
         return True
+
+    def set_response_params(self, **options: Any) -> None:
+        """Called right before a request is sent: what is here by now answers nothing that was asked."""
+        attempt = ATTEMPT.get()
+        if attempt is not None:
+            attempt.reused = self.served
+        if self.served and self._has_unasked():
+            self.abort()
+            raise aiohttp.ServerDisconnectedError("bytes came on the idle connection")
+        self.served, self._attempt = True, attempt
+        super().set_response_params(**options)
+
+    def _has_unasked(self) -> bool:
+        return bool(len(self) or self._tail or _has_news(self.transport))
 
 
 def _has_news(transport: Any) -> bool:
@@ -70,19 +95,32 @@ class _Sender:
         self._session = session
         self._speaks_s3 = speaks_s3
 
-    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse | _Refusal:
+    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse | _Received:
         try:
             response = await self._session.request(method, allow_redirects=False, **options)
         except aiohttp.ClientResponseError as error:
             _forget_request(error)
             raise
+        attempt = ATTEMPT.get()
+        if attempt is not None:
+            attempt.answered = True
         _check_headers(response)
         if response.status < 300:
-            return response
-        body = await _start_of(response)
-        if self._speaks_s3 and not parse_error(body, {}).code:
-            body = b""
-        return _Refusal(response, body)
+            if self._speaks_s3 and method == "GET" and "list-type" not in response.url.query:
+                return response  # an object, which `transport` receives
+            return _Received(response, await _start_of(response, _MAX_DOCUMENT))
+        body = await _start_of(response, MAX_SMALL_BODY)
+        return _Received(response, _canonical(body) if self._speaks_s3 else body)
+
+
+def _canonical(body: bytes) -> bytes:
+    """An error document that botocore reads as `parse_error` does; empty where S3 wrote none."""
+    error = parse_error(body, {})
+    if not error.code:
+        return b""
+    fields = {"Code": error.code, "Message": error.message, "Region": error.region, "Key": error.key}
+    text = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
+    return f"<Error>{text}</Error>".encode()
 
 
 def _forget_request(error: aiohttp.ClientResponseError) -> None:
@@ -98,16 +136,19 @@ def _forget_request(error: aiohttp.ClientResponseError) -> None:
     error.args = (shown, *error.args[1:])
 
 
-class _Refusal:
-    """An error answer, of whose body no more was read than S3 would ever say."""
+class _Received:
+    """A response whose body, or as much of it as S3 would ever send, is here."""
 
     __slots__ = ("_body", "raw_headers", "status", "url")
 
     def __init__(self, response: aiohttp.ClientResponse, body: bytes) -> None:
         self.status = response.status
         self.url = response.url
-        self.raw_headers = response.raw_headers
         self._body = body
+        # botocore drops the bodies of PUTs: their length, which chunks do not say, is all that can be checked.
+        length = [] if response.method == "HEAD" else [(b"content-length", str(len(body)).encode())]
+        kept = ((name, value) for name, value in response.raw_headers if not length or name.lower() != length[0][0])
+        self.raw_headers = (*kept, *length)
 
     async def read(self) -> bytes:
         return self._body
@@ -122,19 +163,20 @@ def _check_headers(response: aiohttp.ClientResponse) -> None:
             raise aiohttp.ClientPayloadError(f"two {name.decode()} headers")
 
 
-async def _start_of(response: aiohttp.ClientResponse) -> bytes:
+async def _start_of(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body, or its first `limit` + 1 bytes: of the rest nothing is read, and the connection is closed."""
     body = bytearray()
     try:
-        while len(body) <= MAX_SMALL_BODY:
-            piece = await response.content.read(MAX_SMALL_BODY + 1 - len(body))
+        while len(body) <= limit:
+            piece = await response.content.read(limit + 1 - len(body))
             if not piece:
                 break
             body += piece
     except BaseException:
         response.close()
         raise
-    if len(body) > MAX_SMALL_BODY:
-        response.close()  # the rest is of no interest
+    if len(body) > limit:
+        response.close()
     else:
         response.release()
     return bytes(body)

@@ -16,12 +16,13 @@ from ...._types import Buffer
 from ....config import S3Config
 from ....errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, ZarrS3Error
 from ..answer_checks import takes_sink
-from ..errors import attempt_timed_out, network_error, too_long, unexpected, where
+from ..errors import attempt_timed_out, network_error, stale_connection, too_long, unexpected, where
 from ..recovery import Regions
 from ..request import Request, Response
 from ..resume import BrokenBody
+from .attempt import ATTEMPT, Attempt
 from .clients import ClientPool
-from .errors import answered
+from .errors import answered, is_disconnect
 
 _READ_SIZE = 2**18
 _STEP = 2**16
@@ -176,6 +177,8 @@ class SdkTransport:
         # Client creation is outside the attempt timeout: it is slow once, and a retry would start it over.
         client = await self._pool.client(self._regions.config_for(request.bucket))
         receiving = Receiving(request, self._seconds)
+        attempt = Attempt(fresh=request.fresh)
+        outer = ATTEMPT.set(attempt)
         try:
             async with asyncio.timeout(self._seconds) as timer:
                 return await _exchange(client, request, receiving, timer)
@@ -183,8 +186,12 @@ class SdkTransport:
             raise
         except TimeoutError as error:
             raise receiving.late() from error
-        except Exception as error:  # noqa: BLE001  # the edge: whatever aiohttp and botocore raise is mapped here
-            return answered(request, error)
+        except Exception as error:
+            if attempt.reused and not attempt.answered and is_disconnect(error):
+                raise stale_connection(request, error) from error
+            return answered(request, error)  # the edge: whatever aiohttp and botocore raise is mapped here
+        finally:
+            ATTEMPT.reset(outer)
 
 
 async def _exchange(client: Any, request: Request, receiving: Receiving, timer: asyncio.Timeout) -> Response:
