@@ -248,18 +248,18 @@ async def do_everything(config: zs.S3Config, name: str) -> None:
 async def in_parts(session: zs.Session) -> None:
     """An upload in parts that is completed, and one that is given up."""
     (service,) = (shared for shared in session._context.shared.values() if isinstance(shared, S3Service))
-    steady = service._way(session._config).steady
+    transport = service._way(session._config).transport
     key = "experiments/parts"
     ends: tuple[Operation, ...] = ("CompleteMultipartUpload", "AbortMultipartUpload")
     for wanted in ends:
-        begun, _ = await steady.send(Request("CreateMultipartUpload", "my-bucket", key))
+        begun, _ = await transport.send(Request("CreateMultipartUpload", "my-bucket", key))
         upload = {"uploadId": str((begun.document or {})["UploadId"])}
         part = Request("UploadPart", "my-bucket", key, {}, {**upload, "partNumber": "1"}, payload=b"part")
-        sent, _ = await steady.send(part)
+        sent, _ = await transport.send(part)
         parts = {"Parts": [{"PartNumber": 1, "ETag": sent.headers["etag"]}]}
         document = parts if wanted == "CompleteMultipartUpload" else None
         end = Request(wanted, "my-bucket", key, {}, upload, document=document)
-        ended, _ = await steady.send(end)
+        ended, _ = await transport.send(end)
         if not ended.ok:
             raise error_of(end, ended)
 

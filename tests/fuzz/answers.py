@@ -233,7 +233,7 @@ def _request(number: int, kind: str) -> Request:
         case "S":
             return Request("GetObject", "b", key, sink=_memory)
         case "P":
-            return Request("PutObject", "b", key, payload=b"payload", repeatable=False)
+            return Request("PutObject", "b", key, payload=b"payload")
         case "H":
             return Request("HeadObject", "b", key)
         case "D":

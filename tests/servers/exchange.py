@@ -34,12 +34,18 @@ class Exchange:
     Attributes:
         server: The server.
         request: The request.
+        connection: Which of the server's connections it came on, from 1.
+        served: Requests that came on it before.
         over: The connection ends with this exchange.
     """
 
-    def __init__(self, server: FaultServer, sock: socket.socket, request: Request) -> None:
+    def __init__(
+        self, server: FaultServer, sock: socket.socket, request: Request, *, connection: int, served: int
+    ) -> None:
         self.server = server
         self.request = request
+        self.connection = connection
+        self.served = served
         self.over = False
         self._sock = sock
 

@@ -191,8 +191,10 @@ class FaultServer:
     def _serve(self, sock: socket.socket, number: int) -> None:
         try:
             reader = SocketReader(sock)
+            served = 0
             while (request := read_request(reader)) is not None:
-                exchange = Exchange(self, sock, request)
+                exchange = Exchange(self, sock, request, connection=number, served=served)
+                served += 1
                 self._note(request, number)(exchange)
                 if exchange.over:
                     return

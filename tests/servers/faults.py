@@ -280,6 +280,11 @@ def close_before_head(exchange: Exchange) -> None:
     exchange.close()
 
 
+def closed_after_one_answer(exchange: Exchange) -> None:
+    """A server that closes its connections after one answer each, and says so only when one is used again."""
+    (exchange.reset if exchange.served else exchange.reply)()
+
+
 def lost_answer(exchange: Exchange) -> None:
     """Carried out, and then RST: the client cannot know."""
     exchange.carry_out()

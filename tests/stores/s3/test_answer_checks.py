@@ -207,13 +207,17 @@ PASSING = (
 )
 
 
+CLOSING = (faults.reset_before_head, faults.close_before_head)
+"""Where the connection was used before, an attempt after these comes at once (test_stale_connections.py)."""
+
+
 @by_verb(*PASSING)
 async def test_a_passing_fault_is_asked_again_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault)
     assert await verb.run(rig.store(), version) == verb.right
     assert rig.server.count(verb.operation) == 2
-    assert rig.waits == [0.05]
+    assert rig.waits == [0.05] or (rig.waits == [0.0] and fault in CLOSING)
 
 
 @by_verb(*PASSING)
@@ -224,8 +228,10 @@ async def test_a_lasting_fault_is_an_error_after_all_attempts(
     rig.server.cue(verb.operation, fault, times=FOREVER)
     raised = await failure(verb, rig.store(), version)
     assert type(raised) is error
-    assert raised.attempts == 3
-    assert rig.server.count(verb.operation) == 3
+    # A read whose idle connection was closed is tried once more.
+    sendings = (3, 4) if fault in CLOSING and verb.operation in ("GetObject", "ListObjectsV2") else (3,)
+    assert raised.attempts in sendings
+    assert rig.server.count(verb.operation) == raised.attempts
     assert rig.stored("k") == BODY, "nothing was changed"
 
 

@@ -119,12 +119,128 @@ async def test_each_capability_is_its_own(rig: Rig) -> None:
         await store.put("a/k", b"2", when=Version('"1"'))
 
 
-@pytest.mark.parametrize("fault", [faults.access_denied, faults.refuse(501, "NotImplemented")])
-@pytest.mark.parametrize("nth", [1, 2], ids=["the throwaway", "the condition"])
-async def test_a_refused_probe_means_unsupported(rig: Rig, fault: faults.Fault, nth: int) -> None:
-    rig.server.cue("PutObject", fault, nth=nth, times=2)
+REFUSALS = {
+    "403": faults.access_denied,
+    "bare 403": faults.bare_403,
+    "400": faults.refuse(400, "KeyTooLongError"),
+    "409": faults.refuse(409, "OperationAborted"),
+}
+"""Answers that depend on permissions, on the key or on the moment."""
+NTH = pytest.mark.parametrize("nth", [1, 2, 3], ids=["the throwaway", "put-absent", "put-match"])
+
+
+@NTH
+@pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
+async def test_a_refused_probe_decides_nothing_and_writes_stay_conditional(
+    rig: Rig, fault: faults.Fault, nth: int
+) -> None:
+    """Four writers add to one counter; the server has conditional writes, and refused the probe once."""
+    rig.put("a/k", b"0")
+    rig.server.cue("PutObject", fault, nth=nth, times=3 if fault is REFUSALS["409"] else 1)
+    store = rig.probing_store()
+    barrier = asyncio.Barrier(4)
+
+    async def add() -> None:
+        blob = await store.get("a/k")
+        assert blob is not None
+        await barrier.wait()  # all of them have read the same state
+        while True:
+            try:
+                await store.put("a/k", b"%d" % (int(bytes(blob.data)) + 1), when=blob.version)
+                return
+            except Conflict:
+                blob = await store.get("a/k")
+                assert blob is not None
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        await asyncio.gather(*(add() for _ in range(4)))
+    assert rig.stored("a/k") == b"4"
+    if nth != 2:  # a write that needs put-match alone was never in doubt
+        assert [str(w.message) for w in caught if "a probe was refused (PutObject" in str(w.message)] != []
+    assert all("if-match" in seen.request.headers for seen in rig.server.requests("PutObject", "a/k"))
+
+
+@pytest.mark.parametrize("fault", [REFUSALS["403"], REFUSALS["400"]])
+async def test_require_refuses_while_a_probe_is_refused_and_probes_again(rig: Rig, fault: faults.Fault) -> None:
+    rig.server.cue("PutObject", fault)
+    store = rig.probing_store(conditional_writes="require")
+    with pytest.raises(Unsupported, match=r"not known.*answered 40"):
+        await store.put("a/k", b"1", when="absent")
+    assert rig.stored("a/k") is None
+    await store.put("a/k", b"1", when="absent")
+    assert rig.stored("a/k") == b"1"
+
+
+async def test_nothing_is_deleted_on_the_word_of_a_refused_probe(rig: Rig) -> None:
+    """Where the version would be ignored, it would be a delete of whatever is there."""
+    rig.put("a/k", b"of others")
+    rig.server.cue("DeleteObject", faults.access_denied)
+    store = rig.probing_store()
+    with pytest.raises(Unsupported, match="not known"):
+        await store.delete("a/k", when=Version('"1"'))
+    with pytest.raises(Conflict):
+        await store.delete("a/k", when=Version('"1"'))
+    assert rig.stored("a/k") == b"of others"
+
+
+async def test_probes_that_are_always_refused_become_rare(rig: Rig) -> None:
+    def denied(exchange: Any) -> None:
+        (faults.access_denied if PROBE in exchange.request.key else type(exchange).reply)(exchange)
+
+    rig.server.cue("PutObject", denied, times=1000)
+    store = rig.probing_store()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number in range(100):
+            await store.put(f"a/{number}", b"1", when="absent")
+    assert len(caught) == 1
+    assert len(probes(rig)) == 7  # before the writes 1, 2, 4, 8, …
+    await store.delete_many([f"a/{number}" for number in range(100)])
+
+
+@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (405, ""), (400, "InvalidArgument")])
+async def test_what_the_server_says_it_lacks_is_remembered(rig: Rig, status: int, code: str) -> None:
+    rig.server.cue("PutObject", faults.refuse(status, code), nth=2, times=2)
+    store = rig.probing_store()
+    with pytest.warns(RuntimeWarning, match="has no conditional writes"):
+        await store.put("a/k", b"1", when="absent")
+    await store.put("a/k", b"2", when=Version('"1"'))
+    assert rig.stored("a/k") == b"2"
+    assert probes(rig) == ["PutObject", "PutObject", "PutObject", "DeleteObject"]
+
+
+async def test_a_server_that_refuses_preconditions_where_no_probe_could_tell_is_written_to(rig: Rig) -> None:
+    def no_probe_and_no_condition(exchange: Any) -> None:
+        request = exchange.request
+        if PROBE in request.key:
+            faults.access_denied(exchange)
+        elif "if-none-match" in request.headers:
+            faults.refuse(501, "NotImplemented")(exchange)
+        else:
+            exchange.reply()
+
+    rig.server.cue("PutObject", no_probe_and_no_condition, times=1000)
+    store = rig.probing_store()
+    with pytest.warns(RuntimeWarning) as caught:
+        await store.put("a/k", b"1", when="absent")
+    assert rig.stored("a/k") == b"1"
+    assert "has no conditional writes" in str(caught[-1].message)
+    rig.remove("a/k")
+    store = rig.probing_store(conditional_writes="require")
     with pytest.raises(Unsupported):
-        await rig.probing_store(conditional_writes="require").put("a/k", b"1", when="absent")
+        await store.put("a/k", b"1", when="absent")
+
+
+async def test_a_probe_that_cannot_be_cleaned_up_is_told_and_changes_nothing(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.server.cue("DeleteObject", faults.access_denied)
+    await rig.probing_store().put("a/k", b"1", when="absent")
+    assert rig.stored("a/k") == b"1"
+    assert "a probe is left behind" in caplog.text
+    (left,) = {seen.request.key for seen in rig.server.seen if PROBE in seen.request.key}
+    rig.remove(left.removeprefix("root/"))
 
 
 async def test_a_probe_that_fails_decides_nothing(rig: Rig) -> None:

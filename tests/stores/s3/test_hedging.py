@@ -141,7 +141,7 @@ async def test_without_a_free_slot_or_budget_there_is_no_hedge(why: str) -> None
 
 async def test_only_reads_are_hedged() -> None:
     go = asyncio.Event()
-    two = Two(after(go, ok()))
+    two = Two(after(go, ok(b"")))
     task = asyncio.create_task(two.steady.send(Request("PutObject", "bucket", "key", payload=b"x")))
     await asyncio.sleep(0.01)
     go.set()

@@ -130,7 +130,7 @@ async def test_a_race_that_was_lost_after_a_lost_completion_is_a_conflict(rig: R
     async def win() -> None:
         rig.put("k", b"theirs")
 
-    rig.server.cue("CompleteMultipartUpload", faults.reset_before_head)
+    rig.server.cue("CompleteMultipartUpload", faults.internal_error)
     rig.while_waiting = win
     with pytest.raises(Conflict):
         await store_of(rig).put("k", BODY, when="absent")

@@ -9,6 +9,7 @@ import pytest
 from zarr_s3_async._policy.budget import RetryBudget
 from zarr_s3_async.errors import ChecksumMismatch, DeadlineExceeded, NetworkError, StoreError, UnexpectedResponse
 from zarr_s3_async.events import Metrics, RequestDone, RetryScheduled
+from zarr_s3_async.stores.s3.errors import STALE
 from zarr_s3_async.stores.s3.request import Request, Response
 from zarr_s3_async.stores.s3.retry import Traced
 
@@ -69,11 +70,36 @@ async def test_the_last_network_error_leaves_with_the_number_of_attempts() -> No
     assert caught.value.attempts == 3
 
 
-async def test_what_no_transport_may_repeat_is_repeated_here_and_counted() -> None:
-    way = Way(NetworkError("reset"), ok())
-    request = Request("PutObject", "bucket", "key", repeatable=False)
-    assert (await way.steady.send(request))[1] == 2
-    assert not any(sent.repeatable for sent in way.script.requests)
+STALE_ERROR = NetworkError("closed", code=STALE)
+PUT = Request("PutObject", "bucket", "key", payload=b"x")
+
+
+@pytest.mark.parametrize("request_", [GET, PUT], ids=["read", "write"])
+async def test_a_closed_idle_connection_is_retried_at_once_on_a_new_one_and_counted(request_: Request) -> None:
+    way = Way(STALE_ERROR, ok(b""))
+    assert (await way.steady.send(request_))[1] == 2
+    assert way.waits == [0.0]
+    assert [sent.fresh for sent in way.script.requests] == [False, True]
+    assert [event.attempt for event in way.events if isinstance(event, RequestDone)] == [1, 2]
+    assert [event.reason for event in way.events if isinstance(event, RetryScheduled)] == [STALE]
+
+
+async def test_a_write_is_sent_no_more_often_than_the_policy_says() -> None:
+    way = Way(STALE_ERROR, attempts=1)
+    with pytest.raises(NetworkError):
+        await way.steady.send(PUT)
+    way = Way(STALE_ERROR, failed(500, "InternalError"), attempts=2)
+    assert (await way.steady.send(PUT))[1] == 2
+    way = Way(STALE_ERROR, failed(500, "InternalError"), ok(b""), attempts=3)
+    assert (await way.steady.send(PUT))[1] == 3
+    assert [sent.fresh for sent in way.script.requests] == [False, True, True], "those that are idle are as old"
+
+
+async def test_a_closed_idle_connection_costs_a_read_none_of_its_attempts() -> None:
+    way = Way(STALE_ERROR, ok(), attempts=1)
+    assert (await way.steady.send(GET))[1] == 2
+    way = Way(STALE_ERROR, failed(500, "InternalError"), ok(), attempts=2)
+    assert (await way.steady.send(GET))[1] == 3
 
 
 async def test_an_answer_without_etag_is_no_answer() -> None:

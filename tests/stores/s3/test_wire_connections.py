@@ -4,17 +4,19 @@ import asyncio
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from zarr_s3_async.errors import DeadlineExceeded, NetworkError, SessionClosed
+from zarr_s3_async.stores.s3.errors import STALE
 from zarr_s3_async.stores.s3.request import Request, Response
 from zarr_s3_async.stores.s3.resume import BrokenBody
 
 from .wire_server import LOOPS, ScriptedServer, answering, response, run_on
 
 GET = Request("GetObject", "bucket", "key")
-ONCE = Request("PutObject", "bucket", "key", {"if-none-match": "*"}, payload=b"x", repeatable=False)
+ONCE = Request("PutObject", "bucket", "key", {"if-none-match": "*"}, payload=b"x")
 
 
 @pytest.fixture(params=list(LOOPS))
@@ -102,55 +104,38 @@ def hanging_up_on_the_second_request(peer):
     peer.request()
 
 
-def test_a_request_on_a_stale_connection_is_sent_once_more_on_a_new_one(run):
-    """Nothing of an answer came, and the request may be repeated: the keep-alive race is not the caller's."""
-
-    async def main(server):
-        wire = server.wire()
-        answers = [await wire.send(GET) for _ in range(2)]
-        await wire.aclose()
-        return answers
-
-    with ScriptedServer(hanging_up_on_the_second_request) as server:
-        answers = run(main(server))
-    assert [a.body for a in answers] == [b"a", b"a"]
-    assert (server.connections, len(server.requests)) == (2, 3)
-
-
-def test_the_second_sending_is_the_last(run):
-    """A new connection that breaks too is a NetworkError: there is no hidden retry layer."""
-
-    def script(peer):
-        if peer.number == 0:
-            hanging_up_on_the_second_request(peer)
-        else:
-            peer.request()
+@pytest.mark.parametrize("request_", [GET, ONCE], ids=["read", "write"])
+def test_a_request_on_a_stale_connection_goes_once_and_says_so(run, request_):
+    """Nothing of an answer came: sending it again, over a new connection, is for the layer that counts."""
 
     async def main(server):
         wire = server.wire()
         await wire.send(GET)
-        with pytest.raises(NetworkError):
+        with pytest.raises(NetworkError) as caught:
+            await wire.send(request_)
+        assert caught.value.code == STALE
+        assert (await wire.send(replace(request_, fresh=True))).status == 200
+        await wire.aclose()
+
+    with ScriptedServer(hanging_up_on_the_second_request) as server:
+        run(main(server))
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+def test_a_new_connection_that_breaks_is_not_stale(run):
+    def script(peer):
+        peer.request()
+
+    async def main(server):
+        wire = server.wire()
+        with pytest.raises(NetworkError) as caught:
             await wire.send(GET)
+        assert caught.value.code != STALE
         await wire.aclose()
 
     with ScriptedServer(script) as server:
         run(main(server))
-    assert len(server.requests) == 3
-
-
-def test_a_request_that_must_go_once_goes_once(run):
-    """A conditional write on a connection that turns out stale: its outcome is unknown, and the caller is told."""
-
-    async def main(server):
-        wire = server.wire()
-        await wire.send(GET)
-        with pytest.raises(NetworkError):
-            await wire.send(ONCE)
-        await wire.aclose()
-
-    with ScriptedServer(hanging_up_on_the_second_request) as server:
-        run(main(server))
-    assert len(server.requests) == 2
+    assert len(server.requests) == 1
 
 
 def test_a_break_in_an_answer_is_not_repeated(run):

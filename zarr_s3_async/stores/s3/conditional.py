@@ -48,7 +48,8 @@ class ConditionalWrites:
 
     def _unsupported(self, capability: Capability, request: Request, *, known: bool | None) -> Unsupported:
         if known is None:
-            why = f"whether this server has conditional writes ({capability}) is not known: {self._capabilities.refusal}; "
+            refusal = self._capabilities.refusal
+            why = f"it is not known whether this server has conditional writes ({capability}): {refusal}; "
             advice = "allow the probe, or set conditional_writes='off' and use a single writer"
         else:
             why = f"this server has no conditional writes ({capability}); "

@@ -168,7 +168,7 @@ class RetryingTransport:
                     return outcome, attempt
             elif not stale and self._is_stale(request, outcome, attempt):
                 stale = 1
-                self._tell_retry(request, attempt, 0.0, STALE)
+                await self._pause(request, attempt, 0.0, STALE)
             elif mismatches < _MISMATCHES and self._may_retry(attempt - stale * (request.operation in _READS)):
                 await self._back_off(request, attempt, outcome)
             else:
@@ -235,10 +235,9 @@ class RetryingTransport:
             asked = parse_retry_after(outcome.headers.get("retry-after"), time())
             reason = (outcome.error.code if outcome.error else "") or str(outcome.status)
         delay = retry_delay(self._policy, attempt, self._uniform(), asked)
-        self._tell_retry(request, attempt, delay, reason)
-        await self._wait(delay)
+        await self._pause(request, attempt, delay, reason)
 
-    def _tell_retry(self, request: Request, attempt: int, delay: float, reason: str) -> None:
+    async def _pause(self, request: Request, attempt: int, delay: float, reason: str) -> None:
         self._emit(
             RetryScheduled(
                 operation=request.operation,
@@ -249,6 +248,7 @@ class RetryingTransport:
                 reason=reason,
             )
         )
+        await self._wait(delay)
 
 
 def _final(outcome: Outcome, attempts: int) -> Response:

@@ -42,7 +42,7 @@ def is_disconnect(error: Exception) -> bool:
         return False
     cause = error.kwargs.get("error")
     # Where the head of an answer had begun, aiohttp hands over what it has of it in place of a text.
-    return isinstance(cause, ClientOSError) or (
+    return isinstance(cause, ClientOSError | ConnectionResetError) or (
         isinstance(cause, ServerDisconnectedError) and isinstance(cause.message, str)
     )
 

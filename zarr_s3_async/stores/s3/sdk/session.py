@@ -70,8 +70,9 @@ class _Quiet(ResponseHandler):
         if attempt is not None:
             attempt.reused = self.served
         if self.served and self._has_unasked():
-            self.abort()
-            raise aiohttp.ServerDisconnectedError("bytes came on the idle connection")
+            self._tail = b""
+            self._buffer.clear()
+            self.abort()  # the request, which is about to be written, fails at the closed transport
         self.served, self._attempt = True, attempt
         super().set_response_params(**options)
 
