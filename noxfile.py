@@ -29,6 +29,13 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session
+def torch(session: nox.Session) -> None:
+    """What needs PyTorch, whose wheels weigh gigabytes: its adapter and the training example."""
+    session.install("-e", ".[test,torch]")
+    session.run("pytest", "tests/adapters/test_torch.py", "tests/examples/test_training.py", *session.posargs)
+
+
 @nox.session(python=["3.11", "3.12", "3.13"])
 def matrix(session: nox.Session) -> None:
     """The whole suite on every Python that is installed."""

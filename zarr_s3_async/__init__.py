@@ -67,6 +67,7 @@ from .stores.registry import get_store, list_stores, register_store, unregister_
 from .stores.s3 import S3Store
 
 if _typing.TYPE_CHECKING:
+    from . import adapters as adapters
     from . import blocking as blocking
     from .loader import BatchLoader, LoaderReport, Window
     from .streams import Block, BlockStream, Progress, SliceStream, WriteStream, map_chunks
@@ -191,7 +192,7 @@ _LAZY = {
 """What is imported when it is first asked for: names, and the modules that have them."""
 
 
-_MODULES = ("blocking",)
+_MODULES = ("adapters", "blocking")
 """Modules that are imported when they are first named, as `zs.blocking` is."""
 
 

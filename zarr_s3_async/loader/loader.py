@@ -136,6 +136,11 @@ class BatchLoader:
         """Samples of one epoch, over all ranks, before `drop_last`."""
         return self._feeds().samples
 
+    @property
+    def fills_buffers(self) -> bool:
+        """True where batches are laid into buffers of the user's."""
+        return not isinstance(self._out, str)
+
     # Iterating
 
     def epoch(self, number: int | None = None, *, worker: int = 0, workers: int = 1) -> Epoch:

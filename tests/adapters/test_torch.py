@@ -1,0 +1,212 @@
+"""ZarrBatches under PyTorch's DataLoader. Skipped where PyTorch is missing: `nox -s torch` installs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+
+torch = pytest.importorskip("torch", reason="PyTorch is missing; nox -s torch installs it")
+
+from torch.utils.data import DataLoader  # noqa: E402  # behind the skip
+
+from zarr_s3_async.adapters.torch import ZarrBatches  # noqa: E402  # likewise
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # more workers than there are cores
+]
+ROWS = 203
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    async def write() -> None:
+        async with zs.Session() as session:
+            array = await session.create_array(f"file://{tmp_path}/a", shape=(ROWS, 3), chunks=(7, 3), dtype="i8")
+            await array[...].set(np.arange(ROWS * 3).reshape(ROWS, 3))
+
+    asyncio.run(write())
+    return f"file://{tmp_path}/a"
+
+
+def loader(url: str, **options: Any) -> zs.BatchLoader:
+    return zs.BatchLoader(url, **{"batch_size": 8, "shuffle": "chunks", "out": "torch", **options})
+
+
+def order(batches: Any) -> list[int]:
+    return [int(row) // 3 for batch in batches for row in batch[:, 0]]
+
+
+def data_loader(batches: ZarrBatches, workers: int = 0, context: str | None = None, **options: Any) -> Any:
+    more = {"multiprocessing_context": context} if workers else {}
+    return DataLoader(batches, batch_size=None, num_workers=workers, **more, **options)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_each_iteration_is_another_epoch_of_all_samples(url: str, workers: int, persistent: bool) -> None:
+    batches = ZarrBatches(loader(url))
+    source = data_loader(batches, workers, "fork", persistent_workers=persistent and workers > 0)
+    assert len(source) == len(batches) == 26
+    orders = [order(source) for _ in range(3)]
+    assert all(sorted(one) == list(range(ROWS)) for one in orders)
+    assert len({tuple(one) for one in orders}) == 3
+    again = data_loader(ZarrBatches(loader(url)), workers, "fork")
+    assert [order(again) for _ in range(3)] == orders  # whatever the workers' speed
+    batches.set_epoch(1)
+    assert order(source) == orders[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_workers_that_are_started_afresh_read_the_same(url: str, context: str) -> None:
+    source = data_loader(ZarrBatches(loader(url)), 2, context, persistent_workers=True)
+    wanted = data_loader(ZarrBatches(loader(url)), 2, "fork")
+    assert [order(source) for _ in range(2)] == [order(wanted) for _ in range(2)]
+
+
+def test_more_workers_than_chunks_lose_nothing(url: str) -> None:
+    source = data_loader(ZarrBatches(loader(url, batch_size=100)), 4, "fork")
+    assert sorted(order(source)) == list(range(ROWS))
+
+
+def test_ranks_share_the_samples(url: str) -> None:
+    found: list[int] = []
+    for rank in range(3):
+        found += order(data_loader(ZarrBatches(loader(url, rank=rank, world_size=3)), 2, "fork"))
+    assert sorted(found) == list(range(ROWS))
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_state_after_any_batch_goes_on_with_the_next(url: str, workers: int) -> None:
+    def new() -> tuple[ZarrBatches, Any]:
+        batches = ZarrBatches(loader(url, batch_size=40))
+        return batches, data_loader(batches, workers, "fork")
+
+    batches, source = new()
+    whole = [[order([batch]) for batch in source] for _ in range(2)]
+    batches, source = new()
+    list(source)
+    for taken in range(1, 7):
+        state = json.loads(json.dumps(batches.state(taken) if taken < 6 else batches.state(len(batches))))
+        resumed, rest = new()
+        resumed.restore(state)
+        found = [order([batch]) for batch in rest]
+        assert found == (whole[0][taken:] or whole[1])
+        resumed.restore(state)
+        assert resumed.state(0) == state
+
+
+def test_a_resumed_epoch_can_be_interrupted_again(url: str) -> None:
+    batches = ZarrBatches(loader(url, batch_size=20))
+    whole = [order([batch]) for batch in data_loader(batches, 3, "fork")]
+    state, found = None, []
+    while len(found) < len(whole):
+        batches = ZarrBatches(loader(url, batch_size=20))
+        if state is not None:
+            batches.restore(state)
+        for taken, batch in enumerate(data_loader(batches, 3, "fork"), 1):
+            found.append(order([batch]))
+            if taken == 4:
+                break
+        state = batches.state(taken)
+    assert found == whole
+
+
+def test_another_number_of_workers_cannot_go_on_in_mid_epoch(url: str) -> None:
+    batches = ZarrBatches(loader(url))
+    list(data_loader(batches, 2, "fork"))
+    state = batches.state(5)
+    other = ZarrBatches(loader(url))
+    other.restore(state)
+    with pytest.raises(zs.ConfigError, match="of 2 workers"):
+        list(data_loader(other))
+    other.set_epoch(1)
+    assert sorted(order(data_loader(other))) == list(range(ROWS))
+
+
+def test_dictionaries_windows_and_transforms_arrive_as_tensors(url: str) -> None:
+    both = zs.BatchLoader(
+        {"x": url, "y": url}, batch_size=8, window={"x": zs.Window(4), "y": zs.Window(1, offset=4)}, transform=doubled
+    )
+    for batch in ZarrBatches(both).data_loader(num_workers=1, multiprocessing_context="fork"):
+        assert isinstance(batch["x"], torch.Tensor)
+        assert batch["x"].shape[1:] == (4, 3)
+        assert torch.equal(batch["x"][:, -1] + 2 * 3, batch["y"][:, 0])
+
+
+def doubled(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: 2 * one for name, one in batch.items()}
+
+
+def test_the_main_process_may_have_read_before_it_forks(url: str) -> None:
+    async def main() -> list[int]:
+        async with zs.Session() as session:
+            own = zs.BatchLoader(await session.open_array(url), batch_size=8, out="torch")
+            first = order([batch async for batch in own.epoch()])
+            batches = await asyncio.to_thread(lambda: order(data_loader(ZarrBatches(own), 2, "fork")))
+            assert sorted(batches) == first
+            return order([batch async for batch in own.epoch(0)])
+
+    assert asyncio.run(main()) == list(range(ROWS))
+
+
+def test_each_worker_has_a_session_of_its_own_process(url: str) -> None:
+    pids = {int(batch[0]) for batch in data_loader(ZarrBatches(loader(url, transform=with_pid)), 2, "fork")}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+
+
+def with_pid(batch: Any) -> Any:
+    return torch.tensor([os.getpid()])
+
+
+def test_a_failure_in_a_worker_says_what_it_is(url: str) -> None:
+    Path(url.removeprefix("file://"), "c", "12", "0").write_bytes(b"no chunk")
+    with pytest.raises(Exception, match=r"chunk.*12"):
+        list(data_loader(ZarrBatches(loader(url)), 1, "fork"))
+
+
+def test_batches_fill_pinned_buffers(url: str) -> None:
+    if not torch.cuda.is_available():  # the memory is ordinary, the way is the same
+        ring = [torch.zeros((8, 3), dtype=torch.int64) for _ in range(3)]
+    else:
+        ring = [torch.zeros((8, 3), dtype=torch.int64, pin_memory=True) for _ in range(3)]
+    plain = loader(url).batches(0)
+    for number, batch in enumerate(loader(url, out=ring).batches(0)):
+        assert batch.data_ptr() == ring[number % 3].data_ptr()
+        assert torch.equal(batch, next(plain))
+
+
+def test_what_does_not_fit_is_refused(url: str) -> None:
+    ring = [torch.zeros((8, 3), dtype=torch.int64) for _ in range(2)]
+    for wrong in (url, loader(url, out=ring)):
+        with pytest.raises(zs.ConfigError):
+            ZarrBatches(wrong)  # type: ignore[arg-type]  # on purpose
+    batches = ZarrBatches(loader(url))
+    for option in ("batch_size", "shuffle", "sampler"):
+        with pytest.raises(zs.ConfigError, match=option):
+            batches.data_loader(**{option: 1})
+    for wrong in (-1, "0", 27):
+        with pytest.raises(zs.ConfigError):
+            batches.state(wrong)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(zs.ConfigError):
+        batches.set_epoch(-1)
+    with pytest.raises(zs.ConfigError, match="made with seed"):
+        batches.restore(ZarrBatches(loader(url, seed=5)).state(0))
+
+
+def test_a_copy_is_a_dataset_of_its_own(url: str) -> None:
+    batches = ZarrBatches(loader(url))
+    copy = pickle.loads(pickle.dumps(batches))
+    copy.set_epoch(4)
+    assert order(data_loader(batches)) != order(data_loader(copy))

@@ -1,0 +1,11 @@
+"""Ways into other libraries. Each module imports its library when it is imported itself; the extra has its name."""
+
+from importlib import import_module as _import_module
+
+_MODULES = ("torch",)
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return _import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(_MODULES)}")
