@@ -5,12 +5,11 @@ Operations: S3 API reference, pages GetObject, HeadObject, PutObject, DeleteObje
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from functools import partial
 from itertools import islice
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
@@ -22,6 +21,7 @@ from .capabilities import AllSupported, Capabilities, Capability
 from .checksums import MODE_HEADER, checksum_of
 from .conditional import ConditionalWrites, conflict_of
 from .errors import error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key, version_mismatch_error
+from .listing import PageReader, Pages, entry_of
 from .multipart import Multipart, NoMultipart
 from .place import place_of_bucket, reader_of
 from .request import ErrorDocument, Request, Response, normalized_prefix
@@ -68,43 +68,6 @@ def blob_of(response: Response, byte_range: ByteRange | None) -> Blob:
     # The server ignored the range and sent everything: cut it here.
     start, stop = resolve(byte_range, size)
     return Blob(memoryview(response.body)[start:stop], version, size, modified)
-
-
-FetchPage = Callable[[str, str | None], Awaitable[Mapping[str, Any]]]
-
-
-def entry_of(content: Mapping[str, Any], root: str) -> Entry:
-    """One `Contents` element, its key relative to the store's root."""
-    written = content.get("LastModified")
-    modified = written.timestamp() if isinstance(written, datetime) else written
-    return Entry(content["Key"][len(root) :], content["Size"], Version(content["ETag"]), modified)
-
-
-class Pages:
-    """Async iterator over the objects under a prefix."""
-
-    __slots__ = ("_done", "_fetch", "_page", "_prefix", "_root", "_token")
-
-    def __init__(self, fetch: FetchPage, root: str, prefix: str) -> None:
-        self._fetch = fetch
-        self._root = root
-        self._prefix = prefix
-        self._token: str | None = None
-        self._page: deque[Entry] = deque()
-        self._done = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Entry:
-        while not self._page:
-            if self._done:
-                raise StopAsyncIteration
-            page = await self._fetch(self._prefix, self._token)
-            self._page.extend(entry_of(content, self._root) for content in page.get("Contents", ()))
-            self._token = page.get("NextContinuationToken")
-            self._done = self._token is None
-        return self._page.popleft()
 
 
 _BATCH = 1000
@@ -352,34 +315,30 @@ class S3Store:
 
     def list_prefix(self, prefix: str = "") -> Pages:
         """ListObjectsV2, page by page; see `Listable.list_prefix`."""
-        return Pages(self._list, self._root, self._root + prefix)
+        return Pages(self._pages(self._root + prefix), self._root)
 
     async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
         """ListObjectsV2, a page at a time; see `SupportsPages.list_pages`."""
         root = self._root
-        start_after = root + after if after else None
-        token: str | None = None
-        while True:
-            page = await self._list(root + prefix, token, start_after=start_after)
+        pages = self._pages(root + prefix, start_after=root + after if after else None)
+        while (page := await pages.next()) is not None:
             if entries := [entry_of(content, root) for content in page.get("Contents", ())]:
                 yield entries
-            token = page.get("NextContinuationToken")
-            if token is None:
-                return
 
     async def list_dir(self, prefix: str = "") -> Listing:
         """ListObjectsV2 with a delimiter; see `Listable.list_dir`."""
         folder = self._root + (prefix.rstrip("/") + "/" if prefix.strip("/") else "")
         dirs: list[str] = []
         entries: list[Entry] = []
-        token: str | None = None
-        while True:
-            page = await self._list(folder, token, delimiter="/")
+        pages = self._pages(folder, delimiter="/")
+        while (page := await pages.next()) is not None:
             dirs += [p["Prefix"][len(self._root) :].rstrip("/") for p in page.get("CommonPrefixes", ())]
             entries += [entry_of(c, self._root) for c in page.get("Contents", ()) if c["Key"] != folder]
-            token = page.get("NextContinuationToken")
-            if token is None:
-                return Listing(tuple(sorted(dirs)), tuple(sorted(entries, key=lambda e: e.key)))
+        return Listing(tuple(sorted(dirs)), tuple(sorted(entries, key=lambda e: e.key)))
+
+    def _pages(self, prefix: str, *, delimiter: str | None = None, start_after: str | None = None) -> PageReader:
+        fetch = partial(self._list, prefix, delimiter=delimiter, start_after=start_after)
+        return PageReader(fetch, self.bucket, prefix)
 
     async def _list(
         self, prefix: str, token: str | None, *, delimiter: str | None = None, start_after: str | None = None

@@ -23,8 +23,9 @@ from ...._http.body import MAX_SMALL_BODY
 from ..errors import parse_error
 from .attempt import ATTEMPT, Attempt
 
-_MAX_DOCUMENT = 16 * 2**20
+_MAX_DOCUMENT = 8 * 2**20
 """Bytes of a control operation's answer that are read: 1,000 keys of 1,024 bytes, each byte percent-encoded, fit."""
+_WITH_DOCUMENT = ("GET", "POST")
 
 
 class NoRetrySession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
@@ -109,7 +110,8 @@ class _Sender:
         if response.status < 300:
             if self._speaks_s3 and method == "GET" and "list-type" not in response.url.query:
                 return response  # an object, which `transport` receives
-            return _Received(response, await _start_of(response, _MAX_DOCUMENT))
+            limit = _MAX_DOCUMENT if method in _WITH_DOCUMENT else MAX_SMALL_BODY
+            return _Received(response, await _start_of(response, limit))
         body = await _start_of(response, MAX_SMALL_BODY)
         return _Received(response, _canonical(body) if self._speaks_s3 else body)
 

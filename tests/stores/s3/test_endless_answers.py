@@ -1,0 +1,164 @@
+"""Answers and listings without an end: memory, requests and time are bounded, whatever the framing says."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async._types import Version
+from zarr_s3_async.errors import StoreError
+from zarr_s3_async.stores.s3.store import S3Store
+
+from ...servers import faults
+from .rig import Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MIB = 2**20
+FOREVER = 1000
+BIG = bytes(6 * MIB)
+
+
+@contextmanager
+def at_most(nbytes: int) -> Iterator[None]:
+    """Memory taken meanwhile; the server of the test is in this process, and takes little."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        yield
+        taken = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < nbytes, f"{taken / MIB:.0f} MiB"
+
+
+FRAMINGS = {
+    "in chunks": 'etag: "1"\r\ntransfer-encoding: chunked',
+    "of a terabyte": 'etag: "1"\r\ncontent-length: 1000000000000',
+    "until the connection ends": 'etag: "1"\r\nconnection: close',
+}
+OPERATIONS: dict[str, Callable[[S3Store], Awaitable[Any]]] = {
+    "PutObject": lambda store: store.put("k", b"x"),
+    "UploadPart": lambda store: store.put("k", BIG),
+    "CreateMultipartUpload": lambda store: store.put("k", BIG),
+    "CompleteMultipartUpload": lambda store: store.put("k", BIG),
+    "DeleteObject": lambda store: store.delete("k"),
+    "DeleteObjects": lambda store: store.delete_many(["k"]),
+    "ListObjectsV2": lambda store: store.list_dir(""),
+}
+
+
+@pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
+@pytest.mark.parametrize("status", ["200 OK", "500 No"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_an_answer_without_an_end_is_an_error_in_bounded_memory(
+    rig: Rig, operation: str, status: str, framing: str
+) -> None:
+    store = rig.store(attempts=2, multipart_bytes=5 * MIB, part_bytes=5 * MIB)
+    await store.delete_many(["warm"])  # clients are made outside of what is measured
+    rig.server.cue(operation, faults.endless_page(status, framing), times=FOREVER)
+    with at_most(48 * MIB), pytest.raises(StoreError):
+        await OPERATIONS[operation](store)
+    assert rig.server.count(operation) <= 4
+
+
+# Listings
+
+
+def entry(key: str) -> str:
+    return f"<Contents><Key>{key}</Key><ETag>1</ETag><Size>1</Size></Contents>"
+
+
+def folder(name: str) -> str:
+    return f"<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"
+
+
+def listing(pages: Callable[[int], list[str] | None]) -> faults.Fault:
+    """A server whose n-th page has these elements; None is the last one's answer, and ends it."""
+    number = 0
+
+    def page(exchange: Any) -> None:
+        nonlocal number
+        found = pages(number)
+        number += 1
+        more = "" if found is None else f"<NextContinuationToken>{number}</NextContinuationToken>"
+        truncated = str(found is not None).lower()
+        text = (
+            f"<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{more}{''.join(found or ())}</ListBucketResult>"
+        )
+        body = text.encode()
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {len(body)}\r\n\r\n"
+        exchange.write(head.encode() + body)
+
+    return page
+
+
+ENDLESS: dict[str, Callable[[int], list[str] | None]] = {
+    "the same page": lambda _: [entry("root/a"), entry("root/b")],
+    "two pages in turn": lambda n: [entry(f"root/{'ab'[n % 2]}")],
+    "backwards": lambda n: [entry(f"root/{10**9 - n}")],
+    "empty pages": lambda _: [],
+    "the same folder": lambda _: [folder("root/a/")],
+    "backwards in both orders in turn": lambda n: [entry(("root/a/x", "root/a-b")[n % 2])],
+    "a key per page, for ever": lambda n: [entry(f"root/{n:09}")],
+}
+
+
+@pytest.mark.parametrize("pages", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("way", ["list_prefix", "list_dir", "list_pages"])
+async def test_a_listing_that_does_not_advance_ends_in_an_error(
+    rig: Rig, way: str, pages: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zarr_s3_async.stores.s3.listing.MAX_SPARSE_PAGES", 200)
+    rig.server.cue("ListObjectsV2", listing(pages), times=10**6)
+    store = rig.store()
+    with pytest.raises(zs.UnexpectedResponse, match=r"ListObjectsV2.*page"):
+        await listed(store, way)
+    assert rig.server.count("ListObjectsV2") <= 202
+
+
+async def listed(store: S3Store, way: str) -> list[str]:
+    match way:
+        case "list_prefix":
+            return [found.key async for found in store.list_prefix()]
+        case "list_dir":
+            level = await store.list_dir("")
+            return [*level.dirs, *(found.key for found in level.entries)]
+    return [found.key async for page in store.list_pages() for found in page]
+
+
+RIGHT = {
+    "by bytes": ["root/a-b", "root/a/x", "root/b"],
+    "folder by folder, as a file system lists": ["root/a/x", "root/a-b", "root/b"],
+}
+
+
+@pytest.mark.parametrize("keys", RIGHT.values(), ids=RIGHT)
+async def test_both_orders_of_servers_are_taken(rig: Rig, keys: list[str]) -> None:
+    rig.server.cue("ListObjectsV2", listing(lambda n: [entry(keys[n])] if n < 3 else None), times=FOREVER)
+    assert await listed(rig.store(), "list_prefix") == [key.removeprefix("root/") for key in keys]
+
+
+async def test_a_few_pages_without_a_name_are_no_end(rig: Rig) -> None:
+    """S3 may look through many keys and find none of them."""
+    right = listing(lambda n: [entry("root/a")] if n == 20 else [] if n < 40 else None)
+    rig.server.cue("ListObjectsV2", right, times=FOREVER)
+    assert await listed(rig.store(), "list_prefix") == ["a"]
+
+
+async def test_a_long_listing_of_full_pages_goes_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarr_s3_async.stores.s3.listing.MAX_SPARSE_PAGES", 20)
+    right = listing(lambda n: [entry(f"root/{n:04}/{i:03}") for i in range(50)] if n < 60 else None)
+    rig.server.cue("ListObjectsV2", right, times=FOREVER)
+    assert len(await listed(rig.store(), "list_prefix")) == 60 * 50
+
+
+async def test_versions_are_those_of_the_listing(rig: Rig) -> None:
+    right = listing(lambda n: [entry("root/a")] if n == 0 else None)
+    rig.server.cue("ListObjectsV2", right, times=FOREVER)
+    assert [found.version async for found in rig.store().list_prefix()] == [Version("1")]

@@ -1,0 +1,132 @@
+"""Listings of any length, page by page, from servers that may never end one.
+
+Every page must go on behind the one before it. AWS lists in the order of the keys' bytes; servers that keep objects in
+folders (SeaweedFS) list folder by folder: `a/x` before `a-b`. Either order is taken, one of them per listing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Self
+
+from ..._types import Version
+from ..base import Entry
+from .errors import unexpected
+from .request import Request, Response
+
+MAX_PAGES = 10**6
+"""Of 1,000 keys each, as S3 has them: a thousand million objects under one prefix."""
+MAX_SPARSE_PAGES = 10_000
+"""Pages after which a listing must have had a tenth of what is usual on each: S3's are full, but for the last."""
+_LEAST_NAMES = 10
+_MAX_EMPTY = 100
+"""Pages in a row that may name nothing new: S3 sends such where it has looked through many keys for none."""
+_UNORDERED = ("--x-s3", "--xa-s3")
+"""Names of buckets that S3 lists in no order: directory buckets."""
+
+FetchPage = Callable[[str | None], Awaitable[Mapping[str, Any]]]
+"""Gets the page at a continuation token; None: the first one."""
+
+
+def entry_of(content: Mapping[str, Any], root: str) -> Entry:
+    """One `Contents` element, its key relative to the store's root."""
+    written = content.get("LastModified")
+    modified = written.timestamp() if isinstance(written, datetime) else written
+    return Entry(content["Key"][len(root) :], content["Size"], Version(content["ETag"]), modified)
+
+
+class PageReader:
+    """Gets the pages of one listing, and holds them to advance.
+
+    Args:
+        fetch: Gets a page.
+        bucket: That is listed.
+        prefix: That is listed, for messages.
+    """
+
+    __slots__ = ("_by_folder", "_empty", "_fetch", "_last", "_names", "_ordered", "_pages", "_request", "_token")
+
+    def __init__(self, fetch: FetchPage, bucket: str, prefix: str) -> None:
+        self._fetch = fetch
+        self._request = Request("ListObjectsV2", bucket, prefix)
+        self._ordered = not bucket.endswith(_UNORDERED)
+        self._by_folder = False
+        self._token: str | None = None
+        self._last: list[str] = []
+        self._pages = self._names = self._empty = 0
+
+    async def next(self) -> Mapping[str, Any] | None:
+        """The next page; None behind the last one.
+
+        Raises:
+            UnexpectedResponse: The page repeats what came before, or too many pages named too little.
+        """
+        if self._pages and self._token is None:
+            return None
+        page = await self._fetch(self._token)
+        self._token = page.get("NextContinuationToken")
+        self._pages += 1
+        problem = self._problem(_names_of(page))
+        if problem is not None and (self._pages > 1 or self._token is not None):
+            raise unexpected(self._request, Response(200, {}), f"page {self._pages:,} of the listing {problem}")
+        return page
+
+    def _problem(self, names: list[str]) -> str | None:
+        new = [name for name in names if name not in self._last[-1:]]
+        self._names += len(new)
+        self._empty = 0 if new else self._empty + 1
+        if self._empty > _MAX_EMPTY:
+            return f"is the {self._empty}th in a row that names nothing new"
+        if self._pages > MAX_PAGES or (
+            self._pages > MAX_SPARSE_PAGES and self._names < _LEAST_NAMES * self._pages and self._token is not None
+        ):
+            return f"is one too many: they named {self._names:,} keys in all, and there are still more"
+        if not new:
+            return None
+        if self._last and not self._advances(new):
+            return f"goes back to {min(new)[:200]!r}, after {self._last[-1][:200]!r}"
+        self._last = sorted(new)
+        return None
+
+    def _advances(self, names: list[str]) -> bool:
+        if not self._ordered:
+            return sorted(names) != self._last
+        if not self._by_folder:
+            if min(names) > self._last[-1]:
+                return True
+            self._by_folder = True  # for all that follows: in two orders by turns, a listing could go round in circles
+        return min(map(_folders, names)) > max(map(_folders, self._last))
+
+
+def _folders(name: str) -> list[str]:
+    return name.split("/")
+
+
+def _names_of(page: Mapping[str, Any]) -> list[str]:
+    found: Iterable[Mapping[str, Any]] = page.get("Contents", ())
+    folders: Iterable[Mapping[str, Any]] = page.get("CommonPrefixes", ())
+    return [*(content["Key"] for content in found), *(folder["Prefix"] for folder in folders)]
+
+
+class Pages:
+    """Async iterator over the objects of a listing. Not an async generator: nothing to close when one stops early."""
+
+    __slots__ = ("_page", "_reader", "_root")
+
+    def __init__(self, reader: PageReader, root: str) -> None:
+        self._reader = reader
+        self._root = root
+        self._page: deque[Entry] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Entry:
+        while not self._page:
+            page = await self._reader.next()
+            if page is None:
+                raise StopAsyncIteration
+            self._page.extend(entry_of(content, self._root) for content in page.get("Contents", ()))
+        return self._page.popleft()
