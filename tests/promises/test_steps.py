@@ -73,7 +73,7 @@ BUDGETS = {  # changes of file, files
     ("memory", "chunk"): (36, 16),
     ("memory", "shard"): (42, 19),
     ("memory", "merge of a chunk"): (68, 23),
-    ("memory", "merge of a shard"): (98, 25),
+    ("memory", "merge of a shard"): (100, 25),
     ("s3", "chunk"): (80, 33),
     ("s3", "shard"): (90, 37),
     ("s3", "merge of a chunk"): (160, 45),

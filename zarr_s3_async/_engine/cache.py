@@ -52,6 +52,10 @@ class Cache(Generic[T]):
             self._values.move_to_end(name)
         return value
 
+    def peek(self, name: str) -> T | None:
+        """The value, without using it."""
+        return self._values.get(name)
+
     def load(self, name: str) -> Load[T]:
         """While this context is entered, a value of that name is being read: `Load.keep` remembers it."""
         return Load(self, name)

@@ -33,6 +33,17 @@ class Fetched(NamedTuple):
     """Where it was fetched to be changed: the chunks of the object by slot, but for those that are replaced."""
 
 
+class Cost(NamedTuple):
+    """What a fetch would ask of the store."""
+
+    requests: int
+    nbytes: int
+    """Bytes of the answers; of compressed chunks whose length is not known, their decoded bytes."""
+    is_known: bool = True
+    """False where the requests depend on an index that is not here: they are those of a shard that has all its chunks,
+    each of full size, one after the other."""
+
+
 class Chunks(Protocol):
     """What the engine reads from and writes to."""
 
@@ -54,6 +65,14 @@ class Chunks(Protocol):
         """
         ...
 
+    def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
+        """What `fetch` would ask for, of an object that is stored."""
+        ...
+
+    def update_cost(self, coords: Coords, replaced: Container[int] = ()) -> Cost:
+        """What `fetch_for_update` would ask for, of an object that is stored."""
+        ...
+
     def forget(self, key: str) -> None:
         """Whatever is remembered of this object: the next fetch asks for all of it."""
         ...
@@ -72,10 +91,11 @@ class Chunks(Protocol):
 class PlainChunks:
     """One chunk per object."""
 
-    __slots__ = ("_encode", "_prefix", "_store")
+    __slots__ = ("_encode", "_nbytes", "_prefix", "_store")
 
     def __init__(self, store: Store, path: str, meta: ArrayMeta) -> None:
         self._store = store
+        self._nbytes = meta.object_nbytes
         self._prefix = path + "/" if path else ""
         self._encode = meta.keys.encode
 
@@ -95,6 +115,16 @@ class PlainChunks:
         """One GET; see `Chunks.fetch_for_update`."""
         del replaced  # whoever replaces the only slot needs no base
         return await self.fetch(key, slots)
+
+    def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
+        """One GET; see `Chunks.fetch_cost`."""
+        del coords, slots  # all objects are alike
+        return Cost(1, self._nbytes)
+
+    def update_cost(self, coords: Coords, replaced: Container[int] = ()) -> Cost:
+        """One GET; see `Chunks.update_cost`."""
+        del coords, replaced  # see `fetch_for_update`
+        return Cost(1, self._nbytes)
 
     def forget(self, key: str) -> None:
         """Nothing is remembered; see `Chunks.forget`."""

@@ -1,18 +1,27 @@
-"""What a selection would cost, told without a single data request."""
+"""What a selection would cost, worked out without a request: by the same decisions that reads and writes take."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from .._plan.plan import Part, Plan
 from .._plan.selection import Selection
+from .._types import Coords
+from .chunks import Cost
 from .operations import planned
+from .read import UNKNOWN, remembered
 from .runtime import Layout, Runtime
+from .write import replaced_slots, replaces_object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The cost of reading or writing one selection."""
+    """The cost of reading or writing one selection: requests as a store sees them, if none fails or is tried again.
+
+    An object that turns out to be absent costs one GET at most, and nothing where a write would leave it empty.
+    """
 
     objects: int
     """Stored objects that are touched."""
@@ -24,40 +33,76 @@ class Explanation:
     result_bytes: int
     """Bytes of the result."""
     decoded_bytes: int
-    """Bytes of all touched chunks, decoded: without compression this is at most what a read transfers."""
+    """Bytes of all touched chunks, decoded; at most, where chunks differ in shape."""
     memory_bytes: int
     """The most that a read holds at once beside its result."""
     get_requests: int
     """Requests of a read, each of the price class of GET."""
+    read_bytes: int
+    """Bytes that a read transfers; of compressed chunks whose length is not known, their decoded bytes."""
+    merge_get_requests: int
+    """GET requests of a write: of what is merged, and of what a rewritten shard keeps."""
     put_requests: int
-    """PUT requests of a write, the dearer price class; a partly covered chunk costs a GET besides."""
+    """PUT requests of a write, the dearer price class; a DELETE in place of one where nothing but fill is left."""
+    is_exact: bool
+    """True where the number of requests follows from what is known. False where it depends on the index of a shard that
+    is not in the cache: then it is that of shards with all their chunks, each of full size."""
 
     def __str__(self) -> str:
+        about = "" if self.is_exact else "about "
         return (
             f"{self.objects:,} objects, {self.chunks:,} chunks ({self.partly_covered:,} partly covered)\n"
-            f"read: {self.get_requests:,} GET, at most {_si(self.decoded_bytes)} decoded for a result of "
+            f"read: {about}{self.get_requests:,} GET of {_si(self.read_bytes)} for a result of "
             f"{_si(self.result_bytes)}, {_si(self.memory_bytes)} of memory beside it\n"
-            f"write: {self.put_requests:,} PUT, {self.partly_covered:,} GET"
+            f"write: {self.put_requests:,} PUT, {about}{self.merge_get_requests:,} GET"
         )
 
 
 def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanation:
-    """See `View.explain`."""
+    """See `View.explain`. Takes time of the order of the objects, or of the dimensions for whole plain chunks."""
     plan, meta = planned(runtime, layout, selection), layout.meta
-    chunk = prod(meta.chunks) * meta.dtype.itemsize
     at_once = (
         min(plan.n_objects, runtime.limits.requests) * layout.lease * max(1, plan.n_chunks // max(1, plan.n_objects))
     )
+    read, merge = _costs(runtime, layout, plan)
     return Explanation(
         objects=plan.n_objects,
         chunks=plan.n_chunks,
         partly_covered=plan.partly_covered(),
         result_bytes=prod(plan.out_shape) * meta.dtype.itemsize,
-        decoded_bytes=plan.n_chunks * chunk,
+        decoded_bytes=plan.n_chunks * prod(meta.chunks) * meta.dtype.itemsize,
         memory_bytes=min(at_once, max(runtime.limits.bytes, layout.lease)),
-        get_requests=plan.n_objects,
+        get_requests=read.requests,
+        read_bytes=read.nbytes,
+        merge_get_requests=merge.requests,
         put_requests=plan.n_objects,
+        is_exact=read.is_known and merge.is_known,
     )
+
+
+def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[Cost, Cost]:
+    """Of a read, and of what a write reads."""
+    if layout.shard_axes is None and layout.of_shape is None and runtime.decoded.limit == 0:
+        merged = plan.n_objects - plan.n_replaced()
+        nbytes = layout.meta.object_nbytes
+        return Cost(plan.n_objects, plan.n_objects * nbytes), Cost(merged, merged * nbytes)
+    read = merge = Cost(0, 0)
+    for coords, parts in plan.objects():
+        there = layout.at(coords)
+        read = _sum(read, _read_cost(runtime, there, coords, parts))
+        if not replaces_object(there, coords, parts):
+            merge = _sum(merge, there.chunks.update_cost(coords, replaced_slots(there, coords, parts)))
+    return read, merge
+
+
+def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence[Part]) -> Cost:
+    chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}")
+    slots = [part.slot for part in parts if remembered(layout, chunks, part.slot) is UNKNOWN]
+    return layout.readable.fetch_cost(coords, slots) if slots else Cost(0, 0)
+
+
+def _sum(one: Cost, other: Cost) -> Cost:
+    return Cost(one.requests + other.requests, one.nbytes + other.nbytes, one.is_known and other.is_known)
 
 
 def _si(nbytes: int) -> str:

@@ -6,7 +6,7 @@ pieces, which are received side by side into one memory.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -58,6 +58,15 @@ class Ranges:
         """The bytes of one span; see `fetch`."""
         get = self._get if span.stop - span.start <= self._longest else self._in_pieces
         return get(key, version, span, sink)
+
+    def cost(self, spans: Iterable[Span]) -> tuple[int, int]:
+        """How many requests `fetch` makes for these, and the bytes that they bring."""
+        requests = nbytes = 0
+        for request, _ in coalesce(sorted(spans), max_gap=self._gap):
+            length = request.stop - request.start
+            requests += -(-length // self._longest)
+            nbytes += length
+        return requests, nbytes
 
     def _requests(self, wanted: list[tuple[Span, int]]) -> Iterator[tuple[Span, list[tuple[Span, int]]]]:
         """What to ask for, and who wants what of it."""

@@ -29,8 +29,8 @@ _MIN_ROWS = 64 * 2**10
 _MIN_PLANE = 4 * 2**10
 """Bytes of its last two dimensions from which on that pays: it is done a plane at a time."""
 _MIN_SCRATCH = 64 * 2**10
-_UNKNOWN = np.empty(0)
-"""Stands for a chunk that is not remembered: of a shape that no chunk has."""
+UNKNOWN = np.empty(0)
+"""Stands for a chunk that is not in the cache."""
 
 
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
@@ -141,13 +141,12 @@ class _Reading:
 
     def _place_remembered(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Chunks | None) -> list[Part]:
         """Place what is remembered, and return the others."""
-        shape, dtype = self._layout.meta.chunks, self._layout.meta.dtype
         others: list[Part] = []
         for part in parts:
-            chunk = chunks.get(part.slot, _UNKNOWN) if chunks is not None else _UNKNOWN
+            chunk = remembered(self._layout, chunks, part.slot)
             if chunk is None:
                 self._fill(coords, key, part)
-            elif chunk.shape == shape and chunk.dtype == dtype:  # of another kind are an overwritten array's
+            elif chunk is not UNKNOWN:
                 self._out[part.put] = chunk[part.take]
             else:
                 others.append(part)
@@ -246,6 +245,14 @@ def _still_encoded(
         for part, sink, data in zip(parts, sinks, buffers, strict=True)
         if not (isinstance(sink, _DirectSink) and sink.has(data))
     ]
+
+
+def remembered(layout: Layout, chunks: Chunks | None, slot: int) -> Result | None:
+    """The decoded chunk from the cache's entry of its object, None where it is absent there, or `UNKNOWN`."""
+    chunk = UNKNOWN if chunks is None else chunks.get(slot, UNKNOWN)
+    # One of another kind is of an array that was overwritten.
+    is_other = chunk is not None and (chunk.shape != layout.meta.chunks or chunk.dtype != layout.meta.dtype)
+    return UNKNOWN if is_other else chunk
 
 
 def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:

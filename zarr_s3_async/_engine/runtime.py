@@ -169,6 +169,7 @@ def _coded(
         path,
         meta,
         shard.layout,
+        chunk_nbytes=shard.inner.encoded_nbytes or shard.inner.nbytes,
         indexes=runtime.indexes,
         locks=runtime.locks,
         limits=runtime.limits,

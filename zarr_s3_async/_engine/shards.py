@@ -11,17 +11,20 @@ from functools import partial
 from math import ceil
 from typing import NamedTuple
 
+import numpy as np
+
 from .._concurrency.locks import KeyedLocks
+from .._grid import place
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
 from ..byte_range import ByteRange, Span, Suffix
-from ..codecs.shard_format import Encoded, ShardLayout, joined, nbytes_of
+from ..codecs.shard_format import MISSING, Encoded, ShardLayout, joined, nbytes_of
 from ..config import Limits
 from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, Conflict, Unsupported
 from ..stores.base import Blob, Store
 from ..stores.optional import place_of
 from .cache import Entries, IndexCache, Load, ShardIndex
-from .chunks import Changes, Fetched
+from .chunks import Changes, Cost, Fetched
 from .cpu import Cpu
 from .ranges import Ranges
 
@@ -47,6 +50,7 @@ class ShardedChunks:
 
     __slots__ = (
         "_base",
+        "_chunk_nbytes",
         "_cpu",
         "_encode",
         "_indexes",
@@ -54,6 +58,7 @@ class ShardedChunks:
         "_limits",
         "_locks",
         "_many",
+        "_meta",
         "_prefix",
         "_ranges",
         "_shard_nbytes",
@@ -67,6 +72,7 @@ class ShardedChunks:
         meta: ArrayMeta,
         layout: ShardLayout,
         *,
+        chunk_nbytes: int,
         indexes: IndexCache,
         locks: KeyedLocks,
         limits: Limits,
@@ -77,6 +83,8 @@ class ShardedChunks:
         self._prefix = path + "/" if path else ""
         self._encode = meta.keys.encode
         self._layout = layout
+        self._meta = meta
+        self._chunk_nbytes = chunk_nbytes
         self._shard_nbytes = meta.object_nbytes
         self._many = ceil(_NEARLY_WHOLE * layout.n_chunks)
         self._indexes = indexes
@@ -126,11 +134,71 @@ class ShardedChunks:
                 self._indexes.forget(self._base + key)
                 continue
             stored = {slot: data for slot, data in zip(kept, fetched.buffers, strict=True) if data is not None}
-            if stored or not known:
+            if stored or opened.data or not known:
                 return Fetched([stored.get(slot) for slot in slots], fetched.version, stored)
             # No request has shown that the index is still the shard's: others may have added chunks since.
             self._indexes.forget(self._base + key)
         raise self._restless(key)
+
+    def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
+        """See `Chunks.fetch_cost`; the index is asked for where it is not known."""
+        index = self._current(self._indexes.peek(self._base + self.locate(coords)))
+        return self._cost(coords, slots, index, whole=len(slots) >= self._many)
+
+    def update_cost(self, coords: Coords, replaced: Container[int] = ()) -> Cost:
+        """See `Chunks.update_cost`; decides as `fetch_for_update` does."""
+        kept = [slot for slot in range(self._layout.n_chunks) if slot not in replaced]
+        index = self._current(self._indexes.peek(self._base + self.locate(coords)))
+        if index is not None and not any(self._layout.spans(index.entries, kept)):
+            # There is nothing to fetch that would show whether the index is still the shard's: it is asked for again.
+            whole = self._is_cheaper_whole(kept, known=False)
+            return Cost(1, self._shard_nbytes if whole else self._layout.index_nbytes)
+        return self._cost(coords, kept, index, whole=self._is_cheaper_whole(kept, index is not None))
+
+    def _cost(self, coords: Coords, slots: Sequence[int], index: ShardIndex | None, *, whole: bool) -> Cost:
+        """Of `_chunks`, behind `_most` where `whole`, else behind `_index`."""
+        layout, limit = self._layout, self._limits.range_bytes
+        entries = self._full_index(coords) if index is None else index.entries
+        size = self._size(entries)
+        if whole and self._shard_nbytes + layout.index_nbytes <= limit:
+            return Cost(1, size)
+        requests, nbytes, here = 0, 0, range(0)
+        if index is None:
+            requests, nbytes = 1, layout.index_nbytes
+            if whole:
+                nbytes = min(max(limit, layout.index_nbytes), size)
+                here = range(nbytes) if layout.index_location == "start" else range(size - nbytes, size)
+        spans = [span for span in layout.spans(entries, slots) if span is not None]
+        missing = [span for span in spans if not (here.start <= span.start and span.stop <= here.stop)]
+        more, more_nbytes = self._ranges.cost(missing)
+        return Cost(requests + more, nbytes + more_nbytes, index is not None)
+
+    def _size(self, entries: Entries) -> int:
+        """Bytes of a shard with this index."""
+        present = entries[entries[:, 1] != MISSING]
+        end = int(present.sum(axis=1).max(initial=0))
+        return (
+            end + self._layout.index_nbytes
+            if self._layout.index_location == "end"
+            else max(end, self._layout.index_nbytes)
+        )
+
+    def _full_index(self, coords: Coords) -> Entries:
+        """The index of a shard that has all chunks that lie inside the array."""
+        meta, layout = self._meta, self._layout
+        inner = tuple(n // chunk for n, chunk in zip(meta.object_shape, meta.chunks, strict=True))
+        inside = np.ones(inner, bool)
+        for axis, (grid, at, chunk, n) in enumerate(
+            zip(meta.object_axes, coords, meta.chunks, meta.shape, strict=True)
+        ):
+            held = -(-(n - place(grid, at)[0]) // chunk)
+            inside[(slice(None),) * axis + (slice(held, None),)] = False
+        slots = np.flatnonzero(inside)
+        first = layout.index_nbytes if layout.index_location == "start" else 0
+        entries = np.full((layout.n_chunks, 2), MISSING, np.uint64)
+        entries[slots, 0] = first + np.arange(slots.size) * self._chunk_nbytes
+        entries[slots, 1] = self._chunk_nbytes
+        return entries
 
     def forget(self, key: str) -> None:
         """Its index; see `Chunks.forget`."""
@@ -186,7 +254,9 @@ class ShardedChunks:
                 return await self._open(key, self._layout.index_range, load)
 
     def _known(self, name: str) -> ShardIndex | None:
-        index = self._indexes.get(name)
+        return self._current(self._indexes.get(name))
+
+    def _current(self, index: ShardIndex | None) -> ShardIndex | None:
         # One of another length was an overwritten array's.
         return index if index is not None and len(index.entries) == self._layout.n_chunks else None
 

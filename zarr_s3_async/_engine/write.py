@@ -120,8 +120,7 @@ class Writing:
             self._progress.written(number)
 
     async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
-        covered, meta = covers_object(parts), self._layout.meta
-        whole = covered and not is_cut(meta.object_axes, meta.shape, coords)
+        covered, whole = covers_object(parts), replaces_object(self._layout, coords, parts)
         lease = self._lease(whole, len(parts))
         key = self._layout.chunks.locate(coords)
         await self._runtime.leases.acquire(lease)
@@ -196,18 +195,10 @@ class Writing:
         )
 
     async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
-        slots, replaced = [part.slot for part in parts], self._replaced(coords, parts)
+        slots, replaced = [part.slot for part in parts], replaced_slots(self._layout, coords, parts)
         base = await self._layout.chunks.fetch_for_update(key, slots, replaced)
         pieces = list(zip(parts, base.buffers, strict=True))
         return base, await self._encoded(partial(self._merged, coords, key, base, replaced), pieces)
-
-    def _replaced(self, coords: Coords, parts: Sequence[Part]) -> set[int]:
-        """The slots of which nothing old stays."""
-        layout, meta = self._layout, self._layout.meta
-        whole = {part.slot for part in parts if part.whole}
-        if not is_cut(meta.object_axes, meta.shape, coords):
-            return whole
-        return {slot for slot in whole if not is_cut(meta.chunk_axes, meta.shape, chunk_of(layout, coords, slot))}
 
     async def _replace(self, key: str, changes: Changes, base: Fetched) -> None:
         chunks = self._layout.chunks
@@ -274,3 +265,21 @@ class Writing:
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
         return self._encode_chunk(chunk)
+
+
+def replaces_object(layout: Layout, coords: Coords, parts: Sequence[Part]) -> bool:
+    """True where a write of these parts stores the object without a look at what is there.
+
+    Beyond the array's edge may lie what others have appended since the array was opened, so an object that the edge
+    cuts is always looked at.
+    """
+    return covers_object(parts) and not is_cut(layout.meta.object_axes, layout.meta.shape, coords)
+
+
+def replaced_slots(layout: Layout, coords: Coords, parts: Sequence[Part]) -> set[int]:
+    """The slots of which a write of these parts leaves nothing as it is."""
+    meta = layout.meta
+    whole = {part.slot for part in parts if part.whole}
+    if not is_cut(meta.object_axes, meta.shape, coords):
+        return whole
+    return {slot for slot in whole if not is_cut(meta.chunk_axes, meta.shape, chunk_of(layout, coords, slot))}
