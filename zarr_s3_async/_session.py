@@ -41,7 +41,7 @@ from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Opt
 from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop
 from .events import Emit, Hook, Metrics, emitter
 from .stores.base import Store
-from .stores.registry import get_store, split_url
+from .stores.registry import open_store
 
 _CONSOLIDATED = ("check", True, False)
 Where: TypeAlias = str | PathLike[str] | Store | ArrayRef | GroupRef
@@ -53,6 +53,7 @@ class _Context:
 
     s3: S3Config
     limits: Limits
+    requests: Limiter
     retry: RetryPolicy
     hedge: HedgePolicy | None
     emit: Emit
@@ -141,6 +142,7 @@ class Session:
         self._context = _Context(
             s3=self._config,
             limits=self._limits,
+            requests=Limiter(self._limits.requests),
             retry=self._retry,
             hedge=hedge,
             emit=emitter((self.metrics, *_checked_hooks(hooks or ()))),
@@ -432,9 +434,8 @@ class Session:
     def _store(self, url: str, config: S3Config) -> Store:
         if self._state != "new" or is_loop_running():
             self._guard()  # a store may be made before there is a loop: that does no IO
-        scheme, _ = split_url(url)
         context = self._context if config == self._config else replace(self._context, s3=config)
-        return get_store(scheme)(url, context)
+        return open_store(url, context)
 
     def _resolve(self, where: Where, path: str) -> tuple[Runtime, str]:
         """The store behind `where`, seen from this session, and the whole path in it."""

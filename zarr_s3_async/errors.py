@@ -150,6 +150,10 @@ class Unsupported(StoreError):
     """The store cannot do what this operation needs."""
 
 
+class ObjectTooLarge(StoreError):
+    """The object has more bytes than the caller takes (`max_bytes`); it was refused before memory was taken for it."""
+
+
 class NodeError(ZarrS3Error):
     """Something is wrong with an array or a group as a whole."""
 

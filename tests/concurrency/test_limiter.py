@@ -6,9 +6,11 @@ import pytest
 
 from zarr_s3_async._concurrency.limiter import Limiter
 
+from ..watched import WatchedLimiter
+
 
 async def test_never_holds_more_than_its_limit_and_reaches_it() -> None:
-    limiter = Limiter(3)
+    limiter = WatchedLimiter(3)
 
     async def work() -> None:
         await limiter.acquire()

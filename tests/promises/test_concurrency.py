@@ -15,6 +15,7 @@ from zarr_s3_async._plan.parts import Part
 from zarr_s3_async._types import Version
 
 from ..servers.latency_proxy import LatencyProxy
+from ..watched import watch_leases
 from .conftest import Place
 
 LIMIT = 16
@@ -52,10 +53,11 @@ async def test_bytes_bound_what_is_in_memory_below_the_request_limit() -> None:
     store = Slow()
     chunk = 1000 * 8
     async with zs.Session(limits=zs.Limits(requests=LIMIT, bytes=3 * 2 * chunk)) as session:
+        leases = watch_leases(session)
         array = await session.create_array(store, shape=(20_000,), chunks=(1000,), dtype="f8")
         store.peak = 0
         await array.get_slice(0, 20_000)
-        assert session._leases.peak <= 3 * 2 * chunk
+        assert leases.peak <= 3 * 2 * chunk
     assert store.peak == 3, "decoded and encoded bytes of three chunks fit"
 
 

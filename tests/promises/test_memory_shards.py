@@ -22,6 +22,8 @@ import asyncio, json, resource, sys
 import numpy as np
 import zarr_s3_async as zs
 
+from tests.watched import watch_leases
+
 def highest():
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -30,17 +32,18 @@ def highest():
 
 async def main(url, options, limit, what):
     async with zs.Session(s3=zs.S3Config(**options), limits=zs.Limits(bytes=limit)) as session:
+        leases = watch_leases(session)
         array = await session.open_array(url)
         # Random numbers do not compress. One shard of them is there for all.
         shard = np.random.default_rng(1).integers(1, 2**31, array.shape[1:], "i4")
         data = np.broadcast_to(shard, array.shape)
         await array.set_slice(data[:1], (0, 0, 0))
-        before, session._leases.peak = highest(), 0
+        before, leases.peak = highest(), 0
         if what == "whole":
             await array.set_slice(data, (0, 0, 0))
         else:
             await array.set_slice(data[:, 1:-1, 1:-1], (0, 1, 1))
-        print(json.dumps({"grown": highest() - before, "leased": session._leases.peak}))
+        print(json.dumps({"grown": highest() - before, "leased": leases.peak}))
 
 asyncio.run(main(*json.loads(sys.argv[1])))
 """

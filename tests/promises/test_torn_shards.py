@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
-from zarr_s3_async.stores.s3.service import S3Service
 
+from ..watched import watch_leases, watch_requests
 from .conftest import Place
 
 pytestmark = pytest.mark.integration
@@ -68,13 +68,13 @@ def _keys(place: Place) -> dict[str, str | None]:
 
 async def test_all_ranges_take_slots_of_the_sessions_one_limit(place: Place) -> None:
     async with zs.Session(s3=place.config, limits=zs.Limits(requests=3, range_bytes=4096, gap_bytes=1)) as session:
+        slots = watch_requests(session)
         array = await session.create_array(
             place.url, shape=(64, 64), chunks=(8, 8), shards=(32, 32), dtype="i4", compressor=None
         )
         data = np.random.default_rng(1).integers(1, 99, (64, 64), "i4")
         await array[...].set(data)
         session.metrics.requests.clear()
-        slots = session._context.shared[S3Service].slots  # type: ignore[attr-defined]  # the service's own
         slots.peak = 0
         results = await asyncio.gather(
             array[...], array.oindex[::9, ::9], array.get_slice((0, 0), (32, 64)), array.get_slice((40, 40), (41, 41))
@@ -90,6 +90,7 @@ async def test_a_streamed_write_of_big_shards_goes_up_in_parts_and_reads_back(pl
         **{**place.config.public(), **_keys(place), "multipart_bytes": 5 * 2**20, "part_bytes": 5 * 2**20}
     )
     async with zs.Session(s3=config, limits=zs.Limits(bytes=24 * 2**20)) as session:
+        leases = watch_leases(session)
         array = await session.create_array(
             place.url, shape=(3 * 1536, 1024), chunks=(256, 256), shards=(1536, 1024), dtype="i4", compressor=None
         )
@@ -100,7 +101,7 @@ async def test_a_streamed_write_of_big_shards_goes_up_in_parts_and_reads_back(pl
         np.testing.assert_array_equal(await array.get_slice((0, 5), (array.shape[0], 6)), rows)
         await array.set_slice(np.full((10, 10), -1), (0, 0))
         assert (await array.get_slice((0, 0), (11, 11)))[9:, 9:].tolist() == [[-1, 10], [11, 11]]
-        assert session._leases.peak <= 24 * 2**20
+        assert leases.peak <= 24 * 2**20
 
 
 async def test_merges_of_one_shard_by_two_sessions_lose_nothing(place: Place) -> None:

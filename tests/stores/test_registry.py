@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from zarr_s3_async._concurrency.limiter import Limiter
 from zarr_s3_async.config import HedgePolicy, Limits, RetryPolicy, S3Config
 from zarr_s3_async.errors import ConfigError
 from zarr_s3_async.events import Emit
@@ -29,6 +30,7 @@ from zarr_s3_async.stores.registry import (
 class Context:
     s3: S3Config = field(default_factory=S3Config)
     limits: Limits = field(default_factory=Limits)
+    requests: Limiter = field(default_factory=lambda: Limiter(8))
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     hedge: HedgePolicy | None = None
     emit: Emit = print

@@ -12,6 +12,8 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async.testing import Fault, FaultyStore
 
+from ..watched import watch_leases
+
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
 
 
@@ -325,15 +327,16 @@ async def test_a_large_shard_is_never_in_memory_as_a_whole() -> None:
             return blob
 
     async with zs.Session(limits=zs.Limits(range_bytes=2**16, bytes=2**18)) as session:
+        leases = watch_leases(session)
         array = await session.create_array(
             Watched(), shape=(2**20,), chunks=(512,), shards=(2**20,), dtype="u1", compressor=None
         )
         await array.set_slice(np.random.default_rng(2).integers(1, 255, 2**20, "u1"), 0)
-        session._leases.peak = 0
+        leases.peak = 0
         report = await array.verify(strict=True)
         assert report.ok, str(report)
         assert node(report).chunks == 2048
-        assert 0 < session._leases.peak <= 2**18
+        assert 0 < leases.peak <= 2**18
         assert session._leases.held == 0
 
 

@@ -20,6 +20,7 @@ from zarr_s3_async.stores.local.files import TEMPORARY
 from zarr_s3_async.stores.s3.capabilities import PROBE
 from zarr_s3_async.testing import Fault, FaultyStore
 
+from ..watched import watch_leases
 from .test_verify import grid, kinds, node
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
@@ -348,15 +349,16 @@ async def test_requests_and_memory_are_bounded_by_the_sessions_limits(objects: i
     store = FaultyStore(zs.MemoryStore())
     size = 900  # a chunk of 800 bytes, and less than 100 encoded
     async with zs.Session(limits=zs.Limits(requests=8, bytes=objects * size)) as session:
+        leases = watch_leases(session)
         array = await session.create_array(store, shape=(250, 100), chunks=(1, 100), dtype="f8")
         await array[...].set(1)
         store.clear()
-        session._leases.peak = 0
+        leases.peak = 0
         store.latency = 0.0005
         report = await array.verify(strict=True)
         assert report.ok
         assert at_most <= store.peak <= at_most + 1  # the listing beside them
-        assert 0 < session._leases.peak <= objects * size
+        assert 0 < leases.peak <= objects * size
     assert store.count("get", "c/*") == 250
 
 

@@ -12,13 +12,11 @@ from collections import deque
 class Limiter:
     """Holds at most `limit`; a weight above the limit is let in alone. Bound to one event loop, no threads."""
 
-    __slots__ = ("_waiting", "held", "limit", "peak")
+    __slots__ = ("_waiting", "held", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
-        self.peak = 0
-        """The most that was ever held at once."""
         self._waiting: deque[tuple[int, Future[None]]] = deque()
 
     def __repr__(self) -> str:
@@ -29,7 +27,6 @@ class Limiter:
 
     def _take(self, weight: int) -> None:
         self.held += weight
-        self.peak = max(self.peak, self.held)
 
     def try_acquire(self, weight: int = 1) -> bool:
         """Take it if it is free now and nobody waits."""

@@ -15,6 +15,7 @@ import numpy as np
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
 from ..codecs.shard_format import Encoded
+from ..errors import ChunkDecodeError, ObjectTooLarge
 from ..stores.base import Store
 
 Changes: TypeAlias = Mapping[int, Encoded | None]
@@ -91,10 +92,18 @@ class Chunks(Protocol):
 class PlainChunks:
     """One chunk per object."""
 
-    __slots__ = ("_encode", "_nbytes", "_prefix", "_store")
+    __slots__ = ("_encode", "_max_bytes", "_nbytes", "_prefix", "_store")
 
-    def __init__(self, store: Store, path: str, meta: ArrayMeta) -> None:
+    def __init__(self, store: Store, path: str, meta: ArrayMeta, max_bytes: int) -> None:
+        """
+        Args:
+            store: Holds the objects.
+            path: Of the array.
+            meta: Of the array.
+            max_bytes: Upper bound on the size of an encoded chunk; larger objects are rejected before they are read.
+        """
         self._store = store
+        self._max_bytes = max_bytes
         self._nbytes = meta.object_nbytes
         self._prefix = path + "/" if path else ""
         self._encode = meta.keys.encode
@@ -106,7 +115,14 @@ class PlainChunks:
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """One GET; see `Chunks.fetch`."""
         del slots  # there is one
-        blob = await self._store.get(key, sink=None if sinks is None else sinks[0])
+        try:
+            blob = await self._store.get(key, sink=None if sinks is None else sinks[0], max_bytes=self._max_bytes)
+        except ObjectTooLarge as error:
+            raise ChunkDecodeError(
+                f"{self._store.url}/{key} is no chunk of this array: no encoded chunk has more than "
+                f"{self._max_bytes:,} bytes",
+                key=key,
+            ) from error
         if blob is None:
             return Fetched((None,), None)
         return Fetched((blob.data,), blob.version)

@@ -82,7 +82,7 @@ class _Reading:
         self._direct = plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
         # Elements of any length have no size to bound.
         self._remembers = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
-        self._rows: bool = getattr(runtime.store, "supports_strided_sinks", False)
+        self._rows = layout.strided_sinks
 
     async def read_with_one_refetch(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """One object; what does not decode is fetched once more, as it may have been damaged on its way."""

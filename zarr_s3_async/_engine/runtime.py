@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from ..codecs.shard_format import ShardFormat
 from ..config import Limits, RetryPolicy
 from ..errors import MetadataError, UnsupportedFeature
 from ..events import Emit
-from ..stores.base import Store
+from ..stores.base import Store, SupportsForbiddenIsMissing, SupportsStridedSinks
 from ..stores.optional import place_of
 from .cache import ChunkCache, IndexCache
 from .chunks import Chunks, PlainChunks
@@ -90,6 +90,8 @@ class Layout:
     """Bytes that one chunk in work holds: decoded, and encoded beside it where those are not the same bytes."""
     n_slots: int
     """Chunks in an object."""
+    strided_sinks: bool
+    """The store copies bodies to strided memory as they arrive."""
     chunk_axes: tuple[Axis, ...]
     """Grid of the chunks, per dimension."""
     shard_axes: tuple[Axis, ...] | None
@@ -138,8 +140,11 @@ def lay_out(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
 def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
     fill = fill_array(meta)
     pipeline, chunks, n_slots, encode_error = _coded(runtime, path, meta, fill)
-    lenient: Store = getattr(runtime.store, "for_chunk_reads", runtime.store)
-    readable = chunks if lenient is runtime.store else _coded(replace(runtime, store=lenient), path, meta, fill)[1]
+    readable = chunks
+    if isinstance(runtime.store, SupportsForbiddenIsMissing):
+        lenient = runtime.store.for_chunk_reads
+        if lenient is not runtime.store:
+            readable = _coded(replace(runtime, store=lenient), path, meta, fill)[1]
     return Layout(
         meta=meta,
         url=url_of(runtime, path),
@@ -151,6 +156,7 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
         lease=max(1, pipeline.nbytes if pipeline.raw else 2 * pipeline.nbytes),
         n_slots=n_slots,
         encode_error=encode_error,
+        strided_sinks=isinstance(runtime.store, SupportsStridedSinks),
         chunk_axes=meta.chunk_axes,
         shard_axes=None if meta.shards is None else meta.object_axes,
     )
@@ -161,7 +167,7 @@ def _coded(
 ) -> tuple[Pipeline, Chunks, int, MetadataError | None]:
     if meta.shards is None:
         pipeline = build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill[()]))
-        plain = PlainChunks(_limited(runtime.store, pipeline.most_encoded_nbytes), path, meta)
+        plain = PlainChunks(runtime.store, path, meta, pipeline.most_encoded_nbytes)
         return pipeline, plain, 1, pipeline.encode_error
     shard = ShardFormat.from_spec(meta.codecs[0], ChunkSpec(meta.shards, meta.dtype, fill[()]))
     chunks = ShardedChunks(
@@ -176,12 +182,6 @@ def _coded(
         cpu=runtime.cpu,
     )
     return shard.inner, chunks, shard.n_chunks, shard.encode_error
-
-
-def _limited(store: Store, nbytes: int) -> Store:
-    """The same objects; where the store can tell in time, longer ones are refused before a byte of them is read."""
-    limit = getattr(store, "limited_to", None)
-    return store if limit is None else cast("Store", limit(nbytes))
 
 
 def fill_array(meta: ArrayMeta) -> np.ndarray[Any, np.dtype[Any]]:

@@ -81,6 +81,7 @@ class Readable(Protocol):
         range: ByteRange | None = None,  # noqa: A002  # what HTTP calls it
         version: Version | None = None,
         sink: Sink | None = None,
+        max_bytes: int | None = None,
     ) -> Blob | None:
         """The object, or a range of it, or None where it is absent.
 
@@ -90,6 +91,8 @@ class Readable(Protocol):
                 byte, and any range of an empty object, give empty data.
             version: Read only this version; another one, or none, is a `Conflict`.
             sink: Receives the body; `Blob.data` then is its memory. Never called for an absent object.
+            max_bytes: A longer body is refused before memory is taken for it: `ObjectTooLarge`. Whoever may write to
+                the store may have put terabytes where a chunk is expected.
         """
         ...
 
@@ -134,6 +137,28 @@ class Store(Readable, Writable, Listable, Protocol):
 
 # What a store may have besides. A caller that needs one of these uses the functions of `stores.optional`, which compose
 # it of the verbs above where a store lacks it.
+
+
+@runtime_checkable
+class SupportsStridedSinks(Protocol):
+    """A store that can copy a body to strided memory as it arrives; only such a store is given a `StridedSink`."""
+
+    @property
+    def supports_strided_sinks(self) -> Literal[True]: ...
+
+
+@runtime_checkable
+class SupportsForbiddenIsMissing(Protocol):
+    """A store with an option that reads of chunks take what is forbidden for absent (`S3Config.missing_on_403`)."""
+
+    @property
+    def for_chunk_reads(self) -> Store:
+        """The same objects, for reads of chunks alone.
+
+        Never for metadata, nor for the read half of a merge: there what is stored would be taken for absent, and
+        overwritten.
+        """
+        ...
 
 
 @runtime_checkable
@@ -206,3 +231,24 @@ class SupportsIdentity(Protocol):
 
 OWN_NAMES = ".zarr-s3-"
 """File names that begin so are the library's own, and short-lived: unfinished files, keys to probe a server with."""
+
+
+class RequestLimiter(Protocol):
+    """A first-come first-served limit. Belongs to the session's event loop; no thread may use it."""
+
+    @property
+    def limit(self) -> int:
+        """Requests at once."""
+        ...
+
+    def try_acquire(self) -> bool:
+        """Take one if it is free now and no one waits."""
+        ...
+
+    async def acquire(self) -> None:
+        """Take one, after everyone who asked before."""
+        ...
+
+    def release(self) -> None:
+        """Give one back."""
+        ...

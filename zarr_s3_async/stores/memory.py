@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from .._types import Buffer, Sink, Version, When
 from ..byte_range import ByteRange, checked, resolve
-from ..errors import ConfigError, Conflict, StoreError
+from ..errors import ConfigError, Conflict, ObjectTooLarge, StoreError
 from .base import Blob, Entry, Listing
 
 _PAGE = 1000
@@ -90,6 +90,7 @@ class MemoryStore:
         range: ByteRange | None = None,  # noqa: A002  # the protocol's name
         version: Version | None = None,
         sink: Sink | None = None,
+        max_bytes: int | None = None,
     ) -> Blob | None:
         """See `Readable.get`. A range is a view of the stored object, not a copy."""
         full, wanted = self._full(key), checked(range)
@@ -101,6 +102,8 @@ class MemoryStore:
             return None
         data, current, written = found
         start, stop = resolve(wanted, len(data))
+        if max_bytes is not None and stop - start > max_bytes:
+            raise ObjectTooLarge(f"{self.url}/{key} has {stop - start:,} bytes, more than {max_bytes:,}", key=key)
         part: Buffer = data if wanted is None else memoryview(data)[start:stop]
         if sink is not None:
             memory = sink(stop - start)

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from ..config import HedgePolicy, Limits, RetryPolicy, S3Config
 from ..errors import ConfigError
 from ..events import Emit
-from .base import Store
+from .base import RequestLimiter, Store
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -27,6 +27,11 @@ class StoreContext(Protocol):
 
     @property
     def limits(self) -> Limits: ...
+
+    @property
+    def requests(self) -> RequestLimiter:
+        """The session's one limit of requests in flight (`Limits.requests`): take it once for every request."""
+        ...
 
     @property
     def retry(self) -> RetryPolicy: ...

@@ -139,6 +139,7 @@ class FaultyStore:
         range: ByteRange | None = None,  # noqa: A002  # the protocol's name
         version: Version | None = None,
         sink: Sink | None = None,
+        max_bytes: int | None = None,
     ) -> Blob | None:
         """See `Readable.get`."""
         struck = self._record(Call("get", key, range, version))
@@ -146,8 +147,8 @@ class FaultyStore:
         async def get() -> Blob | None:
             damages = [fault.damage for fault in struck if fault.damage is not None]
             if not damages:
-                return await self.inner.get(key, range=range, version=version, sink=sink)
-            blob = await self.inner.get(key, range=range, version=version)
+                return await self.inner.get(key, range=range, version=version, sink=sink, max_bytes=max_bytes)
+            blob = await self.inner.get(key, range=range, version=version, max_bytes=max_bytes)
             return blob and _damaged(blob, damages, sink)
 
         return await self._answer(struck, get)

@@ -21,6 +21,7 @@ from zarr_s3_async.stores.s3.store import S3Store
 from zarr_s3_async.stores.s3.transport import RoutedTransport
 
 from ...servers.fault_server import FaultServer
+from .scripted import AllSupported
 
 BUCKET, PREFIX = "data", "root"
 SECRET, TOKEN = "do-not-tell-1", "do-not-tell-2"  # what must not be seen anywhere
@@ -98,7 +99,8 @@ class Rig:
     def store(self, *, attempts: int = 3, config: S3Config | None = None, **options: Any) -> S3Store:
         """A store that is known to be on a server with every capability."""
         config = replace(config or self.config, **options)
-        return S3Store(BUCKET, PREFIX, transport=self.steady(config, attempts)[0], config=config)
+        transport = self.steady(config, attempts)[0]
+        return S3Store(BUCKET, PREFIX, transport=transport, config=config, capabilities=AllSupported(transport))
 
     def probing_store(self, **options: Any) -> S3Store:
         """A store that has to find out what its server can do."""

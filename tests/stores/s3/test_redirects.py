@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,3 +144,21 @@ async def test_a_region_leads_to_amazons_host_for_it(region: str, host: str | No
     assert second in {f"bucket.s3.{region}.{suffix}" for suffix in suffixes}
     assert host in (None, second)
     assert len(s3.requests) == (2 if host else 1), "without a certificate for the host nothing is said"
+
+
+@pytest.mark.parametrize(("endpoint_url", "tasks"), [(None, 0), ("https://evil.example", 1)], ids=["amazon", "other"])
+async def test_an_upload_takes_a_task_only_where_a_broken_one_may_be_stored(
+    s3: Amazon, endpoint_url: str | None, tasks: int
+) -> None:
+    """Amazon drops an upload that breaks; of others it is not known, so a cancelled one is completed there."""
+    options = dataclasses.replace(config(s3, "wire"), endpoint_url=endpoint_url, conditional_writes="off")
+    async with zs.Session(s3=options) as session:
+        store = session.s3("bucket")
+        await store.put("k", b"1")  # the connection is there
+        loop, started = asyncio.get_running_loop(), []
+        loop.set_task_factory(lambda loop, work, **how: started.append(work) or asyncio.Task(work, loop=loop, **how))
+        try:
+            await store.put("k", b"2")
+        finally:
+            loop.set_task_factory(None)
+    assert len(started) == tasks

@@ -38,6 +38,16 @@ class Reading:
         """The range, where `begin` has read it."""
 
     @property
+    def path(self) -> str:
+        """Of the file."""
+        return self._place.path
+
+    @property
+    def key(self) -> str:
+        """Of the object."""
+        return self._place.key
+
+    @property
     def version(self) -> Version:
         """Of the file as it was opened."""
         return version_of(self._state)

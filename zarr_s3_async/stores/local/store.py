@@ -12,7 +12,7 @@ from typing import Literal
 from ..._concurrency.blocking import run_blocking
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, checked
-from ...errors import ConcurrentModification, ConfigError, StoreError
+from ...errors import ConcurrentModification, ConfigError, ObjectTooLarge, StoreError
 from ..base import Blob, Entry, Listing, StoreRef
 from .files import Place, checked_key, locked, publish, translated, translating, unfinished
 from .listing import LocalEntries, one_level
@@ -92,6 +92,7 @@ class LocalStore:
         range: ByteRange | None = None,  # noqa: A002  # the protocol's name
         version: Version | None = None,
         sink: Sink | None = None,
+        max_bytes: int | None = None,
     ) -> Blob | None:
         """See `Readable.get`.
 
@@ -101,7 +102,7 @@ class LocalStore:
         for _ in _attempts():
             reading = Reading(place, wanted)
             try:
-                return await _read(reading, version, sink)
+                return await _read(reading, version, sink, max_bytes)
             except TornRead:
                 continue
             except OSError as error:
@@ -207,9 +208,12 @@ def _attempts() -> range:
     return range(_ATTEMPTS)
 
 
-async def _read(reading: Reading, version: Version | None, sink: Sink | None) -> Blob | None:
-    if not await run_blocking(reading.begin, version, None if sink is None else _ONE_HOP):
+async def _read(reading: Reading, version: Version | None, sink: Sink | None, max_bytes: int | None) -> Blob | None:
+    limit = max_bytes if sink is None else min(_ONE_HOP, _ONE_HOP if max_bytes is None else max_bytes)
+    if not await run_blocking(reading.begin, version, limit):
         return None
+    if max_bytes is not None and reading.length > max_bytes:
+        raise ObjectTooLarge(f"{reading.path} has {reading.length:,} bytes, more than {max_bytes:,}", key=reading.key)
     data: Buffer | None = reading.data
     if sink is not None:
         memory = sink(reading.length)
@@ -218,7 +222,7 @@ async def _read(reading: Reading, version: Version | None, sink: Sink | None) ->
         else:
             memory[:] = data
         data = memory
-    assert data is not None  # noqa: S101  # without a sink nothing limits `begin`
+    assert data is not None  # noqa: S101  # without a sink `begin` read all of it
     return Blob(data, reading.version, reading.size, reading.modified)
 
 

@@ -223,29 +223,6 @@ class Capabilities:
             await self._clean_up(Request("AbortMultipartUpload", put.bucket, put.key, payer, upload))
 
 
-class AllSupported(Capabilities):
-    """Of a server that is known to have them all."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        self._known = {}
-
-    async def amazon(self) -> bool:
-        """Not of necessity."""
-        return False
-
-    async def completes_atomically(self) -> bool:
-        """Always."""
-        return True
-
-    async def have(self, capability: Capability, near: Request, *, now: bool = False) -> bool:  # noqa: ARG002
-        """Always, whatever it is."""
-        return True
-
-    def is_known(self, capability: Capability) -> bool:  # noqa: ARG002  # whatever it is
-        """Always."""
-        return True
 
 
 def _put_absent(put: Request) -> Request:

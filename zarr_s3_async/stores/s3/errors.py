@@ -15,11 +15,11 @@ from ...errors import (
     AccessDenied,
     BucketNotFound,
     ChecksumMismatch,
-    ChunkDecodeError,
     Conflict,
     CredentialsExpired,
     DeadlineExceeded,
     NetworkError,
+    ObjectTooLarge,
     StoreError,
     Throttled,
     UnexpectedResponse,
@@ -292,11 +292,12 @@ def _presentable(message: str) -> str:
     return _signature_or_token.sub("(not shown)", message)[:_LONGEST_MESSAGE]
 
 
-def too_long(request: Request, nbytes: int | None = None) -> ChunkDecodeError:
-    """The object is none of those that were stored there; not a byte of it is worth its memory."""
-    has = "more" if nbytes is None else f"{nbytes:,}"
-    return ChunkDecodeError(
-        f"{where(request)}: it has {has} bytes, and a chunk of this array has fewer than {request.max_bytes:,}",
+def too_long(request: Request, nbytes: int | None = None) -> ObjectTooLarge:
+    """The object has more bytes than the request takes."""
+    has = "more" if nbytes is None else f"{nbytes:,} bytes, more"
+    return ObjectTooLarge(
+        f"{where(request)}: it has {has} than the {request.max_bytes:,} bytes that are expected at most",
+        bucket=request.bucket,
         key=request.key,
     )
 

@@ -7,11 +7,13 @@ completed, and what is not completed is aborted, whatever ends it: its parts wou
 from __future__ import annotations
 
 import logging
-from asyncio import TaskGroup, timeout
-from collections.abc import Iterable, Mapping
+from asyncio import timeout
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from ..._concurrency.completion import run_to_completion
+from ..._concurrency.workers import run_workers
 from ..._types import Buffer, Version, When
 from ...config import S3Config
 from ...errors import StoreError
@@ -173,23 +175,23 @@ class _Upload:
         return self._id
 
     async def _send_parts(self, upload: Mapping[str, str]) -> None:
-        numbers = iter(range(1, -(-len(self._view) // self._part) + 1))
-        async with TaskGroup() as group:
-            for _ in range(_AT_ONCE):
-                group.create_task(self._pull(numbers, upload))
+        await run_workers(_AT_ONCE, self._numbers(), partial(self._try_part, upload))
         if self._failure is not None:
             raise self._failure
 
-    async def _pull(self, numbers: Iterable[int], upload: Mapping[str, str]) -> None:
-        """Send part after part. After a failure none is begun, and those in flight end by themselves."""
-        for number in numbers:
+    def _numbers(self) -> Iterator[int]:
+        """Numbers of the parts. After a failure no further part begins, and those in flight end by themselves."""
+        for number in range(1, -(-len(self._view) // self._part) + 1):
             if self._failure is not None:
                 return
-            try:
-                self._sent[number] = await self._send(number, upload)
-            except Exception as error:  # noqa: BLE001  # raised by _send_parts, once the others have ended
-                if self._failure is None:
-                    self._failure = error
+            yield number
+
+    async def _try_part(self, upload: Mapping[str, str], number: int) -> None:
+        try:
+            self._sent[number] = await self._send(number, upload)
+        except Exception as error:  # noqa: BLE001  # raised by _send_parts, once the others have ended
+            if self._failure is None:
+                self._failure = error
 
     async def _send(self, number: int, upload: Mapping[str, str]) -> dict[str, Any]:
         """One part; returns how its completion names it."""

@@ -6,11 +6,11 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..._concurrency.limiter import Limiter
 from ..._policy.budget import RetryBudget
 from ...config import HedgePolicy, RetryPolicy, S3Config
 from ...errors import ConfigError
 from ...events import Emit
+from ..base import RequestLimiter
 from .capabilities import Capabilities
 from .hedging import Hedging
 from .recovery import Recovery, Regions
@@ -19,7 +19,7 @@ from .retry import RetryingTransport, Traced
 from .sdk.clients import ClientPool
 from .slots import Slots
 from .store import S3Store
-from .transport import CompleteUploadsOnCancel, RoutedTransport
+from .transport import RoutedTransport
 
 if TYPE_CHECKING:
     from ..registry import StoreContext
@@ -47,19 +47,21 @@ class S3Service:
         "_hedging",
         "_policy",
         "_pool",
+        "_requests",
         "_routed",
         "_slots",
         "_ways",
-        "slots",
     )
 
-    def __init__(self, *, requests: int, policy: RetryPolicy, emit: Emit, hedge: HedgePolicy | None = None) -> None:
-        self.slots = Limiter(requests)
-        self._slots = Slots(self.slots)
-        self._pool = ClientPool(requests)
+    def __init__(
+        self, *, requests: RequestLimiter, policy: RetryPolicy, emit: Emit, hedge: HedgePolicy | None = None
+    ) -> None:
+        self._requests = requests
+        self._slots = Slots(requests)
+        self._pool = ClientPool(requests.limit)
         self._policy = policy
         self._emit = emit
-        self._budget = RetryBudget(requests)
+        self._budget = RetryBudget(requests.limit)
         self._hedging = None if hedge is None else Hedging(hedge, slots=self._slots, emit=emit)
         self._routed: list[RoutedTransport] = []
         self._ways: dict[S3Config, _Way] = {}
@@ -101,9 +103,9 @@ class S3Service:
         )
 
     def _transport(self, config: S3Config, regions: Regions) -> Transport:
-        routed = RoutedTransport(self._pool, config, regions, connections=self.slots.limit)
+        routed = RoutedTransport(self._pool, config, regions, connections=self._requests.limit)
         self._routed.append(routed)
-        return CompleteUploadsOnCancel(routed)
+        return routed
 
     async def aclose(self) -> None:
         """Close the clients and their connections."""
@@ -140,9 +142,7 @@ def open_store(url: str, context: StoreContext) -> S3Store:
     bucket, prefix = bucket_and_prefix(url.removeprefix("s3://"))
     service = context.shared.get(S3Service)
     if service is None:
-        service = S3Service(
-            requests=context.limits.requests, policy=context.retry, emit=context.emit, hedge=context.hedge
-        )
+        service = S3Service(requests=context.requests, policy=context.retry, emit=context.emit, hedge=context.hedge)
         context.shared[S3Service] = service
         context.closing.append(service.aclose)
     assert isinstance(service, S3Service)  # noqa: S101  # the key is the class

@@ -11,6 +11,7 @@ from time import monotonic
 
 from ..._concurrency.limiter import Limiter
 from ..._policy.aimd import Aimd
+from ..base import RequestLimiter
 
 
 class Share:
@@ -28,7 +29,7 @@ class Slots:
 
     __slots__ = ("_clock", "session", "shares")
 
-    def __init__(self, session: Limiter, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, session: RequestLimiter, clock: Callable[[], float] = monotonic) -> None:
         self.session = session
         """The session's own limit."""
         self._clock = clock

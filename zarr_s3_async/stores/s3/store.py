@@ -14,10 +14,10 @@ from typing import Any, Literal
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...config import S3Config
-from ...errors import ConfigError, StoreError
+from ...errors import ConfigError, StoreError, Unsupported
 from ..base import Blob, Entry, Listing, StoreRef
 from .answer_checks import parse_content_range
-from .capabilities import AllSupported, Capabilities, Capability
+from .capabilities import Capabilities, Capability
 from .checksums import MODE_HEADER, checksum_of
 from .conditional import ConditionalWrites, conflict_of
 from .errors import error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key, version_mismatch_error
@@ -82,7 +82,6 @@ class S3Store:
         "_capabilities",
         "_chunk_reads",
         "_conditional",
-        "_max_bytes",
         "_multipart",
         "_put_headers",
         "_read_headers",
@@ -100,9 +99,8 @@ class S3Store:
         *,
         transport: RetryingTransport,
         config: S3Config,
-        capabilities: Capabilities | None = None,
+        capabilities: Capabilities,
         chunk_reads: bool = False,
-        max_bytes: int | None = None,
     ) -> None:
         """
         Args:
@@ -110,26 +108,26 @@ class S3Store:
             prefix: Of all keys.
             transport: Sends the requests.
             config: The options.
-            capabilities: What the bucket's server can do; None: everything.
+            capabilities: What the bucket's server can do.
             chunk_reads: `missing_on_403` applies; see `for_chunk_reads`.
-            max_bytes: See `limited_to`.
         """
         self.bucket = bucket
         self.prefix = normalized_prefix(prefix)
         self.config = config
         self._transport = transport
-        self._capabilities = capabilities or AllSupported()
+        self._capabilities = capabilities
         self._conditional = ConditionalWrites(transport, self._capabilities, config)
         self._multipart = Multipart(transport, self._conditional, config)
         self._chunk_reads = chunk_reads
-        self._max_bytes = max_bytes
         self._read_headers = {"x-amz-request-payer": "requester"} if config.requester_pays else {}
         verify = {MODE_HEADER: "ENABLED"} if config.checksums == "on" else {}
         self._whole_headers = self._read_headers | verify
         self._put_headers = self._read_headers | storage_headers(config)
 
-    supports_strided_sinks = True
-    """It knows `StridedSink`."""
+    @property
+    def supports_strided_sinks(self) -> Literal[True]:
+        """See `SupportsStridedSinks`."""
+        return True
 
     @property
     def url(self) -> str:
@@ -154,7 +152,7 @@ class S3Store:
     def parent(self) -> tuple[S3Store, str] | None:
         """See `SupportsParent.parent`; None at the root of the bucket."""
         above, _, name = self.prefix.rpartition("/")
-        return (self._view(chunk_reads=False, max_bytes=None, prefix=above), name) if name else None
+        return (self._view(above, chunk_reads=False), name) if name else None
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same keys of the same bucket, reached with the same options."""
@@ -177,24 +175,16 @@ class S3Store:
         """
         if self._chunk_reads or not self.config.missing_on_403:
             return self
-        return self._view(chunk_reads=True, max_bytes=self._max_bytes)
+        return self._view(self.prefix, chunk_reads=True)
 
-    def limited_to(self, nbytes: int) -> S3Store:
-        """The same objects, of which longer ones are refused by the length that they say: ChunkDecodeError.
-
-        A stranger may have stored terabytes where a chunk should be, and nobody has the memory for them.
-        """
-        return self._view(chunk_reads=self._chunk_reads, max_bytes=nbytes)
-
-    def _view(self, *, chunk_reads: bool, max_bytes: int | None, prefix: str | None = None) -> S3Store:
+    def _view(self, prefix: str, *, chunk_reads: bool) -> S3Store:
         return S3Store(
             self.bucket,
-            self.prefix if prefix is None else prefix,
+            prefix,
             transport=self._transport,
             config=self.config,
             capabilities=self._capabilities,
             chunk_reads=chunk_reads,
-            max_bytes=max_bytes,
         )
 
     async def get(
@@ -204,6 +194,7 @@ class S3Store:
         range: ByteRange | None = None,  # noqa: A002  # the protocol's name
         version: Version | None = None,
         sink: Sink | None = None,
+        max_bytes: int | None = None,
     ) -> Blob | None:
         """GetObject; see `Readable.get`."""
         if range is not None and is_empty(range):
@@ -211,7 +202,7 @@ class S3Store:
         headers = self._whole_headers if range is None else self._read_headers
         if range is not None or version is not None:
             headers = headers | read_conditions(range, version)
-        request = Request("GetObject", self.bucket, self._key(key), headers, sink=sink, max_bytes=self._max_bytes)
+        request = Request("GetObject", self.bucket, self._key(key), headers, sink=sink, max_bytes=max_bytes)
         response, attempts = await self._transport.send(request)
         if response.status == 416 and range is not None:
             empty = await self._empty_range(request, range)
@@ -320,10 +311,23 @@ class S3Store:
     async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
         """ListObjectsV2, a page at a time; see `SupportsPages.list_pages`."""
         root = self._root
-        pages = self._pages(root + prefix, start_after=root + after if after else None)
-        while (page := await pages.next()) is not None:
-            if entries := [entry_of(content, root) for content in page.get("Contents", ())]:
+        start_after = root + after if after else None
+        pages = self._pages(root + prefix, start_after=start_after)
+        try:
+            page = await pages.next()
+        except Unsupported:
+            if start_after is None:
+                raise
+            # JuiceFS's gateway has no start-after: list from the beginning, and skip.
+            pages, start_after = self._pages(root + prefix), None
+            page = await pages.next()
+        while page is not None:
+            entries = [entry_of(content, root) for content in page.get("Contents", ())]
+            if start_after is None and after:
+                entries = [entry for entry in entries if entry.key > after]
+            if entries:
                 yield entries
+            page = await pages.next()
 
     async def list_dir(self, prefix: str = "") -> Listing:
         """ListObjectsV2 with a delimiter; see `Listable.list_dir`."""

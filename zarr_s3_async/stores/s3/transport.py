@@ -1,7 +1,12 @@
-"""How a request travels: events around each attempt, uploads completed, and the choice between wire and SDK.
+"""The choice between wire and SDK, and uploads that are completed.
 
 Plain object requests take the wire, everything else the SDK. A bucket that the wire cannot serve (a proxy, S3 Express,
 an ARN, another signature) goes through the SDK for every request; the log says so once.
+
+S3 discards an upload whose connection breaks. Some servers store what they received instead: SeaweedFS 4.48 replaces
+the object by an empty one (tests/promises/test_cancellation.py shows it). So anywhere but at Amazon's, a cancelled
+upload goes on until it is answered, for at most `completion.GRACE` seconds, and only then is the caller's cancellation
+raised. That takes a task per upload.
 """
 
 from __future__ import annotations
@@ -17,37 +22,14 @@ from ..._http.dial import tls_context
 from ...config import S3Config
 from ...errors import StoreError, Unsupported
 from .recovery import Regions
-from .request import Request, Response, Transport
+from .request import Request, Response
 from .sdk.clients import ClientPool
-from .sdk.endpoint import Endpoint, resolve_endpoint
+from .sdk.endpoint import Endpoint, is_amazon_host, resolve_endpoint
 from .sdk.errors import answered
 from .sdk.transport import SdkTransport
 from .wire import OPERATIONS, Wire
 
 log = logging.getLogger("zarr_s3_async")
-
-
-class CompleteUploadsOnCancel:
-    """Completes uploads that have begun when their caller is cancelled; everything else is cancelled at once.
-
-    S3 discards an upload whose connection breaks. Some servers store what they received instead: SeaweedFS 4.48
-    replaces the object by an empty one (tests/promises/test_cancellation.py shows it). So a cancelled upload goes on
-    until it is answered, for at most `completion.GRACE` seconds, and only then is the caller's cancellation raised.
-    """
-
-    __slots__ = ("_inner",)
-
-    def __init__(self, inner: Transport) -> None:
-        self._inner = inner
-
-    async def send(self, request: Request) -> Response:
-        """One attempt."""
-        if request.payload is None:
-            return await self._inner.send(request)
-        return await run_to_completion(self._send(request))
-
-    async def _send(self, request: Request) -> Response:
-        return await self._inner.send(request)
 
 
 class _Route(NamedTuple):
@@ -56,6 +38,8 @@ class _Route(NamedTuple):
     config: S3Config
     wire: Wire | None
     """None: the SDK."""
+    complete_uploads: bool
+    """Uploads that have begun are completed when their caller is cancelled."""
 
 
 class RoutedTransport:
@@ -78,12 +62,22 @@ class RoutedTransport:
     async def send(self, request: Request) -> Response:
         """One attempt."""
         if request.operation not in OPERATIONS or self._config.transport == "sdk":
-            return await self._sdk.send(request)
+            return await self._send_by_sdk(request)
         config = self._regions.config_for(request.bucket)
         route = self._routes.get(request.bucket)
         if route is None or route.config is not config:
             route = await self._find(request, config)
-        return await (route.wire or self._sdk).send(request)
+        if route.wire is None:
+            return await self._send_by_sdk(request)
+        if request.payload is not None and route.complete_uploads:
+            return await run_to_completion(route.wire.send(request))
+        return await route.wire.send(request)
+
+    async def _send_by_sdk(self, request: Request) -> Response:
+        # Where its endpoint is not looked up, it is not known whether it is Amazon's.
+        if request.payload is None:
+            return await self._sdk.send(request)
+        return await run_to_completion(self._sdk.send(request))
 
     async def _find(self, request: Request, config: S3Config) -> _Route:
         """Resolved once per bucket and region, by the first request, or by the next one if that is cancelled."""
@@ -91,18 +85,18 @@ class RoutedTransport:
             route = self._routes.get(request.bucket)
             if route is not None and route.config is config:
                 return route
-            wire = await self._wire(request, config)
-            self._routes[request.bucket] = found = _Route(config, wire)
+            found = await self._route(request, config)
+            self._routes[request.bucket] = found
         if route is not None and route.wire is not None:
             route.wire.retire()  # requests in flight to the wrong region get their answers
             self._retired.append(route.wire)
         return found
 
-    async def _wire(self, request: Request, config: S3Config) -> Wire | None:
+    async def _route(self, request: Request, config: S3Config) -> _Route:
         client = await self._pool.pooled(config)
         endpoint = await self._endpoint(request, client.sdk)
         if endpoint.unsupported is None:
-            return Wire(
+            wire = Wire(
                 endpoint,
                 client.identity.credentials,
                 connect_timeout=config.connect_timeout,
@@ -112,6 +106,7 @@ class RoutedTransport:
                 buffers=self._buffers,
                 clock=client.identity.clock,
             )
+            return _Route(config, wire, complete_uploads=not is_amazon_host(endpoint.host))
         if config.transport == "wire":
             raise Unsupported(
                 f"transport='wire' cannot serve the bucket {request.bucket!r}: {endpoint.unsupported}; "
@@ -119,7 +114,7 @@ class RoutedTransport:
                 bucket=request.bucket,
             )
         log.info("bucket %s goes through the SDK: %s", request.bucket, endpoint.unsupported)
-        return None
+        return _Route(config, None, complete_uploads=True)
 
     @staticmethod
     async def _endpoint(request: Request, client: object) -> Endpoint:

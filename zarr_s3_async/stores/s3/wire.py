@@ -295,6 +295,8 @@ class ObjectResponses:
         """
         if not is_object_data(request, head):
             return None
+        if request.max_bytes is not None and len(data) > request.max_bytes:
+            raise too_long(request, len(data))
         sink = request.sink
         if sink is None or not takes_sink(request, head.status, head.headers) or strided_target(sink, len(data)):
             return bytes(data)
@@ -308,7 +310,7 @@ class ObjectResponses:
 
         Raises:
             ProtocolError: Its end cannot be determined, or there is no memory for it.
-            ChunkDecodeError: It is longer than `request.max_bytes`.
+            ObjectTooLarge: It is longer than `request.max_bytes`.
             Exception: What the request's sink raised; ValueError for memory that does not fit.
         """
         data = is_object_data(request, head)

@@ -8,6 +8,7 @@ from functools import partial
 
 from ..._types import Version
 from ...byte_range import ByteRange, Offset, Span, Suffix
+from ...errors import ObjectTooLarge
 from ...stores.base import Store
 from .common import MIB, RecordingSink, at_once, conflicts, content, same
 
@@ -207,3 +208,22 @@ async def check_concurrent_reads_do_not_mix(store: Store) -> None:
         assert same(blob.data, contents[n]), f"object {n} came back as another"
 
     await at_once([partial(read, n) for n in range(64)])
+
+
+async def check_a_longer_body_is_refused(store: Store) -> None:
+    """`max_bytes` bounds the body, whole or ranged; no sink is called for one that is refused."""
+    data = content(_SIZE, 7)
+    version = await store.put("longer", data)
+    for byte_range, length in ((None, _SIZE), (Span(10, 400), 390), (Suffix(300), 300)):
+        sink = RecordingSink()
+        for options in ({}, {"sink": sink}, {"version": version}):
+            try:
+                await store.get("longer", range=byte_range, max_bytes=length - 1, **options)
+            except ObjectTooLarge:
+                continue
+            raise AssertionError(f"{byte_range} of {length} bytes was read under max_bytes={length - 1}")
+        assert sink.lengths == [], "the sink was called for a body that was refused"
+        blob = await store.get("longer", range=byte_range, max_bytes=length)
+        assert blob is not None
+        assert memoryview(blob.data).nbytes == length
+    assert await store.get("absent", max_bytes=0) is None

@@ -56,7 +56,12 @@ _AMAZON = (
 
 def is_amazon(endpoint_url: str) -> bool:
     """True for an endpoint of AWS."""
-    return (urlsplit(endpoint_url).hostname or "").endswith(_AMAZON)
+    return is_amazon_host(urlsplit(endpoint_url).hostname or "")
+
+
+def is_amazon_host(host: str) -> bool:
+    """True for a host of AWS."""
+    return host.endswith(_AMAZON)
 
 
 class _Stopped(Exception):
