@@ -27,7 +27,7 @@ def starters_in(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Call(func=ast.Attribute(attr=name)) | ast.Call(func=ast.Name(id=name)) if name in STARTERS:
+            case ast.Call(func=ast.Attribute(attr=name)) if name in STARTERS:
                 found.append(f"line {node.lineno}: {name}")
             case ast.ImportFrom(module="asyncio" | "threading" | "concurrent.futures", names=names):
                 found += [f"line {node.lineno}: import {n.name}" for n in names if n.name in STARTERS]

@@ -223,8 +223,6 @@ class Capabilities:
             await self._clean_up(Request("AbortMultipartUpload", put.bucket, put.key, payer, upload))
 
 
-
-
 def _put_absent(put: Request) -> Request:
     return Request("PutObject", put.bucket, put.key, {**put.headers, "if-none-match": "*"}, payload=b"ignored")
 
