@@ -51,10 +51,13 @@ class AllSupported(Capabilities):
     async def _url(self) -> str:
         return "http://localhost"
 
-    async def have(self, capability: Capability, near: Request) -> bool:  # whatever it is
+    async def have(self, capability: Capability, near: Request, *, now: bool = False) -> bool:
         return True
 
     async def completes_atomically(self) -> bool:
+        return True
+
+    def is_known(self, capability: Capability) -> bool:
         return True
 
 
