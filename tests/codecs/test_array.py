@@ -135,3 +135,115 @@ class TestSmallTypes:
 
     def test_bytes_that_are_whole_are_raw(self, ml):
         assert pipeline("bytes", dtype=ml.float8_e4m3fn).raw
+
+
+# reshape
+
+
+@pytest.mark.parametrize(
+    ("option", "shape"),
+    [
+        ([24], (24,)),
+        ([-1], (24,)),
+        ([[0, 1]], (24,)),
+        ([[0], [1]], (4, 6)),
+        ([[0], 2, 3], (4, 2, 3)),
+        ([2, -1, 3], (2, 4, 3)),
+        ([1, [0, 1], 1], (1, 24, 1)),
+        ([[], [0], [1]], (1, 4, 6)),
+    ],
+)
+def test_a_reshaped_chunk_has_its_elements_in_their_order(option, shape):
+    chunk = numbers((4, 6), "<i4")
+    line = pipeline(("reshape", {"shape": option}), LITTLE, dtype="<i4")
+    assert bytes(line.encode(chunk)) == chunk.tobytes()
+    assert same(np.ascontiguousarray(line.decode(line.encode(chunk))), chunk)
+    turned = tuple(reversed(range(len(shape))))
+    line = pipeline(("reshape", {"shape": option}), ("transpose", {"order": list(turned)}), LITTLE, dtype="<i4")
+    assert bytes(line.encode(chunk)) == chunk.reshape(shape).transpose(turned).tobytes()
+    assert same(np.ascontiguousarray(line.decode(line.encode(chunk))), chunk)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(None, 24, "24", [23], [-1, -1], [0, -1], [5, -1], [2.0, 12], [True, 24], [[2]], [[0, 0]], [[1], [0]]),
+        *([[1, 0]], [6, [0]], [[0], 6, [1]], [-2, -12], [["a"]], [[0, 1], [1]], {}, [[1], 4]),
+    ],
+    ids=str,
+)
+def test_a_shape_that_does_not_hold_the_chunk_is_refused(option):
+    with pytest.raises(MetadataError, match=r"'reshape'.*'shape'"):
+        pipeline(("reshape", {"shape": option}), LITTLE)
+
+
+def test_squeezed_chunks_have_no_axes_of_one():
+    chunk = numbers((1, 4, 1, 6), "<i4")
+    line = pipeline("zarrs.squeeze", ("transpose", {"order": [1, 0]}), LITTLE, shape=(1, 4, 1, 6), dtype="<i4")
+    assert bytes(line.encode(chunk)) == chunk[0, :, 0, :].T.tobytes()
+    assert same(np.ascontiguousarray(line.decode(line.encode(chunk))), chunk)
+
+
+# packbits
+
+
+def test_booleans_are_packed_least_significant_bit_first():
+    """The bytes that zarrs writes."""
+    chunk = np.arange(11) % 3 == 0
+    for padding, expected in (("none", b"\x49\x02"), ("first_byte", b"\x05\x49\x02"), ("last_byte", b"\x49\x02\x05")):
+        line = pipeline(("packbits", {"padding_encoding": padding}), shape=(11,), dtype="?")
+        assert bytes(line.encode(chunk)) == expected
+        assert line.encoded_nbytes == len(expected)
+        assert same(line.decode(expected), chunk)
+
+
+@given(
+    st.sampled_from(["i1", "u1", "<i2", ">u2", "<i4", "<u8", "<f4", ">f8", "<c8", "?"]),
+    st.data(),
+)
+def test_packed_bits_are_those_from_the_first_to_the_last(dtype, data):
+    dtype = np.dtype(dtype)
+    parts = 2 if dtype.kind == "c" else 1
+    size = 1 if dtype.kind == "b" else 8 * dtype.itemsize // parts
+    first = data.draw(st.integers(0, size - 1))
+    last = data.draw(st.integers(first, size - 1))
+    raw = data.draw(st.binary(min_size=3 * dtype.itemsize, max_size=3 * dtype.itemsize))
+    words = [int.from_bytes(raw[at : at + size // 8 or 1], "little") for at in range(0, len(raw), size // 8 or 1)]
+    words = [word & 2**size - 1 for word in words]
+    chunk = np.array(words, f"<u{size // 8 or 1}").view(dtype.newbyteorder("<")).astype(dtype)
+    line = pipeline(("packbits", {"first_bit": first, "last_bit": last}), shape=(3,), dtype=dtype)
+    kept = [word >> first & 2 ** (last - first + 1) - 1 for word in words]
+    packed = sum(bits << at * (last - first + 1) for at, bits in enumerate(kept))
+    encoded = bytes(line.encode(chunk))
+    assert int.from_bytes(encoded, "little") == packed
+    shifted = [bits << first for bits in kept]
+    if dtype.kind == "i":
+        shifted = [word - 2 ** (last + 1) if word >> last & 1 else word for word in shifted]
+    expected = np.array([word % 2**size for word in shifted], f"<u{size // 8 or 1}")
+    assert line.decode(encoded).astype(dtype.newbyteorder("<")).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", ["int2", "uint2", "int4", "uint4", "float4_e2m1fn", "float6_e3m2fn", "bfloat16"])
+def test_small_types_of_ml_dtypes_are_packed_to_their_bits(name):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    dtype = np.dtype(getattr(ml_dtypes, name))
+    chunk = np.array([0, 1, -1, -2] if name.startswith("int") else [0, 1, 0, 1], "f4").astype(dtype)
+    line = pipeline("packbits", shape=(4,), dtype=dtype)
+    assert len(line.encode(chunk)) == {"2": 1, "4": 2, "6": 3, "1": 8}[name.strip("uintbfloa")[0]]
+    assert line.decode(line.encode(chunk)).astype("f4").tolist() == chunk.astype("f4").tolist()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"first_bit": 32}, {"last_bit": 32}, {"first_bit": 3, "last_bit": 2}, {"padding_encoding": "both"}],
+    ids=str,
+)
+def test_bits_that_an_element_does_not_have_are_refused(options):
+    with pytest.raises(MetadataError, match="'packbits'"):
+        pipeline(("packbits", options))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x05\x49", b"\x04\x49\x02", b"\x05\x49\x02\x00"])
+def test_packed_bits_of_another_chunk_are_refused(data):
+    with pytest.raises(ChunkDecodeError, match="'packbits'"):
+        pipeline(("packbits", {"padding_encoding": "first_byte"}), shape=(11,), dtype="?").decode(data)

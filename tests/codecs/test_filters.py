@@ -196,3 +196,31 @@ def test_texts_that_are_no_texts_are_refused_on_writing():
     chunk[0] = ["not even hashable"]
     with pytest.raises(ChunkError, match=r"'numcodecs.categorize'"):
         line("numcodecs.categorize", {"labels": ["a"]}, object, (1,)).encode(chunk)
+
+
+@pytest.mark.parametrize(
+    ("name", "configuration", "dtype"),
+    [
+        ("delta", {"dtype": "<f4"}, "<c8"),
+        ("delta", {"dtype": "<i2"}, "<i4"),
+        ("delta", {"dtype": "<i4", "astype": "<i2"}, "<M8[s]"),
+        ("fixedscaleoffset", {"dtype": "<f4", "astype": "<i2", "offset": 0, "scale": 10}, "<c8"),
+        ("quantize", {"dtype": "<f4", "digits": 2}, "<c8"),
+        ("astype", {"encode_dtype": "<f8", "decode_dtype": "<f4"}, "<c8"),
+        ("delta", {"dtype": "<i8"}, "<i4"),
+    ],
+    ids=str,
+)
+def test_a_filter_reads_the_chunk_as_elements_of_the_type_that_it_names(name, configuration, dtype):
+    """As numcodecs does, of whatever width."""
+    chunk = numbers((4, 6), dtype)
+    line = pipeline((f"numcodecs.{name}", configuration), "bytes", dtype=dtype)
+    theirs = numcodecs.get_codec({"id": name, **configuration})
+    assert bytes(line.encode(chunk)) == theirs.encode(chunk).tobytes()
+    decoded = theirs.decode(theirs.encode(chunk)).view(dtype).reshape(4, 6)
+    assert same(line.decode(line.encode(chunk)), decoded)
+
+
+def test_a_width_that_does_not_divide_the_chunk_is_refused():
+    with pytest.raises(MetadataError, match=r"numcodecs\.delta"):
+        pipeline(("numcodecs.delta", {"dtype": "<i8"}), "bytes", shape=(3,), dtype="<i4")

@@ -68,3 +68,28 @@ def test_the_public_names_are_sorted_and_there():
     names = zarr_s3_async.codecs.__all__
     assert names == sorted(names)
     assert all(hasattr(zarr_s3_async.codecs, name) for name in names)
+
+
+@pytest.mark.parametrize("broken", ["zfpy", "pcodec"])
+def test_a_broken_optional_package_costs_its_own_codec_alone(broken, tmp_path):
+    """zfpy 1.0.1.post0 breaks `import numcodecs`, and so every array of zstd."""
+    (tmp_path / f"{broken}.py").write_text("raise ValueError('broken')\n")
+    script = (
+        "import sys, numpy as np\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from zarr_s3_async.codecs import ChunkSpec, build_pipeline\n"
+        "from zarr_s3_async._types import CodecSpec\n"
+        "from zarr_s3_async.errors import MetadataError, UnsupportedFeature\n"
+        "chunk = ChunkSpec((4,), np.dtype('<f4'), 0)\n"
+        "for name in ('zstd', 'blosc', 'numcodecs.lz4', 'numcodecs.fletcher32'):\n"
+        "    line = build_pipeline([CodecSpec('bytes', {'endian': 'little'}), CodecSpec(name)], chunk)\n"
+        "    assert line.decode(line.encode(np.arange(4, dtype='<f4'))).tolist() == [0, 1, 2, 3]\n"
+        "try:\n"
+        f"    build_pipeline([CodecSpec('numcodecs.{broken}')], chunk)\n"
+        "except (MetadataError, UnsupportedFeature) as error:\n"
+        "    print('refused:', error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "refused" in run.stdout
+    assert broken in run.stdout

@@ -74,6 +74,18 @@ class TestPCodec:
         with pytest.raises(MetadataError, match=f"'{next(iter(options))}'"):
             encodable(pipeline(("numcodecs.pcodec", options)))
 
+    @pytest.mark.parametrize("dtype", ["<M8[ns]", ">M8[D]", "<m8[s]"])
+    def test_times_are_stored_as_the_integers_that_count_them(self, dtype):
+        chunk = numbers((4, 6), dtype)
+        chunk[0, 0] = np.array("NaT", dtype)
+        line = pipeline("numcodecs.pcodec", dtype=dtype)
+        integers = pipeline("numcodecs.pcodec", dtype="<i8")
+        assert bytes(line.encode(chunk)) == bytes(
+            integers.encode(chunk.astype(chunk.dtype.newbyteorder("=")).view("i8"))
+        )
+        assert same(line.decode(line.encode(chunk)), chunk)
+        assert same(line.decode(line.encode(chunk), np.empty((4, 6), dtype)), chunk)
+
     def test_single_bytes_are_not_for_it(self):
         with pytest.raises(MetadataError, match="16 to 64 bits"):
             pipeline("numcodecs.pcodec", dtype="u1")

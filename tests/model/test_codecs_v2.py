@@ -172,3 +172,14 @@ def test_pickle_in_any_spelling_is_refused(name, member):
 def test_other_object_codecs_are_named(name):
     with pytest.raises(UnsupportedFeature, match=name):
         chain(dtype="|O", fill_value=None, filters=[{"id": name}])
+
+
+@pytest.mark.parametrize("filters", [[{"id": "pcodec"}], [{"id": "delta", "dtype": "<f4"}, {"id": "pcodec"}]], ids=str)
+@pytest.mark.parametrize("compressor", [None, {"id": "zlib", "level": 1}])
+def test_pcodec_among_the_filters_takes_the_place_of_bytes(filters, compressor):
+    pytest.importorskip("pcodec")
+    codecs = chain(filters=filters, compressor=compressor)
+    pipeline = build_pipeline(codecs, ChunkSpec((5, 2), np.dtype("<f4"), 0))
+    assert " bytes " not in repr(pipeline)
+    chunk = np.arange(10, dtype="<f4").reshape(5, 2)
+    np.testing.assert_array_equal(pipeline.decode(pipeline.encode(chunk)), chunk)

@@ -77,7 +77,8 @@ def v3(option: Any, data_type: DataType, kind_of: KindOf, where: str) -> dict[st
     if not isinstance(configuration, dict):
         raise Invalid(f"the configuration of {short_repr(name)} must be a mapping, not {short_repr(configuration)}")
     completed = _defaults(name, data_type) | configuration
-    if completed or "configuration" in config or name in _V3_DEFAULTS:
+    # zarr-python reads none of its numcodecs.* codecs without a configuration.
+    if completed or "configuration" in config or name in _V3_DEFAULTS or name.startswith("numcodecs."):
         config["configuration"] = completed
     return config
 

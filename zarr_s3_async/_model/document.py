@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -104,6 +104,27 @@ def check_portable(value: JSON, where: str) -> None:
                 pending.extend(item.values())
             case list() | tuple():
                 pending.extend(item)
+
+
+def portable(value: JSON) -> JSON:
+    """A fill value without the numbers that JSON does not have: they become the text that stands for them.
+
+    zarr-python 3.0.0 and 3.0.1 wrote bare NaN and Infinity, in both formats.
+    """
+    if isinstance(value, float) and not isfinite(value):
+        return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if isinstance(value, dict):
+        return {name: portable(item) for name, item in value.items()}
+    return value
+
+
+def with_portable_fill(source: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """The document of an array whose fill value is valid JSON, so that it is read, and written again, as such."""
+    fill = source.get("fill_value")
+    strict = portable(fill) if isinstance(fill, float | list | dict) else fill
+    return source if strict is fill or strict == fill else {**source, "fill_value": strict}
 
 
 def _check_text(text: str, where: str) -> None:

@@ -138,7 +138,7 @@ _CORE = {
         *("float16", "float32", "float64", "complex64", "complex128"),
     )
 } | {"complex_float32": np.dtype("complex64"), "complex_float64": np.dtype("complex128")}
-_VARIABLE = {"string": STRING, "bytes": BYTES, "variable_length_bytes": BYTES}
+_VARIABLE = {"string": STRING, "bytes": BYTES, "variable_length_bytes": BYTES, "binary": BYTES}
 _RAW = re.compile(r"r([1-9][0-9]{0,9})")
 _TIME_KINDS = {"numpy.datetime64": "M", "numpy.timedelta64": "m"}
 

@@ -32,22 +32,22 @@ NAT = -(2**63)
 
 
 def read(value: JSON, data_type: DataType, *, zarr_format: Literal[2, 3], byte_order: ByteOrder = None) -> Any:
-    """The scalar that a `fill_value` member spells; None for the null of v2.
+    """The scalar that a `fill_value` member spells; None for null.
 
     Args:
         value: The member.
         data_type: Type of the array.
-        zarr_format: v2 also knows null, and the number 0 for text, bytes and records.
+        zarr_format: v2 also knows the number 0 for text, bytes and records.
         byte_order: Of the base64 form of v3 records; None where the fields themselves say it, as in v2.
 
     Raises:
         Invalid: It is no value of the type.
     """
-    if zarr_format == 2:
-        if value is None:
-            return None if data_type.variable is None else zero(data_type)
-        if _is_zero(value) and (data_type.variable in ("bytes", "array") or data_type.dtype.kind in "SUV"):
-            return _zero_or_number(value, data_type)
+    if value is None:  # GDAL and zarrita.js write it in v3 too
+        return None if data_type.variable is None else zero(data_type)
+    takes_zero = data_type.variable in ("bytes", "array") or data_type.dtype.kind in "SUV"
+    if zarr_format == 2 and takes_zero and _is_zero(value):
+        return _zero_or_number(value, data_type)
     try:
         return _read(value, data_type, byte_order)
     except OverflowError as problem:

@@ -34,7 +34,7 @@ class ArrayMeta:
     """From array to stored object, in encoding order. Where `shards` is set: one `sharding_indexed` codec."""
     fill_value: Any
     """A NumPy scalar of `dtype`; a str or bytes for object dtypes, or None for arrays of varying length,
-    where it means an empty one. For other dtypes None is the null of v2: read as zero."""
+    where it means an empty one. For other dtypes None is the null of a document: read as zero, and times as NaT."""
     keys: KeyEncoding
     order: Literal["C", "F"] = "C"
     dimension_names: tuple[str | None, ...] | None = None

@@ -9,11 +9,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
 
-from .._types import JSON
+from .._types import JSON, Shape
 from . import chains, chunking, codec_options, consolidated, dtype_names, fill_values
 from .codec_options import KindOf
 from .create import ArrayOptions, Outline, codec_list, key_encoding, outline
-from .document import Document, check_portable, dump, integer, integers, load, member, new_attributes, one_of
+from .document import (
+    Document,
+    check_portable,
+    dump,
+    integer,
+    integers,
+    load,
+    member,
+    new_attributes,
+    one_of,
+    with_portable_fill,
+)
 from .keys import KeyEncoding
 from .metadata import ArrayMeta, GroupMeta
 from .names import ARRAY_V2, ATTRS_V2, CONSOLIDATED_V2, GROUP_V2
@@ -55,11 +66,12 @@ def _check_format(source: Mapping[str, JSON]) -> None:
 
 
 def _array(source: Mapping[str, JSON], attributes: Mapping[str, JSON], names: tuple[str, ...]) -> ArrayMeta:
+    source = with_portable_fill(source)
     for name in _MEMBERS:
         check_portable(source.get(name), repr(name))
     _check_format(source)
     shape = integers(member(source, "shape"), "'shape'", least=0)
-    chunks = integers(member(source, "chunks"), "'chunks'", least=1)
+    chunks = _chunks(integers(member(source, "chunks"), "'chunks'", least=0), shape)
     order = cast("Literal['C', 'F']", one_of(member(source, "order"), "'order'", ("C", "F")))
     filters = chains.read_filters(source.get("filters"))
     compressor = chains.read_compressor(source.get("compressor"))
@@ -81,6 +93,13 @@ def _array(source: Mapping[str, JSON], attributes: Mapping[str, JSON], names: tu
         source=source,
         documents=names,
     )
+
+
+def _chunks(chunks: Shape, shape: Shape) -> Shape:
+    """Some writers give an empty dimension chunks of length 0; they hold nothing, and are taken for 1."""
+    if len(chunks) == len(shape) and all(chunk or not extent for chunk, extent in zip(chunks, shape, strict=True)):
+        return tuple(chunk or 1 for chunk in chunks)
+    return integers(list(chunks), "'chunks'", least=1)
 
 
 def _dimension_names(attributes: Mapping[str, JSON], ndim: int) -> tuple[str, ...] | None:
@@ -138,7 +157,8 @@ def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
     """
     with option_errors():
         extents = chunking.resized(meta.shape, shape)
-    return replace(meta, shape=extents, source={**meta.source, "shape": list(extents)})
+    # The chunks too: those that were 0 for an empty dimension are not any more.
+    return replace(meta, shape=extents, source={**meta.source, "shape": list(extents), "chunks": list(meta.chunks)})
 
 
 def with_attributes(meta: Meta, attributes: Mapping[str, Any]) -> Meta:

@@ -6,6 +6,7 @@ document says that it need not be; then it is ignored, and kept.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
@@ -30,12 +31,15 @@ from .document import (
     one_of,
     only,
     text,
+    with_portable_fill,
 )
 from .dtypes import DataType
 from .keys import KeyEncoding
 from .metadata import ArrayMeta, GroupMeta
 from .names import NODE_V3
 from .problems import Invalid, Unknown, document_errors, option_errors, short_repr
+
+_log = logging.getLogger("zarr_s3_async")
 
 Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
 
@@ -86,13 +90,17 @@ def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
         UnsupportedFeature: It asks for what this library does not have.
     """
     with document_errors(url, NODE_V3):
-        return _array(load(docs[NODE_V3]))
+        meta = _array(load(docs[NODE_V3]))
+    if meta.source["fill_value"] is None:
+        _log.warning("%s: 'fill_value' is null, which Zarr v3 does not have: absent chunks read as zero", url)
+    return meta
 
 
 def _array(source: Mapping[str, JSON]) -> ArrayMeta:
     _check_kind(source, "array")
+    source = with_portable_fill(source)
     _check_members(source, _ARRAY)
-    _check_transformers(source.get("storage_transformers", []))
+    _check_transformers(source.get("storage_transformers"))
     shape = integers(member(source, "shape"), "'shape'", least=0)
     data_type = dtype_names.read_v3(member(source, "data_type"))
     axes = chunk_grid.read(named(member(source, "chunk_grid"), "'chunk_grid'"), shape)
@@ -130,7 +138,7 @@ def _check_chain(codecs: tuple[CodecSpec, ...], data_type: DataType) -> None:
 
 
 def _check_transformers(value: JSON) -> None:
-    for entry in items(value, "'storage_transformers'"):
+    for entry in items([] if value is None else value, "'storage_transformers'"):
         transformer = named(entry, "a storage transformer")
         if transformer.must_understand:
             raise Unknown(f"the storage transformer {short_repr(transformer.name)} is not known")
@@ -165,7 +173,8 @@ def _dimension_names(value: JSON, ndim: int) -> tuple[str | None, ...] | None:
 
 
 def _attributes(source: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    return mapping(source.get("attributes", {}), "'attributes'")
+    attributes = source.get("attributes")
+    return {} if attributes is None else mapping(attributes, "'attributes'")
 
 
 def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:

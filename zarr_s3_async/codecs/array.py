@@ -1,13 +1,15 @@
-"""Elements as they stand in memory: the `bytes` and `transpose` codecs of the Zarr v3 specification."""
+"""Elements in their own order: `bytes` and `transpose` of Zarr v3, `reshape` and `packbits` of zarr-extensions."""
 
 from __future__ import annotations
 
 from math import prod
+from reprlib import repr as short
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from .._ml_dtypes import BITS, is_ml
+from .._types import JSON, Shape
 from ..errors import MetadataError
 from .base import Array, Bytes, ChunkSpec, Cost, Options
 
@@ -117,3 +119,119 @@ class Transpose:
 
     def decode(self, chunk: Array) -> Array:
         return chunk.transpose(self._inverse)
+
+
+class Reshape:
+    """Another shape for the same elements in the same order: `reshape` of zarr-extensions."""
+
+    kind: Final = "array->array"
+    cost: Final = "view"
+
+    def __init__(self, options: Options, spec: ChunkSpec) -> None:
+        self._shape = spec.shape
+        self._reshaped = _reshaped(options, options.take("shape"), spec.shape)
+
+    def encoded(self, spec: ChunkSpec) -> ChunkSpec:
+        return ChunkSpec(self._reshaped, spec.dtype, spec.fill_value)
+
+    def encode(self, chunk: Array) -> Array:
+        return chunk.reshape(self._reshaped)
+
+    def decode(self, chunk: Array) -> Array:
+        return chunk.reshape(self._shape)
+
+
+class Squeeze(Reshape):
+    """The chunk without its axes of length 1: `zarrs.squeeze`."""
+
+    def __init__(self, options: Options, spec: ChunkSpec) -> None:  # noqa: ARG002  it has no options
+        self._shape = spec.shape
+        self._reshaped = tuple(length for length in spec.shape if length != 1)
+
+
+def _reshaped(options: Options, edges: JSON, shape: Shape) -> Shape:
+    """The shape that the option makes of a chunk's: each edge a number, -1 for the rest, or axes that it joins."""
+    if not isinstance(edges, list | tuple):
+        raise options.fail("shape", f"must be a list, not {short(edges)}")
+    joined: list[int] = []
+    lengths: list[int] = []
+    for edge in edges:
+        axes = edge if isinstance(edge, list | tuple) else ()
+        if any(type(axis) is not int or not 0 <= axis < len(shape) for axis in axes):
+            raise options.fail("shape", f"joins axes {short(edge)}, and a chunk has {len(shape)}")
+        joined += axes
+        if axes or edge == []:
+            lengths.append(prod(shape[axis] for axis in axes))
+        elif type(edge) is int and (edge > 0 or edge == -1):
+            lengths.append(edge)
+        else:
+            raise options.fail("shape", f"holds {short(edge)}, which is no length and no list of axes")
+    if joined != sorted(set(joined)):
+        raise options.fail("shape", f"must join axes in their order, not {short(edges)}")
+    if lengths.count(-1) == 1:
+        rest = prod(length for length in lengths if length != -1)
+        lengths[lengths.index(-1)] = prod(shape) // rest if rest else 0
+    if prod(lengths) != prod(shape) or -1 in lengths:
+        raise options.fail("shape", f"{short(edges)} does not hold the elements of a chunk of {shape}")
+    _check_joined(options, edges, lengths, shape)
+    return tuple(lengths)
+
+
+def _check_joined(options: Options, edges: Any, lengths: list[int], shape: Shape) -> None:
+    """What is joined must be the same elements: as many before it, and behind it, as in the chunk."""
+    for at, edge in enumerate(edges):
+        if isinstance(edge, list | tuple) and edge:
+            first, last = edge[0], edge[-1]
+            contiguous = list(edge) == list(range(first, last + 1))
+            if not contiguous or prod(lengths[:at]) != prod(shape[:first]):
+                raise options.fail("shape", f"{short(edges)} joins axes that do not lie there in a chunk of {shape}")
+
+
+class PackBits:
+    """Some bits of each element, one after the other, least significant first: `packbits` of zarr-extensions."""
+
+    kind: Final = "array->bytes"
+    cost: Final = "blocking"
+
+    def __init__(self, options: Options, spec: ChunkSpec) -> None:
+        dtype = spec.dtype
+        if dtype.kind not in "biufc" and not is_ml(dtype):
+            raise MetadataError(f"codec {options.codec!r} packs numbers and booleans, not {dtype}")
+        parts = 2 if dtype.kind == "c" else 1
+        bits = BITS[dtype.name] if is_ml(dtype) else 8 * dtype.itemsize // parts
+        self._bits = 1 if dtype.kind == "b" else bits
+        self._first = options.integer("first_bit", 0, self._bits - 1, 0)
+        self._stop = 1 + options.integer("last_bit", self._first, self._bits - 1, self._bits - 1)
+        self._padding = options.choice("padding_encoding", ("none", "first_byte", "last_byte"), "none")
+        self._signed = dtype.kind == "i" or dtype.name in ("int2", "int4")
+        self._elements = BytesCodec(Options("bytes", {"endian": "little"}), spec)
+        self._nbytes = dtype.itemsize // parts
+        self._count = prod(spec.shape) * parts
+
+    def encoded_size(self) -> int:
+        packed = -(-self._count * (self._stop - self._first) // 8)
+        return packed if self._padding == "none" else packed + 1
+
+    def encode(self, chunk: Array) -> Bytes:
+        raw = np.frombuffer(self._elements.encode(chunk), np.uint8).reshape(self._count, self._nbytes)
+        bits = np.unpackbits(raw, axis=1, bitorder="little")[:, self._first : self._stop]
+        packed = np.packbits(bits.reshape(-1), bitorder="little")
+        if self._padding == "none":
+            return packed
+        padding = np.array([-bits.size % 8], np.uint8)
+        return np.concatenate((padding, packed) if self._padding == "first_byte" else (packed, padding))
+
+    def decode(self, data: Bytes, out: Array | None = None) -> Array:
+        if len(data) != self.encoded_size():
+            raise ValueError(f"{len(data)} bytes, and a chunk has {self.encoded_size()}")
+        packed, length = np.frombuffer(data, np.uint8), self._stop - self._first
+        if self._padding != "none":
+            padding, packed = (packed[0], packed[1:]) if self._padding == "first_byte" else (packed[-1], packed[:-1])
+            if padding != -self._count * length % 8:
+                raise ValueError(f"claims {padding} bits of padding, and a chunk has {-self._count * length % 8}")
+        stored = np.unpackbits(packed, count=self._count * length, bitorder="little").reshape(self._count, length)
+        bits = np.zeros((self._count, 8 * self._nbytes), np.uint8)
+        bits[:, self._first : self._stop] = stored
+        if self._signed:
+            bits[:, self._stop : self._bits] = stored[:, -1:]
+        return self._elements.decode(np.packbits(bits, axis=1, bitorder="little").reshape(-1), out)

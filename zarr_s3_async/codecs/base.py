@@ -7,8 +7,11 @@ Whatever `encode` or `decode` raises, the pipeline turns into an error of this l
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from reprlib import repr as short
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -27,6 +30,9 @@ Cost: TypeAlias = Literal["view", "quick", "parallel", "blocking"]
 time with the GIL held."""
 
 T = TypeVar("T")
+
+_log = logging.getLogger("zarr_s3_async")
+_OPTIONAL_OF_NUMCODECS: Final = ("zfpy", "pcodec", "msgpacks")
 
 Kind: TypeAlias = CodecKind
 
@@ -236,3 +242,26 @@ class Options:
         """Refuse keys that nobody has taken."""
         if self._left:
             raise self.fail(min(self._left, key=str), "is not an option of this codec")
+
+
+def numcodecs_module(name: str) -> Any:
+    """A module of numcodecs.
+
+    numcodecs imports what it finds of its optional codecs, and fails as a whole where the package of one is broken, as
+    zfpy 1.0.1.post0 is. Such a codec is then left out, as if its package were missing.
+    """
+    try:
+        return import_module(f"numcodecs.{name}")
+    except ImportError:
+        raise
+    except Exception as error:
+        for optional in _OPTIONAL_OF_NUMCODECS:
+            sys.modules[f"numcodecs.{optional}"] = None  # type: ignore[assignment]  # importing it is an ImportError
+            try:
+                module = import_module(f"numcodecs.{name}")
+            except Exception:  # noqa: BLE001  # it is another one that is broken
+                del sys.modules[f"numcodecs.{optional}"]
+            else:
+                _log.warning("the codec %s of numcodecs is left out: its package is broken (%s)", optional, error)
+                return module
+        raise

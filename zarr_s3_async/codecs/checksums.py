@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
-from .base import Array, Bytes, ChunkSpec, Options
+from .base import Array, Bytes, ChunkSpec, Options, numcodecs_module
 
 _Flat: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 _Sum: TypeAlias = Callable[[_Flat], int]
@@ -74,17 +74,14 @@ def adler32(options: Options, _spec: ChunkSpec) -> Checksum:
 
 def fletcher32(_options: Options, _spec: ChunkSpec) -> Checksum:
     """numcodecs' Fletcher-32, which is that of netCDF and HDF5."""
-    from numcodecs.fletcher32 import Fletcher32
-
-    encode = Fletcher32().encode
+    encode = numcodecs_module("fletcher32").Fletcher32().encode
     # numcodecs has no function for the sum alone, and cannot take an empty buffer.
     return Checksum(lambda data: int.from_bytes(encode(data)[-_SIZE:], "little") if len(data) else 0, "end")
 
 
 def jenkins_lookup3(options: Options, _spec: ChunkSpec) -> Checksum:
     """numcodecs' lookup3, which is that of HDF5."""
-    from numcodecs.jenkins import jenkins_lookup3 as lookup3
-
+    lookup3 = numcodecs_module("jenkins").jenkins_lookup3
     initial = options.integer("initval", 0, 2**32 - 1, 0)
     if options.take("prefix", None) is not None:
         raise options.fail("prefix", "must be null: no document can spell the bytes that numcodecs wants")

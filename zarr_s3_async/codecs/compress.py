@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from ..errors import UnsupportedFeature
-from .base import Array, Bytes, ChunkSpec, Cost, Options
+from .base import Array, Bytes, ChunkSpec, Cost, Options, numcodecs_module
 
 UNKNOWN: Final = -1
 """The frame does not say how long its content is."""
@@ -147,8 +147,7 @@ class Zstd:
     cost: Final = "parallel"
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
-        from numcodecs import zstd
-
+        zstd = numcodecs_module("zstd")
         self._compress = zstd.compress
         self._decompress = zstd.decompress
         self._decompressors = Decompressors()
@@ -198,8 +197,7 @@ class LZ4:
     cost: Final = "quick"
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
-        from numcodecs import lz4
-
+        lz4 = numcodecs_module("lz4")
         self._compress = lz4.compress
         self._decompress = lz4.decompress
         self._acceleration = options.to_encode(options.integer, "acceleration", -_INT_MAX, _INT_MAX, 1)
@@ -230,8 +228,7 @@ class Blosc:
     max_input: Final = _INT_MAX - _BLOSC_MAX_OVERHEAD
 
     def __init__(self, options: Options, item: int, shuffle: int | None, cname: Literal["lz4", "zstd"]) -> None:
-        from numcodecs import blosc
-
+        blosc = numcodecs_module("blosc")
         self._shuffle = shuffle
         if blosc.use_threads is None:
             # Blosc's own threads write the same chunk differently each time, and take one lock between all of

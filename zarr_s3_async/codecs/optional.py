@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..errors import MetadataError, UnsupportedFeature
-from .base import Array, Bytes, ChunkSpec, Options
+from .base import Array, Bytes, ChunkSpec, Options, numcodecs_module
 
 _PCODEC_TYPES: Final = ("u2", "u4", "u8", "i2", "i4", "i8", "f2", "f4", "f8")
 _PCODEC_DELTAS: Final = ("auto", "none", "no_op", "try_consecutive", "try_lookback")
@@ -34,7 +34,7 @@ class PCodec:
         if spec.dtype.str[1:] not in _PCODEC_TYPES and spec.dtype.kind not in "mM":
             raise MetadataError(f"codec {options.codec!r} takes numbers of 16 to 64 bits, not {spec.dtype}")
         try:
-            encoder = import_module("numcodecs.pcodec").PCodec
+            encoder = numcodecs_module("pcodec").PCodec
             standalone = import_module("pcodec").standalone
         except ImportError as error:
             raise _missing(options, "pcodec") from error

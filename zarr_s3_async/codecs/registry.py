@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from .._types import JSON, CodecSpec, is_pickle
 from ..errors import ConfigError, MetadataError, UnsupportedFeature
 from . import checksums, compress, filters, stdlib, vlen
-from .array import BytesCodec, Transpose
+from .array import BytesCodec, PackBits, Reshape, Squeeze, Transpose
 from .base import COSTS, KINDS, ChunkSpec, Codec, Kind, Options
 from .cast import CastValue
 from .optional import ZFPY, PCodec
@@ -56,6 +56,10 @@ _BUILT_IN: Final[dict[str, _Entry]] = {
     "crc32c": _bytes_bytes(checksums.crc32c),
     "sharding_indexed": _array_bytes(_sharding),
     # zarr-extensions, and the object codecs of v2
+    "bitround": _array_array(filters.BitRound),
+    "packbits": _array_bytes(PackBits),
+    "reshape": _array_array(Reshape),
+    "zarrs.squeeze": _array_array(Squeeze),
     "cast_value": _array_array(CastValue),
     "scale_offset": _array_array(ScaleOffset),
     "vlen-utf8": _array_bytes(vlen.VLenUTF8),

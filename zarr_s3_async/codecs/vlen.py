@@ -6,14 +6,13 @@ lengths are unsigned 32-bit little-endian integers.
 
 from __future__ import annotations
 
-from importlib import import_module
 from math import prod
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from ..errors import MetadataError
-from .base import Array, Bytes, ChunkSpec, Options, writable
+from .base import Array, Bytes, ChunkSpec, Options, numcodecs_module, writable
 from .scalars import plain_dtype
 
 _WORD: Final = 4
@@ -42,7 +41,7 @@ class _Packed:
         self._dtype = spec.dtype
         self._count = prod(spec.shape)
         arguments = self._arguments(options)
-        self._packer: _Packer = getattr(import_module("numcodecs.vlen"), self.packer)(*arguments)
+        self._packer: _Packer = getattr(numcodecs_module("vlen"), self.packer)(*arguments)
 
     def _arguments(self, options: Options) -> tuple[Any, ...]:  # noqa: ARG002  for the one that has options
         return ()
