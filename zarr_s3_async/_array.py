@@ -462,7 +462,7 @@ class Array:
 
     def _adopt(self, meta: ArrayMeta) -> None:
         # Operations that are running keep the layout that they started with.
-        self._layout = lay_out(self._runtime, self._path, meta)
+        self._layout = lay_out(self._runtime, self._path, meta, self._layout.reader)
 
     # NumPy would read an iterable array element by element, one request each, forever.
     __iter__ = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from asyncio import AbstractEventLoop, get_running_loop
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from types import TracebackType
@@ -41,6 +41,7 @@ from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Opt
 from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop
 from .events import Emit, Hook, Metrics, emitter
 from .stores.base import Store
+from .stores.optional import owner_of
 from .stores.registry import open_store
 
 _CONSOLIDATED = ("check", True, False)
@@ -151,6 +152,8 @@ class Session:
         self._cpu = Cpu(self._limits.cpu_threads)
         self._locks = KeyedLocks()
         self._edits = Edits()
+        # One object for all equal owners, so that caches compare them by identity.
+        self._owners: dict[Hashable, Hashable] = {}
         sizes = cache or CacheSize()
         self._indexes, self._decoded = IndexCache(sizes.shard_indexes), ChunkCache(sizes.chunks)
         self._loop: AbstractEventLoop | None = None
@@ -452,6 +455,7 @@ class Session:
         return self._runtime(store), check_path(path, zarr_format=2)
 
     def _runtime(self, store: Store) -> Runtime:
+        owner = owner_of(store)
         return Runtime(
             store=store,
             limits=self._limits,
@@ -464,6 +468,7 @@ class Session:
             edits=self._edits,
             emit=self._context.emit,
             guard=self._guard,
+            owner=self._owners.setdefault(owner, owner),
         )
 
 

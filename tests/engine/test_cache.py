@@ -43,16 +43,16 @@ def test_one_that_is_remembered_again_counts_once() -> None:
 @pytest.mark.parametrize("forget", [lambda cache: cache.forget("s/a"), lambda cache: cache.forget_below("s/")])
 def test_what_is_forgotten_while_it_is_read_is_not_remembered(forget: object) -> None:
     cache = IndexCache(1000)
-    with cache.load("s/a") as first, cache.load("s/a") as second:
+    with cache.fetching("s/a") as first, cache.fetching("s/a") as second:
         first.keep(index())
         assert cache.get("s/a") is not None
         forget(cache)  # type: ignore[operator]  # one of the lambdas above
         second.keep(index())
         assert cache.get("s/a") is None
-        with cache.load("s/a") as third:
+        with cache.fetching("s/a") as third:
             third.keep(index())
     assert cache.get("s/a") is not None
-    assert cache._loads == {}
+    assert cache._pending == {}
 
 
 async def test_a_session_keeps_no_more_than_its_cache_size() -> None:
@@ -83,5 +83,5 @@ async def test_a_remembered_index_keeps_nothing_of_the_shard_alive(stop: int) ->
         array = await session.create_array(store, shape=(8,), chunks=(2,), shards=(8,), dtype="i2", compressor=None)
         await array[...].set(np.arange(8))
         await array.get_slice(0, stop)
-        (known,) = session._indexes._values.values()
+        (known,) = (entry.value for entry in session._indexes._entries.values())
         assert known.entries.flags.owndata

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
+from zarr_s3_async._types import Version
 from zarr_s3_async.byte_range import Suffix
 
 from .counting import Counting
@@ -87,20 +88,49 @@ async def test_a_shard_deleted_between_index_and_range_is_fill(session: zs.Sessi
     assert (await array.get_slice((0, 0), (8, 8)) == 0).all()
 
 
-async def test_a_shard_that_never_rests_is_an_error_and_no_mix(session: zs.Session) -> None:
+async def test_a_shard_that_is_always_rewritten_is_read_as_one_state_by_one_request(session: zs.Session) -> None:
     store = Counting()
     array, _ = await filled(session, store)
-    other = await zs.Session().__aenter__()
-    writer = await other.open_array(store)
+    value = 1
+    async with zs.Session() as other:
+        writer = await other.open_array(store)
 
-    async def rewrite() -> None:
-        await writer.set_slice(np.random.default_rng().integers(1, 99, (32, 32)), (0, 0))
+        async def rewrite() -> None:
+            nonlocal value
+            value += 1
+            await writer.set_slice(np.full((32, 32), value), (0, 0))
+            store.before_range = rewrite
+
+        for region in (np.s_[0:8, 0:8], np.s_[0:3, 0:1]):
+            store.clear()
+            store.before_range = rewrite
+            assert (await array[region] == value).all()
+            assert store.gets.count(None) == 1  # the whole shard, unpinned
         store.before_range = rewrite
+        await array.set_slice([[99]], (0, 0))
+        store.before_range = None
+        assert (await array[0:32, 0:32])[:2, 0].tolist() == [99, value]
 
-    store.before_range = rewrite
-    with pytest.raises(zs.ConcurrentModification, match="rewritten"):
-        await array.get_slice((0, 0), (8, 8))
-    await other.aclose()
+
+async def test_a_shard_too_long_to_be_read_at_once_that_is_always_rewritten_is_an_error(session: zs.Session) -> None:
+    class Padded(Counting):
+        """Shards have more between their chunks than chunks can have."""
+
+        async def put(self, key: str, data: Any, **options: Any) -> Version:  # type: ignore[override]  # handed on
+            return await super().put(key, bytes(2**20) + bytes(data) if key.startswith("c/") else data, **options)
+
+        async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on
+            if options.get("version") is not None:
+                raise zs.Conflict("rewritten", key=key)
+            return await super().get(key, **options)
+
+    store = Padded()
+    array = await session.create_array(
+        store, shape=(32,), chunks=(4,), shards=(32,), dtype="i4", compressor=None, write_empty_chunks=True
+    )
+    await array.set_slice(np.arange(32), 0)
+    with pytest.raises(zs.ConcurrentModification, match="too long to be read at once"):
+        await array.get_slice(0, 1)
 
 
 async def test_readers_of_one_shard_share_its_index_request_also_when_the_first_is_cancelled() -> None:

@@ -164,8 +164,7 @@ async def test_a_range_that_comes_short_is_never_decoded() -> None:
         )
         await array.set_slice(np.full((32, 32), OLD), (0, 0))
         for region in (np.s_[0:8, 0:8], np.s_[0:8, :], np.s_[::8, ::31]):
-            with pytest.raises(zs.ConcurrentModification):
-                await array[region]
+            assert (await array[region] == OLD).all()  # of the whole shard, in the end
 
 
 async def test_an_array_of_another_layout_in_the_same_place_is_read_by_its_own_index() -> None:
@@ -197,7 +196,7 @@ async def test_an_array_that_was_deleted_leaves_no_index_behind() -> None:
 async def test_a_conflict_that_does_not_end_is_an_error_and_never_fill(region: Any) -> None:
     class Refusing(Scripted):
         async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
-            if options.get("version") is not None:
+            if options.get("version") is not None or (key.startswith("c/") and options.get("range") is None):
                 raise Conflict("412", key=key, status=412)
             return await super().get(key, **options)
 
@@ -234,7 +233,7 @@ async def test_cancelled_at_every_await_a_shard_is_old_or_new_and_nothing_is_hel
             await asyncio.wait([task])
             assert session._leases.held == 0
             assert len(session._locks) == 0
-            assert session._indexes._loads == {}
+            assert session._indexes._pending == {}
             result = await array.get_slice((0, 0), (32, 32))
             assert len(set(result[:26].ravel().tolist())) == 1
             assert set(result[26:].ravel().tolist()) == ({OLD} if what == "merge" else {result[0, 0]})

@@ -1,11 +1,12 @@
-"""What a session remembers of objects: the least recently used are forgotten first, under a bound of bytes."""
+"""What a session keeps of the objects it read: the least recently used are evicted first, under a bound of bytes."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from itertools import count
+from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -17,7 +18,9 @@ Chunks: TypeAlias = Mapping[int, np.ndarray[Any, np.dtype[Any]] | None]
 T = TypeVar("T")
 
 _PER_CHUNK = 200
-"""Bytes that a remembered chunk takes beside its elements, and an absent one altogether; about."""
+"""Bytes that a cached chunk takes beside its elements, and an absent one altogether; about."""
+_times = count(1)
+"""Of fetches and openings, in the order in which they begin, over all sessions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,71 +33,114 @@ class ShardIndex:
     """The state that it describes: ranges are asked for under it."""
 
 
-class Cache(Generic[T]):
-    """Values by the URL of their object."""
+class Reader(NamedTuple):
+    """Who asks a cache, on behalf of one handle."""
 
-    __slots__ = ("_loads", "_size_of", "_values", "limit", "nbytes")
+    owner: Hashable = None
+    """Whose credentials read: nobody gets what another owner fetched, who may be allowed to see more."""
+    since: int = 0
+    """When the handle was opened: what was absent before may have been written since, by another session."""
+
+
+class _Opened:
+    """When a handle was opened last."""
+
+    time = 0
+
+
+def new_reader(owner: Hashable) -> Reader:
+    """A reader that trusts no absence that was found before now."""
+    _Opened.time = next(_times)
+    return Reader(owner, _Opened.time)
+
+
+class _Entry(NamedTuple, Generic[T]):
+    value: T
+    nbytes: int
+    owner: Hashable
+    time: int
+    """When its fetch began."""
+
+
+class Cache(Generic[T]):
+    """Values by the name of their object (`Runtime.name_of`); of each only what one owner fetched last."""
+
+    __slots__ = ("_entries", "_pending", "_size_of", "limit", "nbytes")
 
     def __init__(self, limit: int, size_of: Callable[[T], int]) -> None:
         self.limit = limit
         self.nbytes = 0
         self._size_of = size_of
-        self._values: OrderedDict[str, T] = OrderedDict()
-        self._loads: dict[str, list[Load[T]]] = {}
+        self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
+        self._pending: dict[str, list[PendingEntry[T]]] = {}
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._entries)
 
-    def get(self, name: str) -> T | None:
-        """The value, which thereby is the most recently used."""
-        value = self._values.get(name)
+    def get(self, name: str, reader: Reader = Reader()) -> T | None:  # noqa: B008  # it is immutable
+        """The value, as far as this reader may use it; it becomes the most recently used."""
+        value = self.peek(name, reader)
         if value is not None:
-            self._values.move_to_end(name)
+            self._entries.move_to_end(name)
         return value
 
-    def peek(self, name: str) -> T | None:
-        """The value, without using it."""
-        return self._values.get(name)
+    def peek(self, name: str, reader: Reader = Reader()) -> T | None:  # noqa: B008  # likewise
+        """What `get` would give, without counting as a use."""
+        entry = self._entries.get(name)
+        if entry is None or (entry.owner is not reader.owner and entry.owner != reader.owner):
+            return None
+        return entry.value if entry.time > reader.since else self._from_before(entry.value)
 
-    def load(self, name: str) -> Load[T]:
-        """While this context is entered, a value of that name is being read: `Load.keep` remembers it."""
-        return Load(self, name)
+    def _from_before(self, value: T) -> T | None:  # noqa: ARG002  # caches that can use a part of it do
+        """What a handle may use of a value that was fetched before it was opened."""
+        return None
 
-    def put(self, name: str, value: T) -> None:
-        """Remember it, and forget others for it; one above the bound is not remembered."""
+    def fetching(self, name: str, reader: Reader = Reader()) -> PendingEntry[T]:  # noqa: B008  # likewise
+        """While this context is entered, a value of that name is being fetched; `PendingEntry.keep` caches it."""
+        return PendingEntry(self, name, reader.owner)
+
+    def put(self, name: str, value: T, owner: Hashable = None, time: int | None = None) -> None:
+        """Cache a value, and evict others for it; one above the bound is not cached.
+
+        Args:
+            name: Of the object.
+            value: What was fetched.
+            owner: Who fetched it.
+            time: When the fetch began; default: now.
+        """
         self._drop(name)
         size = self._size_of(value)
         if size > self.limit:
             return
-        self._values[name] = value
+        self._entries[name] = _Entry(value, size, owner, next(_times) if time is None else time)
         self.nbytes += size
         while self.nbytes > self.limit:
-            self._drop(next(iter(self._values)))
+            self._drop(next(iter(self._entries)))
 
     def forget(self, name: str) -> None:
-        """Forget one, and what is being read of it; not known is fine."""
+        """Drop a value, and do not cache what is being fetched of it; not known is fine."""
         self._drop(name)
-        for load in self._loads.get(name, ()):
-            load.stale = True
+        for pending in self._pending.get(name, ()):
+            pending.is_stale = True
 
     def forget_below(self, prefix: str) -> None:
         """Forget all whose name starts with `prefix`."""
-        for name in [name for name in (*self._values, *self._loads) if name.startswith(prefix)]:
+        for name in [name for name in (*self._entries, *self._pending) if name.startswith(prefix)]:
             self.forget(name)
 
     def _drop(self, name: str) -> None:
-        value = self._values.pop(name, None)
-        if value is not None:
-            self.nbytes -= self._size_of(value)
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            self.nbytes -= entry.nbytes
 
-    def _began(self, load: Load[T]) -> None:
-        self._loads.setdefault(load.name, []).append(load)
+    def _begin(self, pending: PendingEntry[T]) -> None:
+        self._pending.setdefault(pending.name, []).append(pending)
 
-    def _ended(self, load: Load[T]) -> None:
-        loads = self._loads[load.name]
-        loads.remove(load)
-        if not loads:
-            del self._loads[load.name]
+    def _end(self, pending: PendingEntry[T]) -> None:
+        fetches = self._pending[pending.name]
+        fetches.remove(pending)
+        if not fetches:
+            del self._pending[pending.name]
 
 
 class IndexCache(Cache[ShardIndex]):
@@ -107,41 +153,54 @@ class IndexCache(Cache[ShardIndex]):
 
 
 class ChunkCache(Cache[Chunks]):
-    """Decoded chunks. Nobody may change one."""
+    """Decoded chunks. They are shared by all readers, who must not change them."""
 
     __slots__ = ()
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit, _nbytes_of)
 
-    def add(self, load: Load[Chunks], chunks: Chunks) -> None:
-        """Remember these beside the others of their object, or alone where they are too many together."""
-        together = {**(self.get(load.name) or {}), **chunks}
-        load.keep(together if _nbytes_of(together) <= self.limit else chunks)
+    def add(self, pending: PendingEntry[Chunks], chunks: Chunks) -> None:
+        """Cache these beside the others of their object, or alone where they are too many together."""
+        entry = self._entries.get(pending.name)
+        others: Chunks = {}
+        if entry is not None and entry.owner == pending.owner:
+            # The entry will count as fetched now. Absences of before must not, if a handle was opened in between.
+            others = entry.value if entry.time > _Opened.time else self._from_before(entry.value)
+        together = {**others, **chunks}
+        pending.keep(together if _nbytes_of(together) <= self.limit else chunks)
+
+    def _from_before(self, value: Chunks) -> Chunks:
+        return {slot: chunk for slot, chunk in value.items() if chunk is not None}
 
 
 def _nbytes_of(chunks: Chunks) -> int:
     return sum(_PER_CHUNK + (0 if chunk is None else chunk.nbytes) for chunk in chunks.values())
 
 
-class Load(Generic[T]):
-    """A value on its way. Where it is forgotten meanwhile, it is read, and not remembered: it may be the old one."""
+class PendingEntry(Generic[T]):
+    """A fetch in progress.
 
-    __slots__ = ("_cache", "name", "stale")
+    If its key is invalidated before it completes, the result is returned to the caller but not cached.
+    """
 
-    def __init__(self, cache: Cache[T], name: str) -> None:
+    __slots__ = ("_cache", "_time", "is_stale", "name", "owner")
+
+    def __init__(self, cache: Cache[T], name: str, owner: Hashable) -> None:
         self._cache = cache
         self.name = name
-        self.stale = False
+        self.owner = owner
+        self._time = next(_times)
+        self.is_stale = False
 
     def __enter__(self) -> Self:
-        self._cache._began(self)  # noqa: SLF001  # one room
+        self._cache._begin(self)  # noqa: SLF001  # one thought, one file
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._cache._ended(self)  # noqa: SLF001  # one room
+        self._cache._end(self)  # noqa: SLF001  # likewise
 
     def keep(self, value: T) -> None:
-        """Remember what was read."""
-        if not self.stale:
-            self._cache.put(self.name, value)
+        """Cache what was fetched."""
+        if not self.is_stale:
+            self._cache.put(self.name, value, self.owner, self._time)

@@ -6,7 +6,7 @@ protocol; nobody else asks whether an array is sharded.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -15,7 +15,7 @@ import numpy as np
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
 from ..codecs.shard_format import Encoded
-from ..errors import ChunkDecodeError, ObjectTooLarge
+from ..errors import AccessDenied, ChunkDecodeError, ObjectTooLarge, Unsupported
 from ..stores.base import Store
 
 Changes: TypeAlias = Mapping[int, Encoded | None]
@@ -31,7 +31,7 @@ class Fetched(NamedTuple):
     version: Version | None
     """None where the whole object is absent."""
     stored: Mapping[int, Buffer] = _NOTHING
-    """Where it was fetched to be changed: the chunks of the object by slot, but for those that are replaced."""
+    """Where it was fetched to be changed: the chunks of the object by slot, but for those that are overwritten."""
 
 
 class Cost(NamedTuple):
@@ -56,13 +56,13 @@ class Chunks(Protocol):
         """The encoded slots; each is received into its sink where it has one."""
         ...
 
-    async def fetch_for_update(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
+    async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
         """The encoded slots with all that `replace` needs to store the object anew.
 
         Args:
             key: The object.
             slots: Those that will change.
-            replaced: Those of them whose old bytes nobody needs: they need not be fetched, and come as None then.
+            overwritten: Those of them whose old bytes are not needed: they need not be fetched, and come as None then.
         """
         ...
 
@@ -70,23 +70,55 @@ class Chunks(Protocol):
         """What `fetch` would ask for, of an object that is stored."""
         ...
 
-    def update_cost(self, coords: Coords, replaced: Container[int] = ()) -> Cost:
+    def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
         """What `fetch_for_update` would ask for, of an object that is stored."""
         ...
 
-    def forget(self, key: str) -> None:
-        """Whatever is remembered of this object: the next fetch asks for all of it."""
+    def overhead(self, key: str) -> int:
+        """Bytes that a fetch of the object may hold in memory beside its chunks."""
         ...
 
-    async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
-        """Store these slots; None empties one.
+    def forget(self, key: str) -> None:
+        """Whatever is cached of this object: the next fetch asks for all of it."""
+        ...
+
+    async def replace(
+        self, key: str, changes: Changes, base: Fetched | None, *, encode_fill: EncodeFill
+    ) -> Version | None:
+        """Store these slots; None empties one. An object that holds nothing any more is deleted where it can be.
 
         Args:
             key: The object.
             changes: Encoded chunks by slot. Without a base they are the whole object.
             base: Replace exactly the state that was fetched, else `Conflict`. None: whatever is there.
+            encode_fill: Gives an encoded chunk of fill, for an object that must stay though it is emptied.
         """
         ...
+
+
+EncodeFill: TypeAlias = Callable[[], Awaitable[Encoded]]
+
+
+async def delete_emptied(store: Store, key: str, base: Fetched | None) -> bool:
+    """Delete an object that holds nothing any more.
+
+    Args:
+        store: Where it is.
+        key: The object.
+        base: Delete exactly the state that was fetched, else `Conflict`. None: whatever is there.
+
+    Returns:
+        False where this one version cannot be deleted: the server does not know how, or we are not allowed to. Then the
+        object must be replaced by one that says fill.
+    """
+    if base is None:
+        await store.delete(key)
+    elif base.version is not None:
+        try:
+            await store.delete(key, when=base.version)
+        except (Unsupported, AccessDenied):
+            return False
+    return True
 
 
 class PlainChunks:
@@ -127,9 +159,9 @@ class PlainChunks:
             return Fetched((None,), None)
         return Fetched((blob.data,), blob.version)
 
-    async def fetch_for_update(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
+    async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
         """One GET; see `Chunks.fetch_for_update`."""
-        del replaced  # whoever replaces the only slot needs no base
+        del overwritten  # whoever overwrites the only slot needs no base
         return await self.fetch(key, slots)
 
     def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
@@ -137,24 +169,28 @@ class PlainChunks:
         del coords, slots  # all objects are alike
         return Cost(1, self._nbytes)
 
-    def update_cost(self, coords: Coords, replaced: Container[int] = ()) -> Cost:
+    def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
         """One GET; see `Chunks.update_cost`."""
-        del coords, replaced  # see `fetch_for_update`
+        del coords, overwritten  # see `fetch_for_update`
         return Cost(1, self._nbytes)
 
-    def forget(self, key: str) -> None:
-        """Nothing is remembered; see `Chunks.forget`."""
+    def overhead(self, key: str) -> int:  # noqa: ARG002  # the same for every object
+        """Nothing; see `Chunks.overhead`."""
+        return 0
 
-    async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
+    def forget(self, key: str) -> None:
+        """Nothing is cached; see `Chunks.forget`."""
+
+    async def replace(
+        self, key: str, changes: Changes, base: Fetched | None, *, encode_fill: EncodeFill
+    ) -> Version | None:
         """One PUT, or a DELETE for an emptied chunk; see `Chunks.replace`."""
         data = changes[0]
-        assert not isinstance(data, np.ndarray)  # noqa: S101  # there is nobody to copy it here
         if data is None:
-            if base is None:
-                await self._store.delete(key)
-            elif base.version is not None:
-                await self._store.delete(key, when=base.version)
-            return None
+            if await delete_emptied(self._store, key, base):
+                return None
+            data = await encode_fill()
+        assert not isinstance(data, np.ndarray)  # noqa: S101  # elements are copied only into shards
         if base is None:
             return await self._store.put(key, data)
         return await self._store.put(key, data, when=base.version or "absent")

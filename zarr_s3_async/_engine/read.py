@@ -113,6 +113,8 @@ class _Reading:
     async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part], keep: Kept | None = None) -> None:
         layout, runtime = self._layout, self._runtime
         lease = layout.lease * len(parts)
+        if layout.has_big_index:
+            lease += layout.chunks.overhead(key)
         if not runtime.leases.try_acquire(lease):
             await runtime.leases.acquire(lease)
         try:
@@ -127,17 +129,17 @@ class _Reading:
     async def _read_remembered(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """From what is remembered, and the rest by one fetch, which all who want the same chunks at once share."""
         cache, name = self._runtime.decoded, f"{self._runtime.place}/{key}"
-        parts = self._place_remembered(coords, key, parts, cache.get(name))
+        parts = self._place_remembered(coords, key, parts, cache.get(name, self._layout.reader))
         if not parts:
             return
         slots = ",".join([str(part.slot) for part in parts])
         async with self._runtime.locks.hold(f"chunks {slots} of {name}"):  # cancelled, the next one fetches
-            parts = self._place_remembered(coords, key, parts, cache.get(name))
+            parts = self._place_remembered(coords, key, parts, cache.get(name, self._layout.reader))
             if parts:
-                with cache.load(name) as load:
+                with cache.fetching(name, self._layout.reader) as pending:
                     chunks: Kept = {}
                     await self._read_parts(coords, key, parts, chunks)
-                    cache.add(load, chunks)
+                    cache.add(pending, chunks)
 
     def _place_remembered(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Chunks | None) -> list[Part]:
         """Place what is remembered, and return the others."""

@@ -103,7 +103,7 @@ async def append(
     meta, rows = layout.meta, _rows(layout.meta, data, axis)
     before, after = await change_shape(runtime, path, meta, lambda shape: _longer(shape, axis, rows))
     # No object is whole that the array's edge cuts: behind the edge lies what others append meanwhile.
-    uncut = lay_out(runtime, path, formats.with_shape(after, _up_to_objects(after.shape, after)))
+    uncut = lay_out(runtime, path, formats.with_shape(after, _up_to_objects(after.shape, after)), layout.reader)
     start = tuple(n if dim == axis else 0 for dim, n in enumerate(before.shape))
     region = selection.region(start, after.shape, None, uncut.meta.shape)
     try:

@@ -5,7 +5,7 @@ A `Layout` is one metadata document made ready for work: its pipeline and its ch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
@@ -26,11 +26,11 @@ from ..errors import MetadataError, UnsupportedFeature
 from ..events import Emit
 from ..stores.base import Store, SupportsForbiddenIsMissing, SupportsStridedSinks
 from ..stores.optional import place_of
-from .cache import ChunkCache, IndexCache
+from .cache import ChunkCache, IndexCache, Reader, new_reader
 from .chunks import Chunks, PlainChunks
 from .cpu import Cpu
 from .edits import Edits
-from .shards import ShardedChunks
+from .shards import BIG_INDEX, ShardedChunks
 
 _KEPT_SHAPES = 256
 """Shapes of objects whose layouts are kept ready, where objects differ in shape: each takes some 10 µs to build."""
@@ -54,6 +54,8 @@ class Runtime:
     guard: Callable[[], None]
     """Raises a StateError where the session cannot be used: closed, another loop, another process."""
 
+    owner: Hashable
+    """Whose credentials the store reads with: see `SupportsIdentity`."""
     place: str = field(init=False)
     """Where the store's bytes really are: see `SupportsIdentity`."""
 
@@ -92,6 +94,10 @@ class Layout:
     """Chunks in an object."""
     strided_sinks: bool
     """The store copies bodies to strided memory as they arrive."""
+    has_big_index: bool
+    """Whether leases must cover the index of an object too (`Chunks.overhead`)."""
+    reader: Reader
+    """For whom, and since when, its handle uses what the session has cached."""
     chunk_axes: tuple[Axis, ...]
     """Grid of the chunks, per dimension."""
     shard_axes: tuple[Axis, ...] | None
@@ -119,10 +125,21 @@ def url_of(runtime: Runtime, path: str) -> str:
     return f"{runtime.store.url}/{path}".rstrip("/")
 
 
-def lay_out(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
-    """Build what reading and writing need. Raises UnsupportedFeature or MetadataError for codecs that do not fit."""
+def lay_out(runtime: Runtime, path: str, meta: ArrayMeta, reader: Reader | None = None) -> Layout:
+    """Build what reading and writing need.
+
+    Args:
+        runtime: The store, seen from a session.
+        path: Of the array.
+        meta: The array.
+        reader: That of a handle that is open already; default: of one that is opened now.
+
+    Raises:
+        UnsupportedFeature, MetadataError: Codecs do not fit.
+    """
+    reader = new_reader(runtime.owner) if reader is None else reader
     try:
-        largest = _lay_out_one_shape(runtime, path, meta)
+        largest = _lay_out_one_shape(runtime, path, meta, reader)
     except (MetadataError, UnsupportedFeature) as error:
         url = url_of(runtime, path)
         raise type(error)(f"{url} cannot be used here: {error}", url=url) from error
@@ -132,19 +149,19 @@ def lay_out(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
     @lru_cache(maxsize=_KEPT_SHAPES)
     def of_shape(shape: Shape) -> Layout:
         of_objects = replace(meta, chunks=shape) if meta.shards is None else replace(meta, shards=shape)
-        return _lay_out_one_shape(runtime, path, of_objects)
+        return _lay_out_one_shape(runtime, path, of_objects, reader)
 
     return replace(largest, of_shape=of_shape)
 
 
-def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
+def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta, reader: Reader) -> Layout:
     fill = fill_array(meta)
-    pipeline, chunks, n_slots, encode_error = _coded(runtime, path, meta, fill)
+    pipeline, chunks, n_slots, encode_error = _coded(runtime, path, meta, fill, reader)
     readable = chunks
     if isinstance(runtime.store, SupportsForbiddenIsMissing):
         lenient = runtime.store.for_chunk_reads
         if lenient is not runtime.store:
-            readable = _coded(replace(runtime, store=lenient), path, meta, fill)[1]
+            readable = _coded(replace(runtime, store=lenient), path, meta, fill, reader)[1]
     return Layout(
         meta=meta,
         url=url_of(runtime, path),
@@ -157,13 +174,15 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta) -> Layout:
         n_slots=n_slots,
         encode_error=encode_error,
         strided_sinks=isinstance(runtime.store, SupportsStridedSinks),
+        has_big_index=isinstance(chunks, ShardedChunks) and chunks.index_nbytes >= BIG_INDEX,
+        reader=reader,
         chunk_axes=meta.chunk_axes,
         shard_axes=None if meta.shards is None else meta.object_axes,
     )
 
 
 def _coded(
-    runtime: Runtime, path: str, meta: ArrayMeta, fill: np.ndarray[Any, np.dtype[Any]]
+    runtime: Runtime, path: str, meta: ArrayMeta, fill: np.ndarray[Any, np.dtype[Any]], reader: Reader
 ) -> tuple[Pipeline, Chunks, int, MetadataError | None]:
     if meta.shards is None:
         pipeline = build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill[()]))
@@ -176,7 +195,9 @@ def _coded(
         meta,
         shard.layout,
         chunk_nbytes=shard.inner.encoded_nbytes or shard.inner.nbytes,
+        max_chunk_nbytes=shard.inner.most_encoded_nbytes,
         indexes=runtime.indexes,
+        reader=reader,
         locks=runtime.locks,
         limits=runtime.limits,
         cpu=runtime.cpu,

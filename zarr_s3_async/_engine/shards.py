@@ -1,7 +1,8 @@
 """Sharded arrays: many chunks in one object. One range brings an index, few ranges bring the chunks.
 
 All ranges of one fetch are pinned to the version that the index came from, so that a shard rewritten in between is
-noticed: then its index is read anew, a bounded number of times. What comes back is one state of the shard, never two.
+noticed: then its index is read again, a bounded number of times, and at last the whole shard by one request, which is
+one state whatever happens. What comes back is one state of the shard, never two.
 """
 
 from __future__ import annotations
@@ -18,22 +19,25 @@ from .._grid import place
 from .._model.metadata import ArrayMeta
 from .._types import Buffer, Coords, Sink, Version
 from ..byte_range import ByteRange, Span, Suffix
-from ..codecs.shard_format import MISSING, Encoded, ShardLayout, joined, nbytes_of
+from ..codecs.shard_format import MISSING, Encoded, ShardLayout, joined, nbytes_of, refuse_overlaps
 from ..config import Limits
-from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, Conflict, Unsupported
+from ..errors import ChunkDecodeError, ChunkError, ConcurrentModification, Conflict, ObjectTooLarge
 from ..stores.base import Blob, Store
 from ..stores.optional import place_of
-from .cache import Entries, IndexCache, Load, ShardIndex
-from .chunks import Changes, Cost, Fetched
+from .cache import Entries, IndexCache, PendingEntry, Reader, ShardIndex
+from .chunks import Changes, Cost, EncodeFill, Fetched, delete_emptied
 from .cpu import Cpu
 from .ranges import Ranges
 
-_ATTEMPTS = 8
-"""Times that a shard may be rewritten under a reader before it gives up."""
+_PINNED_ATTEMPTS = 8
+"""Times that a shard may be rewritten under a reader before it is fetched whole, by one request."""
 _NEARLY_WHOLE = 0.75
 """From this share of its chunks on a shard is fetched whole, the index taken from the same bytes."""
 _JOINED_INLINE = 2**20
 """Bytes of a shard up to which putting it together costs less than a thread."""
+BIG_INDEX = 2**20
+"""Bytes of an index from which on leases cover it; a smaller one is less than what a request takes anyway."""
+_WHOLE_LOCK = "whole shards that no lease covers"
 
 
 class _Opened(NamedTuple):
@@ -49,7 +53,6 @@ class ShardedChunks:
     """See `Chunks`; a slot is the row-major index of a chunk in its shard."""
 
     __slots__ = (
-        "_base",
         "_chunk_nbytes",
         "_cpu",
         "_encode",
@@ -58,9 +61,12 @@ class ShardedChunks:
         "_limits",
         "_locks",
         "_many",
+        "_max_chunk_nbytes",
         "_meta",
+        "_place",
         "_prefix",
         "_ranges",
+        "_reader",
         "_shard_nbytes",
         "_store",
     )
@@ -73,13 +79,29 @@ class ShardedChunks:
         layout: ShardLayout,
         *,
         chunk_nbytes: int,
+        max_chunk_nbytes: int,
         indexes: IndexCache,
+        reader: Reader,
         locks: KeyedLocks,
         limits: Limits,
         cpu: Cpu,
     ) -> None:
+        """
+        Args:
+            store: Where the shards are.
+            path: Of the array.
+            meta: The array.
+            layout: Of every shard.
+            chunk_nbytes: Of a chunk as a rule, encoded, or decoded where that is not known.
+            max_chunk_nbytes: No encoded chunk has more bytes; an index that says so is damaged.
+            indexes: Where indexes are cached.
+            reader: For whom, and since when.
+            locks: Of the session.
+            limits: Of the session.
+            cpu: Of the session.
+        """
         self._store = store
-        self._base = place_of(store) + "/"
+        self._place = place_of(store) + "/"
         self._prefix = path + "/" if path else ""
         self._encode = meta.keys.encode
         self._layout = layout
@@ -87,7 +109,9 @@ class ShardedChunks:
         self._chunk_nbytes = chunk_nbytes
         self._shard_nbytes = meta.object_nbytes
         self._many = ceil(_NEARLY_WHOLE * layout.n_chunks)
+        self._max_chunk_nbytes = max_chunk_nbytes
         self._indexes = indexes
+        self._reader = reader
         self._locks = locks
         self._limits = limits
         self._ranges = Ranges(store, limits)
@@ -97,66 +121,96 @@ class ShardedChunks:
         """See `Chunks.locate`."""
         return self._prefix + self._encode(coords)
 
+    @property
+    def index_nbytes(self) -> int:
+        """Bytes of an encoded index."""
+        return self._layout.index_nbytes
+
+    def overhead(self, key: str) -> int:
+        """The index as it comes and as it is checked, unless it is cached; see `Chunks.overhead`."""
+        return 0 if self._cached_index(self._place + key) is not None else 2 * self._layout.index_nbytes
+
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
-        """A request for the index unless it is known, then few parallel ranges; see `Chunks.fetch`."""
+        """A request for the index unless it is cached, then few parallel ranges; see `Chunks.fetch`."""
         many = len(slots) >= self._many
         if len(slots) == 1 and not many:
-            state = self._known(self._base + key)
+            state = self._cached_index(self._place + key)
             if state is not None:
                 try:
-                    return await self._lone(key, slots[0], None if sinks is None else sinks[0], state)
+                    return await self._fetch_single(key, slots[0], None if sinks is None else sinks[0], state)
                 except Conflict:
-                    self._indexes.forget(self._base + key)
-        for _ in range(_ATTEMPTS):
+                    self._indexes.forget(self._place + key)
+        for _ in range(_PINNED_ATTEMPTS):
             try:
-                opened = await (self._most(key) if many else self._index(key))
+                opened = await (self._fetch_whole_or_tail(key) if many else self._index(key))
                 if opened is None:
                     return Fetched([None] * len(slots), None)
                 return await self._chunks(key, slots, sinks, opened)
             except Conflict:
-                self._indexes.forget(self._base + key)
-        raise self._restless(key)
+                self._indexes.forget(self._place + key)
+        opened = await self._fetch_unpinned(key)
+        return Fetched([None] * len(slots), None) if opened is None else await self._chunks(key, slots, sinks, opened)
 
-    async def fetch_for_update(self, key: str, slots: Sequence[int], replaced: Container[int] = ()) -> Fetched:
+    async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
         """What stays or is merged, or the whole shard where that is cheaper; see `Chunks.fetch_for_update`.
 
         What does not change is copied as the bytes that it is.
         """
-        kept = [slot for slot in range(self._layout.n_chunks) if slot not in replaced]
-        for _ in range(_ATTEMPTS):
-            known = self._known(self._base + key) is not None
+        kept = [slot for slot in range(self._layout.n_chunks) if slot not in overwritten]
+        for _ in range(_PINNED_ATTEMPTS):
+            cached = self._cached_index(self._place + key) is not None
             try:
-                opened = await (self._most(key) if self._is_cheaper_whole(kept, known) else self._index(key))
+                whole = self._is_cheaper_whole(kept, cached=cached)
+                opened = await (self._fetch_whole_or_tail(key) if whole else self._index(key))
                 if opened is None:
                     return Fetched([None] * len(slots), None)
-                fetched = await self._chunks(key, kept, None, opened)
+                fetched = await self._kept(key, kept, opened)
             except Conflict:
-                self._indexes.forget(self._base + key)
+                self._indexes.forget(self._place + key)
                 continue
-            stored = {slot: data for slot, data in zip(kept, fetched.buffers, strict=True) if data is not None}
-            if stored or opened.data or not known:
-                return Fetched([stored.get(slot) for slot in slots], fetched.version, stored)
+            if fetched.stored or opened.data or not cached:
+                return _with_slots(fetched, slots)
             # No request has shown that the index is still the shard's: others may have added chunks since.
-            self._indexes.forget(self._base + key)
-        raise self._restless(key)
+            self._indexes.forget(self._place + key)
+        opened = await self._fetch_unpinned(key)
+        if opened is None:
+            return Fetched([None] * len(slots), None)
+        return _with_slots(await self._kept(key, kept, opened), slots)
+
+    async def _kept(self, key: str, kept: Sequence[int], opened: _Opened) -> Fetched:
+        """The chunks that a shard will still hold, as `Fetched.stored`."""
+        try:
+            # Each is copied into the new shard: entries that share bytes would blow it up.
+            refuse_overlaps(opened.state.entries)
+        except ChunkDecodeError as error:
+            # No decode error: what does not decode may be written over where all that is known of it is covered.
+            raise ChunkError(
+                f"the shard {self._store.url}/{key} cannot be changed: {error}; write it whole",
+                key=key,
+                version=opened.state.version,
+                codec=error.codec,
+            ) from error
+        fetched = await self._chunks(key, kept, None, opened)
+        stored = {slot: data for slot, data in zip(kept, fetched.buffers, strict=True) if data is not None}
+        return Fetched((), fetched.version, stored)
 
     def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
         """See `Chunks.fetch_cost`; the index is asked for where it is not known."""
-        index = self._current(self._indexes.peek(self._base + self.locate(coords)))
+        index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
         return self._cost(coords, slots, index, whole=len(slots) >= self._many)
 
-    def update_cost(self, coords: Coords, replaced: Container[int] = ()) -> Cost:
+    def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
         """See `Chunks.update_cost`; decides as `fetch_for_update` does."""
-        kept = [slot for slot in range(self._layout.n_chunks) if slot not in replaced]
-        index = self._current(self._indexes.peek(self._base + self.locate(coords)))
+        kept = [slot for slot in range(self._layout.n_chunks) if slot not in overwritten]
+        index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
         if index is not None and not any(self._layout.spans(index.entries, kept)):
             # There is nothing to fetch that would show whether the index is still the shard's: it is asked for again.
-            whole = self._is_cheaper_whole(kept, known=False)
+            whole = self._is_cheaper_whole(kept, cached=False)
             return Cost(1, self._shard_nbytes if whole else self._layout.index_nbytes)
-        return self._cost(coords, kept, index, whole=self._is_cheaper_whole(kept, index is not None))
+        return self._cost(coords, kept, index, whole=self._is_cheaper_whole(kept, cached=index is not None))
 
     def _cost(self, coords: Coords, slots: Sequence[int], index: ShardIndex | None, *, whole: bool) -> Cost:
-        """Of `_chunks`, behind `_most` where `whole`, else behind `_index`."""
+        """Of `_chunks`, behind `_fetch_whole_or_tail` where `whole`, else behind `_index`."""
         layout, limit = self._layout, self._limits.range_bytes
         entries = self._full_index(coords) if index is None else index.entries
         size = self._size(entries)
@@ -202,30 +256,22 @@ class ShardedChunks:
 
     def forget(self, key: str) -> None:
         """Its index; see `Chunks.forget`."""
-        self._indexes.forget(self._base + key)
+        self._indexes.forget(self._place + key)
 
-    async def replace(self, key: str, changes: Changes, base: Fetched | None) -> Version | None:
+    async def replace(
+        self, key: str, changes: Changes, base: Fetched | None, *, encode_fill: EncodeFill
+    ) -> Version | None:
         """One PUT of the shard, or a DELETE where it holds nothing; see `Chunks.replace`."""
+        del encode_fill  # a shard that holds nothing and must stay is an index of nothing
         chunks: dict[int, Encoded | None] = {**(base.stored if base else {}), **changes}
         present = {slot: data for slot, data in chunks.items() if data is not None}
         try:
-            if not present and await self._is_deleted(key, base):
-                return None  # where it is not, an index of nothing is stored
+            if not present and await delete_emptied(self._store, key, base):
+                return None
             body = await self._joined(present)
             return await self._store.put(key, body, when="always" if base is None else base.version or "absent")
         finally:
-            self._indexes.forget(self._base + key)  # also one that a reader has got meanwhile
-
-    async def _is_deleted(self, key: str, base: Fetched | None) -> bool:
-        """Delete a shard that holds nothing. False where this one version cannot be deleted here, or not by us."""
-        if base is None:
-            await self._store.delete(key)
-        elif base.version is not None:
-            try:
-                await self._store.delete(key, when=base.version)
-            except (Unsupported, AccessDenied):
-                return False
-        return True
+            self._indexes.forget(self._place + key)  # also one that a reader has got meanwhile
 
     async def _joined(self, present: Mapping[int, Encoded]) -> Buffer:
         parts = self._layout.assemble(present)
@@ -233,69 +279,93 @@ class ShardedChunks:
             return joined(parts)
         return await self._cpu.run(partial(joined, parts))
 
-    def _is_cheaper_whole(self, kept: Sequence[int], known: bool) -> bool:
-        """True where leaving out what is replaced saves less than asking for the index first costs."""
+    def _is_cheaper_whole(self, kept: Sequence[int], *, cached: bool) -> bool:
+        """True where leaving out what is overwritten saves less than asking for the index first costs."""
         if len(kept) >= self._many:
             return True
         spared = self._shard_nbytes * (self._layout.n_chunks - len(kept)) // self._layout.n_chunks
-        return not known and spared <= self._limits.gap_bytes
+        return not cached and spared <= self._limits.gap_bytes
 
     async def _index(self, key: str) -> _Opened | None:
         """From the cache, or by one request, which all who want it at once share; None where there is no shard."""
-        name = self._base + key
-        index = self._known(name)
+        name = self._place + key
+        index = self._cached_index(name)
         if index is not None:
             return _Opened(index)
         async with self._locks.hold("index of " + name):  # where the one who asks is cancelled, the next one asks
-            index = self._known(name)
+            index = self._cached_index(name)
             if index is not None:
                 return _Opened(index)
-            with self._indexes.load(name) as load:
-                return await self._open(key, self._layout.index_range, load)
+            with self._indexes.fetching(name, self._reader) as pending:
+                return await self._open(key, self._layout.index_range, pending)
 
-    def _known(self, name: str) -> ShardIndex | None:
-        return self._current(self._indexes.get(name))
+    def _cached_index(self, name: str) -> ShardIndex | None:
+        return self._current(self._indexes.get(name, self._reader))
 
     def _current(self, index: ShardIndex | None) -> ShardIndex | None:
         # One of another length was an overwritten array's.
         return index if index is not None and len(index.entries) == self._layout.n_chunks else None
 
-    async def _most(self, key: str) -> _Opened | None:
+    async def _fetch_whole_or_tail(self, key: str) -> _Opened | None:
         """The whole shard where it fits into one range, else its index and all that one range brings with it."""
-        name, most = self._base + key, self._limits.range_bytes
+        name, longest = self._place + key, self._limits.range_bytes
         wanted: ByteRange | None = None
-        if self._shard_nbytes + self._layout.index_nbytes > most:
-            index = self._known(name)
+        if self._shard_nbytes + self._layout.index_nbytes > longest:
+            index = self._cached_index(name)
             if index is not None:
                 return _Opened(index)
-            length = max(most, self._layout.index_nbytes)
+            length = max(longest, self._layout.index_nbytes)
             wanted = Span(0, length) if self._layout.index_location == "start" else Suffix(length)
-        with self._indexes.load(name) as load:
-            return await self._open(key, wanted, load)
+        try:
+            with self._indexes.fetching(name, self._reader) as pending:
+                return await self._open(key, wanted, pending)
+        except ObjectTooLarge:
+            return await self._index(key)  # what lies between its chunks is not fetched
 
-    async def _open(self, key: str, wanted: ByteRange | None, load: Load[ShardIndex]) -> _Opened | None:
-        """One request for an end of the shard that holds its index."""
-        blob = await self._store.get(key, range=wanted)
+    async def _fetch_unpinned(self, key: str) -> _Opened | None:
+        """The whole shard by one request: one state of it, however often it is rewritten.
+
+        No lease covers it, since whoever holds one and waits for more may wait for ever; so there is one at a time.
+
+        Raises:
+            ConcurrentModification: It is too long to be fetched so.
+        """
+        async with self._locks.hold(_WHOLE_LOCK):
+            try:
+                with self._indexes.fetching(self._place + key, self._reader) as pending:
+                    return await self._open(key, None, pending)
+            except (ObjectTooLarge, Conflict) as error:
+                raise self._kept_changing_error(key) from error
+
+    async def _open(self, key: str, wanted: ByteRange | None, pending: PendingEntry[ShardIndex]) -> _Opened | None:
+        """One request for the shard, or for an end of it that holds its index."""
+        longest = self._layout.n_chunks * self._max_chunk_nbytes + self._layout.index_nbytes
+        blob = await self._store.get(key, range=wanted, max_bytes=longest if wanted is None else None)
         if blob is None:
             return None
         data, n = memoryview(blob.data), self._layout.index_nbytes
         at_start = self._layout.index_location == "start"
         index = ShardIndex(self._decoded(key, data[:n] if at_start else data[-n:], blob), blob.version)
-        load.keep(index)
+        pending.keep(index)
         return _Opened(index, 0 if at_start else blob.size - len(data), data)
 
     def _decoded(self, key: str, raw: Buffer, blob: Blob) -> Entries:
         try:
-            # A copy: what is remembered must not keep the bytes that it came with.
-            return self._layout.decode_index(raw, blob.size).copy()
+            entries = self._layout.decode_index(raw, blob.size)
         except ChunkDecodeError as error:
-            raise ChunkDecodeError(
-                f"the index of shard {self._store.url}/{key} does not decode: {error}; "
-                "restore the object, or write it whole",
-                key=key,
-                version=blob.version,
-                codec=error.codec,
-            ) from error
+            raise self._damaged_index_error(key, blob.version, error) from error
+        # A copy, unless a big index came alone: what is cached must not keep the bytes that it came with.
+        alone = len(raw) == memoryview(blob.data).nbytes
+        return entries if alone and len(raw) >= BIG_INDEX else entries.copy()
+
+    def _damaged_index_error(self, key: str, version: Version, error: ChunkDecodeError) -> ChunkDecodeError:
+        return ChunkDecodeError(
+            f"the index of shard {self._store.url}/{key} does not decode: {error}; "
+            "restore the object, or write it whole",
+            key=key,
+            version=version,
+            codec=error.codec,
+        )
 
     async def _chunks(
         self, key: str, slots: Sequence[int], sinks: Sequence[Sink | None] | None, opened: _Opened
@@ -303,12 +373,14 @@ class ShardedChunks:
         """The chunks of one state of the shard: those that are here already, and the others by ranges."""
         entries, version = opened.state.entries, opened.state.version
         start, here = opened.start, opened.data
-        stop = start + len(here)
+        stop, longest = start + len(here), self._max_chunk_nbytes
         buffers: list[Buffer | None] = [None] * len(slots)
         missing: list[tuple[Span, int]] = []
         for position, span in enumerate(self._layout.spans(entries, slots)):
             if span is None:
                 continue
+            if span.stop - span.start > longest:
+                raise self._too_long_error(key, version, span)
             if start <= span.start and span.stop <= stop:
                 buffers[position] = here[span.start - start : span.stop - start]
             else:
@@ -317,17 +389,30 @@ class ShardedChunks:
             await self._ranges.fetch(key, version, missing, buffers, sinks)
         return Fetched(buffers, version)
 
-    async def _lone(self, key: str, slot: int, sink: Sink | None, state: ShardIndex) -> Fetched:
-        """One chunk of a shard whose index is known: what is asked for most often."""
+    async def _fetch_single(self, key: str, slot: int, sink: Sink | None, state: ShardIndex) -> Fetched:
+        """One chunk of a shard whose index is cached: what is asked for most often."""
         span = self._layout.span(state.entries, slot)
         if span is None:
             return Fetched((None,), state.version)
+        if span.stop - span.start > self._max_chunk_nbytes:
+            raise self._too_long_error(key, state.version, span)
         return Fetched((await self._ranges.one(key, state.version, span, sink),), state.version)
 
-    def _restless(self, key: str) -> ConcurrentModification:
-        return ConcurrentModification(
-            f"the shard {self._store.url}/{key} was rewritten during all of {_ATTEMPTS} attempts to read it; "
-            "try again later",
-            key=key,
-            attempts=_ATTEMPTS,
+    def _too_long_error(self, key: str, version: Version, span: Span) -> ChunkDecodeError:
+        """For a chunk that is longer than one can be: no memory is taken for it, since no lease covers that."""
+        problem = ChunkDecodeError(
+            f"it gives a chunk {span.stop - span.start:,} bytes, and none can have more than {self._max_chunk_nbytes:,}"
         )
+        return self._damaged_index_error(key, version, problem)
+
+    def _kept_changing_error(self, key: str) -> ConcurrentModification:
+        return ConcurrentModification(
+            f"the shard {self._store.url}/{key} was rewritten during all of {_PINNED_ATTEMPTS} attempts to read it, "
+            "and is too long to be read at once; try again later",
+            key=key,
+            attempts=_PINNED_ATTEMPTS,
+        )
+
+
+def _with_slots(fetched: Fetched, slots: Sequence[int]) -> Fetched:
+    return fetched._replace(buffers=[fetched.stored.get(slot) for slot in slots])

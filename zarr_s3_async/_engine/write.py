@@ -10,30 +10,19 @@ from asyncio import CancelledError
 from collections.abc import Callable, Container, Iterator, Sequence
 from copy import copy
 from functools import partial
-from random import random
 from typing import Any, TypeAlias, TypeVar
 
-import anyio
 import numpy as np
 
 from .._concurrency.workers import run_workers
 from .._grid import is_cut
 from .._plan.plan import Part, Plan, covers_object
-from .._policy.backoff import conflict_delay
 from .._types import Buffer, Coords
 from ..codecs.fill import is_fill
 from ..codecs.shard_format import Encoded
-from ..errors import (
-    AccessDenied,
-    ChunkDecodeError,
-    ChunkError,
-    ConcurrentModification,
-    Conflict,
-    Unsupported,
-    WriteOutcome,
-)
-from ..events import ConflictMet
+from ..errors import ChunkDecodeError, ChunkError, Conflict, WriteOutcome
 from .chunks import Changes, Fetched
+from .compare_and_swap import retry_conflicts
 from .cpu import INLINE_BYTES, SPLIT_BYTES
 from .outcome import Progress
 from .read import chunk_of, decode_chunk
@@ -121,8 +110,8 @@ class Writing:
 
     async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
         covered, whole = covers_object(parts), replaces_object(self._layout, coords, parts)
-        lease = self._lease(whole, len(parts))
         key = self._layout.chunks.locate(coords)
+        lease = self._lease(key, whole, len(parts))
         await self._runtime.leases.acquire(lease)
         try:
             if whole:
@@ -143,18 +132,19 @@ class Writing:
             self._runtime.decoded.forget(f"{self._runtime.place}/{key}")
             self._runtime.leases.release(lease)
 
-    def _lease(self, whole: bool, n_parts: int) -> int:
+    def _lease(self, key: str, whole: bool, n_parts: int) -> int:
         """Bytes that lie in memory for one object at most, beside the caller's own."""
         layout = self._layout
         if layout.n_slots == 1:
             return layout.lease
         # Encoded chunks and the shard that is put together of them; in a merge, what was fetched beside them.
-        return max(1, layout.pipeline.nbytes) * (2 * n_parts if whole else 3 * layout.n_slots)
+        chunks = max(1, layout.pipeline.nbytes) * (2 * n_parts if whole else 3 * layout.n_slots)
+        return chunks + (layout.chunks.overhead(key) if layout.has_big_index else 0)
 
     async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> None:
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
         self._progress.asked(number)
-        await self._layout.chunks.replace(key, changes, None)
+        await self._layout.chunks.replace(key, changes, None, encode_fill=self._encoded_fill)
 
     async def _cover(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """An object that the array's edge cuts: beyond the edge may lie what others have appended since we looked."""
@@ -169,48 +159,42 @@ class Writing:
 
     async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
-        attempts = self._runtime.retry.conflict_attempts
+
+        async def attempt() -> None:
+            try:
+                base, changes = await self._fetch_and_merge(coords, key, parts)
+            except ChunkDecodeError:  # it may have been damaged on its way
+                base, changes = await self._fetch_and_merge(coords, key, parts)
+            if base.version is None and all(change is None for change in changes.values()):
+                return  # absent already means fill
+            self._progress.asked(number)
+            try:
+                await self._layout.chunks.replace(key, changes, base, encode_fill=self._encoded_fill)
+            except Conflict:
+                self._progress.unchanged(number)
+                raise
+
+        def given_up(attempts: int) -> str:
+            return (
+                f"chunk {coords} of {self._layout.url} was changed by others during all of {attempts} attempts to "
+                "merge; write whole chunks, or raise RetryPolicy.conflict_attempts"
+            )
+
         async with self._runtime.locks.hold(f"{self._runtime.place}/{key}"):
-            for attempt in range(1, attempts + 1):
-                try:
-                    base, changes = await self._fetch_and_merge(coords, key, parts)
-                except ChunkDecodeError:  # it may have been damaged on its way
-                    base, changes = await self._fetch_and_merge(coords, key, parts)
-                if base.version is None and all(change is None for change in changes.values()):
-                    return  # absent already means fill
-                self._progress.asked(number)
-                try:
-                    await self._replace(key, changes, base)
-                except Conflict:
-                    self._progress.unchanged(number)
-                    self._runtime.emit(ConflictMet(key=key, attempt=attempt))
-                else:
-                    return
-                await anyio.sleep(conflict_delay(attempt, random()))
-        raise ConcurrentModification(
-            f"chunk {coords} of {self._layout.url} was changed by others during all of {attempts} attempts to merge; "
-            "write whole chunks, or raise RetryPolicy.conflict_attempts",
-            key=key,
-            attempts=attempts,
-        )
+            await retry_conflicts(self._runtime, key, attempt, given_up)
 
     async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
-        slots, replaced = [part.slot for part in parts], replaced_slots(self._layout, coords, parts)
-        base = await self._layout.chunks.fetch_for_update(key, slots, replaced)
+        slots, overwritten = [part.slot for part in parts], replaced_slots(self._layout, coords, parts)
+        base = await self._layout.chunks.fetch_for_update(key, slots, overwritten)
         pieces = list(zip(parts, base.buffers, strict=True))
-        return base, await self._encoded(partial(self._merged, coords, key, base, replaced), pieces)
+        return base, await self._encoded(partial(self._merged, coords, key, base, overwritten), pieces)
 
-    async def _replace(self, key: str, changes: Changes, base: Fetched) -> None:
-        chunks = self._layout.chunks
-        try:
-            await chunks.replace(key, changes, base)
-        except (Unsupported, AccessDenied):
-            if any(change is not None for change in changes.values()):
-                raise
-            # This one version cannot be deleted here, or not by us: what has become empty stays, and says fill.
-            encode = self._layout.pipeline.encode
-            fills = await self._encoded(lambda slots: {slot: encode(self._blank()) for slot in slots}, list(changes))
-            await chunks.replace(key, fills, base)
+    async def _encoded_fill(self) -> Encoded:
+        """A chunk of nothing but fill, for an object that becomes empty and cannot be deleted."""
+        encoded = await self._encoded(lambda _: {0: self._layout.pipeline.encode(self._blank())}, (None,))
+        data = encoded[0]
+        assert data is not None  # noqa: S101  # it was encoded just now
+        return data
 
     async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
         pipeline = self._layout.pipeline
@@ -225,12 +209,12 @@ class Writing:
         coords: Coords,
         key: str,
         base: Fetched,
-        replaced: Container[int],
+        overwritten: Container[int],
         pieces: Sequence[tuple[Part, Buffer | None]],
     ) -> Changes:
         changes: dict[int, Encoded | None] = {}
         for part, data in pieces:
-            if part.slot in replaced:
+            if part.slot in overwritten:
                 changes[part.slot] = self._encode(self._fresh(part))
                 continue
             chunk = (

@@ -22,6 +22,8 @@ from .pipeline import Pipeline, build_pipeline
 
 MISSING: Final = 2**64 - 1
 NAME: Final = "sharding_indexed"
+_CHECKED_AT_ONCE: Final = 2**16
+"""Entries of an index."""
 
 IndexLocation = Literal["start", "end"]
 Encoded: TypeAlias = Bytes | Array
@@ -90,8 +92,13 @@ class ShardLayout:
         self._check(index, object_size)
         return index
 
+    @classmethod
+    def _check(cls, index: Array, object_size: int) -> None:
+        for at in range(0, len(index), _CHECKED_AT_ONCE):  # what is compared takes memory of the size of the index
+            cls._check_entries(index[at : at + _CHECKED_AT_ONCE], at, object_size)
+
     @staticmethod
-    def _check(index: Array, object_size: int) -> None:
+    def _check_entries(index: Array, first_slot: int, object_size: int) -> None:
         offsets, lengths = index[:, 0], index[:, 1]
         size = np.uint64(object_size)
         # Compared so that no sum can overflow.
@@ -102,7 +109,7 @@ class ShardLayout:
         if wrong.any():
             slot = int(wrong.argmax())
             raise _corrupt(
-                f"the index puts chunk {slot} at byte {offsets[slot]} with {lengths[slot]} bytes, "
+                f"the index puts chunk {first_slot + slot} at byte {offsets[slot]} with {lengths[slot]} bytes, "
                 f"and the object has {object_size}"
             )
 
@@ -271,6 +278,20 @@ def stored_slots(index: Array) -> Array:
     return np.flatnonzero(index[:, 1] != MISSING)
 
 
+def refuse_overlaps(index: Array) -> None:
+    """Raise where two chunks share bytes: copied one by one they would take more than the shard has.
+
+    Args:
+        index: What `ShardLayout.decode_index` gave.
+
+    Raises:
+        ChunkDecodeError: Two chunks share bytes.
+    """
+    slots = stored_slots(index)
+    starts, lengths = index[slots].T
+    _refuse_overlaps(slots, starts, starts + lengths)
+
+
 def unused_bytes(layout: ShardLayout, index: Array, object_size: int) -> int:
     """Bytes of the object that belong to no chunk and not to the index.
 
@@ -288,6 +309,11 @@ def unused_bytes(layout: ShardLayout, index: Array, object_size: int) -> int:
     # The index is the last row: its slot is none of a chunk.
     starts = np.append(index[slots, 0].astype(np.int64), index_at)
     stops = starts + np.append(index[slots, 1].astype(np.int64), layout.index_nbytes)
+    _refuse_overlaps(slots, starts, stops)
+    return object_size - int((stops - starts).sum())
+
+
+def _refuse_overlaps(slots: Array, starts: Array, stops: Array) -> None:
     order = np.argsort(starts, kind="stable")
     # Sorted by their starts, spans that overlap at all overlap with a neighbour.
     overlaps = np.flatnonzero(starts[order][1:] < stops[order][:-1])
@@ -295,7 +321,6 @@ def unused_bytes(layout: ShardLayout, index: Array, object_size: int) -> int:
         first, second = (_name(slots, int(row)) for row in order[overlaps[0] : overlaps[0] + 2])
         at = int(starts[order[overlaps[0] + 1]])
         raise ChunkDecodeError(f"codec {NAME!r}: {first} and {second} share bytes from byte {at} on", codec=NAME)
-    return object_size - int((stops - starts).sum())
 
 
 def _name(slots: Array, row: int) -> str:
