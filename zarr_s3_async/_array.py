@@ -411,11 +411,13 @@ class Array:
         )
 
     async def verify(
-        self, *, strict: bool = False, most: int = 1000, progress: OnProgress | None = None
+        self, *, strict: bool = False, max_findings: int = 1000, progress: OnProgress | None = None
     ) -> VerifyReport:
         """Read and decode all that is stored of the array, and compare it with its metadata; see `Session.verify`."""
         form = self.metadata.zarr_format
-        return await verify(self._runtime, self._path, form, strict=strict, most=most, progress=progress)
+        return await verify(
+            self._runtime, self._path, form, strict=strict, max_findings=max_findings, progress=progress
+        )
 
     # Edits
 

@@ -156,11 +156,13 @@ class Group:
         return Tree(self._path.rpartition("/")[2] or "/", [found async for found in children.walk()])
 
     async def verify(
-        self, *, strict: bool = False, most: int = 1000, progress: OnProgress | None = None
+        self, *, strict: bool = False, max_findings: int = 1000, progress: OnProgress | None = None
     ) -> VerifyReport:
         """Read and decode all that is stored below, and compare it with its metadata; see `Session.verify`."""
         form = self._meta.zarr_format
-        return await verify(self._runtime, self._path, form, strict=strict, most=most, progress=progress)
+        return await verify(
+            self._runtime, self._path, form, strict=strict, max_findings=max_findings, progress=progress
+        )
 
     async def _children(self) -> Children:
         """What lies below; read again where this session has edited it since the group was read."""

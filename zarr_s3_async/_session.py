@@ -376,7 +376,7 @@ class Session:
         path: str = "",
         zarr_format: Literal[2, 3] | None = None,
         strict: bool = False,
-        most: int = 1000,
+        max_findings: int = 1000,
         progress: OnProgress | None = None,
     ) -> VerifyReport:
         """Read every object of an array, or of a group with all below it, decode it, and compare it with its metadata.
@@ -389,7 +389,7 @@ class Session:
             path: Below `where`.
             zarr_format: Which of two formats side by side.
             strict: Count chunks that are not stored as findings. By default they are normal: they read as fill.
-            most: Findings of each kind that are kept per node; all are counted.
+            max_findings: Findings of each kind that are kept per node; all are counted.
             progress: Called on the event loop as objects are read. It must neither block nor raise.
 
         Raises:
@@ -398,7 +398,7 @@ class Session:
         """
         check_format(zarr_format)
         runtime, path = self._resolve(where, path)
-        return await verify(runtime, path, zarr_format, strict=strict, most=most, progress=progress)
+        return await verify(runtime, path, zarr_format, strict=strict, max_findings=max_findings, progress=progress)
 
     # Stores
 

@@ -354,10 +354,14 @@ class Array(_Handle[_array.Array]):
         return self._live().explain(key)
 
     def verify(
-        self, *, strict: bool = False, most: int = 1000, progress: Callable[[VerifyProgress], None] | None = None
+        self,
+        *,
+        strict: bool = False,
+        max_findings: int = 1000,
+        progress: Callable[[VerifyProgress], None] | None = None,
     ) -> VerifyReport:
         """Read and decode all that is stored of the array, and compare it with its metadata."""
-        return self._do(lambda live: live.verify(strict=strict, most=most, progress=progress))
+        return self._do(lambda live: live.verify(strict=strict, max_findings=max_findings, progress=progress))
 
     def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
         """Merge `attributes` into those that are stored, or replace them all."""
@@ -530,10 +534,14 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         self._do(lambda live: live.delete(name, everything=everything))
 
     def verify(
-        self, *, strict: bool = False, most: int = 1000, progress: Callable[[VerifyProgress], None] | None = None
+        self,
+        *,
+        strict: bool = False,
+        max_findings: int = 1000,
+        progress: Callable[[VerifyProgress], None] | None = None,
     ) -> VerifyReport:
         """Read and decode all that is stored below, and compare it with its metadata."""
-        return self._do(lambda live: live.verify(strict=strict, most=most, progress=progress))
+        return self._do(lambda live: live.verify(strict=strict, max_findings=max_findings, progress=progress))
 
     def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
         """Merge `attributes` into those that are stored, or replace them all."""
@@ -702,12 +710,12 @@ def verify(
     path: str = "",
     zarr_format: Format | None = None,
     strict: bool = False,
-    most: int = 1000,
+    max_findings: int = 1000,
     progress: Callable[[VerifyProgress], None] | None = None,
 ) -> VerifyReport:
     """Read every object of an array or a group and compare it with its metadata; see `Session.verify`."""
     return _with_session(
         lambda session: session.verify(
-            where, path=path, zarr_format=zarr_format, strict=strict, most=most, progress=progress
+            where, path=path, zarr_format=zarr_format, strict=strict, max_findings=max_findings, progress=progress
         )
     )

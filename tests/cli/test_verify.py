@@ -61,7 +61,7 @@ def test_strict_counts_what_is_not_stored(url: str) -> None:
 
 def test_json_is_the_report_and_nothing_else(url: str) -> None:
     put(url, "heights/c/0/1", b"")
-    result = command("verify", "--json", "--most", "1", url)
+    result = command("verify", "--json", "--max-findings", "1", url)
     assert result.exit_code == 1
     report = json.loads(result.stdout)
     assert report["url"] == url
@@ -92,7 +92,7 @@ def test_what_it_cannot_verify_is_one_line_and_status_2(url: str, place: Callabl
 
 
 def test_mistakes_of_usage_are_status_2(url: str) -> None:
-    for arguments in (["verify"], ["verify", url, "--no-such-option"], ["verify", url, "--most", "-1"]):
+    for arguments in (["verify"], ["verify", url, "--no-such-option"], ["verify", url, "--max-findings", "-1"]):
         assert command(*arguments).exit_code == 2
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr_s3_async._verify.places import Seen
 
 import zarr_s3_async as zs
 from zarr_s3_async._verify import places as seen_room
 from zarr_s3_async._verify import walk as walk_room
-from zarr_s3_async._verify.places import Seen
 from zarr_s3_async.stores.local.files import TEMPORARY
 from zarr_s3_async.stores.s3.capabilities import PROBE
 from zarr_s3_async.testing import Fault, FaultyStore
@@ -314,8 +314,8 @@ async def test_nothing_there_is_node_not_found(session: zs.Session, store: zs.Me
     await store.put("x/y", b"z")
     with pytest.raises(zs.NodeNotFound):
         await session.verify(store)
-    with pytest.raises(zs.ConfigError, match="most"):
-        await session.verify(store, most=-1)
+    with pytest.raises(zs.ConfigError, match="max_findings"):
+        await session.verify(store, max_findings=-1)
 
 
 async def test_an_object_deleted_after_it_was_listed_is_missing(session: zs.Session) -> None:
@@ -337,7 +337,7 @@ async def test_a_grid_of_any_size_costs_what_is_stored_of_it(session: zs.Session
     for at in (0, 5, 10**12 - 1):
         await array.set_slice(np.ones((1, 10)), (at, 0))
     store.clear()
-    report = await array.verify(most=7)
+    report = await array.verify(max_findings=7)
     assert store.count() < 10
     assert report.counts["missing"] == 10**12 - 3
     assert [finding.position for finding in report.of("missing")] == [(n, 0) for n in (1, 2, 3, 4, 6, 7, 8)]
@@ -446,7 +446,7 @@ async def test_findings_are_kept_up_to_a_bound_and_counted_beyond_it(
     await array[...].set(1)
     for n in range(100):
         await store.put(f"c/{n}", b"")
-    report = await array.verify(most=30)
+    report = await array.verify(max_findings=30)
     assert report.counts["corrupt"] == report.problems == 100
     assert len(report.of("corrupt")) == 30
     assert "… and 80 more" in str(report)

@@ -26,8 +26,8 @@ from ..errors import (
     ZarrS3Error,
 )
 from ..stores.base import Blob
+from .folders import Folder, NodeTally, StoredPositions, Totals
 from .objects import objects_of
-from .places import Cost, Place, Seen, Tally
 from .report import Finding, FindingKind
 
 Format = Literal[2, 3]
@@ -39,31 +39,31 @@ FATAL = (BucketNotFound, CredentialsNotFound, CredentialsExpired, WrongRegion)
 class Nodes:
     """Finds the nodes below one root, and keeps a tally of each."""
 
-    __slots__ = ("_most", "_runtime", "cost", "tallies")
+    __slots__ = ("_max_findings", "_runtime", "cost", "tallies")
 
-    def __init__(self, runtime: Runtime, most: int) -> None:
+    def __init__(self, runtime: Runtime, max_findings: int) -> None:
         self._runtime = runtime
-        self._most = most
-        self.cost = Cost()
-        self.tallies: list[Tally] = []
+        self._max_findings = max_findings
+        self.cost = Totals()
+        self.tallies: list[NodeTally] = []
 
     def url(self, path: str) -> str:
         """Where a path is."""
         return f"{self._runtime.store.url}/{path}".rstrip("/")
 
-    async def look(self, path: str, above: Place) -> Place:
-        """What the folder at `path` is, which lies directly in the place `above`."""
+    async def look(self, path: str, above: Folder) -> Folder:
+        """What the folder at `path` is, which lies directly in the folder `above`."""
         name = path.rpartition("/")[2]
         descends = False
         if problem_of(name) is None and len(join(path, formats.NODE_V3).encode()) <= MAX_KEY_BYTES:
-            place = await self.node_at(path, above, (2, 3) if above.tally.zarr_format == 2 else (3, 2))
-            if place is not None:
-                return place
+            folder = await self.node_at(path, above, (2, 3) if above.tally.zarr_format == 2 else (3, 2))
+            if folder is not None:
+                return folder
             # An array that does not read may have a folder per row of chunks: no need to look into each.
             descends = above.tally.kind != "unreadable" or not (name == "c" or name.isdecimal())
-        return Place(path, above, above.tally, is_node=False, descends=descends)
+        return Folder(path, above, above.tally, is_node=False, descends=descends)
 
-    async def node_at(self, path: str, above: Place | None, which: Sequence[Format]) -> Place | None:
+    async def node_at(self, path: str, above: Folder | None, which: Sequence[Format]) -> Folder | None:
         """The node there, readable or not, of the first of these formats; None where there is none.
 
         Raises:
@@ -82,16 +82,16 @@ class Nodes:
         meta, documents = found
         for blob in documents.values():
             self.cost.read(len(blob.data))
-        place = self._place(path, above)
-        place.documents = frozenset(documents)
-        place.tally.zarr_format = meta.zarr_format
+        folder = self._place(path, above)
+        folder.documents = frozenset(documents)
+        folder.tally.zarr_format = meta.zarr_format
         if isinstance(meta, ArrayMeta):
-            self._lay_out(place, meta)
+            self._lay_out(folder, meta)
         else:
-            place.tally.kind = "group"
-            self._claim(place, meta, documents)
-        self._compare(place, meta)
-        return place
+            folder.tally.kind = "group"
+            self._claim(folder, meta, documents)
+        self._compare(folder, meta)
+        return folder
 
     async def load(self, path: str, which: Sequence[Format]) -> tuple[ArrayMeta | GroupMeta, dict[str, Blob]] | None:
         """The node, and the documents by file name that say what it is.
@@ -112,62 +112,62 @@ class Nodes:
                 return meta, {name: found[name] for name in (*meta.documents, *carried) if name in found}
         return None
 
-    def _place(self, path: str, above: Place | None) -> Place:
-        place = Place(path, above, Tally(path, self.cost, self._most), is_node=True, descends=True)
-        self.tallies.append(place.tally)
-        return place
+    def _place(self, path: str, above: Folder | None) -> Folder:
+        folder = Folder(path, above, NodeTally(path, self.cost, self._max_findings), is_node=True, descends=True)
+        self.tallies.append(folder.tally)
+        return folder
 
-    def _unreadable(self, path: str, above: Place | None, kind: FindingKind, error: ZarrS3Error) -> Place:
-        place = self._place(path, above)
-        place.tally.add(Finding(kind=kind, key=path, what=str(error), error=type(error).__name__))
-        for claims, name in place.claims_on():
+    def _unreadable(self, path: str, above: Folder | None, kind: FindingKind, error: ZarrS3Error) -> Folder:
+        folder = self._place(path, above)
+        folder.tally.add(Finding(kind=kind, key=path, what=str(error), error=type(error).__name__))
+        for claims, name in folder.claims_about():
             claims.pop(name, None)
-        return place
+        return folder
 
-    def _lay_out(self, place: Place, meta: ArrayMeta) -> None:
-        place.descends = False
-        place.tally.kind, place.tally.meta, place.seen = "array", meta, Seen(meta.grid_shape)
+    def _lay_out(self, folder: Folder, meta: ArrayMeta) -> None:
+        folder.descends = False
+        folder.tally.kind, folder.tally.meta, folder.stored = "array", meta, StoredPositions(meta.grid_shape)
         try:
-            place.objects = objects_of(self._runtime, meta)
+            folder.objects = objects_of(self._runtime, meta)
         except (MetadataError, UnsupportedFeature) as error:
-            contradiction(place, meta.documents[0], f"its chunks cannot be decoded: {error}", error)
+            contradiction(folder, meta.documents[0], f"its chunks cannot be decoded: {error}", error)
 
     # Consolidated metadata
 
-    def _claim(self, place: Place, meta: GroupMeta, documents: Mapping[str, Blob]) -> None:
+    def _claim(self, folder: Folder, meta: GroupMeta, documents: Mapping[str, Blob]) -> None:
         """Note what the group says of the nodes below, and of itself."""
         if meta.consolidated is None:
             return
-        place.claims = dict(meta.consolidated)
+        folder.claims = dict(meta.consolidated)
         if formats.CONSOLIDATED_V2 not in documents:
             return
-        own = formats.own_consolidated(documents[formats.CONSOLIDATED_V2].data, self.url(place.path))
+        own = formats.own_consolidated(documents[formats.CONSOLIDATED_V2].data, self.url(folder.path))
         if formats.GROUP_V2 in own:
-            place.claims[""] = own
+            folder.claims[""] = own
         if formats.GROUP_V2 not in documents:
-            contradiction(place, formats.CONSOLIDATED_V2, f"it describes a group that has no {formats.GROUP_V2}")
+            contradiction(folder, formats.CONSOLIDATED_V2, f"it describes a group that has no {formats.GROUP_V2}")
 
-    def _compare(self, place: Place, meta: ArrayMeta | GroupMeta) -> None:
+    def _compare(self, folder: Folder, meta: ArrayMeta | GroupMeta) -> None:
         """Hold the node against what it, and the groups above, say of it."""
-        for claims, name in place.claims_on():
+        for claims, name in folder.claims_about():
             if name in claims:
-                self._hold_against(place, meta, claims.pop(name))
+                self._compare_with_claim(folder, meta, claims.pop(name))
             elif name:
-                contradiction(place, meta.documents[0], "the consolidated metadata of a group above does not have it")
+                contradiction(folder, meta.documents[0], "the consolidated metadata of a group above does not have it")
 
-    def _hold_against(self, place: Place, meta: ArrayMeta | GroupMeta, said: Mapping[str, JSON]) -> None:
+    def _compare_with_claim(self, folder: Folder, meta: ArrayMeta | GroupMeta, said: Mapping[str, JSON]) -> None:
         document = meta.documents[0]
         try:
-            claimed = formats.parse_node(said, url=self.url(place.path), zarr_format=meta.zarr_format)
+            claimed = formats.parse_node(said, url=self.url(folder.path), zarr_format=meta.zarr_format)
         except (MetadataError, UnsupportedFeature) as error:
-            contradiction(place, document, f"what consolidated metadata says of it does not read: {error}", error)
+            contradiction(folder, document, f"what consolidated metadata says of it does not read: {error}", error)
             return
         found = ["what it is"] if claimed is None else differences(meta, claimed)
         if found:
-            contradiction(place, document, f"consolidated metadata says otherwise: {', '.join(found)}")
+            contradiction(folder, document, f"consolidated metadata says otherwise: {', '.join(found)}")
 
 
-def contradiction(place: Place, document: str, what: str, error: ZarrS3Error | None = None) -> None:
+def contradiction(folder: Folder, document: str, what: str, error: ZarrS3Error | None = None) -> None:
     """Something is wrong with what a document of the node says."""
     said = None if error is None else type(error).__name__
-    place.tally.add(Finding(kind="metadata", key=join(place.path, document), what=what, error=said))
+    folder.tally.add(Finding(kind="metadata", key=join(folder.path, document), what=what, error=said))

@@ -101,18 +101,18 @@ class VaryingObjects:
 class PlainObjects:
     """One chunk per object."""
 
-    __slots__ = ("_most", "_pipeline", "_runtime")
+    __slots__ = ("_max_bytes", "_pipeline", "_runtime")
 
     def __init__(self, runtime: Runtime, pipeline: Pipeline) -> None:
         self._runtime = runtime
         self._pipeline = pipeline
         # No codec doubles its input: what is larger is no chunk, and is not fetched to learn that.
-        self._most = max(runtime.limits.bytes, 2 * max(pipeline.nbytes, VARIABLE_LIMIT))
+        self._max_bytes = max(runtime.limits.bytes, 2 * max(pipeline.nbytes, VARIABLE_LIMIT))
 
     async def read(self, entry: Entry, position: Coords) -> Checked | None:
         """See `Objects.read`."""
         runtime, pipeline = self._runtime, self._pipeline
-        if entry.size > self._most:
+        if entry.size > self._max_bytes:
             problem = f"it has {entry.size:,} bytes, and a chunk decodes to {pipeline.nbytes:,}: it was not fetched"
             return Checked(nbytes=0, bad=[(position, ChunkDecodeError(problem))])
         lease = max(1, entry.size + (0 if pipeline.raw else pipeline.nbytes))

@@ -54,7 +54,7 @@ def verify(
     url: options.Url,
     strict: Annotated[bool, typer.Option("--strict", help="Count chunks that are not stored as findings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-    most: Annotated[
+    max_findings: Annotated[
         int, typer.Option(metavar="N", help="Findings of each kind to list per node; all are counted.", min=0)
     ] = 1000,
     endpoint_url: options.Endpoint = None,
@@ -71,7 +71,7 @@ def verify(
 
     def command() -> Coroutine[Any, Any, None]:
         session = options.session(endpoint_url, profile, region, anonymous, checksums="on")
-        return show(session, url, strict=strict, most=most, as_json=as_json)
+        return show(session, url, strict=strict, max_findings=max_findings, as_json=as_json)
 
     run(command, failed=COULD_NOT)
 

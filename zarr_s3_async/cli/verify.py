@@ -24,12 +24,12 @@ _STYLES = {
 }
 
 
-async def verify(session: Session, url: str, *, strict: bool, most: int, as_json: bool) -> None:
+async def verify(session: Session, url: str, *, strict: bool, max_findings: int, as_json: bool) -> None:
     """Verify, print the report, and end with the status that it means."""
     ticker = Ticker()
     async with session:
         with err.status(ticker):
-            report = await session.verify(url, strict=strict, most=most, progress=ticker)
+            report = await session.verify(url, strict=strict, max_findings=max_findings, progress=ticker)
     if as_json:
         out.out(report.to_json(), highlight=False)
     else:

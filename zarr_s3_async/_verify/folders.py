@@ -23,7 +23,7 @@ _BITS = 2**26
 _BLOCK = 2**16
 
 
-class Seen:
+class StoredPositions:
     """A bit per position, for the first ones of a huge grid, and no further than there are any."""
 
     __slots__ = ("_bits", "_grid")
@@ -65,7 +65,7 @@ class Seen:
         return tuple(reversed(position))
 
 
-class Cost:
+class Totals:
     """What the whole run has done by now."""
 
     __slots__ = ("findings", "listed", "nbytes", "objects")
@@ -86,13 +86,13 @@ class Cost:
         return VerifyProgress(listed=self.listed, objects=self.objects, nbytes=self.nbytes, findings=self.findings)
 
 
-class Tally:
+class NodeTally:
     """One node's report in the making: everything is counted, and the first findings of each kind are kept."""
 
     __slots__ = (
         "_cost",
         "_findings",
-        "_most",
+        "_max_findings",
         "chunks",
         "counts",
         "kind",
@@ -105,7 +105,7 @@ class Tally:
         "zarr_format",
     )
 
-    def __init__(self, path: str, cost: Cost, most: int) -> None:
+    def __init__(self, path: str, cost: Totals, max_findings: int) -> None:
         self.path = path
         self.kind: Literal["array", "group", "unreadable"] = "unreadable"
         self.zarr_format: Literal[2, 3] | None = None
@@ -117,7 +117,7 @@ class Tally:
         self.unchecked = 0
         self.counts: Counter[FindingKind] = Counter()
         self._cost = cost
-        self._most = most
+        self._max_findings = max_findings
         self._findings: dict[FindingKind, list[Finding]] = {kind: [] for kind in KINDS}
 
     def add(self, finding: Finding) -> None:
@@ -133,7 +133,7 @@ class Tally:
 
     def room(self, kind: FindingKind) -> int:
         """How many more findings of this kind are kept."""
-        return self._most - len(self._findings[kind])
+        return self._max_findings - len(self._findings[kind])
 
     def keep(self, finding: Finding) -> None:
         """Keep one that is counted already."""
@@ -167,7 +167,7 @@ def _chunk_grid(meta: ArrayMeta) -> Shape:
     return grid_shape(meta.chunk_axes, meta.shape)
 
 
-class Place:
+class Folder:
     """A folder of keys: a node's own, or one of nobody's."""
 
     __slots__ = (
@@ -180,11 +180,11 @@ class Place:
         "objects",
         "path",
         "prefix",
-        "seen",
+        "stored",
         "tally",
     )
 
-    def __init__(self, path: str, above: Place | None, tally: Tally, *, is_node: bool, descends: bool) -> None:
+    def __init__(self, path: str, above: Folder | None, tally: NodeTally, *, is_node: bool, descends: bool) -> None:
         self.path = path
         self.prefix = path + "/" if path else ""
         self.above = above
@@ -199,7 +199,7 @@ class Place:
         """Whether a document of the other format was met here."""
         self.objects: Objects | None = None
         """Of an array; None where its codecs are not known."""
-        self.seen: Seen | None = None
+        self.stored: StoredPositions | None = None
         """Of an array."""
         self.claims: dict[str, Mapping[str, JSON]] | None = None
         """What the consolidated metadata of this group says of nodes below that have not been met yet."""
@@ -213,10 +213,10 @@ class Place:
         name, slash, _ = key[len(self.prefix) :].partition("/")
         return self.prefix + name if slash else None
 
-    def claims_on(self) -> Iterator[tuple[dict[str, Mapping[str, JSON]], str]]:
+    def claims_about(self) -> Iterator[tuple[dict[str, Mapping[str, JSON]], str]]:
         """Where this group and those above keep what they say of nodes, and under which name of this one."""
-        place: Place | None = self
-        while place is not None:
-            if place.claims is not None:
-                yield place.claims, self.path[len(place.prefix) :]
-            place = place.above
+        folder: Folder | None = self
+        while folder is not None:
+            if folder.claims is not None:
+                yield folder.claims, self.path[len(folder.prefix) :]
+            folder = folder.above
