@@ -2,7 +2,7 @@
 
 from importlib import import_module as _import_module
 
-_MODULES = ("torch",)
+_MODULES = ("obspec", "torch", "zarr")
 
 
 def __getattr__(name: str) -> object:

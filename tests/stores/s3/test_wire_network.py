@@ -144,7 +144,7 @@ def test_control_operations_are_refused(run):
     async def main():
         wire = Wire(endpoint_on(1), keys)
         with pytest.raises(Unsupported, match="SDK"):
-            await wire.send(Request("ListObjectsV2", "bucket", ""))
+            await wire.send(Request("DeleteObjects", "bucket", ""))
         await wire.aclose()
 
     run(main())

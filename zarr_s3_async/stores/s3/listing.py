@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
 from typing import Any, Self
 
-from ..._types import Version
 from ..base import Entry
 from .errors import unexpected
 from .request import Request, Response
@@ -30,11 +28,13 @@ FetchPage = Callable[[str | None], Awaitable[Mapping[str, Any]]]
 """Gets the page at a continuation token; None: the first one."""
 
 
-def entry_of(content: Mapping[str, Any], root: str) -> Entry:
-    """One `Contents` element, its key relative to the store's root."""
-    written = content.get("LastModified")
-    modified = written.timestamp() if isinstance(written, datetime) else written
-    return Entry(content["Key"][len(root) :], content["Size"], Version(content["ETag"]), modified)
+def entries_of(page: Mapping[str, Any], root: str) -> list[Entry]:
+    """The objects of a page, their keys relative to the store's root."""
+    start = len(root)
+    return [
+        Entry(found["Key"][start:], found["Size"], found["ETag"], found.get("LastModified"))
+        for found in page.get("Contents", ())
+    ]
 
 
 class PageReader:
@@ -74,7 +74,8 @@ class PageReader:
         return page
 
     def _problem(self, names: list[str]) -> str | None:
-        new = [name for name in names if name not in self._last[-1:]]
+        last = self._last[-1:]
+        new = [name for name in names if name not in last]
         self._names += len(new)
         self._empty = 0 if new else self._empty + 1
         if self._empty > _MAX_EMPTY:
@@ -128,5 +129,5 @@ class Pages:
             page = await self._reader.next()
             if page is None:
                 raise StopAsyncIteration
-            self._page.extend(entry_of(content, self._root) for content in page.get("Contents", ()))
+            self._page.extend(entries_of(page, self._root))
         return self._page.popleft()

@@ -14,14 +14,14 @@ from typing import Any, Literal
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...config import S3Config
-from ...errors import ConfigError, StoreError, Unsupported
+from ...errors import ConfigError, StoreError
 from ..base import Blob, Entry, Listing, StoreRef
 from .answer_checks import parse_content_range
 from .capabilities import Capabilities, Capability
 from .checksums import MODE_HEADER, checksum_of
 from .conditional import ConditionalWrites, conflict_of
 from .errors import error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key, version_mismatch_error
-from .listing import PageReader, Pages, entry_of
+from .listing import PageReader, Pages, entries_of
 from .multipart import Multipart, NoMultipart
 from .place import place_of_bucket, reader_of
 from .request import ErrorDocument, Request, Response, normalized_prefix
@@ -311,23 +311,15 @@ class S3Store:
     async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
         """ListObjectsV2, a page at a time; see `SupportsPages.list_pages`."""
         root = self._root
-        start_after = root + after if after else None
+        start_after: str | None = None
+        if after and after.startswith(prefix):
+            start_after = root + after
+        elif after > prefix:
+            return  # every key of the prefix is smaller; MinIO and its kin refuse to be asked
         pages = self._pages(root + prefix, start_after=start_after)
-        try:
-            page = await pages.next()
-        except Unsupported:
-            if start_after is None:
-                raise
-            # JuiceFS's gateway has no start-after: list from the beginning, and skip.
-            pages, start_after = self._pages(root + prefix), None
-            page = await pages.next()
-        while page is not None:
-            entries = [entry_of(content, root) for content in page.get("Contents", ())]
-            if start_after is None and after:
-                entries = [entry for entry in entries if entry.key > after]
-            if entries:
+        while (page := await pages.next()) is not None:
+            if entries := entries_of(page, root):
                 yield entries
-            page = await pages.next()
 
     async def list_dir(self, prefix: str = "") -> Listing:
         """ListObjectsV2 with a delimiter; see `Listable.list_dir`."""
@@ -337,7 +329,7 @@ class S3Store:
         pages = self._pages(folder, delimiter="/")
         while (page := await pages.next()) is not None:
             dirs += [p["Prefix"][len(self._root) :].rstrip("/") for p in page.get("CommonPrefixes", ())]
-            entries += [entry_of(c, self._root) for c in page.get("Contents", ()) if c["Key"] != folder]
+            entries += [entry for entry in entries_of(page, self._root) if self._root + entry.key != folder]
         return Listing(tuple(sorted(dirs)), tuple(sorted(entries, key=lambda e: e.key)))
 
     def _pages(self, prefix: str, *, delimiter: str | None = None, start_after: str | None = None) -> PageReader:

@@ -1,6 +1,7 @@
 """The wire transport: plain object requests, signed here and sent over our own HTTP connections (`_http`).
 
-It does GetObject, HeadObject, PutObject, DeleteObject and UploadPart; everything else goes through the SDK.
+It does GetObject, HeadObject, PutObject, DeleteObject, UploadPart and ListObjectsV2; everything else goes through the
+SDK.
 
 Source of the framing rules: RFC 9112, section 6.3.
 """
@@ -12,7 +13,7 @@ import time
 from functools import partial
 from hashlib import sha256
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..._http.body import MAX_SMALL_BODY, Body, ChunkedBody, ExactBody, SmallBody, StridedBody
 from ..._http.buffers import Buffers
@@ -33,6 +34,7 @@ from ...errors import ConfigError, DeadlineExceeded, NetworkError, SessionClosed
 from .answer_checks import takes_sink
 from .checksums import MODE_HEADER
 from .errors import attempt_timed_out, looks_like_error, network_error, parse_error, stale_connection, too_long, where
+from .listing_document import ListingError, parse_listing
 from .request import ErrorDocument, Request, Response
 from .resume import BrokenBody
 from .sdk.errors import answered
@@ -54,14 +56,19 @@ _METHODS = {
     "PutObject": "PUT",
     "DeleteObject": "DELETE",
     "UploadPart": "PUT",
+    "ListObjectsV2": "GET",
 }
 OPERATIONS = frozenset(_METHODS)
 """What the wire does."""
 _UPLOADS = frozenset({"PutObject", "UploadPart"})
 _CONSTANT_LINES = "user-agent: zarr-s3-async\r\naccept-encoding: identity\r\n"
 _HASH_SLICE = 512 * 1024
+_LISTING_QUERY = {"list-type": "2", "encoding-type": "url"}
+"""XML cannot express every key; encoded as in URLs, it can."""
 _MAX_OBJECT = 5 * 2**30
 """Bytes of the largest object that one S3 PUT stores."""
+_MAX_LISTING = 8 * 2**20
+"""Bytes of a page: 1,000 keys of 1,024 bytes, three characters each, and as many tags besides."""
 
 
 class Wire:
@@ -161,7 +168,7 @@ class Wire:
             raise SessionClosed("the connections to S3 were closed; open a new session") from error
         except (ConnectTimeout, ProtocolError, OSError) as error:
             raise network_error(request, error) from error
-        return _response(answer)
+        return _response(answer, request)
 
     # ---- sending
 
@@ -211,7 +218,8 @@ class Wire:
             raise Unsupported(f"{where(request)}: the wire does not do {request.operation}; the SDK transport does")
         headers = request.headers
         path = self._root + encode_path(request.key)
-        query = encode_query(request.query)
+        is_listing = request.operation == "ListObjectsV2"
+        query = encode_query({**_LISTING_QUERY, **request.query} if is_listing else request.query)
         signature = await self._sign(request, method, path, query)
         target = f"{path}?{query}" if query else path
         length = f"content-length: {_size(request.payload)}\r\n" if request.operation in _UPLOADS else ""
@@ -244,13 +252,22 @@ class Wire:
             raise
 
 
-def _response(answer: Answer) -> Response:
+def _response(answer: Answer, request: Request) -> Response:
     (status, headers, *_), body = answer
     error: ErrorDocument | None = None
     # Below 300 only without an ETag: a chunk may well hold text that looks like an error.
     if status >= 300 or (body and "etag" not in headers and looks_like_error(body)):
         error = parse_error(body, headers)
+    elif request.operation == "ListObjectsV2":
+        return Response(status, headers, document=_page(body))
     return Response(status, headers, body, None, error)
+
+
+def _page(body: Buffer) -> dict[str, Any]:
+    try:
+        return parse_listing(body)
+    except ListingError:
+        return {}  # found to be no listing by `answer_checks`, as everything that lacks what a page has
 
 
 def _size(payload: Buffer | None) -> int:
@@ -313,12 +330,13 @@ class ObjectResponses:
             ObjectTooLarge: It is longer than `request.max_bytes`.
             Exception: What the request's sink raised; ValueError for memory that does not fit.
         """
-        data = is_object_data(request, head)
+        data, page = is_object_data(request, head), is_listing_page(request, head)
         if head.chunked:
-            # One byte above the limit, so that whoever looks at the body sees that it is too long.
-            return ChunkedBody(min(_MAX_OBJECT, (request.max_bytes or _MAX_OBJECT) + 1) if data else MAX_SMALL_BODY)
-        if not data:
+            return ChunkedBody(_limit_of_chunked(request, data=data, page=page))
+        if not (data or page):
             return SmallBody(head.length)
+        if page and head.length is not None and head.length > _MAX_LISTING:
+            raise ProtocolError(f"a page of a listing of {head.length} bytes")
         if request.max_bytes is not None and head.length is not None and head.length > request.max_bytes:
             raise too_long(request, head.length)
         if head.length is None:
@@ -335,6 +353,18 @@ class ObjectResponses:
 def is_object_data(request: Request, head: Head) -> bool:
     """True where the body is an object's own bytes; any other is an error, a page or a short confirmation."""
     return head.status < 300 and request.operation == "GetObject" and "etag" in head.headers
+
+
+def is_listing_page(request: Request, head: Head) -> bool:
+    """True where the body is a page of a listing."""
+    return head.status == 200 and request.operation == "ListObjectsV2"
+
+
+def _limit_of_chunked(request: Request, *, data: bool, page: bool) -> int:
+    if page:
+        return _MAX_LISTING
+    # One byte above the limit, so that whoever looks at the body sees that it is too long.
+    return min(_MAX_OBJECT, (request.max_bytes or _MAX_OBJECT) + 1) if data else MAX_SMALL_BODY
 
 
 def _checked(memory: memoryview, length: int) -> memoryview:
