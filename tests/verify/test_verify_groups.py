@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr_s3_async._verify.places import Seen
+from zarr_s3_async._verify.folders import StoredPositions
 
 import zarr_s3_async as zs
 from zarr_s3_async._verify import places as seen_room
@@ -508,7 +508,7 @@ async def test_the_report_is_one_json_object_that_says_all(session: zs.Session, 
 def test_seen_knows_what_is_absent(grid: Any, data: Any) -> None:
     whole = list(np.ndindex(*grid))
     there = data.draw(st.lists(st.sampled_from(whole), unique=True)) if whole else []
-    seen = Seen(grid)
+    seen = StoredPositions(grid)
     for position in there:
         seen.add(position)
     assert list(seen.absent()) == [position for position in whole if position not in set(there)]
@@ -516,7 +516,7 @@ def test_seen_knows_what_is_absent(grid: Any, data: Any) -> None:
 
 def test_seen_forgets_what_lies_beyond_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen_room, "_BITS", 64)
-    seen = Seen((10**30,))
+    seen = StoredPositions((10**30,))
     seen.add((10**29,))
     seen.add((63,))
     seen.add((0,))
