@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr_s3_async._verify.folders import StoredPositions
 
 import zarr_s3_async as zs
 from zarr_s3_async._verify import places as seen_room
 from zarr_s3_async._verify import walk as walk_room
+from zarr_s3_async._verify.folders import StoredPositions
 from zarr_s3_async.stores.local.files import TEMPORARY
 from zarr_s3_async.stores.s3.capabilities import PROBE
 from zarr_s3_async.testing import Fault, FaultyStore
