@@ -220,6 +220,28 @@ async def test_open_array_has_a_session_of_its_own(tmp_path: Any) -> None:
         await array.get_slice(0, 2)
 
 
+async def test_a_hook_that_raises_breaks_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[zs.Event] = []
+
+    def broken(event: zs.Event) -> None:
+        raise LookupError(f"of {event}")
+
+    class Contended(zs.MemoryStore):
+        lost = 0
+
+        async def put(self, key: str, data: Any, *, when: Any = "always") -> Any:
+            if key == "c/0" and when != "always" and self.lost < 2:
+                self.lost += 1
+                raise zs.Conflict("lost")
+            return await super().put(key, data, when=when)
+
+    async with zs.Session(hooks=[broken, heard.append]) as session:
+        array = await session.create_array(Contended(), shape=(4,), chunks=(4,), dtype="u1")
+        await array.set_slice([7], 1)
+    assert len(heard) == 2
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [LookupError]
+
+
 async def test_hooks_hear_what_happens() -> None:
     heard: list[zs.Event] = []
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+
+log = logging.getLogger("zarr_s3_async")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,7 @@ Event: TypeAlias = RequestDone | RetryScheduled | ConflictMet | HedgeStarted
 
 
 class Hook(Protocol):
-    """Receives every event, on the event loop, at once. It must neither block nor raise."""
+    """Receives every event, on the event loop, at once. It must not block. What it raises is logged, once."""
 
     def __call__(self, event: Event, /) -> None: ...
 
@@ -115,12 +118,22 @@ class Metrics:
 
 
 def emitter(hooks: tuple[Hook, ...]) -> Emit:
-    """One callable that hands an event to every hook, in order."""
+    """One callable that hands an event to every hook, in order.
+
+    What a hook raises goes to the log, the first time that it does.
+    """
     if len(hooks) == 1:
         return hooks[0]
 
+    broken: set[int] = set()
+
     def emit(event: Event) -> None:
-        for hook in hooks:
-            hook(event)
+        for number, hook in enumerate(hooks):
+            try:
+                hook(event)
+            except Exception:  # who listens does not decide whether a read succeeds
+                if number not in broken:  # once, or a hook that always raises would fill the log
+                    broken.add(number)
+                    log.exception("the hook %r raised, and is called again with the next event", hook)
 
     return emit

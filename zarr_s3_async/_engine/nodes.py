@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias, TypeVar, cast
 from .._concurrency.workers import gather_all
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
-from .._types import Sink, Version
-from ..errors import MetadataError, NodeNotFound
+from .._types import Version
+from ..errors import MetadataError, NodeNotFound, ObjectTooLarge
 from ..stores.base import Blob, Store
 from .compare_and_swap import retry_conflicts
 from .runtime import Runtime
@@ -69,9 +69,18 @@ async def load(
 
 async def fetch_documents(store: Store, path: str, names: Sequence[str]) -> dict[str, Blob]:
     """Those of these documents that are stored at `path`, by file name; all are asked for at once."""
-    url = url_of(store, path)
-    blobs = await gather_all(*(store.get(join(path, name), sink=_bounded(url, name)) for name in names))
+    blobs = await gather_all(*(_fetch_document(store, path, name) for name in names))
     return {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
+
+
+async def _fetch_document(store: Store, path: str, name: str) -> Blob | None:
+    try:
+        return await store.get(join(path, name), max_bytes=formats.MAX_BYTES)
+    except ObjectTooLarge as error:
+        url = url_of(store, path)
+        raise MetadataError(
+            f"{url}/{name} is too long: metadata of more than {formats.MAX_BYTES:,} bytes is not read", url=url
+        ) from error
 
 
 async def _parse(
@@ -85,19 +94,6 @@ async def _parse(
 async def off_loop(runtime: Runtime, work: Callable[[], T], nbytes: int) -> T:
     """Do `work` on so many bytes of JSON: in a thread where it would stall the event loop."""
     return work() if nbytes <= _INLINE_BYTES else await runtime.cpu.run(work)
-
-
-def _bounded(url: str, name: str) -> Sink:
-    """Memory for a document, and none for more bytes than one may have: the store's content is untrusted."""
-
-    def memory(length: int) -> memoryview:
-        if length > formats.MAX_BYTES:
-            raise MetadataError(
-                f"{url}: {name} has {length:,} bytes; metadata of more than {formats.MAX_BYTES:,} is not read", url=url
-            )
-        return memoryview(bytearray(length))
-
-    return memory
 
 
 _V2: dict[Kind | None, list[tuple[str, ...]]] = {

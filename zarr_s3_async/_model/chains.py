@@ -17,6 +17,8 @@ from .dtypes import DType, Variable
 from .problems import Invalid, Unknown, short_repr
 
 SHARDING = "sharding_indexed"
+MAX_CODECS = 64
+"""In one list of codecs or filters."""
 MAX_CHUNKS_PER_SHARD = 2**24
 """Its index is 256 MiB then."""
 
@@ -34,7 +36,7 @@ def read(value: JSON, where: str = "'codecs'") -> tuple[CodecSpec, ...]:
         Invalid: Not a list of codecs, or an empty one.
         Unknown: It contains pickle, which runs code out of data.
     """
-    entries = items(value, where)
+    entries = items(value, where, max_items=MAX_CODECS)
     if not entries:
         raise Invalid(f"{where} must name at least one codec")
     return tuple(_codec(entry, where) for entry in entries)
@@ -176,7 +178,8 @@ class Coder(NamedTuple):
 def read_filters(value: JSON) -> tuple[Coder, ...]:
     """The `filters` member; null and the empty list that some writers leave are none."""
     return tuple(
-        _coder(entry, "every one of 'filters'") for entry in items([] if value is None else value, "'filters'")
+        _coder(entry, "every one of 'filters'")
+        for entry in items([] if value is None else value, "'filters'", max_items=MAX_CODECS)
     )
 
 

@@ -150,6 +150,8 @@ def dump(document: Mapping[str, JSON], *, compact: bool = False) -> bytes:
 
 
 MAX_EXTENT = 2**63 - 1
+MAX_INTEGERS = 1024
+"""Numbers in a shape, of any kind: far more than there are dimensions."""
 
 
 class Named(NamedTuple):
@@ -194,6 +196,7 @@ def integers(value: JSON, where: str, *, least: int) -> Shape:
     """A list of integers."""
     if not isinstance(value, list):
         raise Invalid(f"{where} must be a list of whole numbers, not {short_repr(value)}")
+    _check_count(value, where, MAX_INTEGERS)
     return tuple(integer(item, f"every number of {where}", least=least) for item in value)
 
 
@@ -204,11 +207,18 @@ def mapping(value: JSON, where: str) -> Mapping[str, JSON]:
     return value
 
 
-def items(value: JSON, where: str) -> list[JSON]:
-    """A JSON array."""
+def items(value: JSON, where: str, *, max_items: int | None = None) -> list[JSON]:
+    """A JSON array, of at most so many items: each is checked, which takes far longer than to parse it."""
     if not isinstance(value, list):
         raise Invalid(f"{where} must be a list, not {short_repr(value)}")
+    if max_items is not None:
+        _check_count(value, where, max_items)
     return value
+
+
+def _check_count(value: list[JSON], where: str, max_items: int) -> None:
+    if len(value) > max_items:
+        raise Unknown(f"{where} has {len(value):,} items, and more than {max_items:,} are not supported")
 
 
 def only(value: Mapping[str, JSON], where: str, known: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from .. import _ml_dtypes
 from .._types import JSON
 from .document import Named, integer, integers, items, mapping, member, named, one_of, only, text
-from .dtypes import ARRAY, BYTES, STRING, DataType, DType, Variable, ml_type, record, sized
+from .dtypes import ARRAY, BYTES, MAX_FIELDS, STRING, DataType, DType, Variable, ml_type, record, sized
 from .problems import Invalid, Unknown, short_repr
 
 _ONE_BYTE = {"b1": np.bool_, "i1": np.int8, "u1": np.uint8}
@@ -49,7 +49,8 @@ def read_v2(value: JSON, variable: Variable | None) -> DataType:
 
 def _read_v2(value: JSON) -> DType:
     if isinstance(value, list):
-        return record([_field_v2(item) for item in value], value)
+        fields = items(value, "a structured 'dtype'", max_items=MAX_FIELDS)
+        return record([_field_v2(item) for item in fields], value)
     name = text(value, "'dtype'")
     if name in _ml_dtypes.BITS:
         return ml_type(name)
@@ -206,7 +207,7 @@ def _time_v3(kind: Named) -> DType:
 
 def _struct(kind: Named) -> DType:
     only(kind.configuration, f"the configuration of 'data_type' {kind.name!r}", ("fields",))
-    fields = items(member(kind.configuration, "fields"), f"'fields' of {kind.name!r}")
+    fields = items(member(kind.configuration, "fields"), f"'fields' of {kind.name!r}", max_items=MAX_FIELDS)
     return record([_field_v3(item) for item in fields], kind.configuration)
 
 

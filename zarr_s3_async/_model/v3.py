@@ -138,7 +138,7 @@ def _check_chain(codecs: tuple[CodecSpec, ...], data_type: DataType) -> None:
 
 
 def _check_transformers(value: JSON) -> None:
-    for entry in items([] if value is None else value, "'storage_transformers'"):
+    for entry in items([] if value is None else value, "'storage_transformers'", max_items=chains.MAX_CODECS):
         transformer = named(entry, "a storage transformer")
         if transformer.must_understand:
             raise Unknown(f"the storage transformer {short_repr(transformer.name)} is not known")
