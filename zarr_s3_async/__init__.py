@@ -20,11 +20,10 @@ from ._shared import (
     shared_session,
 )
 from ._tree import Tree
-from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
 from ._view import Indexer, View
 from .byte_range import ByteRange, Offset, Span, Suffix
 from .codecs.registry import list_codecs, register_codec, unregister_codec
-from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
+from .config import CacheSize, Credentials, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import (
     AccessDenied,
     BucketNotFound,
@@ -70,6 +69,7 @@ from .stores.s3 import S3Store
 if _typing.TYPE_CHECKING:
     from . import adapters as adapters
     from . import blocking as blocking
+    from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
     from .loader import BatchLoader, LoaderReport, Window
     from .streams import Block, BlockStream, Progress, SliceStream, WriteStream, map_chunks
 
@@ -97,6 +97,7 @@ __all__ = [
     "Conflict",
     "ConflictMet",
     "CreateOptions",
+    "Credentials",
     "CredentialsExpired",
     "CredentialsNotFound",
     "DataError",
@@ -190,6 +191,10 @@ _LAZY = {
     "Window": "loader",
     "WriteStream": "streams",
     "map_chunks": "streams",
+    "Finding": "_verify",
+    "NodeReport": "_verify",
+    "VerifyProgress": "_verify",
+    "VerifyReport": "_verify",
 }
 """What is imported when it is first asked for: names, and the modules that have them."""
 

@@ -23,12 +23,12 @@ from ._options import check_flag, check_missing, check_timeout
 from ._plan import selection
 from ._plan.selection import stop_of
 from ._types import JSON, Missing, Shape
-from ._verify import OnProgress, VerifyReport, verify
 from ._view import Indexer, View
 from .codecs.registry import find_kind
 from .errors import ConfigError, MetadataError, UnsupportedFeature
 
 if TYPE_CHECKING:
+    from ._verify import OnProgress, VerifyReport
     from .streams.progress import ProgressOption
     from .streams.read import BlockStream, Order, SliceStream
     from .streams.write import WriteStream
@@ -414,6 +414,8 @@ class Array:
         self, *, strict: bool = False, max_findings: int = 1000, progress: OnProgress | None = None
     ) -> VerifyReport:
         """Read and decode all that is stored of the array, and compare it with its metadata; see `Session.verify`."""
+        from ._verify import verify
+
         form = self.metadata.zarr_format
         return await verify(
             self._runtime, self._path, form, strict=strict, max_findings=max_findings, progress=progress

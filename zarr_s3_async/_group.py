@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, Unpack, cast
 
 from ._array import Array, create_array
 from ._engine import creation, nodes, removal
@@ -20,8 +20,10 @@ from ._model.names import check_path
 from ._options import check_flag, check_missing
 from ._tree import Tree
 from ._types import JSON, Missing
-from ._verify import OnProgress, VerifyReport, verify
 from .errors import ConfigError, NodeExists, NodeNotFound
+
+if TYPE_CHECKING:
+    from ._verify import OnProgress, VerifyReport
 
 Format: TypeAlias = Literal[2, 3]
 Handle = TypeVar("Handle", bound="Array | Group | UnreadableNode")
@@ -159,6 +161,8 @@ class Group:
         self, *, strict: bool = False, max_findings: int = 1000, progress: OnProgress | None = None
     ) -> VerifyReport:
         """Read and decode all that is stored below, and compare it with its metadata; see `Session.verify`."""
+        from ._verify import verify
+
         form = self._meta.zarr_format
         return await verify(
             self._runtime, self._path, form, strict=strict, max_findings=max_findings, progress=progress

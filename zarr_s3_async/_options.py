@@ -7,7 +7,6 @@ A value that may be a secret is never shown: of text, only the type of what was 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from difflib import get_close_matches
 from math import isnan
 from typing import Any
 
@@ -69,8 +68,7 @@ def unknown_option(name: str, known: Collection[str], of: str) -> ConfigError:
     if meant is not None and meant.partition("=")[0] not in known:
         meant = None
     if meant is None:
-        near = get_close_matches(name, known, n=1, cutoff=0.6)
-        meant = near[0] if near else None
+        meant = _nearest(name, known)
     if meant is None:
         return ConfigError(f"unknown option {name!r}; {of} takes: {', '.join(sorted(known))}")
     return ConfigError(f"unknown option {name!r} of {of}: write {meant if '=' in meant else meant + '='}")
@@ -89,8 +87,8 @@ def check_choice(name: str, value: Any, choices: Sequence[str | int]) -> None:
         return
     if isinstance(value, str) and value in choices:
         return  # a subclass of str, such as a member of an enumeration
-    near = get_close_matches(value, [str(choice) for choice in choices], n=1) if isinstance(value, str) else []
-    hint = f": did you mean {near[0]!r}?" if near and isinstance(choices[0], str) else ""
+    near = _nearest(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else None
+    hint = "" if near is None else f": did you mean {near!r}?"
     raise ConfigError(f"{name} must be one of {', '.join(map(str, choices))}, not {_short(value)}{hint}")
 
 
@@ -165,6 +163,12 @@ def optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
             check(name, value)
 
     return checked
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    from difflib import get_close_matches  # for errors alone
+
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
 def _short(value: Any) -> str:

@@ -35,7 +35,6 @@ from ._options import (
     check_text,
 )
 from ._types import JSON, Missing
-from ._verify import OnProgress, VerifyReport, verify
 from ._where import as_url, checked_store
 from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop
@@ -45,6 +44,9 @@ from .stores.optional import owner_of
 from .stores.registry import open_store
 
 _CONSOLIDATED = ("check", True, False)
+if TYPE_CHECKING:
+    from ._verify import OnProgress, VerifyReport
+
 Where: TypeAlias = str | PathLike[str] | Store | ArrayRef | GroupRef
 
 
@@ -398,6 +400,8 @@ class Session:
         """
         check_format(zarr_format)
         runtime, path = self._resolve(where, path)
+        from ._verify import verify
+
         return await verify(runtime, path, zarr_format, strict=strict, max_findings=max_findings, progress=progress)
 
     # Stores

@@ -219,6 +219,21 @@ class Array(_Handle[_array.Array]):
         return self._live().shards
 
     @property
+    def chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
+        """Lengths of the chunks along each dimension."""
+        return self._live().chunk_sizes
+
+    @property
+    def shard_sizes(self) -> tuple[tuple[int, ...], ...] | None:
+        """Lengths of the shards along each dimension; None where each chunk is an object."""
+        return self._live().shard_sizes
+
+    @property
+    def missing(self) -> Missing:
+        """What absent chunks are to a read that does not say."""
+        return self._live().missing
+
+    @property
     def ndim(self) -> int:
         """Number of dimensions."""
         return self._live().ndim
@@ -313,9 +328,12 @@ class Array(_Handle[_array.Array]):
 
     def __iter__(self) -> Iterator[Any]:
         """Along the first dimension, read by whole chunks or shards."""
-        step = (self.shards or self.chunks or (1,))[0]
-        for start in range(0, len(self), step):
-            yield from self[start : start + step]
+        if not self.shape:
+            raise TypeError("iteration over an array without dimensions")
+        start = 0
+        for size in (self.shard_sizes or self.chunk_sizes)[0]:
+            yield from self[start : start + size]
+            start += size
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if copy is False:

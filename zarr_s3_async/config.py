@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from functools import partial
-from typing import Any, Literal, Self, TypeAlias, TypedDict, Unpack, cast, get_args
+from typing import Any, Literal, NoReturn, Self, TypeAlias, TypedDict, Unpack, cast, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from ._options import (
@@ -78,6 +79,28 @@ def check_endpoint_url(url: str, where: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What `S3Config.credentials` returns: keys, and when they end."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+    """With a time zone. They are asked for again ten minutes before, or when half of a shorter time has passed."""
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+        check_text("Credentials.access_key_id", self.access_key_id)
+        check_text("Credentials.secret_access_key", self.secret_access_key)
+        end: Any = self.expires_at
+        if end is not None and (not isinstance(end, datetime) or end.tzinfo is None):
+            raise ConfigError("Credentials.expires_at must be a datetime with a time zone, or None")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise ConfigError("Credentials are not pickled, so that keys do not leave this process")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class S3Config:
     """Every S3 option. None means: as the standard AWS configuration says.
 
@@ -95,6 +118,9 @@ class S3Config:
     access_key_id: str | None = field(default=None, repr=False)
     secret_access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
+    credentials: Callable[[], Awaitable[Credentials]] | None = field(default=None, repr=False)
+    """An async function that is called for keys instead of the standard chain: at the first request, before they end,
+    and when S3 says that they have expired."""
     anonymous: bool = False
     addressing_style: AddressingStyle = "auto"
     accelerate: bool = False
@@ -144,11 +170,15 @@ class S3Config:
             raise ConfigError("S3Config needs access_key_id and secret_access_key together, or neither")
         if self.session_token is not None and keys[0] is None:
             raise ConfigError("S3Config.session_token needs access_key_id and secret_access_key beside it")
-        if self.anonymous and (keys[0] is not None or self.profile is not None):
-            raise ConfigError("S3Config.anonymous sends unsigned requests: drop the keys and the profile")
+        if self.credentials is not None and not callable(self.credentials):
+            raise ConfigError("S3Config.credentials must be an async function that returns zs.Credentials")
+        if self.credentials is not None and (keys[0] is not None or self.profile is not None):
+            raise ConfigError("S3Config.credentials is called instead of keys and a profile: give one of them")
+        if self.anonymous and (keys[0], self.profile, self.credentials) != (None, None, None):
+            raise ConfigError("S3Config.anonymous sends unsigned requests: drop the keys, the profile and the function")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if self.access_key_id is not None:
+        if self.access_key_id is not None or self.credentials is not None:
             raise ConfigError(
                 "an S3Config with keys is not pickled, so that they do not leave this process: "
                 "let the other one have keys of its own (environment, profile, role)"
@@ -180,7 +210,7 @@ class S3Config:
 
     def public(self) -> dict[str, Any]:
         """The fields that differ from their defaults and are no secret: what an `ArrayRef` carries."""
-        secret = {"access_key_id", "secret_access_key", "session_token"}
+        secret = {"access_key_id", "secret_access_key", "session_token", "credentials"}
         return {
             f.name: getattr(self, f.name)
             for f in fields(self)
@@ -200,6 +230,7 @@ class S3Options(TypedDict, total=False):
     access_key_id: str | None
     secret_access_key: str | None
     session_token: str | None
+    credentials: Callable[[], Awaitable[Credentials]] | None
     anonymous: bool | None
     addressing_style: AddressingStyle | None
     accelerate: bool | None

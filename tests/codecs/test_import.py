@@ -12,7 +12,7 @@ import pytest
 import zarr_s3_async.codecs
 
 FOLDER = Path(zarr_s3_async.codecs.__file__).parent
-HEAVY = ("numcodecs", "google_crc32c", "ml_dtypes", "pcodec", "zfpy", "importlib.metadata")
+HEAVY = ("numcodecs", "zstandard", "google_crc32c", "ml_dtypes", "pcodec", "zfpy", "importlib.metadata")
 FORBIDDEN = {"asyncio", "anyio", "aiobotocore", "botocore", "socket", "threading"}
 
 
@@ -21,7 +21,8 @@ FORBIDDEN = {"asyncio", "anyio", "aiobotocore", "botocore", "socket", "threading
     [
         ("", set()),
         ("build_pipeline([CodecSpec('bytes'), CodecSpec('gzip')], ChunkSpec((4,), np.dtype('u1'), 0))", set()),
-        ("build_pipeline([CodecSpec('bytes'), CodecSpec('zstd')], ChunkSpec((4,), np.dtype('u1'), 0))", {"numcodecs"}),
+        ("build_pipeline([CodecSpec('bytes'), CodecSpec('zstd')], ChunkSpec((4,), np.dtype('u1'), 0))", {"zstandard"}),
+        ("build_pipeline([CodecSpec('bytes'), CodecSpec('blosc')], ChunkSpec((4,), np.dtype('u1'), 0))", {"numcodecs"}),
         (
             "build_pipeline([CodecSpec('bytes'), CodecSpec('crc32c')], ChunkSpec((4,), np.dtype('u1'), 0))",
             {"google_crc32c"},
@@ -93,3 +94,23 @@ def test_a_broken_optional_package_costs_its_own_codec_alone(broken, tmp_path):
     assert run.returncode == 0, run.stderr
     assert "refused" in run.stdout
     assert broken in run.stdout
+
+
+def test_the_first_large_chunks_of_zstd_need_no_numcodecs_and_are_what_was_stored():
+    """It is imported for those that follow, and for memory of the caller's own it makes no difference."""
+    script = (
+        "import sys, numpy as np, zstandard\n"
+        "from zarr_s3_async.codecs import ChunkSpec, build_pipeline\n"
+        "from zarr_s3_async._types import CodecSpec\n"
+        "data = np.arange(2**18, dtype='i4')\n"
+        "stored = zstandard.ZstdCompressor().compress(data.tobytes())\n"
+        "data = data.view('u1')\n"
+        "pipeline = build_pipeline([CodecSpec('bytes'), CodecSpec('zstd')], ChunkSpec((2**20,), data.dtype, 0))\n"
+        "loaded = []\n"
+        "for _ in range(20):\n"
+        "    assert np.array_equal(pipeline.decode(stored), data)\n"
+        "    loaded.append('numcodecs' in sys.modules)\n"
+        "print(loaded.count(False), loaded[-1])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["16", "True"]

@@ -16,8 +16,6 @@ from zarr_s3_async.stores.s3.sdk.clients import ClientPool
 from zarr_s3_async.stores.s3.sdk.endpoint import Endpoint, resolve_endpoint
 from zarr_s3_async.stores.s3.store import S3Store
 
-from .. import sdk_data
-
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 
 
@@ -66,7 +64,6 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AK")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SK")
-    sdk_data.keep(monkeypatch)
     return Settings(tmp_path, monkeypatch)
 
 

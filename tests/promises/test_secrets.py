@@ -22,7 +22,6 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async.stores.s3.service import S3Service
 
-from .. import sdk_data
 from ..servers import faults
 from ..servers.exchange import Exchange
 from ..servers.fault_server import FaultServer
@@ -65,7 +64,6 @@ def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> I
     """Logs of this library, of asyncio and of warnings at DEBUG; the SDK's own loggers are not ours (see the docs)."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "HTTPS_PROXY", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    sdk_data.keep(monkeypatch)
     found = Told()
     caplog.set_level(logging.DEBUG, logger="zarr_s3_async")
     caplog.set_level(logging.DEBUG, logger="asyncio")

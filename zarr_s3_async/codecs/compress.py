@@ -5,6 +5,7 @@ The sizes that headers claim are checked against the size of a chunk before a li
 from __future__ import annotations
 
 import struct
+import sys
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -128,6 +129,11 @@ _SMALL: Final = 128 * 1024
 """Bytes up to which it costs less to decompress into new memory than to set a library's context up: numcodecs makes one
 for every call, zstandard keeps it."""
 
+_EARLY: Final = 16
+"""Large chunks that are decompressed into new memory and copied before numcodecs is worth its import."""
+_EARLY_BYTES: Final = 4 * 2**20
+"""Larger ones are not: for the time of the copy they take their memory twice."""
+
 BLOSC_COMPRESSORS: Final = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 _BLOSC_QUICK: Final = ("blosclz", "lz4", "lz4hc")
 _BLOSC_SHUFFLES: Final = ("noshuffle", "shuffle", "bitshuffle")
@@ -147,10 +153,9 @@ class Zstd:
     cost: Final = "parallel"
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
-        zstd = numcodecs_module("zstd")
-        self._compress = zstd.compress
-        self._decompress = zstd.decompress
         self._decompressors = Decompressors()
+        self._loaded: Any = None
+        self._early = 0
         self._level = options.to_encode(options.integer, "level", -131072, 22, 0)
         self._checksum = options.to_encode(options.boolean, "checksum", default=False)
 
@@ -158,7 +163,7 @@ class Zstd:
         return None
 
     def encode(self, data: Bytes) -> bytes:
-        encoded: bytes = self._compress(data, self._level, self._checksum)
+        encoded: bytes = self._library().compress(data, self._level, self._checksum)
         return encoded
 
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
@@ -167,7 +172,7 @@ class Zstd:
         claimed = content_size(data)
         if claimed > size:
             raise ValueError(f"claims {claimed} bytes, and a chunk has {size}")
-        if claimed == size <= _SMALL:
+        if claimed == size and (size <= _SMALL or self._is_early(size)):
             frame = self._decompressors.single_frame(data)
             if frame is not None:
                 return frame if out is None else _copied(frame, out)
@@ -175,12 +180,24 @@ class Zstd:
             # numcodecs would fill a part of the memory and not say so. It checks the size only where a frame
             # of unknown size is among the frames; this one adds nothing.
             data = bytes(data) + END_OF_UNKNOWN_SIZE
-        decoded: Bytes = self._decompress(data, np.empty(size, np.uint8) if out is None else out)
+        decoded: Bytes = self._library().decompress(data, np.empty(size, np.uint8) if out is None else out)
         return decoded
+
+    def _library(self) -> Any:
+        if self._loaded is None:
+            self._loaded = numcodecs_module("zstd")
+        return self._loaded
+
+    def _is_early(self, size: int) -> bool:
+        """True for the first large chunks of a process that has no use for numcodecs yet: importing it takes 22 ms."""
+        if size > _EARLY_BYTES or "numcodecs" in sys.modules:
+            return False
+        self._early += 1
+        return self._early <= _EARLY
 
     def _decode_unknown(self, data: Bytes, limit: int) -> Bytes:
         most, is_exact = bound(data, limit)
-        decoded: Bytes = self._decompress(data, np.empty(most, np.uint8) if is_exact else None)
+        decoded: Bytes = self._library().decompress(data, np.empty(most, np.uint8) if is_exact else None)
         return decoded
 
 

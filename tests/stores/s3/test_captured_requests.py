@@ -19,7 +19,6 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async.errors import ConfigError, NetworkError, Unsupported
 
-from ... import sdk_data
 from .amazon import Amazon, Captured, amazon, captured
 from .wire_server import Peer, ScriptedServer, response
 
@@ -94,7 +93,6 @@ def s3(shared_amazon: Amazon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    sdk_data.keep(monkeypatch)
     shared_amazon.forget()
     shared_amazon.take_over(monkeypatch)
     return shared_amazon

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from dataclasses import replace
+from datetime import UTC, datetime
 from time import time
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from zarr_s3_async.config import S3Config
-from zarr_s3_async.errors import AccessDenied, CredentialsExpired, WrongRegion
+from zarr_s3_async.config import Credentials, S3Config
+from zarr_s3_async.errors import AccessDenied, ConfigError, CredentialsExpired, CredentialsNotFound, WrongRegion
 from zarr_s3_async.stores.s3.sdk import credentials as identity
 
 from ...servers import faults
@@ -82,6 +84,96 @@ async def test_credentials_that_stay_expired_are_an_error(rig: Rig, from_chain: 
     with pytest.raises(CredentialsExpired):
         await rig.store(config=from_chain).get("k")
     assert rig.server.count("GetObject") == 2
+
+
+async def test_keys_that_are_replaced_right_after_a_refusal_are_found_at_once(
+    rig: Rig, from_chain: S3Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.server.cue("GetObject", expired_but("AKIDNEW"), times=FOREVER)
+    store = rig.store(config=from_chain)
+    for _ in range(2):
+        with pytest.raises(CredentialsExpired):
+            await store.get("k")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDNEW")
+    blob = await store.get("k")
+    assert blob is not None
+    assert bytes(blob.data) == b"data"
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_a_function_of_the_users_gives_the_keys(rig: Rig, transport: Literal["wire", "sdk"]) -> None:
+    given = iter(["AKIDOLD", "AKIDNEW"])
+
+    async def provide() -> Credentials:
+        await asyncio.sleep(0)
+        return Credentials(access_key_id=next(given), secret_access_key="s", session_token="t")
+
+    keys = {"access_key_id": None, "secret_access_key": None, "session_token": None}
+    config = replace(rig.config, credentials=provide, transport=transport, **keys)
+    rig.server.cue("GetObject", expired_but("AKIDNEW"), times=FOREVER)
+    store = rig.store(config=config)
+    blobs = await asyncio.gather(*(store.get("k") for _ in range(8)))
+    assert [blob and bytes(blob.data) for blob in blobs] == [b"data"] * 8
+    assert next(given, None) is None, "asked at first, and once when S3 said that they have expired"
+    for seen in rig.server.requests("GetObject"):
+        assert seen.request.headers["x-amz-security-token"] == "t"
+
+
+@pytest.mark.parametrize(("lifetime", "refreshed_after"), [(3600.0, 3000.0), (60.0, 30.0)])
+async def test_provided_keys_are_asked_for_again_before_they_end(lifetime: float, refreshed_after: float) -> None:
+    asked: list[float] = []
+    clock = [1000.0]
+
+    async def provide() -> Credentials:
+        await asyncio.sleep(0)
+        asked.append(clock[0])
+        end = datetime.fromtimestamp(clock[0] + lifetime, UTC)
+        return Credentials(access_key_id=f"AK{len(asked)}", secret_access_key="s", expires_at=end)
+
+    source = identity.Provided(provide, now=lambda: clock[0])
+    await asyncio.gather(*(source.get_frozen_credentials() for _ in range(4)))
+    clock[0] = 1000.0 + refreshed_after - 1
+    assert (await source.get_frozen_credentials()).access_key == "AK1"
+    clock[0] = 1000.0 + refreshed_after + 1
+    keys = await asyncio.gather(*(source.get_frozen_credentials() for _ in range(4)))
+    assert {key.access_key for key in keys} == {"AK2"}
+
+
+async def test_what_a_function_of_the_users_does_wrong_is_told() -> None:
+    def nothing_to_await() -> Any:
+        return Credentials(access_key_id="a", secret_access_key="s3cr3t")
+
+    async def wrong_type() -> Any:
+        return {"access_key_id": "a", "secret_access_key": "s3cr3t"}
+
+    async def failing() -> Any:
+        raise LookupError("s3cr3t")
+
+    async def expired() -> Any:
+        return Credentials(access_key_id="a", secret_access_key="s3cr3t", expires_at=datetime.fromtimestamp(1, UTC))
+
+    for provide, error, message in (
+        (nothing_to_await, ConfigError, "must be an async function"),
+        (wrong_type, ConfigError, "must return zs.Credentials, not dict"),
+        (failing, CredentialsNotFound, "raised LookupError"),
+        (expired, CredentialsExpired, "have expired"),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            await identity.Provided(provide).get_frozen_credentials()
+        assert "s3cr3t" not in str(caught.value)
+    for options in ({"anonymous": True}, {"profile": "p"}, {"access_key_id": "a", "secret_access_key": "s"}):
+        with pytest.raises(ConfigError):
+            S3Config(credentials=wrong_type, **options)
+    with pytest.raises(ConfigError, match="with a time zone"):
+        Credentials(access_key_id="a", secret_access_key="s", expires_at=datetime(2030, 1, 1))  # noqa: DTZ001  # the mistake
+    given = Credentials(access_key_id="a", secret_access_key="s3cr3t", session_token="t0ken")
+    assert "s3cr3t" not in repr(given)
+    assert "t0ken" not in repr(given)
+    config = S3Config(credentials=wrong_type)
+    assert "credentials" not in config.public()
+    for kept in (given, config):
+        with pytest.raises(ConfigError, match="not pickled"):
+            pickle.dumps(kept)
 
 
 async def test_a_source_that_has_gone_is_an_error_that_says_so(

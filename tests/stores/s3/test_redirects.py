@@ -14,7 +14,6 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async.errors import StoreError, WrongRegion
 
-from ... import sdk_data
 from .amazon import Amazon, amazon
 from .wire_server import response
 
@@ -35,7 +34,6 @@ def s3(shared_amazon: Amazon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    sdk_data.keep(monkeypatch)
     shared_amazon.forget()
     shared_amazon.take_over(monkeypatch)
     return shared_amazon

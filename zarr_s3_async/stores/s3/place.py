@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from configparser import ConfigParser, Error
 from dataclasses import replace
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -66,6 +65,10 @@ def _endpoint_url(config: S3Config) -> str | None:
 @lru_cache(maxsize=64)  # stores are made for every call that names a URL
 def _endpoint_of_profile(path: str, profile: str) -> str | None:
     """What the shared configuration says for a profile: for S3 alone, else for every service."""
+    if not os.path.isfile(path):  # noqa: PTH113  # as botocore
+        return None
+    from configparser import ConfigParser, Error  # for those who have the file
+
     parser = ConfigParser(interpolation=None, strict=False)
     try:
         parser.read(path, encoding="utf-8")

@@ -78,8 +78,7 @@ class S3Service:
         return S3Store(bucket, prefix, transport=way.transport, config=config, capabilities=capabilities)
 
     async def _endpoint_url(self, bucket: str, regions: Regions) -> str:
-        client = await self._pool.client(regions.config_for(bucket))
-        return str(client.meta.endpoint_url)
+        return await self._pool.endpoint_url(regions.config_for(bucket))
 
     def _way(self, config: S3Config) -> _Way:
         """`RetryingTransport(Traced(Transport))` for these options, made once."""

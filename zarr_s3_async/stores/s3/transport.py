@@ -13,21 +13,25 @@ from __future__ import annotations
 
 import logging
 from asyncio import Lock
-from functools import lru_cache, partial
-from typing import NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..._concurrency.completion import run_to_completion
 from ..._http.buffers import Buffers
 from ..._http.dial import tls_context
 from ...config import S3Config
-from ...errors import StoreError, Unsupported
+from ...errors import Unsupported, ZarrS3Error
 from .recovery import Regions
 from .request import Request, Response
-from .sdk.clients import ClientPool
-from .sdk.endpoint import Endpoint, is_amazon_host, resolve_endpoint
+from .sdk.clients import ClientPool, Way
+from .sdk.endpoint import is_amazon_host
 from .sdk.errors import answered
 from .sdk.transport import SdkTransport
 from .wire import OPERATIONS, Wire
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger("zarr_s3_async")
 
@@ -45,7 +49,7 @@ class _Route(NamedTuple):
 class RoutedTransport:
     """A transport over two. `aclose` closes the connections of the wire; the SDK's are the pool's."""
 
-    __slots__ = ("_buffers", "_config", "_limit", "_making", "_pool", "_regions", "_retired", "_routes", "_sdk", "_tls")
+    __slots__ = ("_buffers", "_config", "_limit", "_making", "_pool", "_regions", "_retired", "_routes", "_sdk")
 
     def __init__(self, pool: ClientPool, config: S3Config, regions: Regions, *, connections: int) -> None:
         self._pool = pool
@@ -57,7 +61,6 @@ class RoutedTransport:
         self._retired: list[Wire] = []
         self._making = Lock()
         self._buffers = Buffers()
-        self._tls = lru_cache(maxsize=1)(tls_context)  # one for all buckets
 
     async def send(self, request: Request) -> Response:
         """One attempt."""
@@ -93,18 +96,17 @@ class RoutedTransport:
         return found
 
     async def _route(self, request: Request, config: S3Config) -> _Route:
-        client = await self._pool.pooled(config)
-        endpoint = await self._endpoint(request, client.sdk)
+        endpoint, identity, ca_bundle = await self._way(request, config)
         if endpoint.unsupported is None:
             wire = Wire(
                 endpoint,
-                client.identity.credentials,
+                identity.credentials,
                 connect_timeout=config.connect_timeout,
                 attempt_timeout=config.attempt_timeout,
                 max_connections=self._limit,
-                tls=partial(self._tls, client.ca_bundle),
+                tls=partial(_shared_tls_context, ca_bundle),
                 buffers=self._buffers,
-                clock=client.identity.clock,
+                clock=identity.clock,
             )
             return _Route(config, wire, complete_uploads=not is_amazon_host(endpoint.host))
         if config.transport == "wire":
@@ -116,11 +118,10 @@ class RoutedTransport:
         log.info("bucket %s goes through the SDK: %s", request.bucket, endpoint.unsupported)
         return _Route(config, None, complete_uploads=True)
 
-    @staticmethod
-    async def _endpoint(request: Request, client: object) -> Endpoint:
+    async def _way(self, request: Request, config: S3Config) -> Way:
         try:
-            return await resolve_endpoint(client, request.bucket)
-        except StoreError:
+            return await self._pool.way(config, request.bucket)
+        except ZarrS3Error:
             raise
         except Exception as error:
             answered(request, error)  # raises: nothing was sent, so this is no answer
@@ -133,3 +134,15 @@ class RoutedTransport:
         self._routes.clear()
         for wire in wires:
             await wire.aclose()
+
+
+_contexts: dict[tuple[str | None, float], ssl.SSLContext] = {}
+
+
+def _shared_tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """One for the process, since reading the authorities takes 10 to 30 ms; made again when the bundle changes."""
+    changed = 0.0 if ca_bundle is None or not Path(ca_bundle).exists() else Path(ca_bundle).stat().st_mtime
+    found = _contexts.get((ca_bundle, changed))
+    if found is None:
+        found = _contexts[ca_bundle, changed] = tls_context(ca_bundle)
+    return found

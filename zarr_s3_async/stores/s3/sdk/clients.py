@@ -1,8 +1,9 @@
 """One aiobotocore client per (endpoint, region, credentials, profile, …) of a session, made once, off the loop.
 
-Creating a client imports botocore, parses megabytes of JSON and may ask a credential source: 0.3 to 2.4 seconds
-that would stall the loop. So it happens in a thread, in a loop of that thread's own; aiobotocore binds its
-connections to a loop at the first request, which is made on ours.
+Creating the first client imports aiobotocore and parses megabytes of JSON: 0.3 seconds that would stall the loop. So it
+happens in a thread, in a loop of that thread's own; aiobotocore binds its connections to a loop at the first request,
+which is made on ours. Most sessions need none: who signs and where a bucket is are known without a client, often
+without the SDK (`plain.py`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any, NamedTuple
 from ...._concurrency.blocking import run_blocking
 from ....config import S3Config, check_endpoint_url
 from ....errors import ConfigError, SessionClosed, StoreError, ZarrS3Error
+from ..plain import read_plain
 from ..recovery import Clock
-from .credentials import Identity, credentials_of, sdk_session
-from .endpoint import is_amazon
+from .credentials import Identity, find_source, sdk_session
+from .endpoint import Endpoint, is_amazon, resolve_endpoint
 from .errors import credentials_error
 
 _KEEPALIVE_SECONDS = 15.0
@@ -36,14 +38,23 @@ class Client(NamedTuple):
     """Path of the authorities to trust instead of the system's: the option, AWS_CA_BUNDLE, or the profile's."""
 
 
-class ClientPool:
-    """The clients of one session."""
+class Way(NamedTuple):
+    """How the objects of one bucket are reached without the SDK."""
 
-    __slots__ = ("_clients", "_clocks", "_closed", "_connections", "_making")
+    endpoint: Endpoint
+    identity: Identity
+    ca_bundle: str | None
+
+
+class ClientPool:
+    """The clients and identities of one session. A client is made when the SDK is first needed, and not before."""
+
+    __slots__ = ("_clients", "_clocks", "_closed", "_connections", "_identities", "_making")
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
         self._clients: dict[S3Config, Client] = {}
+        self._identities: dict[S3Config, Identity] = {}
         self._clocks: dict[str | None, Clock] = {}
         self._making = Lock()
         self._closed = False
@@ -55,12 +66,8 @@ class ClientPool:
         """The SDK's client for these options."""
         return (await self.pooled(config)).sdk
 
-    async def identity(self, config: S3Config) -> Identity:
-        """Who signs for these options."""
-        return (await self.pooled(config)).identity
-
     async def pooled(self, config: S3Config) -> Client:
-        """Both; made by the first who asks, and by the next if that one is cancelled.
+        """The client and who signs; made by the first who asks, and by the next if that one is cancelled.
 
         Raises:
             SessionClosed: After `aclose`.
@@ -69,22 +76,57 @@ class ClientPool:
         client = self._clients.get(key)
         if client is None:
             async with self._making:
-                if self._closed:
-                    raise SessionClosed("the session is closed; use its arrays inside `async with Session(...)`")
+                self._refuse_closed()
                 client = self._clients.get(key)
                 if client is None:
-                    clock = self.clock(config)
-                    client = await run_blocking(_create, config, self._connections, clock)
+                    identity = await self._identity(config)
+                    keys = await identity.credentials()
+                    client = await run_blocking(_create, config, self._connections, identity, keys)
                     self._clients[key] = client
         return client
 
+    async def identity(self, config: S3Config) -> Identity:
+        """Who signs for these options; no client is made for it."""
+        async with self._making:
+            self._refuse_closed()
+            return await self._identity(config)
+
+    async def way(self, config: S3Config, bucket: str) -> Way:
+        """Where a bucket is and who signs: without the SDK where the configuration is plain.
+
+        Raises:
+            BotoCoreError: The SDK's rules refuse the bucket.
+        """
+        plain = await run_blocking(read_plain, config)
+        endpoint = None if plain is None else plain.endpoint(bucket)
+        if plain is not None and endpoint is not None:
+            return Way(endpoint, await self.identity(config), plain.ca_bundle)
+        client = await self.pooled(config)
+        return Way(await resolve_endpoint(client.sdk, bucket), client.identity, client.ca_bundle)
+
+    async def endpoint_url(self, config: S3Config) -> str:
+        """The URL of the server that requests go to, without a bucket."""
+        plain = await run_blocking(read_plain, config)
+        url = None if plain is None else plain.root_url()
+        return url or str((await self.client(config)).meta.endpoint_url)
+
     async def renew(self, config: S3Config) -> bool:
-        """Get new credentials for every client of these options, whatever its region; see `Identity.renew`."""
+        """Get new credentials for these options, whatever the region; see `Identity.renew`."""
         wanted = _client_key(replace(config, region=None))
-        of_all_regions = [
-            client.identity for key, client in self._clients.items() if replace(key, region=None) == wanted
-        ]
+        of_all_regions = [identity for key, identity in self._identities.items() if replace(key, region=None) == wanted]
         return all([await identity.renew() for identity in of_all_regions]) and bool(of_all_regions)
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise SessionClosed("this session is closed; make a new one, or use its arrays before it is closed")
+
+    async def _identity(self, config: S3Config) -> Identity:
+        """Under the lock."""
+        key = _client_key(config)
+        found = self._identities.get(key)
+        if found is None:
+            found = self._identities[key] = Identity(config, await find_source(config), self.clock(config))
+        return found
 
     def clock(self, config: S3Config) -> Clock:
         """The time at the endpoint of these options."""
@@ -116,12 +158,12 @@ def _client_key(config: S3Config) -> S3Config:
     )
 
 
-def _create(config: S3Config, connections: int, clock: Clock) -> Client:
+def _create(config: S3Config, connections: int, identity: Identity, keys: Any | None) -> Client:
     """A client, entered. Blocking: runs in a thread."""
     from botocore.exceptions import BotoCoreError
 
     try:
-        return run(_created(config, connections, clock))
+        return run(_created(config, connections, identity, keys))
     except ZarrS3Error:
         raise
     except (BotoCoreError, ValueError) as error:
@@ -131,13 +173,10 @@ def _create(config: S3Config, connections: int, clock: Clock) -> Client:
         raise StoreError(f"no S3 client for {config!r}: {error}") from error
 
 
-async def _created(config: S3Config, connections: int, clock: Clock) -> Client:
-    from botocore.exceptions import NoCredentialsError
-
+async def _created(config: S3Config, connections: int, identity: Identity, keys: Any | None) -> Client:
     session = sdk_session(config)
-    source = await credentials_of(config, session)
-    if source is None and not config.anonymous:
-        raise NoCredentialsError  # not kept: the next request asks anew, as a source may come up late
+    if keys is not None:  # or the SDK would ask its chain again; `identity` signs with what is current
+        session.set_credentials(keys.access_key, keys.secret_key, keys.token)
     region = session.get_config_variable("region")
     creator = session.create_client("s3", region_name=region, **_client_options(config, connections))
     client = await creator.__aenter__()
@@ -146,7 +185,6 @@ async def _created(config: S3Config, connections: int, clock: Clock) -> Client:
     except ConfigError:
         await client.__aexit__(None, None, None)
         raise
-    identity = Identity(config, source, clock)
     client.meta.events.register("before-sign.s3", identity.before_sign)
     client.meta.events.register("before-parameter-build.s3", _stay_here)
     client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
@@ -195,9 +233,6 @@ def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
         options["signature_version"] = UNSIGNED
     return {
         "endpoint_url": config.endpoint_url,
-        "aws_access_key_id": config.access_key_id,
-        "aws_secret_access_key": config.secret_access_key,
-        "aws_session_token": config.session_token,
         "verify": config.ca_bundle,
         "config": AioConfig(**options),
     }

@@ -1,6 +1,4 @@
-"""The room of AWS's standard configuration: the SDK's session for a set of options, and what it finds in its chain.
-
-The room of who signs, and at what time: the credentials of one client, renewed when S3 says that they expired.
+"""Who signs, and at what time: the SDK's chain of sources, static keys without it, and a function of the user's.
 
 The standard chain is asked anew, in a thread: that helps whatever the source is, also where botocore sees no reason
 to refresh (files that another program renews, a clock that is wrong, a session that was revoked).
@@ -12,15 +10,19 @@ from __future__ import annotations
 
 import os
 from asyncio import Lock, run
-from collections.abc import Callable
-from time import gmtime, monotonic, strftime
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from inspect import isawaitable
+from math import inf
+from time import gmtime, monotonic, strftime, time
 from typing import Any
 
 from ...._concurrency.blocking import run_blocking
-from ....config import S3Config
-from ....errors import CredentialsExpired, StoreError
+from ....config import Credentials, S3Config
+from ....errors import ConfigError, CredentialsExpired, CredentialsNotFound, StoreError, ZarrS3Error
+from ..plain import Keys, read_plain
 from ..recovery import Clock
-from .errors import source_error
+from .errors import credentials_error, source_error
 
 
 def sdk_session(config: S3Config) -> Any:
@@ -31,10 +33,19 @@ def sdk_session(config: S3Config) -> Any:
     from .session import NoRetrySession
 
     session = AioSession(profile=config.profile)
+    session.register_component("data_loader", _data_loader(session.get_config_variable("data_path")))
     # For STS and SSO too, which the chain asks: the same region, and no redirect followed with a token in a header.
     session.set_config_variable("region", _region(config, session))
     session.set_default_client_config(AioConfig(http_session_cls=NoRetrySession))
     return session
+
+
+@lru_cache(maxsize=4)
+def _data_loader(data_path: str | None) -> Any:
+    """One for the process: of the 148 ms that a client takes, 118 are botocore parsing its data files."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 def _region(config: S3Config, session: Any) -> str:
@@ -67,6 +78,122 @@ async def credentials_of(config: S3Config, session: Any) -> Any | None:
     return found
 
 
+async def find_source(config: S3Config) -> Any | None:
+    """Where the credentials come from: something with an async `get_frozen_credentials`, or None for unsigned requests.
+
+    Static keys are read without the SDK; its chain is asked in a thread.
+
+    Raises:
+        CredentialsNotFound, CredentialsExpired: A source is configured and gives none, or there is no source.
+    """
+    if config.anonymous:
+        return None
+    if config.credentials is not None:
+        return Provided(config.credentials)
+    if config.access_key_id is not None and config.secret_access_key is not None:
+        return Fixed(Keys(config.access_key_id, config.secret_access_key, config.session_token))
+    plain = await run_blocking(read_plain, config)
+    if plain is not None and plain.keys is not None:
+        return Fixed(plain.keys)
+    return await run_blocking(_find_source, config)
+
+
+def _find_source(config: S3Config) -> Any:
+    from botocore.exceptions import BotoCoreError, NoCredentialsError
+
+    try:
+        source = find_credentials(config)
+    except ZarrS3Error:
+        raise
+    except (BotoCoreError, ValueError) as error:
+        wrong = ConfigError(f"no credentials for {config!r}: {error}")
+        raise credentials_error(error) or wrong from error
+    except OSError as error:
+        raise StoreError(f"no credentials for {config!r}: {error}") from error
+    if source is None:  # not kept: the next request asks again, as a source may come up late
+        missing = NoCredentialsError()
+        raise source_error(missing) from missing
+    return source
+
+
+class Fixed:
+    """Keys that do not change."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+
+    async def get_frozen_credentials(self) -> Keys:
+        """As aiobotocore's credentials objects have it."""
+        return self._keys
+
+
+class Provided:
+    """Keys that a function of the user's gives, asked again before they end.
+
+    Args:
+        provide: `S3Config.credentials`.
+        now: Seconds since the epoch.
+    """
+
+    __slots__ = ("_asking", "_keys", "_now", "_provide", "_refresh_at")
+
+    def __init__(self, provide: Callable[[], Awaitable[Credentials]], now: Callable[[], float] = time) -> None:
+        self._provide = provide
+        self._now = now
+        self._asking = Lock()
+        self._keys: Keys | None = None
+        self._refresh_at = inf
+
+    async def get_frozen_credentials(self) -> Keys:
+        """Those at hand, or new ones where they end soon."""
+        keys = self._keys
+        if keys is not None and self._now() < self._refresh_at:
+            return keys
+        async with self._asking:
+            if self._keys is None or self._now() >= self._refresh_at:
+                await self.ask()
+        assert self._keys is not None  # noqa: S101  # `ask` sets it or raises
+        return self._keys
+
+    async def ask(self) -> None:
+        """Call the function now.
+
+        Raises:
+            ConfigError: It returned no `Credentials`, or cannot be awaited.
+            CredentialsExpired: What it returned has ended.
+            CredentialsNotFound: It raised.
+        """
+        try:
+            found = self._provide()
+            if not isawaitable(found):
+                raise ConfigError("S3Config.credentials must be an async function: it is awaited on the event loop")
+            given = await found
+        except StoreError:
+            raise
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise CredentialsNotFound(
+                f"no credentials: S3Config.credentials raised {type(error).__name__}; check that function"
+            ) from error
+        if not isinstance(given, Credentials):
+            raise ConfigError(f"S3Config.credentials must return zs.Credentials, not {type(given).__name__}")
+        self._refresh_at = self._refresh_time(given)
+        self._keys = Keys(given.access_key_id, given.secret_access_key, given.session_token)
+
+    def _refresh_time(self, given: Credentials) -> float:
+        if given.expires_at is None:
+            return inf
+        now, end = self._now(), given.expires_at.timestamp()
+        if end <= now:
+            raise CredentialsExpired("S3Config.credentials returned keys that have expired; it must return new ones")
+        return end - min(_REFRESH_BEFORE, (end - now) / 2)
+
+
+_REFRESH_BEFORE = 600.0
+"""Seconds before their end at which keys are replaced; of short-lived ones, half of their time."""
 _FRESH = 5.0
 """Seconds after a renewal in which nobody renews again: whoever asks was refused for the old ones."""
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
@@ -81,7 +208,7 @@ class Identity:
         clock: The endpoint's time.
     """
 
-    __slots__ = ("_config", "_monotonic", "_renewed_at", "_renewing", "_source", "clock")
+    __slots__ = ("_config", "_monotonic", "_renewals", "_renewed_at", "_renewing", "_source", "clock")
 
     def __init__(
         self, config: S3Config, source: Any | None, clock: Clock, monotonic: Callable[[], float] = monotonic
@@ -90,6 +217,7 @@ class Identity:
         self._source = source
         self.clock = clock
         self._monotonic = monotonic
+        self._renewals = 0
         self._renewed_at: float | None = None
         self._renewing = Lock()
 
@@ -119,13 +247,31 @@ class Identity:
         """
         if self._source is None or self._config.access_key_id is not None:
             return False
+        asked_at = self._renewals
         async with self._renewing:
-            if self._renewed_at is None or self._monotonic() - self._renewed_at > _FRESH:
-                self._source = await self._found()
-                self._renewed_at = self._monotonic()
+            if self._renewals == asked_at and not self._is_fresh():
+                before = await self._frozen()
+                await self._replace()
+                self._renewals += 1
+                # The same keys again: who replaces them in the meantime is not kept waiting.
+                self._renewed_at = None if before == await self._frozen() else self._monotonic()
         return True
 
-    async def _found(self) -> Any:
+    def _is_fresh(self) -> bool:
+        return self._renewed_at is not None and self._monotonic() - self._renewed_at <= _FRESH
+
+    async def _frozen(self) -> tuple[str, str | None] | None:
+        """What tells one set of keys from another; None where they cannot be had."""
+        try:
+            keys = await self._source.get_frozen_credentials() if self._source is not None else None
+        except Exception:  # noqa: BLE001  # a source that fails is why new ones are fetched
+            return None
+        return None if keys is None else (keys.access_key, keys.token)
+
+    async def _replace(self) -> None:
+        if isinstance(self._source, Provided):
+            await self._source.ask()
+            return
         try:
             source = await run_blocking(find_credentials, self._config)
         except Exception as error:
@@ -134,7 +280,7 @@ class Identity:
             ) from error
         if source is None:
             raise CredentialsExpired("the credentials expired, and their source has gone; renew them")
-        return source
+        self._source = source
 
     async def before_sign(self, request: Any, request_signer: Any, **_: Any) -> None:
         """Handler of botocore's `before-sign.s3`."""

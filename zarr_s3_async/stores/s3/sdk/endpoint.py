@@ -6,11 +6,11 @@ tell the URL root, the region and the service. (A presigned URL does not: it nam
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 _EVENT = "before-send.s3.GetObject"
 _PORTS = {"http": 80, "https": 443}
@@ -93,7 +93,7 @@ async def resolve_endpoint(client: Any, bucket: str) -> Endpoint:
             region=client.meta.region_name,
             unsupported=reason,
         )
-    key = f"zarr-s3-async-{uuid4().hex}"
+    key = f"zarr-s3-async-{os.urandom(16).hex()}"
     return _endpoint(client, await _stopped_request(client, bucket, key), key)
 
 

@@ -11,7 +11,6 @@ import pytest
 
 import zarr_s3_async as zs
 
-from ..... import sdk_data
 from .sources import LONG_TERM, World
 from .verifying import Issuer, VerifyingServer
 
@@ -57,7 +56,6 @@ def world(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "1")
-    sdk_data.keep(monkeypatch)
     with ExitStack() as stack:
         yield World(tmp_path, monkeypatch, server, Issuer(server, *lifetimes), stack)
 

@@ -39,7 +39,7 @@ async def first_keys(session: zs.Session) -> None:
     """Let the session ask its source, and S3 nothing."""
     session.s3(BUCKET)
     (service,) = (shared for shared in session._context.shared.values() if isinstance(shared, S3Service))
-    await service._pool.pooled(session._config)
+    await service._pool.identity(session._config)
 
 
 @pytest.fixture

@@ -1,0 +1,205 @@
+"""What it costs to begin: a cold process to its first chunk, a new session, a loop per call, a request of a web server.
+
+    python -m benchmarks.cold [--rounds 7] [--markdown]
+
+CPU time (user and system, all threads) of a process of its own per row and round, the libraries in turn; medians.
+Everything is read from one stand-in server, whose CPU time is not counted: one array of a single chunk of 1 MiB, zstd.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+import zarr_s3_async as zs
+from tests.servers.stand_in import StandIn
+
+_BUCKET = "benchmarks"
+_SHAPE = (512, 512)
+
+_ENDPOINT = 'endpoint_url=os.environ["URL"]'
+_KEYS = "access_key_id=os.environ['AWS_ACCESS_KEY_ID'], secret_access_key=os.environ['AWS_SECRET_ACCESS_KEY']"
+_SIGNED = f"{_ENDPOINT}, {_KEYS}"
+_OURS = """
+import asyncio, os
+import zarr_s3_async as zs
+async def main():
+    array = await zs.open_array("s3://benchmarks/cold", {options})
+    return (await array[...]).shape
+assert asyncio.run(main()) == (512, 512)
+"""
+_BLOCKING = """
+import zarr_s3_async as zs
+assert zs.blocking.open_array("s3://benchmarks/cold", {options})[...].shape == (512, 512)
+"""
+_TENSORSTORE = """
+import os
+import tensorstore as ts
+array = ts.open({{
+    "driver": "zarr3",
+    "kvstore": {{"driver": "s3", "bucket": "benchmarks", "path": "cold/", "endpoint": os.environ["URL"],
+                "aws_region": "us-east-1", "aws_credentials": {{"type": "{type}"}}}},
+}}, open=True).result()
+assert array.read().result().shape == (512, 512)
+"""
+_OBSTORE = """
+import asyncio, os
+import zarr.api.asynchronous
+from obstore.store import S3Store
+from zarr.storage import ObjectStore
+async def main():
+    store = S3Store("benchmarks", prefix="cold", endpoint=os.environ["URL"], region="us-east-1",
+                    virtual_hosted_style_request=False, client_options={{"allow_http": True}}, {options})
+    array = await zarr.api.asynchronous.open_array(store=ObjectStore(store, read_only=True), mode="r")
+    return (await array.getitem(...)).shape
+assert asyncio.run(main()) == (512, 512)
+"""
+_AGAIN = """
+import asyncio, os, time
+import zarr_s3_async as zs
+import numpy as np
+options = dict(endpoint_url=os.environ["URL"])
+{body}
+"""
+_SESSION = """
+async def once():
+    async with zs.Session(**options) as session:
+        array = await session.open_array("s3://benchmarks/cold")
+async def main():
+    await once()
+    started = time.process_time()
+    for _ in range(20):
+        await once()
+    print((time.process_time() - started) / 20)
+asyncio.run(main())
+"""
+_RUN = """
+async def read():
+    array = await zs.open_array("s3://benchmarks/cold", **options)
+    return await array[...]
+asyncio.run(read())
+started = time.process_time()
+for _ in range(20):
+    asyncio.run(read())
+print((time.process_time() - started) / 20)
+"""
+_FLASK = """
+from flask import Flask, Response
+app = Flask("benchmark")
+array = zs.blocking.open_array("s3://benchmarks/cold", **options)
+@app.get("/")
+def tile():
+    return Response(array[...].tobytes(), mimetype="application/octet-stream")
+client = app.test_client()
+assert len(client.get("/").data) == 2**20
+started = time.process_time()
+for _ in range(50):
+    client.get("/").data
+print((time.process_time() - started) / 50)
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that is measured, of several libraries."""
+
+    name: str
+    programs: dict[str, str]
+    bar: str
+    inside: bool = False
+    """The program prints its own figure; otherwise the whole process counts."""
+
+
+ROWS = (
+    Row(
+        "cold process to first chunk, signed",
+        {
+            "zarr-s3-async": _OURS.format(options=_SIGNED),
+            "zarr-s3-async, keys of the environment": _OURS.format(options=_ENDPOINT),
+            "zarr-s3-async, blocking": "import os" + _BLOCKING.format(options=_SIGNED),
+            "tensorstore": _TENSORSTORE.format(type="environment"),
+            "zarr-python + obstore": _OBSTORE.format(options=_KEYS),
+        },
+        "the best of the others",
+    ),
+    Row(
+        "cold process to first chunk, anonymous",
+        {
+            "zarr-s3-async": _OURS.format(options=f"{_ENDPOINT}, anonymous=True"),
+            "tensorstore": _TENSORSTORE.format(type="anonymous"),
+            "zarr-python + obstore": _OBSTORE.format(options="skip_signature=True"),
+        },
+        "the best of the others",
+    ),
+    Row("new session and open, warm process", {"zarr-s3-async": _AGAIN.format(body=_SESSION)}, "5 ms", inside=True),
+    Row("asyncio.run(read()) per call", {"zarr-s3-async": _AGAIN.format(body=_RUN)}, "10 ms", inside=True),
+    Row("Flask request of one 1 MiB chunk", {"zarr-s3-async": _AGAIN.format(body=_FLASK)}, "10 ms", inside=True),
+)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    arguments = parser.parse_args()
+    with StandIn(buckets=(_BUCKET,)) as server, tempfile.TemporaryDirectory() as bytecode:
+        asyncio.run(_prepare(server))
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            "URL": server.endpoint_url,
+            "AWS_ACCESS_KEY_ID": server.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": bytecode,
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "HOME": bytecode,
+        }
+        print("| CPU, ms | " + "median | least | bar |\n|---|---|---|---|")
+        for row in ROWS:
+            if arguments.only in row.name:
+                _measure(row, environment, arguments.rounds)
+
+
+async def _prepare(server: StandIn) -> None:
+    options = {"access_key_id": server.access_key_id, "secret_access_key": server.secret_access_key}
+    async with zs.Session(endpoint_url=server.endpoint_url, **options) as session:
+        array = await session.create_array("s3://benchmarks/cold", shape=_SHAPE, chunks=_SHAPE, dtype="f4")
+        await array[...].set(np.random.default_rng(0).normal(size=_SHAPE))
+
+
+def _measure(row: Row, environment: dict[str, str], rounds: int) -> None:
+    found: dict[str, list[float]] = {name: [] for name in row.programs}
+    for number in range(rounds + 1):
+        for name, program in row.programs.items():
+            figure = _once(program, environment, inside=row.inside)
+            if number:  # the first writes the bytecode
+                found[name].append(figure)
+    for name, figures in found.items():
+        print(
+            f"| {row.name}: {name} | {1e3 * median(figures):.0f} | {1e3 * min(figures):.0f} | {row.bar} |", flush=True
+        )
+
+
+def _once(program: str, environment: dict[str, str], *, inside: bool) -> float:
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"a program failed:\n{program}")
+    return float(printed) if inside else usage.ru_utime + usage.ru_stime
+
+
+if __name__ == "__main__":
+    main()
