@@ -411,9 +411,22 @@ async def test_another_iteration_ends_the_one_that_runs(session: zs.Session) -> 
     first, second = loader.epoch(0), loader.epoch(1)
     await anext(first)
     await anext(second)
-    with pytest.raises(zs.StateError, match="another iteration"):
+    with pytest.raises(zs.StateError, match="iterated over anew"):
         await anext(first)
     assert len([batch async for batch in second]) == 12
+
+
+async def test_a_closed_loader_is_no_end_of_an_epoch(session: zs.Session) -> None:
+    array = await stored(session, zs.MemoryStore(), rows(100, 3), chunks=(4, 3))
+    loader = zs.BatchLoader(array, batch_size=8, prefetch_bytes=1)
+    epoch = loader.epoch()
+    await anext(epoch)
+    loader.close()
+    with pytest.raises(zs.StateError, match="its loader was closed"):
+        await collect(epoch, [])
+    assert len(await batches_of(loader)) == 13  # and it may be used again
+    await epoch.aclose()
+    assert await anext(epoch, None) is None
 
 
 async def test_two_loaders_of_one_session_do_not_wait_for_one_another(session: zs.Session) -> None:

@@ -86,6 +86,16 @@ def test_leaving_a_plain_loop_stops_the_reading(url: str) -> None:
     assert background_loop().run(tasks()) == idle
 
 
+def test_another_plain_iteration_or_close_ends_the_one_that_runs(url: str) -> None:
+    loader = zs.BatchLoader(url, batch_size=1, prefetch_bytes=1)
+    for stop in (lambda: next(iter(loader)), loader.close):
+        iterator = iter(loader)
+        next(iterator)
+        stop()
+        with pytest.raises(zs.StateError, match="stopped before its end"):
+            list(iterator)
+
+
 def test_a_failure_leaves_the_loop_as_itself(url: str) -> None:
     Path(url.removeprefix("file://"), "c", "12", "0").write_bytes(b"no chunk")
     with pytest.raises(zs.ChunkDecodeError, match="12"):

@@ -168,4 +168,4 @@ def gather(target: Block, block: Block, places: np.ndarray[Any, np.dtype[np.int6
 
 
 def _consecutive(places: np.ndarray[Any, np.dtype[np.int64]]) -> bool:
-    return bool(places[-1] - places[0] == places.size - 1 and (np.diff(places) == 1).all())
+    return bool(places[-1] - places[0] == places.size - 1 and (places[1:] - places[:-1] == 1).all())

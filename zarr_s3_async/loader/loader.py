@@ -18,7 +18,7 @@ from .batches import BatchMaker, Ring, check_out
 from .feeds import Feeds, Geometry, Shuffle, plan_feeds
 from .order import Order, Part, share_of, share_of_rank
 from .report import LoaderReport, Meter
-from .run import EpochPlan, EpochRun
+from .run import NOT_READY, EpochPlan, EpochRun
 from .sources import Sources, geometry_of
 from .state import Position, from_json, to_json
 from .window import Window
@@ -336,7 +336,7 @@ class BatchLoader:
             return Position(number, 0, workers)
         return Position(self._next.epoch + self._begun, 0, workers)
 
-    def _took(self, run: EpochRun) -> None:
+    def _took(self, run: EpochRun | None) -> None:
         if run is self._run:
             self._next = self._next._replace(batch=self._next.batch + 1)
 
@@ -381,6 +381,13 @@ class Epoch:
         self._loader._took(self._run)  # noqa: SLF001  # likewise
         return batch
 
+    def take_now(self) -> Any:
+        """The next batch where one is ready, else `NOT_READY`: for another thread than the loop's."""
+        batch = NOT_READY if self._run is None else self._run.take_now()
+        if batch is not NOT_READY:
+            self._loader._took(self._run)  # noqa: SLF001  # likewise
+        return batch
+
     async def aclose(self) -> None:
         """Stop reading ahead, and return when nothing of it is left. Again is fine."""
         if self._run is not None:
@@ -414,6 +421,9 @@ class _Blocking:
     def __next__(self) -> Any:
         if self._pid != os.getpid():
             raise StateError("this iteration was begun before a fork; begin one in this process")
+        batch = self._epoch.take_now()
+        if batch is not NOT_READY:
+            return batch
         try:
             return background_loop().run(self._take())
         except StopAsyncIteration:

@@ -153,7 +153,9 @@ class Meter:
 
 
 def _chunks_in(feed: Feed, starts: Ints, stops: Ints) -> int:
-    """Chunks that ascending ranges of rows touch, each counted once."""
+    """Chunks that ranges of rows touch, each counted once; their starts and their stops ascend."""
     low, high = starts // feed.chunk, (stops - 1) // feed.chunk + 1
-    before = np.r_[low[0], np.maximum.accumulate(high)[:-1]]
-    return int(np.maximum(0, high - np.maximum(low, before)).sum()) * feed.across
+    if low.size == 1 or high[-1] - low[0] == 1:
+        return int(high[-1] - low[0]) * feed.across
+    more = (high[1:] - np.maximum(low[1:], high[:-1])).clip(min=0).sum()
+    return int(high[0] - low[0] + more) * feed.across

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from .._concurrency.background import Background
 from .._concurrency.limiter import Limiter
@@ -28,6 +28,7 @@ from .report import Meter
 _INLINE = 2**20
 """Bytes of a batch up to which it is put together on the loop: a thread costs more."""
 
+NOT_READY: Final = object()
 Transform: TypeAlias = Callable[[Any], Any]
 
 
@@ -73,7 +74,12 @@ class EpochRun:
         self._more = asyncio.Event()
         self._with_consumer = False
         self._over = False
-        self._replaced = False
+        """No batch comes behind those that are ready."""
+        self._error: Exception | None = None
+        self._complete = False
+        """There were no more."""
+        self._closed = False
+        """By whoever iterates."""
         self._threads = CodecThreads(1)
         self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
         self.meter.start()
@@ -86,32 +92,50 @@ class EpochRun:
 
         Raises:
             StopAsyncIteration: There are no more.
-            StateError: Another iteration of the loader was started.
+            StateError: It was stopped, by another iteration of the loader for example.
             Exception: What failed: once, behind the batches before it.
         """
         started = perf_counter()
         if self._with_consumer:  # whoever asks for the next batch is done with the buffer of the last
             self._with_consumer = False
             self._places.release(self._weight)
-        if self._replaced:
-            raise _replaced_error()
         while not self._ready:
             if self._over:
-                raise StopAsyncIteration
+                await self._task.wait()
+                error, self._error = self._error, None
+                if error is not None:
+                    raise error
+                if self._complete or self._closed:
+                    raise StopAsyncIteration
+                raise StateError(
+                    "this iteration was stopped before its end: its loader was closed, or iterated over anew; "
+                    "use a loader for each of two iterations"
+                )
             self._more.clear()
             await self._more.wait()
-            if self._replaced:
-                raise _replaced_error()
-        item = self._ready.popleft()
-        if isinstance(item, _Last):
-            self._over = True
-            await self._task.wait()
-            raise StopAsyncIteration if item.error is None else item.error
-        batch, samples, nbytes = item
-        if self._plan.maker.buffers:
-            self._with_consumer = True
-        else:
+        batch = self._hand_out(started)
+        if not self._with_consumer:
             self._places.release(self._weight)
+        return batch
+
+    def take_now(self) -> Any:
+        """As `take`, in another thread than the loop's; `NOT_READY` where that would wait.
+
+        Waking the loop, and being woken by it, costs ten times as much as this.
+        """
+        started = perf_counter()
+        if not self._ready:
+            return NOT_READY
+        release = self._with_consumer
+        self._with_consumer = False
+        batch = self._hand_out(started)
+        if release or not self._with_consumer:
+            self._loop.call_soon_threadsafe(self._places.release, self._weight)
+        return batch
+
+    def _hand_out(self, started: float) -> Any:
+        batch, samples, nbytes = self._ready.popleft()
+        self._with_consumer = self._plan.maker.buffers > 0
         self.meter.taken(samples, nbytes, perf_counter() - started)
         return batch
 
@@ -122,14 +146,18 @@ class EpochRun:
 
     async def replace(self) -> None:
         """Another iteration begins: this one stops, and whoever still asks for a batch of it gets an error."""
-        self._replaced = not self._over
+        self._ready.clear()
         if self._pid == os.getpid() and self._loop is asyncio.get_running_loop():
-            await self.end()
+            await self._stop()
         else:
             self.abandon()
 
     async def end(self) -> None:
         """Stop, and return when nothing of it is left: no task, no request, no lease."""
+        self._closed = True
+        await self._stop()
+
+    async def _stop(self) -> None:
         self._over = True
         self._ready.clear()
         self._more.set()
@@ -144,12 +172,13 @@ class EpochRun:
         try:
             async with self._closing:
                 await self._produce()
+            self._complete = True
         except Exception as error:  # noqa: BLE001  # it belongs to the consumer, behind the batches before it
-            self._hand_over(_Last(error))
-        else:
-            self._hand_over(_Last(None))
+            self._error = error
         finally:
             self._threads.close()
+            self._over = True
+            self._more.set()
 
     async def _produce(self) -> None:
         plan = self._plan
@@ -190,7 +219,9 @@ class EpochRun:
                 if used == held.fill.samples.size:
                     reader.release(held)
                     held = None
-            self._hand_over((await self._finished(number, size, targets), size, sum(t.nbytes for t in targets)))
+            batch = await self._finished(number, size, targets)
+            self._ready.append((batch, size, sum(target.nbytes for target in targets)))
+            self._more.set()
 
     async def _copy(
         self, reader: ReadAhead, held: HeldFill, resident: Sequence[Rows | None], part: slice, targets: Targets
@@ -224,23 +255,6 @@ class EpochRun:
         except Exception as error:
             error.add_note(f"raised by the transform of batch {number} of epoch {self._plan.order.epoch}")
             raise
-
-    def _hand_over(self, item: Any) -> None:
-        self._ready.append(item)
-        self._more.set()
-
-
-class _Last:
-    """Stands behind the last batch: what failed, or nothing."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception | None) -> None:
-        self.error = error
-
-
-def _replaced_error() -> StateError:
-    return StateError("another iteration of this loader was started, which ended this one; use a loader for each")
 
 
 def _nothing(failure: BaseException | None) -> None:
