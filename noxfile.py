@@ -33,7 +33,8 @@ def tests(session: nox.Session) -> None:
 def torch(session: nox.Session) -> None:
     """What needs PyTorch, whose wheels weigh gigabytes: its adapter and the training example."""
     session.install("-e", ".[test,torch]")
-    session.run("pytest", "tests/adapters/test_torch.py", "tests/examples/test_training.py", *session.posargs)
+    needing = ("tests/adapters/test_torch.py", "tests/docs/test_loader_page.py", "tests/examples/test_training.py")
+    session.run("pytest", *needing, *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
