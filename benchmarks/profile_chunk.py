@@ -16,6 +16,7 @@ from typing import Any
 
 import zarr_s3_async as zs
 from tests.servers.stand_in import StandIn
+from zarr_s3_async._concurrency.limiter import Limiter
 from zarr_s3_async._engine.operations import planned
 from zarr_s3_async._plan import selection
 from zarr_s3_async._types import Sink, Version
@@ -31,17 +32,16 @@ from .workload import Dataset, Workload
 Run = Callable[[], Awaitable[None]]
 
 
-class InstantStore:
+class InstantStore(zs.MemoryStore):
     """A store that answers from a dictionary at once: the engine above it, and nothing below."""
 
-    url = "instant://chunks"
+    def __init__(self, stored: dict[str, bytes]) -> None:
+        super().__init__("instant")
+        self._stored = stored
 
-    def __init__(self, objects: dict[str, bytes]) -> None:
-        self._objects = objects
-
-    async def get(self, key: str, *, sink: Sink | None = None, **_: Any) -> zs.Blob | None:
+    async def get(self, key: str, *, sink: Sink | None = None, **_: Any) -> zs.Blob | None:  # type: ignore[override]
         """The object, into the sink where there is one; nothing else is asked here."""
-        body = self._objects.get(key)
+        body = self._stored.get(key)
         if body is None:
             return None
         if sink is None:
@@ -133,7 +133,7 @@ async def configurations(data: Dataset, stack: AsyncExitStack) -> dict[str, Run]
     session = await stack.enter_async_context(zs.Session(s3=s3_config(place)))
     sdk = await stack.enter_async_context(zs.Session(s3=s3_config(place, "sdk")))
     in_memory = await filled(session, "memory://chunks", data)
-    service = InstantService(requests=zs.Limits().requests, policy=zs.RetryPolicy(), emit=zs.Metrics())
+    service = InstantService(requests=Limiter(zs.Limits().requests), policy=zs.RetryPolicy(), emit=zs.Metrics())
     service.objects = await contents(session.store("memory://chunks"))
     stored: Any = InstantStore(service.objects)
     instant = await session.open_array(service.store("instant", "", s3_config(place)))
