@@ -6,109 +6,57 @@ from __future__ import annotations
 
 import struct
 import sys
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import numpy as np
 
+from .._types import Buffer
 from ..errors import UnsupportedFeature
 from .base import Array, Bytes, ChunkSpec, Cost, Options, numcodecs_module
 
 UNKNOWN: Final = -1
 """The frame does not say how long its content is."""
-NO_FRAME: Final = -2
-"""Not a frame that holds content: one to skip, or nothing of Zstandard's at all."""
-
+_NO_FRAME: Final = -2
+"""Not a frame of Zstandard's."""
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = 0x184D2A5
 """All but the last four bits of the magic numbers of frames that hold no content."""
 _BLOCK_MAX: Final = 128 * 1024
 _RLE: Final = 1
 _RESERVED: Final = 3
-
-END_OF_UNKNOWN_SIZE: Final = _MAGIC + b"\x00\x00" + b"\x01\x00\x00"
+_END_OF_UNKNOWN_SIZE: Final = _MAGIC + b"\x00\x00" + b"\x01\x00\x00"
 """A frame with one empty block that does not say how long its content is."""
 
 
-def _size_field(descriptor: int) -> tuple[int, int, int]:
-    """(start, stop, what to add) of the content size in a frame whose header descriptor is this byte."""
-    flag, single_segment = descriptor >> 6, descriptor >> 5 & 1
-    start = 5 + (not single_segment) + (0, 1, 2, 4)[descriptor & 3]
-    length = (single_segment, 2, 4, 8)[flag]
-    return start, start + length, 256 if flag == 1 else 0
+class ZstdFrames:
+    """What zstandard says of frames, and does with small ones, in contexts that it keeps for the next call.
 
-
-_SIZE_FIELDS: Final = tuple(map(_size_field, range(256)))
-
-
-def content_size(data: Bytes) -> int:
-    """Bytes that the first frame says it holds, or UNKNOWN, or NO_FRAME."""
-    if bytes(data[:4]) != _MAGIC or len(data) < 6:
-        return NO_FRAME
-    start, stop, more = _SIZE_FIELDS[data[4]]
-    return UNKNOWN if start == stop else int.from_bytes(data[start:stop], "little") + more
-
-
-def bound(data: Bytes, limit: int) -> tuple[int, bool]:
-    """How many bytes the frames hold at most, and whether that is exactly as many as they hold.
-
-    Raises:
-        ValueError: More than `limit`, or not Zstandard frames from beginning to end.
+    A context is used by one thread at a time.
     """
-    total, is_exact, at, view = 0, True, 0, memoryview(data)
-    while at < len(view):
-        size, end = _walk(view[at:])
-        if size < 0:
-            size, is_exact = -size, False
-        total += size
-        if total > limit:
-            raise ValueError(f"claims {total} bytes or more, and at most {limit} can be")
-        at += end
-    return total, is_exact
 
-
-def _walk(frame: memoryview) -> tuple[int, int]:
-    """(content size, frame size); the content size is negative where it is only a bound."""
-    claimed = content_size(frame)
-    if claimed == NO_FRAME:
-        return 0, _skipped(frame)
-    descriptor = frame[4]
-    at, most = _SIZE_FIELDS[descriptor][1], 0
-    last = False
-    while not last:
-        header = int.from_bytes(frame[at : at + 3], "little")
-        last, block_type, size = bool(header & 1), header >> 1 & 3, header >> 3
-        if block_type == _RESERVED or at + 3 > len(frame):
-            raise ValueError("the frame is cut off or corrupt")
-        at += 3 + (1 if block_type == _RLE else size)
-        most += size if block_type <= _RLE else _BLOCK_MAX
-    at += 4 if descriptor & 4 else 0
-    if at > len(frame):
-        raise ValueError("the frame is cut off")
-    return (-most if claimed == UNKNOWN else claimed), at
-
-
-def _skipped(frame: memoryview) -> int:
-    if len(frame) < 8 or int.from_bytes(frame[:4], "little") >> 4 != _SKIPPABLE:
-        raise ValueError("not a Zstandard frame")
-    return 8 + int.from_bytes(frame[4:8], "little")
-
-
-class Decompressors:
-    """Contexts of zstandard, each used by one thread at a time and kept for the next."""
-
-    __slots__ = ("_error", "_idle", "_make")
+    __slots__ = ("_content_size", "_error", "_header_size", "_idle", "_make", "_parameters")
 
     def __init__(self) -> None:
-        from zstandard import ZstdDecompressor, ZstdError
+        import zstandard
 
-        self._make = ZstdDecompressor
-        self._error = ZstdError
+        self._make = zstandard.ZstdDecompressor
+        self._error = zstandard.ZstdError
+        self._content_size = zstandard.frame_content_size
+        self._header_size = zstandard.frame_header_size
+        self._parameters = zstandard.get_frame_parameters
         self._idle: list[Any] = []  # pop and append are atomic: no lock is needed
+
+    def content_size(self, data: Bytes) -> int:
+        """Bytes that the first frame says it holds, 0 for one to skip, UNKNOWN, or less where there is no frame."""
+        try:
+            return self._content_size(cast("Buffer", data))
+        except self._error:
+            return _NO_FRAME
 
     def single_frame(self, data: Bytes) -> bytes | None:
         """The content of a frame that says its size, which bounds what is allocated.
 
-        None where the bytes are not just one whole frame: who is asked next finds out what they are.
+        None where the bytes are not just one whole frame: the general way finds out what they are.
         """
         try:
             context = self._idle.pop()
@@ -120,6 +68,52 @@ class Decompressors:
             return None
         self._idle.append(context)
         return content
+
+    def bound(self, data: Bytes, limit: int) -> tuple[int, bool]:
+        """How many bytes the frames hold at most, and whether that is exactly as many as they hold.
+
+        No library tells without decompressing; the blocks of a frame say it (RFC 8878, section 3.1.1.2).
+
+        Raises:
+            ValueError: More than `limit`, or not Zstandard frames from beginning to end.
+        """
+        total, is_exact, at, view = 0, True, 0, memoryview(data)
+        while at < len(view):
+            size, end, exact = self._walk(view[at:])
+            is_exact &= exact
+            total += size
+            if total > limit:
+                raise ValueError(f"claims {total} bytes or more, and at most {limit} can be")
+            at += end
+        return total, is_exact
+
+    def _walk(self, frame: memoryview) -> tuple[int, int, bool]:
+        """(content size, frame size, whether the content size is exact and not only a bound)."""
+        if bytes(frame[:4]) != _MAGIC:
+            return 0, _skipped(frame), True
+        try:
+            claimed, at = self._content_size(frame), self._header_size(frame)
+            has_checksum = self._parameters(frame).has_checksum
+        except self._error as error:
+            raise ValueError("the frame is cut off or corrupt") from error
+        most, last = 0, False
+        while not last:
+            header = int.from_bytes(frame[at : at + 3], "little")
+            last, block_type, size = bool(header & 1), header >> 1 & 3, header >> 3
+            if block_type == _RESERVED or at + 3 > len(frame):
+                raise ValueError("the frame is cut off or corrupt")
+            at += 3 + (1 if block_type == _RLE else size)
+            most += size if block_type <= _RLE else _BLOCK_MAX
+        at += 4 if has_checksum else 0
+        if at > len(frame):
+            raise ValueError("the frame is cut off")
+        return (most, at, False) if claimed == UNKNOWN else (claimed, at, True)
+
+
+def _skipped(frame: memoryview) -> int:
+    if len(frame) < 8 or int.from_bytes(frame[:4], "little") >> 4 != _SKIPPABLE:
+        raise ValueError("not a Zstandard frame")
+    return 8 + int.from_bytes(frame[4:8], "little")
 
 
 _INT_MAX: Final = 2**31 - 1
@@ -153,7 +147,7 @@ class Zstd:
     cost: Final = "parallel"
 
     def __init__(self, options: Options, _spec: ChunkSpec) -> None:
-        self._decompressors = Decompressors()
+        self._frames = ZstdFrames()
         self._loaded: Any = None
         self._early = 0
         self._level = options.to_encode(options.integer, "level", -131072, 22, 0)
@@ -169,17 +163,17 @@ class Zstd:
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
         if size is None:
             return self._decode_unknown(data, limit)
-        claimed = content_size(data)
+        claimed = self._frames.content_size(data)
         if claimed > size:
             raise ValueError(f"claims {claimed} bytes, and a chunk has {size}")
         if claimed == size and (size <= _SMALL or self._is_early(size)):
-            frame = self._decompressors.single_frame(data)
+            frame = self._frames.single_frame(data)
             if frame is not None:
                 return frame if out is None else _copied(frame, out)
         if claimed not in (size, UNKNOWN):
             # numcodecs would fill a part of the memory and not say so. It checks the size only where a frame
             # of unknown size is among the frames; this one adds nothing.
-            data = bytes(data) + END_OF_UNKNOWN_SIZE
+            data = bytes(data) + _END_OF_UNKNOWN_SIZE
         decoded: Bytes = self._library().decompress(data, np.empty(size, np.uint8) if out is None else out)
         return decoded
 
@@ -196,7 +190,7 @@ class Zstd:
         return self._early <= _EARLY
 
     def _decode_unknown(self, data: Bytes, limit: int) -> Bytes:
-        most, is_exact = bound(data, limit)
+        most, is_exact = self._frames.bound(data, limit)
         decoded: Bytes = self._library().decompress(data, np.empty(most, np.uint8) if is_exact else None)
         return decoded
 
