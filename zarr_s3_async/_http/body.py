@@ -101,6 +101,40 @@ class ExactBody(Body):
         return self.body, len(self.body) - len(self._left)
 
 
+class SlicedBody(Body):
+    """Some bytes of a body of known length; the others are dropped as they are received.
+
+    Where much follows the slice, it is not read: the connection is not used again.
+    """
+
+    __slots__ = ("_at", "_length", "_start", "_stop")
+
+    body: memoryview
+
+    def __init__(self, memory: memoryview, start: int, length: int) -> None:
+        """
+        Args:
+            memory: Takes the slice.
+            start: Where the slice begins in the body.
+            length: Of the whole body.
+        """
+        super().__init__(memory)
+        self._at = 0
+        self._start, self._stop = start, start + len(memory)
+        self._length = length
+        self.done = length == 0
+
+    def feed(self, data: memoryview) -> int:
+        count = min(len(data), self._length - self._at)
+        first, last = max(self._at, self._start), min(self._at + count, self._stop)
+        if first < last:
+            self.body[first - self._start : last - self._start] = data[first - self._at : last - self._at]
+        self._at += count
+        self.done = self._at == self._length
+        self.overflowed = not self.done and self._at >= self._stop and self._length - self._stop > MAX_SMALL_BODY
+        return count
+
+
 class SmallBody(Body):
     """An error page or a short confirmation: its first 64 KiB, to its length or to the end of the stream."""
 
@@ -135,19 +169,32 @@ _HEX = frozenset(b"0123456789abcdefABCDEF")
 class ChunkedBody(Body):
     """A body in HTTP chunks, of which at most `limit` bytes are kept; done after the last chunk and its trailers."""
 
-    __slots__ = ("_left", "_limit", "_line", "_take_line", "_trailers")
+    __slots__ = ("_left", "_limit", "_line", "_take_line", "_too_long", "_trailers")
 
     body: bytearray
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, too_long: Exception | None = None) -> None:
+        """
+        Args:
+            limit: Bytes that are kept at most.
+            too_long: Raised where there are more; None: the body ends there.
+        """
         super().__init__(bytearray())
         self._limit = limit
+        self._too_long = too_long
         self._left = 0  # bytes that the chunk still has; lines are read between chunks
         self._line = b""
         self._take_line: Callable[[bytes], None] = self._take_size
         self._trailers = 0
 
     def feed(self, data: memoryview) -> int:
+        """See `Body.feed`; raises the error of a body that is too long, where it was given one."""
+        position = self._feed(data)
+        if self.overflowed and self._too_long is not None:
+            raise self._too_long
+        return position
+
+    def _feed(self, data: memoryview) -> int:
         position = 0
         while position < len(data) and not (self.done or self.overflowed):
             feed = self._feed_chunk if self._left else self._feed_line

@@ -49,6 +49,11 @@ class Rig:
         self._transports: list[Transport] = []
 
     @property
+    def is_wire(self) -> bool:
+        """Whether plain object requests take the wire."""
+        return self._make_transport is _wire
+
+    @property
     def config(self) -> S3Config:
         """How the server is reached."""
         return S3Config(

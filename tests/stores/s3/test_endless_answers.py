@@ -11,6 +11,7 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async._types import Version
+from zarr_s3_async.byte_range import Span, Suffix
 from zarr_s3_async.errors import StoreError
 from zarr_s3_async.stores.s3.store import S3Store
 
@@ -65,6 +66,78 @@ async def test_an_answer_without_an_end_is_an_error_in_bounded_memory(
     with at_most(48 * MIB), pytest.raises(StoreError):
         await OPERATIONS[operation](store)
     assert rig.server.count(operation) <= 4
+
+
+# A whole object, or more, in place of a range
+
+OBJECT = bytes(range(256)) * 2**17  # 32 MiB
+RANGES = {
+    "span": (Span(1000, 5000), OBJECT[1000:5000]),
+    "suffix": (Suffix(5000), OBJECT[-5000:]),
+    "near the end": (Span(len(OBJECT) - 10, len(OBJECT) + 10), OBJECT[-10:]),
+}
+
+
+@pytest.fixture(scope="module")
+def big(shared_rig: Rig) -> None:
+    shared_rig.put("big", OBJECT)
+
+
+@pytest.mark.parametrize(("asked", "right"), RANGES.values(), ids=RANGES)
+@pytest.mark.parametrize("with_sink", [False, True])
+async def test_a_server_that_ignores_ranges_costs_the_memory_of_the_range(
+    rig: Rig, big: None, asked: Any, right: bytes, with_sink: bool
+) -> None:
+    store = rig.store()
+    await store.get("big", range=asked)  # clients are made outside of what is measured
+    rig.server.cue("GetObject", faults.whole_for_range, times=FOREVER)
+    sunk: list[bytearray] = []
+
+    def sink(length: int) -> memoryview:
+        sunk.append(bytearray(length))
+        return memoryview(sunk[-1])
+
+    # The server of the test is in this process: it copies the object once to send it.
+    with at_most(len(OBJECT) + 3 * MIB):
+        blob = await store.get("big", range=asked, sink=sink if with_sink else None)
+    assert blob is not None
+    assert (bytes(blob.data), blob.size) == (right, len(OBJECT))
+    assert not with_sink or bytes(sunk[-1]) == right
+
+
+async def test_a_range_past_the_end_of_an_object_that_comes_whole_is_empty(rig: Rig, big: None) -> None:
+    rig.server.cue("GetObject", faults.whole_for_range, times=FOREVER)
+    blob = await rig.store().get("big", range=Span(len(OBJECT), len(OBJECT) + 5))
+    assert blob is not None
+    assert (bytes(blob.data), blob.size) == (b"", len(OBJECT))
+
+
+async def test_a_connection_serves_again_where_little_follows_the_range(rig: Rig) -> None:
+    rig.put("small", bytes(1000))
+    rig.server.cue("GetObject", faults.whole_for_range, times=FOREVER)
+    store = rig.store()
+    await store.get("small", range=Span(1, 10))
+    before = rig.server.connections
+    for _ in range(5):
+        await store.get("small", range=Span(1, 10))
+    if rig.is_wire:
+        assert rig.server.connections == before
+
+
+async def test_a_whole_object_for_a_range_without_its_length_is_taken_as_long_as_it_is_short(rig: Rig) -> None:
+    def whole_in_chunks(exchange: Any) -> None:
+        kept = {name: value for name, value in exchange.request.headers.items() if name != "range"}
+        exchange.request = exchange.request._replace(headers=kept)
+        faults.in_chunks(exchange)
+
+    rig.put("k", OBJECT[:100_000])
+    rig.server.cue("GetObject", whole_in_chunks, times=FOREVER)
+    blob = await rig.store().get("k", range=Span(5, 10))
+    assert blob is not None
+    assert (bytes(blob.data), blob.size) == (OBJECT[5:10], 100_000)
+    rig.put("k", OBJECT)
+    with at_most(2 * len(OBJECT) + 8 * MIB), pytest.raises(zs.UnexpectedResponse, match="whole object for a range"):
+        await rig.store(attempts=1).get("k", range=Span(5, 10))
 
 
 # Listings

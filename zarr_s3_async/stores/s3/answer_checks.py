@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
+from ..._types import Buffer
 from ...errors import StoreError
 from .errors import is_transient_code, looks_like_error, unexpected
-from .request import Operation, Request, Response
+from .request import ErrorDocument, Operation, Request, Response
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
@@ -85,6 +86,35 @@ def _range_fault(request: Request, response: Response) -> str | None:
     if (first, stop) != expected_span(asked, size) or memoryview(response.body).nbytes != stop - first:
         return f"with bytes {first}-{stop - 1} of {size}, and {asked} was asked for"
     return None
+
+
+MAX_UNASKED = 2**20
+"""Bytes of a whole object that are received in place of a range where the answer does not say its length."""
+
+
+def whole_for_range(request: Request, status: int, headers: Mapping[str, str]) -> bool:
+    """True where an answer has the whole object, and a range of it was asked for: the server ignores ranges."""
+    return status == 200 and "range" in request.headers and request.operation == "GetObject" and "etag" in headers
+
+
+def part_of(request: Request, size: int) -> tuple[int, int]:
+    """(start, stop) of what a whole object of this size holds of the range that was asked for; may be empty."""
+    start, stop = expected_span(request.headers["range"], size)
+    return min(start, size), max(min(start, size), stop)
+
+
+def as_range(request: Request, headers: Mapping[str, str], body: Buffer, size: int) -> Response:
+    """The answer of a server that honours ranges, made of the part that was received of the whole object."""
+    start, stop = part_of(request, size)
+    if start == stop:
+        return Response(416, headers, error=ErrorDocument("InvalidRange"))
+    changed = {"content-range": f"bytes {start}-{stop - 1}/{size}", "content-length": str(stop - start)}
+    return Response(206, {**headers, **changed}, body)
+
+
+def unbounded(request: Request, headers: Mapping[str, str]) -> StoreError:
+    """The error of a whole object in place of a range whose answer says no length, and is long."""
+    return unexpected(request, Response(200, headers), "it sends the whole object for a range, and not its length")
 
 
 def expected_span(asked: str, size: int) -> tuple[int, int]:

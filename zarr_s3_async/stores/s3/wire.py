@@ -15,7 +15,7 @@ from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from ..._http.body import MAX_SMALL_BODY, Body, ChunkedBody, ExactBody, SmallBody, StridedBody
+from ..._http.body import MAX_SMALL_BODY, Body, ChunkedBody, ExactBody, SlicedBody, SmallBody, StridedBody
 from ..._http.buffers import Buffers
 from ..._http.dial import Dialer, tls_context
 from ..._http.errors import (
@@ -31,7 +31,7 @@ from ..._http.head import Head
 from ..._http.pool import ConnectionPool
 from ..._types import strided_target
 from ...errors import ConfigError, DeadlineExceeded, NetworkError, SessionClosed, StoreError, Unsupported
-from .answer_checks import takes_sink
+from .answer_checks import MAX_UNASKED, as_range, part_of, takes_sink, unbounded, whole_for_range
 from .checksums import MODE_HEADER
 from .errors import attempt_timed_out, looks_like_error, network_error, parse_error, stale_connection, too_long, where
 from .listing_document import ListingError, parse_listing
@@ -253,7 +253,9 @@ class Wire:
 
 
 def _response(answer: Answer, request: Request) -> Response:
-    (status, headers, *_), body = answer
+    (status, headers, length, *_), body = answer
+    if status == 200 and length is not None and whole_for_range(request, status, headers):
+        return as_range(request, headers, body, length)
     error: ErrorDocument | None = None
     # Below 300 only without an ETag: a chunk may well hold text that looks like an error.
     if status >= 300 or (body and "etag" not in headers and looks_like_error(body)):
@@ -312,6 +314,8 @@ class ObjectResponses:
         """
         if not is_object_data(request, head):
             return None
+        if whole_for_range(request, head.status, head.headers):
+            data = data[slice(*part_of(request, len(data)))]
         if request.max_bytes is not None and len(data) > request.max_bytes:
             raise too_long(request, len(data))
         sink = request.sink
@@ -332,11 +336,14 @@ class ObjectResponses:
         """
         data, page = is_object_data(request, head), is_listing_page(request, head)
         if head.chunked:
-            return ChunkedBody(_limit_of_chunked(request, data=data, page=page))
+            return _chunked_body(request, head, data=data, page=page)
         if not (data or page):
             return SmallBody(head.length)
         if page and head.length is not None and head.length > _MAX_LISTING:
             raise ProtocolError(f"a page of a listing of {head.length} bytes")
+        if head.length is not None and whole_for_range(request, head.status, head.headers):
+            start, stop = part_of(request, head.length)
+            return SlicedBody(_memory_for(request, stop - start, buffers), start, head.length)
         if request.max_bytes is not None and head.length is not None and head.length > request.max_bytes:
             raise too_long(request, head.length)
         if head.length is None:
@@ -360,11 +367,25 @@ def is_listing_page(request: Request, head: Head) -> bool:
     return head.status == 200 and request.operation == "ListObjectsV2"
 
 
-def _limit_of_chunked(request: Request, *, data: bool, page: bool) -> int:
+def _chunked_body(request: Request, head: Head, *, data: bool, page: bool) -> ChunkedBody:
     if page:
-        return _MAX_LISTING
-    # One byte above the limit, so that whoever looks at the body sees that it is too long.
-    return min(_MAX_OBJECT, (request.max_bytes or _MAX_OBJECT) + 1) if data else MAX_SMALL_BODY
+        return ChunkedBody(_MAX_LISTING, ProtocolError(f"a page of a listing of more than {_MAX_LISTING} bytes"))
+    if not data:
+        return ChunkedBody(MAX_SMALL_BODY)
+    if whole_for_range(request, head.status, head.headers):
+        return ChunkedBody(MAX_UNASKED, unbounded(request, head.headers))
+    if request.max_bytes is not None:
+        return ChunkedBody(request.max_bytes, too_long(request))
+    return ChunkedBody(_MAX_OBJECT, ProtocolError(f"an object of more than {_MAX_OBJECT} bytes"))
+
+
+def _memory_for(request: Request, length: int, buffers: Buffers) -> memoryview:
+    """For a part of an object: the sink's, where that is contiguous."""
+    if request.max_bytes is not None and length > request.max_bytes:
+        raise too_long(request, length)
+    if request.sink is None or not length or strided_target(request.sink, length) is not None:
+        return _memory(buffers, length)
+    return _checked(request.sink(length), length)
 
 
 def _checked(memory: memoryview, length: int) -> memoryview:

@@ -15,7 +15,7 @@ from ...._http.body import PartialBody
 from ...._types import Buffer
 from ....config import S3Config
 from ....errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, ZarrS3Error
-from ..answer_checks import takes_sink
+from ..answer_checks import MAX_UNASKED, as_range, part_of, takes_sink, unbounded, whole_for_range
 from ..errors import attempt_timed_out, network_error, stale_connection, too_long, unexpected, where
 from ..recovery import Regions
 from ..request import Request, Response
@@ -28,6 +28,8 @@ _READ_SIZE = 2**18
 _STEP = 2**16
 """Bytes that must come within each quarter of the attempt's time: 4 KiB/s by default."""
 _STEPS = 4
+_MAX_OBJECT = 5 * 2**30
+"""Bytes of the largest object that one S3 PUT stores."""
 
 
 class Receiving:
@@ -50,11 +52,29 @@ class Receiving:
         try:
             if "content-length" not in headers:
                 return await self._receive_chunks(status, headers, stream)
-            memory = self._memory(status, headers, int(headers["content-length"]))
+            length = int(headers["content-length"])
+            if whole_for_range(self._request, status, headers):
+                return await self._receive_part(stream, length)
+            memory = self._memory(status, headers, length)
             return await self._receive_exactly(headers, stream, memory, timer)
         except BaseException:
             stream.close()
             raise
+
+    async def _receive_part(self, stream: Any, length: int) -> memoryview:
+        """What was asked for of a whole object: what lies before is dropped, and what follows is not read."""
+        start, stop = part_of(self._request, length)
+        memory = self._memory(206, {"etag": ""}, stop - start)
+        at = 0
+        while at < stop:
+            piece = await stream.content.read(min(_READ_SIZE, stop - at))
+            if not piece:
+                raise _broken(self._request, f"the body ended after {at} of {length} bytes")
+            wanted = piece[max(0, start - at) :]
+            memory[at + len(piece) - len(wanted) - start :][: len(wanted)] = wanted
+            at += len(piece)
+        stream.close()
+        return memory
 
     def late(self) -> DeadlineExceeded | BrokenBody:
         """The error of an attempt whose timer ran out."""
@@ -116,11 +136,16 @@ class Receiving:
         if headers.get("transfer-encoding", "").lower() != "chunked":
             what = "it has neither Content-Length nor chunks: its end cannot be told"
             raise unexpected(self._request, Response(status, headers), what)
-        body = bytearray()
+        request, body = self._request, bytearray()
+        ignores_range = whole_for_range(request, status, headers)
         while piece := await stream.content.read(_READ_SIZE):  # aiohttp raises where the last chunk is missing
             body += piece
-            if self._request.max_bytes is not None and len(body) > self._request.max_bytes:
-                raise too_long(self._request)
+            if ignores_range and len(body) > MAX_UNASKED:
+                raise unbounded(request, headers)
+            if request.max_bytes is not None and len(body) > request.max_bytes:
+                raise too_long(request)
+            if len(body) > _MAX_OBJECT:
+                raise _broken(request, f"the object has more than {_MAX_OBJECT} bytes")
         return body
 
 
@@ -203,7 +228,10 @@ async def _exchange(client: Any, request: Request, receiving: Receiving, timer: 
     stream = parsed.get("Body")
     if request.operation != "GetObject" or stream is None:
         return Response(status, headers, document=parsed)
-    return Response(status, headers, await receiving.receive(status, headers, stream.raw_stream, timer))
+    body = await receiving.receive(status, headers, stream.raw_stream, timer)
+    if "content-length" in headers and whole_for_range(request, status, headers):
+        return as_range(request, headers, body, int(headers["content-length"]))
+    return Response(status, headers, body)
 
 
 async def _parsed(request: Request, answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
