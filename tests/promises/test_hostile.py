@@ -88,7 +88,7 @@ async def test_a_document_of_a_terabyte_is_refused_by_its_length(transport: str,
         server.put("data", f"a/{name}", b"{}")
         server.cue("GetObject", faults.changed(content_length=str(10**12)), key=name)
         async with zs.Session(s3=config) as session:
-            with pytest.raises(zs.MetadataError, match=r"1,000,000,000,000 bytes") as caught:
+            with pytest.raises(zs.MetadataError, match="metadata of more than") as caught:
                 await session.open("s3://data/a")
         assert caught.value.url == "s3://data/a"
         assert server.count("GetObject", name) == 1

@@ -5,18 +5,20 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import zarr_s3_async as zs
+from zarr_s3_async._model.formats import MAX_BYTES
 from zarr_s3_async._types import Version
 from zarr_s3_async.byte_range import Span, Suffix
 from zarr_s3_async.errors import StoreError
 from zarr_s3_async.stores.s3.store import S3Store
 
 from ...servers import faults
-from .rig import Rig
+from .rig import BUCKET, Rig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -66,6 +68,18 @@ async def test_an_answer_without_an_end_is_an_error_in_bounded_memory(
     with at_most(48 * MIB), pytest.raises(StoreError):
         await OPERATIONS[operation](store)
     assert rig.server.count(operation) <= 4
+
+
+@pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
+async def test_metadata_without_an_end_is_an_error_in_bounded_memory(rig: Rig, framing: str) -> None:
+    transport: Any = "wire" if rig.is_wire else "sdk"
+    rig.server.cue("GetObject", faults.endless_page("200 OK", framing), key="zarr.json", times=FOREVER)
+    config = replace(rig.config, transport=transport)
+    async with zs.Session(s3=config, retry=zs.RetryPolicy(attempts=2)) as session:
+        await session.s3(BUCKET).get("warm")
+        with at_most(3 * MAX_BYTES), pytest.raises(zs.ZarrS3Error):
+            await session.open_array(f"s3://{BUCKET}/a")
+        assert rig.server.count("GetObject", "zarr.json") <= 2
 
 
 # A whole object, or more, in place of a range
