@@ -54,6 +54,7 @@ from .errors import (
     UnexpectedResponse,
     Unsupported,
     UnsupportedFeature,
+    VerificationFailed,
     WriteOutcome,
     WrongEventLoop,
     WrongRegion,
@@ -71,7 +72,7 @@ if _typing.TYPE_CHECKING:
     from . import blocking as blocking
     from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
     from .loader import BatchLoader, LoaderReport, Window
-    from .streams import Block, BlockStream, Progress, SliceStream, WriteStream, map_chunks
+    from .streams import Block, BlockStream, CopyPlan, Progress, SliceStream, WriteStream, copy, map_chunks, plan_copy
 
 __version__ = "0.1.0"
 
@@ -96,6 +97,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "ConflictMet",
+    "CopyPlan",
     "CreateOptions",
     "Credentials",
     "CredentialsExpired",
@@ -154,6 +156,7 @@ __all__ = [
     "UnreadableNode",
     "Unsupported",
     "UnsupportedFeature",
+    "VerificationFailed",
     "VerifyProgress",
     "VerifyReport",
     "View",
@@ -165,6 +168,7 @@ __all__ = [
     "WrongRegion",
     "ZarrS3Error",
     "__version__",
+    "copy",
     "create_array",
     "create_group",
     "get_store",
@@ -174,6 +178,7 @@ __all__ = [
     "open",
     "open_array",
     "open_group",
+    "plan_copy",
     "register_codec",
     "register_store",
     "shared_session",
@@ -186,15 +191,18 @@ _LAZY = {
     "Block": "streams",
     "BlockStream": "streams",
     "LoaderReport": "loader",
+    "CopyPlan": "streams",
     "Progress": "streams",
     "SliceStream": "streams",
     "Window": "loader",
     "WriteStream": "streams",
+    "copy": "streams",
     "map_chunks": "streams",
     "Finding": "_verify",
     "NodeReport": "_verify",
     "VerifyProgress": "_verify",
     "VerifyReport": "_verify",
+    "plan_copy": "streams",
 }
 """What is imported when it is first asked for: names, and the modules that have them."""
 

@@ -473,6 +473,7 @@ class Session:
             emit=self._context.emit,
             guard=self._guard,
             owner=self._owners.setdefault(owner, owner),
+            resolve=self._resolve,
         )
 
 

@@ -19,7 +19,8 @@
     │  ├─ NodeNotFound (FileNotFoundError)
     │  ├─ NodeExists (FileExistsError)
     │  ├─ MetadataError (ValueError)
-    │  └─ UnsupportedFeature
+    │  ├─ UnsupportedFeature
+    │  └─ VerificationFailed
     ├─ ChunkError                       array, chunk, key, version, codec
     │  ├─ ChunkNotFound
     │  └─ ChunkDecodeError (ValueError)
@@ -177,6 +178,10 @@ class MetadataError(NodeError, ValueError):
 
 class UnsupportedFeature(NodeError):
     """A valid document asks for something that this library does not know."""
+
+
+class VerificationFailed(NodeError):
+    """A copy that was read again does not hold what its source holds."""
 
 
 class ChunkError(ZarrS3Error):

@@ -35,10 +35,18 @@ def arrays(draw: st.DrawFn, *, min_dims: int = 0, max_side: int = 9) -> tuple[np
     }
     if zarr_format == 3 and draw(st.booleans()):
         options["shards"] = draw(shards_for(chunks, max_factor=3))
+    if zarr_format == 3 and "shards" not in options and shape and min(shape) and draw(st.integers(0, 3)) == 0:
+        options["chunks"] = [draw(lengths(side)) for side in shape]  # a rectilinear grid
     data = draw(contents(shape, dtype))
     if data.size and draw(st.booleans()):
         options["fill_value"] = data.reshape(-1)[0]
     return data, options
+
+
+def lengths(side: int) -> st.SearchStrategy[list[int]]:
+    """Chunk lengths that make up an axis."""
+    cuts = st.sets(st.integers(1, max(1, side - 1)), max_size=4)
+    return cuts.map(lambda cuts: np.diff([0, *sorted(cut for cut in cuts if cut < side), side]).tolist())
 
 
 def regions(shape: Shape) -> st.SearchStrategy[tuple[slice, ...]]:

@@ -16,11 +16,20 @@ from .consolidated import sync_copies
 from .runtime import Runtime
 
 
-async def create(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, *, overwrite: bool) -> None:
+async def create(
+    runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, *, overwrite: bool, adopts: bool = False
+) -> None:
     """Store a new node with the groups above it that are missing; its deciding document under the condition of absence.
 
     Beside the documents this takes one page of a listing, which shows that no chunk of an earlier array would be read
     as one of this, and a GET of each document that could make a folder above the store's root an array.
+
+    Args:
+        runtime: Its store.
+        path: Of the node.
+        meta: What it is.
+        overwrite: Remove a node that is there.
+        adopts: The chunks that are there are the array's own: whoever creates it has written them first.
 
     Raises:
         NodeExists: A node is there, or lies above as an array; or objects are there that it would adopt or remove.
@@ -33,7 +42,7 @@ async def create(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, *, ov
         found.update(await nodes.fetch_documents(store, path, nodes.ALL_DOCUMENTS))
 
     async def look_for_chunks() -> None:
-        if isinstance(meta, ArrayMeta) and not overwrite:
+        if isinstance(meta, ArrayMeta) and not overwrite and not adopts:
             adopted.extend(await _stored_chunk(store, path, meta))
 
     await gather_all(look(), look_for_chunks(), _refuse_below_array(store))
@@ -50,6 +59,12 @@ async def create(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, *, ov
     await _store_documents(runtime, path, meta, found.get(formats.ATTRS_V2))
     runtime.forget_below(path)
     await sync_copies(runtime, [*above, path], meta.zarr_format)
+
+
+async def refuse_leftovers(runtime: Runtime, path: str, meta: ArrayMeta) -> None:
+    """Raise NodeExists where chunks are stored that a new array would show as its own."""
+    for name in await _stored_chunk(runtime.store, path, meta):
+        raise _would_adopt(runtime.store, path, name)
 
 
 async def _stored_chunk(store: Store, path: str, meta: ArrayMeta) -> list[str]:

@@ -53,6 +53,8 @@ class Runtime:
     emit: Emit
     guard: Callable[[], None]
     """Raises a StateError where the session cannot be used: closed, another loop, another process."""
+    resolve: Callable[[Any, str], tuple[Runtime, str]]
+    """Another place (a URL, a store, a ref) and a path below it, seen from the same session."""
 
     owner: Hashable
     """Whose credentials the store reads with: see `SupportsIdentity`."""

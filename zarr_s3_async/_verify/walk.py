@@ -26,7 +26,7 @@ from ..errors import (
     UnsupportedFeature,
     ZarrS3Error,
 )
-from ..stores.base import PROBE, Entry
+from ..stores.base import COPY_PIECE, COPY_RECORD, PROBE, Entry
 from ..stores.local.files import TEMPORARY
 from .folders import Folder
 from .nodes import FATAL, Format, Nodes, contradiction
@@ -34,7 +34,7 @@ from .report import Finding, FindingKind, OnProgress, VerifyReport
 
 _PAGE = 1000
 """Keys that are classified at once: a page of S3's listing."""
-_OURS = (PROBE, TEMPORARY)
+_OURS = (PROBE, TEMPORARY, COPY_PIECE)
 """Beginnings of file names that this library makes for itself, and removes again unless it is killed."""
 _DOCUMENTS = frozenset((*formats.document_names(None), formats.CONSOLIDATED_V2))
 
@@ -160,6 +160,8 @@ class _Walk:
         """Queue the object for reading, or report why it is not one to read."""
         folder, _ = self._deepest_known(entry)
         tally, name = folder.tally, entry.key[len(folder.prefix) :]
+        if name.rpartition("/")[2] == COPY_RECORD:
+            return  # a copy keeps it: a second run of the same call looks for it
         if name.rpartition("/")[2].startswith(_OURS):
             what = "this library left it when it was killed; it may be deleted"
             tally.add(Finding(kind="leftover", key=entry.key, what=what))

@@ -182,6 +182,27 @@ class SupportsPages(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsCopy(Protocol):
+    """A store that can copy objects without their bytes passing through this process."""
+
+    def copies_from(self, source: Store) -> bool:
+        """True where `copy_from` may be asked for objects of that store."""
+        ...
+
+    async def copy_from(self, source: Store, source_key: str, key: str) -> Version | None:
+        """Store the source's object here as well, byte by byte, whatever was here.
+
+        Returns:
+            The version of what is stored here now; None, and nothing is changed, where the source has no such object.
+
+        Raises:
+            Unsupported: The server has no such operation, or not for an object like this: get and put it instead.
+            AccessDenied: It takes a permission that get and put do not.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRef:
     """Where a store is, small and picklable: a session with the options `config` opens it by its URL. Holds no key."""
@@ -233,7 +254,14 @@ class SupportsIdentity(Protocol):
 
 
 OWN_NAMES = ".zarr-s3-"
-"""File names that begin so are the library's own, and short-lived: unfinished files, keys to probe a server with."""
+"""File names that begin so are the library's own, and short-lived: unfinished files, keys to probe a server with.
+
+`COPY_RECORD` alone stays.
+"""
+COPY_RECORD = f"{OWN_NAMES}async-copy"
+"""What a copy says of itself, beside the documents of its node: a second run of the same call looks for it."""
+COPY_PIECE = f"{OWN_NAMES}async-piece-"
+"""Beginning of the names of a copy's intermediate objects, beside the documents of its node until it is finished."""
 
 
 class RequestLimiter(Protocol):

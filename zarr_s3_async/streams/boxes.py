@@ -109,6 +109,11 @@ def coords_in(box: Box, axes: Sequence[Axis]) -> Iterator[Coords]:
     return product(*(_numbers(axis, low, high) for axis, low, high in zip(axes, box.start, box.stop, strict=True)))
 
 
+def cells_at(position: Shape, axes: Sequence[Axis]) -> Coords:
+    """Coordinates of the cell that holds a position."""
+    return tuple(map(cell_at, axes, position))
+
+
 def cell(coords: Coords, axes: Sequence[Axis]) -> Box:
     """A cell of a grid, in its full length."""
     places = [place(axis, at) for axis, at in zip(axes, coords, strict=True)]
@@ -129,22 +134,3 @@ def is_aligned(box: Box, axes: Sequence[Axis], shape: Shape) -> bool:
         ):
             return False
     return True
-
-
-def grown(unit: Shape, shape: Shape, itemsize: int, max_bytes: int, limits: Sequence[int]) -> Shape:
-    """A box of whole units that is as large as `max_bytes` allows, the last axis first (rechunker's consolidation).
-
-    Args:
-        unit: What may not be cut.
-        shape: The array's.
-        itemsize: Bytes of an element.
-        max_bytes: Of the box. One unit is always allowed.
-        limits: Elements per axis beyond which it need not grow; rounded up to whole units.
-    """
-    sides = list(unit)
-    for axis in reversed(range(len(unit))):
-        across = max(1, prod(sides) // sides[axis] * itemsize)
-        wanted = -(-min(limits[axis], shape[axis]) // unit[axis])
-        fitting = max_bytes // (across * unit[axis])
-        sides[axis] = max(1, min(wanted, fitting)) * unit[axis]
-    return tuple(sides)

@@ -82,7 +82,7 @@ async def map_chunks(
                 waiting.release(weight)
             await out.write(part.place, result, copy=False)
 
-        await run_workers(runtime.limits.requests, cells(box, meta.object_shape), work)
+        await run_workers(runtime.limits.requests, cells(box, meta.object_axes), work)
 
 
 def _check(fn: object, arrays: Sequence[object], target: object) -> None:

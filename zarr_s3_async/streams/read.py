@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import Event
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -20,6 +20,7 @@ from .._concurrency.workers import run_workers
 from .._engine import operations
 from .._engine.explain import Explanation, explain
 from .._engine.runtime import Layout, Runtime
+from .._grid import Axis, longest
 from .._options import check_choice, check_count, check_missing
 from .._plan import selection
 from .._types import Missing, Shape
@@ -305,14 +306,14 @@ def stream(
     check_progress(progress)
     check_missing(missing)
     box = region_of(region, layout.meta.shape)
-    sides = block_sides(layout, ahead_bytes)
+    sides, largest = block_sides(layout, ahead_bytes)
     return BlockStream(
         runtime,
         layout,
         box,
         _by_object(layout, box, sides) if order == "chunks" else cells(box, sides),
         n_cells(box, sides),
-        largest=prod(sides) * layout.meta.dtype.itemsize,
+        largest=largest,
         in_order=order != "any",
         ahead_bytes=ahead_bytes,
         missing=missing,
@@ -342,14 +343,14 @@ def stream_slices(
         raise ConfigError(f"axis must be one of the array's {meta.ndim} dimensions, not {axis!r}")
     axis %= meta.ndim
     box = region_of(region, meta.shape)
-    sides = _band_sides(layout, box, axis, ahead_bytes)
+    sides, largest = _band_axes(layout, box, axis, ahead_bytes)
     bands = BlockStream(
         runtime,
         layout,
         box,
         cells(box, sides),
         n_cells(box, sides),
-        largest=prod(box.shape) // max(1, box.shape[axis]) * sides[axis] * meta.dtype.itemsize,
+        largest=largest,
         in_order=True,
         ahead_bytes=ahead_bytes,
         missing=missing,
@@ -358,29 +359,30 @@ def stream_slices(
     return SliceStream(bands, box, axis, size)
 
 
-def block_sides(layout: Layout, ahead_bytes: int) -> Shape:
-    """Sides of a block: those of a stored object, or rows of its chunks where that exceeds a quarter of the bound."""
+def block_sides(layout: Layout, ahead_bytes: int) -> tuple[tuple[Axis, ...], int]:
+    """The grid of the blocks, and bytes of the largest: stored objects, or rows of the chunks of shards where a shard
+    exceeds a quarter of the bound."""
     meta = layout.meta
-    sides = list(meta.object_shape)
+    axes, sides = list(meta.object_axes), list(meta.object_shape)
     for axis, chunk in enumerate(meta.chunks):
-        if prod(sides) * meta.dtype.itemsize * 4 <= ahead_bytes:
+        if meta.shards is None or prod(sides) * meta.dtype.itemsize * 4 <= ahead_bytes:
             break
-        sides[axis] = chunk
-    return tuple(sides)
+        axes[axis] = sides[axis] = chunk
+    return tuple(axes), prod(sides) * meta.dtype.itemsize
 
 
-def _by_object(layout: Layout, region: Box, sides: Shape) -> Iterator[Box]:
+def _by_object(layout: Layout, region: Box, axes: Sequence[Axis]) -> Iterator[Box]:
     """The blocks, those of one stored object after the other."""
-    objects = layout.meta.object_shape
-    return chain.from_iterable(cells(box, sides) for box in cells(region, objects))
+    return chain.from_iterable(cells(box, axes) for box in cells(region, layout.meta.object_axes))
 
 
-def _band_sides(layout: Layout, region: Box, axis: int, ahead_bytes: int) -> Shape:
-    """All across, and along the axis a stored object, or a chunk where that is a large part of the bound."""
+def _band_axes(layout: Layout, region: Box, axis: int, ahead_bytes: int) -> tuple[tuple[Axis, ...], int]:
+    """All across, and along the axis a stored object, or a chunk where that is a large part of the bound; and bytes of
+    the largest."""
     meta = layout.meta
     across = region.size // max(1, region.shape[axis]) * meta.dtype.itemsize
     fits = across * meta.object_shape[axis] * 2 <= ahead_bytes
-    return tuple(
-        max(1, n) if dim != axis else (meta.object_shape if fits else meta.chunks)[axis]
-        for dim, n in enumerate(meta.shape)
-    )
+    along = (meta.object_axes if fits else meta.chunk_axes)[axis]
+    axes: list[Axis] = [max(1, n) for n in meta.shape]
+    axes[axis] = along
+    return tuple(axes), across * longest(along)

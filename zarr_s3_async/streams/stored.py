@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from math import prod
 
-from .._engine.nodes import join
 from .._engine.runtime import Runtime
 from .._model.metadata import ArrayMeta
 from .._types import Coords, Shape
@@ -88,7 +87,7 @@ class StoredObjects:
 async def list_stored(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObjects:
     """One listing below the array: a request per 1,000 keys."""
     marks, nbytes, digest = Marks(meta.grid_shape), 0, blake2b(digest_size=16)
-    prefix = join(path, "")
+    prefix = f"{path}/" if path else ""
     async for entry in runtime.store.list_prefix(prefix):
         found = meta.classify_key(entry.key.removeprefix(prefix))
         if found.kind == "chunk" and found.coords is not None:

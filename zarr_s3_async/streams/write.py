@@ -152,7 +152,7 @@ class WriteStream:
 
     @property
     def _total(self) -> int:
-        return n_cells(self._region, self._layout.meta.object_shape)
+        return n_cells(self._region, self._layout.meta.object_axes)
 
     @property
     def progress(self) -> Progress:
@@ -164,7 +164,7 @@ class WriteStream:
     def outcome(self) -> WriteOutcome:
         """Which objects of the region are written by now, which are not, and of which no answer tells."""
         groups: tuple[list[Coords], list[Coords], list[Coords]] = ([], [], [])
-        for coords in coords_in(self._region, self._layout.meta.object_shape):
+        for coords in coords_in(self._region, self._layout.meta.object_axes):
             groups[0 if coords in self._written else 2 if coords in self._unknown else 1].append(coords)
         written, not_written, unknown = (tuple(group) for group in groups)
         return WriteOutcome(written=written, not_written=not_written, unknown=unknown)
@@ -233,7 +233,7 @@ class WriteStream:
         drop such a block, so that it need not be made."""
         self._require_open()
         box = self._box(place)
-        axes = self._layout.meta.object_shape
+        axes = self._layout.meta.object_axes
         cells = [(coords, self._cell(coords)) for coords in coords_in(box, axes)]
         if not all(self._is_skipped(coords, found) for coords, found in cells):
             return False
@@ -259,7 +259,7 @@ class WriteStream:
         check_flag("copy", copy)
         box = self._box(place)
         values = self._values(box, data)
-        for coords in coords_in(box, self._layout.meta.object_shape):
+        for coords in coords_in(box, self._layout.meta.object_axes):
             found = self._cell(coords)
             if self._is_skipped(coords, found):
                 self._skip(coords, found)
@@ -291,14 +291,14 @@ class WriteStream:
 
     def _cell(self, coords: Coords) -> Box:
         """What of an object lies in the region."""
-        return cell(coords, self._layout.meta.object_shape).intersection(self._region)
+        return cell(coords, self._layout.meta.object_axes).intersection(self._region)
 
     def _is_skipped(self, coords: Coords, box: Box) -> bool:
         """True where an earlier run of the same call has stored it. What other regions share with it is not trusted."""
         if self._stored is None or coords not in self._stored:
             return False
         meta = self._layout.meta
-        return box == cell(coords, meta.object_shape).intersection(whole(meta.shape))
+        return box == cell(coords, meta.object_axes).intersection(whole(meta.shape))
 
     def _skip(self, coords: Coords, box: Box) -> None:
         if coords not in self._written:
@@ -393,7 +393,10 @@ class WriteStream:
             return
         meta = self._layout.meta
         plan: Plan = make_plan(
-            selection.region(item.box.start, item.box.stop, None, meta.shape), meta.shape, meta.chunks, meta.shards
+            selection.region(item.box.start, item.box.stop, None, meta.shape),
+            meta.shape,
+            self._layout.chunk_axes,
+            self._layout.shard_axes,
         )
         if item.left:
             plan = _Incomplete(plan, item)

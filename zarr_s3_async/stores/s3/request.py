@@ -23,6 +23,7 @@ Operation: TypeAlias = Literal[
     "UploadPart",
     "CompleteMultipartUpload",
     "AbortMultipartUpload",
+    "CopyObject",
 ]
 
 

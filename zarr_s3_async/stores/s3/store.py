@@ -14,8 +14,8 @@ from typing import Any, Literal
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...config import S3Config
-from ...errors import ConfigError, StoreError
-from ..base import Blob, Entry, Listing, StoreRef
+from ...errors import ConfigError, StoreError, Unsupported
+from ..base import Blob, Entry, Listing, Store, StoreRef
 from .answer_checks import parse_content_range
 from .capabilities import Capabilities, Capability
 from .checksums import MODE_HEADER, checksum_of
@@ -73,6 +73,8 @@ def blob_of(response: Response, byte_range: ByteRange | None) -> Blob:
 _BATCH = 1000
 """Keys that one DeleteObjects takes."""
 _MAX_KEY_BYTES = 1024
+_NOT_COPIED = frozenset({400, 405, 501})
+"""How servers refuse a CopyObject that they do not have, or not for objects of this size."""
 
 
 class S3Store:
@@ -277,6 +279,27 @@ class S3Store:
             case "off":
                 return False
         return await self._capabilities.amazon()
+
+    def copies_from(self, source: Store) -> bool:
+        """True for a store of the same service under the same options; see `SupportsCopy.copies_from`."""
+        # An access point has another name as a source than as a target.
+        named = not any(name.startswith("arn:") for name in (self.bucket, getattr(source, "bucket", "arn:")))
+        return named and isinstance(source, S3Store) and source.config == self.config
+
+    async def copy_from(self, source: Store, source_key: str, key: str) -> Version | None:
+        """CopyObject; see `SupportsCopy.copy_from`. Amazon takes objects of up to 5 GiB."""
+        assert isinstance(source, S3Store)  # noqa: S101  # `copies_from` was asked
+        there = {"x-amz-copy-source": f"{source.bucket}/{source._key(source_key)}"}  # noqa: SLF001  # of this class
+        request = Request("CopyObject", self.bucket, self._key(key), self._put_headers | there)
+        response, attempts = await self._transport.send(request)
+        if response.ok:
+            return Version(str((response.document or {})["CopyObjectResult"]["ETag"]))
+        if self._is_missing(response):
+            return None
+        error = error_of(request, response, attempts)
+        if response.status in _NOT_COPIED:
+            raise Unsupported(str(error), bucket=self.bucket, key=request.key, status=response.status) from error
+        raise error
 
     async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
         """DeleteObject; see `Writable.delete`.

@@ -1,0 +1,481 @@
+"""Copies of arrays and groups, from any store to any store: planned, resumable, verified on request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from os import PathLike
+from typing import Any, Final, Literal, TypeAlias, Unpack, cast
+
+import numpy as np
+
+from .._array import Array, ArrayRef
+from .._concurrency.workers import run_workers
+from .._engine import creation, nodes, removal
+from .._engine.hierarchy import Children, UnreadableNode
+from .._engine.nodes import join
+from .._engine.runtime import Runtime
+from .._grid import spelled
+from .._group import Group, GroupRef
+from .._model import formats
+from .._model.metadata import ArrayMeta, GroupMeta
+from .._model.names import check_path
+from .._options import check_count, check_flag
+from .._session import Session
+from .._shared import shared_session
+from .._types import JSON
+from ..errors import ConfigError, NodeExists, VerificationFailed
+from ..stores.base import Store
+from .access import inside
+from .boxes import Box, region_of
+from .conversion import CopyOptions, check_options, converted
+from .progress import ProgressOption, check_progress, metered
+from .read import BlockStream
+from .record import Record, digest_of, is_earlier_state, make_record, read_record, write_record
+from .stored import list_stored
+from .transfer import ArrayCopy, Stage
+
+Place: TypeAlias = "str | PathLike[str] | Store | ArrayRef | GroupRef"
+Source: TypeAlias = "Array | Group | Place"
+
+_PUT_PRICE: Final = 0.005 / 1000
+_GET_PRICE: Final = 0.0004 / 1000
+"""US dollars per request of Amazon S3 Standard in us-east-1: PUT, COPY and LIST; GET."""
+_ARRAYS_AT_ONCE: Final = 8
+"""Arrays of a group that are copied at once: small ones are all latency."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupCopy:
+    """A group to be created at the target, with everything below it."""
+
+    runtime: Runtime
+    path: str
+    meta: GroupMeta
+    url: str
+
+
+class CopyPlan:
+    """What a copy will do and cost. Nothing is read and nothing written before `run`.
+
+    Made by `plan_copy`. A plan may be run again after an interruption, as may a new one of the same call.
+    """
+
+    __slots__ = ("_consolidates", "_groups", "_overwrite", "_record", "arrays", "source_url", "target_url")
+
+    def __init__(
+        self,
+        source_url: str,
+        target_url: str,
+        arrays: Sequence[ArrayCopy],
+        groups: Sequence[_GroupCopy] = (),
+        *,
+        record: Record | None = None,
+        consolidates: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.source_url = source_url
+        self.target_url = target_url
+        self.arrays = tuple(arrays)
+        """One per array."""
+        self._groups = tuple(groups)
+        self._record = record
+        self._consolidates = consolidates
+        self._overwrite = overwrite
+
+    # What it costs
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The passes over each array, in order."""
+        return [stage for array in self.arrays for stage in array.stages()]
+
+    @property
+    def get_requests(self) -> int:
+        """Requests of the price class of GET, at most, without those for metadata."""
+        return sum(stage.get_requests for stage in self.stages)
+
+    @property
+    def put_requests(self) -> int:
+        """Requests of the price class of PUT, at most: puts, and copies inside the service."""
+        return sum(stage.put_requests + stage.copy_requests for stage in self.stages)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes that are decoded or encoded, at most; 0 where encoded chunks are moved as they are."""
+        return sum(stage.decoded_bytes for stage in self.stages)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the sources, as they are stored."""
+        return sum(array.stored_bytes for array in self.arrays)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most that lies in memory beside what `Limits.bytes` bounds."""
+        return max((array.memory_bytes for array in self.arrays), default=0)
+
+    @property
+    def price(self) -> float:
+        """US dollars for the requests, by the prices of Amazon S3 Standard in us-east-1; traffic is not counted."""
+        return self.get_requests * _GET_PRICE + self.put_requests * _PUT_PRICE
+
+    def as_dict(self) -> dict[str, JSON]:
+        """The same as plain JSON."""
+        return {
+            "source": self.source_url,
+            "target": self.target_url,
+            "get_requests": self.get_requests,
+            "put_requests": self.put_requests,
+            "decoded_bytes": self.decoded_bytes,
+            "stored_bytes": self.stored_bytes,
+            "memory_bytes": self.memory_bytes,
+            "price": self.price,
+            "arrays": [
+                {
+                    "source": array.source.url,
+                    "target": array.url,
+                    "stages": [
+                        {
+                            "what": stage.what,
+                            "boxes": stage.boxes,
+                            "box": None if stage.box is None else list(stage.box),
+                        }
+                        for stage in array.stages()
+                    ],
+                }
+                for array in self.arrays
+            ],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def __repr__(self) -> str:
+        return f"<CopyPlan {self.source_url} to {self.target_url}, {len(self.arrays)} arrays>"
+
+    def print(self) -> None:
+        """Print it."""
+        print(self)  # noqa: T201  # asked for
+
+    def _lines(self) -> Iterator[str]:
+        yield f"copy of {self.source_url} to {self.target_url}"
+        for array in self.arrays:
+            old, new = array.source, array.meta
+            grids = f"{_grid(old.metadata)} to {_grid(new)}"
+            yield f"  {array.url}, {new.shape} {new.dtype}: {grids}"
+            for number, stage in enumerate(array.stages(), 1):
+                box = "" if stage.box is None else f" of {stage.box}"
+                requests = f"{stage.get_requests:,} GET, {stage.put_requests:,} PUT"
+                if stage.copy_requests:
+                    requests = f"{stage.copy_requests:,} COPY"
+                yield f"    {number}. {stage.what}: {stage.boxes:,} boxes{box}, {requests}"
+        yield (
+            f"requests: {self.get_requests:,} GET, {self.put_requests:,} PUT, "
+            f"about ${self.price:,.4f} at Amazon S3 Standard"
+        )
+        yield (
+            f"bytes: {_si(self.stored_bytes)} stored at the source, {_si(self.decoded_bytes)} to decode and encode; "
+            f"memory: {_si(self.memory_bytes)} beside Limits.bytes"
+        )
+
+    # The work
+
+    async def run(self, *, progress: ProgressOption = None, resume: bool = True, verify: bool = False) -> Array | Group:
+        """Copy what is not stored yet.
+
+        Args:
+            progress: Called with a `Progress` for every object; or `rich` or `tqdm`.
+            resume: Take what an interrupted run of the same copy has stored. False copies everything.
+            verify: Read both sides at the end, and compare every element.
+
+        Returns:
+            The copy, open.
+
+        Raises:
+            NodeExists: Something that is not this copy is stored at the target.
+            VerificationFailed: The copy differs: somebody has written to one of the two meanwhile.
+        """
+        check_flag("resume", resume)
+        check_flag("verify", verify)
+        check_progress(progress)
+        for array in self.arrays:
+            array.runtime.guard()
+        copies: dict[str, Array] = {}
+        with metered(progress, sum(array.units() for array in self.arrays), "copy") as meter:
+            await self._create_groups(resume=resume)
+
+            async def run(array: ArrayCopy) -> None:
+                copies[array.path] = await array.run(meter, resume=resume)
+
+            await run_workers(min(_ARRAYS_AT_ONCE, len(self.arrays)), iter(self.arrays), run)
+        if verify:
+            for array in self.arrays:
+                await _compare(array, copies[array.path])
+        if not self._groups:
+            return copies[self.arrays[0].path]
+        root = self._groups[0]
+        group = Group(root.runtime, root.path, root.meta)
+        if self._consolidates:
+            await group.consolidate()
+        return group
+
+    async def _create_groups(self, *, resume: bool) -> None:
+        if not self._groups:
+            return
+        root = self._groups[0]
+        runtime, path = root.runtime, root.path
+        assert self._record is not None  # noqa: S101  # groups have one
+        record = await read_record(runtime, path)
+        if await nodes.exists(runtime.store, path) and not (resume and record == self._record):
+            if not self._overwrite:
+                why = "a copy of an earlier state of the source" if is_earlier_state(record, self._record) else "a node"
+                raise NodeExists(
+                    f"{root.url}: {why} is stored there; choose another place, or pass overwrite=True",
+                    url=root.url,
+                    path=path,
+                )
+            await removal.remove_node(runtime, path)
+        await write_record(runtime, path, self._record)
+        for group in self._groups:  # parents first
+            if await nodes.kind_at(runtime.store, group.path) != "group":
+                await creation.create(runtime, group.path, group.meta, overwrite=False)
+
+
+async def plan_copy(
+    source: Source,
+    target: Place,
+    *,
+    path: str = "",
+    region: Any = None,
+    max_bytes: int = 2**28,
+    overwrite: bool = False,
+    session: Session | None = None,
+    **options: Unpack[CopyOptions],
+) -> CopyPlan:
+    """Plan a copy of an array, or of a group with everything below it. Only metadata and listings are read.
+
+    What the options leave as it is, is not touched: where chunks, codecs and fill value stay, encoded chunks are moved
+    as they are, and where both ends are S3 under the same options and whole objects stay, S3 copies them by itself.
+
+    Args:
+        source: An open array or group, or where one is.
+        target: Where to: a URL, a path, a `Store` or a ref. Nothing may be stored there but a copy of the same call.
+        path: Below `target`.
+        region: Of an array, as slices without a step; the copy has its shape.
+        max_bytes: Decoded bytes of the boxes in work, at most: a rechunking whose boxes do not fit goes through an
+            intermediate array, in two stages. One source chunk and one target object always fit. `Limits.bytes` of the
+            session bounds what is being encoded and decoded besides.
+        overwrite: Remove what is at the target first.
+        session: Opens source and target where the source is not open yet; default: the loop's shared session.
+        options: What is changed; see `CopyOptions`. For a group, `chunks` and `shards` are mappings from the paths of
+            arrays in it.
+
+    Raises:
+        ConfigError: An option has a value that it cannot have, or does not fit the source.
+        NodeNotFound: There is no source.
+    """
+    check_options(options)
+    check_count("max_bytes", max_bytes)
+    check_flag("overwrite", overwrite)
+    if not isinstance(source, Array | Group):
+        source = await (session or shared_session()).open(cast("Any", source))
+    elif session is not None:
+        raise ConfigError("the source is open already, and its session opens the target: leave session= out")
+    if isinstance(target, Array | Group):
+        raise ConfigError(
+            "the target is a place, where the copy is created: a URL, a path, a Store or a ref; to fill an array that "
+            "exists, use zs.map_chunks or array.write_stream"
+        )
+    if isinstance(source, Array):
+        runtime, below = inside(source)[0].resolve(target, path)
+        _check_apart(inside(source)[0], source.path, runtime, below)
+        copy = await _plan_array(source, runtime, below, region, options, max_bytes=max_bytes, overwrite=overwrite)
+        return CopyPlan(source.url, copy.url, [copy], overwrite=overwrite)
+    if region is not None:
+        raise ConfigError("region= is for arrays: copy those of a group one by one")
+    runtime, below = source._runtime.resolve(target, path)  # noqa: SLF001  # as `inside` does for arrays
+    _check_apart(source._runtime, source.path, runtime, below)  # noqa: SLF001  # likewise
+    return await _plan_group(source, runtime, below, options, max_bytes=max_bytes, overwrite=overwrite)
+
+
+async def copy(
+    source: Source,
+    target: Place,
+    *,
+    path: str = "",
+    region: Any = None,
+    max_bytes: int = 2**28,
+    overwrite: bool = False,
+    session: Session | None = None,
+    progress: ProgressOption = None,
+    resume: bool = True,
+    verify: bool = False,
+    **options: Unpack[CopyOptions],
+) -> Array | Group:
+    """Copy an array, or a group with everything below it: `plan_copy` and `CopyPlan.run` in one.
+
+    A second run of the same call does only what is missing, whatever ended the first one. The copy can be opened once
+    all of it is there.
+
+    Args:
+        source: See `plan_copy`.
+        target: See `plan_copy`.
+        path: See `plan_copy`.
+        region: See `plan_copy`.
+        max_bytes: See `plan_copy`.
+        overwrite: See `plan_copy`.
+        session: See `plan_copy`.
+        progress: See `CopyPlan.run`.
+        resume: See `CopyPlan.run`.
+        verify: See `CopyPlan.run`.
+        options: See `plan_copy`.
+
+    Returns:
+        The copy, open.
+    """
+    check_progress(progress)
+    check_flag("resume", resume)
+    check_flag("verify", verify)
+    plan = await plan_copy(
+        source, target, path=path, region=region, max_bytes=max_bytes, overwrite=overwrite, session=session, **options
+    )
+    return await plan.run(progress=progress, resume=resume, verify=verify)
+
+
+async def _plan_array(
+    source: Array,
+    runtime: Runtime,
+    path: str,
+    region: Any,
+    options: CopyOptions,
+    *,
+    max_bytes: int,
+    overwrite: bool,
+) -> ArrayCopy:
+    origin, source_path, layout = inside(source)
+    box = region_of(region, source.shape)
+    meta = converted(layout.meta, box.shape, options)
+    path = check_path(path, zarr_format=meta.zarr_format)
+    stored = await list_stored(origin, source_path, layout.meta)
+    state = blake2b(digest_size=16)
+    state.update(digest_of(formats.dump(layout.meta)).encode())
+    state.update(stored.digest.encode())
+    return ArrayCopy(
+        source,
+        box,
+        runtime,
+        path,
+        meta,
+        stored,
+        state.hexdigest(),
+        max_bytes=max_bytes,
+        overwrite=overwrite,
+    )
+
+
+async def _plan_group(
+    source: Group, runtime: Runtime, path: str, options: CopyOptions, *, max_bytes: int, overwrite: bool
+) -> CopyPlan:
+    found = [item async for item in Children(source._runtime, source.path, source.metadata).walk()]  # noqa: SLF001  # as above
+    zarr_format = options.get("zarr_format", source.metadata.zarr_format)
+    for _, member in found:
+        if isinstance(member, UnreadableNode):
+            raise member.error  # a copy without it would look complete
+    arrays = {name: meta for name, meta in found if isinstance(meta, ArrayMeta)}
+    of_each = {name: _options_of(name, options) for name in arrays}
+    _check_paths(options, arrays)
+    groups = [("", source.metadata), *((name, meta) for name, meta in found if isinstance(meta, GroupMeta))]
+    copies: list[ArrayCopy] = []
+    for name, meta in arrays.items():
+        handle = Array(source._runtime, join(source.path, name), meta)  # noqa: SLF001  # as above
+        copies.append(
+            await _plan_array(
+                handle, runtime, join(path, name), None, of_each[name], max_bytes=max_bytes, overwrite=overwrite
+            )
+        )
+    made = [
+        _GroupCopy(runtime, place, _group_meta(meta, zarr_format), f"{runtime.store.url}/{place}".rstrip("/"))
+        for name, meta in groups
+        for place in [check_path("/".join(filter(None, (path, name))), zarr_format=zarr_format)]
+    ]
+    state = blake2b(digest_size=16)
+    for group in made:
+        state.update(f"{group.path}\0{digest_of(formats.dump(group.meta))}\n".encode())
+    record = make_record(source.url, state.hexdigest(), made[0].meta, arrays=sorted(arrays))
+    return CopyPlan(
+        source.url,
+        made[0].url,
+        copies,
+        made,
+        record=record,
+        consolidates=source.metadata.consolidated is not None,
+        overwrite=overwrite,
+    )
+
+
+def _group_meta(meta: GroupMeta, zarr_format: Literal[2, 3]) -> GroupMeta:
+    if zarr_format == meta.zarr_format:
+        return formats.without_consolidated(meta)
+    return formats.new_group(meta.attributes, zarr_format=zarr_format)
+
+
+def _options_of(name: str, options: CopyOptions) -> CopyOptions:
+    """The options for one array of a group."""
+    own: dict[str, Any] = dict(options)
+    for option in ("chunks", "shards"):
+        if option in own:
+            if not isinstance(own[option], Mapping):
+                raise ConfigError(
+                    f"{option} of the arrays of a group is a mapping from their paths, not {own[option]!r}"
+                )
+            if name in own[option]:
+                own[option] = own[option][name]
+            else:
+                del own[option]
+    return cast("CopyOptions", own)
+
+
+def _check_paths(options: CopyOptions, arrays: Mapping[str, ArrayMeta]) -> None:
+    for option in ("chunks", "shards"):
+        for name in cast("Mapping[str, Any]", options).get(option) or ():
+            if name not in arrays:
+                raise ConfigError(f"{option} names {name!r}, and the group has the arrays {', '.join(sorted(arrays))}")
+
+
+def _check_apart(origin: Runtime, source_path: str, runtime: Runtime, path: str) -> None:
+    source, target = origin.name_of(source_path).rstrip("/"), runtime.name_of(path).rstrip("/")
+    if target == source or target.startswith(f"{source}/"):
+        raise ConfigError(f"the target {target} lies in the source {source}: choose another place")
+
+
+async def _compare(plan: ArrayCopy, target: Array) -> None:
+    """Read both sides, and compare them bit by bit."""
+    blocks: BlockStream = target.stream(order="any")
+    async with blocks:
+        async for block in blocks:
+            here = Box(tuple(at.start for at in block.place), tuple(at.stop for at in block.place))
+            wanted = await plan.read(plan.in_source(here))
+            if not _equal(wanted, block.data):
+                raise VerificationFailed(
+                    f"elements {here} of {target.url} differ from those of {plan.source.url}: one of the two was "
+                    "written to while it was copied; copy again, with overwrite=True",
+                    url=target.url,
+                    path=target.path,
+                )
+
+
+def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    if other.dtype.hasobject:
+        return bool(np.array_equal(one, other))
+    return one.astype(other.dtype).tobytes() == other.tobytes()
+
+
+def _grid(meta: ArrayMeta) -> str:
+    return f"chunks {spelled(meta.chunk_axes)}" + (f" in shards {spelled(meta.object_axes)}" if meta.shards else "")
+
+
+def _si(nbytes: int) -> str:
+    power = min(max(nbytes, 1).bit_length() - 1, 49) // 10
+    return f"{nbytes / 1024**power:.{1 if power else 0}f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

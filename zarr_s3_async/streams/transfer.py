@@ -1,0 +1,722 @@
+"""Copying one array: whole objects or encoded chunks as they are, or decoded in one stage or two.
+
+Every object of the target is put once and whole, by one worker, and only where it is not stored yet: what a killed run
+has stored is what the next one need not do. The metadata is stored last, so that half a copy is no array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from math import prod
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from .._array import Array
+from .._concurrency.limiter import Limiter
+from .._concurrency.workers import run_workers
+from .._engine import creation, nodes, operations, removal
+from .._engine.nodes import join
+from .._engine.runtime import Layout, Runtime, lay_out
+from .._engine.write import Writing
+from .._grid import longest
+from .._model import formats
+from .._model.metadata import ArrayMeta
+from .._plan import selection
+from .._plan.plan import plan as make_plan
+from .._types import Buffer, CodecSpec, Coords, Shape
+from ..codecs.base import ChunkSpec
+from ..codecs.fill import is_fill
+from ..codecs.pipeline import Pipeline, build_pipeline
+from ..codecs.shard_format import Encoded
+from ..errors import AccessDenied, ChunkDecodeError, NodeExists, Unsupported
+from ..stores.base import COPY_PIECE, SupportsCopy
+from ..stores.optional import delete_stream
+from .access import inside
+from .boxes import Box, cell, cells, cells_at, coords_in, n_cells, whole
+from .conversion import inner_chain, moves_chunks, moves_objects
+from .progress import Meter
+from .rechunk import Direct, TwoStages, plan_rechunk
+from .record import Record, is_earlier_state, make_record, read_record, write_record
+from .stored import Marks, StoredObjects, list_stored
+
+Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Mode: TypeAlias = Literal["objects", "chunks", "decoded"]
+
+_BOXES: Final = 4
+"""Boxes that `max_bytes` holds: while one is read, others are written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One pass over the array."""
+
+    what: str
+    """What is done to a box, or to an object."""
+    boxes: int
+    """How many there are."""
+    box: Shape | None = None
+    """Elements of the largest; None where objects are moved."""
+    get_requests: int = 0
+    put_requests: int = 0
+    copy_requests: int = 0
+    """Copies inside the service, of the price class of PUT."""
+    decoded_bytes: int = 0
+    """Bytes that are decoded or encoded, at most."""
+    moved_bytes: int = 0
+    """Stored bytes that pass through this process as they are."""
+
+
+class ArrayCopy:
+    """One array to be copied: what is known before anything is read, and the work.
+
+    Args:
+        source: The array.
+        box: The region of it.
+        runtime: Of the target's store.
+        path: Of the target.
+        meta: Of the target.
+        stored: What is stored of the source.
+        max_bytes: Of the boxes in memory, all together.
+        overwrite: Another node at the target is removed first.
+    """
+
+    __slots__ = (
+        "_box",
+        "_layout",
+        "_max_bytes",
+        "_overwrite",
+        "_rechunk",
+        "_record",
+        "_source",
+        "_source_layout",
+        "_source_path",
+        "_source_runtime",
+        "_stored",
+        "_uncut",
+        "memory",
+        "meta",
+        "meter",
+        "mode",
+        "path",
+        "runtime",
+        "there",
+    )
+
+    def __init__(
+        self,
+        source: Array,
+        box: Box,
+        runtime: Runtime,
+        path: str,
+        meta: ArrayMeta,
+        stored: StoredObjects,
+        state: str,
+        *,
+        max_bytes: int,
+        overwrite: bool,
+    ) -> None:
+        self._source = source
+        self._source_runtime, self._source_path, self._source_layout = inside(source)
+        self._box = box
+        self.runtime = runtime
+        self.path = path
+        self.meta = meta
+        self._stored = stored
+        self._max_bytes = max_bytes
+        self._overwrite = overwrite
+        self._layout: Layout = lay_out(runtime, path, meta)
+        # No object is cut by the edge of this one: a fresh copy need not look what lies behind it.
+        last = tuple(n - 1 for n in meta.grid_shape)
+        reach = cell(last, meta.object_axes).stop if min(last, default=0) >= 0 else meta.shape
+        self._uncut: Layout = lay_out(runtime, path, formats.with_shape(meta, reach))
+        self._record: Record = make_record(source.url, state, meta, region=[list(box.start), list(box.stop)])
+        self.memory = Limiter(max_bytes)
+        self.there = Marks(meta.grid_shape)
+        self.meter = Meter(None, 0)
+        self._rechunk: Direct | TwoStages | None = None
+        origin = self._source_layout.meta
+        self.mode: Mode = "decoded"
+        if moves_chunks(origin, box, meta):
+            self.mode = "objects" if moves_objects(origin, box, meta) else "chunks"
+        else:
+            self._rechunk = self._planned(origin)
+
+    def _planned(self, origin: ArrayMeta) -> Direct | TwoStages:
+        if self.meta.edges is not None:  # no box of several objects has the same shape as the next
+            return Direct(box=self.meta.object_axes, amplification=1.0)
+        box_bytes = max(1, self._max_bytes // _BOXES)
+        shape, itemsize = self.meta.shape, origin.dtype.itemsize
+        return plan_rechunk(self._box, origin.chunks, self.meta.object_shape, shape, itemsize, box_bytes)
+
+    def __repr__(self) -> str:
+        return f"<ArrayCopy {self._source.url} to {self._layout.url}, {self.mode}>"
+
+    # What it costs
+
+    @property
+    def source(self) -> Array:
+        """What is copied."""
+        return self._source
+
+    @property
+    def url(self) -> str:
+        """Where to."""
+        return self._layout.url
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the copy, decoded."""
+        return prod(self.meta.shape) * self.meta.dtype.itemsize
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the source as they are stored."""
+        return self._stored.nbytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most that lies in memory beside what the session's own limit bounds."""
+        if self._rechunk is None:
+            return 0
+        return min(max(self._max_bytes, self._largest_box()), max(self.nbytes, self._largest_box()))
+
+    def _largest_box(self) -> int:
+        match self._rechunk:
+            case Direct(box=box):
+                return self.weight(tuple(map(longest, box)))
+            case TwoStages(read=read, write=write):
+                return max(self.weight(read), self.weight(write))
+        return 0
+
+    def units(self) -> int:
+        """How many steps its progress has."""
+        if self.mode == "objects":
+            return sum(1 for _ in self._moved_objects())
+        objects = prod(self.meta.grid_shape)
+        return objects + (self._rechunk.pieces if isinstance(self._rechunk, TwoStages) else 0)
+
+    def stages(self) -> list[Stage]:
+        """What will be done, if nothing is there yet."""
+        objects, stored = prod(self.meta.grid_shape), self._stored.marks.n
+        match self._rechunk:
+            case None if self.mode == "objects":
+                n = self.units()
+                if self._copies_inside():
+                    return [Stage(what="copy objects inside the service", boxes=n, copy_requests=n)]
+                moved = self._stored.nbytes
+                return [
+                    Stage(what="move objects as they are", boxes=n, get_requests=n, put_requests=n, moved_bytes=moved)
+                ]
+            case None:
+                return [
+                    Stage(
+                        what="move encoded chunks as they are",
+                        boxes=objects,
+                        get_requests=max(stored, objects) if stored else 0,
+                        put_requests=min(objects, n_cells(self._box, self._source_layout.meta.chunk_axes)),
+                        moved_bytes=self._stored.nbytes,
+                    )
+                ]
+            case Direct(box=box, amplification=times):
+                return [
+                    Stage(
+                        what="read and write",
+                        boxes=n_cells(whole(self.meta.shape), box),
+                        box=tuple(map(longest, box)),
+                        get_requests=int(times * n_cells(self._box, self._source_layout.meta.object_axes)),
+                        put_requests=objects,
+                        decoded_bytes=int((times + 1) * self.nbytes),
+                    )
+                ]
+            case TwoStages(read=read, write=write, pieces=pieces):
+                return [
+                    Stage(
+                        what="read and cut into an intermediate array",
+                        boxes=n_cells(self._box, read),
+                        box=read,
+                        get_requests=n_cells(self._box, self._source_layout.meta.object_axes),
+                        put_requests=pieces,
+                        decoded_bytes=2 * self.nbytes,
+                    ),
+                    Stage(
+                        what="put together and write",
+                        boxes=n_cells(whole(self.meta.shape), write),
+                        box=write,
+                        get_requests=pieces,
+                        put_requests=objects,
+                        decoded_bytes=2 * self.nbytes,
+                    ),
+                ]
+
+    # The work
+
+    async def run(self, meter: Meter, *, resume: bool) -> Array:
+        """Copy what is missing, and return the copy.
+
+        Raises:
+            NodeExists: Something that is not this copy is stored at the target.
+        """
+        self.meter = meter
+        complete = await self._prepare(resume=resume)
+        match self._rechunk:
+            case None if self.mode == "objects":
+                await run_workers(self.runtime.limits.requests, self._moved_objects(), self._move_object)
+            case None:
+                await self._move_chunks()
+            case Direct(box=box):
+                await run_workers(self.runtime.limits.requests, cells(whole(self.meta.shape), box), self._copy_box)
+            case TwoStages():
+                await _Stages(self, self._rechunk).run()
+        if not complete:
+            await self._publish()
+        await self._delete_pieces()
+        self.runtime.forget_below(self.path)
+        return Array(self.runtime, self.path, self.meta)
+
+    async def _prepare(self, *, resume: bool) -> bool:
+        """See what an earlier run has left. True where the copy has its metadata already."""
+        runtime, path = self.runtime, self.path
+        record, exists = await read_record(runtime, path), await nodes.exists(runtime.store, path)
+        same = resume and record == self._record
+        if exists and not same:
+            if not self._overwrite:
+                raise self._occupied(record)
+            await removal.remove_node(runtime, path)
+            exists = False
+        elif not exists and record is None:
+            await creation.refuse_leftovers(runtime, path, self.meta)
+        if not same:
+            # Objects of another copy that was not finished are not to be trusted.
+            await delete_stream(runtime.store, self._leftovers())
+            await write_record(runtime, path, self._record)
+        runtime.forget_below(path)
+        self.there = (await list_stored(runtime, path, self.meta)).marks
+        return exists
+
+    def _occupied(self, record: Record | None) -> NodeExists:
+        if is_earlier_state(record, self._record):
+            what = f"a copy of an earlier state of {self._source.url} is stored there; overwrite=True copies it again"
+        else:
+            what = "another array or group is stored there; choose another place, or pass overwrite=True"
+        return NodeExists(f"{self._layout.url}: {what}", url=self._layout.url, path=self.path)
+
+    async def _leftovers(self) -> AsyncIterator[str]:
+        prefix = f"{self.path}/" if self.path else ""
+        async for entry in self.runtime.store.list_prefix(prefix):
+            name = entry.key.removeprefix(prefix)
+            if name.startswith(COPY_PIECE) or self.meta.classify_key(name).kind == "chunk":
+                yield entry.key
+
+    async def _publish(self) -> None:
+        await creation.create(self.runtime, self.path, self.meta, overwrite=False, adopts=True)
+
+    async def _delete_pieces(self) -> None:
+        if isinstance(self._rechunk, TwoStages):
+            entries = self.runtime.store.list_prefix(join(self.path, COPY_PIECE))
+            await delete_stream(self.runtime.store, (entry.key async for entry in entries))
+
+    # Objects as they are
+
+    def _copies_inside(self) -> bool:
+        """True where the service can copy objects of the source to the target by itself."""
+        store = self.runtime.store
+        return isinstance(store, SupportsCopy) and store.copies_from(self._source_runtime.store)
+
+    def _moved_objects(self) -> Iterator[Coords]:
+        """Objects of the source, by their coordinates there, that have a place in the target."""
+        axes = self._source_layout.meta.object_axes
+        first = cells_at(self._box.start, axes)
+        grid = self.meta.grid_shape
+        for coords in self._stored.marks:
+            if all(0 <= at - low < n for at, low, n in zip(coords, first, grid, strict=True)):
+                yield coords
+
+    async def _move_object(self, coords: Coords) -> None:
+        first = cells_at(self._box.start, self._source_layout.meta.object_axes)
+        here = tuple(at - low for at, low in zip(coords, first, strict=True))
+        if here in self.there:
+            self.meter.add(1, 0)
+            return
+        source_key, key = self._source_layout.chunks.locate(coords), self._layout.chunks.locate(here)
+        store = self.runtime.store
+        if isinstance(store, SupportsCopy) and self._copies_inside():
+            try:
+                await store.copy_from(self._source_runtime.store, source_key, key)
+            except (Unsupported, AccessDenied):
+                pass  # by way of this process then, which needs fewer permissions
+            else:
+                self.meter.add(1, 0)
+                return
+        lease = self._source_layout.lease * self._source_layout.n_slots
+        await self.runtime.leases.acquire(lease)
+        try:
+            blob = await self._source_runtime.store.get(source_key, sink=_bounded(self._source_layout, source_key))
+            if blob is not None:
+                await store.put(key, blob.data)
+                self.meter.add(1, blob.size)
+            else:
+                self.meter.add(1, 0)
+        finally:
+            self.runtime.leases.release(lease)
+
+    # Encoded chunks
+
+    async def _move_chunks(self) -> None:
+        size = self.runtime.limits.requests
+        if self._layout.n_slots == 1 and self._source_layout.n_slots > 1:
+            # What lies in one shard is fetched together.
+            shards = coords_in(self._box, self._source_layout.meta.object_axes)
+            await run_workers(size, shards, self._scatter_chunks)
+        else:
+            objects = coords_in(whole(self.meta.shape), self.meta.object_axes)
+            await run_workers(size, objects, self._gather_chunks)
+
+    async def _gather_chunks(self, coords: Coords) -> None:
+        """Put one object of the target together."""
+        if coords in self.there:
+            self.meter.add(1, 0)
+            return
+        wanted: dict[Coords, list[tuple[int, int]]] = {}
+        for slot, chunk in _chunks_in(coords, self.meta):
+            origin, source_slot = self._source_of(chunk)
+            if origin in self._stored.marks:
+                wanted.setdefault(origin, []).append((source_slot, slot))
+        lease = self._layout.lease * max(1, sum(map(len, wanted.values())))
+        await self.runtime.leases.acquire(lease)
+        try:
+            changes: dict[int, Encoded | None] = {}
+            for origin, slots in wanted.items():
+                key = self._source_layout.readable.locate(origin)
+                fetched = await self._source_layout.readable.fetch(key, [slot for slot, _ in slots])
+                for (_, slot), data in zip(slots, fetched.buffers, strict=True):
+                    if data is not None:
+                        changes[slot] = data
+            if changes:
+                await self._layout.chunks.replace(
+                    self._layout.chunks.locate(coords), changes, None, encode_fill=_no_fill
+                )
+            self.meter.add(1, sum(len(data) for data in changes.values() if data is not None))
+        finally:
+            self.runtime.leases.release(lease)
+
+    async def _scatter_chunks(self, origin: Coords) -> None:
+        """Take one shard of the source apart."""
+        source, first = self._source_layout.meta, self._first_chunk()
+        wanted: list[tuple[int, Coords]] = []
+        for slot, chunk in _chunks_in(origin, source):
+            here = tuple(at - low for at, low in zip(chunk, first, strict=True))
+            if not all(0 <= at < n for at, n in zip(here, self.meta.grid_shape, strict=True)):
+                continue
+            if origin not in self._stored.marks or here in self.there:
+                self.meter.add(1, 0)
+            else:
+                wanted.append((slot, here))
+        if not wanted:
+            return
+        lease = self._source_layout.lease * len(wanted)
+        await self.runtime.leases.acquire(lease)
+        try:
+            key = self._source_layout.readable.locate(origin)
+            fetched = await self._source_layout.readable.fetch(key, [slot for slot, _ in wanted])
+
+            async def put(item: tuple[Coords, Buffer | None]) -> None:
+                coords, data = item
+                if data is not None:
+                    await self._layout.chunks.replace(
+                        self._layout.chunks.locate(coords), {0: data}, None, encode_fill=_no_fill
+                    )
+                self.meter.add(1, 0 if data is None else len(data))
+
+            places = [coords for _, coords in wanted]
+            size = min(self.runtime.limits.requests, len(wanted))
+            await run_workers(size, zip(places, fetched.buffers, strict=True), put)
+        finally:
+            self.runtime.leases.release(lease)
+
+    def _first_chunk(self) -> Coords:
+        return tuple(low // side for low, side in zip(self._box.start, self.meta.chunks, strict=True))
+
+    def _source_of(self, chunk: Coords) -> tuple[Coords, int]:
+        """Where a chunk of the target is in the source: its object there, and its slot."""
+        meta = self._source_layout.meta
+        there = tuple(at + low for at, low in zip(chunk, self._first_chunk(), strict=True))
+        inner = _inner_grid(meta)
+        slot = 0
+        for at, n in zip(there, inner, strict=True):
+            slot = slot * n + at % n
+        return tuple(at // n for at, n in zip(there, inner, strict=True)), slot
+
+    # Decoded boxes
+
+    def in_source(self, box: Box) -> Box:
+        """A box of the target, in the source's coordinates."""
+        return Box(
+            tuple(low + at for low, at in zip(self._box.start, box.start, strict=True)),
+            tuple(low + at for low, at in zip(self._box.start, box.stop, strict=True)),
+        )
+
+    def is_blank(self, box: Box) -> bool:
+        """True where nothing of a box of the source is stored, and that reads the same in the target."""
+        if not self._drops_fill or not self._same_fill:
+            return False
+        return not any(coords in self._stored.marks for coords in coords_in(box, self._source_layout.meta.object_axes))
+
+    @property
+    def _drops_fill(self) -> bool:
+        return self.meta.fill_value is not None
+
+    @property
+    def _same_fill(self) -> bool:
+        fill = self._source_layout.fill
+        return is_fill(fill.astype(self.meta.dtype).reshape(1), self._layout.fill)
+
+    @property
+    def source_fill(self) -> Data:
+        """The source's fill value as an array of no dimension."""
+        return self._source_layout.fill
+
+    async def read(self, box: Box) -> Data:
+        """A box of the source, decoded."""
+        chosen = selection.region(box.start, box.stop, None, self._source_layout.meta.shape)
+        return await operations.get(self._source_runtime, self._source_layout, chosen)
+
+    def missing(self, box: Box) -> list[Coords]:
+        """Objects of the target in a box that are not there; those that are count as done."""
+        absent = [coords for coords in coords_in(box, self.meta.object_axes) if coords not in self.there]
+        present = n_cells(box, self.meta.object_axes) - len(absent)
+        if present:
+            self.meter.add(present, 0)
+        return absent
+
+    async def _copy_box(self, box: Box) -> None:
+        todo = self.missing(box)
+        if not todo:
+            return
+        if self.is_blank(self.in_source(box)):
+            self.meter.add(len(todo), 0)
+            return
+        # Where an earlier run was broken off in this box, only what it lacks is read.
+        broken = len(todo) < n_cells(box, self.meta.object_axes)
+        parts = [self.object_box(coords) for coords in todo] if broken else [box]
+        for part in parts:
+            weight = self.weight(part.shape)
+            await self.memory.acquire(weight)
+            try:
+                data = await self.read(self.in_source(part))
+                await self.put_objects(part, data, list(coords_in(part, self.meta.object_axes)))
+            finally:
+                self.memory.release(weight)
+
+    def weight(self, shape: Shape) -> int:
+        """Bytes of a box in memory."""
+        return max(1, prod(shape) * self._source_layout.meta.dtype.itemsize)
+
+    def object_box(self, coords: Coords) -> Box:
+        """What of an object of the target lies in the array."""
+        return cell(coords, self.meta.object_axes).intersection(whole(self.meta.shape))
+
+    async def put_objects(self, box: Box, data: Data, todo: Sequence[Coords]) -> None:
+        """Encode and put objects of the target whose elements are in `data`, which holds `box`."""
+
+        async def put(coords: Coords) -> None:
+            part = self.object_box(coords)
+            await self._put_object(coords, data[part.within(box.start)])
+            self.meter.add(1, part.size * self.meta.dtype.itemsize)
+
+        await run_workers(min(self.runtime.limits.requests, len(todo)), iter(todo), put)
+
+    async def _put_object(self, coords: Coords, values: Data) -> None:
+        meta, layout = self.meta, self._uncut
+        if values.dtype != meta.dtype:
+            values = values.astype(meta.dtype)
+        if self._drops_fill and is_fill(values, layout.fill):
+            return  # nothing is stored there, and nothing need be
+        box = cell(coords, meta.object_axes)
+        if values.shape != box.shape:
+            padded = np.full(box.shape, layout.fill[()], meta.dtype)
+            padded[tuple(map(slice, values.shape))] = values
+            values = padded
+        region = selection.region(box.start, box.stop, None, layout.meta.shape)
+        plan = make_plan(region, layout.meta.shape, layout.chunk_axes, layout.shard_axes)
+        await Writing(self.runtime, layout, plan, values, write_empty=False).run()
+
+
+class _Stages:
+    """The two stages of a rechunking, through an intermediate array of one object per piece."""
+
+    __slots__ = ("_copy", "_pieces", "_pipelines", "_plan", "_prefix")
+
+    def __init__(self, copy: ArrayCopy, plan: TwoStages) -> None:
+        self._copy = copy
+        self._plan = plan
+        sides = "-".join(".".join(map(str, sides)) for sides in (plan.read, plan.write))
+        self._prefix = f"{join(copy.path, COPY_PIECE)}{sides}-"
+        self._pieces: set[str] = set()
+        self._pipelines: dict[Shape, Pipeline] = {}
+
+    async def run(self) -> None:
+        """Cut, then put together. A piece that an earlier run has stored is not made again."""
+        copy = self._copy
+        async for entry in copy.runtime.store.list_prefix(self._prefix):
+            self._pieces.add(entry.key)
+        size = copy.runtime.limits.requests
+        shape = copy.meta.shape
+        await run_workers(size, coords_in(copy.in_source(whole(shape)), self._plan.read), self._cut)
+        await run_workers(size, cells(whole(shape), self._plan.write), self._put_together)
+
+    def _read_box(self, coords: Coords) -> Box:
+        """A box that is read, in the target's coordinates."""
+        copy = self._copy
+        region = copy.in_source(whole(copy.meta.shape))
+        box = cell(coords, self._plan.read).intersection(region)
+        return Box(
+            tuple(a - low for a, low in zip(box.start, region.start, strict=True)),
+            tuple(a - low for a, low in zip(box.stop, region.start, strict=True)),
+        )
+
+    def _write_box(self, coords: Coords) -> Box:
+        return cell(coords, self._plan.write).intersection(whole(self._copy.meta.shape))
+
+    def _key(self, read: Coords, write: Coords) -> str:
+        return f"{self._prefix}{'.'.join(map(str, read))}-{'.'.join(map(str, write))}"
+
+    async def _cut(self, coords: Coords) -> None:
+        copy, box = self._copy, self._read_box(coords)
+        todo = []
+        for other in coords_in(box, self._plan.write):
+            key, target = self._key(coords, other), self._write_box(other)
+            if key in self._pieces or all(at in copy.there for at in coords_in(target, copy.meta.object_axes)):
+                copy.meter.add(1, 0)
+            else:
+                todo.append((key, target.intersection(box)))
+        if not todo:
+            return
+        if copy.is_blank(copy.in_source(box)):
+            copy.meter.add(len(todo), 0)
+            return
+        weight = copy.weight(box.shape)
+        await copy.memory.acquire(weight)
+        try:
+            data = await copy.read(copy.in_source(box))
+
+            async def put(item: tuple[str, Box]) -> None:
+                key, piece = item
+                await self._put_piece(key, data[piece.within(box.start)])
+                copy.meter.add(1, copy.weight(piece.shape))
+
+            await run_workers(min(copy.runtime.limits.requests, len(todo)), iter(todo), put)
+        finally:
+            copy.memory.release(weight)
+
+    async def _put_piece(self, key: str, values: Data) -> None:
+        runtime, pipeline = self._copy.runtime, self._pipeline(values.shape)
+        lease = 3 * max(1, pipeline.nbytes)  # in one piece, and encoded, of which some codecs need more at first
+        await runtime.leases.acquire(lease)
+        try:
+            encoded = await runtime.cpu.run(lambda: pipeline.encode(np.ascontiguousarray(values)))
+            await runtime.store.put(key, encoded)
+        finally:
+            runtime.leases.release(lease)
+
+    async def _put_together(self, box: Box) -> None:
+        copy = self._copy
+        todo = copy.missing(box)
+        if not todo:
+            return
+        region = copy.in_source(box)
+        if copy.is_blank(region):
+            copy.meter.add(len(todo), 0)
+            return
+        weight = copy.weight(box.shape)
+        await copy.memory.acquire(weight)
+        try:
+            data = np.empty(box.shape, copy.source.dtype)
+            (write,) = coords_in(box, self._plan.write)
+            reads = list(coords_in(region, self._plan.read))
+
+            async def get(read: Coords) -> None:
+                piece = self._read_box(read).intersection(box)
+                await self._get_piece(read, write, data[piece.within(box.start)])
+
+            await run_workers(min(copy.runtime.limits.requests, len(reads)), iter(reads), get)
+            await copy.put_objects(box, data, todo)
+        finally:
+            copy.memory.release(weight)
+
+    async def _get_piece(self, read: Coords, write: Coords, out: Data) -> None:
+        copy = self._copy
+        runtime, key, pipeline = copy.runtime, self._key(read, write), self._pipeline(out.shape)
+        lease = 2 * max(1, pipeline.nbytes)
+        await runtime.leases.acquire(lease)
+        try:
+            blob = await runtime.store.get(key)
+            if blob is not None:
+                await runtime.cpu.run(partial(_decode_into, pipeline, blob.data, out))
+            elif copy.is_blank(copy.in_source(self._read_box(read))):
+                out[...] = copy.source_fill
+            else:
+                raise ChunkDecodeError(
+                    f"the intermediate object {runtime.store.url}/{key} is gone: others have deleted it; copy again",
+                    key=key,
+                )
+        finally:
+            runtime.leases.release(lease)
+
+    def _pipeline(self, shape: Shape) -> Pipeline:
+        pipeline = self._pipelines.get(shape)
+        if pipeline is None:
+            meta = self._copy.source.metadata
+            spec = ChunkSpec(shape, meta.dtype, self._copy.source_fill[()])
+            pipeline = self._pipelines[shape] = build_pipeline(_piece_codecs(meta), spec)
+        return pipeline
+
+
+def _decode_into(pipeline: Pipeline, data: Buffer, out: Data) -> None:
+    out[...] = pipeline.decode(data)
+
+
+def _piece_codecs(meta: ArrayMeta) -> list[CodecSpec]:
+    """Quick compression: a piece is written and read once."""
+    if meta.dtype.hasobject:
+        names = [codec.name.removeprefix("numcodecs.") for codec in inner_chain(meta)]
+        chain = next((name for name in names if name.startswith("vlen-")), "vlen-utf8")
+        return [CodecSpec(chain), CodecSpec("zstd", {"level": 1, "checksum": False})]
+    order = {"<": "little", ">": "big"}.get(meta.dtype.str[0])
+    to_bytes = CodecSpec("bytes", {"endian": order} if order and meta.dtype.kind in "iufc" else {})
+    return [to_bytes, CodecSpec("zstd", {"level": 1, "checksum": True})]
+
+
+async def _no_fill() -> Encoded:
+    raise AssertionError("chunks that are moved are never emptied")
+
+
+def _chunks_in(coords: Coords, meta: ArrayMeta) -> Iterator[tuple[int, Coords]]:
+    """Slots of an object with the coordinates of their chunks, as far as these lie in the array."""
+    inner = _inner_grid(meta)
+    for slot, cells_ in enumerate(product(*map(range, inner))):
+        chunk = tuple(at * n + cell_ for at, n, cell_ in zip(coords, inner, cells_, strict=True))
+        if all(at * side < n for at, side, n in zip(chunk, meta.chunks, meta.shape, strict=True)):
+            yield slot, chunk
+
+
+def _inner_grid(meta: ArrayMeta) -> Shape:
+    return tuple(n // chunk for n, chunk in zip(meta.object_shape, meta.chunks, strict=True))
+
+
+def _bounded(layout: Layout, key: str) -> Any:
+    """Memory for an object, and none for one that is longer than any object of the array can be."""
+    limit = layout.pipeline.most_encoded_nbytes * layout.n_slots + 2**20
+
+    def memory(length: int) -> memoryview:
+        if length > limit:
+            raise ChunkDecodeError(
+                f"{layout.url}: the object {key} has {length:,} bytes, more than any object of this array can have",
+                key=key,
+            )
+        return memoryview(bytearray(length))
+
+    return memory
