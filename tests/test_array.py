@@ -100,9 +100,36 @@ async def test_out_is_read_into_and_checked(session: zs.Session) -> None:
     np.testing.assert_array_equal(pairs, [[1, 2, 4], [5, 3, 3]])
     frozen = np.zeros(6, "i4")
     frozen.flags.writeable = False
-    for bad in (np.zeros(5, "i4"), np.zeros(6, "M8[s]"), frozen, [0] * 6):
+    shared = np.lib.stride_tricks.as_strided(np.zeros(9, "i4"), (6,), (2,))
+    same = np.lib.stride_tricks.as_strided(np.zeros(1, "i4"), (6,), (0,))
+    for bad in (
+        np.zeros(5, "i4"),
+        np.zeros(6, "M8[s]"),
+        frozen,
+        [0] * 6,
+        np.zeros(6, "S4"),
+        np.zeros(6, "U2"),
+        shared,
+        same,
+    ):
         with pytest.raises(zs.ConfigError, match="out"):
             await array.get_slice(0, 6, out=bad)  # type: ignore[arg-type]  # what is tested
+
+
+async def test_out_of_any_layout_that_shares_no_memory_is_taken(session: zs.Session) -> None:
+    array = await session.create_array(zs.MemoryStore(), shape=(3, 4), chunks=(2, 2), dtype="i4")
+    await array[...].set(np.arange(12).reshape(3, 4))
+    outs = [
+        np.zeros((4, 3), "i4").T,
+        np.zeros((6, 8), "i4")[::-2, ::-2],
+        np.zeros((3, 4, 2), "i4")[..., 1],
+        np.zeros((3, 4), "S16"),
+        np.zeros((3, 4), "O"),
+        np.asfortranarray(np.zeros((3, 4), "f4")),
+    ]
+    for out in outs:
+        assert (await array[...].get(out=out)).astype("i4").tolist() == np.arange(12).reshape(3, 4).tolist()
+    assert (await array[1:2, 3:4].get(out=np.lib.stride_tricks.as_strided(np.zeros(1, "i4"), (1, 1), (0, 0)))) == 7
 
 
 async def test_numpy_cannot_read_it_by_accident(session: zs.Session) -> None:

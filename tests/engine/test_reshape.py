@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -52,6 +53,43 @@ async def test_columns_that_others_append_to_the_same_object_meanwhile_stay(arra
     await array.append(np.full((4, 3), 7))
     await array.refresh()
     assert (await array[...]).tolist() == [[1, 1, 1, 8]] * 4 + [[7, 7, 7, 8]] * 4
+
+
+async def test_a_cancelled_append_says_which_rows_it_leaves_claimed(array: zs.Array) -> None:
+    store = array._runtime.store
+    assert isinstance(store, FaultyStore)
+    store.add(Fault(verb="put", key="c/*", error=asyncio.CancelledError))
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await array.append(np.full((2, 3), 7))
+    assert "rows 4:6 of axis 0" in "".join(caught.value.__notes__)
+    await array.refresh()
+    assert (await array[4:, :]).tolist() == [[0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError, lambda: zs.NetworkError("reset")], ids=["cancelled", "reset"]
+)
+async def test_an_append_whose_claim_is_in_doubt_says_so(array: zs.Array, error: Any) -> None:
+    store = array._runtime.store
+    assert isinstance(store, FaultyStore)
+    store.add(Fault(verb="put", key="zarr.json", error=error, lost_answer=True))
+    with pytest.raises((zs.NetworkError, asyncio.CancelledError)) as caught:
+        await array.append(np.full((2, 3), 7))
+    assert "is not known" in "".join(caught.value.__notes__)
+    await array.refresh()
+    assert array.shape == (6, 3)
+
+
+@pytest.mark.parametrize("other", [{"dtype": "f8"}, {"chunks": (2, 3)}, {"fill_value": 5}, {"compressor": "gzip"}])
+async def test_a_handle_whose_array_was_replaced_appends_nothing(session: zs.Session, other: dict[str, Any]) -> None:
+    store, options = zs.MemoryStore(), {"shape": (4, 3), "chunks": (4, 3), "dtype": "i4"}
+    array = await session.create_array(store, **options)
+    again = await session.create_array(store, **{**options, **other}, overwrite=True)
+    for act in (array.append(np.ones((1, 3))), array.resize((9, 3))):
+        with pytest.raises(zs.NodeNotFound, match="no longer the array that was opened"):
+            await act
+    await again.refresh()
+    assert again.shape == (4, 3)
 
 
 async def test_whole_objects_are_appended_without_a_read(session: zs.Session) -> None:

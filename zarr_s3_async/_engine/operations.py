@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import numpy as np
@@ -98,9 +98,25 @@ def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
         raise ConfigError(f"out has shape {out.shape}, and the selection has {plan.out_shape}")
     if not out.flags.writeable:
         raise ConfigError("out is read-only")
-    if not np.can_cast(layout.meta.dtype, out.dtype, "same_kind"):
-        raise ConfigError(f"out has dtype {out.dtype}, to which {layout.meta.dtype} does not cast")
+    # Text and bytes of a fixed length take anything by "same_kind", and cut it.
+    casting: Literal["safe", "same_kind"] = "safe" if out.dtype.kind in "SUV" else "same_kind"
+    if not np.can_cast(layout.meta.dtype, out.dtype, casting):
+        raise ConfigError(f"out has dtype {out.dtype}, to which {layout.meta.dtype} does not cast without a loss")
+    if _shares_memory(out):
+        raise ConfigError(
+            "out has elements that share memory, or may (a broadcast or strided view): give one of its own"
+        )
     return out
+
+
+def _shares_memory(out: Result) -> bool:
+    """True where two elements may lie in the same bytes; chunks are written to `out` in any order, and at once."""
+    extent = out.itemsize
+    for stride, n in sorted((abs(stride), n) for stride, n in zip(out.strides, out.shape, strict=True) if n > 1):
+        if stride < extent:
+            return out.size > 0
+        extent += stride * (n - 1)
+    return False
 
 
 def _values(layout: Layout, plan: Plan, data: Any) -> Result:

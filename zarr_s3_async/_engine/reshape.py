@@ -6,6 +6,7 @@ outside and fills the cut-off part of those at the new edge: a later growth show
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,22 +14,38 @@ import numpy as np
 
 from .._grid import grid_shape, place
 from .._model import formats
-from .._model.metadata import ArrayMeta, GroupMeta
+from .._model.metadata import ArrayMeta, GroupMeta, differences
 from .._plan import selection
 from .._types import Coords, Shape
-from ..errors import ConfigError, ZarrS3Error
+from ..errors import ConcurrentModification, ConfigError, NodeNotFound, StoreError, ZarrS3Error
 from ..stores.optional import delete_stream
 from . import nodes, operations
 from .runtime import Layout, Runtime, lay_out
+
+_MAY_CHANGE = {"shape", "edges", "dimension_names", "attributes"}
+"""What of an array others may edit under an open handle."""
 
 
 async def change_shape(
     runtime: Runtime, path: str, meta: ArrayMeta, new_shape: Callable[[Shape], Shape]
 ) -> tuple[ArrayMeta, ArrayMeta]:
-    """Store the shape that `new_shape` makes of the stored one. Returns the metadata before and after."""
+    """Store the shape that `new_shape` makes of the stored one. Returns the metadata before and after.
+
+    Raises:
+        NodeNotFound: What is stored is no longer the array of this metadata, but one of another type or layout.
+    """
     before: list[ArrayMeta] = []
 
     def edit(stored: ArrayMeta) -> ArrayMeta:
+        changed = [name for name in differences(stored, meta) if name not in _MAY_CHANGE]
+        if changed:
+            url = nodes.url_of(runtime.store, path)
+            raise NodeNotFound(
+                f"{url} is no longer the array that was opened: another one was stored in its place, with another "
+                f"{', '.join(changed)}; open it again",
+                url=url,
+                path=path,
+            )
         before[:] = [stored]
         return formats.with_shape(stored, new_shape(stored.shape))
 
@@ -96,20 +113,31 @@ async def append(
 ) -> ArrayMeta:
     """Claim rows by growing the shape, then write them. Two appenders at once never share a row.
 
-    Where the write fails, the claim is given back if it is still the last; otherwise its rows read as fill.
+    Where the write fails, the claim is given back if it is still the last; otherwise, and where the write is cancelled,
+    its rows read as fill. A note on the error, or on the cancellation, says which.
     """
     if layout.encode_error is not None:
         raise layout.not_writable()
     meta, rows = layout.meta, _rows(layout.meta, data, axis)
-    before, after = await change_shape(runtime, path, meta, lambda shape: _longer(shape, axis, rows))
+    try:
+        before, after = await change_shape(runtime, path, meta, lambda shape: _longer(shape, axis, rows))
+    except (StoreError, CancelledError) as error:
+        if not isinstance(error, ConcurrentModification):
+            error.add_note(
+                f"whether {rows} rows more of axis {axis} of {layout.url} are claimed is not known: compare its shape "
+                "after refresh(); rows that are claimed and not written read as fill"
+            )
+        raise
     # No object is whole that the array's edge cuts: behind the edge lies what others append meanwhile.
     uncut = lay_out(runtime, path, formats.with_shape(after, _up_to_objects(after.shape, after)), layout.reader)
     start = tuple(n if dim == axis else 0 for dim, n in enumerate(before.shape))
     region = selection.region(start, after.shape, None, uncut.meta.shape)
     try:
         await operations.put(runtime, uncut, region, data, write_empty=write_empty)
-    except ZarrS3Error as error:
-        kept = await _give_back(runtime, path, uncut, region, (before.shape, after.shape))
+    except (ZarrS3Error, CancelledError) as error:
+        # Who is cancelled waits for nothing more: the claim stays.
+        shapes = (before.shape, after.shape)
+        kept = isinstance(error, CancelledError) or await _give_back(runtime, path, uncut, region, shapes)
         state = "are claimed and read as fill where they were not written" if kept else "were given back"
         error.add_note(f"rows {start[axis]}:{after.shape[axis]} of axis {axis} of {layout.url} {state}")
         raise

@@ -183,3 +183,7 @@ def test_cancelled_during_the_handshake_it_leaves_a_working_wire(run, certificat
 
     with ScriptedServer(answering(response(b"a")), tls=server_side) as server:
         assert run(main(server)).body == b"a"
+
+
+def test_authorities_without_key_usage_are_trusted_as_the_sdk_does():
+    assert not tls_context().verify_flags & ssl.VERIFY_X509_STRICT
