@@ -180,7 +180,7 @@ def test_a_registered_factory_opens_its_urls(context, registered):
 def test_an_unregistered_scheme_is_unknown(registered):
     unregister_store(registered)
     assert registered not in list_stores()
-    with pytest.raises(ConfigError, match=r"no store for test\+x://; known: file, memory, s3"):
+    with pytest.raises(ConfigError, match=r"no store for test\+x://; known: file, http, https, memory, s3"):
         get_store(registered)
     with pytest.raises(ConfigError, match="not registered"):
         unregister_store(registered)

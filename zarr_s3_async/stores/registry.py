@@ -72,6 +72,12 @@ def _local_store(url: str, _context: StoreContext) -> Store:
     return LocalStore("/" + unquote(path))
 
 
+def _http_store(url: str, context: StoreContext) -> Store:
+    from .http.store import open_store
+
+    return open_store(url, context)
+
+
 def _memory_store(url: str, context: StoreContext) -> Store:
     from .memory import MemoryStore
 
@@ -82,7 +88,13 @@ def _memory_store(url: str, context: StoreContext) -> Store:
     return store.below(path)
 
 
-_BUILT_IN: dict[str, StoreFactory] = {"file": _local_store, "memory": _memory_store, "s3": _s3_store}
+_BUILT_IN: dict[str, StoreFactory] = {
+    "file": _local_store,
+    "http": _http_store,
+    "https": _http_store,
+    "memory": _memory_store,
+    "s3": _s3_store,
+}
 _registered: dict[str, StoreFactory] = {}
 _installed: dict[str, StoreFactory] = {}  # entry points that were loaded
 

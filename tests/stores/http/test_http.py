@@ -1,0 +1,368 @@
+"""Arrays on web servers: every promise of a read, what servers do wrong, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+import zarr_s3_async as zs
+from zarr_s3_async._types import Version
+from zarr_s3_async.byte_range import Offset, Span, Suffix
+from zarr_s3_async.stores.base import Blob, Entry, Listing, SupportsRef
+from zarr_s3_async.stores.http.client import Answer, Ask, _redirected, parse_origin
+from zarr_s3_async.stores.http.store import HttpStore
+from zarr_s3_async.testing import CHECKS, check_name
+
+from .server import Handler, WebServer, web_server
+
+RETRY = zs.RetryPolicy(attempts=3, base_delay=0.001, max_delay=0.002)
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    with web_server() as web:
+        yield web
+
+
+@pytest_asyncio.fixture
+async def session() -> AsyncIterator[zs.Session]:
+    async with zs.Session(retry=RETRY, limits=zs.Limits(requests=8)) as session:
+        yield session
+
+
+class Published:
+    """Written to in memory, read over HTTP: so the suite can put what is to be read."""
+
+    def __init__(self, web: WebServer, reads: zs.Store) -> None:
+        self.writes, self.reads = web.store.below("some/path.zarr"), reads
+        self.url = reads.url
+
+    async def get(self, key: str, **how: Any) -> Blob | None:
+        return await self.reads.get(key, **how)
+
+    async def put(self, key: str, data: Any, *, when: Any = "always") -> Version:
+        return Version(f'"{await self.writes.put(key, data, when=when.strip(chr(34)))}"')
+
+    async def delete(self, key: str, *, when: Any = "always") -> None:
+        await self.writes.delete(key, when=when.strip('"'))
+
+    async def delete_many(self, keys: Any) -> None:
+        await self.writes.delete_many(keys)
+
+    async def list_prefix(self, prefix: str = "") -> AsyncIterator[Entry]:
+        async for entry in self.writes.list_prefix(prefix):
+            yield entry._replace(version=Version(f'"{entry.version}"'))
+
+    async def list_dir(self, prefix: str = "") -> Listing:
+        return await self.writes.list_dir(prefix)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=check_name)
+async def test_it_keeps_every_promise_of_reads(check: Any, web: WebServer, session: zs.Session) -> None:
+    await check(Published(web, session.store(f"{web.url}/some/path.zarr/")))
+
+
+async def test_arrays_and_groups_are_read(web: WebServer, session: zs.Session) -> None:
+    data = np.arange(600, dtype="f4").reshape(20, 30)
+    published = web.store.below("public/run.zarr")
+    for name, shards in (("plain", None), ("sharded", (10, 10))):
+        array = await session.create_array(
+            published, path=name, shape=data.shape, chunks=(5, 5), shards=shards, dtype="f4", fill_value=-1
+        )
+        await array.set_slice(data, (0, 0))
+        await web.store.delete(f"public/run.zarr/{name}/c/1/1")
+    for name, size in (("plain", 5), ("sharded", 10)):
+        expected = data.copy()
+        expected[size : 2 * size, size : 2 * size] = -1
+        array = await session.open_array(f"{web.url}/public/run.zarr", path=name)
+        assert np.array_equal(await array[...], expected)
+        assert np.array_equal(await array[3:17, 4:29], expected[3:17, 4:29])
+        assert np.array_equal(await (await session.open_array(array.ref))[1, 2], expected[1, 2])
+        with pytest.raises(zs.Unsupported):
+            await array.set_slice(0, (0, 0), (1, 1))
+    with pytest.raises(zs.NodeNotFound):
+        await session.open_array(f"{web.url}/public/none.zarr")
+
+
+@pytest.mark.parametrize("lacks", ["ranges", "etags", "modified", "etags and modified"])
+async def test_servers_that_lack_something_are_read_all_the_same(
+    lacks: str, web: WebServer, session: zs.Session
+) -> None:
+    web.ranges = lacks != "ranges"
+    web.etags = "" if "etags" in lacks else '"{}"'
+    web.modified = "modified" not in lacks
+    await web.store.put("x", b"0123456789")
+    store = session.store(web.url)
+    whole = await store.get("x")
+    assert whole is not None
+    for wanted, data in ((None, b"0123456789"), (Span(2, 5), b"234"), (Suffix(3), b"789"), (Offset(8), b"89")):
+        sink = bytearray(len(data))
+        blob = await store.get("x", range=wanted, version=whole.version, sink=lambda n, sink=sink: memoryview(sink)[:n])
+        assert blob is not None
+        assert (bytes(blob.data), bytes(sink), blob.size, blob.version) == (data, data, 10, whole.version)
+    await web.store.put("x", b"another length")
+    with pytest.raises(zs.Conflict):
+        await store.get("x", range=Span(2, 5), version=whole.version)
+
+
+async def test_a_weak_etag_pins_by_comparison(web: WebServer, session: zs.Session) -> None:
+    web.etags = 'W/"{}"'
+    await web.store.put("x", b"0123456789")
+    store = session.store(web.url)
+    blob = await store.get("x")
+    assert blob is not None
+    assert await store.get("x", version=blob.version, range=Span(0, 2)) is not None
+    assert "if-match" not in web.requests[-1][2]
+    await web.store.put("x", b"9876543210")
+    with pytest.raises(zs.Conflict):
+        await store.get("x", version=blob.version, range=Span(0, 2))
+
+
+def _once(*answers: Any) -> Any:
+    left = list(answers)
+
+    def script(handler: Handler) -> bool:
+        if not left:
+            return False
+        left.pop(0)(handler)
+        return True
+
+    return script
+
+
+def _hang_up(handler: Handler) -> None:
+    handler.close_connection = True
+
+
+def _truncated(handler: Handler) -> None:
+    handler.answer(200, b"0123", content_length="10", etag='"1"')
+    handler.close_connection = True
+
+
+PASSING = {
+    "500": lambda handler: handler.answer(500, b"oops"),
+    "503": lambda handler: handler.answer(503, retry_after="0"),
+    "429": lambda handler: handler.answer(429),
+    "hang-up": _hang_up,
+    "truncated": _truncated,
+    "gzip": lambda handler: handler.answer(200, b"x", content_encoding="gzip", etag='"1"'),
+    "another range": lambda handler: handler.answer(206, b"89", content_range="bytes 8-9/10", etag='"1"'),
+    "a range that is none": lambda handler: handler.answer(206, b"234", content_range="bytes */10", etag='"1"'),
+    "a short range": lambda handler: handler.answer(206, b"23", content_range="bytes 2-4/10", etag='"1"'),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+async def test_what_may_pass_is_asked_for_again(fault: str, web: WebServer, session: zs.Session) -> None:
+    await web.store.put("x", b"0123456789")
+    web.script = _once(PASSING[fault], PASSING[fault])
+    blob = await session.store(web.url).get("x", range=Span(2, 5))
+    assert blob is not None
+    assert bytes(blob.data) == b"234"
+    assert session.metrics.retries == 2
+
+
+@pytest.mark.parametrize("fault", PASSING)
+async def test_after_all_attempts_it_is_an_error_and_never_absence(
+    fault: str, web: WebServer, session: zs.Session
+) -> None:
+    web.script = _once(*[PASSING[fault]] * 3)
+    with pytest.raises(zs.StoreError) as caught:
+        await session.store(web.url).get("x", range=Span(2, 5))
+    assert type(caught.value) in (zs.UnexpectedResponse, zs.Throttled, zs.NetworkError)
+    assert len(web.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, zs.AccessDenied), (403, zs.AccessDenied), (400, zs.UnexpectedResponse)]
+)
+async def test_refusals_are_errors_at_once(status: int, error: Any, web: WebServer, session: zs.Session) -> None:
+    web.script = _once(lambda handler: handler.answer(status))
+    with pytest.raises(error, match=str(status)):
+        await session.store(web.url).get("x")
+    assert len(web.requests) == 1
+
+
+async def test_403_may_be_absence_for_chunks_alone(web: WebServer) -> None:
+    async with zs.Session(missing_on_403=True) as session:
+        array = await session.create_array(web.store, path="a", shape=(4,), chunks=(2,), dtype="u1", fill_value=7)
+        await array.set_slice([1, 2], 0)
+
+        def forbidden(handler: Handler) -> bool:
+            if handler.path.endswith("/c/1"):
+                handler.answer(403)
+                return True
+            return False
+
+        web.script = forbidden
+        array = await session.open_array(web.url, path="a")
+        assert (await array[...]).tolist() == [1, 2, 7, 7]
+        with pytest.raises(zs.AccessDenied):
+            await session.store(web.url).get("a/c/1")
+
+
+async def test_redirects_are_followed_to_another_server_too(web: WebServer, session: zs.Session) -> None:
+    with web_server() as other:
+        await other.store.put("moved/x", b"0123456789")
+        web.script = _once(
+            lambda handler: handler.answer(301, location="/y?token=1"),
+            lambda handler: handler.answer(307, location=f"{other.url}/moved/x"),
+        )
+        blob = await session.store(web.url).get("x", range=Span(2, 5))
+        assert blob is not None
+        assert bytes(blob.data) == b"234"
+        assert [path for _, path, _ in web.requests] == ["/x", "/y?token=1"]
+
+
+@pytest.mark.parametrize(
+    "location", ["", "ftp://127.0.0.1/x", "https://", "http://[::1", "/x\x80", "http://127.0.0.1:99999/x"]
+)
+async def test_a_redirect_to_nowhere_is_an_error(location: str, web: WebServer, session: zs.Session) -> None:
+    web.script = _once(lambda handler: handler.answer(302, location=location))
+    with pytest.raises(zs.NetworkError, match="redirect"):
+        await session.store(web.url).get("x")
+
+
+def test_redirects_never_leave_tls() -> None:
+    origin, target = parse_origin("https://host/x")
+    ask = Ask("GET", origin, target, "x")
+    with pytest.raises(zs.NetworkError, match="from https to http"):
+        _redirected(ask, Answer(302, {"location": "http://host/x"}, b"", in_sink=False), 1)
+    assert _redirected(ask, Answer(302, {"location": "//other/y"}, b"", in_sink=False), 1).url == "https://other/y"
+
+
+async def test_redirects_in_a_circle_end(web: WebServer, session: zs.Session) -> None:
+    web.script = _once(*[lambda handler: handler.answer(302, location="/x")] * 100)
+    with pytest.raises(zs.NetworkError, match="redirects"):
+        await session.store(web.url).get("x")
+    assert len(web.requests) < 10
+
+
+async def test_a_long_object_is_refused_before_it_is_received(web: WebServer, session: zs.Session) -> None:
+    web.script = _once(lambda handler: handler.answer(200, b"", content_length=str(10**15), etag='"1"'))
+    with pytest.raises(zs.StoreError, match="bytes"):
+        await session.store(web.url).get("x", max_bytes=1000)
+
+    def chunked(handler: Handler) -> None:
+        handler.answer(200, b"40\r\n" + b"x" * 64 + b"\r\n0\r\n\r\n", content_length="", transfer_encoding="chunked")
+
+    web.script = _once(chunked, chunked)
+    with pytest.raises(zs.StoreError, match="bytes"):
+        await session.store(web.url).get("x", max_bytes=10)
+    web.script = _once(chunked)
+    blob = await session.store(web.url).get("x", max_bytes=64)
+    assert blob is not None
+    assert bytes(blob.data) == b"x" * 64
+
+
+async def test_the_limit_of_requests_is_the_sessions(web: WebServer, session: zs.Session) -> None:
+    await web.store.put("x", b"0123456789")
+    in_flight = peak = 0
+
+    def count(handler: Handler) -> bool:
+        nonlocal in_flight, peak
+        in_flight += 1
+        peak = max(peak, in_flight)
+        handler.serve_object({})
+        in_flight -= 1
+        return True
+
+    web.script = count
+    store = session.store(web.url)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(64):
+            group.create_task(store.get("x"))
+    assert peak <= 8
+    assert session.metrics.requests["GetObject"] == 64
+
+
+async def test_a_cancelled_read_leaves_its_memory_alone(web: WebServer, session: zs.Session) -> None:
+    await web.store.put("x", b"\xff" * 2**22)
+    memory = bytearray(2**22)
+    store = session.store(web.url)
+    for cycles in range(0, 40, 3):
+        task = asyncio.create_task(store.get("x", sink=lambda n: memoryview(memory)[:n]))
+        for _ in range(cycles):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        before = bytes(memory)
+        await asyncio.sleep(0.01)
+        assert memory == before
+    blob = await store.get("x")
+    assert blob is not None
+    assert blob.size == 2**22
+
+
+async def test_what_a_web_server_cannot_do_is_unsupported(web: WebServer, session: zs.Session) -> None:
+    store = session.store(web.url)
+    for call in (store.put("x", b""), store.delete("x"), store.delete_many(["x"]), store.list_dir()):
+        with pytest.raises(zs.Unsupported, match="read-only"):
+            await call
+    with pytest.raises(zs.Unsupported, match="listings"):
+        [entry async for entry in store.list_prefix()]
+    assert web.requests == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:secret@host/x",
+        "https://host/x?sig=1",
+        "https://host/x#part",
+        "https:///x",
+        "https://host:port/x",
+        "https://host/a b",
+        "https://höst/x",
+        "https://[::1/x",
+    ],
+)
+async def test_urls_that_are_none_are_refused(url: str, session: zs.Session) -> None:
+    with pytest.raises(zs.ConfigError) as caught:
+        session.store(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["", "/x", "../x", "a/./b", "a/.."])
+async def test_keys_stay_below_the_path(key: str, web: WebServer, session: zs.Session) -> None:
+    with pytest.raises(zs.ConfigError):
+        await session.store(f"{web.url}/some/path").get(key)
+    assert web.requests == []
+
+
+async def test_it_says_where_it_is(session: zs.Session) -> None:
+    store = session.store("https://example.org:443/a%20b/c.zarr/")
+    assert isinstance(store, HttpStore)
+    assert isinstance(store, SupportsRef)
+    assert store.url == store.ref.url == "https://example.org/a%20b/c.zarr"
+    assert store == session.store("https://example.org/a%20b/c.zarr")
+    assert store != session.store("http://example.org/a%20b/c.zarr")
+    above = store.parent()
+    assert above is not None
+    assert (above[0].url, above[1]) == ("https://example.org/a%20b", "c.zarr")
+    assert session.store("http://[::1]:8080/x").url == "http://[::1]:8080/x"
+
+
+async def test_closing_the_session_ends_what_runs(web: WebServer) -> None:
+    session = zs.Session(retry=RETRY)
+    store = session.store(web.url)
+    arrived = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def never(handler: Handler) -> bool:
+        loop.call_soon_threadsafe(arrived.set)
+        handler.rfile.read(1)
+        handler.close_connection = True
+        return True
+
+    web.script = never
+    task = asyncio.create_task(store.get("x"))
+    await arrived.wait()
+    await session.aclose()
+    with pytest.raises(zs.SessionClosed):
+        await task

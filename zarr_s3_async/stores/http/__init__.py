@@ -1,0 +1,1 @@
+"""Arrays on web servers, read-only: `https://host/path.zarr`."""

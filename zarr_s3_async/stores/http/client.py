@@ -1,0 +1,465 @@
+"""GET and HEAD of a session's web servers: connections per origin, request slots, redirects and retries.
+
+Source: RFC 9110. No credentials are sent, and no cookies kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from random import random
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+import anyio
+
+from ..._http.body import MAX_SMALL_BODY, Body, ChunkedBody, ExactBody, SmallBody
+from ..._http.buffers import Buffers
+from ..._http.dial import Dialer, tls_context
+from ..._http.errors import (
+    AttemptTimeout,
+    ConnectionBroken,
+    ConnectTimeout,
+    IncompleteResponse,
+    PoolClosed,
+    ProtocolError,
+    TooSlow,
+)
+from ..._http.head import Head
+from ..._http.pool import ConnectionPool
+from ..._policy.backoff import parse_retry_after, retry_delay
+from ..._policy.budget import RetryBudget
+from ..._types import Buffer, Sink
+from ...byte_range import ByteRange, resolve
+from ...errors import (
+    ConfigError,
+    DeadlineExceeded,
+    NetworkError,
+    ObjectTooLarge,
+    SessionClosed,
+    StoreError,
+    Throttled,
+    UnexpectedResponse,
+)
+from ...events import RequestDone, RetryScheduled
+
+if TYPE_CHECKING:
+    from ..._http.connection import Connection
+    from ..registry import StoreContext
+
+_IDLE_SECONDS = 60.0
+_MAX_REDIRECTS = 5
+_MAX_OBJECT = 5 * 2**30
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+_THROTTLED = frozenset({429, 503})
+_CONSTANT_LINES = "user-agent: zarr-s3-async\r\naccept-encoding: identity\r\n"
+
+
+class Origin(NamedTuple):
+    """Whom to connect to."""
+
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """As a URL and the Host header have it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
+
+
+def parse_origin(url: str) -> tuple[Origin, str]:
+    """The origin of a URL, and its path as it stands, without a slash at its end.
+
+    Raises:
+        ConfigError: It is no http or https URL, or one with a user, a query or a fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{url!r} is no URL: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{url!r} is no URL of a web server: write https://host/path.zarr")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(
+            f"the URL of a store on {parts.hostname} has no user, query or fragment: keys follow its path"
+        )
+    if not url.isascii() or any(character <= " " for character in url):
+        raise ConfigError(f"{url!r} has characters that a URL percent-encodes")
+    scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
+    return Origin(scheme, parts.hostname, port or (443 if scheme == "https" else 80)), parts.path.rstrip("/")
+
+
+@dataclass(slots=True)
+class Ask:
+    """One request for an object. Nobody changes one; `replace` makes another."""
+
+    method: Literal["GET", "HEAD"]
+    origin: Origin
+    target: str
+    """Path, and query after a redirect."""
+    key: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    byte_range: ByteRange | None = None
+    sink: Sink | None = None
+    max_bytes: int | None = None
+
+    @property
+    def url(self) -> str:
+        """For messages."""
+        return f"{self.origin.scheme}://{self.origin.authority}{self.target.partition('?')[0]}"
+
+
+class Answer(NamedTuple):
+    """A final answer, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Buffer
+    in_sink: bool
+    """The body lies in the sink's memory."""
+
+
+class HttpClient:
+    """What the web stores of one session share. Bound to the session's event loop.
+
+    Args:
+        context: Of the session: its request slots, its retry policy, and its time-outs and authorities (`S3Config`).
+        uniform: Random numbers in [0, 1).
+        wait: Sleeps.
+    """
+
+    def __init__(
+        self,
+        context: StoreContext,
+        *,
+        uniform: Callable[[], float] = random,
+        wait: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._requests = context.requests
+        self._policy = context.retry
+        self._emit = context.emit
+        self._connect_timeout = context.s3.connect_timeout
+        self._attempt_timeout = context.s3.attempt_timeout
+        self._tls = partial(tls_context, context.s3.ca_bundle)
+        self._budget = RetryBudget(context.requests.limit)
+        self._buffers = Buffers()
+        self._pools: dict[Origin, ConnectionPool] = {}
+        self._uniform = uniform
+        self._wait = wait
+
+    async def aclose(self) -> None:
+        """Close every connection; what still runs ends with SessionClosed."""
+        while self._pools:
+            await self._pools.popitem()[1].aclose()
+
+    async def send(self, ask: Ask) -> Answer:
+        """The final answer; redirects are followed, and what may pass is asked for again.
+
+        Raises:
+            NetworkError, DeadlineExceeded: No usable answer came.
+            Throttled: Every attempt was told to slow down.
+            ObjectTooLarge: The body is longer than `max_bytes`.
+            StoreError: A redirect leads nowhere.
+        """
+        attempt, redirects = 1, 0
+        while True:
+            outcome: Answer | StoreError = await self._attempt(ask, attempt)
+            if isinstance(outcome, Answer) and (problem := _problem(ask, outcome)) is not None:
+                outcome = problem
+            if isinstance(outcome, Answer):
+                if outcome.status in _REDIRECTS:
+                    redirects += 1
+                    ask = _redirected(ask, outcome, redirects)
+                    continue
+                if outcome.status not in _RETRIED:
+                    self._budget.answered(attempt)
+                    return outcome
+            if attempt >= self._policy.attempts or not self._budget.spend():
+                return _final(ask, outcome, attempt)
+            await self._back_off(ask, attempt, outcome)
+            attempt += 1
+
+    async def _attempt(self, ask: Ask, attempt: int) -> Answer | NetworkError | DeadlineExceeded:
+        start, received = perf_counter(), 0
+        status: int | None = None
+        failure: str | None = None
+        if not self._requests.try_acquire():
+            await self._requests.acquire()
+        try:
+            answer = await self._exchange(ask)
+        except (NetworkError, DeadlineExceeded) as error:
+            failure = type(error).__name__
+            return error
+        except BaseException as error:
+            failure = type(error).__name__
+            raise
+        else:
+            status, received = answer.status, memoryview(answer.body).nbytes
+            failure = str(status) if status >= 400 else None
+            return answer
+        finally:
+            self._requests.release()
+            self._emit(
+                RequestDone(
+                    operation="GetObject" if ask.method == "GET" else "HeadObject",
+                    bucket=ask.origin.authority,
+                    key=ask.key,
+                    attempt=attempt,
+                    status=status,
+                    error=failure,
+                    seconds=perf_counter() - start,
+                    bytes_sent=0,
+                    bytes_received=received,
+                )
+            )
+
+    async def _exchange(self, ask: Ask) -> Answer:
+        try:
+            return await self._send_once(ask)
+        except StoreError:
+            raise
+        except PoolClosed as error:
+            raise SessionClosed("the connections to web servers were closed; open a new session") from error
+        except (AttemptTimeout, TooSlow) as error:
+            raise DeadlineExceeded(f"{ask.url}: {error}; check the network", key=ask.key) from error
+        except (IncompleteResponse, ConnectTimeout, ProtocolError, OSError) as error:
+            what = str(error) or type(error).__name__
+            raise NetworkError(f"{ask.url}: {what}; check the host and the network", key=ask.key) from error
+
+    async def _send_once(self, ask: Ask) -> Answer:
+        pool = self._pool(ask.origin)
+        deadline = asyncio.get_running_loop().time() + self._attempt_timeout
+        head = _head(ask)
+        try:
+            return await self._over(pool, pool.take() or await _acquired(pool, deadline), head, ask, deadline)
+        except ConnectionBroken as broken:
+            if not broken.stale:
+                raise
+        # The server had closed an idle connection. The others are as old.
+        return await self._over(pool, await _acquired(pool, deadline, fresh=True), head, ask, deadline)
+
+    async def _over(
+        self, pool: ConnectionPool, connection: Connection, head: bytes, ask: Ask, deadline: float
+    ) -> Answer:
+        receiving = _Receiving(ask)
+        try:
+            (status, headers, *_), body = await connection.exchange(head, receiving, None, deadline)
+        except BaseException:
+            connection.abort()
+            raise
+        pool.release(connection)
+        return Answer(status, headers, body, receiving.in_sink)
+
+    def _pool(self, origin: Origin) -> ConnectionPool:
+        pool = self._pools.get(origin)
+        if pool is None:
+            tls = self._tls if origin.scheme == "https" else None
+            pool = self._pools[origin] = ConnectionPool(
+                Dialer(origin.host, origin.port, seconds=self._connect_timeout, tls=tls),
+                limit=self._requests.limit,
+                idle_timeout=_IDLE_SECONDS,
+                attempt_timeout=self._attempt_timeout,
+                buffers=self._buffers,
+                reader=_Reader(),
+            )
+        return pool
+
+    async def _back_off(self, ask: Ask, attempt: int, outcome: Answer | StoreError) -> None:
+        asked, reason = None, type(outcome).__name__
+        if isinstance(outcome, Answer):
+            asked, reason = parse_retry_after(outcome.headers.get("retry-after"), time()), str(outcome.status)
+        delay = retry_delay(self._policy, attempt, self._uniform(), asked)
+        self._emit(
+            RetryScheduled(
+                operation="GetObject" if ask.method == "GET" else "HeadObject",
+                bucket=ask.origin.authority,
+                key=ask.key,
+                attempt=attempt,
+                delay=delay,
+                reason=reason,
+            )
+        )
+        await self._wait(delay)
+
+
+async def _acquired(pool: ConnectionPool, deadline: float, *, fresh: bool = False) -> Connection:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await pool.acquire(fresh=fresh)
+    except TimeoutError as error:
+        raise AttemptTimeout("no connection in time") from error
+
+
+def _head(ask: Ask) -> bytes:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in ask.headers.items()])
+    if lines.count("\n") != len(ask.headers) or lines.count("\r") != len(ask.headers) or "\0" in lines:
+        raise ConfigError(f"a line end or a NUL in one of the headers {', '.join(ask.headers)!r}")
+    return (
+        f"{ask.method} {ask.target} HTTP/1.1\r\nhost: {ask.origin.authority}\r\n{_CONSTANT_LINES}{lines}\r\n"
+    ).encode("latin-1")
+
+
+def _redirected(ask: Ask, answer: Answer, count: int) -> Ask:
+    """The request at the place that the answer names.
+
+    Raises:
+        NetworkError: It names none, one without TLS where there was TLS, or too many did before.
+    """
+    location = answer.headers.get("location", "")
+    problem = f"more than {_MAX_REDIRECTS} redirects" if count > _MAX_REDIRECTS else None
+    parts = urlsplit("")
+    try:
+        parts = urlsplit(urljoin(ask.url, location))
+        port = parts.port
+    except ValueError:
+        port, problem = None, "a redirect to what is no URL"
+    if problem is None and (not location or parts.scheme not in ("http", "https") or not parts.hostname):
+        problem = "a redirect to nowhere"
+    if problem is None and parts.scheme == "http" and ask.origin.scheme == "https":
+        problem = "a redirect from https to http, which anybody on the way may answer"
+    if problem is None and (not location.isascii() or any(character <= " " for character in location)):
+        problem = "a redirect to what is no URL"
+    if problem is not None:
+        raise NetworkError(f"{ask.url}: {problem}", key=ask.key, status=answer.status)
+    scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
+    origin = Origin(scheme, parts.hostname or "", port or (443 if scheme == "https" else 80))
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return replace(ask, origin=origin, target=target)
+
+
+def _final(ask: Ask, outcome: Answer | StoreError, attempts: int) -> Answer:
+    if isinstance(outcome, StoreError):
+        outcome.attempts = attempts
+        raise outcome
+    if outcome.status in _THROTTLED:
+        raise Throttled(
+            f"{ask.url} answered {outcome.status} to {attempts} attempt(s); ask for less at once (Limits.requests)",
+            key=ask.key,
+            status=outcome.status,
+            attempts=attempts,
+        )
+    return outcome
+
+
+def unexpected(ask: Ask, answer: Answer, what: str) -> UnexpectedResponse:
+    """An answer that does not answer the question."""
+    return UnexpectedResponse(f"{ask.url} answered {answer.status}: {what}", key=ask.key, status=answer.status)
+
+
+def _problem(ask: Ask, answer: Answer) -> StoreError | None:
+    """Why an answer of a good status must not be used: asked again, it may be right."""
+    if answer.status not in (200, 206) or ask.method == "HEAD":
+        return None
+    headers, length = answer.headers, memoryview(answer.body).nbytes
+    coding = headers.get("content-encoding", "identity")
+    if coding != "identity":
+        return unexpected(ask, answer, f"its body is encoded ({coding}), although none was asked for")
+    if answer.status == 200:
+        return None
+    span = parse_content_range(headers.get("content-range", ""))
+    if ask.byte_range is None or span is None or resolve(ask.byte_range, span[2]) != span[:2]:
+        return unexpected(ask, answer, f"with {headers.get('content-range')!r}, and {ask.byte_range} was asked for")
+    if length != span[1] - span[0]:
+        return unexpected(ask, answer, f"with {length} bytes of {span[1] - span[0]}")
+    return None
+
+
+# Receiving
+
+
+class _Receiving:
+    """An attempt, as the connection hands it to the reader."""
+
+    __slots__ = ("ask", "in_sink")
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.in_sink = False
+
+
+class _Reader:
+    """How the connections read responses: `_http.connection.ResponseReader`."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def has_body(receiving: _Receiving, head: Head) -> bool:
+        return receiving.ask.method != "HEAD" and head.status not in (204, 304)
+
+    @staticmethod
+    def receive_at_once(receiving: _Receiving, head: Head, data: memoryview) -> Buffer | None:
+        ask = receiving.ask
+        if ask.max_bytes is not None and len(data) > ask.max_bytes and head.status in (200, 206):
+            raise too_large(ask, len(data))
+        memory = _memory_of(receiving, head, len(data))
+        if memory is None:
+            return bytes(data)
+        memory[:] = data
+        return memory
+
+    @staticmethod
+    def open_body(receiving: _Receiving, head: Head, buffers: Buffers) -> Body:
+        ask = receiving.ask
+        is_object = head.status in (200, 206)
+        limit = _MAX_OBJECT if ask.max_bytes is None else ask.max_bytes
+        if head.chunked:
+            # One byte above the limit, so that whoever looks at the body sees that it is too long.
+            return ChunkedBody(limit + 1 if is_object else MAX_SMALL_BODY)
+        if not is_object:
+            return SmallBody(head.length)
+        if head.length is None:
+            raise ProtocolError("the response has neither Content-Length nor chunks, so its end cannot be determined")
+        if head.length > limit:
+            raise too_large(ask, head.length)
+        memory = _memory_of(receiving, head, head.length)
+        if memory is None:
+            try:
+                memory = buffers.take(head.length)
+            except (MemoryError, OverflowError) as error:
+                raise ProtocolError(f"no memory for a body of {head.length} bytes") from error
+        return ExactBody(memory)
+
+
+def too_large(ask: Ask, length: int) -> ObjectTooLarge:
+    """The refusal of a body that is longer than `max_bytes`."""
+    return ObjectTooLarge(f"{ask.url} has {length} bytes, where at most {ask.max_bytes} can be right", key=ask.key)
+
+
+def _memory_of(receiving: _Receiving, head: Head, length: int) -> memoryview | None:
+    """The sink's memory, where the body is what was asked for and will be returned as it is."""
+    ask = receiving.ask
+    if ask.sink is None or receiving.in_sink or head.headers.get("content-encoding", "identity") != "identity":
+        return None
+    if head.status != (200 if ask.byte_range is None else 206):
+        return None
+    if head.status == 206:
+        span = parse_content_range(head.headers.get("content-range", ""))
+        if ask.byte_range is None or span is None or resolve(ask.byte_range, span[2]) != span[:2]:
+            return None
+        if span[1] - span[0] != length:
+            return None
+    memory = ask.sink(length)
+    if memory.nbytes != length or memory.readonly or not memory.c_contiguous:
+        raise ValueError(f"the sink must give writable, contiguous memory of {length} bytes, not {memory.nbytes}")
+    receiving.in_sink = True
+    return memory if memory.ndim == 1 and memory.format == "B" else memory.cast("B")
+
+
+def parse_content_range(header: str) -> tuple[int, int, int] | None:
+    """(first, last + 1, size of the whole object) of a 206, or None where the header is not one."""
+    unit, _, rest = header.strip().partition(" ")
+    span, _, size = rest.partition("/")
+    first, _, last = span.partition("-")
+    if unit != "bytes" or not all(
+        text.isascii() and text.isdecimal() and len(text) <= 18 for text in (first, last, size)
+    ):
+        return None
+    start, stop, total = int(first), int(last) + 1, int(size)
+    return (start, stop, total) if start < stop <= total else None

@@ -1,0 +1,238 @@
+"""HttpStore: the objects below one path of a web server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING, Literal, NoReturn, Self
+from urllib.parse import quote
+
+from ..._types import Buffer, Sink, Version, When
+from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
+from ...errors import AccessDenied, ConfigError, Conflict, UnexpectedResponse, Unsupported
+from ..base import Blob, Entry, Listing, StoreRef
+from .client import Answer, Ask, HttpClient, parse_content_range, parse_origin, too_large, unexpected
+
+if TYPE_CHECKING:
+    from ..registry import StoreContext
+
+_ABSENT = frozenset({404, 410})
+_SAFE = "/~!$&'()*+,;=:@"
+"""Besides letters, digits and `-._`: what a path may hold as it is (RFC 3986, section 3.3)."""
+
+
+class HttpStore:
+    """The objects below one path of a web server, read-only. Made by an `https://` or `http://` URL; nothing to close.
+
+    An object is absent where the server answers 404 or 410, whatever else it says: a path that is wrong looks like an
+    array that is not there. Its version is its ETag, without one its Last-Modified and length, and without that its
+    length alone: of a server that tells no more, a read of a shard that is being replaced cannot be told from another.
+    Web servers have no listings: groups are opened by name, or with consolidated metadata.
+
+    Args:
+        url: Without user, query and fragment. Keys follow its path.
+        client: Sends the requests.
+        missing_on_403: Reads of chunks take 403 for absence: see `S3Config.missing_on_403`.
+        for_chunks: They are such reads.
+    """
+
+    __slots__ = ("_client", "_for_chunks", "_missing_on_403", "_origin", "_path")
+
+    def __init__(self, url: str, client: HttpClient, *, missing_on_403: bool = False, for_chunks: bool = False) -> None:
+        self._origin, self._path = parse_origin(url)
+        self._client = client
+        self._missing_on_403 = missing_on_403
+        self._for_chunks = for_chunks
+
+    @property
+    def url(self) -> str:
+        """Without a trailing slash."""
+        return f"{self._origin.scheme}://{self._origin.authority}{self._path}"
+
+    @property
+    def ref(self) -> StoreRef:
+        """See `SupportsRef.ref`."""
+        return StoreRef(url=self.url, config={"missing_on_403": True} if self._missing_on_403 else {})
+
+    @property
+    def for_chunk_reads(self) -> Self:
+        """See `SupportsForbiddenIsMissing`: public buckets answer 403 for what is absent to whoever may not list."""
+        if self._for_chunks or not self._missing_on_403:
+            return self
+        return type(self)(self.url, self._client, missing_on_403=True, for_chunks=True)
+
+    def parent(self) -> tuple[HttpStore, str] | None:
+        """See `SupportsParent`: the folder above, whatever may lie there."""
+        above, slash, name = self._path.rpartition("/")
+        if not slash or not name:
+            return None
+        url = f"{self._origin.scheme}://{self._origin.authority}{above}"
+        return HttpStore(url, self._client, missing_on_403=self._missing_on_403), name
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same path of the same server."""
+        return isinstance(other, HttpStore) and self.ref == other.ref
+
+    def __hash__(self) -> int:
+        return hash((self._origin, self._path))
+
+    def __repr__(self) -> str:
+        return f"HttpStore({self.url!r})"
+
+    # Reads
+
+    async def get(
+        self,
+        key: str,
+        *,
+        range: ByteRange | None = None,  # noqa: A002  # the protocol's name
+        version: Version | None = None,
+        sink: Sink | None = None,
+        max_bytes: int | None = None,
+    ) -> Blob | None:
+        """GET; see `Readable.get`."""
+        wanted = checked(range)
+        if wanted is not None and is_empty(wanted):
+            blob = await self.get(key, range=Span(wanted[0], wanted[0] + 1), version=version)
+            return None if blob is None else Blob(b"", blob.version, blob.size, blob.modified)
+        ask = self._ask("GET", key, wanted, version, sink=sink, max_bytes=max_bytes)
+        answer = await self._client.send(ask)
+        if answer.status == 416 and wanted is not None:
+            return await self._empty(ask, wanted, version)
+        if answer.status not in (200, 206):
+            self._check_absent(ask, answer, version)
+            return None
+        return _checked_version(ask, _blob(ask, answer), version)
+
+    def _ask(
+        self,
+        method: Literal["GET", "HEAD"],
+        key: str,
+        wanted: ByteRange | None,
+        version: Version | None,
+        *,
+        sink: Sink | None = None,
+        max_bytes: int | None = None,
+    ) -> Ask:
+        if not key or key.startswith("/") or any(part in (".", "..") for part in key.split("/")):
+            raise ConfigError(f"{key!r} is no key on a web server: it has no empty beginning, and no part . or ..")
+        headers: dict[str, str] = {}
+        match wanted:
+            case Span(start, stop):
+                headers["range"] = f"bytes={start}-{stop - 1}"
+            case Suffix(length):
+                headers["range"] = f"bytes=-{length}"
+            case Offset(start):
+                headers["range"] = f"bytes={start}-"
+        if version is not None and version.startswith('"'):  # a weak ETag never matches
+            headers["if-match"] = version
+        target = f"{self._path}/{quote(key, safe=_SAFE)}"
+        return Ask(method, self._origin, target, key, headers, wanted, sink, max_bytes)
+
+    async def _empty(self, ask: Ask, wanted: ByteRange, version: Version | None) -> Blob | None:
+        """A range that the server says holds nothing: what a HEAD says of the size must agree."""
+        answer = await self._client.send(self._ask("HEAD", ask.key, None, version))
+        if answer.status != 200:
+            self._check_absent(ask, answer, version)
+            return None
+        length = answer.headers.get("content-length", "")
+        if not (length.isascii() and length.isdecimal()):
+            raise unexpected(ask, answer, "a HEAD does not say the length")
+        start, stop = resolve(wanted, int(length))
+        if start < stop:
+            raise unexpected(ask, answer, f"it says that {wanted} of {length} bytes holds none")
+        blob = Blob(b"", _version_of(answer, int(length)), int(length), answer.headers.get("last-modified"))
+        return _checked_version(ask, blob, version)
+
+    def _check_absent(self, ask: Ask, answer: Answer, version: Version | None) -> None:
+        """Raise, unless the answer says that the object is absent, and no version of it was wanted."""
+        missing = answer.status in _ABSENT or (answer.status == 403 and self._for_chunks)
+        if answer.status == 412 or (missing and version is not None):
+            raise Conflict(f"{ask.url} is not at version {version}", key=ask.key, status=answer.status)
+        if missing:
+            return
+        error = AccessDenied if answer.status in (401, 403, 407) else UnexpectedResponse
+        raise error(f"{ask.url} answered {answer.status}", key=ask.key, status=answer.status)
+
+    # What a web server cannot do
+
+    def _read_only(self, verb: str) -> NoReturn:
+        raise Unsupported(f"cannot {verb} {self.url}: stores on web servers are read-only, and have no listings")
+
+    async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:  # noqa: ARG002  # the protocol's
+        """Unsupported."""
+        self._read_only("write to")
+
+    async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:  # noqa: ARG002  # likewise
+        """Unsupported."""
+        self._read_only("delete from")
+
+    async def delete_many(self, keys: Iterable[str]) -> None:  # noqa: ARG002  # likewise
+        """Unsupported."""
+        self._read_only("delete from")
+
+    def list_prefix(self, prefix: str = "") -> AsyncIterator[Entry]:  # noqa: ARG002  # likewise
+        """Unsupported, when it is iterated over."""
+        return _NoListing(self)
+
+    async def list_dir(self, prefix: str = "") -> Listing:  # noqa: ARG002  # likewise
+        """Unsupported."""
+        self._read_only("list")
+
+
+class _NoListing:
+    """Fails where a listing would have its first entry."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: HttpStore) -> None:
+        self._store = store
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Entry:
+        self._store._read_only("list")  # noqa: SLF001  # of this module
+
+
+def _blob(ask: Ask, answer: Answer) -> Blob:
+    """What a GET got, cut to the range where the server ignored it."""
+    headers = answer.headers
+    length = memoryview(answer.body).nbytes
+    if ask.max_bytes is not None and length > ask.max_bytes:  # of one that came in chunks
+        raise too_large(ask, length)
+    start, stop, size = 0, length, length
+    if answer.status == 206:
+        span = parse_content_range(headers["content-range"])
+        assert span is not None  # noqa: S101  # the client let it through
+        size = span[2]
+    elif ask.byte_range is not None:
+        start, stop = resolve(ask.byte_range, length)  # the server ignored the range and sent everything
+    body: Buffer = answer.body
+    if (start, stop) != (0, length):
+        body = memoryview(body)[start:stop]
+    if ask.sink is not None and not answer.in_sink:
+        memory = ask.sink(stop - start)
+        memory.cast("B")[:] = body
+        body = memory
+    return Blob(body, _version_of(answer, size), size, headers.get("last-modified"))
+
+
+def _version_of(answer: Answer, size: int) -> Version:
+    etag, modified = answer.headers.get("etag"), answer.headers.get("last-modified", "")
+    return Version(etag or f"{modified} {size}".strip())
+
+
+def _checked_version(ask: Ask, blob: Blob, version: Version | None) -> Blob:
+    if version is not None and blob.version != version:
+        raise Conflict(f"{ask.url} is at version {blob.version}, not at {version}", key=ask.key)
+    return blob
+
+
+def open_store(url: str, context: StoreContext) -> HttpStore:
+    """The registry's factory for `https://` and `http://`."""
+    client = context.shared.get(HttpClient)
+    if client is None:
+        client = context.shared[HttpClient] = HttpClient(context)
+        context.closing.append(client.aclose)
+    assert isinstance(client, HttpClient)  # noqa: S101  # the key is the class
+    return HttpStore(url, client, missing_on_403=context.s3.missing_on_403)
