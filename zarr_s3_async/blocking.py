@@ -12,6 +12,7 @@ and limits. Ctrl-C cancels the call that waits. Handles pickle as references and
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
@@ -184,8 +185,8 @@ class Array(_Handle[_array.Array]):
     def __repr__(self) -> str:
         return f"<blocking {repr(self._live())[1:]}"
 
-    def __reduce__(self) -> tuple[Callable[..., Array], tuple[ArrayRef, Format, Missing]]:
-        return _unpickled_array, (self.ref, self.metadata.zarr_format, self._missing)
+    def __reduce__(self) -> tuple[Callable[..., Array], tuple[ArrayRef, Format, Missing, tuple[str, int]]]:
+        return _unpickled_array, (self.ref, self.metadata.zarr_format, self._missing, self.__dask_tokenize__())
 
     def __dask_tokenize__(self) -> tuple[str, int]:
         # Never the same for another handle, or after a write: dask takes equal tokens for equal data.
@@ -618,8 +619,20 @@ def _awaited(opening: Opening[Node]) -> Node:
     return _run(opened)
 
 
-def _unpickled_array(ref: ArrayRef, zarr_format: Format, missing: Missing) -> Array:
-    return Array(_Place(ref), zarr_format, missing)
+_unpickled: OrderedDict[tuple[str, int], Array] = OrderedDict()
+_MOST_UNPICKLED = 64
+"""Arrays that a process remembers, so that tasks which bring the same one along open it once."""
+
+
+def _unpickled_array(ref: ArrayRef, zarr_format: Format, missing: Missing, token: tuple[str, int]) -> Array:
+    found = _unpickled.pop(token, None)
+    if found is None or found.__dask_tokenize__() != token:  # changed here since: it is another one
+        found = Array(_Place(ref), zarr_format, missing)
+        found._token, found._edits = token  # noqa: SLF001  # a copy of one handle
+    _unpickled[token] = found  # each step is atomic; of two threads at once, both open it
+    while len(_unpickled) > _MOST_UNPICKLED:
+        _unpickled.popitem(last=False)
+    return found
 
 
 def _unpickled_group(ref: GroupRef, zarr_format: Format) -> Group:
