@@ -71,7 +71,7 @@ if _typing.TYPE_CHECKING:
     from . import adapters as adapters
     from . import blocking as blocking
     from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
-    from .loader import BatchLoader, LoaderReport, Window
+    from .loader import BatchLoader, LoaderCost, LoaderReport, Window
     from .streams import Block, BlockStream, CopyPlan, Progress, SliceStream, WriteStream, copy, map_chunks, plan_copy
 
 __version__ = "0.1.0"
@@ -119,6 +119,7 @@ __all__ = [
     "Indexer",
     "Limits",
     "Listing",
+    "LoaderCost",
     "LoaderReport",
     "LocalStore",
     "Members",
@@ -190,6 +191,7 @@ _LAZY = {
     "BatchLoader": "loader",
     "Block": "streams",
     "BlockStream": "streams",
+    "LoaderCost": "loader",
     "LoaderReport": "loader",
     "CopyPlan": "streams",
     "Progress": "streams",

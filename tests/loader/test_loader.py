@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -248,6 +249,43 @@ async def test_chunks_of_differing_lengths_are_read(session: zs.Session) -> None
         assert sorted(np.concatenate(await batches_of(loader))[:, 0, 0]) == list(range(58))
 
 
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+@pytest.mark.parametrize("workers", [1, 3])
+async def test_what_an_epoch_costs_is_told_before(session: zs.Session, shuffle: Any, workers: int) -> None:
+    store, labels = Watched(), await stored(session, zs.MemoryStore(), rows(400), chunks=(400,))
+    array = await stored(session, store, rows(400, 10), chunks=(10, 5))
+    loader = zs.BatchLoader(
+        {"x": array, "y": labels}, batch_size=7, shuffle=shuffle, buffer_bytes=26_000, world_size=2, rank=1
+    )
+    told = loader.explain(3, workers=workers)
+    assert store.gets.total() == 0
+    found = [await batches_of(loader, 3, worker=n, workers=workers) for n in range(workers)]
+    assert told.chunks == store.gets.total() + workers  # and the labels, once in each
+    assert told.batches == sum(map(len, found)) == len(loader)
+    assert told.samples == sum(len(batch["y"]) for part in found for batch in part) == 200
+    assert (told.stored_chunks, told.memory_bytes, told.exact) == (81, 26_000 + 64 * 2**20, True)
+
+
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+async def test_what_windows_cost_is_told_before(session: zs.Session, shuffle: Any) -> None:
+    store = Watched()
+    array = await stored(session, store, rows(400, 10), chunks=(10, 5))
+    loader = zs.BatchLoader(array, batch_size=7, window=zs.Window(6), shuffle=shuffle, buffer_bytes=16_000)
+    told = loader.explain()
+    await batches_of(loader, 0)
+    assert told.chunks == store.gets.total() == loader.report().chunks
+    assert told.decoded_bytes == told.chunks * 200
+    assert f"{told.chunks} chunks fetched of 80 stored" in str(told)
+
+
+async def test_what_a_very_long_epoch_costs_is_reckoned_from_its_beginning(session: zs.Session) -> None:
+    array = await session.create_array(zs.MemoryStore(), shape=(10**8, 10), chunks=(10, 10), dtype="i4")
+    told = zs.BatchLoader(array, batch_size=7, shuffle="chunks", buffer_bytes=16_000).explain()
+    assert not told.exact
+    assert abs(told.chunks - 10**7) < 10**4
+    assert "about" in str(told)
+
+
 # State
 
 
@@ -414,6 +452,41 @@ async def test_another_iteration_ends_the_one_that_runs(session: zs.Session) -> 
     with pytest.raises(zs.StateError, match="iterated over anew"):
         await anext(first)
     assert len([batch async for batch in second]) == 12
+
+
+async def test_of_iterations_that_begin_at_once_one_goes_on(tmp_path: Path) -> None:
+    async with zs.Session() as session:
+        await stored(session, f"file://{tmp_path}/a", rows(100, 3), chunks=(4, 3))
+    loader = zs.BatchLoader(f"file://{tmp_path}/a", batch_size=8)
+
+    async def iterate() -> int | str:
+        try:
+            return len(await batches_of(loader))
+        except zs.StateError:
+            return "stopped"
+
+    assert sorted(await asyncio.gather(*(iterate() for _ in range(3))), key=str) == [13, "stopped", "stopped"]
+    assert loader.state()["epoch"] == 3
+
+
+async def test_cancelled_at_any_point_of_opening_it_can_be_begun_again(tmp_path: Path) -> None:
+    async with zs.Session() as session:
+        await stored(session, f"file://{tmp_path}/a", rows(100, 3), chunks=(4, 3))
+    before, cancelled = others(), 0
+    for turns in range(60):
+        options = {"limits": zs.Limits(requests=4)}  # a session of its own, which is to be closed
+        loader = zs.BatchLoader(f"file://{tmp_path}/a", batch_size=8, buffer_bytes=2000, session_options=options)
+        epoch = loader.epoch()
+        waiting = asyncio.ensure_future(anext(epoch))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        cancelled += waiting.cancelled()
+        first = [] if waiting.cancelled() else [waiting.result()]
+        assert np.array_equal(np.concatenate([*first, *[batch async for batch in epoch]]), rows(100, 3))
+        assert others() == before
+    assert cancelled > 20
 
 
 async def test_a_closed_loader_is_no_end_of_an_epoch(session: zs.Session) -> None:

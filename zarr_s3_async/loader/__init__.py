@@ -1,7 +1,7 @@
 """Batch loaders: batches of samples from stored arrays, read ahead, for training and everything like it."""
 
 from .loader import BatchLoader, Epoch
-from .report import LoaderReport
+from .report import LoaderCost, LoaderReport
 from .window import Window
 
-__all__ = ["BatchLoader", "Epoch", "LoaderReport", "Window"]
+__all__ = ["BatchLoader", "Epoch", "LoaderCost", "LoaderReport", "Window"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -16,13 +16,15 @@ from .._session import Session
 from ..errors import ConfigError, StateError
 from .batches import BatchMaker, Ring, check_out
 from .feeds import Feeds, Geometry, Shuffle, plan_feeds
-from .order import Order, Part, share_of, share_of_rank
-from .report import LoaderReport, Meter
+from .order import Order, Part, Rows, chunks_read, share_of, share_of_rank
+from .report import LoaderCost, LoaderReport, Meter
 from .run import NOT_READY, EpochPlan, EpochRun
 from .sources import Sources, geometry_of
 from .state import Position, from_json, to_json
 from .window import Window
 
+_EXPLAINED_FILLS = 2000
+"""An epoch of more is reckoned from so many."""
 _SHUFFLES = ("chunks", "buffer", "global")
 
 
@@ -195,6 +197,45 @@ class BatchLoader:
     ) -> None:
         self.close()
 
+    def explain(self, number: int = 0, *, workers: int = 1) -> LoaderCost:
+        """What an epoch of this rank costs, with no request for data.
+
+        Args:
+            number: Of the epoch.
+            workers: How many processes share the batches of this rank.
+        """
+        check_count("epoch", number, least=0)
+        check_count("workers", workers)
+        feeds = self._feeds()
+        order = Order(feeds, self._shuffle, self._seed, number)
+        whole = share_of_rank(
+            feeds.samples, self._batch_size, Part(self._rank, self._world_size), drop_last=self._drop_last
+        )
+        counted = [0] * len(feeds.feeds)
+        fills = samples = 0
+        for worker in range(workers):
+            part = Part(self._rank, self._world_size, worker, workers)
+            share = share_of(feeds.samples, self._batch_size, part, drop_last=self._drop_last)
+            _count(order.resident_rows() if share.batches else (), feeds, counted)
+            for fill in order.fills(share):
+                _count(fill.rows, feeds, counted)
+                fills, samples = fills + 1, samples + fill.samples.size
+                if fills >= _EXPLAINED_FILLS:
+                    break
+        total = whole.stop - whole.start
+        scale = total / samples if samples else 1.0
+        chunks = [round(count * scale) for count in counted]
+        pairs = list(zip(chunks, feeds.feeds, strict=True))
+        return LoaderCost(
+            batches=whole.batches,
+            samples=total,
+            chunks=sum(chunks),
+            stored_chunks=sum(-(-feed.length // feed.chunk) * feed.across for feed in feeds.feeds),
+            decoded_bytes=sum(count * feed.chunk * feed.row_bytes // feed.across for count, feed in pairs),
+            memory_bytes=self._buffer_bytes + self._prefetch_bytes,
+            exact=samples == total,
+        )
+
     # State and figures
 
     def state(self) -> dict[str, Any]:
@@ -292,9 +333,7 @@ class BatchLoader:
 
     async def _begin(self, number: int | None, worker: int, workers: int, session: Session | None) -> EpochRun:
         """Start an epoch, in the running loop; the one that runs is ended."""
-        run, self._run = self._run, None
-        if run is not None:
-            await run.replace()
+        await self._end_other()
         closing = AsyncExitStack()
         try:
             arrays = list(await self._sources.open(closing, session, here=session is None))
@@ -303,6 +342,7 @@ class BatchLoader:
             assert self._planned is not None  # noqa: S101  # it was just set
             geometries, feeds = self._planned
             self._check_unchanged(arrays, geometries)
+            await self._end_other()  # one that began while arrays were opened
             at = self._position(number, workers)
             part = Part(self._rank, self._world_size, worker, workers)
             plan = EpochPlan(
@@ -322,6 +362,11 @@ class BatchLoader:
         self._meter = self._run.meter
         self._restored, self._next, self._begun = None, at, True
         return self._run
+
+    async def _end_other(self) -> None:
+        while self._run is not None:
+            run, self._run = self._run, None
+            await run.replace()
 
     def _position(self, number: int | None, workers: int) -> Position:
         at = self._restored
@@ -457,6 +502,13 @@ class _BlockingSession:
         session, self._session = self._session, None
         if session is not None and self._pid == os.getpid():
             background_loop().run(self._stack.aclose())
+
+
+def _count(rows: Sequence[Rows | None], feeds: Feeds, counted: list[int]) -> None:
+    """Add the chunks that these rows take, by feed."""
+    for number, one in enumerate(rows):
+        if one is not None:
+            counted[number] += chunks_read(feeds.feeds[number], one)
 
 
 def _checked_session_options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:

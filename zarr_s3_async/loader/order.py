@@ -252,6 +252,25 @@ class _Forward:
         return Rows(np.array([start]), np.array([stop]), carried)
 
 
+def chunks_in(feed: Feed, starts: Ints, stops: Ints) -> int:
+    """Chunks that ranges of rows touch, each counted once; their starts and their stops ascend."""
+    low, high = starts // feed.chunk, (stops - 1) // feed.chunk + 1
+    if low.size == 1 or high[-1] - low[0] == 1:
+        return int(high[-1] - low[0]) * feed.across
+    more = (high[1:] - np.maximum(low[1:], high[:-1])).clip(min=0).sum()
+    return int(high[0] - low[0] + more) * feed.across
+
+
+def chunks_read(feed: Feed, rows: Rows) -> int:
+    """Chunks that are fetched for rows of a fill."""
+    starts, stops = rows.starts, rows.stops
+    if rows.carried:
+        starts = starts + rows.carried
+        if starts[0] >= stops[0]:
+            return 0
+    return chunks_in(feed, starts, stops)
+
+
 def _step(feed: Feed) -> int:
     return (feed.width if feed.sparse else feed.stride) * feed.row_bytes
 

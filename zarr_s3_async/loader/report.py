@@ -8,6 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from .feeds import Feed, Shuffle
+from .order import chunks_in
 from .permutation import Ints
 
 _SLOW = 0.1
@@ -80,6 +81,32 @@ class LoaderReport:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaderCost:
+    """What one epoch costs one rank, known before anything is read."""
+
+    batches: int
+    samples: int
+    chunks: int
+    """Chunks that are fetched and decoded, each as often as that is done; where each is an object, as many requests."""
+    stored_chunks: int
+    """Chunks that the arrays have."""
+    decoded_bytes: int
+    """Of the chunks that are fetched: without compression this is at most what is transferred."""
+    memory_bytes: int
+    """At most, in each worker: decoded rows, and batches ready or in the making."""
+    exact: bool
+    """False where it was reckoned from the beginning of a very long epoch."""
+
+    def __str__(self) -> str:
+        about = "" if self.exact else "about "
+        return (
+            f"{self.batches:,} batches of {self.samples:,} samples: {about}{self.chunks:,} chunks fetched of "
+            f"{self.stored_chunks:,} stored, {about}{self.decoded_bytes / 1e6:,.1f} MB decoded; "
+            f"{self.memory_bytes / 1e6:,.1f} MB of memory"
+        )
+
+
 class Meter:
     """Counts while an epoch runs."""
 
@@ -112,12 +139,12 @@ class Meter:
 
     def read(self, feed: Feed, starts: Ints, stops: Ints) -> None:
         """Rows were read, by one call."""
-        self._chunks += _chunks_in(feed, starts, stops)
+        self._chunks += chunks_in(feed, starts, stops)
 
     def touched(self, feed: Feed, places: Ints, width: int) -> None:
         """A batch took rows: `width` from each of these on."""
         starts = np.sort(places)
-        self._touched += _chunks_in(feed, starts, starts + width)
+        self._touched += chunks_in(feed, starts, starts + width)
 
     def taken(self, samples: int, nbytes: int, waited: float) -> None:
         """The consumer has a batch, for which it waited so many seconds."""
@@ -150,12 +177,3 @@ class Meter:
             reused=max(0, self._touched - self._chunks),
             shuffle=self._shuffle,
         )
-
-
-def _chunks_in(feed: Feed, starts: Ints, stops: Ints) -> int:
-    """Chunks that ranges of rows touch, each counted once; their starts and their stops ascend."""
-    low, high = starts // feed.chunk, (stops - 1) // feed.chunk + 1
-    if low.size == 1 or high[-1] - low[0] == 1:
-        return int(high[-1] - low[0]) * feed.across
-    more = (high[1:] - np.maximum(low[1:], high[:-1])).clip(min=0).sum()
-    return int(high[0] - low[0] + more) * feed.across
