@@ -293,8 +293,9 @@ class Limits:
     max_chunks_per_call: int = 10_000_000
     """A selection that touches more chunks is refused before the first request."""
     gap_bytes: int = 256 * 2**10
-    """Unwanted bytes between two chunks of a shard that are fetched along rather than asked around. Requests run in
-    parallel, so a gap costs its transfer and saves the overhead of one request, not its latency."""
+    """Unwanted bytes between two chunks of a shard, or two runs of an uncompressed chunk, that are fetched along rather
+    than asked around. Requests run in parallel, so a gap costs its transfer and saves the overhead of one request, not
+    its latency."""
     range_bytes: int = 16 * 2**20
     """Bytes of one range of a shard; what is longer is fetched in parallel."""
     cpu_threads: int = 4

@@ -13,13 +13,19 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from .._model.metadata import ArrayMeta
+from .._plan.runs import Runs
 from .._types import Buffer, Coords, Sink, Version
 from ..codecs.shard_format import Encoded
-from ..errors import AccessDenied, ChunkDecodeError, ObjectTooLarge, Unsupported
+from ..config import Limits
+from ..errors import AccessDenied, ChunkDecodeError, Conflict, ObjectTooLarge, Unsupported
 from ..stores.base import Store
+from .elements import Wanted
+from .ranges import Ranges
 
 Changes: TypeAlias = Mapping[int, Encoded | None]
 """Encoded chunks by slot; None empties one. What is an array is copied by its elements, where objects hold many."""
+_PINNED_ATTEMPTS = 8
+"""Times that an object may be rewritten under a reader of several of its ranges before it is read whole."""
 _NOTHING: Final[Mapping[int, Buffer]] = MappingProxyType({})
 
 
@@ -56,6 +62,19 @@ class Chunks(Protocol):
         """The encoded slots; each is received into its sink where it has one."""
         ...
 
+    async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
+        """Bytes of uncompressed chunks, all of one state of the object, each into its memory, which comes back.
+
+        Args:
+            key: The object.
+            wanted: Chunks by slot, with the runs of bytes that are wanted of each.
+
+        Returns:
+            The memory of each; None for absent chunks. None altogether where `fetch` must read the chunks whole: one
+            has not the length that it should have, or the object kept changing.
+        """
+        ...
+
     async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
         """The encoded slots with all that `replace` needs to store the object anew.
 
@@ -68,6 +87,10 @@ class Chunks(Protocol):
 
     def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
         """What `fetch` would ask for, of an object that is stored."""
+        ...
+
+    def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> Cost:
+        """What `fetch_runs` would ask for, of an object that is stored; the runs with their slots."""
         ...
 
     def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
@@ -124,18 +147,20 @@ async def delete_emptied(store: Store, key: str, base: Fetched | None) -> bool:
 class PlainChunks:
     """One chunk per object."""
 
-    __slots__ = ("_encode", "_max_bytes", "_nbytes", "_prefix", "_store")
+    __slots__ = ("_encode", "_max_bytes", "_nbytes", "_prefix", "_ranges", "_store")
 
-    def __init__(self, store: Store, path: str, meta: ArrayMeta, max_bytes: int) -> None:
+    def __init__(self, store: Store, path: str, meta: ArrayMeta, max_bytes: int, limits: Limits) -> None:
         """
         Args:
             store: Holds the objects.
             path: Of the array.
             meta: Of the array.
             max_bytes: Upper bound on the size of an encoded chunk; larger objects are rejected before they are read.
+            limits: Bounds of byte ranges.
         """
         self._store = store
         self._max_bytes = max_bytes
+        self._ranges = Ranges(store, limits)
         self._nbytes = meta.object_nbytes
         self._prefix = path + "/" if path else ""
         self._encode = meta.keys.encode
@@ -159,6 +184,27 @@ class PlainChunks:
             return Fetched((None,), None)
         return Fetched((blob.data,), blob.version)
 
+    async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
+        """One range, which tells the version, then the others in parallel, pinned to it; see `Chunks.fetch_runs`."""
+        (chunk,) = wanted
+        pieces = chunk.pieces()
+        request, number = self._ranges.first([span for span, _ in pieces])
+        for _ in range(_PINNED_ATTEMPTS):
+            blob = await self._store.get(key, range=request)
+            if blob is None:
+                return Fetched((None,), None)
+            if blob.size != self._nbytes or len(blob.data) != request.stop - request.start:
+                return None
+            body = memoryview(blob.data)
+            for span, memory in pieces[:number]:
+                memory[:] = body[span.start - request.start : span.stop - request.start]
+            try:
+                await self._ranges.fetch_into(key, blob.version, pieces[number:])
+            except Conflict:
+                continue  # changed between two ranges
+            return Fetched((chunk.memory,), blob.version)
+        return None
+
     async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
         """One GET; see `Chunks.fetch_for_update`."""
         del overwritten  # whoever overwrites the only slot needs no base
@@ -168,6 +214,14 @@ class PlainChunks:
         """One GET; see `Chunks.fetch_cost`."""
         del coords, slots  # all objects are alike
         return Cost(1, self._nbytes)
+
+    def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> Cost:
+        """The ranges; see `Chunks.runs_cost`."""
+        del coords  # all objects are alike
+        spans = runs[0][1].spans()
+        first, number = self._ranges.first(spans)
+        requests, nbytes = self._ranges.cost(spans[number:])
+        return Cost(1 + requests, first.stop - first.start + nbytes)
 
     def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
         """One GET; see `Chunks.update_cost`."""

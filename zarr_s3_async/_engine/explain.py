@@ -82,20 +82,26 @@ def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanati
 
 def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[Cost, Cost]:
     """Of a read, and of what a write reads."""
-    if layout.shard_axes is None and layout.of_shape is None and runtime.decoded.limit == 0:
+    all_alike = layout.shard_axes is None and layout.of_shape is None and layout.elements is None
+    if all_alike and runtime.decoded.limit == 0:
         merged = plan.n_objects - plan.n_replaced()
         nbytes = layout.meta.object_nbytes
         return Cost(plan.n_objects, plan.n_objects * nbytes), Cost(merged, merged * nbytes)
     read = merge = Cost(0, 0)
-    for coords, parts in plan.objects():
-        there = layout.at(coords)
+    for coords, lazy_parts in plan.objects():
+        there, parts = layout.at(coords), tuple(lazy_parts)
         read = _sum(read, _read_cost(runtime, there, coords, parts))
-        if not replaces_object(there, coords, parts):
+        if not replaces_object(there, coords, lazy_parts):
             merge = _sum(merge, there.chunks.update_cost(coords, replaced_slots(there, coords, parts)))
     return read, merge
 
 
 def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence[Part]) -> Cost:
+    if layout.elements is not None and runtime.decoded.limit == 0:
+        chosen = layout.elements.choose(parts)
+        if chosen is not None:
+            slots = [part.slot for part in parts]
+            return layout.readable.runs_cost(coords, list(zip(slots, chosen, strict=True)))
     chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}")
     slots = [part.slot for part in parts if remembered(layout, chunks, part.slot) is UNKNOWN]
     return layout.readable.fetch_cost(coords, slots) if slots else Cost(0, 0)

@@ -54,6 +54,15 @@ class Ranges:
         requests = list(self._requests(wanted))
         await run_workers(min(self._at_once, len(requests)), iter(requests), receive)
 
+    async def fetch_into(self, key: str, version: Version, pieces: list[tuple[Span, memoryview]]) -> None:
+        """Get the bytes of every span into memory of its length; see `fetch`."""
+        buffers: list[Buffer | None] = [None] * len(pieces)
+        spans = [(span, at) for at, (span, _) in enumerate(pieces)]
+        await self.fetch(key, version, spans, buffers, [partial(_exactly, memory) for _, memory in pieces])
+        for (_, memory), data in zip(pieces, buffers, strict=True):
+            if data is not None and memoryview(data).obj is not memory.obj:
+                memory[:] = data
+
     def one(self, key: str, version: Version, span: Span, sink: Sink | None) -> Awaitable[Buffer]:
         """The bytes of one span; see `fetch`."""
         get = self._get if span.stop - span.start <= self._longest else self._in_pieces
@@ -67,6 +76,11 @@ class Ranges:
             requests += -(-length // self._longest)
             nbytes += length
         return requests, nbytes
+
+    def first(self, spans: Sequence[Span]) -> tuple[Span, int]:
+        """The first request that is to be made for sorted spans, and how many of them it brings."""
+        request, members = next(coalesce(spans, max_gap=self._gap))
+        return request, len(members)
 
     def _requests(self, wanted: list[tuple[Span, int]]) -> Iterator[tuple[Span, list[tuple[Span, int]]]]:
         """What to ask for, and who wants what of it."""

@@ -11,11 +11,13 @@ import numpy as np
 from .._concurrency.workers import run_workers
 from .._grid import place
 from .._plan.plan import Part, Plan
+from .._plan.runs import Runs
 from .._types import Buffer, Coords, Missing, Sink
 from ..errors import ChunkDecodeError, ChunkNotFound
 from .cache import Chunks
 from .chunks import Fetched
 from .cpu import SPLIT_BYTES, runs_inline
+from .elements import Elements, wanted
 from .runtime import Layout, Runtime
 
 Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -107,8 +109,41 @@ class _Reading:
         key = self._layout.chunks.locate(coords)
         if self._remembers:
             await self._read_remembered(coords, key, parts)
-        else:
+        elif self._layout.elements is None or not await self._read_elements(self._layout.elements, coords, key, parts):
             await self._read_parts(coords, key, parts)
+
+    async def _read_elements(self, elements: Elements, coords: Coords, key: str, parts: Sequence[Part]) -> bool:
+        """By the byte ranges that hold what is wanted; False where the chunks are to be read whole instead."""
+        layout, runtime = self._layout, self._runtime
+        chosen = elements.choose(parts)
+        if chosen is None:
+            return False
+        nbytes = sum([runs.nbytes for runs in chosen])
+        # What is wanted, and bodies that bring as much again beside it; each is held until all is placed.
+        lease = min(3 * nbytes, layout.lease * len(parts))
+        await runtime.leases.acquire(lease)
+        try:
+            fetched = await layout.readable.fetch_runs(key, wanted(parts, chosen))
+            if fetched is None:
+                return False
+            place = partial(self._place_elements, elements, coords, key)
+            pieces = list(zip(parts, chosen, fetched.buffers, strict=True))
+            if runs_inline(nbytes, layout.pipeline.cost):
+                place(pieces)
+            else:
+                await runtime.cpu.each(place, pieces, split=nbytes >= SPLIT_BYTES)
+        finally:
+            runtime.leases.release(lease)
+        return True
+
+    def _place_elements(
+        self, elements: Elements, coords: Coords, key: str, pieces: Sequence[tuple[Part, Runs, Buffer | None]]
+    ) -> None:
+        for part, runs, data in pieces:
+            if data is None:
+                self._fill(coords, key, part)
+            else:
+                self._out[part.put] = elements.decode(runs, data)
 
     async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part], keep: Kept | None = None) -> None:
         layout, runtime = self._layout, self._runtime

@@ -30,6 +30,7 @@ from .cache import ChunkCache, IndexCache, Reader, new_reader
 from .chunks import Chunks, PlainChunks
 from .cpu import Cpu
 from .edits import Edits
+from .elements import Elements
 from .shards import BIG_INDEX, ShardedChunks
 
 _KEPT_SHAPES = 256
@@ -106,6 +107,8 @@ class Layout:
     """Grid of the stored objects where they hold many chunks."""
     encode_error: MetadataError | None
     """Why chunks can be decoded, and must not be encoded; None where they may be both."""
+    elements: Elements | None
+    """Where chunks are uncompressed, and so large that a few of their elements may be worth ranges of their own."""
     of_shape: Callable[[Shape], Layout] | None = None
     """Where stored objects differ in shape: the layout of those of one shape. This one then is that of the largest."""
 
@@ -180,7 +183,14 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta, reader: Rea
         reader=reader,
         chunk_axes=meta.chunk_axes,
         shard_axes=None if meta.shards is None else meta.object_axes,
+        elements=_elements(pipeline, runtime.limits),
     )
+
+
+def _elements(pipeline: Pipeline, limits: Limits) -> Elements | None:
+    order = pipeline.element_order
+    # A smaller chunk cannot spare what makes a range worth asking for.
+    return None if order is None or pipeline.nbytes <= limits.gap_bytes else Elements(pipeline, order, limits)
 
 
 def _coded(
@@ -188,7 +198,7 @@ def _coded(
 ) -> tuple[Pipeline, Chunks, int, MetadataError | None]:
     if meta.shards is None:
         pipeline = build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill[()]))
-        plain = PlainChunks(runtime.store, path, meta, pipeline.most_encoded_nbytes)
+        plain = PlainChunks(runtime.store, path, meta, pipeline.most_encoded_nbytes, runtime.limits)
         return pipeline, plain, 1, pipeline.encode_error
     shard = ShardFormat.from_spec(meta.codecs[0], ChunkSpec(meta.shards, meta.dtype, fill[()]))
     chunks = ShardedChunks(

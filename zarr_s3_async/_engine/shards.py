@@ -17,6 +17,7 @@ import numpy as np
 from .._concurrency.locks import KeyedLocks
 from .._grid import place
 from .._model.metadata import ArrayMeta
+from .._plan.runs import Runs
 from .._types import Buffer, Coords, Sink, Version
 from ..byte_range import ByteRange, Span, Suffix
 from ..codecs.shard_format import MISSING, Encoded, ShardLayout, joined, nbytes_of, refuse_overlaps
@@ -27,6 +28,7 @@ from ..stores.optional import place_of
 from .cache import Entries, IndexCache, PendingEntry, Reader, ShardIndex
 from .chunks import Changes, Cost, EncodeFill, Fetched, delete_emptied
 from .cpu import Cpu
+from .elements import Wanted
 from .ranges import Ranges
 
 _PINNED_ATTEMPTS = 8
@@ -151,6 +153,26 @@ class ShardedChunks:
         opened = await self._fetch_unpinned(key)
         return Fetched([None] * len(slots), None) if opened is None else await self._chunks(key, slots, sinks, opened)
 
+    async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
+        """A request for the index unless it is cached, then the ranges in parallel; see `Chunks.fetch_runs`."""
+        for _ in range(_PINNED_ATTEMPTS):
+            opened = await self._index(key)
+            if opened is None:
+                return Fetched([None] * len(wanted), None)
+            spans = self._layout.spans(opened.state.entries, [chunk.slot for chunk in wanted])
+            if any(span is not None and span.stop - span.start != self._chunk_nbytes for span in spans):
+                return None
+            present = [(chunk, span) for chunk, span in zip(wanted, spans, strict=True) if span is not None]
+            try:
+                pieces = [piece for chunk, span in present for piece in chunk.pieces(span.start)]
+                await self._ranges.fetch_into(key, opened.state.version, pieces)
+            except Conflict:
+                self._indexes.forget(self._place + key)
+                continue
+            memory = [None if span is None else chunk.memory for chunk, span in zip(wanted, spans, strict=True)]
+            return Fetched(memory, opened.state.version)
+        return None
+
     async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
         """What stays or is merged, or the whole shard where that is cheaper; see `Chunks.fetch_for_update`.
 
@@ -198,6 +220,17 @@ class ShardedChunks:
         """See `Chunks.fetch_cost`; the index is asked for where it is not known."""
         index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
         return self._cost(coords, slots, index, whole=len(slots) >= self._many)
+
+    def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> Cost:
+        """The index unless it is known, and the ranges; see `Chunks.runs_cost`."""
+        index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
+        entries = self._full_index(coords) if index is None else index.entries
+        spans = self._layout.spans(entries, [slot for slot, _ in runs])
+        present = [(of_chunk, span) for (_, of_chunk), span in zip(runs, spans, strict=True) if span is not None]
+        requests, nbytes = self._ranges.cost([at for of_chunk, span in present for at in of_chunk.spans(span.start)])
+        if index is None:
+            requests, nbytes = requests + 1, nbytes + self._layout.index_nbytes
+        return Cost(requests, nbytes, index is not None)
 
     def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
         """See `Chunks.update_cost`; decides as `fetch_for_update` does."""

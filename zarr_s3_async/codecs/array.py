@@ -107,15 +107,15 @@ class Transpose:
         order = options.integers("order")
         if sorted(order) != list(range(len(spec.shape))):
             raise options.fail("order", f"must be a permutation of the {len(spec.shape)} axes, not {order}")
-        self._order = order
+        self.order = order
         self._inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
-        self.identity = self._order == self._inverse == tuple(range(len(order)))
+        self.identity = self.order == self._inverse == tuple(range(len(order)))
 
     def encoded(self, spec: ChunkSpec) -> ChunkSpec:
-        return ChunkSpec(tuple(spec.shape[axis] for axis in self._order), spec.dtype, spec.fill_value)
+        return ChunkSpec(tuple(spec.shape[axis] for axis in self.order), spec.dtype, spec.fill_value)
 
     def encode(self, chunk: Array) -> Array:
-        return chunk.transpose(self._order)
+        return chunk.transpose(self.order)
 
     def decode(self, chunk: Array) -> Array:
         return chunk.transpose(self._inverse)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from .._types import Buffer, CodecSpec
+from .._types import Buffer, CodecSpec, Shape
 from ..errors import ChunkDecodeError, ChunkError, MetadataError, UnsupportedFeature
 from .array import BytesCodec, Transpose
 from .base import COSTS, Array, ArrayArrayCodec, ArrayBytesCodec, Bytes, BytesBytesCodec, ChunkSpec, Cost, writable
@@ -48,10 +48,12 @@ class Pipeline:
         "_exported",
         "_into",
         "_rearrange",
+        "_specs",
         "_unpack",
         "_view",
         "chunk",
         "cost",
+        "element_order",
         "encode_error",
         "encoded_nbytes",
         "most_encoded_nbytes",
@@ -73,6 +75,9 @@ class Pipeline:
     """Why chunks can be decoded, and must not be encoded: an option is wrong, or a chunk is too large for a codec."""
     raw: bool
     """True where the encoded bytes are the chunk's elements in C order and in the byte order of its dtype."""
+    element_order: tuple[int, ...] | None
+    """Where the encoded bytes are the elements one after the other, in whatever order of axes and bytes: the axes, the
+    one that varies slowest first. None where an element has no place of its own."""
 
     def __init__(
         self,
@@ -82,14 +87,21 @@ class Pipeline:
         compressors: Sequence[tuple[str, BytesBytesCodec]],
         variable_limit: int,
         encode_error: MetadataError | None,
+        specs: Sequence[CodecSpec],
     ) -> None:
         self.chunk = chunk
+        self._specs = tuple(specs)
         self.nbytes = prod(chunk.shape) * chunk.dtype.itemsize
         name, codec = array_bytes
         chain: list[tuple[str, Any]] = [*arrays, array_bytes, *compressors]
         self.cost = max((each.cost for _, each in chain), key=COSTS.index)
         as_is = not arrays and isinstance(codec, BytesCodec) and codec.as_is
         self.raw = as_is and not compressors
+        self.element_order = None
+        if isinstance(codec, BytesCodec) and not compressors and all(isinstance(each, Transpose) for _, each in arrays):
+            self.element_order = tuple(range(len(chunk.shape)))
+            for _, turn in arrays:
+                self.element_order = tuple([self.element_order[axis] for axis in cast("Transpose", turn).order])
         self.encode_error = encode_error or _too_large(codec.encoded_size(), compressors)
         steps, self.encoded_nbytes, most = _unpacking(codec.encoded_size(), compressors, variable_limit)
         self.most_encoded_nbytes = _GENEROUS * max(most, self.nbytes) + _SLACK
@@ -103,6 +115,10 @@ class Pipeline:
         self._encoders = tuple(
             (name, _given_writable(each.encode) if is_registered(name) else each.encode) for name, each in chain
         )
+
+    def of_shape(self, shape: Shape) -> Pipeline:
+        """The same codecs for chunks of another shape."""
+        return build_pipeline(self._specs, ChunkSpec(shape, self.chunk.dtype, self.chunk.fill_value))
 
     def __repr__(self) -> str:
         names = " → ".join(name for name, _ in self._encoders)
@@ -231,7 +247,7 @@ def build_pipeline(specs: Sequence[CodecSpec], chunk: ChunkSpec, *, variable_lim
             compressors.append((spec.name, build(spec, _given_bytes(given, array_bytes, compressors))))
     if array_bytes is None:
         raise MetadataError(f"no codec in {_names(specs)} turns an array into bytes")
-    return Pipeline(chunk, arrays, array_bytes, compressors, variable_limit, encode_error)
+    return Pipeline(chunk, arrays, array_bytes, compressors, variable_limit, encode_error, specs)
 
 
 def _encoded(name: str, codec: ArrayArrayCodec, given: ChunkSpec) -> ChunkSpec:

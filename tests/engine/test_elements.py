@@ -1,0 +1,261 @@
+"""A few elements of a large uncompressed chunk come by the byte ranges that hold them: what it moves, what it gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+import zarr_s3_async as zs
+from zarr_s3_async._engine import elements
+
+from .counting import Counting
+
+MIB = 2**20
+LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+BIG = {"name": "bytes", "configuration": {"endian": "big"}}
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[zs.Session]:
+    async with zs.Session() as session:
+        yield session
+
+
+SHAPE = (64, 1024, 256)
+DATA = np.arange(np.prod(SHAPE), dtype="<u4").reshape(SHAPE)
+
+
+@pytest.fixture(scope="module")
+def body() -> bytes:
+    """One chunk of 64 MiB."""
+    return DATA.tobytes()
+
+
+async def stored(session: zs.Session, store: Counting, body: Any, **options: Any) -> zs.Array:
+    """An array of one chunk of 64 MiB, which is not encoded for it."""
+    array = await session.create_array(
+        store, **{"shape": SHAPE, "chunks": SHAPE, "dtype": "<u4", "compressor": None, **options}
+    )
+    await store.put(array.metadata.object_key((0,) * array.ndim), body)
+    store.clear()
+    return array
+
+
+@pytest.mark.parametrize(
+    ("key", "requests", "nbytes"),
+    [
+        (np.s_[7, 100, :], 1, 1024),  # a row
+        (np.s_[:, 100, 9], 64, 256),  # a column
+        (np.s_[7], 1, MIB),  # a plane that lies in one piece
+        (np.s_[:, 100, :], 64, 64 * 1024),  # one that lies in a row of each of the others
+        (np.s_[7, 100, 9], 1, 4),  # a point
+        (np.s_[7:9, 100:102, 3:5], 4, 4 * 8),  # what lies between two rows would outweigh them
+        (np.s_[..., 9], 1, 64 * MIB),  # 65,536 ranges would spare 1 KiB each: the chunk is read whole
+    ],
+    ids=["row", "column", "plane", "plane across", "point", "block", "too many"],
+)
+async def test_what_a_chunk_of_64_mib_moves(
+    session: zs.Session, body: bytes, key: Any, requests: int, nbytes: int
+) -> None:
+    store = Counting()
+    array = await stored(session, store, body)
+    told = array.explain(key)
+    np.testing.assert_array_equal(await array[key], DATA[key])
+    assert (len(store.gets), store.received) == (requests, nbytes)
+    assert (told.get_requests, told.read_bytes) == (requests, nbytes)
+
+
+async def test_a_column_of_a_square_chunk_does_not_move_it(session: zs.Session, body: bytes) -> None:
+    store = Counting()
+    array = await stored(session, store, body, shape=(4096, 4096), chunks=(4096, 4096))
+    np.testing.assert_array_equal(await array[:, 5], DATA.reshape(4096, 4096)[:, 5])
+    assert store.received == 4096 * 4
+    np.testing.assert_array_equal(
+        await array.vindex[[9, 4000, 9], [1, 2, 1]], DATA.reshape(4096, 4096)[[9, 4000, 9], [1, 2, 1]]
+    )
+    assert store.received == 4098 * 4
+
+
+async def test_a_chunk_inside_a_shard(session: zs.Session, body: bytes) -> None:
+    """The index, and the ranges, of the version that the index is of."""
+    store = Counting()
+    array = await session.create_array(
+        store, shape=(2, *SHAPE), chunks=(1, *SHAPE), shards=(2, *SHAPE), dtype="<u4", compressor=None
+    )
+    await array[...].set(np.stack([DATA, DATA + 1]))
+    await array.refresh()
+    store.clear()
+    told = array.explain(np.s_[1, :, 100, 9])
+    np.testing.assert_array_equal(await array[1, :, 100, 9], DATA[:, 100, 9] + 1)
+    assert len(store.gets) == told.get_requests == 65
+    assert store.received == told.read_bytes == 256 + 2 * 16 + 4
+
+
+async def test_small_chunks_and_cached_ones_are_read_whole(body: bytes) -> None:
+    store = Counting()
+    async with zs.Session() as session:
+        array = await session.create_array(store, shape=(256, 256), chunks=(256, 256), dtype="<u4", compressor=None)
+        await array[...].set(1)
+        store.clear()
+        await array[5]
+        assert store.gets == [None]
+    async with zs.Session(cache=zs.CacheSize(chunks=2**28)) as session:
+        cached = await stored(session, Counting(), body)
+        assert cached.explain(np.s_[7, 100, 9]).read_bytes == 64 * MIB
+
+
+CODECS: dict[str, dict[str, Any]] = {
+    "little": {"codecs": [LITTLE]},
+    "big": {"codecs": [BIG]},
+    "F": {"codecs": [LITTLE], "order": "F"},
+    "turned": {"codecs": [{"name": "transpose", "configuration": {"order": [1, 2, 0]}}, BIG]},
+    "turned twice": {
+        "codecs": [
+            {"name": "transpose", "configuration": {"order": [1, 2, 0]}},
+            {"name": "transpose", "configuration": {"order": [2, 1, 0]}},
+            LITTLE,
+        ]
+    },
+    "v2": {"zarr_format": 2, "compressor": None},
+    "v2 F": {"zarr_format": 2, "compressor": None, "order": "F", "dtype": ">i4"},
+    "records": {"codecs": [LITTLE], "dtype": [("a", "<i2"), ("b", "<f8")]},
+    "shards": {"codecs": [BIG], "shards": True},
+    "turned in shards": {"codecs": [{"name": "transpose", "configuration": {"order": [2, 0, 1]}}, BIG], "shards": True},
+}
+
+
+@st.composite
+def keys(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[str, Any]:
+    match draw(st.sampled_from(["basic", "basic", "oindex", "vindex"])):
+        case "basic":
+            return "basic", tuple(draw(st.integers(0, n - 1) | st.slices(n)) for n in shape)
+        case "oindex":
+            return "oindex", tuple(
+                draw(st.integers(0, n - 1) | st.slices(n) | st.lists(st.integers(0, n - 1), max_size=4)) for n in shape
+            )
+    number = draw(st.integers(1, 5))
+    return "vindex", tuple([draw(st.integers(0, n - 1)) for _ in range(number)] for n in shape)
+
+
+class OfAnyKey(zs.MemoryStore):
+    """Counts gets of chunks, however they are called."""
+
+    gets = received = 0
+
+    async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
+        blob = await super().get(key, **options)
+        if not key.startswith((".z", "zarr.json")):
+            self.gets += 1
+            self.received += 0 if blob is None else len(blob.data)
+        return blob
+
+
+@given(data=st.data(), name=st.sampled_from(list(CODECS)), gap=st.sampled_from([1, 20, 100]))
+def test_any_selection_of_any_uncompressed_array(data: st.DataObject, name: str, gap: int) -> None:
+    """It gives what NumPy does, and costs what `explain` says; `explain` is the same with and without an index."""
+
+    async def run() -> None:
+        store = OfAnyKey()
+        options = {"dtype": "<i4", **CODECS[name]}
+        chunks = tuple(data.draw(st.integers(2, 6)) for _ in range(3))
+        if options.pop("shards", False):
+            options["shards"] = tuple(2 * n for n in chunks)
+        shape = tuple(data.draw(st.integers(1, 12)) for _ in range(3))
+        async with zs.Session(limits=zs.Limits(gap_bytes=gap)) as session:
+            array = await session.create_array(store, shape=shape, chunks=chunks, write_empty_chunks=True, **options)
+            mirror = np.zeros(shape, array.dtype)
+            mirror.view(np.uint8).reshape(-1)[:] = np.random.default_rng(2).integers(1, 100, mirror.nbytes)
+            await array[...].set(mirror)
+            for _ in range(3):
+                await array.refresh() if data.draw(st.booleans()) else None
+                kind, key = data.draw(keys(shape))
+                view = array[key] if kind == "basic" else getattr(array, kind)[key]
+                told = view.explain()
+                store.gets = store.received = 0
+                got = await view
+                assert (store.gets, store.received) == (told.get_requests, told.read_bytes), told
+                event(f"ranges: {told.read_bytes < told.decoded_bytes}")
+                np.testing.assert_array_equal(got, expected(mirror, kind, key))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(elements, "_SPARED_PER_RANGE", 1)
+        asyncio.run(run())
+
+
+def expected(mirror: np.ndarray[Any, Any], kind: str, key: Any) -> Any:
+    if kind != "oindex":
+        return mirror[key]
+    axis = 0
+    for item in key:
+        mirror = mirror[(slice(None),) * axis + (np.array(item, int) if isinstance(item, list) else item,)]
+        axis += not isinstance(item, int)
+    return mirror
+
+
+async def test_ranges_are_of_one_version(session: zs.Session, body: bytes) -> None:
+    """A chunk that is rewritten after the first range is read again: never a mix of two."""
+    store = Counting()
+    array = await stored(session, store, body)
+
+    async def rewrite() -> None:
+        await store.put("c/0/0/0", (DATA + 1).tobytes())
+
+    store.before_range = rewrite
+    np.testing.assert_array_equal(await array[:, 100, 9], DATA[:, 100, 9] + 1)
+
+
+async def test_a_chunk_that_is_always_rewritten_is_read_whole(session: zs.Session, body: bytes) -> None:
+    """One request is of one version, however often others write."""
+    store = Counting()
+    array = await stored(session, store, body)
+
+    async def rewrite() -> None:
+        await store.put("c/0/0/0", body)
+        store.before_range = rewrite
+
+    store.before_range = rewrite
+    np.testing.assert_array_equal(await array[:, 100, 9], DATA[:, 100, 9])
+    assert store.gets[-1] is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 300, 64 * MIB - 1, 64 * MIB + 1])
+async def test_an_object_of_another_size_is_an_error(session: zs.Session, body: bytes, size: int) -> None:
+    store = Counting()
+    array = await stored(session, store, (body + b"\0")[:size])
+    for key in (np.s_[0, 0, 0], np.s_[:, 100, 9], np.s_[63, 1023]):
+        with pytest.raises(zs.ChunkDecodeError):
+            await array[key]
+
+
+async def test_an_absent_chunk_is_fill_or_an_error_as_asked(session: zs.Session) -> None:
+    for options in ({"chunks": SHAPE}, {"chunks": SHAPE, "shards": (128, *SHAPE[1:])}):
+        array = await session.create_array(
+            zs.MemoryStore(), shape=(128, *SHAPE[1:]), dtype="<u4", compressor=None, fill_value=7, **options
+        )
+        assert (await array[:, 100, 9]).tolist() == [7] * 128
+        with pytest.raises(zs.ChunkNotFound, match=r"\(0, 0, 0\)"):
+            await array[:64, 100, 9].get(missing="raise")
+
+
+async def test_cancelled_reads_give_their_memory_back(session: zs.Session, body: bytes) -> None:
+    store = Counting()
+    array = await stored(session, store, body)
+    stuck = asyncio.Event()
+
+    async def wait() -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    store.before_range = wait
+    task = asyncio.create_task(array[:, 100, 9].get())
+    await stuck.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert session._leases.held == 0

@@ -1,0 +1,101 @@
+"""Reads of a few elements of chunks that are stored uncompressed, by the byte ranges that hold them.
+
+A range is worth asking for where it moves clearly less than the chunk does; docs/shards.md has the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._plan.plan import Part
+from .._plan.runs import Runs, runs_of, whole_chunk
+from .._types import Buffer
+from ..byte_range import Span, coalesce
+from ..codecs.pipeline import Pipeline
+from ..config import Limits
+
+_SPARED_PER_RANGE = 8 * 2**10
+"""Bytes that each range must spare. In time a request is worth about 27 KB of a body: 20 ms, of which 64 pass at once,
+at 85 MB/s. Less is asked for, since bytes are paid for and slower links move fewer of them in that time."""
+_MOVED = 0.5
+"""Share of the chunks' bytes that the ranges may bring."""
+_KEPT_SHAPES = 64
+"""Shapes of blocks whose codecs are kept ready."""
+
+
+class Wanted(NamedTuple):
+    """Runs of one chunk of an object, and memory for them."""
+
+    slot: int
+    runs: Runs
+    memory: memoryview
+    """As many bytes as the runs have together."""
+
+    def pieces(self, start: int = 0) -> list[tuple[Span, memoryview]]:
+        """Where each run is in an object that holds the chunk from byte `start` on, and where it goes."""
+        length = self.runs.length
+        return [(span, self.memory[at * length : (at + 1) * length]) for at, span in enumerate(self.runs.spans(start))]
+
+
+class Elements:
+    """How elements lie in the chunks of one layout."""
+
+    __slots__ = ("_gap", "_itemsize", "_nbytes", "_order", "_shape", "decode")
+
+    def __init__(self, pipeline: Pipeline, order: Sequence[int], limits: Limits) -> None:
+        self._shape = pipeline.chunk.shape
+        self._itemsize = pipeline.chunk.dtype.itemsize
+        self._nbytes = pipeline.nbytes
+        self._order = order
+        self._gap = limits.gap_bytes
+        of_shape = lru_cache(maxsize=_KEPT_SHAPES)(pipeline.of_shape)
+
+        def decode(runs: Runs, data: Buffer) -> np.ndarray[Any, np.dtype[Any]]:
+            """What the part takes of its chunk, of the bytes of its runs."""
+            taken: np.ndarray[Any, np.dtype[Any]] = of_shape(runs.box).decode(data)[runs.take]
+            return taken
+
+        self.decode = decode
+
+    def choose(self, parts: Sequence[Part]) -> list[Runs] | None:
+        """The runs of each part of one object, or None where the chunks are better taken whole."""
+        if all(part.whole for part in parts):
+            return None
+        chosen: list[Runs] = []
+        moved = ranges = 0
+        for part in parts:
+            runs = self._runs(part)
+            if runs is None:
+                return None
+            chosen.append(runs)
+            requests, nbytes = self._cost(runs)
+            ranges, moved = ranges + requests, moved + nbytes
+        chunks = self._nbytes * len(parts)
+        pays = moved <= _MOVED * chunks and chunks - moved >= max(self._gap, ranges * _SPARED_PER_RANGE)
+        return chosen if pays else None
+
+    def _cost(self, runs: Runs) -> tuple[int, int]:
+        """Requests for the runs of one chunk, and the bytes that they bring."""
+        gaps = np.diff(runs.starts) - runs.length
+        # No two neighbours are one request: `coalesce` would find that run by run.
+        if gaps.size == 0 or gaps.min() > min(self._gap, 2 * runs.length):
+            return runs.starts.size, runs.nbytes
+        requests = [request for request, _ in coalesce(runs.spans(), max_gap=self._gap)]
+        return len(requests), sum([request.stop - request.start for request in requests])
+
+    def _runs(self, part: Part) -> Runs | None:
+        if part.whole:
+            return whole_chunk(self._shape, self._itemsize, part.take)
+        return runs_of(part.take, self._shape, self._order, self._itemsize)
+
+
+def wanted(parts: Sequence[Part], chosen: Sequence[Runs]) -> list[Wanted]:
+    """The runs of the parts, with fresh memory."""
+    return [
+        Wanted(part.slot, runs, memoryview(np.empty(runs.nbytes, np.uint8)))
+        for part, runs in zip(parts, chosen, strict=True)
+    ]

@@ -1,0 +1,114 @@
+"""Which bytes of a chunk whose elements lie in it one after the other, uncompressed, a part needs.
+
+They are runs of one length. Put together in order they are the bytes of a *box*: the smallest chunk, stored in the same
+way, that holds all the part takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._grid import Ints
+from .._types import Shape
+from ..byte_range import Span
+
+_MAX_RUNS = 2**15
+"""Runs that are listed; a part that needs more of them is hardly cheaper than its chunk."""
+
+
+class Runs(NamedTuple):
+    """Bytes of a chunk."""
+
+    box: Shape
+    """Shape of the chunk that the bytes of all runs are, in order."""
+    take: tuple[Any, ...]
+    """`box[take]` is what the part takes of the chunk."""
+    starts: Ints
+    """Where the runs start, ascending."""
+    length: int
+    """Bytes of each."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of them."""
+        return self.starts.size * self.length
+
+    def spans(self, start: int = 0) -> list[Span]:
+        """Where they are in an object that holds the chunk from byte `start` on."""
+        return [Span(start + at, start + at + self.length) for at in self.starts.tolist()]
+
+
+def runs_of(take: tuple[Any, ...], shape: Shape, order: Sequence[int], itemsize: int) -> Runs | None:
+    """The runs for `chunk[take]`, or None where they are too many to list.
+
+    Args:
+        take: As a `Part` has it: per axis an integer, a slice with a step of at least 1, or an index array.
+        shape: The chunk's.
+        order: Its axes in the order in which they vary in storage, the slowest first.
+        itemsize: Bytes of a stored element.
+    """
+    index = take[: len(shape)]
+    if len(index) > 1 and all(isinstance(item, np.ndarray) and item.ndim == 1 for item in index):
+        return _of_points(index, shape, order, itemsize)
+    positions, inside = zip(*map(_positions, index, shape), strict=True) if index else ((), ())
+    return _of_box(positions, (*inside, *take[len(shape) :]), shape, order, itemsize)
+
+
+def _positions(item: Any, n: int) -> tuple[range | Ints, Any]:
+    """What of an axis is needed, ascending, and where the item finds it there."""
+    if isinstance(item, slice):
+        chosen = range(*item.indices(n))
+        return chosen, slice(0, len(chosen))
+    if isinstance(item, np.ndarray):
+        distinct, inverse = np.unique(item, return_inverse=True)
+        return distinct.astype(np.int64, copy=False), inverse.reshape(item.shape)
+    return range(item, item + 1), 0
+
+
+def _of_box(
+    positions: Sequence[range | Ints], take: tuple[Any, ...], shape: Shape, order: Sequence[int], itemsize: int
+) -> Runs | None:
+    """The outer product of what is needed of each axis. From the fastest axis on, what is wanted whole is one run."""
+    box = tuple(len(chosen) for chosen in positions)
+    starts, length, stride = np.zeros(1, np.int64), itemsize, itemsize
+    is_run = True
+    for axis in reversed(order):
+        chosen = positions[axis]
+        if is_run:
+            is_dense = isinstance(chosen, range) and chosen.step == 1
+            if is_dense:
+                starts += chosen[0] * stride
+                length *= len(chosen)
+            is_run = is_dense and len(chosen) == shape[axis]
+            if is_dense:
+                stride *= shape[axis]
+                continue
+        if starts.size * len(chosen) > _MAX_RUNS:
+            return None
+        offsets = np.asarray(chosen, np.int64) * stride
+        starts = (offsets[:, None] + starts[None, :]).reshape(-1)
+        stride *= shape[axis]
+    return Runs(box, take, starts, length)
+
+
+def _of_points(index: tuple[Ints, ...], shape: Shape, order: Sequence[int], itemsize: int) -> Runs | None:
+    """Single elements: a box of as many, along the slowest axis."""
+    flat = np.zeros(index[0].size, np.int64)
+    for axis in order:
+        flat = flat * shape[axis] + index[axis]
+    distinct, inverse = np.unique(flat, return_inverse=True)
+    if distinct.size > _MAX_RUNS:
+        return None
+    slowest = order[0]
+    box = tuple(distinct.size if axis == slowest else 1 for axis in range(len(shape)))
+    take = tuple(inverse.reshape(-1) if axis == slowest else 0 for axis in range(len(shape)))
+    return Runs(box, take, distinct * itemsize, itemsize)
+
+
+def whole_chunk(shape: Shape, itemsize: int, take: tuple[Any, ...]) -> Runs:
+    """All of a chunk, as one run."""
+    return Runs(shape, take, np.zeros(1, np.int64), prod(shape) * itemsize)
