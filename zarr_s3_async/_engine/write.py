@@ -109,7 +109,8 @@ class Writing:
             self._progress.written(number)
 
     async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
-        covered, whole = covers_object(parts), replaces_object(self._layout, coords, parts)
+        covered = covers_object(parts)
+        whole = covered and replaces_object(self._layout, coords, parts)
         key = self._layout.chunks.locate(coords)
         lease = self._lease(key, whole, len(parts))
         await self._runtime.leases.acquire(lease)
