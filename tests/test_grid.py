@@ -47,3 +47,23 @@ def test_a_regular_axis_is_a_list_of_equal_lengths(length: int, extent: int) -> 
 )
 def test_growth_beyond_the_last_cell_adds_one(extent: int, multiple: int, runs: object) -> None:
     assert Edges([(2, 3)]).covering(extent, multiple).runs == runs
+
+
+@given(RUNS, RUNS)
+def test_a_grid_with_more_cells_behind_its_last_is_continued(
+    runs: list[tuple[int, int]], more: list[tuple[int, int]]
+) -> None:
+    one, other = Edges(runs), Edges([*runs, *more])
+    assert _grid.is_continued(one, other)
+    assert _grid.is_continued(other, one)
+    first = [length for length, count in one.runs for _ in range(count)]
+    second = [length for length, count in Edges(more).runs for _ in range(count)]
+    same = all(a == b for a, b in zip(first, second, strict=False))
+    assert _grid.is_continued(one, Edges(more)) == _grid.is_continued(Edges(more), one) == same
+
+
+def test_regular_axes_are_continued_by_themselves_alone() -> None:
+    assert _grid.is_continued(3, 3)
+    assert not _grid.is_continued(3, 4)
+    assert _grid.is_continued(3, Edges([(3, 2), (4, 1)]))
+    assert not _grid.is_continued(Edges([(4, 2), (3, 1)]), 3)

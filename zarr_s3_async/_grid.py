@@ -126,6 +126,20 @@ Axis: TypeAlias = int | Edges
 """The cells of one axis: the length of all of them, or the lengths of each."""
 
 
+def is_continued(one: Axis, other: Axis) -> bool:
+    """True where one of the two is the other with more cells behind its last."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other
+    # Cells of one length have no last one: only the first lengths can be compared.
+    first, second = (((axis, 1),) if isinstance(axis, int) else axis.runs for axis in (one, other))
+    shared = min(len(first), len(second)) - 1
+    (length, count), (other_length, other_count) = first[shared], second[shared]
+    # Where one list ends, the other may go on with the same length.
+    ends = count == other_count or (count < other_count and len(first) == shared + 1)
+    ends = ends or (other_count < count and len(second) == shared + 1)
+    return first[:shared] == second[:shared] and length == other_length and ends
+
+
 def n_cells(axis: Axis, extent: int) -> int:
     """How many cells an axis of this length touches."""
     if isinstance(axis, int):

@@ -120,6 +120,15 @@ async def test_appenders_at_once_get_chunks_of_their_own(session: zs.Session, op
     assert (await array.verify()).ok
 
 
+async def test_an_array_in_the_place_of_another_is_noticed(session: zs.Session) -> None:
+    """Lengths that are stored never change: where they have, it is another array."""
+    store = zs.MemoryStore()
+    array = await session.create_array(store, dtype="i4", **PLAIN)
+    await session.create_array(store, dtype="i4", overwrite=True, **{**PLAIN, "chunks": [[3, 3, 4], [(4, 2), 1]]})
+    with pytest.raises(zs.NodeNotFound, match="with another chunks"):
+        await array.append(numbered((1, 9)))
+
+
 @BOTH
 async def test_writers_of_parts_of_one_chunk_lose_nothing(session: zs.Session, options: Any) -> None:
     store = zs.MemoryStore()

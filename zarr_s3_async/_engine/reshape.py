@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._grid import grid_shape, place
+from .._grid import grid_shape, is_continued, place
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta, differences
 from .._plan import selection
@@ -37,7 +37,7 @@ async def change_shape(
     before: list[ArrayMeta] = []
 
     def edit(stored: ArrayMeta) -> ArrayMeta:
-        changed = [name for name in differences(stored, meta) if name not in _MAY_CHANGE]
+        changed = _changed(stored, meta)
         if changed:
             url = nodes.url_of(runtime.store, path)
             raise NodeNotFound(
@@ -51,6 +51,17 @@ async def change_shape(
 
     after = await nodes.update(runtime, path, meta.zarr_format, edit, "array")
     return before[0], after
+
+
+def _changed(stored: ArrayMeta, opened: ArrayMeta) -> list[str]:
+    """What tells that another array is stored than the one that was opened: what no edit of an array changes."""
+    changed = [name for name in differences(stored, opened) if name not in _MAY_CHANGE]
+    if stored.edges is None and opened.edges is None:
+        return changed
+    # Growth adds cells, which may be the longest; those that are there keep their lengths.
+    name = "chunks" if stored.shards is None else "shards"
+    others = [other for other in changed if other != name]
+    return others if all(map(is_continued, stored.object_axes, opened.object_axes)) else [name, *others]
 
 
 async def resize(runtime: Runtime, path: str, meta: ArrayMeta, shape: Shape) -> ArrayMeta:
