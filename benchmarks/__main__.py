@@ -11,7 +11,9 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from . import matrix
 from .driver import Driver, to_json
@@ -97,10 +99,21 @@ def main(arguments: list[str]) -> int:
 
     folder = options.output / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    (folder / "results.json").write_text(_one_result_a_line(document))
     write_report(document, options.output)
     print(f"{document['minutes']} minutes; see {options.output.name}/benchmarks.md")
     return int(any((result.note or "").startswith("FAILED") for result in results))
+
+
+def _one_result_a_line(document: Mapping[str, Any]) -> str:
+    """JSON whose diff shows which rows changed: each element of a list on a line of its own."""
+    members = []
+    for name, value in document.items():
+        text = json.dumps(value)
+        if isinstance(value, list):
+            text = "[\n" + ",\n".join(json.dumps(element) for element in value) + "\n]"
+        members.append(f"{json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(members) + "\n}\n"
 
 
 if __name__ == "__main__":

@@ -217,6 +217,8 @@ def test_the_smallest_run_goes_through_the_whole_harness(tmp_path):
     assert run.returncode == 0, run.stdout + run.stderr
     written = (tmp_path / "benchmarks" / "results.json").read_text()
     document = json.loads(written)
+    lines = written.splitlines()
+    assert all(json.dumps(result) in (line.rstrip(",") for line in lines) for result in document["results"])
     by_library = {result["library"]: result for result in document["results"]}
     assert by_library.keys() == {OURS, peer}
     for result in by_library.values():
