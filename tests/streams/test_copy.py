@@ -21,7 +21,7 @@ from zarr_s3_async.testing.strategies import chunks_for, shards_for
 from .cancelling import WAYS, at_every_turn
 from .grids import CODECS, Counting, arrays, nothing_left, regions, same
 
-RECORD, PIECE = ".zarr-s3-async-copy", ".zarr-s3-async-piece-"
+RECORD, PIECE = ".zarr-copy", ".zarr-copy-piece-"
 
 
 class Coded:

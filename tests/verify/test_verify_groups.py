@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async._verify import places as seen_room
+from zarr_s3_async._verify import folders as seen_room
 from zarr_s3_async._verify import walk as walk_room
 from zarr_s3_async._verify.folders import StoredPositions
 from zarr_s3_async.stores.local.files import TEMPORARY

@@ -253,15 +253,12 @@ class SupportsIdentity(Protocol):
         ...
 
 
-OWN_NAMES = ".zarr-s3-"
-"""File names that begin so are the library's own, and short-lived: unfinished files, keys to probe a server with.
-
-`COPY_RECORD` alone stays.
-"""
-COPY_RECORD = f"{OWN_NAMES}async-copy"
+COPY_RECORD = ".zarr-copy"
 """What a copy says of itself, beside the documents of its node: a second run of the same call looks for it."""
-COPY_PIECE = f"{OWN_NAMES}async-piece-"
+COPY_PIECE = ".zarr-copy-piece-"
 """Beginning of the names of a copy's intermediate objects, beside the documents of its node until it is finished."""
+OWN_NAMES = (".zarr-s3-", COPY_RECORD)
+"""File names that begin so are the library's own: unfinished files, keys to probe a server with, and those above."""
 
 
 class RequestLimiter(Protocol):

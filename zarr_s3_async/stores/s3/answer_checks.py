@@ -52,8 +52,12 @@ def _misaddressed(request: Request, response: Response) -> StoreError | None:
 def _is_key(named: str, request: Request) -> bool:
     """True for the request's key in any spelling that servers use: percent-encoded, after a slash, after the bucket."""
     key = request.key.strip()  # as the text of an XML element is
+    meant = {key, f"{request.bucket}/{key}"}
+    if request.operation == "CopyObject":  # Amazon names what is to be copied, SeaweedFS where to
+        source = request.headers["x-amz-copy-source"].strip()
+        meant |= {source, source.partition("/")[2]}
     spellings = (named, unquote(named), unquote_plus(named))
-    return any(spelling.removeprefix("/") in (key, f"{request.bucket}/{key}") for spelling in spellings)
+    return any(spelling.removeprefix("/") in meant for spelling in spellings)
 
 
 def _has_body(response: Response) -> bool:
@@ -211,6 +215,15 @@ def _needs(name: str) -> Callable[[Request, Response], str | None]:
     return fault
 
 
+def _copy_fault(_: Request, response: Response) -> str | None:
+    answer = _document_of(response)
+    if isinstance(answer, str):
+        return answer
+    result = answer.get("CopyObjectResult")
+    etag = result.get("ETag") if isinstance(result, Mapping) else None
+    return None if isinstance(etag, str) and etag else "without the ETag of what was stored"
+
+
 _FINDERS: dict[Operation, Callable[[Request, Response], str | None]] = {
     "GetObject": _get_fault,
     "PutObject": _stored_fault,
@@ -222,4 +235,5 @@ _FINDERS: dict[Operation, Callable[[Request, Response], str | None]] = {
     "CreateMultipartUpload": _needs("UploadId"),
     "CompleteMultipartUpload": _needs("ETag"),
     "AbortMultipartUpload": _deletion_fault,
+    "CopyObject": _copy_fault,
 }
