@@ -292,6 +292,9 @@ class Limits:
     """Decoded bytes of the objects being read or written; the result of a read is not counted."""
     max_chunks_per_call: int = 10_000_000
     """A selection that touches more chunks is refused before the first request."""
+    max_chunk_bytes: int = 2**34
+    """Decoded bytes of a chunk: reads and writes of an array with larger ones are refused before the first request. Few
+    stored bytes may stand for a huge chunk; set this to what your chunks have where others choose what you open."""
     gap_bytes: int = 256 * 2**10
     """Unwanted bytes between two chunks of a shard, or two runs of an uncompressed chunk, that are fetched along rather
     than asked around. Requests run in parallel, so a gap costs its transfer and saves the overhead of one request, not

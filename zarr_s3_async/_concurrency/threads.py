@@ -32,11 +32,11 @@ class CodecThreads:
         self._back: _LoopNotifier | None = None
         finalize(self, _end, self._jobs, self._threads)  # for whoever forgets `close`
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], on_cancel: Callable[[], None] | None = None) -> T:
         """Run in a thread.
 
         Cancelled, it leaves when the thread has ended, or at once where it never began: what the thread writes to
-        stays ours till then.
+        stays ours till then. `on_cancel` is called first, and may let the thread end sooner.
         """
         answer: Future[T] = get_running_loop().create_future()
         job = _Job(work, answer)
@@ -47,6 +47,8 @@ class CodecThreads:
         try:
             return await answer
         except CancelledError as error:
+            if on_cancel is not None:
+                on_cancel()
             raise await job.ended(error) from None
         finally:
             self._outstanding -= 1

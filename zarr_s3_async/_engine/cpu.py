@@ -13,7 +13,7 @@ import numpy as np
 from .._concurrency.threads import CodecThreads
 from .._concurrency.workers import gather_all
 from .._types import Shape
-from ..codecs.base import Cost
+from ..codecs.base import Cost, Interrupt, interruptible
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,12 +39,17 @@ class Cpu:
         self._scratch = _Scratch()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run in a thread. Cancelled, it returns when the thread has ended: what it writes to stays ours till then."""
-        return await self._threads.run(work)
+        """Run in a thread.
+
+        Cancelled, it returns when the thread has ended: what it writes to stays ours till then. Decoders that go block
+        by block end at the next one (`codecs.base.check_interrupt`).
+        """
+        interrupt = Interrupt()
+        return await self._threads.run(partial(interruptible, interrupt, work), interrupt.request)
 
     async def each(self, work: Callable[[Sequence[T]], R], items: Sequence[T], *, split: bool) -> list[R]:
         """Run `work` over all items in one thread, or, split, over a share of them in each thread at once."""
-        run = self._threads.run
+        run = self.run
         if not split:
             return [await run(partial(work, items))]
         size = -(-len(items) // min(self._limit, len(items)))

@@ -67,8 +67,13 @@ async def _ends_in_time(work: Coroutine[Any, Any, object], timeout: float | None
 
 
 def planned(runtime: Runtime, layout: Layout, selection: Selection) -> Plan:
-    """The plan, or SelectionError where it touches more chunks than one call may."""
+    """The plan, or SelectionError where it touches more chunks than one call may, or larger ones."""
     meta = layout.meta
+    if layout.pipeline.nbytes > runtime.limits.max_chunk_bytes:
+        raise SelectionError(
+            f"a chunk of {layout.url} has {layout.pipeline.nbytes:,} bytes, and Limits.max_chunk_bytes allows "
+            f"{runtime.limits.max_chunk_bytes:,}: raise the limit if you trust the array"
+        )
     plan = make_plan(selection, meta.shape, layout.chunk_axes, layout.shard_axes)
     most = runtime.limits.max_chunks_per_call
     if plan.n_chunks > most:

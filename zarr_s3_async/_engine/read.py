@@ -13,6 +13,7 @@ from .._grid import place
 from .._plan.plan import Part, Plan
 from .._plan.runs import Runs
 from .._types import Buffer, Coords, Missing, Sink
+from ..codecs.base import check_interrupt
 from ..errors import ChunkDecodeError, ChunkNotFound
 from .cache import Chunks
 from .chunks import Fetched
@@ -218,6 +219,8 @@ class _Reading:
 
     def _place(self, coords: Coords, key: str, fetched: Fetched, keep: Kept | None, pieces: Sequence[Piece]) -> None:
         for part, data in pieces:
+            if len(pieces) > 1:
+                check_interrupt()
             if data is None:
                 self._fill(coords, key, part)
             elif keep is None:

@@ -18,6 +18,7 @@ from .._concurrency.workers import run_workers
 from .._grid import is_cut
 from .._plan.plan import Part, Plan, covers_object
 from .._types import Buffer, Coords
+from ..codecs.base import check_interrupt
 from ..codecs.fill import is_fill
 from ..codecs.shard_format import Encoded
 from ..errors import ChunkDecodeError, ChunkError, Conflict, WriteOutcome
@@ -215,6 +216,8 @@ class Writing:
     ) -> Changes:
         changes: dict[int, Encoded | None] = {}
         for part, data in pieces:
+            if len(pieces) > 1:
+                check_interrupt()
             if part.slot in overwritten:
                 changes[part.slot] = self._encode(self._fresh(part))
                 continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
 from reprlib import repr as short
@@ -128,6 +129,43 @@ class BytesBytesCodec(Protocol):
 
 
 Codec: TypeAlias = ArrayArrayCodec | ArrayBytesCodec | BytesBytesCodec
+
+
+class Interrupt:
+    """Asks work in a thread to end early, because whoever waited for it has left."""
+
+    __slots__ = ("requested",)
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def request(self) -> None:
+        """From any thread, once."""
+        self.requested = True
+
+
+class Abandoned(Exception):  # it tells of no error
+    """Work ended early; nobody waits for what it would have given."""
+
+
+_interrupt: ContextVar[Interrupt | None] = ContextVar("interrupt", default=None)
+"""Of the work that the current thread does."""
+
+
+def interruptible(interrupt: Interrupt, work: Callable[[], T]) -> T:
+    """Do `work`, in which `check_interrupt` looks at this interrupt."""
+    token = _interrupt.set(interrupt)
+    try:
+        return work()
+    finally:
+        _interrupt.reset(token)
+
+
+def check_interrupt() -> None:
+    """End the work in this thread if its caller has left. For decoders that go block by block, between two blocks."""
+    interrupt = _interrupt.get()
+    if interrupt is not None and interrupt.requested:
+        raise Abandoned
 
 
 def writable(chunk: Array) -> Array:

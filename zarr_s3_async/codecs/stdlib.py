@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from ..errors import UnsupportedFeature
-from .base import Array, Bytes, ChunkSpec, Options
+from .base import Array, Bytes, ChunkSpec, Options, check_interrupt
 
 _WINDOW: Final = 256 * 1024
 """Compressed bytes given to a decompressor at once: it copies what it leaves over."""
@@ -115,6 +115,7 @@ class _Stream:
             if ends and not piece and not decompressor.eof:
                 raise ValueError("the stream is cut off")
             target.add(piece)
+            check_interrupt()  # a few bytes may stand for a gigabyte, which takes seconds
         return at - len(decompressor.unused_data)
 
 

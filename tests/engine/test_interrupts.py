@@ -1,0 +1,123 @@
+"""A call that is cancelled, or whose time is over, does not wait for a decoder that has gigabytes to go."""
+
+from __future__ import annotations
+
+import asyncio
+import bz2
+import gzip
+import lzma
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async._types import CodecSpec
+from zarr_s3_async.codecs import stdlib
+from zarr_s3_async.codecs.base import Abandoned, ChunkSpec, Interrupt, check_interrupt, interruptible
+from zarr_s3_async.codecs.pipeline import Pipeline, build_pipeline
+from zarr_s3_async.errors import ChunkDecodeError
+
+SIZE = 8 * 2**20
+STREAMS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "numcodecs.zlib": zlib.compress,
+    "numcodecs.bz2": bz2.compress,
+    "numcodecs.lzma": lzma.compress,
+}
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[zs.Session]:
+    async with zs.Session() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_streaming_decoders_end_at_the_next_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = build_pipeline([CodecSpec("bytes"), CodecSpec(name)], ChunkSpec((SIZE,), np.dtype("u1"), np.uint8(0)))
+    data = STREAMS[name](bytes(SIZE))
+    interrupt, blocks = Interrupt(), []
+    add = stdlib._Target.add
+
+    def add_and_interrupt(self: Any, piece: bytes) -> None:
+        blocks.append(len(piece))
+        add(self, piece)
+        interrupt.request()
+
+    monkeypatch.setattr(stdlib._Target, "add", add_and_interrupt)
+    with pytest.raises((Abandoned, ChunkDecodeError)):
+        interruptible(interrupt, lambda: pipeline.decode(data))
+    assert len(blocks) == 1
+    check_interrupt()  # of no work that runs now
+
+
+def endless(*_: Any) -> Any:
+    """Stands for a decoder that goes block by block, and has more of them than anybody waits for."""
+    while True:
+        check_interrupt()
+        time.sleep(0.001)
+
+
+async def test_a_timeout_bounds_a_decode(session: zs.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = await session.create_array("memory://a", shape=(2**20,), chunks=(2**20,), dtype="u1", compressor="gzip")
+    await array[:].set(np.arange(2**20) % 251)
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "decode", endless)
+        with pytest.raises(zs.DeadlineExceeded):
+            await array.get_slice(0, None, timeout=0.05)
+        with pytest.raises(zs.DeadlineExceeded):
+            await array.set_slice([1], 5, timeout=0.05)
+        reading = asyncio.ensure_future(array[:].get())
+        await asyncio.sleep(0.05)
+        reading.cancel()
+        await asyncio.wait([reading])
+        assert reading.cancelled()
+    assert (await array[:] == np.arange(2**20) % 251).all()
+
+
+async def test_a_batch_of_many_chunks_ends_between_two(session: zs.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    n, chunk = 64, 2**14
+    array = await session.create_array(
+        "memory://a", shape=(n * chunk,), chunks=(chunk,), shards=(n * chunk,), dtype="u1", compressor="gzip"
+    )
+    await array[:].set(np.arange(n * chunk) % 251)
+    decoded: list[int] = []
+    decode = Pipeline.decode
+
+    def slow(self: Pipeline, *arguments: Any) -> Any:
+        decoded.append(1)
+        while len(decoded) > 1 and not reading.cancelling():  # the second lasts until its caller has left
+            time.sleep(0.001)
+        return decode(self, *arguments)
+
+    monkeypatch.setattr(Pipeline, "decode", slow)
+    reading = asyncio.ensure_future(array[:].get())
+    while len(decoded) < 2:
+        await asyncio.sleep(0.001)
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert reading.cancelled()
+    assert len(decoded) < 10
+
+
+@pytest.mark.parametrize(
+    "layout", [{"chunks": (2000,)}, {"chunks": (2000,), "shards": (4000,)}], ids=["plain", "sharded"]
+)
+async def test_a_chunk_above_the_limit_is_refused_before_any_request(layout: dict[str, Any]) -> None:
+    store = zs.MemoryStore()
+    async with zs.Session() as session:
+        array = await session.create_array(store, shape=(8000,), dtype="u1", **layout)
+        await array[:].set(1)
+    async with zs.Session(limits=zs.Limits(max_chunk_bytes=1999)) as session:
+        array = await session.open_array(store)
+        for act in (array[0:1].get, lambda: array[0:1].set(1), lambda: array.get_slice(0, 1)):
+            with pytest.raises(zs.SelectionError, match="max_chunk_bytes"):
+                await act()
+    async with zs.Session(limits=zs.Limits(max_chunk_bytes=2000)) as session:
+        assert (await (await session.open_array(store))[:] == 1).all()
+    with pytest.raises(zs.ConfigError, match="max_chunk_bytes"):
+        zs.Limits(max_chunk_bytes=0)
