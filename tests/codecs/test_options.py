@@ -14,7 +14,7 @@ def options(**configuration):
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", None, [], -1, 11, 10**400])
 def test_whole_numbers_are_nothing_else(value):
-    with pytest.raises(MetadataError, match=r"'name': 'key' must be a whole number|'name': 'key' is missing"):
+    with pytest.raises(MetadataError, match=r"'name': 'key' must be an integer|'name': 'key' is missing"):
         options(key=value).integer("key", 0, 10)
 
 

@@ -272,5 +272,5 @@ def test_no_encoded_chunk_is_longer_than_it_says(steps):
     """Not even of bytes that do not compress, and not by little."""
     noise = np.random.default_rng(0).integers(0, 256, 2**18, "u1").view("<f4").reshape(256, 256)
     line = pipeline(*steps, shape=noise.shape)
-    assert len(line.encode(noise)) < line.most_encoded_nbytes / 1.5
-    assert line.most_encoded_nbytes < 4 * noise.nbytes + 2**20
+    assert len(line.encode(noise)) < line.max_encoded_nbytes / 1.5
+    assert line.max_encoded_nbytes < 4 * noise.nbytes + 2**20

@@ -258,9 +258,15 @@ def test_what_is_written_is_read_as_the_same_scalar(data, zarr_format):
     raw = data.draw(st.binary(min_size=dtype.itemsize, max_size=dtype.itemsize))
     scalar = np.frombuffer(bytes([raw[0] % 2]) if dtype.kind == "b" else raw, dtype=dtype)[0]
     data_type = DataType(dtype)
-    written = fill_values.write(scalar, data_type, zarr_format=zarr_format)
+    try:
+        written = fill_values.write(scalar, data_type, zarr_format=zarr_format)
+    except Invalid:
+        assert zarr_format == 2
+        assert dtype.kind in "fc"
+        assert np.isnan(scalar)  # v2 has but one NaN
+        return
     again = fill_values.read(written, data_type, zarr_format=zarr_format)
-    np.testing.assert_array_equal(again, scalar)  # NaN by NaN: its payload has no spelling in zarr-python
+    assert again.tobytes() == scalar.astype(dtype.newbyteorder("="), copy=False).tobytes()
 
 
 @given(st.binary(max_size=8), st.sampled_from([2, 3]))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zarr_s3_async._model.keys import KeyEncoding, KeyOf
+from zarr_s3_async._model.keys import KeyClass, KeyEncoding
 from zarr_s3_async._model.metadata import ArrayMeta
 
 from .documents import new_array
@@ -21,7 +21,7 @@ def array(shape, chunks, name="default", separator="/") -> ArrayMeta:
 
 def test_the_grid_decides_what_is_a_chunk() -> None:
     meta = array((25, 30), (10, 10))
-    assert meta.classify_key("c/2/2") == KeyOf("chunk", (2, 2))
+    assert meta.classify_key("c/2/2") == KeyClass("chunk", (2, 2))
     for key in ("c/3/0", "c/0/3", "c/99999999999999999999999/0"):
         found = meta.classify_key(key)
         assert found.kind == "extra"
@@ -51,7 +51,7 @@ def test_what_nobody_spells_a_chunk_key_like_is_foreign(key: str) -> None:
 @pytest.mark.parametrize(("name", "separator"), ENCODINGS)
 def test_an_array_of_no_dimension_has_one_key(name: str, separator: str) -> None:
     meta = array((), (), name, separator)
-    assert meta.classify_key("c" if name == "default" else "0") == KeyOf("chunk", ())
+    assert meta.classify_key("c" if name == "default" else "0") == KeyClass("chunk", ())
     assert meta.classify_key("0" if name == "default" else "c").kind == "extra"
 
 

@@ -198,7 +198,7 @@ def _coded(
 ) -> tuple[Pipeline, Chunks, int, MetadataError | None]:
     if meta.shards is None:
         pipeline = build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill[()]))
-        plain = PlainChunks(runtime.store, path, meta, pipeline.most_encoded_nbytes, runtime.limits)
+        plain = PlainChunks(runtime.store, path, meta, pipeline.max_encoded_nbytes, runtime.limits)
         return pipeline, plain, 1, pipeline.encode_error
     shard = ShardFormat.from_spec(meta.codecs[0], ChunkSpec(meta.shards, meta.dtype, fill[()]))
     chunks = ShardedChunks(
@@ -207,7 +207,7 @@ def _coded(
         meta,
         shard.layout,
         chunk_nbytes=shard.inner.encoded_nbytes or shard.inner.nbytes,
-        max_chunk_nbytes=shard.inner.most_encoded_nbytes,
+        max_chunk_nbytes=shard.inner.max_encoded_nbytes,
         indexes=runtime.indexes,
         reader=reader,
         locks=runtime.locks,

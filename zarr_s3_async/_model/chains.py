@@ -65,7 +65,9 @@ def _sharding(configuration: Mapping[str, JSON]) -> dict[str, JSON]:
     only(configuration, where, _SHARDING_MEMBERS)
     location = configuration.get("index_location", "end")
     return {
-        "chunk_shape": list(integers(member(configuration, "chunk_shape"), f"'chunk_shape' of {SHARDING!r}", least=1)),
+        "chunk_shape": list(
+            integers(member(configuration, "chunk_shape"), f"'chunk_shape' of {SHARDING!r}", minimum=1)
+        ),
         "codecs": _spelled(read(member(configuration, "codecs"), f"'codecs' of {SHARDING!r}")),
         "index_codecs": _spelled(read(member(configuration, "index_codecs"), f"'index_codecs' of {SHARDING!r}")),
         "index_location": one_of(location, f"'index_location' of {SHARDING!r}", ("start", "end")),
@@ -109,7 +111,7 @@ def check_parts(shard: Shape, chunk: Shape) -> None:
         Invalid: They do not.
         Unknown: There are too many of them.
     """
-    if len(shard) != len(chunk) or any(whole_ % part for whole_, part in zip(shard, chunk, strict=True)):
+    if len(shard) != len(chunk) or any(length % part for length, part in zip(shard, chunk, strict=True)):
         raise Invalid(f"shards of {shard} cannot be divided into chunks of {chunk}")
     if prod(shard) // prod(chunk) > MAX_CHUNKS_PER_SHARD:
         raise Unknown(f"a shard of {shard} holds more than {MAX_CHUNKS_PER_SHARD} chunks of {chunk}")

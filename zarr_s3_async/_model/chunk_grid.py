@@ -34,7 +34,7 @@ def read(grid: Named, shape: Shape) -> Axes:
     if grid.name != "regular" and grid.name not in _BOUNDED:
         raise Unknown(f"the chunk grid {short_repr(grid.name)} is not known")
     only(grid.configuration, where, ("chunk_shape",))
-    chunk = integers(member(grid.configuration, "chunk_shape"), "'chunk_shape'", least=1)
+    chunk = integers(member(grid.configuration, "chunk_shape"), "'chunk_shape'", minimum=1)
     _check_ndim(len(chunk), shape)
     return chunk if grid.name == "regular" else tuple(map(_bounded, chunk, shape))
 
@@ -56,7 +56,7 @@ def _listed(grid: Named, where: str, shape: Shape) -> Axes:
 def _entry(entry: JSON, extent: int, axis: int) -> Axis:
     where = f"'chunk_shapes' of dimension {axis}"
     if not isinstance(entry, list):
-        return integer(entry, where, least=1)
+        return integer(entry, where, minimum=1)
     if not entry:
         raise Invalid(f"{where} is an empty list")
     edges = _edges((_run(item, where) for item in entry), where)
@@ -68,10 +68,10 @@ def _entry(entry: JSON, extent: int, axis: int) -> Axis:
 def _run(item: JSON, where: str) -> tuple[int, int]:
     """A length, or a pair of a length and how often it stands there."""
     if not isinstance(item, list):
-        return integer(item, where, least=1), 1
+        return integer(item, where, minimum=1), 1
     if len(item) != 2:
         raise Invalid(f"{where} holds lengths and pairs of a length and a count, not {short_repr(item)}")
-    return integer(item[0], where, least=1), integer(item[1], f"a count in {where}", least=1)
+    return integer(item[0], where, minimum=1), integer(item[1], f"a count in {where}", minimum=1)
 
 
 def _edges(runs: Iterator[tuple[int, int]], where: str) -> Edges:
@@ -140,7 +140,7 @@ def _positive(value: Any, where: str) -> int:
     except TypeError:
         number = 0
     if isinstance(value, bool) or not 1 <= number <= MAX_EXTENT:
-        raise Invalid(f"{where} must hold whole numbers of at least 1, not {short_repr(value)}")
+        raise Invalid(f"{where} must hold integers of at least 1, not {short_repr(value)}")
     return number
 
 

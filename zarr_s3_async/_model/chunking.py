@@ -1,4 +1,4 @@
-"""Chunk and shard shapes that a user asks for, and good ones where they ask for none."""
+"""Chunk and shard shapes: those that a user gives, checked, and the automatic ones."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .problems import Invalid, Unknown, short_repr
 TARGET_BYTES = 2**20
 """Decoded bytes of a chunk of `chunks="auto"`.
 
-At S3's latency and bandwidth a request of about 1 MiB spends as long on its way as on its bytes; smaller ones
-pay for requests, larger ones for bytes that nobody asked for.
+At S3's latency and bandwidth a request of about 1 MiB takes as long for its latency as for its bytes. With smaller
+chunks the requests dominate; with larger ones a small read fetches bytes that it does not need.
 """
 MAX_CHUNK_BYTES = 2**34
 MAX_NDIM = 32
 """NumPy's limit before version 2."""
 _MAX_FACTOR = 2**16
-"""A shard edge with no smaller factor is taken for a prime, and cut into ones."""
+"""A shard edge without a smaller factor is treated as a prime, and divided into edges of 1."""
 _OBJECT_BYTES = 32
-"""What an element of varying length is taken to hold."""
+"""Assumed size of an element of varying length, in bytes."""
 
 
 def shape(option: Any) -> Shape:
-    """The shape of an array: whole numbers of at least 0, or one for a one-dimensional array."""
-    return _wholes(option, "shape", least=0) if _is_sequence(option) else (_whole(option, "shape", least=0),)
+    """The shape of an array: integers of at least 0, or one for a one-dimensional array."""
+    return _integers(option, "shape", minimum=0) if _is_sequence(option) else (_integer(option, "shape", minimum=0),)
 
 
 def chunks(option: Any, extents: Shape, data_type: DataType, within: Shape | None) -> Shape:
@@ -42,7 +42,7 @@ def chunks(option: Any, extents: Shape, data_type: DataType, within: Shape | Non
     """
     if isinstance(option, str):
         if option != "auto":
-            raise Invalid(f"chunks must be 'auto' or whole numbers, not {option!r}")
+            raise Invalid(f"chunks must be 'auto' or integers, not {option!r}")
         return _divisors(within, data_type) if within else _halves(extents, data_type)
     return _edges(option, "chunks", extents)
 
@@ -56,8 +56,8 @@ def _edges(option: Any, where: str, extents: Shape) -> Shape:
     edges = option if _is_sequence(option) else (option,) * len(extents)
     if len(edges) != len(extents):
         raise Invalid(f"{where}={short_repr(option)} has {len(edges)} dimensions, and the array has {len(extents)}")
-    whole = tuple(max(extent, 1) if _is_all(edge) else edge for edge, extent in zip(edges, extents, strict=True))
-    return _wholes(whole, where, least=1)
+    lengths = tuple(max(extent, 1) if _is_all(edge) else edge for edge, extent in zip(edges, extents, strict=True))
+    return _integers(lengths, where, minimum=1)
 
 
 def _is_sequence(option: Any) -> bool:
@@ -68,17 +68,17 @@ def _is_all(edge: Any) -> bool:
     return edge is None or (not isinstance(edge, str) and bool(edge == -1))
 
 
-def _wholes(values: Any, where: str, *, least: int) -> Shape:
-    return tuple(_whole(value, where, least=least) for value in values)
+def _integers(values: Any, where: str, *, minimum: int) -> Shape:
+    return tuple(_integer(value, where, minimum=minimum) for value in values)
 
 
-def _whole(value: Any, where: str, *, least: int) -> int:
+def _integer(value: Any, where: str, *, minimum: int) -> int:
     try:
         number = index(value)
     except TypeError:
-        number = least - 1
-    if isinstance(value, bool) or not least <= number <= MAX_EXTENT:
-        raise Invalid(f"{where} must hold whole numbers of at least {least}, not {short_repr(value)}")
+        number = minimum - 1
+    if isinstance(value, bool) or not minimum <= number <= MAX_EXTENT:
+        raise Invalid(f"{where} must hold integers of at least {minimum}, not {short_repr(value)}")
     return number
 
 
@@ -127,10 +127,10 @@ def check(extents: Shape, chunk: Shape, object_shape: Shape, data_type: DataType
         if len(edges) != len(extents):
             raise Invalid(f"the array has {len(extents)} dimensions, its {name} have {len(edges)}")
     if len(extents) > MAX_NDIM:
-        raise Unknown(f"the array has {len(extents)} dimensions; {MAX_NDIM} are the most")
+        raise Unknown(f"the array has {len(extents)} dimensions; {MAX_NDIM} is the maximum")
     size = prod(chunk) * data_type.dtype.itemsize
     if size > MAX_CHUNK_BYTES:
-        raise Unknown(f"a chunk takes {size} bytes decoded; {MAX_CHUNK_BYTES} is the most")
+        raise Unknown(f"a chunk takes {size} bytes decoded; {MAX_CHUNK_BYTES} is the maximum")
 
 
 def resized(extents: Shape, option: Any) -> Shape:

@@ -1,4 +1,4 @@
-"""Codecs that a user asks for, in any of the usual forms, as the documents spell them.
+"""Codecs as users give them, in any of the usual forms, as documents spell them.
 
 A name, a numcodecs configuration `{"id": …}`, a v3 codec `{"name": …, "configuration": {…}}`, or an object of
 numcodecs or zarr-python. Members left out get the defaults that numcodecs and zarr-python have.

@@ -32,7 +32,7 @@ def read_v2(document: Mapping[str, JSON], url: str) -> dict[str, dict[str, JSON]
         Invalid: It is no consolidated metadata.
     """
     # zarr-python reads a document without the member too.
-    if integer(document.get("zarr_consolidated_format", 1), "'zarr_consolidated_format'", least=0) != 1:
+    if integer(document.get("zarr_consolidated_format", 1), "'zarr_consolidated_format'", minimum=0) != 1:
         raise Invalid(f"'zarr_consolidated_format' must be 1, not {document['zarr_consolidated_format']}")
     nodes: dict[str, dict[str, JSON]] = {}
     skipped = []

@@ -183,21 +183,21 @@ def one_of(value: JSON, where: str, choices: Sequence[str]) -> str:
     return value
 
 
-def integer(value: JSON, where: str, *, least: int, most: int = MAX_EXTENT) -> int:
+def integer(value: JSON, where: str, *, minimum: int, maximum: int = MAX_EXTENT) -> int:
     """An integer within bounds, both included."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise Invalid(f"{where} must be a whole number of at least {least}, not {short_repr(value)}")
-    if value > most:
-        raise Invalid(f"{where} must be at most {most}, not {short_repr(value)}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise Invalid(f"{where} must be an integer of at least {minimum}, not {short_repr(value)}")
+    if value > maximum:
+        raise Invalid(f"{where} must be at most {maximum}, not {short_repr(value)}")
     return value
 
 
-def integers(value: JSON, where: str, *, least: int) -> Shape:
+def integers(value: JSON, where: str, *, minimum: int) -> Shape:
     """A list of integers."""
     if not isinstance(value, list):
-        raise Invalid(f"{where} must be a list of whole numbers, not {short_repr(value)}")
+        raise Invalid(f"{where} must be a list of integers, not {short_repr(value)}")
     _check_count(value, where, MAX_INTEGERS)
-    return tuple(integer(item, f"every number of {where}", least=least) for item in value)
+    return tuple(integer(item, f"every number of {where}", minimum=minimum) for item in value)
 
 
 def mapping(value: JSON, where: str) -> Mapping[str, JSON]:
@@ -222,10 +222,10 @@ def _check_count(value: list[JSON], where: str, max_items: int) -> None:
 
 
 def only(value: Mapping[str, JSON], where: str, known: Sequence[str]) -> None:
-    """Refuse members that nobody here knows: they may change what the others mean."""
-    strange = [name for name in value if name not in known]
-    if strange:
-        raise Unknown(f"{where} has members that are not known: {', '.join(map(short_repr, strange[:5]))}")
+    """Refuse unknown members: they may change what the others mean."""
+    unknown = [name for name in value if name not in known]
+    if unknown:
+        raise Unknown(f"{where} has members that are not known: {', '.join(map(short_repr, unknown[:5]))}")
 
 
 def named(value: JSON, where: str) -> Named:

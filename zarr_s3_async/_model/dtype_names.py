@@ -104,7 +104,7 @@ def _field_v2(value: JSON) -> tuple[Any, ...]:
     name = text(value[0], "the name of a field")
     inner = _read_v2(value[1])
     return (
-        (name, inner, integers(value[2], f"the shape of the field {short_repr(name)}", least=1))
+        (name, inner, integers(value[2], f"the shape of the field {short_repr(name)}", minimum=1))
         if value[2:]
         else (name, inner)
     )
@@ -186,7 +186,7 @@ def _raw_bits(bits: int, name: str) -> DType:
 def _length(kind: Named, unit: int) -> int:
     where = f"the configuration of 'data_type' {kind.name!r}"
     only(kind.configuration, where, ("length_bytes",))
-    length = integer(member(kind.configuration, "length_bytes"), f"'length_bytes' of {kind.name!r}", least=unit)
+    length = integer(member(kind.configuration, "length_bytes"), f"'length_bytes' of {kind.name!r}", minimum=unit)
     if length % unit:
         raise Invalid(f"'length_bytes' of {kind.name!r} must be a multiple of {unit}, not {length}")
     return length // unit
@@ -199,8 +199,8 @@ def _time_v3(kind: Named) -> DType:
     scale = integer(
         member(kind.configuration, "scale_factor"),
         f"'scale_factor' of {kind.name!r}",
-        least=1,
-        most=MAX_SCALE,
+        minimum=1,
+        maximum=MAX_SCALE,
     )
     return time_type(_TIME_KINDS[kind.name], unit, scale, kind.name)
 

@@ -17,7 +17,7 @@ DType: TypeAlias = np.dtype[Any]
 Variable: TypeAlias = Literal["string", "bytes", "array"]
 
 MAX_ITEM_BYTES = 2**24
-"""Bytes of one element: a stranger's `|S2000000000` shall not make a scalar of 2 GB."""
+"""Bytes of one element at most: an untrusted `|S2000000000` must not allocate a scalar of 2 GB."""
 MAX_FIELDS = 4096
 MAX_FIELD_NDIM = 32
 
@@ -30,7 +30,7 @@ class DataType:
     variable: Variable | None = None
     """Set for elements of varying length, which NumPy holds as objects: str, bytes, or arrays."""
     v3_name: str | None = None
-    """The Zarr v3 name where several would do and one was asked for (`r16`)."""
+    """The Zarr v3 name where the document or the user chose one of several (`r16`)."""
 
 
 STRING = DataType(np.dtype(object), "string")
@@ -65,7 +65,7 @@ def check_item(size: int, what: object) -> None:
         Unknown: More than MAX_ITEM_BYTES.
     """
     if size > MAX_ITEM_BYTES:
-        raise Unknown(f"an element of {short_repr(what)} takes {size} bytes; {MAX_ITEM_BYTES} is the most")
+        raise Unknown(f"an element of {short_repr(what)} takes {size} bytes; {MAX_ITEM_BYTES} is the maximum")
 
 
 def record(fields: list[tuple[Any, ...]], what: object) -> DType:
@@ -86,7 +86,7 @@ def record(fields: list[tuple[Any, ...]], what: object) -> DType:
 
 def _field_size(inner: DType, shape: Shape = ()) -> int:
     if len(shape) > MAX_FIELD_NDIM:
-        raise Unknown(f"a field has {len(shape)} dimensions; {MAX_FIELD_NDIM} are the most")
+        raise Unknown(f"a field has {len(shape)} dimensions; {MAX_FIELD_NDIM} is the maximum")
     return inner.itemsize * prod(shape)
 
 

@@ -99,13 +99,13 @@ def _read_integer(value: JSON, dtype: DType) -> Any:
     return dtype.type(_integer(value, int(info.min), int(info.max)))
 
 
-def _integer(value: JSON, least: int, most: int) -> int:
-    if not _is_whole(value) or not least <= int(value) <= most:
-        raise _wrong(value, f"a whole number from {least} to {most}")
+def _integer(value: JSON, minimum: int, maximum: int) -> int:
+    if not _is_integer(value) or not minimum <= int(value) <= maximum:
+        raise _wrong(value, f"an integer from {minimum} to {maximum}")
     return int(value)
 
 
-def _is_whole(value: JSON) -> bool:
+def _is_integer(value: JSON) -> bool:
     match value:
         case bool():
             return False

@@ -1,4 +1,4 @@
-"""The front door of the model: which documents say what a node is, in which format, and back."""
+"""Entry points of the model: from documents to metadata and back, in either format."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def parse_node(
 
     Raises:
         MetadataError: A document breaks the rules.
-        UnsupportedFeature: It asks for what this library does not have.
+        UnsupportedFeature: It needs a feature that this library does not have.
     """
     if NODE_V3 in docs and zarr_format != 2:
         with document_errors(url, NODE_V3):
@@ -126,7 +126,7 @@ def new_array(options: ArrayOptions, kind_of: KindOf) -> ArrayMeta:
     """An array to store.
 
     Args:
-        options: What the user asks for.
+        options: As the user gave them.
         kind_of: Kinds of all codecs that are known.
 
     Raises:
@@ -152,7 +152,7 @@ def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
     """The array at another shape; everything else that its document says stays.
 
     Raises:
-        ConfigError: The shape is none, or has another number of dimensions.
+        ConfigError: It is not a shape, or has another number of dimensions.
     """
     return v3.with_shape(meta, shape) if meta.zarr_format == 3 else v2.with_shape(meta, shape)
 

@@ -47,7 +47,7 @@ _ENCODINGS = tuple(KeyEncoding(name, separator) for name in ("default", "v2") fo
 
 
 @dataclass(frozen=True, slots=True)
-class KeyOf:
+class KeyClass:
     """What a key is."""
 
     kind: KeyKind
@@ -58,7 +58,7 @@ class KeyOf:
     """Why it is no object of the array."""
 
 
-def classify_key(key: str, encoding: KeyEncoding, grid: Shape) -> KeyOf:
+def classify_key(key: str, encoding: KeyEncoding, grid: Shape) -> KeyClass:
     """What an object below an array is to that array, by its key alone.
 
     Args:
@@ -69,14 +69,14 @@ def classify_key(key: str, encoding: KeyEncoding, grid: Shape) -> KeyOf:
     coords = encoding.decode(key, len(grid))
     if coords is not None:
         if is_inside(coords, grid):
-            return KeyOf("chunk", coords)
-        return KeyOf("extra", coords, f"it lies outside the array's grid of {grid} objects")
+            return KeyClass("chunk", coords)
+        return KeyClass("extra", coords, f"it lies outside the array's grid of {grid} objects")
     for other in sorted(_ENCODINGS, key=lambda other: other != encoding):
         coords = _of_any_rank(key, other)
         if coords is not None:
             example = encoding.encode((0,) * len(grid))
-            return KeyOf("extra", coords, f"it is a chunk key of another array: here they look like {example!r}")
-    return KeyOf("foreign", None, "it is neither metadata nor a chunk key")
+            return KeyClass("extra", coords, f"it is a chunk key of another array: here they look like {example!r}")
+    return KeyClass("foreign", None, "it is neither metadata nor a chunk key")
 
 
 def is_chunk_key(key: str) -> bool:

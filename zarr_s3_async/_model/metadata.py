@@ -13,7 +13,7 @@ import numpy as np
 
 from .._grid import Axis, grid_shape
 from .._types import JSON, CodecSpec, Coords, Shape
-from .keys import KeyEncoding, KeyOf, classify_key
+from .keys import KeyClass, KeyEncoding, classify_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class ArrayMeta:
     dimension_names: tuple[str | None, ...] | None = None
     attributes: Mapping[str, JSON] = field(default_factory=dict)
     zarr_format: Literal[2, 3]
-    """Where it came from; for messages and edits of the source, never for a decision in a read or write."""
+    """Format of the documents; for messages and edits, never for a decision in a read or write."""
     source: Mapping[str, JSON]
     """The document as it was read, so that an edit keeps what others put there. In v2 the `.zarray`."""
     documents: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class ArrayMeta:
         """Key of an object below the array's own prefix."""
         return self.keys.encode(coords)
 
-    def classify_key(self, key: str) -> KeyOf:
+    def classify_key(self, key: str) -> KeyClass:
         """What the object at `key`, relative to the array's prefix, is to this array."""
         return classify_key(key, self.keys, self.grid_shape)
 

@@ -1,4 +1,4 @@
-"""Which names a node may have, and which paths of strangers are safe to follow.
+"""Which names a node may have, and which paths from stored documents are safe to follow.
 
 Zarr v3 core specification, "Node names"; Zarr v2 specification, "Logical storage paths"; S3's limit on keys.
 """

@@ -1,4 +1,4 @@
-"""How the model says no: private errors say what is wrong; here they find their place in the public tree."""
+"""Internal validation errors of the model, and their mapping to public errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MissingPackage(Unknown):
 
 @contextmanager
 def document_errors(url: str, name: str) -> Iterator[None]:
-    """Problems of the document `name` of the node at `url` leave as MetadataError or UnsupportedFeature."""
+    """Map errors about the document `name` of the node at `url` to MetadataError or UnsupportedFeature."""
     try:
         yield
     except Invalid as problem:
@@ -34,7 +34,7 @@ def document_errors(url: str, name: str) -> Iterator[None]:
 
 @contextmanager
 def option_errors() -> Iterator[None]:
-    """Problems of what a user asks for leave as ConfigError, or UnsupportedFeature for a missing package."""
+    """Map errors about options to ConfigError, or to UnsupportedFeature for a missing package."""
     try:
         yield
     except MissingPackage as problem:
@@ -49,7 +49,7 @@ _SHORT.maxlevel = 2
 
 
 def short_repr(value: object) -> str:
-    """The value for a message, cut short: it may be a stranger's, and long."""
+    """The value for a message, cut short: it may be untrusted, and long."""
     try:
         return _SHORT.repr(value)
     except ValueError:

@@ -45,7 +45,7 @@ def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
 
     Raises:
         MetadataError: A document breaks the rules.
-        UnsupportedFeature: It asks for what this library does not have.
+        UnsupportedFeature: It needs a feature that this library does not have.
     """
     attributes = _parse_attributes(docs, url)
     with document_errors(url, ARRAY_V2):
@@ -61,7 +61,7 @@ def _parse_attributes(docs: Mapping[str, Document], url: str) -> Mapping[str, JS
 
 
 def _check_format(source: Mapping[str, JSON]) -> None:
-    if integer(member(source, "zarr_format"), "'zarr_format'", least=0) != 2:
+    if integer(member(source, "zarr_format"), "'zarr_format'", minimum=0) != 2:
         raise Invalid(f"'zarr_format' must be 2, not {source['zarr_format']}")
 
 
@@ -70,8 +70,8 @@ def _array(source: Mapping[str, JSON], attributes: Mapping[str, JSON], names: tu
     for name in _MEMBERS:
         check_portable(source.get(name), repr(name))
     _check_format(source)
-    shape = integers(member(source, "shape"), "'shape'", least=0)
-    chunks = _chunks(integers(member(source, "chunks"), "'chunks'", least=0), shape)
+    shape = integers(member(source, "shape"), "'shape'", minimum=0)
+    chunks = _chunks(integers(member(source, "chunks"), "'chunks'", minimum=0), shape)
     order = cast("Literal['C', 'F']", one_of(member(source, "order"), "'order'", ("C", "F")))
     filters = chains.read_filters(source.get("filters"))
     compressor = chains.read_compressor(source.get("compressor"))
@@ -99,7 +99,7 @@ def _chunks(chunks: Shape, shape: Shape) -> Shape:
     """Some writers give an empty dimension chunks of length 0; they hold nothing, and are taken for 1."""
     if len(chunks) == len(shape) and all(chunk or not extent for chunk, extent in zip(chunks, shape, strict=True)):
         return tuple(chunk or 1 for chunk in chunks)
-    return integers(list(chunks), "'chunks'", least=1)
+    return integers(list(chunks), "'chunks'", minimum=1)
 
 
 def _dimension_names(attributes: Mapping[str, JSON], ndim: int) -> tuple[str, ...] | None:
@@ -153,7 +153,7 @@ def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
     """The array at another shape, of as many dimensions.
 
     Raises:
-        ConfigError: The shape is none.
+        ConfigError: It is not a shape, or has another number of dimensions.
     """
     with option_errors():
         extents = chunking.resized(meta.shape, shape)

@@ -55,7 +55,7 @@ _SEPARATORS = {"default": "/", "v2": "."}
 
 def kind(source: Mapping[str, JSON]) -> Literal["array", "group"]:
     """What a document says that its node is."""
-    if integer(member(source, "zarr_format"), "'zarr_format'", least=0) != 3:
+    if integer(member(source, "zarr_format"), "'zarr_format'", minimum=0) != 3:
         raise Invalid(f"'zarr_format' must be 3, not {source['zarr_format']}")
     node_type = one_of(member(source, "node_type"), "'node_type'", ("array", "group"))
     return cast("Literal['array', 'group']", node_type)
@@ -65,10 +65,10 @@ def _check_members(source: Mapping[str, JSON], known: tuple[str, ...]) -> None:
     for name in known:
         if name not in ("attributes", "consolidated_metadata"):
             check_portable(source.get(name), repr(name))
-    strange = [name for name in source if name not in known and not _may_ignore(source[name])]
-    if strange:
+    unknown = [name for name in source if name not in known and not _may_ignore(source[name])]
+    if unknown:
         raise Unknown(
-            f"it has members that are not known, and must be understood: {', '.join(map(short_repr, strange[:5]))}"
+            f"it has members that are not known, and must be understood: {', '.join(map(short_repr, unknown[:5]))}"
         )
 
 
@@ -87,7 +87,7 @@ def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
 
     Raises:
         MetadataError: The document breaks the rules.
-        UnsupportedFeature: It asks for what this library does not have.
+        UnsupportedFeature: It needs a feature that this library does not have.
     """
     with document_errors(url, NODE_V3):
         meta = _array(load(docs[NODE_V3]))
@@ -101,7 +101,7 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
     source = with_portable_fill(source)
     _check_members(source, _ARRAY)
     _check_transformers(source.get("storage_transformers"))
-    shape = integers(member(source, "shape"), "'shape'", least=0)
+    shape = integers(member(source, "shape"), "'shape'", minimum=0)
     data_type = dtype_names.read_v3(member(source, "data_type"))
     axes = chunk_grid.read(named(member(source, "chunk_grid"), "'chunk_grid'"), shape)
     object_shape = chunk_grid.shape_of(axes)
@@ -182,7 +182,7 @@ def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
 
     Raises:
         MetadataError: The document breaks the rules.
-        UnsupportedFeature: It asks for what this library does not have.
+        UnsupportedFeature: It needs a feature that this library does not have.
     """
     with document_errors(url, NODE_V3):
         source = load(docs[NODE_V3])

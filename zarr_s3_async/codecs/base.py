@@ -27,8 +27,8 @@ Bytes: TypeAlias = Buffer | np.ndarray[Any, np.dtype[np.uint8]]
 """Flat bytes between two codecs: `len()` counts bytes, a slice is one of bytes."""
 
 Cost: TypeAlias = Literal["view", "quick", "parallel", "blocking"]
-"""What a codec costs a thread: nothing but a view; time without the GIL, at several GB/s when it decodes; more of it;
-time with the GIL held."""
+"""CPU cost of a call, from low to high: it only makes a view; it releases the GIL and decodes several GB/s; it
+releases the GIL and takes longer; it holds the GIL."""
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ KINDS: tuple[Kind, ...] = ("array->array", "array->bytes", "bytes->bytes")
 
 @dataclass(frozen=True, slots=True)
 class ChunkSpec:
-    """What a codec is told of the chunk that it handles."""
+    """What a codec knows of the chunks that it handles."""
 
     shape: Shape
     dtype: np.dtype[Any]
@@ -177,7 +177,7 @@ _REQUIRED: Final = object()
 
 
 class Options:
-    """The configuration of one codec. Reading a key takes it; `finish` refuses what nobody has taken."""
+    """The configuration of one codec. Reading a key takes it; `finish` refuses keys that were not taken."""
 
     __slots__ = ("_left", "codec", "encode_error")
 
@@ -210,12 +210,12 @@ class Options:
         return value
 
     def integer(self, key: str, low: int, high: int, default: Any = _REQUIRED) -> int:
-        """A whole number within bounds, both inclusive; JSON true, false and 1.0 are not whole numbers."""
+        """An integer within bounds, both inclusive; JSON true, false and 1.0 are none."""
         value = self.take(key, default)
         if value is default:
             return value  # type: ignore[no-any-return]  # the caller's own default
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.fail(key, f"must be a whole number from {low} to {high}, not {short(value)}")
+            raise self.fail(key, f"must be an integer from {low} to {high}, not {short(value)}")
         return value
 
     def number(self, key: str) -> int | float:
@@ -242,12 +242,12 @@ class Options:
         return value
 
     def integers(self, key: str) -> tuple[int, ...]:
-        """A list of whole numbers that are not negative."""
+        """A list of integers that are not negative."""
         value = self.take(key)
         if not isinstance(value, list | tuple):
-            raise self.fail(key, f"must be a list of whole numbers, not {short(value)}")
+            raise self.fail(key, f"must be a list of integers, not {short(value)}")
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in value):
-            raise self.fail(key, f"must hold whole numbers that are not negative, not {short(value)}")
+            raise self.fail(key, f"must hold integers that are not negative, not {short(value)}")
         return tuple(value)
 
     def to_encode(self, read: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -277,7 +277,7 @@ class Options:
         return left
 
     def finish(self) -> None:
-        """Refuse keys that nobody has taken."""
+        """Refuse keys that were not taken."""
         if self._left:
             raise self.fail(min(self._left, key=str), "is not an option of this codec")
 

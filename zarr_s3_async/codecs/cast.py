@@ -17,7 +17,7 @@ from .scalars import RealType, real_dtype, real_scalar
 
 
 class _ScalarMap:
-    """Numbers that become others by name, before any rule is asked. The first of equal keys counts."""
+    """Numbers that map to others explicitly, before any rule applies. The first of equal keys counts."""
 
     def __init__(self, pairs: list[tuple[Array, Array]], source: RealType, target: RealType) -> None:
         self._comparable = np.dtype(np.float64) if not source.is_integer else np.dtype(f"{_sign(source)}8")
@@ -270,7 +270,7 @@ def _integer_to_float64(values: Array, rounding: Rounding, *, exact: bool) -> Ar
     for bit in range(_EXACT_BITS, 64):
         extra += (magnitude >> np.uint64(bit)) != 0
     kept, rest = magnitude >> extra, magnitude & ((np.uint64(1) << extra) - np.uint64(1))
-    # What is left out decides the last bit: by the rounding asked for, or as a mark that something was there.
+    # The bits that are dropped decide the last bit kept: by the rounding, or as a sticky bit.
     kept = kept + _rounds_up(rest, extra, negative, rounding) if exact else kept | (rest != 0)
     result = np.ldexp(kept.astype(np.float64), extra.astype(np.int32))
     return np.where(negative, -result, result)

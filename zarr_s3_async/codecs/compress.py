@@ -96,18 +96,18 @@ class ZstdFrames:
             has_checksum = self._parameters(frame).has_checksum
         except self._error as error:
             raise ValueError("the frame is cut off or corrupt") from error
-        most, last = 0, False
+        size_bound, last = 0, False
         while not last:
             header = int.from_bytes(frame[at : at + 3], "little")
             last, block_type, size = bool(header & 1), header >> 1 & 3, header >> 3
             if block_type == _RESERVED or at + 3 > len(frame):
                 raise ValueError("the frame is cut off or corrupt")
             at += 3 + (1 if block_type == _RLE else size)
-            most += size if block_type <= _RLE else _BLOCK_MAX
+            size_bound += size if block_type <= _RLE else _BLOCK_MAX
         at += 4 if has_checksum else 0
         if at > len(frame):
             raise ValueError("the frame is cut off")
-        return (most, at, False) if claimed == UNKNOWN else (claimed, at, True)
+        return (size_bound, at, False) if claimed == UNKNOWN else (claimed, at, True)
 
 
 def _skipped(frame: memoryview) -> int:
@@ -190,8 +190,8 @@ class Zstd:
         return self._early <= _EARLY
 
     def _decode_unknown(self, data: Bytes, limit: int) -> Bytes:
-        most, is_exact = self._frames.bound(data, limit)
-        decoded: Bytes = self._library().decompress(data, np.empty(most, np.uint8) if is_exact else None)
+        size_bound, is_exact = self._frames.bound(data, limit)
+        decoded: Bytes = self._library().decompress(data, np.empty(size_bound, np.uint8) if is_exact else None)
         return decoded
 
 
@@ -223,9 +223,9 @@ class LZ4:
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
         claimed = int.from_bytes(data[:_LZ4_HEADER], "little")
         if claimed != size:
-            most = min(limit, _LZ4_MAX_RATIO * len(data))
-            if size is not None or claimed > most:
-                raise ValueError(f"claims {claimed} bytes, and at most {most} can be")
+            maximum = min(limit, _LZ4_MAX_RATIO * len(data))
+            if size is not None or claimed > maximum:
+                raise ValueError(f"claims {claimed} bytes, and at most {maximum} can be")
         if not _LZ4_HEADER < len(data) <= _INT_MAX:
             raise ValueError(f"{len(data)} bytes are no lz4 block")
         decoded: Bytes = self._decompress(data, out)

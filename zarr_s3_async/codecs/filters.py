@@ -94,7 +94,7 @@ class Delta(_Typed):
 
 
 class FixedScaleOffset(_Typed):
-    """(x - offset) * scale, rounded to whole numbers."""
+    """(x - offset) * scale, rounded to integers."""
 
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
         super().__init__(options, spec, "biuf")

@@ -15,14 +15,14 @@ from .base import COSTS, Array, ArrayArrayCodec, ArrayBytesCodec, Bytes, BytesBy
 from .registry import build_codec, is_registered, kind_of
 
 VARIABLE_LIMIT: Final = 256 * 2**20
-"""Bytes that a chunk of elements of any length may decompress to. Nothing else bounds it."""
+"""Bytes that a chunk of elements of any length may decompress to. Nothing else limits them."""
 
 _SLACK: Final = 64 * 1024
 _SHARE: Final = 32
 """Incompressible data grows by less than a 32nd and 64 KiB in any compressor: what decodes to more is refused."""
 
-_GENEROUS: Final = 2
-"""Times its largest size that an encoded chunk may have before it is refused unread: decoding says what is wrong."""
+_TOLERANCE: Final = 2
+"""Factor of tolerance on the largest size of an encoded chunk: within it, decoding finds out what is wrong."""
 
 _EXPORTED_KINDS: Final = "biufc"
 """Dtype kinds of arrays that the buffer protocol, and so every C library, takes as they are."""
@@ -56,7 +56,7 @@ class Pipeline:
         "element_order",
         "encode_error",
         "encoded_nbytes",
-        "most_encoded_nbytes",
+        "max_encoded_nbytes",
         "nbytes",
         "raw",
     )
@@ -67,8 +67,8 @@ class Pipeline:
     """Bytes of a decoded chunk; of its references, where the elements are objects."""
     encoded_nbytes: int | None
     """Bytes of an encoded chunk, or None where that depends on the values."""
-    most_encoded_nbytes: int
-    """Bytes that no encoded chunk has, however badly it compresses: who has more to decode need not begin."""
+    max_encoded_nbytes: int
+    """Upper bound on the size of an encoded chunk; larger objects are rejected before decoding."""
     cost: Cost
     """The worst of its codecs."""
     encode_error: MetadataError | None
@@ -103,8 +103,8 @@ class Pipeline:
             for _, turn in arrays:
                 self.element_order = tuple([self.element_order[axis] for axis in cast("Transpose", turn).order])
         self.encode_error = encode_error or _too_large(codec.encoded_size(), compressors)
-        steps, self.encoded_nbytes, most = _unpacking(codec.encoded_size(), compressors, variable_limit)
-        self.most_encoded_nbytes = _GENEROUS * max(most, self.nbytes) + _SLACK
+        steps, self.encoded_nbytes, largest = _unpacking(codec.encoded_size(), compressors, variable_limit)
+        self.max_encoded_nbytes = _TOLERANCE * max(largest, self.nbytes) + _SLACK
         self._array_bytes_name = name
         self._view = codec.decode
         self._rearrange = tuple((name, each.decode) for name, each in reversed(arrays))
@@ -141,11 +141,11 @@ class Pipeline:
         except (ChunkError, MemoryError):
             raise
         except Exception as error:
-            raise ChunkError(f"codec {name!r} cannot encode the chunk: {_told(error)}", codec=name) from error
+            raise ChunkError(f"codec {name!r} cannot encode the chunk: {_message(error)}", codec=name) from error
         return data.data if isinstance(data, np.ndarray) else cast("Buffer", data)
 
     def encode_to_copy(self, chunk: Array) -> Buffer | Array:
-        """As `encode`, for who copies the bytes anyway: where they are the elements in C order, the chunk itself."""
+        """As `encode`, for a caller that copies the bytes: the chunk itself where they are its elements in C order."""
         if not self.raw:
             return self.encode(chunk)
         self._check(chunk)
@@ -190,7 +190,7 @@ class Pipeline:
         except (ChunkDecodeError, UnsupportedFeature, MemoryError):
             raise
         except Exception as error:
-            raise ChunkDecodeError(f"codec {name!r} cannot decode the chunk: {_told(error)}", codec=name) from error
+            raise ChunkDecodeError(f"codec {name!r} cannot decode the chunk: {_message(error)}", codec=name) from error
         return chunk
 
 
@@ -254,15 +254,17 @@ def _encoded(name: str, codec: ArrayArrayCodec, given: ChunkSpec) -> ChunkSpec:
     try:
         return codec.encoded(given)
     except ValueError as error:
-        raise MetadataError(f"codec {name!r} does not take {given.dtype} of {given.shape}: {_told(error)}") from error
+        raise MetadataError(
+            f"codec {name!r} does not take {given.dtype} of {given.shape}: {_message(error)}"
+        ) from error
 
 
 def _too_large(size: int | None, compressors: Sequence[tuple[str, BytesBytesCodec]]) -> MetadataError | None:
     """The error for a chunk that has more bytes than a compressor takes."""
     for name, codec in compressors:
-        most = getattr(codec, "max_input", None)
-        if size is not None and most is not None and size > most:
-            return MetadataError(f"codec {name!r} takes {most:,} bytes at most, and a chunk has {size:,}")
+        maximum = getattr(codec, "max_input", None)
+        if size is not None and maximum is not None and size > maximum:
+            return MetadataError(f"codec {name!r} takes {maximum:,} bytes at most, and a chunk has {size:,}")
         size = None if size is None else codec.encoded_size(size)
     return None
 
@@ -319,7 +321,7 @@ def _with_own_order(spec: CodecSpec, given: ChunkSpec) -> CodecSpec:
 
 
 def _given_bytes(given: ChunkSpec, array_bytes: Any, compressors: Sequence[Any]) -> ChunkSpec:
-    """What a compressor is told of: the array, where it is given the array's own elements, or bytes."""
+    """The spec that a compressor is built with: the array's where it gets the array's elements, else one of bytes."""
     if not compressors and isinstance(array_bytes[1], BytesCodec):
         return given
     return ChunkSpec((), np.dtype(np.uint8), np.uint8(0))
@@ -329,5 +331,5 @@ def _names(specs: Sequence[CodecSpec]) -> str:
     return ", ".join(spec.name for spec in specs) or "an empty list of codecs"
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Which codecs there are: the allow-list, and what users add to it. A document reaches no other code."""
+"""The codecs by name: an allow-list, and what users register. A document reaches no other code."""
 
 from __future__ import annotations
 

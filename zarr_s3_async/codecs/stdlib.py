@@ -69,7 +69,7 @@ class _Target:
             return b"".join(self._parts)
         if self._at != len(self._memory):
             raise ValueError(f"decodes to {self._at} bytes, and a chunk has {len(self._memory)}")
-        # The caller tells its own array by identity.
+        # The caller recognizes its own array by identity.
         return self._memory if self._out is None else self._out
 
 
@@ -226,7 +226,7 @@ def _read_filters(options: Options) -> list[dict[str, int]] | None:
     if not isinstance(filters, list | tuple) or not all(isinstance(entry, dict) for entry in filters):
         raise options.fail("filters", "must be a list of objects")
     if any(type(value) is not int for entry in filters for value in entry.values()):
-        raise options.fail("filters", "must hold whole numbers only")
+        raise options.fail("filters", "must hold integers only")
     if any(entry.get("dict_size", 0) > _LZMA_MEMORY for entry in filters):
         raise options.fail("filters", f"may have a 'dict_size' of {_LZMA_MEMORY} at most")
     return list(filters)
@@ -257,7 +257,7 @@ class Base64:
 
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:  # noqa: ARG002  nothing to write into
         if len(data) > self.encoded_size(limit):
-            raise ValueError(f"{len(data)} letters, and at most {self.encoded_size(limit)} can be")
+            raise ValueError(f"{len(data)} characters, and at most {self.encoded_size(limit)} can be")
         decoded = b64decode(data, validate=True)
         if size is not None and len(decoded) != size:
             raise ValueError(f"{len(decoded)} bytes, and a chunk has {size}")

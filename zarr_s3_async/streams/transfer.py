@@ -709,7 +709,7 @@ def _inner_grid(meta: ArrayMeta) -> Shape:
 
 def _bounded(layout: Layout, key: str) -> Any:
     """Memory for an object, and none for one that is longer than any object of the array can be."""
-    limit = layout.pipeline.most_encoded_nbytes * layout.n_slots + 2**20
+    limit = layout.pipeline.max_encoded_nbytes * layout.n_slots + 2**20
 
     def memory(length: int) -> memoryview:
         if length > limit:
