@@ -1,0 +1,118 @@
+"""Stores over obstore pass the conformance suite, but for what each backend cannot promise, which the page says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+import zarr_s3_async as zs
+from zarr_s3_async.byte_range import Span, Suffix
+from zarr_s3_async.testing import CHECKS, check_name
+
+backends = pytest.importorskip("obstore.store")
+from zarr_s3_async.adapters.obstore import ObstoreStore  # noqa: E402  # behind the skip
+
+PAGE = Path(__file__).parents[2] / "docs/obstore.md"
+
+
+def missing(kind: str) -> Mapping[str, str]:
+    """What the page says that a backend cannot promise: checks, each with its reason."""
+    section = PAGE.read_text().partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE))
+
+
+def made(kind: str, request: pytest.FixtureRequest) -> ObstoreStore:
+    if kind == "memory":
+        return ObstoreStore(backends.MemoryStore())
+    if kind == "local":
+        folder = request.getfixturevalue("tmp_path") / "store"
+        return ObstoreStore(backends.LocalStore(str(folder), mkdir=True))
+    server = request.getfixturevalue("seaweed")
+    config = server.s3_config()
+    return ObstoreStore(
+        backends.S3Store(
+            server.bucket,
+            prefix=f"obstore/{token_hex(6)}",
+            endpoint=config.endpoint_url,
+            region="us-east-1",
+            access_key_id=config.access_key_id,
+            secret_access_key=config.secret_access_key,
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+    )
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("check", CHECKS, ids=check_name)
+@pytest.mark.parametrize("kind", ["memory", "local", "s3"])
+async def test_promise(kind: str, check: Any, request: pytest.FixtureRequest) -> None:
+    """What the page excuses fails, or the page says too much."""
+    store = made(kind, request)
+    if check_name(check) not in missing(kind):
+        await check(store)
+        return
+    with pytest.raises((AssertionError, zs.ZarrS3Error, ExceptionGroup)):
+        await check(store)
+
+
+@pytest_asyncio.fixture
+async def session() -> AsyncIterator[zs.Session]:
+    async with zs.Session() as session:
+        yield session
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["memory", "local", "s3"])
+async def test_arrays_live_in_it(kind: str, session: zs.Session, request: pytest.FixtureRequest) -> None:
+    store = made(kind, request)
+    data = np.arange(600, dtype="f4").reshape(20, 30)
+    array = await session.create_array(store, path="a", shape=data.shape, chunks=(5, 5), shards=(10, 10), dtype="f4")
+    await array.set_slice(data, (0, 0))
+    again = await session.open_array(store, path="a")
+    assert np.array_equal(await again[3:17, 4:29], data[3:17, 4:29])
+    if kind != "local":  # it has no conditional put
+        await again.set_slice(0, (1, 1), (2, 2))
+        assert (await again[1, 1]) == 0
+
+
+@pytest.mark.integration
+async def test_a_missing_bucket_is_no_absent_object(seaweed: Any) -> None:
+    config = seaweed.s3_config()
+    store = ObstoreStore(
+        backends.S3Store(
+            "there-is-no-such-bucket",
+            endpoint=config.endpoint_url,
+            region="us-east-1",
+            access_key_id=config.access_key_id,
+            secret_access_key=config.secret_access_key,
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+        )
+    )
+    for wanted in (None, Span(0, 5), Suffix(3)):
+        with pytest.raises(zs.BucketNotFound):
+            await store.get("x", range=wanted)
+
+
+@pytest.mark.parametrize(
+    ("store", "options"), [("s3://bucket/x", {}), (None, {}), (backends.MemoryStore(), {"url": "x"})]
+)
+def test_what_is_no_store_of_obstore_is_refused(store: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(zs.ConfigError):
+        ObstoreStore(store, **options)
+
+
+def test_it_says_where_it_is() -> None:
+    store = backends.S3Store("bucket", prefix="some/path", region="us-east-1", access_key_id="A", secret_access_key="S")
+    assert ObstoreStore(store).url == "obstore+s3://bucket/some/path"
+    assert ObstoreStore(store, url="gs://other/").url == "gs://other"
+    assert ObstoreStore(backends.MemoryStore()) != ObstoreStore(backends.MemoryStore())
+    assert ObstoreStore(store) == ObstoreStore(store)

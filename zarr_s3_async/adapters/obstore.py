@@ -1,0 +1,320 @@
+"""`ObstoreStore`: arrays of this library in whatever obstore reaches: Google's and Azure's clouds, and others.
+
+What a backend cannot promise stands in docs/obstore.md. Requests, retries and connections are obstore's: neither
+`Limits.requests` nor `RetryPolicy` applies to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NoReturn
+
+try:
+    import obstore
+    from obstore import exceptions
+    from obstore import store as backends
+except ImportError as error:
+    raise ImportError("ObstoreStore needs obstore: pip install 'zarr-s3-async[obstore]'") from error
+
+import zarr_s3_async as zs
+
+from .._types import Buffer, Sink, Version, When
+from ..byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
+from ..stores.base import Blob, Entry, Listing
+
+_SORTED = (backends.S3Store, backends.GCSStore, backends.AzureStore)
+"""Backends whose listings are sorted by key; those of others are sorted here."""
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+"""What a service says of a missing bucket: obstore reports it like a missing object."""
+_SCHEMES: Mapping[type, str] = {
+    backends.S3Store: "s3",
+    backends.GCSStore: "gs",
+    backends.AzureStore: "az",
+    backends.LocalStore: "file",
+    backends.MemoryStore: "memory",
+    backends.HTTPStore: "http",
+}
+
+
+class ObstoreStore:
+    """A `zs.Store` over a store of obstore.
+
+    Args:
+        store: Of obstore, with its options and credentials.
+        url: What it is called in messages; by default the scheme of the backend and its bucket and prefix.
+
+    Raises:
+        ConfigError: It is no store of obstore.
+    """
+
+    __slots__ = ("_store", "_url")
+
+    def __init__(self, store: object, *, url: str | None = None) -> None:
+        if not isinstance(store, tuple(_SCHEMES)):
+            raise zs.ConfigError(f"ObstoreStore takes a store of obstore.store, not {store!r}")
+        if url is not None and (not isinstance(url, str) or "://" not in url):  # type: ignore[redundant-expr]  # untyped callers
+            raise zs.ConfigError(f"url= is a URL such as gs://bucket/prefix, not {url!r}")
+        self._store: Any = store
+        self._url = (url or _url_of(store)).rstrip("/")
+
+    @property
+    def url(self) -> str:
+        """For messages, without a trailing slash. It cannot be opened."""
+        return self._url
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are over the same store, as obstore compares them."""
+        return isinstance(other, ObstoreStore) and bool(self._store == other._store)
+
+    def __hash__(self) -> int:
+        return hash(self._url)
+
+    def __repr__(self) -> str:
+        return f"ObstoreStore({self._url!r})"
+
+    # Reads
+
+    async def get(
+        self,
+        key: str,
+        *,
+        range: ByteRange | None = None,  # noqa: A002  # the protocol's name
+        version: Version | None = None,
+        sink: Sink | None = None,
+        max_bytes: int | None = None,
+    ) -> Blob | None:
+        """See `Readable.get`."""
+        wanted = checked(range)
+        if wanted is not None and is_empty(wanted):
+            return await self._nothing(key, version)
+        try:
+            with self._mapped(key):
+                result = await obstore.get_async(self._store, key, options=_options(wanted, version))
+        except _Absent:
+            self._refuse_absent(key, version)
+            return None
+        except (zs.BucketNotFound, zs.AccessDenied, zs.Conflict):
+            raise
+        except zs.StoreError:
+            if wanted is None:
+                raise
+            return await self._after_refusal(key, wanted, version, sink, max_bytes)
+        return await self._received(key, result, version, sink, max_bytes)
+
+    async def _received(
+        self, key: str, result: Any, version: Version | None, sink: Sink | None, max_bytes: int | None
+    ) -> Blob:
+        meta = result.meta
+        self._check_version(key, _version_of(meta), version)
+        start, stop = result.range
+        if max_bytes is not None and stop - start > max_bytes:
+            raise zs.ObjectTooLarge(
+                f"{self.url}/{key} has {stop - start} bytes, where at most {max_bytes} can be right", key=key
+            )
+        with self._mapped(key):
+            body = memoryview(await result.buffer_async()).cast("B")
+        if len(body) != stop - start:
+            raise zs.NetworkError(f"{self.url}/{key}: {len(body)} bytes came of {stop - start}", key=key)
+        if sink is not None:
+            memory = sink(len(body))
+            memory.cast("B")[:] = body
+            body = memory
+        return Blob(body, _version_of(meta), meta["size"], meta["last_modified"])
+
+    async def _nothing(self, key: str, version: Version | None) -> Blob | None:
+        """An empty range."""
+        entry = await self.stat(key)
+        if entry is None:
+            self._refuse_absent(key, version)
+            return None
+        self._check_version(key, entry.version, version)
+        return Blob(b"", entry.version, entry.size, entry.modified)
+
+    async def _after_refusal(
+        self, key: str, wanted: ByteRange, version: Version | None, sink: Sink | None, max_bytes: int | None
+    ) -> Blob | None:
+        """A range that the backend refuses: it starts past the end, or is a suffix, which Azure does not have."""
+        entry = await self.stat(key)
+        if entry is None:
+            self._refuse_absent(key, version)
+            return None
+        start, stop = resolve(wanted, entry.size)
+        if start >= stop:
+            return await self._nothing(key, version)
+        try:
+            with self._mapped(key):
+                options = _options(Span(start, stop), entry.version if version is None else version)
+                result = await obstore.get_async(self._store, key, options=options)
+        except _Absent:
+            self._refuse_absent(key, version)
+            return None
+        return await self._received(key, result, version, sink, max_bytes)
+
+    async def stat(self, key: str) -> Entry | None:
+        """See `SupportsStat.stat`. The 404 of a HEAD does not tell a missing bucket, so a GET decides absence."""
+        try:
+            with self._mapped(key):
+                return _entry(await obstore.head_async(self._store, key))
+        except _Absent:
+            pass
+        try:
+            with self._mapped(key):
+                return _entry((await obstore.get_async(self._store, key)).meta)
+        except _Absent:
+            return None
+
+    def _refuse_absent(self, key: str, version: Version | None) -> None:
+        if version is not None:
+            raise zs.Conflict(f"{self.url}/{key} is absent, not at version {version}", key=key)
+
+    def _check_version(self, key: str, found: Version, version: Version | None) -> None:
+        if version is not None and found != version:
+            raise zs.Conflict(f"{self.url}/{key} is at version {found}, not at {version}", key=key)
+
+    # Writes
+
+    async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
+        """See `Writable.put`.
+
+        Raises:
+            Unsupported: The backend has no such precondition.
+        """
+        mode: Any = {"always": "overwrite", "absent": "create"}.get(when) or {"e_tag": when}
+        try:
+            with self._mapped(key):
+                # A copy: the backend keeps what it is given, beyond a cancelled call or, in memory, for ever.
+                result = await obstore.put_async(self._store, key, bytes(data), mode=mode)
+        except _Absent:
+            self._refuse_absent(key, Version(when))
+            raise
+        if result["e_tag"] is not None:
+            return Version(result["e_tag"])
+        entry = await self.stat(key)
+        if entry is None:
+            raise zs.Conflict(f"{self.url}/{key} was deleted just after it was put", key=key)
+        return entry.version
+
+    async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
+        """See `Writable.delete`.
+
+        Raises:
+            Unsupported: A version was given; obstore has no conditional delete.
+        """
+        if when != "always":
+            raise zs.Unsupported(f"cannot delete {self.url}/{key} under a version: obstore has no such delete", key=key)
+        try:
+            with self._mapped(key):
+                await obstore.delete_async(self._store, key)
+        except _Absent:
+            return
+
+    async def delete_many(self, keys: Iterable[str]) -> None:
+        """See `Writable.delete_many`."""
+        wanted = list(dict.fromkeys(keys))
+        try:
+            with self._mapped(None):
+                await obstore.delete_async(self._store, wanted)
+        except _Absent:  # some backends stop at an absent one
+            for key in wanted:
+                await self.delete(key)
+
+    # Listings
+
+    async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
+        """See `SupportsPages.list_pages`. A listing that the backend does not sort is collected first."""
+        folder = prefix.rpartition("/")[0]
+        collected: list[Entry] = []
+        with self._mapped(None):
+            async for batch in obstore.list(self._store, folder or None, chunk_size=1000):
+                page = [entry for entry in map(_entry, batch) if entry.key.startswith(prefix) and entry.key > after]
+                if not isinstance(self._store, _SORTED):
+                    collected += page
+                elif page:
+                    yield page
+        if collected:
+            yield sorted(collected)
+
+    async def list_prefix(self, prefix: str = "") -> AsyncIterator[Entry]:
+        """See `Listable.list_prefix`."""
+        async for page in self.list_pages(prefix):
+            for entry in page:
+                yield entry
+
+    async def list_dir(self, prefix: str = "") -> Listing:
+        """See `Listable.list_dir`."""
+        folder = prefix.strip("/")
+        with self._mapped(None):
+            found = await obstore.list_with_delimiter_async(self._store, folder or None)
+        dirs = {path.rstrip("/") for path in found["common_prefixes"]}
+        entries = [entry for entry in map(_entry, found["objects"]) if entry.key != folder]
+        return Listing(tuple(sorted(dirs)), tuple(sorted(entries)))
+
+    # Errors
+
+    @contextmanager
+    def _mapped(self, key: str | None) -> Iterator[None]:
+        """Turn obstore's errors into ours, and an absent object into `_Absent`."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if any(text in str(error) for text in _NO_BUCKET):
+                raise zs.BucketNotFound(f"{self.url}: {_first_line(error)}", key=key) from error
+            raise _Absent from error
+        except (exceptions.BaseError, NotImplementedError, OSError, ValueError) as error:
+            self._raise(key, error)
+
+    def _raise(self, key: str | None, error: Exception) -> NoReturn:
+        where = self.url if key is None else f"{self.url}/{key}"
+        cls = next((ours for theirs, ours in _ERRORS if isinstance(error, theirs)), zs.StoreError)
+        raise cls(f"{where}: {_first_line(error)}", key=key, code=type(error).__name__) from error
+
+
+class _Absent(Exception):
+    """There is no object."""
+
+
+_ERRORS: tuple[tuple[type[BaseException], type[zs.StoreError]], ...] = (
+    (exceptions.AlreadyExistsError, zs.Conflict),
+    (exceptions.PreconditionError, zs.Conflict),
+    (exceptions.PermissionDeniedError, zs.AccessDenied),
+    (exceptions.UnauthenticatedError, zs.AccessDenied),
+    (PermissionError, zs.AccessDenied),
+    (exceptions.NotSupportedError, zs.Unsupported),
+    (NotImplementedError, zs.Unsupported),
+)
+
+
+def _first_line(error: Exception) -> str:
+    """obstore's messages go on with a debugger's view of their causes."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _options(wanted: ByteRange | None, version: Version | None) -> Any:
+    options: dict[str, Any] = {}
+    match wanted:
+        case Span(start, stop):
+            options["range"] = (start, stop)
+        case Suffix(length):
+            options["range"] = {"suffix": length}
+        case Offset(start):
+            options["range"] = {"offset": start}
+    if version is not None:
+        options["if_match"] = version
+    return options or None
+
+
+def _version_of(meta: Mapping[str, Any]) -> Version:
+    return Version(meta["e_tag"] or f"{meta['last_modified'].isoformat()} {meta['size']}")
+
+
+def _entry(meta: Mapping[str, Any]) -> Entry:
+    return Entry(meta["path"], meta["size"], _version_of(meta), meta["last_modified"])
+
+
+def _url_of(store: Any) -> str:
+    scheme = next(name for backend, name in _SCHEMES.items() if isinstance(store, backend))
+    config: Mapping[str, Any] = getattr(store, "config", None) or {}
+    place = next((str(config[name]) for name in ("bucket", "container_name") if name in config), "")
+    prefix = str(getattr(store, "prefix", None) or "").strip("/")
+    return f"obstore+{scheme}://{'/'.join(part for part in (place, prefix) if part)}"
