@@ -182,6 +182,6 @@ def _in_one_chunk(
     if not put:  # all integers, or no dimension: see `mesh`
         take.append(Ellipsis)
         put.append(Ellipsis)
-    part = Part(slot, tuple(take), tuple(put), whole)
+    part = tuple.__new__(Part, (slot, tuple(take), tuple(put), whole))  # half of what Part(…) costs
     parts: Sequence[Part] = (part,) if shards is None else _OnePart(part, covered)
     return OneChunkPlan(selection, tuple(coords), parts, is_cut)
