@@ -1,7 +1,7 @@
 """Encoded chunks in stored objects: where an object is, getting slots of it, replacing slots of it.
 
 A plain array keeps one chunk in an object, so its only slot is 0. Sharded arrays get their own class of the same
-protocol; nobody else asks whether an array is sharded.
+protocol; nothing else asks whether an array is sharded.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Chunks(Protocol):
         ...
 
     async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
-        """The encoded slots with all that `replace` needs to store the object anew.
+        """The encoded slots with all that `replace` needs to store the object again.
 
         Args:
             key: The object.
@@ -207,7 +207,7 @@ class PlainChunks:
 
     async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
         """One GET; see `Chunks.fetch_for_update`."""
-        del overwritten  # whoever overwrites the only slot needs no base
+        del overwritten  # a write of the only slot needs no base
         return await self.fetch(key, slots)
 
     def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:

@@ -11,7 +11,7 @@ from .._plan.selection import Selection
 from .._types import Coords
 from .chunks import Cost
 from .operations import planned
-from .read import UNKNOWN, remembered
+from .read import NOT_CACHED, cached_chunk
 from .runtime import Layout, Runtime
 from .write import replaced_slots, replaces_object
 
@@ -103,7 +103,7 @@ def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence
             slots = [part.slot for part in parts]
             return layout.readable.runs_cost(coords, list(zip(slots, chosen, strict=True)))
     chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}")
-    slots = [part.slot for part in parts if remembered(layout, chunks, part.slot) is UNKNOWN]
+    slots = [part.slot for part in parts if cached_chunk(layout, chunks, part.slot) is NOT_CACHED]
     return layout.readable.fetch_cost(coords, slots) if slots else Cost(0, 0)
 
 

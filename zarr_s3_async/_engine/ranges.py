@@ -83,7 +83,7 @@ class Ranges:
         return request, len(members)
 
     def _requests(self, wanted: list[tuple[Span, int]]) -> Iterator[tuple[Span, list[tuple[Span, int]]]]:
-        """What to ask for, and who wants what of it."""
+        """The requests to make, each with the spans that it brings and their positions."""
         wanted.sort()
         ahead = iter(wanted)
         groups = coalesce((span for span, _ in wanted), max_gap=self._gap)

@@ -25,14 +25,14 @@ Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Piece: TypeAlias = tuple[Part, Buffer | None]
 """A part, and the encoded chunk."""
 Kept: TypeAlias = dict[int, Result | None]
-"""Decoded chunks by slot, to be remembered; None for an absent one."""
+"""Decoded chunks by slot, for the cache; None for an absent one."""
 
-_MIN_ROWS = 64 * 2**10
-"""Bytes from which on a chunk is laid out as it comes in: a smaller one comes whole, and is placed from there."""
+_MIN_STRIDED = 64 * 2**10
+"""Bytes from which on a chunk is scattered into the result while it is received; a smaller one is copied in one go."""
 _MIN_PLANE = 4 * 2**10
 """Bytes of its last two dimensions from which on that pays: it is done a plane at a time."""
 _MIN_SCRATCH = 64 * 2**10
-UNKNOWN = np.empty(0)
+NOT_CACHED = np.empty(0)
 """Stands for a chunk that is not in the cache."""
 
 
@@ -56,7 +56,7 @@ class _DirectSink:
         """
         Args:
             block: Where the chunk belongs.
-            whole: It lies in one piece; else it is rows.
+            whole: It lies in one piece; else in strides.
         """
         self.view = memoryview(block.reshape(-1).view(np.uint8) if whole else block.view(np.uint8))
         self.strided = None if whole else self.view
@@ -64,7 +64,7 @@ class _DirectSink:
     def __call__(self, length: int) -> memoryview:
         if self.strided is None and length == len(self.view):
             return self.view
-        # Not a chunk of this array, or nobody who lays out rows: receive it aside, the decoder sees to it.
+        # Not the bytes of a chunk, or a store that cannot scatter them: received aside, and left to the decoder.
         return memoryview(bytearray(length))
 
     def has(self, data: Buffer | None) -> bool:
@@ -75,7 +75,7 @@ class _DirectSink:
 class _Reading:
     """One call's read."""
 
-    __slots__ = ("_direct", "_layout", "_missing", "_out", "_remembers", "_rows", "_runtime")
+    __slots__ = ("_caches", "_direct", "_layout", "_missing", "_out", "_runtime", "_strided")
 
     def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
         self._runtime = runtime
@@ -84,8 +84,8 @@ class _Reading:
         self._missing = missing
         self._direct = plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
         # Elements of any length have no size to bound.
-        self._remembers = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
-        self._rows = layout.strided_sinks
+        self._caches = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
+        self._strided = layout.strided_sinks
 
     async def read_with_one_refetch(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """One object; what does not decode is fetched once more, as it may have been damaged on its way."""
@@ -106,10 +106,10 @@ class _Reading:
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """One object: lease, fetch, decode, place."""
         coords, lazy_parts = item
-        parts = tuple(lazy_parts)  # they are made anew each time they are run through
+        parts = tuple(lazy_parts)  # a plan makes them again each time they are iterated over
         key = self._layout.chunks.locate(coords)
-        if self._remembers:
-            await self._read_remembered(coords, key, parts)
+        if self._caches:
+            await self._read_through_cache(coords, key, parts)
         elif self._layout.elements is None or not await self._read_elements(self._layout.elements, coords, key, parts):
             await self._read_parts(coords, key, parts)
 
@@ -162,29 +162,29 @@ class _Reading:
         finally:
             runtime.leases.release(lease)
 
-    async def _read_remembered(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        """From what is remembered, and the rest by one fetch, which all who want the same chunks at once share."""
+    async def _read_through_cache(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+        """From the cache, and the rest by one fetch, which all reads of the same chunks at the same time share."""
         cache, name = self._runtime.decoded, f"{self._runtime.place}/{key}"
-        parts = self._place_remembered(coords, key, parts, cache.get(name, self._layout.reader))
+        parts = self._place_cached(coords, key, parts, cache.get(name, self._layout.reader))
         if not parts:
             return
         slots = ",".join([str(part.slot) for part in parts])
         async with self._runtime.locks.hold(f"chunks {slots} of {name}"):  # cancelled, the next one fetches
-            parts = self._place_remembered(coords, key, parts, cache.get(name, self._layout.reader))
+            parts = self._place_cached(coords, key, parts, cache.get(name, self._layout.reader))
             if parts:
                 with cache.fetching(name, self._layout.reader) as pending:
                     chunks: Kept = {}
                     await self._read_parts(coords, key, parts, chunks)
                     cache.add(pending, chunks)
 
-    def _place_remembered(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Chunks | None) -> list[Part]:
-        """Place what is remembered, and return the others."""
+    def _place_cached(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Chunks | None) -> list[Part]:
+        """Place what is cached, and return the other parts."""
         others: list[Part] = []
         for part in parts:
-            chunk = remembered(self._layout, chunks, part.slot)
+            chunk = cached_chunk(self._layout, chunks, part.slot)
             if chunk is None:
                 self._fill(coords, key, part)
-            elif chunk is not UNKNOWN:
+            elif chunk is not NOT_CACHED:
                 self._out[part.put] = chunk[part.take]
             else:
                 others.append(part)
@@ -205,16 +205,19 @@ class _Reading:
             return None
         if block.flags.c_contiguous:
             return _DirectSink(block, whole=True)
-        if not self._rows or block.ndim < 2 or block.strides[-1] != block.itemsize:
+        # A store can scatter a body over planes whose rows are contiguous; over single elements it would be slower than
+        # the copy that it spares. So it would be for small planes, since each costs the store some microseconds.
+        if not self._strided or block.ndim < 2 or block.strides[-1] != block.itemsize:
             return None
         plane = block.shape[-2] * block.shape[-1] * block.itemsize
-        return _DirectSink(block, whole=False) if plane >= _MIN_PLANE and block.nbytes >= _MIN_ROWS else None
+        return _DirectSink(block, whole=False) if plane >= _MIN_PLANE and block.nbytes >= _MIN_STRIDED else None
 
     def _block(self, part: Part) -> Result | None:
         """The block of the result that is exactly this chunk, where there is one."""
         if not (self._direct and part.whole):
             return None
         block: Result = self._out[part.put]
+        # A part is whole also where it covers all of a chunk that the array's edge cuts: that block is smaller.
         return block if block.size == self._layout.chunk_size else None
 
     def _place(self, coords: Coords, key: str, fetched: Fetched, keep: Kept | None, pieces: Sequence[Piece]) -> None:
@@ -287,12 +290,12 @@ def _still_encoded(
     ]
 
 
-def remembered(layout: Layout, chunks: Chunks | None, slot: int) -> Result | None:
-    """The decoded chunk from the cache's entry of its object, None where it is absent there, or `UNKNOWN`."""
-    chunk = UNKNOWN if chunks is None else chunks.get(slot, UNKNOWN)
+def cached_chunk(layout: Layout, chunks: Chunks | None, slot: int) -> Result | None:
+    """The decoded chunk from the cache's entry of its object, None where it is absent there, or `NOT_CACHED`."""
+    chunk = NOT_CACHED if chunks is None else chunks.get(slot, NOT_CACHED)
     # One of another kind is of an array that was overwritten.
     is_other = chunk is not None and (chunk.shape != layout.meta.chunks or chunk.dtype != layout.meta.dtype)
-    return UNKNOWN if is_other else chunk
+    return NOT_CACHED if is_other else chunk
 
 
 def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
@@ -319,7 +322,7 @@ def _with_place(
 ) -> ChunkDecodeError:
     return ChunkDecodeError(
         f"chunk {coords} of {layout.url} (key {key!r}) does not decode: {error}; "
-        "restore the object, or write the whole chunk anew",
+        "restore the object, or write the whole chunk again",
         array=layout.url,
         chunk=coords,
         key=key,

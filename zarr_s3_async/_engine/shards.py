@@ -414,6 +414,8 @@ class ShardedChunks:
                 continue
             if span.stop - span.start > longest:
                 raise self._too_long_error(key, version, span)
+            # What came with the index is of the same version. A chunk of which only a part came is asked for whole: its
+            # end would be a request of its own anyway.
             if start <= span.start and span.stop <= stop:
                 buffers[position] = here[span.start - start : span.stop - start]
             else:
