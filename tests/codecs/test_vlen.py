@@ -6,12 +6,14 @@ import enum
 import struct
 import tracemalloc
 
+import numcodecs
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs import VLenArray, VLenBytes, VLenUTF8
 
+import zarr_s3_async as zs
 from zarr_s3_async.errors import ChunkDecodeError, ChunkError, MetadataError
 
 from .chains import pipeline
@@ -192,3 +194,47 @@ def test_decompression_of_elements_of_any_length_has_a_limit():
 def test_a_wrong_dtype_or_option_is_refused(codec, dtype, said):
     with pytest.raises(MetadataError, match=f"'vlen-.*{said}"):
         pipeline(codec, dtype=dtype)
+
+
+# Any values
+
+
+ANY = [None, True, 1.5, "text", ["a", 1], {"b": [2], "a": None}]
+
+
+def theirs(codec):
+    pytest.importorskip("msgpack" if codec == "msgpack2" else "numcodecs")
+    return numcodecs.get_codec({"id": codec})
+
+
+@pytest.mark.parametrize("codec", ["json2", "msgpack2"])
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 2, 3)])
+def test_any_values_are_written_as_numcodecs_does_and_come_back(codec, shape):
+    chunk = objects(ANY, shape)
+    line = pipeline(codec, shape=shape, dtype=object, fill=None)
+    assert bytes(line.encode(chunk)) == bytes(theirs(codec).encode(chunk))
+    assert line.decode(line.encode(chunk)).tolist() == chunk.tolist()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"[]", b"1", b"null", b'["a","|O",[3]]', b'["a","b","<i4",[2]]', b'["a","b","|O",[1]]', b"[" * 100_000),
+        *(b'[["a"],["b"],"|O",[2,1]]', b'["a","b","|O"]', b'{"a":1}', b"\xff\xfe"),
+    ],
+    ids=lambda data: str(data[:20]),
+)
+def test_json_that_is_no_chunk_is_refused(data):
+    with pytest.raises(ChunkDecodeError, match="json2"):
+        pipeline("json2", shape=(2,), dtype=object, fill=None).decode(data)
+    with pytest.raises(ChunkDecodeError, match="json2"):
+        pipeline("json2", shape=(2, 2), dtype=object, fill=None).decode(b'[["a","b"],["c"],"|O",[2,2]]')
+
+
+async def test_arrays_of_any_values_of_v2():
+    async with zs.Session() as session:
+        options = {"dtype": object, "filters": [{"id": "json2"}], "zarr_format": 2, "fill_value": ""}
+        array = await session.create_array("memory://any-values", shape=4, chunks=2, **options)
+        values = objects([{"a": 1}, None, [1, 2], "x"])
+        await array[1:4].set(values[1:4])
+        assert (await (await session.open_array("memory://any-values"))[...]).tolist() == ["", None, [1, 2], "x"]

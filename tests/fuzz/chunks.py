@@ -94,9 +94,12 @@ OBJECTS: dict[str, list[Step | str]] = {
     "utf8 numcodecs.lzma": ["vlen-utf8", "numcodecs.lzma"],
     "vlen-utf8": ["vlen-utf8"],
     "vlen-bytes": ["vlen-bytes"],
+    "json2": ["json2", "zstd"],
     "vlen-array": [("vlen-array", {"dtype": "<i2"})],
     "numcodecs.categorize": [("numcodecs.categorize", _LABELS), "bytes", "numcodecs.zlib"],
 }
+if find_spec("msgpack"):
+    OBJECTS["msgpack2"] = ["msgpack2"]
 CHAINS = {**NUMBERS, **BOOLS, **OBJECTS}
 
 

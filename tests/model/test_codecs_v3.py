@@ -189,6 +189,13 @@ def test_the_base64_of_a_legacy_record_has_the_byte_order_of_the_codec(codecs):
     assert meta.fill_value == np.array((256,), dtype=[("x", "i2")])
 
 
+def test_the_name_of_bytes_in_drafts_of_v3_is_read():
+    endian = {"name": "endian", "configuration": {"endian": "big"}}
+    meta = parse(codecs=[endian])
+    assert meta.codecs == (CodecSpec("bytes", {"endian": "big"}),)
+    assert meta.source["codecs"] == [endian]
+
+
 @pytest.mark.parametrize("dtype", ["string", "bytes", "variable_length_bytes"])
 def test_objects_never_reach_the_bytes_as_they_lie_in_memory(dtype):
     for codecs in ([LITTLE], [sharding([5, 2], ["bytes"])]):

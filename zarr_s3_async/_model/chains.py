@@ -22,10 +22,16 @@ MAX_CODECS = 64
 MAX_CHUNKS_PER_SHARD = 2**24
 """Its index is 256 MiB then."""
 
-_OBJECT_CODECS: dict[str, Variable] = {"vlen-utf8": "string", "vlen-bytes": "bytes", "vlen-array": "array"}
+_OBJECT_CODECS: dict[str, Variable] = {
+    "vlen-utf8": "string",
+    "vlen-bytes": "bytes",
+    "vlen-array": "array",
+    "json2": "any",
+    "msgpack2": "any",
+}
 """What the elements become that these codecs read."""
-_OTHER_OBJECT_CODECS = frozenset({"json", "json2", "msgpack", "msgpack2"})
-"""Of numcodecs, for objects of any type; not supported."""
+_OTHER_OBJECT_CODECS = frozenset({"json", "msgpack"})
+"""The first versions of json2 and msgpack2; not supported."""
 _SHARDING_MEMBERS = ("chunk_shape", "codecs", "index_codecs", "index_location")
 
 
@@ -45,6 +51,8 @@ def read(value: JSON, where: str = "'codecs'") -> tuple[CodecSpec, ...]:
 def _codec(entry: JSON, where: str) -> CodecSpec:
     name, configuration, must_understand = named(entry, f"a codec in {where}")
     refuse_pickle(name)
+    if name == "endian":  # in drafts of v3; zarr-python reads it as well
+        name = "bytes"
     if name == SHARDING:
         configuration = _sharding(configuration)
     return CodecSpec(name, configuration, must_understand)

@@ -15,14 +15,14 @@ import numpy as np
 from .. import _ml_dtypes
 from .._types import JSON
 from .document import Named, integer, integers, items, mapping, member, named, one_of, only, text
-from .dtypes import ARRAY, BYTES, MAX_FIELDS, STRING, DataType, DType, Variable, ml_type, record, sized
+from .dtypes import ANY, ARRAY, BYTES, MAX_FIELDS, STRING, DataType, DType, Variable, ml_type, record, sized
 from .problems import Invalid, Unknown, short_repr
 
 _ONE_BYTE = {"b1": np.bool_, "i1": np.int8, "u1": np.uint8}
 _WIDE = frozenset({"i2", "i4", "i8", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"})
 _SIMPLE_V2 = re.compile(r"([<>|])([biufcSUV])([0-9]{1,10})", re.ASCII)
 _TIME_V2 = re.compile(r"([<>])([mM])8(?:\[([0-9]{0,10})(Y|M|W|D|h|m|s|ms|us|μs|ns|ps|fs|as|generic)\])?")
-_OBJECTS: dict[Variable, DataType] = {"string": STRING, "bytes": BYTES, "array": ARRAY}
+_OBJECTS: dict[Variable, DataType] = {"string": STRING, "bytes": BYTES, "array": ARRAY, "any": ANY}
 
 MAX_SCALE = 2**31 - 1
 
@@ -244,8 +244,8 @@ def write_v3(data_type: DataType) -> JSON:
             return "string"
         case "bytes":
             return "variable_length_bytes"
-        case "array":
-            raise Invalid("Zarr v3 has no data type for arrays of varying length; use zarr_format=2")
+        case "array" | "any":
+            raise Invalid("Zarr v3 has no data type for such objects; use dtype=str or dtype=bytes, or zarr_format=2")
     return _spell_v3(data_type.dtype)
 
 

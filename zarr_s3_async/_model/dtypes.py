@@ -14,7 +14,7 @@ from .._types import Shape
 from .problems import Invalid, MissingPackage, Unknown, short_repr
 
 DType: TypeAlias = np.dtype[Any]
-Variable: TypeAlias = Literal["string", "bytes", "array"]
+Variable: TypeAlias = Literal["string", "bytes", "array", "any"]
 
 MAX_ITEM_BYTES = 2**24
 """Bytes of one element at most: an untrusted `|S2000000000` must not allocate a scalar of 2 GB."""
@@ -28,7 +28,7 @@ class DataType:
 
     dtype: DType
     variable: Variable | None = None
-    """Set for elements of varying length, which NumPy holds as objects: str, bytes, or arrays."""
+    """Set for elements of varying length, which NumPy holds as objects: str, bytes, arrays, or any JSON values."""
     v3_name: str | None = None
     """The Zarr v3 name where the document or the user chose one of several (`r16`)."""
 
@@ -36,6 +36,7 @@ class DataType:
 STRING = DataType(np.dtype(object), "string")
 BYTES = DataType(np.dtype(object), "bytes")
 ARRAY = DataType(np.dtype(object), "array")
+ANY = DataType(np.dtype(object), "any")
 
 
 def ml_type(name: str) -> DType:
@@ -147,7 +148,7 @@ def zero(data_type: DataType) -> Any:
             return ""
         case "bytes":
             return b""
-        case "array":
+        case "array" | "any":
             return None
     if data_type.dtype.kind == "M" and np.datetime_data(data_type.dtype)[0] == "generic":
         return np.int64(-(2**63)).view(data_type.dtype.newbyteorder("="))

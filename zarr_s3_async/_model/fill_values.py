@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import _ml_dtypes
 from .._types import JSON
+from .document import plain
 from .dtypes import DataType, DType, field_names, zero
 from .problems import Invalid, short_repr
 
@@ -72,6 +73,8 @@ def _read(value: JSON, data_type: DataType, byte_order: ByteOrder) -> Any:
             return _bytes(value)
         case "array":
             return _read_no_elements(value)
+        case "any":
+            return value
     return read_fixed(value, data_type.dtype, byte_order)
 
 
@@ -266,6 +269,8 @@ def cast(value: Any, data_type: DataType) -> Any:
                 return str.__str__(_kind_of(value, str))
             case "bytes":
                 return bytes(_kind_of(value, bytes | bytearray | memoryview))
+            case "any":
+                return plain(value, "fill_value", strict=True)
             case "array":
                 raise Invalid("elements of varying length have no fill value but None")
         return _cast_fixed(value, data_type.dtype)
@@ -384,6 +389,8 @@ def write(value: Any, data_type: DataType, *, zarr_format: Literal[2, 3]) -> JSO
             return str(value)
         case "bytes":
             return b64encode(value).decode()
+        case "any":
+            return value
     if data_type.v3_name and zarr_format == 3:
         return list(value.tobytes())
     return _write_fixed(value, data_type.dtype, zarr_format)

@@ -65,6 +65,8 @@ _BUILT_IN: Final[dict[str, _Entry]] = {
     "vlen-utf8": _array_bytes(vlen.VLenUTF8),
     "vlen-bytes": _array_bytes(vlen.VLenBytes),
     "vlen-array": _array_bytes(vlen.VLenArray),
+    "json2": _array_bytes(vlen.JSONItems),
+    "msgpack2": _array_bytes(vlen.MsgPackItems),
     # numcodecs: compressors and filters of v2, and what zarr-python registers for v3
     "numcodecs.adler32": _bytes_bytes(checksums.adler32),
     "numcodecs.astype": _array_array(filters.AsType),

@@ -1,17 +1,19 @@
-"""Elements of any length: vlen-utf8 and vlen-bytes of zarr-extensions, and vlen-array of Zarr v2.
+"""Elements of any length: vlen-utf8 and vlen-bytes of zarr-extensions; vlen-array, json2 and msgpack2 of Zarr v2.
 
-All three store the number of elements, then each element as its length in bytes and its bytes; counts and
+The first three store the number of elements, then each element as its length in bytes and its bytes; counts and
 lengths are unsigned 32-bit little-endian integers.
 """
 
 from __future__ import annotations
 
+import json
+from importlib import import_module
 from math import prod
 from typing import Any, Final, Protocol
 
 import numpy as np
 
-from ..errors import MetadataError
+from ..errors import MetadataError, UnsupportedFeature
 from .base import Array, Bytes, ChunkSpec, Options, numcodecs_module, writable
 from .scalars import plain_dtype
 
@@ -130,3 +132,95 @@ class VLenArray(_Packed):
 
     def _payload(self, values: Array) -> int:
         return sum(value.nbytes for value in values)
+
+
+class _Items:
+    """Any values, as one list of them, of the dtype and of the shape: numcodecs' codecs for arrays of objects."""
+
+    kind: Final = "array->bytes"
+    cost: Final = "blocking"
+
+    def __init__(self, options: Options, spec: ChunkSpec) -> None:
+        if spec.dtype.kind != "O":
+            raise MetadataError(f"codec {options.codec!r} stores elements of any kind, not {spec.dtype}")
+        self._shape = spec.shape
+
+    def encoded_size(self) -> None:
+        return None
+
+    def encode(self, chunk: Array) -> Bytes:
+        items: list[Any] = np.atleast_1d(chunk).tolist()
+        return self._pack([*items, chunk.dtype.str, list(chunk.shape)])
+
+    def decode(self, data: Bytes, out: Array | None = None) -> Array:  # noqa: ARG002  objects are not copied in place
+        items = self._unpack(bytes(data))
+        if not isinstance(items, list) or items[-2:] != ["|O", list(self._shape)]:
+            raise ValueError(f"it is not a list of elements of the shape {self._shape}")
+        level: list[Any] = items[:-2]
+        shape = self._shape or (1,)
+        for axis, length in enumerate(shape):
+            if len(level) != prod(shape[: axis + 1]):
+                raise ValueError(f"{len(level)} elements, and a chunk has {self._shape}")
+            if axis < len(shape) - 1:
+                if any(not isinstance(row, list) or len(row) != shape[axis + 1] for row in level):
+                    raise ValueError(f"its rows do not have {length} elements")
+                level = [element for row in level for element in row]
+        chunk = np.empty(len(level), object)
+        for at, element in enumerate(level):  # a whole list would be taken for an array
+            chunk[at] = element
+        return chunk.reshape(self._shape)
+
+    def _pack(self, items: list[Any]) -> bytes:
+        raise NotImplementedError
+
+    def _unpack(self, data: bytes) -> Any:
+        raise NotImplementedError
+
+
+class JSONItems(_Items):
+    """`json2`: the list as JSON."""
+
+    def __init__(self, options: Options, spec: ChunkSpec) -> None:
+        super().__init__(options, spec)
+        self._encoding: str = options.choice("encoding", ("utf-8", "ascii", "utf-16", "utf-32", "latin-1"), "utf-8")
+        self._decoder = json.JSONDecoder(strict=options.boolean("strict", default=True))
+        indent: int | None = options.to_encode(options.integer, "indent", 0, 16, None)
+        separators = options.take("separators", None) or ((",", ":") if indent is None else (", ", ": "))
+        flags: dict[str, Any] = {
+            name: options.to_encode(options.boolean, name, default=name != "skipkeys")
+            for name in ("skipkeys", "ensure_ascii", "check_circular", "allow_nan", "sort_keys")
+        }
+        self._encoder = json.JSONEncoder(indent=indent, separators=tuple(separators), **flags)
+
+    def _pack(self, items: list[Any]) -> bytes:
+        text: str = self._encoder.encode(items)
+        return text.encode(self._encoding)
+
+    def _unpack(self, data: bytes) -> Any:
+        return self._decoder.decode(str(data, self._encoding))
+
+
+class MsgPackItems(_Items):
+    """`msgpack2`: the list as MessagePack, by the package msgpack."""
+
+    def __init__(self, options: Options, spec: ChunkSpec) -> None:
+        super().__init__(options, spec)
+        try:
+            self._msgpack: Any = import_module("msgpack")
+        except ImportError as error:
+            raise UnsupportedFeature(
+                f"codec {options.codec!r} needs the package msgpack: pip install msgpack"
+            ) from error
+        self._raw = options.boolean("raw", default=False)
+        self._single = options.to_encode(options.boolean, "use_single_float", default=False)
+        self._bin_type = options.to_encode(options.boolean, "use_bin_type", default=True)
+
+    def _pack(self, items: list[Any]) -> bytes:
+        packed: bytes = self._msgpack.packb(items, use_bin_type=self._bin_type, use_single_float=self._single)
+        return packed
+
+    def _unpack(self, data: bytes) -> Any:
+        items = self._msgpack.unpackb(data, raw=self._raw)
+        if self._raw and isinstance(items, list) and items[-2:-1] == [b"|O"]:
+            items[-2] = "|O"
+        return items
