@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
@@ -196,6 +197,7 @@ class Array:
         stop: Sequence[int] | int | None,
         step: Sequence[int] | int | None = None,
         *,
+        fields: str | Sequence[str] | None = None,
         out: np.ndarray[Any, Any] | None = None,
         missing: Missing | None = None,
         timeout: float | None = None,
@@ -206,6 +208,7 @@ class Array:
             start: First element, 0 <= start <= stop.
             stop: Behind the last element, stop <= shape; None is the array's end.
             step: Take every n-th element, n >= 1.
+            fields: Of structured elements a field's name, or a list of names; default: whole elements.
             out: A writable array of the region's shape to read into; it is what is returned.
             missing: `fill` or `raise` (`ChunkNotFound`) for absent chunks; default: as the array was opened.
             timeout: Seconds until `DeadlineExceeded`.
@@ -219,8 +222,9 @@ class Array:
         if missing is not None:
             check_missing(missing)
         region = selection.region(start, stop, step, self.shape)
+        layout = self._layout if fields is None else self._layout.with_fields(fields)
         return await operations.get(
-            self._runtime, self._layout, region, out=out, missing=missing or self._missing, timeout=timeout
+            self._runtime, layout, region, out=out, missing=missing or self._missing, timeout=timeout
         )
 
     async def set_slice(
@@ -230,6 +234,7 @@ class Array:
         stop: Sequence[int] | int | None = None,
         step: Sequence[int] | int | None = None,
         *,
+        fields: str | Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> None:
         """Write `data` to the region from `start` to `stop`; without `stop`, the shape of `data` tells where it ends.
@@ -243,6 +248,8 @@ class Array:
             start: First element.
             stop: Behind the last element.
             step: Write every n-th element, n >= 1.
+            fields: Of structured elements the field, or the fields, to write; the others are kept, so that every chunk
+                is merged.
             timeout: Seconds until `DeadlineExceeded`.
 
         Raises:
@@ -253,43 +260,52 @@ class Array:
                 written, unknown. A CancelledError carries it as well.
         """
         check_timeout(timeout)
+        layout = self._layout if fields is None else self._layout.with_fields(fields)
         if stop is None:
-            data = operations.as_array(self._layout, data)
+            data = operations.as_array(layout, data)
             stop = stop_of(start, step, data.shape, self.shape)
         region = selection.region(start, stop, step, self.shape)
-        await operations.put(self._runtime, self._layout, region, data, write_empty=self._write_empty, timeout=timeout)
+        await operations.put(self._runtime, layout, region, data, write_empty=self._write_empty, timeout=timeout)
 
     # Selections as NumPy writes them
 
     def __getitem__(self, key: Any) -> View:
-        """A view by basic indexing: integers, slices of any step, Ellipsis, newaxis. Read when awaited."""
-        return self._view(selection.basic(key, self.shape))
+        """A view by basic indexing: integers, slices of any step, Ellipsis, newaxis. Read when awaited.
+
+        Of structured elements a field, or a list of them, may be named: `array["x"]`, `array["x", 0:10]`.
+        """
+        return self._view(selection.basic, key)
 
     @property
     def oindex(self) -> Indexer:
         """`array.oindex[…]`: one selection per dimension, each by itself: integers, slices, arrays, masks."""
-        return Indexer(lambda key: self._view(selection.orthogonal(key, self.shape)))
+        return Indexer(lambda key: self._view(selection.orthogonal, key))
 
     @property
     def vindex(self) -> Indexer:
         """`array.vindex[…]`: single elements, by coordinate arrays that broadcast or by one mask."""
-        return Indexer(lambda key: self._view(selection.vectorized(key, self.shape)))
+        return Indexer(lambda key: self._view(selection.vectorized, key))
 
     @property
     def blocks(self) -> Indexer:
         """`array.blocks[…]`: whole chunks by their place in the grid."""
-        return Indexer(lambda key: self._view(selection.blocks(key, self.shape, self._layout.chunk_axes)))
+        return Indexer(lambda key: self._view(partial(selection.blocks, axes=self._layout.chunk_axes), key))
 
     def sel(self, **dimensions: Any) -> View:
         """A view by dimension name, each an integer, a slice or an index array; the others are taken whole."""
-        return self._view(selection.by_name(dimensions, self.dimension_names, self.shape))
+        chosen = selection.by_name(dimensions, self.dimension_names, self.shape)
+        return self._view_of(self._layout, chosen)
 
     def explain(self, key: Any = ...) -> Explanation:
         """What reading or writing `array[key]` would cost, with no request."""
         return self[key].explain()
 
-    def _view(self, chosen: selection.Selection) -> View:
-        return View(self._runtime, self._layout, chosen, missing=self._missing, write_empty=self._write_empty)
+    def _view(self, select: Callable[[Any, Shape], selection.Selection], key: Any) -> View:
+        fields, rest = selection.split_fields(key)
+        return self._view_of(self._layout.with_fields(fields), select(rest, self.shape))
+
+    def _view_of(self, layout: Layout, chosen: selection.Selection) -> View:
+        return View(self._runtime, layout, chosen, missing=self._missing, write_empty=self._write_empty)
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         raise TypeError("assignment cannot be awaited; write: await array[selection].set(data)")

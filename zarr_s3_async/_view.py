@@ -37,7 +37,7 @@ class View:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Data type of the result."""
-        return self._layout.meta.dtype
+        return self._layout.dtype
 
     def __repr__(self) -> str:
         return f"<View of {self._layout.url}, shape {self.shape}, {self.dtype}: await it to read>"

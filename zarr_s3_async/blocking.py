@@ -349,12 +349,15 @@ class Array(_Handle[_array.Array]):
         stop: Sequence[int] | int | None,
         step: Sequence[int] | int | None = None,
         *,
+        fields: str | Sequence[str] | None = None,
         out: np.ndarray[Any, Any] | None = None,
         missing: Missing | None = None,
         timeout: float | None = None,
     ) -> np.ndarray[Any, Any]:
         """Read a region; see `zarr_s3_async.Array.get_slice`."""
-        return self._do(lambda live: live.get_slice(start, stop, step, out=out, missing=missing, timeout=timeout))
+        return self._do(
+            lambda live: live.get_slice(start, stop, step, fields=fields, out=out, missing=missing, timeout=timeout)
+        )
 
     def set_slice(
         self,
@@ -363,10 +366,11 @@ class Array(_Handle[_array.Array]):
         stop: Sequence[int] | int | None = None,
         step: Sequence[int] | int | None = None,
         *,
+        fields: str | Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> None:
         """Write a region; see `zarr_s3_async.Array.set_slice`."""
-        self._change(lambda live: live.set_slice(data, start, stop, step, timeout=timeout))
+        self._change(lambda live: live.set_slice(data, start, stop, step, fields=fields, timeout=timeout))
 
     def explain(self, key: Any = ...) -> Explanation:
         """What reading or writing `array[key]` would cost, with no request."""

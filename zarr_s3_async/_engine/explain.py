@@ -69,7 +69,7 @@ def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanati
         objects=plan.n_objects,
         chunks=plan.n_chunks,
         partly_covered=plan.partly_covered(),
-        result_bytes=prod(plan.out_shape) * meta.dtype.itemsize,
+        result_bytes=prod(plan.out_shape) * layout.dtype.itemsize,
         decoded_bytes=plan.n_chunks * prod(meta.chunks) * meta.dtype.itemsize,
         memory_bytes=min(at_once, max(runtime.limits.bytes, layout.lease)),
         get_requests=read.requests,
@@ -84,7 +84,7 @@ def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[Cost, Cost]:
     """Of a read, and of what a write reads."""
     all_alike = layout.shard_axes is None and layout.of_shape is None and layout.elements is None
     if all_alike and runtime.decoded.limit == 0:
-        merged = plan.n_objects - plan.n_replaced()
+        merged = plan.n_objects - (plan.n_replaced() if layout.fields is None else 0)
         nbytes = layout.meta.object_nbytes
         return Cost(plan.n_objects, plan.n_objects * nbytes), Cost(merged, merged * nbytes)
     read = merge = Cost(0, 0)

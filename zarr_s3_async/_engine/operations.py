@@ -88,10 +88,10 @@ def planned(runtime: Runtime, layout: Layout, selection: Selection) -> Plan:
 
 def _allocated(layout: Layout, plan: Plan) -> Result:
     try:
-        return np.empty(plan.out_shape, dtype=layout.meta.dtype)
+        return np.empty(plan.out_shape, dtype=layout.dtype)
     except (MemoryError, ValueError) as error:
         raise SelectionError(
-            f"a result of shape {plan.out_shape} and dtype {layout.meta.dtype} does not fit into memory ({error}); "
+            f"a result of shape {plan.out_shape} and dtype {layout.dtype} does not fit into memory ({error}); "
             "read it in pieces"
         ) from error
 
@@ -105,8 +105,8 @@ def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
         raise ConfigError("out is read-only")
     # Text and bytes of a fixed length take anything by "same_kind", and cut it.
     casting: Literal["safe", "same_kind"] = "safe" if out.dtype.kind in "SUV" else "same_kind"
-    if not np.can_cast(layout.meta.dtype, out.dtype, casting):
-        raise ConfigError(f"out has dtype {out.dtype}, to which {layout.meta.dtype} does not cast without a loss")
+    if not np.can_cast(layout.dtype, out.dtype, casting):
+        raise ConfigError(f"out has dtype {out.dtype}, to which {layout.dtype} does not cast without a loss")
     if _shares_memory(out):
         raise ConfigError(
             "out has elements that share memory, or may (a broadcast or strided view): give one of its own"
@@ -147,7 +147,7 @@ def as_array(layout: Layout, data: Any) -> Result:
     Raises:
         DataError: A value does not fit the array's data type, or is no value of it.
     """
-    dtype = layout.meta.dtype
+    dtype = layout.dtype
     if isinstance(data, np.ndarray | np.generic) and not dtype.hasobject:
         return np.asarray(data)
     try:

@@ -75,14 +75,18 @@ class _DirectSink:
 class _Reading:
     """One call's read."""
 
-    __slots__ = ("_caches", "_direct", "_layout", "_missing", "_out", "_runtime", "_strided")
+    __slots__ = ("_caches", "_direct", "_fields", "_fill_value", "_layout", "_missing", "_out", "_runtime", "_strided")
 
     def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
         self._runtime = runtime
         self._layout = layout
         self._out = out
         self._missing = missing
-        self._direct = plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
+        self._fields = layout.fields
+        self._fill_value = layout.fill if layout.fields is None else layout.fill[layout.fields]
+        self._direct = (
+            layout.fields is None and plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
+        )
         # Elements of any length have no size to bound.
         self._caches = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
         self._strided = layout.strided_sinks
@@ -144,7 +148,8 @@ class _Reading:
             if data is None:
                 self._fill(coords, key, part)
             else:
-                self._out[part.put] = elements.decode(runs, data)
+                taken = elements.decode(runs, data)
+                self._out[part.put] = taken if self._fields is None else taken[self._fields]
 
     async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part], keep: Kept | None = None) -> None:
         layout, runtime = self._layout, self._runtime
@@ -185,10 +190,13 @@ class _Reading:
             if chunk is None:
                 self._fill(coords, key, part)
             elif chunk is not NOT_CACHED:
-                self._out[part.put] = chunk[part.take]
+                self._put(part, chunk)
             else:
                 others.append(part)
         return others
+
+    def _put(self, part: Part, chunk: Result) -> None:
+        self._out[part.put] = (chunk if self._fields is None else chunk[self._fields])[part.take]
 
     async def _decode(self, pieces: Sequence[Piece], place: Callable[[Sequence[Piece]], None]) -> None:
         pipeline = self._layout.pipeline
@@ -234,7 +242,7 @@ class _Reading:
     def _decode_to_keep(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
         # A copy: what is decoded may be a view of all that was fetched.
         chunk = decode_chunk(self._layout, chunk_of(self._layout, coords, part.slot), key, data, fetched).copy()
-        self._out[part.put] = chunk[part.take]
+        self._put(part, chunk)
         return chunk
 
     def _decode_into_result(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> None:
@@ -246,7 +254,7 @@ class _Reading:
             chunk_coords = chunk_of(self._layout, coords, part.slot)
             raise _with_place(error, self._layout, chunk_coords, key, fetched) from error
         if block is None or chunk is not block:
-            self._out[part.put] = chunk[part.take]
+            self._put(part, chunk)
 
     def _decodable(self, part: Part) -> Result | None:
         """The block of the result to decode straight into, where there is one."""
@@ -274,7 +282,7 @@ class _Reading:
                 chunk=coords,
                 key=key,
             )
-        self._out[part.put] = self._layout.fill
+        self._out[part.put] = self._fill_value
 
 
 def _still_encoded(

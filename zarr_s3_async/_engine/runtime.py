@@ -5,8 +5,9 @@ A `Layout` is one metadata document made ready for work: its pipeline and its ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -22,7 +23,7 @@ from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import Pipeline, build_pipeline
 from ..codecs.shard_format import ShardFormat
 from ..config import Limits, RetryPolicy
-from ..errors import MetadataError, UnsupportedFeature
+from ..errors import MetadataError, SelectionError, UnsupportedFeature
 from ..events import Emit
 from ..stores.base import Store, SupportsForbiddenIsMissing, SupportsStridedSinks
 from ..stores.optional import place_of
@@ -109,6 +110,10 @@ class Layout:
     """Why chunks can be decoded, and must not be encoded; None where they may be both."""
     elements: Elements | None
     """Where chunks are uncompressed, and so large that a few of their elements may be worth ranges of their own."""
+    dtype: np.dtype[Any]
+    """Data type of what reads return: of the elements, or of their `fields`."""
+    fields: str | list[str] | None = None
+    """The field, or the fields, of every element that reads return and writes change; None is all of it."""
     of_shape: Callable[[Shape], Layout] | None = None
     """Where stored objects differ in shape: the layout of those of one shape. This one then is that of the largest."""
 
@@ -120,9 +125,43 @@ class Layout:
         """The layout of the object at these grid coordinates."""
         if self.of_shape is None:
             return self
-        return self.of_shape(
-            tuple([place(axis, at)[1] for axis, at in zip(self.meta.object_axes, coords, strict=True)])
-        )
+        shape = tuple([place(axis, at)[1] for axis, at in zip(self.meta.object_axes, coords, strict=True)])
+        there = self.of_shape(shape)
+        return there if self.fields is None else replace(there, fields=self.fields, dtype=self.dtype)
+
+    def with_fields(self, fields: str | Sequence[str] | None) -> Layout:
+        """The same with reads and writes of these fields alone.
+
+        Raises:
+            SelectionError: Elements have no such fields, or ones that hold arrays.
+        """
+        if fields is None:
+            return self
+        if not isinstance(fields, str | list | tuple):
+            raise SelectionError(f"fields are a name or a list of names, not {type(fields).__name__}")
+        names = [fields] if isinstance(fields, str) else list(fields)
+        _check_fields(names, self.meta.dtype, self.url)
+        dtype = self.meta.dtype
+        if isinstance(fields, str):
+            return replace(self, fields=fields, dtype=dtype[fields])
+        return replace(self, fields=names, dtype=np.dtype([(name, dtype[name]) for name in names]))
+
+
+def _check_fields(names: list[Any], dtype: np.dtype[Any], url: str) -> None:
+    known = dtype.names or ()
+    if not known:
+        raise SelectionError(f"elements of {url} are of {dtype}, which has no fields")
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise SelectionError(f"{url} has no field {name!r}: {hint}its fields are {', '.join(map(repr, known))}")
+        if dtype[name].shape:
+            raise SelectionError(
+                f"the field {name!r} of {url} holds arrays, which are read and written with all fields"
+            )
+    if len(set(names)) != len(names) or not names:
+        raise SelectionError(f"fields are named once each, and one at least, not {names!r}")
 
 
 def url_of(runtime: Runtime, path: str) -> str:
@@ -175,6 +214,7 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta, reader: Rea
         readable=readable,
         fill=fill,
         chunk_size=prod(meta.chunks),
+        dtype=meta.dtype,
         lease=max(1, pipeline.nbytes if pipeline.raw else 2 * pipeline.nbytes),
         n_slots=n_slots,
         encode_error=encode_error,

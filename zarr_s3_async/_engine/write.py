@@ -110,7 +110,7 @@ class Writing:
             self._progress.written(number)
 
     async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
-        covered = covers_object(parts)
+        covered = self._layout.fields is None and covers_object(parts)
         whole = covered and replaces_object(self._layout, coords, parts)
         key = self._layout.chunks.locate(coords)
         lease = self._lease(key, whole, len(parts))
@@ -226,7 +226,8 @@ class Writing:
                 if data is None
                 else self._stored(chunk_of(self._layout, coords, part.slot), key, data, base)
             )
-            chunk[part.take] = self._values[part.put]
+            changed = chunk if self._layout.fields is None else chunk[self._layout.fields]  # a view in any case
+            changed[part.take] = self._values[part.put]
             changes[part.slot] = self._encode(chunk)
         return changes
 
@@ -258,16 +259,20 @@ class Writing:
 def replaces_object(layout: Layout, coords: Coords, parts: Sequence[Part]) -> bool:
     """True where a write of these parts stores the object without a look at what is there.
 
-    Beyond the array's edge may lie what others have appended since the array was opened, so an object that the edge
-    cuts is always looked at.
+    A write of single fields never does. Beyond the array's edge may lie what others have appended since the array was
+    opened, so an object that the edge cuts is always looked at.
     """
-    return covers_object(parts) and not is_cut(layout.meta.object_axes, layout.meta.shape, coords)
+    return (
+        layout.fields is None
+        and covers_object(parts)
+        and not is_cut(layout.meta.object_axes, layout.meta.shape, coords)
+    )
 
 
 def replaced_slots(layout: Layout, coords: Coords, parts: Sequence[Part]) -> set[int]:
     """The slots of which a write of these parts leaves nothing as it is."""
     meta = layout.meta
-    whole = {part.slot for part in parts if part.whole}
+    whole = {part.slot for part in parts if part.whole and layout.fields is None}
     if not is_cut(meta.object_axes, meta.shape, coords):
         return whole
     return {slot for slot in whole if not is_cut(meta.chunk_axes, meta.shape, chunk_of(layout, coords, slot))}

@@ -265,6 +265,31 @@ def blocks(key: object, shape: Shape, axes: Sequence[Axis]) -> Selection:
     return Selection(shape, tuple(wanted), out_shape, out_shape)
 
 
+def split_fields(key: object) -> tuple[str | list[str] | None, object]:
+    """The field or fields that a subscript names, and the subscript without them.
+
+    Args:
+        key: A field's name or a list of names, alone or as one element of a tuple.
+
+    Raises:
+        SelectionError: It names fields in several elements.
+    """
+    if not isinstance(key, str | list | tuple):
+        return None, key
+    items = key if isinstance(key, tuple) else (key,)
+    named = [item for item in items if _names_fields(item)]
+    if not named:
+        return None, key
+    if len(named) > 1:
+        raise SelectionError(f"several elements of {reprlib.repr(key)} name fields: give one list of them")
+    rest = tuple(item for item in items if not _names_fields(item))
+    return named[0], rest or Ellipsis
+
+
+def _names_fields(item: object) -> bool:
+    return isinstance(item, str) or (isinstance(item, list) and bool(item) and all(isinstance(n, str) for n in item))
+
+
 def by_name(names: Mapping[str, object], dimension_names: Sequence[str | None] | None, shape: Shape) -> Selection:
     """As `orthogonal`, with dimensions called by name; those not named are taken whole."""
     dimensions = tuple(dimension_names or ())
