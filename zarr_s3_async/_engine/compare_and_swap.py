@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import random
 from typing import TypeVar
 
@@ -17,7 +17,11 @@ T = TypeVar("T")
 
 
 async def retry_conflicts(
-    runtime: Runtime, key: str, attempt: Callable[[], Awaitable[T]], given_up: Callable[[int], str]
+    runtime: Runtime,
+    key: str,
+    attempt: Callable[[], Awaitable[T]],
+    given_up: Callable[[int], str],
+    read: Sequence[object] = (),
 ) -> T:
     """Call `attempt` until it ends without a `Conflict`, waiting longer after each.
 
@@ -26,6 +30,8 @@ async def retry_conflicts(
         key: What is contended for, for the event and the error.
         attempt: Reads afresh, changes, and stores under the version that it read.
         given_up: Makes the message of the last error from the number of attempts.
+        read: The versions under which attempts stored, one each, as `attempt` notes them: where all are the same, no
+            other writer was first.
 
     Raises:
         ConcurrentModification: Another writer was first every time. One that `attempt` itself raises is final.
@@ -41,4 +47,11 @@ async def retry_conflicts(
             last = conflict
         if number < attempts:
             await anyio.sleep(conflict_delay(number, random()))
-    raise ConcurrentModification(given_up(attempts), key=key, attempts=attempts) from last
+    message = given_up(attempts)
+    if len(read) == attempts > 1 and None not in read and all(version == read[0] for version in read):
+        message = (
+            f"{runtime.store.url}/{key} had the same version {read[0]} in all of {attempts} attempts to change it, and "
+            "no other writer was first: the server refuses the version that it gave, or a proxy changes ETags on the "
+            "way; a single writer can do without, by conditional_writes='off'"
+        )
+    raise ConcurrentModification(message, key=key, attempts=attempts) from last

@@ -11,8 +11,8 @@ from .._concurrency.workers import gather_all
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
 from .._types import Version
-from ..errors import MetadataError, NodeNotFound, ObjectTooLarge
-from ..stores.base import Blob, Store
+from ..errors import AccessDenied, MetadataError, NodeNotFound, ObjectTooLarge
+from ..stores.base import Blob, Store, SupportsForbiddenIsMissing
 from .compare_and_swap import retry_conflicts
 from .runtime import Runtime
 
@@ -59,18 +59,47 @@ async def load(
         MetadataError, UnsupportedFeature: What is there cannot be read.
     """
     store = runtime.store
+    if kind is None and zarr_format == 2 and _forbidden_is_missing(store):
+        return await _load_either(runtime, path, fresh=fresh)
     for stage in _stages(zarr_format, kind, fresh):
-        found = await fetch_documents(store, path, stage)
+        found = await fetch_documents(store, path, stage, to_read=not fresh)
         meta = await _parse(runtime, url_of(store, path), found, zarr_format)
         if meta is not None and kind in (None, kind_of(meta)):
             return Node(meta, {name: blob.version for name, blob in found.items()})
     raise not_found(store, path, zarr_format, kind)
 
 
-async def fetch_documents(store: Store, path: str, names: Sequence[str]) -> dict[str, Blob]:
-    """Those of these documents that are stored at `path`, by file name; all are asked for at once."""
-    blobs = await gather_all(*(_fetch_document(store, path, name) for name in names))
+def _forbidden_is_missing(store: Store) -> bool:
+    return isinstance(store, SupportsForbiddenIsMissing) and store.for_chunk_reads is not store
+
+
+async def _load_either(runtime: Runtime, path: str, *, fresh: bool) -> Node:
+    """A v2 node where what is absent is forbidden: the document of one kind is, and the other one decides."""
+    try:
+        return await load(runtime, path, 2, "array", fresh=fresh)
+    except (NodeNotFound, AccessDenied) as error:
+        try:
+            return await load(runtime, path, 2, "group", fresh=fresh)
+        except NodeNotFound:
+            raise error from None
+
+
+async def fetch_documents(store: Store, path: str, names: Sequence[str], *, to_read: bool = False) -> dict[str, Blob]:
+    """Those of these documents that are stored at `path`, by file name; all are asked for at once.
+
+    Args:
+        store: Where.
+        path: Of the node.
+        names: Of the files.
+        to_read: No edit starts from them: of those without which there is a node too, one that is forbidden is absent
+            where the store has an option that says so.
+    """
+    lenient = store.for_chunk_reads if to_read and isinstance(store, SupportsForbiddenIsMissing) else store
+    blobs = await gather_all(*(_fetch_document(lenient if name in _OPTIONAL else store, path, name) for name in names))
     return {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
+
+
+_OPTIONAL = frozenset({formats.ATTRS_V2, formats.CONSOLIDATED_V2})
 
 
 async def _fetch_document(store: Store, path: str, name: str) -> Blob | None:
@@ -158,9 +187,12 @@ async def update(runtime: Runtime, path: str, zarr_format: Format, edit: Callabl
     store = runtime.store
     url = url_of(store, path)
 
+    read: list[object] = []
+
     async def attempt() -> Meta:
         node = await load(runtime, path, zarr_format, kind, fresh=True)
         edited = edit(cast("Meta", node.meta))
+        read.append(" ".join(node.versions.values()))
         await _replace(store, path, node, edited)
         return edited
 
@@ -170,7 +202,7 @@ async def update(runtime: Runtime, path: str, zarr_format: Format, edit: Callabl
         )
 
     async with runtime.locks.hold(runtime.name_of(path)):
-        return await retry_conflicts(runtime, path, attempt, given_up)
+        return await retry_conflicts(runtime, path, attempt, given_up, read)
 
 
 async def _replace(store: Store, path: str, node: Node, edited: ArrayMeta | GroupMeta) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from .._concurrency.workers import run_workers
 from .._grid import is_cut
 from .._plan.plan import Part, Plan, covers_object
-from .._types import Buffer, Coords
+from .._types import Buffer, Coords, Version
 from ..codecs.base import check_interrupt
 from ..codecs.fill import is_fill
 from ..codecs.shard_format import Encoded
@@ -162,6 +162,8 @@ class Writing:
     async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
 
+        read: list[Version | None] = []
+
         async def attempt() -> None:
             try:
                 base, changes = await self._fetch_and_merge(coords, key, parts)
@@ -170,6 +172,7 @@ class Writing:
             if base.version is None and all(change is None for change in changes.values()):
                 return  # absent already means fill
             self._progress.asked(number)
+            read.append(base.version)
             try:
                 await self._layout.chunks.replace(key, changes, base, encode_fill=self._encoded_fill)
             except Conflict:
@@ -183,7 +186,7 @@ class Writing:
             )
 
         async with self._runtime.locks.hold(f"{self._runtime.place}/{key}"):
-            await retry_conflicts(self._runtime, key, attempt, given_up)
+            await retry_conflicts(self._runtime, key, attempt, given_up, read)
 
     async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
         slots, overwritten = [part.slot for part in parts], replaced_slots(self._layout, coords, parts)

@@ -2,8 +2,8 @@
 
 Some S3-compatible servers ignore preconditions silently and answer 200, so a claim is not enough. Each of the four
 capabilities is probed when it is first needed (the two of PutObject together: who creates soon replaces), on a
-throwaway key beside the object in question, with a precondition that must fail: a server that ignores it carries the
-write out.
+throwaway key beside the object in question, with a precondition that must fail (a server that ignores it carries the
+write out), and with one that must hold (some servers refuse the very version that they gave).
 
 A probe that is refused (403, and what else depends on permissions or on the moment) decides nothing about the server
 and is never remembered: the next write that needs the capability probes again.
@@ -23,7 +23,7 @@ from .errors import error_of, is_missing_key, is_precondition_failed, is_unsuppo
 from .request import Request, Response
 from .retry import RetryingTransport
 from .sdk.endpoint import is_amazon
-from .write_ids import new_id
+from .write_ids import if_match, new_id, version_of
 
 log = logging.getLogger("zarr_s3_async")
 
@@ -45,6 +45,7 @@ class Capabilities:
 
     __slots__ = (
         "_amazon",
+        "_deletes_many",
         "_endpoint_url",
         "_known",
         "_probing",
@@ -59,6 +60,7 @@ class Capabilities:
         self._endpoint_url = endpoint_url
         self._transport = transport
         self._amazon: bool | None = None
+        self._deletes_many = True
         self._known: dict[Capability, bool] = {}
         self._probing = Lock()
         self._warned: set[str] = set()
@@ -120,6 +122,15 @@ class Capabilities:
     def lacks(self, capability: Capability) -> None:
         """The server said so in answer to a write that needed it."""
         self._known[capability] = False
+
+    @property
+    def deletes_many(self) -> bool:
+        """False once the server said that it has no DeleteObjects."""
+        return self._deletes_many
+
+    def lacks_delete_many(self) -> None:
+        """The server said so."""
+        self._deletes_many = False
 
     async def completes_atomically(self) -> bool:
         """True where one of several completions under one precondition wins, however close they come.
@@ -191,9 +202,24 @@ class Capabilities:
             conditions = ({"if-none-match": "*"}, {"if-match": _NO_ETAG})
             verdicts = [await self._is_completion_refused(put, condition) for condition in conditions]
             return False if False in verdicts else None if None in verdicts else True
-        request = _CONDITIONAL[capability](put)
+        request = _CONDITIONAL[capability](put, _NO_ETAG)
         response, attempts = await self._transport.send(request)
-        return self._verdict(request, response, attempts)
+        verdict = self._verdict(request, response, attempts)
+        return await self._accepts(capability, put) if verdict and capability != "put-absent" else verdict
+
+    async def _accepts(self, capability: Capability, put: Request) -> bool | None:
+        """Ask for what must succeed: some servers, or proxies before them, refuse the version that they gave."""
+        response, _ = await self._transport.send(Request("GetObject", put.bucket, put.key, _payer(put.headers)))
+        if not response.ok:
+            return True  # it cannot be told by whoever may not read, and a write will show
+        request = _CONDITIONAL[capability](put, if_match(version_of(response.headers)))
+        response, attempts = await self._transport.send(request)
+        if response.ok:
+            return True
+        if is_precondition_failed(response):
+            return False
+        self._note_refusal(request, response, attempts)
+        return None
 
     def _verdict(self, request: Request, response: Response, attempts: int) -> bool | None:
         if is_precondition_failed(response):
@@ -223,19 +249,19 @@ class Capabilities:
             await self._clean_up(Request("AbortMultipartUpload", put.bucket, put.key, payer, upload))
 
 
-def _put_absent(put: Request) -> Request:
+def _put_absent(put: Request, _etag: str) -> Request:
     return Request("PutObject", put.bucket, put.key, {**put.headers, "if-none-match": "*"}, payload=b"ignored")
 
 
-def _put_match(put: Request) -> Request:
-    return Request("PutObject", put.bucket, put.key, {**put.headers, "if-match": _NO_ETAG}, payload=b"ignored")
+def _put_match(put: Request, etag: str) -> Request:
+    return Request("PutObject", put.bucket, put.key, {**put.headers, "if-match": etag}, payload=b"ignored")
 
 
-def _delete_match(put: Request) -> Request:
-    return Request("DeleteObject", put.bucket, put.key, {**_payer(put.headers), "if-match": _NO_ETAG})
+def _delete_match(put: Request, etag: str) -> Request:
+    return Request("DeleteObject", put.bucket, put.key, {**_payer(put.headers), "if-match": etag})
 
 
-_CONDITIONAL: dict[str, Callable[[Request], Request]] = {
+_CONDITIONAL: dict[str, Callable[[Request, str], Request]] = {
     "put-absent": _put_absent,
     "put-match": _put_match,
     "delete-match": _delete_match,

@@ -11,7 +11,7 @@ from .capabilities import Capabilities, Capability
 from .errors import error_of, is_bare_404, is_conflict, is_missing_key, is_unsupported, where
 from .request import ErrorDocument, Request, Response
 from .retry import RetryingTransport
-from .write_ids import header_of, history_including, new_id, version_of, version_with_history, writes_of
+from .write_ids import header_of, history_including, if_match, new_id, version_of, version_with_history, writes_of
 
 
 class ConditionalWrites:
@@ -68,7 +68,7 @@ class ConditionalWrites:
         """Store under a precondition; a lost race is a `Conflict`, and nothing changed."""
         write = new_id()
         writes = history_including(write, when)
-        condition = {"if-none-match": "*"} if when == "absent" else {"if-match": when}
+        condition = {"if-none-match": "*"} if when == "absent" else {"if-match": if_match(Version(when))}
         headers = {**request.headers, **condition, **header_of(writes)}
         swap = replace(request, headers=headers)
         response, attempts = await self._transport.send(swap)
@@ -95,7 +95,7 @@ class ConditionalWrites:
 
     async def delete(self, request: Request, version: Version) -> None:
         """Remove this version; any other state is a `Conflict`."""
-        swap = replace(request, headers={**request.headers, "if-match": version})
+        swap = replace(request, headers={**request.headers, "if-match": if_match(version)})
         response, attempts = await self._transport.send(swap)
         if response.ok:
             return

@@ -23,7 +23,7 @@ from .conditional import ConditionalWrites
 from .errors import error_of, is_missing_upload, must_restart_upload, where
 from .request import Request, Response
 from .retry import RetryingTransport
-from .write_ids import header_of, history_including, new_id, version_with_history
+from .write_ids import header_of, history_including, if_match, new_id, version_with_history
 
 log = logging.getLogger("zarr_s3_async")
 
@@ -230,7 +230,7 @@ class _Upload:
     def _condition(self) -> dict[str, str]:
         if self._when == "always":
             return {}
-        return {"if-none-match": "*"} if self._when == "absent" else {"if-match": self._when}
+        return {"if-none-match": "*"} if self._when == "absent" else {"if-match": if_match(Version(self._when))}
 
     def _refusal(self, request: Request, response: Response, attempts: int) -> Exception:
         error = self._conditional.error(request, response, attempts)

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..._http.body import PartialBody
+from ..._types import Version
 from ...errors import DeadlineExceeded, NetworkError, StoreError
 from .answer_checks import parse_content_range
 from .errors import unexpected
 from .request import Request, Response
+from .write_ids import if_match
 
 WORTHWHILE = 4 * 2**20
 """Bytes of an object from which on it is continued: a shorter one is asked for anew as quickly."""
@@ -60,7 +62,10 @@ class Resumption:
         partial = self._partial
         if partial is None:
             return self._request
-        headers = {"range": f"bytes={partial.received}-{partial.size - 1}", "if-match": partial.headers["etag"]}
+        headers = {
+            "range": f"bytes={partial.received}-{partial.size - 1}",
+            "if-match": if_match(Version(partial.headers["etag"])),
+        }
         return replace(self._request, headers={**self._request.headers, **headers}, sink=self._rest)
 
     def _rest(self, length: int) -> memoryview:

@@ -11,6 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
+from ..._concurrency.workers import run_workers
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...config import S3Config
@@ -20,13 +21,21 @@ from .answer_checks import parse_content_range
 from .capabilities import Capabilities, Capability
 from .checksums import MODE_HEADER, checksum_of
 from .conditional import ConditionalWrites, conflict_of
-from .errors import error_of, is_bare_404, is_conflict, is_forbidden, is_missing_key, version_mismatch_error
+from .errors import (
+    error_of,
+    is_bare_404,
+    is_conflict,
+    is_forbidden,
+    is_missing_key,
+    is_unsupported,
+    version_mismatch_error,
+)
 from .listing import PageReader, Pages, entries_of
 from .multipart import Multipart, NoMultipart
 from .place import place_of_bucket, reader_of
 from .request import ErrorDocument, Request, Response, normalized_prefix
 from .retry import RetryingTransport
-from .write_ids import is_same, version_of
+from .write_ids import if_match, is_same, version_of
 
 
 def storage_headers(config: S3Config) -> dict[str, str]:
@@ -50,7 +59,7 @@ def read_conditions(byte_range: ByteRange | None, version: Version | None) -> di
         case Offset(start):
             headers["range"] = f"bytes={start}-"
     if version is not None:
-        headers["if-match"] = version
+        headers["if-match"] = if_match(version)
     return headers
 
 
@@ -72,6 +81,8 @@ def blob_of(response: Response, byte_range: ByteRange | None) -> Blob:
 
 _BATCH = 1000
 """Keys that one DeleteObjects takes."""
+_DELETES_AT_ONCE = 32
+"""Single deletes of one call in flight, where the server has no DeleteObjects."""
 _MAX_KEY_BYTES = 1024
 _NOT_COPIED = frozenset({400, 405, 501})
 """How servers refuse a CopyObject that they do not have, or not for objects of this size."""
@@ -239,7 +250,7 @@ class S3Store:
         size = int(response.headers["content-length"])
         start, stop = resolve(asked, size)
         version = version_of(response.headers)
-        if start < stop or get.headers.get("if-match", version) != version:
+        if start < stop or not is_same(Version(get.headers.get("if-match", version)), version):
             return None
         return Blob(b"", version, size, response.headers.get("last-modified"))
 
@@ -322,10 +333,23 @@ class S3Store:
             # Not quiet: an answer that does not name a key says nothing of it.
             document = {"Objects": [{"Key": self._key(key)} for key in batch], "Quiet": False}
             request = Request("DeleteObjects", self.bucket, "", self._read_headers, document=document)
-            response = await self._succeed(request)
+            if not self._capabilities.deletes_many:
+                await self._delete_each(batch)
+                continue
+            response, attempts = await self._transport.send(request)
+            if is_unsupported(response):
+                self._capabilities.lacks_delete_many()
+                await self._delete_each(batch)
+                continue
+            if not response.ok:
+                raise self._error(request, response, attempts)
             failed = (response.document or {}).get("Errors") or []
             if failed:
                 raise self._not_deleted(failed)
+
+    async def _delete_each(self, keys: list[str]) -> None:
+        """For servers without DeleteObjects (Google's S3 endpoint, some gateways); the session's limit is shared."""
+        await run_workers(min(_DELETES_AT_ONCE, len(keys)), iter(keys), self.delete)
 
     def list_prefix(self, prefix: str = "") -> Pages:
         """ListObjectsV2, page by page; see `Listable.list_prefix`."""

@@ -42,6 +42,11 @@ def is_same(one: Version, other: Version) -> bool:
     return one == other or _opaque(one) == _opaque(other)
 
 
+def if_match(version: Version) -> str:
+    """The version as `If-Match` takes it: proxies that compress make ETags weak, which match no condition."""
+    return version.removeprefix("W/")
+
+
 def _opaque(version: Version) -> str:
     return version.removeprefix("W/").strip('"')
 

@@ -187,7 +187,7 @@ async def _created(config: S3Config, connections: int, identity: Identity, keys:
         raise
     client.meta.events.register("before-sign.s3", identity.before_sign)
     client.meta.events.register("before-parameter-build.s3", _stay_here)
-    client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
+    client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5_alone)
     # As botocore does for the client itself.
     ca_bundle = config.ca_bundle or session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     return Client(client, identity, ca_bundle or None)
@@ -198,11 +198,17 @@ def _stay_here(context: dict[str, Any], **_: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-def _with_md5(request: Any, **_: Any) -> None:
-    # S3 takes the newer checksums that botocore sends instead; its imitators want the old one.
+def _with_md5_alone(request: Any, **_: Any) -> None:
+    # botocore sends one of the newer checksums with a bulk delete whatever it is told. S3-compatible servers want the
+    # old one, and some (Backblaze) refuse those.
     if not is_amazon(request.url):
+        for name in [name for name in request.headers if name.lower().startswith(_CHECKSUM_HEADERS)]:
+            del request.headers[name]
         digest = md5(request.data, usedforsecurity=False).digest()
         request.headers["Content-MD5"] = b64encode(digest).decode()
+
+
+_CHECKSUM_HEADERS = ("x-amz-checksum-", "x-amz-sdk-checksum-")
 
 
 def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
