@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from numcodecs import blosc
 
 import zarr_s3_async as zs
 
@@ -135,3 +136,20 @@ async def test_an_error_of_a_codec_names_the_array():
         await array._runtime.store.put("x/zarr.json", json.dumps(document).encode())
         with pytest.raises(zs.MetadataError, match=r"memory://group-of-codecs/x .*'what'"):
             await group.open("x")
+
+
+async def test_blosc_with_snappy_is_unsupported_and_not_damaged():
+    """numcodecs is built without it: the object is sound, and nothing is to be restored."""
+    if "snappy" in blosc.list_compressors():
+        pytest.skip("this numcodecs has snappy")
+    found = {"cname": "snappy"}
+    async with zs.Session() as session:
+        store = await stored(session, "memory://snappy", "blosc", {"cname": "lz4", "clevel": 5, "shuffle": 1}, found)
+        encoded = bytearray((await store.get("0")).data)
+        encoded[2] = encoded[2] & 0x1D | 2 << 5  # compressed, by snappy
+        await store.put("0", bytes(encoded))
+        array = await session.open_array("memory://snappy")
+        for read in (lambda: array[...], lambda: array[0:2], lambda: array.get_slice(0, 12, out=np.empty(12, "<i4"))):
+            with pytest.raises(zs.UnsupportedFeature, match=r"memory://snappy .*snappy") as raised:
+                await read()
+            assert "restore" not in str(raised.value)

@@ -14,7 +14,7 @@ from .._plan.plan import Part, Plan
 from .._plan.runs import Runs
 from .._types import Buffer, Coords, Missing, Sink
 from ..codecs.base import check_interrupt
-from ..errors import ChunkDecodeError, ChunkNotFound
+from ..errors import ChunkDecodeError, ChunkNotFound, UnsupportedFeature
 from .cache import Chunks
 from .chunks import Fetched
 from .cpu import SPLIT_BYTES, runs_inline
@@ -250,7 +250,7 @@ class _Reading:
         target = self._scratch() if block is None else block
         try:
             chunk = self._layout.pipeline.decode(data, target)
-        except ChunkDecodeError as error:
+        except (ChunkDecodeError, UnsupportedFeature) as error:
             chunk_coords = chunk_of(self._layout, coords, part.slot)
             raise _with_place(error, self._layout, chunk_coords, key, fetched) from error
         if block is None or chunk is not block:
@@ -321,13 +321,17 @@ def decode_chunk(layout: Layout, coords: Coords, key: str, data: Buffer, fetched
     """One chunk on its own; the error says which."""
     try:
         return layout.pipeline.decode(data)
-    except ChunkDecodeError as error:
+    except (ChunkDecodeError, UnsupportedFeature) as error:
         raise _with_place(error, layout, coords, key, fetched) from error
 
 
 def _with_place(
-    error: ChunkDecodeError, layout: Layout, coords: Coords, key: str, fetched: Fetched
-) -> ChunkDecodeError:
+    error: ChunkDecodeError | UnsupportedFeature, layout: Layout, coords: Coords, key: str, fetched: Fetched
+) -> ChunkDecodeError | UnsupportedFeature:
+    if isinstance(error, UnsupportedFeature):  # the chunk is sound
+        return UnsupportedFeature(
+            f"chunk {coords} of {layout.url} (key {key!r}) cannot be decoded here: {error}", url=layout.url
+        )
     return ChunkDecodeError(
         f"chunk {coords} of {layout.url} (key {key!r}) does not decode: {error}; "
         "restore the object, or write the whole chunk again",

@@ -177,14 +177,18 @@ class Pipeline:
                 flat = unpack(flat, size, limit)
             if self._into is not None:
                 name, unpack, size, limit = self._into
+                # C libraries take no buffers of types that they do not know, such as times: they get the bytes.
                 target = out if out is None or self._exported else out.reshape(-1).view(np.uint8)
                 flat = unpack(flat, size, limit, target)
+                # A codec that could not decode in place has returned other memory, which is placed below.
                 if target is not None and flat is target:
                     return cast("Array", out)
             name = self._array_bytes_name
+            # Rearranging gives views or new arrays: the last step has no use for `out`.
             chunk = self._view(flat) if self._rearrange else self._view(flat, out)
             for name, rearrange in self._rearrange:  # noqa: B007  the handler uses the name
                 chunk = rearrange(chunk)
+            # A registered codec may give anything.
             if chunk.shape != self.chunk.shape or chunk.dtype != self.chunk.dtype:
                 raise ValueError(f"gives {chunk.dtype} elements of the shape {chunk.shape}")
         except (ChunkDecodeError, UnsupportedFeature, MemoryError):
