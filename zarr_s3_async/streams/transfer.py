@@ -7,6 +7,7 @@ has stored is what the next one need not do. The metadata is stored last, so tha
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -86,6 +87,7 @@ class ArrayCopy:
 
     __slots__ = (
         "_box",
+        "_free",
         "_layout",
         "_max_bytes",
         "_overwrite",
@@ -135,6 +137,7 @@ class ArrayCopy:
         self._uncut: Layout = lay_out(runtime, path, formats.with_shape(meta, reach))
         self._record: Record = make_record(source.url, state, meta, region=[list(box.start), list(box.stop)])
         self.memory = Limiter(max_bytes)
+        self._free: list[_Memory] = []
         self.there = Marks(meta.grid_shape)
         self.meter = Meter(None, 0)
         self._rechunk: Direct | TwoStages | None = None
@@ -262,6 +265,17 @@ class ArrayCopy:
         """
         self.meter = meter
         complete = await self._prepare(resume=resume)
+        try:
+            await self._transfer()
+        finally:
+            self._free.clear()
+        if not complete:
+            await self._publish()
+        await self._delete_pieces()
+        self.runtime.forget_below(self.path)
+        return Array(self.runtime, self.path, self.meta)
+
+    async def _transfer(self) -> None:
         match self._rechunk:
             case None if self.mode == "objects":
                 await run_workers(self.runtime.limits.requests, self._moved_objects(), self._move_object)
@@ -271,11 +285,6 @@ class ArrayCopy:
                 await run_workers(self.runtime.limits.requests, cells(whole(self.meta.shape), box), self._copy_box)
             case TwoStages():
                 await _Stages(self, self._rechunk).run()
-        if not complete:
-            await self._publish()
-        await self._delete_pieces()
-        self.runtime.forget_below(self.path)
-        return Array(self.runtime, self.path, self.meta)
 
     async def _prepare(self, *, resume: bool) -> bool:
         """See what an earlier run has left. True where the copy has its metadata already."""
@@ -479,10 +488,37 @@ class ArrayCopy:
         """The source's fill value as an array of no dimension."""
         return self._source_layout.fill
 
-    async def read(self, box: Box) -> Data:
+    async def read(self, box: Box, out: Data | None = None) -> Data:
         """A box of the source, decoded."""
         chosen = selection.region(box.start, box.stop, None, self._source_layout.meta.shape)
-        return await operations.get(self._source_runtime, self._source_layout, chosen)
+        return await operations.get(self._source_runtime, self._source_layout, chosen, out=out)
+
+    @asynccontextmanager
+    async def buffer(self, shape: Shape) -> AsyncIterator[Data]:
+        """Memory for a box of the source, with anything in it, once `max_bytes` leaves room for it.
+
+        It is used again for boxes of the same size: allocators keep what is freed, and large blocks that come and go
+        between small ones leave gaps.
+        """
+        dtype, weight = self._source_layout.meta.dtype, self.weight(shape)
+        await self.memory.acquire(weight)
+        memory = None
+        try:
+            if dtype.hasobject:
+                yield np.empty(shape, dtype)
+                return
+            same = [free for free in self._free if free.nbytes == weight]
+            if same:
+                memory = same[-1]
+                self._free.remove(memory)
+            else:
+                self._free.clear()
+                memory = _Memory(weight)
+            yield memory.bytes[: prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        finally:
+            if memory is not None:
+                self._free.append(memory)
+            self.memory.release(weight)
 
     def missing(self, box: Box) -> list[Coords]:
         """Objects of the target in a box that are not there; those that are count as done."""
@@ -503,13 +539,9 @@ class ArrayCopy:
         broken = len(todo) < n_cells(box, self.meta.object_axes)
         parts = [self.object_box(coords) for coords in todo] if broken else [box]
         for part in parts:
-            weight = self.weight(part.shape)
-            await self.memory.acquire(weight)
-            try:
-                data = await self.read(self.in_source(part))
+            async with self.buffer(part.shape) as data:
+                await self.read(self.in_source(part), data)
                 await self.put_objects(part, data, list(coords_in(part, self.meta.object_axes)))
-            finally:
-                self.memory.release(weight)
 
     def weight(self, shape: Shape) -> int:
         """Bytes of a box in memory."""
@@ -543,6 +575,16 @@ class ArrayCopy:
         region = selection.region(box.start, box.stop, None, layout.meta.shape)
         plan = make_plan(region, layout.meta.shape, layout.chunk_axes, layout.shard_axes)
         await Writing(self.runtime, layout, plan, values, write_empty=False).run()
+
+
+class _Memory:
+    """Bytes for a box. Compared by identity."""
+
+    __slots__ = ("bytes", "nbytes")
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self.bytes = np.empty(nbytes, np.uint8)
 
 
 class _Stages:
@@ -598,10 +640,8 @@ class _Stages:
         if copy.is_blank(copy.in_source(box)):
             copy.meter.add(len(todo), 0)
             return
-        weight = copy.weight(box.shape)
-        await copy.memory.acquire(weight)
-        try:
-            data = await copy.read(copy.in_source(box))
+        async with copy.buffer(box.shape) as data:
+            await copy.read(copy.in_source(box), data)
 
             async def put(item: tuple[str, Box]) -> None:
                 key, piece = item
@@ -609,8 +649,6 @@ class _Stages:
                 copy.meter.add(1, copy.weight(piece.shape))
 
             await run_workers(min(copy.runtime.limits.requests, len(todo)), iter(todo), put)
-        finally:
-            copy.memory.release(weight)
 
     async def _put_piece(self, key: str, values: Data) -> None:
         runtime, pipeline = self._copy.runtime, self._pipeline(values.shape)
@@ -631,10 +669,7 @@ class _Stages:
         if copy.is_blank(region):
             copy.meter.add(len(todo), 0)
             return
-        weight = copy.weight(box.shape)
-        await copy.memory.acquire(weight)
-        try:
-            data = np.empty(box.shape, copy.source.dtype)
+        async with copy.buffer(box.shape) as data:
             (write,) = coords_in(box, self._plan.write)
             reads = list(coords_in(region, self._plan.read))
 
@@ -644,8 +679,6 @@ class _Stages:
 
             await run_workers(min(copy.runtime.limits.requests, len(reads)), iter(reads), get)
             await copy.put_objects(box, data, todo)
-        finally:
-            copy.memory.release(weight)
 
     async def _get_piece(self, read: Coords, write: Coords, out: Data) -> None:
         copy = self._copy

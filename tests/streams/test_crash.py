@@ -1,0 +1,145 @@
+"""Killed in its middle, a copy or a write stream is completed by a second run: equal to NumPy, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+
+pytestmark = pytest.mark.slow
+
+SHAPE = (40, 20_000)
+CHUNKS = (1, 20_000)
+
+COPY = """
+import asyncio, json, sys
+import zarr_s3_async as zs
+
+async def main(source, target, options):
+    async with zs.Session(limits=zs.Limits(requests=2)) as session:
+        array = await session.open_array(source)
+        plan = await zs.plan_copy(array, target, **options)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        await plan.run()
+    print("done", flush=True)
+
+asyncio.run(main(*json.loads(sys.argv[1])))
+"""
+
+WRITE = """
+import asyncio, json, sys
+import numpy as np
+import zarr_s3_async as zs
+
+async def main(source, target, options):
+    async with zs.Session(limits=zs.Limits(requests=2)) as session:
+        reading, writing = await session.open_array(source), await session.open_array(target)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        async with reading.stream() as blocks, writing.write_stream(resume=True) as out:
+            async for block in blocks:
+                await out.write(block.place, block.data)
+    print("done", flush=True)
+
+asyncio.run(main(*json.loads(sys.argv[1])))
+"""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "objects": {},
+    "chunks": {"shards": (4, 20_000)},
+    "decoded": {"chunks": (2, 10_000), "compressor": "gzip"},
+    "two stages": {"chunks": (40, 500), "max_bytes": 800_000},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_copy_that_is_killed_is_completed_by_the_next_run(tmp_path: Path, kind: str) -> None:
+    options = KINDS[kind]
+    async with zs.Session() as session:
+        source, data = await make_source(session, tmp_path / "source")
+        for number, objects in enumerate((1, 12, 2, 5)):
+            target = tmp_path / f"target-{number}"
+            in_time = kill_when(COPY, [source.url, target.as_uri(), options], target, objects)
+            left = files(target)
+            copy = await zs.copy(source, target, verify=True, **options)
+            assert isinstance(copy, zs.Array)
+            assert (await copy[...] == data).all()
+            after = files(target)
+            # Pieces of the intermediate are gone; what remains of the killed run was not written again.
+            assert all(after[name] == state for name, state in left.items() if name in after)
+            assert not [name for name in after if "piece" in name]
+            if in_time:
+                return
+    raise AssertionError("no copy was killed in its middle, so this run shows nothing")
+
+
+async def test_a_write_stream_that_is_killed_is_completed_by_the_next_run(tmp_path: Path) -> None:
+    async with zs.Session() as session:
+        source, data = await make_source(session, tmp_path / "source")
+        for number, objects in enumerate((1, 12, 2, 5)):
+            target = tmp_path / f"target-{number}"
+            array = await session.create_array(target, shape=SHAPE, chunks=(2, 10_000), dtype="i4")
+            in_time = kill_when(WRITE, [source.url, target.as_uri(), {}], target, objects)
+            left = files(target)
+            async with source.stream() as blocks, array.write_stream(resume=True) as out:
+                async for block in blocks:
+                    await out.write(block.place, block.data)
+            assert (await array[...] == data).all()
+            after = files(target)
+            assert all(after[name] == state for name, state in left.items())
+            if in_time:
+                return
+    raise AssertionError("no write stream was killed in its middle, so this run shows nothing")
+
+
+async def make_source(session: zs.Session, folder: Path) -> tuple[zs.Array, np.ndarray[Any, Any]]:
+    data = np.random.default_rng(5).integers(1, 2**31, SHAPE, "i4")
+    array = await session.create_array(folder, shape=SHAPE, chunks=CHUNKS, dtype="i4")
+    await array[...].set(data)
+    return array, data
+
+
+def kill_when(program: str, arguments: list[Any], folder: Path, objects: int) -> bool:
+    """Let another process work, and kill it when so many objects are stored; False where it was done before."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, json.dumps(arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    while len(files(folder)) < objects and process.poll() is None:
+        pass
+    process.send_signal(signal.SIGKILL)
+    rest, _ = process.communicate()
+    return rest == ""
+
+
+def files(folder: Path) -> dict[str, tuple[int, int]]:
+    """Objects of data and of the intermediate, each with what changes when it is put again."""
+    found = {}
+    for path in folder.rglob("*"):
+        name = path.name
+        if name.startswith((".zarr-s3-", "zarr.json")) or name == ".zarr-copy":
+            continue
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            continue
+        if path.is_file():
+            found[path.relative_to(folder).as_posix()] = (state.st_ino, state.st_mtime_ns)
+    return found
