@@ -469,6 +469,36 @@ async def test_a_typo_in_an_option_is_refused_before_anything_is_written(options
     assert not store.puts
 
 
+class Unlisted(zs.MemoryStore):
+    """A store that cannot list, as web servers cannot."""
+
+    def list_prefix(self, prefix: str = "") -> Any:
+        raise zs.Unsupported("no listing")
+
+
+@pytest.mark.parametrize("options", [{}, {"shards": (4, 4)}, {"chunks": (1, 4), "max_bytes": 64}], ids=str)
+async def test_a_source_that_cannot_be_listed_is_copied_and_never_taken_for_unchanged(options: dict[str, Any]) -> None:
+    store, other = Unlisted("unlisted"), Counting()
+    async with zs.Session() as session:
+        listed = zs.MemoryStore("unlisted")
+        listed._objects = store._objects
+        made = await session.create_array(listed, shape=(4, 4), chunks=(4, 1), dtype="i4")
+        await made[:, 0:3].set(np.arange(1, 13).reshape(4, 3))
+        source = await session.open_array(store)
+
+        async def broken(what: str, key: str) -> None:
+            if what == "put" and key == "zarr.json":
+                raise zs.NetworkError("gone", key=key)
+
+        other.before = broken
+        with pytest.raises(zs.NetworkError):
+            await zs.copy(source, other, **options)
+        other.before = None
+        await made[:, 0].set(9)
+        target = await zs.copy(source, other, verify=True, **options)
+        assert (await target[...] == await made[...]).all()  # type: ignore[index]  # an array
+
+
 async def test_places_that_cannot_be_are_refused() -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session:

@@ -33,7 +33,7 @@ from .conversion import CopyOptions, check_options, converted
 from .progress import ProgressOption, check_progress, metered
 from .read import BlockStream
 from .record import Record, digest_of, is_earlier_state, make_record, read_record, write_record
-from .stored import list_stored
+from .stored import list_source
 from .transfer import ArrayCopy, Stage
 
 Place: TypeAlias = "str | PathLike[str] | Store | ArrayRef | GroupRef"
@@ -358,7 +358,7 @@ async def _plan_array(
     box = region_of(region, source.shape)
     meta = converted(layout.meta, box.shape, options)
     path = check_path(path, zarr_format=meta.zarr_format)
-    stored = await list_stored(origin, source_path, layout.meta)
+    stored = await list_source(origin, source_path, layout.meta)
     state = blake2b(digest_size=16)
     state.update(digest_of(formats.dump(layout.meta)).encode())
     state.update(stored.digest.encode())

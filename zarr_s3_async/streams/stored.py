@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import product
 from math import prod
+from secrets import token_hex
 
 from .._engine.runtime import Runtime
 from .._model.metadata import ArrayMeta
 from .._types import Coords, Shape
+from ..errors import AccessDenied, Unsupported
 
 _MAX_BITS = 2**30
 """Positions of a grid up to which a bit is kept for each; of a larger one, the positions that are in it."""
@@ -71,6 +74,22 @@ class Marks:
         return tuple(reversed(coords))
 
 
+class AllMarks(Marks):
+    """Every position of a grid: of what cannot be listed, each object may be there."""
+
+    __slots__ = ()
+
+    def __init__(self, grid: Shape) -> None:
+        super().__init__(grid)
+        self.n = prod(grid)
+
+    def __contains__(self, coords: Coords) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Coords]:
+        return product(*map(range, self._grid))
+
+
 class StoredObjects:
     """The objects of one array that a listing named."""
 
@@ -85,7 +104,11 @@ class StoredObjects:
 
 
 async def list_stored(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObjects:
-    """One listing below the array: a request per 1,000 keys."""
+    """One listing below the array: a request per 1,000 keys.
+
+    Raises:
+        Unsupported, AccessDenied: The store cannot list, or not for us.
+    """
     marks, nbytes, digest = Marks(meta.grid_shape), 0, blake2b(digest_size=16)
     prefix = f"{path}/" if path else ""
     async for entry in runtime.store.list_prefix(prefix):
@@ -95,3 +118,12 @@ async def list_stored(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObj
             nbytes += entry.size
             digest.update(f"{entry.key.removeprefix(prefix)}\0{entry.size}\0{entry.version}\n".encode())
     return StoredObjects(marks, nbytes, digest.hexdigest())
+
+
+async def list_source(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObjects:
+    """As `list_stored`, of an array that is only read. Where nothing can be listed, as on a web server, every object
+    may be stored, and the digest differs each time: no one can tell whether anything has changed."""
+    try:
+        return await list_stored(runtime, path, meta)
+    except (Unsupported, AccessDenied):
+        return StoredObjects(AllMarks(meta.grid_shape), 0, token_hex(16))

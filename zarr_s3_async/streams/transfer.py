@@ -34,7 +34,7 @@ from ..codecs.fill import is_fill
 from ..codecs.pipeline import Pipeline, build_pipeline
 from ..codecs.shard_format import Encoded
 from ..errors import AccessDenied, ChunkDecodeError, NodeExists, Unsupported
-from ..stores.base import COPY_PIECE, SupportsCopy
+from ..stores.base import COPY_PIECE, SupportsCopy, SupportsForbiddenIsMissing
 from ..stores.optional import delete_stream
 from .access import inside
 from .boxes import Box, cell, cells, cells_at, coords_in, n_cells, whole
@@ -363,7 +363,10 @@ class ArrayCopy:
         lease = self._source_layout.lease * self._source_layout.n_slots
         await self.runtime.leases.acquire(lease)
         try:
-            blob = await self._source_runtime.store.get(source_key, sink=_bounded(self._source_layout, source_key))
+            reading = self._source_runtime.store
+            if isinstance(reading, SupportsForbiddenIsMissing):
+                reading = reading.for_chunk_reads
+            blob = await reading.get(source_key, sink=_bounded(self._source_layout, source_key))
             if blob is not None:
                 await store.put(key, blob.data)
                 self.meter.add(1, blob.size)
