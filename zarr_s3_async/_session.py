@@ -37,7 +37,7 @@ from ._options import (
 from ._types import JSON, Missing
 from ._where import as_url, checked_store
 from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
-from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop
+from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop, session_closed
 from .events import Emit, Hook, Metrics, emitter
 from .stores.base import Store
 from .stores.optional import owner_of
@@ -186,15 +186,26 @@ class Session:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close connections and threads. Operations that are still running fail. Again is fine."""
-        if self._state == "closed":
+        """Close connections and threads. Again is fine.
+
+        Operations that are still running fail with `SessionClosed`. When this returns, nothing of the session is sent,
+        open or running any more. The event loop goes on meanwhile, however long a thread still decodes.
+        """
+        if self._state == "closed" and not self._context.closing:
             return
         if self._state == "open":
             self._guard()
         self._state = "closed"
+        self._context.requests.close()  # no request begins from here on
+        self._leases.close()
         self._cpu.close()
-        while self._context.closing:
-            await self._context.closing.pop()()
+        closing = self._context.closing
+        while closing:
+            close = closing[-1]
+            await close()
+            if closing[-1:] == [close]:  # and not another call of this was faster
+                closing.pop()
+        await self._cpu.aclose()
 
     def _abandon(self) -> None:
         """Mark it closed where its loop is gone: there is no way left to close connections in order."""
@@ -219,7 +230,7 @@ class Session:
         except RuntimeError:
             pass  # no loop is running: told below, behind what is told first
         if self._state == "closed":
-            raise SessionClosed("this session is closed; make a new one, or use its arrays before it is closed")
+            raise session_closed()
         if self._state == "new":
             self._loop, self._pid, self._state = _running_loop(), os.getpid(), "open"
         elif os.getpid() != self._pid:

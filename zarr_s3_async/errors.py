@@ -237,6 +237,11 @@ class SessionClosed(StateError):
     """The session was closed, or not opened yet."""
 
 
+def session_closed() -> SessionClosed:
+    """The error of what a closed session is asked, and of what was running when it closed."""
+    return SessionClosed("this session is closed; make a new one, or use its arrays before it is closed")
+
+
 class WrongEventLoop(StateError):
     """The session belongs to another event loop."""
 

@@ -13,6 +13,7 @@ from collections import Counter
 import pytest
 
 from zarr_s3_async._concurrency.threads import CodecThreads
+from zarr_s3_async.errors import SessionClosed
 
 
 async def test_threads_are_started_as_they_are_needed_and_never_more_than_the_limit() -> None:
@@ -27,7 +28,7 @@ async def test_threads_are_started_as_they_are_needed_and_never_more_than_the_li
         assert len(threads._threads) == 3
         may_end.set()
     assert all(task.result() for task in tasks)
-    threads.close()
+    await threads.aclose()
 
 
 async def test_each_call_gets_its_own_answer_or_error() -> None:
@@ -46,7 +47,7 @@ async def test_each_call_gets_its_own_answer_or_error() -> None:
 
     answers = await asyncio.gather(*map(one, range(500)))
     assert answers == [f"error {n}" if n % 7 == 0 else n * n for n in range(500)]
-    threads.close()
+    await threads.aclose()
 
 
 async def test_answers_that_come_while_the_loop_is_busy_wake_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,16 +66,53 @@ async def test_answers_that_come_while_the_loop_is_busy_wake_it_once(monkeypatch
         ended.acquire()  # the loop is held up: nothing is settled meanwhile
     await asyncio.gather(*tasks)
     assert wakes["calls"] <= 2, "one, and one more where the last answer was not yet back"
-    threads.close()
+    await threads.aclose()
 
 
 async def test_close_ends_the_threads() -> None:
     threads = CodecThreads(2)
     await asyncio.gather(threads.run(lambda: None), threads.run(lambda: None))
     started = list(threads._threads)
-    threads.close()
+    await threads.aclose()
     assert not any(thread.is_alive() for thread in started)
-    threads.close()
+    await threads.aclose()
+
+
+async def test_closing_waits_for_what_a_thread_does_and_not_on_the_loop() -> None:
+    """What runs ends as it would, what waits for a thread is refused, and the loop has its turns meanwhile."""
+    threads, may_end = CodecThreads(1), threading.Event()
+    running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
+    waiting = asyncio.create_task(threads.run(lambda: None))
+    await asyncio.sleep(0)
+    while threads._jobs.qsize() > 1:  # until the thread has taken the first
+        await asyncio.sleep(0.001)
+    closing = asyncio.create_task(threads.aclose())
+    while not waiting.done():
+        await asyncio.sleep(0)
+    assert not closing.done()
+    may_end.set()
+    await closing
+    assert await running is True
+    with pytest.raises(SessionClosed):
+        await waiting
+    with pytest.raises(SessionClosed):
+        await threads.run(lambda: None)
+
+
+async def test_closing_that_is_cancelled_can_be_done_again() -> None:
+    threads, may_end = CodecThreads(2), threading.Event()
+    running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
+    await asyncio.sleep(0)
+    while threads._jobs.qsize():  # until the thread has taken it
+        await asyncio.sleep(0.001)
+    closing = asyncio.create_task(threads.aclose())
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    await asyncio.wait((closing,))
+    may_end.set()
+    await threads.aclose()
+    assert threads._threads == []
+    await running
 
 
 async def test_threads_that_nobody_closed_end_when_they_are_forgotten() -> None:

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 from asyncio import CancelledError, Future, get_running_loop
 from collections import deque
+from math import inf
+
+from ..errors import session_closed
 
 
 class Limiter:
     """Holds at most `limit`; a weight above the limit is let in alone. Bound to one event loop, no threads."""
 
-    __slots__ = ("_waiting", "held", "limit")
+    __slots__ = ("_closed", "_waiting", "held", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
-        self._waiting: deque[tuple[int, Future[None]]] = deque()
+        self._waiting: deque[tuple[float, Future[None]]] = deque()
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Limiter {self.held}/{self.limit}, {len(self._waiting)} waiting>"
 
-    def _fits(self, weight: int) -> bool:
+    def _fits(self, weight: float) -> bool:
         return self.held == 0 or self.held + weight <= self.limit
 
     def _take(self, weight: int) -> None:
@@ -39,6 +43,8 @@ class Limiter:
         """Take it, after everyone who asked before."""
         if self.try_acquire(weight):
             return
+        if self._closed:
+            raise session_closed()
         granted: Future[None] = get_running_loop().create_future()
         entry = (weight, granted)
         self._waiting.append(entry)
@@ -58,9 +64,21 @@ class Limiter:
         self.held -= weight
         self._wake()
 
+    def close(self) -> None:
+        """Let nothing in any more: what waits, and what asks from now on, gets `SessionClosed`. Again is fine."""
+        waiting, self._closed = list(self._waiting), True
+        self._waiting.clear()
+        for _, granted in waiting:
+            if not granted.done():
+                granted.set_exception(session_closed())
+        # An entry that never fits: `try_acquire`, which every request calls, then needs no look at the state.
+        self._waiting.append((inf, get_running_loop().create_future()))
+
     def _wake(self) -> None:
+        if self._closed:
+            return
         while self._waiting and self._fits(self._waiting[0][0]):
             weight, granted = self._waiting.popleft()
             if not granted.cancelled():
-                self._take(weight)
+                self._take(int(weight))
                 granted.set_result(None)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, TypeVar
 from weakref import finalize
 
+from ..errors import session_closed
 from .blocking import wait_despite_cancellation
 
 T = TypeVar("T")
@@ -22,7 +24,7 @@ T = TypeVar("T")
 class CodecThreads:
     """At most `limit` threads of one event loop, started as they are needed."""
 
-    __slots__ = ("__weakref__", "_back", "_jobs", "_limit", "_outstanding", "_threads")
+    __slots__ = ("__weakref__", "_back", "_closed", "_jobs", "_limit", "_outstanding", "_threads")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -30,6 +32,7 @@ class CodecThreads:
         self._threads: list[Thread] = []
         self._outstanding = 0
         self._back: _LoopNotifier | None = None
+        self._closed = False
         finalize(self, _end, self._jobs, self._threads)  # for whoever forgets `close`
 
     async def run(self, work: Callable[[], T], on_cancel: Callable[[], None] | None = None) -> T:
@@ -38,6 +41,8 @@ class CodecThreads:
         Cancelled, it leaves when the thread has ended, or at once where it never began: what the thread writes to
         stays ours till then. `on_cancel` is called first, and may let the thread end sooner.
         """
+        if self._closed:
+            raise session_closed()
         answer: Future[T] = get_running_loop().create_future()
         job = _Job(work, answer)
         self._outstanding += 1
@@ -62,11 +67,24 @@ class CodecThreads:
         thread.start()
 
     def close(self) -> None:
-        """End the threads; none is working, since every `run` outlives its thread's work."""
+        """Begin no further work: what waits for a thread gets `SessionClosed`, and threads end after what they do."""
+        self._closed = True
+        with suppress(Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    job.refuse(session_closed())
         _end(self._jobs, self._threads)
+
+    async def aclose(self) -> None:
+        """`close`, and return when the threads have ended; the event loop goes on meanwhile. Again is fine."""
+        self.close()
+        if self._back is not None:
+            await self._back.all_ended(len(self._threads))
         for thread in self._threads:
-            thread.join()
+            thread.join()  # of threads that have said their last: at once
         self._threads.clear()
+        self._back = None
 
 
 class _Job(Generic[T]):
@@ -93,6 +111,13 @@ class _Job(Generic[T]):
             self.result = work()
         except BaseException as error:  # noqa: BLE001  # it belongs to who waits
             self.error = error
+
+    def refuse(self, error: Exception) -> None:
+        """On the loop, for work that no thread has begun."""
+        with suppress(IndexError):
+            self.work.pop()
+            self.error = error
+            self.settle()
 
     def settle(self) -> None:
         """On the loop, once the thread is done with it."""
@@ -122,12 +147,31 @@ class _Job(Generic[T]):
 class _LoopNotifier:
     """From the threads to the loop."""
 
-    __slots__ = ("_done", "_loop", "_woken")
+    __slots__ = ("_awaited", "_done", "_ended", "_expected", "_loop", "_woken")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._done: deque[_Job[Any]] = deque()
         self._woken = False
+        self._ended = 0
+        self._awaited: Future[None] | None = None
+        self._expected = 0
+
+    async def all_ended(self, count: int) -> None:
+        """Wait until so many threads have ended."""
+        self._expected = count
+        if self._ended < count:
+            self._awaited = self._loop.create_future()
+            await self._awaited
+
+    def ended(self) -> None:
+        """Called by a thread, with its last breath."""
+        self._loop.call_soon_threadsafe(self._count_ended)
+
+    def _count_ended(self) -> None:
+        self._ended += 1
+        if self._awaited is not None and self._ended >= self._expected and not self._awaited.done():
+            self._awaited.set_result(None)
 
     def done(self, job: _Job[Any]) -> None:
         """Called by a thread."""
@@ -151,6 +195,8 @@ def _serve(jobs: SimpleQueue[_Job[Any] | None], back: _LoopNotifier) -> None:
         except RuntimeError:
             return  # the loop was closed under the session; nobody waits any more
         del job  # or it would keep its data until the next one comes
+    with suppress(RuntimeError):
+        back.ended()
 
 
 def _end(jobs: SimpleQueue[_Job[Any] | None], threads: list[Thread]) -> None:

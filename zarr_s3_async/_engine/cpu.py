@@ -66,8 +66,12 @@ class Cpu:
         return self._scratch.memory[:nbytes].view(dtype).reshape(shape)
 
     def close(self) -> None:
-        """End the threads."""
+        """Begin no further work; threads end after what they are doing."""
         self._threads.close()
+
+    async def aclose(self) -> None:
+        """`close`, and return when the threads have ended."""
+        await self._threads.aclose()
 
 
 class _Scratch(local):

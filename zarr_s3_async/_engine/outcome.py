@@ -6,7 +6,15 @@ from itertools import count
 
 from .._plan.plan import Plan
 from .._types import Coords
-from ..errors import ConcurrentModification, DeadlineExceeded, NetworkError, StoreError, WriteOutcome, ZarrS3Error
+from ..errors import (
+    ConcurrentModification,
+    DeadlineExceeded,
+    NetworkError,
+    SessionClosed,
+    StoreError,
+    WriteOutcome,
+    ZarrS3Error,
+)
 
 
 class Progress:
@@ -62,6 +70,8 @@ def _leaves_doubt(error: ZarrS3Error) -> bool:
 
     No answer came, or one of a server in trouble, or one that says nothing; or an attempt went before the refusal.
     """
+    if isinstance(error, SessionClosed):
+        return True  # closed under a request, or between two attempts
     if not isinstance(error, StoreError) or isinstance(error, ConcurrentModification):
         return False
     refused = error.status is not None and error.status // 100 in (3, 4)

@@ -23,6 +23,8 @@ _TICKS = 10
 """A timeout is noticed late by a tenth of itself, or by a second."""
 _STEP = 64 * 1024
 _STEPS = 4
+_CLOSING_TURNS = 2
+"""Turns of the loop in which the socket of a connection is closed that was given up while it was being made."""
 """So many bytes of a body must come within each quarter of the attempt's time: 4 KiB/s by default."""
 
 
@@ -246,6 +248,15 @@ class ConnectionPool:
             self._idle.pop().abort()
 
     async def aclose(self) -> None:
+        """`close`, and return when the event loop has let go of every socket."""
+        self.close()
+        while self._unlost or self._dials:
+            self._settled.clear()
+            await self._settled.wait()
+        for _ in range(_CLOSING_TURNS):
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
         """Close every connection and end what runs on them with PoolClosed. Again is fine."""
         self._closed = True
         if self._sweeper is not None:
@@ -259,6 +270,3 @@ class ConnectionPool:
             connection.fail(PoolClosed(_CLOSED))
         while self._hand_over(None):
             pass
-        while self._unlost or self._dials:
-            self._settled.clear()
-            await self._settled.wait()

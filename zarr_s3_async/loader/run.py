@@ -165,6 +165,7 @@ class EpochRun:
             await self._task.aclose()
         finally:
             await self._closing.aclose()  # where the task was cancelled before its first step
+            await self._threads.aclose()
 
     # In the task
 

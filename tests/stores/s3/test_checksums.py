@@ -48,7 +48,7 @@ async def test_uploads_are_summed_up(checksums: str, endpoint: str, sent: bool) 
     async def endpoint_url() -> str:
         return endpoint
 
-    way = Way(ok(), checksums=checksums)
+    way = Way(ok(b""), checksums=checksums)
     capabilities = Capabilities(endpoint_url, way.steady)
     store = S3Store("bucket", transport=way.steady, config=way.config, capabilities=capabilities)
     await store.put("k", BODY)

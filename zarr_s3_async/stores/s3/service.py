@@ -6,6 +6,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..._http.buffers import Buffers
 from ..._policy.budget import RetryBudget
 from ...config import HedgePolicy, RetryPolicy, S3Config
 from ...errors import ConfigError
@@ -42,6 +43,7 @@ class S3Service:
 
     __slots__ = (
         "_budget",
+        "_buffers",
         "_capabilities",
         "_emit",
         "_hedging",
@@ -59,6 +61,7 @@ class S3Service:
         self._requests = requests
         self._slots = Slots(requests)
         self._pool = ClientPool(requests.limit)
+        self._buffers = Buffers()
         self._policy = policy
         self._emit = emit
         self._budget = RetryBudget(requests.limit)
@@ -99,18 +102,22 @@ class S3Service:
             budget=self._budget,
             hedging=self._hedging,
             recovery=recovery,
+            wait=self._pool.running.sleep,
         )
 
     def _transport(self, config: S3Config, regions: Regions) -> Transport:
-        routed = RoutedTransport(self._pool, config, regions, connections=self._requests.limit)
+        connections = self._requests.limit
+        routed = RoutedTransport(self._pool, config, regions, connections=connections, buffers=self._buffers)
         self._routed.append(routed)
         return routed
 
     async def aclose(self) -> None:
-        """Close the clients and their connections."""
-        while self._routed:
-            await self._routed.pop().aclose()
+        """End what runs, and close the clients and all connections. Again is fine."""
+        for routed in self._routed:
+            routed.close()
         await self._pool.aclose()
+        for routed in self._routed:
+            await routed.aclose()
 
 
 def checked_bucket(bucket: str) -> str:

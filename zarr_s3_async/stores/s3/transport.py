@@ -21,7 +21,7 @@ from ..._concurrency.completion import run_to_completion
 from ..._http.buffers import Buffers
 from ..._http.dial import tls_context
 from ...config import S3Config
-from ...errors import Unsupported, ZarrS3Error
+from ...errors import Unsupported, ZarrS3Error, session_closed
 from .recovery import Regions
 from .request import Request, Response
 from .sdk.clients import ClientPool, Way
@@ -49,9 +49,36 @@ class _Route(NamedTuple):
 class RoutedTransport:
     """A transport over two. `aclose` closes the connections of the wire; the SDK's are the pool's."""
 
-    __slots__ = ("_buffers", "_config", "_limit", "_making", "_pool", "_regions", "_retired", "_routes", "_sdk")
+    __slots__ = (
+        "_buffers",
+        "_closed",
+        "_config",
+        "_limit",
+        "_making",
+        "_pool",
+        "_regions",
+        "_retired",
+        "_routes",
+        "_sdk",
+    )
 
-    def __init__(self, pool: ClientPool, config: S3Config, regions: Regions, *, connections: int) -> None:
+    def __init__(
+        self,
+        pool: ClientPool,
+        config: S3Config,
+        regions: Regions,
+        *,
+        connections: int,
+        buffers: Buffers | None = None,
+    ) -> None:
+        """
+        Args:
+            pool: The SDK's clients, and who signs.
+            config: The options.
+            regions: Where buckets are.
+            connections: Of the wire, at most, to one bucket.
+            buffers: Memory for bodies; None: of its own.
+        """
         self._pool = pool
         self._config = config
         self._regions = regions
@@ -60,7 +87,8 @@ class RoutedTransport:
         self._routes: dict[str, _Route] = {}
         self._retired: list[Wire] = []
         self._making = Lock()
-        self._buffers = Buffers()
+        self._buffers = buffers or Buffers()
+        self._closed = False
 
     async def send(self, request: Request) -> Response:
         """One attempt."""
@@ -88,7 +116,9 @@ class RoutedTransport:
             route = self._routes.get(request.bucket)
             if route is not None and route.config is config:
                 return route
+            self._refuse_closed()
             found = await self._route(request, config)
+            self._refuse_closed()  # a wire that was made meanwhile has no connection yet
             self._routes[request.bucket] = found
         if route is not None and route.wire is not None:
             route.wire.retire()  # requests in flight to the wrong region get their answers
@@ -127,13 +157,24 @@ class RoutedTransport:
             answered(request, error)  # raises: nothing was sent, so this is no answer
             raise
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise session_closed()
+
+    def close(self) -> None:
+        """Begin no further request; what runs on the wire ends with SessionClosed."""
+        self._closed = True
+        for wire in self._wires():
+            wire.close()
+
     async def aclose(self) -> None:
-        """Close the connections of the wire. Again is fine."""
-        wires = [*self._retired, *(route.wire for route in self._routes.values() if route.wire is not None)]
-        self._retired.clear()
-        self._routes.clear()
-        for wire in wires:
+        """Close the connections of the wire, and return when they are closed. Again is fine."""
+        self.close()
+        for wire in self._wires():
             await wire.aclose()
+
+    def _wires(self) -> list[Wire]:
+        return [*self._retired, *(route.wire for route in self._routes.values() if route.wire is not None)]
 
 
 _contexts: dict[tuple[str | None, float], ssl.SSLContext] = {}

@@ -30,7 +30,7 @@ from ..._http.errors import (
 from ..._http.head import Head
 from ..._http.pool import ConnectionPool
 from ..._types import strided_target
-from ...errors import ConfigError, DeadlineExceeded, NetworkError, SessionClosed, StoreError, Unsupported
+from ...errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, Unsupported, session_closed
 from .answer_checks import MAX_UNASKED, as_range, part_of, takes_sink, unbounded, whole_for_range
 from .checksums import MODE_HEADER
 from .errors import attempt_timed_out, looks_like_error, network_error, parse_error, stale_connection, too_long, where
@@ -141,8 +141,12 @@ class Wire:
         """Close what is idle, and let what runs end as it would: for a wire that another one replaces."""
         self._connections.retire()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close every connection; what still runs ends with SessionClosed. Again is fine."""
+        self._connections.close()
+
+    async def aclose(self) -> None:
+        """`close`, and return when the event loop has let go of the sockets."""
         await self._connections.aclose()
 
     async def send(self, request: Request) -> Response:
@@ -165,7 +169,7 @@ class Wire:
         except IncompleteResponse as error:
             raise self._incomplete(request, error) from error
         except PoolClosed as error:
-            raise SessionClosed("the connections to S3 were closed; open a new session") from error
+            raise session_closed() from error
         except (ConnectTimeout, ProtocolError, OSError) as error:
             raise network_error(request, error) from error
         return _response(answer, request)

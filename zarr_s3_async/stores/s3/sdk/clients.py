@@ -11,19 +11,25 @@ from __future__ import annotations
 import os
 from asyncio import Lock, run
 from base64 import b64encode
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import md5
 from typing import Any, NamedTuple
 
 from ...._concurrency.blocking import run_blocking
+from ...._concurrency.interruptible import Interruptible
 from ....config import S3Config, check_endpoint_url
-from ....errors import ConfigError, SessionClosed, StoreError, ZarrS3Error
+from ....errors import ConfigError, StoreError, ZarrS3Error, session_closed
 from ..plain import read_plain
 from ..recovery import Clock
 from .credentials import Identity, find_source, sdk_session
 from .endpoint import Endpoint, is_amazon, resolve_endpoint
 from .errors import credentials_error
 
+MAX_IDLE_CLIENTS = 8
+"""Clients that are kept though nothing uses them."""
 _KEEPALIVE_SECONDS = 15.0
 """Below the idle time after which S3 and its imitators hang up, so that a stale connection is rare."""
 
@@ -49,7 +55,7 @@ class Way(NamedTuple):
 class ClientPool:
     """The clients and identities of one session. A client is made when the SDK is first needed, and not before."""
 
-    __slots__ = ("_clients", "_clocks", "_closed", "_connections", "_identities", "_making")
+    __slots__ = ("_clients", "_clocks", "_connections", "_identities", "_making", "_uses", "running")
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
@@ -57,14 +63,44 @@ class ClientPool:
         self._identities: dict[S3Config, Identity] = {}
         self._clocks: dict[str | None, Clock] = {}
         self._making = Lock()
-        self._closed = False
+        self._uses: Counter[S3Config] = Counter()
+        """Attempts in flight, by client."""
+        self.running = Interruptible()
+        """What ends when the pool is closed: attempts, and the waits between them."""
 
     def __repr__(self) -> str:
         return f"<ClientPool of {len(self._clients)} clients>"
 
     async def client(self, config: S3Config) -> Any:
-        """The SDK's client for these options."""
+        """The SDK's client for these options, for a call that sends nothing; see `lease`."""
         return (await self.pooled(config)).sdk
+
+    @asynccontextmanager
+    async def lease(self, config: S3Config) -> AsyncIterator[Any]:
+        """The SDK's client for these options, to send with: it is not closed meanwhile, but by `aclose`.
+
+        A client takes 10 MiB. Beyond a few, those that are not in use are closed, the least recently used first.
+
+        Raises:
+            SessionClosed: The pool was closed, before or meanwhile.
+        """
+        key = _client_key(config)
+        self._uses[key] += 1
+        try:
+            client = await self.pooled(config)
+            self._clients[key] = self._clients.pop(key, client)  # the last one is the most recently used
+            async with self.running.interruptible():
+                yield client.sdk
+        finally:
+            self._uses[key] -= 1
+            if not self._uses[key]:
+                del self._uses[key]
+            await self._evict()
+
+    async def _evict(self) -> None:
+        idle = [key for key in self._clients if key not in self._uses]
+        for key in idle[: max(0, len(self._clients) - MAX_IDLE_CLIENTS)]:
+            await self._clients.pop(key).sdk.__aexit__(None, None, None)
 
     async def pooled(self, config: S3Config) -> Client:
         """The client and who signs; made by the first who asks, and by the next if that one is cancelled.
@@ -83,6 +119,7 @@ class ClientPool:
                     keys = await identity.credentials()
                     client = await run_blocking(_create, config, self._connections, identity, keys)
                     self._clients[key] = client
+                    await self._evict()
         return client
 
     async def identity(self, config: S3Config) -> Identity:
@@ -117,8 +154,8 @@ class ClientPool:
         return all([await identity.renew() for identity in of_all_regions]) and bool(of_all_regions)
 
     def _refuse_closed(self) -> None:
-        if self._closed:
-            raise SessionClosed("this session is closed; make a new one, or use its arrays before it is closed")
+        if self.running.closed:
+            raise session_closed()
 
     async def _identity(self, config: S3Config) -> Identity:
         """Under the lock."""
@@ -133,8 +170,8 @@ class ClientPool:
         return self._clocks.setdefault(config.endpoint_url, Clock())
 
     async def aclose(self) -> None:
-        """Close every client and its connections. Again is fine."""
-        self._closed = True
+        """End what runs, and close every client and its connections. Again is fine."""
+        await self.running.aclose()
         async with self._making:  # one that is being made is closed as well
             while self._clients:
                 _, client = self._clients.popitem()

@@ -171,8 +171,18 @@ class _Names(NamedTuple):
     has_key: bool
 
 
-@lru_cache(maxsize=64)
+_known_names: dict[str, _Names] = {}
+"""By operation. Not by the client's model: that is megabytes, and would outlive its client."""
+
+
 def _names(model: Any) -> _Names:
+    names = _known_names.get(model.name)
+    if names is None:
+        names = _known_names[model.name] = _names_of(model)
+    return names
+
+
+def _names_of(model: Any) -> _Names:
     members = model.input_shape.members
     headers = {
         shape.serialization["name"].lower(): (name, shape.type_name)
@@ -200,7 +210,10 @@ class SdkTransport:
             NetworkError, DeadlineExceeded: No answer came.
         """
         # Client creation is outside the attempt timeout: it is slow once, and a retry would start it over.
-        client = await self._pool.client(self._regions.config_for(request.bucket))
+        async with self._pool.lease(self._regions.config_for(request.bucket)) as client:
+            return await self._send(client, request)
+
+    async def _send(self, client: Any, request: Request) -> Response:
         receiving = Receiving(request, self._seconds)
         attempt = Attempt(fresh=request.fresh)
         outer = ATTEMPT.set(attempt)

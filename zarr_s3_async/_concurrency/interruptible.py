@@ -1,0 +1,58 @@
+"""Waits that end when their owner is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from ..errors import session_closed
+
+
+class Interruptible:
+    """What runs inside `interruptible` ends with `SessionClosed` when this is closed, wherever it waits."""
+
+    __slots__ = ("_empty", "_timers", "closed")
+
+    def __init__(self) -> None:
+        self._timers: set[asyncio.Timeout] = set()
+        self._empty: asyncio.Event | None = None
+        self.closed = False
+
+    @asynccontextmanager
+    async def interruptible(self) -> AsyncIterator[None]:
+        """Run the body of `async with`; raises `SessionClosed` where this is closed before, or meanwhile."""
+        if self.closed:
+            raise session_closed()
+        timer: asyncio.Timeout | None = None
+        try:
+            async with asyncio.timeout(None) as timer:
+                self._timers.add(timer)
+                yield
+        except TimeoutError as error:
+            if timer is None or not timer.expired():
+                raise
+            raise session_closed() from error
+        finally:
+            if timer is not None:
+                self._timers.discard(timer)
+            if self._empty is not None and not self._timers:
+                self._empty.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep so long, or until this is closed."""
+        async with self.interruptible():
+            await anyio.sleep(seconds)
+
+    async def aclose(self) -> None:
+        """Interrupt everything, and return when all of it has ended. Again is fine."""
+        self.closed = True
+        now = asyncio.get_running_loop().time()
+        for timer in self._timers:
+            if not timer.expired():
+                timer.reschedule(now)
+        while self._timers:
+            self._empty = asyncio.Event()
+            await self._empty.wait()
