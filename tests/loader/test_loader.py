@@ -180,6 +180,14 @@ async def test_ranks_and_workers_share_the_samples(session: zs.Session, shuffle:
     assert sorted(found) == list(range(103))
 
 
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+async def test_an_empty_array_has_no_batch(session: zs.Session, shuffle: Any) -> None:
+    array = await session.create_array(zs.MemoryStore(), shape=(0, 3), chunks=(4, 3), dtype="i4")
+    loader = zs.BatchLoader(array, batch_size=8, shuffle=shuffle)
+    assert (len(loader), await batches_of(loader), await batches_of(loader, 0, worker=1, workers=2)) == (0, [], [])
+    assert loader.explain().chunks == 0
+
+
 # Requests
 
 

@@ -204,6 +204,15 @@ def test_a_million_chunks_cost_no_table_of_samples() -> None:
         assert fill.samples.size <= 2**20
 
 
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+def test_the_numbers_of_tiny_samples_take_no_more_than_the_buffer(shuffle: Shuffle | None) -> None:
+    geometry = Geometry((10**9,), (10_000,), None, np.dtype("u1"))
+    feeds = plan_feeds({None: 0}, [geometry], {}, axis=0, shuffle=shuffle, buffer_bytes=2**28)
+    fills = Order(feeds, shuffle, 0, 0).fills(share_of(10**9, 32, Part(), drop_last=False))
+    for _ in range(3):
+        assert next(fills).samples.size * 64 <= 2**27
+
+
 def test_arrays_that_do_not_share_the_axis_are_refused() -> None:
     geometries = [Geometry((n, 4), (10, 4), None, np.dtype("f4")) for n in (100, 99)]
     with pytest.raises(zs.ConfigError, match=r"do not share axis 0.*'x': 100, 'y': 99"):

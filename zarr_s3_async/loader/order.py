@@ -17,6 +17,9 @@ import numpy as np
 from .feeds import Feed, Feeds, Shuffle
 from .permutation import Ints, Permutation, key_of
 
+_NUMBERS_PER_SAMPLE = 64
+"""Bytes that permuting a sample, and finding its rows, takes for a while."""
+_FEW_SAMPLES = 2**16
 _UNITS, _WITHIN, _SAMPLES, _PHASE = range(4)
 """What a key is for, so that no two permutations of an epoch are related."""
 
@@ -176,7 +179,11 @@ class Order:
         """How many samples in a row take so much memory, about."""
         moving = [feed for feed in self.feeds.feeds if not feed.resident]
         fixed = sum(feed.bytes_of(1) - _step(feed) for feed in moving)
-        return max(0, (nbytes - fixed) // max(1, sum(map(_step, moving))))
+        return min(max(0, (nbytes - fixed) // max(1, sum(map(_step, moving)))), self._most_samples())
+
+    def _most_samples(self) -> int:
+        """In a fill: of tiny samples the numbers would take more memory than the rows."""
+        return max(_FEW_SAMPLES, self.feeds.fill_bytes // _NUMBERS_PER_SAMPLE)
 
     def _in_chunks(self, share: Share, skip: int) -> Iterator[Fill]:
         unit = self.feeds.unit
@@ -204,7 +211,9 @@ class Order:
             if not feed.resident:
                 rows = counts * feed.width if feed.sparse else (counts - 1) * feed.stride + feed.width
                 nbytes += rows * feed.row_bytes
-        return first + max(1, int(np.searchsorted(np.cumsum(nbytes), self.feeds.fill_bytes, side="right")))
+        fitting = np.searchsorted(np.cumsum(nbytes), self.feeds.fill_bytes, side="right")
+        few = np.searchsorted(np.cumsum(counts), self._most_samples(), side="right")
+        return first + max(1, int(min(fitting, few)))
 
     def _most_units(self) -> int:
         return 2 + 2 * self._samples_in(self.feeds.fill_bytes) * self.feeds.unit.stride // self.feeds.unit.rows
@@ -220,7 +229,7 @@ class Order:
     def _global(self, share: Share, skip: int) -> Iterator[Fill]:
         permutation = Permutation(self.feeds.samples, self._key(_SAMPLES))
         each = sum(feed.bytes_of(1) for feed in self.feeds.feeds if not feed.resident)
-        count = max(1, self.feeds.fill_bytes // max(1, each))
+        count = min(max(1, self.feeds.fill_bytes // max(1, each)), self._most_samples())
         for start in range(share.start, share.stop, count):
             stop = min(start + count, share.stop)
             if stop - share.start > skip:

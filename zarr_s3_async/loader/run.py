@@ -80,7 +80,7 @@ class EpochRun:
         """There were no more."""
         self._closed = False
         """By whoever iterates."""
-        self._threads = CodecThreads(1)
+        self._threads = CodecThreads(2)  # so that a slow transform does not keep the next fill from being planned
         self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
         self.meter.start()
         self._task = Background(self._run(), _nothing)
