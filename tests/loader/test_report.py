@@ -15,7 +15,7 @@ def feed(chunk: int, across: int) -> Feed:
 
 
 @given(
-    starts=st.lists(st.integers(0, 90), min_size=1, max_size=12),
+    starts=st.lists(st.integers(0, 90), min_size=1, max_size=12, unique=True),
     width=st.integers(1, 9),
     chunk=st.integers(1, 9),
     across=st.integers(1, 3),

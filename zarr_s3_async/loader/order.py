@@ -262,11 +262,11 @@ class _Forward:
 
 
 def chunks_in(feed: Feed, starts: Ints, stops: Ints) -> int:
-    """Chunks that ranges of rows touch, each counted once; their starts and their stops ascend."""
+    """Chunks that ranges of rows touch, each counted once; their starts ascend, no two alike, and their stops do."""
+    if starts[-1] - starts[0] == starts.size - 1:  # without a gap
+        return int((stops[-1] - 1) // feed.chunk + 1 - starts[0] // feed.chunk) * feed.across
     low, high = starts // feed.chunk, (stops - 1) // feed.chunk + 1
-    if low.size == 1 or high[-1] - low[0] == 1:
-        return int(high[-1] - low[0]) * feed.across
-    more = (high[1:] - np.maximum(low[1:], high[:-1])).clip(min=0).sum()
+    more = np.maximum(high[1:] - np.maximum(low[1:], high[:-1]), 0).sum()
     return int(high[0] - low[0] + more) * feed.across
 
 

@@ -14,10 +14,13 @@ from .._concurrency.threads import CodecThreads
 from .._concurrency.workers import gather_all, run_workers, run_workers_async
 from .feeds import Feed, Feeds
 from .memory import Block, RowMemory
-from .order import Fill, Rows, expand
+from .order import Fill, Rows, chunks_read, expand
 from .report import Meter
 
-_FILLS_AT_ONCE = 16
+_FILLS_AT_ONCE = 64
+_CHUNKS_AT_ONCE = 256
+"""Chunks of the fills that are read side by side: enough for a session's requests, and few that wait for a slot, since each
+wait costs as much as a tenth of a request."""
 _RANGES_AT_ONCE = 16
 _SCATTERED = 64 * 2**10
 """Bytes of a range below which a fill of many is read by one call: a call costs more than placing by index."""
@@ -110,6 +113,7 @@ class ReadAhead:
         self._meter = meter
         self._memory = RowMemory(buffer_bytes)
         self._budget = Limiter(max(1, buffer_bytes - feeds.resident_bytes))
+        self._calls = Limiter(_CHUNKS_AT_ONCE)
         self._turn = asyncio.Lock()
         self._ahead: Fill | None = None
         self._begun = False
@@ -189,7 +193,12 @@ class ReadAhead:
     async def _read(self, held: HeldFill) -> None:
         try:
             wanted = [(number, rows) for number, rows in enumerate(held.fill.rows) if rows is not None]
-            blocks = await gather_all(*(self._read_rows(number, rows) for number, rows in wanted))
+            chunks = max(1, sum(chunks_read(self._feeds.feeds[number], rows) for number, rows in wanted))
+            await self._calls.acquire(chunks)
+            try:
+                blocks = await gather_all(*(self._read_rows(number, rows) for number, rows in wanted))
+            finally:
+                self._calls.release(chunks)
             for (number, _), block in zip(wanted, blocks, strict=True):
                 held.blocks[number] = block
             await self._carry_over(held)
