@@ -71,6 +71,18 @@ def test_it_has_a_session_of_its_own_where_it_is_given_options(url: str) -> None
     loader.close()
 
 
+def test_it_gets_another_session_where_the_shared_one_was_closed(url: str) -> None:
+    from zarr_s3_async._concurrency.loop_thread import background_loop
+
+    async def close() -> None:
+        await zs.shared_session().aclose()
+
+    loader = zs.BatchLoader(url, batch_size=16)
+    assert order(loader) == list(range(200))
+    background_loop().run(close())
+    assert order(loader) == list(range(200))
+
+
 def test_leaving_a_plain_loop_stops_the_reading(url: str) -> None:
     from zarr_s3_async._concurrency.loop_thread import background_loop
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from zlib import crc32
@@ -15,16 +15,16 @@ from .._options import check_choice, check_count, check_flag, check_names
 from .._session import Session
 from ..errors import ConfigError, StateError
 from .batches import BatchMaker, Ring, check_out
+from .cost import LoaderCost, cost_of
 from .feeds import Feeds, Geometry, Shuffle, plan_feeds
-from .order import Order, Part, Rows, chunks_read, share_of, share_of_rank
-from .report import LoaderCost, LoaderReport, Meter
-from .run import NOT_READY, EpochPlan, EpochRun
+from .iteration import BlockingEpoch, BlockingSession, Epoch
+from .order import Order, Part, share_of, share_of_rank
+from .report import LoaderReport, Meter
+from .run import EpochPlan, EpochRun
 from .sources import Sources, geometry_of
 from .state import Position, from_json, to_json
 from .window import Window
 
-_EXPLAINED_FILLS = 2000
-"""An epoch of more is reckoned from so many."""
 _SHUFFLES = ("chunks", "buffer", "global")
 
 
@@ -115,7 +115,7 @@ class BatchLoader:
         self._restored: Position | None = None
         """Where the next iteration of that epoch begins."""
         self._run: EpochRun | None = None
-        self._blocking = _BlockingSession()
+        self._blocking = BlockingSession(self._sources)
         self._meter = Meter(0, shuffle)
         self._begun = False
         geometries = self._sources.geometries()
@@ -162,7 +162,7 @@ class BatchLoader:
         check_count("worker", worker, least=0)
         if worker >= workers:
             raise ConfigError(f"worker must be less than workers, which is {workers}, not {worker}")
-        return Epoch(self, number, worker, workers)
+        return Epoch(partial(self._begin, number, worker, workers), self._took)
 
     def batches(self, number: int | None = None, *, worker: int = 0, workers: int = 1) -> Iterator[Any]:
         """The same for code without a loop: read ahead on the background loop of this process.
@@ -174,7 +174,7 @@ class BatchLoader:
             worker: As of `epoch`.
             workers: As of `epoch`.
         """
-        return _Blocking(self.epoch(number, worker=worker, workers=workers))
+        return BlockingEpoch(self.epoch(number, worker=worker, workers=workers), self._blocking)
 
     def __iter__(self) -> Iterator[Any]:
         return self.batches()
@@ -207,34 +207,10 @@ class BatchLoader:
         check_count("epoch", number, least=0)
         check_count("workers", workers)
         feeds = self._feeds()
+        parts = [Part(self._rank, self._world_size, worker, workers) for worker in range(workers)]
+        shares = [share_of(feeds.samples, self._batch_size, part, drop_last=self._drop_last) for part in parts]
         order = Order(feeds, self._shuffle, self._seed, number)
-        whole = share_of_rank(
-            feeds.samples, self._batch_size, Part(self._rank, self._world_size), drop_last=self._drop_last
-        )
-        counted = [0] * len(feeds.feeds)
-        fills = samples = 0
-        for worker in range(workers):
-            part = Part(self._rank, self._world_size, worker, workers)
-            share = share_of(feeds.samples, self._batch_size, part, drop_last=self._drop_last)
-            _count(order.resident_rows() if share.batches else (), feeds, counted)
-            for fill in order.fills(share):
-                _count(fill.rows, feeds, counted)
-                fills, samples = fills + 1, samples + fill.samples.size
-                if fills >= _EXPLAINED_FILLS:
-                    break
-        total = whole.stop - whole.start
-        scale = total / samples if samples else 1.0
-        chunks = [round(count * scale) for count in counted]
-        pairs = list(zip(chunks, feeds.feeds, strict=True))
-        return LoaderCost(
-            batches=whole.batches,
-            samples=total,
-            chunks=sum(chunks),
-            stored_chunks=sum(-(-feed.length // feed.chunk) * feed.across for feed in feeds.feeds),
-            decoded_bytes=sum(count * feed.chunk * feed.row_bytes // feed.across for count, feed in pairs),
-            memory_bytes=self._buffer_bytes + self._prefetch_bytes,
-            exact=samples == total,
-        )
+        return cost_of(order, shares, memory_bytes=self._buffer_bytes + self._prefetch_bytes)
 
     # State and figures
 
@@ -381,7 +357,7 @@ class BatchLoader:
             return Position(number, 0, workers)
         return Position(self._next.epoch + self._begun, 0, workers)
 
-    def _took(self, run: EpochRun | None) -> None:
+    def _took(self, run: EpochRun) -> None:
         if run is self._run:
             self._next = self._next._replace(batch=self._next.batch + 1)
 
@@ -391,124 +367,8 @@ class BatchLoader:
         if not isinstance(self._out, str):
             raise ConfigError("a loader that lays batches into buffers of this process cannot go to another one")
         state = self.__dict__.copy()
-        state.update(_run=None, _blocking=_BlockingSession(), _meter=Meter(0, self._shuffle))
+        state.update(_run=None, _blocking=BlockingSession(self._sources), _meter=Meter(0, self._shuffle))
         return state
-
-
-class Epoch:
-    """The batches of one epoch: an asynchronous iterator. Make one with `BatchLoader.epoch`."""
-
-    __slots__ = ("__weakref__", "_arguments", "_loader", "_run")
-
-    def __init__(self, loader: BatchLoader, number: int | None, worker: int, workers: int) -> None:
-        self._loader = loader
-        self._arguments = number, worker, workers
-        self._run: EpochRun | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        return await self.take(None)
-
-    async def take(self, session: Session | None) -> Any:
-        """The next batch.
-
-        Args:
-            session: Where arrays are opened by their references; None: open arrays are used as they are.
-
-        Raises:
-            StopAsyncIteration: There are no more.
-        """
-        if self._run is None:
-            self._run = await self._loader._begin(*self._arguments, session)  # noqa: SLF001  # one class in two
-        batch = await self._run.take()
-        self._loader._took(self._run)  # noqa: SLF001  # likewise
-        return batch
-
-    def take_now(self) -> Any:
-        """The next batch where one is ready, else `NOT_READY`: for another thread than the loop's."""
-        batch = NOT_READY if self._run is None else self._run.take_now()
-        if batch is not NOT_READY:
-            self._loader._took(self._run)  # noqa: SLF001  # likewise
-        return batch
-
-    async def aclose(self) -> None:
-        """Stop reading ahead, and return when nothing of it is left. Again is fine."""
-        if self._run is not None:
-            await self._run.end()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        # Whoever breaks out of the loop has nothing left to close it with.
-        if self._run is not None:
-            self._run.abandon()
-
-
-class _Blocking:
-    """An epoch for callers that block: it runs on the background loop."""
-
-    def __init__(self, epoch: Epoch) -> None:
-        self._epoch = epoch
-        self._loader = epoch._loader  # noqa: SLF001  # one class in two
-        self._pid = os.getpid()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        if self._pid != os.getpid():
-            raise StateError("this iteration was begun before a fork; begin one in this process")
-        batch = self._epoch.take_now()
-        if batch is not NOT_READY:
-            return batch
-        try:
-            return background_loop().run(self._take())
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-    async def _take(self) -> Any:
-        session = await self._loader._blocking.get(self._loader._sources)  # noqa: SLF001  # likewise
-        return await self._epoch.take(session)
-
-
-class _BlockingSession:
-    """The session of plain iteration: on the background loop of this process, for as long as the loader."""
-
-    __slots__ = ("_pid", "_session", "_stack")
-
-    def __init__(self) -> None:
-        self._session: Session | None = None
-        self._stack = AsyncExitStack()
-        self._pid = 0
-
-    async def get(self, sources: Sources) -> Session:
-        """On the background loop."""
-        if self._session is None or self._pid != os.getpid():  # a forked child leaves the parent's alone
-            self._stack = AsyncExitStack()
-            self._session = await sources.session(self._stack)
-            self._pid = os.getpid()
-        return self._session
-
-    def close(self) -> None:
-        """From any thread but the loop's."""
-        session, self._session = self._session, None
-        if session is not None and self._pid == os.getpid():
-            background_loop().run(self._stack.aclose())
-
-
-def _count(rows: Sequence[Rows | None], feeds: Feeds, counted: list[int]) -> None:
-    """Add the chunks that these rows take, by feed."""
-    for number, one in enumerate(rows):
-        if one is not None:
-            counted[number] += chunks_read(feeds.feeds[number], one)
 
 
 def _checked_session_options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:

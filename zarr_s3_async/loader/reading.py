@@ -19,8 +19,8 @@ from .report import Meter
 
 _FILLS_AT_ONCE = 64
 _CHUNKS_AT_ONCE = 256
-"""Chunks of the fills that are read side by side: enough for a session's requests, and few that wait for a slot, since each
-wait costs as much as a tenth of a request."""
+"""Chunks of the fills that are read side by side: enough for a session's requests, and few that wait for a slot, since
+each wait costs as much as a tenth of a request."""
 _RANGES_AT_ONCE = 16
 _SCATTERED = 64 * 2**10
 """Bytes of a range below which a fill of many is read by one call: a call costs more than placing by index."""

@@ -81,32 +81,6 @@ class LoaderReport:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoaderCost:
-    """What one epoch costs one rank, known before anything is read."""
-
-    batches: int
-    samples: int
-    chunks: int
-    """Chunks that are fetched and decoded, each as often as that is done; where each is an object, as many requests."""
-    stored_chunks: int
-    """Chunks that the arrays have."""
-    decoded_bytes: int
-    """Of the chunks that are fetched: without compression this is at most what is transferred."""
-    memory_bytes: int
-    """At most, in each worker: decoded rows, and batches ready or in the making."""
-    exact: bool
-    """False where it was reckoned from the beginning of a very long epoch."""
-
-    def __str__(self) -> str:
-        about = "" if self.exact else "about "
-        return (
-            f"{self.batches:,} batches of {self.samples:,} samples: {about}{self.chunks:,} chunks fetched of "
-            f"{self.stored_chunks:,} stored, {about}{self.decoded_bytes / 1e6:,.1f} MB decoded; "
-            f"{self.memory_bytes / 1e6:,.1f} MB of memory"
-        )
-
-
 class Meter:
     """Counts while an epoch runs."""
 
