@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Iterator
 
 import anyio
@@ -56,6 +57,38 @@ async def test_a_source_that_waits_serves_as_many_as_ask_it_at_once() -> None:
     await run_workers_async(4, source, work)
     assert sorted(done) == list(range(1, 101))
     assert source.peak == 4
+
+
+async def test_a_worker_that_waits_for_an_item_keeps_none() -> None:
+    class Item:
+        pass
+
+    class Source:
+        def __init__(self) -> None:
+            self.made: list[weakref.ref[Item]] = []
+            self.more = asyncio.Event()
+
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> Item:
+            if len(self.made) == 4:
+                await self.more.wait()
+                raise StopAsyncIteration
+            item = Item()
+            self.made.append(weakref.ref(item))
+            return item
+
+    async def work(item: Item) -> None:
+        await asyncio.sleep(0)
+
+    source = Source()
+    workers = asyncio.ensure_future(run_workers_async(4, source, work))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert [reference() for reference in source.made] == [None] * 4
+    source.more.set()
+    await workers
 
 
 @pytest.mark.parametrize("size", [0, 1])

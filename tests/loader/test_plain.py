@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pickle
+import secrets
 import signal
 import subprocess
 import sys
@@ -217,22 +218,32 @@ print(json.dumps([highest() - before, total]))
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("shuffle", [None, "chunks", "buffer", "global"])
-def test_an_epoch_takes_the_memory_that_it_was_given(tmp_path: Path, shuffle: str | None) -> None:
-    n = 2048
+N = 2048
+
+
+@pytest.fixture(scope="module")
+def large(seaweed: Any) -> str:
+    """Where 256 MiB are stored, in chunks of 2 MiB. Numbers that do not compress are the worst case for memory."""
+    url = f"s3://{seaweed.bucket}/large-{secrets.token_hex(4)}"
 
     async def write() -> None:
-        values = np.random.default_rng(0).integers(0, 2**31, (n, 32_768), "i4")  # 256 MiB, in chunks of 2 MiB
-        values[:, 0] = np.arange(n)
-        async with zs.Session() as session:
-            await stored(session, f"file://{tmp_path}/a", values, chunks=(16, 32_768), compressor="zstd")
+        values = np.random.default_rng(0).integers(0, 2**31, (N, 32_768), "i4")
+        values[:, 0] = np.arange(N)
+        async with zs.Session(s3=seaweed.s3_config()) as session:
+            await stored(session, url, values, chunks=(16, 32_768), compressor="zstd")
 
     asyncio.run(write())
+    return url
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("shuffle", [None, "chunks", "buffer", "global"])
+def test_an_epoch_takes_the_memory_that_it_was_given(seaweed: Any, large: str, shuffle: str | None) -> None:
     buffer_bytes, prefetch_bytes, limit = 64 * 2**20, 32 * 2**20, 16 * 2**20
-    arguments = json.dumps([f"file://{tmp_path}/a", shuffle, buffer_bytes, prefetch_bytes, limit])
-    grown, total = json.loads(subprocess.check_output([sys.executable, "-c", READER, arguments]))
-    assert total == sum(range(n - 1))
+    command = [sys.executable, "-c", READER, json.dumps([large, shuffle, buffer_bytes, prefetch_bytes, limit])]
+    grown, total = json.loads(subprocess.check_output(command, env={**os.environ, **seaweed.environment()}))
+    assert total == sum(range(N - 1))
     # Two batches of 16 MiB are with the consumer besides: a loop lets go of one when it has the next.
     assert grown <= buffer_bytes + prefetch_bytes + limit + 2 * 16 * 2**20 + 64 * 2**20

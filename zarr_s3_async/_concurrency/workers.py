@@ -50,6 +50,7 @@ async def _pull(items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> Non
 async def _pull_from(items: AsyncIterator[T], work: Callable[[T], Awaitable[None]]) -> None:
     async for item in items:
         await work(item)
+        del item  # or it would keep its data while the worker waits for the next one
 
 
 async def gather_all(*calls: Coroutine[Any, Any, T]) -> list[T]:

@@ -225,6 +225,7 @@ class ReadAhead:
             assert block is not None  # noqa: S101  # it was just read
             assert tail is not None  # noqa: S101  # the fill before knew what this one takes
             block[:count] = tail
+            previous.tails[number] = None
 
     async def _read_rows(self, number: int, rows: Rows) -> Block:
         feed = self._feeds.feeds[number]
