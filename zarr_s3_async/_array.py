@@ -24,6 +24,7 @@ from ._options import check_flag, check_missing, check_timeout
 from ._plan import selection
 from ._plan.selection import stop_of
 from ._types import JSON, Missing, Shape
+from ._unread import Unread
 from ._view import Indexer, View
 from .codecs.registry import find_kind
 from .errors import ConfigError, MetadataError, UnsupportedFeature
@@ -45,13 +46,15 @@ class ArrayRef:
     """S3 options that differ from their defaults and are no secret."""
 
 
-class Array:
+class Array(Unread):
     """A Zarr array in a store.
 
     Get one from `Session.open_array` or `Session.create_array`. All requests go through that session.
     """
 
     __slots__ = ("_layout", "_missing", "_path", "_runtime", "_write_empty")
+
+    _how_to_read = "await array[...]"
 
     def __init__(
         self,
@@ -307,11 +310,13 @@ class Array:
     def _view_of(self, layout: Layout, chosen: selection.Selection) -> View:
         return View(self._runtime, layout, chosen, missing=self._missing, write_empty=self._write_empty)
 
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        raise TypeError("assignment cannot be awaited; write: await array[selection].set(data)")
+    if not TYPE_CHECKING:  # a checker finds it by its absence
 
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("an Array is read by awaiting: np.asarray(await array[...])")
+        def __setitem__(self, key: Any, value: Any) -> NoReturn:
+            raise TypeError("assignment cannot be awaited; write: await array[selection].set(data)")
+
+    def __bool__(self) -> bool:
+        return True
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("an Array does not pickle: send array.ref, and open it in a session over there")
@@ -483,11 +488,6 @@ class Array:
     def _adopt(self, meta: ArrayMeta) -> None:
         # Operations that are running keep the layout that they started with.
         self._layout = lay_out(self._runtime, self._path, meta, self._layout.reader)
-
-    # NumPy would read an iterable array element by element, one request each, forever.
-    __iter__ = None
-    __contains__ = None
-    __len__ = None
 
 
 async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Array:

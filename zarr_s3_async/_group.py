@@ -96,6 +96,26 @@ class Group:
     def __repr__(self) -> str:
         return f"<Group {self.url}, Zarr format {self._meta.zarr_format}>"
 
+    if not TYPE_CHECKING:  # a checker finds these by their absence
+
+        def __getitem__(self, name: object) -> NoReturn:
+            raise TypeError(f"what a group holds is opened by awaiting: await group.open({name!r})")
+
+        def __setitem__(self, name: object, value: object) -> NoReturn:
+            raise TypeError(f"a node is created by awaiting: await group.create_array({name!r}, shape=..., dtype=...)")
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError("what a group holds is listed by: async for name, node in group.members()")
+
+        def __len__(self) -> NoReturn:
+            raise TypeError("what a group holds is listed by: async for name, node in group.members()")
+
+        def __contains__(self, name: object) -> NoReturn:
+            raise TypeError(f"what a group holds is asked for by awaiting: await group.contains({name!r})")
+
+    def __bool__(self) -> bool:
+        return True
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Group does not pickle: send group.ref, and open it in a session over there")
 

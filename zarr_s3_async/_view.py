@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Generator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -13,12 +15,18 @@ from ._engine.runtime import Layout, Runtime
 from ._options import check_missing, check_timeout
 from ._plan.selection import Selection
 from ._types import Missing, Shape
+from ._unread import Unread, refuse_operators
 
 
-class View:
-    """What `array[selection]` gives. No request is made until it is awaited, read or set."""
+class View(Unread):
+    """What `array[selection]` gives. No request is made until it is awaited, read or set.
 
-    __slots__ = ("_layout", "_missing", "_runtime", "_selection", "_write_empty")
+    One that is dropped without having been used warns with the line that made it, as a coroutine does.
+    """
+
+    __slots__ = ("_layout", "_made_at", "_missing", "_runtime", "_selection", "_write_empty")
+
+    _how_to_read = "await array[selection]"
 
     def __init__(
         self, runtime: Runtime, layout: Layout, selection: Selection, *, missing: Missing, write_empty: bool
@@ -28,21 +36,37 @@ class View:
         self._selection = selection
         self._missing: Missing = missing
         self._write_empty = write_empty
+        self._made_at: tuple[str, int] | None = _line_of_caller()
+
+    def __del__(self) -> None:
+        if self._made_at is not None and not sys.is_finalizing():
+            warnings.warn_explicit(
+                f"{self._text()} was made and never read: write `await` before it, or call its get() or set()",
+                RuntimeWarning,
+                *self._made_at,
+            )
 
     @property
     def shape(self) -> Shape:
         """Shape of the result."""
+        self._made_at = None
         return self._selection.out_shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Data type of the result."""
+        self._made_at = None
         return self._layout.dtype
 
     def __repr__(self) -> str:
-        return f"<View of {self._layout.url}, shape {self.shape}, {self.dtype}: await it to read>"
+        self._made_at = None  # whoever sees it is told
+        return f"<{self._text()}: await it to read>"
+
+    def _text(self) -> str:
+        return f"View of {self._layout.url}, shape {self._selection.out_shape}, {self._layout.dtype}"
 
     def __await__(self) -> Generator[Any, None, Any]:
+        self._made_at = None
         return self.get().__await__()
 
     async def get(
@@ -59,6 +83,7 @@ class View:
             missing: `fill` or `raise` for absent chunks; default: as the array was opened.
             timeout: Seconds until `DeadlineExceeded`.
         """
+        self._made_at = None
         check_timeout(timeout)
         if missing is not None:
             check_missing(missing)
@@ -74,20 +99,39 @@ class View:
 
     def explain(self) -> Explanation:
         """What reading or writing this would cost, with no request: objects, requests, bytes, memory."""
+        self._made_at = None
         return explain(self._runtime, self._layout, self._selection)
 
     async def set(self, data: Any, *, timeout: float | None = None) -> None:
         """Write `data`, broadcast to the view's shape. A failure carries `.outcome`, a cancellation too."""
+        self._made_at = None
         check_timeout(timeout)
         await operations.put(
             self._runtime, self._layout, self._selection, data, write_empty=self._write_empty, timeout=timeout
         )
 
+    def _was_told(self) -> None:
+        self._made_at = None
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
+        self._was_told()
         raise TypeError("a View does not pickle: send array.ref, and open it in a session over there")
 
-    def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("a View is read by awaiting it: np.asarray(await array[...])")
+
+# Without these, a forgotten await would pass silently: `view == 5` is False, and `if view` is true.
+refuse_operators(View, "eq", "ne", "bool")
+View.__hash__ = object.__hash__  # type: ignore[method-assign]  # a view is compared by nobody, and kept by whoever
+
+
+def _line_of_caller() -> tuple[str, int]:
+    """File and line of the nearest code outside of this package."""
+    frame = sys._getframe(2)  # noqa: SLF001  # warnings' own way
+    while frame.f_globals.get("__name__", "").startswith(_PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 class Indexer:
@@ -101,9 +145,11 @@ class Indexer:
     def __getitem__(self, key: Any) -> View:
         return self._select(key)
 
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        raise TypeError("assignment cannot be awaited; write: await array.oindex[selection].set(data)")
+    if not TYPE_CHECKING:  # a checker finds these by their absence
 
-    __iter__ = None
-    __contains__ = None
-    __len__ = None
+        def __setitem__(self, key: Any, value: Any) -> NoReturn:
+            raise TypeError("assignment cannot be awaited; write: await array.oindex[selection].set(data)")
+
+        __iter__ = None
+        __contains__ = None
+        __len__ = None

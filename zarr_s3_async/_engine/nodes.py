@@ -11,7 +11,7 @@ from .._concurrency.workers import gather_all
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
 from .._types import Version
-from ..errors import AccessDenied, MetadataError, NodeNotFound, ObjectTooLarge
+from ..errors import AccessDenied, MetadataError, NodeNotFound, ObjectTooLarge, StoreError
 from ..stores.base import Blob, Store, SupportsForbiddenIsMissing
 from .compare_and_swap import retry_conflicts
 from .runtime import Runtime
@@ -66,7 +66,23 @@ async def load(
         meta = await _parse(runtime, url_of(store, path), found, zarr_format)
         if meta is not None and kind in (None, kind_of(meta)):
             return Node(meta, {name: blob.version for name, blob in found.items()})
+    if kind is not None:
+        await _refuse_other_kind(store, path, kind)
     raise not_found(store, path, zarr_format, kind)
+
+
+async def _refuse_other_kind(store: Store, path: str, kind: Kind) -> None:
+    try:
+        found = await kind_at(store, path)
+    except (StoreError, MetadataError):
+        return  # what was asked for is absent all the same
+    if found not in (None, kind):
+        url = url_of(store, path)
+        raise NodeNotFound(
+            f"no {kind} is stored at {url}, but a node of kind {found}: open it by open_{found}(...)",
+            url=url,
+            path=path,
+        )
 
 
 def _forbidden_is_missing(store: Store) -> bool:

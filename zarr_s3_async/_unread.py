@@ -1,0 +1,94 @@
+"""What handles say to those who use them as if they were the data: which `await` is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+_OPERATORS = (
+    *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"),
+    *("radd", "rsub", "rmul", "rmatmul", "rtruediv", "rfloordiv", "rmod", "rpow", "rand", "ror", "rxor"),
+    *("iadd", "isub", "imul", "itruediv", "neg", "pos", "abs", "invert", "lt", "le", "gt", "ge"),
+    *("float", "int", "complex", "index", "round"),
+)
+_OF_DATA = frozenset(
+    {"T", "all", "any", "argmax", "argmin", "argsort", "astype", "byteswap", "clip", "conj", "copy", "cumsum", "data"}
+    | {"diagonal", "dot", "dump", "fill", "flat", "flatten", "flags", "imag", "item", "itemsize", "max", "mean", "min"}
+    | {"nonzero", "prod", "ravel", "real", "repeat", "reshape", "round", "sort", "squeeze", "std", "strides", "sum"}
+    | {
+        "swapaxes",
+        "take",
+        "tobytes",
+        "tolist",
+        "trace",
+        "transpose",
+        "values",
+        "var",
+        "view",
+        "compute",
+        "load",
+        "read",
+    }
+)
+"""What NumPy's arrays have, and those of libraries that read at once."""
+
+
+class Unread:
+    """Base of what stands for data that is read by awaiting. Type checkers see none of this: to them it is not there.
+
+    Subclasses say by `_how_to_read` how the data is had.
+    """
+
+    __slots__ = ()
+
+    _how_to_read = ""
+
+    def _was_told(self) -> None:
+        """Called when an error says what is missing: nothing else need say so."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            self._was_told()
+            what = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in _OF_DATA:
+                what += f": {self._how_to_read} first, as in ({self._how_to_read}).{name}"
+            raise AttributeError(what)
+
+        def __array__(self, *_: Any, **__: Any) -> NoReturn:
+            self._was_told()
+            raise TypeError(f"a {type(self).__name__} is not read yet: np.asarray({self._how_to_read})")
+
+        def __len__(self) -> NoReturn:
+            self._was_told()
+            raise TypeError(
+                f"a {type(self).__name__} is not read yet and has no len(): take .shape[0], which needs no request"
+            )
+
+        def __iter__(self) -> NoReturn:
+            self._was_told()
+            # NumPy would read an iterable array element by element, one request each.
+            raise TypeError(f"a {type(self).__name__} is not iterable: iterate over {self._how_to_read}")
+
+        def __contains__(self, _: object) -> NoReturn:
+            self._was_told()
+            raise TypeError(f"look in what was read: value in ({self._how_to_read})")
+
+
+def _refusing(operator: str) -> Callable[..., NoReturn]:
+    def refuse(self: Unread, *_: object) -> NoReturn:
+        self._was_told()  # a method of the class, made here
+        how = self._how_to_read  # the text of a subclass
+        raise TypeError(f"a {type(self).__name__} is not read yet: {how} first (in parentheses, before you compute)")
+
+    refuse.__name__ = operator
+    return refuse
+
+
+def refuse_operators(kind: type[Unread], *operators: str) -> None:
+    """Let these operators of a class say how the data is had."""
+    for name in operators:
+        setattr(kind, f"__{name}__", _refusing(f"__{name}__"))
+
+
+refuse_operators(Unread, *_OPERATORS)
