@@ -20,7 +20,7 @@ from ._model.names import check_path
 from ._options import check_flag, check_missing
 from ._tree import Tree
 from ._types import JSON, Missing
-from .errors import ConfigError, NodeExists, NodeNotFound
+from .errors import ConfigError, MetadataError, NodeExists, NodeNotFound, UnsupportedFeature
 
 if TYPE_CHECKING:
     from ._verify import OnProgress, VerifyReport
@@ -302,9 +302,17 @@ class Members(Generic[Handle]):
         group = self._group
         for name, member in found:
             if self._kind in (None, kind_of(member)):
-                path = nodes.join(group.path, name)
-                handle = member if isinstance(member, UnreadableNode) else group._handle(path, member)  # noqa: SLF001
-                yield name, cast("Handle", handle)
+                yield name, cast("Handle", _opened(group, nodes.join(group.path, name), member))
+
+
+def _opened(group: Group, path: str, member: Member) -> Array | Group | UnreadableNode:
+    if isinstance(member, UnreadableNode):
+        return member
+    try:
+        return group._handle(path, member)  # noqa: SLF001  # likewise
+    except (MetadataError, UnsupportedFeature) as error:  # a codec that is not known shows only here
+        url = nodes.url_of(group._runtime.store, path)  # noqa: SLF001  # likewise
+        return UnreadableNode(url=url, path=path, kind=kind_of(member), error=error, documents=formats.copy_of(member))
 
 
 def _handle(

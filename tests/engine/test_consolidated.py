@@ -185,6 +185,25 @@ async def test_a_copy_that_cannot_be_told_is_an_error_that_says_so(session: zs.S
     assert "consolidate()" in "".join(caught.value.__notes__)
 
 
+async def test_a_member_whose_codec_is_unknown_hides_no_sibling(session: zs.Session, store: zs.MemoryStore) -> None:
+    group = await consolidated(session, store, 3)
+    blob = await store.get("a/zarr.json")
+    assert blob is not None
+    document = json.loads(bytes(blob.data))
+    document["codecs"] = [document["codecs"][0], {"name": "nope"}]
+    await store.put("b/zarr.json", json.dumps(document).encode())
+    await group.consolidate()
+    for copies in (True, False):
+        opened = await session.open_group(store, consolidated=copies)
+        found = {name: node async for name, node in opened.members()}
+        assert list(found) == ["a", "b", "deep"]
+        assert isinstance(found["b"], zs.UnreadableNode)
+        assert found["b"].kind == "array"
+        assert f"{store.url}/b" in str(found["b"].error)
+        assert "'nope'" in str(found["b"].error)
+        assert [name async for name, _ in opened.arrays()] == ["a", "b"]
+
+
 UNREADABLE = {
     "type": (b'{"zarr_format": 3, "node_type": "array", "shape": [2], "data_type": "quaternion"}', "array"),
     "member": (b'{"zarr_format": 3, "node_type": "group", "x": {"must_understand": true}}', "group"),

@@ -70,6 +70,15 @@ async def test_every_key_is_told_what_it_is(session: zs.Session, store: zs.Memor
     assert node(report, "a").chunks == node(report, "deep/er/b").chunks == 2
 
 
+async def test_empty_objects_named_like_folders_are_no_findings(session: zs.Session, store: zs.MemoryStore) -> None:
+    group = await hierarchy(session, store)
+    for key in ("marker/", "a/", "a/c/", "deep/er/", "deep/er/b/"):
+        await store.put(key, b"")
+    report = await group.verify(strict=True)
+    assert report.ok, str(report)
+    assert [one.path for one in report.nodes] == ["", "a", "deep", "deep/er", "deep/er/b"]
+
+
 async def test_leftovers_alone_are_well(session: zs.Session, store: zs.MemoryStore) -> None:
     group = await hierarchy(session, store)
     await store.put(f"{PROBE}abc", b"probe")

@@ -20,7 +20,7 @@ from .._model.keys import is_chunk_key
 from .._model.metadata import GroupMeta
 from .._model.names import problem_of
 from ..errors import ConfigError, MetadataError, NodeExists, NodeNotFound, UnsupportedFeature
-from ..stores.base import OWN_NAMES, Store
+from ..stores.base import OWN_NAMES, Entry, Store
 from ..stores.optional import delete_stream
 from . import nodes
 from .consolidated import drop_copies
@@ -84,9 +84,9 @@ def _is_bucket(store: Store, path: str) -> bool:
     return not path and parts.scheme not in ("memory", "file") and not parts.path.strip("/")
 
 
-def _is_marker(key: str) -> bool:
+def _is_marker(entry: Entry) -> bool:
     """True for an empty object that stands for a folder, as consoles and other tools write them."""
-    return key.endswith("/")
+    return not entry.size and entry.key.endswith("/")
 
 
 async def _require_nothing(store: Store, path: str, error: type[NodeNotFound | NodeExists]) -> None:
@@ -95,7 +95,7 @@ async def _require_nothing(store: Store, path: str, error: type[NodeNotFound | N
     prefix = _folder(path)
     async for entry in store.list_prefix(prefix):
         name = entry.key[len(prefix) :]
-        if not _is_marker(entry.key) and not name.rpartition("/")[2].startswith(OWN_NAMES):
+        if not _is_marker(entry) and not name.rpartition("/")[2].startswith(OWN_NAMES):
             found.append(name)
         if len(found) == _NAMED:
             break
@@ -209,7 +209,7 @@ async def _belonging(store: Store, path: str, tree: Mapping[str, _Stored], forei
         key = entry.key
         if key in own:
             continue  # the last to go
-        if _belongs(key, path, tree):
+        if _is_marker(entry) or _belongs(key, path, tree):
             yield key
         elif len(foreign) <= _NAMED:
             foreign.append(key)
@@ -217,7 +217,7 @@ async def _belonging(store: Store, path: str, tree: Mapping[str, _Stored], forei
 
 def _belongs(key: str, path: str, tree: Mapping[str, _Stored]) -> bool:
     folder, _, name = key.rpartition("/")
-    if _is_marker(key) or name.startswith(OWN_NAMES):
+    if name.startswith(OWN_NAMES):
         return True
     if name in nodes.ALL_DOCUMENTS:
         return folder in tree

@@ -160,6 +160,8 @@ class _Walk:
         """Queue the object for reading, or report why it is not one to read."""
         folder, _ = self._deepest_known(entry)
         tally, name = folder.tally, entry.key[len(folder.prefix) :]
+        if not entry.size and entry.key.endswith("/"):
+            return  # consoles and other tools leave one for each folder
         if name.rpartition("/")[2] == COPY_RECORD:
             return  # a copy keeps it: a second run of the same call looks for it
         if name.rpartition("/")[2].startswith(_OURS):
