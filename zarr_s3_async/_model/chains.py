@@ -1,8 +1,9 @@
-"""The codecs in documents as codec specs in v3 terms. Their form is checked here, what they say by the codecs package.
+"""Codec chains of documents, as codec specs in v3 terms. Their form is checked here, configurations by the codecs.
 
 Zarr v3 core specification, "Codecs" and "Extensions"; the `sharding_indexed` codec; `filters`, `compressor` and
 `order` of Zarr v2, where every numcodecs configuration `{"id": "zlib", "level": 1}` becomes `numcodecs.zlib` with
-`{"level": 1}`."""
+`{"level": 1}`.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ _SHARDING_MEMBERS = ("chunk_shape", "codecs", "index_codecs", "index_location")
 
 
 def read(value: JSON, where: str = "'codecs'") -> tuple[CodecSpec, ...]:
-    """The chain, in encoding order. Lists inside a sharding codec come out in their long form.
+    """Read a chain, in encoding order. Codecs inside a sharding codec are returned in their long form.
 
     Raises:
         Invalid: Not a list of codecs, or an empty one.
@@ -59,7 +60,7 @@ def _codec(entry: JSON, where: str) -> CodecSpec:
 
 
 def refuse_pickle(name: str) -> None:
-    """Data never executes code.
+    """Refuse pickle: data never executes code.
 
     Raises:
         Unknown: The codec is pickle.
@@ -98,7 +99,7 @@ def inner(codec: CodecSpec) -> tuple[CodecSpec, ...]:
 def sharded(codecs: Sequence[CodecSpec], shape: Shape) -> Shape | None:
     """Shape of the parts of an object that decode on their own, or None where the object is one part.
 
-    That is so where sharding is the whole chain: other codecs around it leave no byte where the index says.
+    Sharding must be the whole chain: behind other codecs, no byte is where the index says.
 
     Raises:
         Invalid: The parts do not fill the shard of this `shape`.
@@ -113,7 +114,7 @@ def sharded(codecs: Sequence[CodecSpec], shape: Shape) -> Shape | None:
 
 
 def check_parts(shard: Shape, chunk: Shape) -> None:
-    """Chunks must fill a shard exactly.
+    """Check that chunks fill a shard exactly.
 
     Raises:
         Invalid: They do not.
@@ -136,7 +137,7 @@ def byte_order(codecs: Sequence[CodecSpec]) -> Literal["<", ">"]:
 
 
 def check_endian(codecs: Sequence[CodecSpec], dtype: DType) -> None:
-    """Numbers of several bytes need a byte order; guessing one would invent data.
+    """Check that numbers of several bytes have a byte order; a guessed one would invent data.
 
     Raises:
         Invalid: They have none.
@@ -153,7 +154,7 @@ def check_endian(codecs: Sequence[CodecSpec], dtype: DType) -> None:
 
 
 def order(codecs: Sequence[CodecSpec], ndim: int) -> Literal["C", "F"]:
-    """F where the chain turns chunks over completely before it stores them."""
+    """F where the chain reverses the axes of a chunk before it stores it."""
     first = codecs[0]
     if first.name == SHARDING:
         return order(inner(first), ndim)
@@ -162,7 +163,7 @@ def order(codecs: Sequence[CodecSpec], ndim: int) -> Literal["C", "F"]:
 
 
 def check_objects(codecs: Sequence[CodecSpec], variable: Variable) -> None:
-    """Elements of varying length are stored by a codec made for them.
+    """Check that elements of varying length are stored by a codec made for them.
 
     Raises:
         Invalid: The step from array to bytes is `bytes`, which would store pointers, or makes elements of another type.
@@ -206,7 +207,7 @@ def _coder(value: JSON, where: str) -> Coder:
 
 
 def objects_of(coders: Sequence[Coder]) -> Variable | None:
-    """What the object codec among these makes of objects; None where there is none.
+    """Type of the elements that the object codec among these reads; None where there is none.
 
     Raises:
         Unknown: The object codec is one that is not supported.
@@ -255,9 +256,9 @@ def _neutral(coder: Coder) -> CodecSpec:
 
 
 def _endian(dtype: DType, *, filtered: bool) -> dict[str, JSON]:
-    """None said means as the elements lie in memory: of no matter, or known from their own type.
+    """The configuration of `bytes`: the byte order of the array, where it has one and no filter comes before.
 
-    Filters say themselves which type they make; the array's own byte order is not theirs.
+    Filters name the type that they make, and with it a byte order of their own.
     """
     if filtered or dtype.kind not in "iufc" or dtype.itemsize == 1 or is_ml(dtype):
         return {}

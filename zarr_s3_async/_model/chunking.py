@@ -117,7 +117,7 @@ def _smallest_factor(number: int) -> int:
 
 
 def check(extents: Shape, chunk: Shape, object_shape: Shape, data_type: DataType) -> None:
-    """What holds for every array, whoever describes it.
+    """Check what holds for every array, new or stored.
 
     Raises:
         Invalid: The numbers of dimensions differ.

@@ -53,7 +53,7 @@ def v2(option: Any, where: str) -> dict[str, JSON]:
 
 
 def numcodecs_id(option: Any) -> str | None:
-    """The id that numcodecs knows the codec of an option by; None where the option is not a codec."""
+    """The id under which numcodecs knows the codec of an option; None where the option is not a codec."""
     config = {"name": option} if isinstance(option, str) else _as_mapping(option)
     name = config.get("id", config.get("name")) if isinstance(config, Mapping) else None
     return name.removeprefix("numcodecs.") if isinstance(name, str) else None
@@ -153,7 +153,7 @@ def chain(options: Sequence[Any], data_type: DataType, kind_of: KindOf) -> list[
 def filters_and_compressor(
     filters: Sequence[Any], compressor: Any, data_type: DataType, kind_of: KindOf
 ) -> list[dict[str, JSON]]:
-    """The chain of v2's two options: what is not known is a filter of arrays, or a compressor of bytes.
+    """The chain of v2's two options. Unknown filters are taken for array filters, unknown compressors for byte ones.
 
     Args:
         filters: In encoding order.

@@ -91,7 +91,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 def complete(options: ArrayOptions) -> ArrayOptions:
     """The options with the default of each that is not given.
 
-    The names of all and the values of words and flags are checked here; shapes, types and codecs where they are used.
+    Names, words and flags are checked here; shapes, types and codecs where they are used.
 
     Raises:
         ConfigError: A name that is no option, or a word or flag with a value that it cannot have.

@@ -1,6 +1,7 @@
 """Metadata documents: a bounded, strict JSON reader, checks of members, and the writer.
 
-Strict about types: true is not an integer, nor is 2.0, nor is "4"."""
+Strict about types: true is not an integer, nor is 2.0, nor is "4".
+"""
 
 from __future__ import annotations
 

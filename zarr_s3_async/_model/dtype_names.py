@@ -2,7 +2,8 @@
 
 Zarr v2 specification, "Data type encoding"; Zarr v3 core specification, "Data types"; zarr-extensions,
 `data-types/`; `raw_bytes`, `null_terminated_bytes` and `variable_length_bytes` of zarr-python, which no
-specification has yet. The small types of ml_dtypes go by name in v2 as well, as in tensorstore."""
+specification has yet. The small types of ml_dtypes go by name in v2 as well, as in tensorstore.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an element of an array is, whatever the format calls it, and what of NumPy's types Zarr can store."""
+"""Data types of elements, independent of the format, and which of NumPy's types Zarr can store."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def is_wide(dtype: DType) -> bool:
 def zero(data_type: DataType) -> Any:
     """The element of all zero bits; the empty string; None for arrays, which encode it as an empty one.
 
-    NumPy shows no datetime without a unit but NaT, so there it is that.
+    NumPy has no datetime without a unit but NaT, which is the zero there.
     """
     match data_type.variable:
         case "string":

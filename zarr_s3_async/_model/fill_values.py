@@ -1,7 +1,8 @@
 """Fill values: from documents, from users, and into documents.
 
-Zarr v3 data types, "Permitted fill values"; Zarr v2, "Fill value encoding"; zarr-extensions. Read too is what
-zarr-python reads beyond them: `"42"` and `42.0` for integers, `"1e3"` for floats."""
+Zarr v3 data types, "Permitted fill values"; Zarr v2, "Fill value encoding"; zarr-extensions. Also read is what
+zarr-python reads beyond them: `"42"` and `42.0` for integers, `"1e3"` for floats.
+"""
 
 from __future__ import annotations
 
@@ -319,7 +320,7 @@ def _cast_number(value: Any, dtype: DType) -> Any:
 
 
 def _cast_nan(value: Any, dtype: DType) -> Any:
-    """A NaN with all its bits: its sign, and what it carries beside being none."""
+    """A NaN with all its bits: sign and payload."""
     given = np.asarray(value)
     if given.dtype == dtype.newbyteorder("="):
         return given[()]
@@ -430,7 +431,7 @@ def _spell_float(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
 
 
 def _spell_nan(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
-    """ "NaN" is one of the many; the others are spelled by their bits, which v2 does not have."""
+    """Spell a NaN: "NaN" stands for one bit pattern, the others are spelled by their bits, which v2 cannot."""
     native = dtype.newbyteorder("=")
     bits = int.from_bytes(np.asarray(value, native).tobytes(), sys.byteorder)
     if bits == int.from_bytes(np.asarray(float("nan"), native).tobytes(), sys.byteorder):
@@ -438,6 +439,6 @@ def _spell_nan(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
     spelled = f"0x{bits:0{2 * dtype.itemsize}x}"
     if zarr_format == 2:
         raise Invalid(
-            f"fill_value is the NaN {spelled}, and Zarr v2 knows but one: give float('nan'), or take zarr_format=3"
+            f"fill_value is the NaN {spelled}, Zarr v2 has only the plain one: give float('nan'), or take zarr_format=3"
         )
     return spelled

@@ -1,6 +1,7 @@
 """Chunk keys: coordinates of stored objects as keys and back, and what a key below an array is to that array.
 
-Zarr v2 specification, "Chunks"; the chunk key encodings `default` and `v2` of Zarr v3."""
+Zarr v2 specification, "Chunks"; the chunk key encodings `default` and `v2` of Zarr v3.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ _ENCODINGS = tuple(KeyEncoding(name, separator) for name in ("default", "v2") fo
 
 @dataclass(frozen=True, slots=True)
 class KeyClass:
-    """What a key is."""
+    """What a key below an array is to that array."""
 
     kind: KeyKind
     """`chunk`: an object of the array's grid; `extra`: a chunk key, and none of this array; `foreign`: neither."""

@@ -1,6 +1,7 @@
 """The neutral model of an array and of a group, and where two descriptions of one node differ.
 
-v2 and v3 documents become this when a node is opened; reads and writes never ask for the format."""
+v2 and v3 documents become this when a node is opened; reads and writes never ask for the format.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +113,7 @@ _FIELDS = ("shape", "dtype", "chunks", "shards", "edges", "keys", "order", "dime
 
 
 def differences(one: ArrayMeta | GroupMeta, other: ArrayMeta | GroupMeta) -> list[str]:
-    """Names of what the two say differently; empty where a reader of either would do the same.
+    """Names of the properties in which two descriptions differ; empty where a reader of either would do the same.
 
     Spellings and defaults do not count: a codec's option that only one of them names is no contradiction.
     """
@@ -134,7 +135,7 @@ def _of_arrays(one: ArrayMeta, other: ArrayMeta) -> Iterator[str]:
 
 
 def _agree(one: Any, other: Any) -> bool:
-    """True where what both say is the same."""
+    """True where two values agree in all that both of them say."""
     match _neutral(one), _neutral(other):
         case (Mapping() as first, Mapping() as second):
             return all(_agree(first[name], second[name]) for name in first.keys() & second.keys())

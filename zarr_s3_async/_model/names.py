@@ -46,7 +46,7 @@ def _is_unicode(name: str) -> bool:
 
 
 def is_safe_path(path: str) -> bool:
-    """True for the relative path of a node below a group: parts that `problem_of` has nothing against."""
+    """True for a safe relative path of a node below a group: `problem_of` accepts each part."""
     return len(path) <= MAX_KEY_BYTES and all(problem_of(part) is None for part in path.split("/"))
 
 

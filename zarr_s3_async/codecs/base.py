@@ -3,7 +3,8 @@
 Three kinds, as in the Zarr v3 core specification, section "Codecs". A codec class is called once per array
 with the codec's configuration and the `ChunkSpec` of what it will be given; `registry.register_codec` takes
 such a class. Its methods are called from many threads at once, so a codec keeps no state between calls.
-Whatever `encode` or `decode` raises, the pipeline turns into an error of this library that names the codec."""
+Whatever `encode` or `decode` raises, the pipeline turns into an error of this library that names the codec.
+"""
 
 from __future__ import annotations
 

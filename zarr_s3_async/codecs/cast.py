@@ -1,7 +1,8 @@
 """The `cast_value` codec of zarr-extensions: each number becomes the same number in another data type.
 
 A cast is exact where the number can be represented; otherwise it is rounded first, as if the target had no
-bounds, and then held against them."""
+bounds, and then held against them.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +113,7 @@ _EXACT_BITS: Final = 53
 
 
 def convert(values: Array, source: RealType, target: RealType, rounding: Rounding, beyond: OutOfRange | None) -> Array:
-    """The values as `target.dtype`, or ValueError for one that the rules have no place for.
+    """The values as `target.dtype`; ValueError for one that the rules do not cover.
 
     Args:
         values: Array of `source.dtype`.

@@ -1,6 +1,7 @@
 """Compressors in C: zstd, lz4 and blosc, by numcodecs; small zstd frames are decompressed by zstandard.
 
-The sizes that headers claim are checked against the size of a chunk before a library allocates them."""
+The sizes that headers claim are checked against the size of a chunk before a library allocates them.
+"""
 
 from __future__ import annotations
 

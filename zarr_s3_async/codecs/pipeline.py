@@ -291,7 +291,7 @@ def _arranged(specs: Sequence[CodecSpec]) -> list[CodecSpec]:
     """The chain with `bytes` where its kinds need it.
 
     Zarr v2 has filters of all kinds before the compressor, and names no step from array to bytes. So `bytes` moves to
-    before the first codec of numcodecs that takes bytes, and goes where one turns the array into bytes itself.
+    before the first codec of numcodecs that takes bytes, and is dropped where one turns the array into bytes itself.
     """
     arranged = list(specs)
     at = next((i for i, spec in enumerate(arranged) if spec.name == "bytes"), None)

@@ -1,7 +1,8 @@
 """The `sharding_indexed` codec of Zarr v3: many encoded chunks in one object, and an index of where they are.
 
 The index has one entry per chunk, in row-major order of the inner grid: offset and length as unsigned 64-bit
-integers, both 2**64 - 1 for a chunk that is not there."""
+integers, both 2**64 - 1 for a chunk that is not there.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +32,12 @@ Encoded: TypeAlias = Bytes | Array
 
 
 def nbytes_of(data: Encoded) -> int:
-    """How many bytes it is."""
+    """Number of bytes."""
     return data.nbytes if isinstance(data, np.ndarray) else len(data)
 
 
 def joined(parts: Sequence[Encoded]) -> Buffer:
-    """One after the other, copied once."""
+    """The parts concatenated, with a single copy."""
     if not any(isinstance(part, np.ndarray) for part in parts):
         return b"".join(cast("Sequence[Bytes]", parts))
     body = np.empty(sum(map(nbytes_of, parts)), np.uint8)

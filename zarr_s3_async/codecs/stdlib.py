@@ -1,7 +1,8 @@
 """Codecs of the standard library: gzip, zlib, bz2, lzma and base64.
 
 The compressors decompress piece by piece, into memory of the caller where it is given, and stop at the first byte
-too many. Pieces are small so that joining them does not hold the GIL for milliseconds."""
+too many. Pieces are small so that joining them does not hold the GIL for milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +145,7 @@ class Zlib(_Stream):
 class Gzip(_Stream):
     """A gzip file of one member; one of several is read.
 
-    The time in its header is 0: a chunk that is equal is stored as equal bytes.
+    The time in its header is 0, so that equal chunks are stored as equal bytes.
     """
 
     def __init__(self, options: Options, default_level: int, least_level: int) -> None:
