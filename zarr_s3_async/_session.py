@@ -20,6 +20,7 @@ from ._engine.cpu import Cpu
 from ._engine.edits import Edits
 from ._engine.hierarchy import Consolidated
 from ._engine.runtime import Runtime
+from ._engine.sharing import FetchTable
 from ._group import Group, GroupRef, create_group, open_group, open_node
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta
@@ -152,6 +153,7 @@ class Session:
         )
         self._leases = Limiter(self._limits.bytes)
         self._cpu = Cpu(self._limits.cpu_threads)
+        self._fetches = FetchTable()
         self._locks = KeyedLocks()
         self._edits = Edits()
         # One object for all equal owners, so that caches compare them by identity.
@@ -481,6 +483,7 @@ class Session:
             indexes=self._indexes,
             decoded=self._decoded,
             edits=self._edits,
+            fetches=self._fetches,
             emit=self._context.emit,
             guard=self._guard,
             owner=self._owners.setdefault(owner, owner),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import sleep
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,17 +16,16 @@ from .._plan.runs import Runs
 from .._types import Buffer, Coords, Missing, Sink
 from ..codecs.base import check_interrupt
 from ..errors import ChunkDecodeError, ChunkNotFound, UnsupportedFeature
-from .cache import Chunks
-from .chunks import Fetched
+from .cache import Chunks as Decoded
+from .chunks import Chunks, Fetched
 from .cpu import SPLIT_BYTES, runs_inline
 from .elements import Elements, wanted
 from .runtime import Layout, Runtime
+from .sharing import SharedFetch
 
 Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Piece: TypeAlias = tuple[Part, Buffer | None]
 """A part, and the encoded chunk."""
-Kept: TypeAlias = dict[int, Result | None]
-"""Decoded chunks by slot, for the cache; None for an absent one."""
 
 _MIN_STRIDED = 64 * 2**10
 """Bytes from which on a chunk is scattered into the result while it is received; a smaller one is copied in one go."""
@@ -38,13 +38,14 @@ NOT_CACHED = np.empty(0)
 
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with what the plan selects."""
-    reading = _Reading(runtime, layout, plan, out, missing)
+    workers = min(runtime.limits.requests, plan.n_objects)
+    reading = _Reading(runtime, layout, plan, out, missing, workers)
 
     async def read_one_of_many_shapes(item: tuple[Coords, Sequence[Part]]) -> None:
         await _Reading(runtime, layout.at(item[0]), plan, out, missing).read_with_one_refetch(item)
 
     work = reading.read_with_one_refetch if layout.of_shape is None else read_one_of_many_shapes
-    await run_workers(min(runtime.limits.requests, plan.n_objects), plan.objects(), work)
+    await run_workers(workers, plan.objects(), work)
 
 
 class _DirectSink:
@@ -75,9 +76,22 @@ class _DirectSink:
 class _Reading:
     """One call's read."""
 
-    __slots__ = ("_caches", "_direct", "_fields", "_fill_value", "_layout", "_missing", "_out", "_runtime", "_strided")
+    __slots__ = (
+        "_caches",
+        "_direct",
+        "_fields",
+        "_fill_value",
+        "_layout",
+        "_missing",
+        "_out",
+        "_runtime",
+        "_strided",
+        "_turns",
+    )
 
-    def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
+    def __init__(
+        self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing, workers: int = 0
+    ) -> None:
         self._runtime = runtime
         self._layout = layout
         self._out = out
@@ -90,6 +104,8 @@ class _Reading:
         # Elements of any length have no size to bound.
         self._caches = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
         self._strided = layout.strided_sinks
+        self._turns = workers
+        """Objects yet to be read whose reader lets the loop turn once, so that others can join."""
 
     async def read_with_one_refetch(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """One object; what does not decode is fetched once more, as it may have been damaged on its way."""
@@ -97,6 +113,7 @@ class _Reading:
             await self.read_object(item)
         except ChunkDecodeError:
             self._layout.readable.forget(self._layout.readable.locate(item[0]))
+            self._turns += 1  # the readers that shared it fetch it again together
             await self._read_final_attempt(item)
 
     async def _read_final_attempt(self, item: tuple[Coords, Sequence[Part]]) -> None:
@@ -115,7 +132,33 @@ class _Reading:
         if self._caches:
             await self._read_through_cache(coords, key, parts)
         elif self._layout.elements is None or not await self._read_elements(self._layout.elements, coords, key, parts):
-            await self._read_parts(coords, key, parts)
+            await self._read_shared(coords, key, parts)
+
+    async def _read_shared(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+        """By one fetch for all who ask for the same chunks before it is sent."""
+        layout = self._layout
+        fetches, since = layout.fetches, layout.reader.since
+        # One name for the chunks of a plain array; those of a shard are fetched together, and only the same ones alike.
+        name = key if layout.n_slots == 1 else (key, *[part.slot for part in parts])
+        if name in fetches:
+            chunks = await fetches.follow(name, layout.readable, since)
+            if chunks is not None:
+                self._place_cached(coords, key, parts, chunks)
+                return
+        fetch = fetches.begin(name, layout.readable, since)
+        outcome: Decoded | Exception | None = None
+        try:
+            if self._turns:
+                # Whoever asks in the same turn of the loop still comes in time to join. Once per worker is enough: the
+                # objects of a long read begin in different turns anyway.
+                self._turns -= 1
+                await sleep(0)
+            outcome = await self._read_parts(coords, key, parts, fetch)
+        except Exception as error:
+            outcome = error
+            raise
+        finally:
+            fetches.end(name, fetch, outcome)
 
     async def _read_elements(self, elements: Elements, coords: Coords, key: str, parts: Sequence[Part]) -> bool:
         """By the byte ranges that hold what is wanted; False where the chunks are to be read whole instead."""
@@ -151,7 +194,8 @@ class _Reading:
                 taken = elements.decode(runs, data)
                 self._out[part.put] = taken if self._fields is None else taken[self._fields]
 
-    async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part], keep: Kept | None = None) -> None:
+    async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part], fetch: SharedFetch) -> Decoded | None:
+        """Lease, fetch, decode and place; the decoded chunks where other readers wait for them, too."""
         layout, runtime = self._layout, self._runtime
         lease = layout.lease * len(parts)
         if layout.has_big_index:
@@ -159,13 +203,34 @@ class _Reading:
         if not runtime.leases.try_acquire(lease):
             await runtime.leases.acquire(lease)
         try:
-            sinks = [self._sink(part) for part in parts] if layout.pipeline.raw and keep is None else None
+            fetch.is_sent = True  # from here on nobody joins: the request may leave at any moment
+            if fetch.is_shared:
+                chunks = await self._fetch_decoded(coords, key, parts, fetch.source)
+                fetch.finish(chunks)  # first: our own may be absent, and an error then
+                self._place_cached(coords, key, parts, chunks)
+                return chunks
+            sinks = [self._sink(part) for part in parts] if layout.pipeline.raw else None
             fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
             pieces = _still_encoded(parts, sinks, fetched.buffers)
             if pieces:
-                await self._decode(pieces, partial(self._place, coords, key, fetched, keep))
+                await self._decode(pieces, partial(self._place, coords, key, fetched))
         finally:
             runtime.leases.release(lease)
+        return None
+
+    async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> Decoded:
+        """The whole chunks, in memory of their own."""
+        fetched = await source.fetch(key, [part.slot for part in parts])
+        chunks: dict[int, Result | None] = {}
+
+        def decode(pieces: Sequence[Piece]) -> None:
+            for part, data in pieces:
+                if len(pieces) > 1:
+                    check_interrupt()
+                chunks[part.slot] = None if data is None else self._decode_alone(coords, key, fetched, part, data)
+
+        await self._decode(list(zip(parts, fetched.buffers, strict=True)), decode)
+        return chunks
 
     async def _read_through_cache(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """From the cache, and the rest by one fetch, which all reads of the same chunks at the same time share."""
@@ -178,11 +243,20 @@ class _Reading:
             parts = self._place_cached(coords, key, parts, cache.get(name, self._layout.reader))
             if parts:
                 with cache.fetching(name, self._layout.reader) as pending:
-                    chunks: Kept = {}
-                    await self._read_parts(coords, key, parts, chunks)
+                    chunks = await self._fetch_leased(coords, key, parts)
                     cache.add(pending, chunks)
+                    self._place_cached(coords, key, parts, chunks)
 
-    def _place_cached(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Chunks | None) -> list[Part]:
+    async def _fetch_leased(self, coords: Coords, key: str, parts: Sequence[Part]) -> Decoded:
+        layout, runtime = self._layout, self._runtime
+        lease = layout.lease * len(parts) + (layout.chunks.overhead(key) if layout.has_big_index else 0)
+        await runtime.leases.acquire(lease)
+        try:
+            return await self._fetch_decoded(coords, key, parts, layout.readable)
+        finally:
+            runtime.leases.release(lease)
+
+    def _place_cached(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Decoded | None) -> list[Part]:
         """Place what is cached, and return the other parts."""
         others: list[Part] = []
         for part in parts:
@@ -228,22 +302,18 @@ class _Reading:
         # A part is whole also where it covers all of a chunk that the array's edge cuts: that block is smaller.
         return block if block.size == self._layout.chunk_size else None
 
-    def _place(self, coords: Coords, key: str, fetched: Fetched, keep: Kept | None, pieces: Sequence[Piece]) -> None:
+    def _place(self, coords: Coords, key: str, fetched: Fetched, pieces: Sequence[Piece]) -> None:
         for part, data in pieces:
             if len(pieces) > 1:
                 check_interrupt()
             if data is None:
                 self._fill(coords, key, part)
-            elif keep is None:
+            else:
                 self._decode_into_result(coords, key, fetched, part, data)
-            if keep is not None:
-                keep[part.slot] = None if data is None else self._decode_to_keep(coords, key, fetched, part, data)
 
-    def _decode_to_keep(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
+    def _decode_alone(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
         # A copy: what is decoded may be a view of all that was fetched.
-        chunk = decode_chunk(self._layout, chunk_of(self._layout, coords, part.slot), key, data, fetched).copy()
-        self._put(part, chunk)
-        return chunk
+        return decode_chunk(self._layout, chunk_of(self._layout, coords, part.slot), key, data, fetched).copy()
 
     def _decode_into_result(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> None:
         block = self._decodable(part)
@@ -298,7 +368,7 @@ def _still_encoded(
     ]
 
 
-def cached_chunk(layout: Layout, chunks: Chunks | None, slot: int) -> Result | None:
+def cached_chunk(layout: Layout, chunks: Decoded | None, slot: int) -> Result | None:
     """The decoded chunk from the cache's entry of its object, None where it is absent there, or `NOT_CACHED`."""
     chunk = NOT_CACHED if chunks is None else chunks.get(slot, NOT_CACHED)
     # One of another kind is of an array that was overwritten.

@@ -33,6 +33,7 @@ from .cpu import Cpu
 from .edits import Edits
 from .elements import Elements
 from .shards import BIG_INDEX, ShardedChunks
+from .sharing import FetchTable, SharedFetches
 
 _KEPT_SHAPES = 256
 """Shapes of objects whose layouts are kept ready, where objects differ in shape: each takes some 10 µs to build."""
@@ -52,6 +53,7 @@ class Runtime:
     indexes: IndexCache
     decoded: ChunkCache
     edits: Edits
+    fetches: FetchTable
     emit: Emit
     guard: Callable[[], None]
     """Raises a StateError where the session cannot be used: closed, another loop, another process."""
@@ -100,6 +102,8 @@ class Layout:
     """The store copies bodies to strided memory as they arrive."""
     has_big_index: bool
     """Whether leases must cover the index of an object too (`Chunks.overhead`)."""
+    fetches: SharedFetches
+    """Reads of the array that are under way, shared by all handles of the session that read it alike."""
     reader: Reader
     """For whom, and since when, its handle uses what the session has cached."""
     chunk_axes: tuple[Axis, ...]
@@ -220,11 +224,18 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta, reader: Rea
         encode_error=encode_error,
         strided_sinks=isinstance(runtime.store, SupportsStridedSinks),
         has_big_index=isinstance(chunks, ShardedChunks) and chunks.index_nbytes >= BIG_INDEX,
+        fetches=runtime.fetches.of(_reads_alike(runtime, path, meta, reader)),
         reader=reader,
         chunk_axes=meta.chunk_axes,
         shard_axes=None if meta.shards is None else meta.object_axes,
         elements=_elements(pipeline, runtime.limits),
     )
+
+
+def _reads_alike(runtime: Runtime, path: str, meta: ArrayMeta, reader: Reader) -> Hashable:
+    """What two handles have in common where a chunk that one of them decodes is right for the other."""
+    codecs = repr(meta.codecs)  # configurations are mappings, which have no hash
+    return runtime.name_of(path), reader.owner, meta.dtype.str, repr(meta.dtype), meta.chunks, meta.shards, codecs
 
 
 def _elements(pipeline: Pipeline, limits: Limits) -> Elements | None:

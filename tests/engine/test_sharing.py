@@ -1,0 +1,296 @@
+"""Readers who ask for a chunk at once share one fetch, and none gets an answer to what was sent before it asked."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async.codecs.pipeline import Pipeline
+
+from ..promises.jumping import JumpingLoop
+
+
+class Scripted(zs.MemoryStore):
+    """Answers a get only when it is told to, with the bytes of the moment at which it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gets = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failures: list[Exception] = []
+
+    async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
+        if not key.startswith("c/"):
+            return await super().get(key, **options)
+        self.gets += 1
+        sink = options.pop("sink", None)
+        failure = self.failures.pop() if self.failures else None
+        blob = await super().get(key, **options)
+        await self.gate.wait()
+        if failure is not None:
+            raise failure
+        if blob is None or sink is None:
+            return blob
+        memory = sink(len(blob.data))
+        memory[:] = blob.data
+        return zs.Blob(memory, blob.version, blob.size)
+
+
+@pytest.fixture
+async def store() -> Scripted:
+    return Scripted()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[zs.Session]:
+    async with zs.Session() as session:
+        yield session
+
+
+async def make(session: zs.Session, store: zs.Store, **options: Any) -> zs.Array:
+    array = await session.create_array(
+        store, **{"shape": (8, 8), "chunks": (4, 4), "dtype": "i4", "compressor": "zstd"} | options
+    )
+    await array[...].set(np.arange(64).reshape(8, 8))
+    return array
+
+
+def under_way(array: zs.Array) -> int:
+    return len(array._layout.fetches)
+
+
+async def turns(n: int = 5) -> None:
+    for _ in range(n):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("shards", [None, (8, 8)], ids=["plain", "sharded"])
+@pytest.mark.parametrize("compressor", ["zstd", None], ids=["zstd", "raw"])
+async def test_two_hundred_who_ask_at_once_make_one_get_and_one_decode(
+    session: zs.Session, store: Scripted, shards: Any, compressor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = await make(session, store, shards=shards, compressor=compressor)
+    await array.get_slice((0, 0), (1, 1))  # the index of a shard is cached
+    decodes, decode = [], Pipeline.decode
+    monkeypatch.setattr(Pipeline, "decode", lambda self, *how: decodes.append(1) or decode(self, *how))
+    store.gets = 0
+    results = await asyncio.gather(*(array.get_slice((i % 4, 0), (4, 4)) for i in range(200)))
+    for i, result in enumerate(results):
+        np.testing.assert_array_equal(result, np.arange(64).reshape(8, 8)[i % 4 : 4, :4])
+    assert (store.gets, len(decodes)) == (1, 1)
+    assert under_way(array) == 0
+
+
+async def test_two_hundred_who_ask_while_it_is_in_flight_make_one_more(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    store.gets = 0
+    store.gate.clear()
+    first = asyncio.create_task(array.get_slice((0, 0), (4, 4)))
+    await turns()
+    assert store.gets == 1
+    later = [asyncio.create_task(array.get_slice((0, 0), (4, 4))) for _ in range(200)]
+    await turns()
+    assert store.gets == 1, "at most one is in flight"
+    store.gate.set()
+    await asyncio.gather(first, *later)
+    assert store.gets == 2
+    assert under_way(array) == 0
+
+
+async def test_a_result_is_the_readers_own(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    one, two, three = await asyncio.gather(*(array.get_slice((0, 0), (4, 4)) for _ in range(3)))
+    one[...] = 0
+    assert (two == three).all()
+    assert two.any()
+
+
+async def test_a_write_that_ended_before_a_reader_asked_is_seen(session: zs.Session, store: Scripted) -> None:
+    """The reader asks while a request is in flight that was answered from the bytes of before."""
+    array = await make(session, store)
+    store.gate.clear()
+    early = asyncio.create_task(array.get_slice((0, 0), (4, 4)))
+    await turns()
+    async with zs.Session() as other:  # another process, as far as this session knows
+        handle = await other.open_array(zs_store_below(store))
+        await handle.set_slice(np.full((4, 4), 7), (0, 0))
+    late = asyncio.create_task(array.get_slice((0, 0), (4, 4)))
+    await turns()
+    store.gate.set()
+    assert (await late == 7).all()
+    assert (await early)[0, 1] == 1
+
+
+def zs_store_below(store: zs.MemoryStore) -> zs.Store:
+    """The same objects, without the gate."""
+    plain = zs.MemoryStore("plain")
+    plain._objects = store._objects
+    return plain
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_reader_is_staler_than_the_moment_at_which_it_asked(seed: int) -> None:
+    """Counters that a writer raises: a reader who asks after a write has ended reads that number, or a later one."""
+
+    class Slow(zs.MemoryStore):
+        async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
+            await asyncio.sleep(dice.random() * 0.01)
+            blob = await super().get(key, **options)
+            await asyncio.sleep(dice.random() * 0.01)
+            return blob
+
+    async def scenario() -> None:
+        store = Slow()
+        written = 0
+        async with zs.Session() as session, zs.Session() as other:
+            array = await session.create_array(store, shape=(4,), chunks=(4,), dtype="i8")
+            writer = await other.open_array(store)
+
+            async def write() -> None:
+                nonlocal written
+                for number in range(1, 20):
+                    await writer.set_slice(np.full(4, number), 0)
+                    written = number
+                    await asyncio.sleep(dice.random() * 0.02)
+
+            async def read() -> None:
+                for _ in range(20):
+                    least = written
+                    assert (await array.get_slice(0, 4) >= least).all()
+                    await asyncio.sleep(dice.random() * 0.01)
+
+            await asyncio.gather(write(), *(read() for _ in range(8)))
+
+    dice = random.Random(seed)
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(scenario())
+
+
+async def test_a_cancelled_reader_leaves_the_others_alone(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    store.gets = 0
+    store.gate.clear()
+    readers = [asyncio.create_task(array.get_slice((0, 0), (4, 4))) for _ in range(5)]
+    await turns()
+    readers[3].cancel()
+    await turns()
+    store.gate.set()
+    results = await asyncio.gather(*readers, return_exceptions=True)
+    assert isinstance(results[3], asyncio.CancelledError)
+    assert sum(isinstance(result, np.ndarray) for result in results) == 4
+    assert store.gets == 1
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2, 3, 5])
+async def test_a_leader_that_is_cancelled_hands_over(session: zs.Session, store: Scripted, moment: int) -> None:
+    array = await make(session, store)
+    store.gets = 0
+    store.gate.clear()
+    readers = [asyncio.create_task(array.get_slice((0, 0), (4, 4))) for _ in range(5)]
+    await turns(moment)
+    readers[0].cancel()
+    await turns()
+    store.gate.set()
+    results = await asyncio.gather(*readers, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert all(isinstance(result, np.ndarray) for result in results[1:])
+    assert store.gets <= 2
+    assert under_way(array) == 0
+
+
+async def test_a_readers_own_timeout_is_its_own(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    store.gate.clear()
+    hasty = asyncio.create_task(array.get_slice((0, 0), (4, 4), timeout=0.01))
+    patient = [asyncio.create_task(array.get_slice((0, 0), (4, 4))) for _ in range(3)]
+    with pytest.raises(zs.DeadlineExceeded):
+        await hasty
+    store.gate.set()
+    assert [(await reader)[0, 1] for reader in patient] == [1, 1, 1]
+
+
+async def test_a_failure_is_told_to_all_and_asked_once(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    store.gets = 0
+    store.failures = [zs.NetworkError("no answer", bucket="b", key="k", attempts=5)]
+    results = await asyncio.gather(*(array.get_slice((0, 0), (4, 4)) for _ in range(20)), return_exceptions=True)
+    assert {type(result) for result in results} == {zs.NetworkError}
+    assert len({id(result) for result in results}) == 20
+    assert {(str(result), result.attempts) for result in results} == {("no answer", 5)}
+    assert store.gets == 1
+    assert (await array.get_slice((0, 0), (4, 4)))[0, 1] == 1
+
+
+async def test_what_absence_means_is_each_readers_own(session: zs.Session, store: Scripted) -> None:
+    array = await session.create_array(store, shape=(4,), chunks=(4,), dtype="i4", fill_value=9)
+    store.gets = 0
+    results = await asyncio.gather(
+        *(array.get_slice(0, 4, missing=missing) for missing in ("raise", "fill", "raise", "fill")),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [zs.ChunkNotFound, np.ndarray, zs.ChunkNotFound, np.ndarray]
+    assert results[1].tolist() == [9] * 4
+    assert store.gets == 1
+
+
+async def test_a_chunk_that_does_not_decode_is_fetched_once_more_for_all(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    await store.put("c/0/0", b"no zstd")
+    store.gets = 0
+    results = await asyncio.gather(*(array.get_slice((0, 0), (4, 4)) for _ in range(20)), return_exceptions=True)
+    assert {type(result) for result in results} == {zs.ChunkDecodeError}
+    assert store.gets == 2
+
+
+async def test_handles_that_are_opened_for_each_call_share_too(session: zs.Session, store: Scripted) -> None:
+    await make(session, store)
+    handles = [await session.open_array(store) for _ in range(10)]
+    store.gets = 0
+    await asyncio.gather(*(handle.get_slice((0, 0), (4, 4)) for handle in handles))
+    assert store.gets == 1
+
+
+async def test_a_handle_that_is_opened_later_trusts_no_older_absence(session: zs.Session, store: Scripted) -> None:
+    """Of a shard, the newest handle among the readers decides which index is trusted."""
+    array = await session.create_array(store, shape=(8,), chunks=(2,), shards=(8,), dtype="i4", compressor=None)
+    await array.set_slice([1, 2], 0)
+    assert (await array.get_slice(4, 6)).tolist() == [0, 0]  # the index, which knows of one chunk, is cached
+    async with zs.Session() as other:
+        await (await other.open_array(zs_store_below(store))).set_slice([5, 6], 4)
+    newer = await session.open_array(store)
+    old, new = await asyncio.gather(array.get_slice(4, 6), newer.get_slice(4, 6))
+    assert new.tolist() == [5, 6]
+    assert old.tolist() in ([0, 0], [5, 6])
+
+
+async def test_an_array_of_another_kind_at_the_same_keys_shares_nothing(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store, compressor=None)
+    async with zs.Session() as other:
+        await other.create_array(
+            zs_store_below(store),
+            shape=(8, 8),
+            chunks=(4, 4),
+            dtype="f4",
+            compressor=None,
+            fill_value=2,
+            overwrite=True,
+        )
+    newer = await session.open_array(store)
+    old, new = await asyncio.gather(array.get_slice((0, 0), (4, 4)), newer.get_slice((0, 0), (4, 4)))
+    assert (old.dtype, new.dtype) == (np.dtype("i4"), np.dtype("f4"))
+    assert (new == 2).all()
+
+
+async def test_a_long_read_makes_a_request_per_chunk(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    store.gets = 0
+    np.testing.assert_array_equal(await array[...], np.arange(64).reshape(8, 8))
+    assert store.gets == 4
+    assert under_way(array) == 0
