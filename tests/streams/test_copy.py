@@ -281,6 +281,68 @@ async def test_a_second_run_of_the_same_call_does_nothing_twice() -> None:
         assert not store.chunk_gets()
 
 
+async def test_of_two_copies_to_one_place_the_later_one_is_there_and_the_earlier_one_an_error() -> None:
+    store = Counting()
+    gate, reached = asyncio.Event(), asyncio.Event()
+
+    async def before(what: str, key: str) -> None:
+        if what == "put" and key == "c/3" and not reached.is_set():
+            reached.set()
+            await gate.wait()
+
+    async with zs.Session() as session:
+        one = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
+        other = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
+        await one[...].set(np.arange(1, 9))
+        await other[0:4].set(np.arange(11, 15))
+        store.before = before
+        earlier = asyncio.create_task(zs.copy(one, store))
+        await reached.wait()
+        target = await zs.copy(other, store)
+        gate.set()
+        with pytest.raises(zs.ConcurrentModification, match="another copy"):
+            await earlier
+        assert (await target[0:6]).tolist() == [11, 12, 13, 14, 0, 0]  # type: ignore[index]  # an array
+
+
+async def test_a_run_that_is_killed_while_it_clears_the_place_is_not_trusted() -> None:
+    store = Counting()
+    async with zs.Session() as session:
+        one = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
+        other = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
+        await one[...].set(np.arange(1, 9))
+        await other[0:4].set(np.arange(11, 15))
+        store.before = broken_off
+        with pytest.raises(zs.NetworkError):
+            await zs.copy(one, store)
+
+        async def refused(keys: Any) -> None:
+            raise zs.NetworkError("killed")
+
+        store.before = None
+        with mock.patch.object(Counting, "delete_many", lambda _, keys: refused(keys)), pytest.raises(zs.NetworkError):
+            await zs.copy(other, store)
+        target = await zs.copy(other, store, verify=True)
+        assert (await target[...]).tolist() == [11, 12, 13, 14, 0, 0, 0, 0]  # type: ignore[index]  # an array
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (1, 8), "max_bytes": 256}], ids=["objects", "two stages"])
+async def test_runs_of_the_same_call_at_once_all_end_well(options: dict[str, Any]) -> None:
+    async with zs.Session(limits=zs.Limits(requests=3)) as session:
+        source = await session.create_array(zs.MemoryStore(), shape=(8, 8), chunks=(8, 1), dtype="i4")
+        await source[...].set(np.arange(64).reshape(8, 8))
+        for delay in range(0, 120, 7):
+            store = zs.MemoryStore()
+
+            async def later(turns: int, store: zs.MemoryStore = store) -> Any:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                return await zs.copy(source, store, verify=True, **options)
+
+            await asyncio.gather(later(0), later(delay), later(2 * delay))
+            assert not [entry.key async for entry in store.list_prefix() if PIECE in entry.key]
+
+
 async def test_another_array_at_the_target_is_never_written_over() -> None:
     other = Counting()
     async with zs.Session() as session:

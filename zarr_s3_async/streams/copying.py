@@ -12,7 +12,7 @@ import numpy as np
 
 from .._array import Array, ArrayRef
 from .._concurrency.workers import run_workers
-from .._engine import creation, nodes, removal
+from .._engine import creation, nodes
 from .._engine.hierarchy import Children, UnreadableNode
 from .._engine.nodes import join
 from .._engine.runtime import Runtime
@@ -32,7 +32,7 @@ from .boxes import Box, region_of
 from .conversion import CopyOptions, check_options, converted
 from .progress import ProgressOption, check_progress, metered
 from .read import BlockStream
-from .record import Record, digest_of, is_earlier_state, make_record, read_record, write_record
+from .record import Claim, Record, digest_of, make_record
 from .stored import list_source
 from .transfer import ArrayCopy, Stage
 
@@ -227,20 +227,27 @@ class CopyPlan:
         root = self._groups[0]
         runtime, path = root.runtime, root.path
         assert self._record is not None  # noqa: S101  # groups have one
-        record = await read_record(runtime, path)
-        if await nodes.exists(runtime.store, path) and not (resume and record == self._record):
-            if not self._overwrite:
-                why = "a copy of an earlier state of the source" if is_earlier_state(record, self._record) else "a node"
-                raise NodeExists(
-                    f"{root.url}: {why} is stored there; choose another place, or pass overwrite=True",
-                    url=root.url,
-                    path=path,
-                )
-            await removal.remove_node(runtime, path)
-        await write_record(runtime, path, self._record)
+
+        async def nothing() -> None:
+            """Groups have no objects but their documents; arrays in them have records of their own."""
+
+        claim = Claim(
+            runtime=runtime,
+            path=path,
+            record=self._record,
+            resume=resume,
+            overwrite=self._overwrite,
+            refuse=nothing,
+            clear=nothing,
+        )
+        await claim.make()
         for group in self._groups:  # parents first
-            if await nodes.kind_at(runtime.store, group.path) != "group":
+            if await nodes.kind_at(runtime.store, group.path) == "group":
+                continue
+            try:
                 await creation.create(runtime, group.path, group.meta, overwrite=False)
+            except NodeExists:
+                await claim.check()  # another run of the same call was first
 
 
 async def plan_copy(

@@ -7,15 +7,19 @@ trusted: it was written by the same call, from the same state of the source.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
-from .._engine.nodes import join
+from .._engine import nodes, removal
+from .._engine.compare_and_swap import retry_conflicts
+from .._engine.nodes import join, url_of
 from .._engine.runtime import Runtime
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
-from .._types import JSON
+from .._types import JSON, Version, When
+from ..errors import ConcurrentModification, Conflict, NodeExists
 from ..stores.base import COPY_RECORD
 
 _MAX_BYTES: Final = 2**16
@@ -43,23 +47,105 @@ def digest_of(documents: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-async def read_record(runtime: Runtime, path: str) -> Record | None:
-    """The record that is stored at a target; None where there is none that can be read."""
+class StoredRecord(NamedTuple):
+    """What is stored as the record of a target."""
+
+    record: Record | None
+    """None where there is none that can be read."""
+    version: Version | None
+    """None where nothing is stored."""
+
+
+async def read_record(runtime: Runtime, path: str) -> StoredRecord:
+    """The record that is stored at a target."""
     blob = await runtime.store.get(join(path, COPY_RECORD))
-    if blob is None or blob.size > _MAX_BYTES:
-        return None
+    if blob is None:
+        return StoredRecord(None, None)
     try:
-        record = json.loads(bytes(blob.data))
+        record = json.loads(bytes(blob.data)) if blob.size <= _MAX_BYTES else None
     except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+        record = None
+    return StoredRecord(record if isinstance(record, dict) else None, blob.version)
 
 
-async def write_record(runtime: Runtime, path: str, record: Record) -> None:
-    """Store it."""
-    await runtime.store.put(join(path, COPY_RECORD), json.dumps(record, indent=1, sort_keys=True).encode())
+async def _write_record(runtime: Runtime, path: str, record: Record, when: When) -> Version:
+    return await runtime.store.put(join(path, COPY_RECORD), json.dumps(record, indent=1).encode(), when=when)
 
 
-def is_earlier_state(stored: Record | None, record: Record) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """How a copy takes its target: so that what is stored there is of this copy, and of no other that runs now or ran
+    before."""
+
+    runtime: Runtime
+    path: str
+    record: Record
+    resume: bool
+    overwrite: bool
+    refuse: Callable[[], Awaitable[None]]
+    """Raises NodeExists where objects are stored that no copy has left."""
+    clear: Callable[[], Awaitable[None]]
+    """Deletes what another copy has left."""
+
+    async def make(self) -> bool:
+        """Take the target. True where the copy has its metadata already.
+
+        Raises:
+            NodeExists: Something that is not this copy is stored there.
+        """
+        place = url_of(self.runtime.store, self.path)
+
+        def given_up(attempts: int) -> str:
+            return f"others began copies to {place} during all of {attempts} attempts to begin this one"
+
+        return await retry_conflicts(self.runtime, join(self.path, COPY_RECORD), self._attempt, given_up)
+
+    async def _attempt(self) -> bool:
+        runtime, path = self.runtime, self.path
+        found, exists = await read_record(runtime, path), await nodes.exists(runtime.store, path)
+        if self.resume and found.record == self.record:
+            return exists
+        if exists:
+            if not self.overwrite:
+                raise self._occupied(found.record)
+            await removal.remove_node(runtime, path)
+            found = await read_record(runtime, path)
+        if found.version is None:
+            await self._refuse()
+            await _write_record(runtime, path, self.record, "absent")
+            return False
+        # In this order: a run that is killed before all is deleted leaves a record that no copy takes for its own.
+        clearing = {**self.record, "clearing": True}
+        version = await _write_record(runtime, path, clearing, found.version)
+        await self.clear()
+        await _write_record(runtime, path, self.record, version)
+        return False
+
+    async def _refuse(self) -> None:
+        try:
+            await self.refuse()
+        except NodeExists:
+            if (await read_record(self.runtime, self.path)).version is not None:
+                raise Conflict("another run has begun meanwhile", key=join(self.path, COPY_RECORD)) from None
+            raise
+
+    def _occupied(self, stored: Record | None) -> NodeExists:
+        url = url_of(self.runtime.store, self.path)
+        if _is_earlier_state(stored, self.record):
+            what = (
+                f"a copy of an earlier state of {self.record['source']} is stored there; overwrite=True copies it again"
+            )
+        else:
+            what = "another array or group is stored there; choose another place, or pass overwrite=True"
+        return NodeExists(f"{url}: {what}", url=url, path=self.path)
+
+    async def check(self) -> None:
+        """Raise ConcurrentModification where another copy has taken the target meanwhile."""
+        if (await read_record(self.runtime, self.path)).record != self.record:
+            url = url_of(self.runtime.store, self.path)
+            raise ConcurrentModification(f"another copy to {url} was begun while this one ran; copy again", attempts=1)
+
+
+def _is_earlier_state(stored: Record | None, record: Record) -> bool:
     """True where the same call has copied another state of the source."""
     return stored is not None and {**stored, "state": ""} == {**record, "state": ""}

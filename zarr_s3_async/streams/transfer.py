@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import prod
@@ -19,7 +19,7 @@ import numpy as np
 from .._array import Array
 from .._concurrency.limiter import Limiter
 from .._concurrency.workers import run_workers
-from .._engine import creation, nodes, operations, removal
+from .._engine import creation, operations
 from .._engine.nodes import join
 from .._engine.runtime import Layout, Runtime, lay_out
 from .._engine.write import Writing
@@ -41,7 +41,7 @@ from .boxes import Box, cell, cells, cells_at, coords_in, n_cells, whole
 from .conversion import inner_chain, moves_chunks, moves_objects
 from .progress import Meter
 from .rechunk import Direct, TwoStages, plan_rechunk
-from .record import Record, is_earlier_state, make_record, read_record, write_record
+from .record import Claim, make_record
 from .stored import Marks, StoredObjects, list_stored
 
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -87,12 +87,11 @@ class ArrayCopy:
 
     __slots__ = (
         "_box",
+        "_claim",
         "_free",
         "_layout",
         "_max_bytes",
-        "_overwrite",
         "_rechunk",
-        "_record",
         "_source",
         "_source_layout",
         "_source_path",
@@ -129,13 +128,20 @@ class ArrayCopy:
         self.meta = meta
         self._stored = stored
         self._max_bytes = max_bytes
-        self._overwrite = overwrite
         self._layout: Layout = lay_out(runtime, path, meta)
         # No object is cut by the edge of this one: a fresh copy need not look what lies behind it.
         last = tuple(n - 1 for n in meta.grid_shape)
         reach = cell(last, meta.object_axes).stop if min(last, default=0) >= 0 else meta.shape
         self._uncut: Layout = lay_out(runtime, path, formats.with_shape(meta, reach))
-        self._record: Record = make_record(source.url, state, meta, region=[list(box.start), list(box.stop)])
+        self._claim = Claim(
+            runtime=runtime,
+            path=path,
+            record=make_record(source.url, state, meta, region=[list(box.start), list(box.stop)]),
+            resume=True,
+            overwrite=overwrite,
+            refuse=self._refuse_leftovers,
+            clear=self._delete_leftovers,
+        )
         self.memory = Limiter(max_bytes)
         self._free: list[_Memory] = []
         self.there = Marks(meta.grid_shape)
@@ -289,29 +295,17 @@ class ArrayCopy:
     async def _prepare(self, *, resume: bool) -> bool:
         """See what an earlier run has left. True where the copy has its metadata already."""
         runtime, path = self.runtime, self.path
-        record, exists = await read_record(runtime, path), await nodes.exists(runtime.store, path)
-        same = resume and record == self._record
-        if exists and not same:
-            if not self._overwrite:
-                raise self._occupied(record)
-            await removal.remove_node(runtime, path)
-            exists = False
-        elif not exists and record is None:
-            await creation.refuse_leftovers(runtime, path, self.meta)
-        if not same:
-            # Objects of another copy that was not finished are not to be trusted.
-            await delete_stream(runtime.store, self._leftovers())
-            await write_record(runtime, path, self._record)
+        self._claim = replace(self._claim, resume=resume)
+        exists = await self._claim.make()
         runtime.forget_below(path)
         self.there = (await list_stored(runtime, path, self.meta)).marks
         return exists
 
-    def _occupied(self, record: Record | None) -> NodeExists:
-        if is_earlier_state(record, self._record):
-            what = f"a copy of an earlier state of {self._source.url} is stored there; overwrite=True copies it again"
-        else:
-            what = "another array or group is stored there; choose another place, or pass overwrite=True"
-        return NodeExists(f"{self._layout.url}: {what}", url=self._layout.url, path=self.path)
+    async def _refuse_leftovers(self) -> None:
+        await creation.refuse_leftovers(self.runtime, self.path, self.meta)
+
+    async def _delete_leftovers(self) -> None:
+        await delete_stream(self.runtime.store, self._leftovers())
 
     async def _leftovers(self) -> AsyncIterator[str]:
         prefix = f"{self.path}/" if self.path else ""
@@ -321,7 +315,11 @@ class ArrayCopy:
                 yield entry.key
 
     async def _publish(self) -> None:
-        await creation.create(self.runtime, self.path, self.meta, overwrite=False, adopts=True)
+        await self._claim.check()
+        try:
+            await creation.create(self.runtime, self.path, self.meta, overwrite=False, adopts=True)
+        except NodeExists:
+            await self._claim.check()  # another run of the same call was first: it has stored the same
 
     async def _delete_pieces(self) -> None:
         if isinstance(self._rechunk, TwoStages):
@@ -678,27 +676,27 @@ class _Stages:
 
             async def get(read: Coords) -> None:
                 piece = self._read_box(read).intersection(box)
-                await self._get_piece(read, write, data[piece.within(box.start)])
+                if not await self._get_piece(read, write, data[piece.within(box.start)]):
+                    # Another run of the same call has ended meanwhile, and deleted it.
+                    data[piece.within(box.start)] = await copy.read(copy.in_source(piece))
 
             await run_workers(min(copy.runtime.limits.requests, len(reads)), iter(reads), get)
             await copy.put_objects(box, data, todo)
 
-    async def _get_piece(self, read: Coords, write: Coords, out: Data) -> None:
+    async def _get_piece(self, read: Coords, write: Coords, out: Data) -> bool:
+        """Decode a piece into its place. False where it is gone."""
         copy = self._copy
         runtime, key, pipeline = copy.runtime, self._key(read, write), self._pipeline(out.shape)
+        if copy.is_blank(copy.in_source(self._read_box(read))):
+            out[...] = copy.source_fill
+            return True
         lease = 2 * max(1, pipeline.nbytes)
         await runtime.leases.acquire(lease)
         try:
             blob = await runtime.store.get(key)
             if blob is not None:
                 await runtime.cpu.run(partial(_decode_into, pipeline, blob.data, out))
-            elif copy.is_blank(copy.in_source(self._read_box(read))):
-                out[...] = copy.source_fill
-            else:
-                raise ChunkDecodeError(
-                    f"the intermediate object {runtime.store.url}/{key} is gone: others have deleted it; copy again",
-                    key=key,
-                )
+            return blob is not None
         finally:
             runtime.leases.release(lease)
 
