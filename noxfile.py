@@ -84,6 +84,14 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
+# zarr-python 3.4 needs 3.12.
+@nox.session(python=None if sys.version_info >= (3, 12) else NEWEST)
+def interop(session: nox.Session) -> None:
+    """The tests that zarr-python and xarray ship, over our stores and over theirs; writes docs/peers.md."""
+    session.install("-e", ".[test]", "zarr>=3.4", "dask", "distributed")
+    session.run("python", "-m", "tests.interop", *session.posargs)
+
+
 @nox.session
 def profile(session: nox.Session) -> None:
     """The microseconds of one chunk's read, room by room."""

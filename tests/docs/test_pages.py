@@ -14,7 +14,11 @@ from . import pages
 from .pages import PAGES, ROOT
 
 # Run by a test of its own, with what it prints.
-OWN = {"docs/loader.md": "test_loader_page.py", "docs/verify.md": "test_verify_page.py"}
+OWN = {
+    "docs/loader.md": "test_loader_page.py",
+    "docs/verify.md": "test_verify_page.py",
+    "docs/migration.md": "test_migration_page.py",
+}
 WITH_PROGRAMS = [page for page in PAGES if pages.blocks(page, "python") and page not in OWN]
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import zarr
+from xarray.tests.conftest import time_unit, use_dask
 from xarray.tests.test_backends import ZarrBase, default_zarr_format, skip_if_zarr_format_2, skip_if_zarr_format_3
 
 from zarr_s3_async.adapters.zarr import ZarrStore
 
-FIXTURES = (default_zarr_format, skip_if_zarr_format_2, skip_if_zarr_format_3)
-"""Of xarray's module, which its tests ask for by name."""
+FIXTURES = (default_zarr_format, skip_if_zarr_format_2, skip_if_zarr_format_3, time_unit, use_dask)
+"""Of xarray, which its tests ask for by name."""
 pytestmark = pytest.mark.filterwarnings("default")
 
 
