@@ -68,3 +68,10 @@ def test_a_huge_value_does_not_make_a_huge_message():
     with pytest.raises(MetadataError) as caught:
         options(key="x" * 10**6).integer("key", 0, 5)
     assert len(str(caught.value)) < 200
+
+
+def test_an_unknown_option_names_the_nearest_one():
+    given = options(levle=3)
+    given.integer("level", 0, 9, 1)
+    with pytest.raises(MetadataError, match=r"'levle' is not an option of this codec; did you mean 'level'\?"):
+        given.finish()

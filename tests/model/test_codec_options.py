@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
-from zarr_s3_async.codecs import list_codecs, register_codec, unregister_codec
+from zarr_s3_async.codecs import list_codecs, register_codec, registry, unregister_codec
 
 from .documents import new_array
 
@@ -72,3 +72,19 @@ def test_every_known_compressor_may_be_named_alone():
 
 def test_an_unknown_codec_is_left_for_the_pipeline_to_refuse_by_name():
     assert names(codecs=["no-such-codec"]) == ["no-such-codec"]
+
+
+async def test_a_built_in_codec_is_a_class_and_a_row_of_the_registry(monkeypatch):
+    """Adding one touches two files: everything else, in both formats, asks the registry."""
+    row = registry._bytes_bytes(lambda options, spec: Invert(options.rest(), spec))
+    monkeypatch.setitem(registry._BUILT_IN, "numcodecs.toy", row)
+    assert "numcodecs.toy" in list_codecs()
+    assert names(compressor="toy") == names(codecs=["toy"]) == ["bytes", "numcodecs.toy"]
+    assert names(filters=["delta", "toy"], compressor=None) == ["numcodecs.delta", "bytes", "numcodecs.toy"]
+    expected = np.arange(12, dtype="f4")
+    async with zs.Session() as session:
+        for zarr_format, options in ((2, {"filters": [{"id": "toy"}]}), (3, {"codecs": ["toy"]})):
+            where = f"memory://built-in-{zarr_format}"
+            array = await session.create_array(where, shape=12, dtype="f4", zarr_format=zarr_format, **options)
+            await array.set_slice(expected, start=0)
+            np.testing.assert_array_equal(await (await session.open_array(where))[...], expected)

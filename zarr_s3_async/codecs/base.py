@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from reprlib import repr as short
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast
@@ -180,7 +181,7 @@ _REQUIRED: Final = object()
 class Options:
     """The configuration of one codec. Reading a key takes it; `finish` refuses keys that were not taken."""
 
-    __slots__ = ("_left", "codec", "encode_error")
+    __slots__ = ("_known", "_left", "codec", "encode_error")
 
     encode_error: MetadataError | None
     """What is wrong with an option that only concerns encoding: the codec decodes, and must not encode."""
@@ -189,6 +190,7 @@ class Options:
         self.codec = codec
         self.encode_error = None
         self._left: dict[str, JSON] = dict(configuration)
+        self._known: list[str] = []
 
     def __contains__(self, key: str) -> bool:
         return self._left.get(key) is not None
@@ -203,6 +205,7 @@ class Options:
 
     def take(self, key: str, default: Any = _REQUIRED) -> Any:
         """The value as it stands. JSON null counts as absent where there is a default."""
+        self._known.append(key)
         value = self._left.pop(key, _REQUIRED)
         if default is not _REQUIRED and (value is _REQUIRED or value is None):
             return default
@@ -280,7 +283,10 @@ class Options:
     def finish(self) -> None:
         """Refuse keys that were not taken."""
         if self._left:
-            raise self.fail(min(self._left, key=str), "is not an option of this codec")
+            unknown = min(self._left, key=str)
+            near = get_close_matches(str(unknown), self._known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise self.fail(unknown, f"is not an option of this codec{hint}")
 
 
 def numcodecs_module(name: str) -> Any:
