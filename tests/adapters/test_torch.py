@@ -122,6 +122,16 @@ def test_a_resumed_epoch_can_be_interrupted_again(url: str) -> None:
     assert found == whole
 
 
+def test_a_loader_that_was_used_before_begins_its_next_epoch_and_a_restored_one_goes_on(url: str) -> None:
+    used = loader(url)
+    next(iter(used))
+    wanted = [order(loader(url).batches(number)) for number in range(2)]
+    assert order(data_loader(ZarrBatches(used))) == wanted[1]
+    restored = loader(url)
+    restored.restore(used.state_at(0, 3))
+    assert order(data_loader(ZarrBatches(restored))) == wanted[0][3 * 8 :]
+
+
 def test_another_number_of_workers_cannot_go_on_in_mid_epoch(url: str) -> None:
     batches = ZarrBatches(loader(url))
     list(data_loader(batches, 2, "fork"))

@@ -631,7 +631,7 @@ async def test_every_option_is_checked(session: zs.Session) -> None:
     for options in wrong:
         with pytest.raises(zs.ConfigError):
             zs.BatchLoader(array, **{"batch_size": 8, **options})
-    for arrays in (5, {}, {1: array}, {"x": 5}, [array], None):
+    for arrays in (5, {}, {1: array}, {"x": 5}, [array], None, "s3:/bucket/x"):
         with pytest.raises(zs.ConfigError):
             zs.BatchLoader(arrays, batch_size=8)
     with pytest.raises(zs.ConfigError, match="write x="):

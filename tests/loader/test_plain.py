@@ -56,10 +56,12 @@ def test_an_open_array_is_opened_again_by_its_reference(url: str) -> None:
     async def run() -> None:
         async with zs.Session() as session:
             array = await session.open_array(url)
-            loader = zs.BatchLoader({"a": array, "b": array.ref, "c": url}, batch_size=16)
+            loader = zs.BatchLoader(
+                {"a": array, "b": array.ref, "c": url, "d": Path(url.removeprefix("file://"))}, batch_size=16
+            )
             batches = await asyncio.to_thread(list, loader)
             assert order(batch["a"] for batch in batches) == list(range(200))
-            assert all(np.array_equal(batch["a"], batch[name]) for batch in batches for name in "bc")
+            assert all(np.array_equal(batch["a"], batch[name]) for batch in batches for name in "bcd")
 
     asyncio.run(run())
 

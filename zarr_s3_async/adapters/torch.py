@@ -44,7 +44,7 @@ class ZarrBatches(IterableDataset):
             )
         len(loader)  # it plans now, so that all workers have one plan whatever becomes of the arrays
         self._loader = loader
-        at = loader.state()
+        at = loader.next_state()
         # In memory that worker processes share, however they are started.
         self._epochs = torch.full((_MAX_WORKERS,), at["epoch"], dtype=torch.int64).share_memory_()
         """By worker: the epoch that its next iteration is."""

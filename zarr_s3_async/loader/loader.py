@@ -39,7 +39,7 @@ class BatchLoader:
 
     Args:
         arrays: One array, or a dict of arrays by name that have the axis in common: each an `Array`, an `ArrayRef` or a
-            URL. What is not open is opened when it is needed; see `session_options`.
+            URL (or a `pathlib.Path`). What is not open is opened when it is needed; see `session_options`.
         batch_size: Samples of a batch.
         axis: The axis that samples lie along.
         window: What one sample takes along the axis, where it is more than one position: a `Window`, or a dict of them
@@ -226,6 +226,11 @@ class BatchLoader:
         if at.batch and at.batch >= len(self):
             at = Position(at.epoch + 1, 0)  # whoever restores it gets a batch, not an epoch without any
         return self.state_at(at.epoch, at.batch)
+
+    def next_state(self) -> dict[str, Any]:
+        """Where the next iteration begins: where `restore` said, else at the beginning of the next epoch."""
+        at = self._restored or Position(self._next.epoch + self._begun, 0)
+        return self.state_at(at.epoch, at.batch, workers=at.workers)
 
     def state_at(self, epoch: int, batch: int, *, workers: int = 1) -> dict[str, Any]:
         """The state behind `batch` batches of an epoch, for whoever counts them: `workers` made them by turns."""

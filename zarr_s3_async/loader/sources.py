@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from .._array import Array, ArrayRef
 from .._session import Session
 from .._shared import shared_session
 from .._types import Missing
+from .._where import as_url
 from ..errors import ConfigError, UnsupportedFeature
 from .feeds import Geometry
 
@@ -33,12 +35,14 @@ class Source:
         match given:
             case Array():
                 return cls(given.ref, given.metadata.zarr_format, given.missing, given)
-            case str() | ArrayRef():
+            case ArrayRef():
                 return cls(given)
+            case str() | os.PathLike():
+                return cls(as_url(given))
             case _:
                 raise ConfigError(
-                    "a BatchLoader reads arrays: an Array, an ArrayRef or a URL, or a dict of them by name, not "
-                    f"{type(given).__name__}"
+                    "a BatchLoader reads arrays: an Array, an ArrayRef, a URL or a pathlib.Path, or a dict of them by "
+                    f"name, not {type(given).__name__}"
                 )
 
     def closed(self) -> Source:
