@@ -284,3 +284,23 @@ async def test_members_of_a_big_group_let_the_loop_turn(session: zs.Session, sto
     assert len([name async for name, _ in group.members()]) == 600
     counter.cancel()
     assert turns - before >= 600 // 64
+
+
+@pytest.mark.integration
+@FORMATS
+async def test_edits_and_removals_on_an_s3_server(seaweed: Any, s3_url: str, zarr_format: Any) -> None:
+    async with zs.Session(s3=seaweed.s3_config()) as session:
+        group = await session.create_group(f"{s3_url}/g", zarr_format=zarr_format)
+        array = await session.create_array(f"{s3_url}/g/a", shape=(4,), dtype="i4", zarr_format=zarr_format)
+        await group.create_array("deep/b", shape=(4,), dtype="i4")
+        await group.consolidate()
+        await array.append(np.ones(2, "i4"))
+        await session.store(f"{s3_url}/g").put("notes.txt", b"mine")
+        again = await session.open_group(f"{s3_url}/g")
+        assert (await again.open("a")).metadata.shape == (6,)  # type: ignore[union-attr]  # it is an array
+        await again.delete("deep")
+        assert [name async for name, _ in (await session.open_group(f"{s3_url}/g")).members()] == ["a"]
+        await session.delete(f"{s3_url}/g")
+        with pytest.raises(zs.NodeNotFound, match=r"notes\.txt"):
+            await session.delete(f"{s3_url}/g")
+        assert [entry.key async for entry in session.store(f"{s3_url}/g").list_prefix()] == ["notes.txt"]

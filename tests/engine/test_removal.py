@@ -275,3 +275,50 @@ async def test_attributes_that_an_earlier_v2_array_left_are_not_adopted(session:
         await store.put(".zattrs", b'{"left": true}')
         await session.create_array(store, shape=(1,), dtype="i4", zarr_format=2, attributes=attributes)
         assert dict((await session.open_array(store)).attrs) == (attributes or {})
+
+
+def act_of(session: zs.Session, store: zs.MemoryStore, what: str, zarr_format: Any) -> Any:
+    new = {"shape": (4,), "chunks": (2,), "dtype": "f8", "zarr_format": zarr_format, "attributes": {"a": 1}}
+    match what:
+        case "delete":
+            return session.delete(store, path="g/a")
+        case "delete group":
+            return session.delete(store, path="g")
+        case "delete everything":
+            return session.delete(store, path="g", everything=True)
+        case "overwrite":
+            return session.create_array(store, path="g/a", overwrite=True, **new)
+    return session.create_array(store, path="new/c", **new)
+
+
+@pytest.mark.parametrize(
+    ("what", "zarr_format"),
+    [("delete", 3), ("delete group", 2), ("delete everything", 3), ("overwrite", 2), ("create", 2)],
+)
+async def test_cancelled_at_every_await_nothing_reads_wrong_and_no_copy_names_what_is_gone(
+    session: zs.Session, zarr_format: Any, what: str
+) -> None:
+    for turns in range(200):
+        store = zs.MemoryStore()
+        group = await session.create_group(store, zarr_format=zarr_format)
+        for path in ("g/a", "g/deep/b"):
+            await ones(session, store, path=path, zarr_format=zarr_format)
+        await group.consolidate()
+        acting = asyncio.ensure_future(act_of(session, store, what, zarr_format))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ended = acting.done()
+        acting.cancel()
+        await asyncio.wait([acting])
+        for copies in (True, False):
+            seen = await session.open_group(store, zarr_format=zarr_format, consolidated=copies)
+            for path in ("g/a", "g/deep/b", "new/c"):
+                if not await seen.contains(path):
+                    continue
+                assert await session.exists(store, path=path)
+                array = await seen.open(path)
+                assert isinstance(array, zs.Array)
+                assert (await array[:]).tolist() == ([1] * 4 if array.dtype == "i4" else [0] * 4)
+        if ended:
+            return
+    raise AssertionError("it did not end")

@@ -37,7 +37,7 @@ class Reader(NamedTuple):
     """Who asks a cache, on behalf of one handle."""
 
     owner: Hashable = None
-    """Whose credentials read: nobody gets what another owner fetched, who may be allowed to see more."""
+    """Whose credentials read: what one owner fetched is not given to another, who may be allowed to see less."""
     since: int = 0
     """When the handle was opened: what was absent before may have been written since, by another session."""
 

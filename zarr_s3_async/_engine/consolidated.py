@@ -1,4 +1,4 @@
-"""Keeping consolidated metadata true: what this session stores of a node is told to every copy in the groups above."""
+"""Keeps consolidated metadata true: after each edit of a node, the copies in all groups above are updated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COPIED = (formats.NODE_V3, formats.ARRAY_V2, formats.GROUP_V2, formats.ATTRS_V2
 
 
 async def sync_copies(runtime: Runtime, paths: Sequence[str], zarr_format: nodes.Format, *, own: bool = False) -> None:
-    """Make the consolidated metadata of all groups above say of these nodes what is stored of them now.
+    """Update the consolidated metadata of all groups above to what is stored of these nodes now.
 
     This takes a GET per folder above, all at once, and more only where one of them holds a copy: then the nodes' own
     documents are read again after it was, so that of two edits at once the later one is in the copy.
@@ -104,7 +104,7 @@ async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: bool) -> None:
         try:
             blob = (await nodes.fetch_documents(store, folder, (name,))).get(name)
         except AccessDenied:
-            return  # whoever may use a folder often may not look above it
+            return  # a principal that may use a folder often may not read above it
         if blob is None or b"metadata" not in bytes(blob.data):
             return
         found = {copied: None if gone else await _documents(runtime.store, path) for copied, path in members.items()}

@@ -107,7 +107,7 @@ async def _is_array(store: Store) -> bool:
     try:
         found = await nodes.fetch_documents(store, "", (formats.NODE_V3, formats.ARRAY_V2))
     except AccessDenied:
-        return False  # whoever may use a folder often may not look above it
+        return False  # a principal that may use a folder often may not read above it
     return formats.kind_of({name: blob.data for name, blob in found.items()}) == "array"
 
 
@@ -122,7 +122,7 @@ async def _store_documents(runtime: Runtime, path: str, meta: ArrayMeta | GroupM
 async def _put_deciding(runtime: Runtime, path: str, name: str, data: bytes) -> None:
     """Store the deciding document of a new node, or raise NodeExists where there is one.
 
-    A conflict alone does not say that: S3's 409 says that others are at it, and they may fail, or be deleting.
+    A conflict alone does not mean that: S3 answers 409 while others write the key, and they may fail, or be deleting.
     """
     store, key = runtime.store, nodes.join(path, name)
 

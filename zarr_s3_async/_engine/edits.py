@@ -1,4 +1,4 @@
-"""Which nodes this session has changed, and when: what a handle remembers of them since before is not used."""
+"""Which nodes this session has changed, and when: a handle does not use what it read of them before that."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from itertools import takewhile
 
 _KEPT = 4096
-"""Nodes whose last edit is known. A handle that is older than an edit that was dropped trusts nothing it remembers."""
+"""Nodes whose last edit is known. A handle that is older than an edit that was dropped uses nothing that it read."""
 
 
 class Edits:

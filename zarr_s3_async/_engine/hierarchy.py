@@ -209,7 +209,7 @@ class Children:
         for _ in range(attempts):
             since = edits.now()
             group = await self._consolidate()
-            # What the session edits while nodes are read is told to copies that are there; this one was not yet.
+            # Edits of the session while nodes were read reached the copies that were there; this one was not yet.
             if not edits.touched_below(name, since):
                 edits.note(name)
                 return group

@@ -1,4 +1,4 @@
-"""What became of the objects of one write, kept in memory of the order of those that are in work."""
+"""What became of the objects of one write, in memory proportional to those in work."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Progress:
         """The number of the next object."""
         return next(self._numbers)
 
-    def asked(self, number: int) -> None:
+    def mark_sent(self, number: int) -> None:
         """A request that changes it may be under way."""
         self._doubtful.add(number)
 
-    def unchanged(self, number: int) -> None:
+    def mark_unchanged(self, number: int) -> None:
         """It was refused, and is what it was."""
         self._doubtful.discard(number)
 
-    def written(self, number: int) -> None:
+    def mark_written(self, number: int) -> None:
         """It is what it should be."""
         self._doubtful.discard(number)
         self._beyond.add(number)
@@ -50,7 +50,7 @@ class Progress:
             self._beyond.remove(self._upto)
             self._upto += 1
 
-    def failed(self, number: int, error: Exception) -> None:
+    def mark_failed(self, number: int, error: Exception) -> None:
         """Its write ended with this error."""
         if isinstance(error, ZarrS3Error) and not _leaves_doubt(error):  # who knows what another's error means
             self._doubtful.discard(number)

@@ -50,7 +50,7 @@ async def delete(runtime: Runtime, path: str, *, everything: bool = False) -> No
         return
     if _is_bucket(store, path):
         raise ConfigError(
-            f"{store.url} is a whole bucket; to remove every object in it, say so: delete(..., everything=True)"
+            f"{store.url} is a whole bucket; to remove every object in it, call delete(..., everything=True)"
         )
     found = await nodes.fetch_documents(store, path, nodes.ALL_DOCUMENTS)
     if not nodes.is_node(found):
@@ -75,7 +75,7 @@ async def check_overwrite(store: Store, path: str, found: Collection[str]) -> No
         await _require_nothing(store, path, NodeExists)
     elif _is_bucket(store, path) and await nodes.kind_at(store, path) != "array":
         raise ConfigError(
-            f"{store.url} is a whole bucket; to remove every object in it, say so first: delete(..., everything=True)"
+            f"{store.url} is a whole bucket; to remove every object in it, call delete(..., everything=True) first"
         )
 
 
@@ -144,7 +144,7 @@ async def remove_node(runtime: Runtime, path: str) -> None:
 
 @contextmanager
 def _resumable(url: str) -> Iterator[None]:
-    """Let whatever interrupts a removal say what state it leaves, and how to go on."""
+    """Add to whatever interrupts a removal what state it leaves, and how to go on."""
     try:
         yield
     except (Exception, CancelledError) as error:

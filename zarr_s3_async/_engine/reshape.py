@@ -174,7 +174,7 @@ def _longer(shape: Sequence[int], axis: int, rows: int) -> Shape:
 async def _give_back(
     runtime: Runtime, path: str, uncut: Layout, rows: selection.Selection, shapes: tuple[Shape, Shape]
 ) -> bool:
-    """Empty the claimed rows, then shrink, if nobody has grown the array further. True where the claim stays.
+    """Empty the claimed rows, then shrink, if no one has grown the array further. True where the claim stays.
 
     In this order: once the shape says so, the rows are another appender's to claim and to write.
     """

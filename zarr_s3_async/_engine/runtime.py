@@ -69,11 +69,11 @@ class Runtime:
         object.__setattr__(self, "place", place_of(self.store))
 
     def name_of(self, key: str) -> str:
-        """What a key of the store is called in everything that is remembered or locked in the session."""
+        """The name of a key of the store in the caches and locks of the session."""
         return f"{self.place}/{key}" if key else self.place
 
     def forget_below(self, path: str) -> None:
-        """Drop whatever is remembered of the objects of a node."""
+        """Drop whatever is cached of the objects of a node."""
         prefix = self.name_of(path) + "/"
         self.indexes.forget_below(prefix)
         self.decoded.forget_below(prefix)

@@ -104,10 +104,10 @@ class Writing:
         except CancelledError:
             raise  # stays in doubt if its request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
-            self._progress.failed(number, error)
+            self._progress.mark_failed(number, error)
             self._failure = self._failure or error
         else:
-            self._progress.written(number)
+            self._progress.mark_written(number)
 
     async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
         covered = self._layout.fields is None and covers_object(parts)
@@ -145,23 +145,21 @@ class Writing:
 
     async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> None:
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
-        self._progress.asked(number)
+        self._progress.mark_sent(number)
         await self._layout.chunks.replace(key, changes, None, encode_fill=self._encoded_fill)
 
     async def _cover(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        """An object that the array's edge cuts: beyond the edge may lie what others have appended since we looked."""
+        """Write an object that the edge cuts: others may have appended to it since the array was opened."""
         try:
             await self._merge(number, coords, key, parts)
         except ChunkDecodeError as error:
             if self._layout.n_slots > 1 and error.chunk is not None:
                 raise  # one chunk of a shard: the others may hold what is beyond the edge
-            await self._replace_whole(
-                number, key, parts
-            )  # nothing can be kept, and all that we know of is written anew
+            # Nothing of the object decodes, so nothing can be kept, and all of it that is known here is being written.
+            await self._replace_whole(number, key, parts)
 
     async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Fetch, merge, replace under the version that was fetched; again on a conflict."""
-
         read: list[Version | None] = []
 
         async def attempt() -> None:
@@ -171,12 +169,12 @@ class Writing:
                 base, changes = await self._fetch_and_merge(coords, key, parts)
             if base.version is None and all(change is None for change in changes.values()):
                 return  # absent already means fill
-            self._progress.asked(number)
+            self._progress.mark_sent(number)
             read.append(base.version)
             try:
                 await self._layout.chunks.replace(key, changes, base, encode_fill=self._encoded_fill)
             except Conflict:
-                self._progress.unchanged(number)
+                self._progress.mark_unchanged(number)
                 raise
 
         def given_up(attempts: int) -> str:

@@ -1,6 +1,6 @@
-"""Where a bucket really is, and who reads it: what a session remembers and locks is keyed by these.
+"""Where a bucket really is, and who reads it: the keys of the caches and locks of a session.
 
-Both are told from the options alone, without a request. Two ways to one bucket that cannot be recognised as such (an
+Both are derived from the options alone, without a request. Two ways to one bucket that cannot be recognised as such (an
 access point and its bucket, two names of one host) are two places: they share nothing, which costs requests only.
 """
 
@@ -28,7 +28,7 @@ _SAME_READER = {
         *("sse", "sse_kms_key_id", "storage_class"),
     )
 }
-"""Options that say how requests travel and how objects are stored, and nothing of what the reader is allowed to see."""
+"""Options of how requests travel and how objects are stored: they do not change what the reader is allowed to see."""
 
 
 def place_of_bucket(bucket: str, config: S3Config) -> str:
@@ -64,7 +64,7 @@ def _endpoint_url(config: S3Config) -> str | None:
 
 @lru_cache(maxsize=64)  # stores are made for every call that names a URL
 def _endpoint_of_profile(path: str, profile: str) -> str | None:
-    """What the shared configuration says for a profile: for S3 alone, else for every service."""
+    """The endpoint that the shared configuration gives a profile: for S3 alone, else for every service."""
     if not os.path.isfile(path):  # noqa: PTH113  # as botocore
         return None
     from configparser import ConfigParser, Error  # for those who have the file
@@ -73,7 +73,7 @@ def _endpoint_of_profile(path: str, profile: str) -> str | None:
     try:
         parser.read(path, encoding="utf-8")
     except (OSError, Error, UnicodeDecodeError):
-        return None  # whoever signs the request says what is wrong with the file
+        return None  # signing the first request reports what is wrong with the file
     section = "default" if profile == "default" else f"profile {profile}"
     if not parser.has_section(section):
         return None
