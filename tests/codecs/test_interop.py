@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
+import zarr_s3_async as zs
 from zarr_s3_async._types import CodecSpec
 from zarr_s3_async.codecs import ChunkSpec, ShardFormat, build_pipeline
 
@@ -330,3 +331,32 @@ def test_shards_are_read_both_ways_by_tensorstore(location, tmp_path):
     assert same(line.decode(path.read_bytes()), chunk)
     path.write_bytes(bytes(line.encode(chunk + 1)))
     assert np.array_equal(tensorstore.open(spec).result().read().result(), chunk + 1)
+
+
+ZARRS = [
+    ("bool", [{"name": "packbits"}]),
+    ("bool", [{"name": "packbits", "configuration": {"padding_encoding": "first_byte"}}]),
+    ("bool", [{"name": "packbits", "configuration": {"padding_encoding": "last_byte"}}, "zstd"]),
+    ("uint16", [{"name": "packbits", "configuration": {"first_bit": 2, "last_bit": 10}}]),
+    ("int32", [{"name": "packbits"}]),
+    ("float32", [{"name": "bitround", "configuration": {"keepbits": 5}}]),
+    ("int16", [{"name": "reshape", "configuration": {"shape": [[0], 1]}}]),
+    ("int16", ["zarrs.squeeze"]),
+]
+
+
+@pytest.mark.parametrize(("dtype", "codecs"), ZARRS, ids=str)
+async def test_codecs_of_zarr_extensions_are_those_of_zarrs(dtype, codecs, tmp_path):
+    """Both ways: what we store is read there, and what is stored there has the same bytes."""
+    zarrista = pytest.importorskip("zarrista")
+    stores = pytest.importorskip("zarrista.store")
+    numbers = np.arange(11) * 4
+    values = (numbers % 3 == 0) if dtype == "bool" else numbers.astype(dtype)
+    async with zs.Session() as session:
+        array = await session.create_array(tmp_path / "a", shape=11, chunks=11, dtype=dtype, codecs=codecs)
+        await array.set_slice(values, start=0)
+        stored = (tmp_path / "a/c/0").read_bytes()
+        theirs = zarrista.Array.open(stores.FilesystemStore(str(tmp_path / "a")))
+        np.testing.assert_array_equal(np.asarray(theirs.retrieve_array_subset((slice(0, 11),))), await array[...])
+        theirs.store_array_subset((slice(0, 11),), np.ascontiguousarray(values))
+        assert (tmp_path / "a/c/0").read_bytes() == stored
