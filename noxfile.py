@@ -23,6 +23,14 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def types(session: nox.Session) -> None:
+    """What mypy and pyright find in a user's program, and how much of the public interface has types."""
+    session.install("mypy>=1.14", "pyright>=1.1.390", "-e", ".[test]")
+    session.run("pytest", "-n", "0", "tests/types", *session.posargs)
+    session.run("pyright", "--verifytypes", "zarr_s3_async", "--ignoreexternal", success_codes=[0, 1])
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """The whole suite, on the Python that runs nox."""
     session.install("-e", ".[test]")

@@ -141,7 +141,7 @@ class Session:
         self._config = (s3 or S3Config()).with_options(**s3_options)
         self._limits = limits or Limits()
         self._retry = retry or RetryPolicy()
-        self.metrics = Metrics()
+        self.metrics: Metrics = Metrics()
         """Counts of this session's requests, bytes, retries and conflicts."""
         self._context = _Context(
             s3=self._config,

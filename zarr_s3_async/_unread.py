@@ -46,7 +46,9 @@ class Unread:
     def _was_told(self) -> None:
         """Called when an error says what is missing: nothing else need say so."""
 
-    if not TYPE_CHECKING:
+    if TYPE_CHECKING:
+        __iter__: None  # without it, pyright takes what has `__getitem__` for iterable
+    else:
 
         def __getattr__(self, name: str) -> NoReturn:
             self._was_told()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-log = logging.getLogger("zarr_s3_async")
+log: logging.Logger = logging.getLogger("zarr_s3_async")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +85,11 @@ class Metrics:
         """HTTP attempts by S3 operation."""
         self.errors: Counter[str] = Counter()
         """Failed attempts by S3 error code or failure class; a missing chunk (NoSuchKey) is one of them."""
-        self.retries = 0
-        self.conflicts = 0
-        self.hedges = 0
-        self.bytes_sent = 0
-        self.bytes_received = 0
+        self.retries: int = 0
+        self.conflicts: int = 0
+        self.hedges: int = 0
+        self.bytes_sent: int = 0
+        self.bytes_received: int = 0
 
     def __call__(self, event: Event, /) -> None:
         match event:

@@ -19,7 +19,7 @@ class Interruptible:
     def __init__(self) -> None:
         self._timers: set[asyncio.Timeout] = set()
         self._empty: asyncio.Event | None = None
-        self.closed = False
+        self.closed: bool = False
 
     @asynccontextmanager
     async def interruptible(self) -> AsyncIterator[None]:

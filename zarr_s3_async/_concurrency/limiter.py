@@ -18,8 +18,8 @@ class Limiter:
     __slots__ = ("_closed", "_waiting", "held", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.held = 0
+        self.limit: int = limit
+        self.held: int = 0
         self._waiting: deque[tuple[float, Future[None]]] = deque()
         self._closed = False
 

@@ -68,8 +68,8 @@ class Cache(Generic[T]):
     __slots__ = ("_entries", "_pending", "_size_of", "limit", "nbytes")
 
     def __init__(self, limit: int, size_of: Callable[[T], int]) -> None:
-        self.limit = limit
-        self.nbytes = 0
+        self.limit: int = limit
+        self.nbytes: int = 0
         self._size_of = size_of
         self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()
         self._pending: dict[str, list[PendingEntry[T]]] = {}
@@ -188,10 +188,10 @@ class PendingEntry(Generic[T]):
 
     def __init__(self, cache: Cache[T], name: str, owner: Hashable) -> None:
         self._cache = cache
-        self.name = name
-        self.owner = owner
+        self.name: str = name
+        self.owner: Hashable = owner
         self._time = next(_times)
-        self.is_stale = False
+        self.is_stale: bool = False
 
     def __enter__(self) -> Self:
         self._cache._begin(self)  # noqa: SLF001  # one thought, one file

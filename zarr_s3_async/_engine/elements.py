@@ -5,7 +5,7 @@ A range is worth asking for where it moves clearly less than the chunk does; doc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Elements:
             taken: np.ndarray[Any, np.dtype[Any]] = of_shape(runs.box).decode(data)[runs.take]
             return taken
 
-        self.decode = decode
+        self.decode: Callable[[Runs, Buffer], np.ndarray[Any, np.dtype[Any]]] = decode
 
     def choose(self, parts: Sequence[Part]) -> list[Runs] | None:
         """The runs of each part of one object, or None where the chunks are better taken whole."""

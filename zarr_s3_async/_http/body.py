@@ -46,8 +46,8 @@ class Body:
 
     def __init__(self, body: Buffer) -> None:
         self.body = body
-        self.done = False
-        self.overflowed = False
+        self.done: bool = False
+        self.overflowed: bool = False
 
     def feed(self, data: memoryview) -> int:
         """Take the bytes that belong to the body and return their number; the others come after the body."""

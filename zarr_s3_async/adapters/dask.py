@@ -18,8 +18,8 @@ from .. import ConfigError, CreateOptions, SessionOptions, Where, blocking
 
 try:
     import dask.array as da
-except ImportError as error:  # pragma: no cover  # the extra is there in the tests
-    raise ImportError("zarr_s3_async.adapters.dask needs dask: pip install 'zarr-s3-async[dask]'") from error
+except ImportError as _error:  # pragma: no cover  # the extra is there in the tests
+    raise ImportError("zarr_s3_async.adapters.dask needs dask: pip install 'zarr-s3-async[dask]'") from _error
 
 Lengths = tuple[int, ...]
 

@@ -14,8 +14,8 @@ try:
     import obstore
     from obstore import exceptions
     from obstore import store as backends
-except ImportError as error:
-    raise ImportError("ObstoreStore needs obstore: pip install 'zarr-s3-async[obstore]'") from error
+except ImportError as _error:
+    raise ImportError("ObstoreStore needs obstore: pip install 'zarr-s3-async[obstore]'") from _error
 
 import zarr_s3_async as zs
 

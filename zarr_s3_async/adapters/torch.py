@@ -8,8 +8,8 @@ from typing import Any
 try:
     import torch
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-except ImportError as error:
-    raise ImportError("ZarrBatches needs PyTorch: pip install 'zarr-s3-async[torch]'") from error
+except ImportError as _error:
+    raise ImportError("ZarrBatches needs PyTorch: pip install 'zarr-s3-async[torch]'") from _error
 
 import zarr_s3_async as zs
 

@@ -23,8 +23,8 @@ try:
     )
     from zarr.core import sync as _zarr_sync
     from zarr.core.buffer import Buffer, BufferPrototype
-except ImportError as error:
-    raise ImportError("ZarrStore needs zarr-python: pip install 'zarr-s3-async[zarr]'") from error
+except ImportError as _error:
+    raise ImportError("ZarrStore needs zarr-python: pip install 'zarr-s3-async[zarr]'") from _error
 
 import zarr_s3_async as zs
 

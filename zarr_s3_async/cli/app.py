@@ -11,7 +11,7 @@ import typer
 from . import options
 from .terminal import run
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="zarr-s3",
     help="Zarr arrays on S3: look at them, and try them on a local server.",
     no_args_is_help=True,

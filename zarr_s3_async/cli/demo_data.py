@@ -49,7 +49,7 @@ class Landscape:
     """
 
     def __init__(self, rows: int) -> None:
-        self.shape = (rows, COLUMNS)
+        self.shape: tuple[int, int] = (rows, COLUMNS)
         random = np.random.default_rng(_SEED)
         self._down: list[Grid] = []
         self._across: list[Grid] = []

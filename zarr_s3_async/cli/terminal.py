@@ -12,8 +12,8 @@ from rich.text import Text
 
 from ..errors import ConfigError, ZarrS3Error
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out: Console = Console(highlight=False)
+err: Console = Console(stderr=True, highlight=False)
 
 _FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
 

@@ -49,7 +49,7 @@ class BytesCodec:
         bits = BITS[dtype.name] if is_ml(dtype) else 8 * dtype.itemsize
         # zarr-extensions: "the upper bits are ignored".
         self._mask = np.uint8(2**bits - 1) if bits < 8 else None
-        self.as_is = self._stored == dtype and self._mask is None
+        self.as_is: bool = self._stored == dtype and self._mask is None
         """True where the stored bytes are the elements as they stand in memory."""
         self.cost: Cost = "view" if self.as_is else "parallel"
 
@@ -109,7 +109,7 @@ class Transpose:
             raise options.fail("order", f"must be a permutation of the {len(spec.shape)} axes, not {order}")
         self.order = order
         self._inverse = tuple(sorted(range(len(order)), key=order.__getitem__))
-        self.identity = self.order == self._inverse == tuple(range(len(order)))
+        self.identity: bool = self.order == self._inverse == tuple(range(len(order)))
 
     def encoded(self, spec: ChunkSpec) -> ChunkSpec:
         return ChunkSpec(tuple(spec.shape[axis] for axis in self.order), spec.dtype, spec.fill_value)

@@ -139,7 +139,7 @@ class Interrupt:
     __slots__ = ("requested",)
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested: bool = False
 
     def request(self) -> None:
         """From any thread, once."""
@@ -187,7 +187,7 @@ class Options:
     """What is wrong with an option that only concerns encoding: the codec decodes, and must not encode."""
 
     def __init__(self, codec: str, configuration: Mapping[str, JSON]) -> None:
-        self.codec = codec
+        self.codec: str = codec
         self.encode_error = None
         self._left: dict[str, JSON] = dict(configuration)
         self._known: list[str] = []

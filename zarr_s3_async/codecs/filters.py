@@ -198,7 +198,7 @@ class PackBits(_Filter):
 class Categorize(_Filter):
     """Texts by their number in a list of labels, from 1; 0 is any other text, read as an empty one."""
 
-    cost = "blocking"
+    cost: Cost = "blocking"
 
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
         if spec.dtype.kind not in "OUT":

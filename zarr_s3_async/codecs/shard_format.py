@@ -58,7 +58,7 @@ class ShardLayout:
     __slots__ = ("_index", "index_location", "index_nbytes", "n_chunks")
 
     def __init__(self, grid: Shape, index_codecs: Sequence[CodecSpec], index_location: IndexLocation) -> None:
-        self.n_chunks = prod(grid)
+        self.n_chunks: int = prod(grid)
         self.index_location: IndexLocation = index_location
         self._index = build_pipeline(index_codecs, ChunkSpec((*grid, 2), np.dtype(np.uint64), np.uint64(MISSING)))
         if self._index.encoded_nbytes is None:
@@ -154,7 +154,7 @@ class ShardFormat:
     __slots__ = ("chunk_shape", "grid", "inner", "layout", "shard")
 
     def __init__(self, options: Options, shard: ChunkSpec) -> None:
-        self.shard = shard
+        self.shard: ChunkSpec = shard
         self.chunk_shape: Shape = options.integers("chunk_shape")
         if len(self.chunk_shape) != len(shard.shape) or any(
             inner < 1 or outer % inner for outer, inner in zip(shard.shape, self.chunk_shape, strict=False)
@@ -165,7 +165,7 @@ class ShardFormat:
             _read_codecs(options, "codecs"), ChunkSpec(self.chunk_shape, shard.dtype, shard.fill_value)
         )
         location = options.choice("index_location", ("start", "end"), "end")
-        self.layout = ShardLayout(self.grid, _read_codecs(options, "index_codecs"), location)
+        self.layout: ShardLayout = ShardLayout(self.grid, _read_codecs(options, "index_codecs"), location)
 
     @classmethod
     def from_spec(cls, codec: CodecSpec, shard: ChunkSpec) -> ShardFormat:

@@ -55,7 +55,7 @@ class BatchMaker:
     ) -> None:
         self.fields = fields
         self._shapes = shapes
-        self.dtypes = dtypes
+        self.dtypes: Sequence[np.dtype[Any]] = dtypes
         self._size = batch_size
         self._kind = out if isinstance(out, str) else "ring"
         self._ring: list[list[Any]] = []

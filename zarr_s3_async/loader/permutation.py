@@ -46,7 +46,7 @@ class Permutation:
     __slots__ = ("_half", "_keys", "_table", "n")
 
     def __init__(self, n: int, key: int) -> None:
-        self.n = n
+        self.n: int = n
         self._table: Ints | None = None
         if n <= _TABLE_SIZE:
             words = _mixed(np.arange(n, dtype=np.uint64), key)

@@ -57,14 +57,14 @@ class HeldFill:
             previous: The fill before, from which its first rows are taken.
             carried: How many of its last rows the next fill takes, by feed.
         """
-        self.fill = fill
-        self.nbytes = nbytes
-        self.previous = previous
-        self.carried = carried
+        self.fill: Fill = fill
+        self.nbytes: int = nbytes
+        self.previous: HeldFill | None = previous
+        self.carried: Sequence[int] = carried
         self.blocks: list[Block | None] = [None] * len(fill.rows)
         """Rows by feed: the axis of the samples comes first."""
         self.tails: list[Block | None] = [None] * len(fill.rows)
-        self.done = asyncio.Event()
+        self.done: asyncio.Event = asyncio.Event()
         self.error: Exception | None = None
 
     def keep_tails(self) -> None:

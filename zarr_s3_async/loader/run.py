@@ -65,7 +65,7 @@ class EpochRun:
         self._plan = plan
         self._arrays = arrays
         self._closing = closing
-        self.meter = Meter(plan.order.epoch, plan.order.shuffle)
+        self.meter: Meter = Meter(plan.order.epoch, plan.order.shuffle)
         ring = plan.maker.buffers
         # Batches that are ready or being made: so many bytes, or all buffers but the one that the consumer has.
         self._places = Limiter(ring or plan.prefetch_bytes)

@@ -75,9 +75,9 @@ class CopyPlan:
         consolidates: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self.source_url = source_url
-        self.target_url = target_url
-        self.arrays = tuple(arrays)
+        self.source_url: str = source_url
+        self.target_url: str = target_url
+        self.arrays: tuple[ArrayCopy, ...] = tuple(arrays)
         """One per array."""
         self._groups = tuple(groups)
         self._record = record

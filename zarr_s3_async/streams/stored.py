@@ -26,7 +26,7 @@ class Marks:
         self._grid = grid
         self._bits = bytearray()
         self._far: set[int] = set()
-        self.n = 0
+        self.n: int = 0
         """How many there are."""
 
     def __contains__(self, coords: Coords) -> bool:
@@ -81,7 +81,7 @@ class AllMarks(Marks):
 
     def __init__(self, grid: Shape) -> None:
         super().__init__(grid)
-        self.n = prod(grid)
+        self.n: int = prod(grid)
 
     def __contains__(self, coords: Coords) -> bool:
         return True
@@ -96,10 +96,10 @@ class StoredObjects:
     __slots__ = ("digest", "marks", "nbytes")
 
     def __init__(self, marks: Marks, nbytes: int, digest: str) -> None:
-        self.marks = marks
-        self.nbytes = nbytes
+        self.marks: Marks = marks
+        self.nbytes: int = nbytes
         """Bytes of all of them, as they are stored."""
-        self.digest = digest
+        self.digest: str = digest
         """Of their keys, sizes and versions: it differs where any of them has changed."""
 
 

@@ -123,9 +123,9 @@ class ArrayCopy:
         self._source = source
         self._source_runtime, self._source_path, self._source_layout = inside(source)
         self._box = box
-        self.runtime = runtime
-        self.path = path
-        self.meta = meta
+        self.runtime: Runtime = runtime
+        self.path: str = path
+        self.meta: ArrayMeta = meta
         self._stored = stored
         self._max_bytes = max_bytes
         self._layout: Layout = lay_out(runtime, path, meta)
@@ -142,10 +142,10 @@ class ArrayCopy:
             refuse=self._refuse_leftovers,
             clear=self._delete_leftovers,
         )
-        self.memory = Limiter(max_bytes)
+        self.memory: Limiter = Limiter(max_bytes)
         self._free: list[_Memory] = []
-        self.there = Marks(meta.grid_shape)
-        self.meter = Meter(None, 0)
+        self.there: Marks = Marks(meta.grid_shape)
+        self.meter: Meter = Meter(None, 0)
         self._rechunk: Direct | TwoStages | None = None
         origin = self._source_layout.meta
         self.mode: Mode = "decoded"

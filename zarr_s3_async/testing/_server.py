@@ -50,9 +50,9 @@ class LocalServer:
         if len(bucket) < _MIN_BUCKET:
             raise ConfigError(f"a bucket name has at least {_MIN_BUCKET} characters, unlike {bucket!r}")
         self.bucket = bucket
-        self.access_key_id = "local" + secrets.token_hex(6)
-        self.secret_access_key = secrets.token_hex(20)
-        self.endpoint_url = ""
+        self.access_key_id: str = "local" + secrets.token_hex(6)
+        self.secret_access_key: str = secrets.token_hex(20)
+        self.endpoint_url: str = ""
         """Empty until the server runs."""
         self.ca_bundle: Path | None = None
         self.kind: Kind | None = None

@@ -91,8 +91,8 @@ class FaultyStore:
         self.latency = latency
         self.calls: list[Call] = []
         """Every call, in the order they came."""
-        self.in_flight = 0
-        self.peak = 0
+        self.in_flight: int = 0
+        self.peak: int = 0
         """The most calls that were in flight at once."""
         self._sleep = sleep
         self._faults: list[tuple[Fault, list[Call]]] = []

@@ -86,9 +86,11 @@ class Place:
     __slots__ = ("key", "name", "parent", "path")
 
     def __init__(self, path: str, key: str) -> None:
-        self.path = path
-        self.key = key
-        self.parent, _, self.name = path.rpartition("/")
+        self.path: str = path
+        self.key: str = key
+        parent, _, name = path.rpartition("/")
+        self.parent: str = parent
+        self.name: str = name
 
     def state(self, folder: int) -> os.stat_result | None:
         """The file's state in its open folder, None where there is none.

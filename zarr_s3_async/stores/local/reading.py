@@ -32,7 +32,7 @@ class Reading:
         self._file = -1
         self._start = 0
         self._state: os.stat_result
-        self.length = 0
+        self.length: int = 0
         """Bytes of the range within the file."""
         self.data: bytes | None = None
         """The range, where `begin` has read it."""

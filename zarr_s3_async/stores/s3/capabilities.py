@@ -25,7 +25,7 @@ from .retry import RetryingTransport
 from .sdk.endpoint import is_amazon
 from .write_ids import if_match, new_id, version_of
 
-log = logging.getLogger("zarr_s3_async")
+log: logging.Logger = logging.getLogger("zarr_s3_async")
 
 Capability: TypeAlias = Literal["put-absent", "put-match", "delete-match", "multipart-complete"]
 
@@ -66,7 +66,7 @@ class Capabilities:
         self._warned: set[str] = set()
         self._refusals = 0
         self._skip = 0
-        self.refusal = ""
+        self.refusal: str = ""
         """What the last refused probe was answered."""
 
     def __repr__(self) -> str:

@@ -25,7 +25,7 @@ from .request import Request, Response
 from .retry import RetryingTransport
 from .write_ids import header_of, history_including, if_match, new_id, version_with_history
 
-log = logging.getLogger("zarr_s3_async")
+log: logging.Logger = logging.getLogger("zarr_s3_async")
 
 MAX_PUT: Final = 5 * 2**30
 """Bytes of the longest object that one PutObject takes."""

@@ -24,7 +24,7 @@ class Clock:
 
     def __init__(self, now: Callable[[], float] = time) -> None:
         self._now = now
-        self.offset = 0.0
+        self.offset: float = 0.0
         """Seconds that the endpoint's clock is ahead."""
 
     def __call__(self) -> float:

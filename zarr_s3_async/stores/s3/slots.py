@@ -20,8 +20,8 @@ class Share:
     __slots__ = ("aimd", "limiter")
 
     def __init__(self, ceiling: int) -> None:
-        self.aimd = Aimd(ceiling)
-        self.limiter = Limiter(ceiling)
+        self.aimd: Aimd = Aimd(ceiling)
+        self.limiter: Limiter = Limiter(ceiling)
 
 
 class Slots:
@@ -30,7 +30,7 @@ class Slots:
     __slots__ = ("_clock", "session", "shares")
 
     def __init__(self, session: RequestLimiter, clock: Callable[[], float] = monotonic) -> None:
-        self.session = session
+        self.session: RequestLimiter = session
         """The session's own limit."""
         self._clock = clock
         self.shares: dict[str, Share] = {}

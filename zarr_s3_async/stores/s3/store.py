@@ -124,9 +124,9 @@ class S3Store:
             capabilities: What the bucket's server can do.
             chunk_reads: `missing_on_403` applies; see `for_chunk_reads`.
         """
-        self.bucket = bucket
-        self.prefix = normalized_prefix(prefix)
-        self.config = config
+        self.bucket: str = bucket
+        self.prefix: str = normalized_prefix(prefix)
+        self.config: S3Config = config
         self._transport = transport
         self._capabilities = capabilities
         self._conditional = ConditionalWrites(transport, self._capabilities, config)

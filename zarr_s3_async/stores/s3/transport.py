@@ -33,7 +33,7 @@ from .wire import OPERATIONS, Wire
 if TYPE_CHECKING:
     import ssl
 
-log = logging.getLogger("zarr_s3_async")
+log: logging.Logger = logging.getLogger("zarr_s3_async")
 
 
 class _Route(NamedTuple):

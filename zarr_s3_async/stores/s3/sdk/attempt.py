@@ -17,8 +17,9 @@ class Attempt:
     __slots__ = ("answered", "fresh", "reused")
 
     def __init__(self, *, fresh: bool) -> None:
-        self.fresh = fresh
-        self.reused = self.answered = False
+        self.fresh: bool = fresh
+        self.reused: bool = False
+        self.answered: bool = False
 
 
 ATTEMPT: ContextVar[Attempt | None] = ContextVar("zarr_s3_async_attempt", default=None)

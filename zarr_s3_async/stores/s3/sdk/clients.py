@@ -65,7 +65,7 @@ class ClientPool:
         self._making = Lock()
         self._uses: Counter[S3Config] = Counter()
         """Attempts in flight, by client."""
-        self.running = Interruptible()
+        self.running: Interruptible = Interruptible()
         """What ends when the pool is closed: attempts, and the waits between them."""
 
     def __repr__(self) -> str:

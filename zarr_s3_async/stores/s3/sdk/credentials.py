@@ -215,7 +215,7 @@ class Identity:
     ) -> None:
         self._config = config
         self._source = source
-        self.clock = clock
+        self.clock: Clock = clock
         self._monotonic = monotonic
         self._renewals = 0
         self._renewed_at: float | None = None

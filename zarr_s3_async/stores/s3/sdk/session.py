@@ -12,10 +12,9 @@ from __future__ import annotations
 import select
 from functools import partial
 from html import escape
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiohttp
-from aiobotocore.httpsession import AIOHTTPSession
 from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -27,8 +26,18 @@ _MAX_DOCUMENT = 8 * 2**20
 """Bytes of a control operation's answer that are read: 1,000 keys of 1,024 bytes, each byte percent-encoded, fit."""
 _WITH_DOCUMENT = ("GET", "POST")
 
+if TYPE_CHECKING:
 
-class NoRetrySession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
+    class AIOHTTPSession:
+        """What is used of aiobotocore's, which carries no types."""
+
+        async def _get_session(self, proxy_url: str | None) -> Any: ...
+
+else:
+    from aiobotocore.httpsession import AIOHTTPSession
+
+
+class NoRetrySession(AIOHTTPSession):
     """Sends each request once, to where it was addressed."""
 
     speaks_s3: ClassVar[bool] = False

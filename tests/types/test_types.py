@@ -1,0 +1,32 @@
+"""What type checkers find in a user's program: every planted mistake, and nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("program.py")
+PLANTED = {number for number, line in enumerate(PROGRAM.read_text().splitlines(), 1) if "# wrong: " in line}
+CHECKERS = {
+    "mypy": ["-m", "mypy", "--strict", "--no-error-summary", "--python-version", "3.12", "--config-file", ""],
+    "pyright": ["-m", "pyright", "--pythonpath", sys.executable],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_every_planted_mistake_is_found_and_nothing_else(checker: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(checker) is None:
+        pytest.skip(f"{checker} is not installed; `nox -s types` has both")
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.read_text())
+    done = subprocess.run(
+        [sys.executable, *CHECKERS[checker], str(program)], capture_output=True, text=True, timeout=110, check=False
+    )
+    found = {int(line) for line in re.findall(r"program\.py:(\d+)(?::\d+)?(?: -|:) error", done.stdout)}
+    assert found == PLANTED, done.stdout + done.stderr
