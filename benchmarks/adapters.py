@@ -130,12 +130,35 @@ class Rows:
 
         return Row(name, units, through_store, own, ENGINE_BAR)
 
+    def engine(self, name: str, units: int, path: str, regions: list[Any]) -> Row:
+        """xarray with the engine `zarr_s3` beside xarray with its own engine, both over `ZarrStore`."""
+        import xarray
+
+        from zarr_s3_async.adapters.xarray import Engine
+
+        def side(**how: Any) -> Side:
+            async def ready() -> Callable[[], Awaitable[object]]:
+                opened = await asyncio.to_thread(xarray.open_dataset, self.ours(path), consolidated=False, **how)
+                variable = opened["v"].variable
+
+                async def work() -> None:
+                    for region in regions:
+                        await variable[region].load_async()
+
+                return work
+
+            return ready
+
+        return Row(name, units, side(engine=Engine), side(engine="zarr"))
+
     async def all(self) -> list[Row]:
         """Store what is read, and list the rows."""
         await self.array("small", (1024, 2048), 64, compressors=None)
         await self.array("middle", (2048, 2048), 256, compressors=None)
         await self.array("big", (3072, 3072), 1024, compressors=None)
         await self.array("shards", (2048, 2048), 64, shards=(1024, 1024))
+        await self.array("set/v", (2048, 2048), 64, shards=(1024, 1024), dimension_names=("y", "x"))
+        await zarr_async.create_group(store=self.ours("set"))
         cells = [
             tuple(slice(64 * int(n), 64 * int(n) + 64) for n in pair) for pair in self._random.integers(0, 32, (64, 2))
         ]
@@ -204,6 +227,11 @@ class Rows:
             self.engines("single chunks of shards: store / own reader", 64, "shards", cells),
             self.engines("rows of chunks of shards: store / own reader", 32, "shards", bands),
             self.engines("read 512 chunks of 16 KiB: store / own reader", 512, "small", [slice(None)]),
+            self.engine(
+                "xarray, 4 shards of 256 chunks: engine zarr_s3 / zarr", 1024, "set", [(slice(None), slice(None))]
+            ),
+            self.engine("xarray, single chunks of shards: engine zarr_s3 / zarr", 64, "set", cells),
+            self.engine("xarray, rows of chunks of shards: engine zarr_s3 / zarr", 32, "set", bands),
         ]
 
 
@@ -229,7 +257,7 @@ async def measure(row: Row) -> float:
 async def main(server: LocalS3, wanted: list[str]) -> None:
     """Every row whose name holds one of the words, or every row."""
     zarr.config.set({"async.concurrency": IN_FLIGHT})
-    print("| row | µs over `ZarrStore` | µs over obstore, or of our own reader | ratio |\n|---|---|---|---|")
+    print("| row | µs | µs of what it is beside | ratio |\n|---|---|---|---|")
     lost = []
     for row in await Rows(server).all():
         if not wanted or any(word in row.name for word in wanted):

@@ -2,7 +2,7 @@
 
 from importlib import import_module as _import_module
 
-_MODULES = ("dask", "obspec", "obstore", "torch", "zarr")
+_MODULES = ("dask", "obspec", "obstore", "torch", "xarray", "zarr")
 
 
 def __getattr__(name: str) -> object:

@@ -73,10 +73,14 @@ class Place:
             return known[2]
         if self._given is not None and self._is_at_home(self._given, loop):
             return self._given
-        session = zs.shared_session(**self._of_session)
+        session = self.session()
         store = session.store(self.url, s3=self._config)
         self._open = (loop, session, store)
         return store
+
+    def session(self) -> zs.Session:
+        """The session of the running loop, for arrays of the store."""
+        return zs.shared_session(**self._of_session)
 
     def _is_at_home(self, given: zs.Store, loop: AbstractEventLoop) -> bool:
         if not isinstance(given, zs.S3Store):

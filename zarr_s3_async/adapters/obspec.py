@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -109,7 +110,7 @@ class ObspecStore:
     process's background loop. It pickles as a reference: URL and options without keys.
 
     Args:
-        where: A URL, or a `zs.Store`.
+        where: A URL, a path, or a `zs.Store`.
         options: Of the session, with a URL only.
 
     Raises:
@@ -118,7 +119,7 @@ class ObspecStore:
 
     __slots__ = ("_place",)
 
-    def __init__(self, where: str | zs.Store, **options: Any) -> None:
+    def __init__(self, where: str | PathLike[str] | zs.Store, **options: Any) -> None:
         self._place = where if isinstance(where, Place) else Place(where, options)
 
     @property

@@ -11,6 +11,7 @@ import atexit
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Self
 
 try:
@@ -50,7 +51,7 @@ class ZarrStore(Store):
     and options without keys.
 
     Args:
-        where: A URL (`s3://bucket/prefix`, `file:///folder`, `https://host/path`, …), or a `zs.Store`.
+        where: A URL (`s3://bucket/prefix`, `file:///folder`, `https://host/path`, …), a path, or a `zs.Store`.
         read_only: Refuse what changes the store.
         options: Of the session, with a URL only: `region=`, `endpoint_url=`, `anonymous=`, `limits=`, …
 
@@ -58,7 +59,7 @@ class ZarrStore(Store):
         ConfigError: The URL or an option cannot be.
     """
 
-    def __init__(self, where: str | zs.Store, *, read_only: bool = False, **options: Any) -> None:
+    def __init__(self, where: str | PathLike[str] | zs.Store, *, read_only: bool = False, **options: Any) -> None:
         if not isinstance(read_only, bool):
             raise zs.ConfigError(f"read_only is True or False, not {read_only!r}")
         super().__init__(read_only=read_only)
@@ -70,6 +71,11 @@ class ZarrStore(Store):
     def url(self) -> str:
         """Where the store is, without a trailing slash."""
         return self._place.url
+
+    @property
+    def place(self) -> Place:
+        """Where the store is, for other adapters."""
+        return self._place
 
     def with_read_only(self, read_only: bool = False) -> Self:
         """The same store, which refuses changes or does not."""

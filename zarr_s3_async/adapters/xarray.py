@@ -1,0 +1,153 @@
+"""An engine of xarray's that reads arrays by this library's own reader: `xr.open_dataset(url, engine="zarr_s3")`.
+
+Names, dimensions, attributes and their decoding are xarray's own, through `ZarrStore`; only the bytes of arrays are
+read past zarr-python. Sharded arrays gain most: docs/xarray.md has the figures. To write, give `to_zarr` a `ZarrStore`.
+"""
+
+from __future__ import annotations
+
+import os
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+try:
+    import xarray
+    from xarray.backends import BackendArray
+    from xarray.backends import ZarrStore as XarrayStore
+    from xarray.backends.zarr import ZarrBackendEntrypoint
+    from xarray.core import indexing
+except ImportError as error:
+    raise ImportError("this engine needs xarray and zarr-python: pip install xarray 'zarr-s3-async[zarr]'") from error
+
+import numpy as np
+
+import zarr_s3_async as zs
+
+from .._concurrency.loop_thread import background_loop
+from ._place import Place
+from .zarr import ZarrStore
+
+_KINDS = "biufcmM"
+"""Of NumPy's data types: numbers and times, which are the same here and in zarr-python. Texts are left to that."""
+
+
+class Engine(ZarrBackendEntrypoint):
+    """The engine `zarr_s3`: `xr.open_dataset("s3://bucket/prefix", engine="zarr_s3", options={"anonymous": True})`.
+
+    It takes what xarray's engine `zarr` takes, but for `mode`, `storage_options` and `store`, and `options`: those of
+    a session, with a URL only. Data trees are opened with the engine `zarr` and a `ZarrStore`.
+    """
+
+    description = "Open Zarr arrays on S3, in folders and on web servers with zarr-s3-async"
+    url = "https://zarr.dev"
+    supports_groups = False
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Never: xarray's own engine is the one for what ends in `.zarr`."""
+        del filename_or_obj
+        return False
+
+    def open_dataset(  # type: ignore[override]  # less than xarray's, whose store is always a place of zarr-python's
+        self,
+        filename_or_obj: str | os.PathLike[Any] | zs.Store | ZarrStore,
+        *,
+        mask_and_scale: bool = True,
+        decode_times: bool = True,
+        concat_characters: bool = True,
+        decode_coords: bool = True,
+        drop_variables: str | Iterable[str] | None = None,
+        use_cftime: bool | None = None,
+        decode_timedelta: bool | None = None,
+        group: str | None = None,
+        consolidated: bool | None = None,
+        zarr_format: int | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> xarray.Dataset:
+        """See `xr.open_dataset`.
+
+        Raises:
+            ConfigError: The place or an option cannot be.
+        """
+        if isinstance(filename_or_obj, ZarrStore):
+            if options:
+                raise zs.ConfigError("options= goes with a URL: a ZarrStore has its own")
+            store = filename_or_obj.with_read_only(read_only=True)
+        else:
+            store = ZarrStore(filename_or_obj, read_only=True, **(options or {}))
+        opened = _Arrays.open_group(store, mode="r", group=group, consolidated=consolidated, zarr_format=zarr_format)
+        return super().open_dataset(
+            store.url,
+            mask_and_scale=mask_and_scale,
+            decode_times=decode_times,
+            concat_characters=concat_characters,
+            decode_coords=decode_coords,
+            drop_variables=drop_variables,
+            use_cftime=use_cftime,
+            decode_timedelta=decode_timedelta,
+            store=opened,
+        )
+
+
+class _Arrays(XarrayStore):
+    """xarray's view of a group, whose variables are read by this library."""
+
+    def open_store_variable(self, name: str) -> xarray.Variable:
+        variable: xarray.Variable = super().open_store_variable(name)  # type: ignore[no-untyped-call]  # of xarray's
+        array: Any = self.members[name]
+        if array.dtype.kind not in _KINDS:
+            return variable
+        reader = _Reader(array.store.place, array.path, array.shape, array.dtype)
+        data = indexing.LazilyIndexedArray(reader)
+        return xarray.Variable(variable.dims, data, variable.attrs, variable.encoding, fastpath=True)
+
+
+class _Reader(BackendArray):
+    """One array. It pickles as a reference."""
+
+    __slots__ = ("_open", "_path", "_place", "dtype", "shape")
+
+    def __init__(self, place: Place, path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._place = place
+        self._path = path
+        self.shape = shape
+        self.dtype = dtype
+        self._open: tuple[AbstractEventLoop, zs.Session, zs.Array] | None = None
+        """The last loop, with its session and array."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Reader, (self._place, self._path, self.shape, self.dtype)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return background_loop().run(self.async_getitem(key))
+
+    async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
+        """What `load_async` calls, and `__getitem__` in the background loop."""
+        support, read = indexing.IndexingSupport.VECTORIZED, self._read_outer
+        if isinstance(key, indexing.VectorizedIndexer):
+            if any(isinstance(part, slice) for part in key.tuple):
+                support = indexing.IndexingSupport.OUTER  # `vindex` takes coordinates alone
+            else:
+                read = self._read_points
+        return await indexing.async_explicit_indexing_adapter(key, self.shape, support, read)
+
+    async def _read_points(self, key: tuple[Any, ...]) -> Any:
+        return await (await self._array()).vindex[key]
+
+    async def _read_outer(self, key: tuple[Any, ...]) -> Any:
+        return await (await self._array()).oindex[key]
+
+    async def _array(self) -> zs.Array:
+        loop, known = get_running_loop(), self._open
+        if known is not None and known[0] is loop and not known[1].closed:
+            return known[2]
+        store = self._place.store()
+        session = self._place.session()
+        array = await session.open_array(store, path=self._path)
+        if array.shape != self.shape or array.dtype != self.dtype:
+            raise zs.ConcurrentModification(
+                f"{array.url} has shape {array.shape} and type {array.dtype}, and had {self.shape} and {self.dtype} "
+                "when the dataset was opened; open it again"
+            )
+        self._open = (loop, session, array)
+        return array
