@@ -70,14 +70,14 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, zs.S
 
 
 BUDGETS = {  # changes of file, files
-    ("memory", "chunk"): (39, 17),
-    ("memory", "shard"): (45, 20),
-    ("memory", "merge of a chunk"): (71, 24),
-    ("memory", "merge of a shard"): (106, 26),
-    ("s3", "chunk"): (80, 33),
-    ("s3", "shard"): (90, 37),
-    ("s3", "merge of a chunk"): (160, 45),
-    ("s3", "merge of a shard"): (191, 47),
+    ("memory", "chunk"): (32, 13),
+    ("memory", "shard"): (38, 16),
+    ("memory", "merge of a chunk"): (67, 22),
+    ("memory", "merge of a shard"): (95, 24),
+    ("s3", "chunk"): (70, 28),
+    ("s3", "shard"): (81, 32),
+    ("s3", "merge of a chunk"): (150, 41),
+    ("s3", "merge of a shard"): (178, 43),
 }
 
 

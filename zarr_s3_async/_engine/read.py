@@ -169,6 +169,8 @@ class _Reading:
         nbytes = sum([runs.nbytes for runs in chosen])
         # What is wanted, and bodies that bring as much again beside it; each is held until all is placed.
         lease = min(3 * nbytes, layout.lease * len(parts))
+        if layout.has_big_index:
+            lease += layout.chunks.overhead(key)
         await runtime.leases.acquire(lease)
         try:
             fetched = await layout.readable.fetch_runs(key, wanted(parts, chosen))
@@ -188,6 +190,8 @@ class _Reading:
         self, elements: Elements, coords: Coords, key: str, pieces: Sequence[tuple[Part, Runs, Buffer | None]]
     ) -> None:
         for part, runs, data in pieces:
+            if len(pieces) > 1:
+                check_interrupt()
             if data is None:
                 self._fill(coords, key, part)
             else:
@@ -313,7 +317,7 @@ class _Reading:
 
     def _decode_alone(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
         # A copy: what is decoded may be a view of all that was fetched.
-        return decode_chunk(self._layout, chunk_of(self._layout, coords, part.slot), key, data, fetched).copy()
+        return decode_chunk(self._layout, coords, part.slot, key, data, fetched).copy()
 
     def _decode_into_result(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> None:
         block = self._decodable(part)
@@ -387,12 +391,12 @@ def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
     return tuple(start // chunk + int(cell) for start, chunk, cell in zip(starts, meta.chunks, cells, strict=True))
 
 
-def decode_chunk(layout: Layout, coords: Coords, key: str, data: Buffer, fetched: Fetched) -> Result:
-    """One chunk on its own; the error says which."""
+def decode_chunk(layout: Layout, coords: Coords, slot: int, key: str, data: Buffer, fetched: Fetched) -> Result:
+    """One chunk of the object at `coords`; the error says which."""
     try:
         return layout.pipeline.decode(data)
     except (ChunkDecodeError, UnsupportedFeature) as error:
-        raise _with_place(error, layout, coords, key, fetched) from error
+        raise _with_place(error, layout, chunk_of(layout, coords, slot), key, fetched) from error
 
 
 def _with_place(

@@ -222,18 +222,14 @@ class Writing:
             if part.slot in overwritten:
                 changes[part.slot] = self._encode(self._fresh(part))
                 continue
-            chunk = (
-                self._blank()
-                if data is None
-                else self._stored(chunk_of(self._layout, coords, part.slot), key, data, base)
-            )
+            chunk = self._blank() if data is None else self._stored(coords, part.slot, key, data, base)
             changed = chunk if self._layout.fields is None else chunk[self._layout.fields]  # a view in any case
             changed[part.take] = self._values[part.put]
             changes[part.slot] = self._encode(chunk)
         return changes
 
-    def _stored(self, coords: Coords, key: str, data: Buffer, base: Fetched) -> Values:
-        chunk = decode_chunk(self._layout, coords, key, data, base)
+    def _stored(self, coords: Coords, slot: int, key: str, data: Buffer, base: Fetched) -> Values:
+        chunk = decode_chunk(self._layout, coords, slot, key, data, base)
         return chunk if chunk.flags.writeable else chunk.copy()
 
     def _fresh(self, part: Part) -> Values:
@@ -273,7 +269,7 @@ def replaces_object(layout: Layout, coords: Coords, parts: Sequence[Part]) -> bo
 def replaced_slots(layout: Layout, coords: Coords, parts: Sequence[Part]) -> set[int]:
     """The slots of which a write of these parts leaves nothing as it is."""
     meta = layout.meta
-    whole = {part.slot for part in parts if part.whole and layout.fields is None}
-    if not is_cut(meta.object_axes, meta.shape, coords):
+    whole = {part.slot for part in parts if part.whole} if layout.fields is None else set()
+    if not whole or not is_cut(meta.object_axes, meta.shape, coords):
         return whole
     return {slot for slot in whole if not is_cut(meta.chunk_axes, meta.shape, chunk_of(layout, coords, slot))}
