@@ -39,7 +39,8 @@ NOT_CACHED = np.empty(0)
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with what the plan selects."""
     workers = min(runtime.limits.requests, plan.n_objects)
-    reading = _Reading(runtime, layout, plan, out, missing, workers)
+    # A long read waits for no one: its objects begin in different turns of the loop anyway.
+    reading = _Reading(runtime, layout, plan, out, missing, turns=workers if plan.n_objects == workers else 0)
 
     async def read_one_of_many_shapes(item: tuple[Coords, Sequence[Part]]) -> None:
         await _Reading(runtime, layout.at(item[0]), plan, out, missing).read_with_one_refetch(item)
@@ -90,7 +91,7 @@ class _Reading:
     )
 
     def __init__(
-        self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing, workers: int = 0
+        self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing, turns: int = 0
     ) -> None:
         self._runtime = runtime
         self._layout = layout
@@ -104,7 +105,7 @@ class _Reading:
         # Elements of any length have no size to bound.
         self._caches = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
         self._strided = layout.strided_sinks
-        self._turns = workers
+        self._turns = turns
         """Objects yet to be read whose reader lets the loop turn once, so that others can join."""
 
     async def read_with_one_refetch(self, item: tuple[Coords, Sequence[Part]]) -> None:
@@ -132,33 +133,7 @@ class _Reading:
         if self._caches:
             await self._read_through_cache(coords, key, parts)
         elif self._layout.elements is None or not await self._read_elements(self._layout.elements, coords, key, parts):
-            await self._read_shared(coords, key, parts)
-
-    async def _read_shared(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        """By one fetch for all who ask for the same chunks before it is sent."""
-        layout = self._layout
-        fetches, since = layout.fetches, layout.reader.since
-        # One name for the chunks of a plain array; those of a shard are fetched together, and only the same ones alike.
-        name = key if layout.n_slots == 1 else (key, *[part.slot for part in parts])
-        if name in fetches:
-            chunks = await fetches.follow(name, layout.readable, since)
-            if chunks is not None:
-                self._place_cached(coords, key, parts, chunks)
-                return
-        fetch = fetches.begin(name, layout.readable, since)
-        outcome: Decoded | Exception | None = None
-        try:
-            if self._turns:
-                # Whoever asks in the same turn of the loop still comes in time to join. Once per worker is enough: the
-                # objects of a long read begin in different turns anyway.
-                self._turns -= 1
-                await sleep(0)
-            outcome = await self._read_parts(coords, key, parts, fetch)
-        except Exception as error:
-            outcome = error
-            raise
-        finally:
-            fetches.end(name, fetch, outcome)
+            await self._read_parts(coords, key, parts)
 
     async def _read_elements(self, elements: Elements, coords: Coords, key: str, parts: Sequence[Part]) -> bool:
         """By the byte ranges that hold what is wanted; False where the chunks are to be read whole instead."""
@@ -198,29 +173,51 @@ class _Reading:
                 taken = elements.decode(runs, data)
                 self._out[part.put] = taken if self._fields is None else taken[self._fields]
 
-    async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part], fetch: SharedFetch) -> Decoded | None:
-        """Lease, fetch, decode and place; the decoded chunks where other readers wait for them, too."""
-        layout, runtime = self._layout, self._runtime
+    async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+        """By one fetch for all who ask for the same chunks before it is sent: lease, fetch, decode, place."""
+        # One function: a coroutine more would cost a small chunk 1 % of its time.
+        layout, leases = self._layout, self._runtime.leases
+        # Chunks of one shard are fetched together, and only the same ones alike.
+        name = key if layout.n_slots == 1 else (key, *[part.slot for part in parts])
+        if name in layout.fetches:
+            chunks = await layout.fetches.follow(name, layout.readable, layout.reader.since)
+            if chunks is not None:
+                self._place_cached(coords, key, parts, chunks)
+                return
         lease = layout.lease * len(parts)
         if layout.has_big_index:
             lease += layout.chunks.overhead(key)
-        if not runtime.leases.try_acquire(lease):
-            await runtime.leases.acquire(lease)
+        fetch = layout.fetches[name] = SharedFetch(layout.readable, layout.reader.since)
+        held = 0
+        outcome: Decoded | Exception | None = None
         try:
+            if self._turns:
+                # Whoever asks in the same turn of the loop still comes in time to join.
+                self._turns -= 1
+                await sleep(0)
+            if not leases.try_acquire(lease):
+                await leases.acquire(lease)
+            held = lease
             fetch.is_sent = True  # from here on nobody joins: the request may leave at any moment
             if fetch.is_shared:
-                chunks = await self._fetch_decoded(coords, key, parts, fetch.source)
-                fetch.finish(chunks)  # first: our own may be absent, and an error then
+                chunks = outcome = await self._fetch_decoded(coords, key, parts, fetch.source)
                 self._place_cached(coords, key, parts, chunks)
-                return chunks
-            sinks = [self._sink(part) for part in parts] if layout.pipeline.raw else None
-            fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
-            pieces = _still_encoded(parts, sinks, fetched.buffers)
-            if pieces:
-                await self._decode(pieces, partial(self._place, coords, key, fetched))
+            else:
+                await self._fetch_and_place(coords, key, parts)
+        except Exception as error:
+            outcome = outcome or error  # the chunks are there where only our own reading of an absence failed
+            raise
         finally:
-            runtime.leases.release(lease)
-        return None
+            leases.release(held)
+            layout.fetches.end(name, fetch, outcome)
+
+    async def _fetch_and_place(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+        layout = self._layout
+        sinks = [self._sink(part) for part in parts] if layout.pipeline.raw else None
+        fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
+        pieces = _still_encoded(parts, sinks, fetched.buffers)
+        if pieces:
+            await self._decode(pieces, partial(self._place, coords, key, fetched))
 
     async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> Decoded:
         """The whole chunks, in memory of their own."""

@@ -41,72 +41,68 @@ class SharedFetch:
         self.is_sent = False
         self.source = source
         self._since = since
-        self._joined: list[Future[_Outcome]] = []
-        self._late: list[Future[None]] = []
+        self._joined: list[Future[_Outcome]] | None = None  # most fetches have no second reader
+        self._late: list[Future[None]] | None = None
 
     @property
     def is_shared(self) -> bool:
         """True where another reader waits for its answer."""
-        return any(not waiter.done() for waiter in self._joined)
+        return self._joined is not None and any(not waiter.done() for waiter in self._joined)
 
     async def join(self, source: Chunks, since: int) -> _Outcome:
         """Wait for the answer of a fetch that is not sent yet."""
         if since > self._since:
             self.source, self._since = source, since
         waiter: Future[_Outcome] = get_running_loop().create_future()
+        if self._joined is None:
+            self._joined = []
         self._joined.append(waiter)
         return await waiter
 
     async def end(self) -> None:
         """Wait for the end of a fetch that is sent."""
         waiter: Future[None] = get_running_loop().create_future()
+        if self._late is None:
+            self._late = []
         self._late.append(waiter)
         await waiter
 
     def finish(self, outcome: _Outcome) -> None:
         """Tell every reader."""
-        for waiter in self._joined:
+        for waiter in self._joined or ():
             if not waiter.done():
                 waiter.set_result(outcome)
-        for late in self._late:
+        for late in self._late or ():
             if not late.done():
                 late.set_result(None)
 
 
-class SharedFetches:
-    """The fetches of one array that are under way, for all handles of a session that read it alike."""
+class SharedFetches(dict[Hashable, SharedFetch]):
+    """The fetches of one array that are under way, for all handles of a session that read it alike.
 
-    __slots__ = ("__weakref__", "_fetches")
+    A reader that finds none of its name stores one, without an `await` since it looked; whatever comes of it, it calls
+    `end`.
+    """
 
-    def __init__(self) -> None:
-        self._fetches: dict[Hashable, SharedFetch] = {}
+    __slots__ = ("__weakref__",)
 
-    def __contains__(self, name: Hashable) -> bool:
-        return name in self._fetches
-
-    def __len__(self) -> int:
-        return len(self._fetches)
-
-    def begin(self, name: Hashable, source: Chunks, since: int) -> SharedFetch:
-        """Lead a fetch of which there is none under way. Whatever comes of it, `end` it."""
-        self._fetches[name] = fetch = SharedFetch(source, since)
-        return fetch
+    __hash__ = object.__hash__  # type: ignore[assignment]  # an identity, for the table of weak references
 
     def end(self, name: Hashable, fetch: SharedFetch, outcome: Decoded | Exception | None) -> None:
         """Hand the outcome to the readers that joined; None: the leader left, and one of them leads a new one."""
-        del self._fetches[name]
+        del self[name]
         fetch.finish(_Left.LEADER if outcome is None else outcome)
 
     async def follow(self, name: Hashable, source: Chunks, since: int) -> Decoded | None:
         """The chunks of a fetch that was sent after this call.
 
         Returns:
-            None where none is under way any more: the caller is to `begin` one, with no `await` in between.
+            None where none is under way any more: the caller is to begin one.
 
         Raises:
             Exception: What the fetch failed with.
         """
-        while (fetch := self._fetches.get(name)) is not None:
+        while (fetch := self.get(name)) is not None:
             if fetch.is_sent:
                 await fetch.end()
                 continue
