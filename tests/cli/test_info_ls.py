@@ -70,6 +70,14 @@ def test_info_of_a_group_lists_its_members_and_attributes(url: str) -> None:
     assert "project demo" in shown
 
 
+def test_info_of_a_group_names_members_that_cannot_be_read(url: str, tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "array", "shape": "none"}')
+    shown = words(command("info", url))
+    assert "heights/ int16 200 x 300" in shown
+    assert "odd/ unreadable: " in shown
+
+
 def test_ls_says_what_each_entry_is(url: str) -> None:
     shown = words(command("ls", url))
     assert "array heights/ int16 200 x 300 chunks 100 x 100" in shown

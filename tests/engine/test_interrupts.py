@@ -114,6 +114,8 @@ async def test_a_chunk_above_the_limit_is_refused_before_any_request(layout: dic
         await array[:].set(1)
     async with zs.Session(limits=zs.Limits(max_chunk_bytes=1999)) as session:
         array = await session.open_array(store)
+        report = await session.verify(store)
+        assert ["max_chunk_bytes" in finding.what for finding in report.findings] == [True]
         for act in (array[0:1].get, lambda: array[0:1].set(1), lambda: array.get_slice(0, 1)):
             with pytest.raises(zs.SelectionError, match="max_chunk_bytes"):
                 await act()

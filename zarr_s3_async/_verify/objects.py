@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from math import prod
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..byte_range import Span
 from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import VARIABLE_LIMIT, Pipeline, build_pipeline
 from ..codecs.shard_format import ShardFormat, stored_slots, unused_bytes
-from ..errors import ChunkDecodeError, ConcurrentModification, Conflict
+from ..errors import ChunkDecodeError, ConcurrentModification, Conflict, UnsupportedFeature
 from ..stores.base import Entry
 
 _ATTEMPTS = 8
@@ -71,6 +72,11 @@ def objects_of(runtime: Runtime, meta: ArrayMeta) -> Objects:
 
 def _objects_of_one_shape(runtime: Runtime, meta: ArrayMeta) -> Objects:
     fill = fill_array(meta)[()]
+    nbytes = prod(meta.chunks) * meta.dtype.itemsize
+    if nbytes > runtime.limits.max_chunk_bytes:
+        raise UnsupportedFeature(
+            f"a chunk has {nbytes:,} bytes, and Limits.max_chunk_bytes allows {runtime.limits.max_chunk_bytes:,}"
+        )
     if meta.shards is None:
         return PlainObjects(runtime, build_pipeline(meta.codecs, ChunkSpec(meta.chunks, meta.dtype, fill)))
     return ShardObjects(runtime, meta, ShardFormat.from_spec(meta.codecs[0], ChunkSpec(meta.shards, meta.dtype, fill)))

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from .._array import Array
+from .._engine.hierarchy import UnreadableNode
 from .._group import Group
 from .._session import Session
 from .._types import CodecSpec
@@ -56,8 +57,14 @@ def _group(group: Group) -> Iterator[tuple[str, str]]:
 async def _members(group: Group) -> Rows:
     rows = []
     async for name, node in group.members():
-        rows.append((name + "/", about(node) if isinstance(node, Array) else "group"))
+        rows.append((name + "/", _member(node)))
     return sorted(rows)
+
+
+def _member(node: Array | Group | UnreadableNode) -> str:
+    if isinstance(node, UnreadableNode):
+        return f"unreadable: {' '.join(str(node.error).split())}"
+    return about(node) if isinstance(node, Array) else "group"
 
 
 def _array(array: Array) -> Iterator[tuple[str, str]]:

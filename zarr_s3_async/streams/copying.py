@@ -13,7 +13,7 @@ import numpy as np
 from .._array import Array, ArrayRef
 from .._concurrency.workers import run_workers
 from .._engine import creation, nodes
-from .._engine.hierarchy import Children, UnreadableNode
+from .._engine.hierarchy import UnreadableNode
 from .._engine.nodes import join
 from .._engine.runtime import Runtime
 from .._grid import spelled
@@ -385,7 +385,8 @@ async def _plan_array(
 async def _plan_group(
     source: Group, runtime: Runtime, path: str, options: CopyOptions, *, max_bytes: int, overwrite: bool
 ) -> CopyPlan:
-    found = [item async for item in Children(source._runtime, source.path, source.metadata).walk()]  # noqa: SLF001  # as above
+    below = await source._children()  # noqa: SLF001  # as above
+    found = [item async for item in below.walk()]
     zarr_format = options.get("zarr_format", source.metadata.zarr_format)
     for _, member in found:
         if isinstance(member, UnreadableNode):
