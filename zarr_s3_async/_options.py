@@ -102,6 +102,20 @@ def check_text(name: str, value: Any) -> None:
     """`value` must be a str. It is not shown, since it may be a secret in the wrong wrapping."""
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be text (str), not {type(value).__name__}")
+    if not is_unicode(value):
+        raise ConfigError(f"{name} holds half of a character (a lone surrogate), which cannot be sent")
+
+
+def is_unicode(text: str) -> bool:
+    """False for text with a lone surrogate, which UTF-8 does not have."""
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def check_line(name: str, value: Any) -> None:
+    """`value` must be text that may stand in a header: a line end would begin another one. It is not shown."""
+    check_text(name, value)
+    if any(letter < " " or letter == "\x7f" for letter in value):
+        raise ConfigError(f"{name} holds a line end or another control character")
 
 
 def check_seconds(name: str, value: Any) -> None:

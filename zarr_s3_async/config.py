@@ -13,10 +13,10 @@ from ._options import (
     check_choice,
     check_count,
     check_flag,
+    check_line,
     check_names,
     check_seconds,
     check_share,
-    check_text,
     optional,
 )
 from .errors import ConfigError
@@ -31,7 +31,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "bool": check_flag,
     "float": check_seconds,
     "int": check_count,
-    "str | None": optional(check_text),
+    "str | None": optional(check_line),
     "AddressingStyle": partial(check_choice, choices=get_args(AddressingStyle)),
     "Checksums": partial(check_choice, choices=get_args(Checksums)),
     "ConditionalWrites": partial(check_choice, choices=get_args(ConditionalWrites)),
@@ -90,8 +90,8 @@ class Credentials:
 
     def __post_init__(self) -> None:
         _check_fields(self)
-        check_text("Credentials.access_key_id", self.access_key_id)
-        check_text("Credentials.secret_access_key", self.secret_access_key)
+        check_line("Credentials.access_key_id", self.access_key_id)
+        check_line("Credentials.secret_access_key", self.secret_access_key)
         end: Any = self.expires_at
         if end is not None and (not isinstance(end, datetime) or end.tzinfo is None):
             raise ConfigError("Credentials.expires_at must be a datetime with a time zone, or None")

@@ -114,6 +114,51 @@ ERRORS = [
 ]
 
 
+HEAD = "HTTP/1.1 {status}\r\ncontent-type: application/xml\r\ncontent-length: {length}\r\n{more}\r\n{body}"
+LISTED = (
+    "<Contents><Key>root/k</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>1</ETag><Size>6</Size>"
+    "</Contents>"
+)
+SDK_ANSWERS = {
+    "get": ("GetObject", "200 OK", 'etag: "1"\r\n', "stored"),
+    "range": ("GetObject", "206 Partial", 'etag: "1"\r\ncontent-range: bytes 1-2/6\r\n', "to"),
+    "missing": ("GetObject", "404 Not Found", "", "<Error><Code>NoSuchKey</Code><Key>root/k</Key></Error>"),
+    "twice": ("GetObject", "403 Forbidden", "", "<Error><Code>AccessDenied</Code><Code>NoSuchKey</Code></Error>"),
+    "put": ("PutObject", "200 OK", 'etag: "1"\r\n', ""),
+    "put page": ("PutObject", "200 OK", 'etag: "1"\r\n', "<html>hello</html>"),
+    "delete": ("DeleteObject", "204 No Content", "", ""),
+    "deletes": (
+        "DeleteObjects",
+        "200 OK",
+        "",
+        "<R><Deleted><Key>root/k</Key></Deleted><Error><Key>root/l</Key><Code>AccessDenied</Code></Error></R>",
+    ),
+    "page": (
+        "ListObjectsV2",
+        "200 OK",
+        "",
+        f"<R><IsTruncated>false</IsTruncated>{LISTED}<CommonPrefixes><Prefix>root/a/</Prefix></CommonPrefixes></R>",
+    ),
+    "first page": (
+        "ListObjectsV2",
+        "200 OK",
+        "",
+        f"<R><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>{LISTED}</R>",
+    ),
+    "begun": ("CreateMultipartUpload", "200 OK", "", "<R><Bucket>data</Bucket><UploadId>1</UploadId></R>"),
+    "part": ("UploadPart", "200 OK", 'etag: "1"\r\n', ""),
+    "completed": ("CompleteMultipartUpload", "200 OK", "", "<R><ETag>1</ETag></R>"),
+    "refused": ("CompleteMultipartUpload", "200 OK", "", "<Error><Code>InternalError</Code></Error>"),
+    "aborted": ("AbortMultipartUpload", "204 No Content", "", ""),
+}
+
+
+def _sdk_answers() -> Iterator[tuple[str, bytes]]:
+    for name, (operation, status, more, body) in SDK_ANSWERS.items():
+        answer = HEAD.format(status=status, length=len(body), more=more, body=body)
+        yield name, f"{operation}\n{answer}".encode()
+
+
 def _script(kinds: str, answers: list[str]) -> bytes:
     return f"{kinds}\n".encode() + b"\n----\n".join(answer.encode("latin-1") for answer in answers)
 
@@ -157,6 +202,7 @@ def main() -> None:
         "shards": list(_shards()),
         "documents": list(_documents()),
         "errors": [(f"{number}", body) for number, body in enumerate(ERRORS)],
+        "sdk_answers": list(_sdk_answers()),
     }
     for target, seeds in made.items():
         folder = CORPUS / target

@@ -37,6 +37,14 @@ TOKENS: dict[str, list[bytes]] = {
         *(b"content-length: 0\r\n", b"content-length: {length}\r\n", b"transfer-encoding: chunked\r\n", b"chunked"),
         *(b"connection: close\r\n", b"etag: {etag}\r\n", b"{body}", b"{length}", b"{range}", b"{hex}\r\n", b"{tag}"),
     ],
+    "sdk_answers": [
+        *(b"\r\n", b"<Key>", b"</Key>", b"<Size>9</Size>", b"<Size>", b"<ETag>2</ETag>", b"<Key>root/k</Key>"),
+        *(b"<IsTruncated>true</IsTruncated>", b"<NextContinuationToken>t</NextContinuationToken>", b"<UploadId/>"),
+        *(b"<LastModified>99999-01-01T00:00:00Z</LastModified>", b"<CommonPrefixes/>", b"<Contents/>", b"<a><b/></a>"),
+        *(b"<Prefix>root/b/</Prefix>", b"<Code>NoSuchKey</Code>", b"<Error>", b"</Error>", b"\xff", b"&#55296;"),
+        *(b"transfer-encoding: chunked\r\n", b"etag: 1\r\n", b"content-length: 0\r\n", b"HTTP/1.1 204 N\r\n"),
+        *(b"last-modified: never\r\n", b"x-amz-meta-a: \xe9\r\n", b"x-amz-expiration: x\r\n"),
+    ],
     "documents": [
         *(b"null", b"true", b"NaN", b"-Infinity", b"1e400", b"0", b"-1", b"9" * 40, b'""', b"[]", b"{}", b"[" * 60),
         *(b'"zarr_format":3,', b'"node_type":"group",', b'"must_understand":false', b'"\\ud800"', b'"|O"', b'"r9"'),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from . import answers, chunks, documents, errors, shards
+from . import answers, chunks, documents, errors, sdk_answers, shards
 from .oracles import Run
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -15,6 +15,7 @@ TARGETS: dict[str, Callable[[], AbstractContextManager[Run]]] = {
     "chunks": chunks.target,
     "documents": documents.target,
     "errors": errors.target,
+    "sdk_answers": sdk_answers.target,
     "shards": shards.target,
 }
 """What `python -m tests.fuzz` takes, and `nox -s fuzz` runs."""

@@ -65,8 +65,13 @@ class Dialer:
         self._turn = 0
 
     def _look_up(self) -> list[str]:
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        try:
+            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except UnicodeError as error:  # of the codec for names of other scripts, such as one with an empty label
+            raise OSError(f"{self.host!r} is no name of a host: {error}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if not addresses:
+            raise OSError(f"no address is known of {self.host!r}")
         random.shuffle(addresses)
         return addresses
 

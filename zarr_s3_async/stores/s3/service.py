@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..._http.buffers import Buffers
+from ..._options import is_unicode
 from ..._policy.budget import RetryBudget
 from ...config import HedgePolicy, RetryPolicy, S3Config
 from ...errors import ConfigError
@@ -127,7 +128,7 @@ def checked_bucket(bucket: str) -> str:
         if found is None or found.end() < len(bucket):
             raise ConfigError(f"{bucket!r} is no ARN of an access point (arn:aws:s3:region:account:accesspoint/name)")
         return bucket
-    if _MIN_BUCKET <= len(bucket) <= _MAX_BUCKET and "/" not in bucket:
+    if _MIN_BUCKET <= len(bucket) <= _MAX_BUCKET and "/" not in bucket and is_unicode(bucket):
         return bucket
     raise ConfigError(
         f"{bucket!r} is no bucket name: those have {_MIN_BUCKET} to {_MAX_BUCKET} characters and no slash"

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from ..._concurrency.workers import run_workers
+from ..._options import is_unicode
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...config import S3Config
@@ -126,6 +127,7 @@ class S3Store:
         """
         self.bucket: str = bucket
         self.prefix: str = normalized_prefix(prefix)
+        _check_unicode(self.prefix)
         self.config: S3Config = config
         self._transport = transport
         self._capabilities = capabilities
@@ -380,6 +382,7 @@ class S3Store:
         return Listing(tuple(sorted(dirs)), tuple(sorted(entries, key=lambda e: e.key)))
 
     def _pages(self, prefix: str, *, delimiter: str | None = None, start_after: str | None = None) -> PageReader:
+        _check_unicode(prefix + (start_after or ""))
         fetch = partial(self._list, prefix, delimiter=delimiter, start_after=start_after)
         return PageReader(fetch, self.bucket, prefix)
 
@@ -421,6 +424,12 @@ class S3Store:
 
     def _key(self, key: str) -> str:
         whole = self._root + key
+        _check_unicode(whole)
         if not key or len(whole) * 4 > _MAX_KEY_BYTES < len(whole.encode()):
             raise ConfigError(f"S3 keys have 1 to {_MAX_KEY_BYTES} bytes; {whole[:80]!r}… has {len(whole.encode())}")
         return whole
+
+
+def _check_unicode(text: str) -> None:
+    if not is_unicode(text):
+        raise ConfigError(f"S3 keys are UTF-8, and {text[:80]!r} holds half of a character (a lone surrogate)")

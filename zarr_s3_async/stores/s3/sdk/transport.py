@@ -171,6 +171,8 @@ class _Names(NamedTuple):
     has_key: bool
 
 
+_STUMBLES = (ValueError, ArithmeticError, TypeError, LookupError, AttributeError, RuntimeError)
+"""What botocore's parser raises at documents that are not S3's: an element twice, one too few, a date out of range."""
 _known_names: dict[str, _Names] = {}
 """By operation. Not by the client's model: that is megabytes, and would outlive its client."""
 
@@ -252,9 +254,12 @@ async def _parsed(request: Request, answer: Awaitable[dict[str, Any]]) -> dict[s
         return await answer
     except ZarrS3Error:
         raise
-    except (ValueError, OverflowError) as error:
-        # botocore reads numbers and dates with whatever reads them, and lets through what that raises.
-        raise unexpected(request, Response(200, {}), f"the SDK cannot read it ({error})") from error
+    except _STUMBLES as error:
+        if type(error).__module__.partition(".")[0] in ("botocore", "aiohttp"):
+            raise  # an error that says what it means, which `answered` maps
+        # botocore reads elements, numbers and dates with whatever reads them, and lets through what that raises.
+        what = f"the SDK cannot read it ({type(error).__name__}: {error})"
+        raise unexpected(request, Response(200, {}), what) from error
 
 
 @lru_cache(maxsize=32)
