@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
@@ -20,10 +20,11 @@ from ._model import formats
 from ._model.create import ArrayOptions, complete
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
+from ._notebook import facts_html, grid_html
 from ._options import check_flag, check_missing, check_timeout
 from ._plan import selection
 from ._plan.selection import stop_of
-from ._types import JSON, Missing, Shape
+from ._types import JSON, Coords, Missing, Shape
 from ._unread import Unread
 from ._view import Indexer, View
 from .codecs.registry import find_kind
@@ -191,6 +192,10 @@ class Array(Unread):
         layout = self._layout
         shards = "" if layout.shard_axes is None else f", shards {spelled(layout.shard_axes)}"
         return f"<Array {self.url} shape {self.shape}, chunks {spelled(layout.chunk_axes)}{shards}, {self.dtype}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what it is, and its grid of objects; `zs.blocking` arrays show which of them are stored."""
+        return array_html(self, None)
 
     # Regions by start and stop
 
@@ -505,3 +510,26 @@ async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Ar
         raise ConfigError(f"no chunk of {array._layout.url} could be written: {unencodable}")  # noqa: SLF001
     await creation.create(runtime, path, meta, overwrite=completed["overwrite"])
     return array
+
+
+def array_html(array: Array, stored: Container[Coords] | None) -> str:
+    """What notebooks show of an array.
+
+    Args:
+        array: Which one.
+        stored: Positions of the stored objects; None where they are not known.
+    """
+    meta = array.metadata
+    facts: list[tuple[str, object]] = [
+        ("URL", array.url),
+        ("shape", f"{array.shape}, {array.size:,} elements, {array.nbytes:,} bytes decoded"),
+        ("dtype", array.dtype),
+        ("chunks", f"{'at most ' if meta.edges is not None else ''}{meta.chunks}"),
+        *([("shards", meta.shards)] if meta.shards is not None else []),
+        ("codecs", ", ".join(codec.name for codec in meta.codecs)),
+        ("fill value", array.fill_value),
+        *([("dimensions", array.dimension_names)] if array.dimension_names is not None else []),
+        ("Zarr format", meta.zarr_format),
+        ("attributes", len(meta.attributes)),
+    ]
+    return facts_html("Array", facts, grid_html(meta.grid_shape, stored))

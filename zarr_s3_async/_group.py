@@ -17,6 +17,7 @@ from ._model import formats
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta, GroupMeta
 from ._model.names import check_path
+from ._notebook import facts_html
 from ._options import check_flag, check_missing
 from ._tree import Tree
 from ._types import JSON, Missing
@@ -118,6 +119,21 @@ class Group:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Group does not pickle: send group.ref, and open it in a session over there")
+
+    def _repr_html_(self) -> str:
+        """For notebooks; `await group.tree()` shows what is below."""
+        return facts_html("Group", self._facts())
+
+    def _facts(self) -> list[tuple[str, object]]:
+        known = self._meta.consolidated
+        below = "not known without a request" if known is None else f"{len(known):,}, in consolidated metadata"
+        attributes = len(self._meta.attributes)
+        return [
+            ("URL", self.url),
+            ("Zarr format", self._meta.zarr_format),
+            ("attributes", attributes),
+            ("nodes", below),
+        ]
 
     # Nodes below
 

@@ -25,6 +25,7 @@ from ._group import Group, GroupRef, create_group, open_group, open_node
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
+from ._notebook import facts_html
 from ._options import (
     FORMATS,
     check_choice,
@@ -172,6 +173,21 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self._state}{self._config.brief()}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: its options, and what it has done."""
+        metrics, limits = self.metrics, self._limits
+        return facts_html(
+            "Session",
+            [
+                ("state", self._state),
+                *self._config.public().items(),
+                ("limits", f"{limits.requests} requests, {limits.bytes:,} bytes of decoded chunks in work"),
+                ("requests", ", ".join(f"{n:,} {name}" for name, n in sorted(metrics.requests.items())) or 0),
+                ("bytes", f"{metrics.bytes_received:,} received, {metrics.bytes_sent:,} sent"),
+                ("again", f"{metrics.retries:,} retries, {metrics.conflicts:,} conflicts, {metrics.hedges:,} hedges"),
+            ],
+        )
 
     # Life
 

@@ -12,9 +12,11 @@ and limits. Ctrl-C cancels the call that waits. Handles pickle as references and
 from __future__ import annotations
 
 import os
+from asyncio import timeout
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Awaitable, Callable, Container, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
 from uuid import uuid4
 
@@ -38,14 +40,17 @@ from . import (
     VerifyReport,
     View,
     Where,
+    ZarrS3Error,
     _array,
     _group,
     _shared,
     shared_session,
 )
 from ._concurrency.loop_thread import LoopThread, background_loop
-from ._types import JSON, Missing, Shape
+from ._notebook import facts_html
+from ._types import JSON, Coords, Missing, Shape
 from ._where import as_url
+from .streams.stored import list_stored
 
 __all__ = [
     "Array",
@@ -184,6 +189,11 @@ class Array(_Handle[_array.Array]):
 
     def __repr__(self) -> str:
         return f"<blocking {repr(self._live())[1:]}"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what it is, and which objects of its grid are stored."""
+        live = self._live()
+        return _array.array_html(live, _stored(live))
 
     def __reduce__(self) -> tuple[Callable[..., Array], tuple[ArrayRef, Format, Missing, tuple[str, int]]]:
         return _unpickled_array, (self.ref, self.metadata.zarr_format, self._missing, self.__dask_tokenize__())
@@ -446,6 +456,12 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
     def __repr__(self) -> str:
         return f"<blocking {repr(self._live())[1:]}"
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what it is, and everything below."""
+        return facts_html(
+            "Group", [("URL", self.url), ("attributes", len(self.attrs))], self.tree()._repr_html_()
+        )  # notebooks' own protocol
+
     def __reduce__(self) -> tuple[Callable[..., Group], tuple[GroupRef, Format]]:
         return _unpickled_group, (self.ref, self.metadata.zarr_format)
 
@@ -612,6 +628,27 @@ class _Values(ValuesView["Array | Group | UnreadableNode"]):
 
     def __iter__(self) -> Iterator[Array | Group | UnreadableNode]:
         return iter([node for _, node in self._group.members()])
+
+
+_MOST_LISTED = 5_000
+"""Objects of a grid up to which a notebook's view of an array lists them: five requests."""
+_LIST_SECONDS = 2.0
+
+
+def _stored(array: _array.Array) -> Container[Coords] | None:
+    """Positions of the stored objects; None where that costs too much or is refused."""
+    grid = array.metadata.grid_shape
+    if prod(grid) > _MOST_LISTED:
+        return None
+
+    async def listed() -> Container[Coords]:
+        async with timeout(_LIST_SECONDS):
+            return frozenset((await list_stored(array._runtime, array.path, array.metadata)).marks)  # noqa: SLF001  # its own handle
+
+    try:
+        return _run(listed)
+    except (ZarrS3Error, TimeoutError):
+        return None
 
 
 async def _listed(members: Any) -> list[tuple[str, Any]]:

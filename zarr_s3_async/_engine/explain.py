@@ -48,6 +48,12 @@ class Explanation:
     """True where the number of requests follows from what is known. False where it depends on the index of a shard that
     is not in the cache: then it is that of shards with all their chunks, each of full size."""
 
+    def __repr__(self) -> str:
+        return (
+            f"<Explanation: {self.objects:,} objects, {self.chunks:,} chunks; read {self.get_requests:,} GET of "
+            f"{_si(self.read_bytes)}; write {self.put_requests:,} PUT; print it for more>"
+        )
+
     def __str__(self) -> str:
         about = "" if self.is_exact else "about "
         return (

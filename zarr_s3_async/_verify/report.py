@@ -110,6 +110,11 @@ class VerifyReport:
         """The findings of one kind."""
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
+    def __repr__(self) -> str:
+        found = "ok" if self.ok else f"{self.problems:,} problems"
+        text = f"<VerifyReport of {self.url}: {found}, {len(self.nodes):,} nodes, {self.objects:,} objects; print it>"
+        return _printable(text)
+
     def __str__(self) -> str:
         return "\n".join(map(_printable, self._lines()))
 

@@ -1,0 +1,61 @@
+"""What notebooks show of handles: a table of facts, and an array's grid of stored objects. No request is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from html import escape
+
+from ._types import Coords, Shape
+
+_MOST_CELLS = 48
+"""Objects along one side that are drawn; of more, the first ones."""
+_PIXELS = 200
+_STORED, _ABSENT, _UNKNOWN = "#4c8bb5", "#f0f0f0", "#c9d8e4"
+
+
+def facts_html(title: str, facts: Iterable[tuple[str, object]], below: str = "") -> str:
+    """A table of names and values, with more HTML below it."""
+    rows = "".join(
+        f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(str(value))}</td></tr>'
+        for name, value in facts
+    )
+    return f"<div><b>{escape(title)}</b><table>{rows}</table>{below}</div>"
+
+
+def grid_html(grid: Shape, stored: Container[Coords] | None) -> str:
+    """An array's grid of objects, its last two dimensions at the beginning of the others.
+
+    Args:
+        grid: Objects per dimension.
+        stored: Those that exist; None where that is not known.
+    """
+    if not grid or 0 in grid:
+        return ""
+    rows, columns = (1, *grid)[-2:]
+    shown_rows, shown_columns = min(rows, _MOST_CELLS), min(columns, _MOST_CELLS)
+    side = max(3, min(16, _PIXELS // max(shown_rows, shown_columns)))
+    cells = "".join(
+        f'<rect x="{x * side}" y="{y * side}" width="{side - 1}" height="{side - 1}" '
+        f'fill="{_color(_position(grid, y, x), stored)}"/>'
+        for y in range(shown_rows)
+        for x in range(shown_columns)
+    )
+    svg = f'<svg width="{shown_columns * side}" height="{shown_rows * side}">{cells}</svg>'
+    notes = [f"{' × '.join(f'{n:,}' for n in grid)} objects"]  # noqa: RUF001  # what shapes are written with
+    if (shown_rows, shown_columns) != (rows, columns) or len(grid) > 2:  # a plane has two sides
+        notes.append(
+            f"drawn: {shown_rows} by {shown_columns} of the last two dimensions, at the beginning of the others"
+        )
+    if stored is not None:
+        notes.append("blue: stored")
+    return f"{svg}<div><small>{escape('; '.join(notes))}</small></div>"
+
+
+def _position(grid: Shape, row: int, column: int) -> Coords:
+    return (column,) if len(grid) == 1 else (*(0 for _ in grid[:-2]), row, column)
+
+
+def _color(position: Coords, stored: Container[Coords] | None) -> str:
+    if stored is None:
+        return _UNKNOWN
+    return _STORED if position in stored else _ABSENT
