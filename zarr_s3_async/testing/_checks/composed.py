@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+from ...byte_range import ByteRange, Offset, Span, Suffix
 from ...stores import optional
 from ...stores.base import Store, SupportsRef, parse_modified
-from .common import content, listed
+from .common import conflicts, content, listed
 
 _MANY = optional.BATCH + 30
 _SKEW = timedelta(days=1)
@@ -24,10 +25,10 @@ async def check_stat(store: Store) -> None:
         assert entry is not None
         assert (entry.key, entry.size, entry.version) == ("stat/object", size, version)
     assert [(e.size, e.version) for e in await listed(store, "stat/")] == [(5000, version)]
+    assert await optional.stat(store, "stat") is None
     await store.delete("stat/object")
     assert await optional.stat(store, "stat/object") is None
     assert await optional.stat(store, "no/such/folder/object") is None
-    assert await optional.stat(store, "stat") is None
 
 
 async def check_times_are_those_of_the_last_put(store: Store) -> None:
@@ -79,6 +80,34 @@ async def check_a_stream_of_keys_is_deleted(store: Store) -> None:
     assert await optional.delete_stream(store, keys()) == 1
     assert [entry.key for entry in await listed(store, "stream/")] == ["stream/stays"]
     assert await optional.delete_stream(store, []) == 0
+
+
+async def check_ranges_of_one_version(store: Store) -> None:
+    """Many ranges in one call: the bytes, all of the version that the object has; none of an absent object."""
+    data = content(5000, 20)
+    version = await store.put("ranges", data)
+    wanted = [Span(4000, 4100), None, Span(0, 10), Span(15, 20), Suffix(7), Offset(4990), Span(9, 9), Span(4990, 6000)]
+    expected = [data[4000:4100], data, data[:10], data[15:20], data[-7:], data[4990:], b"", data[4990:]]
+    for max_gap, at_once in ((0, 1), (4096, 8)):
+        blobs = await optional.get_ranges(store, "ranges", wanted, max_gap=max_gap, at_once=at_once)
+        assert blobs is not None
+        assert [bytes(blob.data) for blob in blobs] == expected
+        assert {(blob.version, blob.size) for blob in blobs} == {(version, 5000)}
+    assert await optional.get_ranges(store, "ranges", wanted, version=version) is not None
+    await store.put("ranges", content(5000, 21))
+    assert await conflicts(optional.get_ranges(store, "ranges", wanted, version=version))
+    await store.delete("ranges")
+    assert await optional.get_ranges(store, "ranges", wanted) is None
+
+
+async def check_several_objects_at_once(store: Store) -> None:
+    """In the order in which they were asked for, with the absent ones."""
+    for number in range(5):
+        await store.put(f"several/{number}", content(100, number))
+    wanted: list[tuple[str, ByteRange | None]] = [(f"several/{number}", Span(0, 10)) for number in (4, 9, 0, 4)]
+    found = await optional.get_many(store, [*wanted, ("several/2", None)])
+    expected = [content(100, 4)[:10], None, content(100, 0)[:10], content(100, 4)[:10], content(100, 2)]
+    assert [None if blob is None else bytes(blob.data) for blob in found] == expected
 
 
 async def check_a_reference_says_where(store: Store) -> None:
