@@ -238,3 +238,8 @@ def test_the_entry_points_are_those_of_the_documented_group(monkeypatch):
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: groups.append(group) or ())
     list_codecs()
     assert groups == ["zarr_s3_async.codecs"]
+
+
+def test_an_unknown_codec_names_the_nearest_one():
+    with pytest.raises(UnsupportedFeature, match="'zstdd' is not known; did you mean 'zstd'"):
+        registry.kind_of("zstdd")

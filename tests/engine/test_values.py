@@ -133,3 +133,24 @@ async def test_an_absent_chunk_of_times_with_a_null_fill_value_reads_as_nat(dtyp
         await array[0:1].set(np.array(5, dtype))
         await array[2:4].set(np.array("NaT", dtype))
         assert np.isnat(await array[...]).tolist() == [False, True, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (np.array([300, 1, 2], object), zs.DataOverflowError),
+        (np.array(["1", "x", "2"]), zs.DataError),
+        (np.array([None] * 3), zs.DataError),
+    ],
+    ids=["objects", "text", "nothing"],
+)
+async def test_arrays_of_text_and_objects_are_values_of_python_too(data, error):
+    async with zs.Session() as session:
+        array = await session.create_array("memory://text-for-numbers", shape=3, chunks=3, dtype="u1", overwrite=True)
+        for write in (lambda: array.set_slice(data, start=0), lambda: array.append(data), lambda: array[...].set(data)):
+            with pytest.raises(error, match="memory://text-for-numbers"):
+                await write()
+        await array.refresh()
+        assert (await array[...]).tolist() == [0, 0, 0]
+        await array.set_slice(np.array(["1", "2", "3"]), start=0)
+        assert (await array[...]).tolist() == [1, 2, 3]

@@ -142,17 +142,18 @@ def as_array(layout: Layout, data: Any) -> Result:
     """What a user gives to be written, as an array.
 
     Python's numbers and lists of them become the array's own type at once, as in NumPy's assignment, which refuses what
-    does not fit. Arrays and NumPy's scalars stay as they are: NumPy casts those without a look at their values.
+    does not fit. NumPy's arrays and scalars of numbers stay as they are: they are cast without a look at their values.
 
     Raises:
         DataError: A value does not fit the array's data type, or is no value of it.
     """
     dtype = layout.dtype
-    if isinstance(data, np.ndarray | np.generic) and not dtype.hasobject:
-        return np.asarray(data)
     try:
         if hasattr(data, "__array__") and not dtype.hasobject:
-            return np.asarray(data)
+            values: Result = np.asarray(data)
+            # Text and objects are values of Python too, which must fit.
+            if values.dtype.kind not in "OSTU" or dtype.kind in "SU":
+                return values
         if dtype.isbuiltin == 2 and _ml_dtypes.is_integer(dtype):  # a type of ml_dtypes
             _ml_dtypes.check_range(np.asarray(data), dtype)
         return np.asarray(data, dtype=dtype)

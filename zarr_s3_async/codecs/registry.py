@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._types import JSON, CodecSpec, is_pickle
@@ -198,8 +199,10 @@ def _find(name: str) -> _Entry:
     for point in _entry_points():
         if point.name == name:
             return _load(point)
+    near = get_close_matches(name, [*_BUILT_IN, *_added], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnsupportedFeature(
-        f"the codec {name!r} is not known; register_codec adds one, list_codecs() names those that are"
+        f"the codec {name!r} is not known; {hint}register_codec adds one, list_codecs() names those that are"
     )
 
 
