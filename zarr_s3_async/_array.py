@@ -28,7 +28,7 @@ from ._types import JSON, Coords, Missing, Shape
 from ._unread import Unread
 from ._view import Indexer, View
 from .codecs.registry import find_kind
-from .errors import ConfigError, MetadataError, UnsupportedFeature
+from .errors import ConfigError, MetadataError, SelectionError, UnsupportedFeature
 
 if TYPE_CHECKING:
     from ._verify import OnProgress, VerifyReport
@@ -112,14 +112,27 @@ class Array(Unread):
 
     @property
     def chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Per dimension the length of every chunk, the last one as far as the array reaches: dask's `chunks`."""
-        return tuple(map(sizes, self._layout.chunk_axes, self.shape))
+        """Per dimension the length of every chunk, the last one as far as the array reaches: dask's `chunks`.
+
+        Raises:
+            SelectionError: A dimension has more chunks than `Limits.max_chunks_per_call`.
+        """
+        return self._sizes(self._layout.chunk_axes)
 
     @property
     def shard_sizes(self) -> tuple[tuple[int, ...], ...] | None:
         """As `chunk_sizes`, of stored objects that hold many chunks; None where each chunk is an object."""
         shards = self._layout.shard_axes
-        return None if shards is None else tuple(map(sizes, shards, self.shape))
+        return None if shards is None else self._sizes(shards)
+
+    def _sizes(self, axes: Sequence[Axis]) -> tuple[tuple[int, ...], ...]:
+        limit = self._runtime.limits.max_chunks_per_call
+        if max(grid_shape(axes, self.shape), default=0) > limit:  # a few bytes of metadata can stand for any number
+            raise SelectionError(
+                f"{self.url} has more than {limit:,} chunks in a dimension (Limits.max_chunks_per_call): their lengths "
+                "are not listed"
+            )
+        return tuple(map(sizes, axes, self.shape))
 
     def _check_one_shape(self, what: str, axes: Sequence[Axis]) -> None:
         if any(isinstance(axis, Edges) for axis in axes):
