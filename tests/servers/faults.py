@@ -348,6 +348,22 @@ def trickle(exchange: Exchange) -> None:
         exchange.pause(_TRICKLE)
 
 
+class Late:
+    """A request whose connection breaks at once, and which something on the way carries out later: at `land`."""
+
+    def __init__(self) -> None:
+        self._held: list[Exchange] = []
+
+    def __call__(self, exchange: Exchange) -> None:
+        self._held.append(exchange)
+        exchange.reset()
+
+    def land(self) -> list[int]:
+        """Carry out what was held back; the statuses that nobody sees."""
+        held, self._held = self._held, []
+        return [exchange.carry_out().status for exchange in held]
+
+
 def garbage(exchange: Exchange) -> None:
     """No HTTP at all."""
     exchange.write(b"SSH-2.0-OpenSSH_9.7\r\n\x00\x01\x02 what?\r\n\r\n")

@@ -1,0 +1,86 @@
+"""Requests that are carried out after their retry was acknowledged: what they may change, and what not.
+
+docs/writers.md says which of it is promised, and why no more is.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from ...servers import faults
+from .rig import BUCKET, PREFIX, Rig
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(autouse=True)
+def stored(rig: Rig) -> None:
+    rig.put("k", b"0")
+    rig.forget()
+
+
+async def test_a_late_put_of_a_merge_changes_nothing_that_others_wrote_since(rig: Rig) -> None:
+    store, late = rig.store(), faults.Late()
+    blob = await store.get("k")
+    assert blob is not None
+    rig.server.cue("PutObject", late)
+    ours = await store.put("k", b"0+ours", when=blob.version)
+    await store.put("k", b"0+ours+theirs", when=ours)
+    assert late.land() == [412]
+    assert rig.stored("k") == b"0+ours+theirs"
+
+
+async def test_a_late_creation_changes_nothing_that_others_wrote_since(rig: Rig) -> None:
+    store, late = rig.store(), faults.Late()
+    rig.server.cue("PutObject", late)
+    ours = await store.put("new", b"ours", when="absent")
+    await store.put("new", b"ours+theirs", when=ours)
+    assert late.land() == [412]
+    assert rig.stored("new") == b"ours+theirs"
+    rig.remove("new")
+
+
+async def test_a_late_deletion_of_a_version_takes_nothing_that_others_wrote_since(rig: Rig) -> None:
+    store, late = rig.store(), faults.Late()
+    blob = await store.get("k")
+    assert blob is not None
+    rig.server.cue("DeleteObject", late)
+    await store.delete("k", when=blob.version)
+    await store.put("k", b"theirs", when="absent")
+    assert late.land() == [412]
+    assert rig.stored("k") == b"theirs"
+
+
+async def test_a_late_put_of_a_whole_chunk_alone_changes_nothing(rig: Rig) -> None:
+    """Its retry had the same bytes."""
+    store, late = rig.store(), faults.Late()
+    rig.server.cue("PutObject", late)
+    await store.put("k", b"whole")
+    assert rig.server.count("PutObject") == 2
+    late.land()
+    assert rig.stored("k") == b"whole"
+
+
+@pytest.mark.parametrize("write", ["put", "delete"])
+async def test_what_is_not_promised_a_late_unconditional_write_overwrites_what_came_in_between(
+    rig: Rig, write: str
+) -> None:
+    """The reason for the paragraph on the page: should this ever fail, the page may promise more."""
+    store, late = rig.store(), faults.Late()
+    rig.server.cue("PutObject" if write == "put" else "DeleteObject", late)
+    if write == "put":
+        await store.put("k", b"whole")
+    else:
+        await store.delete("k")
+    rig.server.put(BUCKET, f"{PREFIX}/k", b"merged by others since")
+    late.land()
+    assert rig.stored("k") == (b"whole" if write == "put" else None)
+
+
+async def test_a_lost_answer_is_told_where_no_retry_is_allowed(rig: Rig) -> None:
+    """Who cannot live with a late request of an acknowledged write gets an error in its place."""
+    late = faults.Late()
+    rig.server.cue("PutObject", late)
+    with pytest.raises(ConnectionError):
+        await rig.store(attempts=1).put("k", b"whole")
+    assert rig.server.count("PutObject") == 1
