@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -12,6 +13,12 @@ import zarr_s3_async as zs
 from zarr_s3_async.config import S3Options
 
 URL = "memory://options"
+
+
+async def _now(_: object) -> None:
+    """What is wrong is told where it is given, not when it is used."""
+
+
 WRONG_WORDS: dict[str, Any] = {
     "session.open_array missing": lambda s, g, a: s.open_array(URL, path="g/a", missing="rise"),
     "session.open missing": lambda s, g, a: s.open(URL, path="g/a", missing="rise"),
@@ -43,6 +50,16 @@ WRONG_WORDS: dict[str, Any] = {
     "group.update_attributes replace": lambda s, g, a: g.update_attributes({}, replace=0),
     "get_slice timeout": lambda s, g, a: a.get_slice(0, 4, timeout="5"),
     "set_slice timeout": lambda s, g, a: a.set_slice(1, 0, 4, timeout=True),
+    "stream order": lambda s, g, a: _now(a.stream(order="c")),
+    "stream missing": lambda s, g, a: _now(a.stream(missing="")),
+    "stream_slices missing": lambda s, g, a: _now(a.stream_slices(0, 1, missing="rise")),
+    "write_stream resume": lambda s, g, a: _now(a.write_stream(resume="no")),
+    "append axis": lambda s, g, a: a.append([1], axis="0"),
+    "verify progress": lambda s, g, a: a.verify(progress="print"),
+    "verify max_findings": lambda s, g, a: g.verify(max_findings="all"),
+    "group.open name": lambda s, g, a: g.open(5),
+    "open_array path": lambda s, g, a: s.open_array(URL, path=None),
+    "delete path": lambda s, g, a: s.delete(URL, path=None),
     "view.get timeout": lambda s, g, a: a[0:4].get(timeout=-1),
     "view.set timeout": lambda s, g, a: a[0:4].set(1, timeout=float("nan")),
 }
@@ -181,3 +198,24 @@ async def test_creating_says_what_it_needs(missing: str) -> None:
     async with zs.Session() as session:
         with pytest.raises(zs.ConfigError, match=f"create_array needs {missing}="):
             await session.create_array(URL, **options)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"dtype": "nonsense"},
+        {"compressor": "zstdd"},
+        {"chunks": (1, 1)},
+        {"shape": "3"},
+        {"fill_value": "x"},
+        {"dimension_names": ("a", "b")},
+        {"attributes": {"a": object()}},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+async def test_a_wrong_option_of_a_new_array_is_one_traceback(wrong: dict[str, Any]) -> None:
+    async with zs.Session() as session:
+        with pytest.raises((zs.ConfigError, zs.UnsupportedFeature)) as caught:
+            await session.create_array(URL, **{"shape": 3, "dtype": "i4", **wrong})
+    text = "".join(traceback.format_exception(caught.value))
+    assert text.count("Traceback (most recent call last)") == 1, text

@@ -21,7 +21,7 @@ from ._model.create import ArrayOptions, complete
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
 from ._notebook import facts_html, grid_html
-from ._options import check_flag, check_missing, check_timeout
+from ._options import check_flag, check_integer, check_missing, check_timeout
 from ._plan import selection
 from ._plan.selection import stop_of
 from ._types import JSON, Coords, Missing, Shape
@@ -375,7 +375,7 @@ class Array(Unread):
             region,
             order=order,
             ahead_bytes=ahead_bytes,
-            missing=missing or self._missing,
+            missing=self._missing if missing is None else missing,
             progress=progress,
         )
 
@@ -411,7 +411,7 @@ class Array(Unread):
             size,
             region,
             ahead_bytes=ahead_bytes,
-            missing=missing or self._missing,
+            missing=self._missing if missing is None else missing,
             progress=progress,
         )
 
@@ -487,6 +487,7 @@ class Array(Unread):
         The rows are claimed first, by a compare-and-swap of the shape, so that two appenders never share one. If the
         write fails, the claim is given back where it is still the last; a note on the error says which rows are meant.
         """
+        check_integer("axis", axis)
         self._runtime.guard()
         axis = axis + self.ndim if axis < 0 else axis
         rows = operations.as_array(self._layout, data)
@@ -517,7 +518,7 @@ async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Ar
     try:
         array = Array(runtime, path, meta, write_empty=completed["write_empty_chunks"])
     except MetadataError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(str(error)) from error.__cause__
     unencodable = array._layout.encode_error  # noqa: SLF001  # the handle was made here
     if unencodable is not None:
         raise ConfigError(f"no chunk of {array._layout.url} could be written: {unencodable}")  # noqa: SLF001

@@ -136,6 +136,18 @@ def check_count(name: str, value: Any, *, least: int = 1) -> None:
         raise ConfigError(f"{name} must be a whole number of at least {least}, not {_short(value)}")
 
 
+def check_integer(name: str, value: Any) -> None:
+    """`value` must be an int."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name} must be a whole number, not {_short(value)}")
+
+
+def check_callable(name: str, value: Any) -> None:
+    """`value` must be a function, or None."""
+    if value is not None and not callable(value):
+        raise ConfigError(f"{name} must be a function or None, not {_short(value)}")
+
+
 def check_timeout(value: Any) -> None:
     """`timeout=` of a call: None, or seconds."""
     if value is None:

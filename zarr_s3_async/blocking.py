@@ -50,7 +50,6 @@ from ._concurrency.loop_thread import LoopThread, background_loop
 from ._notebook import facts_html
 from ._types import JSON, Coords, Missing, Shape
 from ._where import as_url
-from .streams.stored import list_stored
 
 __all__ = [
     "Array",
@@ -640,6 +639,8 @@ def _stored(array: _array.Array) -> Container[Coords] | None:
     grid = array.metadata.grid_shape
     if prod(grid) > _MOST_LISTED:
         return None
+
+    from .streams.stored import list_stored  # for notebooks alone
 
     async def listed() -> Container[Coords]:
         async with timeout(_LIST_SECONDS):

@@ -190,7 +190,7 @@ def lay_out(runtime: Runtime, path: str, meta: ArrayMeta, reader: Reader | None 
         largest = _lay_out_one_shape(runtime, path, meta, reader)
     except (MetadataError, UnsupportedFeature) as error:
         url = url_of(runtime, path)
-        raise type(error)(f"{url} cannot be used here: {error}", url=url) from error
+        raise type(error)(f"{url} cannot be used here: {error}", url=url) from error.__cause__
     if meta.edges is None:
         return largest
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from .._options import check_text
 from ..errors import ConfigError
 from .problems import short_repr
 
@@ -69,6 +70,7 @@ def check_path(path: str, *, zarr_format: Literal[2, 3]) -> str:
     Raises:
         ConfigError: A part of it is no name for a node.
     """
+    check_text("path", path)
     path = path.strip("/")
     if path:
         for name in path.split("/"):

@@ -27,9 +27,9 @@ def document_errors(url: str, name: str) -> Iterator[None]:
     try:
         yield
     except Invalid as problem:
-        raise MetadataError(f"{url}/{name} is not valid: {problem}", url=url) from problem
+        raise MetadataError(f"{url}/{name} is not valid: {problem}", url=url) from None  # it says the same
     except Unknown as problem:
-        raise UnsupportedFeature(f"{url}/{name} cannot be used here: {problem}", url=url) from problem
+        raise UnsupportedFeature(f"{url}/{name} cannot be used here: {problem}", url=url) from None  # it says the same
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def option_errors() -> Iterator[None]:
     except MissingPackage as problem:
         raise UnsupportedFeature(str(problem)) from problem
     except (Invalid, Unknown) as problem:
-        raise ConfigError(str(problem)) from problem
+        raise ConfigError(str(problem)) from None  # it says the same
 
 
 _SHORT = reprlib.Repr()

@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 from .._concurrency.workers import gather_all, run_workers_async
 from .._engine.runtime import Runtime
 from .._model import formats
-from .._options import check_count, check_flag
+from .._options import check_callable, check_count, check_flag
 from .._types import Coords
 from ..errors import (
     ChecksumMismatch,
@@ -52,6 +52,7 @@ async def verify(
     runtime.guard()
     check_flag("strict", strict)
     check_count("max_findings", max_findings, least=0)
+    check_callable("progress", progress)
     started, nodes = perf_counter(), Nodes(runtime, max_findings)
     root = await nodes.node_at(path, None, (zarr_format,) if zarr_format else (3, 2))
     if root is None:
