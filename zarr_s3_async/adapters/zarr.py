@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 _CLOSING_SECONDS = 10
 """How long the interpreter's exit waits for connections to close."""
-_read_version: ContextVar[tuple[str, str, Version] | None] = ContextVar("_read_version", default=None)
-"""URL, key and version of the last ranged read of this task: of a shard's index, where the next is of its chunks."""
+_read_version: ContextVar[tuple[Place, str, Version] | None] = ContextVar("_read_version", default=None)
+"""Place, key and version of the last ranged read of this task: of a shard's index, where the next is of its chunks."""
 
 
 class ZarrStore(Store):
@@ -121,7 +121,7 @@ class ZarrStore(Store):
         if blob is None:
             return None
         if wanted is not None:
-            _read_version.set((self._place.url, key, blob.version))
+            _read_version.set((self._place, key, blob.version))
         return prototype.buffer.from_bytes(blob.data)
 
     async def get_ranges(
@@ -150,7 +150,7 @@ class ZarrStore(Store):
         if not byte_ranges:
             return
         known = _read_version.get()
-        version = known[2] if known is not None and known[:2] == (self._place.url, key) else None
+        version = known[2] if known is not None and known[0] is self._place and known[1] == key else None
         _read_version.set(None)
         try:
             with bucket_errors:

@@ -110,6 +110,33 @@ async def test_servers_that_lack_something_are_read_all_the_same(
         await store.get("x", range=Span(2, 5), version=whole.version)
 
 
+@pytest.mark.parametrize("answer", ["405", "no length"])
+async def test_servers_without_head_tell_the_size_by_a_get(answer: str, web: WebServer, session: zs.Session) -> None:
+    def script(handler: Handler) -> bool:
+        if handler.command != "HEAD":
+            return False
+        handler.answer(405) if answer == "405" else handler.answer(200, content_length="", transfer_encoding="chunked")
+        return True
+
+    web.script = script
+    await web.store.put("x", b"0123456789")
+    blob = await session.store(web.url).get("x", range=Span(0, 0))
+    assert blob is not None
+    assert (bytes(blob.data), blob.size) == (b"", 10)
+    assert await session.store(web.url).get("y", range=Span(0, 0)) is None
+
+
+async def test_an_empty_range_is_not_received_whole_from_a_server_that_ignores_ranges(
+    web: WebServer, session: zs.Session
+) -> None:
+    web.ranges = False
+    await web.store.put("x", b"x" * 2**20)
+    blob = await session.store(web.url).get("x", range=Span(0, 0))
+    assert blob is not None
+    assert blob.size == 2**20
+    assert session.metrics.bytes_received == 0
+
+
 async def test_a_weak_etag_pins_by_comparison(web: WebServer, session: zs.Session) -> None:
     web.etags = 'W/"{}"'
     await web.store.put("x", b"0123456789")

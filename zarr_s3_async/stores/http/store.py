@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..registry import StoreContext
 
 _ABSENT = frozenset({404, 410})
+_NO_HEAD = frozenset({405, 501})
 _SAFE = "/~!$&'()*+,;=:@"
 """Besides letters, digits and `-._`: what a path may hold as it is (RFC 3986, section 3.3)."""
 
@@ -92,8 +93,7 @@ class HttpStore:
         """GET; see `Readable.get`."""
         wanted = checked(range)
         if wanted is not None and is_empty(wanted):
-            blob = await self.get(key, range=Span(wanted[0], wanted[0] + 1), version=version)
-            return None if blob is None else Blob(b"", blob.version, blob.size, blob.modified)
+            return await self._empty(self._ask("HEAD", key, wanted, version), wanted, version)
         ask = self._ask("GET", key, wanted, version, sink=sink, max_bytes=max_bytes)
         answer = await self._client.send(ask)
         if answer.status == 416 and wanted is not None:
@@ -117,9 +117,9 @@ class HttpStore:
             raise ConfigError(f"{key!r} is no key on a web server: it has no empty beginning, and no part . or ..")
         headers: dict[str, str] = {}
         match wanted:
-            case Span(start, stop):
+            case Span(start, stop) if start < stop:
                 headers["range"] = f"bytes={start}-{stop - 1}"
-            case Suffix(length):
+            case Suffix(length) if length:
                 headers["range"] = f"bytes=-{length}"
             case Offset(start):
                 headers["range"] = f"bytes={start}-"
@@ -129,14 +129,17 @@ class HttpStore:
         return Ask(method, self._origin, target, key, headers, wanted, sink, max_bytes)
 
     async def _empty(self, ask: Ask, wanted: ByteRange, version: Version | None) -> Blob | None:
-        """A range that the server says holds nothing: what a HEAD says of the size must agree."""
+        """A range that holds nothing, or of which the server says so: a HEAD tells the size and the version."""
         answer = await self._client.send(self._ask("HEAD", ask.key, None, version))
+        length = answer.headers.get("content-length", "")
+        if answer.status in _NO_HEAD or (answer.status == 200 and not (length.isascii() and length.isdecimal())):
+            if not is_empty(wanted):
+                raise unexpected(ask, answer, "a HEAD does not tell the length")
+            blob = await self.get(ask.key, range=Span(0, 1), version=version)
+            return None if blob is None else Blob(b"", blob.version, blob.size, blob.modified)
         if answer.status != 200:
             self._check_absent(ask, answer, version)
             return None
-        length = answer.headers.get("content-length", "")
-        if not (length.isascii() and length.isdecimal()):
-            raise unexpected(ask, answer, "a HEAD does not say the length")
         start, stop = resolve(wanted, int(length))
         if start < stop:
             raise unexpected(ask, answer, f"it says that {wanted} of {length} bytes holds none")

@@ -13,7 +13,8 @@ from xml.parsers.expat import ExpatError, ParserCreate
 from ..._types import Buffer
 
 _FIELDS = frozenset({"Key", "Size", "ETag", "LastModified", "Prefix"})
-"""Of `Contents` and of `CommonPrefixes`; nothing else below those has these names."""
+"""Of `Contents` and of `CommonPrefixes`; nothing else below those has these names. The page's own `Prefix` comes to lie
+in its first entry: an object has no use for it, and a common prefix overwrites it."""
 _CONTAINERS = frozenset({"Contents", "CommonPrefixes"})
 _TOP = frozenset({"IsTruncated", "NextContinuationToken", "EncodingType"})
 
