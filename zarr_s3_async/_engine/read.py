@@ -313,8 +313,11 @@ class _Reading:
                 self._decode_into_result(coords, key, fetched, part, data)
 
     def _decode_alone(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
-        # A copy: what is decoded may be a view of all that was fetched.
-        return decode_chunk(self._layout, coords, part.slot, key, data, fetched).copy()
+        """The chunk in memory of its own: what is decoded may be a view of all that was fetched."""
+        spec = self._layout.pipeline.chunk
+        target = None if self._layout.pipeline.raw or spec.dtype.hasobject else np.empty(spec.shape, spec.dtype)
+        chunk = decode_chunk(self._layout, coords, part.slot, key, data, fetched, target)
+        return chunk if chunk is target else chunk.copy()
 
     def _decode_into_result(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> None:
         block = self._decodable(part)
@@ -388,10 +391,12 @@ def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
     return tuple(start // chunk + int(cell) for start, chunk, cell in zip(starts, meta.chunks, cells, strict=True))
 
 
-def decode_chunk(layout: Layout, coords: Coords, slot: int, key: str, data: Buffer, fetched: Fetched) -> Result:
-    """One chunk of the object at `coords`; the error says which."""
+def decode_chunk(
+    layout: Layout, coords: Coords, slot: int, key: str, data: Buffer, fetched: Fetched, target: Result | None = None
+) -> Result:
+    """One chunk of the object at `coords`, in `target` where that was given and can be used; the error says which."""
     try:
-        return layout.pipeline.decode(data)
+        return layout.pipeline.decode(data, target)
     except (ChunkDecodeError, UnsupportedFeature) as error:
         raise _with_place(error, layout, chunk_of(layout, coords, slot), key, fetched) from error
 
