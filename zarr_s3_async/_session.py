@@ -303,13 +303,17 @@ class Session:
     async def create_array(self, where: Where, *, path: str = "", **options: Unpack[ArrayOptions]) -> Array:
         """Create an array; its metadata is stored before this returns.
 
+        Beside the document that is stored this takes a GET of each that may be there, one page of a listing, and three
+        GETs per folder above the store's root, most of them at once.
+
         Args:
             where: A URL, a `Store`, or a ref.
             path: Below `where`; groups that are missing on the way are created.
             options: See `ArrayOptions`: `shape`, `dtype`, `chunks`, …
 
         Raises:
-            NodeExists: Something is there already and `overwrite` is not set.
+            NodeExists: Something is there already and `overwrite` is not set; chunks of an earlier array are there,
+                which this one would show as its own; or the place lies below an array.
             ConfigError: An option does not fit; the message says which and why.
         """
         runtime, path = self._resolve(where, path)

@@ -169,7 +169,7 @@ class NodeNotFound(NodeError, FileNotFoundError):
 
 
 class NodeExists(NodeError, FileExistsError):
-    """An array or group is stored there already."""
+    """An array or group is stored there already, or objects are that a new one would adopt."""
 
 
 class MetadataError(NodeError, ValueError):
