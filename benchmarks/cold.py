@@ -186,7 +186,7 @@ def _measure(row: Row, environment: dict[str, str], rounds: int) -> None:
                 found[name].append(figure)
     for name, figures in found.items():
         print(
-            f"| {row.name}: {name} | {1e3 * median(figures):.0f} | {1e3 * min(figures):.0f} | {row.bar} |", flush=True
+            f"| {row.name}: {name} | {1e3 * median(figures):.1f} | {1e3 * min(figures):.1f} | {row.bar} |", flush=True
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from html import escape
 
 from ._types import Coords, Shape
 
@@ -15,6 +14,8 @@ _STORED, _ABSENT, _UNKNOWN = "#4c8bb5", "#f0f0f0", "#c9d8e4"
 
 def facts_html(title: str, facts: Iterable[tuple[str, object]], below: str = "") -> str:
     """A table of names and values, with more HTML below it."""
+    from html import escape  # for notebooks alone
+
     rows = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(str(value))}</td></tr>'
         for name, value in facts
@@ -48,7 +49,7 @@ def grid_html(grid: Shape, stored: Container[Coords] | None) -> str:
         )
     if stored is not None:
         notes.append("blue: stored")
-    return f"{svg}<div><small>{escape('; '.join(notes))}</small></div>"
+    return f"{svg}<div><small>{'; '.join(notes)}</small></div>"
 
 
 def _position(grid: Shape, row: int, column: int) -> Coords:

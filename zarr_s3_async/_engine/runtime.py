@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -157,6 +156,8 @@ def _check_fields(names: list[Any], dtype: np.dtype[Any], url: str) -> None:
         raise SelectionError(f"elements of {url} are of {dtype}, which has no fields")
     for name in names:
         if not isinstance(name, str) or name not in known:
+            from difflib import get_close_matches  # for errors alone
+
             near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise SelectionError(f"{url} has no field {name!r}: {hint}its fields are {', '.join(map(repr, known))}")

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from reprlib import repr as short
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast
@@ -284,6 +283,8 @@ class Options:
         """Refuse keys that were not taken."""
         if self._left:
             unknown = min(self._left, key=str)
+            from difflib import get_close_matches  # for errors alone
+
             near = get_close_matches(str(unknown), self._known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise self.fail(unknown, f"is not an option of this codec{hint}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._types import JSON, CodecSpec, is_pickle
@@ -199,6 +198,8 @@ def _find(name: str) -> _Entry:
     for point in _entry_points():
         if point.name == name:
             return _load(point)
+    from difflib import get_close_matches  # for errors alone
+
     near = get_close_matches(name, [*_BUILT_IN, *_added], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnsupportedFeature(
