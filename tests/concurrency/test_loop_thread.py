@@ -74,6 +74,20 @@ def test_a_call_on_the_loops_own_thread_is_refused_instead_of_waiting_for_ever(t
         thread.run(block())
 
 
+def test_what_is_submitted_runs_without_a_wait_and_never_where_it_cannot() -> None:
+    thread, ran = LoopThread(), threading.Event()
+
+    async def work() -> None:
+        ran.set()
+
+    thread.submit(work())
+    assert ran.wait(30)
+    thread.close()
+    ran.clear()
+    thread.submit(work())  # neither an error, nor a coroutine that was never awaited
+    assert not ran.is_set()
+
+
 def test_closed_it_says_so_and_what_ran_is_cancelled() -> None:
     thread = LoopThread()
     started, ended = threading.Event(), threading.Event()

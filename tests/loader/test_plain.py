@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import pickle
@@ -66,12 +67,38 @@ def test_an_open_array_is_opened_again_by_its_reference(url: str) -> None:
     asyncio.run(run())
 
 
+def test_absent_chunks_are_still_what_the_array_was_opened_with(url: str) -> None:
+    async def run() -> None:
+        Path(url.removeprefix("file://"), "c", "12", "0").unlink()
+        async with zs.Session() as session:
+            array = await session.open_array(url, missing="raise")
+            assert array.missing == "raise"
+            with pytest.raises(zs.ChunkNotFound):
+                await asyncio.to_thread(list, zs.BatchLoader(array, batch_size=16))
+
+    asyncio.run(run())
+    assert len(list(zs.BatchLoader(url, batch_size=16))) == 13
+
+
 def test_it_has_a_session_of_its_own_where_it_is_given_options(url: str) -> None:
     loader = zs.BatchLoader(url, batch_size=16, session_options={"limits": zs.Limits(requests=3)})
     assert order(loader) == list(range(200))
     loader.close()
     assert order(loader) == list(range(200))  # with another one
     loader.close()
+
+
+def test_a_loader_that_is_forgotten_closes_its_session(url: str) -> None:
+    from zarr_s3_async._concurrency.loop_thread import background_loop
+
+    loader = zs.BatchLoader(url, batch_size=16, session_options={"limits": zs.Limits(requests=3)})
+    assert order(loader) == list(range(200))
+    session = loader._blocking._session
+    assert session is not None
+    del loader
+    gc.collect()
+    background_loop().run(asyncio.sleep(0.01))  # behind what the finalizer left there
+    assert session.closed
 
 
 def test_it_gets_another_session_where_the_shared_one_was_closed(url: str) -> None:

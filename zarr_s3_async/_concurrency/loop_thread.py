@@ -68,6 +68,14 @@ class LoopThread:
                 self._cancelled(call)
             raise
 
+    def submit(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine on the loop without waiting: for finalizers. Where the loop is not usable, it never runs."""
+        call = _Call(work)
+        try:
+            self._schedule(call.start)
+        except StateError:
+            call.discard()
+
     def close(self) -> None:
         """Cancel what runs, finish the loop's asynchronous generators, end the thread. Again is fine."""
         if not self.usable:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from .._concurrency.loop_thread import background_loop
+from .._concurrency.loop_thread import LoopThread, background_loop
 from .._session import Session
 from ..errors import StateError
 from .run import NOT_READY, EpochRun
@@ -113,12 +113,13 @@ class BlockingEpoch:
 class BlockingSession:
     """The session of plain iteration: on the background loop of this process, for as long as the loader."""
 
-    __slots__ = ("_pid", "_session", "_sources", "_stack")
+    __slots__ = ("_loop", "_pid", "_session", "_sources", "_stack")
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._session: Session | None = None
         self._stack = AsyncExitStack()
+        self._loop: LoopThread | None = None
         self._pid = 0
 
     async def get(self) -> Session:
@@ -127,11 +128,16 @@ class BlockingSession:
         if self._session is None or self._pid != os.getpid() or self._session.closed:
             self._stack = AsyncExitStack()
             self._session = await self._sources.session(self._stack)
-            self._pid = os.getpid()
+            self._pid, self._loop = os.getpid(), background_loop()
         return self._session
 
     def close(self) -> None:
         """From any thread but the loop's."""
         session, self._session = self._session, None
-        if session is not None and self._pid == os.getpid():
-            background_loop().run(self._stack.aclose())
+        if session is not None and self._loop is not None and self._loop.usable:
+            self._loop.run(self._stack.aclose())
+
+    def __del__(self) -> None:
+        # For whoever forgets `close`.
+        if self._session is not None and self._loop is not None and self._loop.usable:
+            self._loop.submit(self._stack.aclose())
