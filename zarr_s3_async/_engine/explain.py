@@ -94,20 +94,24 @@ def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[Cost, Cost]:
         nbytes = layout.meta.object_nbytes
         return Cost(plan.n_objects, plan.n_objects * nbytes), Cost(merged, merged * nbytes)
     read = merge = Cost(0, 0)
-    for coords, lazy_parts in plan.objects():
-        there, parts = layout.at(coords), tuple(lazy_parts)
+    for coords, parts in plan.objects():
+        there = layout.at(coords)
         read = _sum(read, _read_cost(runtime, there, coords, parts))
-        if not replaces_object(there, coords, lazy_parts):
+        if not replaces_object(there, coords, parts):
             merge = _sum(merge, there.chunks.update_cost(coords, replaced_slots(there, coords, parts)))
     return read, merge
 
 
 def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence[Part]) -> Cost:
-    if layout.elements is not None and runtime.decoded.limit == 0:
-        chosen = layout.elements.choose(parts)
-        if chosen is not None:
-            slots = [part.slot for part in parts]
-            return layout.readable.runs_cost(coords, list(zip(slots, chosen, strict=True)))
+    if runtime.decoded.limit == 0:
+        if layout.elements is not None:
+            listed = tuple(parts)
+            chosen = layout.elements.choose(listed)
+            if chosen is not None:
+                slots = [part.slot for part in listed]
+                return layout.readable.runs_cost(coords, list(zip(slots, chosen, strict=True)))
+        if len(parts) == layout.n_slots:  # whole shards have too many parts to list them for their number alone
+            return layout.readable.fetch_cost(coords, range(layout.n_slots))
     chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}")
     slots = [part.slot for part in parts if cached_chunk(layout, chunks, part.slot) is NOT_CACHED]
     return layout.readable.fetch_cost(coords, slots) if slots else Cost(0, 0)

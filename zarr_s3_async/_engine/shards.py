@@ -245,9 +245,12 @@ class ShardedChunks:
     def _cost(self, coords: Coords, slots: Sequence[int], index: ShardIndex | None, *, whole: bool) -> Cost:
         """Of `_chunks`, behind `_fetch_whole_or_tail` where `whole`, else behind `_index`."""
         layout, limit = self._layout, self._limits.range_bytes
+        fits = self._shard_nbytes + layout.index_nbytes <= limit
+        if whole and fits and index is None and len(slots) == layout.n_chunks:
+            return Cost(1, layout.n_chunks * self._chunk_nbytes + layout.index_nbytes)
         entries = self._full_index(coords) if index is None else index.entries
         size = self._size(entries)
-        if whole and self._shard_nbytes + layout.index_nbytes <= limit:
+        if whole and fits:
             return Cost(1, size)
         requests, nbytes, here = 0, 0, range(0)
         if index is None:
