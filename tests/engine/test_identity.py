@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,31 @@ async def test_what_one_key_has_read_is_not_given_to_another(
             with pytest.raises(zs.AccessDenied):
                 await theirs[0:1]
             assert (await mine[:4] == 1).all()
+
+
+@EACH_LAYOUT
+@pytest.mark.parametrize("cache", [CACHE, zs.CacheSize()], ids=["cached", "uncached"])
+async def test_two_keys_that_read_at_once_join_no_request_of_each_other(
+    servers: tuple[FaultServer, FaultServer], layout: Any, cache: zs.CacheSize
+) -> None:
+    server, other = servers
+
+    def refuse_two(exchange: Any) -> None:
+        allowed = "Credential=two/" not in exchange.request.headers["authorization"]
+        (exchange.reply if allowed else lambda: faults.access_denied(exchange))()
+
+    async with zs.Session(cache=cache) as session:
+        mine = await filled(session, session.s3("data", "a", config=config_of(server)), 1, **layout)
+        elsewhere = await filled(session, session.s3("data", "a", config=config_of(other)), 2, **layout)
+        theirs = await session.open_array(session.s3("data", "a", config=config_of(server, key="two")))
+        server.cue("GetObject", refuse_two, key="c/0", times=10**6)
+        for region in (np.s_[0:2], np.s_[:]):
+            read = [mine[region].get(), theirs[region].get(), elsewhere[region].get(), mine[region].get()]
+            first, refused, second, again = await asyncio.gather(*read, return_exceptions=True)
+            assert isinstance(refused, zs.AccessDenied)
+            assert (first == 1).all()  # type: ignore[union-attr]  # it is an array
+            assert (again == 1).all()  # type: ignore[union-attr]  # likewise
+            assert (second == 2).all()  # type: ignore[union-attr]  # likewise
 
 
 async def test_what_one_key_writes_another_of_the_session_reads(servers: tuple[FaultServer, FaultServer]) -> None:
