@@ -13,6 +13,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,28 @@ def test_threads_share_one_session_and_lose_nothing(tmp_path: Path) -> None:
         list(pool.map(write, range(64)))
         assert list(pool.map(lambda at: int(array[at]), range(64))) == list(range(64))
     assert len([t for t in threading.enumerate() if t.name == "zarr-s3-loop"]) == 1
+
+
+def test_closing_in_the_middle_ends_every_call_and_the_next_one_opens_again(tmp_path: Path) -> None:
+    array = blocking.create_array(tmp_path, shape=(64,), chunks=(4,), dtype="i4", fill_value=7)
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            with suppress(zs.StateError):  # closed in the middle
+                assert array[...].tolist() == [7] * 64
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(read) for _ in range(4)]
+        try:
+            for _ in range(5):
+                array[0]
+                blocking.close()
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    assert array[0] == 7
 
 
 def test_it_pickles_as_a_reference_that_opens_at_first_use(tmp_path: Path) -> None:

@@ -88,8 +88,9 @@ def _named(options: SessionOptions) -> str:
 
 
 def _forget_closed_loops() -> None:
-    for loop in [loop for loop in _sessions if loop.is_closed()]:
-        _sessions.pop(loop).session._abandon()  # noqa: SLF001  # the one other owner of a session's life
+    for loop in list(_sessions):  # a copy: other threads have loops, and sessions, of their own
+        if loop.is_closed() and (shared := _sessions.pop(loop, None)) is not None:
+            shared.session._abandon()  # noqa: SLF001  # the one other owner of a session's life
 
 
 def _close_at_exit() -> None:
