@@ -21,6 +21,8 @@ from zarr_s3_async.testing import FaultyStore
 from zarr_s3_async.testing.faulty_store import Fault
 from zarr_s3_async.testing.local_s3 import LocalS3
 
+from ..stores.http.server import web_server
+
 zarr = pytest.importorskip("zarr")
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest  # noqa: E402  # behind the skip
 from zarr.core.buffer import default_buffer_prototype  # noqa: E402  # likewise
@@ -63,6 +65,17 @@ def test_what_zarr_python_writes_it_reads_again(store: ZarrStore, layout: str) -
     assert np.array_equal(again[:], expected)
     assert np.array_equal(again[7:31:3, 5], expected[7:31:3, 5])
     assert np.array_equal(again.oindex[[0, 39, 13], [29, 0]], expected[np.ix_([0, 39, 13], [29, 0])])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_it_reads_from_a_web_server(layout: str) -> None:
+    with web_server() as web:
+        array = zarr.create_array(ZarrStore(web.store), name="x", shape=DATA.shape, dtype="i4", **LAYOUTS[layout])
+        array[:] = DATA
+        array = zarr.open_array(ZarrStore(web.url), path="x", mode="r")
+        assert np.array_equal(array[3:17, 2:29], DATA[3:17, 2:29])
+        with pytest.raises(zs.Unsupported):
+            zarr.open_array(ZarrStore(web.url), path="x", mode="r+")[:] = 0
 
 
 @pytest.mark.integration
