@@ -81,7 +81,7 @@ def fuzz(session: nox.Session) -> None:
         session.run("python", "-m", "tests.fuzz", *arguments)
 
 
-_FUZZED = ("answers", "chunks", "documents", "errors", "sdk_answers", "shards")
+_FUZZED = ("answers", "arguments", "chunks", "documents", "errors", "sdk_answers", "shards")
 
 
 # zarr-python 3.4 and some of the peers need 3.12.

@@ -21,7 +21,7 @@ from ._model.create import ArrayOptions, complete
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
 from ._notebook import facts_html, grid_html
-from ._options import check_flag, check_integer, check_missing, check_timeout
+from ._options import check_flag, check_integer, check_integers, check_mapping, check_missing, check_timeout
 from ._plan import selection
 from ._plan.selection import stop_of
 from ._types import JSON, Coords, Missing, Shape
@@ -465,6 +465,7 @@ class Array(Unread):
     async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
         """Merge `attributes` into those that are stored, or replace them all. Two updaters at once both survive."""
         check_flag("replace", replace)
+        check_mapping("attributes", attributes)
         self._runtime.guard()
 
         def edit(meta: ArrayMeta) -> ArrayMeta:
@@ -477,7 +478,7 @@ class Array(Unread):
     async def resize(self, shape: Sequence[int] | int) -> None:
         """Give the array another shape of as many dimensions. What a shrink cuts off is gone; growth shows fill."""
         self._runtime.guard()
-        wanted = (shape,) if isinstance(shape, int) else tuple(shape)
+        wanted = check_integers("shape", shape)
         self._adopt(await reshape.resize(self._runtime, self._path, self.metadata, wanted))
         await sync_copies(self._runtime, [self._path], self.metadata.zarr_format)
 
@@ -487,7 +488,7 @@ class Array(Unread):
         The rows are claimed first, by a compare-and-swap of the shape, so that two appenders never share one. If the
         write fails, the claim is given back where it is still the last; a note on the error says which rows are meant.
         """
-        check_integer("axis", axis)
+        axis = check_integer("axis", axis)
         self._runtime.guard()
         axis = axis + self.ndim if axis < 0 else axis
         rows = operations.as_array(self._layout, data)

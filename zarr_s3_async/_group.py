@@ -18,7 +18,7 @@ from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta, GroupMeta
 from ._model.names import check_path
 from ._notebook import facts_html
-from ._options import check_flag, check_missing
+from ._options import check_flag, check_mapping, check_missing
 from ._tree import Tree
 from ._types import JSON, Missing
 from .errors import ConfigError, MetadataError, NodeExists, NodeNotFound, UnsupportedFeature
@@ -253,6 +253,7 @@ class Group:
     async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
         """Merge `attributes` into those that are stored, or replace them all. Two updaters at once both survive."""
         check_flag("replace", replace)
+        check_mapping("attributes", attributes)
         self._runtime.guard()
 
         def edit(meta: GroupMeta) -> GroupMeta:

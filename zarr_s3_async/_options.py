@@ -6,8 +6,9 @@ A value that may be a secret is never shown: of text, only the type of what was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import isnan
+from operator import index
 from typing import Any
 
 from .errors import ConfigError
@@ -136,10 +137,28 @@ def check_count(name: str, value: Any, *, least: int = 1) -> None:
         raise ConfigError(f"{name} must be a whole number of at least {least}, not {_short(value)}")
 
 
-def check_integer(name: str, value: Any) -> None:
-    """`value` must be an int."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name} must be a whole number, not {_short(value)}")
+def check_integer(name: str, value: Any) -> int:
+    """`value` as an int: Python's or NumPy's, and no boolean."""
+    if not isinstance(value, bool):
+        try:
+            return index(value)
+        except TypeError:
+            pass
+    raise ConfigError(f"{name} must be a whole number, not {_short(value)}")
+
+
+def check_integers(name: str, value: Any) -> tuple[int, ...]:
+    """`value` as a tuple of ints: one integer, or a sequence of them."""
+    try:
+        return (index(value),) if not isinstance(value, Iterable) else tuple(check_integer(name, v) for v in value)
+    except TypeError as error:
+        raise ConfigError(f"{name} must be integers, one for each dimension, not {_short(value)}") from error
+
+
+def check_mapping(name: str, value: Any) -> None:
+    """`value` must be a mapping, such as a dict."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} must be a mapping, such as a dict, not {_short(value)}")
 
 
 def check_callable(name: str, value: Any) -> None:
@@ -158,7 +177,7 @@ def check_timeout(value: Any) -> None:
 
 def check_missing(value: Any) -> None:
     """`missing=` of a call."""
-    if value != "fill":  # the one that nearly every call has
+    if not isinstance(value, str) or value != "fill":  # the one that nearly every call has
         check_choice("missing", value, MISSING)
 
 

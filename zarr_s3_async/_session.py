@@ -150,7 +150,7 @@ class Session:
             requests=Limiter(self._limits.requests),
             retry=self._retry,
             hedge=hedge,
-            emit=emitter((self.metrics, *_checked_hooks(hooks or ()))),
+            emit=emitter((self.metrics, *_checked_hooks(() if hooks is None else hooks))),
         )
         self._leases = Limiter(self._limits.bytes)
         self._cpu = Cpu(self._limits.cpu_threads)
@@ -451,6 +451,8 @@ class Session:
         """A store by bucket and prefix; options not given here are the session's."""
         check_text("bucket", bucket)
         check_text("prefix", prefix)
+        if config is not None:
+            check_instance("config", config, *_CLASSES["s3"])
         base = self._config if config is None else config
         given: dict[str, Any] = {k: v for k, v in (("region", region), ("endpoint_url", endpoint_url)) if v is not None}
         return self._store(f"s3://{bucket}/{prefix}", replace(base, **given))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..model.documents import stored
 from ..model.test_fuzz import CORPUS as DOCUMENTS
-from . import chunks, shards
+from . import arguments, chunks, shards
 from .targets import CORPUS
 
 GOOD = "HTTP/1.1 200 OK\r\netag: {etag}\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -203,6 +203,7 @@ def main() -> None:
         "documents": list(_documents()),
         "errors": [(f"{number}", body) for number, body in enumerate(ERRORS)],
         "sdk_answers": list(_sdk_answers()),
+        "arguments": [(name, f"{name}\n".encode() + bytes(range(24))) for name in arguments.METHODS],
     }
     for target, seeds in made.items():
         folder = CORPUS / target

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from . import answers, chunks, documents, errors, sdk_answers, shards
+from . import answers, arguments, chunks, documents, errors, sdk_answers, shards
 from .oracles import Run
 
 CORPUS = Path(__file__).parent / "corpus"
 TARGETS: dict[str, Callable[[], AbstractContextManager[Run]]] = {
     "answers": answers.target,
+    "arguments": arguments.target,
     "chunks": chunks.target,
     "documents": documents.target,
     "errors": errors.target,

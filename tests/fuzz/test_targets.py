@@ -11,7 +11,7 @@ import pytest
 from zarr_s3_async.codecs import list_codecs
 from zarr_s3_async.errors import ChunkDecodeError
 
-from . import chunks, oracles
+from . import arguments, chunks, oracles
 from .mutations import TOKENS, mutated
 from .oracles import Run
 from .targets import CORPUS, TARGETS, seeds_of
@@ -58,6 +58,15 @@ def test_changed_inputs_keep_every_promise(target: tuple[str, Run]) -> None:
 
 
 OPTIONAL = {"numcodecs.pcodec", "numcodecs.zfpy", "msgpack2"}
+
+
+@pytest.mark.parametrize("name", arguments.METHODS)
+def test_every_value_of_every_argument_ends_in_a_result_or_an_error_of_ours(name: str) -> None:
+    """One argument at a time, the others right; the target above gives several at once."""
+    with arguments.target() as run:
+        for number in range(len(arguments.METHODS[name].arguments)):
+            for value in range(len(arguments.VALUES)):
+                checked(run, f"{name}\n".encode() + bytes([number, value]))
 
 
 def test_every_codec_has_a_chain() -> None:

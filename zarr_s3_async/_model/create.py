@@ -264,17 +264,20 @@ def key_encoding(options: ArrayOptions) -> KeyEncoding:
     name, separator = _encoding_option(options["chunk_key_encoding"], default)
     if name not in ("default", "v2") or (zarr_format == 2 and name != "v2"):
         raise Invalid(f"Zarr v{zarr_format} arrays here cannot have the chunk key encoding {short_repr(name)}")
-    if None not in (separator, options["dimension_separator"]) and separator != options["dimension_separator"]:
+    wanted = options["dimension_separator"]
+    for given in (separator, wanted):
+        if given is not None and not (isinstance(given, str) and given in ("/", ".")):
+            raise Invalid(f"dimension_separator must be '.' or '/', not {short_repr(given)}")
+    if separator is not None and wanted is not None and separator != wanted:
         raise Invalid("dimension_separator and chunk_key_encoding name two separators; give one")
-    given = separator if options["dimension_separator"] is None else options["dimension_separator"]
-    chosen = ("/" if name == "default" else ".") if given is None else given
-    if chosen not in ("/", "."):
-        raise Invalid(f"dimension_separator must be '.' or '/', not {short_repr(chosen)}")
+    chosen = separator or wanted or ("/" if name == "default" else ".")
     return KeyEncoding(name, chosen)
 
 
 def _encoding_option(option: Any, default: str) -> tuple[Any, Any]:
     option = option.to_dict() if hasattr(option, "to_dict") else option
+    if option is not None and not isinstance(option, str | Mapping):
+        raise Invalid(f"chunk_key_encoding is a name or a mapping, not {short_repr(option)}")
     if not isinstance(option, Mapping):
         return option or default, None
     configuration = option.get("configuration", {})

@@ -305,13 +305,24 @@ def by_name(names: Mapping[str, object], dimension_names: Sequence[str | None] |
     return orthogonal(tuple(key), shape)
 
 
+def _listed(value: Sequence[int] | int, what: str) -> tuple[int, ...]:
+    if isinstance(value, int):
+        return (value,)
+    try:
+        return tuple(integer(item, what, axis) for axis, item in enumerate(value))
+    except TypeError as error:
+        raise SelectionError(
+            f"{what} must be integers, one for each dimension, not {type(value).__name__} {reprlib.repr(value)}"
+        ) from error
+
+
 def stop_of(start: Sequence[int] | int, step: Sequence[int] | int | None, data_shape: Shape, shape: Shape) -> Shape:
     """The `stop` of a write of data of `data_shape`: one past its last element in every dimension.
 
     Leading dimensions that the data lacks are broadcast, and have no end of their own.
     """
-    starts = (start,) if isinstance(start, int) else tuple(start)
-    steps = (1,) * len(shape) if step is None else (step,) if isinstance(step, int) else tuple(step)
+    starts = _listed(start, "start")
+    steps = (1,) * len(shape) if step is None else _listed(step, "step")
     if len(data_shape) != len(shape) or len(starts) != len(shape) or len(steps) != len(shape):
         raise SelectionError(
             f"data of shape {data_shape} at start={start!r} does not say where it ends in an array of shape {shape}: "

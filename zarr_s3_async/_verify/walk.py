@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
 from math import prod
+from sys import maxsize
 from time import perf_counter
 from typing import NamedTuple, Self
 
@@ -53,6 +54,7 @@ async def verify(
     check_flag("strict", strict)
     check_count("max_findings", max_findings, least=0)
     check_callable("progress", progress)
+    max_findings = min(max_findings, maxsize)
     started, nodes = perf_counter(), Nodes(runtime, max_findings)
     root = await nodes.node_at(path, None, (zarr_format,) if zarr_format else (3, 2))
     if root is None:

@@ -87,7 +87,7 @@ def metered(option: ProgressOption, total: int, what: str) -> Iterator[Meter]:
 
 def check_progress(option: object) -> None:
     """Raise ConfigError where this is no value of `progress=`."""
-    if not (option is None or callable(option) or option in ("rich", "tqdm")):
+    if not (option is None or callable(option) or (isinstance(option, str) and option in ("rich", "tqdm"))):
         raise ConfigError(f"progress must be a callable, 'rich', 'tqdm' or None, not {option!r}")
 
 
