@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 
+import anyio
+import pytest
+
 from zarr_s3_async._concurrency.background import Background
 
 
@@ -33,3 +36,60 @@ def test_it_is_cancelled_after_its_loop_was_closed() -> None:
     loop.run_until_complete(made[0].wait())
     loop.close()
     made[0].cancel()
+
+
+async def test_its_end_is_told_with_what_it_raised() -> None:
+    ends: list[BaseException | None] = []
+
+    async def fail() -> None:
+        raise KeyError("it")
+
+    background = Background(asyncio.sleep(0), ends.append)
+    await background.wait()
+    failing = Background(fail(), ends.append)
+    await failing.wait()
+    await asyncio.sleep(0)
+    assert ends[0] is None
+    assert isinstance(ends[1], KeyError)
+    await background.aclose()
+    await failing.aclose()
+
+
+@pytest.mark.parametrize("way", ["native", "anyio", "twice"])
+async def test_closing_waits_for_its_end_however_it_is_cancelled(way: str) -> None:
+    ended = False
+
+    async def stubborn() -> None:
+        nonlocal ended
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            ended = True
+
+    background = Background(stubborn(), lambda _: None)
+    await asyncio.sleep(0)
+    if way == "anyio":
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await background.aclose()
+    else:
+        closing = asyncio.create_task(background.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        if way == "twice":
+            await asyncio.sleep(0)
+            closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+    assert ended
+
+
+async def test_waiting_can_be_cancelled_and_leaves_it_running() -> None:
+    background = Background(asyncio.sleep(3600), lambda _: None)
+    with anyio.move_on_after(0):
+        await background.wait()
+    assert len(asyncio.all_tasks()) == 2
+    await background.aclose()
+    assert len(asyncio.all_tasks()) == 1

@@ -302,6 +302,7 @@ async def test_of_two_copies_to_one_place_the_later_one_is_there_and_the_earlier
         gate.set()
         with pytest.raises(zs.ConcurrentModification, match="another copy"):
             await earlier
+        # What the earlier one had in flight, c/3, may lie there: see docs/streams.md.
         assert (await target[0:6]).tolist() == [11, 12, 13, 14, 0, 0]  # type: ignore[index]  # an array
 
 

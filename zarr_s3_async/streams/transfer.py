@@ -47,6 +47,10 @@ from .stored import Marks, StoredObjects, list_stored
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Mode: TypeAlias = Literal["objects", "chunks", "decoded"]
 
+_ZSTD: Final = CodecSpec("zstd", {"level": 1, "checksum": True})
+_MAX_BLOSC: Final = 2**31 - 2**16
+"""Bytes that blosc takes at once."""
+_MAX_BLOSC_ITEM: Final = 255
 _BOXES: Final = 4
 """Boxes that `max_bytes` holds: while one is read, others are written."""
 
@@ -705,7 +709,8 @@ class _Stages:
         if pipeline is None:
             meta = self._copy.source.metadata
             spec = ChunkSpec(shape, meta.dtype, self._copy.source_fill[()])
-            pipeline = self._pipelines[shape] = build_pipeline(_piece_codecs(meta), spec)
+            nbytes = prod(shape) * meta.dtype.itemsize
+            pipeline = self._pipelines[shape] = build_pipeline(_piece_codecs(meta, nbytes), spec)
         return pipeline
 
 
@@ -713,15 +718,20 @@ def _decode_into(pipeline: Pipeline, data: Buffer, out: Data) -> None:
     out[...] = pipeline.decode(data)
 
 
-def _piece_codecs(meta: ArrayMeta) -> list[CodecSpec]:
+def _piece_codecs(meta: ArrayMeta, nbytes: int) -> list[CodecSpec]:
     """Quick compression: a piece is written and read once."""
     if meta.dtype.hasobject:
         names = [codec.name.removeprefix("numcodecs.") for codec in inner_chain(meta)]
         chain = next((name for name in names if name.startswith("vlen-")), "vlen-utf8")
-        return [CodecSpec(chain), CodecSpec("zstd", {"level": 1, "checksum": False})]
+        return [CodecSpec(chain), _ZSTD]
     order = {"<": "little", ">": "big"}.get(meta.dtype.str[0])
     to_bytes = CodecSpec("bytes", {"endian": order} if order and meta.dtype.kind in "iufc" else {})
-    return [to_bytes, CodecSpec("zstd", {"level": 1, "checksum": True})]
+    size = meta.dtype.itemsize
+    if size > _MAX_BLOSC_ITEM or nbytes > _MAX_BLOSC:
+        return [to_bytes, _ZSTD]
+    shuffle = "shuffle" if size > 1 else "noshuffle"
+    options = {"typesize": size, "cname": "lz4", "clevel": 1, "shuffle": shuffle, "blocksize": 0}
+    return [to_bytes, CodecSpec("blosc", options), CodecSpec("crc32c")]
 
 
 async def _no_fill() -> Encoded:

@@ -1,0 +1,164 @@
+"""Copies beside the peers' own, in MB per CPU second: `python benchmarks/copies.py [MiB]`.
+
+It takes Python 3.12, the extra `bench` and dask. Each copy runs in a process of its own, on the same array in a local
+folder, after a small one that loads what there is; the best of three counts. `moved` changes nothing but keys,
+`recoded` the codec; `cut` makes smaller chunks, `across` turns rows of chunks into columns: as the others do, with all
+of the array in memory. `bounded` is the same in 64 MiB, which only ours can be told: in two stages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+CASES: dict[str, dict[str, Any]] = {
+    "moved": {},
+    "recoded": {"compressor": {"name": "zstd", "configuration": {"level": 3, "checksum": False}}},
+    "cut": {"chunks": (512, 512)},
+    "across": {"chunks": (8192, 128)},
+    "bounded": {"chunks": (8192, 128), "max_bytes": 64 * 2**20},
+}
+SOURCE = (128, 8192)
+SMALL = {"moved": {}, "recoded": CASES["recoded"], "cut": {"chunks": (64, 64)}, "across": {"chunks": (256, 16)}}
+SMALL["bounded"] = SMALL["across"]
+LIBRARIES = ("ours", "zarr", "dask", "tensorstore")
+
+
+def cpu_seconds() -> float:
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def ours(source: str, target: str, options: dict[str, Any]) -> None:
+    import zarr_s3_async as zs
+
+    async with zs.Session() as session:
+        await zs.copy(await session.open_array(Path(source)), Path(target), **{"max_bytes": 2**32, **options})
+
+
+def zarr(source: str, target: str, options: dict[str, Any]) -> None:
+    import zarr as library
+
+    array = library.open_array(source, mode="r")
+    more = {"compressors": options["compressor"]} if "compressor" in options else {}
+    if "chunks" in options:
+        more["chunks"] = options["chunks"]
+    library.from_array(target, data=array, **more)
+
+
+def dask(source: str, target: str, options: dict[str, Any]) -> None:
+    import dask as library
+    import dask.array as da
+    import zarr as store
+
+    array = da.from_zarr(source)
+    chunks = options.get("chunks", array.chunksize)
+    with library.config.set({"array.chunk-size": "64MiB"}):
+        turned = array.rechunk(chunks)
+    origin = store.open_array(source, mode="r")
+    made = store.create_array(
+        target,
+        shape=origin.shape,
+        chunks=chunks,
+        dtype=origin.dtype,
+        compressors=options.get("compressor", "auto"),
+    )
+    da.store(turned, made, lock=False)
+
+
+def tensorstore(source: str, target: str, options: dict[str, Any]) -> None:
+    import tensorstore as library
+
+    def at(path: str) -> dict[str, Any]:
+        return {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}
+
+    origin = library.open(at(source), read=True).result()
+    metadata = dict(json.loads((Path(source) / "zarr.json").read_text()))
+    chunk = options.get("chunks", metadata["chunk_grid"]["configuration"]["chunk_shape"])
+    codecs = metadata["codecs"][:1] + ([options["compressor"]] if "compressor" in options else metadata["codecs"][1:])
+    made = library.open(
+        {
+            **at(target),
+            "metadata": {
+                "shape": list(origin.shape),
+                "data_type": metadata["data_type"],
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+                "codecs": codecs,
+            },
+        },
+        create=True,
+    ).result()
+    made.write(origin).result()
+
+
+def run(library: str, case: str, source: str, target: str) -> None:
+    """In the child: one copy of a small array, then one that counts."""
+    fn = globals()[library]
+
+    def call(*arguments: Any) -> None:
+        result = fn(*arguments)
+        if asyncio.iscoroutine(result):
+            asyncio.run(result)
+
+    call(f"{source}-small", f"{target}-small", SMALL[case])
+    cpu, clock = cpu_seconds(), perf_counter()
+    call(source, target, CASES[case])
+    print(json.dumps([cpu_seconds() - cpu, perf_counter() - clock]))
+
+
+async def prepare(folder: Path, mib: int) -> None:
+    """Smooth data with some noise: it compresses about twofold."""
+    import zarr_s3_async as zs
+
+    async with zs.Session() as session:
+        for name, rows, side, chunks in (("array-small", 256, 256, (16, 256)), ("array", mib * 32, 8192, SOURCE)):
+            array = await session.create_array(folder / name, shape=(rows, side), chunks=chunks, dtype="f4")
+            noise = np.random.default_rng(0)
+            async with array.write_stream() as out:
+                for at in range(0, rows, chunks[0]):
+                    block = np.sin(np.arange(side) / 99) + noise.integers(0, 64, (chunks[0], side)) / 1024
+                    await out.write(np.s_[at : at + chunks[0]], block)
+
+
+def main(mib: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(prepare(Path(folder), mib))
+        print(f"{mib} MiB, MB per CPU second (MB per second by the clock)")
+        print(f"{'':10}" + "".join(f"{name:>18}" for name in LIBRARIES))
+        for case in CASES:
+            libraries = LIBRARIES[:1] if case == "bounded" else LIBRARIES
+            cells = [_best(folder, library, case, mib) for library in libraries]
+            print(f"{case:10}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+
+
+def _best(folder: str, library: str, case: str, mib: int) -> str:
+    times = []
+    for _ in range(3):
+        target = f"{folder}/copy"
+        words = [sys.executable, __file__, library, case, f"{folder}/array", target]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        for path in (target, f"{target}-small"):
+            shutil.rmtree(path, ignore_errors=True)
+        if done.returncode:
+            return done.stderr.strip().splitlines()[-1][:16] or "failed"
+        times.append(json.loads(done.stdout))
+    size = mib * 2**20 / 1e6
+    return f"{size / min(cpu for cpu, _ in times):,.0f} ({size / min(clock for _, clock in times):,.0f})"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        run(*sys.argv[1:])
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 256)
