@@ -177,6 +177,22 @@ async def test_a_region_that_cuts_chunks_does_not_carry_along_what_lies_beside_i
         assert (await target[...]).tolist() == [1, 2, 3, 4, 5, 6, 0, 0]
 
 
+@pytest.mark.parametrize("options", [{}, {"compressor": "gzip"}, {"chunks": (2, 2), "zarr_format": 2}], ids=str)
+async def test_chunks_of_differing_lengths_are_cut_by_a_region(options: dict[str, Any]) -> None:
+    async with zs.Session() as session:
+        source = await session.create_array(zs.MemoryStore(), shape=(7, 6), chunks=[[3, 1, 3], [2, 4]], dtype="i4")
+        data = np.arange(42).reshape(7, 6)
+        await source[...].set(data)
+        target = await zs.copy(source, zs.MemoryStore(), region=np.s_[2:6, 1:6], verify=True, **options)
+        assert isinstance(target, zs.Array)
+        assert (await target[...] == data[2:6, 1:6]).all()
+        if "chunks" not in options:
+            assert target.chunk_sizes == ((1, 1, 2), (1, 4))
+        whole = await zs.copy(source, zs.MemoryStore(), verify=True, **options)
+        assert isinstance(whole, zs.Array)
+        assert (await whole[...] == data).all()
+
+
 async def test_a_plan_says_what_it_costs_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     store, other = Counting(), Counting()
     async with zs.Session() as session:

@@ -8,12 +8,12 @@ from typing import Any, Final, Literal, TypedDict, cast
 import numpy as np
 
 from .._engine.runtime import fill_array
-from .._grid import sizes
+from .._grid import Edges
 from .._model import chains, formats
 from .._model.create import ArrayOptions
 from .._model.metadata import ArrayMeta
 from .._options import FORMATS, check_choice, check_names
-from .._types import JSON, CodecSpec, Shape
+from .._types import JSON, CodecSpec
 from ..codecs.registry import find_kind
 from ..errors import ConfigError
 from .boxes import Box, is_aligned, whole
@@ -49,25 +49,27 @@ def check_options(options: Mapping[str, Any]) -> None:
         check_choice("zarr_format", options["zarr_format"], FORMATS)
 
 
-def converted(meta: ArrayMeta, shape: Shape, options: CopyOptions) -> ArrayMeta:
+def converted(meta: ArrayMeta, box: Box, options: CopyOptions) -> ArrayMeta:
     """The metadata of the copy.
 
     Args:
         meta: Of the source.
-        shape: Of the region that is copied.
+        box: The region that is copied.
         options: What is changed.
 
     Raises:
         ConfigError: An option does not fit the array, or the source has what the format lacks and no option replaces.
     """
     zarr_format = options.get("zarr_format", meta.zarr_format)
-    changed = {name for name in options if name != "zarr_format"}
+    shape, changed = box.shape, {name for name in options if name != "zarr_format"}
+    if meta.edges is not None and box != whole(meta.shape):
+        changed.add("edges")
     if not changed and zarr_format == meta.zarr_format:
         return meta if shape == meta.shape else formats.with_shape(meta, shape)
     new: dict[str, Any] = {
         "shape": shape,
         "dtype": _dtype(meta, zarr_format),
-        **_grids(meta, shape, zarr_format, options),
+        **_grids(meta, box, zarr_format, options),
         "fill_value": _fill_value(meta, zarr_format),
         "zarr_format": zarr_format,
         **_names(meta, zarr_format),
@@ -77,23 +79,33 @@ def converted(meta: ArrayMeta, shape: Shape, options: CopyOptions) -> ArrayMeta:
     return formats.new_array(cast("ArrayOptions", new), find_kind)
 
 
-def _grids(meta: ArrayMeta, shape: Shape, zarr_format: int, options: CopyOptions) -> dict[str, Any]:
+def _grids(meta: ArrayMeta, box: Box, zarr_format: int, options: CopyOptions) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     if "chunks" not in options:
-        kept["chunks"] = meta.chunks if meta.shards is not None else _grid_option(meta, shape)
+        kept["chunks"] = meta.chunks if meta.shards is not None else _grid_option(meta, box)
     if "shards" not in options and meta.shards is not None and zarr_format == 3:
-        kept["shards"] = _grid_option(meta, shape)
+        kept["shards"] = _grid_option(meta, box)
     return {**kept, **{name: value for name, value in options.items() if name in ("chunks", "shards")}}
 
 
-def _grid_option(meta: ArrayMeta, shape: Shape) -> list[Any]:
-    """The grid of the stored objects, as the option of a new array of that shape spells it."""
-    if shape != meta.shape and meta.edges is not None:
-        raise ConfigError("chunks of differing lengths do not fit a region: pass chunks= for the copy")
+def _grid_option(meta: ArrayMeta, box: Box) -> list[Any]:
+    """The grid of the stored objects, as far as they lie in the box, as the option of a new array spells it."""
     return [
-        axis if isinstance(axis, int) else list(sizes(axis, n) if axis.stop != n else axis.runs)
-        for axis, n in zip(meta.object_axes, shape, strict=True)
+        axis if isinstance(axis, int) else _lengths(axis, low, high)
+        for axis, low, high in zip(meta.object_axes, box.start, box.stop, strict=True)
     ]
+
+
+def _lengths(axis: Edges, low: int, high: int) -> list[Any] | int:
+    if low == high:
+        return axis.longest
+    if low == 0 and high == axis.stop:
+        return list(axis.runs)
+    lengths = []
+    for cell in range(axis.cell_at(low), axis.cell_at(high - 1) + 1):
+        start, length = axis.place(cell)
+        lengths.append(min(high, start + length) - max(low, start))
+    return lengths
 
 
 def _dtype(meta: ArrayMeta, zarr_format: int) -> Any:

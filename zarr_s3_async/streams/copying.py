@@ -363,7 +363,7 @@ async def _plan_array(
 ) -> ArrayCopy:
     origin, source_path, layout = inside(source)
     box = region_of(region, source.shape)
-    meta = converted(layout.meta, box.shape, options)
+    meta = converted(layout.meta, box, options)
     path = check_path(path, zarr_format=meta.zarr_format)
     stored = await list_source(origin, source_path, layout.meta)
     state = blake2b(digest_size=16)
