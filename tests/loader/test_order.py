@@ -188,6 +188,15 @@ def test_every_epoch_and_every_seed_has_another_order(shuffle: Shuffle) -> None:
         assert sum(a == b for a, b in zip(order, range(1000), strict=True)) < 100
 
 
+@pytest.mark.parametrize("shuffle", ["chunks", "buffer", "global"])
+def test_samples_of_one_chunk_have_another_order_in_every_epoch(shuffle: Shuffle) -> None:
+    geometry = Geometry((100, 4), (100, 4), None, np.dtype("f4"))
+    feeds = plan_feeds({None: 0}, [geometry], {}, axis=0, shuffle=shuffle, buffer_bytes=10**6)
+    share = share_of(100, 10, Part(), drop_last=False)
+    orders = {tuple(joined(list(Order(feeds, shuffle, 0, epoch).fills(share)))) for epoch in range(20)}
+    assert len(orders) == 20
+
+
 def test_buffers_begin_elsewhere_in_every_epoch() -> None:
     geometry = Geometry((1000, 4), (10, 4), None, np.dtype("f4"))
     feeds = plan_feeds({None: 0}, [geometry], {}, axis=0, shuffle="buffer", buffer_bytes=6400)
