@@ -83,6 +83,13 @@ class Bucket(zs.MemoryStore):
         return "s3://bucket"
 
 
+async def test_the_root_of_an_access_point_is_a_whole_bucket(session: zs.Session) -> None:
+    point = "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"
+    for url in (f"s3://{point}", f"s3://{point}/", "s3://bucket", "s3://bucket/"):
+        with pytest.raises(zs.ConfigError, match="whole bucket"):
+            await session.delete(url)
+
+
 async def test_a_whole_bucket_is_removed_only_by_name(session: zs.Session) -> None:
     store = Bucket()
     await ones(session, store, path="a")  # with a group at the root

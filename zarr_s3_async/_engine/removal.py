@@ -20,7 +20,7 @@ from .._model.keys import is_chunk_key
 from .._model.metadata import GroupMeta
 from .._model.names import problem_of
 from ..errors import ConfigError, MetadataError, NodeExists, NodeNotFound, UnsupportedFeature
-from ..stores.base import OWN_NAMES, Entry, Store
+from ..stores.base import OWN_NAMES, Entry, Store, SupportsParent
 from ..stores.optional import delete_stream
 from . import nodes
 from .consolidated import drop_copies
@@ -80,8 +80,11 @@ async def check_overwrite(store: Store, path: str, found: Collection[str]) -> No
 
 
 def _is_bucket(store: Store, path: str) -> bool:
+    """True for all that a store on the network can reach: a bucket, or what an access point shows of one."""
     parts = urlsplit(store.url)
-    return not path and parts.scheme not in ("memory", "file") and not parts.path.strip("/")
+    if path or parts.scheme in ("memory", "file"):
+        return False
+    return store.parent() is None if isinstance(store, SupportsParent) else not parts.path.strip("/")
 
 
 def _is_marker(entry: Entry) -> bool:
