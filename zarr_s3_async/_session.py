@@ -246,7 +246,7 @@ class Session:
             if get_running_loop() is self._loop and self._state == "open" and os.getpid() == self._pid:
                 return
         except RuntimeError:
-            pass  # no loop is running: told below, behind what is told first
+            pass  # no loop is running: an error below, unless another one goes before it
         if self._state == "closed":
             raise session_closed()
         if self._state == "new":

@@ -39,7 +39,7 @@ _inherited: list[dict[AbstractEventLoop, _Shared]] = []
 
 
 def shared_session(**options: Unpack[SessionOptions]) -> Session:
-    """The session that this event loop's calls share where they name none: `await zs.open_array(url)` and its kin.
+    """The session that this event loop's calls share where they name none: `await zs.open_array(url)`.
 
     It is made by the first call and closed with its loop, at the latest when the interpreter exits. Another loop has
     another one, and so has a forked child. Closed by `aclose`, the next call makes a new one.

@@ -59,7 +59,7 @@ class View(Unread):
         return self._layout.dtype
 
     def __repr__(self) -> str:
-        self._made_at = None  # whoever sees it is told
+        self._made_at = None  # its text says what to do
         return f"<{self._text()}: await it to read>"
 
     def _text(self) -> str:
@@ -120,7 +120,7 @@ class View(Unread):
 
 # Without these, a forgotten await would pass silently: `view == 5` is False, and `if view` is true.
 refuse_operators(View, "eq", "ne", "bool")
-View.__hash__ = object.__hash__  # type: ignore[method-assign]  # a view is compared by nobody, and kept by whoever
+View.__hash__ = object.__hash__  # type: ignore[method-assign]  # by identity, as every object has it
 
 
 def _line_of_caller() -> tuple[str, int]:

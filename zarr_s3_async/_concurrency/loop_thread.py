@@ -19,7 +19,7 @@ T = TypeVar("T")
 class LoopThread:
     """A running event loop that any number of threads hand coroutines to.
 
-    The thread is a daemon: whoever forgets `close` is not kept from ending the program.
+    The thread is a daemon: it does not keep a program that forgets `close` from ending.
 
     Args:
         name: Of the thread.

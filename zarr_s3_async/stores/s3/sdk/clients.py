@@ -31,7 +31,7 @@ from .errors import credentials_error
 MAX_IDLE_CLIENTS = 8
 """Clients that are kept though nothing uses them."""
 _KEEPALIVE_SECONDS = 15.0
-"""Below the idle time after which S3 and its imitators hang up, so that a stale connection is rare."""
+"""Below the idle time after which S3 and S3-compatible servers hang up, so that a stale connection is rare."""
 
 
 class Client(NamedTuple):
@@ -231,7 +231,7 @@ async def _created(config: S3Config, connections: int, identity: Identity, keys:
 
 
 def _stay_here(context: dict[str, Any], **_: Any) -> None:
-    # botocore would follow a bucket to another region below us, with requests that nobody counts.
+    # botocore would follow a bucket to another region below us, with requests that are not counted.
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 

@@ -1,9 +1,9 @@
 """Who signs, and at what time: the SDK's chain of sources, static keys without it, and a function of the user's.
 
-The standard chain is asked anew, in a thread: that helps whatever the source is, also where botocore sees no reason
+The standard chain is asked again, in a thread: that helps whatever the source is, also where botocore sees no reason
 to refresh (files that another program renews, a clock that is wrong, a session that was revoked).
 
-Both transports get their credentials here, so that what a source does wrong is told in our words once.
+Both transports get their credentials here, so that errors of a source are mapped once.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Provided:
 _REFRESH_BEFORE = 600.0
 """Seconds before their end at which keys are replaced; of short-lived ones, half of their time."""
 _FRESH = 5.0
-"""Seconds after a renewal in which nobody renews again: whoever asks was refused for the old ones."""
+"""Seconds after new keys came in which a refusal is taken to be of the old ones, and causes no further renewal."""
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
 
 

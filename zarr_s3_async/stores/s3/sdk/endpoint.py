@@ -1,4 +1,4 @@
-"""The room that asks botocore where a bucket is: its own endpoint rules answer, ours are none.
+"""Where a bucket is: botocore's endpoint rules answer (`plain.py` has the simple cases).
 
 One GetObject is built and signed by the client and stopped right before it is sent; its URL and its signature
 tell the URL root, the region and the service. (A presigned URL does not: it names the global endpoint.)
