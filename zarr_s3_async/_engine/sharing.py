@@ -38,7 +38,7 @@ class SharedFetch:
     __slots__ = ("_joined", "_late", "_since", "is_sent", "source")
 
     def __init__(self, source: Chunks, since: int) -> None:
-        self.is_sent = False
+        self.is_sent: bool = False
         self.source = source
         self._since = since
         self._joined: list[Future[_Outcome]] | None = None  # most fetches have no second reader

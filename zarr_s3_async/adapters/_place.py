@@ -48,7 +48,7 @@ class Place:
             given = {name: value for name, value in options.items() if value is not None}
             url = where if isinstance(where, str) else Path(where).absolute().as_uri()
             session = zs.Session(**given)
-            self.url = session.store(url).url
+            self.url: str = session.store(url).url
             session._abandon()  # noqa: SLF001  # it was to check the URL and the options, and has nothing to close
             self._of_session = {name: given.pop(name) for name in _OF_SESSION if name in given}
             if given:
