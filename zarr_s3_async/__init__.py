@@ -70,6 +70,7 @@ from .stores.s3 import S3Store
 if _typing.TYPE_CHECKING:
     from . import adapters as adapters
     from . import blocking as blocking
+    from . import fastapi as fastapi
     from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
     from .loader import BatchLoader, LoaderCost, LoaderReport, Window
     from .streams import Block, BlockStream, CopyPlan, Progress, SliceStream, WriteStream, copy, map_chunks, plan_copy
@@ -209,7 +210,7 @@ _LAZY = {
 """What is imported when it is first asked for: names, and the modules that have them."""
 
 
-_MODULES = ("adapters", "blocking")
+_MODULES = ("adapters", "blocking", "fastapi")
 """Modules that are imported when they are first named, as `zs.blocking` is."""
 
 

@@ -1,0 +1,442 @@
+"""The kit for FastAPI: regions as bodies, errors as problem documents, and clients that hang up."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import io
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import Depends, FastAPI, Request
+from hypothesis import given
+from hypothesis import strategies as st
+
+import zarr_s3_async as zs
+from zarr_s3_async import fastapi as kit
+from zarr_s3_async._concurrency.until import run_until
+
+SHAPE = (30, 17, 5)
+DATA = np.arange(np.prod(SHAPE), dtype=">i4").reshape(SHAPE)
+
+
+def application(store: zs.Store, handler: Callable[..., Any] | None = None, **options: Any) -> FastAPI:
+    app = FastAPI(lifespan=kit.lifespan(), exception_handlers=kit.exception_handlers, middleware=kit.middleware)
+
+    async def slices(
+        path: str,
+        where: Annotated[kit.Region, Depends(kit.region)],
+        session: Annotated[zs.Session, Depends(kit.session)],
+    ) -> kit.SliceResponse:
+        return kit.SliceResponse(await session.open_array(store, path=path), *where, **options)
+
+    app.add_api_route("/slices/{path:path}", handler or slices, methods=["GET", "HEAD", "POST"], response_model=None)
+    return app
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://app") as client,
+    ):
+        yield client
+
+
+class Scripted(zs.MemoryStore):
+    """Whose methods a test may replace."""
+
+
+async def stored(data: np.ndarray[Any, Any] = DATA, **options: Any) -> Scripted:
+    store = Scripted()
+    async with zs.Session() as session:
+        array = await session.create_array(
+            store, path="array", shape=data.shape, chunks=(7,) * data.ndim, **{"dtype": data.dtype, **options}
+        )
+        await array.set_slice(data, start=(0,) * data.ndim)
+    return store
+
+
+def spelled(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))
+
+
+# Bodies
+
+
+@given(data=st.data(), block_bytes=st.sampled_from([1, 100, 3000, 2**22]), form=st.sampled_from(["bytes", "npy"]))
+async def test_a_body_is_what_numpy_gives_for_the_region(data: st.DataObject, block_bytes: int, form: Any) -> None:
+    start = tuple(data.draw(st.integers(0, n)) for n in SHAPE)
+    stop = tuple(data.draw(st.integers(a, n)) for a, n in zip(start, SHAPE, strict=True))
+    step = data.draw(st.none() | st.tuples(*[st.integers(1, 4)] * 3))
+    query = {"start": spelled(start), "stop": spelled(stop)} | ({} if step is None else {"step": spelled(step)})
+    async with client_of(application(await stored(), block_bytes=block_bytes, format=form)) as client:
+        answer = await client.get("/slices/array", params=query)
+    expected = DATA[tuple(map(slice, start, stop, step or (None,) * 3))]
+    if form == "npy":
+        block = np.load(io.BytesIO(answer.content))
+    else:
+        shape = tuple(map(int, answer.headers["x-shape"].split(",")))
+        block = np.frombuffer(answer.content, answer.headers["x-dtype"]).reshape(shape)
+    assert answer.status_code == 200
+    assert block.shape == expected.shape
+    assert block.dtype == "<i4"
+    assert np.array_equal(block, expected)
+    assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+async def test_structured_elements_keep_their_fields() -> None:
+    data = np.array([(1, 2.5), (3, 4.5)], dtype=[("x", ">i2"), ("y", "f8")])
+    store = await stored(data, zarr_format=2)
+    async with client_of(application(store)) as client:
+        answer = await client.get("/slices/array?start=0&stop=2")
+    dtype = np.dtype(ast.literal_eval(answer.headers["x-dtype"]))
+    assert np.frombuffer(answer.content, dtype).tolist() == data.tolist()
+
+
+async def test_an_array_without_dimensions_is_one_element() -> None:
+    async with client_of(application(await stored(np.array(7, "u2")))) as client:
+        answer = await client.get("/slices/array?start=&stop=")
+    assert (answer.headers["x-shape"], answer.content) == ("", b"\x07\x00")
+
+
+async def test_head_tells_the_size_and_reads_nothing() -> None:
+    store = await stored()
+    reads: list[str] = []
+    get = store.get
+
+    async def counted(key: str, **options: Any) -> Any:
+        reads.append(key)
+        return await get(key, **options)
+
+    store.get = counted
+    async with client_of(application(store)) as client:
+        answer = await client.head("/slices/array?start=0,0,0&stop=30,17,5")
+    assert (int(answer.headers["content-length"]), answer.content) == (DATA.nbytes, b"")
+    assert not [key for key in reads if "/c/" in key]
+
+
+async def test_elements_without_a_fixed_size_are_refused() -> None:
+    strings = np.array(["a", "bcd"], dtype=object)
+    async with client_of(application(await stored(strings, dtype=str))) as client:
+        answer = await client.get("/slices/array?start=0&stop=2")
+    assert answer.status_code == 501
+
+
+def test_a_type_without_a_name_in_npy_is_sent_as_bytes_alone() -> None:
+    import ml_dtypes
+
+    class Of:
+        url, shape, ndim, dtype = "memory://x", (3,), 1, np.dtype(ml_dtypes.bfloat16)
+
+    assert kit.SliceResponse(Of(), 0, 3).headers["x-dtype"] == "bfloat16"
+    with pytest.raises(zs.UnsupportedFeature, match="bytes"):
+        kit.SliceResponse(Of(), 0, 3, format="npy")
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "status", "kind"),
+    [
+        ("absent", "start=0,0,0&stop=1,1,1", 404, "node-not-found"),
+        ("array", "start=0,0,0&stop=1,1,99", 416, "selection-error"),
+        ("array", "start=0,0,0&stop=1,1,1&step=1,1,0", 416, "selection-error"),
+        ("array", "start=-1,0,0&stop=1,1,1", 416, "selection-error"),
+        ("array", "start=0&stop=1", 416, "selection-error"),
+        ("array", "start=0,zero,0&stop=1,1,1", 422, "config-error"),
+        ("array", "start=0,,0&stop=1,1,1", 422, "config-error"),
+        ("array", "start=0,0,0&stop=30,17,5", 413, "response-too-large"),
+        ("../array", "start=0,0,0&stop=1,1,1", 422, "config-error"),
+    ],
+)
+async def test_what_the_client_asked_wrongly_is_a_problem_document(
+    path: str, query: str, status: int, kind: str
+) -> None:
+    async with client_of(application(await stored(), max_bytes=DATA.nbytes - 1)) as client:
+        answer = await client.get(f"/slices/{path.replace('.', '%2e')}?{query}")
+    document = answer.json()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, document["status"], document["type"]) == (status, status, f"urn:zarr-s3-async:{kind}")
+    assert document["instance"].startswith("/slices/")
+    assert document["title"]
+    assert len(document["detail"]) > 20
+
+
+def test_every_error_of_the_library_has_the_status_of_its_kind() -> None:
+    expected = {
+        zs.NodeNotFound: 404,
+        zs.BucketNotFound: 404,
+        zs.ChunkNotFound: 404,
+        kit.ResponseTooLarge: 413,
+        zs.SelectionError: 416,
+        zs.ConfigError: 422,
+        zs.DataOverflowError: 422,
+        zs.NodeExists: 409,
+        zs.ConcurrentModification: 409,
+        zs.AccessDenied: 403,
+        zs.CredentialsExpired: 502,
+        zs.CredentialsNotFound: 502,
+        zs.Throttled: 503,
+        zs.SessionClosed: 503,
+        zs.DeadlineExceeded: 504,
+        zs.NetworkError: 502,
+        zs.UnexpectedResponse: 502,
+        zs.ChunkDecodeError: 502,
+        zs.MetadataError: 502,
+        zs.Unsupported: 501,
+        zs.UnsupportedFeature: 501,
+    }
+    assert {kind: kit.status_of(kind("x")) for kind in expected} == expected
+
+
+def test_what_went_wrong_inside_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "zarr_s3_async.fastapi"):
+        answer = kit.problem(zs.AccessDenied("s3://hidden-bucket/key is forbidden"), "/slices/x")
+    assert b"hidden-bucket" not in bytes(answer.body)
+    assert "hidden-bucket" in caplog.text
+
+
+def test_a_service_that_is_busy_says_when_to_ask_again() -> None:
+    assert kit.problem(zs.Throttled("slow down")).headers["retry-after"] == "1"
+    assert "retry-after" not in kit.problem(zs.NodeNotFound("no array")).headers
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: kit.lifespan(limit=zs.Limits()),
+        lambda: kit.lifespan(anonymus=True),
+        lambda: kit.SliceResponse(None, 0, 1, format="numpy"),
+        lambda: kit.SliceResponse(None, 0, 1, max_bytes=0),
+        lambda: kit.SliceResponse(None, 0, 1, block_bytes="4M"),
+        lambda: kit.SliceResponse(None, 0, 1, timeout=-1),
+    ],
+    ids=["limit", "anonymus", "format", "max_bytes", "block_bytes", "timeout"],
+)
+def test_a_wrong_option_is_refused_where_it_is_given(make: Callable[[], Any]) -> None:
+    with pytest.raises(zs.ConfigError):
+        make()
+
+
+async def test_a_late_first_element_has_a_status() -> None:
+    store = await stored()
+    store.get = slow_chunks(store)
+    async with client_of(application(store, timeout=0.01)) as client:
+        answer = await client.get("/slices/array?start=0,0,0&stop=1,1,1")
+    assert answer.status_code == 504
+
+
+async def test_an_error_in_the_middle_breaks_the_body() -> None:
+    store = await stored()
+    get = store.get
+
+    async def broken(key: str, **options: Any) -> Any:
+        if "/c/4/" in key:
+            raise zs.NetworkError("the line is cut")
+        return await get(key, **options)
+
+    store.get = broken
+    sent: list[bytes] = []
+
+    async def receive_all(client: httpx.AsyncClient) -> None:
+        async with client.stream("GET", "/slices/array?start=0,0,0&stop=30,17,5") as answer:
+            sent.extend([piece async for piece in answer.aiter_raw()])
+
+    async with client_of(application(store, block_bytes=DATA[:7].nbytes)) as client:
+        with pytest.raises((RuntimeError, zs.NetworkError)):
+            await receive_all(client)
+
+
+# The session
+
+
+async def test_all_handlers_have_one_session_which_ends_with_the_application() -> None:
+    seen: list[zs.Session] = []
+
+    async def handler(session: Annotated[zs.Session, Depends(kit.session)]) -> str:
+        seen.append(session)
+        return repr(session)
+
+    app = application(zs.MemoryStore(), handler)
+    async with client_of(app) as client:
+        for _ in range(3):
+            assert (await client.get("/slices/x")).status_code == 200
+        assert len(set(map(id, seen))) == 1
+        assert not seen[0].closed
+    assert seen[0].closed
+
+
+async def test_an_application_without_the_lifespan_is_told_so() -> None:
+    app = FastAPI(exception_handlers=kit.exception_handlers)
+
+    async def handler(session: Annotated[zs.Session, Depends(kit.session)]) -> None: ...
+
+    app.add_api_route("/", handler)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+        assert (await client.get("/")).status_code == 503
+    with pytest.raises(zs.StateError, match="lifespan"):
+        kit.session(Request({"type": "http", "app": app}))
+
+
+# Clients that hang up
+
+
+def slow_chunks(store: zs.Store, started: list[str] | None = None, ended: list[str] | None = None) -> Any:
+    get = store.get
+
+    async def slow(key: str, **options: Any) -> Any:
+        if "/c/" in key:
+            if started is not None:
+                started.append(key)
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                if ended is not None:
+                    ended.append(key)
+        return await get(key, **options)
+
+    return slow
+
+
+def scope_of(path: str, query: str = "", method: str = "GET") -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [],
+        "root_path": "",
+        "scheme": "http",
+        "http_version": "1.1",
+    }
+
+
+@pytest.mark.parametrize("with_middleware", [True, False])
+async def test_a_client_that_hangs_up_cancels_its_reads(with_middleware: bool) -> None:
+    store = await stored()
+    started: list[str] = []
+    ended: list[str] = []
+    store.get = slow_chunks(store, started, ended)
+    app = application(store)
+    if not with_middleware:
+        app.user_middleware.clear()
+    gone = asyncio.Event()
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Any:
+        for message in messages:
+            return message
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with app.router.lifespan_context(app):
+        serving = asyncio.ensure_future(app(scope_of("/slices/array", "start=0,0,0&stop=30,17,5"), receive, send))
+        while len(started) < 15:  # 5 * 3 * 1 chunks
+            await asyncio.sleep(0)
+        gone.set()
+        await asyncio.wait_for(serving, 30)
+    assert sorted(ended) == sorted(started)
+    assert sent == []
+
+
+async def test_a_handler_that_is_not_reading_yet_is_cancelled_too() -> None:
+    ended = asyncio.Event()
+
+    async def handler() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    app = application(zs.MemoryStore(), handler)
+    sent: list[Any] = []
+
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with app.router.lifespan_context(app):
+        await asyncio.wait_for(app(scope_of("/slices/array"), receive, send), 30)
+    assert ended.is_set()
+
+
+async def test_a_body_reaches_its_handler_whole_and_no_faster_than_it_is_taken() -> None:
+    pieces = [bytes([n]) * 10 for n in range(5)]
+    pulled = 0
+    seen: list[int] = []
+
+    async def handler(request: Request) -> int:
+        size = 0
+        async for piece in request.stream():
+            size += len(piece)
+            seen.append(pulled)
+            await asyncio.sleep(0.001)
+        return size
+
+    async def receive() -> Any:
+        nonlocal pulled
+        if pulled == len(pieces):
+            await asyncio.sleep(3600)
+        pulled += 1
+        return {"type": "http.request", "body": pieces[pulled - 1], "more_body": pulled < len(pieces)}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = application(zs.MemoryStore(), handler)
+    async with app.router.lifespan_context(app):
+        await asyncio.wait_for(app(scope_of("/slices/array", method="POST"), receive, send), 30)
+    assert sent[1]["body"] == b"50"
+    assert all(ahead <= taken + 2 for taken, ahead in enumerate(seen)), seen
+
+
+async def test_what_work_raises_leaves_as_itself_and_its_end_ends_the_watch() -> None:
+    async def fails() -> None:
+        raise zs.NetworkError("cut")
+
+    async def never() -> None:
+        await asyncio.sleep(3600)
+
+    async def at_once() -> None: ...
+
+    with pytest.raises(zs.NetworkError):
+        await run_until(fails, never)
+    assert await run_until(at_once, never)
+    assert not await run_until(never, at_once)
+
+
+async def test_a_cancelled_caller_cancels_both() -> None:
+    ended: list[str] = []
+
+    async def work(name: str) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(name)
+
+    running = asyncio.ensure_future(run_until(lambda: work("work"), lambda: work("stop")))
+    await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert sorted(ended) == ["stop", "work"]
