@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
@@ -28,7 +29,7 @@ from ._types import JSON, Coords, Missing, Shape
 from ._unread import Unread
 from ._view import Indexer, View
 from .codecs.registry import find_kind
-from .errors import ConfigError, MetadataError, SelectionError, UnsupportedFeature
+from .errors import ConfigError, MetadataError, SelectionError, StoreError, UnsupportedFeature, ZarrS3Error
 
 if TYPE_CHECKING:
     from ._verify import OnProgress, VerifyReport
@@ -479,8 +480,7 @@ class Array(Unread):
         """Give the array another shape of as many dimensions. What a shrink cuts off is gone; growth shows fill."""
         self._runtime.guard()
         wanted = check_integers("shape", shape)
-        self._adopt(await reshape.resize(self._runtime, self._path, self.metadata, wanted))
-        await sync_copies(self._runtime, [self._path], self.metadata.zarr_format)
+        await self._reshape(reshape.resize(self._runtime, self._path, self.metadata, wanted))
 
     async def append(self, data: Any, axis: int = 0) -> Shape:
         """Add `data` at the end of `axis` and return the new shape.
@@ -492,10 +492,21 @@ class Array(Unread):
         self._runtime.guard()
         axis = axis + self.ndim if axis < 0 else axis
         rows = operations.as_array(self._layout, data)
-        meta = await reshape.append(self._runtime, self._path, self._layout, rows, axis, write_empty=self._write_empty)
-        self._adopt(meta)
-        await sync_copies(self._runtime, [self._path], self.metadata.zarr_format)
+        await self._reshape(
+            reshape.append(self._runtime, self._path, self._layout, rows, axis, write_empty=self._write_empty)
+        )
         return self.shape
+
+    async def _reshape(self, change: Awaitable[ArrayMeta]) -> None:
+        """Change the shape, then update the consolidated metadata above, also where a failure left another shape."""
+        sync = partial(sync_copies, self._runtime, [self._path], self.metadata.zarr_format)
+        try:
+            self._adopt(await change)
+        except StoreError:
+            with suppress(ZarrS3Error):  # the first error is the one to raise
+                await sync()
+            raise
+        await sync()
 
     async def refresh(self) -> Self:
         """Read the metadata again, in place: another writer may have changed the shape or the attributes."""

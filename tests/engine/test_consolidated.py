@@ -304,3 +304,25 @@ async def test_edits_and_removals_on_an_s3_server(seaweed: Any, s3_url: str, zar
         with pytest.raises(zs.NodeNotFound, match=r"notes\.txt"):
             await session.delete(f"{s3_url}/g")
         assert [entry.key async for entry in session.store(f"{s3_url}/g").list_prefix()] == ["notes.txt"]
+
+
+@FORMATS
+async def test_it_is_true_after_an_append_and_a_shrink_that_fail_in_the_middle(
+    session: zs.Session, store: zs.MemoryStore, zarr_format: Any
+) -> None:
+    await consolidated(session, store, zarr_format)
+    broken = FaultyStore(
+        store,
+        Fault(verb="put", key="a/*0*", times=None, error=lambda: zs.NetworkError("reset")),
+        Fault(verb="delete_many", times=None, error=lambda: zs.NetworkError("reset")),
+    )
+    array = await session.open_array(broken, path="a")
+    with pytest.raises(zs.NetworkError):
+        await array.append(np.ones(40, "i4"))
+    await assert_true(session, store, zarr_format)
+    await (await session.open_array(store, path="a")).append(np.ones(40, "i4"))
+    await array.refresh()
+    with pytest.raises(zs.NetworkError):
+        await array.resize((0,))
+    assert (await session.open_array(store, path="a")).shape == (0,)
+    await assert_true(session, store, zarr_format)
