@@ -322,6 +322,23 @@ async def test_of_two_copies_to_one_place_the_later_one_is_there_and_the_earlier
         assert (await target[0:6]).tolist() == [11, 12, 13, 14, 0, 0]  # type: ignore[index]  # an array
 
 
+async def test_a_copy_whose_place_another_has_taken_is_not_published() -> None:
+    store = Counting()
+
+    async def before(what: str, key: str) -> None:
+        if what == "put" and key == "c/3":
+            await zs.MemoryStore.put(store, RECORD, b'{"source": "another"}')
+
+    async with zs.Session() as session:
+        source = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
+        await source[...].set(np.arange(1, 9))
+        store.before = before
+        with pytest.raises(zs.ConcurrentModification, match="another copy"):
+            await zs.copy(source, store)
+        with pytest.raises(zs.NodeNotFound):
+            await session.open_array(store)
+
+
 async def test_a_run_that_is_killed_while_it_clears_the_place_is_not_trusted() -> None:
     store = Counting()
     async with zs.Session() as session:

@@ -221,6 +221,30 @@ async def test_the_outcome_of_a_failed_put_is_exact() -> None:
         nothing_left(session, store)
 
 
+async def test_the_next_write_raises_what_a_put_failed_with() -> None:
+    store = Counting()
+
+    async def before(what: str, key: str) -> None:
+        if what == "put":
+            raise zs.NetworkError("gone", key=key)
+
+    async with zs.Session() as session:
+        array = await session.create_array(store, shape=8, chunks=1, dtype="i4")
+        store.before = before
+
+        async def write() -> None:
+            async with array.write_stream() as out:
+                await out.write(np.s_[0:1], 1)
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                with pytest.raises(zs.NetworkError, match="gone"):
+                    await out.write(np.s_[1:2], 1)
+
+        with pytest.raises(zs.NetworkError, match="gone"):
+            await write()
+        nothing_left(session, store)
+
+
 async def test_an_error_of_the_body_leaves_as_itself_with_the_outcome_and_merges_nothing() -> None:
     store = Counting()
     async with zs.Session() as session:
