@@ -39,7 +39,7 @@ class SharedFetch:
 
     def __init__(self, source: Chunks, since: int) -> None:
         self.is_sent: bool = False
-        self.source = source
+        self.source: Chunks = source
         self._since = since
         self._joined: list[Future[_Outcome]] | None = None  # most fetches have no second reader
         self._late: list[Future[None]] | None = None
@@ -52,7 +52,8 @@ class SharedFetch:
     async def join(self, source: Chunks, since: int) -> _Outcome:
         """Wait for the answer of a fetch that is not sent yet."""
         if since > self._since:
-            self.source, self._since = source, since
+            self.source = source
+            self._since = since
         waiter: Future[_Outcome] = get_running_loop().create_future()
         if self._joined is None:
             self._joined = []

@@ -17,8 +17,8 @@ try:
     from xarray.backends import ZarrStore as XarrayStore
     from xarray.backends.zarr import ZarrBackendEntrypoint
     from xarray.core import indexing
-except ImportError as error:
-    raise ImportError("this engine needs xarray and zarr-python: pip install xarray 'zarr-s3-async[zarr]'") from error
+except ImportError as _error:
+    raise ImportError("this engine needs xarray and zarr-python: pip install xarray 'zarr-s3-async[zarr]'") from _error
 
 import numpy as np
 
