@@ -154,7 +154,7 @@ async def _put_attributes(runtime: Runtime, path: str, meta: ArrayMeta | GroupMe
     expected: Version | None = None if left is None else left.version
 
     async def attempt() -> None:
-        blob = await store.get(key)
+        blob = await store.get(key, max_bytes=formats.MAX_BYTES)
         theirs = None if blob is None or blob.version == expected else blob.data
         merged = formats.dump_attributes(meta.attributes, theirs, url=nodes.url_of(store, path))
         await store.put(key, merged, when="absent" if blob is None else blob.version)

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from .._concurrency.workers import gather_all
-from .._engine.nodes import join
+from .._engine.nodes import fetch_documents, join
 from .._engine.runtime import Runtime
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta, differences
@@ -103,8 +102,7 @@ class Nodes:
             names = formats.document_names(zarr_format)
             if zarr_format == 2:
                 names = (*names, formats.CONSOLIDATED_V2)
-            blobs = await gather_all(*(self._runtime.store.get(join(path, name)) for name in names))
-            found = {name: blob for name, blob in zip(names, blobs, strict=True) if blob is not None}
+            found = await fetch_documents(self._runtime.store, path, names)
             documents = {name: blob.data for name, blob in found.items()}
             meta = formats.parse_node(documents, url=self.url(path), zarr_format=zarr_format)
             if meta is not None:

@@ -124,7 +124,7 @@ class PlainObjects:
         lease = max(1, entry.size + (0 if pipeline.raw else pipeline.nbytes))
         await runtime.leases.acquire(lease)
         try:
-            blob = await runtime.store.get(entry.key)
+            blob = await runtime.store.get(entry.key, max_bytes=self._max_bytes)
             if blob is None:
                 return None
             decode = partial(_error_of, pipeline, blob.data)

@@ -151,7 +151,6 @@ async def failure(verb: Verb, store: S3Store, version: Version) -> StoreError:
     ("wrong key", faults.refuse(403, "SignatureDoesNotMatch"), AccessDenied),
     ("expired", faults.expired_token, CredentialsExpired),
     ("redirect without a region", faults.refuse(301, "PermanentRedirect"), WrongRegion),
-    ("not implemented", faults.refuse(501, "NotImplemented"), Unsupported),
     ("teapot", faults.refuse(418), UnexpectedResponse),
     ("not modified", faults.refuse(304), UnexpectedResponse),
 )
@@ -164,6 +163,16 @@ async def test_a_refusal_is_its_error_after_one_request(
     assert type(raised) is error
     assert rig.server.count(verb.operation) == 1
     assert rig.stored("k") == BODY, "nothing was changed"
+
+
+@by_verb(
+    ("not implemented", faults.refuse(501, "NotImplemented"), Unsupported),
+    verbs=tuple(verb for verb in VERBS if verb != "delete many"),  # which goes key by key then
+)
+async def test_what_the_server_does_not_have_is_its_error_after_one_request(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
+    await test_a_refusal_is_its_error_after_one_request(rig, fault, error, verb)
 
 
 @by_verb(

@@ -154,6 +154,19 @@ async def test_a_whole_object_for_a_range_without_its_length_is_taken_as_long_as
         await rig.store(attempts=1).get("k", range=Span(5, 10))
 
 
+@pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
+@pytest.mark.parametrize("asked", [Span(0, 1000), Suffix(1000)], ids=["span", "suffix"])
+async def test_a_part_that_is_longer_than_its_range_is_not_received(rig: Rig, asked: Any, framing: str) -> None:
+    rig.put("k", OBJECT[:2000])
+    store = rig.store(attempts=2)
+    await store.get("k")
+    status = "206 Partial\r\ncontent-range: bytes 0-999999999999/1000000000000"
+    rig.server.cue("GetObject", faults.endless_page(status, framing), times=FOREVER)
+    with at_most(4 * MIB), pytest.raises((zs.UnexpectedResponse, zs.NetworkError)):
+        await store.get("k", range=asked)
+    assert rig.server.count("GetObject", "k") <= 4
+
+
 # Listings
 
 

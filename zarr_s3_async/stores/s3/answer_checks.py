@@ -116,6 +116,20 @@ def as_range(request: Request, headers: Mapping[str, str], body: Buffer, size: i
     return Response(206, {**headers, **changed}, body)
 
 
+def longest_answer(request: Request) -> int | None:
+    """Bytes that the range of a request may have at most; None where it has none, or none with an end."""
+    first, dash, last = request.headers.get("range", "").removeprefix("bytes=").partition("-")
+    if not dash or not last:
+        return None
+    return int(last) - int(first) + 1 if first else int(last)
+
+
+def too_much(request: Request, headers: Mapping[str, str]) -> StoreError:
+    """The error of a part of an object that is longer than the range that was asked for."""
+    what = f"with more bytes than {request.headers.get('range')}, which was asked for"
+    return unexpected(request, Response(206, headers), what)
+
+
 def unbounded(request: Request, headers: Mapping[str, str]) -> StoreError:
     """The error of a whole object in place of a range whose answer says no length, and is long."""
     return unexpected(request, Response(200, headers), "it sends the whole object for a range, and not its length")

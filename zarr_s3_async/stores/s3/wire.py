@@ -31,7 +31,16 @@ from ..._http.head import Head
 from ..._http.pool import ConnectionPool
 from ..._types import strided_target
 from ...errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, Unsupported, session_closed
-from .answer_checks import MAX_UNASKED, as_range, part_of, takes_sink, unbounded, whole_for_range
+from .answer_checks import (
+    MAX_UNASKED,
+    as_range,
+    longest_answer,
+    part_of,
+    takes_sink,
+    too_much,
+    unbounded,
+    whole_for_range,
+)
 from .checksums import MODE_HEADER
 from .errors import attempt_timed_out, looks_like_error, network_error, parse_error, stale_connection, too_long, where
 from .listing_document import ListingError, parse_listing
@@ -345,6 +354,9 @@ class ObjectResponses:
             return SmallBody(head.length)
         if page and head.length is not None and head.length > _MAX_LISTING:
             raise ProtocolError(f"a page of a listing of {head.length} bytes")
+        longest = longest_answer(request) if head.status == 206 else None
+        if longest is not None and head.length is not None and head.length > longest:
+            raise too_much(request, head.headers)
         if head.length is not None and whole_for_range(request, head.status, head.headers):
             start, stop = part_of(request, head.length)
             return SlicedBody(_memory_for(request, stop - start, buffers), start, head.length)
@@ -378,6 +390,9 @@ def _chunked_body(request: Request, head: Head, *, data: bool, page: bool) -> Ch
         return ChunkedBody(MAX_SMALL_BODY)
     if whole_for_range(request, head.status, head.headers):
         return ChunkedBody(MAX_UNASKED, unbounded(request, head.headers))
+    longest = longest_answer(request) if head.status == 206 else None
+    if longest is not None:
+        return ChunkedBody(longest, too_much(request, head.headers))
     if request.max_bytes is not None:
         return ChunkedBody(request.max_bytes, too_long(request))
     return ChunkedBody(_MAX_OBJECT, ProtocolError(f"an object of more than {_MAX_OBJECT} bytes"))

@@ -9,13 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
+from math import inf
 from typing import Any, NamedTuple
 
 from ...._http.body import PartialBody
 from ...._types import Buffer
 from ....config import S3Config
 from ....errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, ZarrS3Error
-from ..answer_checks import MAX_UNASKED, as_range, part_of, takes_sink, unbounded, whole_for_range
+from ..answer_checks import (
+    MAX_UNASKED,
+    as_range,
+    longest_answer,
+    part_of,
+    takes_sink,
+    too_much,
+    unbounded,
+    whole_for_range,
+)
 from ..errors import attempt_timed_out, network_error, stale_connection, too_long, unexpected, where
 from ..recovery import Regions
 from ..request import Request, Response
@@ -55,11 +65,17 @@ class Receiving:
             length = int(headers["content-length"])
             if whole_for_range(self._request, status, headers):
                 return await self._receive_part(stream, length)
+            if length > self._longest(status):
+                raise too_much(self._request, headers)
             memory = self._memory(status, headers, length)
             return await self._receive_exactly(headers, stream, memory, timer)
         except BaseException:
             stream.close()
             raise
+
+    def _longest(self, status: int) -> float:
+        longest = longest_answer(self._request) if status == 206 else None
+        return inf if longest is None else longest
 
     async def _receive_part(self, stream: Any, length: int) -> memoryview:
         """What was asked for of a whole object: what lies before is dropped, and what follows is not read."""
@@ -137,9 +153,11 @@ class Receiving:
             what = "it has neither Content-Length nor chunks: its end cannot be told"
             raise unexpected(self._request, Response(status, headers), what)
         request, body = self._request, bytearray()
-        ignores_range = whole_for_range(request, status, headers)
+        ignores_range, longest = whole_for_range(request, status, headers), self._longest(status)
         while piece := await stream.content.read(_READ_SIZE):  # aiohttp raises where the last chunk is missing
             body += piece
+            if len(body) > longest:
+                raise too_much(request, headers)
             if ignores_range and len(body) > MAX_UNASKED:
                 raise unbounded(request, headers)
             if request.max_bytes is not None and len(body) > request.max_bytes:
