@@ -155,6 +155,19 @@ class _Call(Generic[T]):
         self._task = None  # or the traceback of a failure would keep the task, and the task the traceback
 
 
+def finish_generators(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    """Finish the asynchronous generators of a loop that runs in another thread, as `asyncio.run` does at its end.
+
+    Args:
+        loop: It must be running.
+        seconds: How long to wait.
+
+    Raises:
+        TimeoutError: They did not finish in time.
+    """
+    asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(seconds)
+
+
 def _run_loop(started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
     async def serve() -> None:
         stop = asyncio.Event()

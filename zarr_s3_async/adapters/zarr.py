@@ -6,7 +6,6 @@ precondition. The compare-and-swap of `zs.Array` is lost that way, and two write
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import suppress
@@ -29,6 +28,7 @@ except ImportError as _error:
 
 import zarr_s3_async as zs
 
+from .._concurrency.loop_thread import finish_generators
 from ..byte_range import ByteRange, Offset, Span, Suffix
 from ..stores import optional
 from ._place import Place, bucket_errors
@@ -300,7 +300,7 @@ def _close_before_zarr() -> None:
     loop = _zarr_sync.loop[0]
     if loop is not None and loop.is_running():
         with suppress(Exception):  # the interpreter is going, and nothing is left to do about it
-            asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(_CLOSING_SECONDS)
+            finish_generators(loop, _CLOSING_SECONDS)
 
 
 # zarr-python registered its own when it was imported above, and the last one registered is called first.
