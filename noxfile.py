@@ -2,6 +2,8 @@
 
 import os
 import sys
+import tarfile
+from pathlib import Path
 
 import nox
 
@@ -84,6 +86,43 @@ def fuzz(session: nox.Session) -> None:
 
 
 _FUZZED = ("answers", "arguments", "chunks", "documents", "errors", "sdk_answers", "shards")
+
+
+@nox.session
+def artefact(session: nox.Session) -> None:
+    """The wheel and the sdist: built, or those in the named folder; installed into empty environments and tried."""
+    dist = Path(session.posargs[0] if session.posargs else session.create_tmp()).absolute()
+    if not session.posargs:
+        session.install("build")
+        session.run("python", "-m", "build", "--outdir", str(dist))
+    (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    session.install("twine")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+
+    session.run("python", "-m", "venv", "--clear", str(dist / "bare"))
+    bare = str(dist / "bare" / "bin" / "python")
+    session.run(bare, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+    session.cd(dist)  # away from the sources
+    session.run(
+        bare, "-W", "error", "-c", "import zarr_s3_async as zs; print(zs.__version__, zs.__file__)", external=True
+    )
+    session.run(bare, "-m", "pip", "install", "--quiet", f"{wheel}[demo]", external=True)
+    session.run(bare, "-c", _NEITHER_MOTO_NOR_FLASK, external=True)
+    session.run(str(dist / "bare" / "bin" / "zarr-s3"), "demo", "--size", "8", external=True)
+
+    with tarfile.open(sdist) as archive:
+        archive.extractall(dist, filter="data")
+    session.cd(dist / sdist.name.removesuffix(".tar.gz"))
+    session.install("ruff>=0.9", "mypy>=1.14", "import-linter>=2.1", ".[cli,demo,interop]", "hypothesis>=6.115")
+    for command in (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",), ("lint-imports",)):
+        session.run(*command)
+
+
+_NEITHER_MOTO_NOR_FLASK = """if True:
+    import importlib.util, sys
+    brought = [name for name in ("moto", "flask") if importlib.util.find_spec(name)]
+    sys.exit(f"the demo brings {brought}" if brought and sys.platform in ("linux", "darwin") else 0)
+"""
 
 
 # zarr-python 3.4 and some of the peers need 3.12.

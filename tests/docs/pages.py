@@ -16,12 +16,19 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
+ON_THE_WEB = f"{PROJECT['urls']['Homepage']}/blob/main/"
 PROGRAMS = {"pytest", "pip", "nox", "python", "python3", "ruff", "export", *PROJECT["scripts"]}
 
 
 def text_of(page: str) -> str:
     """Of a page, named from the root."""
     return (ROOT / page).read_text()
+
+
+def in_this_repository(target: str) -> str | None:
+    """The file that an absolute link means, if it leads to this repository: the README stands on other sites too."""
+    match = re.match(rf"{PROJECT['urls']['Homepage']}/(?:blob|tree)/main/(.+)", target)
+    return match and match[1]
 
 
 def blocks(page: str, language: str | None = None) -> list[str]:

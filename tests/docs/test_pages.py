@@ -62,6 +62,8 @@ def test_its_blocks_say_their_language_and_json_is_json(page: str) -> None:
 def test_what_it_links_to_exists(page: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", pages.text_of(page)):
         path = target.partition("#")[0]
+        if own := pages.in_this_repository(path):
+            assert (ROOT / own).exists(), target
         assert target.startswith("https://") or (ROOT / page).parent.joinpath(path).exists(), target
 
 
@@ -83,4 +85,4 @@ def test_the_index_lists_every_page_and_the_readme_leads_there() -> None:
     for page in PAGES:
         wanted = page.removeprefix("docs/") if page.startswith("docs/") else f"../{page}"
         assert wanted in linked or page == "docs/index.md", page
-    assert "](docs/index.md)" in pages.text_of("README.md")
+    assert f"]({pages.ON_THE_WEB}docs/index.md)" in pages.text_of("README.md")
