@@ -1,1 +1,1 @@
-"""Everything that schedules: the only package that creates tasks or threads."""
+"""Scheduling: the only package that creates tasks or threads."""

@@ -1,4 +1,4 @@
-"""A coroutine that runs beside its owner, from one call of the owner to another."""
+"""A background task that outlives the call which started it, and ends with its owner."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Background:
     """Runs `work` in a task of its own until it ends or `aclose` ends it.
 
     It belongs to no task group and no cancel scope: an owner that is an async context manager may be entered in one
-    task and left in another, as pytest's fixtures and async generators are. Whoever makes one must call `aclose`, or
-    `cancel` where nothing can be awaited.
+    task and left in another, as pytest's fixtures and async generators are. The owner must call `aclose`, or `cancel`
+    where it cannot await.
 
     Args:
-        work: What to run.
-        on_end: Called on the loop when it has ended: with what it raised, or None. Not called where it was cancelled.
+        work: The coroutine to run.
+        on_end: Called on the loop when `work` has ended, with its exception or None; not called after a cancellation.
     """
 
     __slots__ = ("_on_end", "_task")
@@ -34,18 +34,18 @@ class Background:
             self._on_end(task.exception())
 
     def cancel(self) -> None:
-        """Cancel it without waiting; from any thread, and from a finalizer. Where it or its loop has ended: nothing."""
+        """Cancel the task without waiting. Safe from any thread and from a finalizer; does nothing once it has ended."""
         loop = self._task.get_loop()
         if not self._task.done():
             with suppress(RuntimeError):  # the loop was closed
                 loop.call_soon_threadsafe(self._task.cancel)
 
     async def wait(self) -> None:
-        """Wait until it has ended; cancelled, it goes on."""
+        """Wait until the task has ended. Cancelling the waiter does not cancel the task."""
         await wait((self._task,))
 
     async def aclose(self) -> None:
-        """Cancel it and return once it has ended, however often the caller is cancelled meanwhile."""
+        """Cancel the task and return once it has ended, however often the caller is cancelled meanwhile."""
         self._task.cancel()
         cancelled: CancelledError | None = None
         # Within the shield only native cancellations arrive; a cancelled scope would cancel again in every loop cycle.

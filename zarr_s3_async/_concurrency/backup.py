@@ -1,4 +1,4 @@
-"""A call that takes long gets a backup beside it; the first result that is accepted counts."""
+"""Run a backup call in parallel when the first call is slow, and take the first accepted result."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 class Backup(NamedTuple, Generic[T]):
-    """A second attempt that may begin now."""
+    """A second attempt that may start now."""
 
     work: Coroutine[Any, Any, T]
     release: Callable[[], None]
-    """Called once, when the attempt has ended or was never begun: gives back what it holds."""
+    """Called exactly once, when the attempt has ended or could not start: frees the resources that it holds."""
 
 
 async def race_with_backup(
@@ -23,14 +23,16 @@ async def race_with_backup(
     delay: float,
     accepts: Callable[[T], bool],
 ) -> tuple[T, bool]:
-    """Run `first` in the caller's own task, and a backup beside it once `delay` seconds have passed.
+    """Run `first` in the caller's task, and a backup in parallel once `delay` seconds have passed.
 
-    Both have ended when this returns: the one that lost was cancelled.
+    Both have ended when this returns: the loser was cancelled and awaited.
 
     Args:
-        first: Raises what the caller is to get; its result counts unless the backup's was accepted before.
-        begin_backup: The backup, or None where none may begin now. What it raises is not seen: `first` decides then.
-        delay: Seconds.
+        first: The primary call. Its exception is raised to the caller; its result is used unless a result of the
+            backup was accepted before.
+        begin_backup: Returns the backup, or None where none may start now. An exception of the backup is dropped, and
+            the outcome of `first` is used.
+        delay: Seconds before the backup starts.
         accepts: True for a result that ends the race.
 
     Returns:
@@ -52,7 +54,7 @@ class _Race(Generic[T]):
         self._begin_backup = begin_backup
         self._accepts = accepts
         self._expiry: asyncio.Timeout | None = None
-        """Of the first, while it runs: the backup's success ends it."""
+        """Timeout scope around `first` while it runs: an accepted result of the backup makes it expire."""
         self._backup: asyncio.Task[None] | None = None
         self._won: list[T] = []
 
@@ -65,7 +67,7 @@ class _Race(Generic[T]):
                 async with asyncio.timeout(None) as self._expiry:
                     results.append(await self._first())
             except TimeoutError as error:
-                # Ours is told apart by what it follows: an accepted result of the backup.
+                # `first` may raise a TimeoutError of its own. Only an accepted result of the backup makes ours expire.
                 failure = None if self._won else error
             except Exception as error:  # noqa: BLE001  # raised below as itself: here the group would wrap it
                 failure = error
@@ -73,8 +75,10 @@ class _Race(Generic[T]):
                 timer.cancel()
                 self._expiry = None
             if self._backup is not None:
+                # An unaccepted result of `first` (a 503, say) leaves the backup running: it may still succeed.
                 if failure is not None or any(map(self._accepts, results)):
                     self._backup.cancel()
+                # Both must have ended before this returns: they may receive into the same memory.
                 await asyncio.wait((self._backup,))
         if failure is not None:
             raise failure
@@ -86,15 +90,16 @@ class _Race(Generic[T]):
         backup = self._begin_backup()
         if backup is not None:
             self._backup = group.create_task(self._run_backup(backup.work))
-            # A task that is cancelled before it began runs no `finally` of its own.
+            # Not in a `finally` of the task: a task that is cancelled before its first step never runs one.
             self._backup.add_done_callback(lambda _: (backup.work.close(), backup.release()))
 
     async def _run_backup(self, work: Coroutine[Any, Any, T]) -> None:
         try:
             result = await work
-        except Exception:  # noqa: BLE001  # the first call says it better, or succeeds
+        except Exception:  # noqa: BLE001  # `first` succeeds, or raises the error that the caller gets
             return
         if self._accepts(result):
             self._won.append(result)
+            # Expiry instead of `task.cancel()`: `first` runs in the caller's task, which must not see a cancellation.
             if self._expiry is not None:
                 self._expiry.reschedule(asyncio.get_running_loop().time())

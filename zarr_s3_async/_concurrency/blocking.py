@@ -16,11 +16,11 @@ Args = TypeVarTuple("Args")
 async def run_blocking(fn: Callable[[*Args], T], /, *args: *Args) -> T:
     """Run `fn(*args)` in a thread and return its result.
 
-    Cancelled, however often and by whomever, it returns only once the thread has ended (or never began), so
-    that nothing it was given is touched afterwards. `asyncio.to_thread` and anyio's `to_thread.run_sync`
-    return at once under a native `Task.cancel()`.
+    When it is cancelled, it returns only once the thread has finished (or will never start), so that the thread cannot
+    touch its arguments afterwards. `asyncio.to_thread` and anyio's `to_thread.run_sync` return immediately under a
+    native `Task.cancel()`.
     """
-    claim = threading.Lock()  # the thread takes it to run, a cancelled caller to leave: whoever is first
+    claim = threading.Lock()  # taken by the thread to run, or by a cancelled caller to leave; the first one wins
 
     def call() -> T | None:
         return fn(*args) if claim.acquire(blocking=False) else None
@@ -36,7 +36,7 @@ async def run_blocking(fn: Callable[[*Args], T], /, *args: *Args) -> T:
         if not future.cancelled():
             future.exception()  # marks it as seen: the caller gets the cancellation
         raise cancelled from None
-    return future.result()  # type: ignore[return-value]  # None stands for a call that the cancelled caller took back
+    return future.result()  # type: ignore[return-value]  # None only where a cancelled caller took the claim
 
 
 async def wait_despite_cancellation(
@@ -49,8 +49,8 @@ async def wait_despite_cancellation(
         cancelled: The cancellation that was caught.
 
     Returns:
-        The cancellation to raise: the latest. Within the shield only native ones arrive, and a scope of anyio
-        catches its own.
+        The cancellation to raise: the latest one. Only native cancellations pass the shield; an anyio scope catches its
+        own.
     """
     with anyio.CancelScope(shield=True):  # a cancelled scope of anyio would cancel again in every loop cycle
         while not future.done():
@@ -62,7 +62,7 @@ async def wait_despite_cancellation(
 
 
 class SharedCall(Generic[T]):
-    """A blocking call in a thread, made once for all who wait. A waiter that is cancelled cancels no other."""
+    """A blocking call in a thread, shared by all its waiters. Cancelling one waiter does not cancel the others."""
 
     __slots__ = ("_call", "_future", "made_at")
 
@@ -72,7 +72,7 @@ class SharedCall(Generic[T]):
         self.made_at = 0.0
 
     async def get(self, max_age: float | None = None) -> T:
-        """The result, at most `max_age` seconds old; after a failure the next caller calls again."""
+        """Return the result, at most `max_age` seconds old. After a failure the next caller starts a new call."""
         loop = asyncio.get_running_loop()
         old = max_age is not None and loop.time() - self.made_at > max_age
         if self._future is None or (self._future.done() and (old or self._future.exception())):
@@ -86,6 +86,6 @@ class SharedCall(Generic[T]):
 
 
 def _retrieve(future: asyncio.Future[T]) -> None:
-    # Where every waiter was cancelled, no caller looks at a failure, and asyncio would complain.
+    # Where every waiter was cancelled, no caller retrieves the exception, and asyncio would log a warning.
     if not future.cancelled():
         future.exception()

@@ -1,4 +1,4 @@
-"""Work that must not stop in the middle: it is completed, for a bounded time, when its caller is cancelled."""
+"""Run a coroutine to completion, within a grace period, even when its caller is cancelled."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .blocking import wait_despite_cancellation
 T = TypeVar("T")
 
 GRACE = 2.0
-"""Seconds that the work of a cancelled caller may still take."""
+"""Seconds that the work may still run after its caller was cancelled."""
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`. Cancelled, it returns only once the work has ended, or `GRACE` seconds later."""
+    """Return the result of `work`. When cancelled, wait until `work` has ended; after `GRACE` seconds cancel it too."""
     loop = get_running_loop()
     task = loop.create_task(work)
     try:

@@ -1,4 +1,4 @@
-"""A queue whose owner adds items at any time, for workers that pull them."""
+"""An async queue with one producer and any number of workers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Feed(Generic[T]):
-    """An async iterator over what is put into it, until it is closed. Any number of workers may pull at once."""
+    """An async iterator over the items that were put, until it is closed. Any number of workers may iterate."""
 
     __slots__ = ("_closed", "_items")
 
@@ -18,11 +18,11 @@ class Feed(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> None:
-        """Add an item; nothing is waited for."""
+        """Add an item without waiting."""
         self._items.put_nowait(item)
 
     def close(self) -> None:
-        """No more items will come; those that are there are still handed out."""
+        """Accept no more items; queued ones are still delivered."""
         if not self._closed:
             self._closed = True
             self._items.put_nowait(None)

@@ -1,4 +1,4 @@
-"""Waits that end when their owner is closed."""
+"""Waits that are interrupted when their owner is closed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import session_closed
 
 
 class Interruptible:
-    """What runs inside `interruptible` ends with `SessionClosed` when this is closed, wherever it waits."""
+    """Code inside `interruptible` fails with `SessionClosed` as soon as this is closed, wherever it waits."""
 
     __slots__ = ("_empty", "_timers", "closed")
 
@@ -23,7 +23,7 @@ class Interruptible:
 
     @asynccontextmanager
     async def interruptible(self) -> AsyncIterator[None]:
-        """Run the body of `async with`; raises `SessionClosed` where this is closed before, or meanwhile."""
+        """Run the body of `async with`; raise `SessionClosed` if this is closed before or during it."""
         if self.closed:
             raise session_closed()
         timer: asyncio.Timeout | None = None
@@ -42,12 +42,12 @@ class Interruptible:
                 self._empty.set()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep so long, or until this is closed."""
+        """Sleep for `seconds`; raise `SessionClosed` if this is closed meanwhile."""
         async with self.interruptible():
             await anyio.sleep(seconds)
 
     async def aclose(self) -> None:
-        """Interrupt everything, and return when all of it has ended. Again is fine."""
+        """Interrupt every body and return when all have ended. Idempotent."""
         self.closed = True
         now = asyncio.get_running_loop().time()
         for timer in self._timers:

@@ -1,6 +1,6 @@
-"""A first-come first-served limit over weights: request slots weigh 1, byte leases weigh their bytes.
+"""A first-come first-served weighted semaphore: a request slot weighs 1, a byte lease weighs its bytes.
 
-anyio's CapacityLimiter costs 30 µs when contended and refuses a task a second token; this one costs under 2.
+anyio's CapacityLimiter costs 30 µs when contended and gives a task no second token; this one costs under 2 µs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..errors import session_closed
 
 
 class Limiter:
-    """Holds at most `limit`; a weight above the limit is let in alone. Bound to one event loop, no threads."""
+    """Grants at most `limit` in total; a weight above the limit is granted alone. Bound to one event loop."""
 
     __slots__ = ("_closed", "_waiting", "held", "limit")
 
@@ -33,14 +33,14 @@ class Limiter:
         self.held += weight
 
     def try_acquire(self, weight: int = 1) -> bool:
-        """Take it if it is free now and nobody waits."""
+        """Acquire without waiting; False where the weight does not fit now or other callers wait."""
         if self._waiting or not self._fits(weight):
             return False
         self._take(weight)
         return True
 
     async def acquire(self, weight: int = 1) -> None:
-        """Take it, after everyone who asked before."""
+        """Acquire, in first-come first-served order."""
         if self.try_acquire(weight):
             return
         if self._closed:
@@ -56,22 +56,22 @@ class Limiter:
                     self._waiting.remove(entry)
                 self._wake()
             else:
-                self.release(weight)  # it was granted in the very turn in which we were cancelled
+                self.release(weight)  # granted in the same loop iteration as the cancellation
             raise
 
     def release(self, weight: int = 1) -> None:
-        """Give it back."""
+        """Release what was acquired."""
         self.held -= weight
         self._wake()
 
     def close(self) -> None:
-        """Let nothing in any more: what waits, and what asks from now on, gets `SessionClosed`. Again is fine."""
+        """Fail all waiting and future calls with `SessionClosed`. Idempotent."""
         waiting, self._closed = list(self._waiting), True
         self._waiting.clear()
         for _, granted in waiting:
             if not granted.done():
                 granted.set_exception(session_closed())
-        # An entry that never fits: `try_acquire`, which every request calls, then needs no look at the state.
+        # A waiter that never fits, so that `try_acquire`, which every request calls, need not check for closing.
         self._waiting.append((inf, get_running_loop().create_future()))
 
     def _wake(self) -> None:

@@ -1,4 +1,4 @@
-"""One lock per key, for as long as somebody wants it: spares writers of one process most conflicts among themselves."""
+"""Locks by key, which prevent most write conflicts between tasks of one process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 
 class KeyedLocks:
-    """Locks by key; a key costs memory only while it is held or wanted."""
+    """Locks by key; a key takes memory only while its lock is held or awaited."""
 
     __slots__ = ("_locks",)
 
@@ -20,7 +20,7 @@ class KeyedLocks:
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
-        """Alone with this key until the block ends."""
+        """Hold the lock of `key` during the block."""
         lock, wanted = self._locks.get(key) or (Lock(), 0)
         self._locks[key] = (lock, wanted + 1)
         try:

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for callers that block."""
+"""An event loop in a background thread, for blocking callers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """A running event loop that any number of threads hand coroutines to.
+    """A running event loop to which any number of threads submit coroutines.
 
-    The thread is a daemon: it does not keep a program that forgets `close` from ending.
+    The thread is a daemon: a program that does not call `close` can still exit.
 
     Args:
-        name: Of the thread.
+        name: Name of the thread.
     """
 
     __slots__ = ("_closed", "_loop", "_pid", "_stop", "_thread")
@@ -37,24 +37,23 @@ class LoopThread:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop, which runs in the thread."""
+        """The event loop that runs in the thread."""
         return self._loop
 
     @property
     def usable(self) -> bool:
-        """False after `close`, where the thread has died, and in a forked child, which has no copy of it."""
+        """False after `close`, when the thread has died, and in a forked child, which does not inherit threads."""
         return not self._closed and self._pid == os.getpid() and self._thread.is_alive()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for its result.
 
-        The caller's context variables are seen by it. Interrupted (Ctrl-C, or any other exception that is raised in
-        the waiting thread), the coroutine is cancelled, and this raises only once it has ended: nothing that it was
-        given is touched afterwards.
+        The coroutine sees the caller's context variables. When the waiting thread is interrupted (Ctrl-C, or any other
+        asynchronous exception), the coroutine is cancelled, and this raises only once it has ended, so that it cannot
+        touch its arguments afterwards.
 
         Raises:
-            StateError: Called on the loop's own thread, which would wait for itself; after `close`; or in a forked
-                child.
+            StateError: Called on the loop's own thread, which would deadlock; after `close`; or in a forked child.
         """
         if get_ident() == self._thread.ident:
             work.close()
@@ -69,7 +68,7 @@ class LoopThread:
             raise
 
     def submit(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine on the loop without waiting: for finalizers. Where the loop is not usable, it never runs."""
+        """Run a coroutine on the loop without waiting, for finalizers. If the loop is not usable, it never runs."""
         call = _Call(work)
         try:
             self._schedule(call.start)
@@ -77,11 +76,11 @@ class LoopThread:
             call.discard()
 
     def close(self) -> None:
-        """Cancel what runs, finish the loop's asynchronous generators, end the thread. Again is fine."""
+        """Cancel running coroutines, close the loop's async generators, end the thread. Idempotent."""
         if not self.usable:
             return
         self._closed = True
-        with suppress(RuntimeError):  # the loop ended by itself
+        with suppress(RuntimeError):  # the loop is closed already
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
@@ -96,7 +95,7 @@ class LoopThread:
     def _cancelled(self, call: _Call[Any]) -> None:
         """Cancel a call and wait until it has ended, however often this is interrupted again."""
         while True:
-            try:  # around all that calls anything: an interrupt may come at every call's return
+            try:  # around every call: an interrupt may be raised at the return of any of them
                 if call.answer.done():
                     return
                 self._schedule(call.cancel)
@@ -104,12 +103,12 @@ class LoopThread:
             except StateError:
                 call.discard()
                 return
-            except BaseException:  # noqa: BLE001, S110  # the first interrupt is the one that leaves
+            except BaseException:  # noqa: BLE001, S110  # the first interrupt is the one that is raised
                 pass
 
 
 class _Call(Generic[T]):
-    """One coroutine on its way through the loop."""
+    """One coroutine that was submitted to the loop."""
 
     __slots__ = ("_task", "_work", "answer")
 
@@ -119,26 +118,26 @@ class _Call(Generic[T]):
         self.answer: Future[T] = Future()
 
     def start(self) -> None:
-        """On the loop."""
+        """Runs on the loop."""
         work, self._work = self._work, None
         if work is None:
-            return  # given up
+            return  # discarded
         try:
             self._task = asyncio.get_running_loop().create_task(work)
-        except BaseException as error:  # noqa: BLE001  # it belongs to who waits
+        except BaseException as error:  # noqa: BLE001  # raised to the waiting thread
             self.answer.set_exception(error)
         else:
             self._task.add_done_callback(self._finish)
 
     def cancel(self) -> None:
-        """On the loop. Once: a second cancellation would disturb how the work cleans up after the first."""
+        """Runs on the loop, once: a second cancellation would interrupt the cleanup after the first."""
         if self._task is None:
             self.discard()
         elif not self._task.cancelling():
             self._task.cancel()
 
     def discard(self) -> None:
-        """Give up a call that never started."""
+        """Fail a call that never started."""
         work, self._work = self._work, None
         if work is not None:
             work.close()
@@ -152,7 +151,7 @@ class _Call(Generic[T]):
             self.answer.set_exception(error)
         else:
             self.answer.set_result(task.result())
-        self._task = None  # or the traceback of a failure would keep the task, and the task the traceback
+        self._task = None  # breaks the reference cycle between a failed task and its traceback
 
 
 def finish_generators(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
@@ -175,7 +174,7 @@ def _run_loop(started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) 
         await stop.wait()
 
     try:
-        asyncio.run(serve())  # cancels what is left, and finishes asynchronous generators
+        asyncio.run(serve())  # cancels remaining tasks and closes async generators
     except BaseException as error:
         if started.done():
             raise
@@ -188,11 +187,11 @@ _inherited: list[LoopThread | None] = []
 
 
 def background_loop() -> LoopThread:
-    """The one loop of this process that blocking callers share, started by the first of them.
+    """The loop that all blocking callers of this process share, started at its first use.
 
-    A forked child gets one of its own. It is closed when the interpreter exits.
+    A forked child starts its own. It is closed when the interpreter exits.
     """
-    global _background  # noqa: PLW0603  # one for the process is what this is
+    global _background  # noqa: PLW0603  # one per process
     found = _background
     if found is not None and found.usable:
         return found
@@ -210,9 +209,9 @@ def _close_at_exit() -> None:
 
 
 def _forget_parent() -> None:
-    """In a forked child: the thread is not there, and the lock may have been held by another one of the parent's.
+    """Reset the state in a forked child, where the thread is missing and another thread may have held the lock.
 
-    The old loop is kept, unused: collecting it would close descriptors that it shares with the parent's.
+    The old loop is kept, unused: collecting it would close file descriptors that the parent still uses.
     """
     global _background, _lock  # as above
     _inherited.append(_background)

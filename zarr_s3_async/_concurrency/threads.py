@@ -1,6 +1,6 @@
-"""The room of the threads that codecs run in: one queue to them, and one way back that wakes the loop once for many.
+"""The thread pool that codecs run in; completed calls are collected, and one wake-up of the loop serves many.
 
-The standard library's pool wakes the loop for every call, through two futures and a lock each, at twice the cost
+`ThreadPoolExecutor` wakes the loop for every call, through two futures and a lock each, at twice the cost
 (`python benchmarks/hops.py`).
 """
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class CodecThreads:
-    """At most `limit` threads of one event loop, started as they are needed."""
+    """At most `limit` threads for one event loop, started on demand."""
 
     __slots__ = ("__weakref__", "_back", "_closed", "_jobs", "_limit", "_outstanding", "_threads")
 
@@ -33,13 +33,14 @@ class CodecThreads:
         self._outstanding = 0
         self._back: _LoopNotifier | None = None
         self._closed = False
-        finalize(self, _end, self._jobs, self._threads)  # for whoever forgets `close`
+        finalize(self, _end, self._jobs, self._threads)  # in case `close` is never called
 
     async def run(self, work: Callable[[], T], on_cancel: Callable[[], None] | None = None) -> T:
-        """Run in a thread.
+        """Run `work` in a thread and return its result.
 
-        Cancelled, it leaves when the thread has ended, or at once where it never began: what the thread writes to
-        stays ours till then. `on_cancel` is called first, and may let the thread end sooner.
+        When cancelled, it returns once the thread has finished, or immediately if the work never started, so that the
+        thread cannot write to memory that the caller has freed. `on_cancel` is called first; it may make the thread
+        finish sooner.
         """
         if self._closed:
             raise session_closed()
@@ -61,13 +62,13 @@ class CodecThreads:
     def _start(self) -> None:
         if self._back is None:
             self._back = _LoopNotifier(get_running_loop())
-        # Daemons: whoever forgets `close` is not kept from ending the program.
+        # Daemon threads: a program that does not call `close` can still exit.
         thread = Thread(target=_serve, args=(self._jobs, self._back), name="zarr-s3-codec", daemon=True)
         self._threads.append(thread)
         thread.start()
 
     def close(self) -> None:
-        """Begin no further work: what waits for a thread gets `SessionClosed`, and threads end after what they do."""
+        """Start no further work: queued calls fail with `SessionClosed`; threads end after their current call."""
         self._closed = True
         with suppress(Empty):
             while True:
@@ -77,18 +78,18 @@ class CodecThreads:
         _end(self._jobs, self._threads)
 
     async def aclose(self) -> None:
-        """`close`, and return when the threads have ended; the event loop goes on meanwhile. Again is fine."""
+        """`close`, and return when the threads have ended, without blocking the event loop. Idempotent."""
         self.close()
         if self._back is not None:
             await self._back.all_ended(len(self._threads))
         for thread in self._threads:
-            thread.join()  # of threads that have said their last: at once
+            thread.join()  # returns immediately: the thread has reported its end
         self._threads.clear()
         self._back = None
 
 
 class _Job(Generic[T]):
-    """One call. Whoever takes `work` out of its list, the thread or a cancelled caller, has it."""
+    """One call. Either the thread or a cancelled caller pops `work` from its list, and owns the call then."""
 
     __slots__ = ("_late", "_settled", "answer", "error", "result", "work")
 
@@ -102,25 +103,25 @@ class _Job(Generic[T]):
         self._settled = False
 
     def run(self) -> None:
-        """In the thread."""
+        """Runs in the thread."""
         try:
             work = self.work.pop()
         except IndexError:
-            return  # the caller has left
+            return  # the caller was cancelled
         try:
             self.result = work()
-        except BaseException as error:  # noqa: BLE001  # it belongs to who waits
+        except BaseException as error:  # noqa: BLE001  # raised to the caller
             self.error = error
 
     def refuse(self, error: Exception) -> None:
-        """On the loop, for work that no thread has begun."""
+        """Runs on the loop: fail a call that no thread has started."""
         with suppress(IndexError):
             self.work.pop()
             self.error = error
             self.settle()
 
     def settle(self) -> None:
-        """On the loop, once the thread is done with it."""
+        """Runs on the loop: complete the future once the thread has finished."""
         self._settled = True
         if self._late is not None:
             self._late.set_result(None)
@@ -131,9 +132,9 @@ class _Job(Generic[T]):
                 self.answer.set_exception(self.error)
 
     async def ended(self, cancelled: CancelledError) -> CancelledError:
-        """Wait until no thread works on this any more; the cancellation to raise then."""
+        """Wait until no thread works on this call; return the cancellation to raise."""
         if not self.answer.cancelled():
-            self.answer.exception()  # marked as seen: the caller gets the cancellation
+            self.answer.exception()  # marks the exception as retrieved: the caller gets the cancellation
         if self._settled:
             return cancelled
         try:
@@ -145,7 +146,7 @@ class _Job(Generic[T]):
 
 
 class _LoopNotifier:
-    """From the threads to the loop."""
+    """Reports completed calls from the threads to the loop."""
 
     __slots__ = ("_awaited", "_done", "_ended", "_expected", "_loop", "_woken")
 
@@ -158,14 +159,14 @@ class _LoopNotifier:
         self._expected = 0
 
     async def all_ended(self, count: int) -> None:
-        """Wait until so many threads have ended."""
+        """Wait until `count` threads have ended."""
         self._expected = count
         if self._ended < count:
             self._awaited = self._loop.create_future()
             await self._awaited
 
     def ended(self) -> None:
-        """Called by a thread, with its last breath."""
+        """Called by a thread as its last action."""
         self._loop.call_soon_threadsafe(self._count_ended)
 
     def _count_ended(self) -> None:
@@ -174,9 +175,9 @@ class _LoopNotifier:
             self._awaited.set_result(None)
 
     def done(self, job: _Job[Any]) -> None:
-        """Called by a thread."""
+        """Called by a thread when it has finished a call."""
         self._done.append(job)
-        # Read after the append: `_settle` takes the mark away before it looks, so no job is left behind.
+        # Read after the append: `_settle` clears the flag before it reads the list, so no job is missed.
         if not self._woken:
             self._woken = True
             self._loop.call_soon_threadsafe(self._settle)
@@ -193,8 +194,8 @@ def _serve(jobs: SimpleQueue[_Job[Any] | None], back: _LoopNotifier) -> None:
         try:
             back.done(job)
         except RuntimeError:
-            return  # the loop was closed under the session; nobody waits any more
-        del job  # or it would keep its data until the next one comes
+            return  # the loop was closed before the session; no caller waits any more
+        del job  # releases its data before the next one arrives
     with suppress(RuntimeError):
         back.ended()
 

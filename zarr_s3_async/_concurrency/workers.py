@@ -1,8 +1,8 @@
-"""Structured tasks: workers that pull from one lazy source, and a few calls run together.
+"""Structured concurrency: workers that pull from one lazy source, and a gather of a few calls.
 
-Both return when every task has ended; a failure cancels its siblings and is raised as itself, in no group.
-asyncio's TaskGroup rather than anyio's: the same guarantees under native cancellation and under anyio's scopes,
-at a fraction of the cost per task (CONTRIBUTING.md says how that was measured).
+Both return when every task has ended. A failure cancels the other tasks and is raised itself, not in an exception
+group. Based on asyncio's TaskGroup rather than anyio's: the same guarantees under native cancellation and anyio's
+scopes, at a fraction of the cost per task (measured in CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 
 async def run_workers(size: int, items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Work on every item with at most `size` at once; items are pulled one by one, as workers become free."""
-    await _crew(size, lambda: _pull(items, work))
+    """Call `work` for every item with at most `size` workers; items are pulled one by one as workers become free."""
+    await _run(size, lambda: _pull(items, work))
 
 
 async def run_workers_async(size: int, items: AsyncIterator[T], work: Callable[[T], Awaitable[None]]) -> None:
-    """Like `crew`, with a source whose `__anext__` several workers may await at once: no generator's may."""
-    await _crew(size, lambda: _pull_from(items, work))
+    """Like `run_workers`, with an async source. Several workers await its `__anext__` at once: no async generator."""
+    await _run(size, lambda: _pull_from(items, work))
 
 
-async def _crew(size: int, worker: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _run(size: int, worker: Callable[[], Coroutine[Any, Any, None]]) -> None:
     if size <= 1:
         await worker()
         return
@@ -38,7 +38,7 @@ async def _crew(size: int, worker: Callable[[], Coroutine[Any, Any, None]]) -> N
             return
     except BaseExceptionGroup as failures:
         failure = first_leaf(failures)
-    _take_back(before)
+    _clear_cancellations(before)
     raise failure
 
 
@@ -50,11 +50,11 @@ async def _pull(items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> Non
 async def _pull_from(items: AsyncIterator[T], work: Callable[[T], Awaitable[None]]) -> None:
     async for item in items:
         await work(item)
-        del item  # or it would keep its data while the worker waits for the next one
+        del item  # releases its data while the worker waits for the next one
 
 
 async def gather_all(*calls: Coroutine[Any, Any, T]) -> list[T]:
-    """Run a few calls at once; their results in order."""
+    """Run a few calls concurrently and return their results in order."""
     failure: BaseException
     before = _cancellations()
     try:
@@ -64,7 +64,7 @@ async def gather_all(*calls: Coroutine[Any, Any, T]) -> list[T]:
         failure = first_leaf(failures)
     else:
         return [task.result() for task in tasks]
-    _take_back(before)
+    _clear_cancellations(before)
     raise failure
 
 
@@ -73,10 +73,10 @@ def _cancellations() -> int:
     return 0 if task is None else task.cancelling()
 
 
-def _take_back(before: int) -> None:
-    """Undo the cancellation that a failing group asks of its own parent; before 3.13 it forgets to.
+def _clear_cancellations(before: int) -> None:
+    """Undo the cancellation that a failing TaskGroup requests of its parent task; before Python 3.13 it does not.
 
-    Left standing, it makes anyio's scopes around the call take the failure for a cancellation from outside.
+    Otherwise anyio's scopes around the call mistake the failure for a cancellation from outside.
     """
     task = current_task()
     if sys.version_info < (3, 13) and task is not None and task.cancelling() > before:
@@ -84,7 +84,7 @@ def _take_back(before: int) -> None:
 
 
 def first_leaf(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first failure itself, however deep it was grouped."""
+    """The first exception, however deeply it is nested in groups."""
     leaf: BaseException = failures
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]
