@@ -1,17 +1,17 @@
-"""How many requests a bucket that throttles may have in flight: numbers in, a limit out. Pure.
+"""An adaptive limit on requests in flight to a bucket that throttles. Pure.
 
-Additive increase, multiplicative decrease (Chiu and Jain, 1989), as TCP does it: half after a refusal, and
-one more after as many answers as are in flight.
+Additive increase, multiplicative decrease (Chiu and Jain, 1989), as in TCP: the limit is halved when the server
+throttles, and grows by one after as many responses as there are requests in flight.
 """
 
 from __future__ import annotations
 
 HOLD = 1.0
-"""Seconds after a decrease in which further refusals say nothing new: they answer what was sent before it."""
+"""Seconds after a decrease in which further throttling is ignored: those requests were sent before it."""
 
 
 class Aimd:
-    """One bucket's limit, between 1 and `ceiling`."""
+    """The limit of one bucket, between 1 and `ceiling`."""
 
     __slots__ = ("_ceiling", "_exact", "_held_until")
 
@@ -30,17 +30,17 @@ class Aimd:
 
     @property
     def recovered(self) -> bool:
-        """True where the limit no longer limits."""
+        """True once the limit is back at the ceiling."""
         return self._exact >= self._ceiling
 
     def refused(self, now: float) -> int:
-        """The server asked to slow down, at `now` seconds on any steady clock; the limit from here on."""
+        """Record a throttled response at `now` (seconds, monotonic clock) and return the new limit."""
         if now >= self._held_until:
             self._exact = max(1.0, self._exact / 2)
             self._held_until = now + HOLD
         return self.limit
 
     def answered(self) -> int:
-        """The server answered; the limit from here on."""
+        """Record a response and return the new limit."""
         self._exact = min(float(self._ceiling), self._exact + 1 / self._exact)
         return self.limit

@@ -1,4 +1,4 @@
-"""How long to wait before asking again. Pure: the random number and the attempt are arguments.
+"""Delays between retries. Pure: the random number and the attempt are arguments.
 
 Full jitter as in the AWS Architecture Blog's "Exponential Backoff And Jitter": uniform below an exponential
 bound.
@@ -11,7 +11,7 @@ from datetime import UTC
 from ..config import RetryPolicy
 
 CONFLICT_BASE = 0.005
-"""Seconds; a lost race is tried again soon, since the winner is done already."""
+"""Seconds; a conflict is retried soon, since the other writer has finished already."""
 CONFLICT_MAX = 0.5
 
 
@@ -22,7 +22,7 @@ def retry_delay(policy: RetryPolicy, attempt: int, uniform: float, retry_after: 
         policy: The session's policy.
         attempt: Attempts made so far.
         uniform: A random number in [0, 1).
-        retry_after: What the server asked for, in seconds; never waited longer than `policy.max_delay`.
+        retry_after: Seconds that the server requested; capped at `policy.max_delay`.
     """
     bound = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 30))
     delay = uniform * bound
@@ -37,11 +37,11 @@ def conflict_delay(attempt: int, uniform: float) -> float:
 
 
 def parse_retry_after(header: str | None, now: float | None = None) -> float | None:
-    """Seconds that a `Retry-After` header asks for; nonsense, and a date where `now` is not given, is None.
+    """Seconds that a `Retry-After` header requests; None for an invalid one, or for a date without `now`.
 
     Args:
         header: Whole seconds, or an HTTP date.
-        now: Seconds since the epoch, to tell how far off a date is.
+        now: Seconds since the epoch, needed to convert a date.
     """
     if header is None:
         return None
@@ -53,7 +53,7 @@ def parse_retry_after(header: str | None, now: float | None = None) -> float | N
 
 
 def parse_http_date(header: str | None) -> float | None:
-    """Seconds since the epoch of a `Date` header, or None where it is not one."""
+    """A `Date` header in seconds since the epoch; None if it is missing or invalid."""
     from email.utils import parsedate_to_datetime
 
     try:

@@ -1,24 +1,24 @@
-"""How many retries a session may still make: an outage must not multiply the load that it came from. Pure.
+"""A session's retry budget, which keeps retries from amplifying an overload. Pure.
 
-A token bucket without a clock: answers fill it, retries empty it. While the server answers at all, retries
-are hardly limited; once it does not, they dry up, and every request fails with its first attempt.
+A token bucket without a clock: responses fill it, retries drain it. While the server responds, retries are hardly
+limited; during an outage the bucket runs empty, and every request fails after its first attempt.
 """
 
 from __future__ import annotations
 
 RETRY_COST = 5.0
-"""Tokens that a retry takes, and that come back when it is answered."""
+"""Tokens that a retry takes, returned when it gets a response."""
 _ANSWER_WORTH = 1.0
 _LEAST_CAPACITY = 500.0
 _ROUNDS = 2
-"""Times that everything in flight may fail at once."""
+"""How many times all requests in flight may fail together before the budget is empty."""
 
 
 class RetryBudget:
-    """Shared by all requests of a session.
+    """The retry budget that all requests of a session share.
 
     Args:
-        requests: How many may be in flight at once; a restart of the server fails them all together.
+        requests: Maximum number of requests in flight; a restart of the server fails them all together.
     """
 
     __slots__ = ("_capacity", "_tokens")
@@ -31,14 +31,14 @@ class RetryBudget:
         return f"<RetryBudget {self._tokens:g}/{self._capacity:g}>"
 
     def spend(self) -> bool:
-        """Take what one retry costs; False where that is no longer there."""
+        """Take the tokens of one retry; False if there are too few."""
         if self._tokens < RETRY_COST:
             return False
         self._tokens -= RETRY_COST
         return True
 
     def answered(self, attempts: int) -> None:
-        """A request was answered, well or not, with attempt number `attempts`."""
+        """Record that attempt number `attempts` got a response, successful or not."""
         if self._tokens < self._capacity:
             worth = RETRY_COST if attempts > 1 else _ANSWER_WORTH
             self._tokens = min(self._capacity, self._tokens + worth)

@@ -1,6 +1,6 @@
-"""When a slow read is asked a second time: a percentile of the recent ones, under a budget. Pure.
+"""When to hedge a slow read: after a percentile of recent latencies, under a budget. Pure.
 
-The budget matters more than the percentile: when everything is slow, asking everything twice makes it slower.
+The budget matters more than the percentile: when everything is slow, duplicating every request makes it slower.
 Source: Dean and Barroso, "The Tail at Scale" (2013), hedged requests.
 """
 
@@ -12,15 +12,15 @@ from ..config import HedgePolicy
 
 _WINDOW = 256
 _LEAST = 32
-"""Reads to have seen before the first hedge."""
+"""Reads observed before the first hedge."""
 _FRESHEN = 16
-"""Reads between two looks at the percentile: sorting the window costs more than a read should."""
+"""Reads between two updates of the percentile: sorting the window for every read would cost too much."""
 _SAVINGS = 8.0
-"""Hedges that a quiet time may save up."""
+"""Maximum number of unused hedges that accumulate."""
 
 
 class HedgePace:
-    """Tells one bucket's reads how long to wait before they ask again."""
+    """How long reads of one bucket wait before they send a hedge."""
 
     __slots__ = ("_delay", "_earned", "_percentile", "_recent", "_share", "_unseen")
 
@@ -38,11 +38,11 @@ class HedgePace:
 
     @property
     def delay(self) -> float | None:
-        """Seconds after which a read is slow; None where too few were seen to tell."""
+        """Seconds after which a read counts as slow; None until enough reads were observed."""
         return self._delay
 
     def observe(self, seconds: float) -> None:
-        """A read took so long. It also earns its share of a hedge."""
+        """Record the latency of a read, which also earns a fraction of a hedge."""
         self._recent.append(seconds)
         self._earned = min(_SAVINGS, self._earned + self._share)
         self._unseen += 1
@@ -52,7 +52,7 @@ class HedgePace:
             self._delay = ordered[min(len(ordered) - 1, int(self._percentile * len(ordered)))]
 
     def spend(self) -> bool:
-        """Take one hedge; False where the budget has none."""
+        """Take one hedge from the budget; False if there is none."""
         if self._earned < 1.0:
             return False
         self._earned -= 1.0
