@@ -1,8 +1,8 @@
 """Response bodies: where their bytes go, and when they are complete. No IO.
 
 A body of known length is received into its final memory: contiguous (`ExactBody`), or strided (`StridedBody`), where
-its bytes are copied to their places while they are still in the cache. To receive a chunk whole and to copy it
-afterwards costs its memory twice, and reads it after it has left the cache.
+its bytes are copied into place while they are still in the CPU cache. Receiving a whole chunk first and copying it
+afterwards takes twice its memory, and reads it after it has left the CPU cache.
 
 Source: RFC 9112, sections 6 and 7.1.
 """
@@ -21,7 +21,7 @@ from .._types import Buffer
 from .errors import ProtocolError
 
 MAX_SMALL_BODY = 64 * 1024
-"""Bytes of an error page or a short confirmation that are read."""
+"""Bytes that are read at most of an error document or a short confirmation."""
 Bytes: TypeAlias = NDArray[np.uint8]
 _TAIL = 32 * 1024
 """The last bytes of a long body are not received in place: only memory beyond the body's end can show that the
@@ -30,13 +30,13 @@ _DIRECT = 2 * _TAIL
 
 
 class Body:
-    """One body while it is received.
+    """A response body while it is received.
 
     Attributes:
-        body: What has been received of it.
-        done: All of it has been received.
-        overflowed: It is longer than the limit; what follows is not read.
-        scratch: Memory to receive into before `feed`, where the connection's own is too small.
+        body: The bytes received so far.
+        done: True once all of it has been received.
+        overflowed: True if it is longer than the limit; the rest is not read.
+        scratch: Memory to receive into before `feed`, where the connection's own scratch buffer is too small.
     """
 
     __slots__ = ("body", "done", "overflowed")
@@ -50,11 +50,11 @@ class Body:
         self.overflowed: bool = False
 
     def feed(self, data: memoryview) -> int:
-        """Take the bytes that belong to the body and return their number; the others come after the body."""
+        """Consume the bytes that belong to the body and return their number; the others follow the body."""
         raise NotImplementedError
 
     def direct(self) -> memoryview | None:
-        """Memory to receive the next bytes into, or None where they are to be fed."""
+        """Memory to receive the next bytes into, or None if they must go through `feed`."""
         return None
 
     def advance(self, count: int) -> None:
@@ -66,7 +66,7 @@ class Body:
         return False
 
     def unfinished(self) -> tuple[memoryview, int] | None:
-        """Memory of the whole body and the bytes received so far, where the rest could be requested."""
+        """Memory of the whole body and the number of bytes received so far, if the rest could be requested."""
         return None
 
 
@@ -102,9 +102,9 @@ class ExactBody(Body):
 
 
 class SlicedBody(Body):
-    """Some bytes of a body of known length; the others are dropped as they are received.
+    """A slice of a body of known length; the other bytes are dropped as they arrive.
 
-    Where much follows the slice, it is not read: the connection is not used again.
+    If many bytes follow the slice, they are not read, and the connection is not reused.
     """
 
     __slots__ = ("_at", "_length", "_start", "_stop")
@@ -114,9 +114,9 @@ class SlicedBody(Body):
     def __init__(self, memory: memoryview, start: int, length: int) -> None:
         """
         Args:
-            memory: Takes the slice.
-            start: Where the slice begins in the body.
-            length: Of the whole body.
+            memory: Receives the slice.
+            start: Offset of the slice in the body, in bytes.
+            length: Bytes of the whole body.
         """
         super().__init__(memory)
         self._at = 0
@@ -136,7 +136,7 @@ class SlicedBody(Body):
 
 
 class SmallBody(Body):
-    """An error page or a short confirmation: its first 64 KiB, to its length or to the end of the stream."""
+    """The first 64 KiB of an error document or a short confirmation, up to its length or the end of the stream."""
 
     __slots__ = ("_length",)
 
@@ -167,7 +167,7 @@ _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
 class ChunkedBody(Body):
-    """A body in HTTP chunks, of which at most `limit` bytes are kept; done after the last chunk and its trailers."""
+    """A body in chunked transfer coding, of at most `limit` bytes; done after the last chunk and its trailers."""
 
     __slots__ = ("_left", "_limit", "_line", "_take_line", "_too_long", "_trailers")
 
@@ -177,18 +177,18 @@ class ChunkedBody(Body):
         """
         Args:
             limit: Bytes that are kept at most.
-            too_long: Raised where there are more; None: the body ends there.
+            too_long: Raised if there are more; None: the body is truncated there.
         """
         super().__init__(bytearray())
         self._limit = limit
         self._too_long = too_long
-        self._left = 0  # bytes that the chunk still has; lines are read between chunks
+        self._left = 0  # bytes that remain of the current chunk; 0 between chunks, where lines are read
         self._line = b""
         self._take_line: Callable[[bytes], None] = self._take_size
         self._trailers = 0
 
     def feed(self, data: memoryview) -> int:
-        """See `Body.feed`; raises the error of a body that is too long, where it was given one."""
+        """See `Body.feed`; raises `too_long` where the body exceeds its limit."""
         position = self._feed(data)
         if self.overflowed and self._too_long is not None:
             raise self._too_long
@@ -231,7 +231,7 @@ class ChunkedBody(Body):
 
     def _take_end(self, line: bytes) -> None:
         if line:
-            raise ProtocolError("a chunk longer than it said")
+            raise ProtocolError("a chunk longer than its announced size")
         self._take_line = self._take_size
 
     def _take_trailer(self, line: bytes) -> None:
@@ -252,7 +252,7 @@ def copy_strided(target: memoryview, at: int, data: Buffer) -> None:
 
 
 def _planes(target: NDArray[Any], at: int, count: int) -> Iterator[tuple[Bytes, int, int]]:
-    """The planes that `count` bytes fall into: each with the first byte in it, and how many bytes."""
+    """The planes that `count` bytes from `at` on fall into: each with the offset and the number of bytes in it."""
     if target.ndim == 2:
         yield target, at, count
         return
@@ -292,7 +292,7 @@ class StridedBody(Body):
         """
         Args:
             target: Final memory of the body: unsigned bytes in two dimensions or more, the last one contiguous.
-            scratch: To receive into. It is shared by all connections of a loop: `feed` copies before any other
+            scratch: Receive buffer, shared by all connections of a loop: `feed` copies from it before any other
                 connection receives.
         """
         super().__init__(target)
@@ -313,13 +313,13 @@ class StridedBody(Body):
 
 @dataclass(slots=True)
 class PartialBody:
-    """What was received of a body that ended too early, of a response that announced its length."""
+    """The bytes received of a truncated body whose length was announced."""
 
     headers: Mapping[str, str]
     memory: memoryview
-    """Of the whole body; it may be strided."""
+    """Memory of the whole body; it may be strided."""
     received: int
-    """Bytes."""
+    """Number of bytes received."""
 
     @property
     def size(self) -> int:
@@ -327,7 +327,7 @@ class PartialBody:
         return self.memory.nbytes
 
     def add(self, data: memoryview, *, in_place: bool) -> None:
-        """Count bytes that follow. `in_place`: contiguous memory already holds them; else they are copied there."""
+        """Append `data`. With `in_place`, the memory already holds it; otherwise it is copied there."""
         if not self.memory.c_contiguous:
             copy_strided(self.memory, self.received, data)
         elif not in_place:

@@ -1,4 +1,4 @@
-"""Receive buffers that are reused: fresh pages cost more than the bytes that are copied into them."""
+"""Reusable receive buffers: page faults of fresh memory cost more than copying the bytes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import weakref
 from functools import partial
 
 _SMALLEST = 64 * 1024
-"""Below this the allocator recycles by itself."""
+"""Bytes; below this size the allocator reuses memory by itself."""
 _SPARE = 8
-"""A buffer is longer than its body by up to two eighths, so that bodies of nearly one length share it."""
+"""A buffer exceeds its body by up to two eighths, so that bodies of similar length can reuse it."""
 _LOOKED_AT = 16
 _SCRATCH = 256 * 1024
-"""Stays in a core's own cache between being received and being placed."""
+"""Bytes; small enough to stay in a core's L2 cache between receiving and copying."""
 
 
 class Buffers:
-    """Lends memory, and lends it again once no reference to it is left in any thread.
+    """A pool of buffers, each reused once no reference to it is left in any thread.
 
-    Nothing is given back explicitly: when the view that was lent dies, its buffer becomes a candidate. It is lent
-    again once it can be resized, which Python refuses while any view of it lives, a NumPy array's too.
+    Nothing is returned explicitly: when the view that was handed out is collected, its buffer becomes a candidate. It
+    is reused if it can be resized, which Python refuses while any view of it exists, a NumPy array included.
     """
 
     __slots__ = ("__weakref__", "_candidates", "_kept_bytes", "_lent", "_limit", "_lock", "_scratch")
@@ -27,26 +27,26 @@ class Buffers:
     def __init__(self, limit: int = 32 * 2**20) -> None:
         """
         Args:
-            limit: Bytes kept at most for the next body.
+            limit: Bytes kept at most for reuse.
         """
         self._limit = limit
-        self._candidates: list[bytearray] = []  # the last used at the end: it is still in cache
+        self._candidates: list[bytearray] = []  # the most recently used last: it is still in the CPU cache
         self._kept_bytes = 0
         self._lent: dict[int, tuple[weakref.ref[memoryview], bytearray]] = {}  # by id of the reference
         self._lock = threading.Lock()
         self._scratch: memoryview | None = None
 
     def scratch(self) -> memoryview:
-        """Memory that all connections of one loop receive into, one after the other.
+        """The scratch buffer that all connections of one loop receive into, one after the other.
 
-        A loop that asks for a buffer fills it and says so before it does anything else.
+        Sharing is safe: asyncio calls `get_buffer`, receives, and calls `buffer_updated` without running anything else.
         """
         if self._scratch is None:
             self._scratch = memoryview(bytearray(_SCRATCH))
         return self._scratch
 
     def take(self, length: int) -> memoryview:
-        """Memory of `length` bytes, with anything in it."""
+        """Uninitialised memory of `length` bytes."""
         if not _SMALLEST <= length <= self._limit:
             return memoryview(bytearray(length))
         buffer = self._reused(length) or bytearray(length + length // _SPARE)
@@ -56,7 +56,7 @@ class Buffers:
         return view
 
     def _reused(self, length: int) -> bytearray | None:
-        # The lock is never waited for: a view may die, and `_keep` be called, anywhere, here too.
+        # Never blocks on the lock: the collector may call `_keep` at any point, also while this thread holds it.
         if not self._lock.acquire(blocking=False):
             return None
         try:
@@ -70,7 +70,7 @@ class Buffers:
         return None
 
     def _keep(self, lent: weakref.ref[memoryview]) -> None:
-        """The view that was lent has died."""
+        """Called when a view that was handed out has been collected."""
         _, buffer = self._lent.pop(id(lent))
         if not self._lock.acquire(blocking=False):
             return
@@ -86,7 +86,7 @@ class Buffers:
 def _ended(buffers: weakref.ref[Buffers], lent: weakref.ref[memoryview]) -> None:
     alive = buffers()
     if alive is not None:
-        alive._keep(lent)  # noqa: SLF001  # a bound method in its place would keep the buffers alive
+        alive._keep(lent)  # noqa: SLF001  # a bound method as callback would keep the pool alive
 
 
 def _is_free(buffer: bytearray) -> bool:

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: one exchange at a time, its bytes received into their final memory.
 
-The head and the start of a body come through a scratch buffer; the rest of a long body is received directly
-into its memory. Whatever is not exactly as HTTP says closes the connection.
+The head and the start of a body go through a scratch buffer; the rest of a long body is received directly into its
+memory. Any violation of HTTP closes the connection.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 
 _SCRATCH = 64 * 1024
 _SLICE = 256 * 1024
-"""Bytes handed to the transport at once: what it cannot send it may copy, and over TLS encrypts in one go."""
+"""Bytes written to the transport at once: it copies what it cannot send, and over TLS encrypts all of it at once."""
 _FIRST_SLICE = 64 * 1024
 _TURN = 2**20
-"""Bytes of an upload handed over in one turn of the loop."""
+"""Bytes of an upload written in one iteration of the loop."""
 _MAX_INFORMATIONAL = 16
 
 
 class ResponseReader(Protocol):
-    """What the caller of the connections does with a response, once its head is there.
+    """Decides what happens with a response once its head has arrived.
 
-    `request` is whatever was given to `Connection.exchange`; the connection does not look at it.
+    `request` is the object that was given to `Connection.exchange`, opaque to the connection.
     """
 
     def has_body(self, request: Any, head: Head, /) -> bool:
-        """False where the response ends with its head."""
+        """False if the response has no body."""
         ...
 
     def receive_at_once(self, request: Any, head: Head, data: memoryview, /) -> Buffer | None:
-        """The body, where all of it came together with its head; None: open one."""
+        """The body, if `data`, which arrived with the head, is all of it; None: call `open_body`."""
         ...
 
     def open_body(self, request: Any, head: Head, buffers: Buffers, /) -> Body:
-        """Where the body goes; raises what `exchange` is then to fail with."""
+        """Choose where the body goes; an exception raised here fails the exchange."""
         ...
 
 
 class Pace(NamedTuple):
-    """How far a body must have come, and by when in the loop's time."""
+    """How many bytes of a body must have been received, and by when (loop time)."""
 
     received: int
     due: float
@@ -61,14 +61,14 @@ NOT_BEGUN = Pace(0, inf)
 
 
 class Answer(NamedTuple):
-    """A response as it came."""
+    """A complete response."""
 
     head: Head
     body: Buffer
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Made by `dial`; used by one exchange at a time."""
+    """A connection made by `dial`, used by one exchange at a time."""
 
     __slots__ = (
         "_answer",
@@ -117,7 +117,7 @@ class Connection(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._scratch = bytearray(_SCRATCH)
         self._view = memoryview(self._scratch)
-        self._aside = self._view  # receives what does not go directly to its final memory
+        self._aside = self._view  # scratch buffer: receives everything that is not received in place
         self._request: Any = None
         self._answer: asyncio.Future[Answer] | None = None
         self._body: Body | None = None
@@ -136,16 +136,16 @@ class Connection(asyncio.BufferedProtocol):
     # ---- exchanges
 
     def exchange(self, head: bytes, request: object, payload: Buffer | None, deadline: float) -> asyncio.Future[Answer]:
-        """Send a request; the future has its response.
+        """Send a request and return a future of its response.
 
         Args:
-            head: The request's head, encoded.
-            request: Handed to the reader with the response's head.
+            head: The encoded request head.
+            request: Passed to the reader with the response's head.
             payload: The request's body.
-            deadline: When the response must be complete, in the loop's time.
+            deadline: Loop time at which the response must be complete.
 
-        It fails with ConnectionBroken, ProtocolError, what `fail` was given, or what the reader raised, and the
-        connection is closed. A caller that no longer waits for it calls `abort`.
+        The future fails with ConnectionBroken, ProtocolError, the argument of `fail`, or the reader's exception; the
+        connection is closed then. A caller that stops waiting must call `abort`.
         """
         self._request = request
         self.deadline = deadline
@@ -159,25 +159,25 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def received(self) -> int | None:
-        """Bytes that came of an object's body so far; None while none is coming."""
+        """Bytes received of the current object body; None while no body is being received."""
         unfinished = None if self._body is None else self._body.unfinished()
         return None if unfinished is None else unfinished[1]
 
     def is_quiet(self) -> bool:
-        """True where nothing came since the last answer: no hang-up, and no bytes that nobody asked for."""
+        """True if nothing arrived since the last response: neither a close nor unsolicited bytes."""
         return not (self.closed or self._poller.poll(0))
 
     def abort(self) -> None:
-        """Close at once. No memory of a caller is touched from here on."""
+        """Close immediately. The caller's memory is not touched afterwards."""
         if self.closed:
             return
         self.closed = True
-        self._let_go()
+        self._release_references()
         self._transport.abort()
         self._on_closed(self)
 
     def fail(self, error: BaseException) -> None:
-        """Close at once, and let the exchange end with `error`."""
+        """Close immediately and fail the current exchange with `error`."""
         answer, self._answer = self._answer, None
         if isinstance(error, IncompleteResponse) and self._body is not None:
             unfinished = self._body.unfinished()
@@ -201,12 +201,12 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         try:
             if self._answer is None:
-                self.abort()  # bytes that nobody asked for
+                self.abort()  # unsolicited bytes
             elif self._body is None:
                 self._read_head(nbytes)
             else:
                 self._read_body(self._body, nbytes)
-        except Exception as error:  # noqa: BLE001  # a sink may raise anything, and it belongs to who waits
+        except Exception as error:  # noqa: BLE001  # a sink may raise anything; raised to the caller of the exchange
             self.fail(error)
 
     def eof_received(self) -> None:
@@ -260,7 +260,7 @@ class Connection(asyncio.BufferedProtocol):
         if not reader.has_body(request, head):
             return self._end(b"", followed=len(data))
         if length is not None and length <= len(data):
-            # Most small responses come in one piece with their head: no `Body` is made for these.
+            # Most small responses arrive together with their head: these need no `Body`.
             body = reader.receive_at_once(request, head, data[:length])
             if body is not None:
                 return self._end(body, followed=len(data) - length)
@@ -287,20 +287,20 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end(self, body: Buffer, *, followed: int = 0, keep: bool = True) -> None:
         if followed:
-            raise ProtocolError("more bytes than the answer said")
+            raise ProtocolError("more bytes than the response announced")
         answer, self._answer = self._answer, None
         self.reusable = keep and self._head.keep_alive and self._has_sent_all()
         self.deadline = inf
         self.served += 1
         self._filled = self._informational = 0
-        self._let_go()
+        self._release_references()
         if not self.reusable:
             self.abort()
         if answer is not None and not answer.done():
             answer.set_result(Answer(self._head, body))
 
-    def _let_go(self) -> None:
-        """Of everything that is the caller's."""
+    def _release_references(self) -> None:
+        """Drop all references to the caller's objects and memory."""
         self._request = None
         self._body = self._direct = self._unsent = None
         self._aside = self._view
@@ -321,7 +321,7 @@ class Connection(asyncio.BufferedProtocol):
     def _pump(self) -> None:
         sent = 0
         while self._unsent and not self._paused and not self._transport.is_closing():
-            if sent >= _TURN:  # where the network takes everything at once, others still get their turn
+            if sent >= _TURN:  # yields to other tasks even if the network accepts everything immediately
                 self._loop.call_soon(self._pump)
                 return
             sent += _SLICE

@@ -1,4 +1,4 @@
-"""Establish connections: look up the host, connect over TCP, do the TLS handshake."""
+"""Establish connections: resolve the host name, connect over TCP, perform the TLS handshake."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 _ADDRESS_SECONDS = 5.0
-"""How long the addresses of a name are used: S3 gives others at every lookup, to spread its load."""
+"""Seconds that resolved addresses are reused; short, since S3 rotates its addresses to spread load."""
 _TRIES = 4
 """Addresses that one connection tries before it gives up."""
 
 
 def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
-    """Trust in the system's authorities, or in those of a PEM file or folder alone. Blocking: reads files."""
+    """A TLS context that trusts the system's authorities, or only those of a PEM file or folder. Blocks: reads files."""
     import ssl
 
     if ca_bundle is None:
@@ -37,15 +37,15 @@ def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
             )
         except OSError as error:
             raise ConfigError(f"the CA bundle {ca_bundle!r} cannot be used: {error}") from error
-    # From Python 3.13 on the default also asks of private authorities what many lack, such as a keyUsage extension;
-    # the SDK does not, nor does the default of older Pythons.
+    # Since Python 3.13 the default is strict: it rejects certificates of many private authorities, for lack of a
+    # keyUsage extension for example. Older Pythons and the SDK accept them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 class Dialer:
-    """Connects to one host, over its addresses in turn."""
+    """Connects to one host and rotates over its addresses."""
 
     __slots__ = ("_addresses", "_tls", "_turn", "host", "port", "seconds")
 
@@ -54,8 +54,8 @@ class Dialer:
         Args:
             host: Name or address.
             port: TCP port.
-            seconds: Time that one `dial` is given, which its addresses share.
-            tls: Makes the context, in a thread; None speaks plain HTTP.
+            seconds: Timeout of one `dial`, over all addresses that it tries.
+            tls: Makes the TLS context, in a thread; None for plain HTTP.
         """
         self.host = host
         self.port = port
@@ -67,7 +67,7 @@ class Dialer:
     def _look_up(self) -> list[str]:
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        except UnicodeError as error:  # of the codec for names of other scripts, such as one with an empty label
+        except UnicodeError as error:  # raised by the IDNA codec, for an empty label for example
             raise OSError(f"{self.host!r} is no name of a host: {error}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not addresses:
@@ -76,10 +76,10 @@ class Dialer:
         return addresses
 
     async def dial(self, make: Callable[[], Connection]) -> Connection:
-        """A new connection, its TLS handshake done.
+        """Establish a new connection, TLS handshake included.
 
         Raises:
-            OSError: No address took the connection; the last failure. TimeoutError: none did in time.
+            OSError: No address accepted the connection; the last failure. TimeoutError: none did in time.
             ConfigError: The CA bundle cannot be used.
         """
         loop = asyncio.get_running_loop()

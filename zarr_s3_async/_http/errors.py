@@ -1,4 +1,4 @@
-"""How an HTTP exchange can fail. Callers map these to errors of their own, once."""
+"""Errors of an HTTP exchange. Each user of this package maps them to its own errors, in one place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ProtocolError(Exception):
-    """The bytes are not an HTTP/1.1 response that can be trusted."""
+    """The bytes are not a valid HTTP/1.1 response."""
 
 
 class PoolClosed(Exception):
@@ -21,29 +21,29 @@ class ConnectTimeout(Exception):
 
 
 class IncompleteResponse(Exception):
-    """A response did not come to its end.
+    """A response was truncated.
 
     Attributes:
-        partial: What had arrived of an object's bytes, where that is known.
+        partial: The bytes received of an object's body, if any are usable.
     """
 
     partial: PartialBody | None = None
 
 
 class AttemptTimeout(IncompleteResponse):
-    """It was not complete within the attempt's time."""
+    """The response was not complete within the attempt timeout."""
 
 
 class TooSlow(IncompleteResponse):
-    """It arrived below the minimum pace."""
+    """The body arrived more slowly than the minimum rate."""
 
 
 class ConnectionBroken(IncompleteResponse):
-    """The connection ended first.
+    """The connection was closed before the response was complete.
 
     Attributes:
-        stale: The connection had served before, and no byte of this response arrived: the server had probably
-            closed it before it saw the request.
+        stale: The connection had been used before, and no byte of this response arrived: the server probably closed
+            it before it received the request.
     """
 
     def __init__(self, message: str, *, stale: bool) -> None:

@@ -1,7 +1,7 @@
 """Parse HTTP/1.1 response heads: bytes in; status, headers and framing out. No IO.
 
-Source: RFC 9112. Whatever it calls invalid or leaves undefined (two lengths, a length beside chunks, folded
-lines, bare line ends) is refused: a client that guesses where a body ends reads the rest as the next response.
+Source: RFC 9112. What it calls invalid or leaves undefined (two lengths, a length with chunked coding, folded lines,
+bare line ends) is rejected: a client that guesses where a body ends reads the rest as the next response.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _MAX_DIGITS = 18
 _MAX_NAMES = 256
 
 _SINGLE = frozenset({"content-length", "content-range", "etag"})
-"""Headers of which a second one contradicts the first: nobody can tell which is of these bytes."""
+"""Headers that may occur only once: of two different values, none can be trusted."""
 
 _names: dict[str, str] = {}
-"""Header names seen, checked and in lower case; bounded, and the same few for every answer of a server."""
+"""Validated header names in lower case, by their spelling; bounded, and every response uses the same few."""
 
 
 class Head(NamedTuple):
-    """What a response says before its body."""
+    """Status line and headers of a response."""
 
     status: int
     headers: dict[str, str]
-    """By lower-case name; lines of one name are joined with a comma."""
+    """Values by lower-case name; repeated headers are joined with a comma."""
     length: int | None
     """Content-Length."""
     chunked: bool
@@ -39,19 +39,19 @@ class Head(NamedTuple):
 
 
 def looks_like_http(start: bytes | bytearray | memoryview) -> bool:
-    """True where an answer may begin like this, however little of it is there."""
+    """True if a response may start with these bytes, however few."""
     begin = bytes(start[:7])
     return b"HTTP/1.".startswith(begin)
 
 
 def parse_head(data: bytes | bytearray | memoryview) -> Head:
-    """Read a head.
+    """Parse a response head.
 
     Args:
-        data: From the status line to the last header, without the two line ends that close it.
+        data: From the status line to the last header, without the two final line ends.
 
     Raises:
-        ProtocolError: It is not one.
+        ProtocolError: The bytes are not a valid head.
     """
     text = str(data, "latin-1")
     status_line, *lines = text.split("\r\n")
@@ -64,7 +64,7 @@ def parse_head(data: bytes | bytearray | memoryview) -> Head:
     chunked = _is_chunked(headers)
     length = _length(headers)
     if chunked and length is not None:
-        raise ProtocolError("a Content-Length beside chunks")
+        raise ProtocolError("both Content-Length and chunked transfer coding")
     return Head(int(match[2]), headers, length, chunked, _keeps_alive(headers, match[1]))
 
 
@@ -73,7 +73,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
     known = _names.get
     for line in lines:
         name, colon, value = line.partition(":")
-        lower = known(name) or _learn(name)
+        lower = known(name) or _checked_name(name)
         if not colon:
             raise ProtocolError(f"a header line without a colon: {line[:80]!r}")
         value = value.strip(" \t")
@@ -83,7 +83,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
     return headers
 
 
-def _learn(name: str) -> str:
+def _checked_name(name: str) -> str:
     if not _is_token(name):
         raise ProtocolError(f"not a header name: {name[:80]!r}")
     if len(_names) >= _MAX_NAMES:

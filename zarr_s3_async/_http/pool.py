@@ -1,6 +1,6 @@
-"""The connections to one endpoint: kept alive, bounded in number, each used by one exchange at a time.
+"""The connection pool of one endpoint: keep-alive, bounded in number, one exchange per connection at a time.
 
-State changes hold no `await`. A connection that is being established counts from the beginning.
+No state change contains an `await`. A connection that is being established counts against the limit.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _CLOSED = "the connection pool was closed"
 _MIN_TICK, _MAX_TICK = 0.005, 1.0
 _TICKS = 10
-"""A timeout is noticed late by a tenth of itself, or by a second."""
+"""Sweeps per attempt timeout: a timeout is noticed up to a tenth of itself late, or a second."""
 _STEP = 64 * 1024
 _STEPS = 4
 _CLOSING_TURNS = 2
-"""Turns of the loop in which the socket of a connection is closed that was given up while it was being made."""
-"""So many bytes of a body must come within each quarter of the attempt's time: 4 KiB/s by default."""
+"""Loop iterations until asyncio has closed the socket of a connection attempt that was cancelled."""
+"""Bytes of a body that must arrive within each quarter of the attempt timeout: 4 KiB/s by default."""
 
 
 class ConnectionPool:
-    """At most `limit` connections. Bound to the event loop of its first use."""
+    """A pool of at most `limit` connections. Bound to the event loop of its first use."""
 
     __slots__ = (
         "_buffers",
@@ -43,10 +43,10 @@ class ConnectionPool:
         "_reader",
         "_retired",
         "_settled",
+        "_sockets",
         "_step_seconds",
         "_sweeper",
         "_tick",
-        "_unlost",
         "_waiting",
     )
 
@@ -63,11 +63,11 @@ class ConnectionPool:
         """
         Args:
             dialer: Establishes connections.
-            limit: Connections at once; a further request waits.
+            limit: Maximum number of connections; further requests wait.
             idle_timeout: Seconds after which an unused connection is closed.
-            attempt_timeout: Seconds of one exchange, from which the minimum pace of a body follows; None: no limit.
+            attempt_timeout: Seconds of one exchange, from which the minimum rate of a body follows; None: no limit.
             buffers: Memory for bodies.
-            reader: What is done with responses.
+            reader: Decides where response bodies go.
         """
         self._dialer = dialer
         self._reader = reader
@@ -76,12 +76,12 @@ class ConnectionPool:
         self._idle_timeout = idle_timeout
         self._tick = max(_MIN_TICK, min(_MAX_TICK, idle_timeout / _TICKS, (attempt_timeout or inf) / _TICKS))
         self._step_seconds = None if attempt_timeout is None else attempt_timeout / _STEPS
-        # A stack: the last used serves first, the others grow old and are closed.
+        # A stack: the most recently used connection is taken first, so that surplus ones become idle and are closed.
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._dials: set[asyncio.Timeout] = set()
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
-        self._unlost: set[Connection] = set()
+        self._sockets: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._settled = asyncio.Event()
         self._closed = False
@@ -96,36 +96,42 @@ class ConnectionPool:
     # ---- lending
 
     def take(self) -> Connection | None:
-        """An idle connection of which nothing was heard since its last answer."""
+        """Take an idle connection that is still usable; None if there is none."""
         while self._idle:
             connection = self._idle.pop()
+            # The server may have closed it meanwhile: sending on it would cost a failed attempt.
             if connection.is_quiet():
                 return connection
             connection.abort()
         return None
 
     async def acquire(self, *, fresh: bool = False) -> Connection:
-        """An idle connection or, as soon as there is room, a new one; with `fresh`, a new one in any case.
+        """Take an idle connection or establish a new one; at the limit, wait for either.
+
+        Args:
+            fresh: Establish a new connection in any case, as a retry after a stale connection needs.
 
         Raises:
-            ConnectTimeout: It did not stand in time.
-            OSError: The endpoint takes no connection, or its name or certificate is not right.
-            PoolClosed: After `aclose`.
+            ConnectTimeout: The connection was not established in time.
+            OSError: The endpoint refuses connections, or its name or certificate is invalid.
+            PoolClosed: The pool is closed.
         """
         while not self._closed:
             connection = None if fresh else self.take()
-            if connection is None and self._has_room(make_room=fresh):
+            if connection is None and self._below_limit(evict_idle=fresh):
                 return await self._dial()
             if connection is None:
                 connection = await self._wait()
+            # `_wait` returns None when a connection was closed: go round again, there may be capacity for a new one.
+            # A released connection may have been closed by its server before this task ran.
             if connection is not None and not connection.closed:
                 if not fresh:
                     return connection
-                connection.abort()
+                connection.abort()  # makes capacity for the fresh one
         raise PoolClosed(_CLOSED)
 
     def release(self, connection: Connection) -> None:
-        """Take a connection back after a whole answer; `connection.reusable` says whether it serves again."""
+        """Return a connection after a complete response; `connection.reusable` says whether it can be used again."""
         if connection.closed:
             return
         if self._retired:
@@ -135,20 +141,21 @@ class ConnectionPool:
         if not self._hand_over(connection):
             self._idle.append(connection)
 
-    def _has_room(self, *, make_room: bool) -> bool:
-        room = self._limit - len(self._open) - len(self._dials)
-        if room <= 0 and make_room and self._idle:
+    def _below_limit(self, *, evict_idle: bool) -> bool:
+        free = self._limit - len(self._open) - len(self._dials)
+        if free <= 0 and evict_idle and self._idle:
             self._idle.pop(0).abort()
             return True
-        return room > 0
+        return free > 0
 
     async def _wait(self) -> Connection | None:
-        """For a connection, or for word that there may be room for one."""
+        """Wait for a released connection (returned), or for capacity to establish one (None)."""
         turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             return await turn
         except asyncio.CancelledError:
+            # Cancelled in the same iteration in which a connection was handed over: the next waiter must get it.
             if turn.done() and not turn.cancelled():
                 self._pass_on(turn.result())
             raise
@@ -184,7 +191,7 @@ class ConnectionPool:
             raise
         self._dials.discard(timer)
         self._open.add(connection)
-        self._unlost.add(connection)
+        self._sockets.add(connection)
         self._keep_sweeping()
         if self._closed:
             connection.abort()
@@ -198,20 +205,20 @@ class ConnectionPool:
         return ConnectTimeout(f"no connection to {dialer.host} port {dialer.port} within {dialer.seconds:g} s")
 
     def _make(self) -> Connection:
-        return Connection(asyncio.get_running_loop(), self._buffers, self._reader, self._forget, self._lose)
+        return Connection(asyncio.get_running_loop(), self._buffers, self._reader, self._forget, self._socket_closed)
 
     # ---- ending
 
     def _forget(self, connection: Connection) -> None:
-        """It takes no place any longer."""
+        """A connection was closed: it no longer counts against the limit."""
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         self._hand_over(None)
 
-    def _lose(self, connection: Connection) -> None:
-        """The loop has let go of its socket."""
-        self._unlost.discard(connection)
+    def _socket_closed(self, connection: Connection) -> None:
+        """The event loop has closed the connection's socket."""
+        self._sockets.discard(connection)
         self._settled.set()
 
     def _keep_sweeping(self) -> None:
@@ -219,45 +226,45 @@ class ConnectionPool:
             self._sweeper = asyncio.get_running_loop().call_later(self._tick, self._sweep)
 
     def _sweep(self) -> None:
-        """One timer for all: end what is late, close what has been idle for long."""
+        """One timer for all connections: fail late exchanges, close connections that were idle too long."""
         self._sweeper = None
         now = asyncio.get_running_loop().time()
         for connection in list(self._open):
             if connection.deadline <= now:
-                connection.fail(AttemptTimeout("no whole answer in time"))
+                connection.fail(AttemptTimeout("no complete response in time"))
             else:
-                self._hold_to_pace(connection, now)
+                self._check_pace(connection, now)
         while self._idle and now - self._idle[0].idle_since > self._idle_timeout:
             self._idle.pop(0).abort()
         self._keep_sweeping()
 
-    def _hold_to_pace(self, connection: Connection, now: float) -> None:
+    def _check_pace(self, connection: Connection, now: float) -> None:
         received, pace = connection.received, connection.pace
         if received is None or self._step_seconds is None:
             return
         if pace is NOT_BEGUN or received >= pace.received:
             connection.pace = Pace(received + _STEP, now + self._step_seconds)
         elif pace.due <= now:
-            slow = f"fewer than {_STEP} bytes came within {self._step_seconds:g} s, after {received} bytes"
+            slow = f"fewer than {_STEP} bytes arrived within {self._step_seconds:g} s, after {received} bytes"
             connection.fail(TooSlow(slow))
 
     def retire(self) -> None:
-        """Keep no connection any longer; what runs comes to its end, and its connection with it."""
+        """Close idle connections now and the others when their exchange has ended."""
         self._retired = True
         while self._idle:
             self._idle.pop().abort()
 
     async def aclose(self) -> None:
-        """`close`, and return when the event loop has let go of every socket."""
+        """`close`, and return when the event loop has closed every socket."""
         self.close()
-        while self._unlost or self._dials:
+        while self._sockets or self._dials:
             self._settled.clear()
             await self._settled.wait()
         for _ in range(_CLOSING_TURNS):
             await asyncio.sleep(0)
 
     def close(self) -> None:
-        """Close every connection and end what runs on them with PoolClosed. Again is fine."""
+        """Close every connection and fail running exchanges with PoolClosed. Idempotent."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()

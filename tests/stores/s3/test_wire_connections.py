@@ -303,7 +303,7 @@ def test_close_ends_what_runs_and_leaves_nothing_open(run):
         await asyncio.gather(wire.aclose(), wire.aclose())
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(result) for result in results] == [SessionClosed] * 4
-        assert not pooled(wire)._unlost
+        assert not pooled(wire)._sockets
         assert pooled(wire)._sweeper is None
         with pytest.raises(SessionClosed):
             await wire.send(GET)
