@@ -34,7 +34,7 @@ class Background:
             self._on_end(task.exception())
 
     def cancel(self) -> None:
-        """Cancel the task without waiting. Safe from any thread and from a finalizer; does nothing once it has ended."""
+        """Cancel the task without waiting. Safe from any thread and from a finalizer; does nothing once it ended."""
         loop = self._task.get_loop()
         if not self._task.done():
             with suppress(RuntimeError):  # the loop was closed

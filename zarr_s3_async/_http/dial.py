@@ -24,7 +24,7 @@ _TRIES = 4
 
 
 def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
-    """A TLS context that trusts the system's authorities, or only those of a PEM file or folder. Blocks: reads files."""
+    """A TLS context that trusts the system's authorities, or only those of a PEM file or folder. Blocking."""
     import ssl
 
     if ca_bundle is None:
