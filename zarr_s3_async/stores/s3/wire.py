@@ -267,7 +267,7 @@ class Wire:
 
 def _response(answer: Answer, request: Request) -> Response:
     (status, headers, length, *_), body = answer
-    if status == 200 and length is not None and whole_for_range(request, status, headers):
+    if "range" in request.headers and length is not None and whole_for_range(request, status, headers):
         return as_range(request, headers, body, length)
     error: ErrorDocument | None = None
     # Below 300 only without an ETag: a chunk may well hold text that looks like an error.
@@ -327,7 +327,7 @@ class ObjectResponses:
         """
         if not is_object_data(request, head):
             return None
-        if whole_for_range(request, head.status, head.headers):
+        if "range" in request.headers and whole_for_range(request, head.status, head.headers):
             data = data[slice(*part_of(request, len(data)))]
         if request.max_bytes is not None and len(data) > request.max_bytes:
             raise too_long(request, len(data))
