@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -326,3 +328,37 @@ async def test_it_is_true_after_an_append_and_a_shrink_that_fail_in_the_middle(
         await array.resize((0,))
     assert (await session.open_array(store, path="a")).shape == (0,)
     await assert_true(session, store, zarr_format)
+
+
+async def change_at_random(session: zs.Session, store: zs.MemoryStore, dice: random.Random) -> None:
+    path = dice.choice(["x", "y", "g/x", "g/y"])
+    kind = dice.random()
+    with contextlib.suppress(zs.NodeError, zs.ConcurrentModification):  # another one was first, or removed it
+        if kind < 0.3:
+            dtype, overwrite = dice.choice(["i4", "f4"]), dice.random() < 0.5
+            await session.create_array(store, path=path, shape=(2,), chunks=(2,), dtype=dtype, overwrite=overwrite)
+        elif kind < 0.55:
+            await session.delete(store, path=path)
+        elif kind < 0.8:
+            await (await session.open_array(store, path=path)).append(np.ones(1))
+        else:
+            await (await session.open_array(store, path=path)).update_attributes({"k": dice.random()})
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_two_sessions_that_create_edit_and_remove_at_once_leave_it_true(store: zs.MemoryStore, seed: int) -> None:
+    dice = random.Random(seed)
+    async with zs.Session() as one, zs.Session() as other:
+        group = await one.create_group(store)
+        await group.create_array("s", shape=(2,), dtype="i4")
+        await group.consolidate()
+
+        async def work(session: zs.Session) -> None:
+            for _ in range(12):
+                await change_at_random(session, store, dice)
+
+        await asyncio.gather(*(work(session) for session in (one, other) for _ in range(3)))
+        told = await stored_copy(store, 3)
+        await (await one.open_group(store)).consolidate()
+        stored = await stored_copy(store, 3)
+    assert told == stored

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from .._concurrency.workers import gather_all
 from .._model import formats
 from .._types import JSON
-from ..errors import AccessDenied, StoreError
+from ..errors import AccessDenied, Conflict, StoreError
 from ..stores.base import Store
 from ..stores.optional import folders_above, place_of
 from . import nodes
@@ -42,15 +42,27 @@ async def sync_copies(runtime: Runtime, paths: Sequence[str], zarr_format: nodes
     holders = list(_holders(runtime.store, paths, (zarr_format,)))
     if own and zarr_format == 2:
         holders += [_Holder(runtime.store, path, formats.CONSOLIDATED_V2, {"": path}) for path in paths]
-    await _sync(runtime, paths, holders, gone=False)
+    await _sync(runtime, paths, holders, gone=None)
 
 
-async def drop_copies(runtime: Runtime, path: str) -> None:
-    """Take a node, and all below it, out of the consolidated metadata of all groups above, as it will be removed."""
-    await _sync(runtime, [path], list(_holders(runtime.store, [path], (2, 3))), gone=True)
+async def drop_copies(runtime: Runtime, paths: Sequence[str], *, everything: bool = False) -> None:
+    """Take nodes that will be removed out of the consolidated metadata of all groups above.
+
+    Args:
+        runtime: Its store.
+        paths: A node, and those below it.
+        everything: Whatever else it has below the first of them goes, too.
+    """
+    gone: _Gone = "with all below" if everything else "alone"
+    await _sync(runtime, paths, list(_holders(runtime.store, paths, (2, 3), above=paths[0])), gone=gone)
 
 
-async def _sync(runtime: Runtime, paths: Sequence[str], holders: Sequence[_Holder], *, gone: bool) -> None:
+async def sync_removed(runtime: Runtime, paths: Sequence[str]) -> None:
+    """After `drop_copies` and the removal: what other writers copied of the nodes in between goes, too."""
+    await _sync(runtime, paths, list(_holders(runtime.store, paths, (2, 3), above=paths[0])), gone=None)
+
+
+async def _sync(runtime: Runtime, paths: Sequence[str], holders: Sequence[_Holder], *, gone: _Gone | None) -> None:
     _note(runtime, paths)  # before: a handle that was read earlier uses no copy any more
     try:
         await gather_all(*(_sync_copy(runtime, holder, gone=gone) for holder in holders))
@@ -70,6 +82,10 @@ def _note(runtime: Runtime, paths: Sequence[str]) -> None:
         runtime.edits.note(runtime.name_of(path))
 
 
+_Gone: TypeAlias = Literal["alone", "with all below"]
+"""Of nodes that will be removed: whether what a copy has below them is named, too, or goes whatever it is."""
+
+
 class _Holder(NamedTuple):
     """A document that may hold copies of the documents of nodes."""
 
@@ -81,9 +97,14 @@ class _Holder(NamedTuple):
     """The nodes: paths in the runtime's store by paths in the copy."""
 
 
-def _holders(store: Store, paths: Sequence[str], which: Sequence[nodes.Format]) -> Iterator[_Holder]:
-    """Every document of these formats in a folder above that may hold a copy of what these nodes are."""
-    longest = max(paths, key=len, default="")
+def _holders(
+    store: Store, paths: Sequence[str], which: Sequence[nodes.Format], *, above: str | None = None
+) -> Iterator[_Holder]:
+    """Every document of these formats in a folder above that may hold a copy of what these nodes are.
+
+    `above`: only in folders above this one of them; by default above the one with the longest path.
+    """
+    longest = max(paths, key=len, default="") if above is None else above
     parts = longest.split("/") if longest else []
     for depth in range(len(parts)):
         folder = "/".join(parts[:depth])
@@ -91,12 +112,12 @@ def _holders(store: Store, paths: Sequence[str], which: Sequence[nodes.Format]) 
         below = {path[len(prefix) :]: path for path in paths if path.startswith(prefix) and path != folder}
         for zarr_format in which:
             yield _Holder(store, folder, _HOLDERS[zarr_format], below)
-    for above, root in folders_above(store):
+    for folder_above, root in folders_above(store):
         for zarr_format in which:
-            yield _Holder(above, "", _HOLDERS[zarr_format], {nodes.join(root, path): path for path in paths})
+            yield _Holder(folder_above, "", _HOLDERS[zarr_format], {nodes.join(root, path): path for path in paths})
 
 
-async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: bool) -> None:
+async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: _Gone | None) -> None:
     store, folder, name, members = holder
     key = nodes.join(folder, name)
 
@@ -107,11 +128,15 @@ async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: bool) -> None:
             return  # a principal that may use a folder often may not read above it
         if blob is None or b"metadata" not in bytes(blob.data):
             return
-        found = {copied: None if gone else await _documents(runtime.store, path) for copied, path in members.items()}
+        found = await _to_copy(runtime.store, members, gone)
         edit = partial(formats.with_members, blob.data, name, found)
         edited = await nodes.off_loop(runtime, edit, len(blob.data))
-        if edited is not None:
-            await store.put(key, edited, when=blob.version)
+        if edited is None:
+            return
+        await store.put(key, edited, when=blob.version)
+        if await _to_copy(runtime.store, members, gone) != found:
+            # Edited since it was read, by a writer who may have met a copy that needed no change.
+            raise Conflict(f"nodes were edited while {store.url}/{key} was", key=key)
 
     def given_up(attempts: int) -> str:
         return f"{store.url}/{key} was changed by others during all of {attempts} attempts to edit it; try again later"
@@ -128,6 +153,16 @@ async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: bool) -> None:
             key,
             error,
         )
+
+
+async def _to_copy(
+    store: Store, members: Mapping[str, str], gone: _Gone | None
+) -> dict[str, Mapping[str, Mapping[str, JSON]] | None]:
+    """What a copy is to hold of these nodes, as `formats.with_members` takes it."""
+    if gone is not None:
+        return dict.fromkeys(members, {} if gone == "alone" else None)
+    found = await gather_all(*(_documents(store, path) for path in members.values()))
+    return dict(zip(members, found, strict=True))
 
 
 async def _documents(store: Store, path: str) -> Mapping[str, Mapping[str, JSON]] | None:

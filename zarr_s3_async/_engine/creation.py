@@ -56,6 +56,8 @@ async def create(
     if nodes.is_node(found):
         await removal.remove_node(runtime, path)
         found.clear()
+        if isinstance(meta, ArrayMeta):  # another writer may be removing it, and not be done
+            await refuse_leftovers(runtime, path, meta)
     await _store_documents(runtime, path, meta, found.get(formats.ATTRS_V2))
     runtime.forget_below(path)
     await sync_copies(runtime, [*above, path], meta.zarr_format)

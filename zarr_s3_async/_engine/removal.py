@@ -23,7 +23,7 @@ from ..errors import ConfigError, MetadataError, NodeExists, NodeNotFound, Unsup
 from ..stores.base import OWN_NAMES, Entry, Store, SupportsParent
 from ..stores.optional import delete_stream
 from . import nodes
-from .consolidated import drop_copies
+from .consolidated import drop_copies, sync_removed
 from .runtime import Runtime
 
 log = logging.getLogger("zarr_s3_async")
@@ -114,28 +114,35 @@ async def _require_nothing(store: Store, path: str, error: type[NodeNotFound | N
 
 async def _remove_everything(runtime: Runtime, path: str) -> None:
     store, url = runtime.store, nodes.url_of(runtime.store, path)
-    await drop_copies(runtime, path)
+    await drop_copies(runtime, [path], everything=True)
     with _resumable(url):
         await store.delete_many([nodes.join(path, name) for name in nodes.ALL_DOCUMENTS])
         await delete_stream(store, (entry.key async for entry in store.list_prefix(_folder(path))))
+        await sync_removed(runtime, [path])
     runtime.forget_below(path)
 
 
 async def remove_node(runtime: Runtime, path: str) -> None:
-    """Remove a node that is there with all that belongs to it; see `delete`."""
+    """Remove a node that was there with all that belongs to it; see `delete`. One that is gone by now is fine."""
     store, url = runtime.store, nodes.url_of(runtime.store, path)
     tree = await _tree(runtime, path)
-    await drop_copies(runtime, path)
+    if path not in tree:
+        return
+    await drop_copies(runtime, list(tree))
     foreign: list[str] = []
+    own = [nodes.join(path, name) for name in nodes.ALL_DOCUMENTS]
+    inner = [nodes.join(at, name) for at, node in tree.items() if at != path for name in node.documents]
     with _resumable(url):
-        if not tree[path].is_array:
+        if tree[path].is_array:
+            await store.delete_many(own)  # once: from here on another writer may create a node in its place
+            await delete_stream(store, _belonging(store, path, tree, foreign))
+        else:
             await _drop_own_copy(runtime, path)
-        inner = [nodes.join(at, name) for at, node in tree.items() if at != path for name in node.documents]
-        own = [nodes.join(path, name) for name in nodes.ALL_DOCUMENTS]
-        await delete_stream(store, [*own, *inner] if tree[path].is_array else inner)
-        await delete_stream(store, _belonging(store, path, tree, foreign))
-        await store.delete_many(own)
+            await delete_stream(store, inner)
+            await delete_stream(store, _belonging(store, path, tree, foreign))
+            await store.delete_many(own)
         runtime.forget_below(path)
+        await sync_removed(runtime, list(tree))
     if foreign:
         log.warning(
             "%s is removed; other objects below it are left, since they belong to no array or group: %s%s",

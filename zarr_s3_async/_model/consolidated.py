@@ -162,7 +162,10 @@ def dump_v2(group: GroupMeta) -> dict[str, bytes]:
 
 
 Members: TypeAlias = Mapping[str, Mapping[str, Mapping[str, JSON]] | None]
-"""Documents by file name of nodes by path relative to a group ("" is the group itself); None: no node is there."""
+"""Documents by file name of nodes by path relative to a group ("" is the group itself).
+
+None: no node is there, and so none below it; an empty mapping: this node goes, and says nothing of those below it.
+"""
 
 
 def with_members(raw: Document, name: str, members: Members) -> bytes | None:
@@ -171,7 +174,7 @@ def with_members(raw: Document, name: str, members: Members) -> bytes | None:
     Args:
         raw: The `zarr.json` or the `.zmetadata` of the group.
         name: Which of the two.
-        members: The nodes. Of one that is gone, what lies below it is gone too.
+        members: The nodes.
 
     Returns:
         None where the document carries no consolidated metadata that is known here, or says all that already.
@@ -199,11 +202,11 @@ def _edit_v2(entries: Mapping[str, JSON], members: Members) -> dict[str, JSON]:
         prefix = f"{path}/" if path else ""
         if files is None or ARRAY_V2 in files:  # an array has no nodes below it
             edited = {key: value for key, value in edited.items() if not (path and key.startswith(prefix))}
-        if files is not None and not files.keys().isdisjoint((ARRAY_V2, GROUP_V2)):
-            own = {prefix + name: files[name] for name in _FILES_V2 if name in files}
-            for name in _FILES_V2:
-                edited.pop(prefix + name, None)
-            edited.update(own)
+        if files is None or (files and files.keys().isdisjoint((ARRAY_V2, GROUP_V2))) or not (path or files):
+            continue
+        for name in _FILES_V2:
+            edited.pop(prefix + name, None)
+        edited.update({prefix + name: files[name] for name in _FILES_V2 if name in files})
     return edited
 
 
@@ -213,7 +216,7 @@ def _edit_v3(entries: Mapping[str, JSON], members: Members) -> dict[str, JSON]:
         document = None if files is None else files.get(NODE_V3)
         if not path:
             continue  # the group's own document is what holds them
-        if document is None or document.get("node_type") == "array":
+        if files is None or (document or {}).get("node_type") == "array":
             edited = {key: value for key, value in edited.items() if not key.startswith(f"{path}/")}
         if document is None:
             edited.pop(path, None)
