@@ -99,6 +99,21 @@ async def test_closing_waits_for_what_a_thread_does_and_not_on_the_loop() -> Non
         await threads.run(lambda: None)
 
 
+async def test_several_may_close_at_once_and_one_of_them_may_leave() -> None:
+    threads, may_end = CodecThreads(2), threading.Event()
+    running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
+    await asyncio.sleep(0)
+    while threads._jobs.qsize():  # until the thread has taken it
+        await asyncio.sleep(0.001)
+    closing = [asyncio.create_task(threads.aclose()) for _ in range(3)]
+    await asyncio.sleep(0)
+    closing[0].cancel()
+    await asyncio.wait((closing[0],))
+    may_end.set()
+    await asyncio.gather(*closing[1:])
+    await running
+
+
 async def test_closing_that_is_cancelled_can_be_done_again() -> None:
     threads, may_end = CodecThreads(2), threading.Event()
     running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))

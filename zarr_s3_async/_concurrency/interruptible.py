@@ -53,6 +53,6 @@ class Interruptible:
         for timer in self._timers:
             if not timer.expired():
                 timer.reschedule(now)
-        while self._timers:
-            self._empty = asyncio.Event()
+        if self._timers:
+            self._empty = self._empty or asyncio.Event()  # one for all who close at once
             await self._empty.wait()

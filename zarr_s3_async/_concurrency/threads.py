@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop
+from asyncio import AbstractEventLoop, CancelledError, Event, Future, get_running_loop
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -148,22 +148,20 @@ class _Job(Generic[T]):
 class _LoopNotifier:
     """Reports completed calls from the threads to the loop."""
 
-    __slots__ = ("_awaited", "_done", "_ended", "_expected", "_loop", "_woken")
+    __slots__ = ("_done", "_ended", "_loop", "_one_ended", "_woken")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._done: deque[_Job[Any]] = deque()
         self._woken = False
         self._ended = 0
-        self._awaited: Future[None] | None = None
-        self._expected = 0
+        self._one_ended: Event = Event()
 
     async def all_ended(self, count: int) -> None:
         """Wait until `count` threads have ended."""
-        self._expected = count
-        if self._ended < count:
-            self._awaited = self._loop.create_future()
-            await self._awaited
+        while self._ended < count:
+            self._one_ended.clear()
+            await self._one_ended.wait()
 
     def ended(self) -> None:
         """Called by a thread as its last action."""
@@ -171,8 +169,7 @@ class _LoopNotifier:
 
     def _count_ended(self) -> None:
         self._ended += 1
-        if self._awaited is not None and self._ended >= self._expected and not self._awaited.done():
-            self._awaited.set_result(None)
+        self._one_ended.set()
 
     def done(self, job: _Job[Any]) -> None:
         """Called by a thread when it has finished a call."""

@@ -77,7 +77,11 @@ async def test_closing_ends_what_runs(rig: Rig) -> None:
     sending = asyncio.create_task(SdkTransport(pool, of_user(rig, 0)).send(GET))
     while rig.server.count("GetObject") == 0:
         await asyncio.sleep(0.001)
-    await pool.aclose()
+    closing = [asyncio.create_task(pool.aclose()) for _ in range(3)]
+    await asyncio.sleep(0)
+    closing[0].cancel()
+    await asyncio.wait(closing)
+    await asyncio.gather(*closing[1:])
     with pytest.raises(SessionClosed):
         await sending
     with pytest.raises(SessionClosed):
