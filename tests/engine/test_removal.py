@@ -329,3 +329,17 @@ async def test_cancelled_at_every_await_nothing_reads_wrong_and_no_copy_names_wh
         if ended:
             return
     raise AssertionError("it did not end")
+
+
+async def test_a_node_created_while_the_old_one_was_being_removed_stays(session: zs.Session) -> None:
+    inner = zs.MemoryStore()
+    await session.create_array(inner, path="a", shape=(4,), dtype="i4")
+    store = FaultyStore(inner)
+
+    async def create() -> None:
+        async with zs.Session() as other:
+            await other.create_array(inner, path="a", shape=(7,), dtype="f8")
+
+    store.add(Fault(verb="list_prefix", key="a/*", meanwhile=create))  # the documents are gone by then
+    await session.delete(store, path="a")
+    assert (await session.open_array(inner, path="a")).shape == (7,)
