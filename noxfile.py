@@ -18,7 +18,12 @@ NEWEST = "3.13"
 def lint(session: nox.Session) -> None:
     """ruff, mypy strict and the import directions."""
     session.install(
-        "ruff>=0.9", "mypy>=1.14", "import-linter>=2.1", "-e", ".[cli,demo,fastapi,interop]", "hypothesis>=6.115"
+        "ruff>=0.9",
+        "mypy>=1.14",
+        "import-linter>=2.1",
+        "-e",
+        ".[cli,demo,fastapi,interop,otel,prometheus]",
+        "hypothesis>=6.115",
     )
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")

@@ -60,7 +60,20 @@ from .errors import (
     WrongRegion,
     ZarrS3Error,
 )
-from .events import ConflictMet, Event, HedgeStarted, Hook, Metrics, RequestDone, RetryScheduled
+from .events import (
+    CacheLooked,
+    ChunksDecoded,
+    ConflictMet,
+    Event,
+    HedgeStarted,
+    Hook,
+    Metrics,
+    ReadShared,
+    RequestDone,
+    RetryScheduled,
+    SlotWaited,
+    Usage,
+)
 from .stores.base import Blob, Entry, Listing, Store
 from .stores.local import LocalStore
 from .stores.memory import MemoryStore
@@ -71,6 +84,7 @@ if _typing.TYPE_CHECKING:
     from . import adapters as adapters
     from . import blocking as blocking
     from . import fastapi as fastapi
+    from . import metrics as metrics
     from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
     from .loader import BatchLoader, LoaderCost, LoaderReport, Window
     from .streams import Block, BlockStream, CopyPlan, Progress, SliceStream, WriteStream, copy, map_chunks, plan_copy
@@ -89,11 +103,13 @@ __all__ = [
     "BlockStream",
     "BucketNotFound",
     "ByteRange",
+    "CacheLooked",
     "CacheSize",
     "ChecksumMismatch",
     "ChunkDecodeError",
     "ChunkError",
     "ChunkNotFound",
+    "ChunksDecoded",
     "ConcurrentModification",
     "ConfigError",
     "Conflict",
@@ -136,6 +152,7 @@ __all__ = [
     "Offset",
     "Opening",
     "Progress",
+    "ReadShared",
     "RequestDone",
     "RetryPolicy",
     "RetryScheduled",
@@ -147,6 +164,7 @@ __all__ = [
     "SessionClosed",
     "SessionOptions",
     "SliceStream",
+    "SlotWaited",
     "Span",
     "StateError",
     "Store",
@@ -158,6 +176,7 @@ __all__ = [
     "UnreadableNode",
     "Unsupported",
     "UnsupportedFeature",
+    "Usage",
     "VerificationFailed",
     "VerifyProgress",
     "VerifyReport",
@@ -210,7 +229,7 @@ _LAZY = {
 """What is imported when it is first asked for: names, and the modules that have them."""
 
 
-_MODULES = ("adapters", "blocking", "fastapi")
+_MODULES = ("adapters", "blocking", "fastapi", "metrics")
 """Modules that are imported when they are first named, as `zs.blocking` is."""
 
 

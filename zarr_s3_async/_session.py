@@ -40,7 +40,7 @@ from ._types import JSON, Missing
 from ._where import as_url, checked_store
 from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop, session_closed
-from .events import Emit, Hook, Metrics, emitter
+from .events import Emit, Hook, Metrics, Usage, WatchesSession, emitter
 from .stores.base import Store
 from .stores.optional import owner_of
 from .stores.registry import open_store
@@ -165,6 +165,24 @@ class Session:
         self._pid = 0
         self._entered = False
         self._state = "new"
+        for hook in hooks or ():
+            if isinstance(hook, WatchesSession):
+                hook.watch(self)
+
+    @property
+    def usage(self) -> Usage:
+        """What it holds of its limits now: requests, bytes, who waits for them, and what is cached."""
+        requests, leases = self._context.requests, self._leases
+        return Usage(
+            requests=requests.held,
+            requests_limit=self._limits.requests,
+            requests_waiting=requests.waiting,
+            bytes=leases.held,
+            bytes_limit=self._limits.bytes,
+            bytes_waiting=leases.waiting,
+            cached_chunk_bytes=self._decoded.nbytes,
+            cached_index_bytes=self._indexes.nbytes,
+        )
 
     @property
     def closed(self) -> bool:

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 log: logging.Logger = logging.getLogger("zarr_s3_async")
 
@@ -28,6 +28,8 @@ class RequestDone:
     seconds: float
     bytes_sent: int
     bytes_received: int
+    throttled: bool = False
+    """The store asked for fewer requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,45 @@ class HedgeStarted:
     """How long the first had been in flight."""
 
 
-Event: TypeAlias = RequestDone | RetryScheduled | ConflictMet | HedgeStarted
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotWaited:
+    """A request had to wait for one of the session's request slots, and has it now."""
+
+    bucket: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadShared:
+    """A read took what another reader's request brought, which was sent after it had asked."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheLooked:
+    """Something was looked for in a cache of the session."""
+
+    cache: CacheName
+    hit: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunksDecoded:
+    """Compressed chunks of one object were decoded."""
+
+    key: str
+    chunks: int
+    nbytes: int
+    """Decoded."""
+    seconds: float
+    """The wait for a thread included."""
+
+
+CacheName: TypeAlias = Literal["chunks", "metadata"]
+Event: TypeAlias = (
+    RequestDone | RetryScheduled | ConflictMet | HedgeStarted | SlotWaited | ReadShared | CacheLooked | ChunksDecoded
+)
 
 
 class Hook(Protocol):
@@ -72,13 +112,62 @@ class Hook(Protocol):
     def __call__(self, event: Event, /) -> None: ...
 
 
+class Usage(NamedTuple):
+    """What a session holds of its limits at one moment (`Session.usage`)."""
+
+    requests: int
+    """HTTP requests in flight."""
+    requests_limit: int
+    """`Limits.requests`."""
+    requests_waiting: int
+    """Requests that wait for a slot."""
+    bytes: int
+    """Decoded bytes of the objects in work."""
+    bytes_limit: int
+    """`Limits.bytes`."""
+    bytes_waiting: int
+    """Reads and writes of objects that wait for memory."""
+    cached_chunk_bytes: int
+    cached_index_bytes: int
+
+
+class HasUsage(Protocol):
+    """A session, as far as a hook needs it."""
+
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def usage(self) -> Usage: ...
+
+
+@runtime_checkable
+class WatchesSession(Protocol):
+    """A hook that also wants to look at the sessions whose events it receives."""
+
+    def watch(self, session: HasUsage, /) -> None:
+        """Called when a session is made with this hook; keep no more than a weak reference."""
+        ...
+
+
 Emit: TypeAlias = Callable[[Event], None]
 
 
 class Metrics:
     """A Hook that counts. `session.metrics` is one."""
 
-    __slots__ = ("bytes_received", "bytes_sent", "conflicts", "errors", "hedges", "requests", "retries")
+    __slots__ = (
+        "bytes_received",
+        "bytes_sent",
+        "cache_hits",
+        "cache_misses",
+        "conflicts",
+        "errors",
+        "hedges",
+        "requests",
+        "retries",
+        "shared_reads",
+        "throttles",
+    )
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
@@ -88,13 +177,26 @@ class Metrics:
         self.retries: int = 0
         self.conflicts: int = 0
         self.hedges: int = 0
+        self.throttles: int = 0
+        """Attempts that the store answered by asking for fewer requests."""
+        self.shared_reads: int = 0
+        """Reads that took what another reader's request brought."""
+        self.cache_hits: Counter[str] = Counter()
+        """Look-ups that found what they looked for, by cache: `chunks`, `metadata`."""
+        self.cache_misses: Counter[str] = Counter()
         self.bytes_sent: int = 0
         self.bytes_received: int = 0
 
     def __call__(self, event: Event, /) -> None:
         match event:
             case RequestDone():
-                self.request_done(event.operation, event.error, event.bytes_sent, event.bytes_received)
+                self.request_done(
+                    event.operation, event.error, event.bytes_sent, event.bytes_received, throttled=event.throttled
+                )
+            case ReadShared():
+                self.shared_reads += 1
+            case CacheLooked():
+                self.cache_looked(event.cache, hit=event.hit)
             case RetryScheduled():
                 self.retries += 1
             case ConflictMet():
@@ -102,19 +204,39 @@ class Metrics:
             case HedgeStarted():
                 self.hedges += 1
 
-    def request_done(self, operation: str, error: str | None, sent: int, received: int) -> None:
+    def request_done(
+        self, operation: str, error: str | None, sent: int, received: int, *, throttled: bool = False
+    ) -> None:
         """Count one HTTP attempt, without the event: where nobody else listens, none need be built."""
         self.requests[operation] += 1
         self.bytes_sent += sent
         self.bytes_received += received
         if error is not None:
             self.errors[error] += 1
+            self.throttles += throttled
+
+    def cache_looked(self, cache: CacheName, *, hit: bool) -> None:
+        """Count a look-up, likewise without the event."""
+        (self.cache_hits if hit else self.cache_misses)[cache] += 1
 
     def __repr__(self) -> str:
         return (
             f"<Metrics requests={dict(self.requests)} retries={self.retries} conflicts={self.conflicts} "
             f"sent={self.bytes_sent} received={self.bytes_received}>"
         )
+
+
+def is_listened_to(emit: Emit) -> bool:
+    """False where nothing but `Metrics` receives events: those that it does not count need not be built."""
+    return type(emit) is not Metrics
+
+
+def tell_cache(emit: Emit, cache: CacheName, *, hit: bool) -> None:
+    """Count a look-up in a cache, as an event where somebody listens."""
+    if type(emit) is Metrics:
+        emit.cache_looked(cache, hit=hit)
+    else:
+        emit(CacheLooked(cache=cache, hit=hit))
 
 
 def emitter(hooks: tuple[Hook, ...]) -> Emit:

@@ -26,6 +26,11 @@ class Limiter:
     def __repr__(self) -> str:
         return f"<Limiter {self.held}/{self.limit}, {len(self._waiting)} waiting>"
 
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return 0 if self._closed else len(self._waiting)
+
     def _fits(self, weight: float) -> bool:
         return self.held == 0 or self.held + weight <= self.limit
 

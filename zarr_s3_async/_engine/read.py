@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import sleep
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from .._plan.runs import Runs
 from .._types import Buffer, Coords, Missing, Sink
 from ..codecs.base import check_interrupt
 from ..errors import ChunkDecodeError, ChunkNotFound, UnsupportedFeature
+from ..events import ChunksDecoded, ReadShared, is_listened_to, tell_cache
 from .cache import Chunks as Decoded
 from .chunks import Chunks, Fetched
 from .cpu import SPLIT_BYTES, runs_inline
@@ -182,6 +184,7 @@ class _Reading:
         if name in layout.fetches:
             chunks = await layout.fetches.follow(name, layout.readable, layout.reader.since)
             if chunks is not None:
+                self._runtime.emit(ReadShared(key=key))
                 self._place_cached(coords, key, parts, chunks)
                 return
         lease = layout.lease * len(parts)
@@ -217,7 +220,7 @@ class _Reading:
         fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
         pieces = _still_encoded(parts, sinks, fetched.buffers)
         if pieces:
-            await self._decode(pieces, partial(self._place, coords, key, fetched))
+            await self._decode(key, pieces, partial(self._place, coords, key, fetched))
 
     async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> Decoded:
         """The whole chunks, in memory of their own."""
@@ -230,13 +233,14 @@ class _Reading:
                     check_interrupt()
                 chunks[part.slot] = None if data is None else self._decode_alone(coords, key, fetched, part, data)
 
-        await self._decode(list(zip(parts, fetched.buffers, strict=True)), decode)
+        await self._decode(key, list(zip(parts, fetched.buffers, strict=True)), decode)
         return chunks
 
     async def _read_through_cache(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """From the cache, and the rest by one fetch, which all reads of the same chunks at the same time share."""
         cache, name = self._runtime.decoded, f"{self._runtime.place}/{key}"
         parts = self._place_cached(coords, key, parts, cache.get(name, self._layout.reader))
+        tell_cache(self._runtime.emit, "chunks", hit=not parts)
         if not parts:
             return
         slots = ",".join([str(part.slot) for part in parts])
@@ -273,13 +277,17 @@ class _Reading:
     def _put(self, part: Part, chunk: Result) -> None:
         self._out[part.put] = (chunk if self._fields is None else chunk[self._fields])[part.take]
 
-    async def _decode(self, pieces: Sequence[Piece], place: Callable[[Sequence[Piece]], None]) -> None:
+    async def _decode(self, key: str, pieces: Sequence[Piece], place: Callable[[Sequence[Piece]], None]) -> None:
         pipeline = self._layout.pipeline
         nbytes = pipeline.nbytes * len(pieces)
+        start = 0.0 if pipeline.raw or not is_listened_to(self._runtime.emit) else perf_counter()
         if runs_inline(nbytes, pipeline.cost):
             place(pieces)
         else:
             await self._runtime.cpu.each(place, pieces, split=nbytes >= SPLIT_BYTES)
+        if start:
+            seconds = perf_counter() - start
+            self._runtime.emit(ChunksDecoded(key=key, chunks=len(pieces), nbytes=nbytes, seconds=seconds))
 
     def _sink(self, part: Part) -> Sink | None:
         """Over the block of the result that is exactly this chunk, where bytes can be received into it."""

@@ -44,7 +44,7 @@ from ...errors import (
     Throttled,
     UnexpectedResponse,
 )
-from ...events import RequestDone, RetryScheduled
+from ...events import RequestDone, RetryScheduled, SlotWaited, is_listened_to
 
 if TYPE_CHECKING:
     from ..._http.connection import Connection
@@ -192,6 +192,9 @@ class HttpClient:
         failure: str | None = None
         if not self._requests.try_acquire():
             await self._requests.acquire()
+            if is_listened_to(self._emit):
+                self._emit(SlotWaited(bucket=ask.origin.authority, seconds=perf_counter() - start))
+            start = perf_counter()
         try:
             answer = await self._exchange(ask)
         except (NetworkError, DeadlineExceeded) as error:
@@ -217,6 +220,7 @@ class HttpClient:
                     seconds=perf_counter() - start,
                     bytes_sent=0,
                     bytes_received=received,
+                    throttled=status in _THROTTLED,
                 )
             )
 

@@ -18,7 +18,7 @@ from ..._policy.budget import RetryBudget
 from ..._types import Buffer
 from ...config import RetryPolicy
 from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, UnexpectedResponse
-from ...events import Emit, Metrics, RequestDone, RetryScheduled
+from ...events import Emit, Metrics, RequestDone, RetryScheduled, SlotWaited, is_listened_to
 from .answer_checks import answer_error
 from .checksums import MODE_HEADER, verified
 from .errors import STALE, attempt_timed_out, is_retried, is_throttle
@@ -26,7 +26,7 @@ from .hedging import Hedging, Outcome
 from .recovery import Recovery, RecoveryAction
 from .request import Request, Response, Transport
 from .resume import BrokenBody, Resumption
-from .slots import Slots
+from .slots import Share, Slots
 
 _ASKED_AGAIN = (NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch)
 _READS = frozenset({"GetObject", "HeadObject", "ListObjectsV2"})
@@ -52,20 +52,20 @@ class Traced:
             response = await self._inner.send(request)
         except BaseException as error:
             failure = getattr(error, "code", None) or type(error).__name__
-            self._tell(request, attempt, start, None, str(failure), 0)
+            self._tell(request, attempt, start, None, str(failure))
             raise
         error_code = None
         if response.error is not None:
             error_code = response.error.code or f"{response.status} without a code"
-        self._tell(request, attempt, start, response.status, error_code, _size(response.body))
+        self._tell(request, attempt, start, response, error_code)
         return response
 
-    def _tell(
-        self, request: Request, attempt: int, start: float, status: int | None, error: str | None, received: int
-    ) -> None:
+    def _tell(self, request: Request, attempt: int, start: float, response: Response | None, error: str | None) -> None:
+        received = 0 if response is None else _size(response.body)
+        throttled = error is not None and response is not None and is_throttle(response)
         sent = 0 if request.payload is None else _size(request.payload)
         if self._count is not None:
-            self._count(request.operation, error, sent, received)
+            self._count(request.operation, error, sent, received, throttled=throttled)
             return
         self._emit(
             RequestDone(
@@ -73,11 +73,12 @@ class Traced:
                 bucket=request.bucket,
                 key=request.key,
                 attempt=attempt,
-                status=status,
+                status=None if response is None else response.status,
                 error=error,
                 seconds=perf_counter() - start,
                 bytes_sent=sent,
                 bytes_received=received,
+                throttled=throttled,
             )
         )
 
@@ -200,13 +201,22 @@ class RetryingTransport:
     async def _attempt(self, request: Request, attempt: int) -> Outcome:
         slots, share = self._slots, None
         if slots.shares or not slots.session.try_acquire():
-            share = await slots.acquire(request.bucket)
+            share = await self._slot(request.bucket)
         try:
             if self._hedging is not None and request.operation == "GetObject":
                 return await self._hedging.send(self._ask, request, attempt)
             return await self._ask(request, attempt)
         finally:
             slots.release(share)
+
+    async def _slot(self, bucket: str) -> Share | None:
+        """Wait for a slot, and tell how long it took."""
+        if not is_listened_to(self._emit):
+            return await self._slots.acquire(bucket)
+        start = perf_counter()
+        share = await self._slots.acquire(bucket)
+        self._emit(SlotWaited(bucket=bucket, seconds=perf_counter() - start))
+        return share
 
     async def _ask(self, request: Request, attempt: int) -> Outcome:
         """An answer, or the error that a further attempt may mend."""

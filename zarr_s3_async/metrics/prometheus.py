@@ -1,0 +1,174 @@
+"""A session's figures for Prometheus (extra `prometheus`); docs/metrics.md says what each of them means.
+
+hook = PrometheusHook()
+session = zs.Session(hooks=[hook])
+app.mount("/metrics", prometheus_client.make_asgi_app())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+from weakref import WeakSet
+
+from .. import ConfigError, ConflictMet, Event, HedgeStarted, RequestDone, RetryScheduled
+from ..events import CacheLooked, ChunksDecoded, HasUsage, ReadShared, SlotWaited, Usage
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+except ImportError as _error:  # pragma: no cover  # the extra is there in the tests
+    raise ImportError(
+        "zarr_s3_async.metrics.prometheus needs prometheus-client: pip install 'zarr-s3-async[prometheus]'"
+    ) from _error
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Bounds of the histograms."""
+_GET_PRICE: Final = 0.0004 / 1000
+_PUT_PRICE: Final = 0.005 / 1000
+"""US dollars per request of Amazon S3 Standard in us-east-1."""
+_PRICES: Final = dict.fromkeys(("GetObject", "HeadObject"), _GET_PRICE) | dict.fromkeys(
+    ("DeleteObject", "DeleteObjects", "AbortMultipartUpload"), 0.0
+)
+"""Of operations that cost less than a PUT."""
+
+
+class PrometheusHook:
+    """A hook that counts for Prometheus. One of them serves any number of sessions: their figures are summed.
+
+    Args:
+        registry: Where the figures are registered; default: that of `prometheus_client`. A registry takes one hook.
+        seconds: Upper bounds of the histograms.
+
+    Raises:
+        ConfigError: The bounds do not rise, or the registry has such figures already.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY, *, seconds: tuple[float, ...] = SECONDS) -> None:
+        if not seconds or list(seconds) != sorted(set(seconds)):
+            raise ConfigError(f"seconds must be bounds that rise, not {seconds!r}")
+        try:
+            self._register(registry, seconds)
+        except ValueError as error:
+            raise ConfigError(
+                "this registry has a PrometheusHook already: give one hook to all sessions, or another registry to each"
+            ) from error
+        self._of_operation: dict[str, _Operation] = {}
+
+    def _register(self, registry: CollectorRegistry, seconds: tuple[float, ...]) -> None:
+        def counter(name: str, told: str, *labels: str) -> Counter:
+            return Counter(f"zarr_s3_{name}", told, labels, registry=registry)
+
+        def histogram(name: str, told: str, *labels: str) -> Histogram:
+            return Histogram(f"zarr_s3_{name}", told, labels, registry=registry, buckets=seconds)
+
+        self._requests = counter("requests", "HTTP attempts", "operation", "status")
+        self._errors = counter("request_errors", "Failed HTTP attempts by error code", "operation", "error")
+        self._seconds = histogram("request_seconds", "Duration of HTTP attempts", "operation")
+        self._sent = counter("sent_bytes", "Bytes of bodies sent", "operation")
+        self._received = counter("received_bytes", "Bytes of bodies received", "operation")
+        self._dollars = counter(
+            "request_cost_dollars", "Requests at list prices of S3 Standard, us-east-1", "operation"
+        )
+        self._throttles = counter("throttles", "Attempts that the store answered by asking for fewer", "operation")
+        self._retries = counter("retries", "Requests that are sent again", "operation", "reason")
+        self._hedges = counter("hedges", "Slow reads that were asked twice", "operation")
+        self._conflicts = counter("conflicts", "Conditional writes that lost and merged again")
+        self._waits = histogram("slot_wait_seconds", "Waits for a request slot, of requests that had to wait")
+        self._shared = counter("shared_reads", "Reads that took what another reader's request brought")
+        self._looked = counter("cache_lookups", "Look-ups in caches", "cache", "result")
+        self._decodes = histogram("decode_seconds", "Decoding of the chunks of one object, wait for a thread included")
+        self._decoded = counter("decoded_bytes", "Bytes of decoded chunks")
+        self._usage = _UsageCollector()
+        registry.register(self._usage)
+
+    def watch(self, session: HasUsage, /) -> None:
+        """See `WatchesSession`."""
+        self._usage.sessions.add(session)
+
+    def __call__(self, event: Event, /) -> None:
+        """Count it."""
+        match event:
+            case RequestDone():
+                self._request_done(event)
+            case SlotWaited(seconds=seconds):
+                self._waits.observe(seconds)
+            case ChunksDecoded(nbytes=nbytes, seconds=seconds):
+                self._decodes.observe(seconds)
+                self._decoded.inc(nbytes)
+            case CacheLooked(cache=cache, hit=hit):
+                self._looked.labels(cache, "hit" if hit else "miss").inc()
+            case ReadShared():
+                self._shared.inc()
+            case RetryScheduled(operation=operation, reason=reason):
+                self._retries.labels(operation, reason).inc()
+            case HedgeStarted(operation=operation):
+                self._hedges.labels(operation).inc()
+            case ConflictMet():
+                self._conflicts.inc()
+
+    def _request_done(self, event: RequestDone) -> None:
+        operation = self._of_operation.get(event.operation)
+        if operation is None:
+            operation = self._of_operation[event.operation] = _Operation(self, event.operation)
+        operation.count(event)
+
+
+class _Operation:
+    """The figures of one S3 operation: looking a label up costs more than counting."""
+
+    __slots__ = ("_by_status", "_dollars", "_hook", "_name", "_price", "_received", "_seconds", "_sent")
+
+    def __init__(self, hook: PrometheusHook, name: str) -> None:
+        self._hook, self._name = hook, name
+        self._seconds = hook._seconds.labels(name)  # noqa: SLF001  # one thought, one file
+        self._sent = hook._sent.labels(name)  # noqa: SLF001  # likewise
+        self._received = hook._received.labels(name)  # noqa: SLF001  # likewise
+        self._dollars = hook._dollars.labels(name)  # noqa: SLF001  # likewise
+        self._price = _PRICES.get(name, _PUT_PRICE)
+        self._by_status: dict[int | None, Counter] = {}
+
+    def count(self, event: RequestDone) -> None:
+        """One attempt."""
+        hook = self._hook
+        requests = self._by_status.get(event.status)
+        if requests is None:
+            status = "none" if event.status is None else str(event.status)
+            requests = self._by_status[event.status] = hook._requests.labels(self._name, status)  # noqa: SLF001
+        requests.inc()
+        self._seconds.observe(event.seconds)
+        self._received.inc(event.bytes_received)
+        if event.bytes_sent:
+            self._sent.inc(event.bytes_sent)
+        if event.status is not None:
+            self._dollars.inc(self._price)
+        if event.error is not None:
+            hook._errors.labels(self._name, event.error).inc()  # noqa: SLF001  # likewise
+        if event.throttled:
+            hook._throttles.labels(self._name).inc()  # noqa: SLF001  # likewise
+
+
+_GAUGES: Final[tuple[tuple[str, str, Callable[[Usage], int]], ...]] = (
+    ("requests_in_flight", "HTTP requests in flight", lambda usage: usage.requests),
+    ("requests_limit", "Limits.requests", lambda usage: usage.requests_limit),
+    ("requests_waiting", "Requests that wait for a slot", lambda usage: usage.requests_waiting),
+    ("leased_bytes", "Decoded bytes of the objects in work", lambda usage: usage.bytes),
+    ("leased_bytes_limit", "Limits.bytes", lambda usage: usage.bytes_limit),
+    ("leases_waiting", "Objects that wait for memory", lambda usage: usage.bytes_waiting),
+    ("cached_chunk_bytes", "Decoded chunks in the cache", lambda usage: usage.cached_chunk_bytes),
+    ("cached_index_bytes", "Shard indexes in the cache", lambda usage: usage.cached_index_bytes),
+)
+
+
+class _UsageCollector(Collector):
+    """Gauges that are looked up when they are scraped, over all sessions that live."""
+
+    def __init__(self) -> None:
+        self.sessions: WeakSet[HasUsage] = WeakSet()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Called by a scrape, maybe in a thread of its own."""
+        usages = [session.usage for session in list(self.sessions) if not session.closed]
+        for name, told, value in _GAUGES:
+            yield GaugeMetricFamily(f"zarr_s3_{name}", told, value=sum(map(value, usages)))
