@@ -63,6 +63,34 @@ async def test_promise(kind: str, check: Any, request: pytest.FixtureRequest) ->
         await check(store)
 
 
+async def test_stores_of_one_name_share_nothing() -> None:
+    """Each MemoryStore, and one bucket's name at two endpoints or with two keys, is another place or another reader."""
+    keep = [backends.MemoryStore() for _ in range(2)]
+    async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as session:
+        arrays = [await session.create_array(ObstoreStore(store), path="a", shape=4, dtype="i4") for store in keep]
+        for value, array in enumerate(arrays):
+            await array[...].set(value)
+        for value, array in enumerate((*arrays, *arrays)):
+            assert (await array[...]).tolist() == [value % 2] * 4
+        # A second wrapper of one store is the same place: what is written through it is not stale here.
+        again = await session.open_array(ObstoreStore(keep[0], url="other://name"), path="a")
+        await again[...].set(7)
+        assert (await arrays[0][...]).tolist() == [7] * 4
+
+    def s3(endpoint: str, key: str) -> ObstoreStore:
+        config = {"endpoint": endpoint, "region": "us-east-1", "access_key_id": key, "secret_access_key": "hidden"}
+        return ObstoreStore(backends.S3Store("b", config=config))
+
+    kept = s3("http://one:1", "k"), s3("http://two:1", "k"), s3("http://one:1", "l"), s3("http://one:1", "k")
+    assert kept[0].place != kept[1].place
+    assert kept[0].place == kept[2].place == kept[3].place
+    assert kept[0].owner != kept[2].owner
+    assert kept[0].owner == kept[3].owner
+    assert "hidden" not in kept[0].place
+    web = [ObstoreStore(backends.HTTPStore.from_url(f"http://{host}/p")) for host in ("one", "two")]
+    assert [store.url for store in web] == ["obstore+http://one/p", "obstore+http://two/p"]
+
+
 @pytest_asyncio.fixture
 async def session() -> AsyncIterator[zs.Session]:
     async with zs.Session() as session:

@@ -264,3 +264,17 @@ async def test_readers_are_told_apart_by_what_they_may_see_and_no_key_is_shown()
         ]
         assert all(owner(**keys) != owner(**other) for other in others)
         assert "topsecret" not in repr(owner(**keys))
+
+
+@EACH_LAYOUT
+async def test_a_folder_is_one_place_by_whatever_name(layout: Any, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    async with zs.Session(cache=CACHE) as session:
+        array = await filled(session, zs.LocalStore(tmp_path / "real"), 1, **layout)
+        assert (await array[...]).tolist() == [1] * 8
+        for root in (tmp_path / "link", tmp_path / "real/../link"):
+            other = await session.open_array(zs.LocalStore(root))
+            await other[0:2].set(2)
+            assert (await array[0:3]).tolist() == [2, 2, 1]
+            await other[0:2].set(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any, Self
 from unittest import mock
 
@@ -644,3 +645,49 @@ async def test_elements_of_any_length_are_copied_in_every_way(dtype: Any) -> Non
             ):
                 target = await zs.copy(source, zs.MemoryStore(), verify=True, **options)  # type: ignore[arg-type]  # of several kinds
                 assert (await target[...] == data).all()  # type: ignore[index]  # an array
+
+
+@pytest.mark.parametrize("change", ["data", "chunk", "shape", "replaced"])
+async def test_a_plan_of_an_older_state_of_its_source_is_not_run(change: str) -> None:
+    """It would leave out what was absent, and go on with what it has copied of the older state."""
+    async with zs.Session() as session:
+        place = session.store("memory://sources/a")
+        source = await session.create_array(place, shape=8, chunks=2, dtype="i4")
+        await source[0:4].set(np.arange(1, 5))
+        plan = await zs.plan_copy(source, "memory://copies/a")
+        assert isinstance(await plan.run(), zs.Array)
+        assert isinstance(await plan.run(), zs.Array)  # nothing has changed, so it may be run again
+        plan = await zs.plan_copy(source, "memory://copies/b")
+        other = await session.open_array(place)
+        if change == "data":
+            await other[0:2].set(9)
+        elif change == "chunk":
+            await other[6:8].set(9)
+        elif change == "shape":
+            await other.resize(3)
+        else:
+            await session.create_array(place, shape=8, chunks=2, dtype="f4", overwrite=True)
+        with pytest.raises(zs.ConcurrentModification, match="has changed since"):
+            await plan.run()
+        with pytest.raises(zs.NodeNotFound):
+            await session.open_array("memory://copies/b")
+
+
+@pytest.mark.parametrize("spelling", ["itself", "by a link", "with ..", "above", "above by a link"])
+async def test_no_copy_removes_its_own_source(spelling: str, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    name = {
+        "itself": "real/group/a",
+        "by a link": "link/group/a",
+        "with ..": "real/group/../group/a",
+        "above": "real/group",
+        "above by a link": "link/group",
+    }[spelling]
+    async with zs.Session() as session:
+        await session.create_group(tmp_path / "real/group")
+        source = await session.create_array(tmp_path / "real/group/a", shape=4, chunks=2, dtype="i4")
+        await source[...].set([1, 2, 3, 4])
+        with pytest.raises(zs.ConfigError, match="choose another place"):
+            await zs.copy(source, zs.LocalStore(f"{tmp_path}/{name}"), overwrite=True)
+        assert (await source[...]).tolist() == [1, 2, 3, 4]

@@ -129,3 +129,13 @@ async def test_what_cannot_be_mapped_is_refused() -> None:
         for options in ({"max_bytes": 0}, {"resume": 1}, {"progress": 3}):
             with pytest.raises(zs.ConfigError, match=next(iter(options))):
                 await zs.map_chunks(np.abs, array, array, **options)  # type: ignore[arg-type]  # on purpose
+
+
+async def test_numbers_that_do_not_fit_the_target_are_refused_and_not_wrapped() -> None:
+    async with zs.Session() as session:
+        source = await session.create_array(zs.MemoryStore(), shape=4, chunks=2, dtype="i4")
+        target = await session.create_array(zs.MemoryStore(), shape=4, chunks=2, dtype="u1", fill_value=5)
+        for returned in (300, [1, 256]):
+            with pytest.raises(zs.DataOverflowError):
+                await zs.map_chunks(lambda block, returned=returned: returned, source, target)
+        assert (await target[...]).tolist() == [5] * 4

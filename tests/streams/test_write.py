@@ -382,3 +382,14 @@ async def test_reading_and_writing_in_one_session_never_wait_for_each_other() ->
                 await out.write(block.place, block.data)
         assert (await target[...] == data).all()
         nothing_left(session)
+
+
+@pytest.mark.parametrize("data", [300, -1, [300] * 4, float("nan"), None])
+async def test_a_value_that_does_not_fit_the_data_type_is_refused_and_not_wrapped(data: Any) -> None:
+    """As by every other way to write."""
+    async with zs.Session() as session:
+        array = await session.create_array(zs.MemoryStore(), shape=4, chunks=2, dtype="u1", fill_value=5)
+        async with array.write_stream() as out:
+            with pytest.raises((zs.DataError, zs.DataOverflowError)):
+                await out.write(np.s_[0:4], data)
+        assert (await array[...]).tolist() == [5] * 4

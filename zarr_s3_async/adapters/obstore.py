@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, Literal, NoReturn
+from urllib.parse import urlsplit
+from weakref import ref
 
 try:
     import obstore
@@ -23,6 +26,9 @@ from .._types import Buffer, Sink, Version, When
 from ..byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ..stores.base import Blob, Entry, Listing
 
+_numbered: list[tuple[ref[object], int]] = []
+"""Stores that live, each with its number."""
+_numbers = count(1)
 _SORTED = (backends.S3Store, backends.GCSStore, backends.AzureStore)
 """Backends whose listings are sorted by key; those of others are sorted here."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
@@ -48,7 +54,7 @@ class ObstoreStore:
         ConfigError: It is no store of obstore.
     """
 
-    __slots__ = ("_store", "_url")
+    __slots__ = ("_number", "_store", "_url")
 
     def __init__(self, store: object, *, url: str | None = None) -> None:
         if not isinstance(store, tuple(_SCHEMES)):
@@ -57,11 +63,26 @@ class ObstoreStore:
             raise zs.ConfigError(f"url= is a URL such as gs://bucket/prefix, not {url!r}")
         self._store: Any = store
         self._url = (url or _url_of(store)).rstrip("/")
+        self._number = _number_of(store)
 
     @property
     def url(self) -> str:
         """For messages, without a trailing slash. It cannot be opened."""
         return self._url
+
+    @property
+    def place(self) -> str:
+        """See `SupportsIdentity.place`: whatever `url=` calls it; each MemoryStore is another one."""
+        if isinstance(self._store, backends.MemoryStore):
+            return f"{_url_of(self._store)}#{self._number}"
+        config: Mapping[str, Any] = getattr(self._store, "config", None) or {}
+        server = [str(config[name]) for name in ("account_name", "endpoint") if name in config]
+        return " ".join([_url_of(self._store), *server])
+
+    @property
+    def owner(self) -> int:
+        """See `SupportsIdentity.owner`: the same for stores that are equal, whose credentials are too."""
+        return self._number
 
     def __eq__(self, other: object) -> bool:
         """Whether both are over the same store, as obstore compares them."""
@@ -312,7 +333,18 @@ def _entry(meta: Mapping[str, Any]) -> Entry:
     return Entry(meta["path"], meta["size"], _version_of(meta), meta["last_modified"])
 
 
+def _number_of(store: object) -> int:
+    """A number for all living stores that are equal; stores of obstore have no hash."""
+    living = [(known, number) for known, number in _numbered if known() is not None]
+    number = next((number for known, number in living if known() == store), None) or next(_numbers)
+    _numbered[:] = [*living, (ref(store), number)]
+    return number
+
+
 def _url_of(store: Any) -> str:
+    if isinstance(store, backends.HTTPStore):
+        parts = urlsplit(store.url)
+        return f"obstore+{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     scheme = next(name for backend, name in _SCHEMES.items() if isinstance(store, backend))
     config: Mapping[str, Any] = getattr(store, "config", None) or {}
     place = next((str(config[name]) for name in ("bucket", "container_name") if name in config), "")

@@ -25,7 +25,7 @@ from .._options import check_count, check_flag
 from .._session import Session
 from .._shared import shared_session
 from .._types import JSON
-from ..errors import ConfigError, NodeExists, VerificationFailed
+from ..errors import ConcurrentModification, ConfigError, NodeExists, VerificationFailed
 from ..stores.base import Store
 from .access import inside
 from .boxes import Box, region_of
@@ -33,7 +33,7 @@ from .conversion import CopyOptions, check_options, converted
 from .progress import ProgressOption, check_progress, metered
 from .read import BlockStream
 from .record import Claim, Record, digest_of, make_record
-from .stored import list_source
+from .stored import AllMarks, list_source, list_stored
 from .transfer import ArrayCopy, Stage
 
 Place: TypeAlias = "str | PathLike[str] | Store | ArrayRef | GroupRef"
@@ -194,6 +194,7 @@ class CopyPlan:
             The copy, open.
 
         Raises:
+            ConcurrentModification: A source has changed since the plan was made.
             NodeExists: Something that is not this copy is stored at the target.
             VerificationFailed: The copy differs: somebody has written to one of the two meanwhile.
         """
@@ -202,6 +203,11 @@ class CopyPlan:
         check_progress(progress)
         for array in self.arrays:
             array.runtime.guard()
+        # What the plan lists as absent would be fill in the copy, and an earlier run may have copied the older state.
+        await run_workers(min(_ARRAYS_AT_ONCE, len(self.arrays)), iter(self.arrays), _check_unchanged)
+        return await self._run(progress, resume=resume, verify=verify)
+
+    async def _run(self, progress: ProgressOption, *, resume: bool, verify: bool) -> Array | Group:
         copies: dict[str, Array] = {}
         with metered(progress, sum(array.units() for array in self.arrays), "copy") as meter:
             await self._create_groups(resume=resume)
@@ -348,7 +354,7 @@ async def copy(
     plan = await plan_copy(
         source, target, path=path, region=region, max_bytes=max_bytes, overwrite=overwrite, session=session, **options
     )
-    return await plan.run(progress=progress, resume=resume, verify=verify)
+    return await plan._run(progress, resume=resume, verify=verify)  # noqa: SLF001  # it has just been made
 
 
 async def _plan_array(
@@ -380,6 +386,21 @@ async def _plan_array(
         max_bytes=max_bytes,
         overwrite=overwrite,
     )
+
+
+async def _check_unchanged(copy: ArrayCopy) -> None:
+    """Raise where the source is not what the plan was made from; attributes aside, which a copy takes as planned."""
+    runtime, path, layout = inside(copy.source)
+    now = cast("ArrayMeta", (await nodes.load(runtime, path, layout.meta.zarr_format, "array")).meta)
+    same = formats.dump(formats.with_attributes(now, {})) == formats.dump(formats.with_attributes(copy.origin, {}))
+    if same and not isinstance(copy.stored.marks, AllMarks):
+        same = (await list_stored(runtime, path, now)).digest == copy.stored.digest
+    if not same:
+        raise ConcurrentModification(
+            f"{copy.source.url} has changed since this copy of it was planned: plan it again, "
+            "with `await array.refresh()` before where the array is open",
+            attempts=1,
+        )
 
 
 async def _plan_group(
@@ -456,6 +477,8 @@ def _check_apart(origin: Runtime, source_path: str, runtime: Runtime, path: str)
     source, target = origin.name_of(source_path).rstrip("/"), runtime.name_of(path).rstrip("/")
     if target == source or target.startswith(f"{source}/"):
         raise ConfigError(f"the target {target} lies in the source {source}: choose another place")
+    if source.startswith(f"{target}/"):  # overwrite=True would remove the source with what is there
+        raise ConfigError(f"the source {source} lies in the target {target}: choose another place")
 
 
 async def _compare(plan: ArrayCopy, target: Array) -> None:

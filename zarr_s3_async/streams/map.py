@@ -13,6 +13,8 @@ import numpy as np
 from .._array import Array
 from .._concurrency.limiter import Limiter
 from .._concurrency.workers import gather_all, run_workers
+from .._engine.operations import as_array
+from .._engine.runtime import Layout
 from .._options import check_count, check_flag
 from ..errors import ConfigError
 from .access import inside
@@ -76,7 +78,7 @@ async def map_chunks(
             await waiting.acquire(weight)
             try:
                 blocks = await gather_all(*(array.get_slice(part.start, part.stop) for array in arrays))
-                result = await runtime.cpu.run(partial(_computed, fn, blocks, part, target))
+                result = await runtime.cpu.run(partial(_computed, fn, blocks, part, target.url, layout))
                 blocks.clear()
             finally:
                 waiting.release(weight)
@@ -99,12 +101,12 @@ def _check(fn: object, arrays: Sequence[object], target: object) -> None:
             raise ConfigError(f"{array.url} has shape {array.shape} and the target {target.shape}: they must be equal")
 
 
-def _computed(fn: Callable[..., Any], blocks: Sequence[Data], part: Box, target: Array) -> Data:
+def _computed(fn: Callable[..., Any], blocks: Sequence[Data], part: Box, url: str, layout: Layout) -> Data:
     try:
-        result = np.asarray(fn(*blocks))
+        result = as_array(layout, fn(*blocks))
         if result.shape != part.shape:
             result = np.broadcast_to(result, part.shape)
     except Exception as error:
-        error.add_note(f"while map_chunks computed {part} of {target.url}")
+        error.add_note(f"while map_chunks computed {part} of {url}")
         raise
     return result

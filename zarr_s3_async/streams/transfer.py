@@ -100,7 +100,6 @@ class ArrayCopy:
         "_source_layout",
         "_source_path",
         "_source_runtime",
-        "_stored",
         "_uncut",
         "memory",
         "meta",
@@ -108,6 +107,7 @@ class ArrayCopy:
         "mode",
         "path",
         "runtime",
+        "stored",
         "there",
     )
 
@@ -130,7 +130,7 @@ class ArrayCopy:
         self.runtime: Runtime = runtime
         self.path: str = path
         self.meta: ArrayMeta = meta
-        self._stored = stored
+        self.stored: StoredObjects = stored
         self._max_bytes = max_bytes
         self._layout: Layout = lay_out(runtime, path, meta)
         # No object is cut by the edge of this one: a fresh copy need not look what lies behind it.
@@ -176,6 +176,11 @@ class ArrayCopy:
         return self._source
 
     @property
+    def origin(self) -> ArrayMeta:
+        """Metadata of the source, as it was planned with."""
+        return self._source_layout.meta
+
+    @property
     def url(self) -> str:
         """Where to."""
         return self._layout.url
@@ -188,7 +193,7 @@ class ArrayCopy:
     @property
     def stored_bytes(self) -> int:
         """Bytes of the source as they are stored."""
-        return self._stored.nbytes
+        return self.stored.nbytes
 
     @property
     def memory_bytes(self) -> int:
@@ -214,13 +219,13 @@ class ArrayCopy:
 
     def stages(self) -> list[Stage]:
         """What will be done, if nothing is there yet."""
-        objects, stored = prod(self.meta.grid_shape), self._stored.marks.n
+        objects, stored = prod(self.meta.grid_shape), self.stored.marks.n
         match self._rechunk:
             case None if self.mode == "objects":
                 n = self.units()
                 if self._copies_inside():
                     return [Stage(what="copy objects inside the service", boxes=n, copy_requests=n)]
-                moved = self._stored.nbytes
+                moved = self.stored.nbytes
                 return [
                     Stage(what="move objects as they are", boxes=n, get_requests=n, put_requests=n, moved_bytes=moved)
                 ]
@@ -231,7 +236,7 @@ class ArrayCopy:
                         boxes=objects,
                         get_requests=max(stored, objects) if stored else 0,
                         put_requests=min(objects, n_cells(self._box, self._source_layout.meta.chunk_axes)),
-                        moved_bytes=self._stored.nbytes,
+                        moved_bytes=self.stored.nbytes,
                     )
                 ]
             case Direct(box=box, amplification=times):
@@ -342,7 +347,7 @@ class ArrayCopy:
         axes = self._source_layout.meta.object_axes
         first = cells_at(self._box.start, axes)
         grid = self.meta.grid_shape
-        for coords in self._stored.marks:
+        for coords in self.stored.marks:
             if all(0 <= at - low < n for at, low, n in zip(coords, first, grid, strict=True)):
                 yield coords
 
@@ -397,7 +402,7 @@ class ArrayCopy:
         wanted: dict[Coords, list[tuple[int, int]]] = {}
         for slot, chunk in _chunks_in(coords, self.meta):
             origin, source_slot = self._source_of(chunk)
-            if origin in self._stored.marks:
+            if origin in self.stored.marks:
                 wanted.setdefault(origin, []).append((source_slot, slot))
         lease = self._layout.lease * max(1, sum(map(len, wanted.values())))
         await self.runtime.leases.acquire(lease)
@@ -425,7 +430,7 @@ class ArrayCopy:
             here = tuple(at - low for at, low in zip(chunk, first, strict=True))
             if not all(0 <= at < n for at, n in zip(here, self.meta.grid_shape, strict=True)):
                 continue
-            if origin not in self._stored.marks or here in self.there:
+            if origin not in self.stored.marks or here in self.there:
                 self.meter.add(1, 0)
             else:
                 wanted.append((slot, here))
@@ -477,7 +482,7 @@ class ArrayCopy:
         """True where nothing of a box of the source is stored, and that reads the same in the target."""
         if not self._drops_fill or not self._same_fill:
             return False
-        return not any(coords in self._stored.marks for coords in coords_in(box, self._source_layout.meta.object_axes))
+        return not any(coords in self.stored.marks for coords in coords_in(box, self._source_layout.meta.object_axes))
 
     @property
     def _drops_fill(self) -> bool:

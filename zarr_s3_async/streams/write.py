@@ -15,6 +15,7 @@ import numpy as np
 from .._concurrency.background import Background
 from .._concurrency.feed import Feed
 from .._concurrency.workers import run_workers_async
+from .._engine.operations import as_array
 from .._engine.runtime import Layout, Runtime
 from .._engine.write import Writing
 from .._options import check_count, check_flag
@@ -250,6 +251,7 @@ class WriteStream:
             copy: False lets the stream keep `data` itself until it is left: then nobody may change it before.
 
         Raises:
+            DataError, DataOverflowError: A Python value does not fit the data type.
             SelectionError: It lies outside the region, has another shape, or some of it was written before.
             ConfigError: The incomplete objects do not fit into `max_bytes`: the order of the blocks leaves too many
                 unfinished.
@@ -280,8 +282,7 @@ class WriteStream:
         return box
 
     def _values(self, box: Box, data: Any) -> Data:
-        dtype = self._layout.meta.dtype
-        values = np.asarray(data, dtype=object) if dtype.hasobject else np.asarray(data)
+        values = as_array(self._layout, data)
         if values.shape == box.shape:
             return values
         try:

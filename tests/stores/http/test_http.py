@@ -393,3 +393,25 @@ async def test_closing_the_session_ends_what_runs(web: WebServer) -> None:
     await session.aclose()
     with pytest.raises(zs.SessionClosed):
         await task
+
+
+@pytest.mark.parametrize("cached", [False, True])
+async def test_what_is_absence_to_one_reader_is_an_error_to_another(cached: bool, web: WebServer) -> None:
+    """Two openings of one session share no fetch and no chunk where only one takes 403 for absence."""
+    async with zs.Session(cache=zs.CacheSize(chunks=2**20 if cached else 0)) as session:
+        made = await session.create_array(web.store, path="a", shape=4, chunks=4, dtype="i4", fill_value=9)
+        assert made.shape == (4,)
+
+        def forbidden(handler: Handler) -> bool:
+            if handler.path == "/a/c/0":
+                handler.answer(403)
+            return handler.path == "/a/c/0"
+
+        web.script = forbidden
+        strict = await session.open_array(f"{web.url}/a")
+        lenient = await session.open_array(zs.ArrayRef(url=f"{web.url}/a", config={"missing_on_403": True}))
+        for readers in ((strict, lenient), (lenient, strict)):
+            answers = await asyncio.gather(*(reader[...].get() for reader in readers), return_exceptions=True)
+            of_strict, of_lenient = answers[readers.index(strict)], answers[readers.index(lenient)]
+            assert isinstance(of_strict, zs.AccessDenied)
+            assert of_lenient.tolist() == [9] * 4

@@ -61,6 +61,16 @@ class HttpStore:
             return self
         return type(self)(self.url, self._client, missing_on_403=True, for_chunks=True)
 
+    @property
+    def place(self) -> str:
+        """See `SupportsIdentity.place`: the URL."""
+        return self.url
+
+    @property
+    def owner(self) -> bool:
+        """See `SupportsIdentity.owner`: whether 403 is absence."""
+        return self._missing_on_403
+
     def parent(self) -> tuple[HttpStore, str] | None:
         """See `SupportsParent`: the folder above, whatever may lie there."""
         above, slash, name = self._path.rpartition("/")

@@ -70,6 +70,15 @@ class LocalStore:
             raise ConfigError(f"{self!r} has no reference: no URL says sync=True; make it where it is used")
         return StoreRef(url=self.url)
 
+    @property
+    def place(self) -> str:
+        """See `SupportsIdentity.place`: the folder without symbolic links and `..`."""
+        return Path(os.path.realpath(self._root)).as_uri()  # noqa: PTH  # Path.resolve raises for links in a circle
+
+    @property
+    def owner(self) -> None:
+        """See `SupportsIdentity.owner`: the process reads, whoever asks."""
+
     def parent(self) -> tuple[LocalStore, str] | None:
         """See `SupportsParent.parent`; None at the root of the file system."""
         root = self.root
