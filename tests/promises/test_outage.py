@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
-from zarr_s3_async.stores.s3.service import S3Service
 
 from ..servers import faults
 from ..servers.fault_server import FaultServer
@@ -40,7 +39,7 @@ async def array_of(session: zs.Session, chunks: int) -> zs.Array:
 
 
 def slots_of(session: zs.Session) -> int:
-    return session._context.shared[S3Service].slots.held
+    return session._context.requests.held
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])

@@ -34,6 +34,8 @@ _MIN_STRIDED = 64 * 2**10
 _MIN_PLANE = 4 * 2**10
 """Bytes of its last two dimensions from which on that pays: it is done a plane at a time."""
 _MIN_SCRATCH = 64 * 2**10
+_MAX_TURNS = 8
+"""Objects of a call up to which each lets the loop turn once before it is requested, so that others can join."""
 NOT_CACHED = np.empty(0)
 """Stands for a chunk that is not in the cache."""
 
@@ -41,8 +43,8 @@ NOT_CACHED = np.empty(0)
 async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with what the plan selects."""
     workers = min(runtime.limits.requests, plan.n_objects)
-    # A long read waits for no one: its objects begin in different turns of the loop anyway.
-    reading = _Reading(runtime, layout, plan, out, missing, turns=workers if plan.n_objects == workers else 0)
+    # A long read waits for no one: a turn of the loop costs 2 µs per object.
+    reading = _Reading(runtime, layout, plan, out, missing, turns=workers if workers <= _MAX_TURNS else 0)
 
     async def read_one_of_many_shapes(item: tuple[Coords, Sequence[Part]]) -> None:
         await _Reading(runtime, layout.at(item[0]), plan, out, missing).read_with_one_refetch(item)
