@@ -204,7 +204,7 @@ class _Reading:
                 await leases.acquire(lease)
             held = lease
             fetch.is_sent = True  # from here on nobody joins: the request may leave at any moment
-            if fetch.is_shared:
+            if fetch.joined:
                 chunks = outcome = await self._fetch_decoded(coords, key, parts, fetch.source)
                 self._place_cached(coords, key, parts, chunks)
             else:

@@ -33,21 +33,22 @@ class SharedFetch:
     Attributes:
         is_sent: Its request may have left: who asks from now on waits for its end, and does not get its answer.
         source: Where to fetch from: the view of the newest handle among its readers, which trusts no older absence.
+        joined: What the other readers wait for; None while there is no other.
     """
 
-    __slots__ = ("_joined", "_late", "_since", "is_sent", "source")
+    __slots__ = ("_late", "_since", "is_sent", "joined", "source")
 
     def __init__(self, source: Chunks, since: int) -> None:
         self.is_sent: bool = False
         self.source: Chunks = source
         self._since = since
-        self._joined: list[Future[_Outcome]] | None = None  # most fetches have no second reader
+        self.joined: list[Future[_Outcome]] | None = None  # most fetches have no second reader
         self._late: list[Future[None]] | None = None
 
     @property
-    def is_shared(self) -> bool:
-        """True where another reader waits for its answer."""
-        return self._joined is not None and any(not waiter.done() for waiter in self._joined)
+    def is_awaited(self) -> bool:
+        """True where other readers wait for its answer, or for its end."""
+        return self.joined is not None or self._late is not None
 
     async def join(self, source: Chunks, since: int) -> _Outcome:
         """Wait for the answer of a fetch that is not sent yet."""
@@ -55,9 +56,9 @@ class SharedFetch:
             self.source = source
             self._since = since
         waiter: Future[_Outcome] = get_running_loop().create_future()
-        if self._joined is None:
-            self._joined = []
-        self._joined.append(waiter)
+        if self.joined is None:
+            self.joined = []
+        self.joined.append(waiter)
         return await waiter
 
     async def end(self) -> None:
@@ -69,8 +70,8 @@ class SharedFetch:
         await waiter
 
     def finish(self, outcome: _Outcome) -> None:
-        """Tell every reader."""
-        for waiter in self._joined or ():
+        """Wake every reader."""
+        for waiter in self.joined or ():
             if not waiter.done():
                 waiter.set_result(outcome)
         for late in self._late or ():
@@ -92,7 +93,8 @@ class SharedFetches(dict[Hashable, SharedFetch]):
     def end(self, name: Hashable, fetch: SharedFetch, outcome: Decoded | Exception | None) -> None:
         """Hand the outcome to the readers that joined; None: the leader left, and one of them leads a new one."""
         del self[name]
-        fetch.finish(_Left.LEADER if outcome is None else outcome)
+        if fetch.is_awaited:
+            fetch.finish(_Left.LEADER if outcome is None else outcome)
 
     async def follow(self, name: Hashable, source: Chunks, since: int) -> Decoded | None:
         """The chunks of a fetch that was sent after this call.
