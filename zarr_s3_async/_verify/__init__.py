@@ -1,7 +1,7 @@
-"""Verifying: every object of an array or a group is read anew, decoded, and held against its metadata.
+"""Verification: read and decode every object of an array or a group, and compare the result with the metadata.
 
-`walk` follows one listing, `nodes` finds out what its folders are, `objects` reads and decodes, `places` and `seen`
-remember, `report` tells.
+`walk` follows one listing, `nodes` determines what its folders are, `objects` reads and decodes, `folders` keeps the
+state of the walk, `report` is the result.
 """
 
 from .report import Finding, NodeReport, OnProgress, VerifyProgress, VerifyReport

@@ -1,6 +1,6 @@
-"""Which objects of a grid a listing has named, in bounded memory however large the grid is.
+"""State of a `verify` walk: the folders above the current key, findings per node, and which objects were listed.
 
-What `verify` remembers while it walks: the folder that a key lies in, and what was found of each node.
+Memory is bounded, however large the grid is.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .objects import Objects
 from .report import KINDS, Finding, FindingKind, NodeReport, VerifyProgress
 
 _BITS = 2**26
-"""Positions of a grid that are remembered at most: 8 MiB."""
+"""Maximum number of grid positions that are tracked: 8 MiB."""
 _BLOCK = 2**16
 
 
 class StoredPositions:
-    """A bit per position, for the first ones of a huge grid, and no further than there are any."""
+    """A bit set over the first `_BITS` positions of a grid; it grows only as far as positions are added."""
 
     __slots__ = ("_bits", "_grid")
 
@@ -33,7 +33,7 @@ class StoredPositions:
         self._bits = bytearray()
 
     def add(self, position: Coords) -> None:
-        """This one is there."""
+        """Mark the object at this grid position as stored."""
         flat = 0
         for at, n in zip(position, self._grid, strict=True):
             flat = flat * n + at
@@ -46,7 +46,7 @@ class StoredPositions:
         self._bits[byte] |= 1 << bit
 
     def absent(self) -> Iterator[Coords]:
-        """Positions that are not there, in row-major order; none beyond those that are remembered."""
+        """Positions that were not added, in row-major order, among those that are tracked."""
         end = min(prod(self._grid), _BITS)
         for at in range(0, len(self._bits), _BLOCK):
             block = np.frombuffer(self._bits[at : at + _BLOCK], np.uint8)
@@ -66,7 +66,7 @@ class StoredPositions:
 
 
 class Totals:
-    """What the whole run has done by now."""
+    """Running totals over all nodes."""
 
     __slots__ = ("findings", "listed", "nbytes", "objects")
 
@@ -77,22 +77,22 @@ class Totals:
         self.findings = 0
 
     def read(self, nbytes: int) -> None:
-        """One more object."""
+        """Count one more object of `nbytes` bytes."""
         self.objects += 1
         self.nbytes += nbytes
 
     def progress(self) -> VerifyProgress:
-        """The same, for whoever looks on."""
+        """An immutable copy, for progress callbacks."""
         return VerifyProgress(listed=self.listed, objects=self.objects, nbytes=self.nbytes, findings=self.findings)
 
 
 class NodeTally:
-    """One node's report in the making: everything is counted, and the first findings of each kind are kept."""
+    """Collects the findings of one node: all are counted, and the first ones of each kind are kept."""
 
     __slots__ = (
-        "_cost",
         "_findings",
         "_max_findings",
+        "_totals",
         "chunks",
         "counts",
         "kind",
@@ -105,7 +105,7 @@ class NodeTally:
         "zarr_format",
     )
 
-    def __init__(self, path: str, cost: Totals, max_findings: int) -> None:
+    def __init__(self, path: str, totals: Totals, max_findings: int) -> None:
         self.path = path
         self.kind: Literal["array", "group", "unreadable"] = "unreadable"
         self.zarr_format: Literal[2, 3] | None = None
@@ -116,31 +116,31 @@ class NodeTally:
         self.unused = 0
         self.unchecked = 0
         self.counts: Counter[FindingKind] = Counter()
-        self._cost = cost
+        self._totals = totals
         self._max_findings = max_findings
         self._findings: dict[FindingKind, list[Finding]] = {kind: [] for kind in KINDS}
 
     def add(self, finding: Finding) -> None:
-        """Count it, and keep it where there is room."""
+        """Count a finding, and keep it unless the maximum number is kept already."""
         self.count(finding.kind)
-        if self.room(finding.kind):
+        if self.remaining(finding.kind):
             self._findings[finding.kind].append(finding)
 
     def count(self, kind: FindingKind, n: int = 1) -> None:
-        """Count findings that may be kept by `keep`."""
+        """Count findings that `keep` may add later."""
         self.counts[kind] += n
-        self._cost.findings += n
+        self._totals.findings += n
 
-    def room(self, kind: FindingKind) -> int:
-        """How many more findings of this kind are kept."""
+    def remaining(self, kind: FindingKind) -> int:
+        """How many more findings of this kind can be kept."""
         return self._max_findings - len(self._findings[kind])
 
     def keep(self, finding: Finding) -> None:
-        """Keep one that is counted already."""
+        """Keep a finding that was counted already."""
         self._findings[finding.kind].append(finding)
 
     def report(self) -> NodeReport:
-        """What was found."""
+        """The node's finished report."""
         meta = self.meta
         return NodeReport(
             path=self.path,
@@ -159,7 +159,7 @@ class NodeTally:
 
 
 def _order(finding: Finding) -> tuple[Coords, Coords, str]:
-    """In the order of the grid; they were found in whatever order the crew came to them."""
+    """Sort key: grid order, since workers find them in any order."""
     return finding.position or (), finding.chunk or (), finding.key
 
 
@@ -168,7 +168,7 @@ def _chunk_grid(meta: ArrayMeta) -> Shape:
 
 
 class Folder:
-    """A folder of keys: a node's own, or one of nobody's."""
+    """A folder of keys: that of a node, or one that belongs to no node."""
 
     __slots__ = (
         "above",
@@ -189,32 +189,32 @@ class Folder:
         self.prefix = path + "/" if path else ""
         self.above = above
         self.tally = tally
-        """Of the node, or of the one that the folder lies in."""
+        """Findings of the node, or of the node that contains the folder."""
         self.is_node = is_node
         self.descends = descends
-        """Whether nodes may lie below: not below arrays, nor where one looks in vain."""
+        """Whether nodes may lie below: False for arrays and for folders in which no nodes are looked for."""
         self.documents: frozenset[str] = frozenset()
-        """File names that were read to learn what the node is."""
+        """Names of the documents that were read to determine what the node is."""
         self.is_beside = False
-        """Whether a document of the other format was met here."""
+        """Whether a document of the other format was found here."""
         self.objects: Objects | None = None
-        """Of an array; None where its codecs are not known."""
+        """Reader of an array's objects; None if it is no array or its codecs are unknown."""
         self.stored: StoredPositions | None = None
-        """Of an array."""
+        """Stored objects of an array; None for other nodes."""
         self.claims: dict[str, Mapping[str, JSON]] | None = None
-        """What the consolidated metadata of this group says of nodes below that have not been met yet."""
+        """Documents in the consolidated metadata of this group, by path, of nodes that the walk has not reached yet."""
 
     def is_above(self, key: str) -> bool:
-        """True where the key lies in this folder or below it."""
+        """True if the key lies in this folder or below it."""
         return key.startswith(self.prefix)
 
     def folder_of(self, key: str) -> str | None:
-        """Path of the folder next below this one on the way to the key; None where the key lies right here."""
+        """Path of the direct subfolder that contains the key; None if the key lies directly in this folder."""
         name, slash, _ = key[len(self.prefix) :].partition("/")
         return self.prefix + name if slash else None
 
     def claims_about(self) -> Iterator[tuple[dict[str, Mapping[str, JSON]], str]]:
-        """Where this group and those above keep what they say of nodes, and under which name of this one."""
+        """The `claims` of this group and of those above, each with this node's path relative to that group."""
         folder: Folder | None = self
         while folder is not None:
             if folder.claims is not None:

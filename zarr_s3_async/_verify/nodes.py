@@ -1,6 +1,6 @@
-"""What the folders on the way are: arrays, groups, nodes whose documents do not read, or nobody's.
+"""Determine what a folder is: an array, a group, a node with invalid documents, or no node.
 
-Documents are read anew, each node's own. What consolidated metadata says of it is held against them.
+Each node's own documents are read, bypassing all caches, and compared with consolidated metadata.
 """
 
 from __future__ import annotations
@@ -32,41 +32,41 @@ from .report import Finding, FindingKind
 Format = Literal[2, 3]
 
 FATAL = (BucketNotFound, CredentialsNotFound, CredentialsExpired, WrongRegion)
-"""Failures of the store as a whole: to go on would only repeat them for every object."""
+"""Errors of the store as a whole: they would be the same for every object."""
 
 
 class Nodes:
-    """Finds the nodes below one root, and keeps a tally of each."""
+    """Finds the nodes below one root, and keeps the findings of each."""
 
-    __slots__ = ("_max_findings", "_runtime", "cost", "tallies")
+    __slots__ = ("_max_findings", "_runtime", "tallies", "totals")
 
     def __init__(self, runtime: Runtime, max_findings: int) -> None:
         self._runtime = runtime
         self._max_findings = max_findings
-        self.cost = Totals()
+        self.totals = Totals()
         self.tallies: list[NodeTally] = []
 
     def url(self, path: str) -> str:
-        """Where a path is."""
+        """URL of a path."""
         return f"{self._runtime.store.url}/{path}".rstrip("/")
 
     async def look(self, path: str, above: Folder) -> Folder:
-        """What the folder at `path` is, which lies directly in the folder `above`."""
+        """Determine what the folder at `path`, directly below the folder `above`, is."""
         name = path.rpartition("/")[2]
         descends = False
         if problem_of(name) is None and len(join(path, formats.NODE_V3).encode()) <= MAX_KEY_BYTES:
             folder = await self.node_at(path, above, (2, 3) if above.tally.zarr_format == 2 else (3, 2))
             if folder is not None:
                 return folder
-            # An array that does not read may have a folder per row of chunks: no need to look into each.
+            # An array with invalid metadata may have a folder per row of chunks: a request for each would be wasted.
             descends = above.tally.kind != "unreadable" or not (name == "c" or name.isdecimal())
         return Folder(path, above, above.tally, is_node=False, descends=descends)
 
     async def node_at(self, path: str, above: Folder | None, which: Sequence[Format]) -> Folder | None:
-        """The node there, readable or not, of the first of these formats; None where there is none.
+        """The node at `path`, readable or not, in the first of these formats that is stored; None if there is none.
 
         Raises:
-            StoreError: The store as a whole fails, or cannot read the root.
+            StoreError: The store as a whole fails, or the root cannot be read.
         """
         try:
             found = await self.load(path, which)
@@ -80,7 +80,7 @@ class Nodes:
             return None
         meta, documents = found
         for blob in documents.values():
-            self.cost.read(len(blob.data))
+            self.totals.read(len(blob.data))
         folder = self._place(path, above)
         folder.documents = frozenset(documents)
         folder.tally.zarr_format = meta.zarr_format
@@ -93,10 +93,10 @@ class Nodes:
         return folder
 
     async def load(self, path: str, which: Sequence[Format]) -> tuple[ArrayMeta | GroupMeta, dict[str, Blob]] | None:
-        """The node, and the documents by file name that say what it is.
+        """The node, and its documents by file name.
 
         Raises:
-            MetadataError, UnsupportedFeature: They do not read.
+            MetadataError, UnsupportedFeature: The documents are invalid or unsupported.
         """
         for zarr_format in which:
             names = formats.document_names(zarr_format)
@@ -111,7 +111,7 @@ class Nodes:
         return None
 
     def _place(self, path: str, above: Folder | None) -> Folder:
-        folder = Folder(path, above, NodeTally(path, self.cost, self._max_findings), is_node=True, descends=True)
+        folder = Folder(path, above, NodeTally(path, self.totals, self._max_findings), is_node=True, descends=True)
         self.tallies.append(folder.tally)
         return folder
 
@@ -133,7 +133,7 @@ class Nodes:
     # Consolidated metadata
 
     def _claim(self, folder: Folder, meta: GroupMeta, documents: Mapping[str, Blob]) -> None:
-        """Note what the group says of the nodes below, and of itself."""
+        """Record what the group's consolidated metadata contains about the nodes below and the group itself."""
         if meta.consolidated is None:
             return
         folder.claims = dict(meta.consolidated)
@@ -146,7 +146,7 @@ class Nodes:
             contradiction(folder, formats.CONSOLIDATED_V2, f"it describes a group that has no {formats.GROUP_V2}")
 
     def _compare(self, folder: Folder, meta: ArrayMeta | GroupMeta) -> None:
-        """Hold the node against what it, and the groups above, say of it."""
+        """Compare the node with the consolidated metadata of the groups above and its own."""
         for claims, name in folder.claims_about():
             if name in claims:
                 self._compare_with_claim(folder, meta, claims.pop(name))
@@ -166,6 +166,6 @@ class Nodes:
 
 
 def contradiction(folder: Folder, document: str, what: str, error: ZarrS3Error | None = None) -> None:
-    """Something is wrong with what a document of the node says."""
+    """Report that a document of the node contradicts another, or is invalid."""
     said = None if error is None else type(error).__name__
     folder.tally.add(Finding(kind="metadata", key=join(folder.path, document), what=what, error=said))

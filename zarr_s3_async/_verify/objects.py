@@ -1,4 +1,4 @@
-"""Objects of an array read anew and decoded to the last chunk: nothing that the session remembers is trusted."""
+"""Read the objects of an array and decode every chunk, bypassing all caches of the session."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ from ..errors import ChunkDecodeError, ConcurrentModification, Conflict, Unsuppo
 from ..stores.base import Entry
 
 _ATTEMPTS = 8
-"""Times that a shard may be rewritten while its ranges are read."""
+"""How often a shard is read again because it was rewritten between two ranges."""
 
 _KEPT_SHAPES = 256
-"""Shapes of objects that are kept ready where objects differ in shape."""
+"""Number of object shapes whose readers are cached, where objects differ in shape."""
 
 _INLINE_SLOTS = 128
-"""Chunks that are decoded on the loop at most: each takes microseconds, however small it is."""
+"""Maximum number of chunks that are decoded on the event loop: each takes some microseconds, however small."""
 
 Grid: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
-Slots: TypeAlias = Sequence[tuple[int, Span]]
+SlotSpans: TypeAlias = Sequence[tuple[int, Span]]
 Bad: TypeAlias = list[tuple[Coords | None, ChunkDecodeError]]
 
 
 @dataclass(slots=True, kw_only=True)
-class Checked:
-    """One object that was read."""
+class CheckedObject:
+    """The result of reading and decoding one object."""
 
     nbytes: int
     chunks: int = 0
-    """Chunks of the array that decode."""
+    """Number of chunks that decode."""
     bad: Bad = field(default_factory=list)
-    """Chunks that do not, and why; None for the object as a whole."""
+    """Coordinates and errors of chunks that do not decode; None as coordinates stands for the whole object."""
     absent: Sequence[Coords] | Grid = ()
-    """Chunks of the array that a shard does not hold."""
+    """Coordinates of chunks that the shard does not contain."""
     unused: int = 0
 
 
 class Objects(Protocol):
     """The objects of one array."""
 
-    async def read(self, entry: Entry, position: Coords) -> Checked | None:
-        """Read and decode the object there; None where it is gone.
+    async def read(self, entry: Entry, position: Coords) -> CheckedObject | None:
+        """Read and decode the object at a grid position; None if it does not exist any more.
 
         Raises:
-            StoreError: The store does not hand it out.
+            StoreError: The object cannot be read.
         """
         ...
 
 
 def objects_of(runtime: Runtime, meta: ArrayMeta) -> Objects:
-    """Raises UnsupportedFeature or MetadataError for codecs that are not known, or do not fit."""
+    """The reader for an array; raises UnsupportedFeature or MetadataError for unknown or incompatible codecs."""
     if meta.edges is not None:
         return VaryingObjects(runtime, meta)
     return _objects_of_one_shape(runtime, meta)
@@ -83,7 +83,7 @@ def _objects_of_one_shape(runtime: Runtime, meta: ArrayMeta) -> Objects:
 
 
 class VaryingObjects:
-    """Objects that differ in shape."""
+    """Arrays whose objects differ in shape."""
 
     __slots__ = ("_axes", "_of_shape")
 
@@ -96,31 +96,31 @@ class VaryingObjects:
             return _objects_of_one_shape(runtime, of_objects)
 
         self._of_shape = of_shape
-        of_shape(meta.object_shape)  # codecs that do not fit are found out here
+        of_shape(meta.object_shape)  # fails early for incompatible codecs
 
-    async def read(self, entry: Entry, position: Coords) -> Checked | None:
+    async def read(self, entry: Entry, position: Coords) -> CheckedObject | None:
         """See `Objects.read`."""
         shape = tuple([place(axis, at)[1] for axis, at in zip(self._axes, position, strict=True)])
         return await self._of_shape(shape).read(entry, position)
 
 
 class PlainObjects:
-    """One chunk per object."""
+    """Arrays with one chunk per object."""
 
     __slots__ = ("_max_bytes", "_pipeline", "_runtime")
 
     def __init__(self, runtime: Runtime, pipeline: Pipeline) -> None:
         self._runtime = runtime
         self._pipeline = pipeline
-        # No codec doubles its input: what is larger is no chunk, and is not fetched to learn that.
+        # No codec doubles its input: a larger object cannot be a chunk, and is not fetched.
         self._max_bytes = max(runtime.limits.bytes, 2 * max(pipeline.nbytes, VARIABLE_LIMIT))
 
-    async def read(self, entry: Entry, position: Coords) -> Checked | None:
+    async def read(self, entry: Entry, position: Coords) -> CheckedObject | None:
         """See `Objects.read`."""
         runtime, pipeline = self._runtime, self._pipeline
         if entry.size > self._max_bytes:
             problem = f"it has {entry.size:,} bytes, and a chunk decodes to {pipeline.nbytes:,}: it was not fetched"
-            return Checked(nbytes=0, bad=[(position, ChunkDecodeError(problem))])
+            return CheckedObject(nbytes=0, bad=[(position, ChunkDecodeError(problem))])
         lease = max(1, entry.size + (0 if pipeline.raw else pipeline.nbytes))
         await runtime.leases.acquire(lease)
         try:
@@ -133,12 +133,12 @@ class PlainObjects:
         finally:
             runtime.leases.release(lease)
         if error is not None:
-            return Checked(nbytes=blob.size, bad=[(position, error)])
-        return Checked(nbytes=blob.size, chunks=1)
+            return CheckedObject(nbytes=blob.size, bad=[(position, error)])
+        return CheckedObject(nbytes=blob.size, chunks=1)
 
 
 class ShardObjects:
-    """Many chunks per object."""
+    """Arrays with many chunks per object."""
 
     __slots__ = ("_axes", "_n_chunks", "_runtime", "_shard")
 
@@ -148,8 +148,8 @@ class ShardObjects:
         self._axes = meta.object_axes
         self._n_chunks = grid_shape(meta.chunk_axes, meta.shape)
 
-    async def read(self, entry: Entry, position: Coords) -> Checked | None:
-        """See `Objects.read`. A small shard is one request, of a large one no more than a range is in memory."""
+    async def read(self, entry: Entry, position: Coords) -> CheckedObject | None:
+        """See `Objects.read`. A small shard takes one request; a large one is read range by range to bound memory."""
         try:
             if entry.size <= self._runtime.limits.range_bytes:
                 return await self._whole(entry, position)
@@ -158,13 +158,13 @@ class ShardObjects:
                     return await self._by_ranges(entry.key, position)
                 except Conflict:
                     continue
-        except ChunkDecodeError as error:  # of the index: nothing in the shard can be found
-            return Checked(nbytes=entry.size, bad=[(None, error)])
+        except ChunkDecodeError as error:  # of the index, without which no chunk can be located
+            return CheckedObject(nbytes=entry.size, bad=[(None, error)])
         raise ConcurrentModification(
             f"it was rewritten during all of {_ATTEMPTS} attempts to read it", key=entry.key, attempts=_ATTEMPTS
         )
 
-    async def _whole(self, entry: Entry, position: Coords) -> Checked | None:
+    async def _whole(self, entry: Entry, position: Coords) -> CheckedObject | None:
         runtime, layout = self._runtime, self._shard.layout
         lease = max(1, entry.size + self._shard.inner.nbytes)
         await runtime.leases.acquire(lease)
@@ -180,8 +180,8 @@ class ShardObjects:
             runtime.leases.release(lease)
         return self._checked(position, blob.size, index, bad, unused)
 
-    async def _by_ranges(self, key: str, position: Coords) -> Checked | None:
-        """Range by range, all of the version that the index came from."""
+    async def _by_ranges(self, key: str, position: Coords) -> CheckedObject | None:
+        """Read range by range, every request pinned to the version of the index."""
         limits, layout = self._runtime.limits, self._shard.layout
         head = await self._runtime.store.get(key, range=layout.index_range)
         if head is None:
@@ -200,7 +200,7 @@ class ShardObjects:
         await run_workers(limits.requests, ranges, check)
         return self._checked(position, head.size, index, bad, unused)
 
-    async def _range(self, key: str, request: Span, version: Version, slots: Slots) -> dict[int, ChunkDecodeError]:
+    async def _range(self, key: str, request: Span, version: Version, slots: SlotSpans) -> dict[int, ChunkDecodeError]:
         runtime, size = self._runtime, request.stop - request.start
         lease = size + self._shard.inner.nbytes
         await runtime.leases.acquire(lease)
@@ -213,15 +213,15 @@ class ShardObjects:
             runtime.leases.release(lease)
 
     def _entries(self, index: np.ndarray[Any, np.dtype[Any]]) -> list[tuple[int, Span]]:
-        """The stored slots, each with its span."""
+        """The stored slots with their byte spans."""
         slots = stored_slots(index)
         return [
             (slot, Span(offset, offset + length))
             for slot, (offset, length) in zip(slots.tolist(), index[slots].tolist(), strict=True)
         ]
 
-    async def _decoded(self, body: memoryview, start: int, slots: Slots) -> dict[int, ChunkDecodeError]:
-        """Those of the slots that do not decode; `body` begins at byte `start` of the shard."""
+    async def _decoded(self, body: memoryview, start: int, slots: SlotSpans) -> dict[int, ChunkDecodeError]:
+        """Errors of the slots that do not decode; `body` starts at byte `start` of the shard."""
         inner = self._shard.inner
 
         def decode() -> dict[int, ChunkDecodeError]:
@@ -238,23 +238,23 @@ class ShardObjects:
         index: np.ndarray[Any, np.dtype[Any]],
         bad: dict[int, ChunkDecodeError],
         unused: int,
-    ) -> Checked:
-        places = self._places(position)
-        inside = (places < np.array(self._n_chunks, np.int64)).all(axis=1)
-        is_stored = np.zeros(len(places), bool)
+    ) -> CheckedObject:
+        coords = self._chunk_coords(position)
+        inside = (coords < np.array(self._n_chunks, np.int64)).all(axis=1)
+        is_stored = np.zeros(len(coords), bool)
         is_stored[stored_slots(index)] = True
         is_well = is_stored & inside
         is_well[list(bad)] = False
-        return Checked(
+        return CheckedObject(
             nbytes=size,
             chunks=int(is_well.sum()),
-            bad=[(tuple(places[slot].tolist()), bad[slot]) for slot in sorted(bad)],
-            absent=places[inside & ~is_stored],
+            bad=[(tuple(coords[slot].tolist()), bad[slot]) for slot in sorted(bad)],
+            absent=coords[inside & ~is_stored],
             unused=unused,
         )
 
-    def _places(self, position: Coords) -> Grid:
-        """Which chunk of the array each slot of this shard is: (slots, dimensions)."""
+    def _chunk_coords(self, position: Coords) -> Grid:
+        """Chunk coordinates in the array of each slot of this shard: int64, (slots, dimensions)."""
         grid = self._shard.grid
         if not grid:
             return np.zeros((1, 0), np.int64)
@@ -264,7 +264,7 @@ class ShardObjects:
 
 
 def _ranges(spans: Iterable[Span], *, max_gap: int, max_size: int) -> Iterator[tuple[Span, list[Span]]]:
-    """What to ask for: spans that follow one another, no longer together than `max_size` where there are several."""
+    """Group neighbouring spans into requests of at most `max_size` bytes, unless a single span is longer."""
     members: list[Span] = []
     for span in spans:
         if members and (span.start - members[-1].stop > max_gap or span.stop - members[0].start > max_size):
@@ -276,7 +276,7 @@ def _ranges(spans: Iterable[Span], *, max_gap: int, max_size: int) -> Iterator[t
 
 
 def _error_of(pipeline: Pipeline, data: Buffer) -> ChunkDecodeError | None:
-    """Why the bytes are no chunk, if they are none."""
+    """The error of decoding the bytes, or None if they decode."""
     try:
         pipeline.decode(data)
     except ChunkDecodeError as error:

@@ -1,4 +1,4 @@
-"""What `verify` found: per node, as text and as JSON."""
+"""The report of `verify`: findings per node, as objects, text and JSON."""
 
 from __future__ import annotations
 
@@ -12,70 +12,73 @@ from .._types import Coords
 FindingKind: TypeAlias = Literal["metadata", "corrupt", "unreadable", "missing", "extra", "foreign", "leftover"]
 
 KINDS: tuple[FindingKind, ...] = ("metadata", "corrupt", "unreadable", "missing", "extra", "foreign", "leftover")
-"""The worst first."""
+"""Kinds of findings, the most severe first."""
 _HARMLESS: frozenset[FindingKind] = frozenset({"missing", "leftover"})
 _LINES = 20
-"""Findings of one kind and node that the text shows."""
+"""Maximum number of findings per kind and node in the text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One deviation of the stored data from the metadata or the specification."""
 
     kind: FindingKind
-    """`metadata`: a document that does not read, or contradicts another. `corrupt`: bytes that are no chunk of the
-    array. `unreadable`: the store did not hand the object out. `missing`: a chunk that is not stored, and reads as
-    the fill value. `extra`: a chunk key that is none of the array's. `foreign`: a key that is nothing of Zarr's.
-    `leftover`: what this library left when it was killed; it may be deleted."""
+    """`metadata`: a document is invalid or contradicts another. `corrupt`: bytes do not decode to a chunk of the array.
+    `unreadable`: the store could not return the object. `missing`: a chunk is not stored, and reads as the fill value.
+    `extra`: a chunk key outside the array's grid. `foreign`: a key that does not belong to Zarr. `leftover`: a
+    temporary object that this library could not delete because its process was killed; it may be deleted."""
     key: str
-    """Of the object, below the store's root; of a node that does not read, its path."""
+    """Key of the object relative to the store's root; for an unreadable node, its path."""
     what: str
-    """What is wrong with it."""
+    """Description of the problem."""
     position: Coords | None = None
-    """Where the object is in the array's grid of objects; of an `extra` key, what it spells."""
+    """Coordinates in the array's grid of objects; for an `extra` key, the coordinates that it encodes."""
     chunk: Coords | None = None
-    """Which chunk of the array it is; None where it is a whole shard, or no chunk."""
+    """Coordinates of the chunk in the array; None for a whole shard, or where it is not a chunk."""
     codec: str | None = None
-    """The codec that saw it."""
+    """The codec that detected it."""
     error: str | None = None
-    """Class of the error that a read of it raises."""
+    """Class name of the error that reading it raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReport:
-    """One array or group."""
+    """The findings of one array or group."""
 
     path: str
-    """Below the store's root; empty for the root."""
+    """Path relative to the store's root; empty for the root."""
     kind: Literal["array", "group", "unreadable"]
     zarr_format: Literal[2, 3] | None
-    """None where it cannot be told."""
+    """None if it cannot be determined."""
     objects: int = 0
-    """Chunks or shards of the array's grid that the listing names."""
+    """Chunks or shards of the array's grid that are stored."""
     objects_expected: int = 0
-    """Chunks or shards that its grid has."""
+    """Chunks or shards in the array's grid."""
     chunks: int = 0
-    """Chunks that were read and decode; those of shards one by one."""
+    """Chunks that were read and decoded, each chunk of a shard counted."""
     chunks_expected: int = 0
-    """Chunks that the array has."""
+    """Chunks in the array."""
     nbytes: int = 0
     """Bytes of the objects that were read."""
     unused_bytes: int = 0
-    """Bytes of shards that belong to no chunk: what other writers left when they replaced chunks. No finding."""
+    """Bytes of shards that belong to no chunk: left by writers that replace chunks in place. Not a finding."""
     unchecked: int = 0
-    """Objects that could not be checked, since the node's metadata does not read."""
+    """Objects that could not be checked because the node's metadata is invalid."""
     counts: Mapping[FindingKind, int] = field(default_factory=dict)
-    """How many findings there were of each kind. A missing shard is one, whatever it would hold."""
+    """Number of findings per kind. A missing shard is one finding, however many chunks it would contain."""
     findings: tuple[Finding, ...] = ()
-    """The first of each kind, as many as were asked for."""
+    """The first `max_findings` of each kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What is stored of an array or a group, compared with its metadata. `print(report)`, or `report.to_json()`."""
+    """The result of comparing the stored objects of an array or a group with its metadata.
+
+    `print(report)` shows it as text, `report.to_json()` returns JSON.
+    """
 
     url: str
-    """Where it is."""
+    """URL of the array or group."""
     strict: bool
     """Whether missing chunks count as findings."""
     nodes: tuple[NodeReport, ...]
@@ -88,17 +91,17 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """True where nothing is wrong: leftovers are harmless, and missing chunks are unless `strict`."""
+        """True if there are no problems. Leftovers are no problem; missing chunks are one only with `strict`."""
         return not self.problems
 
     @property
     def problems(self) -> int:
-        """How many findings make it not ok."""
+        """Number of findings that make `ok` False."""
         return sum(count for kind, count in self.counts.items() if not self._is_harmless(kind))
 
     @property
     def counts(self) -> dict[FindingKind, int]:
-        """Findings of each kind, over all nodes."""
+        """Number of findings per kind, over all nodes."""
         return {kind: sum(node.counts.get(kind, 0) for node in self.nodes) for kind in KINDS}
 
     @property
@@ -119,7 +122,7 @@ class VerifyReport:
         return "\n".join(map(_printable, self._lines()))
 
     def to_json(self) -> str:
-        """The whole report as one JSON object; the fields are those of these classes."""
+        """The whole report as one JSON object, with the fields of these classes."""
         nodes = [{**asdict(node), "counts": dict(node.counts)} for node in self.nodes]
         totals: dict[str, Any] = {name: getattr(self, name) for name in ("url", "ok", "strict", "problems", "counts")}
         costs = {name: getattr(self, name) for name in ("objects", "nbytes", "seconds")}
@@ -132,7 +135,7 @@ class VerifyReport:
         for node in self.nodes:
             yield f"{node.path or '/'}: {_about(node)}"
             for kind in KINDS:
-                # That chunks are missing is said above; which ones is of interest only where it is wrong.
+                # The number of missing chunks is shown above; their keys matter only where missing chunks are a problem.
                 if kind != "missing" or self.strict:
                     yield from _of_kind(node, kind)
         verdict = "all well" if self.ok else _count(self.problems, "finding")
@@ -168,7 +171,7 @@ def _of_kind(node: NodeReport, kind: FindingKind) -> Iterator[str]:
 
 
 def _printable(line: str) -> str:
-    """One line: what strangers named their keys cannot break it, nor move a terminal's cursor."""
+    """Escape control characters: keys are untrusted, and must not break lines or move the cursor."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in line)
 
 
@@ -178,16 +181,16 @@ def _count(n: int, noun: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyProgress:
-    """How far a `verify` has come. The number of objects is not known before the last page of the listing."""
+    """Progress of a `verify`. The total number of objects is unknown until the last page of the listing."""
 
     listed: int
-    """Keys that the listing has named by now."""
+    """Keys listed so far."""
     objects: int
-    """Objects that were read."""
+    """Objects read so far."""
     nbytes: int
     """Bytes that were read."""
     findings: int
-    """Findings of all kinds; missing chunks are counted at the end of each array."""
+    """Findings of all kinds so far; missing chunks are counted at the end of each array."""
 
 
 OnProgress: TypeAlias = Callable[[VerifyProgress], None]

@@ -1,6 +1,7 @@
-"""The walk: one listing names every object, page by page, and workers read what a page names.
+"""Walk over one listing, page by page; workers read and check the objects of each page.
 
-In memory are the folders above the current keys, and totals per node: a grid of any size costs what is stored of it.
+Memory holds the folders above the current keys and totals per node. The cost depends on what is stored, not on the size
+of the grid.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from .nodes import FATAL, Format, Nodes, contradiction
 from .report import Finding, FindingKind, OnProgress, VerifyReport
 
 _PAGE = 1000
-"""Keys that are classified at once: a page of S3's listing."""
+"""Keys classified at once: a page of an S3 listing."""
 _OURS = (PROBE, TEMPORARY, COPY_PIECE)
-"""Beginnings of file names that this library makes for itself, and removes again unless it is killed."""
+"""Prefixes of temporary objects of this library, which it removes unless its process is killed."""
 _DOCUMENTS = frozenset((*formats.document_names(None), formats.CONSOLIDATED_V2))
 
 
@@ -66,23 +67,23 @@ async def verify(
         url=nodes.url(path),
         strict=strict,
         nodes=tuple(tally.report() for tally in sorted(nodes.tallies, key=lambda tally: tally.path.split("/"))),
-        objects=nodes.cost.objects,
-        nbytes=nodes.cost.nbytes,
+        objects=nodes.totals.objects,
+        nbytes=nodes.totals.nbytes,
         seconds=perf_counter() - started,
     )
 
 
 class _Item(NamedTuple):
-    """An object to read."""
+    """An object to check."""
 
     folder: Folder
     entry: Entry
     position: Coords | None
-    """In the array's grid; None for a document."""
+    """Position in the array's grid; None for a document."""
 
 
 class _Walk:
-    """As an iterator it gives what is to be read; many workers may await it at once."""
+    """An async iterator over the objects to check; several workers may await it concurrently."""
 
     __slots__ = ("_ended", "_filling", "_folders", "_keys", "_nodes", "_progress", "_ready", "_root", "_runtime")
 
@@ -92,7 +93,7 @@ class _Walk:
         self._root = root
         self._progress = progress
         self._folders: dict[str, Folder] = {}
-        """Folders that the keys at hand lie in, by path."""
+        """Folders above the keys of the current page, by path."""
         self._keys: AsyncIterator[Entry] = runtime.store.list_prefix(root.prefix)
         self._ready: deque[_Item] = deque()
         self._filling = Lock()
@@ -103,7 +104,7 @@ class _Walk:
 
     async def __anext__(self) -> _Item:
         while not (self._ended and not self._ready):
-            # One worker fills, early enough that the others have work meanwhile; one without work waits for the lock.
+            # One worker fetches the next page while the others still have work; an idle worker waits for the lock.
             if not self._ready or (self._is_low() and not self._filling.locked()):
                 async with self._filling:
                     if self._is_low():
@@ -121,7 +122,7 @@ class _Walk:
             page.append(entry)
             if len(page) == _PAGE:
                 break
-        self._nodes.cost.listed += len(page)
+        self._nodes.totals.listed += len(page)
         await self._discover_folders(page)
         for entry in page:
             self._classify_key(entry)
@@ -131,7 +132,7 @@ class _Walk:
         self._report_progress()
 
     async def _discover_folders(self, page: Sequence[Entry]) -> None:
-        """Find out what the folders of these keys are, level by level."""
+        """Determine what the folders of these keys are, level by level."""
         while unknown := {path: above for above, path in map(self._deepest_known, page) if path is not None}:
             remaining = iter(unknown.items())
             while some := list(islice(remaining, self._runtime.limits.requests)):
@@ -139,7 +140,7 @@ class _Walk:
                 self._folders.update({folder.path: folder for folder in found})
 
     def _deepest_known(self, entry: Entry) -> tuple[Folder, str | None]:
-        """The deepest known folder above a key, and the path of the folder below it that is not known yet, if any."""
+        """The deepest known folder above a key, and the path of the first unknown folder below it, if any."""
         folder = self._root
         while folder.descends and (path := folder.folder_of(entry.key)) is not None:
             below = self._folders.get(path)
@@ -149,7 +150,7 @@ class _Walk:
         return folder, None
 
     def _close_folders_before(self, key: str | None) -> None:
-        """Close the folders that end before this key. Keys are sorted: those of one folder follow one another."""
+        """Close the folders whose keys all sort before this key."""
         closed = [folder for folder in self._folders.values() if key is None or not folder.is_above(key)]
         for folder in closed:
             del self._folders[folder.path]
@@ -160,13 +161,13 @@ class _Walk:
     # Keys
 
     def _classify_key(self, entry: Entry) -> None:
-        """Queue the object for reading, or report why it is not one to read."""
+        """Queue the object for checking, or report why it does not belong here."""
         folder, _ = self._deepest_known(entry)
         tally, name = folder.tally, entry.key[len(folder.prefix) :]
         if not entry.size and entry.key.endswith("/"):
-            return  # consoles and other tools leave one for each folder
+            return  # a folder marker, as consoles and other tools write them
         if name.rpartition("/")[2] == COPY_RECORD:
-            return  # a copy keeps it: a second run of the same call looks for it
+            return  # the record of a copy, which a second run of the same call reads
         if name.rpartition("/")[2].startswith(_OURS):
             what = "this library left it when it was killed; it may be deleted"
             tally.add(Finding(kind="leftover", key=entry.key, what=what))
@@ -183,9 +184,9 @@ class _Walk:
     def _classify_document(self, folder: Folder, entry: Entry, name: str) -> None:
         tally = folder.tally
         if name in folder.documents or tally.kind == "unreadable":
-            return  # it was read to learn what the node is
+            return  # read already, to determine what the node is
         if name == formats.NODE_V3 or tally.zarr_format == 3:
-            if not folder.is_beside:  # the first document of the other format; its like are read along
+            if not folder.is_beside:  # the first document of the other format; `_check_document` reads all of them
                 folder.is_beside = True
                 self._ready.append(_Item(folder, entry, None))
             return
@@ -229,25 +230,25 @@ class _Walk:
     async def _check_object(self, folder: Folder, entry: Entry, position: Coords) -> None:
         assert folder.objects is not None  # noqa: S101  # else it was not made an item
         checked, tally = await folder.objects.read(entry, position), folder.tally
-        if checked is not None and checked.bad:  # on its way, perhaps: what is corrupt is so twice
+        if checked is not None and checked.bad:  # damaged in transit, perhaps: only what is corrupt twice is reported
             checked = await folder.objects.read(entry, position)
         if checked is None:
             what, chunk = "it was listed, and gone when it was to be read", _chunk_of(folder, position)
             tally.add(Finding(kind="missing", key=entry.key, what=what, position=position, chunk=chunk))
             return
-        self._nodes.cost.read(checked.nbytes)
+        self._nodes.totals.read(checked.nbytes)
         tally.nbytes += checked.nbytes
         tally.chunks += checked.chunks
         tally.unused += checked.unused
         for chunk, error in checked.bad:
             tally.add(_failed("corrupt", _Item(folder, entry, position), error, chunk))
         tally.count("missing", len(checked.absent))
-        for absent in checked.absent[: tally.room("missing")]:
+        for absent in checked.absent[: tally.remaining("missing")]:
             what, chunk = "its shard does not hold it, and it reads as the fill value", tuple(map(int, absent))
             tally.keep(Finding(kind="missing", key=entry.key, what=what, position=position, chunk=chunk))
 
     async def _check_document(self, folder: Folder, entry: Entry) -> None:
-        """Documents of the other format, side by side with this one, must read too; its chunks are none of this."""
+        """Check documents of the other format stored beside this node; their chunks are not checked."""
         other: Format = 2 if folder.tally.zarr_format == 3 else 3
         name = entry.key[len(folder.prefix) :]
         try:
@@ -260,11 +261,11 @@ class _Walk:
             folder.tally.add(Finding(kind="foreign", key=entry.key, what=what))
             return
         for blob in found[1].values():
-            self._nodes.cost.read(len(blob.data))
+            self._nodes.totals.read(len(blob.data))
 
     def _report_progress(self) -> None:
         if self._progress is not None:
-            self._progress(self._nodes.cost.progress())
+            self._progress(self._nodes.totals.progress())
 
 
 def _failed(kind: FindingKind, item: _Item, error: ZarrS3Error, chunk: Coords | None) -> Finding:
@@ -280,7 +281,7 @@ def _failed(kind: FindingKind, item: _Item, error: ZarrS3Error, chunk: Coords | 
 
 
 def _close(folder: Folder) -> None:
-    """No further key lies in this folder: report what is missing."""
+    """Report what is missing in a folder whose keys have all been listed."""
     tally = folder.tally
     for name in sorted(folder.claims or ()):
         document = formats.NODE_V3 if tally.zarr_format == 3 else formats.CONSOLIDATED_V2
@@ -291,13 +292,13 @@ def _close(folder: Folder) -> None:
     if not absent:
         return
     tally.count("missing", absent)
-    for position in islice(folder.stored.absent(), tally.room("missing")):
+    for position in islice(folder.stored.absent(), tally.remaining("missing")):
         key, chunk = folder.prefix + tally.meta.object_key(position), _chunk_of(folder, position)
         what = "it is not stored, and reads as the fill value"
         tally.keep(Finding(kind="missing", key=key, what=what, position=position, chunk=chunk))
 
 
 def _chunk_of(folder: Folder, position: Coords) -> Coords | None:
-    """The chunk that the object there is, where it is one alone."""
+    """The chunk in the object at a position; None for a shard."""
     meta = folder.tally.meta
     return position if meta is not None and meta.shards is None else None
