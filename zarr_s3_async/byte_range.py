@@ -1,18 +1,18 @@
-"""Which bytes of an object a read wants, and how neighbouring wants become one request."""
+"""Byte ranges of an object, and merging neighbouring ranges into one request."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 
 class Span(NamedTuple):
-    """Bytes `start` (inclusive) to `stop` (exclusive), 0 <= start <= stop; none where they are equal."""
+    """Bytes `start` (inclusive) to `stop` (exclusive), 0 <= start <= stop; empty if they are equal."""
 
     start: int
     stop: int
 
 
 class Suffix(NamedTuple):
-    """The last `length` bytes, or the whole object where it is shorter; none where `length` is 0."""
+    """The last `length` bytes, or the whole object if it is shorter; empty if `length` is 0."""
 
     length: int
 
@@ -27,7 +27,7 @@ ByteRange: TypeAlias = Span | Suffix | Offset
 
 
 def checked(byte_range: ByteRange | None) -> ByteRange | None:
-    """The range itself, or ValueError for one that cannot be: negative, or ending before it starts."""
+    """Return the range; raise ValueError if it is negative or ends before it starts."""
     match byte_range:
         case Span(start, stop) if not 0 <= start <= stop:
             raise ValueError(f"a byte span needs 0 <= start <= stop, not {start}:{stop}")
@@ -39,7 +39,7 @@ def checked(byte_range: ByteRange | None) -> ByteRange | None:
 
 
 def is_empty(byte_range: ByteRange) -> bool:
-    """Whether the range holds no byte of any object. HTTP cannot express such a range."""
+    """True if the range contains no byte of any object. HTTP cannot express such a range."""
     match byte_range:
         case Span(start, stop):
             return start == stop
@@ -63,16 +63,16 @@ def resolve(byte_range: ByteRange | None, size: int) -> tuple[int, int]:
 
 
 def coalesce(spans: Iterable[Span], *, max_gap: int) -> Iterator[tuple[Span, list[Span]]]:
-    """Merge sorted spans into fewer requests, as long as that is cheaper than another request.
+    """Merge sorted spans into requests where transferring the gap is cheaper than another request.
 
     Args:
         spans: Wanted spans, sorted by their start; they may overlap.
-        max_gap: Bytes between two spans that may be fetched for nothing. Requests run in parallel, so a gap costs its
-            transfer, and saves only the overhead of a request.
+        max_gap: Maximum number of unwanted bytes between two spans of one request. Requests run in parallel, so a gap
+            costs its transfer, and saves only the overhead of a request.
 
     Yields:
-        The span to request, and the wanted spans inside it in the order they came. Within one request the bytes that
-        nobody wants are never more than those that are wanted.
+        The span to request, and the wanted spans inside it, in their order. A request never contains more unwanted than
+        wanted bytes.
     """
     members: list[Span] = []
     start = stop = waste = 0

@@ -1,4 +1,4 @@
-"""What a user may set: frozen, keyword-only values, checked where they are made."""
+"""Configuration: frozen, keyword-only option classes, validated on construction."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "Transport": partial(check_choice, choices=get_args(Transport)),
     "Sse | None": optional(partial(check_choice, choices=get_args(Sse))),
 }
-"""What a field must be, by its annotation."""
+"""Check and description of a field's value, by its annotation."""
 
 _MIN_PART_BYTES = 5 * 2**20
-"""S3 takes no shorter part, but for the last one."""
+"""S3 rejects shorter parts, except for the last one."""
 
 
 def _check_fields(owner: Any) -> None:
-    """Hold every field of an option class against its annotation, whatever its value."""
+    """Check the value of every field of an option class against its annotation."""
     kind = type(owner).__name__
     for f in fields(owner):
         check = _CHECKS.get(cast("str", f.type))  # text, as annotations are here
@@ -63,7 +63,7 @@ def _parts(url: str) -> SplitResult | None:
 
 
 def check_endpoint_url(url: str, where: str) -> None:
-    """Raise ConfigError for what is no endpoint. It never shows what may be a password or a token."""
+    """Raise ConfigError for an invalid endpoint URL. The message never contains a possible password or token."""
     parts = _parts(url)
     if parts is None:
         raise ConfigError(f"{where} is no URL (it is not shown here)")
@@ -80,13 +80,13 @@ def check_endpoint_url(url: str, where: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """What `S3Config.credentials` returns: keys, and when they end."""
+    """Keys and their expiry, as returned by the function in `S3Config.credentials`."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
     expires_at: datetime | None = None
-    """With a time zone. They are asked for again ten minutes before, or when half of a shorter time has passed."""
+    """Expiry, with a time zone. Keys are refreshed ten minutes earlier, or after half of a shorter lifetime."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -102,14 +102,14 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Config:
-    """Every S3 option. None means: as the standard AWS configuration says.
+    """Options of S3. None means the value of the standard AWS configuration.
 
     Region: this field, then `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile's region, then `us-east-1`.
     Endpoint: this field, then `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, the profile's, then Amazon's.
     Credentials: the key fields, else the standard chain of the AWS SDK (environment, shared files, profiles,
     SSO, web identity, process, container and instance metadata).
 
-    One that holds keys does not pickle: keys stay in the process that was given them.
+    A config with keys cannot be pickled: keys stay in the process that they were given to.
     """
 
     region: str | None = None
@@ -119,8 +119,8 @@ class S3Config:
     secret_access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     credentials: Callable[[], Awaitable[Credentials]] | None = field(default=None, repr=False)
-    """An async function that is called for keys instead of the standard chain: at the first request, before they end,
-    and when S3 says that they have expired."""
+    """An async function that provides keys instead of the standard chain. It is called at the first request, before the
+    keys expire, and when S3 reports that they have expired."""
     anonymous: bool = False
     addressing_style: AddressingStyle = "auto"
     accelerate: bool = False
@@ -132,7 +132,7 @@ class S3Config:
     ca_bundle: str | None = None
     """Path of a PEM file with the certificate authorities to trust instead of the system's."""
     connect_timeout: float = 10.0
-    """Seconds until a connection must stand."""
+    """Seconds within which a connection must be established."""
     attempt_timeout: float = 60.0
     """Seconds that one HTTP attempt may take, body included."""
     transport: Transport = "auto"
@@ -141,14 +141,14 @@ class S3Config:
     on custom ones, many of which refuse them."""
     conditional_writes: ConditionalWrites = "auto"
     multipart_bytes: int = 32 * 2**20
-    """An object of more bytes goes up in parts, several at once: one connection gives 85 to 90 MB/s, and beginning and
-    completing an upload are two requests more."""
+    """Objects of more bytes are uploaded in parts, in parallel: one connection transfers 85 to 90 MB/s, and a multipart
+    upload takes two additional requests."""
     part_bytes: int = 8 * 2**20
-    """Bytes of a part; they grow where an object would have more than 10,000."""
+    """Bytes of a part; increased where an object would need more than 10,000 parts."""
     missing_on_403: bool = False
-    """Read a chunk that answers 403 AccessDenied as missing (S3 says so for lack of ListBucket)."""
+    """Treat a chunk as missing if S3 responds 403 AccessDenied, as it does for absent keys without ListBucket."""
     accept_bare_404: bool = False
-    """Read a 404 without an S3 error document as missing, for servers that send such."""
+    """Treat a 404 without an S3 error document as missing, for servers that omit the document."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -183,7 +183,7 @@ class S3Config:
                 "an S3Config with keys is not pickled, so that they do not leave this process: "
                 "let the other one have keys of its own (environment, profile, role)"
             )
-        return object.__reduce_ex__(self, protocol)  # not super(): slots=True made another class of this one
+        return object.__reduce_ex__(self, protocol)  # not super(): slots=True replaces the class
 
     def __copy__(self) -> Self:
         return self
@@ -192,10 +192,10 @@ class S3Config:
         return self
 
     def with_options(self, **options: Unpack[S3Options]) -> Self:
-        """A copy with other options set; None leaves one as it is.
+        """A copy with some options changed; None leaves an option unchanged.
 
         Raises:
-            ConfigError: A name or a value is none of S3Config's, or an option is set here and there.
+            ConfigError: An option is unknown, invalid, or set both here and in this config.
         """
         check_names(options, _DEFAULTS, "S3Config")
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
@@ -205,11 +205,11 @@ class S3Config:
         return replace(self, **given)
 
     def brief(self) -> str:
-        """What differs from the defaults and is no secret, in a few words for a repr."""
+        """Options that differ from the defaults, without secrets, as short text for a repr."""
         return "".join(f", {name}={value!r}" for name, value in self.public().items())
 
     def public(self) -> dict[str, Any]:
-        """The fields that differ from their defaults and are no secret: what an `ArrayRef` carries."""
+        """Fields that differ from their defaults, without secrets, as an `ArrayRef` carries them."""
         secret = {"access_key_id", "secret_access_key", "session_token", "credentials"}
         return {
             f.name: getattr(self, f.name)
@@ -253,16 +253,16 @@ class S3Options(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and when a failed HTTP attempt is made again (full jitter: uniform between 0 and the bound)."""
+    """How often and after which delay failed HTTP attempts are retried (full jitter: uniform from 0 to a bound)."""
 
     attempts: int = 5
-    """HTTP attempts per request, the first included."""
+    """Maximum number of HTTP attempts per request, including the first."""
     base_delay: float = 0.1
-    """Seconds; the bound of the first wait. It doubles with every attempt."""
+    """Bound of the first delay in seconds. It doubles with every attempt."""
     max_delay: float = 20.0
-    """Seconds; the bound of any wait."""
+    """Maximum delay in seconds."""
     conflict_attempts: int = 32
-    """Times that a partial write of one object merges with other writers before ConcurrentModification."""
+    """Attempts of a partial write to merge with concurrent writers before ConcurrentModification is raised."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -270,7 +270,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HedgePolicy:
-    """When a slow read is asked a second time, on another connection."""
+    """When a slow read is sent a second time, on another connection."""
 
     percentile: float = 0.95
     """A read slower than this share of the recent ones is hedged."""
@@ -284,25 +284,26 @@ class HedgePolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a session may hold at once, over all its arrays."""
+    """Limits of a session, over all its arrays."""
 
     requests: int = 64
-    """HTTP requests in flight."""
+    """Maximum number of HTTP requests in flight."""
     bytes: int = 256 * 2**20
     """Decoded bytes of the objects being read or written; the result of a read is not counted."""
     max_chunks_per_call: int = 10_000_000
-    """A selection that touches more chunks is refused before the first request."""
+    """A call that touches more chunks is rejected before the first request."""
     max_chunk_bytes: int = 2**34
-    """Decoded bytes of a chunk: reads and writes of an array with larger ones are refused before the first request. Few
-    stored bytes may stand for a huge chunk; set this to what your chunks have where others choose what you open."""
+    """Decoded bytes of a chunk: reads and writes of arrays with larger chunks are rejected before the first request. A
+    few stored bytes can decode to a huge chunk: if the arrays are untrusted input, set this to the size of your
+    chunks."""
     gap_bytes: int = 256 * 2**10
-    """Unwanted bytes between two chunks of a shard, or two runs of an uncompressed chunk, that are fetched along rather
-    than asked around. Requests run in parallel, so a gap costs its transfer and saves the overhead of one request, not
-    its latency."""
+    """Maximum number of unwanted bytes between two chunks of a shard, or two runs of an uncompressed chunk, that are
+    fetched in one request. Requests run in parallel, so a gap costs its transfer and saves the overhead of one request,
+    not its latency."""
     range_bytes: int = 16 * 2**20
-    """Bytes of one range of a shard; what is longer is fetched in parallel."""
+    """Maximum number of bytes of one range request; longer ranges are split and fetched in parallel."""
     cpu_threads: int = 4
-    """Threads that decode and encode big chunks."""
+    """Maximum number of threads that decode and encode large chunks."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -310,14 +311,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSize:
-    """Bytes that a session keeps of what it has read. 0 keeps nothing."""
+    """Sizes of a session's caches in bytes. 0 disables a cache."""
 
     shard_indexes: int = 64 * 2**20
     """Decoded shard indexes."""
     chunks: int = 0
-    """Decoded chunks, and which ones are absent. Off unless asked: nobody tells a reader that another session has
-    changed one. What this session writes, deletes or resizes it forgets, and `Array.refresh` forgets the rest. Reads of
-    the same chunk at once share one request and one decoding. Arrays of strings are not kept."""
+    """Decoded chunks, and which chunks are absent. Off by default, since a reader is not notified when another session
+    changes a chunk. Writes, deletes and resizes of this session invalidate entries, and `Array.refresh` invalidates all
+    of an array. Concurrent reads of the same chunk share one request and one decoding. Arrays of strings are not
+    cached."""
 
     def __post_init__(self) -> None:
         for f in fields(self):

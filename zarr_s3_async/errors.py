@@ -1,4 +1,4 @@
-"""Every error that leaves this library. Each says what went wrong, where, and what to do about it.
+"""All errors of this library. Each message says what went wrong, where, and what to do about it.
 
     ZarrS3Error
     ├─ StoreError                       bucket, key, status, code, request_id, attempts
@@ -31,7 +31,7 @@
        ├─ WrongEventLoop
        └─ ForkedSession
 
-Errors that double as a built-in are caught by whoever catches the built-in. All of them pickle.
+Errors that inherit from a built-in exception can be caught as that built-in. All of them can be pickled.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOutcome:
-    """What a write had done when it failed or was cancelled, as grid positions of the objects it was to write.
+    """Which objects a failed or cancelled write has written, as positions in the grid of objects.
 
-    `unknown` holds the objects that were in work and of which no answer tells: they hold the old or the
-    new content, whole, and only a read tells which.
+    `unknown` holds the objects whose request got no conclusive response: each holds either the old or the new content,
+    complete, and only a read can show which.
 
-    It is the `outcome` of whatever `set_slice`, `View.set` or `append` raises: of a `CancelledError`, too, which
-    is the cause of the `TimeoutError` that `asyncio.timeout` and `asyncio.wait_for` make of it.
+    It is the `outcome` attribute of every exception that `set_slice`, `View.set` or `append` raises, including a
+    `CancelledError`, which is the `__cause__` of the `TimeoutError` of `asyncio.timeout` and `asyncio.wait_for`.
     """
 
     written: tuple[Coords, ...] = ()
@@ -67,7 +67,7 @@ def _rebuild(cls: type[ZarrS3Error], args: tuple[Any, ...], state: dict[str, Any
 
 
 class ZarrS3Error(Exception):
-    """Root of the tree. `outcome` is set where a write failed half-way."""
+    """Base class of all errors. `outcome` is set if a write failed."""
 
     outcome: WriteOutcome | None = None
 
@@ -77,7 +77,7 @@ class ZarrS3Error(Exception):
 
 
 class StoreError(ZarrS3Error):
-    """A store could not do what it was asked. Fields that do not apply are None."""
+    """A store operation failed. Fields that do not apply are None."""
 
     def __init__(
         self,
@@ -100,63 +100,63 @@ class StoreError(ZarrS3Error):
 
 
 class BucketNotFound(StoreError, FileNotFoundError):
-    """The bucket does not exist. Never read as a missing chunk."""
+    """The bucket does not exist. Never treated as a missing chunk."""
 
 
 class AccessDenied(StoreError, PermissionError):
-    """The store refused the credentials, or these credentials may not do this."""
+    """The credentials were rejected, or lack permission for this operation."""
 
 
 class CredentialsNotFound(AccessDenied):
-    """No source of the standard credential chain had credentials."""
+    """No source of the standard credential chain provides credentials."""
 
 
 class CredentialsExpired(AccessDenied):
-    """The credentials are past their time and could not be refreshed."""
+    """The credentials have expired and could not be refreshed."""
 
 
 class WrongRegion(StoreError):
-    """The bucket lives in another region than the one asked."""
+    """The bucket is in another region than the request was sent to."""
 
 
 class Throttled(StoreError):
-    """The store asked to slow down, and did so for every attempt."""
+    """The store throttled every attempt."""
 
 
 class NetworkError(StoreError, ConnectionError):
-    """No usable answer came: no connection, a broken one, or bytes that are not HTTP."""
+    """No usable response: no connection, a broken connection, or bytes that are not HTTP."""
 
 
 class DeadlineExceeded(StoreError, TimeoutError):
-    """The `timeout=` of the call, or the last attempt's own timeout, ran out."""
+    """The `timeout=` of the call, or the timeout of the last attempt, expired."""
 
 
 class Conflict(StoreError):
-    """A precondition failed: the object is not at the version that was named."""
+    """A precondition failed: the object is not at the expected version."""
 
 
 class ConcurrentModification(Conflict):
-    """Other writers changed the object on every attempt to merge with them."""
+    """Other writers changed the object during every attempt."""
 
 
 class ChecksumMismatch(StoreError):
-    """The bytes received are not the bytes that the store sums up to."""
+    """The received bytes do not match the checksum of the store."""
 
 
 class UnexpectedResponse(StoreError):
-    """The store answered something that the S3 API does not provide for."""
+    """The response violates the S3 API."""
 
 
 class Unsupported(StoreError):
-    """The store cannot do what this operation needs."""
+    """The store lacks a capability that this operation needs."""
 
 
 class ObjectTooLarge(StoreError):
-    """The object has more bytes than the caller takes (`max_bytes`); it was refused before memory was taken for it."""
+    """The object exceeds `max_bytes`; it was rejected before memory was allocated for it."""
 
 
 class NodeError(ZarrS3Error):
-    """Something is wrong with an array or a group as a whole."""
+    """An error that concerns an array or a group as a whole."""
 
     def __init__(self, message: str, *, url: str | None = None, path: str | None = None) -> None:
         super().__init__(message)
@@ -165,27 +165,27 @@ class NodeError(ZarrS3Error):
 
 
 class NodeNotFound(NodeError, FileNotFoundError):
-    """No array or group is stored there."""
+    """No array or group exists at this path."""
 
 
 class NodeExists(NodeError, FileExistsError):
-    """An array or group is stored there already, or objects are that a new one would adopt."""
+    """An array or group exists at this path, or objects that a new array would expose as its own chunks."""
 
 
 class MetadataError(NodeError, ValueError):
-    """A metadata document is not what the Zarr specification allows."""
+    """A metadata document violates the Zarr specification."""
 
 
 class UnsupportedFeature(NodeError):
-    """A valid document asks for something that this library does not know."""
+    """A valid metadata document uses a feature that this library does not support."""
 
 
 class VerificationFailed(NodeError):
-    """A copy that was read again does not hold what its source holds."""
+    """The content of a copy differs from its source."""
 
 
 class ChunkError(ZarrS3Error):
-    """Something is wrong with one chunk."""
+    """An error that concerns one chunk."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class ChunkError(ZarrS3Error):
 
 
 class ChunkNotFound(ChunkError):
-    """The chunk is absent and the read asked for `missing="raise"`."""
+    """The chunk is not stored, and the read was called with `missing="raise"`."""
 
 
 class ChunkDecodeError(ChunkError, ValueError):
@@ -218,27 +218,27 @@ class SelectionError(ZarrS3Error, IndexError):
 
 
 class DataError(ZarrS3Error, ValueError, TypeError):
-    """A Python value to be written is no value of the array's data type. Nothing was written."""
+    """A Python value cannot be converted to the array's data type. Nothing was written."""
 
 
 class DataOverflowError(DataError, OverflowError):
-    """A Python number to be written lies outside the range of the array's data type. Nothing was written."""
+    """A Python number lies outside the range of the array's data type. Nothing was written."""
 
 
 class ConfigError(ZarrS3Error, ValueError, TypeError):
-    """An option has a value that it cannot have, or two options contradict each other."""
+    """An option is unknown, has an invalid value, or contradicts another option."""
 
 
 class StateError(ZarrS3Error):
-    """The session cannot be used here and now."""
+    """The session cannot be used in its current state."""
 
 
 class SessionClosed(StateError):
-    """The session was closed, or not opened yet."""
+    """The session is closed, or not open yet."""
 
 
 def session_closed() -> SessionClosed:
-    """The error of what a closed session is asked, and of what was running when it closed."""
+    """The error of calls on a closed session, and of calls that were running when it was closed."""
     return SessionClosed("this session is closed; make a new one, or use its arrays before it is closed")
 
 

@@ -1,4 +1,4 @@
-"""What a session tells whoever listens: one frozen event per thing that happened, and a Hook that counts them."""
+"""Events of a session, passed to its hooks, and `Metrics`, a hook that counts them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ log: logging.Logger = logging.getLogger("zarr_s3_async")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestDone:
-    """One HTTP attempt ended, well or not."""
+    """One HTTP attempt ended, successfully or not."""
 
     operation: str
-    """The S3 API's name: GetObject, PutObject, …"""
+    """Name in the S3 API: GetObject, PutObject, …"""
     bucket: str
     key: str
     attempt: int
-    """1 for the first."""
+    """Number of the attempt; 1 is the first."""
     status: int | None
-    """None where no response came."""
+    """HTTP status; None if there was no response."""
     error: str | None
-    """S3's error code, or the class of the network failure."""
+    """S3 error code, or class name of the network error; None on success."""
     seconds: float
     bytes_sent: int
     bytes_received: int
@@ -40,7 +40,7 @@ class RetryScheduled:
     bucket: str
     key: str
     attempt: int
-    """The attempt that failed."""
+    """Number of the attempt that failed."""
     delay: float
     """Seconds until the next one."""
     reason: str
@@ -48,7 +48,7 @@ class RetryScheduled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConflictMet:
-    """A conditional write lost against another writer and will merge again."""
+    """A conditional write conflicted with another writer and will be attempted again."""
 
     key: str
     attempt: int
@@ -56,13 +56,13 @@ class ConflictMet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HedgeStarted:
-    """A slow read is asked a second time; the faster answer counts."""
+    """A slow read was sent a second time; the faster response is used."""
 
     operation: str
     bucket: str
     key: str
     seconds: float
-    """How long the first had been in flight."""
+    """Seconds that the first request had been in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ Event: TypeAlias = (
 
 
 class Hook(Protocol):
-    """Receives every event, on the event loop, at once. It must not block. What it raises is logged, once."""
+    """Receives every event synchronously on the event loop. It must not block. Its first exception is logged."""
 
     def __call__(self, event: Event, /) -> None: ...
 
@@ -153,7 +153,7 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 class Metrics:
-    """A Hook that counts. `session.metrics` is one."""
+    """A hook that counts events. `session.metrics` is an instance."""
 
     __slots__ = (
         "bytes_received",
@@ -173,7 +173,7 @@ class Metrics:
         self.requests: Counter[str] = Counter()
         """HTTP attempts by S3 operation."""
         self.errors: Counter[str] = Counter()
-        """Failed attempts by S3 error code or failure class; a missing chunk (NoSuchKey) is one of them."""
+        """Failed attempts by S3 error code or error class; a missing chunk counts as NoSuchKey."""
         self.retries: int = 0
         self.conflicts: int = 0
         self.hedges: int = 0
@@ -207,7 +207,7 @@ class Metrics:
     def request_done(
         self, operation: str, error: str | None, sent: int, received: int, *, throttled: bool = False
     ) -> None:
-        """Count one HTTP attempt, without the event: where nobody else listens, none need be built."""
+        """Count one HTTP attempt. Called directly where there are no other hooks, to avoid creating the event."""
         self.requests[operation] += 1
         self.bytes_sent += sent
         self.bytes_received += received
@@ -240,9 +240,9 @@ def tell_cache(emit: Emit, cache: CacheName, *, hit: bool) -> None:
 
 
 def emitter(hooks: tuple[Hook, ...]) -> Emit:
-    """One callable that hands an event to every hook, in order.
+    """One callable that passes an event to every hook, in order.
 
-    What a hook raises goes to the log, the first time that it does.
+    The first exception of each hook is logged.
     """
     if len(hooks) == 1:
         return hooks[0]
@@ -253,8 +253,8 @@ def emitter(hooks: tuple[Hook, ...]) -> Emit:
         for number, hook in enumerate(hooks):
             try:
                 hook(event)
-            except Exception:  # who listens does not decide whether a read succeeds
-                if number not in broken:  # once, or a hook that always raises would fill the log
+            except Exception:  # a failing hook must not fail the read
+                if number not in broken:  # once: a hook that always raises would flood the log
                     broken.add(number)
                     log.exception("the hook %r raised, and is called again with the next event", hook)
 

@@ -135,7 +135,8 @@ class VerifyReport:
         for node in self.nodes:
             yield f"{node.path or '/'}: {_about(node)}"
             for kind in KINDS:
-                # The number of missing chunks is shown above; their keys matter only where missing chunks are a problem.
+                # The number of missing chunks is shown above; their keys matter only where missing chunks are a
+                # problem.
                 if kind != "missing" or self.strict:
                     yield from _of_kind(node, kind)
         verdict = "all well" if self.ok else _count(self.problems, "finding")
