@@ -1,17 +1,17 @@
-"""Files as objects: what a key may be, what a version is, and how one file takes another's place.
+"""Files as objects: valid keys, versions, and the atomic replacement of a file.
 
-A version is a file's inode, modification time, change time and size. Alone they repeat: ext4 gives the
-number of a replaced inode to the next file (1,998 of 2,000 in a run of replacements), and kernels before
-6.13 stamp times with the timer tick, milliseconds wide; a small counter written twice within a tick would
-have its old version back. So every put sets the modification time itself, to the nanosecond and later than
-that of the file it replaces: the versions of a key never return, whatever the clock does. Files of other
-programs have versions as good as their time stamps; the change time, which no program can set, tells a
-rewrite in place even where the modification time was put back. A digest of the content would need no clock,
-but costs a read of 16 KiB 14 µs instead of 1, and a read of one chunk of a shard the whole shard.
+A version consists of a file's inode, modification time, change time and size. By themselves these repeat: ext4 reuses
+the number of a replaced inode for the next file (1,998 of 2,000 replacements), and kernels before 6.13 round times to
+the timer tick of some milliseconds, so a small counter written twice within a tick would get its old version again.
+Therefore every put sets the modification time itself, in nanoseconds and later than that of the replaced file: a
+version of a key never repeats, whatever the clock does. For files of other programs, versions are as good as their
+time stamps; the change time, which no program can set, reveals a rewrite in place even if the modification time was
+restored. A digest of the content would need no clock, but makes a read of 16 KiB cost 14 µs instead of 1, and a read
+of one chunk of a shard would have to read the whole shard.
 
-The lock is `flock` on the folder that holds the file: it needs no file of its own, which other tools would
-see, and it is the same lock for every store that reaches the folder, whatever its root. Network file
-systems may hold it on one machine only.
+The lock is `flock` on the folder that contains the file. It needs no lock file, which other tools would see, and it is
+the same lock for every store that contains the folder, whatever its root. Network file systems may enforce it within
+one machine only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..._types import Buffer, Version, When
 from ...errors import AccessDenied, Conflict, StoreError, Unsupported
 
 TEMPORARY = ".zarr-s3-"
-"""How the names of our unfinished files begin: no key has such a part and no listing shows one."""
+"""Name prefix of temporary files: no key may contain such a part, and no listing returns one."""
 
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -39,7 +39,7 @@ _NOT_A_PART = ("", ".", "..")
 
 
 def checked_key(key: str) -> str:
-    """The key, or StoreError where it is no relative path below a root."""
+    """Return the key; raise StoreError if it is not a relative path below the root."""
     parts = key.split("/")
     if any(part in _NOT_A_PART or part.startswith(TEMPORARY) for part in parts) or not _encodes(key):
         raise StoreError(
@@ -60,7 +60,7 @@ def version_of(state: os.stat_result) -> Version:
 
 
 def translated(error: OSError, what: str, key: str | None) -> StoreError:
-    """Our error for the operating system's."""
+    """The StoreError for an error of the operating system."""
     code = errno.errorcode.get(error.errno or 0, type(error).__name__)
     cls = AccessDenied if error.errno in _DENIED else StoreError
     hint = ""
@@ -72,16 +72,16 @@ def translated(error: OSError, what: str, key: str | None) -> StoreError:
 
 
 @contextmanager
-def translating(what: str, place: Place) -> Iterator[None]:
-    """Turn the operating system's errors into ours: `what` it was that cannot be done with the file."""
+def translating(what: str, target: ObjectFile) -> Iterator[None]:
+    """Translate errors of the operating system; `what` is the operation that failed."""
     try:
         yield
     except OSError as error:
-        raise translated(error, f"{what} {place.path}", place.key) from error
+        raise translated(error, f"{what} {target.path}", target.key) from error
 
 
-class Place:
-    """Where the file of one object is, or would be."""
+class ObjectFile:
+    """Path and key of an object's file, which may not exist."""
 
     __slots__ = ("key", "name", "parent", "path")
 
@@ -93,9 +93,9 @@ class Place:
         self.name: str = name
 
     def state(self, folder: int) -> os.stat_result | None:
-        """The file's state in its open folder, None where there is none.
+        """The file's state in its open folder; None if it does not exist.
 
-        A folder there is an IsADirectoryError.
+        Raises IsADirectoryError if it is a folder.
         """
         try:
             state = os.stat(self.name, dir_fd=folder)
@@ -106,7 +106,7 @@ class Place:
         return state
 
     def require(self, when: When, state: os.stat_result | None) -> None:
-        """Conflict, unless the precondition holds for a file in this state (None: absent)."""
+        """Raise Conflict unless the precondition holds for a file in this state (None: absent)."""
         if when == "always":
             return
         if when == "absent":
@@ -117,17 +117,17 @@ class Place:
             raise Conflict(f"{self.path} is {found}, not at version {when}", key=self.key)
 
     def taken(self) -> Conflict:
-        """What a put that wants absence meets."""
+        """The error of a put on condition of absence if the file exists."""
         return Conflict(f"{self.path} exists already", key=self.key)
 
 
 @contextmanager
 def locked(folder: int, *, needed: bool) -> Iterator[None]:
-    """Hold the folder's lock against other threads and processes.
+    """Hold the folder's lock, which excludes other threads and processes.
 
     Args:
         folder: The open folder.
-        needed: Where the file system has no locks, raise Unsupported; else go on without.
+        needed: If the file system has no locks, raise Unsupported; otherwise continue without a lock.
     """
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -139,21 +139,21 @@ def locked(folder: int, *, needed: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # there may be no lock
-            fcntl.flock(folder, fcntl.LOCK_UN)  # closing is not enough: a forked child holds the descriptor too
+        with suppress(OSError):  # the file system may have no locks
+            fcntl.flock(folder, fcntl.LOCK_UN)  # closing is not enough: a forked child inherits the descriptor
 
 
 @contextmanager
-def unfinished(folder: int, data: Buffer, *, sync: bool) -> Iterator[tuple[str, int]]:
-    """A new file in the open folder that holds `data`: its name and descriptor.
+def temporary_file(folder: int, data: Buffer, *, sync: bool) -> Iterator[tuple[str, int]]:
+    """Create a temporary file with `data` in the open folder; yields its name and descriptor.
 
-    Gone afterwards unless renamed.
+    It is deleted afterwards unless it was renamed.
     """
     name = TEMPORARY + secrets.token_hex(8)
     file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
     try:
         view = memoryview(data)
-        view = view.cast("B") if view.nbytes else memoryview(b"")  # an empty array cannot be cast
+        view = view.cast("B") if view.nbytes else memoryview(b"")  # memoryview cannot cast an empty array
         while view:
             view = view[os.write(file, view) :]
         if sync:
@@ -165,33 +165,33 @@ def unfinished(folder: int, data: Buffer, *, sync: bool) -> Iterator[tuple[str, 
             os.unlink(name, dir_fd=folder)
 
 
-def publish(place: Place, folder: int, temporary: str, file: int, when: When) -> Version:
-    """Give the unfinished file its name, if the precondition holds."""
+def publish(target: ObjectFile, folder: int, temporary: str, file: int, when: When) -> Version:
+    """Rename the temporary file to its final name if the precondition holds; return its version."""
     with locked(folder, needed=when != "always"):
-        old = place.state(folder)
-        place.require(when, old)
+        old = target.state(folder)
+        target.require(when, old)
         _stamp(file, old)
-        if when != "absent" or not _linked(place, folder, temporary):
-            os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
+        if when != "absent" or not _linked(target, folder, temporary):
+            os.replace(temporary, target.name, src_dir_fd=folder, dst_dir_fd=folder)
         return version_of(os.fstat(file))
 
 
-def _linked(place: Place, folder: int, temporary: str) -> bool:
-    """Create the file such that even a program that ignores our lock cannot have created it meanwhile."""
+def _linked(target: ObjectFile, folder: int, temporary: str) -> bool:
+    """Create the file with a hard link, which fails if another program that ignores the lock has created it."""
     try:
-        os.link(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        os.link(temporary, target.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError as error:
-        raise place.taken() from error
+        raise target.taken() from error
     except OSError as error:
         if error.errno in _NO_LINKS:
             return False
         raise
-    os.unlink(temporary, dir_fd=folder)  # before the version is read: it changes the change time
+    os.unlink(temporary, dir_fd=folder)  # before the version is computed: unlinking updates the change time
     return True
 
 
 def _stamp(file: int, old: os.stat_result | None) -> None:
-    """Make the file's modification time now, and later than that of the file it replaces."""
+    """Set the file's modification time to now, or later if the replaced file's is not earlier."""
     now = time.time_ns()
     for step in _TIME_STEPS:
         stamp = now if old is None else max(now, old.st_mtime_ns + step)

@@ -1,4 +1,4 @@
-"""The files below a folder, in the order of their keys, one folder in memory at a time."""
+"""List the files below a folder in key order, with one folder in memory at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAGE = 1000
 class _Name(NamedTuple):
     """One name in a folder.
 
-    Sorted by `order`, the keys below are sorted: those of folder `a` follow key `a.b`.
+    Sorting by `order` sorts the keys: those in folder `a` come after key `a.b`.
     """
 
     order: str
@@ -29,7 +29,7 @@ class _Name(NamedTuple):
 
 
 def walk(root: str, prefix: str) -> Iterator[Entry]:
-    """Every object whose key starts with `prefix`, sorted by key."""
+    """All objects whose key starts with `prefix`, sorted by key."""
     folder, _, start = prefix.rpartition("/")
     if folder and not _possible(folder):
         return
@@ -37,7 +37,7 @@ def walk(root: str, prefix: str) -> Iterator[Entry]:
 
 
 def one_level(root: str, folder: str) -> Listing:
-    """The folders and the objects directly in `folder` ("" is the root). A folder without objects is none."""
+    """Folders and objects directly in `folder` ("" is the root). A folder without objects is omitted."""
     if folder and not _possible(folder):
         return Listing((), ())
     path, base = _at(root, folder)
@@ -52,7 +52,7 @@ def one_level(root: str, folder: str) -> Listing:
 
 
 def _at(root: str, folder: str) -> tuple[str, str]:
-    """The path of a folder, and how the keys below it begin."""
+    """The path of a folder, and the prefix of the keys below it."""
     return (f"{root}/{folder}", folder + "/") if folder else (root, "")
 
 
@@ -73,7 +73,7 @@ def _possible(folder: str) -> bool:
 
 
 def _names(path: str, start: str) -> list[_Name]:
-    """What a folder holds, but for unfinished files and for names that are not UTF-8: no key spells those."""
+    """Names in a folder, without temporary files and names that are not UTF-8, which cannot be keys."""
     try:
         with os.scandir(path) as found:
             names = [_named(entry) for entry in found if entry.name.startswith(start)]
@@ -90,7 +90,7 @@ def _named(entry: os.DirEntry[str]) -> _Name:
 
 
 def _leads_back(link: str) -> bool:
-    """True for a symbolic link to a folder that holds the link: following it would never end."""
+    """True for a symbolic link to a folder above the link: following it would recurse for ever."""
     target, here = Path(link).resolve(), Path(link).parent.resolve()
     return target == here or target in here.parents
 
@@ -100,7 +100,7 @@ def _is_text(name: str) -> bool:
 
 
 def _entry(path: str, base: str, name: str) -> Entry | None:
-    """The object, or None where it went meanwhile or is no file."""
+    """The object; None if it was deleted meanwhile or is not a file."""
     try:
         state = os.stat(f"{path}/{name}")  # noqa: PTH116  # a Path per entry costs more than the call
     except (FileNotFoundError, NotADirectoryError):
@@ -113,7 +113,7 @@ def _entry(path: str, base: str, name: str) -> Entry | None:
 
 
 class LocalEntries:
-    """The async iterator of `LocalStore.list_prefix`: a page of entries per hop into a thread."""
+    """The async iterator of `LocalStore.list_prefix`: one call in a thread per page of entries."""
 
     __slots__ = ("_page", "_walk")
 
@@ -134,12 +134,12 @@ class LocalEntries:
         return entry
 
     async def next_page(self) -> list[Entry]:
-        """What is left of the current page, or the next one; empty at the end."""
+        """The rest of the current page, or the next page; empty at the end."""
         if not (left := list(self._page)):
             await run_blocking(self._turn)
             left = list(self._page)
         return left
 
     def _turn(self) -> None:
-        # Kept by the thread itself: a cancelled call must not lose the page.
+        # Stored by the thread: a page must not be lost if the call is cancelled.
         self._page = iter(list(islice(self._walk, _PAGE)))

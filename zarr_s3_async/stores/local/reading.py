@@ -1,4 +1,4 @@
-"""One try to read one file: opened, checked, read, and checked again."""
+"""One attempt to read a file: open, check, read, check again."""
 
 from __future__ import annotations
 
@@ -8,70 +8,70 @@ import stat
 from ..._types import Version
 from ...byte_range import ByteRange, resolve
 from ...errors import StoreError
-from .files import Place, version_of
+from .files import version_of
 
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK  # a named pipe that somebody left there must not hang the thread
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK  # opening a named pipe must not block the thread
 
 
 class TornRead(Exception):
-    """The file changed while it was read: some program writes in place."""
+    """The file changed while it was read: another program writes in place."""
 
 
 class Reading:
-    """Its blocking parts, `begin` and `fill`, run in a thread; whoever made it closes it.
+    """An open file and the range to read. `begin` and `fill` block and run in a thread; the creator must call `close`.
 
-    What our own puts replace stays as it was under an open descriptor, so only a program that writes in
-    place can tear a read.
+    Puts of this library replace a file, whose old content stays readable through the open descriptor. Only a program
+    that writes in place can tear a read.
     """
 
-    __slots__ = ("_file", "_place", "_start", "_state", "_wanted", "data", "length")
+    __slots__ = ("_file", "_start", "_state", "_target", "_wanted", "data", "length")
 
-    def __init__(self, place: Place, wanted: ByteRange | None) -> None:
-        self._place = place
+    def __init__(self, target: ObjectFile, wanted: ByteRange | None) -> None:
+        self._target = target
         self._wanted = wanted
         self._file = -1
         self._start = 0
         self._state: os.stat_result
         self.length: int = 0
-        """Bytes of the range within the file."""
+        """Length of the range within the file, in bytes."""
         self.data: bytes | None = None
-        """The range, where `begin` has read it."""
+        """The bytes of the range, if `begin` has read them."""
 
     @property
     def path(self) -> str:
-        """Of the file."""
-        return self._place.path
+        """Path of the file."""
+        return self._target.path
 
     @property
     def key(self) -> str:
-        """Of the object."""
-        return self._place.key
+        """Key of the object."""
+        return self._target.key
 
     @property
     def version(self) -> Version:
-        """Of the file as it was opened."""
+        """Version of the file when it was opened."""
         return version_of(self._state)
 
     @property
     def modified(self) -> float:
-        """When the file was last written, in seconds since the epoch."""
+        """Modification time in seconds since the epoch."""
         return self._state.st_mtime
 
     @property
     def size(self) -> int:
-        """Bytes of the whole file."""
+        """Size of the whole file in bytes."""
         return self._state.st_size
 
     def begin(self, version: Version | None, limit: int | None) -> bool:
-        """Open the file and read the range if it has at most `limit` bytes. False where there is no file.
+        """Open the file, and read the range if it has at most `limit` bytes. False if there is no file.
 
         Raises:
-            Conflict: It is not at the version wanted.
-            TornRead: Try again.
+            Conflict: The file is not at `version`.
+            TornRead: The file changed meanwhile; try again.
         """
         state = self._open()
         if version is not None:
-            self._place.require(version, state)
+            self._target.require(version, state)
         if state is None:
             return False
         self._state = state
@@ -93,21 +93,21 @@ class Reading:
         self._check()
 
     def close(self) -> None:
-        """Close the file, if there is one."""
+        """Close the file if it is open."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
     def _open(self) -> os.stat_result | None:
         try:
-            self._file = os.open(self._place.path, _FLAGS)
+            self._file = os.open(self._target.path, _FLAGS)
         except (FileNotFoundError, NotADirectoryError):
             return None
         state = os.fstat(self._file)
         if stat.S_ISDIR(state.st_mode):
             return None
         if not stat.S_ISREG(state.st_mode):
-            raise StoreError(f"{self._place.path} is neither a file nor a folder", key=self._place.key)
+            raise StoreError(f"{self._target.path} is neither a file nor a folder", key=self._target.key)
         return state
 
     def _read(self) -> bytes:
@@ -122,7 +122,7 @@ class Reading:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _check(self) -> None:
-        # Not the change time: a put that replaces the file takes its name away, which changes that alone.
+        # Not the change time: a put that replaces the file unlinks it, which updates the change time only.
         now = os.fstat(self._file)
         if (now.st_size, now.st_mtime_ns) != (self._state.st_size, self._state.st_mtime_ns):
             raise TornRead

@@ -1,4 +1,4 @@
-"""Objects as files below a folder, with atomic writes and a compare-and-swap that holds between processes."""
+"""A store over files below a folder, with atomic writes and conditional writes that hold between processes."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, checked
 from ...errors import ConcurrentModification, ConfigError, ObjectTooLarge, StoreError
 from ..base import Blob, Entry, Listing, StoreRef
-from .files import Place, checked_key, locked, publish, translated, translating, unfinished
+from .files import ObjectFile, checked_key, locked, publish, temporary_file, translated, translating
 from .listing import LocalEntries, one_level
 from .reading import Reading, TornRead
 
 _ATTEMPTS = 100
-"""Times that one call begins again because others removed a folder or rewrote a file in place."""
+"""Attempts of one call where other programs remove folders or rewrite files in place."""
 _BATCH = 1000
-"""Files that one hop into a thread deletes."""
-_ONE_HOP = 256 * 1024
-"""Bytes up to which a body is read before its sink is asked: copying them costs less than a second hop."""
+"""Files deleted per call in a thread."""
+_ONE_CALL = 256 * 1024
+"""Up to so many bytes a body is read before the sink is called: copying costs less than a second call in a thread."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
 class LocalStore:
     """A folder of files, one per object: the layout of zarr-python's LocalStore.
 
-    A put writes a temporary file in the object's own folder and renames it, so that readers, and whoever
-    comes after a killed process, find the old object or the new one, whole. Writers of this class, in any
-    processes of one machine, never lose each other's conditional write. Other programs may read and replace
-    files too: a conditional write notices what they did before it, but they do not wait for it. Symbolic
-    links are followed. Keys that differ in case alone are one file where the file system says so.
+    A put writes a temporary file in the object's folder and renames it: readers see the complete old object or the
+    complete new one, even if the writing process is killed. Conditional writes of this class are safe between all
+    processes of one machine. Other programs may read and replace files too: a conditional write detects changes they
+    made before it, but they do not respect its lock. Symbolic links are followed. Keys that differ in case only are one
+    file on a case-insensitive file system.
 
     Args:
-        root: The folder. The first put makes it.
-        sync: Call fsync around the rename, so that what was put also outlives a power failure. Without it
-            (the default, as in every peer) the operating system decides when bytes reach the disk, and a
-            power failure may leave an object of the last seconds short or empty.
+        root: The folder. The first put creates it.
+        sync: Call fsync around the rename, so that a put survives a power failure. Without it (the default, as in
+            zarr-python, obstore and TensorStore) the operating system decides when bytes reach the disk, and a power
+            failure may leave objects of the last seconds truncated or empty.
     """
 
     __slots__ = ("_root", "_sync")
@@ -51,12 +51,12 @@ class LocalStore:
 
     @property
     def root(self) -> Path:
-        """The folder."""
+        """The root folder."""
         return Path(self._root)
 
     @property
     def url(self) -> str:
-        """`file://` and the folder, percent-encoded as by `Path.as_uri`."""
+        """`file://` and the root folder, percent-encoded as by `Path.as_uri`."""
         return self.root.as_uri()
 
     @property
@@ -64,7 +64,7 @@ class LocalStore:
         """See `SupportsRef.ref`.
 
         Raises:
-            ConfigError: The store calls fsync, which no URL says.
+            ConfigError: The store was created with `sync=True`, which a URL cannot express.
         """
         if self._sync:
             raise ConfigError(f"{self!r} has no reference: no URL says sync=True; make it where it is used")
@@ -85,7 +85,7 @@ class LocalStore:
         return (LocalStore(root.parent, sync=self._sync), root.name) if root.name else None
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same folder, used in the same way."""
+        """Whether both have the same root folder and the same options."""
         return isinstance(other, LocalStore) and (self._root, self._sync) == (other._root, other._sync)
 
     def __hash__(self) -> int:
@@ -105,41 +105,41 @@ class LocalStore:
     ) -> Blob | None:
         """See `Readable.get`.
 
-        The sink is called on the event loop; big ranges are read right into its memory.
+        The sink is called on the event loop; large ranges are read directly into its memory.
         """
-        place, wanted = self._place(key), checked(range)
+        target, wanted = self._target(key), checked(range)
         for _ in _attempts():
-            reading = Reading(place, wanted)
+            reading = Reading(target, wanted)
             try:
                 return await _read(reading, version, sink, max_bytes)
             except TornRead:
                 continue
             except OSError as error:
-                raise translated(error, f"cannot read {place.path}", key) from error
+                raise translated(error, f"cannot read {target.path}", key) from error
             finally:
                 reading.close()
-        raise ConcurrentModification(f"{place.path} was rewritten in place during every read", key=key)
+        raise ConcurrentModification(f"{target.path} was rewritten in place during every read", key=key)
 
     async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
         """See `Writable.put`."""
-        return await run_blocking(self._put, self._place(key), data, when)
+        return await run_blocking(self._put, self._target(key), data, when)
 
     async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
-        """See `Writable.delete`. Folders that it leaves empty go too."""
-        await run_blocking(self._delete, [self._place(key)], when)
+        """See `Writable.delete`. Folders that become empty are removed."""
+        await run_blocking(self._delete, [self._target(key)], when)
 
     async def delete_many(self, keys: Iterable[str]) -> None:
-        """See `Writable.delete_many`. One by one: where one fails, the later ones stay."""
-        remaining = iter([self._place(key) for key in keys])
+        """See `Writable.delete_many`. Files are deleted one by one; if one fails, the rest is kept."""
+        remaining = iter([self._target(key) for key in keys])
         while batch := list(islice(remaining, _BATCH)):
             await run_blocking(self._delete, batch, "always")
 
     def list_prefix(self, prefix: str = "") -> LocalEntries:
-        """See `Listable.list_prefix`. Objects that come and go meanwhile may or may not be seen."""
+        """See `Listable.list_prefix`. Objects created or deleted during the listing may or may not be included."""
         return LocalEntries(self._root, prefix)
 
     async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
-        """See `SupportsPages.list_pages`: a page of entries per call in a thread."""
+        """See `SupportsPages.list_pages`. One call in a thread per page."""
         entries = LocalEntries(self._root, prefix)
         while page := await entries.next_page():
             if kept := [entry for entry in page if entry.key > after] if after else page:
@@ -149,30 +149,31 @@ class LocalStore:
         """See `Listable.list_dir`."""
         return await run_blocking(one_level, self._root, prefix.rstrip("/"))
 
-    def _place(self, key: str) -> Place:
-        return Place(f"{self._root}/{checked_key(key)}", key)
+    def _target(self, key: str) -> ObjectFile:
+        return ObjectFile(f"{self._root}/{checked_key(key)}", key)
 
-    def _put(self, place: Place, data: Buffer, when: When) -> Version:
-        with translating("cannot write", place):
+    def _put(self, target: ObjectFile, data: Buffer, when: When) -> Version:
+        with translating("cannot write", target):
             for _ in _attempts():
-                # Until the temporary file is in it, a delete that empties the folder may take the folder.
+                # A concurrent delete may remove the empty folder until the temporary file is in it.
                 with (
                     suppress(FileNotFoundError),
-                    self._folder(place.parent) as folder,
-                    unfinished(folder, data, sync=self._sync) as (temporary, file),
+                    self._folder(target.parent) as folder,
+                    temporary_file(folder, data, sync=self._sync) as (temporary, file),
                 ):
-                    return publish(place, folder, temporary, file, when)
-        raise StoreError(f"cannot write {place.path}: its folder was removed again and again", key=place.key)
+                    return publish(target, folder, temporary, file, when)
+        raise StoreError(f"cannot write {target.path}: its folder was removed during every attempt", key=target.key)
 
     @contextmanager
     def _folder(self, path: str) -> Iterator[int]:
-        """The folder, open; made where it is missing."""
+        """Open the folder, creating it if it is missing; yields its descriptor."""
         is_new = False
         try:
             folder = os.open(path, _FOLDER)
         except FileNotFoundError:
             is_new = True
-            # Exists: a file does, or the folder did a moment ago and was emptied. Opening it tells which.
+            # FileExistsError: either a file has this name, or the folder existed and was removed. Opening it shows
+            # which.
             with suppress(FileExistsError):
                 Path(path).mkdir(parents=True, exist_ok=True)
             folder = os.open(path, _FOLDER)
@@ -186,7 +187,7 @@ class LocalStore:
             self._sync_above(Path(path))
 
     def _sync_above(self, path: Path) -> None:
-        """Let the name of a new folder reach the disk, and those of all above it up to the root's."""
+        """Call fsync for the parent folders of a new folder up to the root, so that its name reaches the disk."""
         for parent in path.parents:
             above = os.open(parent, _FOLDER)
             try:
@@ -196,16 +197,16 @@ class LocalStore:
             if len(str(parent)) < len(self._root):
                 break
 
-    def _delete(self, places: list[Place], when: When) -> None:
-        for place in places:
-            with translating("cannot delete", place):
-                _unlink(place, when)
-            self._prune(place.parent)
+    def _delete(self, targets: list[ObjectFile], when: When) -> None:
+        for target in places:
+            with translating("cannot delete", target):
+                _unlink(target, when)
+            self._prune(target.parent)
 
     def _prune(self, folder: str) -> None:
-        """Remove folders that hold nothing, up to the root.
+        """Remove empty folders up to the root.
 
-        One that somebody is putting into holds something.
+        A folder with a put in progress contains a temporary file, so it is not empty.
         """
         with suppress(OSError):
             while len(folder) > len(self._root):
@@ -218,7 +219,7 @@ def _attempts() -> range:
 
 
 async def _read(reading: Reading, version: Version | None, sink: Sink | None, max_bytes: int | None) -> Blob | None:
-    limit = max_bytes if sink is None else min(_ONE_HOP, _ONE_HOP if max_bytes is None else max_bytes)
+    limit = max_bytes if sink is None else min(_ONE_CALL, _ONE_HOP if max_bytes is None else max_bytes)
     if not await run_blocking(reading.begin, version, limit):
         return None
     if max_bytes is not None and reading.length > max_bytes:
@@ -231,23 +232,23 @@ async def _read(reading: Reading, version: Version | None, sink: Sink | None, ma
         else:
             memory[:] = data
         data = memory
-    assert data is not None  # noqa: S101  # without a sink `begin` read all of it
+    assert data is not None  # noqa: S101  # without a sink, `begin` has read everything
     return Blob(data, reading.version, reading.size, reading.modified)
 
 
-def _unlink(place: Place, when: When) -> None:
+def _unlink(target: ObjectFile, when: When) -> None:
     try:
-        folder = os.open(place.parent, _FOLDER)
+        folder = os.open(target.parent, _FOLDER)
     except (FileNotFoundError, NotADirectoryError):
-        place.require(when, None)
+        target.require(when, None)
         return
     try:
         with locked(folder, needed=when != "always"):
-            state = place.state(folder)
-            place.require(when, state)
+            state = target.state(folder)
+            target.require(when, state)
             if state is not None:
-                os.unlink(place.name, dir_fd=folder)
-    except IsADirectoryError:  # a folder is no object
-        place.require(when, None)
+                os.unlink(target.name, dir_fd=folder)
+    except IsADirectoryError:  # a folder is not an object
+        target.require(when, None)
     finally:
         os.close(folder)
