@@ -1,7 +1,7 @@
-"""What a store is: bytes under keys, with versions and preconditions. One protocol per family of verbs.
+"""The store protocol: bytes under keys, with versions and preconditions. One protocol per group of operations.
 
-Keys are relative to the store's root, without a leading slash. A missing object is a state and comes back as
-None; every failure is a `StoreError`.
+Keys are relative to the store's root, without a leading slash. An absent object is returned as None; every failure is a
+`StoreError`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from .._types import Buffer, Sink, Version, When
 from ..byte_range import ByteRange
 
 PROBE = ".zarr-s3-async-probe-"
-"""Beginning of the last part of keys that a store keeps for itself, to find out what its server can do."""
+"""Prefix of the last part of keys that a store uses to probe its server's capabilities."""
 
 Modified: TypeAlias = str | float | datetime | None
-"""When an object was last changed, as its store gives it: a time, the text of an HTTP date or of ISO 8601, seconds
-since the epoch, or None where the store does not know. A text is parsed when it is wanted: few readers want it."""
+"""When an object was last modified, as its store reports it: a datetime, an HTTP date or ISO 8601 as text, seconds
+since the epoch, or None if unknown. Text is parsed on demand, since few readers need it."""
 
 
 def parse_modified(modified: Modified) -> datetime | None:
-    """The time in UTC, or None where the store does not know it, or gave a text that is neither kind of date."""
+    """The time in UTC; None if it is unknown or its text cannot be parsed."""
     from email.utils import parsedate_to_datetime
 
     if modified is None:
@@ -43,25 +43,25 @@ def parse_modified(modified: Modified) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What a get returns."""
+    """The result of `get`."""
 
     data: Buffer
-    """The bytes asked for; the sink's own memory where the sink was used."""
+    """The requested bytes; the sink's memory if a sink was used."""
     version: Version
     size: int
-    """Bytes of the whole object, also where a range was asked for."""
+    """Size of the whole object in bytes, also for a range."""
     modified: Modified = None
-    """When the object was last changed; see `parse_modified`."""
+    """When the object was last modified; see `parse_modified`."""
 
 
 class Entry(NamedTuple):  # a frozen dataclass takes three times as long to make, and a listing makes millions
-    """One object, without its bytes: of a listing, or what `stat` returns."""
+    """One object without its bytes, as listings and `stat` return it."""
 
     key: str
     size: int
     version: Version
     modified: Modified = None
-    """When the object was last changed; see `parse_modified`."""
+    """When the object was last modified; see `parse_modified`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class Listing:
     """One level of keys below a prefix."""
 
     dirs: tuple[str, ...]
-    """Sub-prefixes, relative to the store's root, without a trailing slash, sorted."""
+    """Folders directly below the prefix, relative to the store's root, without a trailing slash, sorted."""
     entries: tuple[Entry, ...]
     """Objects directly below the prefix, sorted by key."""
 
 
 class Readable(Protocol):
-    """A store that one can read from."""
+    """A store that can be read."""
 
     async def get(
         self,
@@ -86,33 +86,34 @@ class Readable(Protocol):
         sink: Sink | None = None,
         max_bytes: int | None = None,
     ) -> Blob | None:
-        """The object, or a range of it, or None where it is absent.
+        """Read an object, or a range of it; None if it is absent.
 
         Args:
             key: The object's key.
-            range: A `Span` that reaches past the end is cut; one that starts at or past the end, one that holds no
-                byte, and any range of an empty object, give empty data.
-            version: Read only this version; another one, or none, is a `Conflict`.
-            sink: Receives the body; `Blob.data` then is its memory. Never called for an absent object.
-            max_bytes: A longer body is refused before memory is taken for it: `ObjectTooLarge`. Whoever may write to
-                the store may have put terabytes where a chunk is expected.
+            range: A `Span` that extends past the end is cut. A span that starts at or past the end, an empty range, and
+                any range of an empty object return empty data.
+            version: Read only this version; if the object is at another one or absent, raise `Conflict`.
+            sink: Called with the length of the body, returns memory to receive it, which becomes `Blob.data`. Never
+                called for an absent object.
+            max_bytes: Raise `ObjectTooLarge` for a longer body, before memory is allocated: anyone with write access to
+                the store could have put terabytes where a chunk is expected.
         """
         ...
 
 
 class Writable(Protocol):
-    """A store that one can change."""
+    """A store that can be written."""
 
     async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
-        """Store the whole object and return its version. A failed precondition is a `Conflict`, and nothing changed."""
+        """Store an object and return its version. A failed precondition raises `Conflict` and changes nothing."""
         ...
 
     async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
-        """Remove the object. Absent is fine with `always`, and a `Conflict` with a version."""
+        """Delete an object. An absent one is ignored with `always`, and raises `Conflict` with a version."""
         ...
 
     async def delete_many(self, keys: Iterable[str]) -> None:
-        """Remove all of these, in as few requests as the store can. Absent ones are fine."""
+        """Delete objects in as few requests as the store allows. Absent ones are ignored."""
         ...
 
 
@@ -120,31 +121,31 @@ class Listable(Protocol):
     """A store whose keys can be listed."""
 
     def list_prefix(self, prefix: str = "") -> AsyncIterator[Entry]:
-        """Every object whose key starts with `prefix` (a plain string: end it with / for a folder), sorted by key."""
+        """All objects whose key starts with the string `prefix` (end it with / for a folder), sorted by key."""
         ...
 
     async def list_dir(self, prefix: str = "") -> Listing:
-        """One level: the folder `prefix` (with or without a trailing /; "" is the root)."""
+        """Folders and objects directly in the folder `prefix` (with or without a trailing /; "" is the root)."""
         ...
 
 
 @runtime_checkable
 class Store(Readable, Writable, Listable, Protocol):
-    """All of it, and a name."""
+    """The complete protocol of a store."""
 
     @property
     def url(self) -> str:
-        """Where this store is, for messages and refs: no secret in it, no trailing slash."""
+        """URL of the store for messages and references, without secrets, without a trailing slash."""
         ...
 
 
-# What a store may have besides. A caller that needs one of these uses the functions of `stores.optional`, which compose
-# it of the verbs above where a store lacks it.
+# Optional capabilities. Callers use the functions of `stores.optional`, which fall back to the operations above if a
+# store lacks one.
 
 
 @runtime_checkable
 class SupportsStridedSinks(Protocol):
-    """A store that can copy a body to strided memory as it arrives; only such a store is given a `StridedSink`."""
+    """A store that can copy a body to strided memory as it arrives. Only such stores are given a `StridedSink`."""
 
     @property
     def supports_strided_sinks(self) -> Literal[True]: ...
@@ -152,131 +153,131 @@ class SupportsStridedSinks(Protocol):
 
 @runtime_checkable
 class SupportsForbiddenIsMissing(Protocol):
-    """A store with an option that reads of chunks take what is forbidden for absent (`S3Config.missing_on_403`)."""
+    """A store that can treat forbidden chunks as absent, as an option (`S3Config.missing_on_403`)."""
 
     @property
     def for_chunk_reads(self) -> Store:
-        """The same objects, for reads of chunks alone.
+        """A view of the same objects for pure reads of chunks.
 
-        Never for metadata, nor for the read half of a merge: there what is stored would be taken for absent, and
-        overwritten.
+        Never used for metadata or for the read of a merge: stored data would count as absent, and be overwritten.
         """
         ...
 
 
 @runtime_checkable
 class SupportsStat(Protocol):
-    """A store that can describe an object more cheaply than by reading an empty range of it."""
+    """A store that can describe an object more cheaply than by reading an empty range."""
 
     async def stat(self, key: str) -> Entry | None:
-        """The object's size and version, or None where it is absent. Absence is as certain as that of `get`."""
+        """The object's size and version; None if it is absent, as reliably as with `get`."""
         ...
 
 
 @runtime_checkable
 class SupportsPages(Protocol):
-    """A store that lists page by page, which costs less per object than one by one."""
+    """A store that lists in pages, which costs less per object."""
 
     def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[Sequence[Entry]]:
-        """The objects of `list_prefix(prefix)` whose key is greater than `after`, in pages that are not empty."""
+        """The objects of `list_prefix(prefix)` whose key is greater than `after`, in non-empty pages."""
         ...
 
 
 @runtime_checkable
 class SupportsCopy(Protocol):
-    """A store that can copy objects without their bytes passing through this process."""
+    """A store that can copy objects on the server."""
 
     def copies_from(self, source: Store) -> bool:
-        """True where `copy_from` may be asked for objects of that store."""
+        """True if `copy_from` accepts objects of that store."""
         ...
 
     async def copy_from(self, source: Store, source_key: str, key: str) -> Version | None:
-        """Store the source's object here as well, byte by byte, whatever was here.
+        """Copy an object byte by byte, replacing any object at `key`.
 
         Returns:
-            The version of what is stored here now; None, and nothing is changed, where the source has no such object.
+            The version of the copy; None if the source object is absent, and then nothing is changed.
 
         Raises:
-            Unsupported: The server has no such operation, or not for an object like this: get and put it instead.
-            AccessDenied: It takes a permission that get and put do not.
+            Unsupported: The server lacks this operation, or cannot copy this object: use `get` and `put` instead.
+            AccessDenied: The operation needs a permission that `get` and `put` do not need.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRef:
-    """Where a store is, small and picklable: a session with the options `config` opens it by its URL. Holds no key."""
+    """A small picklable reference: a session with the options `config` can open the store by its URL. No secrets."""
 
     url: str
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Options that differ from their defaults and are no secret."""
+    """Options that differ from their defaults, without secrets."""
 
 
 @runtime_checkable
 class SupportsRef(Protocol):
-    """A store that another process can open: two of them are equal where their references are."""
+    """A store that another process can open. Two stores are equal if their references are."""
 
     @property
     def ref(self) -> StoreRef:
-        """With which another session opens the same store."""
+        """A reference with which another session opens the same store."""
         ...
 
 
 @runtime_checkable
 class SupportsParent(Protocol):
-    """A store that can show the folder that it lies in."""
+    """A store that can return its parent folder."""
 
     def parent(self) -> tuple[Store, str] | None:
-        """The store one folder up, and the name of this one's root there; None at the top."""
+        """The parent folder as a store, and the name of this store's root in it; None at the top."""
         ...
 
 
 @runtime_checkable
 class SupportsIdentity(Protocol):
-    """A store whose URL alone does not say where its bytes are, or who may read them.
+    """A store whose URL does not determine where its bytes are, or who may read them.
 
-    A session shares what it remembers, and its locks, among stores by these two. Of a store without them it takes the
-    URL for the place, and every reader for the same.
+    A session shares caches and locks between stores with equal `place` and `owner`. For a store without these, the URL
+    is the place, and all readers are equal.
     """
 
     @property
     def place(self) -> str:
-        """Where the bytes really are, without a trailing slash: two stores that show one object give `place/key` alike.
+        """Identifies where the bytes are, without a trailing slash: stores that show one object have equal `place/key`.
 
-        It may be shown in messages.
+        It may appear in messages.
         """
         ...
 
     @property
     def owner(self) -> Hashable:
-        """Who reads: what one has fetched is not given to another, who may not be allowed to. Its repr shows no key."""
+        """Identifies the reader: cached data of one owner is not given to another, who may lack permission. The repr
+        contains no secret."""
         ...
 
 
 COPY_RECORD = ".zarr-copy"
-"""What a copy says of itself, beside the documents of its node: a second run of the same call looks for it."""
+"""Name of a copy's record, stored beside the documents of its node; a second run of the same call reads it."""
 COPY_PIECE = ".zarr-copy-piece-"
-"""Beginning of the names of a copy's intermediate objects, beside the documents of its node until it is finished."""
+"""Name prefix of a copy's intermediate objects, stored beside the documents of its node until it is complete."""
 OWN_NAMES = (".zarr-s3-", COPY_RECORD)
-"""File names that begin so are the library's own: unfinished files, keys to probe a server with, and those above."""
+"""Prefixes of names that the library reserves: temporary files, probe keys, and the names above."""
 
 
 class RequestLimiter(Protocol):
-    """A first-come first-served limit. Belongs to the session's event loop; no thread may use it."""
+    """A first-come first-served limit on requests in flight. To be used on the session's event loop only."""
 
     @property
     def limit(self) -> int:
-        """Requests at once."""
+        """Maximum number of requests in flight."""
         ...
 
     def try_acquire(self) -> bool:
-        """Take one if it is free now and no one waits."""
+        """Acquire a slot without waiting; False if none is free or other callers wait."""
         ...
 
     async def acquire(self) -> None:
-        """Take one, after everyone who asked before."""
+        """Acquire a slot, in first-come first-served order."""
         ...
 
     def release(self) -> None:
-        """Give one back."""
+        """Release a slot."""
         ...

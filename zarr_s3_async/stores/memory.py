@@ -1,4 +1,4 @@
-"""Objects in the memory of this process: for tests, for trying things, and as the plainest of all stores."""
+"""A store in the memory of this process, for tests and experiments; the simplest implementation of the protocol."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from .base import Blob, Entry, Listing
 
 _PAGE = 1000
 _serials = itertools.count(1)
-"""Of sets of objects: no two ever have the same one, as they may have an id."""
+"""Serial numbers of sets of objects. Unlike `id()`, they are never reused."""
 
 
 class MemoryStore:
-    """A dictionary of objects.
+    """A store over a dictionary of objects.
 
-    Every operation lets the event loop run once before it does anything, so that a loop over this store can
-    be cancelled like one over any other; after that it is atomic.
+    Every operation yields to the event loop once before it does anything, so that a loop over this store can be
+    cancelled as with any other store. After that it is atomic.
 
     Args:
-        name: Host part of its URL; a random one where it is left out, so that no two stores share a URL by
-            accident.
+        name: Host part of its URL; random by default, so that no two stores share a URL by accident.
     """
 
     __slots__ = ("_name", "_numbers", "_objects", "_root", "_serial")
@@ -42,7 +41,7 @@ class MemoryStore:
         self._serial = next(_serials)
 
     def below(self, path: str) -> MemoryStore:
-        """The same objects, seen from the folder `path`."""
+        """A store over the same objects whose root is the folder `path`."""
         store = MemoryStore(self._name)
         store._objects, store._numbers, store._serial = self._objects, self._numbers, self._serial
         folder = path.strip("/")
@@ -51,17 +50,17 @@ class MemoryStore:
 
     @property
     def url(self) -> str:
-        """`memory://name`, and the folder that it is rooted at."""
+        """`memory://name` and the path of its root."""
         return f"memory://{self._name}/{self._root}".rstrip("/")
 
     @property
     def place(self) -> str:
-        """See `SupportsIdentity.place`: stores of one name are not the same objects."""
+        """See `SupportsIdentity.place`; stores of equal names may contain different objects."""
         return f"memory://{self._name}.{self._serial}/{self._root}".rstrip("/")
 
     @property
     def owner(self) -> None:
-        """See `SupportsIdentity.owner`: whoever has the store may read it."""
+        """See `SupportsIdentity.owner`; there are no permissions."""
 
     def parent(self) -> tuple[MemoryStore, str] | None:
         """See `SupportsParent.parent`."""
@@ -77,7 +76,7 @@ class MemoryStore:
         return f"<MemoryStore {self.url} objects={sum(1 for _ in self._keys(''))}>"
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same folder of the same objects: equal names do not make them so."""
+        """Whether both are the same folder of the same objects. Equal names are not sufficient."""
         return isinstance(other, MemoryStore) and self._objects is other._objects and self._root == other._root
 
     def __hash__(self) -> int:
@@ -112,7 +111,7 @@ class MemoryStore:
         return Blob(part, current, len(data), written)
 
     async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
-        """See `Writable.put`. The data is copied: the caller may use its buffer again."""
+        """See `Writable.put`. The data is copied, so that the caller may reuse its buffer."""
         full = self._full(key)
         await asyncio.sleep(0)
         if when == "absent":
@@ -133,7 +132,7 @@ class MemoryStore:
         self._objects.pop(full, None)
 
     async def delete_many(self, keys: Iterable[str]) -> None:
-        """See `Writable.delete_many`. All of them at once."""
+        """See `Writable.delete_many`. Atomic."""
         doomed = [self._full(key) for key in keys]
         await asyncio.sleep(0)
         for full in doomed:
@@ -149,7 +148,7 @@ class MemoryStore:
             await asyncio.sleep(0)
 
     def list_prefix(self, prefix: str = "") -> MemoryEntries:
-        """See `Listable.list_prefix`. Objects that come and go meanwhile may or may not be seen."""
+        """See `Listable.list_prefix`. Objects created or deleted during the listing may or may not be included."""
         return MemoryEntries(lambda: sorted(self._keys(prefix)), self._entry)
 
     async def list_dir(self, prefix: str = "") -> Listing:

@@ -1,4 +1,4 @@
-"""Verbs that a store may lack: the store's own where it has one, else composed of those that every store has."""
+"""Optional store operations: the store's own implementation, or a fallback composed of the required operations."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from .base import (
 )
 
 BATCH = 1000
-"""Keys of one `delete_many`, and objects of a page: what S3 takes and gives in one request."""
+"""Keys per `delete_many` and objects per page: the limits of one S3 request."""
 _ATTEMPTS = 8
-"""Reads of several ranges that may find them of different versions, until that is an error."""
+"""Attempts to read several ranges of one version before ConcurrentModification is raised."""
 
 
 async def stat(store: Store, key: str) -> Entry | None:
-    """The object's size, version and time, or None where it is absent.
+    """The object's size, version and modification time; None if it is absent.
 
-    On S3 this is a GET of one byte, not a HEAD: its 404 would not say whether the key or the bucket is absent.
+    On S3 this is a GET of one byte, not a HEAD, whose 404 does not show whether the key or the bucket is absent.
     """
     if isinstance(store, SupportsStat):
         return await store.stat(key)
@@ -39,7 +39,7 @@ async def stat(store: Store, key: str) -> Entry | None:
 
 
 def list_pages(store: Store, prefix: str = "", *, after: str = "") -> AsyncIterator[Sequence[Entry]]:
-    """The objects of `store.list_prefix(prefix)` whose key is greater than `after`, in pages that are not empty."""
+    """The objects of `store.list_prefix(prefix)` whose key is greater than `after`, in non-empty pages."""
     if isinstance(store, SupportsPages):
         return store.list_pages(prefix, after=after)
     return _pages_of(store, prefix, after)
@@ -58,13 +58,13 @@ async def _pages_of(store: Store, prefix: str, after: str) -> AsyncIterator[Sequ
 
 
 async def delete_stream(store: Store, keys: Iterable[str] | AsyncIterable[str]) -> int:
-    """Remove these objects, `BATCH` at a time, while the keys are still coming in. Absent ones are fine.
+    """Delete objects in batches of `BATCH` while the keys are still being produced. Absent ones are ignored.
 
     Returns:
-        How many keys there were.
+        Number of keys.
 
     Raises:
-        StoreError: A batch failed. Those before it are deleted, those after it are not.
+        StoreError: A batch failed. Earlier batches are deleted, later ones are not.
     """
     count = 0
     batch: list[str] = []
@@ -90,10 +90,10 @@ async def _delete(store: Store, batch: list[str]) -> int:
 
 
 def ref(store: Store) -> StoreRef:
-    """With which another session, process or machine opens the same store.
+    """A reference with which another session, process or machine opens the same store.
 
     Raises:
-        TypeError: The store cannot be opened elsewhere: it lies in the memory of this process, or says nothing of it.
+        TypeError: The store cannot be opened elsewhere: it is in the memory of this process, or has no `ref`.
     """
     if isinstance(store, SupportsRef):
         return store.ref
@@ -101,17 +101,18 @@ def ref(store: Store) -> StoreRef:
 
 
 def place_of(store: Store) -> str:
-    """Where its bytes really are: two stores that show one object give `place/key` alike."""
+    """Identifies where the store's bytes are: stores that show one object have equal `place/key`."""
     return store.place if isinstance(store, SupportsIdentity) else store.url
 
 
 def owner_of(store: Store) -> Hashable:
-    """Whose reads go through it: what one owner has fetched is not for another."""
+    """Identifies who reads: cached data of one owner is not given to another."""
     return store.owner if isinstance(store, SupportsIdentity) else None
 
 
 def folders_above(store: Store) -> Iterator[tuple[Store, str]]:
-    """The stores above its root, the next one first, each with the path of the root in it; none if it cannot tell."""
+    """The parent folders as stores, nearest first, each with the root's path in it; empty if the store has no
+    `parent`."""
     path = ""
     while isinstance(store, SupportsParent) and (above := store.parent()) is not None:
         store, name = above
@@ -122,15 +123,15 @@ def folders_above(store: Store) -> Iterator[tuple[Store, str]]:
 async def get_many(
     store: Store, wanted: Sequence[tuple[str, ByteRange | None]], *, at_once: int = 64
 ) -> list[Blob | None]:
-    """Several objects, or ranges of them, at the same time.
+    """Read several objects, or ranges of them, concurrently.
 
     Args:
-        store: Where they are.
-        wanted: Keys, each with a range or with None for the whole object.
-        at_once: Reads in flight; the session's limit of requests holds besides.
+        store: The store that contains them.
+        wanted: Keys, each with a range, or with None for the whole object.
+        at_once: Maximum number of reads in flight, in addition to the session's limit on requests.
 
     Returns:
-        What `get` returns of each, in their order.
+        The results of `get`, in the order of `wanted`.
     """
     found: list[Blob | None] = [None] * len(wanted)
 
@@ -152,30 +153,30 @@ async def get_ranges(
     max_bytes: int = 16 * 2**20,
     at_once: int = 64,
 ) -> list[Blob] | None:
-    """Many ranges of one object, all of them of one version of it.
+    """Read several ranges of one version of an object.
 
     Args:
-        store: Where it is.
+        store: The store that contains it.
         key: The object.
         ranges: In any order; they may overlap. None is the whole object.
-        version: The version that is wanted; None: the one there is.
-        max_gap: Spans with at most so many bytes between them may be one request.
-        max_bytes: No request for several spans is longer.
-        at_once: Requests in flight; the session's limit holds besides.
+        version: The version to read; None: the current one.
+        max_gap: Maximum number of unwanted bytes between two spans of one request.
+        max_bytes: Maximum length of a request that covers several spans.
+        at_once: Maximum number of requests in flight, in addition to the session's limit.
 
     Returns:
-        One blob for each range, in their order, all with the same version; None where the object is absent.
+        One blob per range, in order, all of the same version; None if the object is absent.
 
     Raises:
-        Conflict: The object is not at the version wanted.
-        ConcurrentModification: It was rewritten during every one of several attempts.
+        Conflict: The object is not at `version`.
+        ConcurrentModification: The object was rewritten during every attempt.
     """
     requests = list(_requests(ranges, max_gap, max_bytes))
     for _ in range(_ATTEMPTS):
         found = await _receive_all(store, key, version, requests, at_once)
         versions = {None if blob is None else blob.version for blob in found}
         if len(versions) > 1:
-            continue  # it was rewritten, put or deleted between two of the requests
+            continue  # the object changed between two requests
         if versions == {None}:
             return None
         return _apart(ranges, requests, [blob for blob in found if blob is not None])
@@ -185,11 +186,11 @@ async def get_ranges(
 
 
 _Request: TypeAlias = tuple[ByteRange | None, list[int]]
-"""What to ask for, and the positions of the ranges that it serves."""
+"""A range to request, and the positions of the ranges that it covers."""
 
 
 def _requests(ranges: Sequence[ByteRange | None], max_gap: int, max_bytes: int) -> Iterator[_Request]:
-    """Spans that lie close together as one request, everything else by itself."""
+    """Merge neighbouring spans into one request; every other range is a request of its own."""
     spans = sorted((span, number) for number, span in enumerate(ranges) if isinstance(span, Span))
     merged: Span | None = None
     members: list[int] = []
@@ -225,7 +226,7 @@ async def _receive_all(
 
 
 def _apart(ranges: Sequence[ByteRange | None], requests: list[_Request], found: list[Blob]) -> list[Blob]:
-    """The blob of each range, out of those of the requests."""
+    """Cut the blobs of the requests into the blob of each range."""
     blobs: dict[int, Blob] = {}
     for (asked, members), blob in zip(requests, found, strict=True):
         if len(members) == 1 or not isinstance(asked, Span):

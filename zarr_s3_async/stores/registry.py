@@ -1,4 +1,4 @@
-"""Which store a URL means: a table from scheme to factory, with room for the stores of others."""
+"""The registry of stores: a table from URL scheme to factory, to which other packages can add theirs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 
 class StoreContext(Protocol):
-    """What a session lends to the stores it opens."""
+    """What a session provides to the stores that it opens."""
 
     @property
     def s3(self) -> S3Config: ...
@@ -30,7 +30,7 @@ class StoreContext(Protocol):
 
     @property
     def requests(self) -> RequestLimiter:
-        """The session's one limit of requests in flight (`Limits.requests`): take it once for every request."""
+        """The session's limit on requests in flight (`Limits.requests`): acquire a slot for every request."""
         ...
 
     @property
@@ -44,17 +44,17 @@ class StoreContext(Protocol):
 
     @property
     def shared(self) -> dict[object, Any]:
-        """Where factories keep what the stores of one session share, each under a key of its own."""
+        """Objects that stores of one session share; each factory uses its own key."""
         ...
 
     @property
     def closing(self) -> list[Callable[[], Awaitable[None]]]:
-        """Called when the session closes, the last one first."""
+        """Functions that are called when the session closes, the last one first."""
         ...
 
 
 StoreFactory: TypeAlias = Callable[[str, StoreContext], Store]
-"""Makes a store from a URL. It does no IO: what is wrong with the place shows at the first request."""
+"""Creates a store from a URL without IO: problems with the location show at the first request."""
 
 
 def _s3_store(url: str, context: StoreContext) -> Store:
@@ -96,15 +96,15 @@ _BUILT_IN: dict[str, StoreFactory] = {
     "s3": _s3_store,
 }
 _registered: dict[str, StoreFactory] = {}
-_installed: dict[str, StoreFactory] = {}  # entry points that were loaded
+_installed: dict[str, StoreFactory] = {}  # loaded entry points
 
 
 def register_store(scheme: str, factory: StoreFactory) -> None:
-    """Let URLs of this scheme open stores made by `factory`. It goes before an installed entry point.
+    """Open URLs of this scheme with `factory`, which takes precedence over an installed entry point.
 
     Raises:
-        ConfigError: The scheme is built in, taken, or no URL scheme in lower case; the factory cannot be
-            called.
+        ConfigError: The scheme is built in, registered already, or not a URL scheme in lower case; or the factory is
+            not callable.
     """
     if not (isinstance(scheme, str) and _SCHEME.fullmatch(scheme)):  # type: ignore[redundant-expr]  # untyped callers
         raise ConfigError(f"a URL scheme is lower-case letters, digits, + . and -, not {scheme!r}")
@@ -118,10 +118,10 @@ def register_store(scheme: str, factory: StoreFactory) -> None:
 
 
 def unregister_store(scheme: str) -> None:
-    """Undo `register_store`. Stores that are open stay open.
+    """Undo `register_store`. Open stores stay usable.
 
     Raises:
-        ConfigError: The scheme is built in, or nobody registered it here.
+        ConfigError: The scheme is built in, or not registered in this process.
     """
     if scheme in _BUILT_IN:
         raise ConfigError(f"{scheme}:// is built in and cannot be unregistered")
@@ -130,10 +130,10 @@ def unregister_store(scheme: str) -> None:
 
 
 def get_store(scheme: str) -> StoreFactory:
-    """The factory of this scheme; an installed entry point is loaded when it is first asked for.
+    """The factory of this scheme; an installed entry point is loaded on first use.
 
     Raises:
-        ConfigError: Nobody provides the scheme, or its entry point is broken.
+        ConfigError: The scheme is unknown, or its entry point cannot be loaded.
     """
     factory = _BUILT_IN.get(scheme) or _registered.get(scheme) or _installed.get(scheme)
     if factory is None:
@@ -142,16 +142,16 @@ def get_store(scheme: str) -> StoreFactory:
 
 
 def list_stores() -> tuple[str, ...]:
-    """Every scheme that `get_store` knows, sorted. Entry points are listed, not loaded."""
+    """All known schemes, sorted. Entry points are listed without loading them."""
     names = {point.name for point in _entry_points()}
     return tuple(sorted(names | _BUILT_IN.keys() | _registered.keys()))
 
 
 def open_store(where: str, context: StoreContext) -> Store:
-    """The store that a URL means. No request is made.
+    """Create the store of a URL. No request is sent.
 
     Raises:
-        ConfigError: The URL is not one, its scheme is unknown, or the factory returned no store.
+        ConfigError: The URL is invalid, its scheme is unknown, or the factory did not return a store.
     """
     scheme, _ = split_url(where)
     store = get_store(scheme)(where, context)
@@ -161,7 +161,7 @@ def open_store(where: str, context: StoreContext) -> Store:
 
 
 def split_url(where: str) -> tuple[str, str]:
-    """A URL's scheme and what follows `://`, as it stands (decoding is the factory's business)."""
+    """Split a URL into its scheme and the rest after `://`, which is not decoded."""
     if not isinstance(where, str):
         raise ConfigError(f"a place is a URL like s3://bucket/prefix or file:///folder, not {where!r}")
     scheme, separator, rest = where.partition("://")
@@ -187,11 +187,11 @@ def _load(scheme: str) -> StoreFactory:
         raise ConfigError(f"{scheme}:// cannot be loaded from {_described(points)}: {error}") from error
     if not callable(factory):
         raise ConfigError(f"what {_described(points)} provides for {scheme}:// is not callable")
-    return factory  # type: ignore[no-any-return]  # what an entry point names has no type
+    return factory  # type: ignore[no-any-return]  # entry points are untyped
 
 
 def _entry_points() -> Iterable[EntryPoint]:
-    from importlib.metadata import entry_points  # 10 ms, for stores of others alone
+    from importlib.metadata import entry_points  # takes 10 ms, needed for third-party stores only
 
     return entry_points(group=ENTRY_POINT_GROUP)
 
