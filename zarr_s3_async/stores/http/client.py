@@ -44,7 +44,7 @@ from ...errors import (
     Throttled,
     UnexpectedResponse,
 )
-from ...events import RequestDone, RetryScheduled, SlotWaited, is_listened_to
+from ...events import RequestDone, RetryScheduled, SlotWaited, has_hooks
 
 if TYPE_CHECKING:
     from ..._http.connection import Connection
@@ -192,7 +192,7 @@ class HttpClient:
         failure: str | None = None
         if not self._requests.try_acquire():
             await self._requests.acquire()
-            if is_listened_to(self._emit):
+            if has_hooks(self._emit):
                 self._emit(SlotWaited(bucket=ask.origin.authority, seconds=perf_counter() - start))
             start = perf_counter()
         try:

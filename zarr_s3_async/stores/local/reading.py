@@ -8,7 +8,7 @@ import stat
 from ..._types import Version
 from ...byte_range import ByteRange, resolve
 from ...errors import StoreError
-from .files import version_of
+from .files import ObjectFile, version_of
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK  # opening a named pipe must not block the thread
 

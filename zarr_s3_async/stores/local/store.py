@@ -198,7 +198,7 @@ class LocalStore:
                 break
 
     def _delete(self, targets: list[ObjectFile], when: When) -> None:
-        for target in places:
+        for target in targets:
             with translating("cannot delete", target):
                 _unlink(target, when)
             self._prune(target.parent)
@@ -219,7 +219,7 @@ def _attempts() -> range:
 
 
 async def _read(reading: Reading, version: Version | None, sink: Sink | None, max_bytes: int | None) -> Blob | None:
-    limit = max_bytes if sink is None else min(_ONE_CALL, _ONE_HOP if max_bytes is None else max_bytes)
+    limit = max_bytes if sink is None else min(_ONE_CALL, _ONE_CALL if max_bytes is None else max_bytes)
     if not await run_blocking(reading.begin, version, limit):
         return None
     if max_bytes is not None and reading.length > max_bytes:

@@ -18,7 +18,7 @@ from ..._policy.budget import RetryBudget
 from ..._types import Buffer
 from ...config import RetryPolicy
 from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, UnexpectedResponse
-from ...events import Emit, Metrics, RequestDone, RetryScheduled, SlotWaited, is_listened_to
+from ...events import Emit, Metrics, RequestDone, RetryScheduled, SlotWaited, has_hooks
 from .answer_checks import answer_error
 from .checksums import MODE_HEADER, verified
 from .errors import STALE, attempt_timed_out, is_retried, is_throttle
@@ -211,7 +211,7 @@ class RetryingTransport:
 
     async def _slot(self, bucket: str) -> Share | None:
         """Wait for a slot, and tell how long it took."""
-        if not is_listened_to(self._emit):
+        if not has_hooks(self._emit):
             return await self._slots.acquire(bucket)
         start = perf_counter()
         share = await self._slots.acquire(bucket)
