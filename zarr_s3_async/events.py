@@ -67,7 +67,7 @@ class HedgeStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotWaited:
-    """A request had to wait for one of the session's request slots, and has it now."""
+    """A request waited for one of the session's request slots and has acquired it."""
 
     bucket: str
     seconds: float
@@ -75,14 +75,14 @@ class SlotWaited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadShared:
-    """A read took what another reader's request brought, which was sent after it had asked."""
+    """A read used the response to another reader's request, which was sent after this read had started."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheLooked:
-    """Something was looked for in a cache of the session."""
+    """A lookup in one of the session's caches."""
 
     cache: CacheName
     hit: bool
@@ -95,9 +95,9 @@ class ChunksDecoded:
     key: str
     chunks: int
     nbytes: int
-    """Decoded."""
+    """Decoded bytes."""
     seconds: float
-    """The wait for a thread included."""
+    """Including the wait for a thread."""
 
 
 CacheName: TypeAlias = Literal["chunks", "metadata"]
@@ -226,13 +226,13 @@ class Metrics:
         )
 
 
-def is_listened_to(emit: Emit) -> bool:
-    """False where nothing but `Metrics` receives events: those that it does not count need not be built."""
+def has_hooks(emit: Emit) -> bool:
+    """False if only `Metrics` receives events: events that it does not count need not be created."""
     return type(emit) is not Metrics
 
 
-def tell_cache(emit: Emit, cache: CacheName, *, hit: bool) -> None:
-    """Count a look-up in a cache, as an event where somebody listens."""
+def report_cache_lookup(emit: Emit, cache: CacheName, *, hit: bool) -> None:
+    """Count a cache lookup; emit an event only if there are hooks besides `Metrics`."""
     if type(emit) is Metrics:
         emit.cache_looked(cache, hit=hit)
     else:

@@ -17,7 +17,7 @@ from .._plan.runs import Runs
 from .._types import Buffer, Coords, Missing, Sink
 from ..codecs.base import check_interrupt
 from ..errors import ChunkDecodeError, ChunkNotFound, UnsupportedFeature
-from ..events import ChunksDecoded, ReadShared, is_listened_to, tell_cache
+from ..events import ChunksDecoded, ReadShared, has_hooks, report_cache_lookup
 from .cache import Chunks as Decoded
 from .chunks import Chunks, Fetched
 from .cpu import SPLIT_BYTES, runs_inline
@@ -242,7 +242,7 @@ class _Reading:
         """From the cache, and the rest by one fetch, which all reads of the same chunks at the same time share."""
         cache, name = self._runtime.decoded, f"{self._runtime.place}/{key}"
         parts = self._place_cached(coords, key, parts, cache.get(name, self._layout.reader))
-        tell_cache(self._runtime.emit, "chunks", hit=not parts)
+        report_cache_lookup(self._runtime.emit, "chunks", hit=not parts)
         if not parts:
             return
         slots = ",".join([str(part.slot) for part in parts])
@@ -282,7 +282,7 @@ class _Reading:
     async def _decode(self, key: str, pieces: Sequence[Piece], place: Callable[[Sequence[Piece]], None]) -> None:
         pipeline = self._layout.pipeline
         nbytes = pipeline.nbytes * len(pieces)
-        start = 0.0 if pipeline.raw or not is_listened_to(self._runtime.emit) else perf_counter()
+        start = 0.0 if pipeline.raw or not has_hooks(self._runtime.emit) else perf_counter()
         if runs_inline(nbytes, pipeline.cost):
             place(pieces)
         else:
