@@ -222,6 +222,7 @@ class Array(Unread):
         fields: str | Sequence[str] | None = None,
         out: np.ndarray[Any, Any] | None = None,
         missing: Missing | None = None,
+        consistent: bool = False,
         timeout: float | None = None,
     ) -> np.ndarray[Any, Any]:
         """Read the region from `start` (inclusive) to `stop` (exclusive), one integer per dimension.
@@ -233,20 +234,33 @@ class Array(Unread):
             fields: Of structured elements a field's name, or a list of names; default: whole elements.
             out: A writable array of the region's shape to read into; it is what is returned.
             missing: `fill` or `raise` (`ChunkNotFound`) for absent chunks; default: as the array was opened.
+            consistent: The region as it was at one moment during the call, though it lies in many objects and others
+                write them: after the read, all versions are checked, and what has changed is read again. `explain`
+                says what the check costs; docs/consistent.md how it works.
             timeout: Seconds until `DeadlineExceeded`.
 
         Raises:
             SelectionError: The region is not inside the array.
+            ConcurrentModification: `consistent`, and others changed it during every check
+                (`RetryPolicy.conflict_attempts`).
             StoreError: The store did not answer as it should; no error is ever read as a fill value.
             ChunkDecodeError: What is stored is not a chunk of this array.
         """
         check_timeout(timeout)
         if missing is not None:
             check_missing(missing)
+        if consistent is not False:  # a plain read has nothing to check
+            check_flag("consistent", consistent)
         region = selection.region(start, stop, step, self.shape)
         layout = self._layout if fields is None else self._layout.with_fields(fields)
         return await operations.get(
-            self._runtime, layout, region, out=out, missing=missing or self._missing, timeout=timeout
+            self._runtime,
+            layout,
+            region,
+            out=out,
+            missing=missing or self._missing,
+            consistent=consistent,
+            timeout=timeout,
         )
 
     async def set_slice(

@@ -12,7 +12,7 @@ import numpy as np
 from ._engine import operations
 from ._engine.explain import Explanation, explain
 from ._engine.runtime import Layout, Runtime
-from ._options import check_missing, check_timeout
+from ._options import check_flag, check_missing, check_timeout
 from ._plan.selection import Selection
 from ._types import Missing, Shape
 from ._unread import Unread, refuse_operators
@@ -74,6 +74,7 @@ class View(Unread):
         *,
         out: np.ndarray[Any, Any] | None = None,
         missing: Missing | None = None,
+        consistent: bool = False,
         timeout: float | None = None,
     ) -> Any:
         """Read it: an array of the view's shape, or a NumPy scalar where every dimension was indexed by an integer.
@@ -81,10 +82,13 @@ class View(Unread):
         Args:
             out: A writable array of the view's shape to read into; it is what is returned.
             missing: `fill` or `raise` for absent chunks; default: as the array was opened.
+            consistent: As it was at one moment; see `Array.get_slice`.
             timeout: Seconds until `DeadlineExceeded`.
         """
         self._made_at = None
         check_timeout(timeout)
+        if consistent is not False:  # a plain read has nothing to check
+            check_flag("consistent", consistent)
         if missing is not None:
             check_missing(missing)
         result = await operations.get(
@@ -93,6 +97,7 @@ class View(Unread):
             self._selection,
             out=out,
             missing=missing or self._missing,
+            consistent=consistent,
             timeout=timeout,
         )
         return result[()] if out is None else result

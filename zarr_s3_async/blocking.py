@@ -361,11 +361,14 @@ class Array(_Handle[_array.Array]):
         fields: str | Sequence[str] | None = None,
         out: np.ndarray[Any, Any] | None = None,
         missing: Missing | None = None,
+        consistent: bool = False,
         timeout: float | None = None,
     ) -> np.ndarray[Any, Any]:
         """Read a region; see `zarr_s3_async.Array.get_slice`."""
         return self._do(
-            lambda live: live.get_slice(start, stop, step, fields=fields, out=out, missing=missing, timeout=timeout)
+            lambda live: live.get_slice(
+                start, stop, step, fields=fields, out=out, missing=missing, consistent=consistent, timeout=timeout
+            )
         )
 
     def set_slice(

@@ -10,6 +10,7 @@ from .._plan.plan import Part, Plan
 from .._plan.selection import Selection
 from .._types import Coords
 from .chunks import Cost
+from .consistent import Check, choose_check
 from .operations import planned
 from .read import NOT_CACHED, cached_chunk
 from .runtime import Layout, Runtime
@@ -42,6 +43,10 @@ class Explanation:
     """Bytes that a read transfers; of compressed chunks whose length is not known, their decoded bytes."""
     merge_get_requests: int
     """GET requests of a write: of what is merged, and of what a rewritten shard keeps."""
+    check_get_requests: int
+    """GET requests more of a read with `consistent=True`, if others change nothing meanwhile."""
+    check_list_requests: int
+    """LIST requests more of such a read, at most; each is one of the dearer price class."""
     put_requests: int
     """PUT requests of a write, the dearer price class; a DELETE in place of one where nothing but fill is left."""
     is_exact: bool
@@ -60,8 +65,14 @@ class Explanation:
             f"{self.objects:,} objects, {self.chunks:,} chunks ({self.partly_covered:,} partly covered)\n"
             f"read: {about}{self.get_requests:,} GET of {_si(self.read_bytes)} for a result of "
             f"{_si(self.result_bytes)}, {_si(self.memory_bytes)} of memory beside it\n"
+            f"consistent=True: {self._check()} more\n"
             f"write: {self.put_requests:,} PUT, {about}{self.merge_get_requests:,} GET"
         )
+
+    def _check(self) -> str:
+        if self.check_list_requests:
+            return f"at most {self.check_list_requests:,} LIST"
+        return f"{self.check_get_requests:,} GET" if self.check_get_requests else "nothing"
 
 
 def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanation:
@@ -71,6 +82,7 @@ def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanati
         min(plan.n_objects, runtime.limits.requests) * layout.lease * max(1, plan.n_chunks // max(1, plan.n_objects))
     )
     read, merge = _costs(runtime, layout, plan)
+    check = choose_check(layout, plan) or Check(0, 0)
     return Explanation(
         objects=plan.n_objects,
         chunks=plan.n_chunks,
@@ -81,6 +93,8 @@ def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanati
         get_requests=read.requests,
         read_bytes=read.nbytes,
         merge_get_requests=merge.requests,
+        check_get_requests=check.requests,
+        check_list_requests=check.pages,
         put_requests=plan.n_objects,
         is_exact=read.is_known and merge.is_known,
     )

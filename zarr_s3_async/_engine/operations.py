@@ -14,6 +14,7 @@ from .._plan.plan import plan as make_plan
 from .._plan.selection import Selection
 from .._types import Missing
 from ..errors import ConfigError, DataError, DataOverflowError, DeadlineExceeded, SelectionError
+from .consistent import read_consistent
 from .read import Result, read
 from .runtime import Layout, Runtime
 from .write import Writing
@@ -26,13 +27,15 @@ async def get(
     *,
     out: Result | None = None,
     missing: Missing = "fill",
+    consistent: bool = False,
     timeout: float | None = None,
 ) -> Result:
     """The selected elements, of the selection's shape; `out` itself where it was given."""
     runtime.guard()
     plan = planned(runtime, layout, selection)
     result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
-    reading = read(runtime, layout, plan, result.reshape(plan.buffer_shape), missing)
+    work = read_consistent if consistent else read
+    reading = work(runtime, layout, plan, result.reshape(plan.buffer_shape), missing)
     if not await _ends_in_time(reading, timeout):
         raise _late(layout, "read", timeout)
     return result

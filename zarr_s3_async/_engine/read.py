@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import sleep
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -40,9 +40,16 @@ NOT_CACHED = np.empty(0)
 """Stands for a chunk that is not in the cache."""
 
 
-async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
-    """Fill `out` (of the plan's buffer shape) with what the plan selects."""
-    workers = min(runtime.limits.requests, plan.n_objects)
+async def read(
+    runtime: Runtime,
+    layout: Layout,
+    plan: Plan,
+    out: Result,
+    missing: Missing,
+    only: Collection[Coords] | None = None,
+) -> None:
+    """Fill `out` (of the plan's buffer shape) with what the plan selects, of all objects or of some `only`."""
+    workers = min(runtime.limits.requests, plan.n_objects if only is None else len(only))
     # A long read waits for no one: a turn of the loop costs 2 µs per object.
     reading = _Reading(runtime, layout, plan, out, missing, turns=workers if workers <= _MAX_TURNS else 0)
 
@@ -50,7 +57,8 @@ async def read(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missin
         await _Reading(runtime, layout.at(item[0]), plan, out, missing).read_with_one_refetch(item)
 
     work = reading.read_with_one_refetch if layout.of_shape is None else read_one_of_many_shapes
-    await run_workers(workers, plan.objects(), work)
+    objects = plan.objects() if only is None else (item for item in plan.objects() if item[0] in only)
+    await run_workers(workers, objects, work)
 
 
 class _DirectSink:

@@ -165,6 +165,15 @@ class SupportsForbiddenIsMissing(Protocol):
 
 
 @runtime_checkable
+class SupportsWeakVersions(Protocol):
+    """A store some of whose versions do not tell every two states of an object apart."""
+
+    def is_weak(self, version: Version) -> bool:
+        """True where another state of the same object may have this version too."""
+        ...
+
+
+@runtime_checkable
 class SupportsStat(Protocol):
     """A store that can describe an object more cheaply than by reading an empty range."""
 

@@ -71,6 +71,10 @@ class HttpStore:
         """See `SupportsIdentity.owner`: whether 403 is absence."""
         return self._missing_on_403
 
+    def is_weak(self, version: Version) -> bool:
+        """See `SupportsWeakVersions`: only a strong ETag tells more than a second's precision and a length."""
+        return not version.startswith('"')
+
     def parent(self) -> tuple[HttpStore, str] | None:
         """See `SupportsParent`: the folder above, whatever may lie there."""
         above, slash, name = self._path.rpartition("/")

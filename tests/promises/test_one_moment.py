@@ -1,0 +1,148 @@
+"""A read with `consistent=True` is of one moment, though others write every object of it; a plain read is not.
+
+Each writer has a row of elements, one in each object, and counts up: the first element, then the last, the second, the
+last but one, and so on. So at every moment a row does not rise in this order, and the element that comes first is ahead
+of the one that comes last by one at most. A row that was read at several moments breaks this. Each value is stored
+once, so no version comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+
+from .jumping import JumpingLoop
+
+WRITERS = 4
+LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
+    "each object asked for": (8, {"chunks": (WRITERS, 1)}),
+    "listed": (20, {"chunks": (WRITERS, 1)}),
+    "sharded": (12, {"chunks": (1, 1), "shards": (WRITERS, 2)}),
+    "of different lengths": (6, {"chunks": ((WRITERS,), (1, 3, 2))}),
+}
+
+
+def order(columns: int) -> list[int]:
+    """In which writers write their elements."""
+    return sorted(range(columns), key=lambda at: (min(at, columns - 1 - at), at))
+
+
+def is_of_one_moment(rows: np.ndarray[Any, Any]) -> bool:
+    """Whether every writer's row can have been so at one moment."""
+    written = rows.astype(int)[:, order(rows.shape[1])]
+    return bool((np.diff(written, axis=1) <= 0).all() and (written[:, 0] - written[:, -1] <= 1).all())
+
+
+class Distant(zs.MemoryStore):
+    """Every request takes a while to get there, and its answer to come back."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.random = random
+        self.calls = {"get": 0, "list": 0}
+
+    async def travel(self) -> None:
+        await asyncio.sleep(self.random.expovariate(200))
+
+    async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
+        self.calls["get"] += 1
+        await self.travel()
+        found = await super().get(key, **options)
+        await self.travel()
+        return found
+
+    async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[zs.Entry]]:
+        self.calls["list"] += 1
+        await self.travel()
+        async for page in super().list_pages(prefix, after=after):
+            await self.travel()
+            yield page
+
+
+@dataclass
+class Race:
+    """One run in virtual time: writers, and one reader."""
+
+    begun: list[int] = field(default_factory=lambda: [0] * WRITERS)
+    done: list[int] = field(default_factory=lambda: [0] * WRITERS)
+    """Elements that each writer has stored for certain."""
+    torn: int = 0
+    whole: int = 0
+    given_up: int = 0
+
+    async def write(self, array: zs.Array, row: int, random: Random) -> None:
+        n = 0
+        while True:
+            await asyncio.sleep(random.expovariate(1))
+            for column in order(array.shape[1]):
+                await asyncio.sleep(random.expovariate(100))
+                self.begun[row] += 1
+                await array.set_slice(n + 1, (row, column), (row + 1, column + 1))
+                self.done[row] += 1
+            n += 1
+
+    async def read(self, array: zs.Array, *, consistent: bool) -> None:
+        before = list(self.done)
+        try:
+            rows = await array.get_slice((0, 0), array.shape, consistent=consistent)
+        except zs.ConcurrentModification:
+            self.given_up += 1
+            return
+        if not is_of_one_moment(rows):
+            self.torn += 1
+            return
+        self.whole += 1
+        if consistent:  # it is of a moment of the call: nothing older than its begin, nothing newer than its end
+            counts = rows.astype(int).sum(axis=1).tolist()
+            assert all(low <= n <= high for low, n, high in zip(before, counts, self.begun, strict=True))
+
+
+async def race(layout: str, seed: int, *, consistent: bool) -> tuple[Race, Distant]:
+    random, told = Random(seed), Race()
+    columns, options = LAYOUTS[layout]
+    store = Distant(random)
+    async with zs.Session() as writing, zs.Session(limits=zs.Limits(requests=2)) as reading:
+        # The writers are near, and so many writes take place during a read.
+        array = await writing.create_array(store.below(""), shape=(WRITERS, columns), dtype="i4", **options)
+        reader = await reading.open_array(store)
+        writers = [asyncio.create_task(told.write(array, row, random)) for row in range(WRITERS)]
+        for _ in range(40):
+            await asyncio.sleep(random.expovariate(20))
+            await told.read(reader, consistent=consistent)
+        for writer in writers:
+            writer.cancel()
+        await asyncio.gather(*writers, return_exceptions=True)
+    return told, store
+
+
+def run(layout: str, *, consistent: bool) -> tuple[Race, list[Distant]]:
+    total, stores = Race(), []
+    for seed in range(3):
+        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+            told, store = runner.run(race(layout, seed, consistent=consistent))
+        total.torn, total.whole = total.torn + told.torn, total.whole + told.whole
+        total.given_up += told.given_up
+        stores.append(store)
+    return total, stores
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_with_it_every_read_is_of_one_moment_of_its_call(layout: str) -> None:
+    told, stores = run(layout, consistent=True)
+    assert told.torn == 0
+    assert told.whole > 100
+    assert all((store.calls["list"] > 0) == (layout == "listed") for store in stores)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_without_it_reads_are_of_several_moments(layout: str) -> None:
+    told, _ = run(layout, consistent=False)
+    assert told.torn > 0
