@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 import zarr_s3_async as zs
-from zarr_s3_async.stores.s3.service import S3Service
 
 TASKS, ROWS, COLUMNS = 16, 64, 192
 Region = tuple[np.ndarray, slice]
@@ -125,8 +124,7 @@ def peak() -> int:
 
 
 def held(session: zs.Session) -> list[int]:
-    service = session._context.shared[S3Service]
-    return [session._leases.held, service.slots.held, len(session._locks)]
+    return [session._leases.held, session._context.requests.held, len(session._locks)]
 
 
 async def main(url: str, options: dict[str, Any], seconds: float, seed: int) -> None:

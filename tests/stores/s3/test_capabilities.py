@@ -12,7 +12,7 @@ import zarr_s3_async as zs
 from zarr_s3_async._types import Version
 from zarr_s3_async.errors import Conflict, NetworkError, Unsupported
 from zarr_s3_async.stores.base import PROBE
-from zarr_s3_async.stores.s3.capabilities import Capabilities
+from zarr_s3_async.stores.s3.capabilities import _NO_ETAG, Capabilities
 from zarr_s3_async.stores.s3.request import Request
 
 from ...servers import faults
@@ -281,3 +281,44 @@ async def test_an_emptied_object_stays_as_fill_where_the_version_would_be_ignore
         assert rig.server.count("DeleteObject", "c/0") == 0
         assert rig.stored("c/0") is not None
         assert (await array.get_slice(0, 4)).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "times"),
+    [
+        (faults.lost_answer, 1),
+        (faults.refuse(409, "ConditionalRequestConflict"), 1),
+        (faults.refuse(409, "ConditionalRequestConflict"), 3),
+        (faults.reset_before_head, 1),
+    ],
+    ids=["lost answer", "409", "three 409s", "reset"],
+)
+@pytest.mark.parametrize("operation", ["PutObject", "DeleteObject"])
+async def test_a_fault_while_the_right_version_is_tried_turns_nothing_off(
+    rig: Rig, operation: str, fault: faults.Fault, times: int
+) -> None:
+    """A lost answer to what the server accepted is followed by a 412: for our own success, not for its ETags."""
+    store = rig.probing_store()
+    version = await store.put("a/k", b"1")
+
+    def at_the_right_version(exchange: Any) -> None:
+        asked = exchange.request
+        if PROBE in asked.key and asked.headers.get("if-match", _NO_ETAG) != _NO_ETAG:
+            seen.append(asked)
+            if len(seen) <= times:
+                fault(exchange)
+                return
+        exchange.reply()
+
+    seen: list[Any] = []
+    rig.server.cue(operation, at_the_right_version, times=1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if operation == "PutObject":
+            version = await store.put("a/k", b"2", when=version)
+            with pytest.raises(Conflict):
+                await store.put("a/k", b"3", when=Version('"another"'))
+        else:
+            await store.delete("a/k", when=version)
+            assert await store.get("a/k") is None
+    assert seen

@@ -17,6 +17,7 @@ from asyncio import Lock
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, TypeAlias
 
+from ..._types import Version
 from ...errors import AccessDenied, Conflict, StoreError, UnexpectedResponse, Unsupported
 from ..base import PROBE
 from .errors import error_of, is_missing_key, is_precondition_failed, is_unsupported, where
@@ -29,6 +30,8 @@ log: logging.Logger = logging.getLogger("zarr_s3_async")
 
 Capability: TypeAlias = Literal["put-absent", "put-match", "delete-match", "multipart-complete"]
 
+_ACCEPT_ATTEMPTS = 4
+"""Times that a server is asked to accept its own version, where the answers were of no use."""
 _OF_PUT: tuple[Capability, ...] = ("put-absent", "put-match")
 _MAX_SKIPPED = 63
 """Writes that a principal whose probes are always refused does without probing again."""
@@ -209,17 +212,28 @@ class Capabilities:
 
     async def _accepts(self, capability: Capability, put: Request) -> bool | None:
         """Ask for what must succeed: some servers, or proxies before them, refuse the version that they gave."""
-        response, _ = await self._transport.send(Request("GetObject", put.bucket, put.key, _payer(put.headers)))
-        if not response.ok:
-            return True  # it cannot be told by whoever may not read, and a write will show
-        request = _CONDITIONAL[capability](put, if_match(version_of(response.headers)))
-        response, attempts = await self._transport.send(request)
-        if response.ok:
-            return True
-        if is_precondition_failed(response):
-            return False
-        self._note_refusal(request, response, attempts)
+        for _ in range(_ACCEPT_ATTEMPTS):
+            version = await self._version_of_probe(put)
+            if version is None:
+                return True  # it cannot be found out by whoever may not read, and a write will show
+            request = _CONDITIONAL[capability](put, if_match(version))
+            response, attempts = await self._transport.send(request)
+            if response.ok:
+                return True
+            if response.status == 412 and attempts == 1:
+                return False
+            if not (is_precondition_failed(response) or is_missing_key(response)):
+                self._note_refusal(request, response, attempts)
+                return None
+            # A 409 says to try again. After an attempt without an answer, the refusal may be of our own success.
+            if attempts > 1 and await self._version_of_probe(put) != version:
+                return True
+        self.refusal = f"{where(request)} answered {response.status} {_ACCEPT_ATTEMPTS} times"
         return None
+
+    async def _version_of_probe(self, put: Request) -> Version | None:
+        response, _ = await self._transport.send(Request("GetObject", put.bucket, put.key, _payer(put.headers)))
+        return version_of(response.headers) if response.ok else None
 
     def _verdict(self, request: Request, response: Response, attempts: int) -> bool | None:
         if is_precondition_failed(response):
