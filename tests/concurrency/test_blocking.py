@@ -5,6 +5,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ import pytest
 
 from zarr_s3_async._concurrency.blocking import run_blocking
 from zarr_s3_async._concurrency.threads import CodecThreads
+from zarr_s3_async.errors import StateError
 
 Run = Callable[[Callable[[], Any]], Any]
 
@@ -198,3 +200,13 @@ async def test_an_error_of_a_cancelled_call_makes_no_noise(run: Run):
     gc.collect()  # it is when a future goes that asyncio complains
     await _spin()
     assert noise == []
+
+
+async def test_where_python_starts_no_threads_any_more_it_says_so() -> None:
+    """As when the interpreter exits while threads of the program still run."""
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(1)
+    loop.set_default_executor(executor)
+    executor.shutdown()
+    with pytest.raises(StateError, match="exiting"):
+        await run_blocking(int)

@@ -210,6 +210,33 @@ def test_the_interpreter_ends_while_calls_run() -> None:
     assert _run(program).split()[0] == "cancelled"
 
 
+@pytest.mark.parametrize("first", ["unused before", "used at exit"])
+def test_a_call_of_a_finalizer_while_the_interpreter_exits_is_refused_and_does_not_hang(first: str) -> None:
+    """Threads stand still by then: waiting for one would never end."""
+    used = "atexit.register(lambda: background_loop().run(asyncio.sleep(0)))" if first == "used at exit" else ""
+    answer = _run(f"""
+        import asyncio, atexit
+        from zarr_s3_async._concurrency.loop_thread import background_loop
+        from zarr_s3_async.errors import StateError
+
+        {used}
+        background_loop().run(asyncio.sleep(0))  # registers its end, which comes before the other one's
+
+        class Late:
+            def __del__(self, sleep=asyncio.sleep):
+                work = sleep(0)
+                try:
+                    background_loop().run(work)
+                except StateError as error:
+                    print(type(error).__name__)
+                finally:
+                    work.close()
+
+        late = Late()
+    """)
+    assert answer == "StateError"
+
+
 def _run(program: str) -> str:
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],

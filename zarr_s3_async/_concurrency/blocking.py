@@ -9,6 +9,8 @@ from typing import Generic, TypeVar, TypeVarTuple
 
 import anyio
 
+from ..errors import StateError
+
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
@@ -19,13 +21,19 @@ async def run_blocking(fn: Callable[[*Args], T], /, *args: *Args) -> T:
     When it is cancelled, it returns only once the thread has finished (or will never start), so that the thread cannot
     touch its arguments afterwards. `asyncio.to_thread` and anyio's `to_thread.run_sync` return immediately under a
     native `Task.cancel()`.
+
+    Raises:
+        StateError: The interpreter is exiting.
     """
     claim = threading.Lock()  # taken by the thread to run, or by a cancelled caller to leave; the first one wins
 
     def call() -> T | None:
         return fn(*args) if claim.acquire(blocking=False) else None
 
-    future = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        future = asyncio.get_running_loop().run_in_executor(None, call)
+    except RuntimeError as error:  # also in threads that outlive the main one: Python stops all executors first
+        raise StateError("the interpreter is exiting and starts no threads any more: end the work first") from error
     try:
         await asyncio.wait((future,))
     except asyncio.CancelledError as error:

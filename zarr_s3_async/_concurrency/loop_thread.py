@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
@@ -28,11 +29,16 @@ class LoopThread:
     __slots__ = ("_closed", "_loop", "_pid", "_stop", "_thread")
 
     def __init__(self, name: str = "zarr-s3-loop") -> None:
+        if sys.is_finalizing():  # a thread that is started now never runs, and is waited for without end
+            raise _exiting()
         self._pid = os.getpid()
         self._closed = False
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         self._thread = Thread(target=_run_loop, args=(started,), name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise _exiting() from error
         self._loop, self._stop = started.result()
 
     @property
@@ -42,8 +48,9 @@ class LoopThread:
 
     @property
     def usable(self) -> bool:
-        """False after `close`, when the thread has died, and in a forked child, which does not inherit threads."""
-        return not self._closed and self._pid == os.getpid() and self._thread.is_alive()
+        """False after `close`, when the thread has died, when it stands still because the interpreter exits, and in a
+        forked child, which does not inherit threads."""
+        return not self._closed and self._pid == os.getpid() and self._thread.is_alive() and not sys.is_finalizing()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for its result.
@@ -152,6 +159,10 @@ class _Call(Generic[T]):
         else:
             self.answer.set_result(task.result())
         self._task = None  # breaks the reference cycle between a failed task and its traceback
+
+
+def _exiting() -> StateError:
+    return StateError("the interpreter is exiting, and blocking calls need a thread: call before the program ends")
 
 
 def finish_generators(loop: asyncio.AbstractEventLoop, seconds: float) -> None:

@@ -415,3 +415,22 @@ async def test_what_is_absence_to_one_reader_is_an_error_to_another(cached: bool
             of_strict, of_lenient = answers[readers.index(strict)], answers[readers.index(lenient)]
             assert isinstance(of_strict, zs.AccessDenied)
             assert of_lenient.tolist() == [9] * 4
+
+
+async def test_a_key_that_no_url_can_hold_is_refused(session: zs.Session, web: WebServer) -> None:
+    with pytest.raises(zs.ConfigError, match="no key"):
+        await session.store(web.url).get("\ud800")
+    with pytest.raises(zs.ConfigError, match="no URL"):
+        session.store("http://host:0/x")
+    assert not web.requests
+
+
+async def test_the_name_of_a_coding_has_no_case(session: zs.Session, web: WebServer) -> None:
+    def identity(handler: Handler) -> bool:
+        handler.answer(200, b"data", content_encoding="Identity")
+        return True
+
+    web.script = identity
+    blob = await session.store(web.url).get("x")
+    assert blob is not None
+    assert bytes(blob.data) == b"data"

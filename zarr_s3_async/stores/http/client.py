@@ -84,7 +84,7 @@ def parse_origin(url: str) -> tuple[Origin, str]:
         port = parts.port
     except ValueError as error:
         raise ConfigError(f"{url!r} is no URL: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ConfigError(f"{url!r} is no URL of a web server: write https://host/path.zarr")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(
@@ -362,7 +362,7 @@ def _problem(ask: Ask, answer: Answer) -> StoreError | None:
     if answer.status not in (200, 206) or ask.method == "HEAD":
         return None
     headers, length = answer.headers, memoryview(answer.body).nbytes
-    coding = headers.get("content-encoding", "identity")
+    coding = headers.get("content-encoding", "identity").lower()
     if coding != "identity":
         return unexpected(ask, answer, f"its body is encoded ({coding}), although none was asked for")
     if answer.status == 200:
@@ -439,7 +439,7 @@ def too_large(ask: Ask, length: int) -> ObjectTooLarge:
 def _memory_of(receiving: _Receiving, head: Head, length: int) -> memoryview | None:
     """The sink's memory, where the body is what was asked for and will be returned as it is."""
     ask = receiving.ask
-    if ask.sink is None or receiving.in_sink or head.headers.get("content-encoding", "identity") != "identity":
+    if ask.sink is None or receiving.in_sink or head.headers.get("content-encoding", "identity").lower() != "identity":
         return None
     if head.status != (200 if ask.byte_range is None else 206):
         return None

@@ -129,6 +129,10 @@ class HttpStore:
     ) -> Ask:
         if not key or key.startswith("/") or any(part in (".", "..") for part in key.split("/")):
             raise ConfigError(f"{key!r} is no key on a web server: it has no empty beginning, and no part . or ..")
+        try:
+            target = f"{self._path}/{quote(key, safe=_SAFE)}"
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{key!r} is no key on a web server: {error}") from error
         headers: dict[str, str] = {}
         match wanted:
             case Span(start, stop) if start < stop:
@@ -139,7 +143,6 @@ class HttpStore:
                 headers["range"] = f"bytes={start}-"
         if version is not None and version.startswith('"'):  # a weak ETag never matches
             headers["if-match"] = version
-        target = f"{self._path}/{quote(key, safe=_SAFE)}"
         return Ask(method, self._origin, target, key, headers, wanted, sink, max_bytes)
 
     async def _empty(self, ask: Ask, wanted: ByteRange, version: Version | None) -> Blob | None:
