@@ -1,7 +1,7 @@
-"""Encoded chunks in stored objects: where an object is, getting slots of it, replacing slots of it.
+"""Encoded chunks in stored objects: locate an object, fetch slots of it, replace slots of it.
 
-A plain array keeps one chunk in an object, so its only slot is 0. Sharded arrays get their own class of the same
-protocol; nothing else asks whether an array is sharded.
+A slot is the position of a chunk in its object. A plain array stores one chunk per object, in slot 0. Sharded arrays
+have their own implementation of the same protocol; no other code depends on whether an array is sharded.
 """
 
 from __future__ import annotations
@@ -23,98 +23,99 @@ from .elements import Wanted
 from .ranges import Ranges
 
 Changes: TypeAlias = Mapping[int, Encoded | None]
-"""Encoded chunks by slot; None empties one. What is an array is copied by its elements, where objects hold many."""
+"""Encoded chunks by slot; None deletes one. In shards, a NumPy array stands for its raw bytes, copied on assembly."""
 _PINNED_ATTEMPTS = 8
-"""Times that an object may be rewritten under a reader of several of its ranges before it is read whole."""
+"""Attempts to read several ranges of one version before the whole object is read by one request."""
 _NOTHING: Final[Mapping[int, Buffer]] = MappingProxyType({})
 
 
 class Fetched(NamedTuple):
-    """Encoded slots of one state of one object."""
+    """Encoded slots of one version of an object."""
 
     buffers: Sequence[Buffer | None]
-    """One per slot asked for; None where the chunk is absent."""
+    """One per requested slot; None for an absent chunk."""
     version: Version | None
-    """None where the whole object is absent."""
+    """None if the object is absent."""
     stored: Mapping[int, Buffer] = _NOTHING
-    """Where it was fetched to be changed: the chunks of the object by slot, but for those that are overwritten."""
+    """If fetched for an update: all chunks of the object by slot, except those that are overwritten."""
 
 
 class Cost(NamedTuple):
-    """What a fetch would ask of the store."""
+    """Number of requests and bytes of a fetch."""
 
     requests: int
     nbytes: int
-    """Bytes of the answers; of compressed chunks whose length is not known, their decoded bytes."""
+    """Bytes of the responses; compressed chunks of unknown length count with their decoded bytes."""
     is_known: bool = True
-    """False where the requests depend on an index that is not here: they are those of a shard that has all its chunks,
-    each of full size, one after the other."""
+    """False if the requests depend on an index that is not cached: then a full shard is assumed, with all its chunks at
+    full size, one after the other."""
 
 
 class Chunks(Protocol):
-    """What the engine reads from and writes to."""
+    """Access to the encoded chunks of one array."""
 
     def locate(self, coords: Coords) -> str:
         """Key of the object at these grid coordinates."""
         ...
 
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
-        """The encoded slots; each is received into its sink where it has one."""
+        """Fetch encoded slots; a slot with a sink is received into its memory."""
         ...
 
     async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
-        """Bytes of uncompressed chunks, all of one state of the object, each into its memory, which comes back.
+        """Fetch byte runs of uncompressed chunks, all of one version of the object, into given memory.
 
         Args:
             key: The object.
-            wanted: Chunks by slot, with the runs of bytes that are wanted of each.
+            wanted: Slots, each with the byte runs to fetch and the memory to receive them.
 
         Returns:
-            The memory of each; None for absent chunks. None altogether where `fetch` must read the chunks whole: one
-            has not the length that it should have, or the object kept changing.
+            The memory of each slot; None for absent chunks. None instead of a result if the chunks must be read whole
+            with `fetch`: one has an unexpected length, or the object kept changing.
         """
         ...
 
     async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
-        """The encoded slots with all that `replace` needs to store the object again.
+        """Fetch encoded slots and everything else that `replace` needs to store the object again.
 
         Args:
             key: The object.
-            slots: Those that will change.
-            overwritten: Those of them whose old bytes are not needed: they need not be fetched, and come as None then.
+            slots: The slots that will change.
+            overwritten: Those of them whose old bytes are not needed. They may be returned as None without being
+                fetched.
         """
         ...
 
     def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
-        """What `fetch` would ask for, of an object that is stored."""
+        """Cost of `fetch` for a stored object."""
         ...
 
     def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> Cost:
-        """What `fetch_runs` would ask for, of an object that is stored; the runs with their slots."""
+        """Cost of `fetch_runs` for a stored object; `runs` holds slots with their runs."""
         ...
 
     def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
-        """What `fetch_for_update` would ask for, of an object that is stored."""
+        """Cost of `fetch_for_update` for a stored object."""
         ...
 
     def overhead(self, key: str) -> int:
-        """Bytes that a fetch of the object may hold in memory beside its chunks."""
+        """Bytes that a fetch of the object may hold in memory in addition to its chunks."""
         ...
 
     def forget(self, key: str) -> None:
-        """Whatever is cached of this object: the next fetch asks for all of it."""
+        """Invalidate everything cached of this object."""
         ...
 
     async def replace(
         self, key: str, changes: Changes, base: Fetched | None, *, encode_fill: EncodeFill
     ) -> Version | None:
-        """Store these slots; None empties one. An object that holds nothing any more is deleted where it can be.
+        """Store slots; None deletes one. An object without chunks is deleted if possible.
 
         Args:
             key: The object.
-            changes: Encoded chunks by slot. Without a base they are the whole object.
-            base: Replace exactly the state that was fetched, else `Conflict`. None: whatever is there.
-            encode_fill: Gives an encoded chunk of fill, for an object that must stay though it is emptied.
+            changes: Encoded chunks by slot. Without `base` they are the whole object.
+            base: Replace exactly the version that was fetched, else raise `Conflict`. None: replace any version.
+            encode_fill: Returns an encoded chunk of fill values, for an empty object that cannot be deleted.
         """
         ...
 
@@ -123,16 +124,16 @@ EncodeFill: TypeAlias = Callable[[], Awaitable[Encoded]]
 
 
 async def delete_emptied(store: Store, key: str, base: Fetched | None) -> bool:
-    """Delete an object that holds nothing any more.
+    """Delete an object that contains no chunks any more.
 
     Args:
-        store: Where it is.
+        store: The store.
         key: The object.
-        base: Delete exactly the state that was fetched, else `Conflict`. None: whatever is there.
+        base: Delete exactly the version that was fetched, else raise `Conflict`. None: delete any version.
 
     Returns:
-        False where this one version cannot be deleted: the server does not know how, or we are not allowed to. Then the
-        object must be replaced by one that says fill.
+        False if the object cannot be deleted conditionally: the server does not support it, or permission is missing.
+        Then the caller must replace the object by one that contains fill values.
     """
     if base is None:
         await store.delete(key)
@@ -145,18 +146,18 @@ async def delete_emptied(store: Store, key: str, base: Fetched | None) -> bool:
 
 
 class PlainChunks:
-    """One chunk per object."""
+    """Chunks of a plain array: one per object."""
 
     __slots__ = ("_encode", "_max_bytes", "_nbytes", "_prefix", "_ranges", "_store")
 
     def __init__(self, store: Store, path: str, meta: ArrayMeta, max_bytes: int, limits: Limits) -> None:
         """
         Args:
-            store: Holds the objects.
-            path: Of the array.
-            meta: Of the array.
+            store: The store of the objects.
+            path: Path of the array.
+            meta: Metadata of the array.
             max_bytes: Upper bound on the size of an encoded chunk; larger objects are rejected before they are read.
-            limits: Bounds of byte ranges.
+            limits: Limits on byte ranges.
         """
         self._store = store
         self._max_bytes = max_bytes
@@ -171,7 +172,7 @@ class PlainChunks:
 
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """One GET; see `Chunks.fetch`."""
-        del slots  # there is one
+        del slots  # there is only slot 0
         try:
             blob = await self._store.get(key, sink=None if sinks is None else sinks[0], max_bytes=self._max_bytes)
         except ObjectTooLarge as error:
@@ -185,7 +186,7 @@ class PlainChunks:
         return Fetched((blob.data,), blob.version)
 
     async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
-        """One range, which tells the version, then the others in parallel, pinned to it; see `Chunks.fetch_runs`."""
+        """One range, whose response gives the version, then the others in parallel, pinned to it; see `Chunks`."""
         (chunk,) = wanted
         pieces = chunk.pieces()
         request, number = self._ranges.first([span for span, _ in pieces])
@@ -201,23 +202,23 @@ class PlainChunks:
             try:
                 await self._ranges.fetch_into(key, blob.version, pieces[number:])
             except Conflict:
-                continue  # changed between two ranges
+                continue  # the object changed between two ranges
             return Fetched((chunk.memory,), blob.version)
         return None
 
     async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
         """One GET; see `Chunks.fetch_for_update`."""
-        del overwritten  # a write of the only slot needs no base
+        del overwritten  # a write that covers the only slot does not fetch at all
         return await self.fetch(key, slots)
 
     def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
         """One GET; see `Chunks.fetch_cost`."""
-        del coords, slots  # all objects are alike
+        del coords, slots  # the same for every object
         return Cost(1, self._nbytes)
 
     def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> Cost:
         """The ranges; see `Chunks.runs_cost`."""
-        del coords  # all objects are alike
+        del coords  # the same for every object
         spans = runs[0][1].spans()
         first, number = self._ranges.first(spans)
         requests, nbytes = self._ranges.cost(spans[number:])

@@ -1,4 +1,4 @@
-"""Compare-and-swap: read, change, and store under the version that was read; again where another writer was first."""
+"""Optimistic concurrency: read, change, store on condition of the version that was read, and retry on a conflict."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ async def retry_conflicts(
     given_up: Callable[[int], str],
     read: Sequence[object] = (),
 ) -> T:
-    """Call `attempt` until it ends without a `Conflict`, waiting longer after each.
+    """Call `attempt` until it succeeds without a `Conflict`, with increasing delays.
 
     Args:
-        runtime: Its retry policy says how often; each conflict is an event of its session.
-        key: What is contended for, for the event and the error.
-        attempt: Reads afresh, changes, and stores under the version that it read.
-        given_up: Makes the message of the last error from the number of attempts.
-        read: The versions under which attempts stored, one each, as `attempt` notes them: where all are the same, no
-            other writer was first.
+        runtime: Provides the retry policy and the hooks, which get an event for each conflict.
+        key: The contended key, for the event and the error.
+        attempt: Reads without caches, changes, and stores on condition of the version that it read.
+        given_up: Returns the message of the final error for a number of attempts.
+        read: The versions that the attempts read, one each, appended by `attempt`. If all are equal, there was no other
+            writer, and the server or a proxy breaks conditional writes.
 
     Raises:
-        ConcurrentModification: Another writer was first every time. One that `attempt` itself raises is final.
+        ConcurrentModification: Every attempt conflicted. One that `attempt` itself raises is not retried.
     """
     attempts = runtime.retry.conflict_attempts
     for number in range(1, attempts + 1):

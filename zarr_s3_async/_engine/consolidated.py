@@ -1,4 +1,4 @@
-"""Keeps consolidated metadata true: after each edit of a node, the copies in all groups above are updated."""
+"""Keep consolidated metadata up to date: after each edit of a node, its copies in all groups above are updated."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ from .runtime import Runtime
 log = logging.getLogger("zarr_s3_async")
 
 _HOLDERS: Mapping[nodes.Format, str] = {3: formats.NODE_V3, 2: formats.CONSOLIDATED_V2}
-"""File names of documents that may hold copies of the documents below, by the format of both."""
+"""Names of the documents that may contain consolidated metadata, by Zarr format."""
 _COPIED = (formats.NODE_V3, formats.ARRAY_V2, formats.GROUP_V2, formats.ATTRS_V2)
 
 
 async def sync_copies(runtime: Runtime, paths: Sequence[str], zarr_format: nodes.Format, *, own: bool = False) -> None:
-    """Update the consolidated metadata of all groups above to what is stored of these nodes now.
+    """Update the consolidated metadata of all groups above to the stored documents of these nodes.
 
-    This takes a GET per folder above, all at once, and more only where one of them holds a copy: then the nodes' own
-    documents are read again after it was, so that of two edits at once the later one is in the copy.
+    This sends a GET per folder above, in parallel, and further requests only if one contains a copy: then the nodes'
+    own documents are read again after the copy was read, so that of two concurrent edits the later one ends up in the
+    copy.
 
     Args:
         runtime: Its store.
-        paths: Nodes that were created or edited; all lie on the way to the longest.
-        zarr_format: Of the nodes.
-        own: They are v2 groups whose attributes stand in their own `.zmetadata` too.
+        paths: Nodes that were created or edited; all are prefixes of the longest path.
+        zarr_format: Format of the nodes.
+        own: They are v2 groups whose own `.zmetadata` contains their attributes too.
 
     Raises:
-        StoreError: A copy could not be read or written, and may be old; the nodes themselves are as they should be.
+        StoreError: A copy could not be read or written, and may be outdated; the nodes themselves are correct.
     """
     holders = list(_holders(runtime.store, paths, (zarr_format,)))
     if own and zarr_format == 2:
@@ -63,7 +64,7 @@ async def sync_removed(runtime: Runtime, paths: Sequence[str]) -> None:
 
 
 async def _sync(runtime: Runtime, paths: Sequence[str], holders: Sequence[_Holder], *, gone: _Gone | None) -> None:
-    _note(runtime, paths)  # before: a handle that was read earlier uses no copy any more
+    _note(runtime, paths)  # before the update: handles that were opened earlier stop using their copies
     try:
         await gather_all(*(_sync_copy(runtime, holder, gone=gone) for holder in holders))
     except StoreError as error:
@@ -74,7 +75,7 @@ async def _sync(runtime: Runtime, paths: Sequence[str], holders: Sequence[_Holde
         )
         raise
     finally:
-        _note(runtime, paths)  # after: nor does one that read a copy meanwhile
+        _note(runtime, paths)  # after the update: so do handles that read a copy meanwhile
 
 
 def _note(runtime: Runtime, paths: Sequence[str]) -> None:
@@ -87,14 +88,14 @@ _Gone: TypeAlias = Literal["alone", "with all below"]
 
 
 class _Holder(NamedTuple):
-    """A document that may hold copies of the documents of nodes."""
+    """A document that may contain copies of the nodes' documents."""
 
     store: Store
     folder: str
     name: str
-    """Of the file."""
+    """File name."""
     members: Mapping[str, str]
-    """The nodes: paths in the runtime's store by paths in the copy."""
+    """The nodes: their paths in the runtime's store, by their paths in the copy."""
 
 
 def _holders(
@@ -125,7 +126,7 @@ async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: _Gone | None) -
         try:
             blob = (await nodes.fetch_documents(store, folder, (name,))).get(name)
         except AccessDenied:
-            return  # a principal that may use a folder often may not read above it
+            return  # credentials for one folder often cannot read the folders above
         if blob is None or b"metadata" not in bytes(blob.data):
             return
         found = await _to_copy(runtime.store, members, gone)
@@ -142,7 +143,7 @@ async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: _Gone | None) -
         return f"{store.url}/{key} was changed by others during all of {attempts} attempts to edit it; try again later"
 
     try:
-        # The lock of the group's own edits: in v3 they change the same document.
+        # The same lock as for edits of the group itself, which in v3 change the same document.
         async with runtime.locks.hold(nodes.join(place_of(store), folder)):
             await retry_conflicts(runtime, key, attempt, given_up)
     except AccessDenied as error:

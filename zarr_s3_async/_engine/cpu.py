@@ -1,4 +1,4 @@
-"""Where codecs run: on the loop when that is cheaper than a thread, in a few threads of the session otherwise."""
+"""Run codecs: on the event loop if that is cheaper than a thread, otherwise in the session's threads."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 INLINE_BYTES = 128 * 2**10
-"""A thread hop costs 20 µs and more; up to about this size decoding costs less."""
+"""Running in a thread adds 20 µs and more; up to about this size decoding takes less."""
 _QUICK_INLINE_BYTES = 512 * 2**10
 """The same for codecs that decode several GB/s."""
 SPLIT_BYTES = 8 * 2**20
-"""An object of many chunks and at least this size is decoded and encoded in several threads at once."""
+"""Objects with several chunks and at least this size are decoded and encoded in several threads."""
 _MAX_SCRATCH = 4 * 2**20
-"""Bytes that a thread keeps to decode into. A bigger chunk gets memory of its own."""
+"""Maximum size of a thread's scratch buffer. Larger chunks get newly allocated memory."""
 
 
 class Cpu:
-    """The session's threads for codecs. Started at the first big chunk."""
+    """The session's codec threads, started for the first large chunk."""
 
     __slots__ = ("_limit", "_scratch", "_threads")
 
@@ -39,16 +39,16 @@ class Cpu:
         self._scratch = _Scratch()
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run in a thread.
+        """Run `work` in a thread and return its result.
 
-        Cancelled, it returns when the thread has ended: what it writes to stays ours till then. Decoders that go block
-        by block end at the next one (`codecs.base.check_interrupt`).
+        When cancelled, it returns once the thread has finished, so that the thread cannot write to freed memory.
+        Decoders that process blocks stop at the next block (`codecs.base.check_interrupt`).
         """
         interrupt = Interrupt()
         return await self._threads.run(partial(interruptible, interrupt, work), interrupt.request)
 
     async def each(self, work: Callable[[Sequence[T]], R], items: Sequence[T], *, split: bool) -> list[R]:
-        """Run `work` over all items in one thread, or, split, over a share of them in each thread at once."""
+        """Run `work` on all items in one thread; with `split`, on a share of them in each thread in parallel."""
         run = self.run
         if not split:
             return [await run(partial(work, items))]
@@ -57,7 +57,7 @@ class Cpu:
         return await gather_all(*(run(partial(work, batch)) for batch in batches))
 
     def scratch(self, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
-        """Memory with anything in it, for the calling thread alone and until its next call."""
+        """Uninitialised memory for the calling thread, valid until its next call."""
         nbytes = prod(shape) * dtype.itemsize
         if nbytes > _MAX_SCRATCH:
             return np.empty(shape, dtype)
@@ -66,7 +66,7 @@ class Cpu:
         return self._scratch.memory[:nbytes].view(dtype).reshape(shape)
 
     def close(self) -> None:
-        """Begin no further work; threads end after what they are doing."""
+        """Start no further work; threads end after their current call."""
         self._threads.close()
 
     async def aclose(self) -> None:
@@ -75,14 +75,14 @@ class Cpu:
 
 
 class _Scratch(local):
-    """Fresh pages cost more than the bytes that are decoded into them."""
+    """A buffer per thread, reused since page faults of fresh memory cost more than decoding into it."""
 
     memory = np.empty(0, np.uint8)
 
 
 def runs_inline(nbytes: int, cost: Cost) -> bool:
-    """True where so many decoded bytes are handled on the loop."""
+    """True if `nbytes` decoded bytes are to be processed on the event loop."""
     if nbytes <= INLINE_BYTES:
         return True
-    # Where the bytes are the elements they are only copied; of a big shard even that would stall the loop.
+    # Raw chunks are only copied, which needs no thread; but copying a large shard would block the loop too.
     return (cost == "view" and nbytes < SPLIT_BYTES) or (cost == "quick" and nbytes <= _QUICK_INLINE_BYTES)

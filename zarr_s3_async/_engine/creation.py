@@ -1,4 +1,4 @@
-"""Creating nodes: the groups above, the check that nothing else is adopted or overwritten, and the documents."""
+"""Create nodes: missing groups above, checks against overwriting or adopting other objects, and the documents."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .runtime import Runtime
 async def create(
     runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, *, overwrite: bool, adopts: bool = False
 ) -> None:
-    """Store a new node with the groups above it that are missing; its deciding document under the condition of absence.
+    """Store a new node and the missing groups above it; its main document on condition of absence.
 
-    Beside the documents this takes one page of a listing, which shows that no chunk of an earlier array would be read
-    as one of this, and a GET of each document that could make a folder above the store's root an array.
+    In addition to the documents this reads one page of a listing, to make sure that no chunk of an earlier array would
+    be read as one of the new array, and sends a GET for each document that could make a folder above the root an array.
 
     Args:
         runtime: Its store.
-        path: Of the node.
-        meta: What it is.
-        overwrite: Remove a node that is there.
-        adopts: The chunks that are there are the array's own: whoever creates it has written them first.
+        path: Path of the node.
+        meta: Metadata of the node.
+        overwrite: Delete an existing node first.
+        adopts: Existing chunks belong to the new array: its creator has written them before the metadata.
 
     Raises:
-        NodeExists: A node is there, or lies above as an array; or objects are there that it would adopt or remove.
+        NodeExists: A node exists, or a folder above is an array; or there are objects that would be adopted or deleted.
     """
     store, above = runtime.store, ancestors(path)
     found: dict[str, Blob] = {}
@@ -64,13 +64,13 @@ async def create(
 
 
 async def refuse_leftovers(runtime: Runtime, path: str, meta: ArrayMeta) -> None:
-    """Raise NodeExists where chunks are stored that a new array would show as its own."""
+    """Raise NodeExists if chunks are stored that a new array would expose as its own."""
     for name in await _stored_chunk(runtime.store, path, meta):
         raise _would_adopt(runtime.store, path, name)
 
 
 async def _stored_chunk(store: Store, path: str, meta: ArrayMeta) -> list[str]:
-    """The name of an object that the new array would read as a chunk of its own; empty where there is none."""
+    """The name of an object that the new array would read as a chunk; empty if there is none."""
     prefix = path + "/" if path else ""
     default = meta.keys.name == "default"
     start = prefix + ("c" + meta.keys.separator * (meta.ndim > 0) if default else "")
@@ -79,7 +79,7 @@ async def _stored_chunk(store: Store, path: str, meta: ArrayMeta) -> list[str]:
         if meta.keys.decode(name, meta.ndim) is not None:
             return [name]
         if not default and name[:1] > "9":
-            break  # keys are sorted, and those of chunks begin with a digit
+            break  # keys are sorted, and chunk keys start with a digit
     return []
 
 
@@ -94,7 +94,7 @@ def _would_adopt(store: Store, path: str, chunk: str) -> NodeExists:
 
 
 async def _refuse_below_array(store: Store) -> None:
-    """Raise NodeExists where a folder above the store's root is an array: its chunks and this node would mix."""
+    """Raise NodeExists if a folder above the store's root is an array: its chunks and this node would be mixed."""
     above = [folder for folder, _ in folders_above(store)]
     for folder, is_array in zip(above, await gather_all(*map(_is_array, above)), strict=True):
         if is_array:
@@ -109,7 +109,7 @@ async def _is_array(store: Store) -> bool:
     try:
         found = await nodes.fetch_documents(store, "", (formats.NODE_V3, formats.ARRAY_V2))
     except AccessDenied:
-        return False  # a principal that may use a folder often may not read above it
+        return False  # credentials for one folder often cannot read the folders above
     return formats.kind_of({name: blob.data for name, blob in found.items()}) == "array"
 
 
@@ -122,9 +122,9 @@ async def _store_documents(runtime: Runtime, path: str, meta: ArrayMeta | GroupM
 
 
 async def _put_deciding(runtime: Runtime, path: str, name: str, data: bytes) -> None:
-    """Store the deciding document of a new node, or raise NodeExists where there is one.
+    """Store the main document of a new node; raise NodeExists if there is one.
 
-    A conflict alone does not mean that: S3 answers 409 while others write the key, and they may fail, or be deleting.
+    A conflict alone does not prove that: S3 responds 409 during another request for the key, which may fail or delete.
     """
     store, key = runtime.store, nodes.join(path, name)
 
@@ -144,13 +144,13 @@ async def _put_deciding(runtime: Runtime, path: str, name: str, data: bytes) -> 
 
 
 async def _put_attributes(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, left: Blob | None) -> None:
-    """Store a new v2 node's `.zattrs` without losing what others set since its deciding document is there.
+    """Store a new v2 node's `.zattrs` without losing attributes set by others since its main document exists.
 
     Args:
         runtime: Its store.
-        path: Of the node.
-        meta: The node.
-        left: A `.zattrs` that was there before the node was, and is none of its own.
+        path: Path of the node.
+        meta: Metadata of the node.
+        left: A `.zattrs` that existed before the node, and does not belong to it.
     """
     store, key = runtime.store, nodes.join(path, formats.ATTRS_V2)
     expected: Version | None = None if left is None else left.version
@@ -178,7 +178,7 @@ def _already_there(store: Store, path: str) -> NodeExists:
 
 
 async def _require_group(runtime: Runtime, path: str, zarr_format: nodes.Format) -> None:
-    """Create the group if it is missing; one that is there, of this format, is fine."""
+    """Create the group unless a group of this format exists."""
     try:
         node = await nodes.load(runtime, path)
     except NodeNotFound:
@@ -187,7 +187,7 @@ async def _require_group(runtime: Runtime, path: str, zarr_format: nodes.Format)
         try:
             await runtime.store.put(nodes.join(path, name), data, when="absent")
         except Conflict:
-            return await _require_group(runtime, path, zarr_format)  # another creator was first
+            return await _require_group(runtime, path, zarr_format)  # created concurrently by another writer
         return None
     except (MetadataError, UnsupportedFeature) as error:
         if await nodes.kind_at(runtime.store, path) == "array":

@@ -1,4 +1,4 @@
-"""Which nodes this session has changed, and when: a handle does not use what it read of them before that."""
+"""When this session changed which nodes: handles do not use metadata of a node that they read before its last edit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections import OrderedDict
 from itertools import takewhile
 
 _KEPT = 4096
-"""Nodes whose last edit is known. A handle that is older than an edit that was dropped uses nothing that it read."""
+"""Maximum number of nodes whose last edit is recorded. A handle older than a dropped record uses no earlier
+metadata."""
 
 
 class Edits:
-    """Times of edits, counted, by the name of the node (`Runtime.name_of`)."""
+    """Logical times of the last edits, by the name of the node (`Runtime.name_of`)."""
 
     __slots__ = ("_dropped", "_last", "_now")
 
@@ -20,11 +21,11 @@ class Edits:
         self._last: OrderedDict[str, int] = OrderedDict()
 
     def now(self) -> int:
-        """The time of the latest edit."""
+        """Logical time of the latest edit."""
         return self._now
 
     def note(self, name: str) -> None:
-        """The node was created, edited or removed."""
+        """Record that the node was created, edited or removed."""
         self._now += 1
         self._last[name] = self._now
         self._last.move_to_end(name)
@@ -32,13 +33,13 @@ class Edits:
             self._dropped = self._last.popitem(last=False)[1]
 
     def touched(self, name: str, since: int) -> bool:
-        """True where the node, or one that it lies in, may have been edited after `since`."""
+        """True if the node, or a node above it, may have been edited after `since`."""
         if self._now == since:
             return False
         return self._dropped > since or any(self._last.get(above, 0) > since for above in _upwards(name))
 
     def touched_below(self, name: str, since: int) -> bool:
-        """True where the node, or one below it, may have been edited after `since`."""
+        """True if the node, or a node below it, may have been edited after `since`."""
         if self._now == since:
             return False
         if self._dropped > since:

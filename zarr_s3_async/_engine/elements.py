@@ -1,6 +1,6 @@
-"""Reads of a few elements of chunks that are stored uncompressed, by the byte ranges that hold them.
+"""Read a few elements of uncompressed chunks by byte ranges.
 
-A range is worth asking for where it moves clearly less than the chunk does; docs/shards.md has the rule.
+Ranges are used if they transfer clearly fewer bytes than the whole chunks; docs/shards.md describes the rule.
 """
 
 from __future__ import annotations
@@ -19,30 +19,31 @@ from ..codecs.pipeline import Pipeline
 from ..config import Limits
 
 _SPARED_PER_RANGE = 8 * 2**10
-"""Bytes that each range must spare. In time a request is worth about 27 KB of a body: 20 ms, of which 64 pass at once,
-at 85 MB/s. Less is asked for, since bytes are paid for and slower links move fewer of them in that time."""
+"""Bytes that each range must save. In time, a request costs as much as about 27 KB of a body: 20 ms with 64 in
+parallel, at 85 MB/s. The value is smaller, since bytes cost money and slower links transfer fewer of them in that
+time."""
 _MOVED = 0.5
-"""Share of the chunks' bytes that the ranges may bring."""
+"""Maximum share of the chunks' bytes that the ranges may transfer."""
 _KEPT_SHAPES = 64
-"""Shapes of blocks whose codecs are kept ready."""
+"""Number of block shapes whose pipelines are cached."""
 
 
 class Wanted(NamedTuple):
-    """Runs of one chunk of an object, and memory for them."""
+    """Byte runs of one chunk of an object, and memory to receive them."""
 
     slot: int
     runs: Runs
     memory: memoryview
-    """As many bytes as the runs have together."""
+    """Its length is the total length of the runs."""
 
     def pieces(self, start: int = 0) -> list[tuple[Span, memoryview]]:
-        """Where each run is in an object that holds the chunk from byte `start` on, and where it goes."""
+        """The span of each run in an object that stores the chunk at byte `start`, with the memory to receive it."""
         length = self.runs.length
         return [(span, self.memory[at * length : (at + 1) * length]) for at, span in enumerate(self.runs.spans(start))]
 
 
 class Elements:
-    """How elements lie in the chunks of one layout."""
+    """Locates elements in the uncompressed chunks of one layout."""
 
     __slots__ = ("_gap", "_itemsize", "_nbytes", "_order", "_shape", "decode")
 
@@ -55,14 +56,14 @@ class Elements:
         of_shape = lru_cache(maxsize=_KEPT_SHAPES)(pipeline.of_shape)
 
         def decode(runs: Runs, data: Buffer) -> np.ndarray[Any, np.dtype[Any]]:
-            """What the part takes of its chunk, of the bytes of its runs."""
+            """The part's elements, decoded from the bytes of its runs."""
             taken: np.ndarray[Any, np.dtype[Any]] = of_shape(runs.box).decode(data)[runs.take]
             return taken
 
         self.decode: Callable[[Runs, Buffer], np.ndarray[Any, np.dtype[Any]]] = decode
 
     def choose(self, parts: Sequence[Part]) -> list[Runs] | None:
-        """The runs of each part of one object, or None where the chunks are better taken whole."""
+        """The runs of each part of one object; None if reading whole chunks is cheaper."""
         if all(part.whole for part in parts):
             return None
         chosen: list[Runs] = []
@@ -79,9 +80,9 @@ class Elements:
         return chosen if pays else None
 
     def _cost(self, runs: Runs) -> tuple[int, int]:
-        """Requests for the runs of one chunk, and the bytes that they bring."""
+        """Number of requests for the runs of one chunk, and the bytes that they transfer."""
         gaps = np.diff(runs.starts) - runs.length
-        # No two neighbours are one request: `coalesce` would find that run by run.
+        # Runs too far apart to be merged: the result of `coalesce`, without its cost per run.
         if gaps.size == 0 or gaps.min() > min(self._gap, 2 * runs.length):
             return runs.starts.size, runs.nbytes
         requests = [request for request, _ in coalesce(runs.spans(), max_gap=self._gap)]
@@ -94,7 +95,7 @@ class Elements:
 
 
 def wanted(parts: Sequence[Part], chosen: Sequence[Runs]) -> list[Wanted]:
-    """The runs of the parts, with fresh memory."""
+    """The runs of the parts, with newly allocated memory."""
     return [
         Wanted(part.slot, runs, memoryview(np.empty(runs.nbytes, np.uint8)))
         for part, runs in zip(parts, chosen, strict=True)

@@ -1,4 +1,4 @@
-"""What a selection would cost, worked out without a request: by the same decisions that reads and writes take."""
+"""Compute the cost of a selection without requests, using the same decisions as reads and writes."""
 
 from __future__ import annotations
 
@@ -19,39 +19,40 @@ from .write import replaced_slots, replaces_object
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The cost of reading or writing one selection: requests as a store sees them, if none fails or is tried again.
+    """The cost of reading or writing one selection: requests as a store receives them, without failures and retries.
 
-    An object that turns out to be absent costs one GET at most, and nothing where a write would leave it empty.
+    An absent object costs at most one GET, and nothing if a write would leave it empty.
     """
 
     objects: int
-    """Stored objects that are touched."""
+    """Number of stored objects that the selection touches."""
     chunks: int
-    """Chunks that are touched, over all objects."""
+    """Number of chunks that the selection touches, over all objects."""
     partly_covered: int
-    """Chunks of which the selection covers a part only: a write reads these first, as it does those that the array's
-    edge cuts."""
+    """Number of chunks that the selection covers only in part: a write reads these first, as it does chunks that extend
+    over the array's edge."""
     result_bytes: int
     """Bytes of the result."""
     decoded_bytes: int
-    """Bytes of all touched chunks, decoded; at most, where chunks differ in shape."""
+    """Decoded bytes of all touched chunks; an upper bound if chunks differ in shape."""
     memory_bytes: int
-    """The most that a read holds at once beside its result."""
+    """Maximum memory of a read in addition to its result, in bytes."""
     get_requests: int
-    """Requests of a read, each of the price class of GET."""
+    """Number of requests of a read, all in the price class of GET."""
     read_bytes: int
-    """Bytes that a read transfers; of compressed chunks whose length is not known, their decoded bytes."""
+    """Bytes that a read transfers; compressed chunks of unknown length count with their decoded bytes."""
     merge_get_requests: int
-    """GET requests of a write: of what is merged, and of what a rewritten shard keeps."""
+    """Number of GET requests of a write: for merges, and for chunks that a rewritten shard keeps."""
     check_get_requests: int
     """GET requests more of a read with `consistent=True`, if others change nothing meanwhile."""
     check_list_requests: int
     """LIST requests more of such a read, at most; each is one of the dearer price class."""
     put_requests: int
-    """PUT requests of a write, the dearer price class; a DELETE in place of one where nothing but fill is left."""
+    """Number of PUT requests of a write, the more expensive price class; a DELETE replaces a PUT if only fill
+    remains."""
     is_exact: bool
-    """True where the number of requests follows from what is known. False where it depends on the index of a shard that
-    is not in the cache: then it is that of shards with all their chunks, each of full size."""
+    """True if the number of requests is exact. False if it depends on the index of a shard that is not cached: then
+    shards with all their chunks at full size are assumed."""
 
     def __repr__(self) -> str:
         return (
@@ -76,7 +77,7 @@ class Explanation:
 
 
 def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanation:
-    """See `View.explain`. Takes time of the order of the objects, or of the dimensions for whole plain chunks."""
+    """See `View.explain`. Takes O(objects) time, or O(dimensions) for whole plain chunks."""
     plan, meta = planned(runtime, layout, selection), layout.meta
     at_once = (
         min(plan.n_objects, runtime.limits.requests) * layout.lease * max(1, plan.n_chunks // max(1, plan.n_objects))
@@ -101,7 +102,7 @@ def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanati
 
 
 def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[Cost, Cost]:
-    """Of a read, and of what a write reads."""
+    """The costs of a read, and of the reads that a write makes."""
     all_alike = layout.shard_axes is None and layout.of_shape is None and layout.elements is None
     if all_alike and runtime.decoded.limit == 0:
         merged = plan.n_objects - (plan.n_replaced() if layout.fields is None else 0)
@@ -124,7 +125,7 @@ def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence
             if chosen is not None:
                 slots = [part.slot for part in listed]
                 return layout.readable.runs_cost(coords, list(zip(slots, chosen, strict=True)))
-        if len(parts) == layout.n_slots:  # whole shards have too many parts to list them for their number alone
+        if len(parts) == layout.n_slots:  # a whole shard: listing its parts only to count them would be slow
             return layout.readable.fetch_cost(coords, range(layout.n_slots))
     chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}")
     slots = [part.slot for part in parts if cached_chunk(layout, chunks, part.slot) is NOT_CACHED]

@@ -1,4 +1,4 @@
-"""The nodes below a group: from its consolidated metadata where it carries that, from listings otherwise."""
+"""The nodes below a group, from its consolidated metadata if it has any, otherwise from listings."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from .runtime import Runtime
 log = logging.getLogger("zarr_s3_async")
 
 Consolidated: TypeAlias = bool | Literal["check"]
-"""Whether the nodes below a group are taken from its consolidated metadata, and if they are compared with their own."""
+"""Whether nodes below a group are taken from its consolidated metadata; "check" compares them with their documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UnreadableNode:
-    """A member of a group that is stored, and cannot be opened here: its metadata is damaged, unknown, or refused."""
+    """A member of a group that is stored but cannot be opened: its metadata is invalid, unsupported or forbidden."""
 
     url: str
     path: str
-    """Below the store's root."""
+    """Path relative to the store's root."""
     kind: nodes.Kind | None
-    """What its documents say that it is; None where they do not even say that."""
+    """The kind of node according to its documents; None if it cannot be determined."""
     error: ZarrS3Error
-    """What opening it raises."""
+    """The error that opening it raises."""
     documents: Mapping[str, Mapping[str, JSON]] | None = None
-    """Its documents by file name, where they hold JSON objects."""
+    """Its documents by file name, if they contain JSON objects."""
 
     def __repr__(self) -> str:
         return f"<UnreadableNode {self.url}: {self.error}>"
@@ -46,12 +46,12 @@ Found: TypeAlias = tuple[str, Member]
 
 
 def kind_of(member: Member) -> nodes.Kind | None:
-    """What a member is; None where nothing says it."""
+    """The kind of a member; None if it cannot be determined."""
     return member.kind if isinstance(member, UnreadableNode) else nodes.kind_of(member)
 
 
 class Children:
-    """What lies below one group, as one state of its metadata sees it."""
+    """The nodes below one group, according to one state of its metadata."""
 
     __slots__ = ("_by_child", "_copies", "_meta", "_path", "_runtime", "_since")
 
@@ -61,10 +61,10 @@ class Children:
         """
         Args:
             runtime: Its store.
-            path: Of the group.
-            meta: The group, with the consolidated metadata that it carries.
-            copies: How that is used.
-            since: When it was read (`Edits.now`): of a node that the session has edited since, it is not used.
+            path: Path of the group.
+            meta: Metadata of the group, with its consolidated metadata.
+            copies: How consolidated metadata is used.
+            since: When it was read (`Edits.now`): it is not used for nodes that the session has edited since.
         """
         self._runtime = runtime
         self._path = path
@@ -74,7 +74,7 @@ class Children:
         self._by_child: dict[str, dict[str, Mapping[str, JSON]]] | None = None
 
     def known(self, path: str) -> Member | None:
-        """The node at a path below, where the consolidated metadata has it and may be believed without a request."""
+        """The node at a path below, if consolidated metadata contains it and is used without a check."""
         documents = self._copy_of(path) if self._copies is True else None
         if documents is None or self._runtime.edits.touched(self._runtime.name_of(self._below(path)), self._since):
             return None
@@ -94,8 +94,8 @@ class Children:
         return replace(meta, consolidated=self._copies_below(path)) if isinstance(meta, GroupMeta) else meta
 
     def _copies_below(self, path: str) -> dict[str, Mapping[str, JSON]]:
-        """A group that was found in consolidated metadata knows what that has below it."""
-        if self._by_child is None:  # one pass for all groups directly below, not one for each
+        """The part of the consolidated metadata below a group, for groups that were found in it."""
+        if self._by_child is None:  # one pass for all groups directly below, instead of one per group
             self._by_child = {}
             for name, documents in (self._meta.consolidated or {}).items():
                 child, slash, rest = name.partition("/")
@@ -117,7 +117,7 @@ class Children:
         )
 
     async def names(self) -> list[str]:
-        """Names directly below, sorted. Those that no node may have are left out, and logged."""
+        """Names directly below, sorted. Invalid node names are omitted and logged."""
         copies = self._meta.consolidated
         if copies is not None and self._copies is True:
             return sorted(name for name in copies if "/" not in name)
@@ -133,8 +133,9 @@ class Children:
         return names
 
     async def load(self, names: Sequence[str]) -> list[Found]:
-        """The nodes of these names, fetched concurrently; folders that are no nodes are left out."""
-        # Without a request there is nothing to wait for, and a page of nodes takes the loop milliseconds.
+        """The nodes of these names, fetched concurrently; folders that are not nodes are omitted."""
+        # If all nodes are known there is no other `await`, and parsing a page of nodes blocks the loop for
+        # milliseconds.
         await sleep(0)
         loaded = {name: self.known(name) for name in names}
         unknown = [name for name in names if loaded[name] is None]
@@ -157,7 +158,7 @@ class Children:
         return meta
 
     async def _documents(self, path: str, error: ZarrS3Error) -> Mapping[str, JSON]:
-        """The documents that do not read; none where the store refuses them, or they are too long."""
+        """The invalid documents; empty if the store forbids reading them, or they are too long."""
         if isinstance(error, AccessDenied):
             return {}
         names = formats.document_names(self._meta.zarr_format)
@@ -184,7 +185,7 @@ class Children:
         )
 
     async def walk(self) -> AsyncIterator[Found]:
-        """Every node below by its path relative to this group: parents before children, siblings by name."""
+        """All nodes below with their paths relative to this group: parents before children, siblings by name."""
         names = await self.names()
         size = self._runtime.limits.requests
         for at in range(0, len(names), size):
@@ -196,20 +197,20 @@ class Children:
                         yield f"{name}/{path}", deeper
 
     async def consolidate(self) -> GroupMeta:
-        """Read every node below afresh and write their documents into this group's own metadata.
+        """Read all nodes below without caches and write their documents into this group's consolidated metadata.
 
-        A node that does not read here is copied where its document is one of this format: others may know it.
+        An unreadable node is included if its document is one of this format: other libraries may support it.
 
         Raises:
-            AccessDenied: A node may not be read.
-            ConcurrentModification: The session edited nodes below during every attempt.
+            AccessDenied: Reading a node is forbidden.
+            ConcurrentModification: This session edited nodes below during every attempt.
         """
         edits, name = self._runtime.edits, self._runtime.name_of(self._path)
         attempts = self._runtime.retry.conflict_attempts
         for _ in range(attempts):
             since = edits.now()
             group = await self._consolidate()
-            # Edits of the session while nodes were read reached the copies that were there; this one was not yet.
+            # Edits of this session during the reads updated existing copies, but not the one being written here.
             if not edits.touched_below(name, since):
                 edits.note(name)
                 return group

@@ -1,4 +1,4 @@
-"""Metadata documents of nodes: which are stored, what they say, and edits of them by compare-and-swap."""
+"""Metadata documents of nodes: fetch, parse, and edit them by conditional writes."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
 T = TypeVar("T")
 
 ALL_DOCUMENTS = (*formats.document_names(None), formats.CONSOLIDATED_V2)
-"""File names of everything that may describe a node."""
+"""Names of all documents that may describe a node."""
 _DECIDING = {formats.NODE_V3, formats.ARRAY_V2, formats.GROUP_V2, formats.CONSOLIDATED_V2}
 _INLINE_BYTES = 64 * 2**10
-"""Documents of more bytes are parsed in a thread: 1 MiB of JSON would stall the event loop for 20 ms and more."""
+"""Larger documents are parsed in a thread: 1 MiB of JSON would block the event loop for 20 ms and more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node as it is stored: what it is, and the versions of the documents that say so."""
+    """A stored node: its metadata, and the versions of its documents."""
 
     meta: ArrayMeta | GroupMeta
     versions: dict[str, Version]
-    """By file name."""
+    """Versions of the documents, by file name."""
 
 
 def join(path: str, name: str) -> str:
-    """A key below a node's path."""
+    """The key of `name` below a node's path."""
     return f"{path}/{name}" if path and name else path or name
 
 
 def url_of(store: Store, path: str) -> str:
-    """Where a node is, for messages."""
+    """URL of a node, for messages."""
     return f"{store.url}/{path}".rstrip("/")
 
 
 async def load(
     runtime: Runtime, path: str, zarr_format: Format | None = None, kind: Kind | None = None, *, fresh: bool = False
 ) -> Node:
-    """The array or group at `path`: v3 is one request, v2 one or two round trips more.
+    """Load the array or group at `path`: one request for v3, one or two more round trips for v2.
 
-    `fresh` never takes a v2 group's own documents from its consolidated metadata: edits start from what is there.
+    With `fresh`, a v2 group's own documents are not taken from its consolidated metadata: edits start from these.
 
     Raises:
-        NodeNotFound: Nothing is there, or nothing of this kind.
-        MetadataError, UnsupportedFeature: What is there cannot be read.
+        NodeNotFound: There is no node, or none of this kind.
+        MetadataError, UnsupportedFeature: The documents are invalid or unsupported.
     """
     store = runtime.store
     if kind is None and zarr_format == 2 and _forbidden_is_missing(store):
@@ -75,7 +75,7 @@ async def _refuse_other_kind(store: Store, path: str, kind: Kind) -> None:
     try:
         found = await kind_at(store, path)
     except (StoreError, MetadataError):
-        return  # what was asked for is absent all the same
+        return  # the requested kind of node is absent in any case
     if found not in (None, kind):
         url = url_of(store, path)
         raise NodeNotFound(
@@ -90,7 +90,7 @@ def _forbidden_is_missing(store: Store) -> bool:
 
 
 async def _load_either(runtime: Runtime, path: str, *, fresh: bool) -> Node:
-    """A v2 node where what is absent is forbidden: the document of one kind is, and the other one decides."""
+    """Load a v2 node where absent documents are forbidden: one of the two main documents is, the other one decides."""
     try:
         return await load(runtime, path, 2, "array", fresh=fresh)
     except (NodeNotFound, AccessDenied) as error:
@@ -101,14 +101,14 @@ async def _load_either(runtime: Runtime, path: str, *, fresh: bool) -> Node:
 
 
 async def fetch_documents(store: Store, path: str, names: Sequence[str], *, to_read: bool = False) -> dict[str, Blob]:
-    """Those of these documents that are stored at `path`, by file name; all are asked for at once.
+    """Fetch documents of a node in parallel; returns the stored ones by file name.
 
     Args:
-        store: Where.
-        path: Of the node.
-        names: Of the files.
-        to_read: No edit starts from them: of those without which there is a node too, one that is forbidden is absent
-            where the store has an option that says so.
+        store: The store.
+        path: Path of the node.
+        names: File names.
+        to_read: The documents are only read, not edited: an optional document that is forbidden counts as absent if the
+            store has this option enabled.
     """
     lenient = store.for_chunk_reads if to_read and isinstance(store, SupportsForbiddenIsMissing) else store
     blobs = await gather_all(*(_fetch_document(lenient if name in _OPTIONAL else store, path, name) for name in names))
@@ -137,32 +137,32 @@ async def _parse(
 
 
 async def off_loop(runtime: Runtime, work: Callable[[], T], nbytes: int) -> T:
-    """Do `work` on so many bytes of JSON: in a thread where it would stall the event loop."""
+    """Run `work` on `nbytes` of JSON, in a thread if it would block the event loop noticeably."""
     return work() if nbytes <= _INLINE_BYTES else await runtime.cpu.run(work)
 
 
 _V2: dict[Kind | None, list[tuple[str, ...]]] = {
     "array": [(formats.ARRAY_V2, formats.ATTRS_V2)],
-    # Consolidated metadata holds the group's own documents too: where it is, it is all that is asked for.
+    # Consolidated metadata contains the group's own documents too: if it exists, nothing else is requested.
     "group": [(formats.CONSOLIDATED_V2,), (formats.GROUP_V2, formats.ATTRS_V2)],
     None: [(formats.ARRAY_V2, formats.GROUP_V2, formats.ATTRS_V2, formats.CONSOLIDATED_V2)],
 }
 
 
 def _stages(zarr_format: Format | None, kind: Kind | None, fresh: bool) -> list[tuple[str, ...]]:
-    """Documents to ask for, one round trip after the other until one of them decides."""
+    """Documents to request, one tuple per round trip, until one of them decides."""
     v2 = [stage for stage in _V2[kind] if not (fresh and stage == (formats.CONSOLIDATED_V2,))]
     stages: list[tuple[Format, list[tuple[str, ...]]]] = [(3, [(formats.NODE_V3,)]), (2, v2)]
     return [stage for known, those in stages if zarr_format in (None, known) for stage in those]
 
 
 def kind_of(meta: ArrayMeta | GroupMeta) -> Kind:
-    """What the node is."""
+    """The kind of a node."""
     return "array" if isinstance(meta, ArrayMeta) else "group"
 
 
 def not_found(store: Store, path: str, zarr_format: Format | None, kind: Kind | None = None) -> NodeNotFound:
-    """The error for a node of this kind and format that is not stored at `path`."""
+    """The error if there is no node of this kind and format at `path`."""
     url = url_of(store, path)
     what = f"no {kind}" if kind else "no array and no group"
     which = f" of Zarr format {zarr_format}" if zarr_format else ""
@@ -172,33 +172,33 @@ def not_found(store: Store, path: str, zarr_format: Format | None, kind: Kind | 
 
 
 def is_node(names: Collection[str]) -> bool:
-    """True where documents of these names make a node, readable or not."""
+    """True if documents of these names form a node, readable or not."""
     return not _DECIDING.isdisjoint(names)
 
 
 async def kind_at(store: Store, path: str) -> Kind | None:
-    """What the deciding documents at `path` say that they describe, readable or not; None where they say nothing."""
+    """The kind of node according to the main documents at `path`, readable or not; None if they do not specify one."""
     found = await fetch_documents(store, path, (formats.NODE_V3, formats.ARRAY_V2, formats.GROUP_V2))
     return formats.kind_of({name: blob.data for name, blob in found.items()})
 
 
 async def exists(store: Store, path: str) -> bool:
-    """True where an array or a group of either format is stored, readable or not."""
+    """True if an array or a group of either format is stored, readable or not."""
     for stage in _stages(None, None, fresh=False):
         try:
             if is_node(await fetch_documents(store, path, stage)):
                 return True
-        except MetadataError:  # too long to be read
+        except MetadataError:  # a document that is too long
             return True
     return False
 
 
 async def update(runtime: Runtime, path: str, zarr_format: Format, edit: Callable[[Meta], Meta], kind: Kind) -> Meta:
-    """Read the node afresh, edit it, store what changed under the versions that were read; again on a conflict.
+    """Read the node without caches, edit it, store what changed on condition of the versions read; retry on a conflict.
 
     Raises:
-        ConcurrentModification: Others were first every time.
-        NodeNotFound: The node is gone.
+        ConcurrentModification: Every attempt conflicted with another writer.
+        NodeNotFound: The node does not exist any more.
     """
     store = runtime.store
     url = url_of(store, path)

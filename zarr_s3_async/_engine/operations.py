@@ -1,4 +1,4 @@
-"""One call from selection to done: plan it, refuse what is too big, allocate, and read or write under one deadline."""
+"""Execute one call: plan the selection, enforce limits, allocate the result, and read or write within the timeout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def get(
     consistent: bool = False,
     timeout: float | None = None,
 ) -> Result:
-    """The selected elements, of the selection's shape; `out` itself where it was given."""
+    """Read the selected elements: an array of the selection's shape, owned by the caller; `out` itself if given."""
     runtime.guard()
     plan = planned(runtime, layout, selection)
     result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
@@ -50,7 +50,7 @@ async def put(
     write_empty: bool,
     timeout: float | None = None,
 ) -> None:
-    """Store `data`, broadcast to the selection's shape and cast as NumPy assignment casts."""
+    """Store `data`, broadcast to the selection's shape and cast as in NumPy assignment."""
     runtime.guard()
     plan = planned(runtime, layout, selection)
     writing = Writing(runtime, layout, plan, _values(layout, plan, data), write_empty=write_empty)
@@ -61,7 +61,7 @@ async def put(
 
 
 async def _ends_in_time(work: Coroutine[Any, Any, object], timeout: float | None) -> bool:
-    if timeout is None:  # no scope: its first use imports 10 ms of anyio, and each costs 2 µs
+    if timeout is None:  # without a scope: its first use imports anyio for 10 ms, and each use costs 2 µs
         await work
         return True
     with anyio.move_on_after(timeout) as scope:
@@ -70,7 +70,7 @@ async def _ends_in_time(work: Coroutine[Any, Any, object], timeout: float | None
 
 
 def planned(runtime: Runtime, layout: Layout, selection: Selection) -> Plan:
-    """The plan, or SelectionError where it touches more chunks than one call may, or larger ones."""
+    """Plan a selection; raise SelectionError if it exceeds the limits on the number or size of chunks."""
     meta = layout.meta
     if layout.pipeline.nbytes > runtime.limits.max_chunk_bytes:
         raise SelectionError(
@@ -106,7 +106,7 @@ def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
         raise ConfigError(f"out has shape {out.shape}, and the selection has {plan.out_shape}")
     if not out.flags.writeable:
         raise ConfigError("out is read-only")
-    # Text and bytes of a fixed length take anything by "same_kind", and cut it.
+    # For text and bytes of fixed length, "same_kind" would allow casts that truncate.
     casting: Literal["safe", "same_kind"] = "safe" if out.dtype.kind in "SUV" else "same_kind"
     if not np.can_cast(layout.dtype, out.dtype, casting):
         raise ConfigError(f"out has dtype {out.dtype}, to which {layout.dtype} does not cast without a loss")
@@ -118,7 +118,7 @@ def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
 
 
 def _shares_memory(out: Result) -> bool:
-    """True where two elements may lie in the same bytes; chunks are written to `out` in any order, and at once."""
+    """True if two elements may share memory; chunks are written to `out` concurrently and in any order."""
     extent = out.itemsize
     for stride, n in sorted((abs(stride), n) for stride, n in zip(out.strides, out.shape, strict=True) if n > 1):
         if stride < extent:
@@ -128,11 +128,11 @@ def _shares_memory(out: Result) -> bool:
 
 
 def _values(layout: Layout, plan: Plan, data: Any) -> Result:
-    """`data` in the plan's buffer shape, as a view. It is cast chunk by chunk, so that no second copy of it arises."""
+    """A view of `data` in the plan's buffer shape. Casts happen chunk by chunk, to avoid a copy of all of it."""
     values = as_array(layout, data)
     extra = values.ndim - len(plan.out_shape)
     if extra > 0 and values.shape[:extra] == (1,) * extra:
-        values = values.reshape(values.shape[extra:])  # NumPy's assignment takes leading axes of length 1 too
+        values = values.reshape(values.shape[extra:])  # NumPy assignment allows leading axes of length 1 too
     try:
         return np.broadcast_to(values, plan.out_shape).reshape(plan.buffer_shape)
     except ValueError as error:
@@ -142,19 +142,19 @@ def _values(layout: Layout, plan: Plan, data: Any) -> Result:
 
 
 def as_array(layout: Layout, data: Any) -> Result:
-    """What a user gives to be written, as an array.
+    """Convert data to be written to a NumPy array.
 
-    Python's numbers and lists of them become the array's own type at once, as in NumPy's assignment, which refuses what
-    does not fit. NumPy's arrays and scalars of numbers stay as they are: they are cast without a look at their values.
+    Python numbers and lists of them are converted to the array's data type immediately, with range checks as in NumPy
+    assignment. NumPy arrays and numeric scalars are kept: they are cast later, without checks of their values.
 
     Raises:
-        DataError: A value does not fit the array's data type, or is no value of it.
+        DataError: A value cannot be converted to the array's data type.
     """
     dtype = layout.dtype
     try:
         if hasattr(data, "__array__") and not dtype.hasobject:
             values: Result = np.asarray(data)
-            # Text and objects are values of Python too, which must fit.
+            # Text and objects contain Python values too, which must be checked.
             if values.dtype.kind not in "OSTU" or dtype.kind in "SU":
                 return values
         if dtype.isbuiltin == 2 and _ml_dtypes.is_integer(dtype):  # a type of ml_dtypes

@@ -1,4 +1,4 @@
-"""What became of the objects of one write, in memory proportional to those in work."""
+"""Track which objects of a write are written, in memory proportional to the number of objects in flight."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from ..errors import (
 
 
 class Progress:
-    """Objects by their number in the plan, in the order in which they are begun."""
+    """The states of a write's objects, by their number in the plan, which is the order in which they are started."""
 
     __slots__ = ("_beyond", "_doubtful", "_numbers", "_upto")
 
     def __init__(self) -> None:
         self._numbers = count()
         self._upto = 0
-        """All below it are written,"""
+        """All objects below this number are written,"""
         self._beyond: set[int] = set()
-        """and these beyond it."""
+        """and these above it."""
         self._doubtful: set[int] = set()
 
     def begin(self) -> int:
-        """The number of the next object."""
+        """Start the next object and return its number."""
         return next(self._numbers)
 
     def mark_sent(self, number: int) -> None:
-        """A request that changes it may be under way."""
+        """A request that changes the object may have been sent."""
         self._doubtful.add(number)
 
     def mark_unchanged(self, number: int) -> None:
-        """It was refused, and is what it was."""
+        """The request was rejected: the object is unchanged."""
         self._doubtful.discard(number)
 
     def mark_written(self, number: int) -> None:
-        """It is what it should be."""
+        """The object is written."""
         self._doubtful.discard(number)
         self._beyond.add(number)
         while self._upto in self._beyond:
@@ -51,12 +51,12 @@ class Progress:
             self._upto += 1
 
     def mark_failed(self, number: int, error: Exception) -> None:
-        """Its write ended with this error."""
-        if isinstance(error, ZarrS3Error) and not _leaves_doubt(error):  # who knows what another's error means
+        """The write of the object failed with this error."""
+        if isinstance(error, ZarrS3Error) and not _leaves_doubt(error):  # the meaning of other errors is unknown
             self._doubtful.discard(number)
 
     def outcome(self, plan: Plan) -> WriteOutcome:
-        """What is written by now."""
+        """The outcome so far."""
         groups: tuple[list[Coords], list[Coords], list[Coords]] = ([], [], [])
         for number, (coords, _) in enumerate(plan.objects()):
             done = number < self._upto or number in self._beyond
@@ -66,12 +66,12 @@ class Progress:
 
 
 def _leaves_doubt(error: ZarrS3Error) -> bool:
-    """True where a request may have been carried out all the same.
+    """True if a request may have been executed in spite of the error.
 
-    No answer came, or one of a server in trouble, or one that says nothing; or an attempt went before the refusal.
+    There was no response, a server error or an inconclusive response; or an earlier attempt preceded the rejection.
     """
     if isinstance(error, SessionClosed):
-        return True  # closed under a request, or between two attempts
+        return True  # closed during a request, or between two attempts
     if not isinstance(error, StoreError) or isinstance(error, ConcurrentModification):
         return False
     refused = error.status is not None and error.status // 100 in (3, 4)

@@ -1,7 +1,7 @@
-"""Byte ranges of one version of one object: few requests, several at once, long ones in pieces.
+"""Fetch byte ranges of one version of an object: merge neighbours, split long ranges, run requests in parallel.
 
-Spans that lie close together are one request (`byte_range.coalesce`). One of more than `Limits.range_bytes` is cut into
-pieces, which are received side by side into one memory.
+Neighbouring spans are merged into one request (`byte_range.coalesce`). A span of more than `Limits.range_bytes` is
+split into pieces, which are received in parallel into one buffer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..stores.base import Store
 
 
 class Ranges:
-    """Of the objects of one store."""
+    """Byte ranges of the objects of one store."""
 
     __slots__ = ("_at_once", "_gap", "_longest", "_store")
 
@@ -38,24 +38,24 @@ class Ranges:
         buffers: list[Buffer | None],
         sinks: Sequence[Sink | None] | None,
     ) -> None:
-        """Get the bytes of every wanted span, and put them into `buffers` at its position.
+        """Fetch the bytes of every wanted span into `buffers`, at the span's position.
 
         Args:
             key: The object.
-            version: The state that the spans are of.
-            wanted: Spans with positions; a span may be wanted for many.
-            buffers: Is filled.
-            sinks: By position, for bytes that come alone.
+            version: The version to read.
+            wanted: Spans with positions; one span may occur with several positions.
+            buffers: Receives the results.
+            sinks: By position; used for spans that are a request of their own.
 
         Raises:
-            Conflict: The object is in another state.
+            Conflict: The object is at another version.
         """
         receive = partial(self._receive, key, version, buffers, sinks)
         requests = list(self._requests(wanted))
         await run_workers(min(self._at_once, len(requests)), iter(requests), receive)
 
     async def fetch_into(self, key: str, version: Version, pieces: list[tuple[Span, memoryview]]) -> None:
-        """Get the bytes of every span into memory of its length; see `fetch`."""
+        """Fetch every span into the given memory of its length; see `fetch`."""
         buffers: list[Buffer | None] = [None] * len(pieces)
         spans = [(span, at) for at, (span, _) in enumerate(pieces)]
         await self.fetch(key, version, spans, buffers, [partial(_exactly, memory) for _, memory in pieces])
@@ -64,12 +64,12 @@ class Ranges:
                 memory[:] = data
 
     def one(self, key: str, version: Version, span: Span, sink: Sink | None) -> Awaitable[Buffer]:
-        """The bytes of one span; see `fetch`."""
+        """Fetch the bytes of one span; see `fetch`."""
         get = self._get if span.stop - span.start <= self._longest else self._in_pieces
         return get(key, version, span, sink)
 
     def cost(self, spans: Iterable[Span]) -> tuple[int, int]:
-        """How many requests `fetch` makes for these, and the bytes that they bring."""
+        """Number of requests of a `fetch` of these spans, and the bytes that they transfer."""
         requests = nbytes = 0
         for request, _ in coalesce(sorted(spans), max_gap=self._gap):
             length = request.stop - request.start
@@ -78,12 +78,12 @@ class Ranges:
         return requests, nbytes
 
     def first(self, spans: Sequence[Span]) -> tuple[Span, int]:
-        """The first request that is to be made for sorted spans, and how many of them it brings."""
+        """The first request for sorted spans, and the number of spans that it covers."""
         request, members = next(coalesce(spans, max_gap=self._gap))
         return request, len(members)
 
     def _requests(self, wanted: list[tuple[Span, int]]) -> Iterator[tuple[Span, list[tuple[Span, int]]]]:
-        """The requests to make, each with the spans that it brings and their positions."""
+        """The requests to send, each with the spans that it covers and their positions."""
         wanted.sort()
         ahead = iter(wanted)
         groups = coalesce((span for span, _ in wanted), max_gap=self._gap)
@@ -111,7 +111,7 @@ class Ranges:
         return blob.data
 
     async def _in_pieces(self, key: str, version: Version, span: Span, sink: Sink | None) -> Buffer:
-        """A long range, in parallel."""
+        """Fetch a long range in pieces, in parallel."""
         length = span.stop - span.start
         memory = memoryview(np.empty(length, np.uint8)) if sink is None else sink(length)
 
@@ -120,7 +120,7 @@ class Ranges:
             piece = Span(span.start + at, span.start + at + len(part))
             data = memoryview(await self._get(key, version, piece, partial(_exactly, part)))
             if data.obj is not part.obj:
-                part[:] = data  # of a server that sent more than was asked for
+                part[:] = data  # the store did not use the sink
 
         starts = range(0, length, self._longest)
         await run_workers(min(self._at_once, len(starts)), iter(starts), receive)

@@ -1,4 +1,4 @@
-"""Reading: objects are pulled from the plan by workers, fetched under a lease, decoded and placed into the result."""
+"""Read a plan: workers pull objects from it, fetch them under a memory lease, decode them and fill the result."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Piece: TypeAlias = tuple[Part, Buffer | None]
 """A part, and the encoded chunk."""
 
 _MIN_STRIDED = 64 * 2**10
-"""Bytes from which on a chunk is scattered into the result while it is received; a smaller one is copied in one go."""
+"""Minimum bytes of a chunk that is received directly into a strided block; smaller ones are copied afterwards."""
 _MIN_PLANE = 4 * 2**10
-"""Bytes of its last two dimensions from which on that pays: it is done a plane at a time."""
+"""Minimum bytes of the block's last two dimensions for this: the store copies plane by plane."""
 _MIN_SCRATCH = 64 * 2**10
 _MAX_TURNS = 8
-"""Objects of a call up to which each lets the loop turn once before it is requested, so that others can join."""
+"""Calls with at most so many objects yield to the loop once per object, so that concurrent reads can join."""
 NOT_CACHED = np.empty(0)
-"""Stands for a chunk that is not in the cache."""
+"""A sentinel for a chunk that is not in the cache."""
 
 
 async def read(
@@ -50,7 +50,7 @@ async def read(
 ) -> None:
     """Fill `out` (of the plan's buffer shape) with what the plan selects, of all objects or of some `only`."""
     workers = min(runtime.limits.requests, plan.n_objects if only is None else len(only))
-    # A long read waits for no one: a turn of the loop costs 2 µs per object.
+    # Reads of many objects do not yield for others to join: that would cost 2 µs per object.
     reading = _Reading(runtime, layout, plan, out, missing, turns=workers if workers <= _MAX_TURNS else 0)
 
     async def read_one_of_many_shapes(item: tuple[Coords, Sequence[Part]]) -> None:
@@ -62,15 +62,15 @@ async def read(
 
 
 class _DirectSink:
-    """A sink over a block of the result, for bytes that are the chunk itself."""
+    """A sink that receives an uncompressed chunk directly into its block of the result."""
 
     __slots__ = ("strided", "view")
 
     def __init__(self, block: Result, *, whole: bool) -> None:
         """
         Args:
-            block: Where the chunk belongs.
-            whole: It lies in one piece; else in strides.
+            block: The block of the result.
+            whole: The block is contiguous; otherwise it is strided.
         """
         self.view = memoryview(block.reshape(-1).view(np.uint8) if whole else block.view(np.uint8))
         self.strided = None if whole else self.view
@@ -78,16 +78,17 @@ class _DirectSink:
     def __call__(self, length: int) -> memoryview:
         if self.strided is None and length == len(self.view):
             return self.view
-        # Not the bytes of a chunk, or a store that cannot scatter them: received aside, and left to the decoder.
+        # An unexpected length, or a store without strided sinks: receive into other memory, and let the decoder
+        # reject or copy it.
         return memoryview(bytearray(length))
 
     def has(self, data: Buffer | None) -> bool:
-        """True where these bytes lie in the result already, and are the chunk itself."""
+        """True if the data was received in place, so that nothing remains to be decoded."""
         return isinstance(data, memoryview) and data.obj is self.view.obj
 
 
 class _Reading:
-    """One call's read."""
+    """The read of one call."""
 
     __slots__ = (
         "_caches",
@@ -114,33 +115,34 @@ class _Reading:
         self._direct = (
             layout.fields is None and plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
         )
-        # Elements of any length have no size to bound.
+        # Elements of variable length have no size that the cache could account for.
         self._caches = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
         self._strided = layout.strided_sinks
         self._turns = turns
-        """Objects yet to be read whose reader lets the loop turn once, so that others can join."""
+        """Number of further objects before whose request the reader yields to the loop, so that other reads can
+        join."""
 
     async def read_with_one_refetch(self, item: tuple[Coords, Sequence[Part]]) -> None:
-        """One object; what does not decode is fetched once more, as it may have been damaged on its way."""
+        """Read one object; if it does not decode, fetch it once more, as it may have been damaged in transit."""
         try:
             await self.read_object(item)
         except ChunkDecodeError:
             self._layout.readable.forget(self._layout.readable.locate(item[0]))
-            self._turns += 1  # the readers that shared it fetch it again together
+            self._turns += 1  # lets the reads that shared the fetch share the second one too
             await self._read_final_attempt(item)
 
     async def _read_final_attempt(self, item: tuple[Coords, Sequence[Part]]) -> None:
         try:
             await self.read_object(item)
         except ChunkDecodeError as error:
-            if error.chunk is None:  # it is about the whole object: a shard's index
+            if error.chunk is None:  # the error concerns the whole object: a shard's index
                 error.array, error.chunk = self._layout.url, item[0]
             raise
 
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
-        """One object: lease, fetch, decode, place."""
+        """Read one object by the cheapest means: from the cache, by byte ranges of its elements, or by whole chunks."""
         coords, lazy_parts = item
-        parts = tuple(lazy_parts)  # a plan makes them again each time they are iterated over
+        parts = tuple(lazy_parts)  # a plan computes its parts anew in every iteration
         key = self._layout.chunks.locate(coords)
         if self._caches:
             await self._read_through_cache(coords, key, parts)
@@ -148,13 +150,13 @@ class _Reading:
             await self._read_parts(coords, key, parts)
 
     async def _read_elements(self, elements: Elements, coords: Coords, key: str, parts: Sequence[Part]) -> bool:
-        """By the byte ranges that hold what is wanted; False where the chunks are to be read whole instead."""
+        """Read byte ranges of the wanted elements; False if the chunks must be read whole instead."""
         layout, runtime = self._layout, self._runtime
         chosen = elements.choose(parts)
         if chosen is None:
             return False
         nbytes = sum([runs.nbytes for runs in chosen])
-        # What is wanted, and bodies that bring as much again beside it; each is held until all is placed.
+        # The wanted bytes, and responses with up to as many unwanted ones; all are held until the elements are copied.
         lease = min(3 * nbytes, layout.lease * len(parts))
         if layout.has_big_index:
             lease += layout.chunks.overhead(key)
@@ -186,10 +188,13 @@ class _Reading:
                 self._out[part.put] = taken if self._fields is None else taken[self._fields]
 
     async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        """By one fetch for all who ask for the same chunks before it is sent: lease, fetch, decode, place."""
-        # One function: a coroutine more would cost a small chunk 1 % of its time.
+        """Read whole chunks by one fetch that all concurrent reads of them share: lease, fetch, decode, copy.
+
+        A read may join a fetch only before its request is sent: a later response could be older than the read.
+        """
+        # One function: another coroutine would cost a small chunk 1 % of its time.
         layout, leases = self._layout, self._runtime.leases
-        # Chunks of one shard are fetched together, and only the same ones alike.
+        # The chunks of a shard are fetched together, so only reads of exactly the same chunks share a fetch.
         name = key if layout.n_slots == 1 else (key, *[part.slot for part in parts])
         if name in layout.fetches:
             chunks = await layout.fetches.follow(name, layout.readable, layout.reader.since)
@@ -202,23 +207,27 @@ class _Reading:
             lease += layout.chunks.overhead(key)
         fetch = layout.fetches[name] = SharedFetch(layout.readable, layout.reader.since)
         held = 0
+        # Stays None if this read is cancelled: then one of the reads that joined sends the request instead.
         outcome: Decoded | Exception | None = None
         try:
             if self._turns:
-                # Whoever asks in the same turn of the loop still comes in time to join.
+                # Reads that start in the same iteration of the loop can still join.
                 self._turns -= 1
                 await sleep(0)
+            # A lease is never waited for by the joined reads: they hold none, so the fetch cannot deadlock with them.
             if not leases.try_acquire(lease):
                 await leases.acquire(lease)
             held = lease
-            fetch.is_sent = True  # from here on nobody joins: the request may leave at any moment
+            fetch.is_sent = True  # no read can join from here on: the request may be sent at any moment
+            # Without other readers, decode directly into the result; with others, into memory that all copy from.
+            # Without other readers, decode directly into the result; with others, into memory that all copy from.
             if fetch.joined:
                 chunks = outcome = await self._fetch_decoded(coords, key, parts, fetch.source)
                 self._place_cached(coords, key, parts, chunks)
             else:
                 await self._fetch_and_place(coords, key, parts)
         except Exception as error:
-            outcome = outcome or error  # the chunks are there where only our own reading of an absence failed
+            outcome = outcome or error  # keep the chunks if only this read failed, by `missing="raise"`
             raise
         finally:
             leases.release(held)
@@ -233,7 +242,7 @@ class _Reading:
             await self._decode(key, pieces, partial(self._place, coords, key, fetched))
 
     async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> Decoded:
-        """The whole chunks, in memory of their own."""
+        """Fetch and decode whole chunks into newly allocated memory."""
         fetched = await source.fetch(key, [part.slot for part in parts])
         chunks: dict[int, Result | None] = {}
 
@@ -247,14 +256,14 @@ class _Reading:
         return chunks
 
     async def _read_through_cache(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        """From the cache, and the rest by one fetch, which all reads of the same chunks at the same time share."""
+        """Read from the cache, and the rest by one fetch, which concurrent reads of the same chunks share."""
         cache, name = self._runtime.decoded, f"{self._runtime.place}/{key}"
         parts = self._place_cached(coords, key, parts, cache.get(name, self._layout.reader))
         report_cache_lookup(self._runtime.emit, "chunks", hit=not parts)
         if not parts:
             return
         slots = ",".join([str(part.slot) for part in parts])
-        async with self._runtime.locks.hold(f"chunks {slots} of {name}"):  # cancelled, the next one fetches
+        async with self._runtime.locks.hold(f"chunks {slots} of {name}"):  # after a cancellation, the next one fetches
             parts = self._place_cached(coords, key, parts, cache.get(name, self._layout.reader))
             if parts:
                 with cache.fetching(name, self._layout.reader) as pending:
@@ -272,7 +281,7 @@ class _Reading:
             runtime.leases.release(lease)
 
     def _place_cached(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Decoded | None) -> list[Part]:
-        """Place what is cached, and return the other parts."""
+        """Copy cached chunks to the result, and return the parts that are not cached."""
         others: list[Part] = []
         for part in parts:
             chunk = cached_chunk(self._layout, chunks, part.slot)
@@ -300,25 +309,26 @@ class _Reading:
             self._runtime.emit(ChunksDecoded(key=key, chunks=len(pieces), nbytes=nbytes, seconds=seconds))
 
     def _sink(self, part: Part) -> Sink | None:
-        """Over the block of the result that is exactly this chunk, where bytes can be received into it."""
+        """A sink over the block of the result for this chunk, if its bytes can be received in place."""
         block = self._block(part)
         if block is None:
             return None
         if block.flags.c_contiguous:
             return _DirectSink(block, whole=True)
-        # A store can scatter a body over planes whose rows are contiguous; over single elements it would be slower than
-        # the copy that it spares. So it would be for small planes, since each costs the store some microseconds.
+        # A store can copy a body to a strided block plane by plane, if rows are contiguous. Element by element it would be
+        # slower than the copy that it saves, and so it would be for small planes, each of which takes some microseconds.
         if not self._strided or block.ndim < 2 or block.strides[-1] != block.itemsize:
             return None
         plane = block.shape[-2] * block.shape[-1] * block.itemsize
         return _DirectSink(block, whole=False) if plane >= _MIN_PLANE and block.nbytes >= _MIN_STRIDED else None
 
     def _block(self, part: Part) -> Result | None:
-        """The block of the result that is exactly this chunk, where there is one."""
+        """The block of the result that this chunk fills completely, or None."""
         if not (self._direct and part.whole):
             return None
         block: Result = self._out[part.put]
-        # A part is whole also where it covers all of a chunk that the array's edge cuts: that block is smaller.
+        # A part is `whole` also if it covers all of a chunk that extends over the array's edge: then the block is
+        # smaller than the chunk, and the chunk cannot be decoded into it.
         return block if block.size == self._layout.chunk_size else None
 
     def _place(self, coords: Coords, key: str, fetched: Fetched, pieces: Sequence[Piece]) -> None:
@@ -331,7 +341,7 @@ class _Reading:
                 self._decode_into_result(coords, key, fetched, part, data)
 
     def _decode_alone(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
-        """The chunk in memory of its own: what is decoded may be a view of all that was fetched."""
+        """Decode a chunk into newly allocated memory: a view would keep the whole response alive."""
         spec = self._layout.pipeline.chunk
         target = None if self._layout.pipeline.raw or spec.dtype.hasobject else np.empty(spec.shape, spec.dtype)
         chunk = decode_chunk(self._layout, coords, part.slot, key, data, fetched, target)
@@ -344,12 +354,12 @@ class _Reading:
             chunk = self._layout.pipeline.decode(data, target)
         except (ChunkDecodeError, UnsupportedFeature) as error:
             chunk_coords = chunk_of(self._layout, coords, part.slot)
-            raise _with_place(error, self._layout, chunk_coords, key, fetched) from error
+            raise _with_location(error, self._layout, chunk_coords, key, fetched) from error
         if block is None or chunk is not block:
             self._put(part, chunk)
 
     def _decodable(self, part: Part) -> Result | None:
-        """The block of the result to decode straight into, where there is one."""
+        """The block of the result to decode directly into, or None."""
         block = None if self._layout.pipeline.raw else self._block(part)
         if block is None or not block.flags.c_contiguous:
             return None
@@ -357,8 +367,8 @@ class _Reading:
         return block if block.shape == shape else block.reshape(shape)
 
     def _scratch(self) -> Result | None:
-        """Memory of this thread's own to decode into; None where there need be none: for bytes that are looked at where
-        they are, and for so few that the allocator has them at hand."""
+        """This thread's scratch memory to decode into; None for raw chunks, which are viewed in place, and for small
+        chunks, whose memory the allocator reuses by itself."""
         pipeline = self._layout.pipeline
         if pipeline.raw or pipeline.nbytes < _MIN_SCRATCH or pipeline.chunk.dtype.hasobject:
             return None
@@ -380,7 +390,7 @@ class _Reading:
 def _still_encoded(
     parts: Sequence[Part], sinks: Sequence[Sink | None] | None, buffers: Sequence[Buffer | None]
 ) -> list[Piece]:
-    """What is still to be decoded and placed."""
+    """The chunks that were not received in place."""
     if sinks is None:
         return list(zip(parts, buffers, strict=True))
     return [
@@ -391,15 +401,15 @@ def _still_encoded(
 
 
 def cached_chunk(layout: Layout, chunks: Decoded | None, slot: int) -> Result | None:
-    """The decoded chunk from the cache's entry of its object, None where it is absent there, or `NOT_CACHED`."""
+    """The decoded chunk in a cache entry of its object: None if cached as absent, `NOT_CACHED` if not cached."""
     chunk = NOT_CACHED if chunks is None else chunks.get(slot, NOT_CACHED)
-    # One of another kind is of an array that was overwritten.
+    # A chunk of another shape or type belongs to an earlier array that was overwritten.
     is_other = chunk is not None and (chunk.shape != layout.meta.chunks or chunk.dtype != layout.meta.dtype)
     return NOT_CACHED if is_other else chunk
 
 
 def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
-    """Coordinates of a chunk in the grid of all chunks, by those of its object and its slot there."""
+    """Coordinates of a chunk in the grid of chunks, from its object's coordinates and its slot."""
     if layout.n_slots == 1:
         return coords
     meta = layout.meta
@@ -412,17 +422,17 @@ def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
 def decode_chunk(
     layout: Layout, coords: Coords, slot: int, key: str, data: Buffer, fetched: Fetched, target: Result | None = None
 ) -> Result:
-    """One chunk of the object at `coords`, in `target` where that was given and can be used; the error says which."""
+    """Decode one chunk of the object at `coords`, into `target` if possible; errors name the array and the chunk."""
     try:
         return layout.pipeline.decode(data, target)
     except (ChunkDecodeError, UnsupportedFeature) as error:
-        raise _with_place(error, layout, chunk_of(layout, coords, slot), key, fetched) from error
+        raise _with_location(error, layout, chunk_of(layout, coords, slot), key, fetched) from error
 
 
-def _with_place(
+def _with_location(
     error: ChunkDecodeError | UnsupportedFeature, layout: Layout, coords: Coords, key: str, fetched: Fetched
 ) -> ChunkDecodeError | UnsupportedFeature:
-    if isinstance(error, UnsupportedFeature):  # the chunk is sound
+    if isinstance(error, UnsupportedFeature):  # the chunk is valid, but its codec is not supported
         return UnsupportedFeature(
             f"chunk {coords} of {layout.url} (key {key!r}) cannot be decoded here: {error}", url=layout.url
         )

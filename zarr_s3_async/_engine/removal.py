@@ -1,8 +1,8 @@
-"""Removing nodes: what belongs to one goes, what does not stays.
+"""Delete nodes: objects that belong to the node are deleted, others are kept.
 
-Documents go before the objects that they describe, and those of the members of a group before its own. So wherever a
-removal is interrupted, no array is left that can be opened and lacks chunks. What is left of one has no documents;
-`everything=True` removes it.
+Documents are deleted before the objects that they describe, and those of a group's members before its own. Wherever a
+deletion is interrupted, no array remains that can be opened and lacks chunks. Remaining objects have no documents;
+`everything=True` deletes them.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from .runtime import Runtime
 log = logging.getLogger("zarr_s3_async")
 
 _NAMED = 5
-"""Objects that a message names."""
+"""Maximum number of objects named in a message."""
 
 
 async def delete(runtime: Runtime, path: str, *, everything: bool = False) -> None:
-    """Remove a node with all that belongs to it; nothing there is fine.
+    """Delete a node with everything that belongs to it. If nothing is stored at the path, nothing happens.
 
     Args:
         runtime: Its store.
-        path: Of the node.
-        everything: Remove every object below the path, whatever is there.
+        path: Path of the node.
+        everything: Delete every object below the path, including those that belong to no node.
 
     Raises:
         ConfigError: The path is the root of a bucket.
-        NodeNotFound: Objects are there, and no node.
+        NodeNotFound: There are objects, but no node.
     """
     store = runtime.store
     if everything:
@@ -60,16 +60,16 @@ async def delete(runtime: Runtime, path: str, *, everything: bool = False) -> No
 
 
 async def check_overwrite(store: Store, path: str, found: Collection[str]) -> None:
-    """Refuse to overwrite what is no node.
+    """Raise an error if overwriting would delete objects that belong to no node.
 
     Args:
-        store: Where.
-        path: Of the new node.
-        found: File names of documents that are stored there.
+        store: The store.
+        path: Path of the new node.
+        found: Names of the documents that are stored at the path.
 
     Raises:
         ConfigError: The path is the root of a bucket, and a group.
-        NodeExists: Objects are there, and no node.
+        NodeExists: There are objects, but no node.
     """
     if not nodes.is_node(found):
         await _require_nothing(store, path, NodeExists)
@@ -80,7 +80,7 @@ async def check_overwrite(store: Store, path: str, found: Collection[str]) -> No
 
 
 def _is_bucket(store: Store, path: str) -> bool:
-    """True for all that a store on the network can reach: a bucket, or what an access point shows of one."""
+    """True for the root of a bucket or an access point: everything that the store can reach."""
     parts = urlsplit(store.url)
     if path or parts.scheme in ("memory", "file"):
         return False
@@ -88,12 +88,12 @@ def _is_bucket(store: Store, path: str) -> bool:
 
 
 def _is_marker(entry: Entry) -> bool:
-    """True for an empty object that stands for a folder, as consoles and other tools write them."""
+    """True for an empty object that marks a folder, as consoles and other tools write them."""
     return not entry.size and entry.key.endswith("/")
 
 
 async def _require_nothing(store: Store, path: str, error: type[NodeNotFound | NodeExists]) -> None:
-    """Raise `error` where objects are stored below a path that is no node."""
+    """Raise `error` if objects are stored below a path without a node."""
     found: list[str] = []
     prefix = _folder(path)
     async for entry in store.list_prefix(prefix):
@@ -154,7 +154,7 @@ async def remove_node(runtime: Runtime, path: str) -> None:
 
 @contextmanager
 def _resumable(url: str) -> Iterator[None]:
-    """Add to whatever interrupts a removal what state it leaves, and how to go on."""
+    """Add a note to any exception that interrupts a deletion: the state that it leaves, and how to continue."""
     try:
         yield
     except (Exception, CancelledError) as error:
@@ -166,15 +166,15 @@ def _resumable(url: str) -> Iterator[None]:
 
 
 class _Stored(NamedTuple):
-    """A node that is to be removed."""
+    """A node to be deleted."""
 
     is_array: bool
     documents: tuple[str, ...]
-    """File names."""
+    """Names of its documents."""
 
 
 async def _tree(runtime: Runtime, path: str) -> dict[str, _Stored]:
-    """The node and all nodes below it, readable or not, by path; groups before what they hold."""
+    """The node and all nodes below it, readable or not, by path; groups before their members."""
     tree: dict[str, _Stored] = {}
     level = [path]
     size = runtime.limits.requests
@@ -200,7 +200,7 @@ async def _stored(runtime: Runtime, path: str) -> _Stored | None:
 
 
 async def _drop_own_copy(runtime: Runtime, path: str) -> None:
-    """A group that is being removed shows no more of its members than are there."""
+    """Delete a group's own consolidated metadata before its members, so that it lists no deleted ones."""
     store = runtime.store
     await store.delete_many([nodes.join(path, formats.CONSOLIDATED_V2)])
     try:
@@ -212,13 +212,13 @@ async def _drop_own_copy(runtime: Runtime, path: str) -> None:
 
 
 async def _belonging(store: Store, path: str, tree: Mapping[str, _Stored], foreign: list[str]) -> AsyncIterator[str]:
-    """Keys of the objects below that belong to one of these nodes; the first few others are noted in `foreign`."""
+    """Keys of the objects below that belong to one of these nodes; the first few others are appended to `foreign`."""
     prefix = _folder(path)
     own = {nodes.join(path, name) for name in nodes.ALL_DOCUMENTS}
     async for entry in store.list_prefix(prefix):
         key = entry.key
         if key in own:
-            continue  # the last to go
+            continue  # deleted last
         if _is_marker(entry) or _belongs(key, path, tree):
             yield key
         elif len(foreign) <= _NAMED:

@@ -1,7 +1,7 @@
-"""Arrays that grow and shrink: the shape is a compare-and-swap of the metadata; chunks follow.
+"""Resize and append: change the shape by a conditional write of the metadata, then the chunks.
 
-A shrink stores the new shape first, so that no reader of it sees a chunk go, then removes the objects that lie
-outside and fills the cut-off part of those at the new edge: a later growth shows the fill value there.
+Shrinking stores the new shape first, so that its readers never see a deleted chunk. Then it deletes the objects outside
+and fills the cut-off part of objects at the new edge, so that growing again shows the fill value there.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from . import nodes, operations
 from .runtime import Layout, Runtime, lay_out
 
 _MAY_CHANGE = {"shape", "edges", "dimension_names", "attributes"}
-"""What of an array others may edit under an open handle."""
+"""Fields of an array's metadata that others may edit while a handle is open."""
 
 
 async def change_shape(
     runtime: Runtime, path: str, meta: ArrayMeta, new_shape: Callable[[Shape], Shape]
 ) -> tuple[ArrayMeta, ArrayMeta]:
-    """Store the shape that `new_shape` makes of the stored one. Returns the metadata before and after.
+    """Replace the stored shape by `new_shape` of it. Returns the metadata before and after.
 
     Raises:
-        NodeNotFound: What is stored is no longer the array of this metadata, but one of another type or layout.
+        NodeNotFound: The array was replaced by one of another type or layout.
     """
     before: list[ArrayMeta] = []
 
@@ -54,18 +54,18 @@ async def change_shape(
 
 
 def _changed(stored: ArrayMeta, opened: ArrayMeta) -> list[str]:
-    """What tells that another array is stored than the one that was opened: what no edit of an array changes."""
+    """Fields that differ although no edit can change them: the opened array was replaced by another one."""
     changed = [name for name in differences(stored, opened) if name not in _MAY_CHANGE]
     if stored.edges is None and opened.edges is None:
         return changed
-    # Growth adds cells, which may be the longest; those that are there keep their lengths.
+    # Growing adds cells, which may be the longest ones; existing cells keep their lengths.
     name = "chunks" if stored.shards is None else "shards"
     others = [other for other in changed if other != name]
     return others if all(map(is_continued, stored.object_axes, opened.object_axes)) else [name, *others]
 
 
 async def resize(runtime: Runtime, path: str, meta: ArrayMeta, shape: Shape) -> ArrayMeta:
-    """Give the array another shape; what lies outside of it is gone, or a note on the error says that it may not be."""
+    """Change the array's shape and delete everything outside; if that fails, a note on the error says so."""
     before, after = await change_shape(runtime, path, meta, lambda _: shape)
     if any(new < old for new, old in zip(after.shape, before.shape, strict=True)):
         try:
@@ -81,7 +81,7 @@ async def resize(runtime: Runtime, path: str, meta: ArrayMeta, shape: Shape) -> 
 
 
 async def _delete_outside(runtime: Runtime, path: str, before: ArrayMeta, after: ArrayMeta) -> None:
-    """Remove the objects of the old grid that the new one does not have. A listing finds those that exist."""
+    """Delete the objects of the old grid that the new grid does not contain, found by a listing."""
     prefix = path + "/" if path else ""
 
     def is_outside(key: str) -> bool:
@@ -99,9 +99,9 @@ def _between(coords: Coords, inner: Shape, outer: Shape) -> bool:
 
 
 async def _cut_edges(runtime: Runtime, old: Layout, shape: Shape) -> None:
-    """Fill what the new edge cuts off from the objects that it goes through, one dimension after the other."""
+    """Fill the cut-off part of objects at the new edge, one dimension after the other."""
     meta = old.meta
-    # As far as stored objects reach: what lies further out is removed already.
+    # Up to the end of these objects only: objects further out are deleted already.
     kept = tuple(map(min, meta.shape, shape))
     reach = tuple(map(min, meta.shape, _up_to_objects(kept, meta)))
     for axis, (new, end) in enumerate(zip(shape, reach, strict=True)):
@@ -114,7 +114,7 @@ async def _cut_edges(runtime: Runtime, old: Layout, shape: Shape) -> None:
 
 
 def _up_to_objects(shape: Shape, meta: ArrayMeta) -> Shape:
-    """The shape up to the ends of the objects that its edges cut."""
+    """The shape extended to the ends of the objects at its edges."""
     cells = zip(meta.object_axes, grid_shape(meta.object_axes, shape), strict=True)
     return tuple(sum(place(axis, n - 1)) if n else 0 for axis, n in cells)
 
@@ -122,10 +122,10 @@ def _up_to_objects(shape: Shape, meta: ArrayMeta) -> Shape:
 async def append(
     runtime: Runtime, path: str, layout: Layout, data: np.ndarray[Any, Any], axis: int, *, write_empty: bool
 ) -> ArrayMeta:
-    """Claim rows by growing the shape, then write them. Two appenders at once never share a row.
+    """Claim rows by growing the shape, then write them. Concurrent appends never share a row.
 
-    Where the write fails, the claim is given back if it is still the last; otherwise, and where the write is cancelled,
-    its rows read as fill. A note on the error, or on the cancellation, says which.
+    If the write fails, the shape is restored unless another append has grown it further. Otherwise, and after a
+    cancellation, the claimed rows stay and read as fill values. A note on the exception says which.
     """
     if layout.encode_error is not None:
         raise layout.not_writable()
@@ -139,14 +139,14 @@ async def append(
                 "after refresh(); rows that are claimed and not written read as fill"
             )
         raise
-    # No object is whole that the array's edge cuts: behind the edge lies what others append meanwhile.
+    # No object at the array's edge counts as covered: concurrent appends may write beyond the edge.
     uncut = lay_out(runtime, path, formats.with_shape(after, _up_to_objects(after.shape, after)), layout.reader)
     start = tuple(n if dim == axis else 0 for dim, n in enumerate(before.shape))
     region = selection.region(start, after.shape, None, uncut.meta.shape)
     try:
         await operations.put(runtime, uncut, region, data, write_empty=write_empty)
     except (ZarrS3Error, CancelledError) as error:
-        # Who is cancelled waits for nothing more: the claim stays.
+        # A cancelled call must not start further requests: the claim stays.
         shapes = (before.shape, after.shape)
         kept = isinstance(error, CancelledError) or await _give_back(runtime, path, uncut, region, shapes)
         state = "are claimed and read as fill where they were not written" if kept else "were given back"
@@ -174,9 +174,9 @@ def _longer(shape: Sequence[int], axis: int, rows: int) -> Shape:
 async def _give_back(
     runtime: Runtime, path: str, uncut: Layout, rows: selection.Selection, shapes: tuple[Shape, Shape]
 ) -> bool:
-    """Empty the claimed rows, then shrink, if no one has grown the array further. True where the claim stays.
+    """Clear the claimed rows, then restore the shape unless the array has grown further. True if the claim stays.
 
-    In this order: once the shape says so, the rows are another appender's to claim and to write.
+    The order matters: once the shape is restored, another append may claim and write the rows.
     """
     unclaimed, claimed = shapes
 
@@ -192,5 +192,5 @@ async def _give_back(
             runtime, path, uncut.meta, lambda stored: unclaimed if stored == claimed else stored
         )
     except ZarrS3Error:
-        return True  # the first error is the one to tell; the rows stay claimed
+        return True  # the first error is raised instead of this one; the rows stay claimed
     return not is_last(before)

@@ -1,6 +1,7 @@
-"""What arrays and groups hold of their session: the store, the limits, the leases, the threads, the hooks.
+"""`Runtime`: what arrays and groups use of their session (store, limits, leases, threads, hooks).
 
-A `Layout` is one metadata document made ready for work: its pipeline and its chunks, built once per document.
+`Layout`: a metadata document prepared for reads and writes, with its pipeline and chunk access, built once per
+document.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ from .shards import BIG_INDEX, ShardedChunks
 from .sharing import FetchTable, SharedFetches
 
 _KEPT_SHAPES = 256
-"""Shapes of objects whose layouts are kept ready, where objects differ in shape: each takes some 10 µs to build."""
+"""Number of object shapes whose layouts are cached, where objects differ in shape: building one takes some 10 µs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """One store, seen from one session. Everything but the store is the session's own and shared."""
+    """One store in one session. Everything but the store is shared by the whole session."""
 
     store: Store
     limits: Limits
     retry: RetryPolicy
     leases: Limiter
-    """Bytes in memory."""
+    """Limiter of the bytes in memory."""
     cpu: Cpu
     locks: KeyedLocks
     indexes: IndexCache
@@ -55,24 +56,24 @@ class Runtime:
     fetches: FetchTable
     emit: Emit
     guard: Callable[[], None]
-    """Raises a StateError where the session cannot be used: closed, another loop, another process."""
+    """Raises a StateError if the session cannot be used: closed, another loop, another process."""
     resolve: Callable[[Any, str], tuple[Runtime, str]]
-    """Another place (a URL, a store, a ref) and a path below it, seen from the same session."""
+    """Resolves a URL, store or reference and a path below it, in the same session."""
 
     owner: Hashable
-    """Whose credentials the store reads with: see `SupportsIdentity`."""
+    """Identity of the store's credentials: see `SupportsIdentity`."""
     place: str = field(init=False)
-    """Where the store's bytes really are: see `SupportsIdentity`."""
+    """Identity of the store's location: see `SupportsIdentity`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "place", place_of(self.store))
 
     def name_of(self, key: str) -> str:
-        """The name of a key of the store in the caches and locks of the session."""
+        """The name of a key in the caches and locks of the session."""
         return f"{self.place}/{key}" if key else self.place
 
     def forget_below(self, path: str) -> None:
-        """Drop whatever is cached of the objects of a node."""
+        """Invalidate everything cached of the objects of a node."""
         prefix = self.name_of(path) + "/"
         self.indexes.forget_below(prefix)
         self.decoded.forget_below(prefix)
@@ -80,48 +81,48 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layout:
-    """How an array's elements lie in stored objects."""
+    """How an array's elements are stored in objects."""
 
     meta: ArrayMeta
     url: str
     pipeline: Pipeline
-    """Of one chunk; of a chunk inside a shard where there are shards."""
+    """Codecs of one chunk; in a sharded array, of one chunk inside a shard."""
     chunks: Chunks
     readable: Chunks
-    """The same, for reads that merge nothing: only they may take what a user's option calls missing for missing."""
+    """The same for pure reads: only these may treat forbidden chunks as missing, if an option says so."""
     fill: np.ndarray[Any, np.dtype[Any]]
-    """The fill value as a 0-d array of the array's dtype; what null means (zero) is decided here."""
+    """The fill value as a 0-d array of the array's dtype; zero for null."""
     chunk_size: int
-    """Elements of a chunk."""
+    """Number of elements in a chunk."""
     lease: int
-    """Bytes that one chunk in work holds: decoded, and encoded beside it where those are not the same bytes."""
+    """Bytes that a read or write holds per chunk: decoded, plus encoded if these are different bytes."""
     n_slots: int
-    """Chunks in an object."""
+    """Number of chunks in an object."""
     strided_sinks: bool
-    """The store copies bodies to strided memory as they arrive."""
+    """Whether the store can copy bodies to strided memory as they arrive."""
     has_big_index: bool
-    """Whether leases must cover the index of an object too (`Chunks.overhead`)."""
+    """Whether leases must include the index of an object (`Chunks.overhead`)."""
     fetches: SharedFetches
-    """Reads of the array that are under way, shared by all handles of the session that read it alike."""
+    """Fetches of the array in progress, shared by all handles of the session with equal layouts."""
     reader: Reader
-    """For whom, and since when, its handle uses what the session has cached."""
+    """Identifies the handle in cache lookups."""
     chunk_axes: tuple[Axis, ...]
-    """Grid of the chunks, per dimension."""
+    """Grid of chunks, per dimension."""
     shard_axes: tuple[Axis, ...] | None
-    """Grid of the stored objects where they hold many chunks."""
+    """Grid of shards, per dimension; None for a plain array."""
     encode_error: MetadataError | None
-    """Why chunks can be decoded, and must not be encoded; None where they may be both."""
+    """Why chunks can be read but not written; None if they can be written."""
     elements: Elements | None
-    """Where chunks are uncompressed, and so large that a few of their elements may be worth ranges of their own."""
+    """Locates single elements, for uncompressed chunks that are large enough to read parts of them by byte ranges."""
     dtype: np.dtype[Any]
-    """Data type of what reads return: of the elements, or of their `fields`."""
+    """Data type of the results of reads: of the elements, or of their `fields`."""
     fields: str | list[str] | None = None
-    """The field, or the fields, of every element that reads return and writes change; None is all of it."""
+    """The field or fields of every element to read and write; None for whole elements."""
     of_shape: Callable[[Shape], Layout] | None = None
-    """Where stored objects differ in shape: the layout of those of one shape. This one then is that of the largest."""
+    """The layout of objects of one shape, where objects differ in shape; this layout is that of the largest then."""
 
     def not_writable(self) -> MetadataError:
-        """What a write raises where there is an `encode_error`."""
+        """The error of a write if there is an `encode_error`."""
         return MetadataError(f"{self.url} can be read but not written: {self.encode_error}", url=self.url)
 
     def at(self, coords: Coords) -> Layout:
@@ -133,10 +134,10 @@ class Layout:
         return there if self.fields is None else replace(there, fields=self.fields, dtype=self.dtype)
 
     def with_fields(self, fields: str | Sequence[str] | None) -> Layout:
-        """The same with reads and writes of these fields alone.
+        """A layout that reads and writes only these fields.
 
         Raises:
-            SelectionError: Elements have no such fields, or ones that hold arrays.
+            SelectionError: The data type has no such fields, or they contain arrays.
         """
         if fields is None:
             return self
@@ -175,16 +176,16 @@ def url_of(runtime: Runtime, path: str) -> str:
 
 
 def lay_out(runtime: Runtime, path: str, meta: ArrayMeta, reader: Reader | None = None) -> Layout:
-    """Build what reading and writing need.
+    """Build the layout of an array.
 
     Args:
-        runtime: The store, seen from a session.
-        path: Of the array.
-        meta: The array.
-        reader: That of a handle that is open already; default: of one that is opened now.
+        runtime: The store and its session.
+        path: Path of the array.
+        meta: Metadata of the array.
+        reader: The reader of a handle that is already open; default: a new one.
 
     Raises:
-        UnsupportedFeature, MetadataError: Codecs do not fit.
+        UnsupportedFeature, MetadataError: The codecs are unknown or incompatible.
     """
     reader = new_reader(runtime.owner) if reader is None else reader
     try:
@@ -234,14 +235,14 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta, reader: Rea
 
 
 def _reads_alike(runtime: Runtime, path: str, meta: ArrayMeta, reader: Reader) -> Hashable:
-    """What two handles have in common where a chunk that one of them decodes is right for the other."""
+    """A key that is equal for two handles if a chunk decoded for one is valid for the other."""
     codecs = repr(meta.codecs)  # configurations are mappings, which have no hash
     return runtime.name_of(path), reader.owner, meta.dtype.str, repr(meta.dtype), meta.chunks, meta.shards, codecs
 
 
 def _elements(pipeline: Pipeline, limits: Limits) -> Elements | None:
     order = pipeline.element_order
-    # A smaller chunk cannot spare what makes a range worth asking for.
+    # Smaller chunks cannot save enough bytes to make a range worthwhile.
     return None if order is None or pipeline.nbytes <= limits.gap_bytes else Elements(pipeline, order, limits)
 
 
@@ -270,7 +271,7 @@ def _coded(
 
 
 def fill_array(meta: ArrayMeta) -> np.ndarray[Any, np.dtype[Any]]:
-    """The fill value as a 0-d array; null reads as zero, and as NaT where elements are times."""
+    """The fill value as a 0-d array; null becomes zero, or NaT for times."""
     fill = np.zeros((), dtype=meta.dtype)
     if meta.dtype.kind in "mM":
         fill[()] = "NaT"

@@ -1,8 +1,8 @@
-"""Sharded arrays: many chunks in one object. One range brings an index, few ranges bring the chunks.
+"""Sharded arrays, with many chunks per object: one range request for the index, few for the chunks.
 
-All ranges of one fetch are pinned to the version that the index came from, so that a shard rewritten in between is
-noticed: then its index is read again, a bounded number of times, and at last the whole shard by one request, which is
-one state whatever happens. What comes back is one state of the shard, never two.
+All ranges of one fetch are pinned to the version of the index, so that a shard that is rewritten in between is
+detected. Then the index is read again, a bounded number of times, and finally the whole shard by one request. The
+result is always from one version of the shard.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from .elements import Wanted
 from .ranges import Ranges
 
 _PINNED_ATTEMPTS = 8
-"""Times that a shard may be rewritten under a reader before it is fetched whole, by one request."""
+"""Attempts to read ranges of one version before the whole shard is fetched by one request."""
 _NEARLY_WHOLE = 0.75
-"""From this share of its chunks on a shard is fetched whole, the index taken from the same bytes."""
+"""Share of a shard's chunks from which on the whole shard is fetched, including its index."""
 _JOINED_INLINE = 2**20
-"""Bytes of a shard up to which putting it together costs less than a thread."""
+"""Bytes of a shard up to which assembling it costs less than a call in a thread."""
 BIG_INDEX = 2**20
-"""Bytes of an index from which on leases cover it; a smaller one is less than what a request takes anyway."""
+"""Bytes of an index from which on leases include it; smaller ones are negligible beside a request's own memory."""
 _WHOLE_LOCK = "whole shards that no lease covers"
 
 
 class _Opened(NamedTuple):
-    """An index, and what came along with it."""
+    """An index, and other bytes of the shard in the same response."""
 
     state: ShardIndex
     start: int = 0
     data: memoryview = memoryview(b"")
-    """The object's bytes from `start` on, as far as they are here."""
+    """The received bytes of the shard, from `start` on."""
 
 
 class ShardedChunks:
-    """See `Chunks`; a slot is the row-major index of a chunk in its shard."""
+    """Chunks of a sharded array, see `Chunks`. A slot is the row-major index of a chunk in its shard."""
 
     __slots__ = (
         "_chunk_nbytes",
@@ -90,17 +90,17 @@ class ShardedChunks:
     ) -> None:
         """
         Args:
-            store: Where the shards are.
-            path: Of the array.
-            meta: The array.
-            layout: Of every shard.
-            chunk_nbytes: Of a chunk as a rule, encoded, or decoded where that is not known.
-            max_chunk_nbytes: No encoded chunk has more bytes; an index that says so is damaged.
-            indexes: Where indexes are cached.
-            reader: For whom, and since when.
-            locks: Of the session.
-            limits: Of the session.
-            cpu: Of the session.
+            store: The store of the shards.
+            path: Path of the array.
+            meta: Metadata of the array.
+            layout: Format of every shard.
+            chunk_nbytes: Typical size of a chunk: encoded, or decoded if that is unknown.
+            max_chunk_nbytes: Upper bound on an encoded chunk; an index with a longer entry is damaged.
+            indexes: Cache of indexes.
+            reader: The handle, for cache lookups.
+            locks: Locks of the session.
+            limits: Limits of the session.
+            cpu: Codec threads of the session.
         """
         self._store = store
         self._place = place_of(store) + "/"
@@ -125,11 +125,11 @@ class ShardedChunks:
 
     @property
     def index_nbytes(self) -> int:
-        """Bytes of an encoded index."""
+        """Size of an encoded index in bytes."""
         return self._layout.index_nbytes
 
     def overhead(self, key: str) -> int:
-        """The index as it comes and as it is checked, unless it is cached; see `Chunks.overhead`."""
+        """The index, encoded and decoded, unless it is cached; see `Chunks.overhead`."""
         return 0 if self._cached_index(self._place + key) is not None else 2 * self._layout.index_nbytes
 
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
@@ -174,9 +174,9 @@ class ShardedChunks:
         return None
 
     async def fetch_for_update(self, key: str, slots: Sequence[int], overwritten: Container[int] = ()) -> Fetched:
-        """What stays or is merged, or the whole shard where that is cheaper; see `Chunks.fetch_for_update`.
+        """The chunks to keep or to merge, or the whole shard if that is cheaper; see `Chunks.fetch_for_update`.
 
-        What does not change is copied as the bytes that it is.
+        Unchanged chunks are copied without decoding.
         """
         kept = [slot for slot in range(self._layout.n_chunks) if slot not in overwritten]
         for _ in range(_PINNED_ATTEMPTS):
@@ -192,7 +192,7 @@ class ShardedChunks:
                 continue
             if fetched.stored or opened.data or not cached:
                 return _with_slots(fetched, slots)
-            # No request has shown that the index is still the shard's: others may have added chunks since.
+            # No request was pinned to the cached index, so it may be outdated: another writer may have added chunks.
             self._indexes.forget(self._place + key)
         opened = await self._fetch_unpinned(key)
         if opened is None:
@@ -200,12 +200,12 @@ class ShardedChunks:
         return _with_slots(await self._kept(key, kept, opened), slots)
 
     async def _kept(self, key: str, kept: Sequence[int], opened: _Opened) -> Fetched:
-        """The chunks that a shard will still hold, as `Fetched.stored`."""
+        """The chunks that the rewritten shard keeps, as `Fetched.stored`."""
         try:
-            # Each is copied into the new shard: entries that share bytes would blow it up.
+            # Each entry is copied into the new shard: entries that share bytes would multiply its size.
             refuse_overlaps(opened.state.entries)
         except ChunkDecodeError as error:
-            # No decode error: what does not decode may be written over where all that is known of it is covered.
+            # Not a ChunkDecodeError, which would let a write that covers the shard replace it.
             raise ChunkError(
                 f"the shard {self._store.url}/{key} cannot be changed: {error}; write it whole",
                 key=key,
@@ -217,12 +217,12 @@ class ShardedChunks:
         return Fetched((), fetched.version, stored)
 
     def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
-        """See `Chunks.fetch_cost`; the index is asked for where it is not known."""
+        """See `Chunks.fetch_cost`; includes the request for the index unless it is cached."""
         index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
         return self._cost(coords, slots, index, whole=len(slots) >= self._many)
 
     def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> Cost:
-        """The index unless it is known, and the ranges; see `Chunks.runs_cost`."""
+        """The index unless it is cached, and the ranges; see `Chunks.runs_cost`."""
         index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
         entries = self._full_index(coords) if index is None else index.entries
         spans = self._layout.spans(entries, [slot for slot, _ in runs])
@@ -237,13 +237,13 @@ class ShardedChunks:
         kept = [slot for slot in range(self._layout.n_chunks) if slot not in overwritten]
         index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
         if index is not None and not any(self._layout.spans(index.entries, kept)):
-            # There is nothing to fetch that would show whether the index is still the shard's: it is asked for again.
+            # Without any chunk to fetch, no pinned request validates the cached index: it is fetched again.
             whole = self._is_cheaper_whole(kept, cached=False)
             return Cost(1, self._shard_nbytes if whole else self._layout.index_nbytes)
         return self._cost(coords, kept, index, whole=self._is_cheaper_whole(kept, cached=index is not None))
 
     def _cost(self, coords: Coords, slots: Sequence[int], index: ShardIndex | None, *, whole: bool) -> Cost:
-        """Of `_chunks`, behind `_fetch_whole_or_tail` where `whole`, else behind `_index`."""
+        """Cost of `_chunks` after `_fetch_whole_or_tail` (with `whole`) or `_index`."""
         layout, limit = self._layout, self._limits.range_bytes
         fits = self._shard_nbytes + layout.index_nbytes <= limit
         if whole and fits and index is None and len(slots) == layout.n_chunks:
@@ -264,7 +264,7 @@ class ShardedChunks:
         return Cost(requests + more, nbytes + more_nbytes, index is not None)
 
     def _size(self, entries: Entries) -> int:
-        """Bytes of a shard with this index."""
+        """Size in bytes of a shard with this index."""
         present = entries[entries[:, 1] != MISSING]
         end = int(present.sum(axis=1).max(initial=0))
         return (
@@ -274,7 +274,7 @@ class ShardedChunks:
         )
 
     def _full_index(self, coords: Coords) -> Entries:
-        """The index of a shard that has all chunks that lie inside the array."""
+        """The index of a shard with all its chunks inside the array, each at full size."""
         meta, layout = self._meta, self._layout
         inner = tuple(n // chunk for n, chunk in zip(meta.object_shape, meta.chunks, strict=True))
         inside = np.ones(inner, bool)
@@ -291,14 +291,14 @@ class ShardedChunks:
         return entries
 
     def forget(self, key: str) -> None:
-        """Its index; see `Chunks.forget`."""
+        """Invalidate the shard's index; see `Chunks.forget`."""
         self._indexes.forget(self._place + key)
 
     async def replace(
         self, key: str, changes: Changes, base: Fetched | None, *, encode_fill: EncodeFill
     ) -> Version | None:
-        """One PUT of the shard, or a DELETE where it holds nothing; see `Chunks.replace`."""
-        del encode_fill  # a shard that holds nothing and must stay is an index of nothing
+        """One PUT of the shard, or a DELETE if it has no chunks; see `Chunks.replace`."""
+        del encode_fill  # an empty shard that cannot be deleted is stored as an empty index
         chunks: dict[int, Encoded | None] = {**(base.stored if base else {}), **changes}
         present = {slot: data for slot, data in chunks.items() if data is not None}
         try:
@@ -307,7 +307,7 @@ class ShardedChunks:
             body = await self._joined(present)
             return await self._store.put(key, body, when="always" if base is None else base.version or "absent")
         finally:
-            self._indexes.forget(self._place + key)  # also one that a reader has got meanwhile
+            self._indexes.forget(self._place + key)  # also an index that a concurrent reader has just fetched
 
     async def _joined(self, present: Mapping[int, Encoded]) -> Buffer:
         parts = self._layout.assemble(present)
@@ -316,19 +316,19 @@ class ShardedChunks:
         return await self._cpu.run(partial(joined, parts))
 
     def _is_cheaper_whole(self, kept: Sequence[int], *, cached: bool) -> bool:
-        """True where leaving out what is overwritten saves less than asking for the index first costs."""
+        """True if skipping the overwritten chunks saves less than a request for the index costs."""
         if len(kept) >= self._many:
             return True
         spared = self._shard_nbytes * (self._layout.n_chunks - len(kept)) // self._layout.n_chunks
         return not cached and spared <= self._limits.gap_bytes
 
     async def _index(self, key: str) -> _Opened | None:
-        """From the cache, or by one request, which all who want it at once share; None where there is no shard."""
+        """The index from the cache, or by one request that concurrent reads share; None if there is no shard."""
         name = self._place + key
         index = self._cached_index(name)
         if index is not None:
             return _Opened(index)
-        async with self._locks.hold("index of " + name):  # where the one who asks is cancelled, the next one asks
+        async with self._locks.hold("index of " + name):  # if this read is cancelled, the next one sends the request
             index = self._cached_index(name)
             if index is not None:
                 return _Opened(index)
@@ -339,11 +339,12 @@ class ShardedChunks:
         return self._current(self._indexes.get(name, self._reader))
 
     def _current(self, index: ShardIndex | None) -> ShardIndex | None:
-        # One of another length was an overwritten array's.
+        # An index of another length belongs to an earlier array that was overwritten.
         return index if index is not None and len(index.entries) == self._layout.n_chunks else None
 
     async def _fetch_whole_or_tail(self, key: str) -> _Opened | None:
-        """The whole shard where it fits into one range, else its index and all that one range brings with it."""
+        """Fetch the whole shard if it fits into one range, otherwise its index and the neighbouring bytes of one
+        range."""
         name, longest = self._place + key, self._limits.range_bytes
         wanted: ByteRange | None = None
         if self._shard_nbytes + self._layout.index_nbytes > longest:
@@ -356,15 +357,16 @@ class ShardedChunks:
             with self._indexes.fetching(name, self._reader) as pending:
                 return await self._open(key, wanted, pending)
         except ObjectTooLarge:
-            return await self._index(key)  # what lies between its chunks is not fetched
+            return await self._index(key)  # skips the unused bytes that make it too large
 
     async def _fetch_unpinned(self, key: str) -> _Opened | None:
-        """The whole shard by one request: one state of it, however often it is rewritten.
+        """Fetch the whole shard by one request, which always returns one version, however often it is rewritten.
 
-        No lease covers it, since whoever holds one and waits for more may wait for ever; so there is one at a time.
+        No lease covers its memory: the caller already holds a lease, and waiting for a second one could deadlock.
+        Therefore a session makes one such request at a time.
 
         Raises:
-            ConcurrentModification: It is too long to be fetched so.
+            ConcurrentModification: The shard is too large for this.
         """
         async with self._locks.hold(_WHOLE_LOCK):
             try:
@@ -374,7 +376,7 @@ class ShardedChunks:
                 raise self._kept_changing_error(key) from error
 
     async def _open(self, key: str, wanted: ByteRange | None, pending: PendingEntry[ShardIndex]) -> _Opened | None:
-        """One request for the shard, or for an end of it that holds its index."""
+        """Fetch the shard, or the end of it that contains the index, by one request, and cache the index."""
         longest = self._layout.n_chunks * self._max_chunk_nbytes + self._layout.index_nbytes
         blob = await self._store.get(key, range=wanted, max_bytes=longest if wanted is None else None)
         if blob is None:
@@ -390,7 +392,7 @@ class ShardedChunks:
             entries = self._layout.decode_index(raw, blob.size)
         except ChunkDecodeError as error:
             raise self._damaged_index_error(key, blob.version, error) from error
-        # A copy, unless a big index came alone: what is cached must not keep the bytes that it came with.
+        # Copied, so that the cached index does not keep the whole response alive; not a large index that came alone.
         alone = len(raw) == memoryview(blob.data).nbytes
         return entries if alone and len(raw) >= BIG_INDEX else entries.copy()
 
@@ -406,7 +408,7 @@ class ShardedChunks:
     async def _chunks(
         self, key: str, slots: Sequence[int], sinks: Sequence[Sink | None] | None, opened: _Opened
     ) -> Fetched:
-        """The chunks of one state of the shard: those that are here already, and the others by ranges."""
+        """The chunks of one version of the shard: those received with the index, and the others by ranges."""
         entries, version = opened.state.entries, opened.state.version
         start, here = opened.start, opened.data
         stop, longest = start + len(here), self._max_chunk_nbytes
@@ -415,10 +417,11 @@ class ShardedChunks:
         for position, span in enumerate(self._layout.spans(entries, slots)):
             if span is None:
                 continue
+            # An index is untrusted input: check the length before memory is allocated for it.
             if span.stop - span.start > longest:
                 raise self._too_long_error(key, version, span)
-            # What came with the index is of the same version. A chunk of which only a part came is asked for whole: its
-            # end would be a request of its own anyway.
+            # Bytes received with the index are of the same version. A chunk that was received in part is fetched whole:
+            # its remainder would take a request too.
             if start <= span.start and span.stop <= stop:
                 buffers[position] = here[span.start - start : span.stop - start]
             else:
@@ -428,7 +431,7 @@ class ShardedChunks:
         return Fetched(buffers, version)
 
     async def _fetch_single(self, key: str, slot: int, sink: Sink | None, state: ShardIndex) -> Fetched:
-        """One chunk of a shard whose index is cached: what is asked for most often."""
+        """One chunk of a shard whose index is cached: a fast path for the most frequent read."""
         span = self._layout.span(state.entries, slot)
         if span is None:
             return Fetched((None,), state.version)
@@ -437,7 +440,7 @@ class ShardedChunks:
         return Fetched((await self._ranges.one(key, state.version, span, sink),), state.version)
 
     def _too_long_error(self, key: str, version: Version, span: Span) -> ChunkDecodeError:
-        """For a chunk that is longer than one can be: no memory is taken for it, since no lease covers that."""
+        """The error for an index entry longer than any chunk, for which no lease covers the memory."""
         problem = ChunkDecodeError(
             f"it gives a chunk {span.stop - span.start:,} bytes, and none can have more than {self._max_chunk_nbytes:,}"
         )

@@ -1,8 +1,8 @@
-"""One fetch for many readers of a chunk, without making any of them read what was old when it asked.
+"""One fetch for concurrent readers of a chunk, without returning data older than any of the reads.
 
-An answer is as fresh as the moment at which its request left. A reader may therefore join a fetch that has not been
-sent yet, and never one that has: it waits until that one has ended, and joins the next. So of each object at most one
-plain read is in flight, and one is next.
+A response is only as fresh as the moment at which its request was sent. A reader may therefore join a fetch that has
+not been sent yet, but not one that has: it waits until that one has ended, and joins the next one. So per object at
+most one plain read is in flight, and one is pending.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .chunks import Chunks
 
 
 class _Left(Enum):
-    """What readers that joined are told when the one that leads has left before there was an answer."""
+    """The outcome for joined readers if the leader was cancelled before there was a response."""
 
     LEADER = 0
 
@@ -28,12 +28,13 @@ _Outcome: TypeAlias = Decoded | Exception | Literal[_Left.LEADER]
 
 
 class SharedFetch:
-    """One fetch, led by the reader that began it.
+    """One fetch, led by the reader that started it.
 
     Attributes:
-        is_sent: Its request may have left: who asks from now on waits for its end, and does not get its answer.
-        source: Where to fetch from: the view of the newest handle among its readers, which trusts no older absence.
-        joined: What the other readers wait for; None while there is no other.
+        is_sent: The request may have been sent: later readers wait for its end, and do not get its response.
+        source: Chunks to fetch from: those of the most recently opened handle among the readers, which ignores cached
+            absences from before it was opened.
+        joined: Futures of the other readers; None if there are none.
     """
 
     __slots__ = ("_late", "_since", "is_sent", "joined", "source")
@@ -47,11 +48,11 @@ class SharedFetch:
 
     @property
     def is_awaited(self) -> bool:
-        """True where other readers wait for its answer, or for its end."""
+        """True if other readers wait for its response, or for its end."""
         return self.joined is not None or self._late is not None
 
     async def join(self, source: Chunks, since: int) -> _Outcome:
-        """Wait for the answer of a fetch that is not sent yet."""
+        """Wait for the response to a fetch that is not sent yet."""
         if since > self._since:
             self.source = source
             self._since = since
@@ -62,7 +63,7 @@ class SharedFetch:
         return await waiter
 
     async def end(self) -> None:
-        """Wait for the end of a fetch that is sent."""
+        """Wait for the end of a fetch that was sent."""
         waiter: Future[None] = get_running_loop().create_future()
         if self._late is None:
             self._late = []
@@ -70,7 +71,7 @@ class SharedFetch:
         await waiter
 
     def finish(self, outcome: _Outcome) -> None:
-        """Wake every reader."""
+        """Wake all readers."""
         for waiter in self.joined or ():
             if not waiter.done():
                 waiter.set_result(outcome)
@@ -80,30 +81,29 @@ class SharedFetch:
 
 
 class SharedFetches(dict[Hashable, SharedFetch]):
-    """The fetches of one array that are under way, for all handles of a session that read it alike.
+    """The fetches of one array in progress, shared by all handles of a session with equal layouts.
 
-    A reader that finds none of its name stores one, without an `await` since it looked; whatever comes of it, it calls
-    `end`.
+    A reader that finds no fetch of its name adds one, without an `await` in between, and calls `end` in any case.
     """
 
     __slots__ = ("__weakref__",)
 
-    __hash__ = object.__hash__  # type: ignore[assignment]  # an identity, for the table of weak references
+    __hash__ = object.__hash__  # type: ignore[assignment]  # hashed by identity, for the weak table
 
     def end(self, name: Hashable, fetch: SharedFetch, outcome: Decoded | Exception | None) -> None:
-        """Hand the outcome to the readers that joined; None: the leader left, and one of them leads a new one."""
+        """Pass the outcome to the joined readers. None: the leader was cancelled, and one of them leads a new fetch."""
         del self[name]
         if fetch.is_awaited:
             fetch.finish(_Left.LEADER if outcome is None else outcome)
 
     async def follow(self, name: Hashable, source: Chunks, since: int) -> Decoded | None:
-        """The chunks of a fetch that was sent after this call.
+        """Wait for the chunks of a fetch that is sent after this call.
 
         Returns:
-            None where none is under way any more: the caller is to begin one.
+            The decoded chunks, shared with other readers; None if there is no fetch, and the caller must start one.
 
         Raises:
-            Exception: What the fetch failed with.
+            Exception: The error of the fetch.
         """
         while (fetch := self.get(name)) is not None:
             if fetch.is_sent:
@@ -111,7 +111,7 @@ class SharedFetches(dict[Hashable, SharedFetch]):
                 continue
             outcome = await fetch.join(source, since)
             if isinstance(outcome, Exception):
-                # A copy: each reader adds its own traceback, and may note something of its own.
+                # A copy, since each reader adds its own traceback and notes.
                 raise copy(outcome) from outcome.__cause__
             if outcome is not _Left.LEADER:
                 return outcome
@@ -119,7 +119,7 @@ class SharedFetches(dict[Hashable, SharedFetch]):
 
 
 class FetchTable:
-    """The `SharedFetches` of a session's arrays, by what makes two handles read alike; each lives as its handles."""
+    """The `SharedFetches` of a session's arrays, by layout key; each lives as long as its handles."""
 
     __slots__ = ("_by_array",)
 
@@ -127,7 +127,7 @@ class FetchTable:
         self._by_array: Final[WeakValueDictionary[Hashable, SharedFetches]] = WeakValueDictionary()
 
     def of(self, array: Hashable) -> SharedFetches:
-        """Of one array."""
+        """The fetches of one array."""
         fetches = self._by_array.get(array)
         if fetches is None:
             fetches = self._by_array[array] = SharedFetches()

@@ -1,7 +1,7 @@
-"""Writing: a chunk that is covered whole is encoded and put; a part of one is merged under compare-and-swap.
+"""Write a plan: fully covered objects are encoded and put; others are merged by a conditional write.
 
-On a failure no further object is started and those in flight are allowed to finish, so that as few as possible
-are left in doubt; the error's `outcome` says which are written.
+After a failure no further object is started, and those in flight may finish, so that the state of as few objects as
+possible is unknown; the error's `outcome` lists which are written.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Writing:
-    """One call's write of `values` (broadcast to the plan's buffer shape)."""
+    """The write of one call: `values`, broadcast to the plan's buffer shape."""
 
     __slots__ = (
         "_drop_fill",
@@ -54,7 +54,7 @@ class Writing:
         self._runtime = runtime
         self._plan = plan
         self._values = values
-        # A null fill value promises nothing about absent chunks, so none may be left out for it.
+        # With a null fill value, the content of absent chunks is undefined, so every chunk must be stored.
         self._drop_fill = not write_empty and layout.meta.fill_value is not None
         self._set_layout(layout)
         self._failure: Exception | None = None
@@ -69,15 +69,15 @@ class Writing:
         self._free = pipeline.cost == "view" and self._plan.basic and self._values.dtype == layout.meta.dtype
 
     def _at(self, coords: Coords) -> Writing:
-        """The same call's write, with the layout of the object there; what became of objects is noted in one place."""
+        """The same write with the layout of the object at `coords`; its progress is shared."""
         if self._layout.of_shape is None:
             return self
         other = copy(self)
-        other._set_layout(self._layout.at(coords))  # noqa: SLF001  # it is one of these
+        other._set_layout(self._layout.at(coords))  # noqa: SLF001  # same class
         return other
 
     async def run(self) -> None:
-        """Write everything, or raise the first failure, or the cancellation, with its outcome."""
+        """Write everything; raise the first failure, or the cancellation, with its `outcome`."""
         size = min(self._runtime.limits.requests, self._plan.n_objects)
         try:
             await run_workers(size, self._until_failure(), self._guarded)
@@ -88,7 +88,7 @@ class Writing:
             raise
 
     def outcome(self) -> WriteOutcome:
-        """What is written by now."""
+        """The outcome so far."""
         return self._progress.outcome(self._plan)
 
     def _until_failure(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
@@ -100,10 +100,10 @@ class Writing:
     async def _guarded(self, item: tuple[Coords, Sequence[Part]]) -> None:
         number = self._progress.begin()
         try:
-            await self._at(item[0])._write_object(number, *item)  # noqa: SLF001  # it is one of these
+            await self._at(item[0])._write_object(number, *item)  # noqa: SLF001  # same class
         except CancelledError:
-            raise  # stays in doubt if its request may have been sent
-        except Exception as error:  # noqa: BLE001  # raised by run(), after the siblings have finished
+            raise  # its state is unknown if a request may have been sent
+        except Exception as error:  # noqa: BLE001  # raised by `run`, after the objects in flight have finished
             self._progress.mark_failed(number, error)
             self._failure = self._failure or error
         else:
@@ -125,7 +125,7 @@ class Writing:
         except ChunkError as error:
             if type(error) is not ChunkError or error.array is not None:
                 raise
-            # Of an encoder, which knows neither the array nor the chunk.
+            # Raised by an encoder, which knows neither the array nor the chunk.
             url = self._layout.url
             raise ChunkError(
                 f"object {coords} of {url} (key {key!r}) is not written: {error}", array=url, key=key, codec=error.codec
@@ -135,11 +135,11 @@ class Writing:
             self._runtime.leases.release(lease)
 
     def _lease(self, key: str, whole: bool, n_parts: int) -> int:
-        """Bytes that lie in memory for one object at most, beside the caller's own."""
+        """Maximum memory for one object in bytes, in addition to the caller's data."""
         layout = self._layout
         if layout.n_slots == 1:
             return layout.lease
-        # Encoded chunks and the shard that is put together of them; in a merge, what was fetched beside them.
+        # Encoded chunks and the shard assembled from them; for a merge, also the fetched chunks.
         chunks = max(1, layout.pipeline.nbytes) * (2 * n_parts if whole else 3 * layout.n_slots)
         return chunks + (layout.chunks.overhead(key) if layout.has_big_index else 0)
 
@@ -149,31 +149,33 @@ class Writing:
         await self._layout.chunks.replace(key, changes, None, encode_fill=self._encoded_fill)
 
     async def _cover(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        """Write an object that the edge cuts: others may have appended to it since the array was opened."""
+        """Write an object at the array's edge, to which others may have appended since the array was opened."""
         try:
             await self._merge(number, coords, key, parts)
         except ChunkDecodeError as error:
             if self._layout.n_slots > 1 and error.chunk is not None:
-                raise  # one chunk of a shard: the others may hold what is beyond the edge
-            # Nothing of the object decodes, so nothing can be kept, and all of it that is known here is being written.
+                raise  # only one chunk of a shard is damaged: the others may contain data beyond the edge
+            # Nothing of the object decodes, so nothing can be kept, and this write covers all of it inside the array.
             await self._replace_whole(number, key, parts)
 
     async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        """Fetch, merge, replace under the version that was fetched; again on a conflict."""
+        """Fetch, merge, replace on condition of the version that was fetched; retry on a conflict."""
         read: list[Version | None] = []
 
         async def attempt() -> None:
             try:
                 base, changes = await self._fetch_and_merge(coords, key, parts)
-            except ChunkDecodeError:  # it may have been damaged on its way
+            except ChunkDecodeError:  # may have been damaged in transit
                 base, changes = await self._fetch_and_merge(coords, key, parts)
             if base.version is None and all(change is None for change in changes.values()):
-                return  # absent already means fill
+                return  # an absent object already reads as fill
+            # Marked before the request: if this is cancelled from here on, the object's state is unknown.
             self._progress.mark_sent(number)
             read.append(base.version)
             try:
                 await self._layout.chunks.replace(key, changes, base, encode_fill=self._encoded_fill)
             except Conflict:
+                # Rejected, so the object is certainly not written, even if the next attempt fails before its request.
                 self._progress.mark_unchanged(number)
                 raise
 
@@ -183,6 +185,7 @@ class Writing:
                 "merge; write whole chunks, or raise RetryPolicy.conflict_attempts"
             )
 
+        # Serializes merges within the session, which would only conflict with each other.
         async with self._runtime.locks.hold(f"{self._runtime.place}/{key}"):
             await retry_conflicts(self._runtime, key, attempt, given_up, read)
 
@@ -193,7 +196,7 @@ class Writing:
         return base, await self._encoded(partial(self._merged, coords, key, base, overwritten), pieces)
 
     async def _encoded_fill(self) -> Encoded:
-        """A chunk of nothing but fill, for an object that becomes empty and cannot be deleted."""
+        """An encoded chunk of fill values, for an empty object that cannot be deleted."""
         encoded = await self._encoded(lambda _: {0: self._layout.pipeline.encode(self._blank())}, (None,))
         data = encoded[0]
         assert data is not None  # noqa: S101  # it was encoded just now
@@ -219,11 +222,12 @@ class Writing:
         for part, data in pieces:
             if len(pieces) > 1:
                 check_interrupt()
+            # Covered completely, so its old bytes were not needed and may not have been fetched.
             if part.slot in overwritten:
                 changes[part.slot] = self._encode(self._fresh(part))
                 continue
             chunk = self._blank() if data is None else self._stored(coords, part.slot, key, data, base)
-            changed = chunk if self._layout.fields is None else chunk[self._layout.fields]  # a view in any case
+            changed = chunk if self._layout.fields is None else chunk[self._layout.fields]  # always a view
             changed[part.take] = self._values[part.put]
             changes[part.slot] = self._encode(chunk)
         return changes
@@ -233,7 +237,7 @@ class Writing:
         return chunk if chunk.flags.writeable else chunk.copy()
 
     def _fresh(self, part: Part) -> Values:
-        """The whole chunk; beyond the array's edge it holds the fill value."""
+        """The whole chunk with the new values; fill values beyond the array's edge."""
         values: Values = self._values[part.put]
         meta = self._layout.meta
         if self._plan.basic and values.size == self._layout.chunk_size and values.dtype == meta.dtype:
@@ -247,17 +251,17 @@ class Writing:
         return np.full(meta.chunks, self._layout.fill[()], dtype=meta.dtype)
 
     def _encode(self, chunk: Values) -> Encoded | None:
-        """Encoded, or None where it holds nothing but fill and such chunks are not stored."""
+        """Encode a chunk; None if it contains only fill values and such chunks are not stored."""
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
         return self._encode_chunk(chunk)
 
 
 def replaces_object(layout: Layout, coords: Coords, parts: Sequence[Part]) -> bool:
-    """True where a write of these parts stores the object without a look at what is there.
+    """True if a write of these parts can replace the object without reading it.
 
-    A write of single fields never does. Beyond the array's edge may lie what others have appended since the array was
-    opened, so an object that the edge cuts is always looked at.
+    Not for writes of single fields. Not for objects at the array's edge either: others may have appended data beyond
+    the edge since the array was opened.
     """
     return (
         layout.fields is None
@@ -267,7 +271,7 @@ def replaces_object(layout: Layout, coords: Coords, parts: Sequence[Part]) -> bo
 
 
 def replaced_slots(layout: Layout, coords: Coords, parts: Sequence[Part]) -> set[int]:
-    """The slots of which a write of these parts leaves nothing as it is."""
+    """The slots that a write of these parts replaces completely."""
     meta = layout.meta
     whole = {part.slot for part in parts if part.whole} if layout.fields is None else set()
     if not whole or not is_cut(meta.object_axes, meta.shape, coords):
