@@ -17,7 +17,7 @@ from .._session import Session
 from .._types import CodecSpec
 from . import units
 from .ls import about
-from .survey import Kind, Tally, survey
+from .survey import ObjectKind, Tally, survey
 from .terminal import err, out, plain
 
 _MAX_ATTRIBUTE = 200
@@ -98,7 +98,7 @@ def _codec(spec: CodecSpec) -> str:
     return f"{spec.name}({', '.join(values)})" if values else spec.name
 
 
-def _what_is_stored(array: Array, tallies: Mapping[Kind, Tally]) -> Iterator[tuple[str, str]]:
+def _what_is_stored(array: Array, tallies: Mapping[ObjectKind, Tally]) -> Iterator[tuple[str, str]]:
     chunks, whole = tallies["chunk"], prod(array.metadata.grid_shape)
     yield "decoded size", units.size(array.nbytes)
     noun = units.count(whole, "shard" if array.metadata.shards else "chunk")

@@ -14,7 +14,7 @@ from .._session import Session
 from ..errors import NodeError, NodeNotFound
 from ..stores.base import Entry, Listing, Store
 from . import units
-from .survey import kind_of
+from .survey import kind_of_object
 from .terminal import err, out, plain
 
 _SHOWN = 50
@@ -90,7 +90,7 @@ def about(array: Array) -> str:
 
 
 def _object(entry: Entry, array: Array | None) -> Row:
-    kind = kind_of(entry.key, array)
+    kind = kind_of_object(entry.key, array)
     return Row("object" if kind == "other" else kind, entry.key, units.size(entry.size), entry.size)
 
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from .._array import Array
 from ..stores.base import Store
 
-Kind: TypeAlias = Literal["chunk", "metadata", "other"]
+ObjectKind: TypeAlias = Literal["chunk", "metadata", "other"]
 
 _DOCUMENTS = frozenset({".zarray", ".zattrs", ".zgroup", ".zmetadata", "zarr.json"})
 
@@ -26,7 +26,7 @@ class Tally:
         self.nbytes += nbytes
 
 
-def kind_of(key: str, array: Array | None) -> Kind:
+def kind_of_object(key: str, array: Array | None) -> ObjectKind:
     """What the object at `key`, relative to the array, is to it."""
     if key in _DOCUMENTS:
         return "metadata"
@@ -41,9 +41,9 @@ def is_chunk(key: str, array: Array) -> bool:
     return coords is not None and all(i < n for i, n in zip(coords, array.metadata.grid_shape, strict=True))
 
 
-async def survey(store: Store, array: Array) -> dict[Kind, Tally]:
+async def survey(store: Store, array: Array) -> dict[ObjectKind, Tally]:
     """Count everything below the array's prefix."""
-    tallies: dict[Kind, Tally] = {"chunk": Tally(), "metadata": Tally(), "other": Tally()}
+    tallies: dict[ObjectKind, Tally] = {"chunk": Tally(), "metadata": Tally(), "other": Tally()}
     async for entry in store.list_prefix():
-        tallies[kind_of(entry.key, array)].add(entry.size)
+        tallies[kind_of_object(entry.key, array)].add(entry.size)
     return tallies
