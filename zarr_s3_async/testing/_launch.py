@@ -17,7 +17,7 @@ from ._ports import TWIN, free_ports
 if TYPE_CHECKING:
     from ._certificate import Certificate
 
-Kind: TypeAlias = Literal["seaweedfs", "moto", "juicefs"]
+ServerKind: TypeAlias = Literal["seaweedfs", "moto", "juicefs"]
 
 
 class Command(NamedTuple):
@@ -33,7 +33,7 @@ class Launch(Protocol):
     """A kind of server that can be started here."""
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> ServerKind: ...
 
     @property
     def keeps_data(self) -> bool:
@@ -54,7 +54,7 @@ class Launch(Protocol):
 class SeaweedLaunch:
     """`weed mini`: master, volume server, filer and S3 gateway in one process."""
 
-    kind: Kind = "seaweedfs"
+    kind: ServerKind = "seaweedfs"
     keeps_data = True
     _services = ("master", "volume", "filer", "s3", "admin")
     _unknown = "flag provided but not defined: "
@@ -111,7 +111,7 @@ class SeaweedLaunch:
 class MotoLaunch:
     """moto's server: an imitation of S3 that checks no credentials and keeps everything in memory."""
 
-    kind: Kind = "moto"
+    kind: ServerKind = "moto"
     keeps_data = False
 
     def command(self, folder: Path, certificate: Certificate | None) -> Command:

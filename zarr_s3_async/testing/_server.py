@@ -17,7 +17,7 @@ import anyio
 from .._concurrency.blocking import run_blocking
 from ..config import S3Config
 from ..errors import ConfigError, StoreError
-from ._launch import Command, Kind, Launch
+from ._launch import Command, Launch, ServerKind
 from ._process import ServerProcess
 from ._signed import SignedClient
 
@@ -55,7 +55,7 @@ class LocalServer:
         self.endpoint_url: str = ""
         """Empty until the server runs."""
         self.ca_bundle: Path | None = None
-        self.kind: Kind | None = None
+        self.kind: ServerKind | None = None
         """Which server it is, once it runs."""
         self._keep = None if keep is None else Path(keep).absolute()
         self._tls = tls
