@@ -242,4 +242,4 @@ def test_the_entry_points_are_those_of_the_documented_group(monkeypatch):
 
 def test_an_unknown_codec_names_the_nearest_one():
     with pytest.raises(UnsupportedFeature, match="'zstdd' is not known; did you mean 'zstd'"):
-        registry.kind_of("zstdd")
+        registry.kind_of_codec("zstdd")

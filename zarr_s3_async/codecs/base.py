@@ -36,10 +36,9 @@ T = TypeVar("T")
 _log = logging.getLogger("zarr_s3_async")
 _OPTIONAL_OF_NUMCODECS: Final = ("zfpy", "pcodec", "msgpacks")
 
-Kind: TypeAlias = CodecKind
 
 COSTS: tuple[Cost, ...] = ("view", "quick", "parallel", "blocking")
-KINDS: tuple[Kind, ...] = ("array->array", "array->bytes", "bytes->bytes")
+KINDS: tuple[CodecKind, ...] = ("array->array", "array->bytes", "bytes->bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from .._types import Buffer, CodecSpec, Shape
 from ..errors import ChunkDecodeError, ChunkError, MetadataError, UnsupportedFeature
 from .array import BytesCodec, Transpose
 from .base import COSTS, Array, ArrayArrayCodec, ArrayBytesCodec, Bytes, BytesBytesCodec, ChunkSpec, Cost, writable
-from .registry import build_codec, is_registered, kind_of
+from .registry import build_codec, is_registered, kind_of_codec
 
 VARIABLE_LIMIT: Final = 256 * 2**20
 """Bytes that a chunk of elements of any length may decompress to. Nothing else limits them."""
@@ -237,7 +237,7 @@ def build_pipeline(specs: Sequence[CodecSpec], chunk: ChunkSpec, *, variable_lim
         return built.codec
 
     for spec in _arranged(specs):
-        kind = kind_of(spec.name)
+        kind = kind_of_codec(spec.name)
         if (array_bytes is not None) != (kind == "bytes->bytes"):
             raise MetadataError(f"codec {spec.name!r} is {kind}, and cannot stand there in {_names(specs)}")
         if kind == "array->array":
@@ -298,7 +298,7 @@ def _arranged(specs: Sequence[CodecSpec]) -> list[CodecSpec]:
     if at is None:
         return arranged
     to_bytes = arranged.pop(at)
-    kinds = [kind_of(spec.name) if _is_numcodecs(spec) else None for spec in arranged]
+    kinds = [kind_of_codec(spec.name) if _is_numcodecs(spec) else None for spec in arranged]
     if "array->bytes" in kinds[: at + 1]:
         return arranged
     first = kinds.index("bytes->bytes") if "bytes->bytes" in kinds[:at] else at

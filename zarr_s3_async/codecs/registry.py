@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from .._types import JSON, CodecSpec, is_pickle
+from .._types import JSON, CodecKind, CodecSpec, is_pickle
 from ..errors import ConfigError, MetadataError, UnsupportedFeature
 from . import checksums, compress, filters, stdlib, vlen
 from .array import BytesCodec, PackBits, Reshape, Squeeze, Transpose
-from .base import COSTS, KINDS, ChunkSpec, Codec, Kind, Options
+from .base import COSTS, KINDS, ChunkSpec, Codec, Options
 from .cast import CastValue
 from .optional import ZFPY, PCodec
 from .scale import ScaleOffset
@@ -23,8 +23,8 @@ CodecClass: TypeAlias = Callable[[Mapping[str, JSON], ChunkSpec], Codec]
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
 
 
-class _Entry(NamedTuple):
-    kind: Kind
+class _RegistryEntry(NamedTuple):
+    kind: CodecKind
     build: Callable[[Options, ChunkSpec], Codec]
 
 
@@ -34,19 +34,19 @@ def _sharding(options: Options, spec: ChunkSpec) -> Codec:
     return ShardingCodec(options, spec)
 
 
-def _array_array(build: Callable[[Options, ChunkSpec], Codec]) -> _Entry:
-    return _Entry("array->array", build)
+def _array_array(build: Callable[[Options, ChunkSpec], Codec]) -> _RegistryEntry:
+    return _RegistryEntry("array->array", build)
 
 
-def _array_bytes(build: Callable[[Options, ChunkSpec], Codec]) -> _Entry:
-    return _Entry("array->bytes", build)
+def _array_bytes(build: Callable[[Options, ChunkSpec], Codec]) -> _RegistryEntry:
+    return _RegistryEntry("array->bytes", build)
 
 
-def _bytes_bytes(build: Callable[[Options, ChunkSpec], Codec]) -> _Entry:
-    return _Entry("bytes->bytes", build)
+def _bytes_bytes(build: Callable[[Options, ChunkSpec], Codec]) -> _RegistryEntry:
+    return _RegistryEntry("bytes->bytes", build)
 
 
-_BUILT_IN: Final[dict[str, _Entry]] = {
+_BUILT_IN: Final[dict[str, _RegistryEntry]] = {
     # Zarr v3 core specification
     "bytes": _array_bytes(BytesCodec),
     "transpose": _array_array(Transpose),
@@ -93,7 +93,7 @@ _BUILT_IN: Final[dict[str, _Entry]] = {
     "numcodecs.zstd": _bytes_bytes(compress.Zstd),
 }
 
-_added: dict[str, _Entry] = {}
+_added: dict[str, _RegistryEntry] = {}
 
 
 def register_codec(name: str, cls: CodecClass) -> None:
@@ -114,7 +114,7 @@ def register_codec(name: str, cls: CodecClass) -> None:
     kind = getattr(cls, "kind", None) if isinstance(cls, type) else None
     if kind not in KINDS:
         raise ConfigError(f"the codec {name!r} must be a class whose `kind` is one of {', '.join(KINDS)}, not {kind!r}")
-    _added[name] = _Entry(kind, _user_factory(cls))
+    _added[name] = _RegistryEntry(kind, _user_factory(cls))
 
 
 def unregister_codec(name: str) -> None:
@@ -130,13 +130,13 @@ def list_codecs() -> tuple[str, ...]:
     return tuple(sorted({*_BUILT_IN, *_added, *(point.name for point in _entry_points())}))
 
 
-def kind_of(name: str) -> Kind:
+def kind_of_codec(name: str) -> CodecKind:
     """Where in a chain the codec stands."""
     return _find(name).kind
 
 
-def find_kind(name: str) -> Kind | None:
-    """As `kind_of`, and None where there is no such codec."""
+def find_kind(name: str) -> CodecKind | None:
+    """As `kind_of_codec`, and None where there is no such codec."""
     try:
         return _find(name).kind
     except UnsupportedFeature:
@@ -189,7 +189,7 @@ def _user_factory(cls: Any) -> Callable[[Options, ChunkSpec], Codec]:
     return build
 
 
-def _find(name: str) -> _Entry:
+def _find(name: str) -> _RegistryEntry:
     entry = _BUILT_IN.get(name) or _added.get(name)
     if entry is not None:
         return entry
@@ -207,7 +207,7 @@ def _find(name: str) -> _Entry:
     )
 
 
-def _load(point: Any) -> _Entry:
+def _load(point: Any) -> _RegistryEntry:
     try:
         cls = point.load()
         if point.name not in _added:
