@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeAli
 from ._array import Array, create_array
 from ._engine import creation, nodes, removal
 from ._engine.consolidated import sync_copies
-from ._engine.hierarchy import Children, Consolidated, Member, UnreadableNode, kind_of
+from ._engine.hierarchy import Children, Consolidated, Member, UnreadableNode, kind_of_member
 from ._engine.runtime import Runtime
 from ._model import formats
 from ._model.create import ArrayOptions
@@ -290,7 +290,7 @@ class Members(Generic[Handle]):
 
     __slots__ = ("_children", "_group", "_kind", "_names", "_ready")
 
-    def __init__(self, group: Group, kind: nodes.Kind | None) -> None:
+    def __init__(self, group: Group, kind: nodes.NodeKind | None) -> None:
         group._runtime.guard()  # noqa: SLF001  # one file, one thought
         self._group = group
         self._kind = kind
@@ -318,7 +318,7 @@ class Members(Generic[Handle]):
     def _opened(self, found: Sequence[tuple[str, Member]]) -> Iterator[tuple[str, Handle]]:
         group = self._group
         for name, member in found:
-            if self._kind in (None, kind_of(member)):
+            if self._kind in (None, kind_of_member(member)):
                 yield name, cast("Handle", _opened(group, nodes.join(group.path, name), member))
 
 
@@ -329,7 +329,9 @@ def _opened(group: Group, path: str, member: Member) -> Array | Group | Unreadab
         return group._handle(path, member)  # noqa: SLF001  # likewise
     except (MetadataError, UnsupportedFeature) as error:  # a codec that is not known shows only here
         url = nodes.url_of(group._runtime.store, path)  # noqa: SLF001  # likewise
-        return UnreadableNode(url=url, path=path, kind=kind_of(member), error=error, documents=formats.copy_of(member))
+        return UnreadableNode(
+            url=url, path=path, kind=kind_of_member(member), error=error, documents=formats.copy_of(member)
+        )
 
 
 def _handle(

@@ -40,7 +40,7 @@ class Fetched(NamedTuple):
     """If fetched for an update: all chunks of the object by slot, except those that are overwritten."""
 
 
-class Cost(NamedTuple):
+class FetchCost(NamedTuple):
     """Number of requests and bytes of a fetch."""
 
     requests: int
@@ -86,15 +86,15 @@ class Chunks(Protocol):
         """
         ...
 
-    def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
+    def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> FetchCost:
         """Cost of `fetch` for a stored object."""
         ...
 
-    def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> Cost:
+    def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> FetchCost:
         """Cost of `fetch_runs` for a stored object; `runs` holds slots with their runs."""
         ...
 
-    def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
+    def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> FetchCost:
         """Cost of `fetch_for_update` for a stored object."""
         ...
 
@@ -211,23 +211,23 @@ class PlainChunks:
         del overwritten  # a write that covers the only slot does not fetch at all
         return await self.fetch(key, slots)
 
-    def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
+    def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> FetchCost:
         """One GET; see `Chunks.fetch_cost`."""
         del coords, slots  # the same for every object
-        return Cost(1, self._nbytes)
+        return FetchCost(1, self._nbytes)
 
-    def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> Cost:
+    def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> FetchCost:
         """The ranges; see `Chunks.runs_cost`."""
         del coords  # the same for every object
         spans = runs[0][1].spans()
         first, number = self._ranges.first(spans)
         requests, nbytes = self._ranges.cost(spans[number:])
-        return Cost(1 + requests, first.stop - first.start + nbytes)
+        return FetchCost(1 + requests, first.stop - first.start + nbytes)
 
-    def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
+    def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> FetchCost:
         """One GET; see `Chunks.update_cost`."""
         del coords, overwritten  # see `fetch_for_update`
-        return Cost(1, self._nbytes)
+        return FetchCost(1, self._nbytes)
 
     def overhead(self, key: str) -> int:  # noqa: ARG002  # the same for every object
         """Nothing; see `Chunks.overhead`."""

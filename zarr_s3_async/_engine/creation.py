@@ -110,7 +110,7 @@ async def _is_array(store: Store) -> bool:
         found = await nodes.fetch_documents(store, "", (formats.NODE_V3, formats.ARRAY_V2))
     except AccessDenied:
         return False  # credentials for one folder often cannot read the folders above
-    return formats.kind_of({name: blob.data for name, blob in found.items()}) == "array"
+    return formats.kind_of_documents({name: blob.data for name, blob in found.items()}) == "array"
 
 
 async def _store_documents(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, left: Blob | None) -> None:
@@ -194,7 +194,7 @@ async def _require_group(runtime: Runtime, path: str, zarr_format: nodes.Format)
             raise _no_group(runtime.store, path, "an array that cannot be read here", zarr_format) from error
         raise
     if isinstance(node.meta, ArrayMeta) or node.meta.zarr_format != zarr_format:
-        what = f"{'an' if isinstance(node.meta, ArrayMeta) else 'a'} {nodes.kind_of(node.meta)}"
+        what = f"{'an' if isinstance(node.meta, ArrayMeta) else 'a'} {nodes.kind_of_node(node.meta)}"
         raise _no_group(runtime.store, path, f"{what} of Zarr format {node.meta.zarr_format}", zarr_format)
     return None
 

@@ -101,14 +101,14 @@ def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanati
     )
 
 
-def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[Cost, Cost]:
+def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[FetchCost, FetchCost]:
     """The costs of a read, and of the reads that a write makes."""
     all_alike = layout.shard_axes is None and layout.of_shape is None and layout.elements is None
     if all_alike and runtime.decoded.limit == 0:
         merged = plan.n_objects - (plan.n_replaced() if layout.fields is None else 0)
         nbytes = layout.meta.object_nbytes
-        return Cost(plan.n_objects, plan.n_objects * nbytes), Cost(merged, merged * nbytes)
-    read = merge = Cost(0, 0)
+        return FetchCost(plan.n_objects, plan.n_objects * nbytes), FetchCost(merged, merged * nbytes)
+    read = merge = FetchCost(0, 0)
     for coords, parts in plan.objects():
         there = layout.at(coords)
         read = _sum(read, _read_cost(runtime, there, coords, parts))
@@ -117,7 +117,7 @@ def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[Cost, Cost]:
     return read, merge
 
 
-def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence[Part]) -> Cost:
+def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence[Part]) -> FetchCost:
     if runtime.decoded.limit == 0:
         if layout.elements is not None:
             listed = tuple(parts)
@@ -129,11 +129,11 @@ def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence
             return layout.readable.fetch_cost(coords, range(layout.n_slots))
     chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}")
     slots = [part.slot for part in parts if cached_chunk(layout, chunks, part.slot) is NOT_CACHED]
-    return layout.readable.fetch_cost(coords, slots) if slots else Cost(0, 0)
+    return layout.readable.fetch_cost(coords, slots) if slots else FetchCost(0, 0)
 
 
-def _sum(one: Cost, other: Cost) -> Cost:
-    return Cost(one.requests + other.requests, one.nbytes + other.nbytes, one.is_known and other.is_known)
+def _sum(one: FetchCost, other: FetchCost) -> FetchCost:
+    return FetchCost(one.requests + other.requests, one.nbytes + other.nbytes, one.is_known and other.is_known)
 
 
 def _si(nbytes: int) -> str:

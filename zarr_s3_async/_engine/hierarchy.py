@@ -30,7 +30,7 @@ class UnreadableNode:
     url: str
     path: str
     """Path relative to the store's root."""
-    kind: nodes.Kind | None
+    kind: nodes.NodeKind | None
     """The kind of node according to its documents; None if it cannot be determined."""
     error: ZarrS3Error
     """The error that opening it raises."""
@@ -45,9 +45,9 @@ Member: TypeAlias = ArrayMeta | GroupMeta | UnreadableNode
 Found: TypeAlias = tuple[str, Member]
 
 
-def kind_of(member: Member) -> nodes.Kind | None:
+def kind_of_member(member: Member) -> nodes.NodeKind | None:
     """The kind of a member; None if it cannot be determined."""
-    return member.kind if isinstance(member, UnreadableNode) else nodes.kind_of(member)
+    return member.kind if isinstance(member, UnreadableNode) else nodes.kind_of_node(member)
 
 
 class Children:
@@ -111,7 +111,7 @@ class Children:
         return UnreadableNode(
             url=nodes.url_of(self._runtime.store, whole),
             path=whole,
-            kind=formats.kind_of(documents),
+            kind=formats.kind_of_documents(documents),
             error=error,
             documents=formats.load_documents(documents),
         )

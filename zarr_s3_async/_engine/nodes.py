@@ -17,7 +17,7 @@ from .compare_and_swap import retry_conflicts
 from .runtime import Runtime
 
 Format: TypeAlias = Literal[2, 3]
-Kind: TypeAlias = Literal["array", "group"]
+NodeKind: TypeAlias = Literal["array", "group"]
 Meta = TypeVar("Meta", ArrayMeta, GroupMeta)
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def url_of(store: Store, path: str) -> str:
 
 
 async def load(
-    runtime: Runtime, path: str, zarr_format: Format | None = None, kind: Kind | None = None, *, fresh: bool = False
+    runtime: Runtime, path: str, zarr_format: Format | None = None, kind: NodeKind | None = None, *, fresh: bool = False
 ) -> Node:
     """Load the array or group at `path`: one request for v3, one or two more round trips for v2.
 
@@ -64,14 +64,14 @@ async def load(
     for stage in _stages(zarr_format, kind, fresh):
         found = await fetch_documents(store, path, stage, to_read=not fresh)
         meta = await _parse(runtime, url_of(store, path), found, zarr_format)
-        if meta is not None and kind in (None, kind_of(meta)):
+        if meta is not None and kind in (None, kind_of_node(meta)):
             return Node(meta, {name: blob.version for name, blob in found.items()})
     if kind is not None:
         await _refuse_other_kind(store, path, kind)
     raise not_found(store, path, zarr_format, kind)
 
 
-async def _refuse_other_kind(store: Store, path: str, kind: Kind) -> None:
+async def _refuse_other_kind(store: Store, path: str, kind: NodeKind) -> None:
     try:
         found = await kind_at(store, path)
     except (StoreError, MetadataError):
@@ -141,7 +141,7 @@ async def off_loop(runtime: Runtime, work: Callable[[], T], nbytes: int) -> T:
     return work() if nbytes <= _INLINE_BYTES else await runtime.cpu.run(work)
 
 
-_V2: dict[Kind | None, list[tuple[str, ...]]] = {
+_V2: dict[NodeKind | None, list[tuple[str, ...]]] = {
     "array": [(formats.ARRAY_V2, formats.ATTRS_V2)],
     # Consolidated metadata contains the group's own documents too: if it exists, nothing else is requested.
     "group": [(formats.CONSOLIDATED_V2,), (formats.GROUP_V2, formats.ATTRS_V2)],
@@ -149,19 +149,19 @@ _V2: dict[Kind | None, list[tuple[str, ...]]] = {
 }
 
 
-def _stages(zarr_format: Format | None, kind: Kind | None, fresh: bool) -> list[tuple[str, ...]]:
+def _stages(zarr_format: Format | None, kind: NodeKind | None, fresh: bool) -> list[tuple[str, ...]]:
     """Documents to request, one tuple per round trip, until one of them decides."""
     v2 = [stage for stage in _V2[kind] if not (fresh and stage == (formats.CONSOLIDATED_V2,))]
     stages: list[tuple[Format, list[tuple[str, ...]]]] = [(3, [(formats.NODE_V3,)]), (2, v2)]
     return [stage for known, those in stages if zarr_format in (None, known) for stage in those]
 
 
-def kind_of(meta: ArrayMeta | GroupMeta) -> Kind:
+def kind_of_node(meta: ArrayMeta | GroupMeta) -> NodeKind:
     """The kind of a node."""
     return "array" if isinstance(meta, ArrayMeta) else "group"
 
 
-def not_found(store: Store, path: str, zarr_format: Format | None, kind: Kind | None = None) -> NodeNotFound:
+def not_found(store: Store, path: str, zarr_format: Format | None, kind: NodeKind | None = None) -> NodeNotFound:
     """The error if there is no node of this kind and format at `path`."""
     url = url_of(store, path)
     what = f"no {kind}" if kind else "no array and no group"
@@ -176,10 +176,10 @@ def is_node(names: Collection[str]) -> bool:
     return not _DECIDING.isdisjoint(names)
 
 
-async def kind_at(store: Store, path: str) -> Kind | None:
+async def kind_at(store: Store, path: str) -> NodeKind | None:
     """The kind of node according to the main documents at `path`, readable or not; None if they do not specify one."""
     found = await fetch_documents(store, path, (formats.NODE_V3, formats.ARRAY_V2, formats.GROUP_V2))
-    return formats.kind_of({name: blob.data for name, blob in found.items()})
+    return formats.kind_of_documents({name: blob.data for name, blob in found.items()})
 
 
 async def exists(store: Store, path: str) -> bool:
@@ -193,7 +193,9 @@ async def exists(store: Store, path: str) -> bool:
     return False
 
 
-async def update(runtime: Runtime, path: str, zarr_format: Format, edit: Callable[[Meta], Meta], kind: Kind) -> Meta:
+async def update(
+    runtime: Runtime, path: str, zarr_format: Format, edit: Callable[[Meta], Meta], kind: NodeKind
+) -> Meta:
     """Read the node without caches, edit it, store what changed on condition of the versions read; retry on a conflict.
 
     Raises:

@@ -18,7 +18,7 @@ from .._types import Buffer, Coords, Missing, Sink
 from ..codecs.base import check_interrupt
 from ..errors import ChunkDecodeError, ChunkNotFound, UnsupportedFeature
 from ..events import ChunksDecoded, ReadShared, has_hooks, report_cache_lookup
-from .cache import Chunks as Decoded
+from .cache import DecodedChunks
 from .chunks import Chunks, Fetched
 from .cpu import SPLIT_BYTES, runs_inline
 from .elements import Elements, wanted
@@ -208,7 +208,7 @@ class _Reading:
         fetch = layout.fetches[name] = SharedFetch(layout.readable, layout.reader.since)
         held = 0
         # Stays None if this read is cancelled: then one of the reads that joined sends the request instead.
-        outcome: Decoded | Exception | None = None
+        outcome: DecodedChunks | Exception | None = None
         try:
             if self._turns:
                 # Reads that start in the same iteration of the loop can still join.
@@ -241,7 +241,7 @@ class _Reading:
         if pieces:
             await self._decode(key, pieces, partial(self._place, coords, key, fetched))
 
-    async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> Decoded:
+    async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> DecodedChunks:
         """Fetch and decode whole chunks into newly allocated memory."""
         fetched = await source.fetch(key, [part.slot for part in parts])
         chunks: dict[int, Result | None] = {}
@@ -271,7 +271,7 @@ class _Reading:
                     cache.add(pending, chunks)
                     self._place_cached(coords, key, parts, chunks)
 
-    async def _fetch_leased(self, coords: Coords, key: str, parts: Sequence[Part]) -> Decoded:
+    async def _fetch_leased(self, coords: Coords, key: str, parts: Sequence[Part]) -> DecodedChunks:
         layout, runtime = self._layout, self._runtime
         lease = layout.lease * len(parts) + (layout.chunks.overhead(key) if layout.has_big_index else 0)
         await runtime.leases.acquire(lease)
@@ -280,7 +280,9 @@ class _Reading:
         finally:
             runtime.leases.release(lease)
 
-    def _place_cached(self, coords: Coords, key: str, parts: Sequence[Part], chunks: Decoded | None) -> list[Part]:
+    def _place_cached(
+        self, coords: Coords, key: str, parts: Sequence[Part], chunks: DecodedChunks | None
+    ) -> list[Part]:
         """Copy cached chunks to the result, and return the parts that are not cached."""
         others: list[Part] = []
         for part in parts:
@@ -315,8 +317,9 @@ class _Reading:
             return None
         if block.flags.c_contiguous:
             return _DirectSink(block, whole=True)
-        # A store can copy a body to a strided block plane by plane, if rows are contiguous. Element by element it would be
-        # slower than the copy that it saves, and so it would be for small planes, each of which takes some microseconds.
+        # A store can copy a body to a strided block plane by plane, if rows are contiguous. Element by element it
+        # would be slower than the copy that it saves, and so it would be for small planes, each of which takes some
+        # microseconds.
         if not self._strided or block.ndim < 2 or block.strides[-1] != block.itemsize:
             return None
         plane = block.shape[-2] * block.shape[-1] * block.itemsize
@@ -400,7 +403,7 @@ def _still_encoded(
     ]
 
 
-def cached_chunk(layout: Layout, chunks: Decoded | None, slot: int) -> Result | None:
+def cached_chunk(layout: Layout, chunks: DecodedChunks | None, slot: int) -> Result | None:
     """The decoded chunk in a cache entry of its object: None if cached as absent, `NOT_CACHED` if not cached."""
     chunk = NOT_CACHED if chunks is None else chunks.get(slot, NOT_CACHED)
     # A chunk of another shape or type belongs to an earlier array that was overwritten.

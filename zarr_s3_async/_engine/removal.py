@@ -195,7 +195,7 @@ async def _stored(runtime: Runtime, path: str) -> _Stored | None:
     found = await nodes.fetch_documents(runtime.store, path, nodes.ALL_DOCUMENTS)
     if not nodes.is_node(found):
         return None
-    kind = formats.kind_of({name: blob.data for name, blob in found.items()})
+    kind = formats.kind_of_documents({name: blob.data for name, blob in found.items()})
     return _Stored(kind == "array", tuple(found))
 
 

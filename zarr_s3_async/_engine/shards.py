@@ -26,7 +26,7 @@ from ..errors import ChunkDecodeError, ChunkError, ConcurrentModification, Confl
 from ..stores.base import Blob, Store
 from ..stores.optional import place_of
 from .cache import Entries, IndexCache, PendingEntry, Reader, ShardIndex
-from .chunks import Changes, Cost, EncodeFill, Fetched, delete_emptied
+from .chunks import Changes, EncodeFill, FetchCost, Fetched, delete_emptied
 from .cpu import Cpu
 from .elements import Wanted
 from .ranges import Ranges
@@ -216,12 +216,12 @@ class ShardedChunks:
         stored = {slot: data for slot, data in zip(kept, fetched.buffers, strict=True) if data is not None}
         return Fetched((), fetched.version, stored)
 
-    def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> Cost:
+    def fetch_cost(self, coords: Coords, slots: Sequence[int]) -> FetchCost:
         """See `Chunks.fetch_cost`; includes the request for the index unless it is cached."""
         index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
         return self._cost(coords, slots, index, whole=len(slots) >= self._many)
 
-    def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> Cost:
+    def runs_cost(self, coords: Coords, runs: Sequence[tuple[int, Runs]]) -> FetchCost:
         """The index unless it is cached, and the ranges; see `Chunks.runs_cost`."""
         index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
         entries = self._full_index(coords) if index is None else index.entries
@@ -230,28 +230,28 @@ class ShardedChunks:
         requests, nbytes = self._ranges.cost([at for of_chunk, span in present for at in of_chunk.spans(span.start)])
         if index is None:
             requests, nbytes = requests + 1, nbytes + self._layout.index_nbytes
-        return Cost(requests, nbytes, index is not None)
+        return FetchCost(requests, nbytes, index is not None)
 
-    def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> Cost:
+    def update_cost(self, coords: Coords, overwritten: Container[int] = ()) -> FetchCost:
         """See `Chunks.update_cost`; decides as `fetch_for_update` does."""
         kept = [slot for slot in range(self._layout.n_chunks) if slot not in overwritten]
         index = self._current(self._indexes.peek(self._place + self.locate(coords), self._reader))
         if index is not None and not any(self._layout.spans(index.entries, kept)):
             # Without any chunk to fetch, no pinned request validates the cached index: it is fetched again.
             whole = self._is_cheaper_whole(kept, cached=False)
-            return Cost(1, self._shard_nbytes if whole else self._layout.index_nbytes)
+            return FetchCost(1, self._shard_nbytes if whole else self._layout.index_nbytes)
         return self._cost(coords, kept, index, whole=self._is_cheaper_whole(kept, cached=index is not None))
 
-    def _cost(self, coords: Coords, slots: Sequence[int], index: ShardIndex | None, *, whole: bool) -> Cost:
+    def _cost(self, coords: Coords, slots: Sequence[int], index: ShardIndex | None, *, whole: bool) -> FetchCost:
         """Cost of `_chunks` after `_fetch_whole_or_tail` (with `whole`) or `_index`."""
         layout, limit = self._layout, self._limits.range_bytes
         fits = self._shard_nbytes + layout.index_nbytes <= limit
         if whole and fits and index is None and len(slots) == layout.n_chunks:
-            return Cost(1, layout.n_chunks * self._chunk_nbytes + layout.index_nbytes)
+            return FetchCost(1, layout.n_chunks * self._chunk_nbytes + layout.index_nbytes)
         entries = self._full_index(coords) if index is None else index.entries
         size = self._size(entries)
         if whole and fits:
-            return Cost(1, size)
+            return FetchCost(1, size)
         requests, nbytes, here = 0, 0, range(0)
         if index is None:
             requests, nbytes = 1, layout.index_nbytes
@@ -261,7 +261,7 @@ class ShardedChunks:
         spans = [span for span in layout.spans(entries, slots) if span is not None]
         missing = [span for span in spans if not (here.start <= span.start and span.stop <= here.stop)]
         more, more_nbytes = self._ranges.cost(missing)
-        return Cost(requests + more, nbytes + more_nbytes, index is not None)
+        return FetchCost(requests + more, nbytes + more_nbytes, index is not None)
 
     def _size(self, entries: Entries) -> int:
         """Size in bytes of a shard with this index."""

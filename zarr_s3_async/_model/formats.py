@@ -31,7 +31,7 @@ __all__ = [
     "dump",
     "dump_attributes",
     "dump_consolidated",
-    "kind_of",
+    "kind_of_documents",
     "load_documents",
     "new_array",
     "new_group",
@@ -55,7 +55,7 @@ def document_names(zarr_format: Format | None) -> tuple[str, ...]:
     return _NAMES[3] + _NAMES[2] if zarr_format is None else _NAMES[zarr_format]
 
 
-def kind_of(docs: Mapping[str, Document]) -> Literal["array", "group"] | None:
+def kind_of_documents(docs: Mapping[str, Document]) -> Literal["array", "group"] | None:
     """What these documents, by file name, say that their node is; they need not be valid in anything else.
 
     None where they say nothing: none of them decides, or the one that does is no JSON object.
