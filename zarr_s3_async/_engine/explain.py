@@ -9,7 +9,7 @@ from math import prod
 from .._plan.plan import Part, Plan
 from .._plan.selection import Selection
 from .._types import Coords
-from .chunks import Cost
+from .chunks import FetchCost
 from .consistent import Check, choose_check
 from .operations import planned
 from .read import NOT_CACHED, cached_chunk
@@ -44,9 +44,9 @@ class Explanation:
     merge_get_requests: int
     """Number of GET requests of a write: for merges, and for chunks that a rewritten shard keeps."""
     check_get_requests: int
-    """GET requests more of a read with `consistent=True`, if others change nothing meanwhile."""
+    """Number of additional GET requests of a read with `consistent=True`, if no other writer changes anything."""
     check_list_requests: int
-    """LIST requests more of such a read, at most; each is one of the dearer price class."""
+    """Maximum number of additional LIST requests of such a read, in the more expensive price class."""
     put_requests: int
     """Number of PUT requests of a write, the more expensive price class; a DELETE replaces a PUT if only fill
     remains."""

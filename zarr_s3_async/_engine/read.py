@@ -48,7 +48,7 @@ async def read(
     missing: Missing,
     only: Collection[Coords] | None = None,
 ) -> None:
-    """Fill `out` (of the plan's buffer shape) with what the plan selects, of all objects or of some `only`."""
+    """Fill `out` (of the plan's buffer shape) with the elements that the plan selects, of all objects or of `only`."""
     workers = min(runtime.limits.requests, plan.n_objects if only is None else len(only))
     # Reads of many objects do not yield for others to join: that would cost 2 µs per object.
     reading = _Reading(runtime, layout, plan, out, missing, turns=workers if workers <= _MAX_TURNS else 0)
