@@ -46,7 +46,7 @@ def create_app(root: str | None = None, **session_options: Any) -> FastAPI:
         format: Format = "bytes",  # noqa: A002  # the name in the query
     ) -> SliceResponse:
         """The region from `start` to `stop`, whole numbers separated by commas, one per dimension."""
-        array = await session.open_array(url, path=path)
+        array = await session.open_array(url, path=path, cache="revalidate")
         return SliceResponse(array, *where, format=format, max_bytes=MAX_BYTES)
 
     return app

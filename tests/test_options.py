@@ -81,6 +81,7 @@ WRONG_TYPES = {
     "bool": ["true", "False", 1, 0, "", []],
     "float": ["5", True, float("nan"), 0, -1, []],
     "int": ["5", True, 2.5, 0, -1, []],
+    "int | None": ["5", True, 2.5, -1, []],
     "str | None": [1, b"text", True, False, []],
     "AddressingStyle": ["", "Auto", None, False, 1],
     "Transport": ["", "http", None, False, 1],

@@ -66,10 +66,11 @@ class Array(Unread):
         *,
         missing: Missing = "fill",
         write_empty: bool = False,
+        layout: Layout | None = None,
     ) -> None:
         self._runtime = runtime
         self._path = path
-        self._layout: Layout = lay_out(runtime, path, meta)
+        self._layout: Layout = lay_out(runtime, path, meta) if layout is None else layout
         self._missing: Missing = missing
         self._write_empty = write_empty
 

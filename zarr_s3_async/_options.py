@@ -7,7 +7,7 @@ A value that may be a secret is never shown: of text, only the type of what was 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from math import isnan
+from math import inf, isnan
 from operator import index
 from typing import Any
 
@@ -15,6 +15,7 @@ from .errors import ConfigError
 
 FORMATS = (2, 3)
 MISSING = ("fill", "raise")
+CACHE_POLICIES = ("immutable", "revalidate")
 
 _OTHERS_NAMES = {
     # boto3 and botocore
@@ -173,6 +174,19 @@ def check_timeout(value: Any) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or isnan(value) or value < 0:
         raise ConfigError(f"timeout must be a number of seconds or None, not {_short(value)}")
+
+
+def max_age_of(policy: Any) -> float | None:
+    """`cache=` of a call that opens, as seconds: `immutable` is infinity, `revalidate` is 0; None is None."""
+    if policy is None:
+        return None
+    if isinstance(policy, int | float) and not isinstance(policy, bool):
+        check_seconds("cache", policy)
+        return float(policy)
+    if not isinstance(policy, str):
+        raise ConfigError(f"cache must be 'immutable', 'revalidate', seconds or None, not {_short(policy)}")
+    check_choice("cache", policy, CACHE_POLICIES)
+    return inf if policy == "immutable" else 0.0
 
 
 def check_missing(value: Any) -> None:

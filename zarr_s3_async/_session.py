@@ -7,6 +7,7 @@ import warnings
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, Unpack, cast
@@ -18,6 +19,7 @@ from ._engine import nodes, removal
 from ._engine.cache import ChunkCache, IndexCache
 from ._engine.cpu import Cpu
 from ._engine.edits import Edits
+from ._engine.handles import HandleCache
 from ._engine.hierarchy import Consolidated
 from ._engine.runtime import Runtime
 from ._engine.sharing import FetchTable
@@ -35,10 +37,11 @@ from ._options import (
     check_missing,
     check_names,
     check_text,
+    max_age_of,
 )
 from ._types import JSON, Missing
 from ._where import as_url, checked_store
-from .config import CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
+from .config import CachePolicy, CacheSize, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import ConfigError, ForkedSession, SessionClosed, WrongEventLoop, session_closed
 from .events import Emit, Hook, Metrics, Usage, WatchesSession, emitter
 from .stores.base import Store
@@ -46,6 +49,8 @@ from .stores.optional import owner_of
 from .stores.registry import open_store
 
 _CONSOLIDATED = ("check", True, False)
+_CHUNK_CACHE_BYTES = 2**28
+"""Of decoded chunks, where arrays are opened with `cache=` and `CacheSize` says nothing else."""
 if TYPE_CHECKING:
     from ._verify import OnProgress, VerifyReport
 
@@ -160,7 +165,10 @@ class Session:
         # One object for all equal owners, so that caches compare them by identity.
         self._owners: dict[Hashable, Hashable] = {}
         sizes = cache or CacheSize()
-        self._indexes, self._decoded = IndexCache(sizes.shard_indexes), ChunkCache(sizes.chunks)
+        self._max_age = inf if sizes.chunks else None
+        self._indexes = IndexCache(sizes.shard_indexes)
+        self._decoded = ChunkCache(_CHUNK_CACHE_BYTES if sizes.chunks is None else sizes.chunks)
+        self._handles = HandleCache()
         self._loop: AbstractEventLoop | None = None
         self._pid = 0
         self._entered = False
@@ -299,6 +307,7 @@ class Session:
         path: str = "",
         zarr_format: Literal[2, 3] | None = None,
         missing: Missing = "fill",
+        cache: CachePolicy | None = None,
     ) -> Array:
         """Open an array that exists.
 
@@ -307,6 +316,11 @@ class Session:
             path: Below `where`.
             zarr_format: Which of two formats side by side; default: the one there is, v3 where there are both.
             missing: What absent chunks are: the fill value, or `ChunkNotFound`.
+            cache: How old may be what the session has cached of the array's metadata and decoded chunks. `immutable`:
+                any age. `revalidate`: no older than this call, or the read; one conditional request, which all who ask
+                at once share, says that nothing has changed. A number: so many seconds, then as `revalidate`. Own
+                writes are always seen. None: metadata is read, and chunks are cached where `CacheSize(chunks=...)` is
+                set.
 
         Raises:
             NodeNotFound: Nothing is there, or a group.
@@ -314,7 +328,13 @@ class Session:
         """
         check_format(zarr_format)
         check_missing(missing)
+        max_age = max_age_of(cache)
         runtime, path = self._resolve(where, path)
+        if max_age is not None:
+            if not self._decoded.limit:
+                raise ConfigError("cache= needs memory: this session has CacheSize(chunks=0)")
+            layout = await self._handles.open_array(runtime, path, zarr_format, max_age)
+            return Array(runtime, path, layout.meta, missing=missing, layout=layout)
         node = await nodes.load(runtime, path, zarr_format, "array")
         return Array(runtime, path, cast("ArrayMeta", node.meta), missing=missing)
 
@@ -522,6 +542,7 @@ class Session:
             locks=self._locks,
             indexes=self._indexes,
             decoded=self._decoded,
+            max_age=self._max_age,
             edits=self._edits,
             fetches=self._fetches,
             emit=self._context.emit,

@@ -21,6 +21,8 @@ from ._options import (
 )
 from .errors import ConfigError
 
+CachePolicy: TypeAlias = Literal["immutable", "revalidate"] | float
+"""How old what a session has cached of an array may be: any age, none, or seconds."""
 AddressingStyle: TypeAlias = Literal["auto", "virtual", "path"]
 Checksums: TypeAlias = Literal["auto", "on", "off"]
 ConditionalWrites: TypeAlias = Literal["auto", "require", "off"]
@@ -315,12 +317,13 @@ class CacheSize:
 
     shard_indexes: int = 64 * 2**20
     """Decoded shard indexes."""
-    chunks: int = 0
-    """Decoded chunks, and which chunks are absent. Off by default, since a reader is not notified when another session
-    changes a chunk. Writes, deletes and resizes of this session invalidate entries, and `Array.refresh` invalidates all
-    of an array. Concurrent reads of the same chunk share one request and one decoding. Arrays of strings are not
-    cached."""
+    chunks: int | None = None
+    """Decoded chunks, and which chunks are absent. A number caches those of every array, for as long as there is room: a
+    reader is not notified when another session changes a chunk. Writes, deletes and resizes of this session invalidate
+    entries, and `Array.refresh` invalidates all of an array. Default: up to 256 MiB for arrays that are opened with
+    `cache=`, which says how old a chunk may be, and nothing for others. Arrays of strings are not cached."""
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            check_count(f"CacheSize.{f.name}", getattr(self, f.name), least=0)
+        check_count("CacheSize.shard_indexes", self.shard_indexes, least=0)
+        if self.chunks is not None:
+            check_count("CacheSize.chunks", self.chunks, least=0)

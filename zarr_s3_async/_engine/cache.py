@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Generic, NamedTuple, Self, TypeAlias, TypeVar
+from time import monotonic
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -15,6 +17,19 @@ from .._types import Version
 Entries: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 DecodedChunks: TypeAlias = Mapping[int, np.ndarray[Any, np.dtype[Any]] | None]
 """Decoded chunks of one object by slot; None where the chunk is absent."""
+
+
+class ObjectChunks(dict[int, np.ndarray[Any, np.dtype[Any]] | None]):
+    """Decoded chunks of one version of one object, by slot."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, version: Version | None, chunks: DecodedChunks = MappingProxyType({})) -> None:
+        super().__init__(chunks)
+        self.version = version
+        """None where the whole object is absent."""
+
+
 T = TypeVar("T")
 
 _PER_CHUNK = 200
@@ -41,6 +56,9 @@ class Reader(NamedTuple):
     permissions."""
     since: int = 0
     """When the handle was opened: chunks found absent before that may have been written since by another session."""
+    max_age: float | None = None
+    """Seconds that a decoded chunk may be old, counted from when the request left that brought or confirmed it. 0: it
+    must be confirmed after the reader has asked. None: the handle caches no decoded chunks."""
 
 
 class _Opened:
@@ -49,10 +67,10 @@ class _Opened:
     time = 0
 
 
-def new_reader(owner: Hashable) -> Reader:
+def new_reader(owner: Hashable, max_age: float | None = None) -> Reader:
     """A reader for a handle opened now: chunks found absent earlier are fetched again."""
     _Opened.time = next(_times)
-    return Reader(owner, _Opened.time)
+    return Reader(owner, _Opened.time, max_age)
 
 
 class _CacheEntry(NamedTuple, Generic[T]):
@@ -61,6 +79,8 @@ class _CacheEntry(NamedTuple, Generic[T]):
     owner: Hashable
     time: int
     """When its fetch started."""
+    checked: float = 0.0
+    """When that was, or when its version was confirmed, in seconds of `monotonic`."""
 
 
 class Cache(Generic[T]):
@@ -101,7 +121,9 @@ class Cache(Generic[T]):
         meanwhile."""
         return PendingEntry(self, name, reader.owner)
 
-    def put(self, name: str, value: T, owner: Hashable = None, time: int | None = None) -> None:
+    def put(
+        self, name: str, value: T, owner: Hashable = None, time: int | None = None, checked: float | None = None
+    ) -> None:
         """Cache a value, evicting others if necessary; a value larger than the cache is not cached.
 
         Args:
@@ -109,12 +131,14 @@ class Cache(Generic[T]):
             value: The fetched value.
             owner: Owner of the credentials that fetched it.
             time: When the fetch started; default: now.
+            checked: The same in seconds of `monotonic`.
         """
         self._drop(name)
         size = self._size_of(value)
         if size > self.limit:
             return
-        self._entries[name] = _CacheEntry(value, size, owner, next(_times) if time is None else time)
+        time = next(_times) if time is None else time
+        self._entries[name] = _CacheEntry(value, size, owner, time, monotonic() if checked is None else checked)
         self.nbytes += size
         while self.nbytes > self.limit:
             self._drop(next(iter(self._entries)))
@@ -127,8 +151,11 @@ class Cache(Generic[T]):
 
     def forget_below(self, prefix: str) -> None:
         """Invalidate all values whose name starts with `prefix`."""
-        for name in [name for name in (*self._entries, *self._pending) if name.startswith(prefix)]:
+        for name in [name for name in (*self._names(), *self._pending) if name.startswith(prefix)]:
             self.forget(name)
+
+    def _names(self) -> Iterable[str]:
+        return self._entries
 
     def _drop(self, name: str) -> None:
         entry = self._entries.pop(name, None)
@@ -154,27 +181,119 @@ class IndexCache(Cache[ShardIndex]):
         super().__init__(limit, lambda index: index.entries.nbytes)
 
 
-class ChunkCache(Cache[DecodedChunks]):
-    """A cache of decoded chunks, shared by all readers, which must not modify them."""
+_HOT_SHARE: Final = 0.8
+"""Of the cache's bytes that entries may have which were used again."""
 
-    __slots__ = ()
+
+class ChunkCache(Cache[ObjectChunks]):
+    """A cache of decoded chunks, shared by all readers, which must not modify them.
+
+    Entries that were used again since they were fetched are hot, and evicted only by others of their kind: a read of
+    a whole array, which uses each chunk once, evicts none of them.
+    """
+
+    __slots__ = ("_hot", "_hot_nbytes")
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit, _nbytes_of)
+        self._hot: OrderedDict[str, _CacheEntry[ObjectChunks]] = OrderedDict()
+        self._hot_nbytes = 0
 
-    def add(self, pending: PendingEntry[DecodedChunks], chunks: DecodedChunks) -> None:
-        """Add chunks to the entry of their object; replace the entry if it would become too large."""
-        entry = self._entries.get(pending.name)
+    def __len__(self) -> int:
+        return len(self._entries) + len(self._hot)
+
+    def get(self, name: str, reader: Reader = Reader(), asked: float | None = None) -> ObjectChunks | None:  # noqa: B008  # it is immutable
+        """The chunks, as far as this reader may use them; they become hot.
+
+        Args:
+            name: Of the object.
+            reader: Who asks.
+            asked: When the reader asked, in seconds of `monotonic`: what is older than it allows is not given.
+        """
+        entry = self._entry(name, reader)
+        if entry is None or (asked is not None and not _is_fresh(entry, reader, asked)):
+            return None
+        self._use(name)
+        return entry.value if entry.time > reader.since else self._from_before(entry.value)
+
+    def peek(self, name: str, reader: Reader = Reader()) -> ObjectChunks | None:  # noqa: B008  # likewise
+        """What `get` would give if asked now, without counting as a use."""
+        entry = self._entry(name, reader)
+        if entry is None or (reader.max_age is not None and not _is_fresh(entry, reader, monotonic())):
+            return None
+        return entry.value if entry.time > reader.since else self._from_before(entry.value)
+
+    def stale(self, name: str, reader: Reader) -> ObjectChunks | None:
+        """The chunks of a version that is stored, however old: what a conditional request may confirm."""
+        entry = self._entry(name, reader)
+        return None if entry is None or entry.value.version is None else entry.value
+
+    def _entry(self, name: str, reader: Reader) -> _CacheEntry[ObjectChunks] | None:
+        entry = self._hot.get(name) or self._entries.get(name)
+        if entry is None or (entry.owner is not reader.owner and entry.owner != reader.owner):
+            return None
+        return entry
+
+    def _use(self, name: str) -> None:
+        entry = self._entries.pop(name, None)
+        if entry is None:
+            self._hot.move_to_end(name)
+            return
+        self._hot[name] = entry
+        self._hot_nbytes += entry.nbytes
+        while self._hot_nbytes > self.limit * _HOT_SHARE:
+            cooled, entry = self._hot.popitem(last=False)
+            self._hot_nbytes -= entry.nbytes
+            self._entries[cooled] = entry
+
+    def put(
+        self,
+        name: str,
+        value: ObjectChunks,
+        owner: Hashable = None,
+        time: int | None = None,
+        checked: float | None = None,
+    ) -> None:
+        """See `Cache.put`; what is hot stays so."""
+        was_hot = name in self._hot
+        super().put(name, value, owner, time, checked)
+        if was_hot and name in self._entries:
+            self._use(name)
+
+    def _drop(self, name: str) -> None:
+        entry = self._hot.pop(name, None)
+        if entry is None:
+            super()._drop(name)
+        else:
+            self._hot_nbytes -= entry.nbytes
+            self.nbytes -= entry.nbytes
+
+    def _names(self) -> Iterable[str]:
+        return (*self._entries, *self._hot)
+
+    def add(self, pending: PendingEntry[ObjectChunks], chunks: ObjectChunks) -> None:
+        """Add chunks to the entry of their object and version; replace the entry if it would become too large."""
+        entry = self._hot.get(pending.name) or self._entries.get(pending.name)
         others: DecodedChunks = {}
-        if entry is not None and entry.owner == pending.owner:
+        if entry is not None and entry.owner == pending.owner and entry.value.version == chunks.version:
             # The merged entry counts as fetched now. Absences found earlier must be dropped if a handle was opened
             # since.
             others = entry.value if entry.time > _Opened.time else self._from_before(entry.value)
-        together = {**others, **chunks}
+        together = ObjectChunks(chunks.version, {**others, **chunks})
         pending.keep(together if _nbytes_of(together) <= self.limit else chunks)
 
-    def _from_before(self, value: DecodedChunks) -> DecodedChunks:
-        return {slot: chunk for slot, chunk in value.items() if chunk is not None}
+    def confirm(self, pending: PendingEntry[ObjectChunks], chunks: ObjectChunks) -> None:
+        """The object was found to be at the version of these, which the cache has."""
+        if self.stale(pending.name, Reader(pending.owner)) is chunks:
+            pending.keep(chunks)
+
+    def _from_before(self, value: ObjectChunks) -> ObjectChunks:
+        return ObjectChunks(value.version, {slot: chunk for slot, chunk in value.items() if chunk is not None})
+
+
+def _is_fresh(entry: _CacheEntry[Any], reader: Reader, asked: float) -> bool:
+    # With 0 seconds what was checked later than the reader asked, and nothing else.
+    return reader.max_age is not None and asked - entry.checked < reader.max_age
 
 
 def _nbytes_of(chunks: DecodedChunks) -> int:
@@ -187,13 +306,14 @@ class PendingEntry(Generic[T]):
     If its key is invalidated before it completes, the result is returned to the caller but not cached.
     """
 
-    __slots__ = ("_cache", "_time", "is_stale", "name", "owner")
+    __slots__ = ("_cache", "_checked", "_time", "is_stale", "name", "owner")
 
     def __init__(self, cache: Cache[T], name: str, owner: Hashable) -> None:
         self._cache = cache
         self.name: str = name
         self.owner: Hashable = owner
         self._time = next(_times)
+        self._checked = monotonic()
         self.is_stale: bool = False
 
     def __enter__(self) -> Self:
@@ -206,4 +326,4 @@ class PendingEntry(Generic[T]):
     def keep(self, value: T) -> None:
         """Cache the fetched value, unless it was invalidated."""
         if not self.is_stale:
-            self._cache.put(self.name, value, self.owner, self._time)
+            self._cache.put(self.name, value, self.owner, self._time, self._checked)

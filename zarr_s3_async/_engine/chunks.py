@@ -18,7 +18,8 @@ from .._types import Buffer, Coords, Sink, Version
 from ..codecs.shard_format import Encoded
 from ..config import Limits
 from ..errors import AccessDenied, ChunkDecodeError, Conflict, ObjectTooLarge, Unsupported
-from ..stores.base import Store
+from ..stores.base import Store, Unchanged
+from ..stores.optional import get_unless
 from .elements import Wanted
 from .ranges import Ranges
 
@@ -60,6 +61,10 @@ class Chunks(Protocol):
 
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """Fetch encoded slots; a slot with a sink is received into its memory."""
+        ...
+
+    async def fetch_unless(self, key: str, slots: Sequence[int], version: Version) -> Fetched | None:
+        """As `fetch`, or None where the object is at this version: one request then, with no body."""
         ...
 
     async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
@@ -176,14 +181,28 @@ class PlainChunks:
         try:
             blob = await self._store.get(key, sink=None if sinks is None else sinks[0], max_bytes=self._max_bytes)
         except ObjectTooLarge as error:
-            raise ChunkDecodeError(
-                f"{self._store.url}/{key} is no chunk of this array: no encoded chunk has more than "
-                f"{self._max_bytes:,} bytes",
-                key=key,
-            ) from error
+            raise self._too_large(key) from error
         if blob is None:
             return Fetched((None,), None)
         return Fetched((blob.data,), blob.version)
+
+    async def fetch_unless(self, key: str, slots: Sequence[int], version: Version) -> Fetched | None:
+        """One conditional GET; see `Chunks.fetch_unless`."""
+        del slots  # there is one
+        try:
+            blob = await get_unless(self._store, key, version, max_bytes=self._max_bytes)
+        except ObjectTooLarge as error:
+            raise self._too_large(key) from error
+        if blob is Unchanged.UNCHANGED:
+            return None
+        return Fetched((None,), None) if blob is None else Fetched((blob.data,), blob.version)
+
+    def _too_large(self, key: str) -> ChunkDecodeError:
+        return ChunkDecodeError(
+            f"{self._store.url}/{key} is no chunk of this array: no encoded chunk has more than "
+            f"{self._max_bytes:,} bytes",
+            key=key,
+        )
 
     async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
         """One range, whose response gives the version, then the others in parallel, pinned to it; see `Chunks`."""

@@ -104,7 +104,7 @@ def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanati
 def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[FetchCost, FetchCost]:
     """The costs of a read, and of the reads that a write makes."""
     all_alike = layout.shard_axes is None and layout.of_shape is None and layout.elements is None
-    if all_alike and runtime.decoded.limit == 0:
+    if all_alike and layout.reader.max_age is None:
         merged = plan.n_objects - (plan.n_replaced() if layout.fields is None else 0)
         nbytes = layout.meta.object_nbytes
         return FetchCost(plan.n_objects, plan.n_objects * nbytes), FetchCost(merged, merged * nbytes)
@@ -118,7 +118,7 @@ def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[FetchCost, Fet
 
 
 def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence[Part]) -> FetchCost:
-    if runtime.decoded.limit == 0:
+    if layout.reader.max_age is None:
         if layout.elements is not None:
             listed = tuple(parts)
             chosen = layout.elements.choose(listed)
@@ -127,7 +127,7 @@ def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence
                 return layout.readable.runs_cost(coords, list(zip(slots, chosen, strict=True)))
         if len(parts) == layout.n_slots:  # a whole shard: listing its parts only to count them would be slow
             return layout.readable.fetch_cost(coords, range(layout.n_slots))
-    chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}")
+    chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}", layout.reader)
     slots = [part.slot for part in parts if cached_chunk(layout, chunks, part.slot) is NOT_CACHED]
     return layout.readable.fetch_cost(coords, slots) if slots else FetchCost(0, 0)
 

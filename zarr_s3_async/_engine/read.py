@@ -5,7 +5,8 @@ from __future__ import annotations
 from asyncio import sleep
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from time import perf_counter
+from math import inf
+from time import monotonic, perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +19,7 @@ from .._types import Buffer, Coords, Missing, Sink
 from ..codecs.base import check_interrupt
 from ..errors import ChunkDecodeError, ChunkNotFound, UnsupportedFeature
 from ..events import ChunksDecoded, ReadShared, has_hooks, report_cache_lookup
-from .cache import DecodedChunks
+from .cache import DecodedChunks, ObjectChunks
 from .chunks import Chunks, Fetched
 from .cpu import SPLIT_BYTES, runs_inline
 from .elements import Elements, wanted
@@ -116,7 +117,7 @@ class _Reading:
             layout.fields is None and plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
         )
         # Elements of variable length have no size that the cache could account for.
-        self._caches = runtime.decoded.limit > 0 and not layout.meta.dtype.hasobject
+        self._caches = layout.reader.max_age is not None and not layout.meta.dtype.hasobject
         self._strided = layout.strided_sinks
         self._turns = turns
         """Number of further objects before whose request the reader yields to the loop, so that other reads can
@@ -243,8 +244,10 @@ class _Reading:
 
     async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> DecodedChunks:
         """Fetch and decode whole chunks into newly allocated memory."""
-        fetched = await source.fetch(key, [part.slot for part in parts])
-        chunks: dict[int, Result | None] = {}
+        return await self._decoded(coords, key, parts, await source.fetch(key, [part.slot for part in parts]))
+
+    async def _decoded(self, coords: Coords, key: str, parts: Sequence[Part], fetched: Fetched) -> ObjectChunks:
+        chunks = ObjectChunks(fetched.version)
 
         def decode(pieces: Sequence[Piece]) -> None:
             for part, data in pieces:
@@ -256,29 +259,50 @@ class _Reading:
         return chunks
 
     async def _read_through_cache(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        """Read from the cache, and the rest by one fetch, which concurrent reads of the same chunks share."""
-        cache, name = self._runtime.decoded, f"{self._runtime.place}/{key}"
-        parts = self._place_cached(coords, key, parts, cache.get(name, self._layout.reader))
+        """Read from the cache, and the rest by one fetch, which concurrent reads of the same chunks share.
+
+        A reader that waited for the lock uses the fetch of the one before it only if that was sent after its own call.
+        """
+        cache, reader, name = self._runtime.decoded, self._layout.reader, f"{self._runtime.place}/{key}"
+        asked = monotonic()
+        parts = self._place_cached(coords, key, parts, cache.get(name, reader, asked))
         report_cache_lookup(self._runtime.emit, "chunks", hit=not parts)
         if not parts:
             return
         slots = ",".join([str(part.slot) for part in parts])
         async with self._runtime.locks.hold(f"chunks {slots} of {name}"):  # after a cancellation, the next one fetches
-            parts = self._place_cached(coords, key, parts, cache.get(name, self._layout.reader))
+            parts = self._place_cached(coords, key, parts, cache.get(name, reader, asked))
             if parts:
-                with cache.fetching(name, self._layout.reader) as pending:
-                    chunks = await self._fetch_leased(coords, key, parts)
-                    cache.add(pending, chunks)
-                    self._place_cached(coords, key, parts, chunks)
+                self._place_cached(coords, key, parts, await self._refreshed(coords, key, parts, name))
 
-    async def _fetch_leased(self, coords: Coords, key: str, parts: Sequence[Part]) -> DecodedChunks:
+    async def _refreshed(self, coords: Coords, key: str, parts: Sequence[Part], name: str) -> DecodedChunks:
+        """The chunks as they are stored now: the cached ones if a conditional request confirms them, else new ones."""
         layout, runtime = self._layout, self._runtime
         lease = layout.lease * len(parts) + (layout.chunks.overhead(key) if layout.has_big_index else 0)
         await runtime.leases.acquire(lease)
         try:
-            return await self._fetch_decoded(coords, key, parts, layout.readable)
+            if layout.reader.max_age == 0:
+                await sleep(0)  # whoever asks in the same turn of the loop still shares the request
+            cache, slots = runtime.decoded, [part.slot for part in parts]
+            with cache.fetching(name, layout.reader) as pending:
+                known = cache.stale(name, layout.reader)
+                if known is not None and known.version is not None and self._holds(known, slots):
+                    fetched = await layout.readable.fetch_unless(key, slots, known.version)
+                    if fetched is None:
+                        cache.confirm(pending, known)
+                        return known
+                else:
+                    if layout.n_slots > 1 and layout.reader.max_age != inf:
+                        layout.readable.forget(key)  # an index that is cached may be older than the chunks may be
+                    fetched = await layout.readable.fetch(key, slots)
+                chunks = await self._decoded(coords, key, parts, fetched)
+                cache.add(pending, chunks)
+                return chunks
         finally:
             runtime.leases.release(lease)
+
+    def _holds(self, chunks: DecodedChunks, slots: Sequence[int]) -> bool:
+        return all(cached_chunk(self._layout, chunks, slot) is not NOT_CACHED for slot in slots)
 
     def _place_cached(
         self, coords: Coords, key: str, parts: Sequence[Part], chunks: DecodedChunks | None

@@ -52,6 +52,8 @@ class Runtime:
     locks: KeyedLocks
     indexes: IndexCache
     decoded: ChunkCache
+    max_age: float | None
+    """`Reader.max_age` of handles that are opened without a policy of their own."""
     edits: Edits
     fetches: FetchTable
     emit: Emit
@@ -187,7 +189,7 @@ def lay_out(runtime: Runtime, path: str, meta: ArrayMeta, reader: Reader | None 
     Raises:
         UnsupportedFeature, MetadataError: The codecs are unknown or incompatible.
     """
-    reader = new_reader(runtime.owner) if reader is None else reader
+    reader = new_reader(runtime.owner, runtime.max_age) if reader is None else reader
     try:
         largest = _lay_out_one_shape(runtime, path, meta, reader)
     except (MetadataError, UnsupportedFeature) as error:

@@ -23,8 +23,8 @@ from ..byte_range import ByteRange, Span, Suffix
 from ..codecs.shard_format import MISSING, Encoded, ShardLayout, joined, nbytes_of, refuse_overlaps
 from ..config import Limits
 from ..errors import ChunkDecodeError, ChunkError, ConcurrentModification, Conflict, ObjectTooLarge
-from ..stores.base import Blob, Store
-from ..stores.optional import place_of
+from ..stores.base import Blob, Store, Unchanged
+from ..stores.optional import get_unless, place_of
 from .cache import Entries, IndexCache, PendingEntry, Reader, ShardIndex
 from .chunks import Changes, EncodeFill, FetchCost, Fetched, delete_emptied
 from .cpu import Cpu
@@ -321,6 +321,13 @@ class ShardedChunks:
             return True
         spared = self._shard_nbytes * (self._layout.n_chunks - len(kept)) // self._layout.n_chunks
         return not cached and spared <= self._limits.gap_bytes
+
+    async def fetch_unless(self, key: str, slots: Sequence[int], version: Version) -> Fetched | None:
+        """A conditional GET of one byte; where the shard has changed, `fetch` with its new index."""
+        if await get_unless(self._store, key, version, range=Span(0, 1)) is Unchanged.UNCHANGED:
+            return None
+        self.forget(key)
+        return await self.fetch(key, slots)
 
     async def _index(self, key: str) -> _Opened | None:
         """The index from the cache, or by one request that concurrent reads share; None if there is no shard."""

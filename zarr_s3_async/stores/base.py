@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .._types import Buffer, Sink, Version, When
@@ -179,6 +180,28 @@ class SupportsStat(Protocol):
 
     async def stat(self, key: str) -> Entry | None:
         """The object's size and version; None if it is absent, as reliably as with `get`."""
+        ...
+
+
+class Unchanged(Enum):
+    """What a conditional read gives of an object that is still at the version that was named."""
+
+    UNCHANGED = 0
+
+
+@runtime_checkable
+class SupportsUnless(Protocol):
+    """A store that sends an object only where it has changed, by one request either way (HTTP's `If-None-Match`)."""
+
+    async def get_unless(
+        self,
+        key: str,
+        version: Version,
+        *,
+        range: ByteRange | None = None,  # noqa: A002  # what HTTP calls it
+        max_bytes: int | None = None,
+    ) -> Blob | Literal[Unchanged.UNCHANGED] | None:
+        """What `get` gives, or `UNCHANGED` where the object is at this version. A range of it is not empty."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Hashable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from .._concurrency.workers import run_workers
 from .._types import Version
@@ -19,6 +19,8 @@ from .base import (
     SupportsParent,
     SupportsRef,
     SupportsStat,
+    SupportsUnless,
+    Unchanged,
 )
 
 BATCH = 1000
@@ -36,6 +38,24 @@ async def stat(store: Store, key: str) -> Entry | None:
         return await store.stat(key)
     blob = await store.get(key, range=Span(0, 0))
     return None if blob is None else Entry(key, blob.size, blob.version, blob.modified)
+
+
+async def get_unless(
+    store: Store,
+    key: str,
+    version: Version,
+    *,
+    range: ByteRange | None = None,  # noqa: A002  # the protocol's name
+    max_bytes: int | None = None,
+) -> Blob | Literal[Unchanged.UNCHANGED] | None:
+    """The object, or a range of it, unless it is at this version; see `SupportsUnless.get_unless`.
+
+    A store that has no such verb reads it in any case.
+    """
+    if isinstance(store, SupportsUnless):
+        return await store.get_unless(key, version, range=range, max_bytes=max_bytes)
+    blob = await store.get(key, range=range, max_bytes=max_bytes)
+    return Unchanged.UNCHANGED if blob is not None and blob.version == version else blob
 
 
 def list_pages(store: Store, prefix: str = "", *, after: str = "") -> AsyncIterator[Sequence[Entry]]:

@@ -24,6 +24,8 @@ class WebServer:
     store: zs.MemoryStore = field(default_factory=zs.MemoryStore)
     script: Script = lambda _: False
     ranges: bool = True
+    unchanged: int = 0
+    """Answers of 304."""
     etags: str = '"{}"'
     """How an ETag is written; "": there is none."""
     modified: bool = True
@@ -75,6 +77,9 @@ class Handler(BaseHTTPRequestHandler):
         told = {"etag": web.etags.format(version), "last_modified": formatdate(written, usegmt=True) * web.modified}
         if "if-match" in headers and headers["if-match"] != told["etag"]:
             return self.answer(412)
+        if told["etag"] and headers.get("if-none-match") == told["etag"]:
+            web.unchanged += 1
+            return self.answer(304, **told)
         if not web.ranges or "range" not in headers:
             return self.answer(200, data, **told)
         first, _, last = headers["range"].removeprefix("bytes=").partition("-")

@@ -13,7 +13,7 @@ import pytest_asyncio
 import zarr_s3_async as zs
 from zarr_s3_async._types import Version
 from zarr_s3_async.byte_range import Offset, Span, Suffix
-from zarr_s3_async.stores.base import Blob, Entry, Listing, SupportsRef
+from zarr_s3_async.stores.base import Blob, Entry, Listing, SupportsRef, Unchanged
 from zarr_s3_async.stores.http.client import Answer, Ask, _redirected, parse_origin
 from zarr_s3_async.stores.http.store import HttpStore
 from zarr_s3_async.testing import CHECKS, check_name
@@ -44,6 +44,10 @@ class Published:
 
     async def get(self, key: str, **how: Any) -> Blob | None:
         return await self.reads.get(key, **how)
+
+    async def get_unless(self, key: str, version: Version, **how: Any) -> Any:
+        assert isinstance(self.reads, HttpStore)
+        return await self.reads.get_unless(key, version, **how)
 
     async def put(self, key: str, data: Any, *, when: Any = "always") -> Version:
         return Version(f'"{await self.writes.put(key, data, when=when.strip(chr(34)))}"')
@@ -434,3 +438,19 @@ async def test_the_name_of_a_coding_has_no_case(session: zs.Session, web: WebSer
     blob = await session.store(web.url).get("x")
     assert blob is not None
     assert bytes(blob.data) == b"data"
+
+
+@pytest.mark.parametrize(("etags", "unchanged"), [('"{}"', 1), ('W/"{}"', 0), ("", 0)], ids=["strong", "weak", "none"])
+async def test_an_object_that_has_not_changed_is_not_sent_again(
+    session: zs.Session, web: WebServer, etags: str, unchanged: int
+) -> None:
+    web.etags = etags
+    await web.store.put("a/key", b"0123")
+    store = session.store(f"{web.url}/a")
+    assert isinstance(store, HttpStore)
+    blob = await store.get("key")
+    assert blob is not None
+    again = await store.get_unless("key", blob.version)
+    assert web.unchanged == unchanged
+    assert again is Unchanged.UNCHANGED or (isinstance(again, Blob) and bytes(again.data) == b"0123")
+    assert not session.metrics.errors

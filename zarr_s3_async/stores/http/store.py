@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NoReturn, Self
 from urllib.parse import quote
 
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...errors import AccessDenied, ConfigError, Conflict, UnexpectedResponse, Unsupported
-from ..base import Blob, Entry, Listing, StoreRef
+from ..base import Blob, Entry, Listing, StoreRef, Unchanged
 from .client import Answer, Ask, HttpClient, parse_content_range, parse_origin, too_large, unexpected
 
 if TYPE_CHECKING:
     from ..registry import StoreContext
 
 _ABSENT = frozenset({404, 410})
+_NOT_MODIFIED = 304
 _NO_HEAD = frozenset({405, 501})
 _SAFE = "/~!$&'()*+,;=:@"
 """Besides letters, digits and `-._`: what a path may hold as it is (RFC 3986, section 3.3)."""
@@ -116,6 +118,28 @@ class HttpStore:
             self._check_absent(ask, answer, version)
             return None
         return _checked_version(ask, _blob(ask, answer), version)
+
+    async def get_unless(
+        self,
+        key: str,
+        version: Version,
+        *,
+        range: ByteRange | None = None,  # noqa: A002  # the protocol's name
+        max_bytes: int | None = None,
+    ) -> Blob | Literal[Unchanged.UNCHANGED] | None:
+        """GET with `If-None-Match`; see `SupportsUnless.get_unless`. Without a strong ETag it is read in any case."""
+        if not version.startswith('"'):
+            blob = await self.get(key, range=range, max_bytes=max_bytes)
+            same = blob is not None and blob.version == version and not version.startswith("W/")
+            return Unchanged.UNCHANGED if same else blob
+        ask = self._ask("GET", key, checked(range), None, max_bytes=max_bytes)
+        ask = replace(ask, headers={**ask.headers, "if-none-match": version})
+        answer = await self._client.send(ask)
+        if answer.status == _NOT_MODIFIED:
+            return Unchanged.UNCHANGED
+        if answer.status in (200, 206):
+            return _blob(ask, answer)
+        return await self.get(key, range=range, max_bytes=max_bytes)  # absent, empty or refused: known in one place
 
     def _ask(
         self,

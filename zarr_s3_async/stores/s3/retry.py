@@ -31,6 +31,8 @@ from .slots import Share, Slots
 _ASKED_AGAIN = (NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch)
 _READS = frozenset({"GetObject", "HeadObject", "ListObjectsV2"})
 """Requests that change nothing, however often they are sent."""
+_NOT_MODIFIED, _UNLESS = 304, "if-none-match"
+"""An answer that is no failure where it was asked for."""
 _MISMATCHES = 2
 """Attempts whose bytes may differ from their checksum: a second time, it is no accident of the network."""
 
@@ -55,7 +57,7 @@ class Traced:
             self._tell(request, attempt, start, None, str(failure))
             raise
         error_code = None
-        if response.error is not None:
+        if response.error is not None and not (response.status == _NOT_MODIFIED and _UNLESS in request.headers):
             error_code = response.error.code or f"{response.status} without a code"
         self._tell(request, attempt, start, response, error_code)
         return response

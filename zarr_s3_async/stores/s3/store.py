@@ -17,7 +17,7 @@ from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...config import S3Config
 from ...errors import ConfigError, StoreError, Unsupported
-from ..base import Blob, Entry, Listing, Store, StoreRef
+from ..base import Blob, Entry, Listing, Store, StoreRef, Unchanged
 from .answer_checks import parse_content_range
 from .capabilities import Capabilities, Capability
 from .checksums import MODE_HEADER, checksum_of
@@ -85,6 +85,7 @@ _BATCH = 1000
 _DELETES_AT_ONCE = 32
 """Single deletes of one call in flight, where the server has no DeleteObjects."""
 _MAX_KEY_BYTES = 1024
+_NOT_MODIFIED = 304
 _NOT_COPIED = frozenset({400, 405, 501})
 """How servers refuse a CopyObject that they do not have, or not for objects of this size."""
 
@@ -233,6 +234,26 @@ class S3Store:
         if version is None and (self._is_missing(response) or (self._chunk_reads and is_forbidden(response))):
             return None
         raise self._error(request, response, attempts)
+
+    async def get_unless(
+        self,
+        key: str,
+        version: Version,
+        *,
+        range: ByteRange | None = None,  # noqa: A002  # the protocol's name
+        max_bytes: int | None = None,
+    ) -> Blob | Literal[Unchanged.UNCHANGED] | None:
+        """GetObject with `If-None-Match`; see `SupportsUnless.get_unless`."""
+        headers = (self._whole_headers if range is None else self._read_headers) | read_conditions(range, None)
+        headers["if-none-match"] = if_match(version)
+        request = Request("GetObject", self.bucket, self._key(key), headers, max_bytes=max_bytes)
+        response, _ = await self._transport.send(request)
+        if response.status == _NOT_MODIFIED:
+            return Unchanged.UNCHANGED
+        if response.ok:
+            return blob_of(response, range)
+        # Absent, empty or refused: what that means is known in one place.
+        return await self.get(key, range=range, max_bytes=max_bytes)
 
     async def _get_nothing(self, key: str, asked: ByteRange, version: Version | None) -> Blob | None:
         """An empty range: HTTP has none, so it is a GET of one byte, which answers everything else that a GET does."""

@@ -9,7 +9,8 @@ from functools import partial
 from ..._types import Version
 from ...byte_range import ByteRange, Offset, Span, Suffix
 from ...errors import ObjectTooLarge
-from ...stores.base import Store
+from ...stores.base import Blob, Store, Unchanged
+from ...stores.optional import get_unless
 from .common import MIB, RecordingSink, at_once, conflicts, content, same
 
 _SIZE = 1000
@@ -227,3 +228,24 @@ async def check_a_longer_body_is_refused(store: Store) -> None:
         assert blob is not None
         assert memoryview(blob.data).nbytes == length
     assert await store.get("absent", max_bytes=0) is None
+
+
+async def check_an_object_that_has_not_changed_is_not_sent(store: Store) -> None:
+    """`get_unless` tells the version that was named from any other one, and absence from both; ranges as well."""
+    old, new = content(_SIZE, 7), content(_SIZE, 8)
+    version = await store.put("unless", old)
+    for byte_range in (None, Span(0, 1)):
+        assert await get_unless(store, "unless", version, range=byte_range) is Unchanged.UNCHANGED
+    current = await store.put("unless", new)
+    for byte_range, expected in ((None, new), (Span(3, 9), new[3:9])):
+        blob = await get_unless(store, "unless", version, range=byte_range)
+        assert isinstance(blob, Blob), "what has changed is not sent"
+        assert same(blob.data, expected)
+        assert (blob.version, blob.size) == (current, _SIZE)
+    await store.delete("unless")
+    for byte_range in (None, Span(0, 1)):
+        assert await get_unless(store, "unless", current, range=byte_range) is None
+    await store.put("unless", b"")
+    blob = await get_unless(store, "unless", current, range=Span(0, 1))
+    assert isinstance(blob, Blob)
+    assert same(blob.data, b"")

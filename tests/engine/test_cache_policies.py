@@ -1,0 +1,382 @@
+"""`open_array(cache=...)`: how old what a session has cached may be, and what it costs to know."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import zarr_s3_async as zs
+from zarr_s3_async._engine import cache as cache_module
+from zarr_s3_async._engine import handles, read
+from zarr_s3_async._engine.cache import ChunkCache, ObjectChunks, Reader
+from zarr_s3_async.codecs.pipeline import Pipeline
+from zarr_s3_async.stores.base import Unchanged
+
+SHAPE = (16, 20)
+DATA = np.arange(1, 321, dtype="i4").reshape(SHAPE)
+KINDS: list[dict[str, Any]] = [
+    {"chunks": (4, 5), "compressor": "zstd"},
+    {"chunks": (4, 5), "compressor": None},
+    {"chunks": (4, 5), "shards": (8, 10), "compressor": "zstd"},
+]
+POLICIES: list[Any] = ["immutable", "revalidate", 3600.0]
+
+
+class Conditional(zs.MemoryStore):
+    """A store with conditional reads, which counts what is asked and what of it was answered by 304."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Counter[str] = Counter()
+        self.unchanged = 0
+        self.gate: asyncio.Event | None = None
+
+    async def get(self, key: str, **options: Any) -> Any:
+        self.asked[key] += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        return await super().get(key, **options)
+
+    async def get_unless(self, key: str, version: Any, **options: Any) -> Any:
+        blob = await self.get(key, **options)
+        if blob is not None and blob.version == version:
+            self.unchanged += 1
+            return Unchanged.UNCHANGED
+        return blob
+
+    def clear(self) -> None:
+        self.asked.clear()
+        self.unchanged = 0
+
+    @property
+    def chunks_asked(self) -> int:
+        return sum(number for key, number in self.asked.items() if "/" in key)
+
+
+async def filled(store: zs.Store, kind: dict[str, Any], **options: Any) -> None:
+    async with zs.Session() as session:
+        array = await session.create_array(store, shape=SHAPE, dtype="i4", overwrite=True, **kind, **options)
+        await array.set_slice(DATA, (0, 0))
+
+
+async def first_chunk(array: zs.Array) -> np.ndarray[Any, Any]:
+    return await array.get_slice((0, 0), (4, 5))
+
+
+# Reads
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+async def test_readers_at_once_share_one_request_and_one_confirmation(
+    kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, decoded = Conditional(), Counter[str]()
+    await filled(store, kind)
+    decode = Pipeline.decode
+    monkeypatch.setattr(Pipeline, "decode", lambda *args: decoded.update(["chunk"]) or decode(*args))
+    requests = 1 if "shards" not in kind else 2  # with the shard's index, which is decoded as well
+    async with zs.Session() as session:
+        array = await session.open_array(store, cache="revalidate")
+        for expected, unchanged in ((requests, 0), (1, 1), (1, 1)):
+            store.clear()
+            for block in await asyncio.gather(*(first_chunk(array) for _ in range(200))):
+                np.testing.assert_array_equal(block, DATA[:4, :5])
+            assert (store.chunks_asked, store.unchanged, decoded["chunk"]) == (expected, unchanged, requests)
+
+
+async def test_readers_who_ask_while_a_request_is_in_flight_share_one_more() -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session:
+        array = await session.open_array(store, cache="revalidate")
+        store.gate = asyncio.Event()
+        store.clear()
+        first = [asyncio.ensure_future(first_chunk(array)) for _ in range(100)]
+        while not store.chunks_asked:
+            await asyncio.sleep(0)
+        late = [asyncio.ensure_future(first_chunk(array)) for _ in range(100)]
+        await asyncio.sleep(0.01)
+        store.gate.set()
+        await asyncio.gather(*first, *late)
+    assert (store.chunks_asked, store.unchanged) == (2, 1)
+
+
+@pytest.mark.parametrize("policy", ["immutable", 3600.0])
+async def test_what_is_fresh_costs_no_request(policy: Any) -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session:
+        array = await session.open_array(store, cache=policy)
+        await array[...]
+        store.clear()
+        np.testing.assert_array_equal(await array[...], DATA)
+    assert not store.asked
+
+
+async def test_after_its_seconds_a_chunk_is_confirmed_by_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session:
+        array = await session.open_array(store, cache=10)
+        await first_chunk(array)
+        for seconds, expected in ((9.9, 0), (0.2, 1), (9.7, 0), (0.4, 1)):
+            clock.now += seconds
+            store.clear()
+            await first_chunk(array)
+            assert (store.chunks_asked, store.unchanged) == (expected, expected), seconds
+
+
+async def test_what_others_wrote_is_seen_when_the_policy_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session, zs.Session() as other:
+        seen = {policy: await session.open_array(store, cache=policy) for policy in ("immutable", 10, "revalidate")}
+        for array in seen.values():
+            await first_chunk(array)
+        await (await other.open_array(store)).set_slice(0, (0, 0), (4, 5))
+        clock.now += 1
+        assert (await first_chunk(seen["immutable"])).all()
+        assert (await first_chunk(seen[10])).all()
+        assert not (await first_chunk(seen["revalidate"])).any()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+async def test_own_writes_are_seen_under_every_policy(kind: dict[str, Any], policy: Any) -> None:
+    store = Conditional()
+    await filled(store, kind)
+    async with zs.Session() as session:
+        array, same = await session.open_array(store, cache=policy), await session.open_array(store, cache=policy)
+        await array[...]
+        for value in (7, 0, 9):
+            await same.set_slice(value, (1, 1), (6, 7))
+            assert (await array.get_slice((1, 1), (6, 7)) == value).all()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@given(
+    steps=st.lists(
+        st.tuples(st.booleans(), st.integers(0, 15), st.integers(0, 19), st.integers(0, 2)), min_size=1, max_size=12
+    )
+)
+@settings(max_examples=30)
+async def test_revalidated_reads_are_what_is_stored_whoever_wrote_it(
+    kind: dict[str, Any], steps: list[tuple[bool, int, int, int]]
+) -> None:
+    store, expected = Conditional(), np.zeros(SHAPE, "i4")
+    async with zs.Session() as session, zs.Session() as other:
+        theirs = await other.create_array(store, shape=SHAPE, dtype="i4", fill_value=0, **kind)
+        for is_write, row, column, value in steps:
+            array = await session.open_array(store, cache="revalidate")
+            if is_write:
+                await theirs.set_slice(value, (row, column), (row + 1, column + 1))
+                expected[row, column] = value
+            np.testing.assert_array_equal(await array.get_slice((row, 0), (row + 1, 20)), expected[row : row + 1])
+
+
+async def test_a_cancelled_reader_hands_over() -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session:
+        array = await session.open_array(store, cache="revalidate")
+        store.gate = asyncio.Event()
+        leader = asyncio.ensure_future(first_chunk(array))
+        while not store.chunks_asked:
+            await asyncio.sleep(0)
+        followers = [asyncio.ensure_future(first_chunk(array)) for _ in range(3)]
+        await asyncio.sleep(0)
+        leader.cancel()
+        store.gate.set()
+        for block in await asyncio.gather(*followers):
+            np.testing.assert_array_equal(block, DATA[:4, :5])
+        assert leader.cancelled() or await asyncio.gather(leader, return_exceptions=True)
+
+
+# What is kept
+
+
+def chunks_of(size: int) -> ObjectChunks:
+    return ObjectChunks(None, {0: np.zeros(size, "u1")})
+
+
+def test_a_long_read_evicts_nothing_that_was_used_again() -> None:
+    cache, reader = ChunkCache(10_000), Reader(max_age=float("inf"))
+    for name in "abcd":
+        cache.put(name, chunks_of(800))
+        assert cache.get(name, reader) is not None
+    for number in range(100):
+        cache.put(f"bulk {number}", chunks_of(800))
+        assert cache.nbytes <= cache.limit
+    assert all(cache.get(name, reader) is not None for name in "abcd")
+    assert cache.get("bulk 99", reader) is not None  # there is room for what is new
+
+
+@given(st.lists(st.tuples(st.sampled_from(["put", "get", "forget", "below"]), st.integers(0, 9), st.integers(0, 4000))))
+def test_the_bytes_are_counted_right_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
+    cache, reader = ChunkCache(10_000), Reader(max_age=float("inf"))
+    for act, number, size in steps:
+        name = f"{number % 2}/{number}"
+        match act:
+            case "put":
+                cache.put(name, chunks_of(size))
+            case "get":
+                cache.get(name, reader)
+            case "forget":
+                cache.forget(name)
+                assert cache.get(name, reader) is None
+            case _:
+                cache.forget_below("0/")
+                assert not [n for n in range(0, 10, 2) if cache.peek(f"0/{n}", reader) is not None]
+        held = [cache.peek(f"{n % 2}/{n}", reader) for n in range(10)]
+        assert cache.nbytes == sum(cache_module._nbytes_of(chunks) for chunks in held if chunks is not None)
+        assert cache.nbytes <= cache.limit
+        assert len(cache) == sum(chunks is not None for chunks in held)
+
+
+async def test_a_whole_array_read_keeps_the_hot_chunk() -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session(cache=zs.CacheSize(chunks=3 * (4 * 5 * 4 + 200))) as session:
+        array = await session.open_array(store, cache="immutable")
+        for _ in range(3):
+            await first_chunk(array)
+        await array[...]
+        store.clear()
+        await first_chunk(array)
+    assert not store.asked
+
+
+# Opening by URL
+
+
+@pytest.mark.parametrize(("policy", "again"), [("immutable", 0), (3600, 0), ("revalidate", 1)])
+async def test_opening_again_costs_a_look_up_or_one_conditional_request(policy: Any, again: int) -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session:
+        await session.open_array(store, cache=policy)
+        store.clear()
+        opened = await asyncio.gather(*(session.open_array(store, cache=policy) for _ in range(200)))
+        assert (store.asked.total(), store.unchanged) == (again, again)
+        assert len({id(array) for array in opened}) == 200  # a refresh of one changes no other
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+async def test_a_shape_that_others_changed_is_seen_when_the_policy_says_so(zarr_format: Any) -> None:
+    store = Conditional()
+    await filled(store, KINDS[0], zarr_format=zarr_format)
+    async with zs.Session() as session, zs.Session() as other:
+        for policy in ("immutable", "revalidate"):
+            assert (await session.open_array(store, cache=policy)).shape == SHAPE
+        await (await other.open_array(store)).resize((20, 20))
+        assert (await session.open_array(store, cache="immutable")).shape == SHAPE
+        assert (await session.open_array(store, cache="revalidate")).shape == (20, 20)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_own_edits_are_seen_by_whoever_opens_next(policy: Any) -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session:
+        array = await session.open_array(store, cache=policy)
+        await array.resize((20, 20))
+        await array.update_attributes({"a": 1})
+        again = await session.open_array(store, cache=policy)
+        assert (again.shape, dict(again.attrs)) == ((20, 20), {"a": 1})
+        await session.delete(store)
+        with pytest.raises(zs.NodeNotFound):
+            await session.open_array(store, cache=policy)
+
+
+async def test_an_array_that_others_removed_is_not_found_any_more() -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session, zs.Session() as other:
+        await session.open_array(store, cache="revalidate")
+        await other.delete(store)
+        with pytest.raises(zs.NodeNotFound):
+            await session.open_array(store, cache="revalidate")
+        await filled(store, KINDS[0])
+        assert (await session.open_array(store, cache="revalidate")).shape == SHAPE
+
+
+async def test_look_ups_are_counted() -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session:
+        for _ in range(3):
+            await first_chunk(await session.open_array(store, cache="immutable"))
+        assert (session.metrics.cache_hits["metadata"], session.metrics.cache_misses["metadata"]) == (2, 1)
+        assert (session.metrics.cache_hits["chunks"], session.metrics.cache_misses["chunks"]) == (2, 1)
+
+
+# Servers
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_s3_answers_304_over_both_transports(
+    seaweed: Any, transport: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in seaweed.environment().items():
+        monkeypatch.setenv(name, value)
+    statuses: Counter[Any] = Counter()
+
+    def hook(event: zs.Event) -> None:
+        if isinstance(event, zs.RequestDone):
+            statuses[event.status, event.error] += 1
+
+    url = f"s3://{seaweed.bucket}/cache-policies-{transport}"
+    async with zs.Session() as session:
+        array = await session.create_array(url, shape=SHAPE, dtype="i4", overwrite=True, **KINDS[0])
+        await array.set_slice(DATA, (0, 0))
+    async with zs.Session(transport=transport, hooks=[hook]) as session:
+        for _ in range(2):
+            statuses.clear()
+            block = await first_chunk(await session.open_array(url, cache="revalidate"))
+            np.testing.assert_array_equal(block, DATA[:4, :5])
+        assert statuses == {(304, None): 2}
+        assert not session.metrics.errors
+
+
+# Options
+
+
+@pytest.mark.parametrize("wrong", ["imutable", "", 0, -1, True, float("nan"), [], "10"], ids=repr)
+async def test_a_wrong_policy_is_refused(wrong: Any) -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session() as session:
+        with pytest.raises(zs.ConfigError, match="cache"):
+            await session.open_array(store, cache=wrong)
+
+
+async def test_a_policy_without_memory_is_refused() -> None:
+    store = Conditional()
+    await filled(store, KINDS[0])
+    async with zs.Session(cache=zs.CacheSize(chunks=0)) as session:
+        with pytest.raises(zs.ConfigError, match="CacheSize"):
+            await session.open_array(store, cache="immutable")
+
+
+class Clock:
+    """Seconds that pass when a test says so, and a little with every look."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        tick: Callable[[], float] = self.tick
+        for module in (cache_module, handles, read):
+            monkeypatch.setattr(module, "monotonic", tick)
+
+    def tick(self) -> float:
+        self.now += 1e-6
+        return self.now
