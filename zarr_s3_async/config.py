@@ -318,8 +318,8 @@ class CacheSize:
     shard_indexes: int = 64 * 2**20
     """Decoded shard indexes."""
     chunks: int | None = None
-    """Decoded chunks, and which chunks are absent. A number caches those of every array, for as long as there is room: a
-    reader is not notified when another session changes a chunk. Writes, deletes and resizes of this session invalidate
+    """Decoded chunks, and which chunks are absent. A number caches those of every array, while there is room: a reader
+    is not notified when another session changes a chunk. Writes, deletes and resizes of this session invalidate
     entries, and `Array.refresh` invalidates all of an array. Default: up to 256 MiB for arrays that are opened with
     `cache=`, which says how old a chunk may be, and nothing for others. Arrays of strings are not cached."""
 

@@ -380,3 +380,14 @@ class Clock:
     def tick(self) -> float:
         self.now += 1e-6
         return self.now
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+async def test_a_consistent_read_takes_nothing_from_the_cache(kind: dict[str, Any]) -> None:
+    store = Conditional()
+    await filled(store, kind)
+    async with zs.Session() as session, zs.Session() as other:
+        array = await session.open_array(store, cache="immutable")
+        await array[...]
+        await (await other.open_array(store)).set_slice(5, (0, 0), SHAPE)
+        assert (await array.get_slice((0, 0), SHAPE, consistent=True) == 5).all()

@@ -22,7 +22,6 @@ from .._types import Coords, Missing, Sink, Version
 from ..errors import AccessDenied, Conflict, Unsupported
 from ..stores.base import Store, SupportsForbiddenIsMissing, SupportsWeakVersions
 from ..stores.optional import BATCH, list_pages, stat
-from .cache import ChunkCache
 from .chunks import Chunks, Fetched
 from .compare_and_swap import retry_conflicts
 from .elements import Wanted
@@ -49,14 +48,12 @@ async def read_consistent(runtime: Runtime, layout: Layout, plan: Plan, out: Res
     """
     versions: Versions = {}
     noting = _noting(layout, versions)
-    # Decoded chunks have no versions, and a shared fetch's answer is another reader's.
-    alone = replace(runtime, decoded=ChunkCache(0))
     check = choose_check(layout, plan)
     changed: Collection[Coords] | None = None
 
     async def attempt() -> None:
         nonlocal changed
-        await read(alone, noting, plan, out, missing, only=changed)
+        await read(runtime, noting, plan, out, missing, only=changed)
         if check is None:
             return
         changed = await _changed(runtime, layout, plan, check, versions)
@@ -173,12 +170,13 @@ async def _listed(store: Store, prefix: str, wanted: Mapping[str, Version | None
 
 
 def _noting(layout: Layout, versions: Versions) -> Layout:
-    """The same layout, whose reads note the version of every object and share no fetch."""
+    """The same layout, whose reads note the version of every object, and take nothing from caches and other readers."""
     of_shape = layout.of_shape
     return replace(
         layout,
         readable=_NotingChunks(layout.readable, versions),
         fetches=SharedFetches(),
+        reader=layout.reader._replace(max_age=None),
         of_shape=None if of_shape is None else lambda shape: _noting(of_shape(shape), versions),
     )
 
@@ -202,6 +200,12 @@ class _NotingChunks:
         """See `Chunks.fetch`."""
         fetched = await self._inner.fetch(key, slots, sinks=sinks)
         self._versions[key] = fetched.version
+        return fetched
+
+    async def fetch_unless(self, key: str, slots: Sequence[int], version: Version) -> Fetched | None:
+        """See `Chunks.fetch_unless`."""
+        fetched = await self._inner.fetch_unless(key, slots, version)
+        self._versions[key] = version if fetched is None else fetched.version
         return fetched
 
     async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
