@@ -85,6 +85,7 @@ if _typing.TYPE_CHECKING:
     from . import blocking as blocking
     from . import fastapi as fastapi
     from . import metrics as metrics
+    from ._doctor import Check, Diagnosis, doctor
     from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
     from .loader import BatchLoader, LoaderCost, LoaderReport, Window
     from .streams import Block, BlockStream, CopyPlan, Progress, SliceStream, WriteStream, copy, map_chunks, plan_copy
@@ -105,6 +106,7 @@ __all__ = [
     "ByteRange",
     "CacheLooked",
     "CacheSize",
+    "Check",
     "ChecksumMismatch",
     "ChunkDecodeError",
     "ChunkError",
@@ -122,6 +124,7 @@ __all__ = [
     "DataError",
     "DataOverflowError",
     "DeadlineExceeded",
+    "Diagnosis",
     "Entry",
     "Event",
     "Explanation",
@@ -192,6 +195,7 @@ __all__ = [
     "copy",
     "create_array",
     "create_group",
+    "doctor",
     "get_store",
     "list_codecs",
     "list_stores",
@@ -208,6 +212,9 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Check": "_doctor",
+    "Diagnosis": "_doctor",
+    "doctor": "_doctor",
     "BatchLoader": "loader",
     "Block": "streams",
     "BlockStream": "streams",

@@ -133,10 +133,10 @@ def test_what_a_stranger_wrote_cannot_move_the_cursor(tmp_path: Path) -> None:
 # Failures: one line, and a status
 
 
-def test_nothing_there_is_one_line_and_status_1(tmp_path: Path) -> None:
+def test_nothing_there_is_one_line_and_status_2(tmp_path: Path) -> None:
     nowhere = (tmp_path / "nowhere").as_uri()
     for name in ("info", "ls"):
-        line = one_line(command(name, nowhere), 1)
+        line = one_line(command(name, nowhere), 2)
         assert line.startswith("zarr-s3: ")
         assert "nowhere" in line
         assert line.endswith("(NodeNotFound)")
@@ -170,9 +170,9 @@ def test_on_s3_the_options_lead_to_the_server_and_errors_are_its_own(
 
     assert "array heights/" in words(command("ls", url, *there))
     assert "stored 4 of 6 chunks" in words(command("info", f"{url}/heights", *there))
-    assert "(BucketNotFound)" in one_line(command("ls", "s3://no-such-bucket-here", *there), 1)
-    assert "(AccessDenied)" in one_line(command("ls", url, *there, "--anonymous"), 1)
+    assert "(BucketNotFound)" in one_line(command("ls", "s3://no-such-bucket-here", *there), 2)
+    assert "(AccessDenied)" in one_line(command("ls", url, *there, "--anonymous"), 2)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    line = one_line(command("ls", url, *there), 1)
+    line = one_line(command("ls", url, *there), 2)
     assert "(AccessDenied)" in line
     assert environment["AWS_SECRET_ACCESS_KEY"] not in line

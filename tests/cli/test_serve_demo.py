@@ -106,3 +106,42 @@ async def test_the_demo_leaves_data_that_serve_serves_again(tmp_path: Path, monk
             heights = await array.get_slice((0, 0), array.shape)
         assert (heights.min(), heights.max(), heights.dtype) == (236, 1076, np.int16)
         assert await stop(process, signal.SIGINT) == 0
+
+
+async def test_a_kept_server_has_the_same_port_keys_and_data_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--keep", str(tmp_path / "data"), "--env-file", str(tmp_path / "env"))
+    async with serving(*arguments, folder=tmp_path) as (process, first):
+        for name, value in first.items():
+            monkeypatch.setenv(name, value)
+        async with zs.Session() as session:
+            array = await session.create_array("s3://zarr-s3/x", shape=4, chunks=2, dtype="i4")
+            await array.set_slice(7, start=0, stop=4)
+        assert await stop(process, signal.SIGINT) == 0
+    written = dict(re.findall(r"export (\w+)=(.*)", (tmp_path / "env").read_text()))
+    assert written == first
+    assert (tmp_path / "env").stat().st_mode & 0o077 == 0
+    async with serving(*arguments, folder=tmp_path) as (process, second):
+        assert second == first
+        async with zs.Session() as session:
+            array = await session.open_array("s3://zarr-s3/x")
+            assert (await array.get_slice(start=0, stop=4)).tolist() == [7] * 4
+        assert await stop(process, signal.SIGTERM) == 0
+
+
+async def test_port_and_keys_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    from zarr_s3_async.testing._ports import free_ports
+
+    (port,) = free_ports(1)
+    keys = ("--access-key", "my-own-key", "--secret-key", "my-own-secret")
+    async with serving("--port", str(port), *keys, folder=tmp_path) as (process, exported):
+        assert exported["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{port}"
+        assert (exported["AWS_ACCESS_KEY_ID"], exported["AWS_SECRET_ACCESS_KEY"]) == ("my-own-key", "my-own-secret")
+        taken = await asyncio.create_subprocess_exec(
+            *ZARR_S3, "serve", "--port", str(port), cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE
+        )
+        _, said = await asyncio.wait_for(taken.communicate(), 60)
+        assert taken.returncode == 2
+        assert f"port {port} on 127.0.0.1 is taken" in said.decode()
+        assert await stop(process, signal.SIGINT) == 0

@@ -188,7 +188,7 @@ def test_every_module_imports_without_extras_or_says_which_one_it_needs(bare: Pa
 
 def test_the_command_without_its_extra_is_one_line(bare: Path) -> None:
     done = run(bare, "-c", "from zarr_s3_async.cli import main; main()")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "pip install 'zarr-s3-async[cli]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

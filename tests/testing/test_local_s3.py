@@ -302,3 +302,16 @@ def test_a_parent_that_is_killed_leaves_no_orphan():
     assert dies(int(guard)), "the guard lives on"
     assert _refuses_connections(url)
     assert not Path(folder).exists()
+
+
+def test_with_no_imitation_allowed_none_stands_in(monkeypatch):
+    monkeypatch.setattr(local_s3, "seaweed_launch", lambda: None)
+    assert LocalS3()._launches() != []
+    with pytest.raises(ConfigError, match="no S3 server is installed"):
+        LocalS3(imitation=False).start()
+
+
+@pytest.mark.parametrize("options", [{"port": 0}, {"port": 70000}, {"access_key_id": ""}, {"secret_access_key": ""}])
+def test_a_port_or_a_key_that_cannot_be_is_refused(options):
+    with pytest.raises(ConfigError):
+        LocalS3(**options)

@@ -7,10 +7,12 @@ def main() -> None:
     """Entry point of `zarr-s3`."""
     try:
         from .app import app
+        from .terminal import adapt_streams
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in {"rich", "typer"}:
             raise
         sys.stderr.write(f"zarr-s3: {package} is not installed: pip install 'zarr-s3-async[cli]'\n")
-        raise SystemExit(1) from None
+        raise SystemExit(2) from None
+    adapt_streams()  # the help is printed before any command runs
     app()

@@ -5,35 +5,77 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
-from typing import TypeAlias
+from typing import Annotated, Any, TypeAlias
 
+import typer
 from rich import box
 from rich.table import Table
 
 from .._array import Array
-from .._engine.hierarchy import UnreadableNode
 from .._group import Group
-from .._session import Session
 from .._types import CodecSpec
 from . import units
-from .ls import about
-from .survey import ObjectKind, Tally, survey
+from .nodes import described, in_words
+from .options import Call, Url
+from .survey import Survey, Tally, survey
 from .terminal import err, out, plain
 
 _MAX_ATTRIBUTE = 200
+_PAGE = 1000
+"""Objects that one listing request tells of."""
 
 
-async def info(session: Session, url: str) -> None:
-    """Open what is there, list what is stored of it, print both."""
-    async with session:
+async def info(
+    call: Call,
+    url: Url,
+    count: Annotated[
+        int,
+        typer.Option(
+            "--count", metavar="N", help="Objects to count of what is stored, in requests of 1,000; 0: none.", min=0
+        ),
+    ] = 50_000,
+    count_all: Annotated[bool, typer.Option("--count-all", help="Count all of them, however many.")] = False,
+) -> None:
+    """Show what an array or a group is, and what is stored of it."""
+    async with call.session() as session:
         store = session.store(url)
         node = await session.open(store)
         if isinstance(node, Group):
-            out.print(_table(node.url, _group(node), await _members(node), node.attrs))
+            members = [found async for found in node.members()]
+            listed = [{"name": name, **described(member)} for name, member in members]
+            fields = {"url": node.url, **described(node), "attributes": dict(node.attrs), "members": listed}
+            rows = sorted((name + "/", in_words(member)) for name, member in members)
+            call.show(fields, lambda: out.print(_table(node.url, _group(node), rows, node.attrs)))
             return
-        with err.status("listing what is stored …"):
-            tallies = await survey(store, node)
-    out.print(_table(node.url, _array(node), _what_is_stored(node, tallies), node.attrs))
+        with err.status(f"counting what is stored, up to {units.count(count, 'object')} …"):
+            found = await survey(store, node, limit=None if count_all else count)
+    call.show(_fields(node, found), lambda: _show(node, found))
+
+
+def _fields(array: Array, found: Survey) -> dict[str, Any]:
+    meta = array.metadata
+    return {
+        "url": array.url,
+        **described(array),
+        "dimension_names": None if array.dimension_names is None else list(array.dimension_names),
+        "codecs": [{"name": spec.name, "configuration": dict(spec.configuration)} for spec in meta.codecs],
+        "fill_value": array.fill_value,
+        "order": array.order,
+        "nbytes": None if _has_text(array) else array.nbytes,
+        "objects": prod(meta.grid_shape),
+        "stored": {kind: {"objects": tally.objects, "nbytes": tally.nbytes} for kind, tally in found.tallies.items()},
+        "counted_all": found.is_whole,
+        "attributes": dict(array.attrs),
+    }
+
+
+def _show(array: Array, found: Survey) -> None:
+    out.print(_table(array.url, _array(array), _what_is_stored(array, found), array.attrs))
+
+
+def _has_text(array: Array) -> bool:
+    """Elements of varying length: what they take is known when they are read, and not before."""
+    return bool(array.dtype.hasobject) or array.dtype.kind == "T"
 
 
 Rows: TypeAlias = Iterable[tuple[str, str]]
@@ -54,19 +96,6 @@ def _group(group: Group) -> Iterator[tuple[str, str]]:
     yield "format", f"Zarr v{group.metadata.zarr_format} group"
 
 
-async def _members(group: Group) -> Rows:
-    rows = []
-    async for name, node in group.members():
-        rows.append((name + "/", _member(node)))
-    return sorted(rows)
-
-
-def _member(node: Array | Group | UnreadableNode) -> str:
-    if isinstance(node, UnreadableNode):
-        return f"unreadable: {' '.join(str(node.error).split())}"
-    return about(node) if isinstance(node, Array) else "group"
-
-
 def _array(array: Array) -> Iterator[tuple[str, str]]:
     meta = array.metadata
     at_most = "" if meta.edges is None else " at most"
@@ -75,12 +104,12 @@ def _array(array: Array) -> Iterator[tuple[str, str]]:
     if any(array.dimension_names or ()):
         yield "dimensions", ", ".join(name or "·" for name in array.dimension_names or ())
     yield "data type", _dtype(array)
-    yield (
-        "chunks",
-        f"{units.cells(meta.chunk_axes)}  ({units.size(prod(meta.chunks) * array.dtype.itemsize)} decoded{at_most})",
-    )
+    text = _has_text(array)
+    decoded = "" if text else f"  ({units.size(prod(meta.chunks) * array.dtype.itemsize)} decoded{at_most})"
+    yield "chunks", f"{units.cells(meta.chunk_axes)}{decoded}"
     if meta.shards:
-        yield "shards", f"{units.cells(meta.object_axes)}  ({units.size(meta.object_nbytes)} decoded{at_most})"
+        decoded = "" if text else f"  ({units.size(meta.object_nbytes)} decoded{at_most})"
+        yield "shards", f"{units.cells(meta.object_axes)}{decoded}"
     yield "codecs", " → ".join(map(_codec, meta.codecs))
     yield "fill value", "none (reads as zero)" if array.fill_value is None else str(array.fill_value)
     yield "order", "C (last axis fastest)" if array.order == "C" else "F (first axis fastest)"
@@ -94,16 +123,31 @@ def _dtype(array: Array) -> str:
 
 
 def _codec(spec: CodecSpec) -> str:
+    inner = spec.configuration.get("codecs") if spec.name == "sharding_indexed" else None
+    if isinstance(inner, list):
+        return f"{spec.name}: {' → '.join(_inner_codec(codec) for codec in inner)}"
     values = [f"{k}={v}" for k, v in spec.configuration.items() if v is not None and not isinstance(v, list | dict)]
     return f"{spec.name}({', '.join(values)})" if values else spec.name
 
 
-def _what_is_stored(array: Array, tallies: Mapping[ObjectKind, Tally]) -> Iterator[tuple[str, str]]:
+def _inner_codec(codec: object) -> str:
+    if isinstance(codec, Mapping):
+        return _codec(CodecSpec(str(codec.get("name")), dict(codec.get("configuration") or {})))
+    return str(codec)
+
+
+def _what_is_stored(array: Array, found: Survey) -> Iterator[tuple[str, str]]:
+    tallies = found.tallies
     chunks, whole = tallies["chunk"], prod(array.metadata.grid_shape)
-    yield "decoded size", units.size(array.nbytes)
+    yield "decoded size", "not known: text of any length" if _has_text(array) else units.size(array.nbytes)
     noun = units.count(whole, "shard" if array.metadata.shards else "chunk")
+    if not found.is_whole:
+        yield "stored", f"at least {chunks.objects:,} of {noun}, {units.size(chunks.nbytes)}"
+        requests = units.count(-(-whole // _PAGE), "request")
+        yield "", f"counting all of them takes up to {requests}: --count-all"
+        return
     yield "stored", f"{chunks.objects:,} of {noun}, {units.size(chunks.nbytes)}"
-    if chunks.nbytes and chunks.objects == whole:
+    if chunks.nbytes and chunks.objects == whole and not _has_text(array):
         yield "ratio", f"{array.nbytes / chunks.nbytes:.2f} : 1"
     yield "metadata", _objects(tallies["metadata"])
     if tallies["other"].objects:

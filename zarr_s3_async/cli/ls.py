@@ -14,6 +14,8 @@ from .._session import Session
 from ..errors import NodeError, NodeNotFound
 from ..stores.base import Entry, Listing, Store
 from . import units
+from .nodes import about
+from .options import Call
 from .survey import kind_of_object
 from .terminal import err, out, plain
 
@@ -32,9 +34,9 @@ class Row:
     nbytes: int | None = None
 
 
-async def ls(session: Session, url: str, *, everything: bool) -> None:
+async def list_level(call: Call, url: str, *, everything: bool) -> None:
     """List, find out what each folder is, print."""
-    async with session:
+    async with call.session() as session:
         store = session.store(url)
         with err.status("listing …"):
             listing = await store.list_dir()
@@ -44,7 +46,9 @@ async def ls(session: Session, url: str, *, everything: bool) -> None:
             limit = None if everything else _SHOWN
             folders = await _folders(session, store, listing.dirs[:limit], probe=array is None)
         objects = [_object(entry, array) for entry in listing.entries[: limit and max(0, limit - len(folders))]]
-    _print(store.url, [*folders, *objects], listing)
+    rows = [*folders, *objects]
+    entries = [{"kind": row.kind, "name": row.name, "about": row.about, "nbytes": row.nbytes} for row in rows]
+    call.show({"url": store.url, "entries": entries}, lambda: _print(store.url, rows, listing))
 
 
 async def _array_at(session: Session, store: Store) -> Array | None:
@@ -82,13 +86,6 @@ async def _folder(session: Session, store: Store, name: str) -> Row:
     return Row("group", name + "/", "")
 
 
-def about(array: Array) -> str:
-    """An array in a few words."""
-    meta = array.metadata
-    shards = f", shards {units.cells(meta.object_axes)}" if meta.shards else ""
-    return f"{array.dtype}  {units.shape(array.shape)}  chunks {units.cells(meta.chunk_axes)}{shards}"
-
-
 def _object(entry: Entry, array: Array | None) -> Row:
     kind = kind_of_object(entry.key, array)
     return Row("object" if kind == "other" else kind, entry.key, units.size(entry.size), entry.size)
@@ -98,7 +95,7 @@ def _print(url: str, rows: Sequence[Row], listing: Listing) -> None:
     out.print(plain(url, "bold"), soft_wrap=True)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row("  " + row.kind, plain(row.name, _STYLES.get(row.kind, "")), plain(row.about, "dim"))

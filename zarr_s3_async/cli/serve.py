@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import anyio
+import typer
 from rich.table import Table
 
 from ..testing import LocalS3
+from .options import Call
 from .terminal import err, out, plain, say_line
+
+_MEMORY = "zarr-s3-serve.json"
 
 _SERVERS = {
     "seaweedfs": "SeaweedFS",
@@ -20,22 +27,96 @@ _SERVERS = {
 }
 
 
-async def serve(*, bucket: str, keep: Path | None) -> None:
-    """Run until Ctrl-C or SIGTERM, then stop the server; a temporary folder goes with it."""
+async def serve(
+    call: Call,
+    bucket: Annotated[str, typer.Option(metavar="NAME", help="Bucket to make.")] = "zarr-s3",
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port of S3. Default: a free one.", min=1024)] = None,
+    access_key: Annotated[str | None, typer.Option(metavar="KEY", help="Default: one made up at the start.")] = None,
+    secret_key: Annotated[str | None, typer.Option(metavar="KEY", help="Default: one made up at the start.")] = None,
+    env_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the variables here too, for `source FILE`.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep the data, the port and the keys here for the next start."),
+    ] = None,
+) -> None:
+    """Run a local S3 server until Ctrl-C, and print how to reach it."""
+    server = _server(bucket, keep, Remembered(port, access_key, secret_key))
     async with AsyncExitStack() as stack:
         signals = stack.enter_context(anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))
         with err.status("starting a local S3 server …"):
-            server = await stack.enter_async_context(LocalS3(bucket, keep=keep))
-        describe(server)
-        out.print("\nTo use it in another terminal:\n")
-        for line in environment_lines(server):
-            say_line(line)
-        out.print("\n[dim]Ctrl-C stops it.[/]")
+            await stack.enter_async_context(server)
+        if keep is not None:
+            _remember(keep, server)
+        if env_file is not None:
+            _write_privately(env_file, "".join(f"{line}\n" for line in environment_lines(server)))
+        call.show(_fields(server), lambda: _show(server))
         async for _ in signals:
             break
         with err.status("stopping …"):
             await stack.aclose()
     err.print("stopped")
+
+
+class Remembered(NamedTuple):
+    """What makes a server the same one after a restart."""
+
+    port: int | None
+    access_key: str | None
+    secret_key: str | None
+
+
+def _server(bucket: str, keep: Path | None, asked: Remembered) -> LocalS3:
+    """A server with what was asked for, and otherwise with what an earlier one in the same folder had."""
+    known = Remembered(None, None, None) if keep is None else _remembered(keep)
+    port, access_key, secret_key = (new if new is not None else old for new, old in zip(asked, known, strict=True))
+    return LocalS3(
+        bucket,
+        keep=keep,
+        port=port,
+        access_key_id=access_key,
+        secret_access_key=secret_key,
+        imitation=keep is None,
+    )
+
+
+def _remembered(folder: Path) -> Remembered:
+    try:
+        found = json.loads((folder / _MEMORY).read_text())
+        return Remembered(int(found["port"]), str(found["access_key"]), str(found["secret_key"]))
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return Remembered(None, None, None)
+
+
+def _remember(folder: Path, server: LocalS3) -> None:
+    port = int(server.endpoint_url.rpartition(":")[2])
+    text = {"port": port, "access_key": server.access_key_id, "secret_key": server.secret_access_key}
+    _write_privately(folder / _MEMORY, json.dumps(text))
+
+
+def _write_privately(path: Path, text: str) -> None:
+    """For the user's eyes alone, since it holds keys."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _fields(server: LocalS3) -> dict[str, object]:
+    return {
+        "server": server.kind,
+        "endpoint_url": server.endpoint_url,
+        "bucket": server.bucket,
+        "environment": server.environment(),
+    }
+
+
+def _show(server: LocalS3) -> None:
+    describe(server)
+    out.print("\nTo use it in another terminal:\n")
+    for line in environment_lines(server):
+        say_line(line)
+    out.print("\n[dim]Ctrl-C stops it.[/]")
 
 
 def describe(server: LocalS3) -> None:

@@ -41,9 +41,24 @@ def is_chunk(key: str, array: Array) -> bool:
     return coords is not None and all(i < n for i, n in zip(coords, array.metadata.grid_shape, strict=True))
 
 
-async def survey(store: Store, array: Array) -> dict[ObjectKind, Tally]:
-    """Count everything below the array's prefix."""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was counted below an array."""
+
+    tallies: dict[ObjectKind, Tally]
+    is_whole: bool
+    """False where counting ended at its limit, before the listing did."""
+
+
+async def survey(store: Store, array: Array, *, limit: int | None = None) -> Survey:
+    """Count what is below the array's prefix, `limit` objects at most."""
     tallies: dict[ObjectKind, Tally] = {"chunk": Tally(), "metadata": Tally(), "other": Tally()}
+    if limit == 0:
+        return Survey(tallies, is_whole=False)
+    counted = 0
     async for entry in store.list_prefix():
+        if counted == limit:
+            return Survey(tallies, is_whole=False)
+        counted += 1
         tallies[kind_of_object(entry.key, array)].add(entry.size)
-    return tallies
+    return Survey(tallies, is_whole=True)

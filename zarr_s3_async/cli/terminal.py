@@ -1,8 +1,17 @@
-"""Where the commands write, and how a command ends: results to stdout, one line per error to stderr."""
+"""Where the commands write, and how a command ends: results to stdout, one line per error to stderr.
+
+Exit statuses, the same in every command (docs/cli.md): 0, done; 1, done and the answer is no (findings, checks that
+failed, a question answered with no); 2, could not be done (wrong usage, nothing there, refused, no network); 130,
+interrupted.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import codecs
+import io
+import re
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -10,31 +19,37 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..errors import ConfigError, ZarrS3Error
+from ..errors import ZarrS3Error
 
 out: Console = Console(highlight=False)
 err: Console = Console(stderr=True, highlight=False)
 
-_FAILED, _USAGE, _INTERRUPTED = 1, 2, 130
+NO, COULD_NOT, INTERRUPTED = 1, 2, 130
+
+_EXTRAS = {"matplotlib": "demo", "PIL": "demo", "rich": "cli", "typer": "cli"}
 
 
-def run(command: Callable[[], Coroutine[Any, Any, None]], *, failed: int = _FAILED) -> None:
-    """Run a command to its end. A failure that the user can mend leaves as one line and the exit status `failed`."""
+def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a command to its end. A failure that the user can mend leaves as one line and the exit status 2."""
+    adapt_streams()
     try:
         asyncio.run(command())
     except KeyboardInterrupt:
-        fail("interrupted", status=_INTERRUPTED)
+        fail("interrupted", status=INTERRUPTED)
+    except BrokenPipeError:  # `zarr-s3 ls … | head`: who reads has enough
+        sys.stderr.close()
+        raise typer.Exit(0) from None
     except Exception as error:
         first = _first_leaf(error)
-        if isinstance(first, ModuleNotFoundError) and (first.name or "").startswith("matplotlib"):
-            fail("matplotlib is not installed: pip install 'zarr-s3-async[demo]'")
+        missing = (getattr(first, "name", None) or "").partition(".")[0] if isinstance(first, ImportError) else ""
+        if missing in _EXTRAS:
+            fail(f"{missing} is not installed: pip install 'zarr-s3-async[{_EXTRAS[missing]}]'")
         if not isinstance(first, ZarrS3Error | OSError):
             raise
-        status = _USAGE if isinstance(first, ConfigError) else failed
-        fail(str(first), kind=type(first).__name__, status=status)
+        fail(in_flags(str(first)), kind=type(first).__name__)
 
 
-def fail(message: str, *, kind: str | None = None, status: int = _FAILED) -> NoReturn:
+def fail(message: str, *, kind: str | None = None, status: int = COULD_NOT) -> NoReturn:
     """Say it in one line on stderr, and end."""
     line = Text.assemble(("zarr-s3: ", "bold red"), plain(" ".join(message.split())))
     if kind is not None:
@@ -48,9 +63,89 @@ def say_line(text: str, style: str = "") -> None:
     out.print(plain(text, style), soft_wrap=True)
 
 
+def say_lines(text: str, style: str = "") -> None:
+    """Each line as `say_line` does."""
+    for line in text.splitlines():
+        say_line(line, style)
+
+
 def plain(text: str, style: str = "") -> Text:
     """Text from a store, shown as it is: no markup, and no escape sequence reaches the terminal."""
     return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text), style=style)
+
+
+# Hints in the words of the command line
+
+_FLAGS = {
+    "endpoint_url": "--endpoint-url",
+    "profile": "--profile",
+    "region": "--region",
+    "anonymous": "--anonymous",
+    "overwrite": "--overwrite",
+    "everything": "--everything",
+    "zarr_format": "--zarr-format",
+    "max_bytes": "--max-bytes",
+    "chunks": "--chunks",
+    "shards": "--shards",
+    "shape": "--shape",
+    "dtype": "--dtype",
+    "fill_value": "--fill-value",
+    "codecs": "--codecs",
+    "dimension_names": "--dimension-names",
+    "attributes": "--attribute",
+    "axis": "--axis",
+}
+"""Options of the library that commands have too."""
+_as_field = re.compile(r"\bS3Config\.(" + "|".join(_FLAGS) + r")\b")
+_spelled = re.compile(r"\b(" + "|".join(_FLAGS) + r")=(True\b|None\b|'[^']*'|\"[^\"]*\"|[\w.:/-]+)?")
+
+
+def in_flags(message: str) -> str:
+    """An error of the library, with the options in it spelled as on the command line."""
+
+    def spelled(match: re.Match[str]) -> str:
+        flag, value = _FLAGS[match[1]], (match[2] or "").strip("'\"")
+        return flag if value in {"", "True", "None"} else f"{flag} {value}"
+
+    return _spelled.sub(spelled, _as_field.sub(lambda match: _FLAGS[match[1]], message))
+
+
+# Terminals that have no UTF-8
+
+_IN_ASCII = {  # of one column each where a table may hold it
+    "\N{MULTIPLICATION SIGN}": "x",
+    "\N{MIDDLE DOT}": ".",
+    "\N{HORIZONTAL ELLIPSIS}": "...",
+    "\N{RIGHTWARDS ARROW}": ">",
+    "\N{EN DASH}": "-",
+    "\N{EM DASH}": "-",
+    "\N{LEFT SINGLE QUOTATION MARK}": "'",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "\N{GREEK SMALL LETTER MU}": "u",
+    "\N{MICRO SIGN}": "u",
+    "\N{BOX DRAWINGS LIGHT VERTICAL}": "|",
+    "\N{BOX DRAWINGS LIGHT VERTICAL AND RIGHT}": "|",
+    "\N{BOX DRAWINGS LIGHT UP AND RIGHT}": "`",
+    "\N{BOX DRAWINGS LIGHT HORIZONTAL}": "-",
+    "\N{BOX DRAWINGS HEAVY HORIZONTAL}": "-",
+}
+_HANDLER = "zarr-s3-plain"
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)  # noqa: S101  # of an encoder
+    text = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(c, "?") for c in text), error.end
+
+
+codecs.register_error(_HANDLER, _replaced)
+
+
+def adapt_streams() -> None:
+    """Make stdout and stderr write what their encoding lacks in ASCII, instead of raising UnicodeEncodeError."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != _HANDLER:
+            stream.reconfigure(errors=_HANDLER)
 
 
 def _first_leaf(error: BaseException) -> BaseException:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from rich.text import Text
-from typer import Exit
+from typing import Annotated
 
-from .._session import Session
+import typer
+from rich.text import Text
+
 from .._verify import VerifyProgress, VerifyReport
 from . import units
-from .terminal import err, out, say_line
-
-FINDINGS = 1
-COULD_NOT = 2
+from .options import Call, Url
+from .terminal import NO, err, out, say_line
 
 _STYLES = {
     "metadata": "red",
@@ -24,18 +23,28 @@ _STYLES = {
 }
 
 
-async def verify(session: Session, url: str, *, strict: bool, max_findings: int, as_json: bool) -> None:
-    """Verify, print the report, and end with the status that it means."""
+async def verify(
+    call: Call,
+    url: Url,
+    strict: Annotated[bool, typer.Option("--strict", help="Count chunks that are not stored as findings.")] = False,
+    max_findings: Annotated[
+        int, typer.Option(metavar="N", help="Findings of each kind to list per node; all are counted.", min=0)
+    ] = 1000,
+) -> None:
+    """Read every object of an array or a group, decode it, and compare it with its metadata.
+
+    Ends with 0 where all is well, with 1 where there are findings, and with 2 where it could not verify.
+    """
     ticker = Ticker()
-    async with session:
+    async with call.session(checksums="on") as session:
         with err.status(ticker):
             report = await session.verify(url, strict=strict, max_findings=max_findings, progress=ticker)
-    if as_json:
+    if call.as_json:
         out.out(report.to_json(), highlight=False)
     else:
         _print(report)
     if not report.ok:
-        raise Exit(FINDINGS)
+        raise typer.Exit(NO)
 
 
 class Ticker:

@@ -28,14 +28,14 @@ class JuiceLaunch:
     def __init__(self, binary: Path) -> None:
         self._binary = binary
 
-    def command(self, folder: Path, certificate: Certificate | None) -> Command:
+    def command(self, folder: Path, certificate: Certificate | None, port: int | None = None) -> Command:
         """Make the file system, where there is none yet, and serve it: its top folders are the buckets."""
         if certificate is not None:
             raise ConfigError("JuiceFS's gateway speaks plain http: start it without tls=True")
         meta = f"sqlite3://{folder / 'meta.db'}"
         if not (folder / "meta.db").exists():
             self._format(folder, meta)
-        (port,) = free_ports(1)
+        port = port or free_ports(1)[0]
         # Without --keep-etag its answers carry no ETag, which S3's always do.
         options = ["--multi-buckets", "--keep-etag", "--no-usage-report", "--no-banner", "--metrics", "127.0.0.1:0"]
         cache = ["--cache-dir", str(folder / "cache"), "--attr-cache", "0", "--dir-entry-cache", "0"]

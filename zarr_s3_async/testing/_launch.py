@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ServerKind: TypeAlias = Literal["seaweedfs", "moto", "juicefs"]
 
 
+_PORTS = 65_536
+
+
 class Command(NamedTuple):
     """One try to start a server on ports that were free a moment ago."""
 
@@ -40,7 +43,9 @@ class Launch(Protocol):
         """Whether what was stored is there after a restart in the same folder."""
         ...
 
-    def command(self, folder: Path, certificate: Certificate | None) -> Command: ...
+    def command(self, folder: Path, certificate: Certificate | None, port: int | None = None) -> Command:
+        """What starts it, its S3 on `port` or on one that is free."""
+        ...
 
     def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
         """The whole environment, credentials included."""
@@ -63,12 +68,14 @@ class SeaweedLaunch:
         self._binary = binary
         self._dropped: set[str] = set()
 
-    def command(self, folder: Path, certificate: Certificate | None) -> Command:
+    def command(self, folder: Path, certificate: Certificate | None, port: int | None = None) -> Command:
         """Every listener has a port of its own: those with defaults would meet a second server's."""
         data, logs = folder / "data", folder / "log"
         data.mkdir(exist_ok=True)
         logs.mkdir(exist_ok=True)
         ports = dict(zip((*self._services, "https"), free_ports(len(self._services) + 1), strict=True))
+        if port is not None:
+            ports["https" if certificate else "s3"] = port
         flags = {
             "dir": str(data),
             "ip": "127.0.0.1",
@@ -82,7 +89,7 @@ class SeaweedLaunch:
             "volume.preStopSeconds": "0",
             "volume.max": "100000",  # every bucket takes volumes of its own; they are made when written to
             **{f"{service}.port": str(ports[service]) for service in self._services},
-            **{f"{service}.port.grpc": str(ports[service] + TWIN) for service in self._services},
+            **{f"{service}.port.grpc": str(_twin(ports[service])) for service in self._services},
         }
         if certificate is not None:
             flags |= {
@@ -91,8 +98,8 @@ class SeaweedLaunch:
                 "s3.key.file": str(certificate.key),
             }
         kept = [f"-{name}={value}" for name, value in flags.items() if name not in self._dropped]
-        port = ports["https" if certificate else "s3"]
-        return Command([str(self._binary), f"-logdir={logs}", "mini", *kept], port, _sockets(ports))
+        chosen = ports["https" if certificate else "s3"]
+        return Command([str(self._binary), f"-logdir={logs}", "mini", *kept], chosen, _sockets(ports))
 
     def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
         """Next to nothing: SeaweedFS takes settings from its environment and from below HOME."""
@@ -114,10 +121,10 @@ class MotoLaunch:
     kind: ServerKind = "moto"
     keeps_data = False
 
-    def command(self, folder: Path, certificate: Certificate | None) -> Command:
+    def command(self, folder: Path, certificate: Certificate | None, port: int | None = None) -> Command:
         """One process, one port."""
         del folder
-        (port,) = free_ports(1)
+        port = port or free_ports(1)[0]
         arguments = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         if certificate is not None:
             arguments += ["-s", "-c", str(certificate.chain), "-k", str(certificate.key)]
@@ -134,9 +141,14 @@ class MotoLaunch:
         return False
 
 
+def _twin(port: int) -> int:
+    """The port of its gRPC: SeaweedFS adds to the other, as long as that is a port."""
+    return port + TWIN if port + TWIN < _PORTS else port - TWIN
+
+
 def _sockets(ports: Mapping[str, int]) -> list[Path]:
     folder = Path("/tmp")  # noqa: S108  # where SeaweedFS has them, whatever TMPDIR says
-    names = [f"{service}-grpc-{port + TWIN}" for service, port in ports.items()]
+    names = [f"{service}-grpc-{_twin(port)}" for service, port in ports.items()]
     names += [f"{service}-{ports[service]}" for service in ("filer", "s3")]
     return [folder / f"seaweedfs-{name}.sock" for name in names]
 

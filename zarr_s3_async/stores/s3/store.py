@@ -314,6 +314,19 @@ class S3Store:
                 return False
         return await self._capabilities.amazon()
 
+    async def endpoint_url(self) -> str:
+        """The URL of the server that holds the bucket."""
+        return await self._capabilities.endpoint_url()
+
+    async def send(self, request: Request) -> tuple[Response, int]:
+        """A request of one's own, for diagnosis: the answer as it came, and the number of attempts."""
+        return await self._transport.send(request)
+
+    async def honours_conditions(self) -> bool | None:
+        """Whether conditional PUTs do here what they should; None: the probe was refused. Writes throwaway keys."""
+        near = Request("PutObject", self.bucket, self._key("doctor"), self._put_headers)
+        return await self._capabilities.have("put-match", near, now=True)
+
     def copies_from(self, source: Store) -> bool:
         """True for a store of the same service under the same options; see `SupportsCopy.copies_from`."""
         # An access point has another name as a source than as a target.

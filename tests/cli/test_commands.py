@@ -1,0 +1,320 @@
+"""What the commands write, refuse and answer, beyond what the recorded sessions show (test_sessions.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import zarr_s3_async as zs
+from zarr_s3_async.cli import terminal
+from zarr_s3_async.cli.app import app
+from zarr_s3_async.cli.region import parse_region
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/cli.md").read_text()
+DATA = np.arange(600, dtype="float32").reshape(20, 30)
+
+
+def command(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120"}, **options)
+
+
+def done(*arguments: str) -> Any:
+    result = command(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout, parse_constant=pytest.fail)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """An array of float32."""
+
+    async def fill() -> None:
+        async with zs.Session() as session:
+            array = await session.create_array(
+                f"{tmp_path.as_uri()}/x", shape=(20, 30), chunks=(10, 10), dtype="float32"
+            )
+            await array.set_slice(DATA, start=(0, 0))
+
+    asyncio.run(fill())
+    return f"{tmp_path.as_uri()}/x"
+
+
+# Regions
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "2:5", "::3", "-4:", "...,2", "1:4,::2", " 1 , 2 ", "[5:,1]", "...", "::-1,0"]
+)
+def test_a_region_means_what_numpy_means(text: str) -> None:
+    assert np.array_equal(DATA[parse_region(text)], eval(f"DATA[{text.strip('[]') or '...'}]", {"DATA": DATA}))
+
+
+@pytest.mark.parametrize("text", ["a", "1:2:3:4", "1.5", "0:1;2", "1,,2", "None"])
+def test_what_is_no_region_is_refused_before_anything_is_read(text: str) -> None:
+    with pytest.raises(zs.SelectionError, match="neither a number nor a slice"):
+        parse_region(text)
+
+
+# Files
+
+
+@pytest.mark.parametrize("region", ["", "3:9,::1", "5:5", "2:4,3", "::2,::-1", "7"])
+def test_get_writes_npy_npz_csv_and_raw_as_numpy_has_the_region(url: str, tmp_path: Path, region: str) -> None:
+    wanted = DATA[parse_region(region)]
+    for form in ("npy", "npz", "csv", "raw"):
+        file = tmp_path / f"out.{form}"
+        fields = done("get", url, region, "--out", str(file))
+        assert fields["shape"] == list(wanted.shape)
+        assert fields["nbytes"] == file.stat().st_size
+    assert np.array_equal(np.load(tmp_path / "out.npy"), wanted)
+    assert np.array_equal(np.load(tmp_path / "out.npz")["data"], wanted)
+    assert np.array_equal(np.fromfile(tmp_path / "out.raw", "float32").reshape(wanted.shape), wanted)
+    if wanted.size:
+        read = np.genfromtxt(tmp_path / "out.csv", delimiter=",", dtype="float32")
+        assert np.array_equal(read.reshape(wanted.shape), wanted)
+
+
+def test_get_of_png_has_a_pixel_per_element(url: str, tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    done("get", url, "--out", str(tmp_path / "x.png"))
+    assert imread(tmp_path / "x.png").shape[:2] == DATA.shape
+
+
+def test_get_to_stdout_is_the_file_and_nothing_else(url: str) -> None:
+    result = command("get", url, "0:3", "--out", "-", "--format", "raw")
+    assert result.stdout_bytes == DATA[0:3].tobytes()
+
+
+def test_a_get_that_fails_leaves_what_was_there(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.npy"
+    file.write_bytes(b"mine")
+    assert command("get", f"{url}/nothing", "--out", str(file)).exit_code == 2
+    assert command("get", url, "99", "--out", str(file)).exit_code == 2
+    assert file.read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "csv", "raw"])
+def test_put_stores_what_the_file_holds(tmp_path: Path, form: str) -> None:
+    file, url = tmp_path / f"in.{form}", f"{tmp_path.as_uri()}/y"
+    match form:
+        case "npy":
+            np.save(file, DATA)
+        case "npz":
+            np.savez(file, DATA)
+        case "csv":
+            np.savetxt(file, DATA, delimiter=",")
+        case "raw":
+            file.write_bytes(DATA.tobytes())
+    done("put", str(file), url, "--dtype", "float32", "--shape", "20,30", "--chunks", "7,9")
+    assert done("get", url)["values"] == DATA.tolist()
+    assert done("append", str(file), url, "--dtype", "float32", "--shape", "20,30")["shape"] == [40, 30]
+    assert done("get", url, "20:")["values"] == DATA.tolist()
+
+
+def test_put_into_a_region_leaves_the_rest(url: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "part.npy", np.full((2, 3), -1, "float32"))
+    done("put", str(tmp_path / "part.npy"), url, "--at", "4:6,5:8")
+    wanted = DATA.copy()
+    wanted[4:6, 5:8] = -1
+    assert done("get", url)["values"] == wanted.tolist()
+
+
+def test_a_file_of_pickles_is_not_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
+    result = command("put", str(tmp_path / "x.npy"), f"{tmp_path.as_uri()}/y")
+    assert result.exit_code == 2
+    assert "(ConfigError)" in result.stderr
+
+
+# Plans, removals, attributes
+
+
+def test_a_plan_does_nothing(url: str, tmp_path: Path) -> None:
+    plan = done("copy", url, f"{tmp_path.as_uri()}/copy", "--plan")
+    assert plan["done"] is False
+    assert plan["plan"]
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_copy_and_a_rechunking_hold_the_same_and_go_on_when_repeated(url: str, tmp_path: Path) -> None:
+    target = f"{tmp_path.as_uri()}/r"
+    for _ in range(2):
+        assert done("rechunk", url, target, "--chunks", "20,4", "--verify")["verified"] is True
+    assert done("info", target)["chunks"] == [20, 4]
+    assert done("get", target)["values"] == DATA.tolist()
+    done("copy", url, f"{tmp_path.as_uri()}/two", "--zarr-format", "2")
+    assert done("info", f"{tmp_path.as_uri()}/two")["zarr_format"] == 2
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
+def test_rm_asks_and_only_yes_removes(
+    url: str, tmp_path: Path, answer: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zarr_s3_async.cli.remove._is_at_terminal", lambda: True)
+    result = command("rm", url, input=answer)
+    assert result.exit_code == status, result.stderr
+    assert "7 objects" in result.stderr
+    assert (tmp_path / "x" / "zarr.json").exists() is (status != 0)
+
+
+def test_rm_of_what_is_no_node_takes_everything_by_name(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "notes.txt").write_text("mine")
+    url = f"{tmp_path.as_uri()}/plain"
+    assert command("rm", url, "--yes").exit_code == 2
+    assert (tmp_path / "plain" / "notes.txt").exists()
+    assert done("rm", url, "--yes", "--everything")["objects"] == 1
+    assert not (tmp_path / "plain" / "notes.txt").exists()
+
+
+def test_attributes_are_json_or_text_and_what_is_not_there_cannot_be_removed(url: str) -> None:
+    assert done("attrs", url, "a=1", 'b={"c": [true]}', "c=plain text")["attributes"] == {
+        "a": 1, "b": {"c": [True]}, "c": "plain text",
+    }  # fmt: skip
+    assert command("attrs", url, "--remove", "nothing").exit_code == 2
+    assert command("attrs", url, "a=1", "--remove", "a").exit_code == 2
+    assert done("attrs", url, "--remove", "a")["attributes"].keys() == {"b", "c"}
+
+
+def test_fill_values_keep_their_spelling_and_json_is_strict(tmp_path: Path) -> None:
+    url = f"{tmp_path.as_uri()}/z"
+    done("create", url, "--shape", "2", "--dtype", "float32", "--fill-value", "NaN")
+    assert done("info", url)["fill_value"] == "NaN"
+    assert done("get", url)["values"] == ["NaN", "NaN"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["create", "memory://x", "--dtype", "i4"], "--shape"),
+        (["create", "memory://x", "--shape", "two", "--dtype", "i4"], "--shape"),
+        (["create", "memory://x", "--shape", "2", "--dtype", "i4", "--codecs", "["], "--codecs"),
+        (["create", "memory://x", "--shape", "2", "--group"], "--group"),
+        (["rechunk", "memory://x", "memory://y"], "--chunks"),
+        (["plot", "memory://x", "--out", "x.jpg"], "--out"),
+        (["ls", "s3://bucket", "--anonymous", "--profile", "somebody"], "--anonymous"),
+        (["ls", "s3://bucket", "--endpoint-url", "localhost:9000"], "--endpoint-url"),
+    ],
+)
+def test_mistakes_are_told_in_the_words_of_flags(arguments: list[str], flag: str) -> None:
+    result = command(*arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert flag in line
+    assert not re.search(r"\b(endpoint_url|anonymous|profile|overwrite|chunks|shape)=", line)
+
+
+def test_hints_of_the_library_are_spelled_as_flags() -> None:
+    assert terminal.in_flags("pass overwrite=True") == "pass --overwrite"
+    assert (
+        terminal.in_flags("give region='eu-west-1', or endpoint_url=") == "give --region eu-west-1, or --endpoint-url"
+    )
+    assert terminal.in_flags("missing_on_403=True stays") == "missing_on_403=True stays"
+
+
+# Terminals
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    code = "from zarr_s3_async.cli import main; main()"
+    variables = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "FORCE_COLOR"}}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        env=variables | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"} | environment,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_no_encoding_of_the_terminal_is_a_traceback(url: str, encoding: str) -> None:
+    assert command("attrs", url, "name=\N{SNOWMAN} na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve").exit_code == 0
+    for arguments in (["info", url], ["--help"], ["ls", f"{url}/\N{SNOWMAN}"]):
+        result = run(*arguments, PYTHONIOENCODING=encoding)
+        assert b"Traceback" not in result.stderr, result.stderr
+        (result.stdout + result.stderr).decode(encoding)
+    shown = run("info", url, PYTHONIOENCODING=encoding).stdout.decode(encoding)
+    assert ("20 \N{MULTIPLICATION SIGN} 30" if encoding != "ascii" else "20 x 30") in shown
+
+
+def test_no_color_and_dumb_terminals_get_no_escape_sequences(url: str) -> None:
+    assert b"\x1b[" in run("info", url, FORCE_COLOR="1", TERM="xterm-256color").stdout
+    plain = run("info", url, FORCE_COLOR="1", NO_COLOR="1", TERM="xterm-256color").stdout
+    assert not re.search(rb"\x1b\[[0-9;]*3[0-7]", plain)
+    assert b"\x1b" not in run("info", url).stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(url: str) -> None:
+    code = "from zarr_s3_async.cli import main; main()"
+    reader = f"{sys.executable} -c '{code}' ls --all {url}/c/0 | head -1"
+    result = subprocess.run(
+        ["bash", "-c", reader], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60
+    )
+    assert "Traceback" not in result.stderr
+
+
+def test_the_version_is_the_packages() -> None:
+    assert command("--version").stdout == f"zarr-s3 {zs.__version__}\n"
+
+
+def test_there_is_completion_for_shells() -> None:
+    assert "--install-completion" in command("--help").stdout
+
+
+def test_a_typo_in_a_command_or_a_flag_names_the_right_one(url: str) -> None:
+    assert "'info'" in command("inof", url).stderr
+    assert "--region" in command("info", url, "--regon", "x").stderr
+
+
+# The page
+
+
+def documented() -> dict[str, set[str]]:
+    table = PAGE.partition("\n## JSON\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", table, re.MULTILINE)
+    return {name: set(re.findall(r"`(\w+)`", fields)) for name, fields in rows}
+
+
+def test_the_fields_of_json_are_those_of_the_page(url: str, tmp_path: Path) -> None:
+    page, group, made = documented(), f"{tmp_path.as_uri()}/g", f"{tmp_path.as_uri()}/m"
+    np.save(tmp_path / "a.npy", DATA)
+    shown = {
+        "`create --group`": done("create", group, "--group"),
+        "`create`, `put`, `append`": done("put", str(tmp_path / "a.npy"), f"{group}/a"),
+        "`info` of an array": done("info", url),
+        "`info` of a group": done("info", group),
+        "`ls`": done("ls", group),
+        "`tree`": done("tree", group),
+        "`get`": done("get", url, "0"),
+        "`get --out FILE`": done("get", url, "0", "--out", str(tmp_path / "o.npy")),
+        "`plot`": done("plot", url),
+        "`explain`": done("explain", url),
+        "`attrs`": done("attrs", url),
+        "`copy`, `rechunk`": done("copy", url, made),
+        "`rm`": done("rm", made, "--yes"),
+        "`consolidate`": done("consolidate", group),
+        "`doctor`": done("doctor", url),
+        "`bench`": done("bench", url, "--seconds", "0.05", "--max-requests", "2"),
+    }
+    assert shown.keys() | {"`serve`", "`demo`"} == page.keys()
+    for name, fields in shown.items():
+        assert set(fields) == page[name], name
+    assert shown["`bench`"]["best"] in {1, 2}
+
+
+def test_every_command_is_on_the_page() -> None:
+    rows = re.findall(r"^\| `([a-z]+)[ `]", PAGE.partition("\n## ")[0], re.MULTILINE)
+    assert rows == [one.name for one in app.registered_commands]

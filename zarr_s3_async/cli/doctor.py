@@ -1,0 +1,43 @@
+"""`zarr-s3 doctor URL`: can this place be reached, and how?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import Call, Url
+from .terminal import NO, err, in_flags, say_line
+
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+
+
+async def doctor(
+    call: Call,
+    url: Url,
+    write: Annotated[
+        bool, typer.Option("--write", help="Probe conditional writes too: puts throwaway objects, and removes them.")
+    ] = False,
+) -> None:
+    """Say which credentials come from where, the endpoint, the clock, what the server can do, and all versions.
+
+    Secrets are masked. Ends with 1 where a check fails.
+    """
+    import zarr_s3_async as zs
+
+    with err.status("asking …"):
+        async with call.session() as session:
+            found = await zs.doctor(url, write=write, session=session)
+    call.show(found.as_dict(), lambda: _show(found))
+    if not found.ok:
+        raise typer.Exit(NO)
+
+
+def _show(found: object) -> None:
+    from .._doctor import Diagnosis
+
+    assert isinstance(found, Diagnosis)  # noqa: S101  # what doctor gives
+    for check in found.checks:
+        say_line(f"{check.outcome:<8} {check.name}: {in_flags(check.detail)}", _STYLES[check.outcome])
+        if check.advice:
+            say_line(f"{'':<8} {in_flags(check.advice)}")
