@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, Unpack, cast
 
 from ._array import Array, ArrayRef, create_array
+from ._concurrency.interruptible import Interruptible
 from ._concurrency.limiter import Limiter
 from ._concurrency.locks import KeyedLocks
 from ._engine import nodes, removal
@@ -158,6 +159,7 @@ class Session:
             emit=emitter((self.metrics, *_checked_hooks(() if hooks is None else hooks))),
         )
         self._leases = Limiter(self._limits.bytes)
+        self._waits = Interruptible()
         self._cpu = Cpu(self._limits.cpu_threads)
         self._fetches = FetchTable()
         self._locks = KeyedLocks()
@@ -243,6 +245,7 @@ class Session:
         self._context.requests.close()  # no request begins from here on
         self._leases.close()
         self._cpu.close()
+        await self._waits.aclose()
         closing = self._context.closing
         while closing:
             close = closing[-1]
@@ -538,6 +541,7 @@ class Session:
             limits=self._limits,
             retry=self._retry,
             leases=self._leases,
+            wait=self._waits.sleep,
             cpu=self._cpu,
             locks=self._locks,
             indexes=self._indexes,

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import random
 from typing import TypeVar
 
-import anyio
-
 from .._policy.backoff import conflict_delay
 from ..errors import ConcurrentModification, Conflict
 from ..events import ConflictMet
@@ -46,7 +44,7 @@ async def retry_conflicts(
             runtime.emit(ConflictMet(key=key, attempt=number))
             last = conflict
         if number < attempts:
-            await anyio.sleep(conflict_delay(number, random()))
+            await runtime.wait(conflict_delay(number, random()))
     message = given_up(attempts)
     if len(read) == attempts > 1 and None not in read and all(version == read[0] for version in read):
         message = (

@@ -6,7 +6,7 @@ document.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
@@ -48,6 +48,8 @@ class Runtime:
     retry: RetryPolicy
     leases: Limiter
     """Limiter of the bytes in memory."""
+    wait: Callable[[float], Awaitable[None]]
+    """Sleeps; raises SessionClosed if the session is closed meanwhile."""
     cpu: Cpu
     locks: KeyedLocks
     indexes: IndexCache

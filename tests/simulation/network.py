@@ -1,0 +1,263 @@
+"""A network in virtual time: connections of the event loop that end at simulated servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, NamedTuple
+
+from ..promises.jumping import JumpingLoop
+from ..servers.http1 import END_OF_HEAD, parse_head, split_target
+from ..servers.s3_messages import Request
+from .server import Server
+
+LATENCY = (0.001, 0.02)
+"""Seconds of one way, at least and at most: requests of two connections overtake each other."""
+
+MAX_TURNS = 5000
+"""Of the loop, between two moments of virtual time; some hundred are usual."""
+
+
+@dataclass(eq=False)
+class Life:
+    """One session of a client, from its making to its end."""
+
+    name: str
+    closed: bool = False
+    """`aclose` has returned: nothing may be sent any more."""
+    crashed: bool = False
+    """Its process is gone: what it sends goes nowhere, and nothing reaches it."""
+
+
+LIFE: ContextVar[Life] = ContextVar("LIFE")
+"""On whose behalf the current task sends."""
+
+
+class Event(NamedTuple):
+    """A line of the log."""
+
+    time: float
+    who: str
+    what: str
+
+
+@dataclass
+class Exchange:
+    """A request on its way."""
+
+    number: int
+    link: Link
+    server: Server
+    request: Request
+    key_id: str
+
+    def __str__(self) -> str:
+        headers = self.request.headers
+        conditions = "".join(f" {name} {headers[name]}" for name in ("if-match", "if-none-match") if name in headers)
+        return f"#{self.number} {self.request.method} {self.server.name}/{self.request.key}{conditions}"
+
+
+class SimulatedLoop(JumpingLoop):
+    """An event loop whose connections are the network's, and whose threads run at once."""
+
+    network: Network
+    _turns = 0
+
+    def _run_once(self) -> None:
+        """One turn. Many turns in which no time passes are a violation; then time passes all the same."""
+        self._turns += 1
+        if self._turns > MAX_TURNS:
+            self.network.violated("the event loop spins: it turns on and on, and nothing comes of it")
+            self.jump(1.0)
+        super()._run_once()  # type: ignore[misc]  # asyncio's
+
+    def jump(self, seconds: float) -> None:
+        """Let that much time be over."""
+        self._turns = 0
+        super().jump(seconds)
+
+    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:  # type: ignore[override]  # a part of it
+        """A connection to a simulated server."""
+        return await self.network.connect(protocol_factory, host, port)
+
+    def run_in_executor(self, _executor: Any, func: Any, *args: Any) -> Any:
+        """Run it now: a thread would make the order of events depend on the machine."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Network:
+    """Connections of clients with servers. `meet` decides about every request; see `nemesis.py`."""
+
+    def __init__(self, loop: SimulatedLoop, random: Random) -> None:
+        self.loop = loop
+        self.random = random
+        self.servers: dict[tuple[str, int], Server] = {}
+        self.links: dict[Link, None] = {}
+        self.log: list[Event] = []
+        self.violations: list[str] = []
+        self.meet: Callable[[Exchange], None]
+        self.sent = 0
+        loop.network = self
+
+    def note(self, who: str, what: str) -> None:
+        """Write to the log."""
+        self.log.append(Event(self.loop.time(), who, what))
+
+    def violated(self, what: str) -> None:
+        """A promise was broken."""
+        self.note("VIOLATION", what)
+        self.violations.append(what)
+
+    def latency(self) -> float:
+        """Of one way."""
+        return self.random.uniform(*LATENCY)
+
+    async def connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Link, Any]:
+        """A connection, or OSError."""
+        life = LIFE.get()
+        if life.closed:
+            self.violated(f"{life.name} connects after it was closed")
+        await asyncio.sleep(self.latency())
+        server = self.servers[host, port]
+        if life.crashed or not server.up:
+            raise ConnectionRefusedError(f"{server.name} is down")
+        link = Link(self, life, server, factory())
+        self.links[link] = None
+        link.protocol.connection_made(link)
+        return link, link.protocol
+
+    def links_of(self, owner: Life | Server) -> list[Link]:
+        """Those that are open."""
+        return [link for link in self.links if owner in (link.life, link.server)]
+
+
+class Link(asyncio.Transport):
+    """One connection: the client's end of it, and what the server has received."""
+
+    def __init__(self, network: Network, life: Life, server: Server, protocol: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.life = life
+        self.server = server
+        self.protocol = protocol
+        self.answers = 0
+        self.closes_at_reuse = False
+        """The server has closed it, and the client learns that when it sends the next request."""
+        self.open = True
+        self._received = bytearray()
+
+    # ---- asyncio.Transport
+
+    def write(self, data: Any) -> None:
+        """Send."""
+        if self.life.closed:
+            self.network.violated(f"{self.life.name} sends after it was closed")
+        if not self.open or self.life.crashed:
+            return
+        self._received += data
+        self._parse()
+
+    def writelines(self, list_of_data: Any) -> None:
+        """Send several."""
+        self.write(b"".join(list_of_data))
+
+    def get_write_buffer_size(self) -> int:
+        """The network takes everything at once."""
+        return 0
+
+    def is_closing(self) -> bool:
+        """Whether it was closed by either side."""
+        return not self.open
+
+    def abort(self) -> None:
+        """The client closes it; what it has sent may still be carried out."""
+        if self._end():
+            self.network.loop.call_soon(self.protocol.connection_lost, None)
+
+    def close(self) -> None:
+        """See `abort`."""
+        self.abort()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """A socket of which nothing is heard: bytes go to the protocol as they arrive."""
+        return _Quiet() if name == "socket" else default
+
+    # ---- the network's end
+
+    def deliver(self, data: bytes) -> None:
+        """Bytes reach the client."""
+        view = memoryview(data)
+        while view and self.open and not self.life.crashed:
+            buffer = self.protocol.get_buffer(-1)
+            count = min(len(buffer), len(view))
+            buffer[:count] = view[:count]
+            view = view[count:]
+            self.protocol.buffer_updated(count)
+
+    def reset(self) -> None:
+        """The client's end breaks."""
+        if not self.life.crashed and self._end():
+            self.protocol.connection_lost(ConnectionResetError("reset by the simulated network"))
+
+    def _end(self) -> bool:
+        was, self.open = self.open, False
+        self.network.links.pop(self, None)
+        return was
+
+    def _parse(self) -> None:
+        end = self._received.find(END_OF_HEAD)
+        if end < 0:
+            return
+        head = parse_head(bytes(self._received[: end + 4]))
+        stop = end + 4 + (head.content_length or 0)
+        if len(self._received) < stop:
+            return
+        body = bytes(self._received[end + 4 : stop])
+        del self._received[:stop]
+        path, query = split_target(head.target)
+        bucket, _, key = path.lstrip("/").partition("/")
+        _, _, rest = head.fields.get("authorization", "").partition("Credential=")
+        request = Request(head.method, bucket, key, query, head.fields, body)
+        network = self.network
+        network.sent += 1
+        network.meet(Exchange(network.sent, self, self.server, request, rest.partition("/")[0]))
+
+
+@dataclass
+class _Quiet:
+    """Stands for a socket; polled, it has no news."""
+
+    pipe: tuple[int, int] = field(default_factory=lambda: _pipe())
+
+    def fileno(self) -> int:
+        """Of a pipe that nothing is written to."""
+        return self.pipe[0]
+
+
+_pipes: list[tuple[int, int]] = []
+
+
+def _pipe() -> tuple[int, int]:
+    if not _pipes:
+        _pipes.append(os.pipe())
+    return _pipes[0]
+
+
+@contextmanager
+def living(life: Life) -> Iterator[None]:
+    """What is sent meanwhile is of this life."""
+    token = LIFE.set(life)
+    try:
+        yield
+    finally:
+        LIFE.reset(token)

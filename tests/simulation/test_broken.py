@@ -1,0 +1,188 @@
+"""The simulation finds what it is there to find: with one protection of the package taken out, some seed fails."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from zarr_s3_async._concurrency.interruptible import Interruptible
+from zarr_s3_async._concurrency.limiter import Limiter
+from zarr_s3_async._engine import operations
+from zarr_s3_async._http.pool import ConnectionPool
+from zarr_s3_async.stores.s3 import answer_checks, store, write_ids
+from zarr_s3_async.stores.s3.capabilities import Capabilities
+from zarr_s3_async.stores.s3.conditional import ConditionalWrites
+from zarr_s3_async.stores.s3.retry import RetryingTransport
+from zarr_s3_async.stores.s3.store import S3Store
+from zarr_s3_async.stores.s3.wire import Wire
+
+from .scenario import Setting, run
+
+ENOUGH = 60
+"""Seeds within which each of these must be found; it takes a few."""
+
+Patch = pytest.MonkeyPatch
+MERGES = Setting(clients=3, chunks=1, whole=False, fill=False)
+SERVED_ONCE = Setting(faults={"served_once": 1.0}, tasks=3, attempts=2, must_succeed=True)
+CLOSING = Setting(faults={"throttled": 0.3}, clients=2, tasks=3, chunks=1, client_closings=3)
+
+
+def refused_probes_are_remembered(patch: Patch) -> None:
+    find_out = Capabilities._find_out
+
+    async def and_remember(self: Capabilities, *asked: Any) -> bool | None:
+        verdict = await find_out(self, *asked)
+        self._known[asked[0]] = bool(verdict)
+        return bool(verdict)
+
+    patch.setattr(Capabilities, "_find_out", and_remember)
+
+
+def conflicts_of_a_repeated_probe_decide(patch: Patch) -> None:
+    accepts = Capabilities._accepts
+
+    class Once:
+        def __init__(self, transport: RetryingTransport) -> None:
+            self.send_often = transport.send
+
+        async def send(self, request: Any) -> Any:
+            return (await self.send_often(request))[0], 1
+
+    async def as_if_sent_once(self: Capabilities, *asked: Any) -> bool | None:
+        real = self._transport
+        self._transport = Once(real)  # type: ignore[assignment]  # as far as it is used
+        try:
+            return await accepts(self, *asked)
+        finally:
+            self._transport = real
+
+    patch.setattr(Capabilities, "_accepts", as_if_sent_once)
+
+
+def merges_go_without_conditions(patch: Patch) -> None:
+    async def never(*_: Any) -> bool:
+        return False
+
+    patch.setattr(ConditionalWrites, "applies", never)
+
+
+def a_lost_answer_is_a_lost_race(patch: Patch) -> None:
+    async def not_mine(*_: Any) -> None:
+        return None
+
+    patch.setattr(ConditionalWrites, "read_back", not_mine)
+
+
+def write_ids_are_not_carried_on(patch: Patch) -> None:
+    patch.setattr(write_ids, "_KEPT", 1)
+
+
+def any_good_status_is_a_stored_put(patch: Patch) -> None:
+    patch.setitem(answer_checks._FINDERS, "PutObject", answer_checks._object_fault)
+
+
+def any_good_status_is_a_deletion(patch: Patch) -> None:
+    patch.delitem(answer_checks._FINDERS, "DeleteObject")
+
+
+def the_absence_of_another_key_is_believed(patch: Patch) -> None:
+    patch.setattr(answer_checks, "_misaddressed", lambda *_: None)
+
+
+def waits_outlive_the_session(patch: Patch) -> None:
+    async def sleep(_: Interruptible, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    patch.setattr(Interruptible, "sleep", sleep)
+
+
+def requests_begin_after_closing(patch: Patch) -> None:
+    waits_outlive_the_session(patch)
+    patch.setattr(Limiter, "close", lambda _: None)
+
+
+def sockets_outlive_the_session(patch: Patch) -> None:
+    async def aclose(_: ConnectionPool) -> None:
+        return
+
+    patch.setattr(ConnectionPool, "close", lambda _: None)
+    patch.setattr(ConnectionPool, "aclose", aclose)
+
+
+def a_stale_connection_is_any_failure(patch: Patch) -> None:
+    patch.setattr(RetryingTransport, "_is_stale", lambda *_: False)
+
+
+def a_stale_connection_is_followed_by_another(patch: Patch) -> None:
+    exchange = Wire._exchange
+
+    async def not_fresh(self: Wire, head: bytes, request: Any, deadline: float) -> Any:
+        return await exchange(self, head, replace(request, fresh=False), deadline)
+
+    patch.setattr(Wire, "_exchange", not_fresh)
+
+
+def places_leave_out_the_endpoint(patch: Patch) -> None:
+    def bucket_alone(bucket: str, _: Any) -> str:
+        return bucket
+
+    patch.setattr(store, "place_of_bucket", bucket_alone)
+
+
+def whoever_asks_gets_what_is_cached(patch: Patch) -> None:
+    patch.setattr(S3Store, "owner", property(lambda _: None))
+
+
+def a_timeout_cancels_in_every_turn(patch: Patch) -> None:
+    async def ends_in_time(work: Awaitable[object], timeout: float | None) -> bool:
+        with anyio.move_on_after(timeout) as scope:
+            await work
+        return not scope.cancelled_caught
+
+    patch.setattr(operations, "_ends_in_time", ends_in_time)
+
+
+BROKEN: list[tuple[Callable[[Patch], None], Setting]] = [
+    (refused_probes_are_remembered, replace(MERGES, faults={"refused_probe": 0.3})),
+    (conflicts_of_a_repeated_probe_decide, replace(MERGES, faults={"failed_after": 0.2})),
+    (merges_go_without_conditions, replace(MERGES, faults={"late": 0.1})),
+    (a_lost_answer_is_a_lost_race, replace(MERGES, faults={"lost_answer": 0.2})),
+    (write_ids_are_not_carried_on, replace(MERGES, faults={"lost_answer": 0.3}, tasks=3)),
+    (any_good_status_is_a_stored_put, Setting(faults={"pretended": 0.2})),
+    (any_good_status_is_a_deletion, Setting(faults={"pretended": 0.2})),
+    (the_absence_of_another_key_is_believed, Setting(faults={"pretended": 0.2}, fill=False)),
+    (waits_outlive_the_session, CLOSING),
+    (requests_begin_after_closing, CLOSING),
+    (sockets_outlive_the_session, CLOSING),
+    (a_stale_connection_is_any_failure, SERVED_ONCE),
+    (a_stale_connection_is_followed_by_another, SERVED_ONCE),
+    (places_leave_out_the_endpoint, Setting(servers=2, cached=True)),
+    (whoever_asks_gets_what_is_cached, Setting(strangers=True, cached=True)),
+    (a_timeout_cancels_in_every_turn, Setting(faults={"slow": 0.3}, time_limits=0.5, chunks=3)),
+]
+
+
+@pytest.mark.parametrize(("taken_out", "setting"), BROKEN, ids=[patch.__name__ for patch, _ in BROKEN])
+def test_a_protection_that_is_taken_out_is_missed(
+    taken_out: Callable[[Patch], None], setting: Setting, monkeypatch: Patch
+) -> None:
+    taken_out(monkeypatch)
+    assert any(run(seed, setting).violations for seed in range(ENOUGH))
+
+
+@pytest.mark.parametrize("setting", [setting for _, setting in BROKEN], ids=[patch.__name__ for patch, _ in BROKEN])
+def test_nothing_is_missed_where_all_are_there(setting: Setting) -> None:
+    """The same settings, so that it is the protection which makes the difference."""
+    for seed in range(5):
+        report = run(seed, setting)
+        assert not report.violations, report
+
+
+def test_what_is_not_promised_of_late_whole_writes_is_found_where_it_is_not_excused() -> None:
+    """docs/writers.md says what: should this ever fail, the page may promise more."""
+    setting = Setting(faults={"late": 0.15}, chunks=1, fill=False, strict=True)
+    assert any(run(seed, setting).violations for seed in range(ENOUGH))

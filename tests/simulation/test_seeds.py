@@ -1,0 +1,71 @@
+"""Many seeds: no fault on the way loses, mixes or invents data, and no history is without an order that explains it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .scenario import Setting, run
+
+BATCHES = 6
+
+
+def seeds() -> range:
+    """300, or as many as SIMULATION_SEEDS says; `5000:9000` are those."""
+    first, _, stop = os.environ.get("SIMULATION_SEEDS", "300").rpartition(":")
+    return range(int(first or 0), int(stop))
+
+
+@pytest.mark.timeout(0 if "SIMULATION_SEEDS" in os.environ else 120)
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_some_order_explains_every_history(batch: int) -> None:
+    for seed in seeds()[batch::BATCHES]:
+        report = run(seed)
+        assert not report.violations, report
+
+
+@pytest.mark.timeout(0 if "SIMULATION_SEEDS" in os.environ else 120)
+def test_merges_are_linearizable_however_late_requests_are_carried_out() -> None:
+    """Without whole writes and deletions nothing is excused."""
+    faults = {"late": 0.1, "repeated": 0.1, "lost_answer": 0.1, "slow": 0.05, "failed_after": 0.05}
+    for seed in seeds()[::BATCHES]:
+        report = run(seed, Setting(faults=faults, clients=3, chunks=1, whole=False, fill=False, strict=True))
+        assert not report.violations, report
+
+
+def test_nothing_fails_where_every_connection_serves_once() -> None:
+    setting = Setting(faults={"served_once": 1.0}, tasks=3, attempts=2, must_succeed=True)
+    for seed in seeds()[:20]:
+        report = run(seed, setting)
+        assert not report.violations, report
+
+
+def test_a_seed_repeats_exactly() -> None:
+    for seed in seeds()[:10]:
+        assert run(seed).lines == run(seed).lines
+
+
+DIGEST = "from tests.simulation.test_seeds import digest; print(digest())"
+
+
+def digest() -> str:
+    """Of the histories of some seeds."""
+    lines = [line for seed in range(10) for line in run(seed).lines]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_a_seed_repeats_exactly_in_another_process() -> None:
+    """Neither the hashes of texts nor the addresses of objects decide anything."""
+
+    def elsewhere(hashes: str) -> str:
+        root = Path(__file__).parents[2]
+        run_with = {**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": str(root)}
+        done = subprocess.run([sys.executable, "-c", DIGEST], env=run_with, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert elsewhere("1") == elsewhere("2")
