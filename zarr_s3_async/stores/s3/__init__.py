@@ -1,4 +1,4 @@
-"""S3: the store. What a session shares between its S3 stores is in `service`, which loads on first use."""
+"""The S3 store. `service` holds what the S3 stores of a session share; it is imported on first use."""
 
 from .store import S3Store
 

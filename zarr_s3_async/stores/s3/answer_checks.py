@@ -1,4 +1,4 @@
-"""Answers of a good status that are wrong all the same: found per attempt, so that `RetryingTransport` asks again."""
+"""Detect invalid responses with a success status, per attempt, so that `RetryingTransport` retries them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
 def parse_content_range(header: str) -> tuple[int, int, int] | None:
-    """(first, last + 1, size of the whole object) of a 206, or None where it is not one."""
+    """(first, last + 1, size of the whole object) of a 206; None if the header is invalid."""
     match = _CONTENT_RANGE.fullmatch(header.strip())
     if match is None:
         return None
@@ -25,15 +25,15 @@ def parse_content_range(header: str) -> tuple[int, int, int] | None:
 
 
 def takes_sink(request: Request, status: int, headers: Mapping[str, str]) -> bool:
-    """True where a body is what the request asked for (a range where it asked for one, else the object), with an ETag.
+    """True if the body is what was requested (the range, or else the object) and has an ETag.
 
-    Only then is it received into the request's sink.
+    Only then it is received into the request's sink.
     """
     return request.sink is not None and status == (206 if "range" in request.headers else 200) and "etag" in headers
 
 
 def answer_error(request: Request, response: Response) -> StoreError | None:
-    """Why this answer must not be used, or None: a good status that is not S3's own, or another key's absence."""
+    """Why the response must not be used, or None: a success that S3 cannot have sent, or the absence of another key."""
     if not response.ok:
         return _misaddressed(request, response) if response.status == 404 else None
     find = _FINDERS.get(request.operation)
@@ -42,7 +42,7 @@ def answer_error(request: Request, response: Response) -> StoreError | None:
 
 
 def _misaddressed(request: Request, response: Response) -> StoreError | None:
-    """NoSuchKey decides that a chunk reads as fill: where it names a key, it must be the one that was asked for."""
+    """NoSuchKey makes a chunk read as fill: if it names a key, that must be the requested one."""
     error = response.error
     if error is None or error.code != "NoSuchKey" or not error.key or _is_key(error.key, request):
         return None
@@ -50,10 +50,10 @@ def _misaddressed(request: Request, response: Response) -> StoreError | None:
 
 
 def _is_key(named: str, request: Request) -> bool:
-    """True for the request's key in any spelling that servers use: percent-encoded, after a slash, after the bucket."""
+    """True for the request's key in any form that servers use: percent-encoded, after a slash, after the bucket."""
     key = request.key.strip()  # as the text of an XML element is
     meant = {key, f"{request.bucket}/{key}"}
-    if request.operation == "CopyObject":  # Amazon names what is to be copied, SeaweedFS where to
+    if request.operation == "CopyObject":  # Amazon names the source, SeaweedFS the target
         source = request.headers["x-amz-copy-source"].strip()
         meant |= {source, source.partition("/")[2]}
     spellings = (named, unquote(named), unquote_plus(named))
@@ -67,7 +67,7 @@ def _has_body(response: Response) -> bool:
 def _object_fault(_: Request, response: Response) -> str | None:
     if response.headers.get("etag"):
         return None
-    # Only without an ETag: a chunk may well hold text that looks like an error.
+    # Only without an ETag: a chunk may contain text that looks like an error.
     return "its body is an S3 error document" if looks_like_error(response.body) else "without an ETag"
 
 
@@ -75,7 +75,7 @@ def _get_fault(request: Request, response: Response) -> str | None:
     fault = _object_fault(request, response)
     if fault is not None or response.status == 200:
         return fault
-    # 204 and 205 have no body, 203 says that somebody changed it: none of them is the object.
+    # 204 and 205 have no body, 203 means that a proxy changed it: none of them is the object.
     return _range_fault(request, response) if response.status == 206 else "S3 answers a GET with 200 or 206 alone"
 
 
@@ -93,22 +93,22 @@ def _range_fault(request: Request, response: Response) -> str | None:
 
 
 MAX_UNASKED = 2**20
-"""Bytes of a whole object that are received in place of a range where the answer does not say its length."""
+"""Maximum bytes of a whole object received instead of a range, if the response does not announce its length."""
 
 
 def whole_for_range(request: Request, status: int, headers: Mapping[str, str]) -> bool:
-    """True where an answer has the whole object, and a range of it was asked for: the server ignores ranges."""
+    """True if the response is the whole object although a range was requested: the server ignores ranges."""
     return status == 200 and "range" in request.headers and request.operation == "GetObject" and "etag" in headers
 
 
 def part_of(request: Request, size: int) -> tuple[int, int]:
-    """(start, stop) of what a whole object of this size holds of the range that was asked for; may be empty."""
+    """(start, stop) of the requested range within an object of this size; may be empty."""
     start, stop = expected_span(request.headers["range"], size)
     return min(start, size), max(min(start, size), stop)
 
 
 def as_range(request: Request, headers: Mapping[str, str], body: Buffer, size: int) -> Response:
-    """The answer of a server that honours ranges, made of the part that was received of the whole object."""
+    """Convert a whole-object response, of which the requested part was received, to the response for a range."""
     start, stop = part_of(request, size)
     if start == stop:
         return Response(416, headers, error=ErrorDocument("InvalidRange"))
@@ -131,12 +131,12 @@ def too_much(request: Request, headers: Mapping[str, str]) -> StoreError:
 
 
 def unbounded(request: Request, headers: Mapping[str, str]) -> StoreError:
-    """The error of a whole object in place of a range whose answer says no length, and is long."""
+    """The error for a long whole-object response without a length, instead of a range."""
     return unexpected(request, Response(200, headers), "it sends the whole object for a range, and not its length")
 
 
 def expected_span(asked: str, size: int) -> tuple[int, int]:
-    """(start, stop) that a `Range: bytes=…` of ours means for an object of `size` bytes."""
+    """(start, stop) of one of our `Range: bytes=…` headers in an object of `size` bytes."""
     first, last = asked.removeprefix("bytes=").split("-")
     if not first:
         return max(0, size - int(last)), size
@@ -152,7 +152,7 @@ def _head_fault(_: Request, response: Response) -> str | None:
 
 
 def _stored_fault(request: Request, response: Response) -> str | None:
-    # 202 promises nothing, 203 and 206 are no answers to a PUT; a page with an ETag is a proxy's.
+    # 202 guarantees nothing, 203 and 206 are not valid for a PUT; a body with an ETag was sent by a proxy.
     if response.status != 200:
         return "S3 confirms what it stored with 200 alone"
     fault = _object_fault(request, response)
@@ -167,7 +167,7 @@ def _deletion_fault(_: Request, response: Response) -> str | None:
 
 
 def _document_of(response: Response) -> Mapping[str, Any] | str:
-    """The parsed answer of a control operation, or what is wrong with its status."""
+    """The parsed document of a control operation, or the problem with its status."""
     return (response.document or {}) if response.status == 200 else "S3 answers it with 200 alone"
 
 
@@ -193,7 +193,7 @@ def _is_entry(found: Mapping[str, Any]) -> bool:
 
 
 def _stray_fault(page: Mapping[str, Any], prefix: str) -> str | None:
-    """Names are cut by the length of the prefix: of one that lies elsewhere, anything would become."""
+    """A problem if a name lies outside the prefix, whose length is cut off from all names."""
     names = [found.get("Key") for found in page.get("Contents", ())]
     names += [found.get("Prefix") for found in page.get("CommonPrefixes", ())]
     for name in names:
@@ -213,7 +213,7 @@ def _deletions_fault(request: Request, response: Response) -> str | None:
     if passing:
         return f"{len(passing)} key(s) were not deleted, the first because of {passing[0].get('Code')}"
     told = {found.get("Key") for found in (*deleted, *refused)}
-    nameless = sum(not found.get("Key") for found in deleted)  # JuiceFS's gateway confirms each, and names none
+    nameless = sum(not found.get("Key") for found in deleted)  # JuiceFS confirms without naming the keys
     untold = sum(wanted["Key"] not in told for wanted in (request.document or {}).get("Objects", ())) - nameless
     return f"it says nothing of {untold} key(s)" if untold > 0 else None
 

@@ -1,12 +1,12 @@
-"""What an S3 server can do: conditional writes, known of Amazon's servers and probed on all others.
+"""Capabilities of S3 servers: conditional writes, which Amazon's servers support and all others are probed for.
 
-Some S3-compatible servers ignore preconditions silently and answer 200, so a claim is not enough. Each of the four
-capabilities is probed when it is first needed (the two of PutObject together: who creates soon replaces), on a
-throwaway key beside the object in question, with a precondition that must fail (a server that ignores it carries the
-write out), and with one that must hold (some servers refuse the very version that they gave).
+Some S3-compatible servers silently ignore preconditions and respond 200, so each capability must be tested. Each of the
+four is probed when it is first needed (the two of PutObject together), on a temporary key beside the object, with a
+precondition that must fail (a server that ignores it executes the write), and with one that must hold (some servers
+reject the version that they returned).
 
-A probe that is refused (403, and what else depends on permissions or on the moment) decides nothing about the server
-and is never remembered: the next write that needs the capability probes again.
+A probe that is refused (403, and other responses that depend on permissions or transient conditions) is inconclusive
+and not cached: the next write that needs the capability probes again.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ _ACCEPT_ATTEMPTS = 4
 """Times that a server is asked to accept its own version, where the answers were of no use."""
 _OF_PUT: tuple[Capability, ...] = ("put-absent", "put-match")
 _MAX_SKIPPED = 63
-"""Writes that a principal whose probes are always refused does without probing again."""
+"""Maximum number of writes without a new probe after probes were refused repeatedly."""
 _NO_ETAG = '"00000000000000000000000000000000"'
 
 
 class Capabilities:
-    """Of one bucket, for one S3Config.
+    """The capabilities of one bucket's server, for one S3Config.
 
     Args:
-        endpoint_url: Tells where requests go; asked once.
+        endpoint_url: Returns the URL that requests go to; called once.
         transport: Sends the probes.
     """
 
@@ -70,7 +70,7 @@ class Capabilities:
         self._refusals = 0
         self._skip = 0
         self.refusal: str = ""
-        """What the last refused probe was answered."""
+        """The response to the last refused probe."""
 
     def __repr__(self) -> str:
         return f"<Capabilities {self._known}>"
@@ -80,21 +80,21 @@ class Capabilities:
         return await self._endpoint_url()
 
     async def amazon(self) -> bool:
-        """True where the bucket is at Amazon's."""
+        """True if the bucket is on Amazon S3."""
         if self._amazon is None:
             self._amazon = is_amazon(await self._endpoint_url())
         return self._amazon
 
     async def have(self, capability: Capability, near: Request, *, now: bool = False) -> bool | None:
-        """Whether the server has it; None: the probe was refused, which `refusal` tells, and nothing is known.
+        """Whether the server has a capability; None if the probe was refused (see `refusal`).
 
         Args:
-            capability: Which.
-            near: The request that needs it: it lends its place and its headers to the probe.
-            now: Probe again after a refusal, however often probes were refused; else ever more rarely.
+            capability: The capability.
+            near: The request that needs it; the probe uses a key beside its key, and its headers.
+            now: Probe again after refusals in any case; otherwise increasingly rarely.
 
         Raises:
-            StoreError: The probe was not answered. The next call probes again.
+            StoreError: The probe got no response. The next call probes again.
         """
         if await self.amazon():
             return True
@@ -118,32 +118,32 @@ class Capabilities:
         return verdicts[capability]
 
     def _skips(self) -> bool:
-        """True where this write does without a probe, since too many were refused."""
+        """True if this write is sent without a new probe, since earlier ones were refused."""
         self._skip -= 1
         return self._skip >= 0
 
     def is_known(self, capability: Capability) -> bool:
-        """True where the server is known to have it."""
+        """True if the server is known to have the capability."""
         return bool(self._amazon) or self._known.get(capability) is True
 
     def lacks(self, capability: Capability) -> None:
-        """The server said so in answer to a write that needed it."""
+        """Record that the server rejected a write for lack of the capability."""
         self._known[capability] = False
 
     @property
     def deletes_many(self) -> bool:
-        """False once the server said that it has no DeleteObjects."""
+        """False once the server has rejected DeleteObjects as unsupported."""
         return self._deletes_many
 
     def lacks_delete_many(self) -> None:
-        """The server said so."""
+        """Record that the server does not support DeleteObjects."""
         self._deletes_many = False
 
     async def completes_atomically(self) -> bool:
-        """True where one of several completions under one precondition wins, however close they come.
+        """True if of several concurrent completions with one precondition exactly one succeeds.
 
-        Amazon documents it. No probe tells: SeaweedFS 4.48 heeds the precondition of a completion and lets, at times,
-        two of four at once win, which it does not do with those of PutObject.
+        Amazon documents it. A probe cannot detect it: SeaweedFS 4.48 evaluates the precondition of a completion, but
+        sometimes lets two of four concurrent ones succeed, which does not happen with PutObject.
         """
         return await self.amazon()
 
@@ -185,7 +185,7 @@ class Capabilities:
             await self._clean_up(Request("DeleteObject", near.bucket, key, _payer(plain)))
 
     async def _clean_up(self, request: Request) -> None:
-        """What is left over harms nobody, and the verdict is worth more than the place it takes."""
+        """Delete a probe's key; failures are only logged, since a remaining key is harmless."""
         try:
             response, _ = await self._transport.send(request)
             problem = "" if response.ok or response.status == 404 else f"it answered {response.status}"
@@ -195,7 +195,7 @@ class Capabilities:
             log.warning("%s: a probe is left behind (%s)", where(request), problem)
 
     def _note_refusal(self, request: Request, response: Response, attempts: int) -> None:
-        """Remember what refused a probe, for messages; raise what stops the write itself, too."""
+        """Record the refusal of a probe for messages; raise errors that would stop the write itself too."""
         error = error_of(request, response, attempts)
         passes = isinstance(error, AccessDenied | Conflict | Unsupported) or is_missing_key(response)
         if not passes and not (type(error) is UnexpectedResponse and 400 <= response.status < 500):
@@ -203,9 +203,9 @@ class Capabilities:
         self.refusal = f"{where(request)} answered {response.status} {error.code or ''}".rstrip()
 
     async def _is_refused(self, capability: Capability, put: Request) -> bool | None:
-        """Ask for what must fail now that the key exists."""
+        """Send a write whose precondition must fail, since the key exists."""
         if capability == "multipart-complete":
-            # Both: moto 5.2 heeds the first and ignores the second.
+            # Both are tested: moto 5.2 evaluates the first and ignores the second.
             conditions = ({"if-none-match": "*"}, {"if-match": _NO_ETAG})
             verdicts = [await self._is_completion_refused(put, condition) for condition in conditions]
             return False if False in verdicts else None if None in verdicts else True
@@ -215,7 +215,8 @@ class Capabilities:
         return await self._accepts(capability, put) if verdict and capability != "put-absent" else verdict
 
     async def _accepts(self, capability: Capability, put: Request) -> bool | None:
-        """Ask for what must succeed: some servers, or proxies before them, refuse the version that they gave."""
+        """Send a write whose precondition must hold: some servers, or proxies, reject the version that they
+        returned."""
         for _ in range(_ACCEPT_ATTEMPTS):
             version = await self._version_of_probe(put)
             if version is None:

@@ -1,4 +1,4 @@
-"""Checksums of uploads, and of downloads against what S3 says; long bodies are summed in a thread."""
+"""Checksums of uploads, and verification of downloads; long bodies are processed in a thread."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 MODE_HEADER = "x-amz-checksum-mode"
-"""Asks a GET to return the checksum; its value is ENABLED."""
+"""Header of a GET that requests the checksum; its value is ENABLED."""
 _PREFIX = "x-amz-checksum-"
 
 
 def upload_checksum(payload: Buffer) -> tuple[str, str]:
-    """Header name and value: CRC-32C where it is fast here, CRC-32 else. S3 takes any one."""
+    """Header name and value: CRC-32C if a fast implementation is installed, otherwise CRC-32. S3 accepts either."""
     name = "crc32c" if "crc32c" in _algorithms() else "crc32"
     return _PREFIX + name, _encoded(_algorithms()[name](payload))
 
 
 def checksum_fault(headers: Mapping[str, str], body: Buffer) -> str | None:
-    """What is wrong with a whole object's bytes; None also where nothing that can be checked came along."""
+    """The mismatch of a whole object's checksum; None if it matches or there is none that can be verified."""
     if headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
         return None
     for name, algorithm in _algorithms().items():
@@ -46,7 +46,7 @@ def checksum_fault(headers: Mapping[str, str], body: Buffer) -> str | None:
 
 @cache
 def _algorithms() -> dict[str, Callable[[Buffer], bytes]]:
-    """By S3's name, the cheapest first. CRC-64/NVME has no implementation here, and goes unchecked."""
+    """Implementations by S3's name, the cheapest first. CRC-64/NVME is not implemented, and not verified."""
     known: dict[str, Callable[[Buffer], bytes]] = {
         "crc32": _crc32,
         "sha1": lambda data: hashlib.sha1(data, usedforsecurity=False).digest(),
@@ -74,18 +74,18 @@ def _encoded(digest: bytes) -> str:
 
 
 _INLINE = 2**20
-"""Bytes up to which it costs less than a thread."""
+"""Up to so many bytes, computing a checksum costs less than a call in a thread."""
 
 
 async def checksum_of(payload: Buffer) -> tuple[str, str]:
-    """Name and value of the header that an upload sums itself up with."""
+    """Name and value of an upload's checksum header."""
     if memoryview(payload).nbytes <= _INLINE:
         return upload_checksum(payload)
     return await run_blocking(upload_checksum, payload)
 
 
 async def verified(request: Request, outcome: Outcome) -> Outcome:
-    """The outcome itself, or a ChecksumMismatch instead of an answer whose bytes are not what they were."""
+    """The outcome, or a ChecksumMismatch if the bytes do not match their checksum."""
     if not isinstance(outcome, Response) or outcome.status != 200 or MODE_HEADER not in request.headers:
         return outcome
     headers, body = outcome.headers, outcome.body

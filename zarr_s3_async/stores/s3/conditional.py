@@ -1,4 +1,4 @@
-"""Compare-and-swap on S3: preconditions where the server has them, and lost answers told from lost races."""
+"""Conditional writes on S3: preconditions if the server supports them, and detection of our own write after a retry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .write_ids import header_of, history_including, if_match, new_id, version_o
 
 
 class ConditionalWrites:
-    """Conditional writes of one store."""
+    """The conditional writes of one store."""
 
     __slots__ = ("_bare_404", "_capabilities", "_mode", "_transport")
 
@@ -26,11 +26,11 @@ class ConditionalWrites:
         self._bare_404 = config.accept_bare_404
 
     async def applies(self, capability: Capability, request: Request) -> bool:
-        """True where the request shall carry its precondition, False where it goes without.
+        """True if the request is to be sent with its precondition, False if without.
 
         Raises:
-            Unsupported: The server ignores it, and to go without would not do: the user requires it, or something
-                would be deleted that others may have written.
+            Unsupported: The server ignores preconditions, and the request must not be sent without: the option requires
+                it, or it might delete what others have written.
         """
         if self._mode == "off":
             return False
@@ -40,7 +40,7 @@ class ConditionalWrites:
         if self._mode == "require" or capability == "delete-match":
             raise self._unsupported(capability, request, known=known)
         if known is None:
-            # Sent all the same: a server that has them keeps the promise, and one that ignores them loses nothing more.
+            # Unknown, so send it: a server with conditional writes honours it, and others ignore it.
             self._capabilities.warn_refused(request.bucket)
             return True
         self._capabilities.warn_lacking(request.bucket)
@@ -57,15 +57,15 @@ class ConditionalWrites:
         return Unsupported(f"{where(request)}: {why}{advice}", bucket=request.bucket, key=request.key)
 
     async def has(self, capability: Capability, request: Request) -> bool:
-        """True where the server has it, or may have it, and it shall be used."""
+        """True if the server has, or may have, the capability, and it is to be used."""
         return self._mode != "off" and await self._capabilities.have(capability, request) is not False
 
     async def completes_atomically(self) -> bool:
-        """True where the precondition of an upload in parts is as good as that of a put, and shall be used."""
+        """True if the precondition of a multipart upload is as reliable as that of a put, and is to be used."""
         return self._mode != "off" and await self._capabilities.completes_atomically()
 
     async def put(self, request: Request, when: When) -> Version:
-        """Store under a precondition; a lost race is a `Conflict`, and nothing changed."""
+        """Store with a precondition; if it fails, raise `Conflict`, and nothing has changed."""
         write = new_id()
         writes = history_including(write, when)
         condition = {"if-none-match": "*"} if when == "absent" else {"if-match": if_match(Version(when))}
@@ -75,7 +75,7 @@ class ConditionalWrites:
         if response.ok:
             return version_with_history(response.headers["etag"], writes)
         if attempts > 1 and self.is_conflict(response):
-            # An attempt without an answer may have been carried out: then the conflict is with ourselves.
+            # An earlier attempt without a response may have been executed: then the conflict is with our own write.
             mine = await self.read_back(request, write)
             if mine is not None:
                 return mine
@@ -85,7 +85,7 @@ class ConditionalWrites:
         raise self.error(swap, response, attempts)
 
     async def _put_without(self, request: Request, capability: Capability) -> Version:
-        """The server refuses preconditions, and no probe could find that out before."""
+        """Store without a precondition, which the server rejected, although the probe was inconclusive."""
         self._capabilities.lacks(capability)
         self._capabilities.warn_lacking(request.bucket)
         response, attempts = await self._transport.send(request)
@@ -94,21 +94,21 @@ class ConditionalWrites:
         return version_of(response.headers)
 
     async def delete(self, request: Request, version: Version) -> None:
-        """Remove this version; any other state is a `Conflict`."""
+        """Delete exactly this version; any other state raises `Conflict`."""
         swap = replace(request, headers={**request.headers, "if-match": if_match(version)})
         response, attempts = await self._transport.send(swap)
         if response.ok:
             return
         if attempts > 1 and self.is_conflict(response) and await self._is_gone(request, response):
-            return  # by one of our own attempts, or by somebody else's: gone it is
+            return  # deleted, by an earlier attempt or by another writer
         raise self.error(swap, response, attempts)
 
     async def read_back(self, request: Request, write: str) -> Version | None:
-        """The version that our write made, if it was carried out.
+        """The version created by our write, if it was executed.
 
         Args:
             request: The write, with its payload.
-            write: The id that it left.
+            write: The id that it stored in the object's metadata.
         """
         head = Request("HeadObject", request.bucket, request.key, _payer(request))
         response, _ = await self._transport.send(head)
@@ -116,12 +116,12 @@ class ConditionalWrites:
             return None
         writes = writes_of(response.headers)
         if write in writes:
-            # Where others wrote on top, ours is a version that no object has any more.
+            # If others have written since, our version does not exist any more.
             return version_of(response.headers) if writes[0] == write else Version(f'"{write}"')
         return None if writes else await self._with_equal_bytes(request, response)
 
     async def _with_equal_bytes(self, request: Request, head: Response) -> Version | None:
-        """Where metadata gets lost on the way, the same bytes are the same write, to all intents."""
+        """If a proxy drops metadata, an object with equal bytes counts as our write."""
         mine = memoryview(request.payload or b"").cast("B")
         if int(head.headers["content-length"]) != len(mine):
             return None
@@ -141,19 +141,19 @@ class ConditionalWrites:
         return is_missing_key(response) or (self._bare_404 and is_bare_404(response))
 
     def is_conflict(self, response: Response) -> bool:
-        """True where a precondition failed, or may have."""
+        """True if a precondition failed, or may have failed."""
         return is_conflict(response) or self._is_missing(response)
 
     def error(self, request: Request, response: Response, attempts: int) -> StoreError:
-        """What this answer to a conditional request is."""
+        """The error for this response to a conditional request."""
         if self.is_conflict(response):
             return conflict_of(request, response, attempts)
         return error_of(request, response, attempts)
 
 
 def conflict_of(request: Request, response: Response, attempts: int) -> StoreError:
-    """The `Conflict` that this answer to a conditional request is."""
-    # If-Match on an absent key is 404 on AWS and 412 elsewhere; both mean that somebody was first.
+    """The `Conflict` for this response to a conditional request."""
+    # If-Match on an absent key is 404 on AWS and 412 elsewhere; both mean that the object was deleted.
     if response.status == 404:
         said = ErrorDocument("PreconditionFailed", "the key is absent")
         response = replace(response, status=412, error=said)

@@ -1,7 +1,7 @@
-"""S3's error documents, and the two tables that map S3's answers to our errors: by code, then by status.
+"""Parse S3's error documents, and map responses to errors by two tables: by code, then by status.
 
-Error bodies are untrusted input. Only an error document that S3 itself wrote (one with a code) says that something is
-absent; a bare 404 may come from any proxy.
+Error bodies are untrusted input. Only an error document of S3 itself (one with a code) proves absence; a bare 404 may
+come from any proxy.
 
 Sources: S3 API reference, "REST error responses" and "Error responses".
 """
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
 
 
 MAX_SMALL_BODY = 64 * 1024
-"""Bytes of an error body that are read; S3's own are a few hundred."""
+"""Maximum bytes of an error body that are read; S3's own have a few hundred."""
 
 _WANTED = {"Code": "code", "Message": "message", "Region": "region", "Key": "key"}
 _may_be_error = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}\?>)?\s*<Error[\s>/]").match
 
 
 class _NotWanted(Exception):
-    """The document is none of S3's."""
+    """The document is not one of S3's."""
 
 
 def looks_like_error(body: Buffer) -> bool:
-    """True where a body may be an `<Error>` document."""
+    """True if a body may be an `<Error>` document."""
     return _may_be_error(bytes(memoryview(body)[:512])) is not None
 
 
 def parse_error(body: Buffer, headers: Mapping[str, str]) -> ErrorDocument:
-    """What S3 said, with an empty code where the body is no well-formed `<Error>` document of S3's."""
+    """Parse an error document; the code is empty if the body is not a well-formed `<Error>` document of S3."""
     region = headers.get("x-amz-bucket-region", "")
     if len(memoryview(body)) > MAX_SMALL_BODY or not looks_like_error(body):
         return ErrorDocument("", region=region)
@@ -79,7 +79,7 @@ def _fields(body: bytes) -> dict[str, str]:
 
 
 class _Reader:
-    """Keeps the text of the wanted children of the root, the first of each name."""
+    """Collects the text of the wanted children of the root, the first of each name."""
 
     def __init__(self) -> None:
         self.fields: dict[str, list[str]] = {}
@@ -161,47 +161,47 @@ _RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 
 
 def is_missing_key(response: Response) -> bool:
-    """True only where S3 itself says that this key is absent."""
+    """True only if S3 itself reports that this key is absent."""
     return response.status == 404 and response.error is not None and response.error.code == "NoSuchKey"
 
 
 def is_missing_upload(response: Response) -> bool:
-    """True where S3 knows no such upload: it was completed, or aborted."""
+    """True if the upload does not exist any more: it was completed, or aborted."""
     return _code(response) == "NoSuchUpload"
 
 
 def must_restart_upload(response: Response) -> bool:
-    """True where S3 wants all parts of an object again."""
+    """True if all parts of the object must be uploaded again."""
     return response.status == 409 or _code(response) in ("ConditionalRequestConflict", "NoSuchUpload")
 
 
 def is_conflict(response: Response) -> bool:
-    """True where a precondition failed: 412, 409, or, for If-Match on an absent key, 404 NoSuchKey."""
+    """True if a precondition failed: 412, 409, or, for If-Match on an absent key, 404 NoSuchKey."""
     return response.status in (409, 412) or _code(response) in _LOST_RACES or is_missing_key(response)
 
 
 def is_precondition_failed(response: Response) -> bool:
-    """True where the server evaluated a precondition; a 409 may also mean that the bucket is busy."""
+    """True if the server evaluated a precondition; a 409 may also mean that the bucket is busy."""
     return response.status == 412 or _code(response) in _LOST_RACES
 
 
 def is_unsupported(response: Response) -> bool:
-    """True where the server itself says that it does not have what was asked for, at no time and for nobody."""
+    """True if the server itself reports that it never supports the requested operation."""
     return response.status in (405, 501) or (response.status == 400 and _code(response) in _UNSUPPORTED_CODES)
 
 
 def is_bare_404(response: Response) -> bool:
-    """True for a 404 of which nobody knows who said it."""
+    """True for a 404 without an S3 error document, which may come from a proxy."""
     return response.status == 404 and (response.error is None or not response.error.code)
 
 
 def is_forbidden(response: Response) -> bool:
-    """True where S3 itself refuses access: it says so of an absent key, too, for lack of s3:ListBucket."""
+    """True if S3 itself denies access; without s3:ListBucket it does so for absent keys too."""
     return response.status == 403 and response.error is not None and response.error.code == "AccessDenied"
 
 
 def is_wrong_region(response: Response) -> bool:
-    """True where the bucket is in another region; the answer to a HEAD says so by a header alone."""
+    """True if the bucket is in another region; the response to a HEAD reports it by a header only."""
     if _class_of(response)[0] is WrongRegion:
         return True
     bodiless = response.error is not None and not response.error.code
@@ -209,25 +209,25 @@ def is_wrong_region(response: Response) -> bool:
 
 
 def region_of(response: Response) -> str:
-    """The region that a refusal names, or an empty string."""
+    """The region that the response names, or an empty string."""
     return (response.error.region if response.error else "") or response.headers.get("x-amz-bucket-region", "")
 
 
 def is_throttle(response: Response) -> bool:
-    """True where the server asks for fewer requests."""
+    """True if the server throttles."""
     return _class_of(response)[0] is Throttled
 
 
 def is_transient_code(code: str) -> bool:
-    """True for error codes of failures that may be over in a moment."""
+    """True for error codes of transient failures."""
     return code in _RETRIED_CODES or _BY_CODE.get(code, (None,))[0] is Throttled
 
 
 def is_retried(response: Response) -> bool:
-    """True where the same request may well succeed in a moment."""
+    """True if a retry of the request may succeed."""
     code = _code(response)
     if code in _LOST_RACES:
-        return False  # whatever the status: that of a completion may have been sent before anything was known
+        return False  # whatever the status: a completion sends its status before its result
     return response.status in _RETRIED_STATUS or code in _RETRIED_CODES or is_throttle(response)
 
 
@@ -243,12 +243,12 @@ def _class_of(response: Response) -> tuple[type[StoreError], str]:
 
 
 def where(request: Request) -> str:
-    """`GetObject s3://bucket/key`, as every message begins."""
+    """`GetObject s3://bucket/key`, the start of every message."""
     return f"{request.operation} s3://{request.bucket}/{request.key}"
 
 
 def error_of(request: Request, response: Response, attempts: int = 1) -> StoreError:
-    """The error that this answer is."""
+    """The error for a response."""
     cls, advice = _class_of(response)
     error = response.error
     said = f"{error.code}: {_presentable(error.message)}" if error and error.code else "no S3 error document"
@@ -268,7 +268,7 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
 
 
 def version_mismatch_error(request: Request, response: Response, attempts: int = 1) -> Conflict:
-    """The server looked at no `If-Match`: what it sent is whole, and of another state than the one asked for."""
+    """The error if the server ignored `If-Match` and sent another version than the requested one."""
     return Conflict(
         f"{where(request)} answered {response.status}, but it sent version {response.headers.get('etag')}, and "
         f"{request.headers.get('if-match')} was asked for; another writer was first; read again",
@@ -288,12 +288,12 @@ _signature_or_token = re.compile(
 
 
 def _presentable(message: str) -> str:
-    # Boxes on the way are known to tell a request's headers back.
+    # Some proxies include the request's headers, and so its signature, in their error pages.
     return _signature_or_token.sub("(not shown)", message)[:_LONGEST_MESSAGE]
 
 
 def too_long(request: Request, nbytes: int | None = None) -> ObjectTooLarge:
-    """The object has more bytes than the request takes."""
+    """The error for an object larger than the request's `max_bytes`."""
     has = "more" if nbytes is None else f"{nbytes:,} bytes, more"
     return ObjectTooLarge(
         f"{where(request)}: it has {has} than the {request.max_bytes:,} bytes that are expected at most",
@@ -303,7 +303,7 @@ def too_long(request: Request, nbytes: int | None = None) -> ObjectTooLarge:
 
 
 def unexpected(request: Request, response: Response, what: str) -> UnexpectedResponse:
-    """An answer of a good status that does not answer the question."""
+    """The error for a response with a success status that is invalid for the request."""
     return UnexpectedResponse(
         f"{where(request)} answered {response.status}, but {what}",
         bucket=request.bucket,
@@ -314,7 +314,7 @@ def unexpected(request: Request, response: Response, what: str) -> UnexpectedRes
 
 
 def network_error(request: Request, cause: BaseException) -> NetworkError:
-    """No usable answer came. Raise it `from` the cause."""
+    """The error for a request without a usable response. Raise it `from` the cause."""
     return NetworkError(
         f"{where(request)}: {type(cause).__name__}: {cause}; check the endpoint and the network",
         bucket=request.bucket,
@@ -324,18 +324,18 @@ def network_error(request: Request, cause: BaseException) -> NetworkError:
 
 
 STALE = "StaleConnection"
-"""The code of a NetworkError after which the same request is sent again at once, over a new connection."""
+"""Code of a NetworkError after which the request is sent again immediately, over a new connection."""
 
 
 def stale_connection(request: Request, cause: BaseException) -> NetworkError:
-    """The server had closed an idle connection, or closed it at this request. Raise it `from` the cause."""
+    """The error for a request on an idle connection that the server has closed. Raise it `from` the cause."""
     error = network_error(request, cause)
     error.code = STALE
     return error
 
 
 def attempt_timed_out(request: Request, seconds: float) -> DeadlineExceeded:
-    """One attempt took too long."""
+    """The error for an attempt that exceeded its timeout."""
     return DeadlineExceeded(
         f"{where(request)} had no whole answer within {seconds:g} s; "
         "check the network, or raise S3Config.attempt_timeout",

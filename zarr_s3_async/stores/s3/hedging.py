@@ -1,7 +1,7 @@
-"""Hedged reads: a read that takes longer than usual is requested a second time, and the faster answer counts.
+"""Hedged reads: a read that takes longer than usual is sent a second time, and the faster response is used.
 
-The second request takes a slot only if one is free, and receives into memory of its own: two attempts never write to
-the same memory. The slower one is cancelled and has ended before the answer is returned.
+The second request is sent only if a slot is free, and receives into its own memory: two attempts never write to the
+same memory. The slower one is cancelled and has ended before the response is returned.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .request import Request, Response
 from .slots import Slots
 
 Outcome: TypeAlias = Response | StoreError
-"""A response, or the error of an attempt that may be repeated."""
+"""A response, or the error of an attempt that may be retried."""
 Ask: TypeAlias = Callable[[Request, int], Awaitable[Outcome]]
 
 
 class Hedging:
-    """Hedges the reads of a session, each bucket by its own latencies."""
+    """Hedges the reads of a session, based on the latencies of each bucket."""
 
     __slots__ = ("_clock", "_emit", "_paces", "_policy", "_slots")
 
@@ -42,14 +42,14 @@ class Hedging:
         self._paces: dict[str, HedgePace] = {}
 
     def pace(self, bucket: str) -> HedgePace:
-        """The latencies of this bucket's reads, and the hedges that they allow."""
+        """The latencies and the hedging budget of this bucket's reads."""
         pace = self._paces.get(bucket)
         if pace is None:
             pace = self._paces[bucket] = HedgePace(self._policy)
         return pace
 
     async def send(self, ask: Ask, request: Request, attempt: int) -> Outcome:
-        """One attempt, which may be two; the caller holds the slot of the first."""
+        """Send one attempt, and possibly a hedge; the caller holds the slot of the first."""
         pace = self.pace(request.bucket)
         start = self._clock()
         if pace.delay is None:
@@ -65,7 +65,7 @@ class Hedging:
         return outcome
 
     def _backup(self, ask: Ask, request: Request, attempt: int) -> Backup[Outcome] | None:
-        """The second request, if a slot is free and the budget allows it."""
+        """The hedge, if a slot is free and the budget allows it."""
         release = self._slots.try_acquire(request.bucket)
         if release is None:
             return None
@@ -87,7 +87,7 @@ def _is_answer(outcome: Outcome) -> TypeGuard[Response]:
 
 
 def _in_sink(request: Request, response: Outcome) -> Outcome:
-    """The second request's answer, its body in the sink's memory: the first has ended and writes there no more."""
+    """Copy the hedge's body to the sink's memory, to which the first attempt does not write any more: it has ended."""
     if not isinstance(response, Response) or request.sink is None:
         return response
     if not takes_sink(request, response.status, response.headers):

@@ -1,7 +1,7 @@
-"""Listings of any length, page by page, from servers that may never end one.
+"""Listings of any length, page by page, with protection against servers whose listings never end.
 
-Every page must go on behind the one before it. AWS lists in the order of the keys' bytes; servers that keep objects in
-folders (SeaweedFS) list folder by folder: `a/x` before `a-b`. Either order is taken, one of them per listing.
+Every page must continue after the previous one. AWS lists in the order of the keys' bytes; servers that store objects
+in folders (SeaweedFS) list folder by folder: `a/x` before `a-b`. Either order is accepted, but only one per listing.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from .errors import unexpected
 from .request import Request, Response
 
 MAX_PAGES = 10**6
-"""Of 1,000 keys each, as S3 has them: a thousand million objects under one prefix."""
+"""Maximum pages of a listing. S3's have 1,000 keys each: a thousand million objects under one prefix."""
 MAX_SPARSE_PAGES = 10_000
-"""Pages after which a listing must have had a tenth of what is usual on each: S3's are full, but for the last."""
+"""Pages after which the average page must have a tenth of 1,000 keys: S3's pages are full, except for the last."""
 _LEAST_NAMES = 10
 _MAX_EMPTY = 100
-"""Pages in a row that may name nothing new: S3 sends such where it has looked through many keys for none."""
+"""Maximum consecutive pages without new names: S3 sends these if it has scanned many keys without a match."""
 _UNORDERED = ("--x-s3", "--xa-s3")
-"""Names of buckets that S3 lists in no order: directory buckets."""
+"""Name suffixes of directory buckets, which S3 lists in no particular order."""
 
 FetchPage = Callable[[str | None], Awaitable[Mapping[str, Any]]]
-"""Gets the page at a continuation token; None: the first one."""
+"""Fetches the page at a continuation token; None: the first one."""
 
 
 def entries_of(page: Mapping[str, Any], root: str) -> list[Entry]:
@@ -38,12 +38,12 @@ def entries_of(page: Mapping[str, Any], root: str) -> list[Entry]:
 
 
 class PageReader:
-    """Gets the pages of one listing, and holds them to advance.
+    """Fetches the pages of one listing, and checks that they advance.
 
     Args:
-        fetch: Gets a page.
-        bucket: That is listed.
-        prefix: That is listed, for messages.
+        fetch: Fetches a page.
+        bucket: The bucket that is listed.
+        prefix: The prefix that is listed, for messages.
     """
 
     __slots__ = ("_by_folder", "_empty", "_fetch", "_last", "_names", "_ordered", "_pages", "_request", "_token")
@@ -58,10 +58,10 @@ class PageReader:
         self._pages = self._names = self._empty = 0
 
     async def next(self) -> Mapping[str, Any] | None:
-        """The next page; None behind the last one.
+        """The next page; None after the last one.
 
         Raises:
-            UnexpectedResponse: The page repeats what came before, or too many pages named too little.
+            UnexpectedResponse: The page repeats earlier names, or too many pages contained too few names.
         """
         if self._pages and self._token is None:
             return None
@@ -97,7 +97,7 @@ class PageReader:
         if not self._by_folder:
             if min(names) > self._last[-1]:
                 return True
-            self._by_folder = True  # for all that follows: in two orders by turns, a listing could go round in circles
+            self._by_folder = True  # for all further pages: with alternating orders, a listing could loop
         return min(map(_folders, names)) > max(map(_folders, self._last))
 
 
@@ -112,7 +112,7 @@ def _names_of(page: Mapping[str, Any]) -> list[str]:
 
 
 class Pages:
-    """Async iterator over the objects of a listing. Not an async generator: nothing to close when one stops early."""
+    """An async iterator over the objects of a listing. Unlike an async generator, it need not be closed."""
 
     __slots__ = ("_page", "_reader", "_root")
 

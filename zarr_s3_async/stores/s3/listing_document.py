@@ -1,4 +1,4 @@
-"""The XML of ListObjectsV2, read in one pass and only as far as it is needed. Pure.
+"""Parse the XML of ListObjectsV2 in one pass, extracting only the fields that are needed. Pure.
 
 Source: S3 API reference, ListObjectsV2, Response Syntax.
 """
@@ -24,14 +24,14 @@ _is_indented = re.compile(rb">\s+<").search
 
 
 class ListingError(ValueError):
-    """The body is no page of a listing."""
+    """The body is not a page of a listing."""
 
 
 def parse_listing(body: Buffer) -> dict[str, Any]:
-    """A page, in botocore's shape: `Contents`, `CommonPrefixes`, `IsTruncated`, `NextContinuationToken`.
+    """Parse a page into botocore's structure: `Contents`, `CommonPrefixes`, `IsTruncated`, `NextContinuationToken`.
 
     Raises:
-        ListingError: It is not well-formed, is another document, has a DTD, or a number that is none.
+        ListingError: The document is not well-formed or another one, contains a DTD, or an invalid number.
     """
     contents: list[dict[str, Any]] = []
     prefixes: list[dict[str, Any]] = []

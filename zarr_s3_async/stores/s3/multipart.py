@@ -1,7 +1,7 @@
-"""The room of uploads in parts: begun, sent several parts at once, and completed under the put's precondition.
+"""Multipart uploads: created, sent as parallel parts, and completed with the put's precondition.
 
-S3 User Guide, "Uploading and copying objects using multipart upload". Nothing of an upload is seen before it is
-completed, and what is not completed is aborted, whatever ends it: its parts would be kept, and paid for.
+S3 User Guide, "Uploading and copying objects using multipart upload". An upload is invisible until it is completed. If
+it is not completed for any reason, it is aborted, since its parts would be stored, and charged for.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from .write_ids import header_of, history_including, if_match, new_id, version_w
 log: logging.Logger = logging.getLogger("zarr_s3_async")
 
 MAX_PUT: Final = 5 * 2**30
-"""Bytes of the longest object that one PutObject takes."""
+"""Maximum bytes of an object in one PutObject."""
 _MAX_PARTS = 10_000
 _MIB = 2**20
 _AT_ONCE = 8
-"""Parts of one object in flight: each takes a request slot, and the SDK copies what it sends."""
+"""Maximum parts of one object in flight: each takes a request slot, and the SDK copies its payload."""
 _UPLOADS = 3
-"""Times that one object is uploaded where S3 wants all of its parts again."""
+"""Attempts to upload an object if S3 requires all of its parts again."""
 _ABORT_SECONDS = 10.0
 _UNKNOWN = (405, 501)
-"""What a server says that has no such operation."""
+"""Statuses of servers without this operation."""
 
 
 class NoMultipart(Exception):
-    """The server has no uploads in parts. It stays in stores/s3."""
+    """The server does not support multipart uploads. Internal to stores/s3."""
 
 
-class _AllAgain(Exception):
-    """This upload cannot be completed any more, and another one can."""
+class _RestartUpload(Exception):
+    """This upload cannot be completed any more, but a new one can."""
 
     def __init__(self, error: StoreError) -> None:
         super().__init__(error)
@@ -53,7 +53,7 @@ class _AllAgain(Exception):
 
 
 class Multipart:
-    """Uploads in parts of one store."""
+    """The multipart uploads of one store."""
 
     __slots__ = ("_above", "_conditional", "_missing", "_part_bytes", "_transport")
 
@@ -65,15 +65,15 @@ class Multipart:
         self._missing = False
 
     def takes(self, payload: Buffer) -> bool:
-        """True for an object that is to go up in parts."""
+        """True for an object to be uploaded in parts."""
         size = memoryview(payload).nbytes
         return size > self._above and not (self._missing and size <= MAX_PUT)
 
     async def condition(self, put: Request, when: When) -> When | None:
-        """What an upload in parts shall be completed under; None where one PutObject keeps what `when` promises.
+        """The precondition of the completion; None if the object must be stored by one PutObject to guarantee `when`.
 
         Raises:
-            Unsupported: Nothing does, and the user requires it.
+            Unsupported: Neither can guarantee it, and the option requires it.
         """
         if when == "always" or await self._conditional.completes_atomically():
             return when
@@ -86,19 +86,19 @@ class Multipart:
         """Store the payload of a PutObject in parts.
 
         Args:
-            put: The request that is not sent: its place, its storage headers, its payload.
+            put: The PutObject request that is replaced: key, storage headers, payload.
             when: The precondition of the completion.
-            checksums: Sum up every part.
+            checksums: Send a checksum with every part.
 
         Raises:
-            Conflict: A race was lost, and nothing changed.
-            NoMultipart: The server has no such thing, and one PutObject takes the object.
+            Conflict: The precondition failed, and nothing has changed.
+            NoMultipart: The server does not support it, and the object fits into one PutObject.
         """
         error: StoreError | None = None
         for _ in range(_UPLOADS):
             try:
                 return await _Upload(self._transport, self._conditional, put, when, self._part_bytes, checksums).run()
-            except _AllAgain as again:
+            except _RestartUpload as again:
                 error = again.error
             except NoMultipart:
                 self._missing = True
@@ -108,7 +108,7 @@ class Multipart:
 
 
 class _Upload:
-    """One try."""
+    """One upload."""
 
     __slots__ = (
         "_checksums",
@@ -146,7 +146,7 @@ class _Upload:
         self._failure: Exception | None = None
 
     async def run(self) -> Version:
-        """Begin, send, complete; abort where that does not come to its end."""
+        """Create the upload, send its parts, complete it; abort it on any failure."""
         writes = history_including(new_id(), self._when)
         try:
             upload = await run_to_completion(self._begin(header_of(writes)))
@@ -180,7 +180,7 @@ class _Upload:
             raise self._failure
 
     def _numbers(self) -> Iterator[int]:
-        """Numbers of the parts. After a failure no further part begins, and those in flight end by themselves."""
+        """Numbers of the parts. After a failure no further part is started, and those in flight finish."""
         for number in range(1, -(-len(self._view) // self._part) + 1):
             if self._failure is not None:
                 return
@@ -194,7 +194,7 @@ class _Upload:
                 self._failure = error
 
     async def _send(self, number: int, upload: Mapping[str, str]) -> dict[str, Any]:
-        """One part; returns how its completion names it."""
+        """Send one part; returns its entry in the completion document."""
         piece = self._view[(number - 1) * self._part : number * self._part]
         headers: dict[str, str] = {}
         named: dict[str, Any] = {"PartNumber": number}
@@ -207,7 +207,7 @@ class _Upload:
         if response.ok:
             return {**named, "ETag": response.headers["etag"]}
         error = error_of(request, response, attempts)
-        raise _AllAgain(error) if must_restart_upload(response) else error
+        raise _RestartUpload(error) if must_restart_upload(response) else error
 
     async def _complete(self, upload: Mapping[str, str], writes: tuple[str, ...]) -> Version:
         parts = [self._sent[number] for number in sorted(self._sent)]
@@ -218,9 +218,10 @@ class _Upload:
             etag = str((response.document or {})["ETag"]).strip('"')
             return version_with_history(
                 f'"{etag}"', writes
-            )  # as headers have it, also where the document has no quotes
+            )  # in the form of the header; some documents omit the quotes
         if attempts > 1 and (is_missing_upload(response) or self._conditional.is_conflict(response)):
-            # An attempt without an answer may have been carried out: then the upload is gone, and the object is ours.
+            # An attempt without a response may have been executed: then the upload does not exist, and the object is
+            # ours.
             mine = await self._conditional.read_back(self._put, writes[0])
             if mine is not None:
                 self._id = None
@@ -234,7 +235,7 @@ class _Upload:
 
     def _refusal(self, request: Request, response: Response, attempts: int) -> Exception:
         error = self._conditional.error(request, response, attempts)
-        return _AllAgain(error) if must_restart_upload(response) else error
+        return _RestartUpload(error) if must_restart_upload(response) else error
 
     async def _abort(self, upload: Mapping[str, str]) -> None:
         request = self._request("AbortMultipartUpload", {}, upload)
@@ -255,6 +256,6 @@ class _Upload:
 
 
 def part_length(size: int, part_bytes: int) -> int:
-    """Bytes of a part of an object of `size` bytes: whole MiB where there would be too many parts else."""
+    """Bytes of a part for an object of `size` bytes, increased in MiB if there would be too many parts."""
     least = -(-size // _MAX_PARTS)
     return part_bytes if least <= part_bytes else -(-least // _MIB) * _MIB

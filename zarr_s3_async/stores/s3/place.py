@@ -1,7 +1,7 @@
-"""Where a bucket really is, and who reads it: the keys of the caches and locks of a session.
+"""Identity of a bucket's location and of its reader, the keys of a session's caches and locks.
 
-Both are derived from the options alone, without a request. Two ways to one bucket that cannot be recognised as such (an
-access point and its bucket, two names of one host) are two places: they share nothing, which costs requests only.
+Both are derived from the options, without a request. Aliases that cannot be recognised (an access point and its bucket,
+two names of one host) count as two locations: they share no cache entries, which only costs requests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...config import S3Config
 from .sdk.endpoint import is_amazon
 
 _PARTITIONS = ("cn-", "us-gov-", "us-iso", "eu-isoe-", "eusc-")
-"""How the regions of AWS's other partitions begin: a bucket's name is unique within one partition."""
+"""Region prefixes of AWS's other partitions: bucket names are unique within one partition."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _endpoint_option = re.compile(r"^\s*endpoint_url\s*=\s*(\S+)", re.MULTILINE).search
 _DEFAULTS = S3Config()
@@ -28,16 +28,16 @@ _SAME_READER = {
         *("sse", "sse_kms_key_id", "storage_class"),
     )
 }
-"""Options of how requests travel and how objects are stored: they do not change what the reader is allowed to see."""
+"""Options of transport and storage, which do not change what the reader is allowed to see."""
 
 
 def place_of_bucket(bucket: str, config: S3Config) -> str:
-    """The bucket at its endpoint, in one spelling."""
+    """The bucket at its endpoint, in normalised form."""
     return f"{_normalized(_endpoint_url(config), config.region or '')}/{bucket}"
 
 
 def reader_of(config: S3Config) -> S3Config:
-    """The options that decide what a reader sees: the credentials, and what is read as missing."""
+    """The options that determine what a reader sees: the credentials, and what counts as missing."""
     return replace(config, **_SAME_READER)
 
 
@@ -51,7 +51,7 @@ def _normalized(endpoint_url: str | None, region: str) -> str:
 
 
 def _endpoint_url(config: S3Config) -> str | None:
-    """As the standard configuration of AWS finds it; None: Amazon's."""
+    """The endpoint according to the standard AWS configuration; None: Amazon's."""
     if config.endpoint_url is not None:
         return config.endpoint_url
     if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
@@ -64,10 +64,10 @@ def _endpoint_url(config: S3Config) -> str | None:
 
 @lru_cache(maxsize=64)  # stores are made for every call that names a URL
 def _endpoint_of_profile(path: str, profile: str) -> str | None:
-    """The endpoint that the shared configuration gives a profile: for S3 alone, else for every service."""
+    """The endpoint of a profile in the shared configuration: for S3, otherwise for all services."""
     if not os.path.isfile(path):  # noqa: PTH113  # as botocore
         return None
-    from configparser import ConfigParser, Error  # for those who have the file
+    from configparser import ConfigParser, Error  # only needed if there is a file
 
     parser = ConfigParser(interpolation=None, strict=False)
     try:

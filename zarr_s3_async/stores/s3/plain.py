@@ -1,9 +1,9 @@
-"""The standard AWS configuration where it is plain enough to be read without the SDK.
+"""Read simple AWS configurations without the SDK.
 
-Importing the SDK and creating a client of it take 0.4 s of CPU in a new process, and most programs need neither: they
-have static keys, or none, and a region or an endpoint. What is read here is what the SDK would have found:
-`tests/stores/s3/test_plain.py` compares the two for every combination of sources. Wherever the environment or the
-profile holds anything that is not known here, the answer is None, and the SDK is asked.
+Importing the SDK and creating a client take 0.4 s of CPU in a new process, and most programs need neither: they have
+static keys, or none, and a region or an endpoint. The result equals that of the SDK: `tests/stores/s3/test_plain.py`
+compares both for every combination of sources. If the environment or the profile contains any other setting, the result
+is None, and the SDK is used.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _CONCERN_OTHERS = (
     "AWS_REQUEST_CHECKSUM_CALCULATION",
     "AWS_RESPONSE_CHECKSUM_VALIDATION",
 )
-"""How variables begin that say nothing of where a bucket is; those of sources of credentials count in `_keys`."""
+"""Prefixes of variables that do not affect the endpoint; those of credential sources are handled in `_keys`."""
 _PROFILE_KEYS = frozenset({"region", "output", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"})
 _CREDENTIAL_KEYS = frozenset(
     {
@@ -79,7 +79,7 @@ _CREDENTIAL_KEYS = frozenset(
 _is_region = re.compile(r"(?:us|eu|ap|sa|ca|me|af|il|mx)-(?!gov-|iso|isob-)[a-z]+-[0-9]+").fullmatch
 """Of the partition `aws`, whose hosts end with amazonaws.com."""
 _is_pseudo = re.compile(r"fips-.*|.*-fips|.*-global").fullmatch
-"""What the SDK turns into another region."""
+"""Pseudo-regions that the SDK converts to another region."""
 _is_bucket = re.compile(r"[a-z0-9](?:-?[a-z0-9])*").fullmatch
 _is_host = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?", re.IGNORECASE).fullmatch
 _is_path = re.compile(r"[A-Za-z0-9/_-]*").fullmatch
@@ -87,7 +87,7 @@ _is_label = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?").fullmatch
 
 
 class Keys(NamedTuple):
-    """What to sign with, in the words of the SDK."""
+    """Keys to sign with, with the SDK's attribute names."""
 
     access_key: str
     secret_key: str
@@ -99,24 +99,24 @@ class Keys(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plain:
-    """What the standard configuration says for one set of options."""
+    """The standard configuration for one set of options."""
 
     region: str
     endpoint_url: str | None
-    """None: Amazon's."""
+    """URL of a custom endpoint; None: Amazon's."""
     path_style: bool
     ca_bundle: str | None
     keys: Keys | None = field(repr=False)
-    """None: requests are unsigned, or only the SDK's chain of sources can tell."""
+    """Static keys; None if requests are unsigned, or the SDK's credential chain is needed."""
 
     def endpoint(self, bucket: str) -> Endpoint | None:
-        """Where a bucket is; None where only the SDK's rules can tell."""
+        """The endpoint of a bucket; None if the SDK's rules are needed."""
         if not _is_bucket(bucket) or not _is_label(self.region) or _is_pseudo(self.region):
             return None
         return self._at_amazon(bucket) if self.endpoint_url is None else self._elsewhere(self.endpoint_url, bucket)
 
     def root_url(self) -> str | None:
-        """The server's own URL; None where only the SDK's rules can tell."""
+        """The URL of the server; None if the SDK's rules are needed."""
         if self.endpoint_url is None and _is_region(self.region):
             return f"https://s3.{self.region}.amazonaws.com"
         return self.endpoint_url
@@ -124,7 +124,7 @@ class Plain:
     def _at_amazon(self, bucket: str) -> Endpoint | None:
         if not _is_region(self.region):
             return None
-        # Of us-east-1 the SDK takes the global host, as ever.
+        # For us-east-1 the SDK uses the global host.
         host = "s3.amazonaws.com" if self.region == "us-east-1" else f"s3.{self.region}.amazonaws.com"
         return Endpoint(
             scheme="https",
@@ -149,7 +149,7 @@ class Plain:
 
 
 def read_plain(config: S3Config, environ: Mapping[str, str] = os.environ) -> Plain | None:
-    """What the options, the environment and the shared files say; None where only the SDK can tell.
+    """Read the options, the environment and the shared files; None if the SDK is needed.
 
     Blocking: reads files.
     """
@@ -177,7 +177,7 @@ def read_plain(config: S3Config, environ: Mapping[str, str] = os.environ) -> Pla
 
 
 class _Files(NamedTuple):
-    """One profile, as the two shared files have it."""
+    """One profile in the two shared files."""
 
     config: dict[str, str]
     credentials: dict[str, str]
@@ -203,7 +203,7 @@ def _is_endpoint_url(url: str) -> bool:
     try:
         check_endpoint_url(url, "")
     except ConfigError:
-        return False  # the SDK's route has the words for it
+        return False  # reported on the SDK's path
     return True
 
 
@@ -221,12 +221,12 @@ def _files(config: S3Config, environ: Mapping[str, str]) -> _Files | None:
     if name is None:
         return _Files(profiles.get("default", {}), of_credentials.get("default", {}))
     if name not in profiles and name not in of_credentials:
-        return None  # the SDK has the error for it
+        return None  # the SDK reports the error
     return _Files(profiles.get(name, {}), of_credentials.get(name, {}))
 
 
 def _profiles(sections: dict[str, dict[str, str]]) -> dict[str, dict[str, str]] | None:
-    """By name: `[default]` and `[profile NAME]`; None for names that are spelled in some other way."""
+    """Profiles by name: `[default]` and `[profile NAME]`; None for names in any other form."""
     found: dict[str, dict[str, str]] = {}
     for section, values in sections.items():
         words = section.split()
@@ -240,11 +240,11 @@ def _profiles(sections: dict[str, dict[str, str]]) -> dict[str, dict[str, str]] 
 
 
 def _sections(name: str) -> dict[str, dict[str, str]] | None:
-    """An INI file as the SDK reads it, without nested values; None where it cannot be read. Absent, it is empty."""
+    """Parse an INI file as the SDK does, without nested values; None if it cannot be read; empty if it is absent."""
     path = Path(os.path.expanduser(os.path.expandvars(name)))  # noqa: PTH111  # in the SDK's order
     if not path.is_file():
         return {}
-    from configparser import Error, RawConfigParser  # 5 ms, for those who have the files
+    from configparser import Error, RawConfigParser  # takes 5 ms, only needed if there are files
 
     parser = RawConfigParser()
     try:
@@ -255,7 +255,7 @@ def _sections(name: str) -> dict[str, dict[str, str]] | None:
 
 
 def _keys(config: S3Config, environ: Mapping[str, str], files: _Files) -> Keys | None:
-    """Static keys, from the first of the SDK's sources that has any; None where another source goes before."""
+    """Static keys from the first of the SDK's sources that has any; None if another source takes precedence."""
     if config.access_key_id is not None and config.secret_access_key is not None:
         return Keys(config.access_key_id, config.secret_access_key, config.session_token)
     if config.profile is None and environ.get("AWS_ACCESS_KEY_ID"):

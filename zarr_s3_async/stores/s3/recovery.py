@@ -1,6 +1,6 @@
-"""Recover from refusals that one more attempt can succeed after: expired credentials, a wrong clock, another region.
+"""Recover from rejections after which another attempt can succeed: expired credentials, clock skew, another region.
 
-Each action is tried once per request; what was learned serves all later requests.
+Each action is tried once per request; its result is used for all later requests.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .request import Request, Response
 
 
 class Clock:
-    """Seconds since the epoch as one endpoint counts them. Call it."""
+    """A callable that returns the time of one endpoint in seconds since the epoch."""
 
     __slots__ = ("_now", "offset")
 
     def __init__(self, now: Callable[[], float] = time) -> None:
         self._now = now
         self.offset: float = 0.0
-        """Seconds that the endpoint's clock is ahead."""
+        """Seconds by which the endpoint's clock is ahead."""
 
     def __call__(self) -> float:
         return self._now() + self.offset
@@ -34,7 +34,7 @@ class Clock:
         return f"<Clock {self.offset:+g} s>"
 
     def learn(self, date: str | None) -> bool:
-        """Correct it by an answer's `Date`; False where that is not one."""
+        """Set the offset from a response's `Date` header; False if that is invalid."""
         told = parse_http_date(date)
         if told is None:
             return False
@@ -47,7 +47,7 @@ _LONGEST = 32
 
 
 class Regions:
-    """By bucket, for one S3Config."""
+    """Regions by bucket, for one S3Config."""
 
     __slots__ = ("_config", "_learnt")
 
@@ -59,11 +59,11 @@ class Regions:
         return f"<Regions { ({bucket: config.region for bucket, config in self._learnt.items()}) }>"
 
     def config_for(self, bucket: str) -> S3Config:
-        """The options, with the region where the bucket is as far as is known."""
+        """The options with the bucket's region, if it is known."""
         return self._learnt.get(bucket, self._config) if self._learnt else self._config
 
     def learn(self, bucket: str, region: str) -> bool:
-        """An answer said that the bucket is there; False where that is no name of a region."""
+        """Record the region of a bucket from a response; False if that is not a region's name."""
         if len(region) > _LONGEST or not _is_region(region):
             return False
         self._learnt[bucket] = replace(self._config, region=region)
@@ -81,12 +81,12 @@ _BY_CODE: dict[str, RecoveryAction] = {
 
 
 class Recovery:
-    """For the requests of one S3Config.
+    """Recovery for the requests of one S3Config.
 
     Args:
-        renew: Forces new credentials, once for all who ask at the same time; False where there are none to have.
-        clock: What requests are signed with.
-        regions: Where buckets are.
+        renew: Fetches new credentials, once for concurrent callers; returns False if there is no source.
+        clock: The clock that requests are signed with.
+        regions: The regions of buckets.
     """
 
     __slots__ = ("_clock", "_regions", "_renew")
@@ -97,8 +97,8 @@ class Recovery:
         self._regions = regions
 
     async def recover(self, request: Request, response: Response, tried: set[RecoveryAction]) -> bool:
-        """Do what may let the same request succeed, and note it in `tried`; False where there is nothing to do."""
-        remedy = _remedy_for(response)
+        """Perform the action that may let the request succeed, and add it to `tried`; False if there is none."""
+        remedy = _action_for(response)
         if remedy is None or remedy in tried:
             return False
         tried.add(remedy)
@@ -111,6 +111,6 @@ class Recovery:
                 return self._regions.learn(request.bucket, region_of(response))
 
 
-def _remedy_for(response: Response) -> RecoveryAction | None:
+def _action_for(response: Response) -> RecoveryAction | None:
     code = response.error.code if response.error else ""
     return _BY_CODE.get(code) or ("region" if is_wrong_region(response) else None)

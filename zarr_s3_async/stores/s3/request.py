@@ -1,7 +1,7 @@
-"""The one seam of the S3 data path: a Request is one S3 operation, which is one HTTP attempt.
+"""The central interface of the S3 data path: `Request`, `Response` and `Transport`.
 
-`S3Store` composes requests, `RetryingTransport(Traced(Transport))` sends them. The transports differ in how, never in
-what.
+A `Request` is one S3 operation, sent as one HTTP request per attempt. `S3Store` composes requests, and
+`RetryingTransport(Traced(Transport))` sends them. All transports behave in the same way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Operation: TypeAlias = Literal[
 
 @dataclass(slots=True)  # not frozen: making a frozen one costs 2 µs more, and one is made for every chunk
 class Request:
-    """One operation on one bucket, in HTTP's own terms. Nobody changes one; `replace` makes another.
+    """One operation on one bucket, in HTTP terms. Immutable; use `replace` for a changed copy.
 
     `headers` and `query` have the lower-case names of the S3 API reference (`if-match`, `range`, `x-amz-meta-…`,
     `list-type`, `partNumber`); `key` is the whole key, unencoded.
@@ -43,36 +43,36 @@ class Request:
     payload: Buffer | None = None
     """The body to send."""
     document: Mapping[str, Any] | None = None
-    """Structured body of control operations (DeleteObjects, CompleteMultipartUpload) in botocore's shape."""
+    """Structured body of control operations (DeleteObjects, CompleteMultipartUpload) in botocore's structure."""
     sink: Sink | None = None
     """Receives the body of a 200 or 206."""
     max_bytes: int | None = None
-    """A longer body is refused before it is received: it cannot be what is wanted."""
+    """A longer body is rejected before it is received."""
     fresh: bool = False
-    """Send it over a new connection: an idle one has just turned out to be closed."""
+    """Send it over a new connection, after an idle one was found closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorDocument:
-    """S3's `<Error>` body. `code` is empty where the answer carried none: then S3 itself did not say it."""
+    """S3's `<Error>` body. `code` is empty if the response has none: then it does not come from S3 itself."""
 
     code: str
     message: str = ""
     region: str = ""
     key: str = ""
-    """Which key it is about, where it says so."""
+    """The key that the error concerns, if it names one."""
 
 
 @dataclass(slots=True)  # not frozen, for the same reason
 class Response:
-    """One HTTP answer, whatever its status. Its body has been read to its end. Nobody changes one."""
+    """One HTTP response of any status, with its complete body. Immutable."""
 
     status: int
     headers: Mapping[str, str]
-    """Lower-case names."""
+    """Headers by lower-case name."""
     body: Buffer = b""
     document: Mapping[str, Any] | None = None
-    """Parsed answer of control operations, in botocore's shape."""
+    """Parsed response of control operations, in botocore's structure."""
     error: ErrorDocument | None = None
     """Set for every status of 300 and above."""
 
@@ -83,9 +83,9 @@ class Response:
 
 
 class Transport(Protocol):
-    """Sends one attempt, once. Any HTTP answer is a Response; no usable answer is a `NetworkError`.
+    """Sends one attempt. Any HTTP response is returned as a Response; without a usable one it raises `NetworkError`.
 
-    Cancelled, it leaves no half-read connection in a pool and never writes to the sink's memory again.
+    When cancelled, it leaves no partly read connection in a pool, and does not write to the sink's memory any more.
     """
 
     async def send(self, request: Request, /) -> Response: ...

@@ -1,6 +1,6 @@
-"""The room where a long body that broke is continued: the rest by `Range`, of the same object by `If-Match`.
+"""Resume truncated bodies: request the rest by `Range`, and the same version by `If-Match`.
 
-What had come stays where it is, in the sink's memory or in the transport's own.
+The bytes received so far stay in place, in the sink's memory or in the transport's.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .request import Request, Response
 from .write_ids import if_match
 
 WORTHWHILE = 4 * 2**20
-"""Bytes of an object from which on it is continued: a shorter one is asked for anew as quickly."""
+"""Minimum bytes of an object to be resumed: requesting a shorter one again is as fast."""
 
 
 class BrokenBody(NetworkError):
-    """How a transport tells what had come when the body broke off, or took too long. It stays in stores/s3.
+    """Raised by a transport for a truncated or slow body, with the bytes received. Internal to stores/s3.
 
     Attributes:
-        partial: What had come.
-        late: The attempt's time was over, or hardly anything came any more.
+        partial: The bytes received.
+        late: The attempt timed out, or the body was below the minimum rate.
     """
 
     partial: PartialBody
@@ -33,13 +33,13 @@ class BrokenBody(NetworkError):
 
     @classmethod
     def of(cls, error: NetworkError | DeadlineExceeded, partial: PartialBody) -> BrokenBody:
-        """With the words of `error`, for the transport to raise instead of it."""
+        """An error with the message of `error`, to be raised instead of it."""
         broken = cls(*error.args, bucket=error.bucket, key=error.key, code=error.code)
         broken.partial, broken.late = partial, isinstance(error, DeadlineExceeded)
         return broken
 
     def plain(self) -> StoreError:
-        """The error as it leaves the store, without the body."""
+        """The public error, without the body."""
         plain = DeadlineExceeded if self.late else NetworkError
         error = plain(*self.args, bucket=self.bucket, key=self.key, code=self.code, attempts=self.attempts)
         error.__cause__ = self.__cause__
@@ -47,7 +47,7 @@ class BrokenBody(NetworkError):
 
 
 class Resumption:
-    """One request that may be continued."""
+    """The state of one request that may be resumed."""
 
     __slots__ = ("_partial", "_place", "_request")
 
@@ -55,10 +55,10 @@ class Resumption:
         self._request = request
         self._partial: PartialBody | None = None
         self._place: memoryview | None = None
-        """Where the rest belongs; given out at most once per attempt."""
+        """Memory for the rest; handed out at most once per attempt."""
 
     def request(self) -> Request:
-        """What to send next: all of it, or the rest."""
+        """The next request to send: the original one, or one for the rest."""
         partial = self._partial
         if partial is None:
             return self._request
@@ -71,7 +71,7 @@ class Resumption:
     def _rest(self, length: int) -> memoryview:
         partial = self._partial
         assert partial is not None  # noqa: S101  # only a request for the rest has this sink
-        # Another length is another range: received aside, where it is found to be wrong.
+        # Another length is another range: received into other memory, and rejected by the response checks.
         if length != partial.size - partial.received:
             return memoryview(bytearray(length))
         together = partial.memory.c_contiguous
@@ -79,7 +79,7 @@ class Resumption:
         return self._place
 
     def take(self, outcome: Response | StoreError) -> Response | StoreError:
-        """Keep what came of a broken body; complete a whole one; say so where it can no longer be continued."""
+        """Keep the bytes of a truncated body; complete the response with the rest; fail if it cannot be resumed."""
         if isinstance(outcome, BrokenBody):
             self._keep(outcome.partial)
             return outcome
@@ -96,9 +96,9 @@ class Resumption:
 
     def _completed(self, partial: PartialBody, response: Response) -> Response | StoreError:
         if response.status == 206 and _is_rest_of(partial, response.headers):
-            # One that came in chunks lies beside its place.
+            # A body in chunked coding was not received in place.
             partial.add(memoryview(response.body).cast("B"), in_place=response.body is self._place)
-            self._partial = None  # whoever finds it damaged wants all of it anew
+            self._partial = None  # if its checksum is wrong, the whole body must be requested again
             return Response(200, partial.headers, partial.memory)
         if response.status == 206 or (response.status == 412 and "if-match" not in self._request.headers):
             self._partial = None
@@ -107,12 +107,12 @@ class Resumption:
 
 
 def _is_worth_it(request: Request, partial: PartialBody) -> bool:
-    # A Content-Range where none was asked for: nobody knows of what these bytes are.
+    # A Content-Range although none was requested: it is unknown which bytes these are.
     whole = not ("range" in request.headers or "content-range" in partial.headers) and bool(partial.headers.get("etag"))
     return whole and partial.size >= WORTHWHILE and 0 < partial.received < partial.size
 
 
 def _is_rest_of(partial: PartialBody, headers: Mapping[str, str]) -> bool:
-    """True where an answer is of the same object, from where it broke off to its end."""
+    """True if the response is the rest of the same version of the object."""
     span = parse_content_range(headers.get("content-range", ""))
     return span == (partial.received, partial.size, partial.size) and headers.get("etag") == partial.headers["etag"]

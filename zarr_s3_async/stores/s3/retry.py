@@ -1,4 +1,4 @@
-"""The one retry layer: per HTTP attempt a slot, a timeout, and a decision to retry, resume, recover or give up.
+"""The only retry layer: per HTTP attempt a slot, a timeout, and the decision to retry, resume, recover or fail.
 
 The slot is released while waiting for the next attempt, so that a request that backs off delays no other.
 """
@@ -30,15 +30,15 @@ from .slots import Share, Slots
 
 _ASKED_AGAIN = (NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch)
 _READS = frozenset({"GetObject", "HeadObject", "ListObjectsV2"})
-"""Requests that change nothing, however often they are sent."""
+"""Requests without side effects."""
 _NOT_MODIFIED, _UNLESS = 304, "if-none-match"
-"""An answer that is no failure where it was asked for."""
+"""A response that is not a failure of a conditional read."""
 _MISMATCHES = 2
-"""Attempts whose bytes may differ from their checksum: a second time, it is no accident of the network."""
+"""Attempts before a checksum mismatch is raised: if it happens twice, the object itself is damaged."""
 
 
 class Traced:
-    """Sends through `inner` and emits one event per attempt; where only `Metrics` listens, it only counts."""
+    """Sends through `inner` and emits one event per attempt; without hooks besides `Metrics`, it only counts."""
 
     __slots__ = ("_count", "_emit", "_inner")
 
@@ -48,21 +48,23 @@ class Traced:
         self._count = emit.request_done if type(emit) is Metrics else None
 
     async def send(self, request: Request, attempt: int = 1) -> Response:
-        """One attempt; its number goes into the event."""
+        """Send one attempt; its number is part of the event."""
         start = perf_counter()
         try:
             response = await self._inner.send(request)
         except BaseException as error:
             failure = getattr(error, "code", None) or type(error).__name__
-            self._tell(request, attempt, start, None, str(failure))
+            self._report(request, attempt, start, None, str(failure))
             raise
         error_code = None
         if response.error is not None and not (response.status == _NOT_MODIFIED and _UNLESS in request.headers):
             error_code = response.error.code or f"{response.status} without a code"
-        self._tell(request, attempt, start, response, error_code)
+        self._report(request, attempt, start, response, error_code)
         return response
 
-    def _tell(self, request: Request, attempt: int, start: float, response: Response | None, error: str | None) -> None:
+    def _report(
+        self, request: Request, attempt: int, start: float, response: Response | None, error: str | None
+    ) -> None:
         received = 0 if response is None else _size(response.body)
         throttled = error is not None and response is not None and is_throttle(response)
         sent = 0 if request.payload is None else _size(request.payload)
@@ -90,19 +92,19 @@ def _size(data: Buffer) -> int:
 
 
 class RetryingTransport:
-    """Sends a request until it is answered. Returns any final answer; raises where there is none.
+    """Sends a request, with retries. Returns any final response; raises if there is none.
 
     Args:
         traced: The transport, with its events.
         slots: Request slots, shared by the session.
-        policy: How often and when to ask again.
-        attempt_timeout: Seconds of one attempt; None where the transport keeps the time itself.
-        emit: Receives a `RetryScheduled` for every wait.
-        budget: What retries the session has left.
-        hedging: Asks slow reads twice.
-        recovery: Mends refusals that can be mended.
-        uniform: Random numbers in [0, 1).
-        wait: Sleeps.
+        policy: The retry policy.
+        attempt_timeout: Seconds per attempt; None if the transport enforces its own timeout.
+        emit: Receives a `RetryScheduled` for every retry.
+        budget: The session's retry budget.
+        hedging: Sends slow reads twice.
+        recovery: Recovers from expired credentials, clock skew and wrong regions.
+        uniform: Returns random numbers in [0, 1).
+        wait: Sleeps for a number of seconds.
     """
 
     __slots__ = (
@@ -144,11 +146,11 @@ class RetryingTransport:
         self._wait = wait
 
     async def send(self, request: Request) -> tuple[Response, int]:
-        """The answer, and how many attempts it took.
+        """The response, and the number of attempts.
 
         Raises:
-            NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch: No usable answer came.
-            CredentialsNotFound, ConfigError: Nothing could be sent.
+            NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch: There was no usable response.
+            CredentialsNotFound, ConfigError: No request could be sent.
         """
         outcome = await self._attempt(request, 1)
         if MODE_HEADER in request.headers:
@@ -159,7 +161,7 @@ class RetryingTransport:
         return await self._persist(request, outcome)
 
     async def _persist(self, request: Request, outcome: Outcome) -> tuple[Response, int]:
-        """Ask again while that may help."""
+        """Retry while that may succeed."""
         attempt, mismatches, stale = 1, 0, 0
         rest, tried = Resumption(request), set[RecoveryAction]()
         outcome = rest.take(outcome)
@@ -178,15 +180,15 @@ class RetryingTransport:
                 return _final(outcome, attempt), attempt
             attempt += 1
             following = rest.request()
-            if stale:  # the other idle connections are as old as the one that was closed
+            if stale:  # the other idle connections are probably closed too
                 following = replace(following, fresh=True)
             outcome = await verified(request, rest.take(await self._attempt(following, attempt)))
 
     def _is_stale(self, request: Request, outcome: Outcome, attempt: int) -> bool:
-        """True where an idle connection was closed at this request, and it is sent again at once.
+        """True if the request failed on a closed idle connection, and is sent again immediately.
 
-        A read has no effect, so a closed connection costs it none of its attempts. A write may have been carried out:
-        it is sent again only where the policy has an attempt for that.
+        A read has no side effects, so this does not count as an attempt. A write may have been executed: it is sent
+        again only if the policy allows another attempt.
         """
         if not isinstance(outcome, NetworkError) or outcome.code != STALE:
             return False
@@ -221,7 +223,7 @@ class RetryingTransport:
         return share
 
     async def _ask(self, request: Request, attempt: int) -> Outcome:
-        """An answer, or the error that a further attempt may mend."""
+        """A response, or an error that may be retried."""
         try:
             if self._timeout is None:
                 response = await self._traced.send(request, attempt)
