@@ -119,6 +119,22 @@ def test_a_group_is_a_mapping(tmp_path: Path) -> None:
     assert len({group, group}) == 1
 
 
+def test_chunks_as_they_are_stored(array: blocking.Array) -> None:
+    array[...] = DATA
+    chunk = array.chunk_at((1, 2))
+    assert chunk is not None
+    np.testing.assert_array_equal(chunk.decode(), DATA[5:10, 12:18])
+    before = array.__dask_tokenize__()
+    array.erase_chunk((1, 2), version=chunk.version)
+    assert array.__dask_tokenize__() != before
+    stored = array.stored_chunks()
+    assert np.argwhere(~stored.bitmap).tolist() == [[1, 2]]
+    assert array.chunk_at((1, 2)) is None
+    array.put_chunk((1, 2), chunk.data, version="absent")
+    np.testing.assert_array_equal(array.get_slice((0, 0), DATA.shape, consistent=True), DATA)
+    np.testing.assert_array_equal(array.decode_chunk(chunk.data), chunk.decode())
+
+
 def test_options_are_checked_as_they_are_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(zs.ConfigError, match="write region="):
         blocking.open_array(tmp_path, region_name="x")  # type: ignore[call-arg]  # what boto3 calls it

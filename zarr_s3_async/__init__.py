@@ -3,6 +3,7 @@
 import typing as _typing
 
 from ._array import Array, ArrayRef
+from ._engine.encoded import EncodedChunk
 from ._engine.explain import Explanation
 from ._engine.hierarchy import UnreadableNode
 from ._group import Group, GroupRef, Members
@@ -19,6 +20,7 @@ from ._shared import (
     open_group,
     shared_session,
 )
+from ._stored import StoredChunks, StoredObject
 from ._tree import Tree
 from ._view import Indexer, View
 from .byte_range import ByteRange, Offset, Span, Suffix
@@ -125,6 +127,7 @@ __all__ = [
     "DataOverflowError",
     "DeadlineExceeded",
     "Diagnosis",
+    "EncodedChunk",
     "Entry",
     "Event",
     "Explanation",
@@ -172,6 +175,8 @@ __all__ = [
     "StateError",
     "Store",
     "StoreError",
+    "StoredChunks",
+    "StoredObject",
     "Suffix",
     "Throttled",
     "Tree",

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import numpy as np
 
-from ._engine import creation, nodes, operations, reshape
+from ._engine import creation, encoded, nodes, operations, reshape
 from ._engine.consolidated import sync_copies
+from ._engine.encoded import EncodedChunk, Expected
 from ._engine.explain import Explanation
 from ._engine.runtime import Layout, Runtime, lay_out
 from ._grid import Axis, Edges, grid_shape, sizes, spelled
@@ -25,7 +26,8 @@ from ._notebook import facts_html, grid_html
 from ._options import check_flag, check_integer, check_integers, check_mapping, check_missing, check_timeout
 from ._plan import selection
 from ._plan.selection import stop_of
-from ._types import JSON, Coords, Missing, Shape
+from ._stored import StoredChunks, list_chunks
+from ._types import JSON, Buffer, Coords, Missing, Shape, Version
 from ._unread import Unread
 from ._view import Indexer, View
 from .codecs.registry import find_kind
@@ -464,6 +466,115 @@ class Array(Unread):
             write_empty=self._write_empty,
             progress=progress,
         )
+
+    # Chunks as they are stored
+
+    async def chunk_at(self, coords: Sequence[int] | int, *, timeout: float | None = None) -> EncodedChunk | None:
+        """Read one chunk in its encoded form; None where it is not stored. Nothing is decoded.
+
+        Args:
+            coords: Position in the grid of chunks, one integer per dimension; inside shards too.
+            timeout: Seconds until `DeadlineExceeded`.
+
+        Raises:
+            SelectionError: The array has no such chunk.
+            StoreError: The store did not answer as it should, or the object has more bytes than a chunk can have.
+        """
+        check_timeout(timeout)
+        self._runtime.guard()
+        work = encoded.get_encoded(self._runtime, self._layout, check_integers("coords", coords))
+        return await operations.within(timeout, self._layout, "read", work)
+
+    async def put_chunk(
+        self,
+        coords: Sequence[int] | int,
+        data: Buffer,
+        *,
+        version: Expected = None,
+        validate: bool = True,
+        timeout: float | None = None,
+    ) -> Version:
+        """Store one encoded chunk, whatever was there, and return the version of the object that holds it.
+
+        In a shard it replaces that chunk alone, by compare-and-swap: the others are copied as the bytes that they are.
+
+        Args:
+            coords: Position in the grid of chunks, one integer per dimension.
+            data: The chunk as this array's codecs encode it; it may be used again when the call returns.
+            version: Store it only where the object (the chunk, or the shard) still has this version, or, with `absent`,
+                where the chunk is not stored.
+            validate: Decode it first, and refuse what is no chunk of this array. Without it, anything is stored.
+            timeout: Seconds until `DeadlineExceeded`; the chunk may be stored or not then.
+
+        Raises:
+            ChunkDecodeError: The bytes are no chunk of this array; nothing was stored.
+            Conflict: What is stored is not what `version` says; nothing was stored.
+            ConcurrentModification: Other writers of the shard were first on every attempt.
+            SelectionError: The array has no such chunk.
+        """
+        check_timeout(timeout)
+        check_flag("validate", validate)
+        self._runtime.guard()
+        at = check_integers("coords", coords)
+        work = encoded.put_encoded(self._runtime, self._layout, at, data, version=version, validate=validate)
+        return await operations.within(timeout, self._layout, "write", work)
+
+    async def erase_chunk(
+        self, coords: Sequence[int] | int, *, version: Version | None = None, timeout: float | None = None
+    ) -> None:
+        """Remove one chunk: it reads as the fill value then. One that is not stored is fine, unless `version` is given.
+
+        Args:
+            coords: Position in the grid of chunks, one integer per dimension.
+            version: Remove it only where the object (the chunk, or the shard) still has this version.
+            timeout: Seconds until `DeadlineExceeded`; the chunk may be removed or not then.
+
+        Raises:
+            Conflict: The object is not at `version`; nothing was removed.
+            Unsupported: `version` was given, and the server cannot delete on a condition.
+            ConcurrentModification: Other writers of the shard were first on every attempt.
+            SelectionError: The array has no such chunk.
+        """
+        check_timeout(timeout)
+        self._runtime.guard()
+        work = encoded.erase_encoded(self._runtime, self._layout, check_integers("coords", coords), version=version)
+        await operations.within(timeout, self._layout, "write", work)
+
+    def decode_chunk(self, data: Buffer, coords: Sequence[int] | int | None = None) -> np.ndarray[Any, Any]:
+        """Decode an encoded chunk of this array that came from elsewhere; no request is made.
+
+        It runs where it is called: `await asyncio.to_thread(array.decode_chunk, data)` keeps a large one off the loop.
+
+        Args:
+            data: The encoded bytes.
+            coords: Which chunk it is, for errors; needed where chunks differ in shape.
+
+        Returns:
+            The whole chunk in memory of its own; where the array's edge cuts it, also the elements beyond.
+
+        Raises:
+            ChunkDecodeError: The bytes are no chunk of this array.
+        """
+        return encoded.decode_encoded(self._layout, data, None if coords is None else check_integers("coords", coords))
+
+    async def stored_chunks(self, *, inner: bool = False, timeout: float | None = None) -> StoredChunks:
+        """Which objects of the array exist, with sizes, versions and times: a listing, one request per 1,000 keys.
+
+        Objects that are written meanwhile may be in it or not.
+
+        Args:
+            inner: Also which chunks the shards hold, by a request for the index of each.
+            timeout: Seconds until `DeadlineExceeded`.
+
+        Raises:
+            SelectionError: More are stored than `Limits.max_chunks_per_call`.
+            Unsupported, AccessDenied: The store cannot list, or not for us.
+        """
+        check_timeout(timeout)
+        check_flag("inner", inner)
+        self._runtime.guard()
+        work = list_chunks(self._runtime, self._path, self._layout, inner=inner)
+        return await operations.within(timeout, self._layout, "listing", work)
 
     async def verify(
         self, *, strict: bool = False, max_findings: int = 1000, progress: OnProgress | None = None

@@ -27,6 +27,7 @@ from . import (
     ArrayOptions,
     ArrayRef,
     CreateOptions,
+    EncodedChunk,
     Explanation,
     GroupMeta,
     GroupRef,
@@ -34,6 +35,7 @@ from . import (
     Opening,
     Session,
     SessionOptions,
+    StoredChunks,
     Tree,
     UnreadableNode,
     VerifyProgress,
@@ -48,7 +50,7 @@ from . import (
 )
 from ._concurrency.loop_thread import LoopThread, background_loop
 from ._notebook import facts_html
-from ._types import JSON, Coords, Missing, Shape
+from ._types import JSON, Buffer, Coords, Missing, Shape, Version
 from ._where import as_url
 
 __all__ = [
@@ -387,6 +389,38 @@ class Array(_Handle[_array.Array]):
     def explain(self, key: Any = ...) -> Explanation:
         """What reading or writing `array[key]` would cost, with no request."""
         return self._live().explain(key)
+
+    def chunk_at(self, coords: Sequence[int] | int, *, timeout: float | None = None) -> EncodedChunk | None:
+        """Read one chunk in its encoded form; see `zarr_s3_async.Array.chunk_at`."""
+        return self._do(lambda live: live.chunk_at(coords, timeout=timeout))
+
+    def put_chunk(
+        self,
+        coords: Sequence[int] | int,
+        data: Buffer,
+        *,
+        version: Version | Literal["absent"] | None = None,
+        validate: bool = True,
+        timeout: float | None = None,
+    ) -> Version:
+        """Store one encoded chunk; see `zarr_s3_async.Array.put_chunk`."""
+        return self._change(
+            lambda live: live.put_chunk(coords, data, version=version, validate=validate, timeout=timeout)
+        )
+
+    def erase_chunk(
+        self, coords: Sequence[int] | int, *, version: Version | None = None, timeout: float | None = None
+    ) -> None:
+        """Remove one chunk; see `zarr_s3_async.Array.erase_chunk`."""
+        self._change(lambda live: live.erase_chunk(coords, version=version, timeout=timeout))
+
+    def decode_chunk(self, data: Buffer, coords: Sequence[int] | int | None = None) -> np.ndarray[Any, Any]:
+        """Decode an encoded chunk that came from elsewhere, in this thread; see `zarr_s3_async.Array.decode_chunk`."""
+        return self._live().decode_chunk(data, coords)
+
+    def stored_chunks(self, *, inner: bool = False, timeout: float | None = None) -> StoredChunks:
+        """Which objects of the array exist; see `zarr_s3_async.Array.stored_chunks`."""
+        return self._do(lambda live: live.stored_chunks(inner=inner, timeout=timeout))
 
     def verify(
         self,

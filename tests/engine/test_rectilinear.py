@@ -189,3 +189,15 @@ async def test_a_bounded_grid_stores_the_last_chunk_as_long_as_the_array(session
     await array.resize((6,))
     await array.append(np.array([9, 9]))
     assert (await array[...]).tolist() == [1, 2, 3, 4, 5, 6, 9, 9]
+
+
+async def test_a_shard_of_one_chunk_keeps_what_others_appended_behind_the_edge() -> None:
+    store = zs.MemoryStore()
+    async with zs.Session() as session, zs.Session() as other:
+        array = await session.create_array(store, shape=(6,), chunks=(2,), shards=((4, 2),), dtype="i4")
+        await array.resize(5)
+        late = await other.open_array(store)
+        await array.resize(6)
+        await array.set_slice(7, 5, 6)
+        await late.set_slice(9, 4, 5)  # all of the last chunk, as far as this handle knows
+        assert (await array.get_slice(4, 6)).tolist() == [9, 7]

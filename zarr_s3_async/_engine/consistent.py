@@ -20,13 +20,13 @@ from .._concurrency.workers import run_workers
 from .._plan.plan import Plan
 from .._types import Coords, Missing, Sink, Version
 from ..errors import AccessDenied, Conflict, Unsupported
-from ..stores.base import Store, SupportsForbiddenIsMissing, SupportsWeakVersions
+from ..stores.base import Store, SupportsWeakVersions
 from ..stores.optional import BATCH, list_pages, stat
 from .chunks import Chunks, Fetched
 from .compare_and_swap import retry_conflicts
 from .elements import Wanted
 from .read import Result, read
-from .runtime import Layout, Runtime
+from .runtime import Layout, Runtime, store_for_chunks
 from .sharing import SharedFetches
 
 _PRICE_OF_A_PAGE = 12.5
@@ -119,9 +119,7 @@ async def _changed(
     runtime: Runtime, layout: Layout, plan: Plan, check: Check, versions: Mapping[str, Version | None]
 ) -> set[Coords]:
     """The objects that no longer have the version that was read."""
-    store = runtime.store
-    if isinstance(store, SupportsForbiddenIsMissing):
-        store = store.for_chunk_reads
+    store = store_for_chunks(runtime)
     if isinstance(store, SupportsWeakVersions):
         _refuse_weak(store, versions)
     if check.pages:

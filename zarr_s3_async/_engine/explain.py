@@ -57,15 +57,15 @@ class Explanation:
     def __repr__(self) -> str:
         return (
             f"<Explanation: {self.objects:,} objects, {self.chunks:,} chunks; read {self.get_requests:,} GET of "
-            f"{_si(self.read_bytes)}; write {self.put_requests:,} PUT; print it for more>"
+            f"{si(self.read_bytes)}; write {self.put_requests:,} PUT; print it for more>"
         )
 
     def __str__(self) -> str:
         about = "" if self.is_exact else "about "
         return (
             f"{self.objects:,} objects, {self.chunks:,} chunks ({self.partly_covered:,} partly covered)\n"
-            f"read: {about}{self.get_requests:,} GET of {_si(self.read_bytes)} for a result of "
-            f"{_si(self.result_bytes)}, {_si(self.memory_bytes)} of memory beside it\n"
+            f"read: {about}{self.get_requests:,} GET of {si(self.read_bytes)} for a result of "
+            f"{si(self.result_bytes)}, {si(self.memory_bytes)} of memory beside it\n"
             f"consistent=True: {self._check()} more\n"
             f"write: {self.put_requests:,} PUT, {about}{self.merge_get_requests:,} GET"
         )
@@ -136,6 +136,7 @@ def _sum(one: FetchCost, other: FetchCost) -> FetchCost:
     return FetchCost(one.requests + other.requests, one.nbytes + other.nbytes, one.is_known and other.is_known)
 
 
-def _si(nbytes: int) -> str:
+def si(nbytes: int) -> str:
+    """Bytes with a binary unit."""
     power = min(max(nbytes, 1).bit_length() - 1, 49) // 10
     return f"{nbytes / 1024**power:.{1 if power else 0}f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from .consistent import read_consistent
 from .read import Result, read
 from .runtime import Layout, Runtime
 from .write import Writing
+
+T = TypeVar("T")
 
 
 async def get(
@@ -58,6 +60,25 @@ async def put(
         late = _late(layout, "write", timeout)
         late.outcome = writing.outcome()
         raise late
+
+
+async def within(timeout: float | None, layout: Layout, what: str, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns, or DeadlineExceeded where it takes longer than the timeout.
+
+    Args:
+        timeout: Seconds; None waits for ever.
+        layout: What the error is about.
+        what: Of the layout is being done.
+        work: Is cancelled when the time is over.
+    """
+    results: list[T] = []
+
+    async def run() -> None:
+        results.append(await work)
+
+    if not await _ends_in_time(run(), timeout):
+        raise _late(layout, what, timeout)
+    return results[0]
 
 
 async def _ends_in_time(work: Coroutine[Any, Any, object], timeout: float | None) -> bool:

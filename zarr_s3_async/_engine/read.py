@@ -437,7 +437,7 @@ def cached_chunk(layout: Layout, chunks: DecodedChunks | None, slot: int) -> Res
 
 def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
     """Coordinates of a chunk in the grid of chunks, from its object's coordinates and its slot."""
-    if layout.n_slots == 1:
+    if layout.shard_axes is None:
         return coords
     meta = layout.meta
     inner = tuple(n // chunk for n, chunk in zip(meta.object_shape, meta.chunks, strict=True))

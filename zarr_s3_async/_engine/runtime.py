@@ -179,6 +179,12 @@ def url_of(runtime: Runtime, path: str) -> str:
     return f"{runtime.store.url}/{path}".rstrip("/")
 
 
+def store_for_chunks(runtime: Runtime) -> Store:
+    """What chunks are read from where nothing is merged: see `SupportsForbiddenIsMissing`."""
+    store = runtime.store
+    return store.for_chunk_reads if isinstance(store, SupportsForbiddenIsMissing) else store
+
+
 def lay_out(runtime: Runtime, path: str, meta: ArrayMeta, reader: Reader | None = None) -> Layout:
     """Build the layout of an array.
 
@@ -212,10 +218,9 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta, reader: Rea
     fill = fill_array(meta)
     pipeline, chunks, n_slots, encode_error = _coded(runtime, path, meta, fill, reader)
     readable = chunks
-    if isinstance(runtime.store, SupportsForbiddenIsMissing):
-        lenient = runtime.store.for_chunk_reads
-        if lenient is not runtime.store:
-            readable = _coded(replace(runtime, store=lenient), path, meta, fill, reader)[1]
+    lenient = store_for_chunks(runtime)
+    if lenient is not runtime.store:
+        readable = _coded(replace(runtime, store=lenient), path, meta, fill, reader)[1]
     return Layout(
         meta=meta,
         url=url_of(runtime, path),

@@ -290,6 +290,16 @@ class ShardedChunks:
         entries[slots, 1] = self._chunk_nbytes
         return entries
 
+    async def sizes(self, key: str) -> dict[int, int]:
+        """Encoded bytes of the chunks that the shard holds now, by slot: one request, for the index."""
+        self.forget(key)
+        opened = await self._index(key)
+        if opened is None:
+            return {}
+        lengths = opened.state.entries[:, 1]
+        slots = np.flatnonzero(lengths != MISSING)
+        return dict(zip(slots.tolist(), lengths[slots].tolist(), strict=True))
+
     def forget(self, key: str) -> None:
         """Invalidate the shard's index; see `Chunks.forget`."""
         self._indexes.forget(self._place + key)

@@ -1,0 +1,304 @@
+"""Chunks as they are stored: one of them read, put or erased in its encoded form, and decoded apart from a read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from .._grid import cell_at, grid_shape, place
+from .._types import Buffer, Coords, Version
+from ..errors import ChunkDecodeError, ConfigError, Conflict, SelectionError, UnsupportedFeature
+from ..stores.base import parse_modified
+from ..stores.optional import stat
+from .chunks import Changes, Fetched
+from .compare_and_swap import retry_conflicts
+from .cpu import runs_inline
+from .read import Result
+from .runtime import Layout, Runtime, store_for_chunks
+
+_COPIED_INLINE = 2**20
+"""Bytes up to which copying a chunk costs less than a thread."""
+
+Expected: TypeAlias = Version | Literal["absent"] | None
+"""What must be stored where something is put: this version, nothing, or whatever is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodedChunk:
+    """A chunk as it is stored: what `Array.chunk_at` returns."""
+
+    coords: Coords
+    """Its position in the grid of chunks."""
+    key: str
+    """Of the object that holds it, relative to the store's root: its own, or a shard."""
+    data: bytes
+    """As the codecs made it."""
+    version: Version
+    """Of the object: with it, `put_chunk` and `erase_chunk` change exactly this state."""
+    modified: datetime | None
+    """When the object was last changed, in UTC. None where the store does not know it, and for a chunk of a shard that
+    was rewritten before it could be asked for."""
+    _decode: Callable[[], Result] = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Encoded bytes."""
+        return len(self.data)
+
+    def decode(self) -> np.ndarray[Any, Any]:
+        """The chunk's elements, in memory of their own; where the array's edge cuts the chunk, also those beyond it.
+
+        It runs where it is called: `await asyncio.to_thread(chunk.decode)` keeps a large one off the event loop.
+
+        Raises:
+            ChunkDecodeError: The bytes are no chunk of this array.
+        """
+        return self._decode()
+
+    def __repr__(self) -> str:
+        return f"<EncodedChunk {self.coords} of {self.size:,} bytes, key {self.key!r}, version {self.version}>"
+
+
+class _Place(NamedTuple):
+    """Where a chunk is stored."""
+
+    coords: Coords
+    layout: Layout
+    """Of the object that holds it."""
+    key: str
+    slot: int
+
+
+def _locate(layout: Layout, coords: Coords) -> _Place:
+    """
+    Raises:
+        SelectionError: The array has no such chunk.
+    """
+    meta = layout.meta
+    grid = grid_shape(layout.chunk_axes, meta.shape)
+    if len(coords) != len(grid) or not all(0 <= at < n for at, n in zip(coords, grid, strict=True)):
+        raise SelectionError(f"{layout.url} has no chunk {coords}: its grid has {grid} chunks, counted from 0")
+    if meta.shards is None:
+        there = layout.at(coords)
+        return _Place(coords, there, there.chunks.locate(coords), 0)
+    starts = [at * chunk for at, chunk in zip(coords, meta.chunks, strict=True)]  # inside shards all are alike
+    objects = tuple([cell_at(axis, start) for axis, start in zip(meta.object_axes, starts, strict=True)])
+    there = layout.at(objects)
+    slot = 0
+    for axis, at, start, chunk, length in zip(
+        meta.object_axes, objects, starts, meta.chunks, there.meta.object_shape, strict=True
+    ):
+        slot = slot * (length // chunk) + (start - place(axis, at)[0]) // chunk
+    return _Place(coords, there, there.chunks.locate(objects), slot)
+
+
+async def get_encoded(runtime: Runtime, layout: Layout, coords: Coords) -> EncodedChunk | None:
+    """See `Array.chunk_at`."""
+    at = _locate(layout, coords)
+    there, store = at.layout, store_for_chunks(runtime)
+    lease = there.lease + (there.chunks.overhead(at.key) if there.has_big_index else 0)
+    await runtime.leases.acquire(lease)
+    try:
+        if there.shard_axes is None:
+            blob = await store.get(at.key, max_bytes=there.pipeline.max_encoded_nbytes)
+            if blob is None:
+                return None
+            found, version, modified = blob.data, blob.version, blob.modified
+        else:
+            fetched = await there.readable.fetch(at.key, [at.slot])
+            if fetched.buffers[0] is None:  # a cached index may be older than the chunk
+                there.readable.forget(at.key)
+                fetched = await there.readable.fetch(at.key, [at.slot])
+            if fetched.buffers[0] is None or fetched.version is None:
+                return None
+            found, version = fetched.buffers[0], fetched.version
+            entry = await stat(store, at.key)  # ranges of a shard come without its time
+            modified = entry.modified if entry is not None and entry.version == version else None
+        data = await _as_bytes(runtime, found)
+    finally:
+        runtime.leases.release(lease)
+    return EncodedChunk(
+        coords=coords,
+        key=at.key,
+        data=data,
+        version=version,
+        modified=parse_modified(modified),
+        _decode=partial(_decoded, there, data, coords, version),
+    )
+
+
+async def _as_bytes(runtime: Runtime, data: Buffer) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    if memoryview(data).nbytes <= _COPIED_INLINE:
+        return bytes(data)
+    return await runtime.cpu.run(partial(bytes, data))
+
+
+def decode_encoded(layout: Layout, data: Any, coords: Coords | None) -> Result:
+    """See `Array.decode_chunk`."""
+    if coords is not None:
+        return _decoded(_locate(layout, coords).layout, _checked_bytes(data), coords)
+    if layout.of_shape is not None and layout.meta.shards is None:
+        raise ConfigError(f"chunks of {layout.url} differ in shape: say which one this is by coords=")
+    return _decoded(layout, _checked_bytes(data), None)
+
+
+def _decoded(layout: Layout, data: Buffer, coords: Coords | None, version: Version | None = None) -> Result:
+    pipeline = layout.pipeline
+    spec, size = pipeline.chunk, memoryview(data).nbytes
+    which = "a chunk" if coords is None else f"chunk {coords}"
+    try:
+        if size > pipeline.max_encoded_nbytes:
+            raise ChunkDecodeError(f"no encoded chunk has more than {pipeline.max_encoded_nbytes:,} bytes")
+        target = None if pipeline.raw or spec.dtype.hasobject else np.empty(spec.shape, spec.dtype)
+        chunk = pipeline.decode(data, target)
+    except ChunkDecodeError as error:
+        raise ChunkDecodeError(
+            f"these {size:,} bytes do not decode to {which} of {layout.url}: {error}",
+            array=layout.url,
+            chunk=coords,
+            version=version,
+            codec=error.codec,
+        ) from error
+    except UnsupportedFeature as error:
+        raise UnsupportedFeature(f"{which} of {layout.url} cannot be decoded here: {error}", url=layout.url) from error
+    return chunk if chunk is target else chunk.copy()
+
+
+def _checked_bytes(data: Any) -> Buffer:
+    if isinstance(data, bytes | bytearray):
+        return data
+    if isinstance(data, memoryview) and data.c_contiguous:
+        return data.cast("B")
+    hint = " (elements are written with set_slice)" if isinstance(data, np.ndarray) else ""
+    raise ConfigError(
+        f"an encoded chunk is given as bytes, bytearray or a contiguous memoryview, not {type(data).__name__}{hint}"
+    )
+
+
+def _check_expected(version: Any) -> None:
+    if version is None or (isinstance(version, str) and version not in ("", "always")):
+        return
+    raise ConfigError(f"version must be a chunk's version, 'absent', or None for whatever is there, not {version!r}")
+
+
+async def put_encoded(
+    runtime: Runtime, layout: Layout, coords: Coords, encoded: Any, *, version: Expected, validate: bool
+) -> Version:
+    """See `Array.put_chunk`."""
+    _check_expected(version)
+    at, data = _locate(layout, coords), _checked_bytes(encoded)
+    if validate:
+        await _validate(runtime, at, data)
+    if at.layout.shard_axes is None:
+        async with runtime.locks.hold(runtime.name_of(at.key)):
+            try:
+                return await runtime.store.put(at.key, data, when="always" if version is None else version)
+            finally:
+                runtime.decoded.forget(runtime.name_of(at.key))
+    stored = await _change_shard(runtime, at, data, version)
+    assert stored is not None  # noqa: S101  # a shard that holds a chunk is stored
+    return stored
+
+
+async def _validate(runtime: Runtime, at: _Place, data: Buffer) -> None:
+    pipeline = at.layout.pipeline
+    decode = partial(_decoded, at.layout, data, at.coords)
+    await runtime.leases.acquire(at.layout.lease)
+    try:
+        if runs_inline(pipeline.nbytes, pipeline.cost):
+            decode()
+        else:
+            await runtime.cpu.run(decode)
+    finally:
+        runtime.leases.release(at.layout.lease)
+
+
+async def erase_encoded(runtime: Runtime, layout: Layout, coords: Coords, *, version: Expected) -> None:
+    """See `Array.erase_chunk`."""
+    _check_expected(version)
+    if version == "absent":
+        raise ConfigError("a chunk that is absent needs no erasing: version is that of a stored one, or None")
+    at = _locate(layout, coords)
+    if at.layout.shard_axes is not None:
+        await _change_shard(runtime, at, None, version)
+        return
+    async with runtime.locks.hold(runtime.name_of(at.key)):
+        try:
+            await runtime.store.delete(at.key, when="always" if version is None else version)
+        finally:
+            runtime.decoded.forget(runtime.name_of(at.key))
+
+
+async def _change_shard(runtime: Runtime, at: _Place, data: Buffer | None, version: Expected) -> Version | None:
+    """Replace one chunk of a shard, or remove it, under the version that was read; the others are copied as bytes."""
+    there, name = at.layout, runtime.name_of(at.key)
+    if there.encode_error is not None:  # of the index, too
+        raise there.not_writable()
+    # Whether the chunk is there matters only where nothing is to be done if it is not, or if it is.
+    is_asked_for = data is None or version == "absent"
+    changes: Changes = {at.slot: data}
+
+    async def attempt() -> Version | Conflict | None:
+        base = await there.chunks.fetch_for_update(at.key, [at.slot], () if is_asked_for else {at.slot})
+        refusal = _refusal(runtime, at, base, version)
+        if refusal is not None:
+            return refusal
+        if data is None and base.stored.get(at.slot) is None:
+            return base.version
+        return await there.chunks.replace(at.key, changes, base, encode_fill=_no_fill)
+
+    def given_up(attempts: int) -> str:
+        return (
+            f"the shard of chunk {at.coords} of {there.url} was changed by others during all of {attempts} attempts; "
+            "write whole shards, or raise RetryPolicy.conflict_attempts"
+        )
+
+    lease = 3 * max(1, there.pipeline.nbytes) * there.n_slots
+    if there.has_big_index:
+        lease += there.chunks.overhead(at.key)
+    await runtime.leases.acquire(lease)
+    try:
+        async with runtime.locks.hold(name):
+            found = await _settled(runtime, at.key, attempt, given_up, version)
+    finally:
+        runtime.decoded.forget(name)
+        runtime.leases.release(lease)
+    if isinstance(found, Conflict):
+        raise found
+    return found
+
+
+async def _settled(
+    runtime: Runtime,
+    key: str,
+    attempt: Callable[[], Awaitable[Version | Conflict | None]],
+    given_up: Callable[[int], str],
+    version: Expected,
+) -> Version | Conflict | None:
+    if version is None or version == "absent":
+        return await retry_conflicts(runtime, key, attempt, given_up)
+    return await attempt()  # of another version there is nothing to try again
+
+
+def _refusal(runtime: Runtime, at: _Place, base: Fetched, version: Expected) -> Conflict | None:
+    if version is None:
+        return None
+    where = f"chunk {at.coords} of {at.layout.url}"
+    if version == "absent":
+        there = base.stored.get(at.slot) is not None
+        return Conflict(f"{where} is stored already, in {runtime.store.url}/{at.key}", key=at.key) if there else None
+    if base.version == version:
+        return None
+    state = "absent" if base.version is None else f"at version {base.version}"
+    return Conflict(f"the shard of {where} is {state}, not at version {version}", key=at.key)
+
+
+async def _no_fill() -> Buffer:
+    raise AssertionError  # an emptied shard that must stay is an index of nothing
