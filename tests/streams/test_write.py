@@ -393,3 +393,37 @@ async def test_a_value_that_does_not_fit_the_data_type_is_refused_and_not_wrappe
             with pytest.raises((zs.DataError, zs.DataOverflowError)):
                 await out.write(np.s_[0:4], data)
         assert (await array[...]).tolist() == [5] * 4
+
+
+@pytest.mark.parametrize("rows", [slice(0, 512), slice(0, 1024)], ids=["one object", "two objects"])
+async def test_a_block_whose_stream_is_left_meanwhile_is_not_acknowledged(rows: slice) -> None:
+    """What is put at the end does not have it."""
+    async with zs.Session() as session:
+        array = await session.create_array(zs.MemoryStore(), shape=(1024, 1024), chunks=(512, 1024), dtype="i4")
+        out = array.write_stream()
+        await out.__aenter__()
+        # Copied in a thread, so that it does not end in this turn of the loop.
+        writing = asyncio.create_task(out.write((rows, slice(0, 1024)), np.ones((rows.stop, 1024), "i4")))
+        await asyncio.sleep(0)
+        assert not writing.done()
+        await out.__aexit__(None, None, None)
+        with pytest.raises(zs.StateError, match="left"):
+            await writing
+        assert not (await array[...]).any()
+
+
+async def test_a_write_that_was_cancelled_leaves_nothing_of_its_block() -> None:
+    """Neither something to put when the stream is left, nor memory that others wait for."""
+    side = 512 * 1024 * 4
+    async with zs.Session() as session:
+        array = await session.create_array(zs.MemoryStore(), shape=(1024, 1024), chunks=(512, 1024), dtype="i4")
+        async with array.write_stream(max_bytes=side) as out:
+            first, second = (np.s_[0:512, 0:1024], np.s_[512:1024, 0:1024])
+            writing = asyncio.create_task(out.write(first, np.ones((512, 1024), "i4")))
+            await asyncio.sleep(0)
+            writing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+            await out.write(second, np.full((512, 1024), 2, "i4"))
+        assert not (await array[first]).any()
+        assert (await array[second] == 2).all()

@@ -207,7 +207,8 @@ class WriteStream:
         try:
             if error is None:
                 for item in list(self._open.values()):
-                    self._hand_over(item)
+                    if item.boxes:  # else its first block is still being copied, and will be refused
+                        self._hand_over(item)
             elif isinstance(error, Exception):
                 self._failure = self._failure or error  # nothing further is begun
             self._feed.close()
@@ -314,11 +315,23 @@ class WriteStream:
             raise SelectionError(f"{error} to {self._layout.url}: blocks may not overlap") from None
         try:
             await self._take(item, part, values, copy=copy)
-        finally:
+        except BaseException:
             item.claimed.remove(part)
+            self._drop_untouched(item)
+            raise
+        item.claimed.remove(part)
+        if self._open.get(coords) is not item:  # it was put without this part, which was still being copied
+            self._require_open()
         item.complete(part)
-        if not item.left and self._open.get(coords) is item:
+        if not item.left:
             self._hand_over(item)
+
+    def _drop_untouched(self, item: _Object) -> None:
+        """Free an object that was opened for nothing but a block that was not taken."""
+        if not item.boxes and not item.claimed and self._open.get(item.coords) is item:
+            del self._open[item.coords]
+            self._held -= item.nbytes
+            self._freed.set()
 
     async def _take(self, item: _Object, part: Box, values: Data, *, copy: bool) -> None:
         if part == item.box and not copy:
@@ -338,6 +351,7 @@ class WriteStream:
                 raise SelectionError(
                     f"object {coords} of {self._layout.url} was written whole before: blocks may not overlap"
                 )
+            self._require_open()
             nbytes = max(1, prod(box.shape) * self._layout.meta.dtype.itemsize)
             if not self._held or self._held + nbytes <= self._max_bytes:
                 self._held += nbytes
@@ -355,7 +369,6 @@ class WriteStream:
             )
         self._freed.clear()
         await self._freed.wait()
-        self._require_open()
 
     # Objects
 
