@@ -146,6 +146,11 @@ def test_what_does_not_fit_is_refused_before_anything_is_stored(
     array = blocking.create_array(tmp_path, shape=DATA.shape, dtype="i4")
     with pytest.raises(zs.ConfigError, match=message):
         store(da.from_array(DATA), array, **wrong)
+    for regions in (slice(0, 5), (slice("a", "b"), slice(0, 5)), 5, "ab"):
+        with pytest.raises(zs.ConfigError, match="one slice per dimension"):
+            store(da.from_array(DATA), array, regions=regions)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(zs.ConfigError, match="from_array"):
+        store(DATA, array)  # on purpose
     unknown = da.from_array(DATA)[da.from_array(DATA[:, 0]) > 5]
     with pytest.raises(zs.ConfigError, match="compute_chunk_sizes"):
         store(unknown, array)

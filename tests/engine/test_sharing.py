@@ -58,7 +58,7 @@ async def make(session: zs.Session, store: zs.Store, **options: Any) -> zs.Array
     array = await session.create_array(
         store, **{"shape": (8, 8), "chunks": (4, 4), "dtype": "i4", "compressor": "zstd"} | options
     )
-    await array[...].set(np.arange(64).reshape(8, 8))
+    await array[...].set(np.arange(array.size).reshape(array.shape))
     return array
 
 
@@ -294,3 +294,17 @@ async def test_a_long_read_makes_a_request_per_chunk(session: zs.Session, store:
     np.testing.assert_array_equal(await array[...], np.arange(64).reshape(8, 8))
     assert store.gets == 4
     assert under_way(array) == 0
+
+
+async def test_reads_of_many_chunks_share_from_the_second_request_on(session: zs.Session, store: Scripted) -> None:
+    """They do not let the loop turn for others, so the first read is alone; those that wait for its end share one."""
+    n = 40
+    array = await make(session, store, shape=(n,), chunks=(1,))
+    store.gets = 0
+    store.gate.clear()
+    reads = [asyncio.create_task(array[...].get()) for _ in range(20)]
+    await turns()
+    store.gate.set()
+    for data in await asyncio.gather(*reads):
+        assert data.tolist() == list(range(n))
+    assert store.gets <= 2 * n

@@ -197,7 +197,8 @@ class _Reading:
         layout, leases = self._layout, self._runtime.leases
         # The chunks of a shard are fetched together, so only reads of exactly the same chunks share a fetch.
         name = key if layout.n_slots == 1 else (key, *[part.slot for part in parts])
-        if name in layout.fetches:
+        waits = name in layout.fetches
+        if waits:
             chunks = await layout.fetches.follow(name, layout.readable, layout.reader.since)
             if chunks is not None:
                 self._runtime.emit(ReadShared(key=key))
@@ -211,16 +212,16 @@ class _Reading:
         # Stays None if this read is cancelled: then one of the reads that joined sends the request instead.
         outcome: DecodedChunks | Exception | None = None
         try:
-            if self._turns:
-                # Reads that start in the same iteration of the loop can still join.
-                self._turns -= 1
+            if waits or self._turns:
+                # Reads that start in the same iteration of the loop can still join; and of those that waited for the
+                # end of one fetch, which resume in the same iteration too, each would send a request after the other.
+                self._turns = max(0, self._turns - 1)
                 await sleep(0)
             # A lease is never waited for by the joined reads: they hold none, so the fetch cannot deadlock with them.
             if not leases.try_acquire(lease):
                 await leases.acquire(lease)
             held = lease
             fetch.is_sent = True  # no read can join from here on: the request may be sent at any moment
-            # Without other readers, decode directly into the result; with others, into memory that all copy from.
             # Without other readers, decode directly into the result; with others, into memory that all copy from.
             if fetch.joined:
                 chunks = outcome = await self._fetch_decoded(coords, key, parts, fetch.source)

@@ -126,10 +126,11 @@ def _store(
 
 
 def _place(array: da.Array, target: blocking.Array, regions: Sequence[slice] | None) -> tuple[slice, ...]:
-    pieces = (slice(None),) * target.ndim if regions is None else tuple(regions)
-    if len(pieces) != target.ndim or not all(isinstance(piece, slice) for piece in pieces):
-        raise ConfigError(f"regions must be one slice per dimension of {target.url}: {target.ndim}")
-    found = [piece.indices(length) for piece, length in zip(pieces, target.shape, strict=True)]
+    pieces = (slice(None),) * target.ndim if regions is None else regions
+    try:
+        found = [slice.indices(piece, length) for piece, length in zip(pieces, target.shape, strict=True)]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"regions must be one slice per dimension of {target.url}: {target.ndim}") from error
     if any(step != 1 for _, _, step in found):
         raise ConfigError("regions must be made of slices of step 1")
     shape = tuple(max(0, stop - start) for start, stop, _ in found)
@@ -172,5 +173,7 @@ def _are_regular(array: da.Array) -> bool:
 
 
 def _check_known(array: da.Array) -> None:
+    if not isinstance(array, da.Array):
+        raise ConfigError(f"store takes a dask array, not a {type(array).__name__}: dask.array.from_array makes one")
     if np.isnan(array.shape).any():
         raise ConfigError("the dask array does not know its shape: call array.compute_chunk_sizes() first")
