@@ -24,7 +24,7 @@ from ..codecs.shard_format import Encoded
 from ..errors import ChunkDecodeError, ChunkError, Conflict, WriteOutcome
 from .chunks import Changes, Fetched
 from .compare_and_swap import retry_conflicts
-from .cpu import INLINE_BYTES, SPLIT_BYTES
+from .cpu import INLINE_BYTES, MIN_GATHERED, SPLIT_BYTES
 from .outcome import Progress
 from .read import chunk_of, decode_chunk
 from .runtime import Layout, Runtime
@@ -41,6 +41,7 @@ class Writing:
         "_encode_chunk",
         "_failure",
         "_free",
+        "_is_gathered",
         "_layout",
         "_plan",
         "_progress",
@@ -66,6 +67,7 @@ class Writing:
         self._encode_chunk: Callable[[Values], Encoded] = (
             pipeline.encode if layout.n_slots == 1 else pipeline.encode_to_copy
         )
+        self._is_gathered = pipeline.raw and layout.n_slots == 1
         self._free = pipeline.cost == "view" and self._plan.basic and self._values.dtype == layout.meta.dtype
 
     def _at(self, coords: Coords) -> Writing:
@@ -254,6 +256,8 @@ class Writing:
         """Encode a chunk; None if it contains only fill values and such chunks are not stored."""
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
+        if self._is_gathered and chunk.nbytes >= MIN_GATHERED and not chunk.flags.c_contiguous:
+            return self._runtime.cpu.gathered(chunk)
         return self._encode_chunk(chunk)
 
 

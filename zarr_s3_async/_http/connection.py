@@ -26,6 +26,8 @@ _SCRATCH = 64 * 1024
 _SLICE = 256 * 1024
 """Bytes written to the transport at once: it copies what it cannot send, and over TLS encrypts all of it at once."""
 _FIRST_SLICE = 64 * 1024
+_JOINED = 32 * 1024
+"""Bytes of a payload up to which it is copied behind its head: one `send` of one piece of memory costs less."""
 _TURN = 2**20
 """Bytes of an upload written in one iteration of the loop."""
 _MAX_INFORMATIONAL = 16
@@ -156,6 +158,16 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._transport.write(head)
         return answer
+
+    def wait_again(self) -> asyncio.Future[Answer] | None:
+        """A new future of the current exchange, for a caller whose wait was cancelled; None if the exchange has ended.
+
+        It fails as that of `exchange` does.
+        """
+        if self._answer is None:
+            return None
+        self._answer = self._loop.create_future()
+        return self._answer
 
     @property
     def received(self) -> int | None:
@@ -314,6 +326,10 @@ class Connection(asyncio.BufferedProtocol):
     # ---- sending
 
     def _upload(self, head: bytes, payload: memoryview) -> None:
+        if len(payload) <= _JOINED:
+            self._transport.write(b"".join((head, payload)))
+            self._unsent = payload[len(payload) :]
+            return
         self._unsent = payload[_FIRST_SLICE:]
         self._transport.writelines((head, payload[:_FIRST_SLICE]))
         self._pump()

@@ -395,6 +395,55 @@ def test_a_server_that_hangs_up_during_an_upload(run):
         run(main(server))
 
 
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "given up"])
+def test_a_cancelled_upload_goes_on_until_it_is_answered(run, monkeypatch, answered):
+    """Cancelled twice while most of its payload waits to be sent; it is sent, and the connection serves again.
+
+    Without an answer within the grace period, the connection is closed.
+    """
+    if not answered:
+        monkeypatch.setattr("zarr_s3_async._concurrency.completion.GRACE", 0.05)
+    put = Request("PutObject", "bucket", "k", payload=BIG * 8)
+    cancelled, bodies = threading.Event(), []
+
+    async def main(server):
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+        server.begun = lambda: loop.call_soon_threadsafe(begun.set)
+        wire = server.wire(complete_uploads=True)
+        sending = asyncio.create_task(wire.send(put))
+        await begun.wait()
+        for _ in range(2):
+            sending.cancel()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not answered or not sending.done()
+        cancelled.set()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        answer = await wire.send(GET)
+        await wire.aclose()
+        return answer
+
+    def script(peer):
+        if peer.number == 0:
+            head = peer.head()
+            server.begun()
+            cancelled.wait(30)
+            if not answered:
+                return peer.wait_for_hang_up()
+            left, body = int(head.split("content-length: ")[1].split("\r\n")[0]), bytearray()
+            while len(body) < left:
+                body += peer.sock.recv(left - len(body))
+            bodies.append(bytes(body))
+            peer.send(response())
+        return answering(response(b"fine"))(peer)
+
+    with ScriptedServer(script) as server:
+        assert run(main(server)).body == b"fine"
+        assert server.connections == (1 if answered else 2)
+    assert bodies == ([put.payload] if answered else [])
+
+
 # ---- time
 
 
@@ -438,7 +487,7 @@ def test_a_stall_in_the_body_ends_sooner_and_says_how_far_it_came(run, with_sink
         pooled = wire._connections
         pooled._tick, pooled._step_seconds = 0.01, 0.1
         try:
-            with pytest.raises(BrokenBody, match="fewer than 65536 bytes came within") as raised:
+            with pytest.raises(BrokenBody, match="fewer than 65536 bytes arrived within") as raised:
                 await wire.send(Request("GetObject", "bucket", "k", sink=sink))
             assert (await wire.send(GET)).body == b"fine"
         finally:

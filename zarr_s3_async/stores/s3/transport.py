@@ -6,7 +6,7 @@ an ARN, another signature) goes through the SDK for every request; the log says 
 S3 discards an upload whose connection breaks. Some servers store what they received instead: SeaweedFS 4.48 replaces
 the object by an empty one (tests/promises/test_cancellation.py shows it). So anywhere but at Amazon's, a cancelled
 upload goes on until it is answered, for at most `completion.GRACE` seconds, and only then is the caller's cancellation
-raised. That takes a task per upload.
+raised.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ class _Route(NamedTuple):
     config: S3Config
     wire: Wire | None
     """None: the SDK."""
-    complete_uploads: bool
-    """Uploads that have begun are completed when their caller is cancelled."""
 
 
 class RoutedTransport:
@@ -100,8 +98,6 @@ class RoutedTransport:
             route = await self._find(request, config)
         if route.wire is None:
             return await self._send_by_sdk(request)
-        if request.payload is not None and route.complete_uploads:
-            return await run_to_completion(route.wire.send(request))
         return await route.wire.send(request)
 
     async def _send_by_sdk(self, request: Request) -> Response:
@@ -137,8 +133,9 @@ class RoutedTransport:
                 tls=partial(_shared_tls_context, ca_bundle),
                 buffers=self._buffers,
                 clock=identity.clock,
+                complete_uploads=not is_amazon_host(endpoint.host),
             )
-            return _Route(config, wire, complete_uploads=not is_amazon_host(endpoint.host))
+            return _Route(config, wire)
         if config.transport == "wire":
             raise Unsupported(
                 f"transport='wire' cannot serve the bucket {request.bucket!r}: {endpoint.unsupported}; "
@@ -146,7 +143,7 @@ class RoutedTransport:
                 bucket=request.bucket,
             )
         log.info("bucket %s goes through the SDK: %s", request.bucket, endpoint.unsupported)
-        return _Route(config, None, complete_uploads=True)
+        return _Route(config, None)
 
     async def _way(self, request: Request, config: S3Config) -> Way:
         try:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from ..._concurrency.completion import wait_for_end
 from ..._http.body import MAX_SMALL_BODY, Body, ChunkedBody, ExactBody, SlicedBody, SmallBody, StridedBody
 from ..._http.buffers import Buffers
 from ..._http.dial import Dialer, tls_context
@@ -87,6 +88,7 @@ class Wire:
         "_attempt_timeout",
         "_authority",
         "_clock",
+        "_complete_uploads",
         "_connections",
         "_credentials",
         "_endpoint",
@@ -109,6 +111,7 @@ class Wire:
         tls: Callable[[], ssl.SSLContext] | None = None,
         buffers: Buffers | None = None,
         clock: Callable[[], float] = time.time,
+        complete_uploads: bool = False,
     ) -> None:
         """
         Args:
@@ -123,6 +126,8 @@ class Wire:
             tls: Makes the TLS context instead, in a thread: to share one between many buckets.
             buffers: Memory for bodies that no sink takes: to share it between many buckets.
             clock: Seconds since the epoch, to sign with; corrected where this machine's is known wrong.
+            complete_uploads: When a `send` with a payload is cancelled, go on until it is answered, for at most
+                `completion.GRACE` seconds, and raise the cancellation then.
         """
         self._endpoint = endpoint
         self._secure = endpoint.scheme == "https"
@@ -133,6 +138,7 @@ class Wire:
         self._signer: Signer | None = None
         self._attempt_timeout = inf if attempt_timeout is None else attempt_timeout
         self._clock = clock
+        self._complete_uploads = complete_uploads
         context = (tls or partial(tls_context, ca_bundle)) if self._secure else None
         self._connections = ConnectionPool(
             Dialer(endpoint.host, endpoint.port, seconds=connect_timeout, tls=context),
@@ -191,11 +197,29 @@ class Wire:
             connection = await self._acquire(deadline, fresh=request.fresh)
         try:
             answer = await connection.exchange(head, request, request.payload, deadline)
+        except asyncio.CancelledError as error:
+            if not self._complete_uploads or request.payload is None:
+                connection.abort()
+                raise
+            raise await self._complete(connection, error) from None
         except BaseException:
             connection.abort()
             raise
         self._connections.release(connection)
         return answer
+
+    async def _complete(self, connection: Connection, cancelled: asyncio.CancelledError) -> asyncio.CancelledError:
+        """Wait for the answer of an exchange whose caller was cancelled; returns the cancellation to raise."""
+        late = AttemptTimeout("no complete response in time after the request was cancelled")
+        try:
+            answer = connection.wait_again()
+            if answer is not None:
+                cancelled = await wait_for_end(answer, cancelled, partial(connection.fail, late))
+        except BaseException:
+            connection.abort()
+            raise
+        self._connections.release(connection)
+        return cancelled
 
     async def _acquire(self, deadline: float, *, fresh: bool) -> Connection:
         try:
