@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
+from zarr_s3_async._engine import compare_and_swap
+from zarr_s3_async.events import ConflictMet
 
 from ..servers import faults
 from ..servers.exchange import Exchange
@@ -218,3 +220,24 @@ async def test_closing_again_and_at_once_is_fine() -> None:
     await session.aclose()
     with pytest.raises(zs.SessionClosed):
         await session.create_array(zs.MemoryStore(), shape=(4,), dtype="i4")
+
+
+async def test_a_merge_that_waits_for_its_next_attempt_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is between two attempts, where no request of it can be refused; a second one waits for its lock."""
+
+    class Contended(zs.MemoryStore):
+        async def put(self, key: str, data: Any, *, when: Any = "always") -> Any:
+            if when != "always" and not key.endswith("zarr.json"):
+                raise zs.Conflict(f"{key}: another writer was first")
+            return await super().put(key, data, when=when)
+
+    monkeypatch.setattr(compare_and_swap, "conflict_delay", lambda *_: 3600.0)
+    waiting = asyncio.Event()
+    session = zs.Session(hooks=[lambda event: waiting.set() if isinstance(event, ConflictMet) else None])
+    array = await session.create_array(Contended(), shape=(4,), chunks=(4,), dtype="i4")
+    merges = [asyncio.create_task(array.set_slice([1], n)) for n in range(2)]
+    await waiting.wait()
+    await session.aclose()
+    done, pending = await asyncio.wait(merges, timeout=10)
+    assert not pending
+    assert all(isinstance(task.exception(), zs.SessionClosed) for task in done)

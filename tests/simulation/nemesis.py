@@ -17,7 +17,7 @@ STALL = 4.0
 """Seconds that a stalled answer takes: more than an attempt's timeout."""
 
 
-class Ghost(NamedTuple):
+class UnansweredWrite(NamedTuple):
     """A write that was carried out and whose answer did not reach the client: what it made of the object, and when.
 
     The client sends it again: it cannot know that it was carried out, where others have written the object whole since.
@@ -45,12 +45,12 @@ class Nemesis:
         self._faults = [(FAULTS[name], weight) for name, weight in weights.items()]
         self.quiet = False
         """Nothing goes wrong any more."""
-        self._unanswered: dict[tuple[int, str], Ghost] = {}
+        self._unanswered: dict[tuple[int, str], UnansweredWrite] = {}
         network.meet = self.meet
 
     @property
-    def ghosts(self) -> list[Ghost]:
-        """See `Ghost`."""
+    def unanswered_writes(self) -> list[UnansweredWrite]:
+        """See `UnansweredWrite`."""
         return list(self._unanswered.values())
 
     def meet(self, exchange: Exchange) -> None:
@@ -126,7 +126,7 @@ class Nemesis:
         self.later(self.within(LATE), arrive)
 
     def _deliver(self, exchange: Exchange, data: bytes) -> None:
-        if exchange.link.open and not exchange.link.life.crashed:
+        if exchange.link.open and not exchange.link.incarnation.crashed:
             self._unanswered.pop((exchange.number, ""), None)
         exchange.link.deliver(data)
 
@@ -136,12 +136,12 @@ class Nemesis:
         self._note(exchange, f"{status}{late}{_changed(request.method, status, request.body)}")
         if status in (200, 204) and request.method in ("PUT", "DELETE"):
             body = bytes(request.body) if request.method == "PUT" else None
-            ghost = Ghost(server, request.key, self._network.loop.time(), body)
-            self._unanswered[(exchange.number, late)] = ghost
+            unanswered = UnansweredWrite(server, request.key, self._network.loop.time(), body)
+            self._unanswered[(exchange.number, late)] = unanswered
         return data
 
     def _note(self, exchange: Exchange, what: str) -> None:
-        self._network.note(exchange.link.life.name, f"{exchange}: {what}")
+        self._network.note(exchange.link.incarnation.name, f"{exchange}: {what}")
 
 
 def _changed(method: str, status: int, body: object) -> str:

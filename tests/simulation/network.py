@@ -24,7 +24,7 @@ MAX_TURNS = 5000
 
 
 @dataclass(eq=False)
-class Life:
+class Incarnation:
     """One session of a client, from its making to its end."""
 
     name: str
@@ -34,7 +34,7 @@ class Life:
     """Its process is gone: what it sends goes nowhere, and nothing reaches it."""
 
 
-LIFE: ContextVar[Life] = ContextVar("LIFE")
+INCARNATION: ContextVar[Incarnation] = ContextVar("INCARNATION")
 """On whose behalf the current task sends."""
 
 
@@ -124,30 +124,30 @@ class Network:
 
     async def connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Link, Any]:
         """A connection, or OSError."""
-        life = LIFE.get()
-        if life.closed:
-            self.violated(f"{life.name} connects after it was closed")
+        incarnation = INCARNATION.get()
+        if incarnation.closed:
+            self.violated(f"{incarnation.name} connects after it was closed")
         await asyncio.sleep(self.latency())
         server = self.servers[host, port]
-        if life.crashed or not server.up:
+        if incarnation.crashed or not server.up:
             raise ConnectionRefusedError(f"{server.name} is down")
-        link = Link(self, life, server, factory())
+        link = Link(self, incarnation, server, factory())
         self.links[link] = None
         link.protocol.connection_made(link)
         return link, link.protocol
 
-    def links_of(self, owner: Life | Server) -> list[Link]:
+    def links_of(self, owner: Incarnation | Server) -> list[Link]:
         """Those that are open."""
-        return [link for link in self.links if owner in (link.life, link.server)]
+        return [link for link in self.links if owner in (link.incarnation, link.server)]
 
 
 class Link(asyncio.Transport):
     """One connection: the client's end of it, and what the server has received."""
 
-    def __init__(self, network: Network, life: Life, server: Server, protocol: Any) -> None:
+    def __init__(self, network: Network, incarnation: Incarnation, server: Server, protocol: Any) -> None:
         super().__init__()
         self.network = network
-        self.life = life
+        self.incarnation = incarnation
         self.server = server
         self.protocol = protocol
         self.answers = 0
@@ -160,9 +160,9 @@ class Link(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         """Send."""
-        if self.life.closed:
-            self.network.violated(f"{self.life.name} sends after it was closed")
-        if not self.open or self.life.crashed:
+        if self.incarnation.closed:
+            self.network.violated(f"{self.incarnation.name} sends after it was closed")
+        if not self.open or self.incarnation.crashed:
             return
         self._received += data
         self._parse()
@@ -197,7 +197,7 @@ class Link(asyncio.Transport):
     def deliver(self, data: bytes) -> None:
         """Bytes reach the client."""
         view = memoryview(data)
-        while view and self.open and not self.life.crashed:
+        while view and self.open and not self.incarnation.crashed:
             buffer = self.protocol.get_buffer(-1)
             count = min(len(buffer), len(view))
             buffer[:count] = view[:count]
@@ -206,7 +206,7 @@ class Link(asyncio.Transport):
 
     def reset(self) -> None:
         """The client's end breaks."""
-        if not self.life.crashed and self._end():
+        if not self.incarnation.crashed and self._end():
             self.protocol.connection_lost(ConnectionResetError("reset by the simulated network"))
 
     def _end(self) -> bool:
@@ -254,10 +254,10 @@ def _pipe() -> tuple[int, int]:
 
 
 @contextmanager
-def living(life: Life) -> Iterator[None]:
-    """What is sent meanwhile is of this life."""
-    token = LIFE.set(life)
+def acting_as(incarnation: Incarnation) -> Iterator[None]:
+    """What is sent meanwhile is of this incarnation."""
+    token = INCARNATION.set(incarnation)
     try:
         yield
     finally:
-        LIFE.reset(token)
+        INCARNATION.reset(token)

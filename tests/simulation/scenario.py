@@ -22,14 +22,14 @@ from zarr_s3_async.stores.s3 import write_ids
 from zarr_s3_async.stores.s3.service import S3Service
 
 from .checker import Operation, is_linearizable
-from .nemesis import LATE, STALL, Ghost, Nemesis
-from .network import LIFE, Life, Network, SimulatedLoop, living
+from .nemesis import LATE, STALL, Nemesis, UnansweredWrite
+from .network import INCARNATION, Incarnation, Network, SimulatedLoop, acting_as
 from .server import BUCKET, Server
 
 CHUNK = 4
 """Elements of an object that is written."""
 FILL = 0
-OWNER, STRANGER = "AKIDOWNER", "AKIDSTRANGER"
+OWNER, DENIED = "AKIDOWNER", "AKIDDENIED"
 _EXPECTED = (zs.ZarrS3Error, OSError)
 
 
@@ -50,7 +50,7 @@ class Setting:
     excused: to be used without whole writes and without fill."""
     servers: int = 1
     """Endpoints, with an array each under the same name, all of them used by every session."""
-    strangers: bool = False
+    denied_reads: bool = False
     """Every session also reads with keys that may read no chunk."""
     cached: bool = False
     """Sessions keep decoded chunks: what they read may be older, and only its place is checked."""
@@ -92,10 +92,10 @@ class Report:
 @dataclass(eq=False)
 class _Client:
     name: str
-    life: Life
+    incarnation: Incarnation
     session: zs.Session
     arrays: dict[Server, zs.Array] = field(default_factory=dict)
-    in_flight: dict[asyncio.Task[Any], Life] = field(default_factory=dict)
+    in_flight: dict[asyncio.Task[Any], Incarnation] = field(default_factory=dict)
 
 
 class Scenario:
@@ -117,7 +117,7 @@ class Scenario:
         }
         self.values = count(1)
         self.operations = 0
-        self.lives = count(1)
+        self.incarnations = count(1)
 
     # ---- clients
 
@@ -149,7 +149,7 @@ class Scenario:
 
     def client(self, name: str) -> _Client:
         """One that has not opened anything yet."""
-        return _Client(name, Life(f"{name}.{next(self.lives)}"), self.session())
+        return _Client(name, Incarnation(f"{name}.{next(self.incarnations)}"), self.session())
 
     async def array(self, client: _Client, server: Server) -> zs.Array:
         """The client's array on a server, opened when it is first used."""
@@ -167,11 +167,11 @@ class Scenario:
         """One task of a client."""
         for _ in range(self.setting.operations):
             await asyncio.sleep(self.random.uniform(0, 0.1))
-            life = client.life
-            with living(life):
+            incarnation = client.incarnation
+            with acting_as(incarnation):
                 # A task of its own, as it may be cancelled.
                 task = asyncio.create_task(self.operate(client))
-                client.in_flight[task] = life
+                client.in_flight[task] = incarnation
                 try:
                     await asyncio.wait((task,))
                 finally:
@@ -181,30 +181,30 @@ class Scenario:
 
     async def operate(self, client: _Client) -> None:
         """One operation, with what comes of it."""
-        life, server, drawn = client.life, self.random.choice(self.servers), self.random.random()
+        incarnation, server, drawn = client.incarnation, self.random.choice(self.servers), self.random.random()
         seconds = self.random.uniform(0.01, 0.2) if self.random.random() < self.setting.time_limits else None
         self.operations += 1
         try:
             array = await self.array(client, server)
         except _EXPECTED as error:
-            self.failed(life, "opening", error)
+            self.failed(incarnation, "opening", error)
             return
-        if self.setting.strangers and drawn < 0.25:
-            await self.trespass(client, server)
+        if self.setting.denied_reads and drawn < 0.25:
+            await self.read_denied(client, server)
         elif drawn < 0.45:
-            await self.read(life, server, array, seconds)
+            await self.read(incarnation, server, array, seconds)
         else:
-            await self.write(life, server, array, seconds)
+            await self.write(incarnation, server, array, seconds)
 
-    def failed(self, life: Life, what: str, error: BaseException) -> None:
+    def failed(self, incarnation: Incarnation, what: str, error: BaseException) -> None:
         """An operation failed."""
-        self.network.note(life.name, f"{what} failed: {type(error).__name__}: {str(error)[:160]}")
+        self.network.note(incarnation.name, f"{what} failed: {type(error).__name__}: {str(error)[:160]}")
         if self.setting.must_succeed:
             self.network.violated(
-                f"{life.name}: {what} failed, and nothing was a reason: {type(error).__name__}: {error}"
+                f"{incarnation.name}: {what} failed, and nothing was a reason: {type(error).__name__}: {error}"
             )
 
-    async def read(self, life: Life, server: Server, array: zs.Array, seconds: float | None) -> None:
+    async def read(self, incarnation: Incarnation, server: Server, array: zs.Array, seconds: float | None) -> None:
         """Read some objects."""
         first = self.random.randrange(self.setting.chunks)
         last = self.random.randrange(first, self.setting.chunks)
@@ -212,15 +212,15 @@ class Scenario:
         try:
             data = await array.get_slice(first * CHUNK, (last + 1) * CHUNK, timeout=seconds)
         except _EXPECTED as error:
-            self.failed(life, f"reading {first} to {last}", error)
+            self.failed(incarnation, f"reading {first} to {last}", error)
             return
-        self.has_read(life, server, first, data, start)
+        self.has_read(incarnation, server, first, data, start)
 
-    def has_read(self, life: Life, server: Server, first: int, data: Any, start: float) -> None:
+    def has_read(self, incarnation: Incarnation, server: Server, first: int, data: Any, start: float) -> None:
         """Add what was read to the history."""
         end = self.loop.time()
         for at, state in enumerate(data.reshape(-1, CHUNK).tolist()):
-            read = Operation(who=life.name, start=start, end=end, reads=tuple(state))
+            read = Operation(who=incarnation.name, start=start, end=end, reads=tuple(state))
             self.record(server, first + at, read)
 
     def record(self, server: Server, chunk: int, operation: Operation) -> None:
@@ -228,7 +228,7 @@ class Scenario:
         self.history[server, chunk].append(operation)
         self.network.note(operation.who, f"{server.name} chunk {chunk}: {operation}")
 
-    async def write(self, life: Life, server: Server, array: zs.Array, seconds: float | None) -> None:
+    async def write(self, incarnation: Incarnation, server: Server, array: zs.Array, seconds: float | None) -> None:
         """Write some elements, of one object or of two."""
         value = FILL if self.setting.fill and self.random.random() < 0.25 else next(self.values)
         chunk = self.random.randrange(self.setting.chunks)
@@ -246,15 +246,15 @@ class Scenario:
             await array.set_slice(np.full(stop - start, value, "<i4"), start, stop, timeout=seconds)
         except (*_EXPECTED, asyncio.CancelledError) as error:
             failure = error
-            self.failed(life, f"writing {value} to {start}:{stop}", error)
+            self.failed(incarnation, f"writing {value} to {start}:{stop}", error)
         for at in range(start // CHUNK, -(-stop // CHUNK)):
-            self.has_written(life, server, at, _elements(at, start, stop, value), begun, failure)
+            self.has_written(incarnation, server, at, _elements(at, start, stop, value), begun, failure)
         if isinstance(failure, asyncio.CancelledError):
             raise failure
 
     def has_written(
         self,
-        life: Life,
+        incarnation: Incarnation,
         server: Server,
         chunk: int,
         writes: tuple[tuple[int, int], ...],
@@ -263,24 +263,28 @@ class Scenario:
     ) -> None:
         """Add what was written to the history; what was not, is not in it."""
         fate = "written" if failure is None else _fate(failure, chunk)
-        if life.crashed and fate != "written":
+        if incarnation.crashed and fate != "written":
             fate = "unknown"  # who has crashed knows of nothing
         if fate == "not_written":
-            self.network.note(life.name, f"{server.name} chunk {chunk}: {dict(writes)} is not written")
+            self.network.note(incarnation.name, f"{server.name} chunk {chunk}: {dict(writes)} is not written")
             return
         certain = fate == "written"
         end = self.loop.time() if certain else inf
-        self.record(server, chunk, Operation(who=life.name, start=start, end=end, certain=certain, writes=writes))
+        self.record(
+            server, chunk, Operation(who=incarnation.name, start=start, end=end, certain=certain, writes=writes)
+        )
 
-    async def trespass(self, client: _Client, server: Server) -> None:
+    async def read_denied(self, client: _Client, server: Server) -> None:
         """Read with keys that may read metadata and no chunk."""
-        life, session = client.life, client.session
+        incarnation, session = client.incarnation, client.session
         try:
-            other = await session.open_array(self.store(session, server, STRANGER))
+            other = await session.open_array(self.store(session, server, DENIED))
             data = await other.get_slice(0, CHUNK)
         except _EXPECTED:
             return
-        self.network.violated(f"{life.name}: keys that may read no chunk have read {data.tolist()} of {server.name}")
+        self.network.violated(
+            f"{incarnation.name}: keys that may read no chunk have read {data.tolist()} of {server.name}"
+        )
 
     # ---- what else happens
 
@@ -299,39 +303,39 @@ class Scenario:
     async def close_client(self, client: _Client) -> None:
         """Close its session in the middle of whatever runs; it goes on with another one."""
         await asyncio.sleep(self.random.uniform(0, 0.6))
-        life, session = client.life, client.session
-        self.network.note(life.name, "closes")
-        with living(life):
+        incarnation, session = client.incarnation, client.session
+        self.network.note(incarnation.name, "closes")
+        with acting_as(incarnation):
             await session.aclose()
-        life.closed = True
-        self.network.note(life.name, "is closed")
-        if links := self.network.links_of(life):
-            self.network.violated(f"{life.name} has {len(links)} connections after it was closed")
+        incarnation.closed = True
+        self.network.note(incarnation.name, "is closed")
+        if links := self.network.links_of(incarnation):
+            self.network.violated(f"{incarnation.name} has {len(links)} connections after it was closed")
         self.renew(client)
-        # Whoever waits for an operation of it hears of the end in this turn of the loop, or in one of the next.
+        # Its operations end in this turn of the loop, or in one of the next.
         for _ in range(20):
             await asyncio.sleep(0)
-        running = [task for task, of in client.in_flight.items() if of is life and not task.done()]
+        running = [task for task, of in client.in_flight.items() if of is incarnation and not task.done()]
         if running:
-            self.network.violated(f"{life.name} has {len(running)} operations in flight after it was closed")
+            self.network.violated(f"{incarnation.name} has {len(running)} operations in flight after it was closed")
 
     async def crash_client(self, client: _Client) -> None:
         """Its process ends; another one takes its place. What it had sent may be carried out."""
         await asyncio.sleep(self.random.uniform(0, 0.6))
-        life, session = client.life, client.session
-        life.crashed = True
-        self.network.note(life.name, "crashes")
+        incarnation, session = client.incarnation, client.session
+        incarnation.crashed = True
+        self.network.note(incarnation.name, "crashes")
         for task, of in client.in_flight.items():
-            if of is life:
+            if of is incarnation:
                 task.cancel()
         self.renew(client)
-        with living(life):
+        with acting_as(incarnation):
             await session.aclose()
 
     def renew(self, client: _Client) -> None:
         """A new session."""
         fresh = self.client(client.name)
-        client.life, client.session, client.arrays = fresh.life, fresh.session, {}
+        client.incarnation, client.session, client.arrays = fresh.incarnation, fresh.session, {}
 
     # ---- the run
 
@@ -352,21 +356,21 @@ class Scenario:
         self.nemesis.quiet = True
         await asyncio.sleep(LATE + STALL)
         for client in clients:
-            with living(client.life):
+            with acting_as(client.incarnation):
                 await client.session.aclose()
-            client.life.closed = True
-            if self.network.links_of(client.life):
+            client.incarnation.closed = True
+            if self.network.links_of(client.incarnation):
                 self.network.violated(f"{client.name} has connections after it was closed")
         await self.look()
 
     async def look(self) -> None:
         """A new client reads everything."""
         client = self.client("end")
-        with living(client.life):
+        with acting_as(client.incarnation):
             for server in self.servers:
                 start = self.loop.time()
                 data = await (await self.array(client, server)).get_slice(0, self.setting.chunks * CHUNK)
-                self.has_read(client.life, server, 0, data, start)
+                self.has_read(client.incarnation, server, 0, data, start)
             await client.session.aclose()
 
     def check(self) -> None:
@@ -376,7 +380,9 @@ class Scenario:
                 self.check_places(server, chunk, history)
                 continue
             excused = [
-                self.excuse(g, chunk) for g in self.nemesis.ghosts if g.server is server and g.key == _key(chunk)
+                self.excuse(g, chunk)
+                for g in self.nemesis.unanswered_writes
+                if g.server is server and g.key == _key(chunk)
             ]
             if self.setting.strict or not (self.setting.whole or self.setting.fill):
                 excused = []
@@ -384,11 +390,11 @@ class Scenario:
                 lines = "\n".join(f"    {operation}" for operation in [*history, *excused])
                 self.network.violated(f"no order explains chunk {chunk} of {server.name}:\n{lines}")
 
-    def excuse(self, ghost: Ghost, chunk: int) -> Operation:
-        """A late write of a whole object, as an operation that nobody asked for at that moment."""
-        state = (FILL,) * CHUNK if ghost.body is None else tuple(np.frombuffer(ghost.body, "<i4").tolist())
+    def excuse(self, unanswered: UnansweredWrite, chunk: int) -> Operation:
+        """A late write of a whole object, as an operation that was not asked for at that moment."""
+        state = (FILL,) * CHUNK if unanswered.body is None else tuple(np.frombuffer(unanswered.body, "<i4").tolist())
         writes = tuple(enumerate(state))
-        return Operation(who=f"late {chunk}", start=ghost.time, end=ghost.time, certain=False, writes=writes)
+        return Operation(who=f"late {chunk}", start=unanswered.time, end=unanswered.time, certain=False, writes=writes)
 
     def check_places(self, server: Server, chunk: int, history: list[Operation]) -> None:
         """What was read was written there: to this chunk of this server."""
@@ -411,14 +417,14 @@ def run(seed: int, setting: Setting | None = None) -> Report:
         warnings.simplefilter("ignore", RuntimeWarning)
         scenario = Scenario(loop, seed, setting)
         try:
-            token = LIFE.set(Life("nobody"))
+            token = INCARNATION.set(Incarnation("none"))
             loop.run_until_complete(scenario.play())
             scenario.check()
         except BaseException as error:
             error.add_note(str(_report(seed, scenario)))
             raise
         finally:
-            LIFE.reset(token)
+            INCARNATION.reset(token)
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
     return _report(seed, scenario)
@@ -451,7 +457,7 @@ def drawn_setting(seed: int) -> Setting:
         chunks=random.randint(1, 2),
         shards=shards,
         servers=2 if random.random() < 0.2 else 1,
-        strangers=random.random() < 0.2,
+        denied_reads=random.random() < 0.2,
         cached=random.random() < 0.15,
         whole=not shards and random.random() < 0.6,
         fill=not shards and random.random() < 0.6,

@@ -133,7 +133,7 @@ def places_leave_out_the_endpoint(patch: Patch) -> None:
     patch.setattr(store, "place_of_bucket", bucket_alone)
 
 
-def whoever_asks_gets_what_is_cached(patch: Patch) -> None:
+def cached_chunks_are_given_to_any_reader(patch: Patch) -> None:
     patch.setattr(S3Store, "owner", property(lambda _: None))
 
 
@@ -161,7 +161,7 @@ BROKEN: list[tuple[Callable[[Patch], None], Setting]] = [
     (a_stale_connection_is_any_failure, SERVED_ONCE),
     (a_stale_connection_is_followed_by_another, SERVED_ONCE),
     (places_leave_out_the_endpoint, Setting(servers=2, cached=True)),
-    (whoever_asks_gets_what_is_cached, Setting(strangers=True, cached=True)),
+    (cached_chunks_are_given_to_any_reader, Setting(denied_reads=True, cached=True)),
     (a_timeout_cancels_in_every_turn, Setting(faults={"slow": 0.3}, time_limits=0.5, chunks=3)),
 ]
 
