@@ -19,6 +19,8 @@ import pytest
 
 import zarr_s3_async as zs
 
+from .conftest import Place
+from .counting_writer import order, writers
 from .jumping import JumpingLoop
 
 WRITERS = 4
@@ -28,11 +30,6 @@ LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
     "sharded": (12, {"chunks": (1, 1), "shards": (WRITERS, 2)}),
     "of different lengths": (6, {"chunks": ((WRITERS,), (1, 3, 2))}),
 }
-
-
-def order(columns: int) -> list[int]:
-    """In which writers write their elements."""
-    return sorted(range(columns), key=lambda at: (min(at, columns - 1 - at), at))
 
 
 def is_of_one_moment(rows: np.ndarray[Any, Any]) -> bool:
@@ -146,3 +143,29 @@ def test_with_it_every_read_is_of_one_moment_of_its_call(layout: str) -> None:
 def test_without_it_reads_are_of_several_moments(layout: str) -> None:
     told, _ = run(layout, consistent=False)
     assert told.torn > 0
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "of different lengths"])  # too few objects
+async def test_beside_four_writing_processes_on_a_real_server(place: Place, layout: str) -> None:
+    """Reads of both kinds in turn, until plain ones were torn and consistent ones were not: however long that takes."""
+    columns, options = LAYOUTS[layout]
+    plain, consistent = Race(), Race()
+    slow = zs.Session(s3=place.config, limits=zs.Limits(requests=1))  # the longer a read takes, the more changes in it
+    async with zs.Session(s3=place.config) as session, slow:
+        await session.create_array(place.url, shape=(WRITERS, columns), dtype="i4", **options)
+        reader, slow_reader = await session.open_array(place.url), await slow.open_array(place.url)
+        with writers(place.url, WRITERS, place.config) as processes:
+            deadline = asyncio.get_running_loop().time() + 150
+            while (plain.torn < 3 or consistent.whole < 15) and asyncio.get_running_loop().time() < deadline:
+                await plain.read(slow_reader, consistent=False)
+                consistent.begun = [2**31] * WRITERS  # the processes do not tell how far they are
+                await consistent.read(reader, consistent=True)
+                assert all(process.poll() is None for process in processes)
+        last = await reader.get_slice((0, 0), (WRITERS, columns))
+    assert (last > 0).all()
+    assert plain.torn >= 3
+    assert consistent.whole >= 15
+    assert consistent.torn == 0
