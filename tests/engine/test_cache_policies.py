@@ -391,3 +391,20 @@ async def test_a_consistent_read_takes_nothing_from_the_cache(kind: dict[str, An
         await array[...]
         await (await other.open_array(store)).set_slice(5, (0, 0), SHAPE)
         assert (await array.get_slice((0, 0), SHAPE, consistent=True) == 5).all()
+
+
+@pytest.mark.parametrize("policy", ["revalidate", None])
+async def test_chunks_that_other_codecs_decoded_are_not_used(policy: Any) -> None:
+    """Metadata that is edited in place leaves the objects, and so their versions, as they are."""
+    store = zs.MemoryStore()
+    async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as session:
+        array = await session.create_array(store, path="a", shape=4, chunks=2, dtype="u2", compressor=None)
+        await array[...].set([1, 2, 3, 4])
+        async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as reader:
+            before = await reader.open_array(store, path="a", cache=policy)
+            assert (await before[...]).tolist() == [1, 2, 3, 4]
+            blob = await store.get("a/zarr.json")
+            assert blob is not None
+            await store.put("a/zarr.json", bytes(blob.data).replace(b'"little"', b'"big"'))
+            after = await reader.open_array(store, path="a", cache=policy)
+            assert (await after[...]).tolist() == [256, 512, 768, 1024]

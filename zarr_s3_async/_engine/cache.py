@@ -22,12 +22,16 @@ DecodedChunks: TypeAlias = Mapping[int, np.ndarray[Any, np.dtype[Any]] | None]
 class ObjectChunks(dict[int, np.ndarray[Any, np.dtype[Any]] | None]):
     """Decoded chunks of one version of one object, by slot."""
 
-    __slots__ = ("version",)
+    __slots__ = ("decoder", "version")
 
-    def __init__(self, version: Version | None, chunks: DecodedChunks = MappingProxyType({})) -> None:
+    def __init__(
+        self, version: Version | None, chunks: DecodedChunks = MappingProxyType({}), decoder: object = None
+    ) -> None:
         super().__init__(chunks)
         self.version = version
         """None where the whole object is absent."""
+        self.decoder = decoder
+        """`Layout.fetches` of whose layout decoded them: by other codecs the same bytes are other elements."""
 
 
 T = TypeVar("T")
@@ -275,11 +279,16 @@ class ChunkCache(Cache[ObjectChunks]):
         """Add chunks to the entry of their object and version; replace the entry if it would become too large."""
         entry = self._hot.get(pending.name) or self._entries.get(pending.name)
         others: DecodedChunks = {}
-        if entry is not None and entry.owner == pending.owner and entry.value.version == chunks.version:
+        if (
+            entry is not None
+            and entry.owner == pending.owner
+            and entry.value.version == chunks.version
+            and entry.value.decoder is chunks.decoder
+        ):
             # The merged entry counts as fetched now. Absences found earlier must be dropped if a handle was opened
             # since.
             others = entry.value if entry.time > _Opened.time else self._from_before(entry.value)
-        together = ObjectChunks(chunks.version, {**others, **chunks})
+        together = ObjectChunks(chunks.version, {**others, **chunks}, chunks.decoder)
         pending.keep(together if _nbytes_of(together) <= self.limit else chunks)
 
     def confirm(self, pending: PendingEntry[ObjectChunks], chunks: ObjectChunks) -> None:
@@ -288,7 +297,8 @@ class ChunkCache(Cache[ObjectChunks]):
             pending.keep(chunks)
 
     def _from_before(self, value: ObjectChunks) -> ObjectChunks:
-        return ObjectChunks(value.version, {slot: chunk for slot, chunk in value.items() if chunk is not None})
+        stored = {slot: chunk for slot, chunk in value.items() if chunk is not None}
+        return ObjectChunks(value.version, stored, value.decoder)
 
 
 def _is_fresh(entry: _CacheEntry[Any], reader: Reader, asked: float) -> bool:

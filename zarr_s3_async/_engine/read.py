@@ -19,7 +19,7 @@ from .._types import Buffer, Coords, Missing, Sink
 from ..codecs.base import check_interrupt
 from ..errors import ChunkDecodeError, ChunkNotFound, UnsupportedFeature
 from ..events import ChunksDecoded, ReadShared, has_hooks, report_cache_lookup
-from .cache import DecodedChunks, ObjectChunks
+from .cache import ObjectChunks
 from .chunks import Chunks, Fetched
 from .cpu import SPLIT_BYTES, runs_inline
 from .elements import Elements, wanted
@@ -210,7 +210,7 @@ class _Reading:
         fetch = layout.fetches[name] = SharedFetch(layout.readable, layout.reader.since)
         held = 0
         # Stays None if this read is cancelled: then one of the reads that joined sends the request instead.
-        outcome: DecodedChunks | Exception | None = None
+        outcome: ObjectChunks | Exception | None = None
         try:
             if waits or self._turns:
                 # Reads that start in the same iteration of the loop can still join; and of those that waited for the
@@ -243,12 +243,12 @@ class _Reading:
         if pieces:
             await self._decode(key, pieces, partial(self._place, coords, key, fetched))
 
-    async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> DecodedChunks:
+    async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> ObjectChunks:
         """Fetch and decode whole chunks into newly allocated memory."""
         return await self._decoded(coords, key, parts, await source.fetch(key, [part.slot for part in parts]))
 
     async def _decoded(self, coords: Coords, key: str, parts: Sequence[Part], fetched: Fetched) -> ObjectChunks:
-        chunks = ObjectChunks(fetched.version)
+        chunks = ObjectChunks(fetched.version, decoder=self._layout.fetches)
 
         def decode(pieces: Sequence[Piece]) -> None:
             for part, data in pieces:
@@ -276,7 +276,7 @@ class _Reading:
             if parts:
                 self._place_cached(coords, key, parts, await self._refreshed(coords, key, parts, name))
 
-    async def _refreshed(self, coords: Coords, key: str, parts: Sequence[Part], name: str) -> DecodedChunks:
+    async def _refreshed(self, coords: Coords, key: str, parts: Sequence[Part], name: str) -> ObjectChunks:
         """The chunks as they are stored now: the cached ones if a conditional request confirms them, else new ones."""
         layout, runtime = self._layout, self._runtime
         lease = layout.lease * len(parts) + (layout.chunks.overhead(key) if layout.has_big_index else 0)
@@ -302,12 +302,10 @@ class _Reading:
         finally:
             runtime.leases.release(lease)
 
-    def _holds(self, chunks: DecodedChunks, slots: Sequence[int]) -> bool:
+    def _holds(self, chunks: ObjectChunks, slots: Sequence[int]) -> bool:
         return all(cached_chunk(self._layout, chunks, slot) is not NOT_CACHED for slot in slots)
 
-    def _place_cached(
-        self, coords: Coords, key: str, parts: Sequence[Part], chunks: DecodedChunks | None
-    ) -> list[Part]:
+    def _place_cached(self, coords: Coords, key: str, parts: Sequence[Part], chunks: ObjectChunks | None) -> list[Part]:
         """Copy cached chunks to the result, and return the parts that are not cached."""
         others: list[Part] = []
         for part in parts:
@@ -428,12 +426,10 @@ def _still_encoded(
     ]
 
 
-def cached_chunk(layout: Layout, chunks: DecodedChunks | None, slot: int) -> Result | None:
+def cached_chunk(layout: Layout, chunks: ObjectChunks | None, slot: int) -> Result | None:
     """The decoded chunk in a cache entry of its object: None if cached as absent, `NOT_CACHED` if not cached."""
-    chunk = NOT_CACHED if chunks is None else chunks.get(slot, NOT_CACHED)
-    # A chunk of another shape or type belongs to an earlier array that was overwritten.
-    is_other = chunk is not None and (chunk.shape != layout.meta.chunks or chunk.dtype != layout.meta.dtype)
-    return NOT_CACHED if is_other else chunk
+    # What another layout decoded belongs to an array that was overwritten, or whose metadata was edited.
+    return NOT_CACHED if chunks is None or chunks.decoder is not layout.fetches else chunks.get(slot, NOT_CACHED)
 
 
 def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:

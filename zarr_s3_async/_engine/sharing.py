@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
-from .cache import DecodedChunks
+from .cache import ObjectChunks
 from .chunks import Chunks
 
 
@@ -24,7 +24,7 @@ class _Left(Enum):
     LEADER = 0
 
 
-_Outcome: TypeAlias = DecodedChunks | Exception | Literal[_Left.LEADER]
+_Outcome: TypeAlias = ObjectChunks | Exception | Literal[_Left.LEADER]
 
 
 class SharedFetch:
@@ -90,13 +90,13 @@ class SharedFetches(dict[Hashable, SharedFetch]):
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # hashed by identity, for the weak table
 
-    def end(self, name: Hashable, fetch: SharedFetch, outcome: DecodedChunks | Exception | None) -> None:
+    def end(self, name: Hashable, fetch: SharedFetch, outcome: ObjectChunks | Exception | None) -> None:
         """Pass the outcome to the joined readers. None: the leader was cancelled, and one of them leads a new fetch."""
         del self[name]
         if fetch.is_awaited:
             fetch.finish(_Left.LEADER if outcome is None else outcome)
 
-    async def follow(self, name: Hashable, source: Chunks, since: int) -> DecodedChunks | None:
+    async def follow(self, name: Hashable, source: Chunks, since: int) -> ObjectChunks | None:
         """Wait for the chunks of a fetch that is sent after this call.
 
         Returns:
