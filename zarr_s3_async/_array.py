@@ -1,4 +1,4 @@
-"""Array: the handle through which an array is read and written. It owns nothing that needs closing."""
+"""`Array`: a handle through which an array is read and written. It need not be closed."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayRef:
-    """Where an array is, small and picklable: `session.open_array(ref)` opens it elsewhere. Never holds a key."""
+    """A small picklable reference: `session.open_array(ref)` opens the array in another process. No secrets."""
 
     url: str
     path: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """S3 options that differ from their defaults and are no secret."""
+    """S3 options that differ from their defaults, without secrets."""
 
 
 class Array(Unread):
@@ -90,12 +90,12 @@ class Array(Unread):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Data type of what a read returns."""
+        """Data type of the results of reads."""
         return self._layout.meta.dtype
 
     @property
     def chunks(self) -> Shape:
-        """Elements per dimension of the smallest part that is decoded on its own.
+        """Shape of a chunk, the smallest unit of decoding.
 
         Raises:
             UnsupportedFeature: Chunks differ in shape (a rectilinear grid): `chunk_sizes` has the lengths.
@@ -105,7 +105,7 @@ class Array(Unread):
 
     @property
     def shards(self) -> Shape | None:
-        """Elements per dimension of a stored object that holds many chunks; None where each chunk is an object.
+        """Shape of a shard, an object with many chunks; None if each chunk is an object of its own.
 
         Raises:
             UnsupportedFeature: Shards differ in shape (a rectilinear grid): `shard_sizes` has the lengths.
@@ -116,7 +116,7 @@ class Array(Unread):
 
     @property
     def chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Per dimension the length of every chunk, the last one as far as the array reaches: dask's `chunks`.
+        """Lengths of all chunks per dimension, the last one cut at the array's edge, like dask's `chunks`.
 
         Raises:
             SelectionError: A dimension has more chunks than `Limits.max_chunks_per_call`.
@@ -125,7 +125,7 @@ class Array(Unread):
 
     @property
     def shard_sizes(self) -> tuple[tuple[int, ...], ...] | None:
-        """As `chunk_sizes`, of stored objects that hold many chunks; None where each chunk is an object."""
+        """Like `chunk_sizes`, for shards; None if each chunk is an object of its own."""
         shards = self._layout.shard_axes
         return None if shards is None else self._sizes(shards)
 
@@ -166,7 +166,7 @@ class Array(Unread):
 
     @property
     def fill_value(self) -> Any:
-        """What absent chunks hold; None where a v2 document says null (they read as zero)."""
+        """The value of absent chunks; None for null in a v2 document (they read as zero)."""
         return self._layout.meta.fill_value
 
     @property
@@ -181,12 +181,12 @@ class Array(Unread):
 
     @property
     def dimension_names(self) -> tuple[str | None, ...] | None:
-        """Names of the dimensions, where the metadata gives them."""
+        """Names of the dimensions, or None if the metadata has none."""
         return self._layout.meta.dimension_names
 
     @property
     def missing(self) -> Missing:
-        """What absent chunks are to its reads: the fill value, or `ChunkNotFound`; as it was opened."""
+        """How reads treat absent chunks by default: `fill` or `raise`, as the array was opened."""
         return self._missing
 
     @property
@@ -196,12 +196,12 @@ class Array(Unread):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """URL of the array."""
         return self._layout.url
 
     @property
     def ref(self) -> ArrayRef:
-        """A small picklable description with which another process opens the same array."""
+        """A small picklable reference with which another process opens the same array."""
         config = getattr(self._runtime.store, "config", None)
         return ArrayRef(url=self._runtime.store.url, path=self._path, config={} if config is None else config.public())
 
@@ -211,7 +211,8 @@ class Array(Unread):
         return f"<Array {self.url} shape {self.shape}, chunks {spelled(layout.chunk_axes)}{shards}, {self.dtype}>"
 
     def _repr_html_(self) -> str:
-        """For notebooks: what it is, and its grid of objects; `zs.blocking` arrays show which of them are stored."""
+        """HTML for notebooks: properties and the grid of objects; `zs.blocking` arrays show which of them are
+        stored."""
         return array_html(self, None)
 
     # Regions by start and stop
@@ -232,10 +233,10 @@ class Array(Unread):
 
         Args:
             start: First element, 0 <= start <= stop.
-            stop: Behind the last element, stop <= shape; None is the array's end.
+            stop: End of the region (exclusive), stop <= shape; None is the array's end.
             step: Take every n-th element, n >= 1.
-            fields: Of structured elements a field's name, or a list of names; default: whole elements.
-            out: A writable array of the region's shape to read into; it is what is returned.
+            fields: A field's name, or a list of names, for structured data types; default: whole elements.
+            out: A writable array of the region's shape to read into, which is returned.
             missing: `fill` or `raise` (`ChunkNotFound`) for absent chunks; default: as the array was opened.
             consistent: The region as it was at one moment during the call, though it lies in many objects and others
                 write them: after the read, all versions are checked, and what has changed is read again. `explain`
@@ -276,27 +277,28 @@ class Array(Unread):
         fields: str | Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Write `data` to the region from `start` to `stop`; without `stop`, the shape of `data` tells where it ends.
+        """Write `data` to the region from `start` to `stop`; without `stop`, the region has the shape of `data`.
 
-        Whole chunks are put without a read. A part of a chunk is merged under compare-and-swap, so that writers of
-        other parts of the same chunk lose nothing.
+        Whole chunks are stored without reading them. Parts of a chunk are merged by a conditional write, so that
+        concurrent writes to other parts of the same chunk are not lost.
 
         Args:
-            data: Anything that `np.asarray` takes and that broadcasts to the region. It is cast as NumPy assigns:
-                Python numbers must fit the data type, arrays of another type are cast without a look at their values.
+            data: Anything that `np.asarray` accepts and that broadcasts to the region. It is cast as in NumPy
+                assignment: Python numbers must be in the range of the data type, arrays are cast without a check. It
+                must not be changed until this returns.
             start: First element.
-            stop: Behind the last element.
+            stop: End of the region (exclusive).
             step: Write every n-th element, n >= 1.
-            fields: Of structured elements the field, or the fields, to write; the others are kept, so that every chunk
-                is merged.
+            fields: The field, or the fields, to write, for structured data types; the others are kept, so that every
+                chunk is merged.
             timeout: Seconds until `DeadlineExceeded`.
 
         Raises:
             SelectionError: The region is not inside the array, or `data` does not broadcast to it.
             DataError, DataOverflowError: A Python value does not fit the data type.
-            ConcurrentModification: Other writers were first on every attempt to merge.
-            ZarrS3Error: Whatever failed; its `.outcome` (a `WriteOutcome`) says which objects are written, not
-                written, unknown. A CancelledError carries it as well.
+            ConcurrentModification: Every attempt to merge conflicted with another writer.
+            ZarrS3Error: Any failure; its `.outcome` (a `WriteOutcome`) lists which objects are written, not written,
+                or unknown. A CancelledError has it too.
         """
         check_timeout(timeout)
         layout = self._layout if fields is None else self._layout.with_fields(fields)
@@ -309,25 +311,25 @@ class Array(Unread):
     # Selections as NumPy writes them
 
     def __getitem__(self, key: Any) -> View:
-        """A view by basic indexing: integers, slices of any step, Ellipsis, newaxis. Read when awaited.
+        """A view by basic indexing: integers, slices of any step, Ellipsis, newaxis. Await it to read.
 
-        Of structured elements a field, or a list of them, may be named: `array["x"]`, `array["x", 0:10]`.
+        For structured data types, a field or a list of fields may be given: `array["x"]`, `array["x", 0:10]`.
         """
         return self._view(selection.basic, key)
 
     @property
     def oindex(self) -> Indexer:
-        """`array.oindex[…]`: one selection per dimension, each by itself: integers, slices, arrays, masks."""
+        """`array.oindex[…]`: one independent selection per dimension: integers, slices, arrays, masks."""
         return Indexer(lambda key: self._view(selection.orthogonal, key))
 
     @property
     def vindex(self) -> Indexer:
-        """`array.vindex[…]`: single elements, by coordinate arrays that broadcast or by one mask."""
+        """`array.vindex[…]`: single elements by coordinate arrays that broadcast, or by one mask."""
         return Indexer(lambda key: self._view(selection.vectorized, key))
 
     @property
     def blocks(self) -> Indexer:
-        """`array.blocks[…]`: whole chunks by their place in the grid."""
+        """`array.blocks[…]`: whole chunks by their position in the grid."""
         return Indexer(lambda key: self._view(partial(selection.blocks, axes=self._layout.chunk_axes), key))
 
     def sel(self, **dimensions: Any) -> View:
@@ -336,7 +338,7 @@ class Array(Unread):
         return self._view_of(self._layout, chosen)
 
     def explain(self, key: Any = ...) -> Explanation:
-        """What reading or writing `array[key]` would cost, with no request."""
+        """Compute the cost of reading or writing `array[key]`, without a request."""
         return self[key].explain()
 
     def _view(self, select: Callable[[Any, Shape], selection.Selection], key: Any) -> View:
@@ -579,7 +581,7 @@ class Array(Unread):
     async def verify(
         self, *, strict: bool = False, max_findings: int = 1000, progress: OnProgress | None = None
     ) -> VerifyReport:
-        """Read and decode all that is stored of the array, and compare it with its metadata; see `Session.verify`."""
+        """Read and decode all objects of the array, and compare them with the metadata; see `Session.verify`."""
         from ._verify import verify
 
         form = self.metadata.zarr_format
@@ -590,7 +592,7 @@ class Array(Unread):
     # Edits
 
     async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
-        """Merge `attributes` into those that are stored, or replace them all. Two updaters at once both survive."""
+        """Merge `attributes` into the stored ones, or replace them all. Concurrent updates are both kept."""
         check_flag("replace", replace)
         check_mapping("attributes", attributes)
         self._runtime.guard()
@@ -603,16 +605,16 @@ class Array(Unread):
         await sync_copies(self._runtime, [self._path], self.metadata.zarr_format)
 
     async def resize(self, shape: Sequence[int] | int) -> None:
-        """Give the array another shape of as many dimensions. What a shrink cuts off is gone; growth shows fill."""
+        """Change the shape. Elements outside a smaller shape are deleted; new elements have the fill value."""
         self._runtime.guard()
         wanted = check_integers("shape", shape)
         await self._reshape(reshape.resize(self._runtime, self._path, self.metadata, wanted))
 
     async def append(self, data: Any, axis: int = 0) -> Shape:
-        """Add `data` at the end of `axis` and return the new shape.
+        """Append `data` along `axis` and return the new shape.
 
-        The rows are claimed first, by a compare-and-swap of the shape, so that two appenders never share one. If the
-        write fails, the claim is given back where it is still the last; a note on the error says which rows are meant.
+        The rows are claimed first, by a conditional write of the shape, so that concurrent appends never share rows. If
+        the write fails, the shape is restored unless the array has grown further; a note on the error names the rows.
         """
         axis = check_integer("axis", axis)
         self._runtime.guard()
@@ -643,16 +645,16 @@ class Array(Unread):
         return self
 
     def _adopt(self, meta: ArrayMeta) -> None:
-        # Operations that are running keep the layout that they started with.
+        # Running operations keep the layout with which they started.
         self._layout = lay_out(self._runtime, self._path, meta, self._layout.reader)
 
 
 async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Array:
-    """Create an array, and the groups above it that are missing; see `Session.create_array`."""
+    """Create an array, and missing groups above it; see `Session.create_array`."""
     completed = complete(options)
     meta = formats.new_array(completed, find_kind)
     path = check_path(path, zarr_format=meta.zarr_format)
-    # Building the handle first refuses codecs that do not fit or cannot encode, before anything is stored.
+    # The handle is built first, to reject codecs that are incompatible or cannot encode before anything is stored.
     try:
         array = Array(runtime, path, meta, write_empty=completed["write_empty_chunks"])
     except MetadataError as error:
@@ -665,7 +667,7 @@ async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Ar
 
 
 def array_html(array: Array, stored: Container[Coords] | None) -> str:
-    """What notebooks show of an array.
+    """HTML for notebooks.
 
     Args:
         array: Which one.

@@ -1,4 +1,4 @@
-"""Group: the handle of a hierarchy's node that holds other nodes. It owns nothing that needs closing."""
+"""`Group`: a handle of a node that contains other nodes. It need not be closed."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Handle = TypeVar("Handle", bound="Array | Group | UnreadableNode")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRef:
-    """Where a group is, small and picklable: `session.open_group(ref)` opens it elsewhere. Never holds a key."""
+    """A small picklable reference: `session.open_group(ref)` opens the group in another process. No secrets."""
 
     url: str
     path: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """S3 options that differ from their defaults and are no secret."""
+    """S3 options that differ from their defaults, without secrets."""
 
 
 class Group:
@@ -56,11 +56,11 @@ class Group:
     ) -> None:
         """
         Args:
-            runtime: The store, seen from a session.
-            path: Below the store's root.
-            meta: As it was read.
-            copies: How the consolidated metadata in it is used; see `Session.open_group`.
-            since: The session's edits (`Edits.now`) before it was read; default: all until now.
+            runtime: The store and its session.
+            path: Path below the store's root.
+            meta: Metadata as it was read.
+            copies: How its consolidated metadata is used; see `Session.open_group`.
+            since: Logical time (`Edits.now`) before it was read; default: now.
         """
         self._runtime = runtime
         self._path = path
@@ -85,12 +85,12 @@ class Group:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """URL of the group."""
         return f"{self._runtime.store.url}/{self._path}".rstrip("/")
 
     @property
     def ref(self) -> GroupRef:
-        """A small picklable description with which another process opens the same group."""
+        """A small picklable reference with which another process opens the same group."""
         config = getattr(self._runtime.store, "config", None)
         return GroupRef(url=self._runtime.store.url, path=self._path, config={} if config is None else config.public())
 
@@ -121,7 +121,7 @@ class Group:
         raise TypeError("a Group does not pickle: send group.ref, and open it in a session over there")
 
     def _repr_html_(self) -> str:
-        """For notebooks; `await group.tree()` shows what is below."""
+        """HTML for notebooks; `await group.tree()` shows the nodes below."""
         return facts_html("Group", self._facts())
 
     def _facts(self) -> list[tuple[str, object]]:
@@ -138,15 +138,19 @@ class Group:
     # Nodes below
 
     async def open(self, name: str, *, missing: Missing = "fill") -> Array | Group:
-        """Open a node below this group, from consolidated metadata where that has it.
+        """Open a node below this group, from consolidated metadata if it contains the node.
 
         Args:
-            name: Of the node, or a path such as `a/b/c`.
+            name: Name of the node, or a path such as `a/b/c`.
             missing: See `Session.open_array`.
 
+        Returns:
+            A handle of the array or group.
+
         Raises:
-            NodeNotFound: Nothing is there.
-            MetadataError, UnsupportedFeature: What is there cannot be read.
+            NodeNotFound: There is no node of that name.
+            MetadataError, UnsupportedFeature: The metadata is invalid or unsupported.
+            StoreError: The store failed.
         """
         check_missing(missing)
         path = self._below(name)
@@ -160,43 +164,43 @@ class Group:
         return self._handle(path, member, missing)
 
     async def contains(self, name: str) -> bool:
-        """True where an array or a group of that name is stored below, whether or not it can be read here."""
+        """True if an array or a group of that name is stored below, even if its metadata is unsupported."""
         path = self._below(name)
         children = await self._children()
         return children.known(name.strip("/")) is not None or await nodes.exists(self._runtime.store, path)
 
     def _below(self, name: str, *, new: bool = False) -> str:
-        """Path of a node below. New ones obey the rules for names of this format, found ones those of safety."""
+        """Path of a node below. New names must follow the rules of the format, existing ones only be safe."""
         path = check_path(name, zarr_format=self._meta.zarr_format if new else 2)
         if not path:
             raise ConfigError("a node below a group needs a name")
         return nodes.join(self._path, path)
 
     def members(self) -> Members[Array | Group | UnreadableNode]:
-        """Async iterator over (name, node) directly below, sorted by name.
+        """An async iterator over (name, node) directly below, sorted by name.
 
         A node is an `Array`, a `Group`, or an `UnreadableNode` with the error that opening it raises, so that one
-        damaged or unknown member does not hide its siblings. What is stored is listed once, at the first step.
+        invalid or unsupported member does not hide the others. The group is listed once, at the first step.
         """
         return Members(self, None)
 
     def arrays(self) -> Members[Array | UnreadableNode]:
-        """Async iterator over (name, array) directly below, sorted by name; see `members`."""
+        """An async iterator over (name, array) directly below, sorted by name; see `members`."""
         return Members(self, "array")
 
     def groups(self) -> Members[Group | UnreadableNode]:
-        """Async iterator over (name, group) directly below, sorted by name; see `members`."""
+        """An async iterator over (name, group) directly below, sorted by name; see `members`."""
         return Members(self, "group")
 
     async def tree(self) -> Tree:
-        """Everything below: `print(await group.tree())`; notebooks show it as HTML."""
+        """All nodes below: `print(await group.tree())`; notebooks show it as HTML."""
         children = await self._children()
         return Tree(self._path.rpartition("/")[2] or "/", [found async for found in children.walk()])
 
     async def verify(
         self, *, strict: bool = False, max_findings: int = 1000, progress: OnProgress | None = None
     ) -> VerifyReport:
-        """Read and decode all that is stored below, and compare it with its metadata; see `Session.verify`."""
+        """Read and decode everything stored below, and compare it with the metadata; see `Session.verify`."""
         from ._verify import verify
 
         form = self._meta.zarr_format
@@ -205,7 +209,7 @@ class Group:
         )
 
     async def _children(self) -> Children:
-        """What lies below; read again where this session has edited it since the group was read."""
+        """The nodes below; the metadata is read again if this session has edited it since."""
         runtime = self._runtime
         runtime.guard()
         uses_copies = self._meta.consolidated is not None and self._copies is True
@@ -230,7 +234,7 @@ class Group:
         return await create_group(self._runtime, path, attributes, self._meta.zarr_format, overwrite=overwrite)
 
     async def require_group(self, name: str) -> Group:
-        """Open the group below, or create it; of any number of callers at once all get the same."""
+        """Open the group below, or create it. All concurrent callers get the same group."""
         try:
             found = await self.open(name)
         except NodeNotFound:
@@ -243,7 +247,7 @@ class Group:
         return found
 
     async def delete(self, name: str, *, everything: bool = False) -> None:
-        """Remove the array or group below with all that belongs to it; see `Session.delete`."""
+        """Delete the array or group below with everything that belongs to it; see `Session.delete`."""
         check_flag("everything", everything)
         self._runtime.guard()
         await removal.delete(self._runtime, self._below(name), everything=everything)
@@ -251,7 +255,7 @@ class Group:
     # Edits
 
     async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
-        """Merge `attributes` into those that are stored, or replace them all. Two updaters at once both survive."""
+        """Merge `attributes` into the stored ones, or replace them all. Concurrent updates are both kept."""
         check_flag("replace", replace)
         check_mapping("attributes", attributes)
         self._runtime.guard()
@@ -273,12 +277,12 @@ class Group:
         return self
 
     async def consolidate(self) -> None:
-        """Write the metadata of every node below into this group's own, so that opening them costs no request.
+        """Write the metadata of all nodes below into this group's metadata, so that opening them needs no request.
 
-        Members that cannot be read here are copied as they are stored; damaged ones are left out, with a warning.
+        Unsupported members are included as they are stored; invalid ones are omitted, with a logged warning.
 
         Raises:
-            AccessDenied: A node below may not be read.
+            AccessDenied: Reading a node below is forbidden.
         """
         children = await self._children()
         self._meta = await children.consolidate()
@@ -286,7 +290,7 @@ class Group:
 
 
 class Members(Generic[Handle]):
-    """Async iterator over (name, node). It lists once and opens one page of nodes at a time, concurrently."""
+    """An async iterator over (name, node), which lists once and opens the nodes of one page concurrently."""
 
     __slots__ = ("_children", "_group", "_kind", "_names", "_ready")
 
@@ -327,7 +331,7 @@ def _opened(group: Group, path: str, member: Member) -> Array | Group | Unreadab
         return member
     try:
         return group._handle(path, member)  # noqa: SLF001  # likewise
-    except (MetadataError, UnsupportedFeature) as error:  # a codec that is not known shows only here
+    except (MetadataError, UnsupportedFeature) as error:  # an unknown codec is detected only here
         url = nodes.url_of(group._runtime.store, path)  # noqa: SLF001  # likewise
         return UnreadableNode(
             url=url, path=path, kind=kind_of_member(member), error=error, documents=formats.copy_of(member)
@@ -356,7 +360,7 @@ async def open_node(
     missing: Missing,
     copies: Consolidated = True,
 ) -> Array | Group:
-    """Whichever is stored there; see `Session.open`."""
+    """Open an array or a group, whichever is stored; see `Session.open`."""
     runtime.guard()
     since = runtime.edits.now()
     node = await nodes.load(runtime, path, zarr_format)
@@ -364,7 +368,7 @@ async def open_node(
 
 
 async def open_group(runtime: Runtime, path: str, zarr_format: Format | None, *, copies: Consolidated = True) -> Group:
-    """The group stored there; see `Session.open_group`."""
+    """Open a group; see `Session.open_group`."""
     since = runtime.edits.now()
     node = await nodes.load(runtime, path, zarr_format, "group")
     return Group(runtime, path, cast("GroupMeta", node.meta), copies=copies, since=since)
@@ -378,7 +382,7 @@ async def create_group(
     *,
     overwrite: bool,
 ) -> Group:
-    """Create it, and the groups above it that are missing; see `Session.create_group`."""
+    """Create a group, and missing groups above it; see `Session.create_group`."""
     runtime.guard()
     meta = formats.new_group(attributes, zarr_format=zarr_format)
     path = check_path(path, zarr_format=zarr_format)

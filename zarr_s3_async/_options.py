@@ -1,4 +1,4 @@
-"""Checks of options where they enter: their names, and the type and value of each.
+"""Validation of options where they enter: their names, types and values.
 
 Every function raises a ConfigError that says which option, what it takes, and what was meant where that can be guessed.
 A value that may be a secret is never shown: of text, only the type of what was given instead is.
@@ -55,16 +55,16 @@ _OTHERS_NAMES = {
     "format": "zarr_format",
     "mode": "overwrite",
 }
-"""What users of other libraries write, and the name here; it counts where the call has that name."""
+"""Option names of other libraries, and the names here; used if the call has an option of that name."""
 
 
 def unknown_option(name: str, known: Collection[str], of: str) -> ConfigError:
     """The error for an option that a call does not have; it names the nearest one that it has.
 
     Args:
-        name: As it was given.
-        known: The names that the call takes.
-        of: What takes them, such as `Session`.
+        name: The unknown name.
+        known: The names that the call accepts.
+        of: The function or class, such as `Session`.
     """
     meant = _OTHERS_NAMES.get(name)
     if meant is not None and meant.partition("=")[0] not in known:
@@ -77,7 +77,7 @@ def unknown_option(name: str, known: Collection[str], of: str) -> ConfigError:
 
 
 def check_names(given: Iterable[str], known: Collection[str], of: str) -> None:
-    """Raise for the first of the given names that is not known; see `unknown_option`."""
+    """Raise for the first unknown name; see `unknown_option`."""
     for name in given:
         if name not in known:
             raise unknown_option(name, known, of)
@@ -101,7 +101,7 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def check_text(name: str, value: Any) -> None:
-    """`value` must be a str. It is not shown, since it may be a secret in the wrong wrapping."""
+    """`value` must be a str. It is not shown, since it may be a secret of another type."""
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be text (str), not {type(value).__name__}")
     if not is_unicode(value):
@@ -114,7 +114,7 @@ def is_unicode(text: str) -> bool:
 
 
 def check_line(name: str, value: Any) -> None:
-    """`value` must be text that may stand in a header: a line end would begin another one. It is not shown."""
+    """`value` must be text that is valid in a header: a line end would start another one. It is not shown."""
     check_text(name, value)
     if any(letter < " " or letter == "\x7f" for letter in value):
         raise ConfigError(f"{name} holds a line end or another control character")

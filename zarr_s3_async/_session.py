@@ -1,4 +1,4 @@
-"""Session: the front desk. It owns the clients, the limits and the threads that all its arrays share."""
+"""`Session`: owns the clients, limits, caches and threads that its arrays and groups share."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Where: TypeAlias = str | PathLike[str] | Store | ArrayRef | GroupRef
 
 @dataclass(slots=True, kw_only=True)
 class _Context:
-    """What store factories get of a session (`stores.registry.StoreContext`)."""
+    """The part of a session that is passed to store factories (`stores.registry.StoreContext`)."""
 
     s3: S3Config
     limits: Limits
@@ -82,7 +82,7 @@ _CLASSES: dict[str, tuple[type, str]] = {
 
 
 class SessionOptions(S3Options, total=False):
-    """The options of `Session`, for calls that make one or use the loop's shared one."""
+    """The options of `Session`, for calls that create one or use the event loop's shared session."""
 
     s3: S3Config | None
     limits: Limits | None
@@ -93,7 +93,7 @@ class SessionOptions(S3Options, total=False):
 
 
 def split_options(options: SessionOptions) -> tuple[SessionOptions, SessionOptions]:
-    """Those that concern S3 alone, which a single call may have, and those of a whole session. None is neither."""
+    """Split options into those of S3, which a single call may set, and those of the session. Drops None."""
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     s3: Any = {name: value for name, value in given.items() if name == "s3" or name in S3Options.__annotations__}
     of_session: Any = {name: value for name, value in given.items() if name not in s3}
@@ -113,22 +113,22 @@ def _checked_hooks(hooks: Sequence[Hook]) -> Sequence[Hook]:
 
 
 class Session:
-    """Everything that arrays share: connections, request slots, byte leases, threads, counters.
+    """A session owns what arrays share: connections, limits on requests and memory, caches, threads, metrics.
 
-    It opens with its first use, on the event loop that runs then, and belongs to that loop and process. Close it with
-    `async with`, or with `await session.aclose()`; one that is left open says so by a ResourceWarning.
+    It opens at its first use, and is bound to the event loop and the process of that use. Close it with `async with`,
+    or with `await session.aclose()`; a session that is not closed emits a ResourceWarning.
 
     Args:
-        s3: Every S3 option. Single ones may be given by name instead: `region=`, `endpoint_url=`, `profile=`,
+        s3: The S3 options. Single ones may be given by name instead: `region=`, `endpoint_url=`, `profile=`,
             `anonymous=`, and any other field of `S3Config`.
-        limits: What may be in flight and in memory at once.
-        retry: How failed attempts are made again.
-        hedge: When slow reads are asked twice; None: never.
-        cache: What is kept of what was read.
+        limits: Limits on requests in flight, memory and threads.
+        retry: How often and after which delays failed attempts are retried.
+        hedge: When slow reads are sent a second time; None: never.
+        cache: Sizes of the caches.
         hooks: Callables that receive every event.
 
     Raises:
-        ConfigError: An option is unknown, or has a value that it cannot have.
+        ConfigError: An option is unknown or has an invalid value.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Session:
         self._limits = limits or Limits()
         self._retry = retry or RetryPolicy()
         self.metrics: Metrics = Metrics()
-        """Counts of this session's requests, bytes, retries and conflicts."""
+        """Counters of this session: requests, bytes, retries, conflicts."""
         self._context = _Context(
             s3=self._config,
             limits=self._limits,
@@ -196,14 +196,14 @@ class Session:
 
     @property
     def closed(self) -> bool:
-        """True once it is closed, it stays so."""
+        """True once the session was closed."""
         return self._state == "closed"
 
     def __repr__(self) -> str:
         return f"<Session {self._state}{self._config.brief()}>"
 
     def _repr_html_(self) -> str:
-        """For notebooks: its options, and what it has done."""
+        """HTML for notebooks: options and counters."""
         metrics, limits = self.metrics, self._limits
         return facts_html(
             "Session",
@@ -255,7 +255,7 @@ class Session:
         await self._cpu.aclose()
 
     def _abandon(self) -> None:
-        """Mark it closed where its loop is gone: there is no way left to close connections in order."""
+        """Mark the session closed after its loop has ended, when connections cannot be closed properly any more."""
         if self._state == "open":
             self._state = "closed"
             self._cpu.close()
@@ -270,7 +270,7 @@ class Session:
             )
 
     def _guard(self) -> None:
-        """Open a new session on the running loop; refuse one that cannot be used here."""
+        """Bind a new session to the running loop; raise StateError if the session cannot be used here."""
         try:
             if get_running_loop() is self._loop and self._state == "open" and os.getpid() == self._pid:
                 return
@@ -344,18 +344,22 @@ class Session:
     async def create_array(self, where: Where, *, path: str = "", **options: Unpack[ArrayOptions]) -> Array:
         """Create an array; its metadata is stored before this returns.
 
-        Beside the document that is stored this takes a GET of each that may be there, one page of a listing, and three
-        GETs per folder above the store's root, most of them at once.
+        In addition to storing the document, this sends a GET for each document that may exist, lists one page, and
+        sends three GETs per folder above the store's root, most of them in parallel.
 
         Args:
             where: A URL, a `Store`, or a ref.
-            path: Below `where`; groups that are missing on the way are created.
+            path: Path below `where`; missing groups above it are created.
             options: See `ArrayOptions`: `shape`, `dtype`, `chunks`, …
 
+        Returns:
+            A handle of the new array.
+
         Raises:
-            NodeExists: Something is there already and `overwrite` is not set; chunks of an earlier array are there,
-                which this one would show as its own; or the place lies below an array.
-            ConfigError: An option does not fit; the message says which and why.
+            NodeExists: A node exists and `overwrite` is not set; there are chunks of an earlier array, which the new
+                one would expose as its own; or the path is below an array.
+            ConfigError: An option is unknown, invalid or contradicts another.
+            StoreError: The store failed.
         """
         runtime, path = self._resolve(where, path)
         return await create_array(runtime, path, options)
@@ -372,16 +376,20 @@ class Session:
 
         Args:
             where: A URL, a `Store`, or a ref.
-            path: Below `where`.
-            zarr_format: Which of two formats side by side.
-            consolidated: Whether the nodes below are taken from the consolidated metadata that the group may carry,
-                without a request for each. What this session edits is told to it; what others edit may not be, and then
-                it is old. `False` reads every node's own documents; `"check"` does so too, and logs a warning for each
-                node of which the consolidated metadata says something else.
+            path: Path below `where`.
+            zarr_format: The format to open, if both are stored.
+            consolidated: Whether nodes below are taken from the group's consolidated metadata, if it has any, without a
+                request for each. Edits of this session update it; edits of other programs may not, and then it is
+                outdated. `False` reads every node's own documents; `"check"` does so too, and logs a warning for each
+                node that differs from the consolidated metadata.
+
+        Returns:
+            A handle of the group, which need not be closed.
 
         Raises:
-            NodeNotFound: Nothing is there, or an array.
-            MetadataError, UnsupportedFeature: What is there cannot be read; the message says why.
+            NodeNotFound: There is no group: nothing is stored, or an array.
+            MetadataError, UnsupportedFeature: The metadata is invalid or unsupported.
+            StoreError: The store failed.
         """
         check_format(zarr_format)
         check_choice("consolidated", consolidated, _CONSOLIDATED)
@@ -412,7 +420,7 @@ class Session:
         missing: Missing = "fill",
         consolidated: Consolidated = True,
     ) -> Array | Group:
-        """Open whichever of the two is there; see `open_array` and `open_group`."""
+        """Open an array or a group, whichever is stored; see `open_array` and `open_group`."""
         check_format(zarr_format)
         check_missing(missing)
         check_choice("consolidated", consolidated, _CONSOLIDATED)
@@ -420,26 +428,25 @@ class Session:
         return await open_node(runtime, path, zarr_format, missing=missing, copies=consolidated)
 
     async def exists(self, where: Where, *, path: str = "") -> bool:
-        """True where an array or a group is stored, whether or not it can be read here."""
+        """True if an array or a group is stored, even if its metadata is unsupported."""
         runtime, path = self._resolve(where, path)
         return await nodes.exists(runtime.store, path)
 
     async def delete(self, where: Where, *, path: str = "", everything: bool = False) -> None:
-        """Remove an array or a group with all that belongs to it; nothing there is fine.
+        """Delete an array or a group with everything that belongs to it. If nothing is stored, nothing happens.
 
-        Its documents, its chunks, the nodes below a group, and the empty objects that stand for folders go. Objects of
-        others that lie among them are left, and named in a warning of the log.
+        Deletes its documents, its chunks, the nodes below a group, and empty objects that mark folders. Other objects
+        among them are kept, and named in a logged warning.
 
         Args:
             where: A URL, a `Store`, or a ref.
-            path: Below `where`.
-            everything: Remove every object below, whatever it is: also where no node is (any more), and in a whole
-                bucket.
+            path: Path below `where`.
+            everything: Delete every object below the path, even without a node, and even a whole bucket.
 
         Raises:
-            NodeNotFound: Objects are stored there, and they are no array and no group: nothing was removed.
-            ConfigError: It is the root of a bucket, and `everything` is not set.
-            StoreError: The store failed in the middle. A note on the error says what is left and how to go on.
+            NodeNotFound: There are objects, but no array or group. Nothing was deleted.
+            ConfigError: The path is the root of a bucket, and `everything` is not set.
+            StoreError: The store failed. A note on the error describes what remains and how to continue.
         """
         check_flag("everything", everything)
         runtime, path = self._resolve(where, path)
@@ -455,22 +462,25 @@ class Session:
         max_findings: int = 1000,
         progress: OnProgress | None = None,
     ) -> VerifyReport:
-        """Read every object of an array, or of a group with all below it, decode it, and compare it with its metadata.
+        """Read and decode every object of an array, or of all arrays of a group, and compare them with the metadata.
 
-        What is wrong is in the report and raises nothing: damaged and refused objects do not stop it. Objects are
-        listed page by page and read under the session's limits; nothing that the session remembers is trusted.
+        Problems are reported and not raised: damaged and forbidden objects do not stop it. Objects are listed page by
+        page and read within the session's limits, bypassing its caches.
 
         Args:
             where: A URL, a `Store`, or a ref.
-            path: Below `where`.
-            zarr_format: Which of two formats side by side.
-            strict: Count chunks that are not stored as findings. By default they are normal: they read as fill.
-            max_findings: Findings of each kind that are kept per node; all are counted.
+            path: Path below `where`.
+            zarr_format: The format to verify, if both are stored.
+            strict: Count absent chunks as problems. By default they are not: they read as the fill value.
+            max_findings: Maximum number of findings kept per kind and node; all are counted.
             progress: Called on the event loop as objects are read. It must neither block nor raise.
 
+        Returns:
+            The report, with the findings per node.
+
         Raises:
-            NodeNotFound: No array and no group is there.
-            StoreError: The store as a whole fails (`BucketNotFound`), or refuses the listing or the root's metadata.
+            NodeNotFound: There is no array or group.
+            StoreError: The store as a whole failed (`BucketNotFound`), or the listing or the root's metadata failed.
         """
         check_format(zarr_format)
         runtime, path = self._resolve(where, path)
@@ -489,7 +499,7 @@ class Session:
         *,
         config: S3Config | None = None,
     ) -> Store:
-        """A store by bucket and prefix; options not given here are the session's."""
+        """Open a store by bucket and prefix; other options are those of the session."""
         check_text("bucket", bucket)
         check_text("prefix", prefix)
         if config is not None:
@@ -499,15 +509,18 @@ class Session:
         return self._store(f"s3://{bucket}/{prefix}", replace(base, **given))
 
     def store(self, url: str, *, s3: S3Config | None = None, **options: Unpack[S3Options]) -> Store:
-        """The store that a URL means: objects and listings, as they lie there.
+        """Open the store of a URL, for direct access to objects and listings. No request is sent.
 
         Args:
             url: A URL, or a path of the file system.
-            s3: Used instead of the session's S3 options.
+            s3: Options that replace the session's S3 options.
             options: Fields of `S3Config` that differ for this store.
 
+        Returns:
+            The store, bound to this session.
+
         Raises:
-            ConfigError: The URL is none, or an option is unknown or wrong.
+            ConfigError: The URL is invalid, or an option is unknown or invalid.
         """
         check_names(options, S3Options.__annotations__, "store")
         _check_classes(s3=s3)
@@ -516,12 +529,12 @@ class Session:
 
     def _store(self, url: str, config: S3Config) -> Store:
         if self._state != "new" or is_loop_running():
-            self._guard()  # a store may be made before there is a loop: that does no IO
+            self._guard()  # creating a store does no IO, so it needs no running loop
         context = self._context if config == self._config else replace(self._context, s3=config)
         return open_store(url, context)
 
     def _resolve(self, where: Where, path: str) -> tuple[Runtime, str]:
-        """The store behind `where`, seen from this session, and the whole path in it."""
+        """The store of `where` in this session, and the whole path in it."""
         self._guard()
         check_text("path", path)
         match where:
@@ -566,7 +579,7 @@ def _running_loop() -> AbstractEventLoop:
 
 
 def is_loop_running() -> bool:
-    """True inside of a running event loop."""
+    """True if an event loop is running in this thread."""
     try:
         get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Sessions that are there when they are needed: one per event loop and process, and functions that need no session."""
+"""Shared sessions, one per event loop and process, and functions that use them (`zs.open_array`, …)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Shared:
     session: Session
     options: SessionOptions
     closer: AsyncGenerator[None, None]
-    """Suspended; the loop finishes it when it shuts down, which closes the session."""
+    """A suspended generator, which the loop closes when it shuts down; that closes the session."""
 
 
 _sessions: dict[AbstractEventLoop, _Shared] = {}
@@ -39,16 +39,19 @@ _inherited: list[dict[AbstractEventLoop, _Shared]] = []
 
 
 def shared_session(**options: Unpack[SessionOptions]) -> Session:
-    """The session that this event loop's calls share where they name none: `await zs.open_array(url)`.
+    """The session of this event loop that calls without a session share: `await zs.open_array(url)`.
 
-    It is made by the first call and closed with its loop, at the latest when the interpreter exits. Another loop has
-    another one, and so has a forked child. Closed by `aclose`, the next call makes a new one.
+    It is created by the first call and closed with its loop, at the latest when the interpreter exits. Every loop and
+    every forked child has its own. After `aclose`, the next call creates a new one.
 
     Args:
-        options: Those of `Session`, for the call that makes it. Later calls give the same ones, or none.
+        options: Options of `Session`, for the call that creates it. Later calls must give the same ones, or none.
+
+    Returns:
+        The session. Closing it is optional.
 
     Raises:
-        ConfigError: It exists, with other options.
+        ConfigError: The session exists with other options.
         WrongEventLoop: No event loop is running.
     """
     check_names(options, SessionOptions.__annotations__, "Session")
@@ -104,7 +107,7 @@ def _close_at_exit() -> None:
 
 
 def _forget_parent() -> None:
-    """In a forked child: what the parent has open is kept as it is, unused, or collecting it would touch it."""
+    """In a forked child: keep the parent's sessions unused, since collecting them would close the parent's sockets."""
     global _sessions  # noqa: PLW0603  # one table for the process is what this is
     _inherited.append(_sessions)
     _sessions = {}
@@ -116,10 +119,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class Opening(Generic[Node]):
-    """An array or a group to be opened or created: await it, or enter it.
+    """An array or a group to be opened or created: await it, or enter it with `async with`.
 
-    `await` uses the event loop's shared session (`zs.shared_session`), and what is opened may be kept as long as the
-    loop runs. `async with` makes a session of its own, which is closed behind the block.
+    `await` uses the event loop's shared session (`zs.shared_session`), and the handle is valid as long as the loop
+    runs. `async with` creates a session of its own, which is closed after the block.
     """
 
     __slots__ = ("_call", "_options", "_path", "_session", "_where")
@@ -178,7 +181,7 @@ class Opening(Generic[Node]):
 
 
 def _with_options(session: Session, where: Where, path: str, options: Mapping[str, Any]) -> tuple[Where, str]:
-    """A place and the path below it, seen with S3 options of its own instead of the session's."""
+    """A location and the path below it, with its own S3 options instead of the session's."""
     match where:
         case ArrayRef() | GroupRef():
             path = "/".join(part for part in (where.path, path) if part)
@@ -201,13 +204,13 @@ def open_array(
 
     Args:
         where: A URL, a `pathlib.Path`, a `Store`, or a ref.
-        path: Below `where`.
+        path: Path below `where`.
         zarr_format: See `Session.open_array`.
         missing: See `Session.open_array`.
-        options: Those of `Session`. Awaited, this takes S3's alone, for this array.
+        options: Options of `Session`. With `await`, only those of S3, which apply to this array.
 
     Returns:
-        What to await (the loop's shared session) or to enter (a session of its own); see `Opening`.
+        An object to await (shared session) or to enter (own session); see `Opening`.
     """
     return Opening(
         where,
@@ -245,7 +248,7 @@ def open(  # noqa: A001  # zs.open, as zarr.open and h5py's are called
     consolidated: Consolidated = True,
     **options: Unpack[SessionOptions],
 ) -> Opening[Array | Group]:
-    """Open whichever of the two is there, by await or `async with`; see `open_array` and `Session.open`."""
+    """Open an array or a group, whichever is stored, by await or `async with`; see `open_array`."""
     return Opening(
         where,
         path,

@@ -1,4 +1,4 @@
-"""What handles say to those who use them as if they were the data: which `await` is missing."""
+"""Errors for handles that are used like data: they show where an `await` is missing."""
 
 from __future__ import annotations
 
@@ -30,56 +30,56 @@ _OF_DATA = frozenset(
         "read",
     }
 )
-"""What NumPy's arrays have, and those of libraries that read at once."""
+"""Names of attributes of NumPy arrays, and of arrays of libraries that read synchronously."""
 
 
 class Unread:
-    """Base of what stands for data that is read by awaiting. Type checkers see none of this: to them it is not there.
+    """Base class of handles whose data is read by awaiting. Type checkers do not see its methods.
 
-    Subclasses say by `_how_to_read` how the data is had.
+    Subclasses define `_how_to_read`, the expression that reads the data.
     """
 
     __slots__ = ()
 
     _how_to_read = ""
 
-    def _was_told(self) -> None:
-        """Called when an error says what is missing: nothing else need say so."""
+    def _mark_used(self) -> None:
+        """Called when an error was raised, so that no further warning is needed."""
 
     if TYPE_CHECKING:
         __iter__: None  # without it, pyright takes what has `__getitem__` for iterable
     else:
 
         def __getattr__(self, name: str) -> NoReturn:
-            self._was_told()
+            self._mark_used()
             what = f"{type(self).__name__!r} object has no attribute {name!r}"
             if name in _OF_DATA:
                 what += f": {self._how_to_read} first, as in ({self._how_to_read}).{name}"
             raise AttributeError(what)
 
         def __array__(self, *_: Any, **__: Any) -> NoReturn:
-            self._was_told()
+            self._mark_used()
             raise TypeError(f"a {type(self).__name__} is not read yet: np.asarray({self._how_to_read})")
 
         def __len__(self) -> NoReturn:
-            self._was_told()
+            self._mark_used()
             raise TypeError(
                 f"a {type(self).__name__} is not read yet and has no len(): take .shape[0], which needs no request"
             )
 
         def __iter__(self) -> NoReturn:
-            self._was_told()
+            self._mark_used()
             # NumPy would read an iterable array element by element, one request each.
             raise TypeError(f"a {type(self).__name__} is not iterable: iterate over {self._how_to_read}")
 
         def __contains__(self, _: object) -> NoReturn:
-            self._was_told()
+            self._mark_used()
             raise TypeError(f"look in what was read: value in ({self._how_to_read})")
 
 
 def _refusing(operator: str) -> Callable[..., NoReturn]:
     def refuse(self: Unread, *_: object) -> NoReturn:
-        self._was_told()  # a method of the class, made here
+        self._mark_used()  # a method of the class, made here
         how = self._how_to_read  # the text of a subclass
         raise TypeError(f"a {type(self).__name__} is not read yet: {how} first (in parentheses, before you compute)")
 
@@ -88,7 +88,7 @@ def _refusing(operator: str) -> Callable[..., NoReturn]:
 
 
 def refuse_operators(kind: type[Unread], *operators: str) -> None:
-    """Let these operators of a class say how the data is had."""
+    """Make these operators of a class raise an error that shows how to read the data."""
     for name in operators:
         setattr(kind, f"__{name}__", _refusing(f"__{name}__"))
 

@@ -1,4 +1,4 @@
-"""A View is a selection that was checked and not yet read: await it, read it into memory of yours, or set it."""
+"""`View`: a validated selection that is not read yet. Await it, read it into an array, or write it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ._unread import Unread, refuse_operators
 
 
 class View(Unread):
-    """What `array[selection]` gives. No request is made until it is awaited, read or set.
+    """The result of `array[selection]`. No request is sent until it is awaited, read or set.
 
-    One that is dropped without having been used warns with the line that made it, as a coroutine does.
+    A view that is never used emits a warning with the line that created it, like a coroutine.
     """
 
     __slots__ = ("_layout", "_made_at", "_missing", "_runtime", "_selection", "_write_empty")
@@ -59,7 +59,7 @@ class View(Unread):
         return self._layout.dtype
 
     def __repr__(self) -> str:
-        self._made_at = None  # its text says what to do
+        self._made_at = None  # the text tells the user what to do
         return f"<{self._text()}: await it to read>"
 
     def _text(self) -> str:
@@ -77,7 +77,7 @@ class View(Unread):
         consistent: bool = False,
         timeout: float | None = None,
     ) -> Any:
-        """Read it: an array of the view's shape, or a NumPy scalar where every dimension was indexed by an integer.
+        """Read the selection.
 
         Args:
             out: A writable array of the view's shape to read into; it is what is returned.
@@ -103,23 +103,23 @@ class View(Unread):
         return result[()] if out is None else result
 
     def explain(self) -> Explanation:
-        """What reading or writing this would cost, with no request: objects, requests, bytes, memory."""
+        """Compute the cost of reading or writing the selection, without a request: objects, requests, bytes, memory."""
         self._made_at = None
         return explain(self._runtime, self._layout, self._selection)
 
     async def set(self, data: Any, *, timeout: float | None = None) -> None:
-        """Write `data`, broadcast to the view's shape. A failure carries `.outcome`, a cancellation too."""
+        """Write `data`, broadcast to the view's shape. Errors and cancellations have an `.outcome`."""
         self._made_at = None
         check_timeout(timeout)
         await operations.put(
             self._runtime, self._layout, self._selection, data, write_empty=self._write_empty, timeout=timeout
         )
 
-    def _was_told(self) -> None:
+    def _mark_used(self) -> None:
         self._made_at = None
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        self._was_told()
+        self._mark_used()
         raise TypeError("a View does not pickle: send array.ref, and open it in a session over there")
 
 
@@ -129,7 +129,7 @@ View.__hash__ = object.__hash__  # type: ignore[method-assign]  # by identity, a
 
 
 def _line_of_caller() -> tuple[str, int]:
-    """File and line of the nearest code outside of this package."""
+    """File and line of the nearest caller outside this package."""
     frame = sys._getframe(2)  # noqa: SLF001  # warnings' own way
     while frame.f_globals.get("__name__", "").startswith(_PACKAGE) and frame.f_back is not None:
         frame = frame.f_back
@@ -140,7 +140,7 @@ _PACKAGE = __name__.partition(".")[0] + "."
 
 
 class Indexer:
-    """Something to subscript: `array.oindex[…]`, `array.vindex[…]`, `array.blocks[…]`."""
+    """An object to subscript: `array.oindex[…]`, `array.vindex[…]`, `array.blocks[…]`."""
 
     __slots__ = ("_select",)
 

@@ -1,4 +1,4 @@
-"""What a user may name a place with, made a URL, or refused with the right one to write."""
+"""Convert the `where` of a call to a URL; errors suggest the correct URL."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _LOOKS_LIKE_S3 = re.compile(r"(?:s3[an]?|S3[AaNn]?):/*(?P<place>.*)", re.DOTALL)
 
 
 def as_url(where: str | os.PathLike[str]) -> str:
-    """The URL of a place; a path of the file system becomes one of `file://`.
+    """The URL of a location; a path of the file system becomes a `file://` URL.
 
     Raises:
-        ConfigError: It is near to a URL, and none: the message says what to write.
+        ConfigError: It is not a URL of a store; the message suggests one if possible.
     """
     if isinstance(where, os.PathLike):
         return Path(where).absolute().as_uri()
@@ -35,10 +35,10 @@ def as_url(where: str | os.PathLike[str]) -> str:
 
 
 def checked_store(where: Any) -> Store:
-    """A store that was given as such.
+    """Return a store that was passed as such.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: It is not a store.
     """
     if isinstance(where, Store):
         return where
@@ -53,7 +53,7 @@ def _name(where: object) -> str:
 
 
 def _meant(url: str) -> str | None:
-    """What is to be written instead of a URL that nearly is one."""
+    """The URL that was probably meant, or None."""
     if url.startswith("s3://"):
         return None
     found = _LOOKS_LIKE_S3.fullmatch(url)
@@ -65,7 +65,7 @@ def _meant(url: str) -> str | None:
 
 
 def _of_amazon(url: str) -> str | None:
-    """The s3 URL of one of Amazon's addresses over HTTP; of other servers nothing is known."""
+    """The s3 URL for an HTTP URL of Amazon S3; None for other servers."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

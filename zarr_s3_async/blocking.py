@@ -1,12 +1,12 @@
-"""The same arrays and groups for code that cannot await: scripts, threads, Flask, pandas, worker processes.
+"""A blocking API of arrays and groups, for code that cannot await: scripts, threads, Flask, pandas, worker processes.
 
     import zarr_s3_async.blocking as zb
     array = zb.open_array("s3://bucket/prefix")
     tile = array[0:100, 0:100]
 
-Every call runs on one event loop in a background thread, with one session: both are made by the first call, remade in a
-forked child, and closed when the interpreter exits. Any number of threads may call at once and share its connections
-and limits. Ctrl-C cancels the call that waits. Handles pickle as references and open where they are used.
+Every call runs on one event loop in a background thread, with one session: both are created by the first call, created
+again in a forked child, and closed when the interpreter exits. Any number of threads may call concurrently; they share
+its connections and limits. Ctrl-C cancels the waiting call. Handles pickle as references and open where they are used.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ def configure(**options: Unpack[SessionOptions]) -> None:
     """Set the options of the one session behind this module, before its first call.
 
     Args:
-        options: Those of `Session`: `limits=`, `cache=`, `region=`, … A forked child keeps them.
+        options: Options of `Session`: `limits=`, `cache=`, `region=`, … A forked child keeps them.
 
     Raises:
-        ConfigError: An option is wrong, or the session exists with others (`close` ends it).
+        ConfigError: An option is invalid, or the session exists with other options (`close` ends it).
     """
     global _options  # noqa: PLW0603  # one session for the process is what this is
     before, _options = _options, options
@@ -96,7 +96,7 @@ def configure(**options: Unpack[SessionOptions]) -> None:
 
 
 def close() -> None:
-    """Close the session and end its thread now instead of at exit. The next call opens both again."""
+    """Close the session and end its thread now instead of at exit. The next call creates new ones."""
     background_loop().close()
 
 
@@ -122,7 +122,7 @@ def _with_session(call: Callable[[Session], Awaitable[T]]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a node is, as it was named: from here it is opened again in another process."""
+    """The location of a node as the caller gave it, from which another process opens it again."""
 
     where: Where
     path: str = ""
@@ -137,7 +137,7 @@ def _place(where: Where, path: str, options: SessionOptions) -> _Place:
 
 
 class _Handle(Generic[Live]):
-    """A live handle of the background loop's, opened again where that loop is another one."""
+    """A handle on the background loop, opened again if the loop was replaced."""
 
     __slots__ = ("_found", "_place", "_zarr_format")
 
@@ -163,11 +163,11 @@ class _Handle(Generic[Live]):
 
 
 class Array(_Handle[_array.Array]):
-    """A Zarr array, used as a NumPy array is: `array[...]` reads, `array[...] = data` writes.
+    """A Zarr array with NumPy syntax: `array[...]` reads, `array[...] = data` writes.
 
-    Get one from `open_array`, `create_array` or a group. Any number of threads may use it at once; writers of different
-    parts of one chunk lose nothing of each other. It pickles as a reference: no key goes with it, and the other process
-    opens it at first use.
+    Get one from `open_array`, `create_array` or a group. Any number of threads may use it concurrently; writes to
+    different parts of one chunk are all kept. It pickles as a reference without secrets, and the other process opens it
+    at first use.
     """
 
     __slots__ = ("_edits", "_missing", "_token")
@@ -200,7 +200,7 @@ class Array(_Handle[_array.Array]):
         return _unpickled_array, (self.ref, self.metadata.zarr_format, self._missing, self.__dask_tokenize__())
 
     def __dask_tokenize__(self) -> tuple[str, int]:
-        # Never the same for another handle, or after a write: dask takes equal tokens for equal data.
+        # Differs for every handle and after every write: dask assumes equal data for equal tokens.
         return self._token, self._edits
 
     # What it is
@@ -242,7 +242,7 @@ class Array(_Handle[_array.Array]):
 
     @property
     def missing(self) -> Missing:
-        """What absent chunks are to a read that does not say."""
+        """How reads treat absent chunks by default: `fill` or `raise`."""
         return self._live().missing
 
     @property
@@ -267,7 +267,7 @@ class Array(_Handle[_array.Array]):
 
     @property
     def fill_value(self) -> Any:
-        """What absent chunks hold; None where a v2 document says null (they read as zero)."""
+        """The value of absent chunks; None for null in a v2 document (they read as zero)."""
         return self._live().fill_value
 
     @property
@@ -604,7 +604,7 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         )
 
     def require_group(self, name: str) -> Group:
-        """Open the group below, or create it; of any number of callers at once all get the same."""
+        """Open the group below, or create it. All concurrent callers get the same group."""
         return self._group(name, self._do(lambda live: live.require_group(name)))
 
     def delete(self, name: str, *, everything: bool = False) -> None:
