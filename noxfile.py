@@ -130,6 +130,13 @@ _NEITHER_MOTO_NOR_FLASK = """if True:
 """
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, into build/site: warnings are errors, and every link within it leads somewhere."""
+    session.install("-e", ".[docs]")
+    session.run("python", "docs/site.py", *session.posargs)
+
+
 # zarr-python 3.4 and some of the peers need 3.12.
 @nox.session(python=None if sys.version_info >= (3, 12) else NEWEST)
 def bench(session: nox.Session) -> None:

@@ -100,10 +100,14 @@ def _check_python(arguments: list[str]) -> None:
 
 
 def _check_zarr_s3(arguments: list[str]) -> None:
+    from typer.main import get_command
+
     from zarr_s3_async.cli.app import app
 
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert arguments[0] in known, arguments
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]  # a group has them
+    assert arguments[0] in commands, arguments
+    flags = {flag for parameter in commands[arguments[0]].params for flag in parameter.opts} | {"--help"}
+    assert {one.partition("=")[0] for one in arguments if one.startswith("-")} <= flags, arguments
 
 
 _CHECKS = {

@@ -73,7 +73,8 @@ def test_those_with_a_test_of_their_own_have_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["nox -s nothing", "pytest tests/nothing.py", "python benchmarks/nothing.py", "rm x"]
+    "command",
+    ["nox -s nothing", "pytest tests/nothing.py", "python benchmarks/nothing.py", "rm x", "zarr-s3 ls x --nothing"],
 )
 def test_a_command_that_names_nothing_is_noticed(command: str) -> None:
     with pytest.raises(AssertionError):

@@ -1,0 +1,64 @@
+"""docs/site.py: what it makes of links, which pages stand where, and that it notices a link that leads nowhere."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zarr_s3_async as zs
+
+from .pages import PAGES, ROOT
+
+
+@pytest.fixture(scope="module")
+def site() -> Any:
+    spec = importlib.util.spec_from_file_location("site_builder", ROOT / "docs/site.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("page", "target", "wanted"),
+    [
+        ("docs/shards.md", "grids.md#growth", "grids.md#growth"),
+        ("docs/shards.md", "../ARCHITECTURE.md", "ARCHITECTURE.md"),
+        ("docs/shards.md", "../README.md", "index.md"),
+        ("docs/shards.md", "#below", "#below"),
+        ("docs/shards.md", "https://zarr.dev", "https://zarr.dev"),
+        ("docs/benchmarks.md", "benchmarks/read.png", "benchmarks/read.png"),
+        ("docs/deprecation.md", "../tests/public_api.txt", "{HOME}/blob/main/tests/public_api.txt"),
+        ("README.md", "{HOME}/blob/main/docs/iam.md", "iam.md"),
+        ("README.md", "{HOME}/tree/main/examples", "{HOME}/tree/main/examples"),
+    ],
+)
+def test_links_lead_to_the_page_on_the_site_or_to_the_file_on_the_web(
+    site: Any, page: str, target: str, wanted: str
+) -> None:
+    text = f"[x]({target.replace('{HOME}', site.HOME)})"
+    assert site.with_links(text, ROOT / page) == f"[x]({wanted.replace('{HOME}', site.HOME)})"
+
+
+def test_every_page_that_a_group_names_exists_once(site: Any) -> None:
+    named = [name for names in site.GROUPS.values() for name in names]
+    assert len(set(named)) == len(named)
+    assert set(named) <= {Path(page).stem for page in PAGES}
+
+
+def test_the_reference_names_what_is_public(site: Any) -> None:
+    named = [name for names in site.REFERENCE.values() for name in names]
+    assert len(set(named)) == len(named)
+    assert set(named) <= set(zs.__all__)
+
+
+def test_a_link_that_leads_nowhere_is_noticed(site: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<h1 id="top"></h1><a href="b.html#there">b</a><a href="#top">t</a>')
+    (tmp_path / "b.html").write_text('<p id="there"></p><a href="a.html">a</a><img src="x.png">')
+    assert site.broken_links(tmp_path) == ["b.html: x.png"]
+    (tmp_path / "b.html").write_text('<a href="gone.html">g</a>')
+    assert site.broken_links(tmp_path) == ["a.html: b.html#there", "b.html: gone.html"]
