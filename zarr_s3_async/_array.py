@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import numpy as np
 
+from ._concurrency.priority import PRIORITIES, Priority, at_priority
 from ._engine import creation, encoded, nodes, operations, reshape
 from ._engine.consolidated import sync_copies
 from ._engine.encoded import EncodedChunk, Expected
@@ -23,7 +24,15 @@ from ._model.create import ArrayOptions, complete
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
 from ._notebook import facts_html, grid_html
-from ._options import check_flag, check_integer, check_integers, check_mapping, check_missing, check_timeout
+from ._options import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_integers,
+    check_mapping,
+    check_missing,
+    check_timeout,
+)
 from ._plan import selection
 from ._plan.selection import stop_of
 from ._stored import StoredChunks, list_chunks
@@ -227,6 +236,7 @@ class Array(Unread):
         out: np.ndarray[Any, Any] | None = None,
         missing: Missing | None = None,
         consistent: bool = False,
+        priority: Priority | None = None,
         timeout: float | None = None,
     ) -> np.ndarray[Any, Any]:
         """Read the region from `start` (inclusive) to `stop` (exclusive), one integer per dimension.
@@ -241,10 +251,14 @@ class Array(Unread):
             consistent: The region as it was at one moment during the call, though it lies in many objects and others
                 write them: after the read, all versions are checked, and what has changed is read again. `explain`
                 says what the check costs; docs/consistent.md how it works.
+            priority: Who goes first where requests wait for slots or memory: `high`, `normal`, `bulk`; every eighth is
+                whoever has waited longest. Default: `normal`, and `bulk` where the region lies in more objects than
+                `Limits.requests`.
             timeout: Seconds until `DeadlineExceeded`.
 
         Raises:
             SelectionError: The region is not inside the array.
+            Overloaded: More waits than `Limits.max_waiting` allows.
             ConcurrentModification: `consistent`, and others changed it during every check
                 (`RetryPolicy.conflict_attempts`).
             StoreError: The store did not answer as it should; no error is ever read as a fill value.
@@ -255,9 +269,11 @@ class Array(Unread):
             check_missing(missing)
         if consistent is not False:  # a plain read has nothing to check
             check_flag("consistent", consistent)
+        if priority is not None:
+            check_choice("priority", priority, PRIORITIES)
         region = selection.region(start, stop, step, self.shape)
         layout = self._layout if fields is None else self._layout.with_fields(fields)
-        return await operations.get(
+        work = operations.get(
             self._runtime,
             layout,
             region,
@@ -266,6 +282,10 @@ class Array(Unread):
             consistent=consistent,
             timeout=timeout,
         )
+        if priority is None:
+            return await work
+        with at_priority(PRIORITIES.index(priority)):
+            return await work
 
     async def set_slice(
         self,

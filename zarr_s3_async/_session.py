@@ -553,6 +553,7 @@ class Session:
             store=store,
             limits=self._limits,
             retry=self._retry,
+            requests=self._context.requests,
             leases=self._leases,
             wait=self._waits.sleep,
             cpu=self._cpu,

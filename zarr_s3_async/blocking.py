@@ -49,6 +49,7 @@ from . import (
     shared_session,
 )
 from ._concurrency.loop_thread import LoopThread, background_loop
+from ._concurrency.priority import Priority
 from ._notebook import facts_html
 from ._types import JSON, Buffer, Coords, Missing, Shape, Version
 from ._where import as_url
@@ -364,12 +365,21 @@ class Array(_Handle[_array.Array]):
         out: np.ndarray[Any, Any] | None = None,
         missing: Missing | None = None,
         consistent: bool = False,
+        priority: Priority | None = None,
         timeout: float | None = None,
     ) -> np.ndarray[Any, Any]:
         """Read a region; see `zarr_s3_async.Array.get_slice`."""
         return self._do(
             lambda live: live.get_slice(
-                start, stop, step, fields=fields, out=out, missing=missing, consistent=consistent, timeout=timeout
+                start,
+                stop,
+                step,
+                fields=fields,
+                out=out,
+                missing=missing,
+                consistent=consistent,
+                priority=priority,
+                timeout=timeout,
             )
         )
 

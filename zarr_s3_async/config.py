@@ -33,6 +33,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "bool": check_flag,
     "float": check_seconds,
     "int": check_count,
+    "int | None": optional(check_count),
     "str | None": optional(check_line),
     "AddressingStyle": partial(check_choice, choices=get_args(AddressingStyle)),
     "Checksums": partial(check_choice, choices=get_args(Checksums)),
@@ -304,6 +305,9 @@ class Limits:
     not its latency."""
     range_bytes: int = 16 * 2**20
     """Maximum number of bytes of one range request; longer ranges are split and fetched in parallel."""
+    max_waiting: int | None = None
+    """Requests and objects that may wait for a slot or for memory when a call begins; with more, it is refused
+    (`Overloaded`) before it has done anything. Calls of `priority="high"` are let in. None: any number."""
     cpu_threads: int = 4
     """Maximum number of threads that decode and encode large chunks."""
 

@@ -27,6 +27,7 @@
     ├─ SelectionError (IndexError)
     ├─ ConfigError (ValueError, TypeError)
     └─ StateError
+       ├─ Overloaded
        ├─ SessionClosed
        ├─ WrongEventLoop
        └─ ForkedSession
@@ -231,6 +232,10 @@ class ConfigError(ZarrS3Error, ValueError, TypeError):
 
 class StateError(ZarrS3Error):
     """The session cannot be used in its current state."""
+
+
+class Overloaded(StateError):
+    """As much waits in the session as `Limits.max_waiting` allows: the call was refused before it did anything."""
 
 
 class SessionClosed(StateError):

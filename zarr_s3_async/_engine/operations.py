@@ -9,11 +9,12 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from .. import _ml_dtypes
+from .._concurrency.priority import HIGH, PRIORITY
 from .._plan.plan import Plan
 from .._plan.plan import plan as make_plan
 from .._plan.selection import Selection
 from .._types import Missing
-from ..errors import ConfigError, DataError, DataOverflowError, DeadlineExceeded, SelectionError
+from ..errors import ConfigError, DataError, DataOverflowError, DeadlineExceeded, Overloaded, SelectionError
 from .consistent import read_consistent
 from .read import Result, read
 from .runtime import Layout, Runtime
@@ -34,6 +35,8 @@ async def get(
 ) -> Result:
     """Read the selected elements: an array of the selection's shape, owned by the caller; `out` itself if given."""
     runtime.guard()
+    if runtime.limits.max_waiting is not None:
+        _admit(runtime, layout, runtime.limits.max_waiting)
     plan = planned(runtime, layout, selection)
     result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
     work = read_consistent if consistent else read
@@ -54,6 +57,8 @@ async def put(
 ) -> None:
     """Store `data`, broadcast to the selection's shape and cast as in NumPy assignment."""
     runtime.guard()
+    if runtime.limits.max_waiting is not None:
+        _admit(runtime, layout, runtime.limits.max_waiting)
     plan = planned(runtime, layout, selection)
     writing = Writing(runtime, layout, plan, _values(layout, plan, data), write_empty=write_empty)
     if not await _ends_in_time(writing.run(), timeout):
@@ -79,6 +84,16 @@ async def within(timeout: float | None, layout: Layout, what: str, work: Corouti
     if not await _ends_in_time(run(), timeout):
         raise _late(layout, what, timeout)
     return results[0]
+
+
+def _admit(runtime: Runtime, layout: Layout, max_waiting: int) -> None:
+    requests, leases = runtime.requests, runtime.leases
+    if requests.waiting + leases.waiting >= max_waiting and PRIORITY.get() != HIGH:
+        raise Overloaded(
+            f"{layout.url}: the session has {requests.held} of {requests.limit} requests in flight and "
+            f"{leases.held:,} of {leases.limit:,} bytes in work; {requests.waiting} requests and {leases.waiting} "
+            f"objects wait, and Limits.max_waiting allows {max_waiting}: try again later, or raise a limit"
+        )
 
 
 async def _ends_in_time(work: Coroutine[Any, Any, object], timeout: float | None) -> bool:

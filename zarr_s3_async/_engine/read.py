@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._concurrency.priority import bulk_unless_named
 from .._concurrency.workers import run_workers
 from .._grid import place
 from .._plan.plan import Part, Plan
@@ -59,7 +60,11 @@ async def read(
 
     work = reading.read_with_one_refetch if layout.of_shape is None else read_one_of_many_shapes
     objects = plan.objects() if only is None else (item for item in plan.objects() if item[0] in only)
-    await run_workers(workers, objects, work)
+    if plan.n_objects <= runtime.limits.requests:
+        await run_workers(workers, objects, work)
+        return
+    with bulk_unless_named():  # it takes all slots there are, again and again: smaller reads go first
+        await run_workers(workers, objects, work)
 
 
 class _DirectSink:

@@ -46,6 +46,8 @@ class Runtime:
     store: Store
     limits: Limits
     retry: RetryPolicy
+    requests: Limiter
+    """Request slots."""
     leases: Limiter
     """Limiter of the bytes in memory."""
     wait: Callable[[float], Awaitable[None]]

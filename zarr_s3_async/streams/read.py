@@ -16,6 +16,7 @@ import numpy as np
 
 from .._concurrency.background import Background
 from .._concurrency.limiter import Limiter
+from .._concurrency.priority import bulk_unless_named
 from .._concurrency.workers import run_workers
 from .._engine import operations
 from .._engine.explain import Explanation, explain
@@ -141,7 +142,9 @@ class BlockStream:
         if self._background is not None or self._ended:
             raise StateError("a stream is entered once; make another one")
         self._meter = self._closing.enter_context(metered(self._progress, self._total, "stream"))
-        self._background = Background(run_workers(self._size, iter(enumerate(self._boxes)), self._read), self._finish)
+        with bulk_unless_named():  # the task has the priority that stands here
+            work = run_workers(self._size, iter(enumerate(self._boxes)), self._read)
+            self._background = Background(work, self._finish)
         return self
 
     async def __aexit__(

@@ -1,0 +1,195 @@
+"""Who goes first where requests wait: interactive calls before bulk ones, and neither starves the other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import zarr_s3_async as zs
+from zarr_s3_async._concurrency.limiter import _FAIR_TURN, Limiter
+from zarr_s3_async._concurrency.priority import BULK, HIGH, NORMAL, PRIORITY, at_priority
+
+
+async def take(limiter: Limiter, order: list[Any], name: Any, weight: int = 1) -> None:
+    await limiter.acquire(weight)
+    order.append(name)
+
+
+def waiting_at(limiter: Limiter, order: list[Any], priority: int, name: Any, weight: int = 1) -> asyncio.Task[None]:
+    with at_priority(priority):
+        return asyncio.ensure_future(take(limiter, order, name, weight))
+
+
+async def test_classes_go_in_their_order_and_each_by_arrival() -> None:
+    limiter, order = Limiter(1), []
+    await limiter.acquire()
+    for number, priority in enumerate((BULK, NORMAL, HIGH, BULK, NORMAL, HIGH)):
+        waiting_at(limiter, order, priority, (priority, number))
+    await asyncio.sleep(0)
+    for _ in range(6):
+        limiter.release()
+        await asyncio.sleep(0)
+    assert order == [(HIGH, 2), (HIGH, 5), (NORMAL, 1), (NORMAL, 4), (BULK, 0), (BULK, 3)]
+
+
+@pytest.mark.parametrize("weight", [1, 5])
+async def test_a_bulk_waiter_is_served_though_others_never_cease(weight: int) -> None:
+    limiter, order = Limiter(1), []
+    await limiter.acquire()
+    tasks = [waiting_at(limiter, order, BULK, "bulk", weight)]
+    for number in range(3 * _FAIR_TURN):
+        tasks.append(waiting_at(limiter, order, HIGH, number))
+        await asyncio.sleep(0)
+        limiter.release(weight if order and order[-1] == "bulk" else 1)
+        await asyncio.sleep(0)
+    assert "bulk" in order[:_FAIR_TURN]
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["ask", "cancel", "release"]), st.integers(0, 2), st.integers(1, 4)), max_size=40
+    )
+)
+async def test_what_is_held_never_exceeds_the_limit_and_everyone_is_served(steps: list[tuple[str, int, int]]) -> None:
+    limiter, tasks, held = Limiter(3), [], []
+
+    async def hold(weight: int) -> None:
+        await limiter.acquire(weight)
+        held.append(weight)
+
+    for act, priority, weight in steps:
+        if act == "ask":
+            with at_priority(priority):
+                tasks.append(asyncio.ensure_future(hold(weight)))
+        elif act == "cancel" and tasks:
+            tasks[weight % len(tasks)].cancel()
+        elif held:
+            limiter.release(held.pop())
+        await asyncio.sleep(0)
+        assert limiter.held <= 3 or len(held) == 1
+        assert limiter.waiting == sum(not task.done() for task in tasks)
+    while any(not task.done() for task in tasks):
+        limiter.release(held.pop())
+        await asyncio.sleep(0)
+    for weight in held:
+        limiter.release(weight)
+    assert (limiter.held, limiter.waiting) == (0, 0)
+
+
+async def test_closing_ends_the_waiters_of_all_classes() -> None:
+    limiter, order = Limiter(1), []
+    await limiter.acquire()
+    tasks = [waiting_at(limiter, order, priority, priority) for priority in (HIGH, NORMAL, BULK)]
+    await asyncio.sleep(0)
+    limiter.close()
+    assert [type(error) for error in await asyncio.gather(*tasks, return_exceptions=True)] == [zs.SessionClosed] * 3
+    assert not limiter.try_acquire()
+    with pytest.raises(zs.SessionClosed):
+        await limiter.acquire()
+    limiter.release()
+    assert limiter.waiting == 0
+
+
+# Of reads
+
+
+class Slow(zs.MemoryStore):
+    """Whose chunks come one after the other, when a test says so, under the request slots of a session."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, int | None]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def get(self, key: str, **options: Any) -> Any:
+        if "c/" in key:
+            self.seen.append((key, PRIORITY.get()))
+            await self.gate.wait()
+        return await super().get(key, **options)
+
+
+async def array_of(session: zs.Session, store: zs.Store, chunks: int) -> zs.Array:
+    array = await session.create_array(store, shape=(chunks * 10,), chunks=(10,), dtype="f8")
+    await array.set_slice(np.arange(chunks * 10.0), start=0)
+    return array
+
+
+async def test_a_long_read_and_a_stream_are_bulk_unless_the_call_says_otherwise() -> None:
+    store = Slow()
+    async with zs.Session(limits=zs.Limits(requests=4)) as session:
+        array = await array_of(session, store, 5)
+
+        async def classes(reading: Any) -> set[int | None]:
+            store.seen.clear()
+            await reading
+            return {priority for _, priority in store.seen}
+
+        async def streamed() -> None:
+            async with array.stream() as blocks:
+                async for _ in blocks:
+                    pass
+
+        assert await classes(array.get_slice(0, 40)) == {None}
+        assert await classes(array.get_slice(0, 50)) == {BULK}
+        assert await classes(array.get_slice(0, 50, priority="normal")) == {NORMAL}
+        assert await classes(array.get_slice(0, 10, priority="high")) == {HIGH}
+        assert await classes(streamed()) == {BULK}
+        assert PRIORITY.get() is None
+
+
+async def test_a_small_read_overtakes_a_long_one_that_waits() -> None:
+    store = Slow()
+    async with zs.Session(limits=zs.Limits(requests=64, bytes=160)) as session:  # one chunk in work: 80 bytes, twice
+        array = await array_of(session, store, 100)
+        store.gate.clear()
+        store.seen.clear()
+        long = asyncio.ensure_future(array.get_slice(0, 1000))
+        while session.usage.bytes_waiting < 63:
+            await asyncio.sleep(0)
+        small = asyncio.ensure_future(array.get_slice(990, 1000))
+        await asyncio.sleep(0.01)
+        store.gate.set()
+        assert (await small)[0] == 990
+        assert len(store.seen) < 10  # of 100
+        assert (await long).sum() == sum(range(1000))
+
+
+async def test_a_session_that_is_full_refuses_with_its_figures() -> None:
+    store = Slow()
+    limits = zs.Limits(requests=64, bytes=160, max_waiting=3)
+    async with zs.Session(limits=limits) as session:
+        array = await array_of(session, store, 10)
+        store.gate.clear()
+        store.seen.clear()
+        reads = [asyncio.ensure_future(array.get_slice(n, n + 10)) for n in (0, 10, 20, 30)]
+        while session.usage.bytes_waiting < 3:
+            await asyncio.sleep(0)
+        with pytest.raises(zs.Overloaded, match=r"0 requests and 3 objects wait, and Limits\.max_waiting allows 3"):
+            await array.get_slice(40, 50)
+        with pytest.raises(zs.Overloaded):
+            await array.set_slice(1.0, start=40, stop=50)
+        urgent = asyncio.ensure_future(array.get_slice(50, 60, priority="high"))
+        await asyncio.sleep(0.01)
+        reads[3].cancel()  # a client that hangs up gives its place back
+        await asyncio.sleep(0)
+        store.gate.set()
+        assert (await urgent)[0] == 50
+        await asyncio.gather(*reads[:3])
+        assert (await array.get_slice(40, 50))[0] == 40
+
+
+@pytest.mark.parametrize("wrong", ["hi", "", 0, True, "High"])
+async def test_a_wrong_priority_is_refused(wrong: Any) -> None:
+    async with zs.Session() as session:
+        array = await array_of(session, zs.MemoryStore(), 1)
+        with pytest.raises(zs.ConfigError, match="priority"):
+            await array.get_slice(0, 1, priority=wrong)
