@@ -60,7 +60,7 @@ async def test_a_forgotten_await_is_told(use: Any, error: type[Exception], messa
     assert "\n" not in str(caught.value)
 
 
-async def test_handles_are_true_and_what_nobody_has_is_just_absent(array: Any) -> None:
+async def test_handles_are_true_and_what_does_not_exist_is_just_absent(array: Any) -> None:
     assert array
     assert not hasattr(array, "frobnicate")
     with pytest.raises(AttributeError, match=r"'Array' object has no attribute 'frobnicate'$"):

@@ -20,7 +20,7 @@ KINDS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("length", [2, 3, 5])
-async def test_a_handle_with_an_old_shape_writes_over_nobody(kind: dict[str, Any], length: int) -> None:
+async def test_a_handle_with_an_old_shape_keeps_rows_that_others_appended(kind: dict[str, Any], length: int) -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session, zs.Session() as other:
         array = await session.create_array(store, shape=(length,), dtype="i4", **kind)
@@ -54,7 +54,7 @@ async def test_writers_of_the_edge_and_appenders_at_once_lose_nothing(kind: dict
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-async def test_a_damaged_object_at_the_edge_can_be_written_anew(kind: dict[str, Any]) -> None:
+async def test_a_damaged_object_at_the_edge_can_be_written_again(kind: dict[str, Any]) -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(3,), dtype="i4", **kind)

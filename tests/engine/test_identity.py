@@ -208,7 +208,7 @@ OTHER = [
 ]
 
 
-async def test_places_are_told_apart_by_where_bytes_are() -> None:
+async def test_places_are_distinguished_by_where_bytes_are() -> None:
     async with zs.Session() as session:
 
         def place(options: dict[str, Any], prefix: str = "a/b") -> str:
@@ -246,7 +246,7 @@ async def test_the_endpoint_of_the_environment_and_of_a_profile_count(
         assert place() == place(endpoint_url="http://h2")
 
 
-async def test_readers_are_told_apart_by_what_they_may_see_and_no_key_is_shown() -> None:
+async def test_readers_are_distinguished_by_what_they_may_see_and_no_key_is_shown() -> None:
     async with zs.Session() as session:
 
         def owner(**options: Any) -> Any:

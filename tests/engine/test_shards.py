@@ -66,7 +66,7 @@ async def test_fill_only_chunks_are_left_out_and_an_emptied_shard_stays_readable
     assert await store.get("c/0/0") is None
 
 
-async def test_a_shard_rewritten_between_index_and_range_is_read_anew(session: zs.Session) -> None:
+async def test_a_shard_rewritten_between_index_and_range_is_read_again(session: zs.Session) -> None:
     store = Counting()
     array, _ = await filled(session, store)
     new = np.random.default_rng(9).integers(1, 99, (32, 32), "i4")

@@ -13,7 +13,7 @@ from zarr_s3_async._http.buffers import Buffers
 SIZE = 100_000
 
 
-def test_memory_serves_again_once_nobody_refers_to_it():
+def test_memory_serves_again_once_no_reference_is_left():
     """The next body of nearly that length gets the same pages."""
     buffers = Buffers()
     first = buffers.take(SIZE)

@@ -31,7 +31,7 @@ def test_a_codec_that_need_not_be_understood_says_so():
     assert [codec.must_understand for codec in codecs.codecs] == [True, False, True]
 
 
-def test_codecs_that_nobody_knows_are_left_to_the_codecs_package():
+def test_codecs_that_are_unknown_are_left_to_the_codecs_package():
     assert parse(codecs=[LITTLE, "urn:unheard:of"]).codecs[1].name == "urn:unheard:of"
 
 

@@ -45,7 +45,7 @@ def test_each_member_that_differs_is_named(name: str) -> None:
     assert set(found) <= {name, "dtype"}
 
 
-def test_chunks_and_shards_are_told_apart() -> None:
+def test_chunks_and_shards_are_distinguished() -> None:
     plain, sharded = read(document(chunks=(2, 2))), read(document(chunks=(1, 1), shards=(2, 2)))
     assert {"chunks", "shards", "codecs"} <= set(differences(plain, sharded))
     assert "chunks" in differences(sharded, read(document(chunks=(1, 2), shards=(2, 2))))

@@ -40,7 +40,7 @@ def test_scalars_and_empty_arrays_are_arrays():
     assert parse(shape=[0, 4]).grid_shape == (0, 2)
 
 
-def test_a_huge_shape_is_fine_until_somebody_reads_it():
+def test_a_huge_shape_is_fine_until_it_is_read():
     assert parse(shape=[2**62, 2**62]).size == 2**124
 
 
@@ -165,7 +165,7 @@ def test_attributes_are_stored_only_where_there_are_or_were_any():
     assert edited(emptied)[".zattrs"] == {}
 
 
-def test_attributes_name_the_dimensions_anew():
+def test_attributes_name_the_dimensions_again():
     meta = v2.with_attributes(parse({"_ARRAY_DIMENSIONS": ["x", "y"]}), {"_ARRAY_DIMENSIONS": ["lat", "lon"]})
     assert meta.dimension_names == ("lat", "lon")
     assert v2.with_attributes(meta, {}).dimension_names is None

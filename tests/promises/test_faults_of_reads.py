@@ -318,7 +318,7 @@ def rewritten(bench: Bench, body: bytes) -> Fault:
 
 
 @pytest.mark.parametrize("careless", [False, True], ids=["with If-Match", "a server that ignores If-Match"])
-async def test_a_shard_rewritten_under_a_reader_is_read_anew(bench: Bench, careless: bool) -> None:
+async def test_a_shard_rewritten_under_a_reader_is_read_again(bench: Bench, careless: bool) -> None:
     array = await bench.array("shard")
     old = bench.stored()
     await array.set_slice(-STORED[:8], 0)

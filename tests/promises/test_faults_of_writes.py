@@ -227,7 +227,7 @@ async def test_what_another_wrote_meanwhile_stays(bench: Bench, write: str) -> N
 
 
 @by_write(("412", faults.precondition_failed, zs.Conflict), ("409", faults.conflict, zs.Conflict), writes=OUTRIGHT)
-async def test_a_conflict_that_nobody_asked_for_is_an_error(
+async def test_a_conflict_that_was_not_requested_is_an_error(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
     array = await bench.array(write.layout)

@@ -95,7 +95,7 @@ def read_all(reader: SocketReader) -> None:
 
 
 @pytest.mark.parametrize("data", [b"PUT /b/k HTTP/1.1\r\nHo", b"PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabc"])
-def test_a_client_that_closes_in_the_middle_is_told_apart_from_one_that_is_done(data: bytes) -> None:
+def test_a_client_that_closes_in_the_middle_is_distinguished_from_one_that_is_done(data: bytes) -> None:
     ours, theirs = socket.socketpair()
     with closing(ours):
         with closing(theirs):

@@ -97,7 +97,7 @@ async def test_lists_more_than_a_page_and_one_level_and_deletes_many(server, ses
     assert [entry.key async for entry in store.list_prefix()] == ["c"]
 
 
-async def test_a_missing_bucket_is_told_apart_from_a_missing_key(server, session):
+async def test_a_missing_bucket_is_distinguished_from_a_missing_key(server, session):
     with pytest.raises(zs.BucketNotFound):
         await session.s3("not-there").get("key")
 

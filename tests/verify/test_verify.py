@@ -305,7 +305,7 @@ async def test_every_chunk_of_a_shard_is_decoded_by_itself(
 
 
 @pytest.mark.parametrize("range_bytes", [2**20, 16], ids=["whole", "ranges"])
-async def test_bytes_of_a_shard_that_nobody_wants_are_counted_and_no_fault(
+async def test_bytes_of_a_shard_that_no_chunk_uses_are_counted_and_no_fault(
     store: zs.MemoryStore, range_bytes: int
 ) -> None:
     missing = 2**64 - 1
@@ -340,7 +340,7 @@ async def test_a_large_shard_is_never_in_memory_as_a_whole() -> None:
         assert session._leases.held == 0
 
 
-async def test_a_shard_rewritten_while_its_ranges_are_read_is_read_anew(session: zs.Session) -> None:
+async def test_a_shard_rewritten_while_its_ranges_are_read_is_read_again(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
     async with zs.Session(limits=zs.Limits(range_bytes=16)) as session:
         array = await sharded(session, store)

@@ -338,14 +338,14 @@ async def test_a_put_without_an_etag_is_not_believed(rig: Rig) -> None:
     assert rig.server.count("PutObject") == 3
 
 
-async def test_a_swap_without_an_etag_is_looked_for_where_it_was_put(rig: Rig) -> None:
+async def test_a_conditional_write_without_an_etag_is_looked_for_where_it_was_put(rig: Rig) -> None:
     version = await version_of(rig)
     rig.server.cue("PutObject", faults.changed(etag=""), times=FOREVER)
     assert await rig.store().put("k", b"new", when=version) == (await rig.store().get("k")).version
     assert rig.server.count("PutObject") == 2, "its own first try is in the way of the second"
 
 
-async def test_a_range_that_nobody_asked_for_is_not_the_object(rig: Rig) -> None:
+async def test_a_range_that_was_not_requested_is_not_the_object(rig: Rig) -> None:
     partial = faults.changed("206 Partial Content", content_range="bytes 0-999/5000")
     rig.server.cue("GetObject", partial)
     assert await whole_get(rig.store(), Version("")) == VERBS["whole get"].right

@@ -132,7 +132,7 @@ async def test_where_requests_go(place: Place, transport: str, s3: Amazon, monke
     assert set(s3.looked_up) == {place.host}
 
 
-async def test_imitators_of_s3_get_the_checksum_of_a_bulk_delete_that_they_know(s3: Amazon) -> None:
+async def test_s3_compatible_servers_get_the_checksum_of_a_bulk_delete_that_they_know(s3: Amazon) -> None:
     """Content-MD5, signed; botocore sends newer ones alone. Amazon takes those."""
     for options in ({}, {"endpoint_url": "https://store.example"}):
         async with zs.Session(s3=config(s3, **options)) as session:
@@ -215,7 +215,7 @@ async def test_amazon_is_not_probed_for_conditional_writes(transport: str, s3: A
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_an_authority_that_nobody_named_is_refused(transport: str, s3: Amazon) -> None:
+async def test_an_authority_that_was_not_configured_is_refused(transport: str, s3: Amazon) -> None:
     policy = zs.RetryPolicy(attempts=1)
     async with zs.Session(s3=config(s3, transport=transport, ca_bundle=None), retry=policy) as session:
         with pytest.raises(NetworkError, match=r"(?i)certificate.verify.failed"):

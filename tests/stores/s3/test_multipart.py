@@ -176,7 +176,7 @@ async def test_a_409_that_does_not_end_is_a_conflict(rig: Rig) -> None:
     settled(rig)
 
 
-async def test_an_upload_that_others_aborted_is_begun_anew(rig: Rig) -> None:
+async def test_an_upload_that_others_aborted_is_started_again(rig: Rig) -> None:
     rig.server.cue("UploadPart", faults.refuse(404, "NoSuchUpload"), nth=3)
     await store_of(rig).put("k", BODY)
     assert rig.stored("k") == BODY
@@ -283,7 +283,7 @@ async def test_one_conditional_put_keeps_the_promise_where_completions_may_race(
     assert rig.server.count("CreateMultipartUpload") == 0
 
 
-async def test_where_no_condition_is_heeded_parts_go_up_and_a_warning_says_so(rig: Rig) -> None:
+async def test_where_no_condition_is_evaluated_parts_go_up_and_a_warning_says_so(rig: Rig) -> None:
     rig.server.ignores = ("if-match", "if-none-match")
     with pytest.warns(RuntimeWarning, match="no conditional writes"):
         await rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART).put("k", BODY, when="absent")
@@ -316,7 +316,7 @@ async def test_without_conditional_writes_parts_go_up_all_the_same(rig: Rig) -> 
     assert sent(rig) == {"CreateMultipartUpload": 1, "UploadPart": 5, "CompleteMultipartUpload": 1}
 
 
-async def test_an_object_too_long_for_one_put_is_completed_under_its_condition_where_that_is_heeded(
+async def test_an_object_too_long_for_one_put_is_completed_under_its_condition_where_that_is_evaluated(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multipart, "MAX_PUT", 3 * PART)

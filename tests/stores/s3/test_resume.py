@@ -76,7 +76,7 @@ async def test_a_stalled_body_is_continued(rig: Rig) -> None:
     assert ranges(rig)[1] is not None
 
 
-async def test_an_object_that_was_replaced_meanwhile_is_read_anew(rig: Rig) -> None:
+async def test_an_object_that_was_replaced_meanwhile_is_read_again(rig: Rig) -> None:
     async def replace() -> None:
         rig.put("k", OTHER)
 
@@ -184,7 +184,7 @@ async def test_the_half_of_a_wrong_rest_is_not_continued(rig: Rig, wrong: faults
     assert sink.memory == LONG
 
 
-async def test_a_range_that_nobody_asked_for_is_not_continued(rig: Rig) -> None:
+async def test_a_range_that_was_not_requested_is_not_continued(rig: Rig) -> None:
     unasked = broken_of(OTHER, etag='"00000000000000000000000000000001-1"', content_range="bytes 5-9/100")
     rig.server.cue("GetObject", unasked)
     blob = await rig.store().get("k")
@@ -222,7 +222,7 @@ async def test_a_body_that_always_breaks_is_an_error_without_the_body(rig: Rig) 
     assert caught.value.attempts == 3
 
 
-async def test_short_bodies_and_ranges_are_asked_anew(rig: Rig) -> None:
+async def test_short_bodies_and_ranges_are_asked_again(rig: Rig) -> None:
     rig.put("short", LONG[:1000])
     rig.server.cue("GetObject", faults.reset_mid_body)
     await rig.store().get("short")

@@ -68,7 +68,7 @@ async def test_cancelled_while_waiting_for_a_slot_the_share_is_given_back() -> N
         assert await slots.acquire("b") is not None
 
 
-async def test_a_hedge_takes_what_nobody_waits_for() -> None:
+async def test_a_hedge_takes_what_no_caller_waits_for() -> None:
     slots = Slots(Limiter(2), Seconds())
     release = slots.try_acquire("b")
     assert release is not None

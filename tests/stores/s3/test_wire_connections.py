@@ -159,7 +159,7 @@ def test_a_break_in_an_answer_is_not_repeated(run):
     assert len(server.requests) == 2
 
 
-def test_a_second_answer_that_nobody_asked_for_is_never_anothers(run):
+def test_a_second_answer_that_was_not_requested_is_never_anothers(run):
     """It comes after the first was complete, in a packet of its own: the connection is not used again."""
     came = threading.Event()
 
@@ -252,7 +252,7 @@ def test_who_waits_and_is_cancelled_passes_its_turn_on(run):
 
 
 @pytest.mark.parametrize("ending", [{"connection": "close"}, {"content_length": "9"}])
-def test_a_closed_connection_makes_room_for_the_next_in_line(run, ending):
+def test_a_closed_connection_frees_a_slot_for_the_next_in_line(run, ending):
     """One that says close, and one that breaks, while others wait for it."""
 
     def script(peer):
@@ -271,7 +271,7 @@ def test_a_closed_connection_makes_room_for_the_next_in_line(run, ending):
     assert server.connections == 5
 
 
-def test_a_failed_connection_makes_room_for_the_next_in_line(run):
+def test_a_failed_connection_frees_a_slot_for_the_next_in_line(run):
     """Nobody waits for a place that a refused connection held."""
     with ScriptedServer(answering(response())) as gone:
         pass

@@ -565,7 +565,7 @@ def test_a_slow_body_that_keeps_pace_is_received(run):
         assert run(main(server)).body == BIG
 
 
-def test_an_upload_that_nobody_reads_ends_with_the_attempt_timeout(run):
+def test_an_upload_that_is_not_read_ends_with_the_attempt_timeout(run):
     """The payload is let go of."""
     payload = bytearray(BIG * 8)
 
