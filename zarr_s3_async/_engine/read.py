@@ -232,21 +232,17 @@ class _Reading:
                 chunks = outcome = await self._fetch_decoded(coords, key, parts, fetch.source)
                 self._place_cached(coords, key, parts, chunks)
             else:
-                await self._fetch_and_place(coords, key, parts)
+                sinks = [self._sink(part) for part in parts] if layout.pipeline.raw else None
+                fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
+                pieces = _still_encoded(parts, sinks, fetched.buffers)
+                if pieces:
+                    await self._decode(key, pieces, partial(self._place, coords, key, fetched))
         except Exception as error:
             outcome = outcome or error  # keep the chunks if only this read failed, by `missing="raise"`
             raise
         finally:
             leases.release(held)
             layout.fetches.end(name, fetch, outcome)
-
-    async def _fetch_and_place(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        layout = self._layout
-        sinks = [self._sink(part) for part in parts] if layout.pipeline.raw else None
-        fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
-        pieces = _still_encoded(parts, sinks, fetched.buffers)
-        if pieces:
-            await self._decode(key, pieces, partial(self._place, coords, key, fetched))
 
     async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> ObjectChunks:
         """Fetch and decode whole chunks into newly allocated memory."""

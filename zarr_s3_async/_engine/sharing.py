@@ -35,21 +35,17 @@ class SharedFetch:
         source: Chunks to fetch from: those of the most recently opened handle among the readers, which ignores cached
             absences from before it was opened.
         joined: Futures of the other readers; None if there are none.
+        late: Futures of those that came when it was sent; None if there are none.
     """
 
-    __slots__ = ("_late", "_since", "is_sent", "joined", "source")
+    __slots__ = ("_since", "is_sent", "joined", "late", "source")
 
     def __init__(self, source: Chunks, since: int) -> None:
         self.is_sent: bool = False
         self.source: Chunks = source
         self._since = since
         self.joined: list[Future[_Outcome]] | None = None  # most fetches have no second reader
-        self._late: list[Future[None]] | None = None
-
-    @property
-    def is_awaited(self) -> bool:
-        """True if other readers wait for its response, or for its end."""
-        return self.joined is not None or self._late is not None
+        self.late: list[Future[None]] | None = None
 
     async def join(self, source: Chunks, since: int) -> _Outcome:
         """Wait for the response to a fetch that is not sent yet."""
@@ -65,9 +61,9 @@ class SharedFetch:
     async def end(self) -> None:
         """Wait for the end of a fetch that was sent."""
         waiter: Future[None] = get_running_loop().create_future()
-        if self._late is None:
-            self._late = []
-        self._late.append(waiter)
+        if self.late is None:
+            self.late = []
+        self.late.append(waiter)
         await waiter
 
     def finish(self, outcome: _Outcome) -> None:
@@ -75,7 +71,7 @@ class SharedFetch:
         for waiter in self.joined or ():
             if not waiter.done():
                 waiter.set_result(outcome)
-        for late in self._late or ():
+        for late in self.late or ():
             if not late.done():
                 late.set_result(None)
 
@@ -93,7 +89,7 @@ class SharedFetches(dict[Hashable, SharedFetch]):
     def end(self, name: Hashable, fetch: SharedFetch, outcome: ObjectChunks | Exception | None) -> None:
         """Pass the outcome to the joined readers. None: the leader was cancelled, and one of them leads a new fetch."""
         del self[name]
-        if fetch.is_awaited:
+        if fetch.joined is not None or fetch.late is not None:
             fetch.finish(_Left.LEADER if outcome is None else outcome)
 
     async def follow(self, name: Hashable, source: Chunks, since: int) -> ObjectChunks | None:

@@ -457,8 +457,9 @@ class S3Store:
         return self.prefix + "/" if self.prefix else ""
 
     def _key(self, key: str) -> str:
-        whole = self._root + key
-        _check_unicode(whole)
+        whole = f"{self.prefix}/{key}" if self.prefix else key
+        if not whole.isascii():  # saves most keys two calls
+            _check_unicode(whole)
         if not key or len(whole) * 4 > _MAX_KEY_BYTES < len(whole.encode()):
             raise ConfigError(f"S3 keys have 1 to {_MAX_KEY_BYTES} bytes; {whole[:80]!r}… has {len(whole.encode())}")
         return whole

@@ -256,13 +256,14 @@ class Wire:
         headers = request.headers
         path = self._root + encode_path(request.key)
         is_listing = request.operation == "ListObjectsV2"
-        query = encode_query({**_LISTING_QUERY, **request.query} if is_listing else request.query)
+        asked = {**_LISTING_QUERY, **request.query} if is_listing else request.query
+        query = encode_query(asked) if asked else ""
         signature = await self._sign(request, method, path, query)
         target = f"{path}?{query}" if query else path
         length = f"content-length: {_size(request.payload)}\r\n" if request.operation in _UPLOADS else ""
         return (
             f"{method} {target} HTTP/1.1\r\nhost: {self._authority}\r\n{_CONSTANT_LINES}"
-            f"{signature}{_lines(headers)}{length}\r\n"
+            f"{signature}{_lines(headers) if headers else ''}{length}\r\n"
         ).encode()
 
     async def _sign(self, request: Request, method: str, path: str, query: str) -> str:
@@ -314,8 +315,6 @@ def _size(payload: Buffer | None) -> int:
 
 
 def _lines(headers: Mapping[str, str]) -> str:
-    if not headers:
-        return ""
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
         raise ConfigError(f"a line end or a NUL in one of the headers {', '.join(headers)!r}")
