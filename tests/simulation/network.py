@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
 from typing import Any, NamedTuple
 
@@ -62,11 +63,27 @@ class Exchange:
         return f"#{self.number} {self.request.method} {self.server.name}/{self.request.key}{conditions}"
 
 
+class NumberedTask(asyncio.Task[Any]):
+    """Hashed by its number: sets of tasks are in an order that no address decides."""
+
+    def __init__(self, number: int, coro: Any, **options: Any) -> None:
+        self._number = number
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class SimulatedLoop(JumpingLoop):
     """An event loop whose connections are the network's, and whose threads run at once."""
 
     network: Network
     _turns = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        numbers = count()
+        self.set_task_factory(lambda loop, coro, **options: NumberedTask(next(numbers), coro, loop=loop, **options))
 
     def _run_once(self) -> None:
         """One turn. Many turns in which no time passes are a violation; then time passes all the same."""

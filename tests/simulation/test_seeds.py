@@ -55,7 +55,7 @@ DIGEST = "from tests.simulation.test_seeds import digest; print(digest())"
 
 def digest() -> str:
     """Of the histories of some seeds."""
-    lines = [line for seed in range(10) for line in run(seed).lines]
+    lines = [line for seed in range(20, 50) for line in run(seed).lines]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

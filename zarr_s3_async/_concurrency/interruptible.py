@@ -17,7 +17,7 @@ class Interruptible:
     __slots__ = ("_empty", "_timers", "closed")
 
     def __init__(self) -> None:
-        self._timers: set[asyncio.Timeout] = set()
+        self._timers: dict[asyncio.Timeout, None] = {}  # in order: closing is the same each time
         self._empty: asyncio.Event | None = None
         self.closed: bool = False
 
@@ -29,7 +29,7 @@ class Interruptible:
         timer: asyncio.Timeout | None = None
         try:
             async with asyncio.timeout(None) as timer:
-                self._timers.add(timer)
+                self._timers[timer] = None
                 yield
         except TimeoutError as error:
             if timer is None or not timer.expired():
@@ -37,7 +37,7 @@ class Interruptible:
             raise session_closed() from error
         finally:
             if timer is not None:
-                self._timers.discard(timer)
+                self._timers.pop(timer, None)
             if self._empty is not None and not self._timers:
                 self._empty.set()
 

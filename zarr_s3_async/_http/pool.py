@@ -78,8 +78,9 @@ class ConnectionPool:
         self._step_seconds = None if attempt_timeout is None else attempt_timeout / _STEPS
         # A stack: the most recently used connection is taken first, so that surplus ones become idle and are closed.
         self._idle: list[Connection] = []
-        self._open: set[Connection] = set()
-        self._dials: set[asyncio.Timeout] = set()
+        # Dicts for their order: closing is the same each time, which a run in virtual time repeats.
+        self._open: dict[Connection, None] = {}
+        self._dials: dict[asyncio.Timeout, None] = {}
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._sockets: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -178,19 +179,19 @@ class ConnectionPool:
 
     async def _dial(self) -> Connection:
         timer = asyncio.timeout(self._dialer.seconds)
-        self._dials.add(timer)
+        self._dials[timer] = None
         try:
             async with timer:
                 connection = await self._dialer.dial(self._make)
         except BaseException as error:
-            self._dials.discard(timer)
+            self._dials.pop(timer, None)
             self._settled.set()
             self._hand_over(None)
             if isinstance(error, TimeoutError):
                 raise self._timed_out() from error
             raise
-        self._dials.discard(timer)
-        self._open.add(connection)
+        self._dials.pop(timer, None)
+        self._open[connection] = None
         self._sockets.add(connection)
         self._keep_sweeping()
         if self._closed:
@@ -211,7 +212,7 @@ class ConnectionPool:
 
     def _forget(self, connection: Connection) -> None:
         """A connection was closed: it no longer counts against the limit."""
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         if connection in self._idle:
             self._idle.remove(connection)
         self._hand_over(None)
