@@ -1,4 +1,4 @@
-"""One server process under its guard: started, asked whether it lives, stopped for certain."""
+"""One server process under a guard process: start it, check that it is alive, stop it reliably."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An S3 server on this machine, started and stopped by whoever holds the object."""
+"""An S3 server on this machine, started and stopped by its owner."""
 
 from __future__ import annotations
 

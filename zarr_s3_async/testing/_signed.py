@@ -1,4 +1,4 @@
-"""The least S3 client that there can be: to ask a server under test, independently of what is tested with it.
+"""A minimal S3 client, to query a server under test independently of the code that is tested.
 
 Signature Version 4 as in the S3 API reference, "Authenticating Requests (AWS Signature Version 4)".
 """

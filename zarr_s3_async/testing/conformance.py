@@ -1,4 +1,4 @@
-"""The store conformance suite: whatever passes these checks is a store that arrays can live in.
+"""The store conformance suite: a store that passes these checks can store arrays.
 
 With pytest, one test per promise:
 

@@ -1,4 +1,4 @@
-"""A store around a store that fails, waits, damages and forgets on cue, and remembers what it was asked."""
+"""A store wrapper that injects errors, delays and damage, and records the calls that it receives."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ class Fault:
 
 
 class FaultyStore:
-    """Passes every verb to `inner`, under the faults given.
+    """Passes every operation to `inner`, with the given faults injected.
 
     Args:
-        inner: The store that does the work.
+        inner: The wrapped store.
         faults: In the order in which they apply; more may be added.
         latency: Seconds that every call waits.
         sleep: Waits that many seconds; tests with a clock of their own give theirs.

@@ -1,4 +1,4 @@
-"""What the checks share: contents, sinks that remember, and calls made at once or cancelled on the way."""
+"""Helpers of the checks: contents, recording sinks, and concurrent or cancelled calls."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ async def check_a_get_cancelled_in_its_body_writes_no_more(store: Store) -> None
     except asyncio.CancelledError:
         task.uncancel()
     memory[:] = bytes(len(data))
-    await asyncio.sleep(0.05)  # what somebody left running needs time to show
+    await asyncio.sleep(0.05)  # time for background work that was left running to show
     assert same((await _read(store, "cancel/body")).data, data)
     assert memory.count(0) == len(memory), "the store wrote into the sink's memory after the call had left"
 

@@ -48,7 +48,7 @@ async def check_versions_change_with_the_content(store: Store) -> None:
 
 
 async def check_versions_change_across_a_delete(store: Store) -> None:
-    """A key that was deleted and made anew with other bytes is at another version."""
+    """A key that was deleted and stored again with other bytes is at another version."""
     old = await store.put("again", b"one")
     await store.delete("again")
     assert await store.put("again", b"two") != old
