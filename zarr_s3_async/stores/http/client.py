@@ -60,7 +60,7 @@ _CONSTANT_LINES = "user-agent: zarr-s3-async\r\naccept-encoding: identity\r\n"
 
 
 class Origin(NamedTuple):
-    """Whom to connect to."""
+    """Scheme, host and port of a web server."""
 
     scheme: Literal["http", "https"]
     host: str
@@ -98,7 +98,7 @@ def parse_origin(url: str) -> tuple[Origin, str]:
 
 @dataclass(slots=True)
 class Ask:
-    """One request for an object. Nobody changes one; `replace` makes another."""
+    """One request for an object. Immutable; use `replace` for a changed copy."""
 
     method: Literal["GET", "HEAD"]
     origin: Origin
@@ -117,17 +117,17 @@ class Ask:
 
 
 class Answer(NamedTuple):
-    """A final answer, whatever its status."""
+    """A final response of any status."""
 
     status: int
     headers: Mapping[str, str]
     body: Buffer
     in_sink: bool
-    """The body lies in the sink's memory."""
+    """The body is in the sink's memory."""
 
 
 class HttpClient:
-    """What the web stores of one session share. Bound to the session's event loop.
+    """The HTTP client that the web stores of one session share. Bound to the session's event loop.
 
     Args:
         context: Of the session: its request slots, its retry policy, and its time-outs and authorities (`S3Config`).
@@ -155,12 +155,12 @@ class HttpClient:
         self._wait = wait
 
     async def aclose(self) -> None:
-        """Close every connection; what still runs ends with SessionClosed."""
+        """Close every connection; running requests fail with SessionClosed."""
         while self._pools:
             await self._pools.popitem()[1].aclose()
 
     async def send(self, ask: Ask) -> Answer:
-        """The final answer; redirects are followed, and what may pass is asked for again.
+        """Send a request and return the final response; follows redirects, retries transient failures.
 
         Raises:
             NetworkError, DeadlineExceeded: No usable answer came.
@@ -353,12 +353,12 @@ def _final(ask: Ask, outcome: Answer | StoreError, attempts: int) -> Answer:
 
 
 def unexpected(ask: Ask, answer: Answer, what: str) -> UnexpectedResponse:
-    """An answer that does not answer the question."""
+    """The error for a response that is invalid for the request."""
     return UnexpectedResponse(f"{ask.url} answered {answer.status}: {what}", key=ask.key, status=answer.status)
 
 
 def _problem(ask: Ask, answer: Answer) -> StoreError | None:
-    """Why an answer of a good status must not be used: asked again, it may be right."""
+    """Why a response with a success status must not be used; a retry may succeed."""
     if answer.status not in (200, 206) or ask.method == "HEAD":
         return None
     headers, length = answer.headers, memoryview(answer.body).nbytes

@@ -26,10 +26,10 @@ _SAFE = "/~!$&'()*+,;=:@"
 class HttpStore:
     """The objects below one path of a web server, read-only. Made by an `https://` or `http://` URL; nothing to close.
 
-    An object is absent where the server answers 404 or 410, whatever else it says: a path that is wrong looks like an
-    array that is not there. Its version is its ETag, without one its Last-Modified and length, and without that its
-    length alone: of a server that tells no more, a read of a shard that is being replaced cannot be told from another.
-    Web servers have no listings: groups are opened by name, or with consolidated metadata.
+    An object is absent if the server responds 404 or 410, with any body: a wrong path looks like an absent array. Its
+    version is its ETag, without one its Last-Modified and length, and without that its length alone: of a server that
+    tells no more, a read of a shard that is being replaced cannot be told from another. Web servers have no listings:
+    groups are opened by name, or with consolidated metadata.
 
     Args:
         url: Without user, query and fragment. Keys follow its path.
@@ -170,7 +170,7 @@ class HttpStore:
         return Ask(method, self._origin, target, key, headers, wanted, sink, max_bytes)
 
     async def _empty(self, ask: Ask, wanted: ByteRange, version: Version | None) -> Blob | None:
-        """A range that holds nothing, or of which the server says so: a HEAD tells the size and the version."""
+        """An empty range: a HEAD provides the size and the version."""
         answer = await self._client.send(self._ask("HEAD", ask.key, None, version))
         length = answer.headers.get("content-length", "")
         if answer.status in _NO_HEAD or (answer.status == 200 and not (length.isascii() and length.isdecimal())):

@@ -16,7 +16,7 @@ from .store import S3Store
 
 Outcome: TypeAlias = Literal["ok", "warning", "failed", "skipped"]
 _SKEW_SECONDS = 60.0
-"""S3 refuses requests whose clock is off by 15 minutes; more than a minute is worth mending."""
+"""S3 refuses requests whose clock is off by 15 minutes; more than a minute should be corrected."""
 
 
 class Finding(NamedTuple):

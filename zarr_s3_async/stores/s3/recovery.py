@@ -98,11 +98,11 @@ class Recovery:
 
     async def recover(self, request: Request, response: Response, tried: set[RecoveryAction]) -> bool:
         """Perform the action that may let the request succeed, and add it to `tried`; False if there is none."""
-        remedy = _action_for(response)
-        if remedy is None or remedy in tried:
+        action = _action_for(response)
+        if action is None or action in tried:
             return False
-        tried.add(remedy)
-        match remedy:
+        tried.add(action)
+        match action:
             case "credentials":
                 return await self._renew()
             case "clock":

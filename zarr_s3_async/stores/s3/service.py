@@ -1,4 +1,4 @@
-"""What the S3 stores of one session share: the client pool, the request slots and the way of a request."""
+"""`S3Service`: what the S3 stores of one session share: client pool, request slots and transports."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _access_point = re.compile(
 
 
 class _Way(NamedTuple):
-    """How requests with the same options travel."""
+    """The transport and capabilities for requests with the same options."""
 
     transport: RetryingTransport
     regions: Regions
 
 
 class S3Service:
-    """Makes S3 stores that share connections and limits."""
+    """Creates S3 stores that share connections and limits."""
 
     __slots__ = (
         "_budget",
@@ -72,7 +72,7 @@ class S3Service:
         self._capabilities: dict[tuple[str, S3Config], Capabilities] = {}
 
     def store(self, bucket: str, prefix: str, config: S3Config) -> S3Store:
-        """A store; no request is made."""
+        """Create a store; no request is sent."""
         way = self._way(config)
         known = (checked_bucket(bucket), config)
         capabilities = self._capabilities.get(known)
@@ -85,7 +85,7 @@ class S3Service:
         return await self._pool.endpoint_url(regions.config_for(bucket))
 
     def _way(self, config: S3Config) -> _Way:
-        """`RetryingTransport(Traced(Transport))` for these options, made once."""
+        """`RetryingTransport(Traced(Transport))` for these options, created once."""
         way = self._ways.get(config)
         if way is None:
             regions = Regions(config)
@@ -113,7 +113,7 @@ class S3Service:
         return routed
 
     async def aclose(self) -> None:
-        """End what runs, and close the clients and all connections. Again is fine."""
+        """Fail running requests, and close the clients and all connections. Idempotent."""
         for routed in self._routed:
             routed.close()
         await self._pool.aclose()
@@ -122,7 +122,7 @@ class S3Service:
 
 
 def checked_bucket(bucket: str) -> str:
-    """The name, or ConfigError; an access point's ARN passes as it is."""
+    """Return the bucket name or access point ARN; raise ConfigError if it is invalid."""
     if bucket.startswith("arn:"):
         found = _access_point(bucket)
         if found is None or found.end() < len(bucket):
@@ -136,7 +136,7 @@ def checked_bucket(bucket: str) -> str:
 
 
 def bucket_and_prefix(place: str) -> tuple[str, str]:
-    """What `s3://` is followed by; the slash within an access point's ARN does not end its name."""
+    """Split what follows `s3://`; the slash within an access point's ARN is part of the name."""
     found = _access_point(place)
     if found is not None:
         return found[0], place[found.end() + 1 :]

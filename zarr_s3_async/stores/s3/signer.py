@@ -1,4 +1,4 @@
-"""The signing room: AWS Signature Version 4 for S3. Pure: time and credentials are arguments.
+"""AWS Signature Version 4 for S3. Pure: time and credentials are arguments.
 
 Source: S3 API reference, "Authenticating Requests: Using the Authorization Header (AWS Signature Version 4)".
 S3 differs from the other services in two points: a path is encoded once and is not normalised.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """Payload hash of a request without a body."""
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
-"""Stands in the place of the payload's hash where TLS protects the payload."""
+"""Replaces the payload's hash if TLS protects the payload."""
 
 _BLOCK = 64  # bytes of one SHA-256 block: HMAC pads its key to it
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
@@ -28,7 +28,7 @@ _needs_no_encoding = re.compile(r"[A-Za-z0-9\-._~/]*").fullmatch
 
 
 class Credentials(Protocol):
-    """Frozen credentials, as aiobotocore gives them."""
+    """Frozen credentials of aiobotocore."""
 
     @property
     def access_key(self) -> str: ...
@@ -93,13 +93,13 @@ class Signer:
         payload_hash: str,
         now: float,
     ) -> str:
-        """The header lines that make a request a signed one, each with its line end.
+        """The header lines that sign a request, each with its line end.
 
         Args:
             method: HTTP method in capitals.
             host: Value of the Host header, which is signed and not among the lines returned.
-            path: As `encode_path` makes it, with its leading slash.
-            query: As `encode_query` makes it.
+            path: Result of `encode_path`, with its leading slash.
+            query: Result of `encode_query`.
             headers: Headers to sign besides, by lower-case name: at least every `x-amz-…` that is sent.
             payload_hash: SHA-256 of the body in hexadecimal, `EMPTY_SHA256`, or `UNSIGNED_PAYLOAD`.
             now: Seconds since the epoch, UTC.
@@ -110,7 +110,7 @@ class Signer:
         canonical, names = self._canonical_headers(host, headers, payload_hash)
         request = f"{method}\n{path}\n{query}\n{canonical}\n{names}\n{payload_hash}"
         digest = sha256(request.encode()).hexdigest()
-        # HMAC written out: hmac.digest() looks its hash up at every call, which costs more than the hashing.
+        # HMAC is inlined: hmac.digest() looks up its hash in every call, which costs more than the hashing.
         inner = sha256(self._inner + digest.encode()).digest()
         signature = sha256(self._outer_key + inner).hexdigest()
         token = f"x-amz-security-token: {self._token}\r\n" if self._token else ""

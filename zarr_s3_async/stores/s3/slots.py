@@ -1,6 +1,6 @@
-"""The room of request slots: so many for the session and, under them, a share for each bucket that throttles.
+"""Request slots: a limit for the session and, within it, an adaptive limit for each bucket that throttles.
 
-A bucket that does not throttle has no share, and costs nothing here but a look into an empty table.
+A bucket that does not throttle has no limit of its own, and costs only a lookup in an empty table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..base import RequestLimiter
 
 
 class Share:
-    """What a throttled bucket may have in flight."""
+    """The limit of a throttled bucket on requests in flight."""
 
     __slots__ = ("aimd", "limiter")
 
@@ -25,23 +25,23 @@ class Share:
 
 
 class Slots:
-    """Taken once per HTTP attempt. Who waits for a bucket's share holds no slot: it slows no other bucket."""
+    """Acquired once per HTTP attempt. Waiting for a bucket's share holds no slot, so it does not slow other buckets."""
 
     __slots__ = ("_clock", "session", "shares")
 
     def __init__(self, session: RequestLimiter, clock: Callable[[], float] = monotonic) -> None:
         self.session: RequestLimiter = session
-        """The session's own limit."""
+        """The session's limit."""
         self._clock = clock
         self.shares: dict[str, Share] = {}
-        """Of the buckets that throttle."""
+        """Shares of the buckets that throttle."""
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{bucket}: {share.limiter!r}" for bucket, share in self.shares.items())
         return f"<Slots {self.session!r} {{{shares}}}>"
 
     async def acquire(self, bucket: str) -> Share | None:
-        """Take a slot. What is returned goes back to `release`."""
+        """Acquire a slot. Pass the result to `release`."""
         share = self.shares.get(bucket)
         if share is None:
             await self.session.acquire()
@@ -55,7 +55,7 @@ class Slots:
         return share
 
     def try_acquire(self, bucket: str) -> Callable[[], None] | None:
-        """Take a slot that nobody waits for, and return what gives it back; None where there is none."""
+        """Acquire a slot without waiting, and return the function that releases it; None if there is none."""
         share = self.shares.get(bucket)
         if share is not None and not share.limiter.try_acquire():
             return None
@@ -66,20 +66,20 @@ class Slots:
         return None
 
     def release(self, share: Share | None) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self.session.release()
         if share is not None:
             share.limiter.release()
 
     def refused(self, bucket: str) -> None:
-        """The bucket asked to slow down: its share shrinks, or it gets one."""
+        """Record a throttled response: reduce the bucket's share, or create one."""
         share = self.shares.get(bucket)
         if share is None:
             share = self.shares[bucket] = Share(self.session.limit)
         share.limiter.limit = share.aimd.refused(self._clock())
 
     def answered(self, bucket: str) -> None:
-        """The bucket answered: its share, if it has one, grows until it has none any more."""
+        """Record a response: grow the bucket's share, and remove it once it has recovered."""
         share = self.shares.get(bucket)
         if share is None:
             return

@@ -1,4 +1,4 @@
-"""The choice between wire and SDK, and uploads that are completed.
+"""Route requests to the wire or the SDK, and complete uploads of cancelled callers.
 
 Plain object requests take the wire, everything else the SDK. A bucket that the wire cannot serve (a proxy, S3 Express,
 an ARN, another signature) goes through the SDK for every request; the log says so once.
@@ -37,15 +37,15 @@ log: logging.Logger = logging.getLogger("zarr_s3_async")
 
 
 class _Route(NamedTuple):
-    """How one bucket is reached, as long as it is in the region that these options say."""
+    """How one bucket is reached, as long as its region does not change."""
 
     config: S3Config
     wire: Wire | None
-    """None: the SDK."""
+    """The wire, or None for the SDK."""
 
 
 class RoutedTransport:
-    """A transport over two. `aclose` closes the connections of the wire; the SDK's are the pool's."""
+    """Sends by the wire or the SDK. `aclose` closes the wire's connections; those of the SDK belong to the pool."""
 
     __slots__ = (
         "_buffers",
@@ -71,11 +71,11 @@ class RoutedTransport:
     ) -> None:
         """
         Args:
-            pool: The SDK's clients, and who signs.
+            pool: The SDK's clients and credentials.
             config: The options.
-            regions: Where buckets are.
-            connections: Of the wire, at most, to one bucket.
-            buffers: Memory for bodies; None: of its own.
+            regions: The regions of buckets.
+            connections: Maximum number of wire connections to one bucket.
+            buffers: Memory for bodies; None: allocate its own.
         """
         self._pool = pool
         self._config = config
@@ -89,7 +89,7 @@ class RoutedTransport:
         self._closed = False
 
     async def send(self, request: Request) -> Response:
-        """One attempt."""
+        """Send one attempt."""
         if request.operation not in OPERATIONS or self._config.transport == "sdk":
             return await self._send_by_sdk(request)
         config = self._regions.config_for(request.bucket)
@@ -101,7 +101,7 @@ class RoutedTransport:
         return await route.wire.send(request)
 
     async def _send_by_sdk(self, request: Request) -> Response:
-        # Where its endpoint is not looked up, it is not known whether it is Amazon's.
+        # Without resolving its endpoint it is unknown whether it is Amazon's.
         if request.payload is None:
             return await self._sdk.send(request)
         return await run_to_completion(self._sdk.send(request))
@@ -114,10 +114,10 @@ class RoutedTransport:
                 return route
             self._refuse_closed()
             found = await self._route(request, config)
-            self._refuse_closed()  # a wire that was made meanwhile has no connection yet
+            self._refuse_closed()  # a wire created meanwhile has no connections yet
             self._routes[request.bucket] = found
         if route is not None and route.wire is not None:
-            route.wire.retire()  # requests in flight to the wrong region get their answers
+            route.wire.retire()  # requests in flight to the wrong region are completed
             self._retired.append(route.wire)
         return found
 
@@ -159,13 +159,13 @@ class RoutedTransport:
             raise session_closed()
 
     def close(self) -> None:
-        """Begin no further request; what runs on the wire ends with SessionClosed."""
+        """Start no further requests; running ones on the wire fail with SessionClosed."""
         self._closed = True
         for wire in self._wires():
             wire.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the wire, and return when they are closed. Again is fine."""
+        """Close the connections of the wire, and return when they are closed. Idempotent."""
         self.close()
         for wire in self._wires():
             await wire.aclose()
@@ -178,7 +178,7 @@ _contexts: dict[tuple[str | None, float], ssl.SSLContext] = {}
 
 
 def _shared_tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """One for the process, since reading the authorities takes 10 to 30 ms; made again when the bundle changes."""
+    """A TLS context shared by the process, since reading the authorities takes 10 to 30 ms; renewed with the bundle."""
     changed = 0.0 if ca_bundle is None or not Path(ca_bundle).exists() else Path(ca_bundle).stat().st_mtime
     found = _contexts.get((ca_bundle, changed))
     if found is None:

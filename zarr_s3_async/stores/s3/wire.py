@@ -1,7 +1,7 @@
 """The wire transport: plain object requests, signed here and sent over our own HTTP connections (`_http`).
 
-It does GetObject, HeadObject, PutObject, DeleteObject, UploadPart and ListObjectsV2; everything else goes through the
-SDK.
+It supports GetObject, HeadObject, PutObject, DeleteObject, UploadPart and ListObjectsV2; everything else goes through
+the SDK.
 
 Source of the framing rules: RFC 9112, section 6.3.
 """
@@ -69,7 +69,7 @@ _METHODS = {
     "ListObjectsV2": "GET",
 }
 OPERATIONS = frozenset(_METHODS)
-"""What the wire does."""
+"""Operations that the wire supports."""
 _UPLOADS = frozenset({"PutObject", "UploadPart"})
 _CONSTANT_LINES = "user-agent: zarr-s3-async\r\naccept-encoding: identity\r\n"
 _HASH_SLICE = 512 * 1024

@@ -1,1 +1,1 @@
-"""The one door to aiobotocore, botocore and aiohttp: credentials, endpoints, and the requests that the wire leaves."""
+"""The only users of aiobotocore, botocore and aiohttp: credentials, endpoints, and requests outside the wire."""

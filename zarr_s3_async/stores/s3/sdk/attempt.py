@@ -1,4 +1,4 @@
-"""What one attempt of the SDK transport and the connection that it takes tell each other."""
+"""State shared between an attempt of the SDK transport and its aiohttp connection."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from contextvars import ContextVar
 
 
 class Attempt:
-    """What one attempt asks of its connection, and what becomes of it.
+    """One attempt and its connection.
 
     Attributes:
-        fresh: Use no connection that has served before.
-        reused: The connection had served before.
-        answered: The head of a response came.
+        fresh: Use a new connection.
+        reused: The connection had been used before.
+        answered: The head of a response has arrived.
     """
 
     __slots__ = ("answered", "fresh", "reused")
@@ -23,4 +23,4 @@ class Attempt:
 
 
 ATTEMPT: ContextVar[Attempt | None] = ContextVar("zarr_s3_async_attempt", default=None)
-"""The attempt that the running code belongs to: aiohttp has no other way to say it to a connection."""
+"""The current attempt: aiohttp offers no other way to pass it to a connection."""

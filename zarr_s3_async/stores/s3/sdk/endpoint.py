@@ -1,4 +1,4 @@
-"""Where a bucket is: botocore's endpoint rules answer (`plain.py` has the simple cases).
+"""Resolve the endpoint of a bucket by botocore's endpoint rules (`plain.py` handles the simple cases).
 
 One GetObject is built and signed by the client and stopped right before it is sent; its URL and its signature
 tell the URL root, the region and the service. (A presigned URL does not: it names the global endpoint.)
@@ -19,16 +19,16 @@ _CREDENTIAL = re.compile(r"Credential=.+/\d{8}/([^/,]+)/([^/,]+)/aws4_request")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """Where the objects of one bucket are."""
+    """The endpoint of one bucket."""
 
     scheme: str
     host: str
-    """Name or address; IPv6 without brackets."""
+    """Host name or address; IPv6 without brackets."""
     port: int
     path_prefix: str
-    """Before `/` and the key, percent-encoded: `/bucket` in path style, empty in virtual-hosted style."""
+    """Path before `/` and the key, percent-encoded: `/bucket` in path style, empty in virtual-hosted style."""
     region: str
-    """To sign for."""
+    """Region to sign for."""
     service: str = "s3"
     unsupported: str | None = None
     """Why the wire cannot serve this bucket and the SDK must; other fields may be empty then."""
@@ -65,7 +65,7 @@ def is_amazon_host(host: str) -> bool:
 
 
 class _Stopped(Exception):
-    """Ends our own request before it is sent, and carries it."""
+    """Stops our own request before it is sent, and carries it."""
 
     def __init__(self, request: Any) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _Stopped(Exception):
 
 
 async def resolve_endpoint(client: Any, bucket: str) -> Endpoint:
-    """Ask the client's endpoint rules for a bucket. Nothing is sent; its other requests go their way.
+    """Resolve the endpoint of a bucket by the client's rules. Nothing is sent; other requests are not affected.
 
     Args:
         client: An aiobotocore S3 client.

@@ -1,4 +1,4 @@
-"""The edge of the SDK: whatever botocore, aiobotocore and aiohttp raise becomes an answer or an error of ours."""
+"""Map every exception of botocore, aiobotocore and aiohttp to a response or to one of our errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def answered(request: Request, error: Exception) -> Response:
 
 
 def error_response(response: Mapping[str, Any]) -> Response:
-    """What botocore parsed of an error answer."""
+    """Convert an error response that botocore has parsed."""
     meta, error = response["ResponseMetadata"], response.get("Error", {})
     status = meta["HTTPStatusCode"]
     code = str(error.get("Code") or "")
@@ -34,7 +34,7 @@ def error_response(response: Mapping[str, Any]) -> Response:
 
 
 def is_disconnect(error: Exception) -> bool:
-    """True where the connection ended before a byte of the answer came."""
+    """True if the connection was closed before a byte of the response arrived."""
     from aiohttp import ClientOSError, ServerDisconnectedError
     from botocore import exceptions as sdk
 

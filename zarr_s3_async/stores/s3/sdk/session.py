@@ -1,8 +1,8 @@
-"""aiobotocore's HTTP session, kept from doing more than it was told. Imported on first use: it imports aiohttp.
+"""aiobotocore's HTTP session, without its own retries and redirects. Imported on first use, since it imports aiohttp.
 
-aiohttp re-sends an idempotent request, PUTs among them, when a kept-alive connection breaks. Below a conditional
-write that turns one attempt into two, of which nobody above knows: 412 for our own success. It takes what comes on an
-idle connection for the answer to the next request. It follows redirects, with the session token in a header, to
+aiohttp sends an idempotent request, including PUTs, again when a keep-alive connection breaks. For a conditional write
+that makes two attempts out of one without the retry layer knowing: 412 for our own success. It takes bytes on an idle
+connection for the response to the next request. It follows redirects, with the session token in a header, to
 wherever a server says; aiobotocore reads every answer but an object to its end, however long that is; and botocore
 finds `<Error>` deep in any page, and expands the entities of its document type.
 """
@@ -38,7 +38,7 @@ else:
 
 
 class NoRetrySession(AIOHTTPSession):
-    """Sends each request once, to where it was addressed."""
+    """Sends each request once, without following redirects."""
 
     speaks_s3: ClassVar[bool] = False
 
@@ -51,13 +51,14 @@ class NoRetrySession(AIOHTTPSession):
 
 
 class S3Session(NoRetrySession):
-    """For S3 alone: what is no error document of S3's own is an empty body to botocore, without a code."""
+    """For S3: bodies of errors that are not S3's own documents are replaced by empty ones before botocore parses
+    them."""
 
     speaks_s3 = True
 
 
 class _Quiet(ResponseHandler):
-    """A connection that is used again only if nothing came on it since its last answer."""
+    """A connection that is reused only if nothing arrived on it since its last response."""
 
     served = False
     _attempt: Attempt | None = None
@@ -167,7 +168,7 @@ class _Received:
 
 
 def _check_headers(response: aiohttp.ClientResponse) -> None:
-    """aiohttp takes the last of two headers that contradict each other: nobody can tell which is of these bytes."""
+    """Reject contradicting duplicate headers, of which aiohttp would silently take the last one."""
     names = [name.lower() for name, _ in response.raw_headers]
     for name in (b"etag", b"content-range"):
         if names.count(name) > 1:

@@ -43,7 +43,7 @@ _MAX_OBJECT = 5 * 2**30
 
 
 class Receiving:
-    """The body of one attempt. The attempt's timer is wound up anew with every step that came in time."""
+    """Receives the body of one attempt. The timer is extended with every step that arrives in time."""
 
     __slots__ = ("_deadline", "_partial", "_request", "_seconds")
 
