@@ -104,7 +104,7 @@ class StoredChunks(Mapping[Coords, StoredObject]):
 
     @property
     def n_objects(self) -> int:
-        """Objects that the array has room for; `len` is how many exist."""
+        """Number of objects in the array's grid; `len` is how many exist."""
         return prod(self.grid)
 
     @property

@@ -6,7 +6,7 @@
         middleware=zs.fastapi.middleware,
     )
 
-Nothing here needs more than what `zarr_s3_async` gives to everyone: what does not fit is quickly written anew.
+Nothing here needs more than what `zarr_s3_async` gives to everyone: replace what does not fit your application.
 """
 
 from __future__ import annotations

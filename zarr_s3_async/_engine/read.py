@@ -148,7 +148,7 @@ class _Reading:
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """Read one object by the cheapest means: from the cache, by byte ranges of its elements, or by whole chunks."""
         coords, lazy_parts = item
-        parts = tuple(lazy_parts)  # a plan computes its parts anew in every iteration
+        parts = tuple(lazy_parts)  # a plan computes its parts again in every iteration
         key = self._layout.chunks.locate(coords)
         if self._caches:
             await self._read_through_cache(coords, key, parts)

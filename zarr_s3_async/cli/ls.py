@@ -59,7 +59,7 @@ async def _array_at(session: Session, store: Store) -> Array | None:
 
 
 async def _folders(session: Session, store: Store, dirs: Sequence[str], *, probe: bool) -> list[Row]:
-    """Rows of the folders; below an array they hold chunks, and nobody needs to ask what they are."""
+    """Rows of the folders; below an array they contain chunks, so their kind need not be determined."""
     if not probe:
         return [Row("folder", name + "/", "of chunks") for name in dirs]
     rows: dict[str, Row] = {}

@@ -45,7 +45,7 @@ async def rm(
 
 
 def _ask(url: str, what: str, extent: str) -> None:
-    """End the command unless the answer is yes; where nobody can answer, it is refused."""
+    """Exit unless the user confirms with yes; without a terminal, the command is refused."""
     if not _is_at_terminal():
         raise ConfigError(f"{url} ({what}) has {extent}, and there is no terminal to ask: --yes removes them")
     err.print(f"{url}\n  {what}\n  {extent}", soft_wrap=True, markup=False)

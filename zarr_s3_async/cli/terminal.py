@@ -30,7 +30,7 @@ _EXTRAS = {"matplotlib": "demo", "PIL": "demo", "rich": "cli", "typer": "cli"}
 
 
 def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a command to its end. A failure that the user can mend leaves as one line and the exit status 2."""
+    """Run a command. A failure that the user can fix is printed as one line, with exit status 2."""
     adapt_streams()
     try:
         asyncio.run(command())

@@ -145,7 +145,7 @@ class Interrupt:
 
 
 class Abandoned(Exception):  # it tells of no error
-    """Work ended early; nobody waits for what it would have given."""
+    """The work was stopped early, since its result is no longer needed."""
 
 
 _interrupt: ContextVar[Interrupt | None] = ContextVar("interrupt", default=None)
