@@ -408,3 +408,16 @@ async def test_chunks_that_other_codecs_decoded_are_not_used(policy: Any) -> Non
             await store.put("a/zarr.json", bytes(blob.data).replace(b'"little"', b'"big"'))
             after = await reader.open_array(store, path="a", cache=policy)
             assert (await after[...]).tolist() == [256, 512, 768, 1024]
+
+
+@pytest.mark.parametrize("policy", ["revalidate", 3600])
+async def test_a_shards_cached_index_is_no_older_than_its_chunks_may_be(policy: Any) -> None:
+    """Of chunks that are not in the cache any more, the index may be, from a time when they were absent."""
+    store = Conditional()
+    async with zs.Session(cache=zs.CacheSize(chunks=1)) as session, zs.Session() as other:
+        theirs = await other.create_array(store, shape=SHAPE, dtype="i4", fill_value=0, **KINDS[2])
+        await theirs.set_slice(1, (0, 0), (4, 5))
+        array = await session.open_array(store, cache=policy)
+        assert not (await array.get_slice((4, 5), (8, 10))).any()
+        await theirs.set_slice(2, (4, 5), (8, 10))
+        assert (await array.get_slice((4, 5), (8, 10)) == 2).all()

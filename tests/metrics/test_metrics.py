@@ -341,3 +341,16 @@ def test_a_wrong_option_of_the_log_hook_is_refused(wrong: dict[str, Any]) -> Non
 def test_every_event_is_taken_by_every_hook() -> None:
     samples = {type(event) for _, _, _, told in FIGURES for event in told}
     assert samples == set(events.Event.__args__)
+
+
+async def test_a_lifespan_counts_the_session_that_it_opens_once() -> None:
+    from fastapi import FastAPI
+
+    from zarr_s3_async.fastapi import lifespan
+
+    registry = CollectorRegistry()
+    app = FastAPI(lifespan=lifespan(hooks=[PrometheusHook(registry)], limits=zs.Limits(requests=5)))
+    assert scraped(registry)["zarr_s3_requests_limit", ()] == 0
+    async with app.router.lifespan_context(app):
+        assert scraped(registry)["zarr_s3_requests_limit", ()] == 5
+    assert scraped(registry)["zarr_s3_requests_limit", ()] == 0
