@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -232,3 +233,27 @@ async def test_the_rest_of_a_read_is_as_ever(session: zs.Session, store: Watched
         await array.get_slice(0, 6, missing="raise", consistent=True)
     with pytest.raises(zs.DeadlineExceeded):
         await array.get_slice(0, 6, consistent=True, timeout=1e-9)
+
+
+@pytest.mark.parametrize("count", [3, 20])
+async def test_cancelled_at_any_await_nothing_is_held(session: zs.Session, store: Watched, count: int) -> None:
+    array = await session.create_array(store, shape=(count,), chunks=(1,), dtype="u2")
+    await array[...].set(3)
+
+    async def change(key: str) -> None:
+        if key == "c/1":
+            await store.put("c/0", b"changed")
+            await store.delete("c/0")
+
+    store.then = change
+    for turns in range(40):
+        task = asyncio.ensure_future(array.get_slice(0, count, consistent=True))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    store.then = None
+    leases = array._runtime.leases  # what it must have given back
+    assert leases.try_acquire(leases.limit)
+    leases.release(leases.limit)
+    assert (await array.get_slice(0, count, consistent=True)).tolist() == [0] + [3] * (count - 1)

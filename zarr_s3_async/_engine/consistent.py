@@ -11,13 +11,13 @@ is a later one, and whatever was unchanged at the last check may have changed si
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, prod
 from typing import NamedTuple
 
 from .._concurrency.workers import run_workers
-from .._plan.plan import Plan
+from .._plan.plan import Part, Plan
 from .._types import Coords, Missing, Sink, Version
 from ..errors import AccessDenied, Conflict, Unsupported
 from ..stores.base import Store, SupportsWeakVersions
@@ -49,11 +49,11 @@ async def read_consistent(runtime: Runtime, layout: Layout, plan: Plan, out: Res
     versions: Versions = {}
     noting = _noting(layout, versions)
     check = choose_check(layout, plan)
-    changed: Collection[Coords] | None = None
+    changed: Collection[Coords] = ()
 
     async def attempt() -> None:
         nonlocal changed
-        await read(runtime, noting, plan, out, missing, only=changed)
+        await read(runtime, noting, _SomeObjects(plan, changed) if changed else plan, out, missing)
         if check is None:
             return
         changed = await _changed(runtime, layout, plan, check, versions)
@@ -66,11 +66,25 @@ async def read_consistent(runtime: Runtime, layout: Layout, plan: Plan, out: Res
     def given_up(attempts: int) -> str:
         return (
             f"the region of {layout.url} was changed by others during all of {attempts} attempts to read it at one "
-            f"moment; {len(changed or ())} of its {plan.n_objects} objects changed during the last one: read less at "
+            f"moment; {len(changed)} of its {plan.n_objects} objects changed during the last one: read less at "
             "once, write whole regions less often, or raise RetryPolicy.conflict_attempts"
         )
 
     await retry_conflicts(runtime, layout.url, attempt, given_up)
+
+
+class _SomeObjects:
+    """Some of the objects of a plan; see `Touched`."""
+
+    def __init__(self, plan: Plan, chosen: Collection[Coords]) -> None:
+        self._plan = plan
+        self._chosen = chosen
+        self.basic = plan.basic
+        self.n_objects = len(chosen)
+
+    def objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
+        """See `Plan.objects`."""
+        return (item for item in self._plan.objects() if item[0] in self._chosen)
 
 
 class Check(NamedTuple):

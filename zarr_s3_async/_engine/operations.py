@@ -39,8 +39,11 @@ async def get(
         _admit(runtime, layout, runtime.limits.max_waiting)
     plan = planned(runtime, layout, selection)
     result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
-    work = read_consistent if consistent else read
-    reading = work(runtime, layout, plan, result.reshape(plan.buffer_shape), missing)
+    target = result.reshape(plan.buffer_shape)
+    if consistent:
+        reading = read_consistent(runtime, layout, plan, target, missing)
+    else:
+        reading = read(runtime, layout, plan, target, missing)
     if not await _ends_in_time(reading, timeout):
         raise _late(layout, "read", timeout)
     return result

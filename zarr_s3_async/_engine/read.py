@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from asyncio import sleep
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import inf
 from time import monotonic, perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from .._concurrency.priority import bulk_unless_named
 from .._concurrency.workers import run_workers
 from .._grid import place
-from .._plan.plan import Part, Plan
+from .._plan.plan import Part
 from .._plan.runs import Runs
 from .._types import Buffer, Coords, Missing, Sink
 from ..codecs.base import check_interrupt
@@ -42,16 +42,27 @@ NOT_CACHED = np.empty(0)
 """A sentinel for a chunk that is not in the cache."""
 
 
-async def read(
-    runtime: Runtime,
-    layout: Layout,
-    plan: Plan,
-    out: Result,
-    missing: Missing,
-    only: Collection[Coords] | None = None,
-) -> None:
-    """Fill `out` (of the plan's buffer shape) with the elements that the plan selects, of all objects or of `only`."""
-    workers = min(runtime.limits.requests, plan.n_objects if only is None else len(only))
+class Touched(Protocol):
+    """The objects that a read touches: a `Plan`, or a part of one."""
+
+    @property
+    def n_objects(self) -> int:
+        """See `Plan.n_objects`."""
+        ...
+
+    @property
+    def basic(self) -> bool:
+        """See `Plan.basic`."""
+        ...
+
+    def objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
+        """See `Plan.objects`."""
+        ...
+
+
+async def read(runtime: Runtime, layout: Layout, plan: Touched, out: Result, missing: Missing) -> None:
+    """Fill `out` (of the plan's buffer shape) with the elements that the plan selects."""
+    workers = min(runtime.limits.requests, plan.n_objects)
     # Reads of many objects do not yield for others to join: that would cost 2 µs per object.
     reading = _Reading(runtime, layout, plan, out, missing, turns=workers if workers <= _MAX_TURNS else 0)
 
@@ -59,12 +70,11 @@ async def read(
         await _Reading(runtime, layout.at(item[0]), plan, out, missing).read_with_one_refetch(item)
 
     work = reading.read_with_one_refetch if layout.of_shape is None else read_one_of_many_shapes
-    objects = plan.objects() if only is None else (item for item in plan.objects() if item[0] in only)
     if plan.n_objects <= runtime.limits.requests:
-        await run_workers(workers, objects, work)
+        await run_workers(workers, plan.objects(), work)
         return
     with bulk_unless_named():  # it takes all slots there are, again and again: smaller reads go first
-        await run_workers(workers, objects, work)
+        await run_workers(workers, plan.objects(), work)
 
 
 class _DirectSink:
@@ -110,7 +120,7 @@ class _Reading:
     )
 
     def __init__(
-        self, runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing, turns: int = 0
+        self, runtime: Runtime, layout: Layout, plan: Touched, out: Result, missing: Missing, turns: int = 0
     ) -> None:
         self._runtime = runtime
         self._layout = layout
