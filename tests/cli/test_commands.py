@@ -92,6 +92,16 @@ def test_get_of_png_has_a_pixel_per_element(url: str, tmp_path: Path) -> None:
     assert imread(tmp_path / "x.png").shape[:2] == DATA.shape
 
 
+def test_a_plot_without_a_region_takes_every_nth_element_of_a_large_plane(tmp_path: Path) -> None:
+    url = f"{tmp_path.as_uri()}/wide"
+    done("create", url, "--shape", "3,10,2000", "--dtype", "float32", "--chunks", "1,10,2000", "--fill-value", "2.5")
+    fields = done("plot", url)
+    assert fields["shape"] == [10, 500]
+    assert (fields["low"], fields["high"]) == (2.5, 2.5)
+    assert done("plot", url, "0,:,:")["shape"] == [10, 2000]
+    assert command("plot", url, "...").exit_code == 2
+
+
 def test_get_to_stdout_is_the_file_and_nothing_else(url: str) -> None:
     result = command("get", url, "0:3", "--out", "-", "--format", "raw")
     assert result.stdout_bytes == DATA[0:3].tobytes()

@@ -40,11 +40,11 @@ async def bench(
     call: Call,
     url: Url,
     seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="For each setting.", min=0.05)] = 2.0,
-    most: Annotated[int, typer.Option("--max-requests", metavar="N", help="In flight, at most.", min=1)] = 128,
+    max_requests: Annotated[int, typer.Option("--max-requests", metavar="N", help="In flight, at most.", min=1)] = 128,
 ) -> None:
     """Read stored chunks of an array with more and more requests in flight, and say which setting is best here."""
     rounds = []
-    for in_flight in [n for n in _IN_FLIGHT if n < most] + [most]:
+    for in_flight in [n for n in _IN_FLIGHT if n < max_requests] + [max_requests]:
         with err.status(f"{units.count(in_flight, 'request')} in flight …"):
             rounds.append(await _measure(call, url, in_flight, seconds))
     fastest = max(one.mb_per_second for one in rounds)

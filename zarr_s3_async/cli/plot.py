@@ -21,6 +21,8 @@ from .terminal import err, out, say_line
 
 _SHADES = " .:-=+*#%@"
 _ROWS = 24
+_ON_SCREEN, _IN_A_FILE = 640, 4096
+"""Elements along a side of what is drawn, where no region was asked for."""
 _BAD = (90, 90, 90)
 _STOPS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], float)
 """Of viridis, from low to high."""
@@ -48,7 +50,7 @@ async def plot(
             if grid:
                 plane = await _stored(session.store(url), array)
             else:
-                plane = await _plane(array, part)
+                plane = await _plane(array, part, _ON_SCREEN if target is None else _IN_A_FILE)
     fields: dict[str, Any] = {"url": array.url, "shape": list(plane.shape), "file": target}
     fields |= {"low": _finite(plane, np.min), "high": _finite(plane, np.max)}
     if target is not None:
@@ -59,10 +61,14 @@ async def plot(
     call.show(fields, lambda: _draw(plane, fields, is_grid=grid))
 
 
-async def _plane(array: Array, part: str) -> np.ndarray[Any, Any]:
-    """Two dimensions of numbers: those that the region leaves, or the last two at the beginning of all others."""
+async def _plane(array: Array, part: str, max_length: int) -> np.ndarray[Any, Any]:
+    """Two dimensions of numbers: those that the region leaves, or the last two at the beginning of all others.
+
+    Without a region, every n-th element is taken, so that no side is longer than `max_length`.
+    """
     if not part.strip():
-        selection: Any = (*([0] * (array.ndim - 2)), Ellipsis)
+        thin = [slice(None, None, max(1, -(-length // max_length))) for length in array.shape[-2:]]
+        selection: Any = (*([0] * (array.ndim - 2)), *thin)
     else:
         selection = parse_region(part)
     data = np.asarray(await array[selection])
