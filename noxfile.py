@@ -12,19 +12,15 @@ nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
 
 NEWEST = "3.13"
+_LINTERS = ("ruff>=0.9", "mypy>=1.14", "import-linter>=2.1", "hypothesis>=6.115")
+_TYPED_EXTRAS = "cli,dask,demo,fastapi,interop,otel,prometheus"
+"""What mypy reads beside the package."""
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff, mypy strict and the import directions."""
-    session.install(
-        "ruff>=0.9",
-        "mypy>=1.14",
-        "import-linter>=2.1",
-        "-e",
-        ".[cli,demo,fastapi,interop,otel,prometheus]",
-        "hypothesis>=6.115",
-    )
+    session.install(*_LINTERS, "-e", f".[{_TYPED_EXTRAS}]")
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
     session.run("mypy")
@@ -118,7 +114,7 @@ def artefact(session: nox.Session) -> None:
     with tarfile.open(sdist) as archive:
         archive.extractall(dist, filter="data")
     session.cd(dist / sdist.name.removesuffix(".tar.gz"))
-    session.install("ruff>=0.9", "mypy>=1.14", "import-linter>=2.1", ".[cli,demo,interop]", "hypothesis>=6.115")
+    session.install(*_LINTERS, f".[{_TYPED_EXTRAS}]")
     for command in (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",), ("lint-imports",)):
         session.run(*command)
 
