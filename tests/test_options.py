@@ -62,6 +62,8 @@ WRONG_WORDS: dict[str, Any] = {
     "delete path": lambda s, g, a: s.delete(URL, path=None),
     "view.get timeout": lambda s, g, a: a[0:4].get(timeout=-1),
     "view.set timeout": lambda s, g, a: a[0:4].set(1, timeout=float("nan")),
+    "view.set a timeout without a float": lambda s, g, a: a[0:4].set(1, timeout=10**400),
+    "open_array cache without a float": lambda s, g, a: s.open_array(a.ref, cache=10**400),
 }
 
 
@@ -151,6 +153,7 @@ def test_false_is_an_option_that_is_given() -> None:
         ({"hooks": [1]}, "list of callables"),
         ({"endpoint_url": "localhost:9000"}, "write http://localhost:9000"),
         ({"attempt_timeout": "5"}, "must be a number above zero, not '5'"),
+        ({"attempt_timeout": 10**5000}, "must be a number above zero, not an int of 16,610 bits"),
         ({"anonymous": "false"}, "must be True or False, not 'false'"),
         ({"transport": "wires"}, "did you mean 'wire'"),
         ({"access_key_id": "", "secret_access_key": ""}, "empty key"),

@@ -14,6 +14,8 @@ from typing import Any
 from .errors import ConfigError
 
 FORMATS = (2, 3)
+_FLOAT_LIMIT = 2**1023
+"""Ints from here on may have no float."""
 MISSING = ("fill", "raise")
 CACHE_POLICIES = ("immutable", "revalidate")
 
@@ -120,15 +122,22 @@ def check_line(name: str, value: Any) -> None:
         raise ConfigError(f"{name} holds a line end or another control character")
 
 
+def _is_number(value: Any) -> bool:
+    """True for what is or becomes a float; an int may be too large for that."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < _FLOAT_LIMIT
+
+
 def check_seconds(name: str, value: Any) -> None:
     """`value` must be a number above zero."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if not _is_number(value) or not value > 0:
         raise ConfigError(f"{name} must be a number above zero, not {_short(value)}")
 
 
 def check_share(name: str, value: Any) -> None:
     """`value` must be a number between 0 and 1, neither of them included."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+    if not _is_number(value) or not 0 < value < 1:
         raise ConfigError(f"{name} must be a number that lies between 0 and 1, not {_short(value)}")
 
 
@@ -172,7 +181,7 @@ def check_timeout(value: Any) -> None:
     """`timeout=` of a call: None, or seconds."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or isnan(value) or value < 0:
+    if not _is_number(value) or isnan(value) or value < 0:
         raise ConfigError(f"timeout must be a number of seconds or None, not {_short(value)}")
 
 
@@ -232,6 +241,8 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 
 def _short(value: Any) -> str:
     """A value in an error: plain ones as they are written, of others the type."""
+    if isinstance(value, int) and abs(value) >= _FLOAT_LIMIT:
+        return f"an int of {value.bit_length():,} bits"  # Python refuses to write out long ones
     if value is None or isinstance(value, bool | int | float | str):
         text = repr(value)
         return text if len(text) <= 80 else f"{text[:77]}..."  # a line of a message
