@@ -16,7 +16,7 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async._verify.report import KINDS
-from zarr_s3_async.cli.verify import COULD_NOT, FINDINGS
+from zarr_s3_async.cli.terminal import COULD_NOT, NO
 
 PAGE = (Path(__file__).parents[2] / "docs" / "verify.md").read_text()
 
@@ -62,7 +62,7 @@ def test_its_programs_run_in_their_order_and_print_what_it_says(
         assert program == "zarr-s3"
         with pytest.raises(SystemExit) as ended:
             app(arguments)
-        assert ended.value.code == FINDINGS
+        assert ended.value.code == NO
     capsys.readouterr()
     for text in others:
         asyncio.run(run(text))
@@ -79,4 +79,4 @@ def test_its_tables_name_every_kind_and_status() -> None:
         for strict in (False, True):
             report = zs.VerifyReport(url="", strict=strict, nodes=(node,), objects=0, nbytes=0, seconds=0)
             assert report.ok == (fails == "no" or (fails.startswith("with") and not strict)), kind
-    assert re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE) == ["0", str(FINDINGS), str(COULD_NOT)]
+    assert re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE) == ["0", str(NO), str(COULD_NOT)]
