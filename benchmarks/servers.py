@@ -46,8 +46,8 @@ class _Counted(SeaweedLaunch):
 
     metrics_port = 0
 
-    def command(self, folder: Path, certificate: Certificate | None) -> Command:
-        command = super().command(folder, certificate)
+    def command(self, folder: Path, certificate: Certificate | None, port: int | None = None) -> Command:
+        command = super().command(folder, certificate, port)
         (self.metrics_port,) = free_ports(1)
         command.arguments.append(f"-metricsPort={self.metrics_port}")
         return command
