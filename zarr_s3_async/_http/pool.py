@@ -23,9 +23,9 @@ _TICKS = 10
 """Sweeps per attempt timeout: a timeout is noticed up to a tenth of itself late, or a second."""
 _STEP = 64 * 1024
 _STEPS = 4
+"""`_STEP` bytes of a body must arrive within each quarter of the attempt timeout: 4 KiB/s by default."""
 _CLOSING_TURNS = 2
 """Loop iterations until asyncio has closed the socket of a connection attempt that was cancelled."""
-"""Bytes of a body that must arrive within each quarter of the attempt timeout: 4 KiB/s by default."""
 
 
 class ConnectionPool:

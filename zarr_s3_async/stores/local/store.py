@@ -73,7 +73,7 @@ class LocalStore:
     @property
     def place(self) -> str:
         """See `SupportsIdentity.place`: the folder without symbolic links and `..`."""
-        return Path(os.path.realpath(self._root)).as_uri()  # noqa: PTH  # Path.resolve raises for links in a circle
+        return Path(os.path.realpath(self._root)).as_uri()  # Path.resolve() raises for links in a circle
 
     @property
     def owner(self) -> None:
