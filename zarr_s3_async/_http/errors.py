@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .body import PartialBody
@@ -29,6 +30,10 @@ class IncompleteResponse(Exception):
 
     partial: PartialBody | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the memory of the body, which does not pickle: debuggers and clusters pickle the causes of errors.
+        return type(self), self.args
+
 
 class AttemptTimeout(IncompleteResponse):
     """The response was not complete within the attempt timeout."""
@@ -49,3 +54,6 @@ class ConnectionBroken(IncompleteResponse):
     def __init__(self, message: str, *, stale: bool) -> None:
         super().__init__(message)
         self.stale = stale
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), stale=self.stale), self.args

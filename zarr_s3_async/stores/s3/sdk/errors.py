@@ -14,10 +14,14 @@ _NO_SOURCE = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or ano
 
 def answered(request: Request, error: Exception) -> Response:
     """An HTTP error answer as a Response; anything else is raised in our own classes."""
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import ClientError, HTTPClientError
 
     if isinstance(error, ClientError) and error.operation_name == request.operation:
         return error_response(error.response)
+    if isinstance(error, HTTPClientError):
+        # It becomes a cause, which some pickle with the error: a signed request is in it, and what does not pickle.
+        error.request = error.response = None
+        error.kwargs = {name: str(value) for name, value in error.kwargs.items()}
     mapped = _no_source(request, error) or _no_request(request, error) or _no_answer(request, error)
     raise mapped or error from (error if mapped else error.__cause__)
 

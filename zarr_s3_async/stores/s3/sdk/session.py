@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
 from ...._http.body import MAX_SMALL_BODY
 from ..errors import parse_error
@@ -110,7 +110,7 @@ class _Sender:
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse | _Received:
         try:
             response = await self._session.request(method, allow_redirects=False, **options)
-        except aiohttp.ClientResponseError as error:
+        except aiohttp.ClientError as error:
             _forget_request(error)
             raise
         attempt = ATTEMPT.get()
@@ -136,17 +136,27 @@ def _canonical(body: bytes) -> bytes:
     return f"<Error>{text}</Error>".encode()
 
 
-def _forget_request(error: aiohttp.ClientResponseError) -> None:
-    # Its repr shows every header that was sent, the signature and the session token among them; both its texts show
-    # the proxy's URL with its password.
-    sent = error.request_info
-    shown = sent._replace(
-        url=sent.url.with_user(None),
-        real_url=sent.real_url.with_user(None),
-        headers=CIMultiDictProxy(CIMultiDict()),
-    )
-    error.request_info = shown
-    error.args = (shown, *error.args[1:])
+def _forget_request(error: aiohttp.ClientError) -> None:
+    """Take out of an error what it shows of the request, and what does not pickle.
+
+    The repr of a response error shows every header that was sent, the signature and the session token among them; both
+    kinds show the proxy's URL with its password. Whoever pickles an error with its cause, as dask's workers do, would
+    send them along.
+    """
+    if isinstance(error, aiohttp.ClientResponseError):
+        sent = error.request_info
+        shown = sent._replace(
+            url=sent.url.with_user(None),
+            real_url=sent.real_url.with_user(None),
+            headers=CIMultiDict(),  # type: ignore[arg-type]  # a proxy of one does not pickle
+        )
+        error.request_info = shown
+        error.headers = None
+        error.args = (shown, *error.args[1:])
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        key = error._conn_key._replace(ssl=True, proxy=None, proxy_auth=None, proxy_headers_hash=None)  # noqa: SLF001
+        error._conn_key = key  # noqa: SLF001  # aiohttp has no public way
+        error.args = (key, *error.args[1:])
 
 
 class _Received:
