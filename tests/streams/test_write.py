@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
+from zarr_s3_async._engine.cpu import Cpu
 
 from .cancelling import WAYS, at_every_turn
 from .grids import Counting, arrays, nothing_left, regions, same
@@ -396,8 +397,17 @@ async def test_a_value_that_does_not_fit_the_data_type_is_refused_and_not_wrappe
 
 
 @pytest.mark.parametrize("rows", [slice(0, 512), slice(0, 1024)], ids=["one object", "two objects"])
-async def test_a_block_whose_stream_is_left_meanwhile_is_not_acknowledged(rows: slice) -> None:
+async def test_a_block_whose_stream_is_left_meanwhile_is_not_acknowledged(
+    rows: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is put at the end does not have it."""
+    left, run = asyncio.Event(), Cpu.run
+
+    async def run_once_left(self: Cpu, work: Any) -> Any:
+        await left.wait()  # however quick the machine is, the copy does not end before the stream is left
+        return await run(self, work)
+
+    monkeypatch.setattr(Cpu, "run", run_once_left)
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=(1024, 1024), chunks=(512, 1024), dtype="i4")
         out = array.write_stream()
@@ -407,6 +417,7 @@ async def test_a_block_whose_stream_is_left_meanwhile_is_not_acknowledged(rows: 
         await asyncio.sleep(0)
         assert not writing.done()
         await out.__aexit__(None, None, None)
+        left.set()
         with pytest.raises(zs.StateError, match="left"):
             await writing
         assert not (await array[...]).any()
