@@ -11,6 +11,8 @@ import secrets
 import signal
 import subprocess
 import sys
+import weakref
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +99,45 @@ def test_a_loader_that_is_forgotten_closes_its_session(url: str) -> None:
     assert session is not None
     del loader
     gc.collect()
-    background_loop().run(asyncio.sleep(0.01))  # behind what the finalizer left there
-    assert session.closed
+    background_loop().run(closed(session))
+
+
+async def closed(session: zs.Session) -> None:
+    while not session.closed:
+        await asyncio.sleep(0)
+
+
+def test_a_loader_that_is_collected_together_with_its_session_closes_it() -> None:
+    """In one reference cycle, the session comes first where it is the older one, and would warn that it was left open."""
+    from zarr_s3_async._concurrency.loop_thread import background_loop
+    from zarr_s3_async.loader.iteration import BlockingSession
+
+    class Sources:
+        def __init__(self) -> None:
+            self.made: zs.Session | None = zs.Session()
+
+        async def session(self, stack: AsyncExitStack) -> zs.Session:
+            assert self.made is not None
+            return await stack.enter_async_context(self.made)
+
+    found: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zs.Session, "__del__", lambda self: found.append(self._state))
+        sources: Any = Sources()
+        cycle: list[Any] = [sources]
+        blocking = BlockingSession(sources)
+        cycle += [blocking, cycle]
+        session = weakref.ref(background_loop().run(blocking.get()))
+        del sources, blocking, cycle
+        gc.collect()
+        background_loop().run(gone(session))
+    assert found == ["closed"]
+
+
+async def gone(session: weakref.ref[zs.Session]) -> None:
+    while session() is not None:
+        await asyncio.sleep(0)
+        gc.collect()
 
 
 def test_it_gets_another_session_where_the_shared_one_was_closed(url: str) -> None:

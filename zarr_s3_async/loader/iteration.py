@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeAlias
+from weakref import finalize
 
 from .._concurrency.loop_thread import LoopThread, background_loop
 from .._session import Session
@@ -113,31 +114,42 @@ class BlockingEpoch:
 class BlockingSession:
     """The session of plain iteration: on the background loop of this process, for as long as the loader."""
 
-    __slots__ = ("_loop", "_pid", "_session", "_sources", "_stack")
+    __slots__ = ("__weakref__", "_finalizer", "_loop", "_pid", "_session", "_sources", "_stack")
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._session: Session | None = None
         self._stack = AsyncExitStack()
         self._loop: LoopThread | None = None
+        self._finalizer: finalize[Any, BlockingSession] | None = None
         self._pid = 0
 
     async def get(self) -> Session:
-        """On the background loop."""
+        """Return the session, opened if need be. Called on the background loop."""
         # A forked child leaves the parent's alone; the loop's shared session may have been closed by others.
         if self._session is None or self._pid != os.getpid() or self._session.closed:
             self._stack = AsyncExitStack()
             self._session = await self._sources.session(self._stack)
             self._pid, self._loop = os.getpid(), background_loop()
+            # For a loader that is never closed. Not `__del__`: where loader and session are in one reference cycle, the
+            # session could be collected first; the finalizer keeps it alive until it is closed.
+            self._forget_finalizer()
+            self._finalizer = finalize(self, _close_without_waiting, self._loop, self._stack)
+            self._finalizer.atexit = False  # the background loop ends what is left
         return self._session
 
     def close(self) -> None:
-        """From any thread but the loop's."""
+        """Close the session. Called from any thread but the loop's."""
+        self._forget_finalizer()
         session, self._session = self._session, None
         if session is not None and self._loop is not None and self._loop.usable:
             self._loop.run(self._stack.aclose())
 
-    def __del__(self) -> None:
-        # For whoever forgets `close`.
-        if self._session is not None and self._loop is not None and self._loop.usable:
-            self._loop.submit(self._stack.aclose())
+    def _forget_finalizer(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer.detach()
+
+
+def _close_without_waiting(loop: LoopThread, stack: AsyncExitStack) -> None:
+    if loop.usable:
+        loop.submit(stack.aclose())
