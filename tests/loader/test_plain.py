@@ -108,7 +108,7 @@ async def closed(session: zs.Session) -> None:
 
 
 def test_a_loader_that_is_collected_together_with_its_session_closes_it() -> None:
-    """In one reference cycle, the session comes first where it is the older one, and would warn that it was left open."""
+    """In one reference cycle an older session comes first, and would warn that it was left open."""
     from zarr_s3_async._concurrency.loop_thread import background_loop
     from zarr_s3_async.loader.iteration import BlockingSession
 

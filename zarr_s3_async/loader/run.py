@@ -108,7 +108,7 @@ class EpochRun:
                 if self._complete or self._closed:
                     raise StopAsyncIteration
                 raise StateError(
-                    "this iteration was stopped before its end: its loader was closed, or iterated over anew; "
+                    "this iteration was stopped before its end: its loader was closed, or iterated over again; "
                     "use a loader for each of two iterations"
                 )
             self._more.clear()

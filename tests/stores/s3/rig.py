@@ -93,7 +93,6 @@ class Rig:
             Traced(transport, self.events.append),
             slots=Slots(Limiter(8)),
             policy=RetryPolicy(attempts=attempts, base_delay=0.1),
-            attempt_timeout=None,
             emit=self.events.append,
             recovery=Recovery(renew=renew, clock=self.pool.clock(config), regions=regions),
             uniform=lambda: 0.5,

@@ -64,9 +64,7 @@ class AllSupported(Capabilities):
 class Way:
     """RetryingTransport(Traced(Script)) with a clock that only notes how long it was asked to wait."""
 
-    def __init__(
-        self, *answers: Response | BaseException, attempts: int = 3, timeout: float = 5.0, slots: int = 4, **config: Any
-    ) -> None:
+    def __init__(self, *answers: Response | BaseException, attempts: int = 3, slots: int = 4, **config: Any) -> None:
         self.script = Script(answers)
         self.events: list[Event] = []
         self.waits: list[float] = []
@@ -82,7 +80,6 @@ class Way:
             Traced(self.script, self.events.append),
             slots=Slots(self.slots),
             policy=RetryPolicy(attempts=attempts, base_delay=0.1),
-            attempt_timeout=timeout,
             emit=self.events.append,
             uniform=lambda: 0.5,
             wait=wait,

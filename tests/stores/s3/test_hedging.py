@@ -39,7 +39,6 @@ class Two:
             Traced(self, self.events.append),
             slots=self.slots,
             policy=RetryPolicy(attempts=2),
-            attempt_timeout=None,
             emit=self.events.append,
             hedging=hedging,
             wait=self.wait,

@@ -1,11 +1,10 @@
-"""The only retry layer: per HTTP attempt a slot, a timeout, and the decision to retry, resume, recover or fail.
+"""The only retry layer: per HTTP attempt a slot, and the decision to retry, resume, recover or fail.
 
 The slot is released while waiting for the next attempt, so that a request that backs off delays no other.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from random import random
@@ -21,7 +20,7 @@ from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, Unexpect
 from ...events import Emit, Metrics, RequestDone, RetryScheduled, SlotWaited, has_hooks
 from .answer_checks import answer_error
 from .checksums import MODE_HEADER, verified
-from .errors import STALE, attempt_timed_out, is_retried, is_throttle
+from .errors import STALE, is_retried, is_throttle
 from .hedging import Hedging, Outcome
 from .recovery import Recovery, RecoveryAction
 from .request import Request, Response, Transport
@@ -98,7 +97,6 @@ class RetryingTransport:
         traced: The transport, with its events.
         slots: Request slots, shared by the session.
         policy: The retry policy.
-        attempt_timeout: Seconds per attempt; None if the transport enforces its own timeout.
         emit: Receives a `RetryScheduled` for every retry.
         budget: The session's retry budget.
         hedging: Sends slow reads twice.
@@ -114,7 +112,6 @@ class RetryingTransport:
         "_policy",
         "_recovery",
         "_slots",
-        "_timeout",
         "_traced",
         "_uniform",
         "_wait",
@@ -126,7 +123,6 @@ class RetryingTransport:
         *,
         slots: Slots,
         policy: RetryPolicy,
-        attempt_timeout: float | None,
         emit: Emit,
         budget: RetryBudget | None = None,
         hedging: Hedging | None = None,
@@ -137,7 +133,6 @@ class RetryingTransport:
         self._traced = traced
         self._slots = slots
         self._policy = policy
-        self._timeout = attempt_timeout
         self._emit = emit
         self._budget = budget or RetryBudget(slots.session.limit)
         self._hedging = hedging
@@ -225,18 +220,9 @@ class RetryingTransport:
     async def _ask(self, request: Request, attempt: int) -> Outcome:
         """A response, or an error that may be retried."""
         try:
-            if self._timeout is None:
-                response = await self._traced.send(request, attempt)
-            else:
-                async with asyncio.timeout(self._timeout):
-                    response = await self._traced.send(request, attempt)
+            response = await self._traced.send(request, attempt)
         except _ASKED_AGAIN as error:
             return error
-        except TimeoutError as error:
-            assert self._timeout is not None  # noqa: S101  # nothing else raises it: transports map theirs
-            late = attempt_timed_out(request, self._timeout)
-            late.__cause__ = error
-            return late
         if response.error is not None and is_throttle(response):
             self._slots.refused(request.bucket)
         elif self._slots.shares:

@@ -98,7 +98,6 @@ class S3Service:
             Traced(self._transport(config, regions), self._emit),
             slots=self._slots,
             policy=self._policy,
-            attempt_timeout=None,
             emit=self._emit,
             budget=self._budget,
             hedging=self._hedging,
