@@ -12,7 +12,7 @@ from .plots import draw
 from .workload import Workload
 
 _HOW = """\
-Made by the harness in `benchmarks/`; do not edit. `nox -s bench` makes it anew in 25 minutes. `nox -s bench --
+Made by the harness in `benchmarks/`; do not edit. `nox -s bench` makes it again in 25 minutes. `nox -s bench --
 --quick` takes three and writes into `build/bench/`; `-- --list` tells the rows, `-- --only TEXT` runs some of them.
 
 **How to read it.** Every contender is a process of its own. It opens the array, reads it once, and checks every

@@ -1,6 +1,6 @@
 """Whole terminal sessions, recorded as text: each command at 40, 80 and 120 columns, in ASCII, without colour.
 
-A change that is meant: `WRITE_DOCS=1 pytest tests/cli/test_sessions.py` records them anew; look at the difference.
+A change that is meant: `WRITE_DOCS=1 pytest tests/cli/test_sessions.py` records them again; look at the difference.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ It answers as S3 would to one object, and keeps what it was asked.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 import ssl
@@ -102,6 +103,16 @@ class Amazon:
         self.bodies.clear()
         self.looked_up.clear()
         self.answer = answer
+
+    def alone(self, monkeypatch: pytest.MonkeyPatch, config_file: Path) -> Amazon:
+        """For this test: no network but this, no AWS option and no proxy in the environment, and nothing asked yet."""
+        for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(config_file))
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(config_file.with_name("none")))
+        self.forget()
+        self.take_over(monkeypatch)
+        return self
 
     def take_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """For this test, there is no other network."""

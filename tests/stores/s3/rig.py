@@ -80,7 +80,7 @@ class Rig:
             act, self.while_waiting = self.while_waiting, None
             await act()
 
-    def steady(self, config: S3Config, attempts: int = 3) -> tuple[RetryingTransport, Regions]:
+    def retrying(self, config: S3Config, attempts: int = 3) -> tuple[RetryingTransport, Regions]:
         """`RetryingTransport(Traced(Transport))` as the service makes it, but for the clock."""
         regions = Regions(config)
 
@@ -89,7 +89,7 @@ class Rig:
 
         transport = self._make_transport(self.pool, config, regions)
         self._transports.append(transport)
-        steady = RetryingTransport(
+        retrying = RetryingTransport(
             Traced(transport, self.events.append),
             slots=Slots(Limiter(8)),
             policy=RetryPolicy(attempts=attempts, base_delay=0.1),
@@ -98,24 +98,26 @@ class Rig:
             uniform=lambda: 0.5,
             wait=self.wait,
         )
-        return steady, regions
+        return retrying, regions
 
     def store(self, *, attempts: int = 3, config: S3Config | None = None, **options: Any) -> S3Store:
         """A store that is known to be on a server with every capability."""
         config = replace(config or self.config, **options)
-        transport = self.steady(config, attempts)[0]
+        transport = self.retrying(config, attempts)[0]
         return S3Store(BUCKET, PREFIX, transport=transport, config=config, capabilities=AllSupported(transport))
 
     def probing_store(self, **options: Any) -> S3Store:
         """A store that has to find out what its server can do."""
         config = replace(self.config, **options)
-        steady, regions = self.steady(config)
+        retrying, regions = self.retrying(config)
 
         async def endpoint_url() -> str:
             client = await self.pool.client(regions.config_for(BUCKET))
             return str(client.meta.endpoint_url)
 
-        return S3Store(BUCKET, PREFIX, transport=steady, config=config, capabilities=Capabilities(endpoint_url, steady))
+        return S3Store(
+            BUCKET, PREFIX, transport=retrying, config=config, capabilities=Capabilities(endpoint_url, retrying)
+        )
 
     async def hang_up(self) -> None:
         """Close the connections of the stores made so far; those of the SDK are the pool's, and stay."""

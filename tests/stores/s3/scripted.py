@@ -76,7 +76,7 @@ class Way:
             self.waits.append(seconds)
             self.held_while_waiting.append(self.slots.held)
 
-        self.steady = RetryingTransport(
+        self.retrying = RetryingTransport(
             Traced(self.script, self.events.append),
             slots=Slots(self.slots),
             policy=RetryPolicy(attempts=attempts, base_delay=0.1),
@@ -85,5 +85,5 @@ class Way:
             wait=wait,
         )
         self.store = S3Store(
-            "bucket", "root", transport=self.steady, config=self.config, capabilities=AllSupported(self.steady)
+            "bucket", "root", transport=self.retrying, config=self.config, capabilities=AllSupported(self.retrying)
         )

@@ -254,12 +254,12 @@ async def test_a_probe_that_fails_decides_nothing(rig: Rig) -> None:
 @pytest.mark.parametrize(("ignores", "has"), [((), True), (CONDITIONS, False), (CONDITIONS[:1], False)])
 async def test_completing_an_upload_is_probed(rig: Rig, ignores: tuple[str, ...], has: bool) -> None:
     rig.server.ignores = ignores
-    steady, _ = rig.steady(rig.config)
+    retrying, _ = rig.retrying(rig.config)
 
     async def endpoint_url() -> str:
         return rig.server.endpoint_url
 
-    capabilities = Capabilities(endpoint_url, steady)
+    capabilities = Capabilities(endpoint_url, retrying)
     near = Request("PutObject", BUCKET, "root/a/k")
     assert await capabilities.have("multipart-complete", near) is has
     assert [s.request.key for s in rig.server.requests("CompleteMultipartUpload")] == [

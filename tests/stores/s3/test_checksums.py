@@ -49,8 +49,8 @@ async def test_uploads_are_summed_up(checksums: str, endpoint: str, sent: bool) 
         return endpoint
 
     way = Way(ok(b""), checksums=checksums)
-    capabilities = Capabilities(endpoint_url, way.steady)
-    store = S3Store("bucket", transport=way.steady, config=way.config, capabilities=capabilities)
+    capabilities = Capabilities(endpoint_url, way.retrying)
+    store = S3Store("bucket", transport=way.retrying, config=way.config, capabilities=capabilities)
     await store.put("k", BODY)
     found = sums(dict(way.script.requests[0].headers))
     assert bool(found) is sent

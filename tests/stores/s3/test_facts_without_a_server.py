@@ -39,7 +39,7 @@ async def test_amazon_is_known_and_not_probed() -> None:
     async def endpoint_url() -> str:
         return "https://s3.us-east-1.amazonaws.com"
 
-    capabilities = Capabilities(endpoint_url, Way().steady)
+    capabilities = Capabilities(endpoint_url, Way().retrying)
     every: tuple[Capability, ...] = ("put-absent", "put-match", "delete-match", "multipart-complete")
     for capability in every:
         assert await capabilities.have(capability, Request("PutObject", "b", "k"))

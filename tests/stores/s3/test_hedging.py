@@ -35,7 +35,7 @@ class Two:
         self.pace = hedging.pace("bucket")
         for _ in range(32 if hedges else 0):
             self.pace.observe(0.0)  # from now on, whatever is not there at once is slow
-        self.steady = RetryingTransport(
+        self.retrying = RetryingTransport(
             Traced(self, self.events.append),
             slots=self.slots,
             policy=RetryPolicy(attempts=2),
@@ -87,7 +87,7 @@ GET = Request("GetObject", "bucket", "key")
 
 async def test_a_slow_read_is_answered_by_its_hedge() -> None:
     two = Two(never, answer(ok(b"second")))
-    response, attempts = await two.steady.send(GET)
+    response, attempts = await two.retrying.send(GET)
     assert (bytes(response.body), attempts) == (b"second", 1)
     assert (two.hedged, two.cancelled) == (1, 1)
     assert two.slots.session.held == 0
@@ -101,7 +101,7 @@ async def test_the_first_may_still_win() -> None:
         return await never(request)
 
     two = Two(after(started, ok(b"first")), second)
-    response, _ = await two.steady.send(GET)
+    response, _ = await two.retrying.send(GET)
     assert bytes(response.body) == b"first"
     assert (two.hedged, two.cancelled) == (1, 1), "the loser is cancelled, and has ended"
     assert two.slots.session.held == 0
@@ -109,14 +109,14 @@ async def test_the_first_may_still_win() -> None:
 
 async def test_a_quick_read_is_not_hedged() -> None:
     two = Two(answer(ok(b"first")))
-    assert (await two.steady.send(GET))[0].ok
+    assert (await two.retrying.send(GET))[0].ok
     assert two.hedged == 0
 
 
 async def test_before_enough_was_seen_nothing_is_hedged() -> None:
     go = asyncio.Event()
     two = Two(after(go, ok()), hedges=False)
-    task = asyncio.create_task(two.steady.send(GET))
+    task = asyncio.create_task(two.retrying.send(GET))
     await asyncio.sleep(0.01)
     go.set()
     await task
@@ -129,7 +129,7 @@ async def test_without_a_free_slot_or_budget_there_is_no_hedge(why: str) -> None
     two = Two(after(go, ok(b"first")), slots=1 if why == "slots" else 4)
     while why == "budget" and two.pace.spend():
         pass
-    task = asyncio.create_task(two.steady.send(GET))
+    task = asyncio.create_task(two.retrying.send(GET))
     for _ in range(5):
         await asyncio.sleep(0)
     await asyncio.sleep(0.01)
@@ -141,7 +141,7 @@ async def test_without_a_free_slot_or_budget_there_is_no_hedge(why: str) -> None
 async def test_only_reads_are_hedged() -> None:
     go = asyncio.Event()
     two = Two(after(go, ok(b"")))
-    task = asyncio.create_task(two.steady.send(Request("PutObject", "bucket", "key", payload=b"x")))
+    task = asyncio.create_task(two.retrying.send(Request("PutObject", "bucket", "key", payload=b"x")))
     await asyncio.sleep(0.01)
     go.set()
     await task
@@ -166,7 +166,7 @@ async def test_two_attempts_never_write_to_the_same_memory() -> None:
         return ok(b"second")
 
     two = Two(first, second)
-    response, _ = await two.steady.send(Request("GetObject", "bucket", "key", sink=sink))
+    response, _ = await two.retrying.send(Request("GetObject", "bucket", "key", sink=sink))
     assert memory == b"second"
     assert response.body.obj is memory  # type: ignore[union-attr]  # the sink's memory, a memoryview
     assert sinks == [6, 6]
@@ -180,7 +180,7 @@ async def test_a_hedge_that_fails_changes_nothing() -> None:
         raise NetworkError("reset")
 
     two = Two(after(started, ok(b"first")), second)
-    assert bytes((await two.steady.send(GET))[0].body) == b"first"
+    assert bytes((await two.retrying.send(GET))[0].body) == b"first"
 
 
 @pytest.mark.parametrize("fault", [NetworkError("reset"), failed(500, "InternalError")], ids=["reset", "500"])
@@ -200,7 +200,7 @@ async def test_a_first_that_fails_waits_for_its_hedge(fault: Any) -> None:
         return fault  # type: ignore[no-any-return]  # a Response
 
     two = Two(first, second)
-    response, attempts = await two.steady.send(GET)
+    response, attempts = await two.retrying.send(GET)
     assert (bytes(response.body), attempts) == (b"second", 1)
 
 
@@ -218,7 +218,7 @@ async def test_what_the_first_raises_leaves_as_itself(hedged: bool) -> None:
     error = CredentialsNotFound("none anywhere")
     two = Two(after(started, error), second)
     with pytest.raises(CredentialsNotFound) as caught:
-        await two.steady.send(GET)
+        await two.retrying.send(GET)
     assert caught.value is error
     assert two.cancelled == two.hedged == int(hedged)
     assert two.slots.session.held == 0
@@ -232,14 +232,14 @@ async def test_what_the_second_raises_does_not_disturb_the_first() -> None:
         raise ConfigError("cannot be asked")
 
     two = Two(after(refused, ok(b"first")), second)
-    assert bytes((await two.steady.send(GET))[0].body) == b"first"
+    assert bytes((await two.retrying.send(GET))[0].body) == b"first"
     assert two.hedged == 1
     assert two.slots.session.held == 0
 
 
 async def test_absence_is_an_answer_too() -> None:
     two = Two(never, answer(NO_SUCH_KEY))
-    assert (await two.steady.send(GET))[0] is NO_SUCH_KEY
+    assert (await two.retrying.send(GET))[0] is NO_SUCH_KEY
 
 
 async def test_a_refusal_to_hedge_is_no_answer() -> None:
@@ -250,7 +250,7 @@ async def test_a_refusal_to_hedge_is_no_answer() -> None:
         return failed(503, "SlowDown")
 
     two = Two(after(go, ok(b"first")), second)
-    assert bytes((await two.steady.send(GET))[0].body) == b"first"
+    assert bytes((await two.retrying.send(GET))[0].body) == b"first"
 
 
 async def test_cancellation_ends_both() -> None:
@@ -261,7 +261,7 @@ async def test_cancellation_ends_both() -> None:
         return await never(request)
 
     two = Two(never, second)
-    task = asyncio.create_task(two.steady.send(GET))
+    task = asyncio.create_task(two.retrying.send(GET))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -272,6 +272,6 @@ async def test_cancellation_ends_both() -> None:
 
 async def test_both_attempts_are_counted() -> None:
     two = Two(never, answer(ok(b"second")))
-    await two.steady.send(GET)
+    await two.retrying.send(GET)
     done = [event for event in two.events if isinstance(event, RequestDone)]
     assert sorted(event.error or "" for event in done) == ["", "CancelledError"]

@@ -372,7 +372,7 @@ async def test_cancelled_at_every_await_nothing_is_left_of_the_upload(double: bo
     for turns in range(200):
         way = Way(multipart_bytes=2 * PART, part_bytes=PART)
         server = Turns()
-        way.steady._traced = Traced(server, way.events.append)
+        way.retrying._traced = Traced(server, way.events.append)
         put = asyncio.create_task(way.store.put("k", BODY))
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,13 +30,7 @@ def shared_amazon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Amazon]:
 
 @pytest.fixture
 def s3(shared_amazon: Amazon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Amazon:
-    for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    shared_amazon.forget()
-    shared_amazon.take_over(monkeypatch)
-    return shared_amazon
+    return shared_amazon.alone(monkeypatch, tmp_path / "none")
 
 
 def config(s3: Amazon, transport: Any) -> zs.S3Config:

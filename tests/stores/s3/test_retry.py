@@ -37,7 +37,7 @@ async def test_a_passing_fault_is_asked_again(fault: Response | BaseException) -
     if isinstance(fault, Response) and fault.headers.get("etag") == "":
         fault = Response(200, {}, fault.body)
     way = Way(fault, ok())
-    response, attempts = await way.steady.send(GET)
+    response, attempts = await way.retrying.send(GET)
     assert response.ok
     assert attempts == 2
     assert len(way.script.requests) == 2
@@ -52,13 +52,13 @@ async def test_a_passing_fault_is_asked_again(fault: Response | BaseException) -
 )
 async def test_a_final_answer_is_returned_at_once(answer: Response) -> None:
     way = Way(answer)
-    assert (await way.steady.send(GET))[0] is answer
+    assert (await way.retrying.send(GET))[0] is answer
     assert way.waits == []
 
 
 async def test_the_last_answer_is_returned_when_the_attempts_are_used_up() -> None:
     way = Way(*[failed(500, "InternalError")] * 3)
-    response, attempts = await way.steady.send(GET)
+    response, attempts = await way.retrying.send(GET)
     assert (response.status, attempts) == (500, 3)
     assert way.waits == [0.05, 0.1]
 
@@ -66,7 +66,7 @@ async def test_the_last_answer_is_returned_when_the_attempts_are_used_up() -> No
 async def test_the_last_network_error_leaves_with_the_number_of_attempts() -> None:
     way = Way(*[NetworkError("reset")] * 3)
     with pytest.raises(NetworkError) as caught:
-        await way.steady.send(GET)
+        await way.retrying.send(GET)
     assert caught.value.attempts == 3
 
 
@@ -77,7 +77,7 @@ PUT = Request("PutObject", "bucket", "key", payload=b"x")
 @pytest.mark.parametrize("request_", [GET, PUT], ids=["read", "write"])
 async def test_a_closed_idle_connection_is_retried_at_once_on_a_new_one_and_counted(request_: Request) -> None:
     way = Way(STALE_ERROR, ok(b""))
-    assert (await way.steady.send(request_))[1] == 2
+    assert (await way.retrying.send(request_))[1] == 2
     assert way.waits == [0.0]
     assert [sent.fresh for sent in way.script.requests] == [False, True]
     assert [event.attempt for event in way.events if isinstance(event, RequestDone)] == [1, 2]
@@ -87,36 +87,36 @@ async def test_a_closed_idle_connection_is_retried_at_once_on_a_new_one_and_coun
 async def test_a_write_is_sent_no_more_often_than_the_policy_says() -> None:
     way = Way(STALE_ERROR, attempts=1)
     with pytest.raises(NetworkError):
-        await way.steady.send(PUT)
+        await way.retrying.send(PUT)
     way = Way(STALE_ERROR, failed(500, "InternalError"), attempts=2)
-    assert (await way.steady.send(PUT))[1] == 2
+    assert (await way.retrying.send(PUT))[1] == 2
     way = Way(STALE_ERROR, failed(500, "InternalError"), ok(b""), attempts=3)
-    assert (await way.steady.send(PUT))[1] == 3
+    assert (await way.retrying.send(PUT))[1] == 3
     assert [sent.fresh for sent in way.script.requests] == [False, True, True], "those that are idle are as old"
 
 
 async def test_a_closed_idle_connection_costs_a_read_none_of_its_attempts() -> None:
     way = Way(STALE_ERROR, ok(), attempts=1)
-    assert (await way.steady.send(GET))[1] == 2
+    assert (await way.retrying.send(GET))[1] == 2
     way = Way(STALE_ERROR, failed(500, "InternalError"), ok(), attempts=2)
-    assert (await way.steady.send(GET))[1] == 3
+    assert (await way.retrying.send(GET))[1] == 3
 
 
 async def test_an_answer_without_etag_is_no_answer() -> None:
     way = Way(*[Response(200, {}, b"who knows")] * 3)
     with pytest.raises(UnexpectedResponse, match="ETag"):
-        await way.steady.send(GET)
+        await way.retrying.send(GET)
 
 
 async def test_retry_after_is_the_least_wait() -> None:
     way = Way(failed(503, "SlowDown", retry_after="7"), ok())
-    await way.steady.send(GET)
+    await way.retrying.send(GET)
     assert way.waits == [7.0]
 
 
 async def test_every_attempt_is_one_event_and_every_wait_another() -> None:
     way = Way(failed(500, "InternalError"), NetworkError("reset", code="ConnectionResetError"), ok(b"12345"))
-    await way.steady.send(GET)
+    await way.retrying.send(GET)
     done = [e for e in way.events if isinstance(e, RequestDone)]
     assert [(e.attempt, e.status, e.error) for e in done] == [
         (1, 500, "InternalError"),
@@ -131,7 +131,7 @@ async def test_an_attempt_that_a_transport_ended_in_time_is_retried() -> None:
     """The transports time their attempts; that they end is tested with each of them."""
     way = Way(attempt_timed_out(GET, 0.01), attempt_timed_out(GET, 0.01), attempts=2)
     with pytest.raises(DeadlineExceeded, match="attempt_timeout"):
-        await way.steady.send(GET)
+        await way.retrying.send(GET)
     assert len([e for e in way.events if isinstance(e, RequestDone)]) == 2
     assert way.slots.held == 0
 
@@ -145,8 +145,8 @@ async def test_cancellation_gives_the_slot_back() -> None:
         await asyncio.sleep(3600)
         raise AssertionError
 
-    way.steady._traced._inner = type("Hang", (), {"send": staticmethod(hang)})()
-    task = asyncio.create_task(way.steady.send(GET))
+    way.retrying._traced._inner = type("Hang", (), {"send": staticmethod(hang)})()
+    task = asyncio.create_task(way.retrying.send(GET))
     await started.wait()
     assert way.slots.held == 1
     task.cancel()
@@ -162,56 +162,56 @@ async def test_cancellation_gives_the_slot_back() -> None:
 )
 async def test_what_a_transport_raises_for_a_bad_answer_is_asked_again(error: StoreError) -> None:
     way = Way(error, ok())
-    assert (await way.steady.send(GET))[1] == 2
+    assert (await way.retrying.send(GET))[1] == 2
 
 
 async def test_what_a_transport_raises_for_no_request_is_not_asked_again() -> None:
     error = StoreError("no way to send it")
     with pytest.raises(StoreError) as caught:
-        await Way(error, ok()).steady.send(GET)
+        await Way(error, ok()).retrying.send(GET)
     assert caught.value is error
 
 
 async def test_damage_that_repeats_is_no_accident() -> None:
     way = Way(*[ChecksumMismatch("damaged")] * 3)
     with pytest.raises(ChecksumMismatch) as caught:
-        await way.steady.send(GET)
+        await way.retrying.send(GET)
     assert caught.value.attempts == 2
 
 
 async def test_an_outage_does_not_multiply_the_load() -> None:
     """Once the budget is spent every request fails with its first attempt; answers fill it again."""
     way = Way(*[NetworkError("down")] * 1000, attempts=5)
-    way.steady._budget = RetryBudget(4)
+    way.retrying._budget = RetryBudget(4)
     for _ in range(100):
         with pytest.raises(NetworkError):
-            await way.steady.send(GET)
+            await way.retrying.send(GET)
     assert len(way.script.requests) == 100 + 100, "one each, and as many retries as the budget holds"
     way.script.answers[:] = [ok()] * 5
     for _ in range(5):
-        await way.steady.send(GET)
+        await way.retrying.send(GET)
     way.script.answers[:] = [failed(500, "InternalError"), ok()]
-    assert (await way.steady.send(GET))[1] == 2
+    assert (await way.retrying.send(GET))[1] == 2
 
 
 async def test_throttling_shrinks_the_share_of_the_bucket_alone() -> None:
     way = Way(failed(503, "SlowDown"), *[ok()] * 40, slots=8)
-    await way.steady.send(GET)
-    share = await way.steady._slots.acquire("bucket")
+    await way.retrying.send(GET)
+    share = await way.retrying._slots.acquire("bucket")
     assert share is not None
     assert share.limiter.limit == 4
-    way.steady._slots.release(share)
-    assert await way.steady._slots.acquire("another") is None
-    way.steady._slots.release(None)
+    way.retrying._slots.release(share)
+    assert await way.retrying._slots.acquire("another") is None
+    way.retrying._slots.release(None)
     for _ in range(39):
-        await way.steady.send(GET)
-    assert await way.steady._slots.acquire("bucket") is None, "it recovered"
+        await way.retrying.send(GET)
+    assert await way.retrying._slots.acquire("bucket") is None, "it recovered"
 
 
 async def test_retry_after_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarr_s3_async.stores.s3.retry.time", lambda: 1445412470.0)
     way = Way(failed(503, "SlowDown", retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), ok())
-    await way.steady.send(GET)
+    await way.retrying.send(GET)
     assert way.waits == [10.0]
 
 
