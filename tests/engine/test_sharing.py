@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import inspect
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -308,3 +310,19 @@ async def test_reads_of_many_chunks_share_from_the_second_request_on(session: zs
     for data in await asyncio.gather(*reads):
         assert data.tolist() == list(range(n))
     assert store.gets <= 2 * n
+
+
+ERRORS = sorted(
+    (cls for cls in vars(zs).values() if isinstance(cls, type) and issubclass(cls, zs.ZarrS3Error)), key=str
+)
+
+
+@pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
+def test_an_error_that_several_readers_get_is_copied_with_all_that_it_says(cls: Any) -> None:
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    error = cls("message", **{p.name: f"its {p.name}" for p in parameters if p.kind is p.KEYWORD_ONLY})
+    error.add_note("a note")
+    copied = copy.copy(error)
+    assert type(copied) is cls
+    assert copied is not error
+    assert (copied.args, vars(copied)) == (error.args, vars(error))
