@@ -162,6 +162,35 @@ class _Handle(Generic[Live]):
         live = self._live()
         return _run(lambda: call(live))
 
+    @property
+    def attrs(self) -> Mapping[str, JSON]:
+        """The attributes, read-only."""
+        return self._live().attrs
+
+    @property
+    def path(self) -> str:
+        """Path below the store's root; empty for the root."""
+        return self._live().path
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._live().url
+
+    def verify(
+        self,
+        *,
+        strict: bool = False,
+        max_findings: int = 1000,
+        progress: Callable[[VerifyProgress], None] | None = None,
+    ) -> VerifyReport:
+        """Read and decode all that is stored of it and below, and compare it with its metadata."""
+        return self._do(lambda live: live.verify(strict=strict, max_findings=max_findings, progress=progress))
+
+    def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
+        """Merge `attributes` into those that are stored, or replace them all."""
+        self._do(lambda live: live.update_attributes(attributes, replace=replace))
+
 
 class Array(_Handle[_array.Array]):
     """A Zarr array with NumPy syntax: `array[...]` reads, `array[...] = data` writes.
@@ -277,24 +306,9 @@ class Array(_Handle[_array.Array]):
         return self._live().order
 
     @property
-    def attrs(self) -> Mapping[str, JSON]:
-        """The attributes, read-only."""
-        return self._live().attrs
-
-    @property
     def dimension_names(self) -> tuple[str | None, ...] | None:
         """Names of the dimensions, where the metadata gives them."""
         return self._live().dimension_names
-
-    @property
-    def path(self) -> str:
-        """Path below the store's root; empty for an array at the root."""
-        return self._live().path
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return self._live().url
 
     @property
     def ref(self) -> ArrayRef:
@@ -432,20 +446,6 @@ class Array(_Handle[_array.Array]):
         """Which objects of the array exist; see `zarr_s3_async.Array.stored_chunks`."""
         return self._do(lambda live: live.stored_chunks(inner=inner, timeout=timeout))
 
-    def verify(
-        self,
-        *,
-        strict: bool = False,
-        max_findings: int = 1000,
-        progress: Callable[[VerifyProgress], None] | None = None,
-    ) -> VerifyReport:
-        """Read and decode all that is stored of the array, and compare it with its metadata."""
-        return self._do(lambda live: live.verify(strict=strict, max_findings=max_findings, progress=progress))
-
-    def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
-        """Merge `attributes` into those that are stored, or replace them all."""
-        self._do(lambda live: live.update_attributes(attributes, replace=replace))
-
     def resize(self, shape: Sequence[int] | int) -> None:
         """Give the array another shape of as many dimensions; see `zarr_s3_async.Array.resize`."""
         self._change(lambda live: live.resize(shape))
@@ -522,21 +522,6 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
     def metadata(self) -> GroupMeta:
         """The immutable metadata as it was read."""
         return self._live().metadata
-
-    @property
-    def attrs(self) -> Mapping[str, JSON]:
-        """The attributes, read-only."""
-        return self._live().attrs
-
-    @property
-    def path(self) -> str:
-        """Path below the store's root; empty for the root."""
-        return self._live().path
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return self._live().url
 
     @property
     def ref(self) -> GroupRef:
@@ -620,20 +605,6 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
     def delete(self, name: str, *, everything: bool = False) -> None:
         """Remove the array or group below with all that belongs to it; see `zarr_s3_async.Session.delete`."""
         self._do(lambda live: live.delete(name, everything=everything))
-
-    def verify(
-        self,
-        *,
-        strict: bool = False,
-        max_findings: int = 1000,
-        progress: Callable[[VerifyProgress], None] | None = None,
-    ) -> VerifyReport:
-        """Read and decode all that is stored below, and compare it with its metadata."""
-        return self._do(lambda live: live.verify(strict=strict, max_findings=max_findings, progress=progress))
-
-    def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
-        """Merge `attributes` into those that are stored, or replace them all."""
-        self._do(lambda live: live.update_attributes(attributes, replace=replace))
 
     def consolidate(self) -> None:
         """Write the metadata of every node below into this group's own, so that opening them costs no request."""
