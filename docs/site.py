@@ -44,6 +44,14 @@ REFERENCE: dict[str, tuple[str, ...]] = {
         "BatchLoader", "Window", "LoaderReport", "LoaderCost",
     ),
 }  # fmt: skip
+MODULES: dict[str, tuple[str, ...]] = {
+    "Without asyncio": ("blocking",),
+    "FastAPI, other libraries, metrics": (
+        "fastapi", "adapters.dask", "adapters.xarray", "adapters.zarr", "adapters.obspec", "adapters.obstore",
+        "adapters.torch", "metrics.prometheus", "metrics.otel", "metrics.logs",
+    ),
+    "For tests": ("testing",),
+}  # fmt: skip
 
 
 def main() -> None:
@@ -101,7 +109,8 @@ def write_reference() -> list[dict[str, str]]:
     errors = [name for name in rest if isinstance(getattr(zs, name), type) and issubclass(getattr(zs, name), Exception)]
     others = [name for name in rest if name not in errors]
     pages = []
-    for number, (title, names) in enumerate([*REFERENCE.items(), ("Errors", errors), ("Everything else", others)]):
+    tables = [*REFERENCE.items(), *MODULES.items(), ("Errors", errors), ("Everything else", others)]
+    for number, (title, names) in enumerate(tables):
         file = f"reference-{number}.md"
         entries = "\n\n".join(f"::: zarr_s3_async.{name}" for name in names)
         (PAGES / file).write_text(f"# {title}\n\n{entries}\n")
@@ -119,7 +128,13 @@ def configuration(reference: list[dict[str, str]]) -> dict[str, object]:
         {title: [f"{'index' if page == 'README' else page}.md" for page in pages]} for title, pages in groups.items()
     ]
     nav.insert(2, {"Reference": reference})
-    handler = {"docstring_style": "google", "show_source": False, "members_order": "source", "filters": ["!^_"]}
+    handler = {
+        "docstring_style": "google",
+        "show_source": False,
+        "members_order": "source",
+        "filters": ["!^_"],
+        "inherited_members": True,  # those of private base classes too
+    }
     return {
         "site_name": "zarr-s3-async",
         "repo_url": HOME,

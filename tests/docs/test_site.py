@@ -56,6 +56,14 @@ def test_the_reference_names_what_is_public(site: Any) -> None:
     assert set(named) <= set(zs.__all__)
 
 
+def test_the_reference_has_every_public_module_of_the_ways_in(site: Any) -> None:
+    package = ROOT / "zarr_s3_async"
+    ways = [path for folder in ("adapters", "metrics") for path in (package / folder).glob("[!_]*.py")]
+    public = {".".join(path.relative_to(package).with_suffix("").parts) for path in ways}
+    named = [name for names in site.MODULES.values() for name in names]
+    assert sorted(named) == sorted(public | {"blocking", "fastapi", "testing"})
+
+
 def test_a_link_that_leads_nowhere_is_noticed(site: Any, tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text('<h1 id="top"></h1><a href="b.html#there">b</a><a href="#top">t</a>')
     (tmp_path / "b.html").write_text('<p id="there"></p><a href="a.html">a</a><img src="x.png">')
