@@ -1,6 +1,6 @@
 """docs/interop.md says what other libraries read of what we write; this makes it, and holds it.
 
-`WRITE_DOCS=1 pytest tests/docs/test_interop_table.py` writes the table anew.
+`WRITE_DOCS=1 pytest tests/docs/test_interop_table.py` writes the table again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.make_corpus` writes the seeds of every target anew; what fuzzing found (`found-*`) stays."""
+"""`python -m tests.fuzz.make_corpus` writes the seeds of every target again; what fuzzing found (`found-*`) stays."""
 
 from __future__ import annotations
 

@@ -440,7 +440,7 @@ async def test_what_an_option_calls_missing_is_missing_to_reads_of_chunks_alone(
                 array = await lenient.array("shard")
                 lenient.cue("GetObject", fault, nth=2, times=1)
                 if error is None:
-                    assert await both(array) == [2, 3], "a pinned range of what is no longer there: read anew"
+                    assert await both(array) == [2, 3], "a pinned range of a replaced object: read again"
                 else:
                     assert type(await failing(array.get_slice(1, 3))) is error, "its index was there"
                 lenient.server.forget()

@@ -63,7 +63,7 @@ async def rows(session: zs.Session, place: Place, racers: Racers, mode: str) -> 
 
 
 async def attributes(session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Told]:
-    """Everybody sets one attribute anew and adds one more, in every round."""
+    """Everybody sets one attribute to a new value and adds one more, in every round."""
     array = await session.create_array(place.url, shape=(1,), dtype="i4")
 
     async def look(number: int) -> bool:

@@ -124,7 +124,7 @@ class FaultServer:
             return [s for s in self.seen if s.operation == operation and s.request.key.endswith(key)]
 
     def forget(self) -> None:
-        """Start counting anew, with no cue left."""
+        """Set the counts to zero and forget every cue."""
         with self._lock:
             self.seen.clear()
             self._cues.clear()

@@ -158,7 +158,7 @@ class StandIn:
         return await self._control("POST", "clear")
 
     async def change(self, **settings: float | None) -> None:
-        """Set `latency`, `bandwidth` or `rate` anew, from the next request on."""
+        """Change `latency`, `bandwidth` or `rate`, from the next request on."""
         unknown = settings.keys() - self._settings.keys()
         if unknown:
             raise TypeError(f"a StandIn has no setting {', '.join(sorted(unknown))}: {', '.join(self._settings)}")

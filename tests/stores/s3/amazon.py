@@ -98,7 +98,7 @@ class Amazon:
             peer.send(self.answer(captured(head)))
 
     def forget(self) -> None:
-        """Count anew, and answer as S3 would."""
+        """Set the counts to zero, and answer as S3 would."""
         self.server.requests.clear()
         self.bodies.clear()
         self.looked_up.clear()

@@ -124,4 +124,4 @@ async def test_a_resumed_body_is_compared_as_a_whole(rig: Rig, of: bytes, right:
     assert blob is not None
     assert bytes(blob.data) == LONG
     assert "range" in rig.server.requests("GetObject")[1].request.headers
-    assert rig.server.count("GetObject") == (2 if right else 3), "a wrong sum: all of it anew"
+    assert rig.server.count("GetObject") == (2 if right else 3), "after a wrong sum, all of it is read again"

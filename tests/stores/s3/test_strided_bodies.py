@@ -124,7 +124,7 @@ async def test_raw_chunks_of_a_wider_result_are_laid_out_as_they_come(server, tr
 
 
 @pytest.mark.parametrize("fault", [faults.reset_mid_body, faults.close_mid_body, faults.internal_error])
-@pytest.mark.parametrize("edge", [256, 1056])  # asked anew, and continued where it broke
+@pytest.mark.parametrize("edge", [256, 1056])  # read again from the start, and continued where it broke
 async def test_a_broken_one_is_whole_in_the_end(server, transport, fault: faults.Fault, edge: int) -> None:
     async with stored(server, transport, edge) as (array, data):
         for nth in (1, 3, 4):

@@ -3,7 +3,7 @@
 aiohttp sends an idempotent request, including PUTs, again when a keep-alive connection breaks. For a conditional write
 that makes two attempts out of one without the retry layer knowing: 412 for our own success. It takes bytes on an idle
 connection for the response to the next request. It follows redirects, with the session token in a header, to
-wherever a server says; aiobotocore reads every answer but an object to its end, however long that is; and botocore
+any host; aiobotocore reads every answer but an object to its end, however long that is; and botocore
 finds `<Error>` deep in any page, and expands the entities of its document type.
 """
 
