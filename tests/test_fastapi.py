@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import zarr_s3_async as zs
 from zarr_s3_async import fastapi as kit
-from zarr_s3_async._concurrency.until import run_until
+from zarr_s3_async._concurrency.interruptible import run_until
 
 SHAPE = (30, 17, 5)
 DATA = np.arange(np.prod(SHAPE), dtype=">i4").reshape(SHAPE)

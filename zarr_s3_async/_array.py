@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import numpy as np
 
-from ._concurrency.priority import PRIORITIES, Priority, at_priority
+from ._concurrency.limiter import PRIORITIES, Priority, at_priority
 from ._engine import creation, encoded, nodes, operations, reshape
 from ._engine.consolidated import sync_copies
 from ._engine.encoded import EncodedChunk, Expected

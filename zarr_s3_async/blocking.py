@@ -48,8 +48,8 @@ from . import (
     _shared,
     shared_session,
 )
+from ._concurrency.limiter import Priority
 from ._concurrency.loop_thread import LoopThread, background_loop
-from ._concurrency.priority import Priority
 from ._notebook import facts_html
 from ._types import JSON, Buffer, Coords, Missing, Shape, Version
 from ._where import as_url

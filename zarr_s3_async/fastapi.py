@@ -49,7 +49,7 @@ from . import (
     UnsupportedFeature,
     ZarrS3Error,
 )
-from ._concurrency.until import run_until
+from ._concurrency.interruptible import run_until
 from ._options import check_choice, check_count, check_timeout
 
 try:

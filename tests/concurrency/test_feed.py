@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from zarr_s3_async._concurrency.feed import Feed
-from zarr_s3_async._concurrency.workers import run_workers_async
+from zarr_s3_async._concurrency.workers import Feed, run_workers_async
 
 
 async def test_every_item_goes_to_one_worker_and_closing_ends_them_all() -> None:

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async._concurrency.limiter import _FAIR_TURN, Limiter
-from zarr_s3_async._concurrency.priority import BULK, HIGH, NORMAL, PRIORITY, at_priority
+from zarr_s3_async._concurrency.limiter import _FAIR_TURN, BULK, HIGH, NORMAL, PRIORITY, Limiter, at_priority
 
 
 async def take(limiter: Limiter, order: list[Any], name: Any, weight: int = 1) -> None:

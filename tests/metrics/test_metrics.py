@@ -219,7 +219,7 @@ def test_a_registry_takes_one_hook_and_wrong_bounds_are_refused() -> None:
     with pytest.raises(zs.ConfigError, match="one hook"):
         PrometheusHook(registry)
     for wrong in ((), (1.0, 0.5), (1.0, 1.0)):
-        with pytest.raises(zs.ConfigError, match="rise"):
+        with pytest.raises(zs.ConfigError, match="ascending"):
             PrometheusHook(CollectorRegistry(), seconds=wrong)
 
 

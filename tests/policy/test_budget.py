@@ -2,7 +2,7 @@
 
 import pytest
 
-from zarr_s3_async._policy.budget import RetryBudget
+from zarr_s3_async._policy.backoff import RetryBudget
 
 
 def spend_all(budget: RetryBudget) -> int:

@@ -219,8 +219,8 @@ async def test_consolidated_metadata_that_contradicts_is_told_member_by_member(
     report = await session.verify(store)
     told = {finding.key: finding.what for finding in report.of("metadata")}
     assert told.keys() == {f"a/{document}", f"deep/er/b/{document}", f"deep/new/{document}", consolidated}
-    assert told[f"a/{document}"].endswith("otherwise: shape")
-    assert told[f"deep/er/b/{document}"].endswith("otherwise: attributes")
+    assert told[f"a/{document}"].endswith("metadata: shape")
+    assert told[f"deep/er/b/{document}"].endswith("metadata: attributes")
     assert "does not have it" in told[f"deep/new/{document}"]
     assert "'gone'" in told[consolidated]
     assert not report.ok
@@ -235,7 +235,7 @@ async def test_consolidated_metadata_of_v2_speaks_of_its_own_group_too(
     await group.consolidate()
     await store.put(".zattrs", b'{"title": "y"}')
     assert [f.what for f in (await session.verify(store)).findings] == [
-        "consolidated metadata says otherwise: attributes"
+        "it differs from the consolidated metadata: attributes"
     ]
     await store.delete(".zgroup")
     told = [f.what for f in (await session.verify(store)).findings]
@@ -257,7 +257,7 @@ async def test_an_entry_of_consolidated_metadata_that_does_not_read_is_told(
     await store.put("zarr.json", json.dumps(document).encode())
     told = {finding.key: finding.what for finding in (await session.verify(store)).findings}
     assert told.keys() == {"a/zarr.json", "deep/zarr.json"}
-    assert "does not read" in told["a/zarr.json"]
+    assert "is invalid" in told["a/zarr.json"]
 
 
 async def test_a_member_that_does_not_read_is_told_once_though_consolidated_metadata_has_it(

@@ -42,7 +42,7 @@ class Background:
 
     async def wait(self) -> None:
         """Wait until the task has ended. Cancelling the waiter does not cancel the task."""
-        await wait((self._task,))
+        await wait((self._task,))  # unlike `await self._task`, which would cancel it with the waiter
 
     async def aclose(self) -> None:
         """Cancel the task and return once it has ended, however often the caller is cancelled meanwhile."""

@@ -82,6 +82,7 @@ class SharedCall(Generic[T]):
     async def get(self, max_age: float | None = None) -> T:
         """Return the result, at most `max_age` seconds old. After a failure the next caller starts a new call."""
         loop = asyncio.get_running_loop()
+        # `made_at` is when the call started, so a result is never older than it claims.
         old = max_age is not None and loop.time() - self.made_at > max_age
         if self._future is None or (self._future.done() and (old or self._future.exception())):
             self._future = loop.run_in_executor(None, self._call)

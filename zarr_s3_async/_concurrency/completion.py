@@ -18,6 +18,7 @@ async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """Return the result of `work`. When cancelled, wait until `work` has ended; after `GRACE` seconds cancel it too."""
     task = get_running_loop().create_task(work)
     try:
+        # The shield keeps the caller's cancellation away from the task; the handler below bounds how long it runs on.
         return await shield(task)
     except CancelledError as error:
         cancelled = await wait_for_end(task, error, task.cancel)

@@ -1,9 +1,9 @@
-"""Waits that are interrupted when their owner is closed."""
+"""Work that ends early: when its owner is closed, or when something else happens first."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -17,7 +17,8 @@ class Interruptible:
     __slots__ = ("_empty", "_timers", "closed")
 
     def __init__(self) -> None:
-        self._timers: dict[asyncio.Timeout, None] = {}  # in order: closing is the same each time
+        # A dict as an ordered set: a set would end the bodies in an order that differs from run to run.
+        self._timers: dict[asyncio.Timeout, None] = {}
         self._empty: asyncio.Event | None = None
         self.closed: bool = False
 
@@ -28,6 +29,8 @@ class Interruptible:
             raise session_closed()
         timer: asyncio.Timeout | None = None
         try:
+            # A timeout scope without a deadline; `aclose` sets one in the past. Unlike `task.cancel()`, its expiry
+            # cannot be mistaken for a cancellation from outside.
             async with asyncio.timeout(None) as timer:
                 self._timers[timer] = None
                 yield
@@ -56,3 +59,33 @@ class Interruptible:
         if self._timers:
             self._empty = self._empty or asyncio.Event()  # one for all who close at once
             await self._empty.wait()
+
+
+async def run_until(work: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[object]]) -> bool:
+    """Run `work` in the calling task; cancel it, and return when it has ended, once `stop` returns.
+
+    Args:
+        work: What to run. What it raises is raised here, as it is.
+        stop: Runs concurrently in a task of its own, and is cancelled when the work ends. It must not raise.
+
+    Returns:
+        True where the work was completed.
+    """
+    failure: BaseException | None = None
+    ended = False
+    async with anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            await stop()
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        try:
+            await work()
+            ended = True
+        except Exception as error:  # noqa: BLE001  # raised below: the task group would wrap it in an exception group
+            failure = error
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return ended

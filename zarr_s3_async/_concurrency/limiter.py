@@ -1,5 +1,6 @@
-"""A weighted semaphore with priorities: a request slot weighs 1, a byte lease weighs its bytes.
+"""A weighted semaphore with priorities, and the priority of the current call.
 
+A request slot weighs 1, a byte lease weighs its bytes.
 anyio's CapacityLimiter costs 30 µs when contended and gives a task no second token; this one costs under 2 µs.
 """
 
@@ -7,21 +8,51 @@ from __future__ import annotations
 
 from asyncio import CancelledError, Future, get_running_loop
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..errors import session_closed
-from .priority import NORMAL, PRIORITIES, PRIORITY
 
 _FAIR_TURN: Final = 8
-"""Every so many grants one goes to whoever has waited longest, whatever its priority: no class starves another."""
+"""One in this many grants goes to the longest waiter, whatever its priority, so that no class starves another."""
+
+Priority: TypeAlias = Literal["high", "normal", "bulk"]
+PRIORITIES: Final = ("high", "normal", "bulk")
+HIGH, NORMAL, BULK = range(3)
+
+PRIORITY: Final[ContextVar[int | None]] = ContextVar("zarr_s3_async_priority", default=None)
+"""Priority of the current call; None where the call names none. A context variable, so that the stores between a call
+and its requests need not pass it on, and so that the tasks of a call inherit it."""
+
+
+@contextmanager
+def at_priority(priority: int) -> Iterator[None]:
+    """Calls that are awaited and tasks that are started in this block have this priority."""
+    before = PRIORITY.set(priority)
+    try:
+        yield
+    finally:
+        PRIORITY.reset(before)
+
+
+@contextmanager
+def bulk_unless_named() -> Iterator[None]:
+    """Like `at_priority(BULK)`, unless the current call names a priority."""
+    if PRIORITY.get() is not None:
+        yield
+        return
+    with at_priority(BULK):
+        yield
 
 
 class _Waiter(NamedTuple):
     weight: int
     granted: Future[None]
     number: int
-    """In order of arrival, over all classes."""
+    """Order of arrival, over all priorities."""
 
 
 class Limiter:
@@ -46,14 +77,15 @@ class Limiter:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Number of waiting callers."""
         return 0 if self._closed else self._waiting
-
-    def _fits(self, weight: int) -> bool:
-        return self.held == 0 or self.held + weight <= self.limit
 
     def _take(self, weight: int) -> None:
         self.held += weight
+
+    def _fits(self, weight: int) -> bool:
+        # A weight above the limit would never fit: it is granted once nothing else is held.
+        return self.held == 0 or self.held + weight <= self.limit
 
     def try_acquire(self, weight: int = 1) -> bool:
         """Acquire without waiting; False where the weight does not fit now or other callers wait."""
@@ -77,6 +109,7 @@ class Limiter:
             await waiter.granted
         except CancelledError:
             if waiter.granted.cancelled():
+                # A waiter at the head may have blocked smaller ones behind it: wake them below.
                 if waiter in queue:
                     queue.remove(waiter)
                     self._waiting -= 1
@@ -108,14 +141,15 @@ class Limiter:
             waiter = queue.popleft()
             self._waiting -= 1
             if not waiter.granted.cancelled():
+                # Counted here, not when the waiter runs: until then another caller could take the same capacity.
                 self._take(waiter.weight)
                 self._granted += 1
                 waiter.granted.set_result(None)
 
     def _next_queue(self) -> deque[_Waiter]:
-        """The class that is served next; one whose first waiter does not fit keeps its turn."""
+        """The queue to serve next. If its first waiter does not fit, all wait, so that large leases do not starve."""
         normal = self._queues[NORMAL]
-        if len(normal) == self._waiting:
+        if len(normal) == self._waiting:  # the common case: no caller named a priority
             return normal
         waiting = [queue for queue in self._queues if queue]
         if self._granted % _FAIR_TURN == _FAIR_TURN - 1:

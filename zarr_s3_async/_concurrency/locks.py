@@ -21,6 +21,7 @@ class KeyedLocks:
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
         """Hold the lock of `key` during the block."""
+        # `wanted` counts holders and waiters; the last one deletes the entry, so that the dict does not grow with keys.
         lock, wanted = self._locks.get(key) or (Lock(), 0)
         self._locks[key] = (lock, wanted + 1)
         try:

@@ -1,16 +1,16 @@
-"""Structured concurrency: workers that pull from one lazy source, and a gather of a few calls.
+"""Structured concurrency: workers that pull from one lazy source, a gather of a few calls, and a queue for workers.
 
-Both return when every task has ended. A failure cancels the other tasks and is raised itself, not in an exception
-group. Based on asyncio's TaskGroup rather than anyio's: the same guarantees under native cancellation and anyio's
-scopes, at a fraction of the cost per task (measured in CONTRIBUTING.md).
+Workers and gather return when every task has ended. A failure cancels the other tasks and is raised itself, not in an
+exception group. Based on asyncio's TaskGroup rather than anyio's: the same guarantees under native cancellation and
+anyio's scopes, at a fraction of the cost per task (measured in CONTRIBUTING.md).
 """
 
 from __future__ import annotations
 
 import sys
-from asyncio import TaskGroup, current_task
+from asyncio import Queue, TaskGroup, current_task
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -26,9 +26,11 @@ async def run_workers_async(size: int, items: AsyncIterator[T], work: Callable[[
 
 
 async def _run(size: int, worker: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    # A single worker runs in the caller's task: no task to create, and its exception needs no unwrapping.
     if size <= 1:
         await worker()
         return
+    # A group wraps even one failure in an exception group; callers get the failure itself.
     failure: BaseException
     before = _cancellations()
     try:
@@ -89,3 +91,33 @@ def first_leaf(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]
     return leaf
+
+
+class Feed(Generic[T]):
+    """An async iterator over the items that were put, until it is closed. Any number of workers may iterate."""
+
+    __slots__ = ("_closed", "_items")
+
+    def __init__(self) -> None:
+        self._items: Queue[T | None] = Queue()
+        self._closed = False
+
+    def put(self, item: T) -> None:
+        """Add an item without waiting."""
+        self._items.put_nowait(item)
+
+    def close(self) -> None:
+        """Accept no more items; queued ones are still delivered."""
+        if not self._closed:
+            self._closed = True
+            self._items.put_nowait(None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        item = await self._items.get()
+        if item is None:
+            self._items.put_nowait(None)  # for the next worker
+            raise StopAsyncIteration
+        return item

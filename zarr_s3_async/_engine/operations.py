@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from .. import _ml_dtypes
-from .._concurrency.priority import HIGH, PRIORITY
+from .._concurrency.limiter import HIGH, PRIORITY
 from .._plan.plan import Plan
 from .._plan.plan import plan as make_plan
 from .._plan.selection import Selection

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from .._concurrency.priority import bulk_unless_named
+from .._concurrency.limiter import bulk_unless_named
 from .._concurrency.workers import run_workers
 from .._grid import place
 from .._plan.plan import Part

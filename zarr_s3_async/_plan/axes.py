@@ -36,6 +36,7 @@ class Cells:
         self._count = count
         self._step = step
         # A step longer than a cell skips cells, and then no two positions share one.
+        # Sparse selections need no division by the cell: touched cell k holds position k alone.
         self._sparse = step > length
         self._low = first // length
         if self._sparse or count == 0:
@@ -56,6 +57,7 @@ class Cells:
         """First and one past the last k of the positions inside a touched cell."""
         if self._sparse:
             return cell, cell + 1
+        # Distance from the first position to the cell's start; ceiling divisions turn distances into position numbers.
         ahead = (self._low + cell) * self.length - self._first
         step = self._step
         return max(0, -(-ahead // step)), min(self._count, -(-(ahead + self.length) // step))
@@ -144,9 +146,11 @@ def _segments(stride: Stride, size: int, edges: Edges) -> Iterator[_Segment]:
     first, count, step, _, _ = stride
     for run in range(edges.run_at(first), edges.run_at(first + (count - 1) * step) + 1):
         number, start, stop = edges.run_bounds(run)
+        # First and one past the last position in this run: both bounds rounded up to whole steps.
         k = max(0, -(-(start - first) // step))
         end = min(count, -(-(stop - first) // step))
         if k < end:  # a step may be longer than a run
+            # A Stride of one position has step 1 by definition.
             part = Stride(first + k * step - start, end - k, step if end - k > 1 else 1)
             yield _Segment(Cells(part, min(size, stop) - start, edges.runs[run][0]), number, start, k)
 
@@ -184,6 +188,7 @@ class StrideAxis:
             return 0
         last = self.n_chunks - 1
         _, start, length = self._chunks.place(last)
+        # Only the last chunk of a regular grid can reach past the array's end.
         return covered - (start + length > self._size and self._chunks.covered(last))
 
     def entry(self, cell: int) -> Entry:
@@ -201,7 +206,7 @@ class StrideAxis:
         return (number,), (take,), (put,), covered
 
     def entries(self, start: int, stop: int) -> Iterator[Entry]:
-        """The entries of a run of touched chunks."""
+        """The entries of touched chunks `start` to `stop`."""
         chunks, (_, _, step, reverse, keep) = self._chunks, self._stride
         if step == 1 and keep and not reverse and isinstance(chunks, Cells):
             return self._plain_entries(chunks, start, stop)
@@ -212,11 +217,13 @@ class StrideAxis:
         length = chunks.length
         low = chunks.number(0)
         first, count, *_ = self._stride
+        # One tuple serves all fully covered chunks.
         everything = (slice(0, length),)
         for cell in range(start, stop):
             number = low + cell
             at = number * length - first
             end = at + length
+            # Only the first and the last chunk may be covered in part.
             if at < 0 or end > count:
                 yield self.entry(cell)
             else:
@@ -289,10 +296,11 @@ class IndexAxis:
         self.n_objects = self._object_bounds.size - 1
 
     def _find_covered(self, indices: Ints) -> NDArray[np.bool_]:
+        """Per touched chunk, whether the (sorted) indices select all of it that lies inside the array."""
         starts, lengths = places(self._chunk, self._numbers)
         inside = np.minimum(lengths, self._size - starts)
         covered = np.diff(self._bounds) >= inside
-        # Evenly spaced indices have no repeats: their number says it all. Others are counted without repeats.
+        # Evenly spaced indices have no repeats, so counting them is enough. In other chunks, repeats are counted once.
         unsure = covered & (self._take_steps == 0)
         if unsure.any():
             distinct = np.unique(indices)
@@ -314,11 +322,12 @@ class IndexAxis:
         return next(self.entries(cell, cell + 1))
 
     def entries(self, start: int, stop: int) -> Iterator[Entry]:
-        """The entries of a run of touched chunks."""
+        """The entries of touched chunks `start` to `stop`."""
         local, order, edges = self._local, self._order, self._bounds
         columns = (edges[:-1], edges[1:], self._numbers, self._take_steps, self._put_steps, self._covered)
         for low, high, number, take_step, put_step, covered in rows(start, stop, *columns):
             take = even_or_indices(local, low, high, take_step)
+            # Sorted indices lie in the result in the same order, so each chunk fills one contiguous slice.
             put = slice(low, high) if order is None else even_or_indices(order, low, high, put_step)
             yield (number,), (take,), (put,), covered
 
@@ -333,6 +342,7 @@ class IndexAxis:
         else:
             chunk = even(self._chunk)
             starts, lengths = places(self._shard, numbers)
+            # Chunks of the shard that begin inside the array; reduceat then counts the covered ones per shard.
             inside = np.minimum(lengths // chunk, -(-self._size // chunk) - starts // chunk)
             covered = np.add.reduceat(self._covered, edges[:-1], dtype=np.int64) == inside
         yield from rows(0, numbers.size, numbers, edges[:-1], edges[1:], covered)
@@ -402,6 +412,7 @@ class AxesPlan:
     def objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
         """Object coordinates with their parts, one object at a time, in row-major order."""
         if not self._axes:
+            # An array without dimensions is one chunk of one element.
             return iter([((), (Part(0, mesh(()), mesh(()), True),))])
         if self.n_chunks == 0:
             return iter(())
@@ -414,7 +425,7 @@ class AxesPlan:
     def _plain_objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
         first, *inner = self._axes
         entries = [Replay(partial(axis.entries, 0, axis.n_chunks), axis.n_chunks) for axis in inner]
-        # Part(…) goes through a Python-level function, which is half of what a chunk costs here.
+        # Part(…) goes through a Python-level function, which takes half of the time per chunk in this loop.
         new, needs_mesh = tuple.__new__, self._needs_mesh
         for coords, take, put, whole in combined([first.entries(0, first.n_chunks), *entries]):
             if needs_mesh:
@@ -423,7 +434,7 @@ class AxesPlan:
                 yield coords, (new(Part, (0, take, put, whole)),)
 
     def _even_shards(self, shards: Sequence[Axis]) -> Iterator[tuple[Coords, Sequence[Part]]]:
-        """Shards of one shape: an axis' share of the slot is the same in all of them, and its runs are made once."""
+        """Shards of one shape: each axis contributes the same slot offsets in all shards, so its runs are made once."""
         inner = tuple(even(shard) // even(chunk) for shard, chunk in zip(shards, self._chunks, strict=True))
         makers = [partial(_runs, *row) for row in zip(self._axes, inner, _strides(inner), strict=True)]
         replayed = [Replay(make, axis.n_objects) for make, axis in zip(makers[1:], self._axes[1:], strict=True)]
@@ -431,7 +442,7 @@ class AxesPlan:
             yield coords, GridParts(per_axis, whole, self._needs_mesh)
 
     def _varying_shards(self, shards: Sequence[Axis]) -> Iterator[tuple[Coords, Sequence[Part]]]:
-        """Shards of differing shapes: what a step along an axis is in slots depends on the shard."""
+        """Shards of differing shapes: how many slots one step along an axis skips depends on the shard."""
         spans = [
             Replay(partial(_spans, axis, shard, even(chunk)), axis.n_objects)
             for axis, shard, chunk in zip(self._axes, shards, self._chunks, strict=True)
@@ -459,13 +470,14 @@ def _strides(inner: Shape) -> list[int]:
 
 
 def _runs(axis: _AnyAxis, per_object: int, stride: int) -> Iterator[Entry]:
-    """Per touched object of an axis: its number in the grid, and the run of chunks inside as what to take."""
+    """Per touched object along an axis: its number in the grid, and the Run of its touched chunks as `take`."""
     for number, start, stop, whole in axis.objects():
         yield (number,), (Run(axis, start, stop, number * per_object, stride),), (), whole
 
 
 def _spans(axis: _AnyAxis, shard: Axis, chunk: int) -> Iterator[Entry]:
-    """As `_runs`, with what a run is made of, and in place of where to put it, how many chunks the object has."""
+    """As `_runs`, with the arguments of each Run but its stride in place of `take`, and the number of chunks in the
+    object in place of `put`: the stride of one axis depends on these numbers of the axes behind it."""
     for number, start, stop, whole in axis.objects():
         origin, length = place(shard, number)
         yield (number,), ((axis, start, stop, origin // chunk),), (length // chunk,), whole

@@ -16,7 +16,7 @@ _BLOCK = 1024
 
 
 def stable_order(keys: Ints) -> Ints | None:
-    """What sorts the keys and keeps equal ones in order; None where they are sorted already."""
+    """The indices that sort the keys stably; None where they are sorted already."""
     if keys.size < 2 or bool((keys[1:] >= keys[:-1]).all()):
         return None
     low = int(np.min(keys))
@@ -35,13 +35,15 @@ def row_major_order(columns: list[Ints]) -> Ints | None:
         extent = int(np.max(column)) - low + 1
         span *= extent
         if span > _INT64_MAX:
+            # The columns do not fit into one 64-bit key: sort by one column after the other.
             return np.lexsort(columns[::-1]).astype(np.int64, copy=False)
+        # Mixed radix: one key whose order is the row-major order of the columns, so that one sort is enough.
         key = key * extent + (column - low)
     return stable_order(key)
 
 
 def bounds(*columns: Ints) -> Ints:
-    """Where each run of equal rows begins, and at last where the final one ends. Rows must be sorted."""
+    """Start of each run of equal rows, then the end of the last one. Rows must be sorted."""
     size = columns[0].size
     if size == 0:
         return np.zeros(1, np.int64)
@@ -52,7 +54,7 @@ def bounds(*columns: Ints) -> Ints:
 
 
 def even_steps(values: Ints, edges: Ints) -> Ints:
-    """Distance between neighbours in each group: 1 for a single one, 0 where it is uneven or below 1."""
+    """Distance between neighbours in each group: 1 for a group of one, 0 where it is uneven or below 1."""
     starts, sizes = edges[:-1], np.diff(edges)
     steps = np.ones(starts.size, np.int64)
     several = sizes > 1
@@ -60,6 +62,7 @@ def even_steps(values: Ints, edges: Ints) -> Ints:
     np.maximum(steps, 0, out=steps)
     if values.size > 1:
         uneven = np.diff(values) != np.repeat(steps, sizes)[1:]
+        # The distance across the border of two groups belongs to neither.
         uneven[edges[1:-1] - 1] = False
         steps[np.searchsorted(edges, np.flatnonzero(uneven), side="right") - 1] = 0
     return steps

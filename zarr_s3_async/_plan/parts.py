@@ -1,4 +1,4 @@
-"""What a plan is made of: one Part per chunk, and the parts of one object, made when they are looked at."""
+"""The elements of a plan: one Part per chunk, and sequences of the parts of one object, which are made on access."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 T = TypeVar("T")
 
 Entry: TypeAlias = tuple[Any, tuple[Any, ...], tuple[Any, ...], bool]
-"""One axis' share of one cell: where (a 1-tuple or a number), take, put, covered. Axes combine by `+`."""
+"""One axis of one cell: coordinate (a 1-tuple, or a number of slots), take, put, covered. Axes combine by `+`."""
 
 _KEPT = 256
-"""A run of at most this many entries is made once and kept, a longer one made again each time it is needed."""
+"""Runs of at most this many entries are kept after the first iteration; longer ones are computed each time, so that a
+plan's memory does not grow with the selection."""
 _HUGE = 2**62
+"""A size beyond any chunk's: slices of a `take` have explicit ends, which no size then cuts."""
 
 
 class Part(NamedTuple):
@@ -23,8 +25,7 @@ class Part(NamedTuple):
 
     A read does `result[put] = chunk[take]`, a write `chunk[take] = values[put]`. `chunk` has the full chunk
     shape, also where the array ends inside it; `result` and `values` have the plan's `buffer_shape`. Both
-    sides have the same shape. What repeats inside a chunk comes in the order in which NumPy would assign it:
-    the last one stays.
+    sides have the same shape. Repeated elements of a chunk keep NumPy's order of assignment: the last one wins.
     """
 
     slot: int
@@ -71,7 +72,7 @@ def covers_object(parts: Sequence[Part]) -> bool:
 
 
 class Replay(Generic[T]):
-    """An iterable that can be run through many times."""
+    """An iterable that can be iterated many times, made by calling `make` again or kept where it is short."""
 
     __slots__ = ("_kept", "_make", "_n")
 
@@ -89,10 +90,9 @@ class Replay(Generic[T]):
 
 
 def combined(axes: Sequence[Iterable[Entry]]) -> Iterator[Entry]:
-    """Every combination of one entry per axis, row-major. All but the first are run through repeatedly."""
-    if len(axes) == 1:
-        return iter(axes[0])
-    return _nested(axes[:-1], axes[-1])
+    """Every combination of one entry per axis, row-major. All axes but the first are iterated repeatedly."""
+    # Not a generator itself: with one axis, its own iterator is returned, without a frame per entry.
+    return iter(axes[0]) if len(axes) == 1 else _nested(axes[:-1], axes[-1])
 
 
 def _nested(outer: Sequence[Iterable[Entry]], last: Iterable[Entry]) -> Iterator[Entry]:
@@ -123,7 +123,8 @@ class Run:
         self._kept: list[Entry] | None = None
 
     def __iter__(self) -> Iterator[Entry]:
-        # As a Replay does; one of a method of ours would be a cycle, for the garbage collector to find at every read.
+        # Like Replay. A Replay of our own `_make` would be a reference cycle, which every read would leave to the
+        # garbage collector.
         if self.n > _KEPT:
             return self._make()
         if self._kept is None:
@@ -164,7 +165,7 @@ class GridParts(ObjectParts):
     def __iter__(self) -> Iterator[Part]:
         new, fancy = tuple.__new__, self._fancy
         if not fancy and all(run.n == 1 for run in self._runs):
-            yield self._lone()  # one chunk of a shard: what is asked for most often
+            yield self._single()  # one chunk of a shard is the most frequent case; no generators per axis
             return
         for slot, take, put, whole in combined(self._runs):
             if fancy:
@@ -172,7 +173,7 @@ class GridParts(ObjectParts):
             else:
                 yield new(Part, (slot, take, put, whole))
 
-    def _lone(self) -> Part:
+    def _single(self) -> Part:
         slot, take, put, whole = self._runs[0][0]
         for run in self._runs[1:]:
             slot_, take_, put_, whole_ = run[0]
@@ -180,6 +181,7 @@ class GridParts(ObjectParts):
         return Part(slot, take, put, whole)
 
     def _part(self, index: int) -> Part:
+        # Row-major: the last axis varies fastest, so the index is taken apart from the back.
         slot, take, put, whole = 0, (), (), True
         for run in reversed(self._runs):
             index, cell = divmod(index, run.n)
@@ -189,10 +191,11 @@ class GridParts(ObjectParts):
 
 
 def mesh(index: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The same selection, with every axis independent of the others and kept axes in their order.
+    """The same selection as an index that NumPy applies to each axis independently, with the kept axes in order.
 
-    NumPy pairs several index arrays up and moves their axes to the front where a slice stands between them.
-    So from the first to the last array or integer all become arrays that broadcast; slices around them stay.
+    NumPy broadcasts several index arrays together, and moves their axes to the front where a slice stands between
+    them. So all items from the first array or integer to the last become arrays that broadcast against each other;
+    slices before and after them stay.
     """
     if all(isinstance(item, int) for item in index):
         # An ellipsis keeps a single element an array: a view, and no unpacking of what an object array holds.
@@ -203,17 +206,14 @@ def mesh(index: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(advanced) == 1:
         return index
     first, last = advanced[0], advanced[-1] + 1
-    return index[:first] + _opened(index[first:last]) + index[last:]
-
-
-def _opened(items: tuple[Any, ...]) -> tuple[Any, ...]:
-    kept = sum(not isinstance(item, int) for item in items)
+    # As np.ix_ does it: array number k of n gets n - 1 - k trailing axes of length 1.
+    kept = sum(not isinstance(item, int) for item in index[first:last])
     opened: list[Any] = []
-    for item in items:
+    for item in index[first:last]:
         if isinstance(item, int):
             opened.append(item)
             continue
         kept -= 1
         values = np.arange(*item.indices(_HUGE)) if isinstance(item, slice) else item
         opened.append(values.reshape(-1, *(1,) * kept))
-    return tuple(opened)
+    return (*index[:first], *opened, *index[last:])

@@ -20,7 +20,8 @@ __all__ = ["ObjectParts", "Part", "Plan", "covers_object", "plan"]
 
 
 class Plan(Protocol):
-    """What the engine pulls from. Making one costs O(ndim) for basic selections; nothing is listed ahead.
+    """The touched objects and parts of one selection. Making one costs O(ndim) for basic selections; objects and parts
+    are computed while they are iterated.
 
     A read fills an array of `buffer_shape` and returns it reshaped to `out_shape`. A write broadcasts its
     values to `out_shape` and reshapes them to `buffer_shape`. The two differ by axes of length 1:
@@ -61,15 +62,15 @@ class Plan(Protocol):
         ...
 
     def n_replaced(self) -> int:
-        """How many touched chunks a write replaces without a look at them: all selected, and none of it outside the
-        array. O(ndim) where `basic`."""
+        """How many touched chunks a write replaces without reading them: fully selected, and with no element outside
+        the array. O(ndim) where `basic`."""
         ...
 
     def objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
         """Object coordinates with their parts, one object at a time, in row-major order.
 
-        The parts are in the order of their slots. Where objects hold many chunks they are `ObjectParts`, made
-        again each time they are iterated over.
+        The parts are in the order of their slots. Where objects hold many chunks they are `ObjectParts`, which
+        computes the parts anew in each iteration.
         """
         ...
 
@@ -88,11 +89,11 @@ def plan(selection: Selection, shape: Shape, chunks: Sequence[Axis], shards: Seq
     wanted = selection.wanted
     if isinstance(wanted, Points):
         return PointsPlan(selection, wanted, chunks, shards)
-    return _in_one_chunk(selection, wanted, chunks, shards) or AxesPlan(selection, wanted, chunks, shards)
+    return _plan_in_one_chunk(selection, wanted, chunks, shards) or AxesPlan(selection, wanted, chunks, shards)
 
 
 class OneChunkPlan:
-    """The plan of a selection inside one chunk: what is read most often, and cheapest to work out at once."""
+    """The plan of a selection inside one chunk: the most frequent read, and cheaper to compute at once than lazily."""
 
     __slots__ = ("_coords", "_is_cut", "_parts", "buffer_shape", "out_shape")
 
@@ -112,7 +113,7 @@ class OneChunkPlan:
         return 0 if self._parts[0].whole else 1
 
     def n_replaced(self) -> int:
-        """1 where all of the chunk is selected, and lies inside the array."""
+        """1 where all of the chunk is selected and lies inside the array."""
         return 1 if self._parts[0].whole and not self._is_cut else 0
 
     def objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
@@ -145,16 +146,17 @@ class _OnePart(ObjectParts):
         return self._only
 
 
-def _in_one_chunk(
+def _plan_in_one_chunk(
     selection: Selection, wanted: tuple[AxisChoice, ...], chunks: Sequence[Axis], shards: Sequence[Axis] | None
 ) -> OneChunkPlan | None:
-    """The plan where regular grids have all that is selected in one chunk; None for anything else."""
+    """The plan of a selection that lies inside one chunk of a regular grid; None for all others."""
     coords: list[int] = []
     take: list[Any] = []
     put: list[Any] = []
     whole, is_cut, slot, covered = True, False, 0, True
     for axis, choice in enumerate(wanted):
         chunk, size = chunks[axis], selection.shape[axis]
+        # `type(…) is` instead of isinstance: this runs for every read, and other types only mean the general plan.
         if type(choice) is not Stride or type(chunk) is not int or choice.number == 0:
             return None
         first, number, step, reverse, keep = choice
@@ -171,6 +173,7 @@ def _in_one_chunk(
                 return None
             per_shard = shard // chunk
             at, cell = divmod(at, per_shard)
+            # Horner's scheme over the axes: the row-major index of the chunk in its shard.
             slot = slot * per_shard + cell
             covered = covered and number in (shard, size - at * shard)
         coords.append(at)

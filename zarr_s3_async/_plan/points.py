@@ -15,7 +15,7 @@ from .selection import Points, Selection
 
 
 class Groups:
-    """The points sorted by object and slot, one group per chunk, and one run of groups per object."""
+    """The points sorted by object and slot: one group per touched chunk, one run of groups per touched object."""
 
     __slots__ = (
         "_chunks",
@@ -37,13 +37,19 @@ class Groups:
         self._chunks = chunks
         self._shape = shape
         numbers = list(map(cells_at, chunks, points))
+        # Without shards each object is one chunk, in slot 0.
         keys = [*numbers, np.zeros(numbers[0].size, np.int64)] if shards is None else _keys(numbers, chunks, shards)
         local = [axis - places(chunk, number)[0] for axis, number, chunk in zip(points, numbers, chunks, strict=True)]
         order = row_major_order(keys)
         if order is not None:
             keys, numbers, local = (_picked(columns, order) for columns in (keys, numbers, local))
         self.local = local
-        self.places = _places(order, points[0].size, out_shape)
+        self.places: tuple[Ints, ...] | None
+        """Where each point goes in the result, per axis; None where point k goes to position k."""
+        if len(out_shape) == 1:
+            self.places = None if order is None else (order,)
+        else:
+            self.places = np.unravel_index(np.arange(points[0].size) if order is None else order, out_shape)
         edges = bounds(*keys)
         self.starts, self.stops = edges[:-1], edges[1:]
         *coords, self.slots = _picked(keys, self.starts)
@@ -66,6 +72,7 @@ class Groups:
         return int(np.count_nonzero(uncut))
 
     def _find_covered(self) -> NDArray[np.bool_]:
+        """Per group, whether it has every element of its chunk that lies inside the array."""
         extents = []
         for number, n, chunk in zip(self._numbers, self._shape, self._chunks, strict=True):
             starts, lengths = places(chunk, number)
@@ -73,19 +80,20 @@ class Groups:
         sizes = _product(extents)
         counts = self.stops - self.starts
         covered: NDArray[np.bool_] = counts >= sizes
-        # Repeats count once. Where a chunk has one element there is nothing to count.
+        # Repeated points must be counted once. A chunk of one element has no partial cover, so it needs no count.
         unsure = covered & (sizes > 1)
         if unsure.any():
             covered &= self._distinct(unsure, counts, extents) >= sizes
         return covered
 
     def _distinct(self, chosen: NDArray[np.bool_], counts: Ints, extents: list[Ints]) -> Ints:
-        """How many different points each chosen group has, and how many points each other one."""
+        """Number of distinct points of each chosen group, and of all points of the others."""
         group = np.repeat(np.arange(self.n), counts)
         wanted = chosen[group]
         group = group[wanted]
         element = np.zeros(group.size, np.int64)
         for local, extent in zip(self.local, extents, strict=True):
+            # Number of each point's element inside its chunk, so that repeats are equal numbers.
             element = element * extent[group] + local[wanted]
         order = np.lexsort((element, group))
         firsts = bounds(group[order], element[order])[:-1]
@@ -192,19 +200,12 @@ def _covered_objects(groups: Groups, shape: Shape, chunks: Sequence[Axis], shard
     return covered
 
 
-def _places(order: Ints | None, n: int, out_shape: Shape) -> tuple[Ints, ...] | None:
-    """Where each point goes in the result; None where that is its number."""
-    if len(out_shape) == 1:
-        return None if order is None else (order,)
-    return np.unravel_index(np.arange(n) if order is None else order, out_shape)
-
-
 def _picked(columns: list[Ints], index: Ints) -> list[Ints]:
     return [column[index] for column in columns]
 
 
 def _product(columns: list[Ints]) -> NDArray[np.float64]:
-    """Row by row. Floats: no count comes near 2**53."""
+    """Product of each row, as floats: sizes of chunks may exceed 64 bits, and counts of points stay far below 2**53."""
     product = np.ones(columns[0].size)
     for column in columns:
         product *= column

@@ -1,7 +1,7 @@
-"""Which bytes of a chunk whose elements lie in it one after the other, uncompressed, a part needs.
+"""Byte runs that a part needs of an uncompressed chunk, whose elements are stored one after the other.
 
-They are runs of one length. Put together in order they are the bytes of a *box*: the smallest chunk, stored in the same
-way, that holds all the part takes.
+All runs have one length. Concatenated in order they are the bytes of a *box*: the smallest chunk, stored in the same
+way, that holds every element the part takes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .._types import Shape
 from ..byte_range import Span
 
 _MAX_RUNS = 2**15
-"""Runs that are listed; a part that needs more of them is hardly cheaper than its chunk."""
+"""Limit of listed runs: a part with more of them costs about as much as its whole chunk."""
 
 
 class Runs(NamedTuple):
     """Bytes of a chunk."""
 
     box: Shape
-    """Shape of the chunk that the bytes of all runs are, in order."""
+    """Shape of the chunk that the concatenated runs are."""
     take: tuple[Any, ...]
-    """`box[take]` is what the part takes of the chunk."""
+    """`box[take]` equals `chunk[take]` of the part."""
     starts: Ints
     """Where the runs start, ascending."""
     length: int
@@ -38,7 +38,7 @@ class Runs(NamedTuple):
         return self.starts.size * self.length
 
     def spans(self, start: int = 0) -> list[Span]:
-        """Where they are in an object that holds the chunk from byte `start` on."""
+        """The runs as byte ranges of an object in which the chunk starts at byte `start`."""
         return [Span(start + at, start + at + self.length) for at in self.starts.tolist()]
 
 
@@ -59,7 +59,7 @@ def runs_of(take: tuple[Any, ...], shape: Shape, order: Sequence[int], itemsize:
 
 
 def _positions(item: Any, n: int) -> tuple[range | Ints, Any]:
-    """What of an axis is needed, ascending, and where the item finds it there."""
+    """The distinct positions of an axis that an index item needs, ascending, and the item as an index into them."""
     if isinstance(item, slice):
         chosen = range(*item.indices(n))
         return chosen, slice(0, len(chosen))
@@ -72,12 +72,13 @@ def _positions(item: Any, n: int) -> tuple[range | Ints, Any]:
 def _of_box(
     positions: Sequence[range | Ints], take: tuple[Any, ...], shape: Shape, order: Sequence[int], itemsize: int
 ) -> Runs | None:
-    """The outer product of what is needed of each axis. From the fastest axis on, what is wanted whole is one run."""
+    """Runs of the outer product of positions per axis. From the fastest axis on, fully selected axes join one run."""
     box = tuple(len(chosen) for chosen in positions)
     starts, length, stride = np.zeros(1, np.int64), itemsize, itemsize
     is_run = True
     for axis in reversed(order):
         chosen = positions[axis]
+        # Everything on the faster axes is one run: a dense range of this axis makes that run longer.
         if is_run:
             is_dense = isinstance(chosen, range) and chosen.step == 1
             if is_dense:
@@ -87,6 +88,7 @@ def _of_box(
             if is_dense:
                 stride *= shape[axis]
                 continue
+        # From here on each chosen position of this axis is a run (or a set of runs) of its own.
         if starts.size * len(chosen) > _MAX_RUNS:
             return None
         offsets = np.asarray(chosen, np.int64) * stride

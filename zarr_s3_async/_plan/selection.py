@@ -1,6 +1,6 @@
-"""What a user wants of an array, between brackets or by start and stop: read, checked and normalised once.
+"""Subscripts and regions (start, stop, step), checked against an array's shape and normalised to a `Selection`.
 
-A SelectionError is raised here or never: what comes out fits the array.
+Every SelectionError is raised here: a Selection always fits its array.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ class Points(tuple[Ints, ...]):
 
 @dataclass(slots=True, eq=False)
 class Selection:
-    """Which elements of an array of `shape` are wanted, in which order. Make one with the functions below.
+    """Which elements of an array of `shape` are selected, in which order. The functions below make it.
 
-    It is never changed. It is not frozen, since making a frozen one takes three times as long, at every read.
+    Treat it as immutable. The dataclass is not frozen because constructing a frozen one takes three times as long, and
+    every read constructs one.
     """
 
     shape: Shape
@@ -62,7 +63,7 @@ class Selection:
     out_shape: Shape
     """Shape of the result: without the axes that integers select, with new axes."""
     buffer_shape: Shape
-    """The same without new axes: a reshape away, which is always a view."""
+    """The same without new axes; reshaping between the two always gives a view."""
 
 
 def region(
@@ -71,10 +72,10 @@ def region(
     step: Sequence[int] | int | None,
     shape: Shape,
 ) -> Selection:
-    """The block `start` to `stop`, every `step`-th element; nothing is cut, wrapped or dropped.
+    """The block `start` to `stop`, every `step`-th element. Unlike slices, bounds outside the array are errors.
 
     Args:
-        start: First position per dimension; a plain integer will do for one dimension.
+        start: First position per dimension; a plain integer is enough for one dimension.
         stop: One past the last position per dimension; None is the array's end.
         step: At least 1 per dimension; None is 1.
         shape: The array's.
@@ -86,7 +87,8 @@ def region(
         return _stepped(starts, stops, _per_axis(step, "step", ndim), shape)
     wanted: list[Stride] = []
     out: list[int] = []
-    # The way of nearly every read of one chunk, where its microsecond is a tenth of the call: no function per axis.
+    # Nearly every read takes this path, and for one small chunk it is a tenth of the call: so no function per axis,
+    # and no Python-level constructor.
     new = tuple.__new__
     for low, high, n in zip(starts, stops, shape, strict=True):
         if not (type(low) is type(high) is int and 0 <= low <= high <= n):
@@ -98,19 +100,19 @@ def region(
 
 
 def _stepped(starts: Sequence[Any], stops: Sequence[Any], steps: Sequence[Any], shape: Shape) -> Selection:
-    """A region with steps, or one whose numbers are of other types than int, or wrong."""
+    """A region with steps, with numbers of other integer types, or an invalid one."""
     wanted: list[Stride] = []
     for axis, n in enumerate(shape):
         low, high = integer(starts[axis], "start", axis), integer(stops[axis], "stop", axis)
         by = integer(steps[axis], "step", axis)
         if not 0 <= low <= high <= n or by < 1:
-            raise _bad_region(axis, low, high, by, shape)
+            raise _region_error(axis, low, high, by, shape)
         wanted.append(ascending(low, -(-(high - low) // by), by))
     out_shape = tuple(choice.number for choice in wanted)
     return Selection(shape, tuple(wanted), out_shape, out_shape)
 
 
-def _bad_region(axis: int, start: int, stop: int, step: int, shape: Shape) -> SelectionError:
+def _region_error(axis: int, start: int, stop: int, step: int, shape: Shape) -> SelectionError:
     if step < 1:
         return SelectionError(
             f"step {step} of dimension {axis} must be 1 or more; array[...] takes negative ones as NumPy does"
@@ -122,7 +124,7 @@ def _bad_region(axis: int, start: int, stop: int, step: int, shape: Shape) -> Se
 
 
 def _per_axis(value: Any, what: str, ndim: int) -> Sequence[Any]:
-    """One item per dimension; what each of them is is not looked at yet."""
+    """One item per dimension. The items themselves are not checked here."""
     if isinstance(value, tuple | list):
         items: Sequence[Any] = value
     elif isinstance(value, np.ndarray | range):
@@ -139,8 +141,8 @@ def _per_axis(value: Any, what: str, ndim: int) -> Sequence[Any]:
 def basic(key: object, shape: Shape) -> Selection:
     """NumPy's `array[key]`: integers, slices, an ellipsis, new axes.
 
-    Index arrays and masks are taken where NumPy means by them what `oindex` or `vindex` does: a mask of the
-    whole array, one integer array per dimension, or one 1-d array among slices.
+    Index arrays and masks are accepted where NumPy's result equals that of `oindex` or `vindex`: a mask of the whole
+    array, one integer array per dimension, or one 1-d array among slices.
     """
     spelled = elements(key, shape)
     arrays = [item for item in spelled if isinstance(item, np.ndarray)]
@@ -148,23 +150,22 @@ def basic(key: object, shape: Shape) -> Selection:
         return _axes(spelled, shape)
     if len(arrays) == 1 and arrays[0].ndim == 1 and _stays_in_place(key):
         return _axes(spelled, shape)
-    if _is_vectorized(key, spelled, arrays, shape):
+    if arrays[0].dtype.kind == "b" and arrays[0].shape == shape:
+        is_vectorized = not isinstance(key, tuple) or len(key) == 1
+    else:
+        no_masks = (isinstance(item, np.ndarray) and item.dtype.kind != "b" for item in spelled)
+        is_vectorized = all(isinstance(item, int) or ok for item, ok in zip(spelled, no_masks, strict=True))
+    if is_vectorized:
         return vectorized(key, shape)
     raise SelectionError(
-        "array[...] does not take these index arrays, which NumPy combines in a way of its own: write "
+        "array[...] does not take these index arrays, which NumPy combines by rules of its own: write "
         "array.oindex[...] to select along each axis independently, or array.vindex[...] to select single "
         "elements by coordinates"
     )
 
 
-def _is_vectorized(key: object, spelled: list[Element], arrays: list[NDArray[Any]], shape: Shape) -> bool:
-    if arrays[0].dtype.kind == "b" and arrays[0].shape == shape:
-        return not isinstance(key, tuple) or len(key) == 1
-    return all(isinstance(item, int) or (isinstance(item, np.ndarray) and item.dtype.kind != "b") for item in spelled)
-
-
 def _stays_in_place(key: object) -> bool:
-    """True where NumPy leaves the array's axis in its place: only integers stand beside it, without a gap."""
+    """True where NumPy keeps the index array's axis in its position: no slice separates the array from integers."""
     items = key if isinstance(key, tuple) else (key,)
     apart = [item is None or item is Ellipsis or isinstance(item, slice) for item in items]
     first, last = apart.index(False), len(apart) - apart[::-1].index(False)
@@ -190,7 +191,7 @@ def _axes(spelled: list[Element], shape: Shape) -> Selection:
         elif isinstance(item, int):
             wanted.append(Stride(position(item, axis, shape), 1, keep=False))
         else:
-            choice = stride(item, axis, shape[axis]) if isinstance(item, slice) else _along(item, axis, shape)
+            choice = stride(item, axis, shape[axis]) if isinstance(item, slice) else _axis_positions(item, axis, shape)
             count = choice.number if isinstance(choice, Stride) else choice.size
             wanted.append(choice)
             out.append(count)
@@ -198,7 +199,7 @@ def _axes(spelled: list[Element], shape: Shape) -> Selection:
     return Selection(shape, tuple(wanted), tuple(out), tuple(buffer))
 
 
-def _along(item: NDArray[Any], axis: int, shape: Shape) -> Ints:
+def _axis_positions(item: NDArray[Any], axis: int, shape: Shape) -> Ints:
     if item.ndim != 1:
         raise SelectionError(
             f"the index array of dimension {axis} must be 1-d, not of shape {item.shape}: coordinates of "
@@ -238,12 +239,12 @@ def _mask(mask: NDArray[Any], shape: Shape) -> Selection:
 
 
 def blocks(key: object, shape: Shape, axes: Sequence[Axis]) -> Selection:
-    """Whole chunks by their place in the grid: integers and slices of step 1. No axis is dropped.
+    """Whole chunks by their position in the grid: integers and slices of step 1. No axis is dropped.
 
     Args:
-        key: What to select of the grid of chunks, as in NumPy.
+        key: Index into the grid of blocks, as in NumPy.
         shape: The array's.
-        axes: The grid of what a block is, chunks or shards, per dimension.
+        axes: The grid of chunks or of shards, per dimension.
     """
     grid = grid_shape(axes, shape)
     wanted: list[Stride] = []
@@ -291,7 +292,7 @@ def _names_fields(item: object) -> bool:
 
 
 def by_name(names: Mapping[str, object], dimension_names: Sequence[str | None] | None, shape: Shape) -> Selection:
-    """As `orthogonal`, with dimensions called by name; those not named are taken whole."""
+    """As `orthogonal`, with dimensions given by name; dimensions that are not named are selected whole."""
     dimensions = tuple(dimension_names or ())
     key: list[object] = [slice(None)] * len(shape)
     for name, item in names.items():
@@ -335,7 +336,7 @@ def stop_of(start: Sequence[int] | int, step: Sequence[int] | int | None, data_s
 
 
 def elements(key: object, shape: Shape) -> list[Element]:
-    """One element per dimension, and one None per new axis: the ellipsis and what is missing spelled out."""
+    """One element per dimension, and one None per new axis; the ellipsis and missing dimensions are written out."""
     items = key if isinstance(key, tuple) else (key,)
     spelled: list[Element | EllipsisType] = [item if item is Ellipsis else element(item) for item in items]
     dots = [at for at, item in enumerate(spelled) if item is Ellipsis]
@@ -352,13 +353,17 @@ def elements(key: object, shape: Shape) -> list[Element]:
 
 
 def element(item: object) -> Element:
-    """An element in its plain form. Booleans, floats and strings are none."""
+    """One element of a subscript in its plain form.
+
+    Raises:
+        SelectionError: It is a boolean, a float, a string or another type that selects nothing.
+    """
     if item is None or type(item) is int or isinstance(item, slice):
         return item
     if isinstance(item, bool | np.bool_):
         raise SelectionError(f"{item!r} is a boolean and no position: write an integer, or a boolean array as a mask")
     try:
-        return operator.index(item)  # type: ignore[arg-type]  # this is the question
+        return operator.index(item)  # type: ignore[arg-type]  # raises TypeError for what is not an integer
     except TypeError:
         return _array(item)
 
@@ -387,12 +392,12 @@ def _has_boolean(items: Iterable[object]) -> bool:
 
 
 def integer(value: object, what: str, axis: int) -> int:
-    """An integer that is no boolean; NumPy's are fine."""
+    """An int from any integer type, NumPy's included, but not from a boolean."""
     if type(value) is int:
         return value
     if not isinstance(value, bool | np.bool_):
         try:
-            return operator.index(value)  # type: ignore[arg-type]  # this is the question
+            return operator.index(value)  # type: ignore[arg-type]  # raises TypeError for what is not an integer
         except TypeError:
             pass
     raise SelectionError(
@@ -409,7 +414,7 @@ def position(index: int, axis: int, shape: Shape) -> int:
 
 
 def stride(item: slice, axis: int, size: int) -> Stride:
-    """The positions that a slice selects of an axis, cut at its ends as Python does."""
+    """The positions that a slice selects along an axis, clipped to it as in Python."""
     parts = (item.start, item.stop, item.step)
     names = ("start", "stop", "step")
     checked = [None if p is None else integer(p, name, axis) for p, name in zip(parts, names, strict=True)]
@@ -419,16 +424,17 @@ def stride(item: slice, axis: int, size: int) -> Stride:
     if step > 0:
         return ascending(start, max(0, -(-(stop - start) // step)), step)
     count = max(0, -(-(start - stop) // -step))
+    # Plans work on ascending positions: a negative step becomes its mirror image, and the result is reversed.
     return ascending(start + (count - 1) * step, count, -step, reverse=True)
 
 
 def ascending(first: int, count: int, step: int, *, reverse: bool = False) -> Stride:
-    """A Stride in its one normal form."""
+    """A Stride in normal form: step 1 and not reversed where fewer than two positions are selected."""
     return Stride(first, count, step, reverse) if count > 1 else Stride(first if count else 0, count)
 
 
 def integers(item: NDArray[Any], axis: int, shape: Shape) -> Ints:
-    """Checked positions of an index array, as a copy: changing the original later changes nothing."""
+    """Checked positions of an index array, as a copy: later changes of the original have no effect."""
     size = shape[axis]
     if size > _INT64_MAX:
         raise SelectionError(f"dimension {axis} has size {size}, beyond what index arrays can hold: use slices")

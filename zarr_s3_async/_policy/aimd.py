@@ -35,6 +35,7 @@ class Aimd:
 
     def refused(self, now: float) -> int:
         """Record a throttled response at `now` (seconds, monotonic clock) and return the new limit."""
+        # One burst of throttled responses is one signal: without the hold, 64 of them would halve the limit 64 times.
         if now >= self._held_until:
             self._exact = max(1.0, self._exact / 2)
             self._held_until = now + HOLD
@@ -42,5 +43,6 @@ class Aimd:
 
     def answered(self) -> int:
         """Record a response and return the new limit."""
+        # 1/limit per response is one more after a full round of `limit` responses.
         self._exact = min(float(self._ceiling), self._exact + 1 / self._exact)
         return self.limit

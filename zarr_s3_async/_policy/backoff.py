@@ -1,7 +1,9 @@
-"""Delays between retries. Pure: the random number and the attempt are arguments.
+"""When to retry: delays between attempts, and a session's retry budget. Pure: clock and random numbers are arguments.
 
 Full jitter as in the AWS Architecture Blog's "Exponential Backoff And Jitter": uniform below an exponential
-bound.
+bound. The budget keeps retries from amplifying an overload. It is a token bucket without a clock: responses fill it,
+retries drain it. While the server responds, retries are hardly limited; during an outage the bucket runs empty, and
+every request fails after its first attempt.
 """
 
 from __future__ import annotations
@@ -9,6 +11,13 @@ from __future__ import annotations
 from datetime import UTC
 
 from ..config import RetryPolicy
+
+RETRY_COST = 5.0
+"""Tokens that a retry takes, returned when it gets a response."""
+_ANSWER_WORTH = 1.0
+_LEAST_CAPACITY = 500.0
+_ROUNDS = 2
+"""How many times all requests in flight may fail together before the budget is empty."""
 
 CONFLICT_BASE = 0.005
 """Seconds; a conflict is retried soon, since the other writer has finished already."""
@@ -24,9 +33,11 @@ def retry_delay(policy: RetryPolicy, attempt: int, uniform: float, retry_after: 
         uniform: A random number in [0, 1).
         retry_after: Seconds that the server requested; capped at `policy.max_delay`.
     """
+    # The exponent is capped: 2.0 ** 1024 would overflow.
     bound = min(policy.max_delay, policy.base_delay * 2.0 ** min(attempt - 1, 30))
     delay = uniform * bound
     if retry_after is not None:
+        # A server's request never shortens the delay: many clients get the same Retry-After and would return together.
         delay = max(delay, min(retry_after, policy.max_delay))
     return delay
 
@@ -46,6 +57,7 @@ def parse_retry_after(header: str | None, now: float | None = None) -> float | N
     if header is None:
         return None
     text = header.strip()
+    # isdecimal alone accepts digits of other scripts, which RFC 9110 does not allow.
     if text.isascii() and text.isdecimal():
         return float(text)
     date = None if now is None else parse_http_date(text)
@@ -60,4 +72,36 @@ def parse_http_date(header: str | None) -> float | None:
         date = parsedate_to_datetime(header or "")
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+    # HTTP dates are in GMT; parsedate_to_datetime gives those with "-0000" no time zone.
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
+
+class RetryBudget:
+    """The retry budget that all requests of a session share.
+
+    Args:
+        requests: Maximum number of requests in flight; a restart of the server fails them all together.
+    """
+
+    __slots__ = ("_capacity", "_tokens")
+
+    def __init__(self, requests: int = 1) -> None:
+        self._capacity = max(_LEAST_CAPACITY, RETRY_COST * _ROUNDS * requests)
+        self._tokens = self._capacity
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget {self._tokens:g}/{self._capacity:g}>"
+
+    def spend(self) -> bool:
+        """Take the tokens of one retry; False if there are too few."""
+        if self._tokens < RETRY_COST:
+            return False
+        self._tokens -= RETRY_COST
+        return True
+
+    def answered(self, attempts: int) -> None:
+        """Record that attempt number `attempts` got a response, successful or not."""
+        if self._tokens < self._capacity:
+            # A retry that got a response returns its cost: the server is reachable, so the budget need not shrink.
+            worth = RETRY_COST if attempts > 1 else _ANSWER_WORTH
+            self._tokens = min(self._capacity, self._tokens + worth)

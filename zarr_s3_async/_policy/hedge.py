@@ -44,6 +44,7 @@ class HedgePace:
     def observe(self, seconds: float) -> None:
         """Record the latency of a read, which also earns a fraction of a hedge."""
         self._recent.append(seconds)
+        # Capped, so that a long quiet period does not pay for a storm of hedges later.
         self._earned = min(_SAVINGS, self._earned + self._share)
         self._unseen += 1
         if self._unseen >= _FRESHEN and len(self._recent) >= _LEAST:

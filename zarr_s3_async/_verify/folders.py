@@ -40,6 +40,7 @@ class StoredPositions:
         byte, bit = divmod(flat, 8)
         if flat >= _BITS:
             return
+        # Doubling keeps the cost per added position constant; `_BITS` bounds the memory.
         if byte >= len(self._bits):
             wanted = min(max(byte + 1, 2 * len(self._bits)), _BITS // 8)
             self._bits.extend(bytes(wanted - len(self._bits)))
@@ -49,6 +50,7 @@ class StoredPositions:
         """Positions that were not added, in row-major order, among those that are tracked."""
         end = min(prod(self._grid), _BITS)
         for at in range(0, len(self._bits), _BLOCK):
+            # Block by block: unpacking all bits at once would take eight times the memory of the set.
             block = np.frombuffer(self._bits[at : at + _BLOCK], np.uint8)
             gaps = np.flatnonzero(np.unpackbits(block, bitorder="little") == 0) + 8 * at
             for flat in gaps.tolist():
@@ -149,7 +151,7 @@ class NodeTally:
             objects=self.objects,
             objects_expected=0 if meta is None else prod(meta.grid_shape),
             chunks=self.chunks,
-            chunks_expected=0 if meta is None else prod(_chunk_grid(meta)),
+            chunks_expected=0 if meta is None else prod(grid_shape(meta.chunk_axes, meta.shape)),
             nbytes=self.nbytes,
             unused_bytes=self.unused,
             unchecked=self.unchecked,
@@ -161,10 +163,6 @@ class NodeTally:
 def _order(finding: Finding) -> tuple[Coords, Coords, str]:
     """Sort key: grid order, since workers find them in any order."""
     return finding.position or (), finding.chunk or (), finding.key
-
-
-def _chunk_grid(meta: ArrayMeta) -> Shape:
-    return grid_shape(meta.chunk_axes, meta.shape)
 
 
 class Folder:

@@ -55,6 +55,7 @@ class Nodes:
         name = path.rpartition("/")[2]
         descends = False
         if problem_of(name) is None and len(join(path, formats.NODE_V3).encode()) <= MAX_KEY_BYTES:
+            # Children usually have their parent's format: looking for it first saves a request per node.
             folder = await self.node_at(path, above, (2, 3) if above.tally.zarr_format == 2 else (3, 2))
             if folder is not None:
                 return folder
@@ -118,6 +119,7 @@ class Nodes:
     def _unreadable(self, path: str, above: Folder | None, kind: FindingKind, error: ZarrS3Error) -> Folder:
         folder = self._place(path, above)
         folder.tally.add(Finding(kind=kind, key=path, what=str(error), error=type(error).__name__))
+        # The node is reported as unreadable; comparing its entry in consolidated metadata too would report it twice.
         for claims, name in folder.claims_about():
             claims.pop(name, None)
         return folder
@@ -153,19 +155,19 @@ class Nodes:
             elif name:
                 contradiction(folder, meta.documents[0], "the consolidated metadata of a group above does not have it")
 
-    def _compare_with_claim(self, folder: Folder, meta: ArrayMeta | GroupMeta, said: Mapping[str, JSON]) -> None:
+    def _compare_with_claim(self, folder: Folder, meta: ArrayMeta | GroupMeta, claim: Mapping[str, JSON]) -> None:
         document = meta.documents[0]
         try:
-            claimed = formats.parse_node(said, url=self.url(folder.path), zarr_format=meta.zarr_format)
+            claimed = formats.parse_node(claim, url=self.url(folder.path), zarr_format=meta.zarr_format)
         except (MetadataError, UnsupportedFeature) as error:
-            contradiction(folder, document, f"what consolidated metadata says of it does not read: {error}", error)
+            contradiction(folder, document, f"its entry in the consolidated metadata is invalid: {error}", error)
             return
-        found = ["what it is"] if claimed is None else differences(meta, claimed)
+        found = ["the kind of node"] if claimed is None else differences(meta, claimed)
         if found:
-            contradiction(folder, document, f"consolidated metadata says otherwise: {', '.join(found)}")
+            contradiction(folder, document, f"it differs from the consolidated metadata: {', '.join(found)}")
 
 
 def contradiction(folder: Folder, document: str, what: str, error: ZarrS3Error | None = None) -> None:
     """Report that a document of the node contradicts another, or is invalid."""
-    said = None if error is None else type(error).__name__
-    folder.tally.add(Finding(kind="metadata", key=join(folder.path, document), what=what, error=said))
+    name = None if error is None else type(error).__name__
+    folder.tally.add(Finding(kind="metadata", key=join(folder.path, document), what=what, error=name))

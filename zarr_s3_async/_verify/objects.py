@@ -121,9 +121,11 @@ class PlainObjects:
         if entry.size > self._max_bytes:
             problem = f"it has {entry.size:,} bytes, and a chunk decodes to {pipeline.nbytes:,}: it was not fetched"
             return CheckedObject(nbytes=0, bad=[(position, ChunkDecodeError(problem))])
+        # The encoded object and the decoded chunk are in memory at once; a raw chunk is its object.
         lease = max(1, entry.size + (0 if pipeline.raw else pipeline.nbytes))
         await runtime.leases.acquire(lease)
         try:
+            # Bounded again: the object may have been replaced by a larger one since it was listed.
             blob = await runtime.store.get(entry.key, max_bytes=self._max_bytes)
             if blob is None:
                 return None
@@ -207,6 +209,7 @@ class ShardObjects:
         try:
             blob = await runtime.store.get(key, range=request, version=version)
             if blob is None or len(blob.data) != size:
+                # The shard may have been replaced since, so it is not corrupt yet: `read` fetches the index again.
                 raise Conflict(f"{key} is shorter than its index says", key=key)
             return await self._decoded(memoryview(blob.data), request.start, slots)
         finally:
@@ -243,6 +246,7 @@ class ShardObjects:
         inside = (coords < np.array(self._n_chunks, np.int64)).all(axis=1)
         is_stored = np.zeros(len(coords), bool)
         is_stored[stored_slots(index)] = True
+        # Slots of a shard that the array's edge cuts may lie outside the array: they are not chunks of it.
         is_well = is_stored & inside
         is_well[list(bad)] = False
         return CheckedObject(

@@ -127,12 +127,14 @@ class _Walk:
         for entry in page:
             self._classify_key(entry)
         is_last = len(page) < _PAGE
+        # Listings are sorted, so no later page can contain a key of a folder that sorts before this page's last key.
         self._close_folders_before(None if is_last else page[-1].key)
         self._ended = is_last
         self._report_progress()
 
     async def _discover_folders(self, page: Sequence[Entry]) -> None:
         """Determine what the folders of these keys are, level by level."""
+        # A dict by path: the keys of one folder ask for it once. Each round goes one level deeper.
         while unknown := {path: above for above, path in map(self._deepest_known, page) if path is not None}:
             remaining = iter(unknown.items())
             while some := list(islice(remaining, self._runtime.limits.requests)):
@@ -164,6 +166,7 @@ class _Walk:
         """Queue the object for checking, or report why it does not belong here."""
         folder, _ = self._deepest_known(entry)
         tally, name = folder.tally, entry.key[len(folder.prefix) :]
+        # Checks from the most specific to the least; the order decides where a key fits several of them.
         if not entry.size and entry.key.endswith("/"):
             return  # a folder marker, as consoles and other tools write them
         if name.rpartition("/")[2] == COPY_RECORD:
@@ -190,7 +193,7 @@ class _Walk:
                 folder.is_beside = True
                 self._ready.append(_Item(folder, entry, None))
             return
-        what = f"a document that says nothing of this {tally.kind} of Zarr format 2"
+        what = f"a document that has no meaning for this {tally.kind} of Zarr format 2"
         tally.add(Finding(kind="foreign", key=entry.key, what=what))
 
     def _classify_chunk(self, folder: Folder, entry: Entry, name: str) -> None:
@@ -233,7 +236,7 @@ class _Walk:
         if checked is not None and checked.bad:  # damaged in transit, perhaps: only what is corrupt twice is reported
             checked = await folder.objects.read(entry, position)
         if checked is None:
-            what, chunk = "it was listed, and gone when it was to be read", _chunk_of(folder, position)
+            what, chunk = "it was listed, but deleted before it was read", _chunk_of(folder, position)
             tally.add(Finding(kind="missing", key=entry.key, what=what, position=position, chunk=chunk))
             return
         self._nodes.totals.read(checked.nbytes)

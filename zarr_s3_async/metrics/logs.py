@@ -1,4 +1,4 @@
-"""Structured log records of what a session does."""
+"""Structured log records of a session's events."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .._options import check_integer
 class LogHook:
     """A hook that logs events: `Session(hooks=[LogHook()])`.
 
-    The message is for people; `record.zarr_s3` is a dict for whatever reads records: the event's fields, and its class
-    as `event`. Retries, throttling, conflicts, hedges and failures have a level of their own, since they are rare.
+    The message is for people. For programs, `record.zarr_s3` is a dict of the event's fields, with its class name as
+    `event`. Retries, throttling, conflicts, hedges and failures have a level of their own, since they are rare.
 
     Args:
-        logger: Where to; default: `zarr_s3_async.events`.
-        level: Of requests, of waits and of what is decoded or shared.
-        trouble: Of retries, conflicts, hedges, and of requests that failed; a missing object is no failure.
+        logger: The logger to use; default: `zarr_s3_async.events`.
+        level: Level of successful requests, waits, decoded chunks, cache look-ups and shared reads.
+        trouble: Level of retries, conflicts, hedges and failed requests. A missing object is not a failure.
 
     Raises:
-        ConfigError: An option is none.
+        ConfigError: An argument has the wrong type.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class LogHook:
         if self._logger.isEnabledFor(level):
             fields = asdict(event)
             self._logger.log(
-                level, "%s", _told(event, fields), extra={"zarr_s3": {"event": type(event).__name__, **fields}}
+                level, "%s", _message(event, fields), extra={"zarr_s3": {"event": type(event).__name__, **fields}}
             )
 
 
@@ -51,14 +51,14 @@ def _is_trouble(event: Event) -> bool:
 
 
 _NORMAL = frozenset({304, 404})
-"""Statuses of answers that are as good as any: nothing has changed, nothing is there."""
+"""Statuses that are no failure although S3 reports them as errors: not modified, and not found."""
 
 
-def _told(event: Event, fields: dict[str, object]) -> str:
+def _message(event: Event, fields: dict[str, object]) -> str:
     if isinstance(event, RequestDone):
         outcome = event.error or event.status
         return f"{event.operation} {event.bucket}/{event.key}: {outcome} after {event.seconds:.3f} s"
-    told = ", ".join(
+    described = ", ".join(
         f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in fields.items()
     )
-    return f"{type(event).__name__}: {told}"
+    return f"{type(event).__name__}: {described}"

@@ -1,7 +1,7 @@
 """A session's requests as OpenTelemetry spans and metrics (extra `otel`), by the conventions for HTTP clients and S3.
 
-A span is made when its attempt has ended, with the times that it had; its parent is the span that was current where the
-read or the write was called.
+A span is created when its attempt has ended, with the attempt's own start and end times. Its parent is the span that
+was current where the read or write was called.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _NAME: Final = "zarr_s3_async"
 
 
 class OtelHook:
-    """A hook that makes spans and metrics: `Session(hooks=[OtelHook()])`.
+    """A hook that creates spans and metrics: `Session(hooks=[OtelHook()])`.
 
     Args:
-        tracer_provider: Default: the global one.
-        meter_provider: Default: the global one.
+        tracer_provider: Provider of the tracer; default: the global one.
+        meter_provider: Provider of the meter; default: the global one.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class OtelHook:
                 self._looked.add(1, {"zarr_s3.cache": cache, "zarr_s3.cache.hit": hit})
 
     def _request_done(self, event: RequestDone) -> None:
+        # Events have a duration on the monotonic clock; spans need wall-clock times, so the start is computed from now.
         end = time_ns()
         shared = _attributes(event)
         self._duration.record(event.seconds, shared)
@@ -117,7 +118,7 @@ class OtelHook:
 
 
 def _attributes(event: RequestDone) -> dict[str, Any]:
-    """Of low cardinality: those that metrics have too."""
+    """The attributes of low cardinality, which metrics have too."""
     attributes: dict[str, Any] = {"http.request.method": _METHODS.get(event.operation, "_OTHER")}
     if event.status is not None:
         attributes["http.response.status_code"] = event.status

@@ -1,4 +1,4 @@
-"""A session's figures for Prometheus (extra `prometheus`); docs/metrics.md says what each of them means.
+"""A session's metrics for Prometheus (extra `prometheus`); docs/metrics.md describes each of them.
 
 hook = PrometheusHook()
 session = zs.Session(hooks=[hook])
@@ -35,19 +35,19 @@ _PRICES: Final = dict.fromkeys(("GetObject", "HeadObject"), _GET_PRICE) | dict.f
 
 
 class PrometheusHook:
-    """A hook that counts for Prometheus. One of them serves any number of sessions: their figures are summed.
+    """A hook that updates Prometheus metrics. One hook serves any number of sessions, whose figures are summed.
 
     Args:
-        registry: Where the figures are registered; default: that of `prometheus_client`. A registry takes one hook.
-        seconds: Upper bounds of the histograms.
+        registry: The registry of the metrics; default: that of `prometheus_client`. A registry takes one hook.
+        seconds: Upper bounds of the histograms' buckets, ascending.
 
     Raises:
-        ConfigError: The bounds do not rise, or the registry has such figures already.
+        ConfigError: The bounds are not ascending, or the registry already has a `PrometheusHook`.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, *, seconds: tuple[float, ...] = SECONDS) -> None:
         if not seconds or list(seconds) != sorted(set(seconds)):
-            raise ConfigError(f"seconds must be bounds that rise, not {seconds!r}")
+            raise ConfigError(f"seconds must be ascending bounds, not {seconds!r}")
         try:
             self._register(registry, seconds)
         except ValueError as error:
@@ -57,11 +57,11 @@ class PrometheusHook:
         self._of_operation: dict[str, _Operation] = {}
 
     def _register(self, registry: CollectorRegistry, seconds: tuple[float, ...]) -> None:
-        def counter(name: str, told: str, *labels: str) -> Counter:
-            return Counter(f"zarr_s3_{name}", told, labels, registry=registry)
+        def counter(name: str, help_text: str, *labels: str) -> Counter:
+            return Counter(f"zarr_s3_{name}", help_text, labels, registry=registry)
 
-        def histogram(name: str, told: str, *labels: str) -> Histogram:
-            return Histogram(f"zarr_s3_{name}", told, labels, registry=registry, buckets=seconds)
+        def histogram(name: str, help_text: str, *labels: str) -> Histogram:
+            return Histogram(f"zarr_s3_{name}", help_text, labels, registry=registry, buckets=seconds)
 
         self._requests = counter("requests", "HTTP attempts", "operation", "status")
         self._errors = counter("request_errors", "Failed HTTP attempts by error code", "operation", "error")
@@ -71,12 +71,12 @@ class PrometheusHook:
         self._dollars = counter(
             "request_cost_dollars", "Requests at list prices of S3 Standard, us-east-1", "operation"
         )
-        self._throttles = counter("throttles", "Attempts that the store answered by asking for fewer", "operation")
-        self._retries = counter("retries", "Requests that are sent again", "operation", "reason")
-        self._hedges = counter("hedges", "Slow reads that were asked twice", "operation")
-        self._conflicts = counter("conflicts", "Conditional writes that lost and merged again")
+        self._throttles = counter("throttles", "Attempts that the store throttled", "operation")
+        self._retries = counter("retries", "Retries of requests", "operation", "reason")
+        self._hedges = counter("hedges", "Hedges: second requests for slow reads", "operation")
+        self._conflicts = counter("conflicts", "Conditional writes that lost a race and were merged again")
         self._waits = histogram("slot_wait_seconds", "Waits for a request slot, of requests that had to wait")
-        self._shared = counter("shared_reads", "Reads that took what another reader's request brought")
+        self._shared = counter("shared_reads", "Reads that used the response to another reader's request")
         self._looked = counter("cache_lookups", "Look-ups in caches", "cache", "result")
         self._decodes = histogram("decode_seconds", "Decoding of the chunks of one object, wait for a thread included")
         self._decoded = counter("decoded_bytes", "Bytes of decoded chunks")
@@ -109,6 +109,7 @@ class PrometheusHook:
                 self._conflicts.inc()
 
     def _request_done(self, event: RequestDone) -> None:
+        # Kept per operation: `labels()` takes a lock and a dict look-up, at every request.
         operation = self._of_operation.get(event.operation)
         if operation is None:
             operation = self._of_operation[event.operation] = _Operation(self, event.operation)
@@ -116,13 +117,13 @@ class PrometheusHook:
 
 
 class _Operation:
-    """The figures of one S3 operation: looking a label up costs more than counting."""
+    """The metrics of one S3 operation, kept because looking up a label costs more than counting."""
 
     __slots__ = ("_by_status", "_dollars", "_hook", "_name", "_price", "_received", "_seconds", "_sent")
 
     def __init__(self, hook: PrometheusHook, name: str) -> None:
         self._hook, self._name = hook, name
-        self._seconds = hook._seconds.labels(name)  # noqa: SLF001  # one thought, one file
+        self._seconds = hook._seconds.labels(name)  # noqa: SLF001  # the hook is in this file
         self._sent = hook._sent.labels(name)  # noqa: SLF001  # likewise
         self._received = hook._received.labels(name)  # noqa: SLF001  # likewise
         self._dollars = hook._dollars.labels(name)  # noqa: SLF001  # likewise
@@ -153,7 +154,7 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Usage], int]], ...]] = (
     ("requests_in_flight", "HTTP requests in flight", lambda usage: usage.requests),
     ("requests_limit", "Limits.requests", lambda usage: usage.requests_limit),
     ("requests_waiting", "Requests that wait for a slot", lambda usage: usage.requests_waiting),
-    ("leased_bytes", "Decoded bytes of the objects in work", lambda usage: usage.bytes),
+    ("leased_bytes", "Decoded bytes of the objects in progress", lambda usage: usage.bytes),
     ("leased_bytes_limit", "Limits.bytes", lambda usage: usage.bytes_limit),
     ("leases_waiting", "Objects that wait for memory", lambda usage: usage.bytes_waiting),
     ("cached_chunk_bytes", "Decoded chunks in the cache", lambda usage: usage.cached_chunk_bytes),
@@ -162,13 +163,13 @@ _GAUGES: Final[tuple[tuple[str, str, Callable[[Usage], int]], ...]] = (
 
 
 class _UsageCollector(Collector):
-    """Gauges that are looked up when they are scraped, over all sessions that live."""
+    """Gauges that are computed at each scrape, over all open sessions."""
 
     def __init__(self) -> None:
         self.sessions: WeakSet[HasUsage] = WeakSet()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Called by a scrape, maybe in a thread of its own."""
+        """Called by a scrape, possibly in another thread."""
         usages = [session.usage for session in list(self.sessions) if not session.closed]
-        for name, told, value in _GAUGES:
-            yield GaugeMetricFamily(f"zarr_s3_{name}", told, value=sum(map(value, usages)))
+        for name, help_text, value in _GAUGES:
+            yield GaugeMetricFamily(f"zarr_s3_{name}", help_text, value=sum(map(value, usages)))

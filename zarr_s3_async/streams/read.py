@@ -15,8 +15,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import numpy as np
 
 from .._concurrency.background import Background
-from .._concurrency.limiter import Limiter
-from .._concurrency.priority import bulk_unless_named
+from .._concurrency.limiter import Limiter, bulk_unless_named
 from .._concurrency.workers import run_workers
 from .._engine import operations
 from .._engine.explain import Explanation, explain

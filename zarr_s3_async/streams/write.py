@@ -13,8 +13,7 @@ from typing import Any, Final, Self, TypeAlias
 import numpy as np
 
 from .._concurrency.background import Background
-from .._concurrency.feed import Feed
-from .._concurrency.workers import run_workers_async
+from .._concurrency.workers import Feed, run_workers_async
 from .._engine.operations import as_array
 from .._engine.runtime import Layout, Runtime
 from .._engine.write import Writing

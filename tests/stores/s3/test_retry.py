@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from zarr_s3_async._policy.budget import RetryBudget
+from zarr_s3_async._policy.backoff import RetryBudget
 from zarr_s3_async.errors import ChecksumMismatch, DeadlineExceeded, NetworkError, StoreError, UnexpectedResponse
 from zarr_s3_async.events import Metrics, RequestDone, RetryScheduled
 from zarr_s3_async.stores.s3.errors import STALE, attempt_timed_out

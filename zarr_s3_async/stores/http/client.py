@@ -30,8 +30,7 @@ from ..._http.errors import (
 )
 from ..._http.head import Head
 from ..._http.pool import ConnectionPool
-from ..._policy.backoff import parse_retry_after, retry_delay
-from ..._policy.budget import RetryBudget
+from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay
 from ..._types import Buffer, Sink
 from ...byte_range import ByteRange, resolve
 from ...errors import (

@@ -12,8 +12,7 @@ from time import perf_counter, time
 
 import anyio
 
-from ..._policy.backoff import parse_retry_after, retry_delay
-from ..._policy.budget import RetryBudget
+from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay
 from ..._types import Buffer
 from ...config import RetryPolicy
 from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, UnexpectedResponse

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..._http.buffers import Buffers
 from ..._options import is_unicode
-from ..._policy.budget import RetryBudget
+from ..._policy.backoff import RetryBudget
 from ...config import HedgePolicy, RetryPolicy, S3Config
 from ...errors import ConfigError
 from ...events import Emit
