@@ -42,6 +42,13 @@ def test_gaps_may_not_outweigh_what_is_wanted() -> None:
     assert [len(members) for _, members in coalesce(wanted, max_gap=20)] == [3, 1]
 
 
+def test_small_gaps_are_bridged_however_little_is_wanted() -> None:
+    wanted = [Span(at, at + 1) for at in (0, 9, 18, 28, 60)]
+    groups = list(coalesce(wanted, max_gap=50, small_gap=8))
+    assert [len(members) for _, members in groups] == [3, 1, 1]
+    assert groups[0][0] == Span(0, 19)
+
+
 def test_touching_and_overlapping_spans_are_one() -> None:
     wanted = [Span(0, 10), Span(2, 5), Span(10, 20), Span(15, 16)]
     assert list(coalesce(wanted, max_gap=1)) == [(Span(0, 20), wanted)]

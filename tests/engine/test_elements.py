@@ -12,7 +12,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async._engine import elements
+from zarr_s3_async._engine import elements, ranges
 
 from .counting import Counting
 
@@ -55,11 +55,19 @@ async def stored(session: zs.Session, store: Counting, body: Any, **options: Any
         (np.s_[7], 1, MIB),  # a plane that lies in one piece
         (np.s_[:, 100, :], 64, 64 * 1024),  # one that lies in a row of each of the others
         (np.s_[7, 100, 9], 1, 4),  # a point
-        (np.s_[7:9, 100:102, 3:5], 4, 4 * 8),  # what lies between two rows would outweigh them
+        (np.s_[7:9, 100:102, 3:5], 2, 2 * 2048),  # the rest of two rows is less than another request
+        (np.s_[7, :, 9], 1, MIB),  # a column whose elements lie in every row of a plane
+        (np.s_[0:4, :, 9], 1, 4 * MIB),
+        (np.s_[:, 100:164, 9], 64, 64 * 64 * 1024),
+        (np.s_[0:8, :, ::2], 1, 8 * MIB),
+        (np.s_[:, ::64, 9], 1024, 4096),
         (np.s_[..., 9], 1, 64 * MIB),  # 65,536 ranges would spare 1 KiB each: the chunk is read whole
     ],
-    ids=["row", "column", "plane", "plane across", "point", "block", "too many"],
-)
+    ids=[
+        "row", "column", "plane", "plane across", "point", "block",
+        "dense column", "dense planes", "dense pieces", "every other", "steps", "too dense",
+    ],
+)  # fmt: skip
 async def test_what_a_chunk_of_64_mib_moves(
     session: zs.Session, body: bytes, key: Any, requests: int, nbytes: int
 ) -> None:
@@ -69,6 +77,21 @@ async def test_what_a_chunk_of_64_mib_moves(
     np.testing.assert_array_equal(await array[key], DATA[key])
     assert (len(store.gets), store.received) == (requests, nbytes)
     assert (told.get_requests, told.read_bytes) == (requests, nbytes)
+    assert told.dense_chunks == (nbytes == 64 * MIB)
+    assert ("read whole for few elements: 1 uncompressed chunks" in str(told)) == (nbytes == 64 * MIB)
+
+
+async def test_elements_by_their_coordinates(session: zs.Session, body: bytes) -> None:
+    """Those of one plane, more than there may be ranges, bring this plane; those far apart a range each."""
+    store = Counting()
+    array = await stored(session, store, body)
+    mask = np.zeros(SHAPE, bool)
+    mask[7, :, ::2] = True
+    np.testing.assert_array_equal(await array.vindex[mask], DATA[mask])
+    assert (len(store.gets), store.received) == (1, MIB - 4)
+    store.clear()
+    np.testing.assert_array_equal(await array.oindex[[1, 9, 8], :, [4, 2]], DATA[[1, 9, 8]][..., [4, 2]])
+    assert (len(store.gets), store.received) == (2, 3 * MIB)
 
 
 async def test_a_column_of_a_square_chunk_does_not_move_it(session: zs.Session, body: bytes) -> None:
@@ -184,7 +207,9 @@ def test_any_selection_of_any_uncompressed_array(data: st.DataObject, name: str,
                 np.testing.assert_array_equal(got, expected(mirror, kind, key))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(elements, "_SPARED_PER_RANGE", 1)
+        per_request = data.draw(st.sampled_from([1, 16]))
+        for module in (elements, ranges):
+            patch.setattr(module, "REQUEST_BYTES", per_request)
         asyncio.run(run())
 
 

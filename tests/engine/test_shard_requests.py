@@ -82,6 +82,16 @@ async def test_a_small_gap_is_fetched_along_and_a_wide_one_is_not() -> None:
         assert sorted(store.gets) == [Span(0, 256), Span(768, 1024)]
 
 
+async def test_a_gap_that_costs_less_than_a_request_is_bridged() -> None:
+    store = Counting()
+    async with zs.Session() as session:
+        array, _ = await filled(session, store)
+        await array.get_slice((0, 0), (1, 1))
+        store.clear()
+        await array.oindex[[0, 1], [0, 24]]
+        assert store.gets == [Span(0, 1024)]
+
+
 @LOCATIONS
 async def test_a_whole_shard_is_one_request(location: str) -> None:
     store = Counting()

@@ -41,7 +41,8 @@ def test_runs_bring_what_is_taken(data):
     take = data.draw(takes(shape))
     chunk = np.random.default_rng(1).integers(0, 2**31, shape, np.int32)
     stored = np.ascontiguousarray(chunk.transpose(order)).tobytes()
-    runs = runs_of(take, shape, order, 4)
+    max_gap = data.draw(st.sampled_from([0, 0, 4, 8, 40, 200]))
+    runs = runs_of(take, shape, order, 4, max_gap)
     starts = runs.starts.tolist()
     assert starts == sorted(set(starts))
     assert all(a + runs.length <= b for a, b in pairwise(starts))
@@ -69,6 +70,30 @@ def test_neighbours_in_storage_are_one_run():
     assert runs_of(np.s_[0:8, 0:4, 5], shape, (2, 1, 0), 4).starts.size == 1
 
 
+def test_small_gaps_are_parts_of_a_run():
+    """Runs along an axis are one, with the gaps between them, where these are small; large gaps stay."""
+    shape = (8, 4, 16)
+    for take, number, length in (
+        (np.s_[3, 0:4, 5], 1, 256),
+        (np.s_[3, 1:3, 2:14], 1, 128),
+        (np.s_[0:8, 1:3, 5], 8, 128),
+        (np.s_[0:8, 0:4, 0:16:2], 1, 2048),
+        (np.s_[0:8, 1, 5], 8, 4),
+        (np.s_[3, np.array([0, 3, 0]), 5], 2, 4),
+        (np.s_[3, np.array([1, 3, 1, 2]), 5], 1, 192),
+    ):
+        runs = runs_of(take, shape, (0, 1, 2), 4, 120)
+        assert (runs.starts.size, runs.length) == (number, length), take
+    points = tuple(np.array(axis) for axis in ([3, 3, 3], [0, 1, 2], [5, 5, 5]))
+    assert runs_of(points, shape, (0, 1, 2), 4, 60).nbytes == 132
+    assert runs_of(points, shape, (0, 1, 2), 4, 59).nbytes == 12
+
+
 def test_too_many_runs_are_not_listed():
-    """Elements one by one of a chunk of millions of rows."""
-    assert runs_of(np.s_[0 : 2**20, 0:1], (2**20, 16), (0, 1), 4) is None
+    """Elements one by one of a chunk of millions of rows: one run, from the first to the last."""
+    runs = runs_of(np.s_[10 : 2**20, 0:1], (2**20, 16), (0, 1), 4)
+    assert (runs.starts.tolist(), runs.length) == ([640], 64 * (2**20 - 10))
+    assert runs.take == np.s_[0 : 2**20 - 10, 0:1]
+    points = np.arange(100, 2**17, 2), np.zeros(2**16 - 50, np.int64)
+    runs = runs_of(points, (2**20, 16), (0, 1), 4)
+    assert (runs.starts.tolist(), runs.length) == ([6400], 4 * (points[0][-1] * 16 - 1599))

@@ -50,6 +50,8 @@ class FetchCost(NamedTuple):
     is_known: bool = True
     """False if the requests depend on an index that is not cached: then a full shard is assumed, with all its chunks at
     full size, one after the other."""
+    dense: int = 0
+    """Chunks that are fetched whole for few elements: see `Elements.dense`."""
 
 
 class Chunks(Protocol):

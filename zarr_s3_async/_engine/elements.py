@@ -14,14 +14,11 @@ import numpy as np
 from .._plan.plan import Part
 from .._plan.runs import Runs, runs_of, whole_chunk
 from .._types import Buffer
-from ..byte_range import Span, coalesce
+from ..byte_range import REQUEST_BYTES, Span
 from ..codecs.pipeline import Pipeline
 from ..config import Limits
+from .ranges import coalescing
 
-_SPARED_PER_RANGE = 8 * 2**10
-"""Bytes that each range must save. In time, a request costs as much as about 27 KB of a body: 20 ms with 64 in
-parallel, at 85 MB/s. The value is smaller, since bytes cost money and slower links transfer fewer of them in that
-time."""
 _MOVED = 0.5
 """Maximum share of the chunks' bytes that the ranges may transfer."""
 _KEPT_SHAPES = 64
@@ -42,10 +39,19 @@ class Wanted(NamedTuple):
         return [(span, self.memory[at * length : (at + 1) * length]) for at, span in enumerate(self.runs.spans(start))]
 
 
+class Choice(NamedTuple):
+    """The byte runs to fetch instead of whole chunks."""
+
+    runs: list[Runs]
+    """Of each part."""
+    moved: int
+    """Bytes of the requests for them, small gaps included."""
+
+
 class Elements:
     """Locates elements in the uncompressed chunks of one layout."""
 
-    __slots__ = ("_gap", "_itemsize", "_nbytes", "_order", "_shape", "decode")
+    __slots__ = ("_coalesce", "_gap", "_itemsize", "_max_gap", "_nbytes", "_order", "_shape", "decode")
 
     def __init__(self, pipeline: Pipeline, order: Sequence[int], limits: Limits) -> None:
         self._shape = pipeline.chunk.shape
@@ -53,6 +59,8 @@ class Elements:
         self._nbytes = pipeline.nbytes
         self._order = order
         self._gap = limits.gap_bytes
+        self._max_gap = min(limits.gap_bytes, REQUEST_BYTES)
+        self._coalesce = coalescing(limits)
         of_shape = lru_cache(maxsize=_KEPT_SHAPES)(pipeline.of_shape)
 
         def decode(runs: Runs, data: Buffer) -> np.ndarray[Any, np.dtype[Any]]:
@@ -62,36 +70,36 @@ class Elements:
 
         self.decode: Callable[[Runs, Buffer], np.ndarray[Any, np.dtype[Any]]] = decode
 
-    def choose(self, parts: Sequence[Part]) -> list[Runs] | None:
+    def choose(self, parts: Sequence[Part]) -> Choice | None:
         """The runs of each part of one object; None if reading whole chunks is cheaper."""
         if all(part.whole for part in parts):
             return None
-        chosen: list[Runs] = []
-        moved = ranges = 0
-        for part in parts:
-            runs = self._runs(part)
-            if runs is None:
-                return None
-            chosen.append(runs)
-            requests, nbytes = self._cost(runs)
-            ranges, moved = ranges + requests, moved + nbytes
+        chosen = list(map(self._runs, parts))
+        requests, moved = map(sum, zip(*map(self._cost, chosen), strict=True))
         chunks = self._nbytes * len(parts)
-        pays = moved <= _MOVED * chunks and chunks - moved >= max(self._gap, ranges * _SPARED_PER_RANGE)
-        return chosen if pays else None
+        pays = moved <= _MOVED * chunks and chunks - moved >= max(self._gap, requests * REQUEST_BYTES)
+        return Choice(chosen, moved) if pays else None
+
+    def dense(self, parts: Sequence[Part]) -> int:
+        """Number of parts that want at most half of their chunk, of parts for which `choose` gives None: their elements
+        lie too close together for ranges to leave much out, or so far apart that there would be too many ranges."""
+        chunk = np.broadcast_to(np.uint8(0), self._shape)
+        most = _MOVED * self._nbytes / self._itemsize
+        return sum([not part.whole and chunk[part.take].size <= most for part in parts])
 
     def _cost(self, runs: Runs) -> tuple[int, int]:
         """Number of requests for the runs of one chunk, and the bytes that they transfer."""
         gaps = np.diff(runs.starts) - runs.length
         # Runs too far apart to be merged: the result of `coalesce`, without its cost per run.
-        if gaps.size == 0 or gaps.min() > min(self._gap, 2 * runs.length):
+        if gaps.size == 0 or gaps.min() > max(self._max_gap, min(self._gap, 2 * runs.length)):
             return runs.starts.size, runs.nbytes
-        requests = [request for request, _ in coalesce(runs.spans(), max_gap=self._gap)]
+        requests = [request for request, _ in self._coalesce(runs.spans())]
         return len(requests), sum([request.stop - request.start for request in requests])
 
-    def _runs(self, part: Part) -> Runs | None:
+    def _runs(self, part: Part) -> Runs:
         if part.whole:
             return whole_chunk(self._shape, self._itemsize, part.take)
-        return runs_of(part.take, self._shape, self._order, self._itemsize)
+        return runs_of(part.take, self._shape, self._order, self._itemsize, self._max_gap)
 
 
 def wanted(parts: Sequence[Part], chosen: Sequence[Runs]) -> list[Wanted]:

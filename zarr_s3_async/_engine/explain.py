@@ -9,6 +9,7 @@ from math import prod
 from .._plan.plan import Part, Plan
 from .._plan.selection import Selection
 from .._types import Coords
+from ..byte_range import REQUEST_BYTES
 from .chunks import FetchCost
 from .consistent import Check, choose_check
 from .operations import planned
@@ -50,6 +51,9 @@ class Explanation:
     put_requests: int
     """Number of PUT requests of a write, the more expensive price class; a DELETE replaces a PUT if only fill
     remains."""
+    dense_chunks: int
+    """Number of uncompressed chunks that a read fetches whole for at most half of their elements: byte ranges of these
+    would save less than 8 KiB for each request that they take (docs/shards.md, "Parts of uncompressed chunks")."""
     is_exact: bool
     """True if the number of requests is exact. False if it depends on the index of a shard that is not cached: then
     shards with all their chunks at full size are assumed."""
@@ -66,8 +70,17 @@ class Explanation:
             f"{self.objects:,} objects, {self.chunks:,} chunks ({self.partly_covered:,} partly covered)\n"
             f"read: {about}{self.get_requests:,} GET of {si(self.read_bytes)} for a result of "
             f"{si(self.result_bytes)}, {si(self.memory_bytes)} of memory beside it\n"
+            f"{self._dense()}"
             f"consistent=True: {self._check()} more\n"
             f"write: {self.put_requests:,} PUT, {about}{self.merge_get_requests:,} GET"
+        )
+
+    def _dense(self) -> str:
+        if not self.dense_chunks:
+            return ""
+        return (
+            f"read whole for few elements: {self.dense_chunks:,} uncompressed chunks (S3 gives one byte range per "
+            f"request, and ranges of these would save less than {si(REQUEST_BYTES)} each)\n"
         )
 
     def _check(self) -> str:
@@ -97,6 +110,7 @@ def explain(runtime: Runtime, layout: Layout, selection: Selection) -> Explanati
         check_get_requests=check.requests,
         check_list_requests=check.pages,
         put_requests=plan.n_objects,
+        dense_chunks=read.dense,
         is_exact=read.is_known and merge.is_known,
     )
 
@@ -118,22 +132,29 @@ def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[FetchCost, Fet
 
 
 def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence[Part]) -> FetchCost:
+    dense = 0
     if layout.reader.max_age is None:
         if layout.elements is not None:
             listed = tuple(parts)
             chosen = layout.elements.choose(listed)
             if chosen is not None:
                 slots = [part.slot for part in listed]
-                return layout.readable.runs_cost(coords, list(zip(slots, chosen, strict=True)))
+                return layout.readable.runs_cost(coords, list(zip(slots, chosen.runs, strict=True)))
+            dense = layout.elements.dense(listed)
         if len(parts) == layout.n_slots:  # a whole shard: listing its parts only to count them would be slow
-            return layout.readable.fetch_cost(coords, range(layout.n_slots))
+            return layout.readable.fetch_cost(coords, range(layout.n_slots))._replace(dense=dense)
     chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}", layout.reader)
     slots = [part.slot for part in parts if cached_chunk(layout, chunks, part.slot) is NOT_CACHED]
-    return layout.readable.fetch_cost(coords, slots) if slots else FetchCost(0, 0)
+    return layout.readable.fetch_cost(coords, slots)._replace(dense=dense) if slots else FetchCost(0, 0)
 
 
 def _sum(one: FetchCost, other: FetchCost) -> FetchCost:
-    return FetchCost(one.requests + other.requests, one.nbytes + other.nbytes, one.is_known and other.is_known)
+    return FetchCost(
+        one.requests + other.requests,
+        one.nbytes + other.nbytes,
+        one.is_known and other.is_known,
+        one.dense + other.dense,
+    )
 
 
 def si(nbytes: int) -> str:

@@ -6,27 +6,32 @@ split into pieces, which are received in parallel into one buffer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
 from .._concurrency.workers import run_workers
 from .._types import Buffer, Sink, Version
-from ..byte_range import Span, coalesce
+from ..byte_range import REQUEST_BYTES, Span, coalesce
 from ..config import Limits
 from ..errors import Conflict
 from ..stores.base import Store
 
 
+def coalescing(limits: Limits) -> Callable[[Iterable[Span]], Iterator[tuple[Span, list[Span]]]]:
+    """`coalesce` with the gaps that a session allows."""
+    return partial(coalesce, max_gap=limits.gap_bytes, small_gap=min(limits.gap_bytes, REQUEST_BYTES))
+
+
 class Ranges:
     """Byte ranges of the objects of one store."""
 
-    __slots__ = ("_at_once", "_gap", "_longest", "_store")
+    __slots__ = ("_at_once", "_coalesce", "_longest", "_store")
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
-        self._gap = limits.gap_bytes
+        self._coalesce = coalescing(limits)
         self._longest = limits.range_bytes
         self._at_once = limits.requests
 
@@ -71,7 +76,7 @@ class Ranges:
     def cost(self, spans: Iterable[Span]) -> tuple[int, int]:
         """Number of requests of a `fetch` of these spans, and the bytes that they transfer."""
         requests = nbytes = 0
-        for request, _ in coalesce(sorted(spans), max_gap=self._gap):
+        for request, _ in self._coalesce(sorted(spans)):
             length = request.stop - request.start
             requests += -(-length // self._longest)
             nbytes += length
@@ -79,14 +84,14 @@ class Ranges:
 
     def first(self, spans: Sequence[Span]) -> tuple[Span, int]:
         """The first request for sorted spans, and the number of spans that it covers."""
-        request, members = next(coalesce(spans, max_gap=self._gap))
+        request, members = next(self._coalesce(spans))
         return request, len(members)
 
     def _requests(self, wanted: list[tuple[Span, int]]) -> Iterator[tuple[Span, list[tuple[Span, int]]]]:
         """The requests to send, each with the spans that it covers and their positions."""
         wanted.sort()
         ahead = iter(wanted)
-        groups = coalesce((span for span, _ in wanted), max_gap=self._gap)
+        groups = self._coalesce((span for span, _ in wanted))
         return ((request, [next(ahead) for _ in spans]) for request, spans in groups)
 
     async def _receive(

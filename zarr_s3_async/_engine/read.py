@@ -171,18 +171,18 @@ class _Reading:
         chosen = elements.choose(parts)
         if chosen is None:
             return False
-        nbytes = sum([runs.nbytes for runs in chosen])
-        # The wanted bytes, and responses with up to as many unwanted ones; all are held until the elements are copied.
-        lease = min(3 * nbytes, layout.lease * len(parts))
+        nbytes = sum([runs.nbytes for runs in chosen.runs])
+        # The runs, and the responses that they are copied from; all are held until the elements are copied.
+        lease = min(nbytes + chosen.moved, layout.lease * len(parts))
         if layout.has_big_index:
             lease += layout.chunks.overhead(key)
         await runtime.leases.acquire(lease)
         try:
-            fetched = await layout.readable.fetch_runs(key, wanted(parts, chosen))
+            fetched = await layout.readable.fetch_runs(key, wanted(parts, chosen.runs))
             if fetched is None:
                 return False
             place = partial(self._place_elements, elements, coords, key)
-            pieces = list(zip(parts, chosen, fetched.buffers, strict=True))
+            pieces = list(zip(parts, chosen.runs, fetched.buffers, strict=True))
             if runs_inline(nbytes, layout.pipeline.cost):
                 place(pieces)
             else:
