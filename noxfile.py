@@ -136,7 +136,7 @@ def docs(session: nox.Session) -> None:
 # zarr-python 3.4 and some of the peers need 3.12.
 @nox.session(python=None if sys.version_info >= (3, 12) else NEWEST)
 def bench(session: nox.Session) -> None:
-    """This library beside its peers: `-- --quick` in three minutes, without it 25; `-- --list` tells the rows."""
+    """This library beside its peers: `-- --quick` in three minutes, without it under 30; `-- --list` tells the rows."""
     session.install("-e", ".[bench]")
     session.run("python", "-m", "benchmarks", *session.posargs)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -16,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from . import matrix
-from .driver import Driver, to_json
+from .driver import Driver, Measured, to_json
 from .libraries import CONTENDERS
 from .machine import machine, versions
+from .report import committed_run, write_report
 
 _ROOT = Path(__file__).parents[1]
 _MATRICES = {"quick": matrix.quick, "full": matrix.full, "smoke": matrix.smoke}
-_MINUTES = {"quick": 2.5, "full": 23.0, "smoke": 0.2}
+_MINUTES = {"quick": 2.5, "full": 25.0, "smoke": 0.2}
 _ROUNDS = {"quick": 5, "full": 7, "smoke": 2}
 
 
@@ -35,6 +38,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="repeats at most")
     parser.add_argument("--minutes", type=float, help="of the whole run; repeats are cut to fit")
     parser.add_argument("--output", type=Path, help="folder to write benchmarks.md and benchmarks/ into")
+    parser.add_argument("--report", action="store_true", help="write the page of the last run again, and run nothing")
     parser.add_argument("--list", action="store_true", help="list the rows and the contenders")
     options = parser.parse_args(arguments)
     if options.output is None:
@@ -77,6 +81,10 @@ def main(arguments: list[str]) -> int:
     if options.list:
         _list(rows)
         return 0
+    folder = options.output / "benchmarks"
+    if options.report:
+        write_report(json.loads((folder / "results.json").read_text()), options.output, committed_run())
+        return 0
     for contender in CONTENDERS.values():
         if missing := contender.missing():
             print(f"SKIPPED everywhere: {contender.name}, because {missing} is not installed", flush=True)
@@ -86,21 +94,34 @@ def main(arguments: list[str]) -> int:
         seconds=60 * (options.minutes or _MINUTES[options.matrix]),
         say=lambda line: print(line, flush=True),
     )
-    results = asyncio.run(driver.run(rows))
-    document = {
+    last = committed_run()  # before it is written over
+    document: dict[str, Any] = {
         "command": _command(arguments),
-        "minutes": round((time.monotonic() - began) / 60, 1),
-        "machine": machine(),
+        "minutes": 0.0,
+        "machine": {**machine(), "load": [round(os.getloadavg()[0], 1)]},
         "versions": versions(),
         "workloads": [row.workload.to_json() for row in rows],
-        "results": to_json(results),
+        "profiles": {},
+        "results": [],
     }
-    from .report import write_report
-
-    folder = options.output / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(_one_result_a_line(document))
-    write_report(document, options.output)
+    results: list[Measured] = []
+
+    def keep(found: list[Measured]) -> None:
+        """What there is so far is on disk, whatever becomes of the run."""
+        results[:] = found
+        document["minutes"] = round((time.monotonic() - began) / 60, 1)
+        document["results"] = to_json(found)
+        (folder / "results.json").write_text(_one_result_a_line(document))
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        document["profiles"] = asyncio.run(driver.run(rows, keep))
+    except KeyboardInterrupt:
+        print("interrupted: the page tells of the rows that are done")
+    document["machine"]["load"].append(round(os.getloadavg()[0], 1))
+    keep(list(results))
+    write_report(document, options.output, last)
     print(f"{document['minutes']} minutes; see {options.output.name}/benchmarks.md")
     return int(any((result.note or "").startswith("FAILED") for result in results))
 
@@ -110,6 +131,8 @@ def _one_result_a_line(document: Mapping[str, Any]) -> str:
     members = []
     for name, value in document.items():
         text = json.dumps(value)
+        if isinstance(value, dict) and name == "profiles":
+            text = "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in value.items()) + "\n}"
         if isinstance(value, list):
             text = "[\n" + ",\n".join(json.dumps(element) for element in value) + "\n]"
         members.append(f"{json.dumps(name)}: {text}")

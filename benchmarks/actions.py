@@ -45,12 +45,16 @@ class Work:
             case "write" | "partial" | "streamed":
                 for region, data in zip(self._regions, self._data, strict=True):
                     await library.write(region, data)
+            case "epoch" | "copy" | "cold":
+                await library.run()
             case "plan":
                 await library.plan(self._regions[0])
 
     async def check_written(self) -> None:
         """Read back what was written, through the same library."""
         workload = self.workload
+        if workload.action == "copy":
+            await self._library.check_copy()
         if workload.writes and self._library.checks_values:
             for region in self._regions:
                 for part in workload.dataset.slabs(region) if workload.action == "streamed" else [region]:

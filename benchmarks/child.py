@@ -6,9 +6,11 @@ Lines of JSON on standard input and output. Whatever a library prints goes to st
 from __future__ import annotations
 
 import asyncio
+import cProfile
 import gc
 import json
 import os
+import pstats
 import sys
 import time
 import traceback
@@ -20,6 +22,10 @@ from .libraries import CONTENDERS
 from .libraries.base import CannotDo, Place, Task
 from .memory import PeakMemory, cpu_seconds
 from .workload import Workload
+
+PROFILE = "profile"
+"""A line that asks for a pass under the profiler."""
+_SHOWN = 8
 
 
 class Child:
@@ -39,10 +45,11 @@ class Child:
             library = contender.load(_task(order))
             await library.open()
             work = Work(Workload.from_json(order["workload"]), library)
-            self._say(ready=True, peak=await _first_pass(work))
+            peak = await _first_pass(work)
+            self._say(ready=True, peak=max(peak, library.peak_of_children))
             # The loop must run on while we wait, or connections age unseen.
-            while await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
-                self._say(**await _measured(work))
+            while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
+                self._say(**(await _profiled(work) if line.strip() == PROFILE else await _measured(work)))
             await library.close()
         except CannotDo as reason:
             self._say(cannot=str(reason))
@@ -56,6 +63,7 @@ def _task(order: dict[str, Any]) -> Task:
         place=Place(**order["place"]),
         path=order["path"],
         in_flight=order["in_flight"],
+        library=order["library"],
     )
 
 
@@ -74,6 +82,25 @@ async def _measured(work: Work) -> dict[str, float]:
     cpu, wall = cpu_seconds(), time.perf_counter()
     await work.once()
     return {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
+
+
+async def _profiled(work: Work) -> dict[str, Any]:
+    """Where the loop's thread spends its time: the functions with the most of it, and their shares."""
+    profile = cProfile.Profile()
+    profile.enable()
+    await work.once()
+    profile.disable()
+    stats: dict[tuple[str, int, str], tuple[int, int, float, float, Any]] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    waiting = ("select", "poll")
+    own = {_function(*where): spent[2] for where, spent in stats.items() if not any(w in where[2] for w in waiting)}
+    total = sum(own.values())
+    top = sorted(own.items(), key=lambda item: -item[1])[:_SHOWN]
+    return {"profile": [[name, round(seconds / total, 3)] for name, seconds in top]}
+
+
+def _function(file: str, _: int, name: str) -> str:
+    """`folder/file.py:name`, or what a builtin is called: no path of the machine."""
+    return name.strip("<>") if file == "~" else "/".join(file.split("/")[-2:]) + f":{name}"
 
 
 def main() -> None:

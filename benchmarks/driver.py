@@ -11,16 +11,20 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from statistics import median
 from typing import Any
 
-from .libraries import CONTENDERS
+from .child import PROFILE
+from .libraries import CONTENDERS, OURS
 from .matrix import Entry, Row
 from .servers import Server, Servers, Stand
 from .workload import Workload
 
-_PATIENCE = 240.0
+_PATIENCE = 60.0
 """Seconds for one answer of a child; then it is killed, and the table says so."""
 _LEAST_ROUNDS = 3
+_OVERTIME = 120.0
+"""Seconds after the end of a run in which rows that are left get one repeat each; then they are skipped."""
 _NO_TIME_LEFT = 1.0
 _SLOW = 8
 """A contender that takes more than this part of a row's time is not repeated."""
@@ -83,6 +87,12 @@ class Contestant:
             self.result.wall.append(answer["wall"])
             self.result.cpu.append(answer["cpu"])
 
+    async def profile(self) -> list[tuple[str, float]]:
+        """The functions in which a pass spends the most, with their shares."""
+        answer = await self._ask(PROFILE)
+        self.result.note = None  # its figures stand, whatever became of the profile
+        return [(name, share) for name, share in answer.get("profile", [])]
+
     async def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -120,19 +130,49 @@ class Driver:
         self._say = say
         self._prepared: set[tuple[str, str]] = set()
 
-    async def run(self, rows: list[Row]) -> list[Measured]:
-        """Every row, in order."""
+    async def run(self, rows: list[Row], keep: Callable[[list[Measured]], None]) -> dict[str, list[tuple[str, float]]]:
+        """Every row, in order; a row that fails is noted, and the next one begins with a new server.
+
+        Args:
+            rows: What is run.
+            keep: Called with what there is after each row.
+
+        Returns:
+            Of each row in which a peer needs less CPU than ours, the functions in which ours spends its time.
+        """
         results: list[Measured] = []
+        profiles: dict[str, list[tuple[str, float]]] = {}
         async with Servers() as servers:
             for number, row in enumerate(rows):
-                share = max(_NO_TIME_LEFT, (self._deadline - time.monotonic()) / (len(rows) - number))
+                left = self._deadline - time.monotonic()
+                share = max(_NO_TIME_LEFT, left / (len(rows) - number))
                 self._say(f"[{number + 1}/{len(rows)}] {row.workload.group}: {row.workload.name}")
-                results += await self._row(row, await servers.get(row.workload.server), share)
-        return results
+                found = [Measured(row.workload.name, entry.library, entry.in_flight) for entry in row.entries]
+                try:
+                    if left < -_OVERTIME:
+                        raise TimeoutError("no time was left for it")
+                    server = await servers.get(row.workload.server)
+                    await self._row(row, server, share, found, profiles)
+                except Exception as error:
+                    self._say(f"    FAILED: {error!r}")
+                    for result in found:
+                        if result.note is None and not result.cpu:
+                            result.note = f"FAILED: {error!r}"
+                    if left >= -_OVERTIME:
+                        servers.discard(row.workload.server)
+                results += found
+                keep(results)
+        return profiles
 
-    async def _row(self, row: Row, server: Server, seconds: float) -> list[Measured]:
+    async def _row(
+        self,
+        row: Row,
+        server: Server,
+        seconds: float,
+        results: list[Measured],
+        profiles: dict[str, list[tuple[str, float]]],
+    ) -> None:
         began = time.monotonic()
-        results = [Measured(row.workload.name, entry.library, entry.in_flight) for entry in row.entries]
         present = []
         for entry, result in zip(row.entries, results, strict=True):
             missing = CONTENDERS[entry.library].missing()
@@ -146,12 +186,13 @@ class Driver:
         children = await self._start(row.workload, server, present)
         try:
             await self._repeat(children, server, began, seconds)
+            if is_lost(results):
+                profiles[row.workload.name] = await children[0].profile()
         finally:
             for child in children:
                 await child.stop()
         for result in results:
             self._tell(row.workload, result)
-        return results
 
     async def _start(
         self, workload: Workload, server: Server, present: list[tuple[Entry, Measured]]
@@ -193,7 +234,7 @@ class Driver:
         self, workload: Workload, server: Server, present: list[tuple[Entry, Measured]]
     ) -> list[tuple[Entry, Measured]]:
         """Store what is not there yet; those whose array could not be stored fall out, with a note."""
-        if workload.action == "plan":
+        if workload.action in ("plan", "copy"):
             return present
         ready = []
         for kind in (False, True):
@@ -227,7 +268,7 @@ class Driver:
 
     def _tell(self, workload: Workload, result: Measured) -> None:
         label = Entry(result.library, result.in_flight).label
-        if result.note is not None:
+        if result.note is not None or not result.cpu:
             self._say(f"    SKIPPED {label}: {result.note}")
             return
         cpu, wall = sorted(result.cpu)[len(result.cpu) // 2], sorted(result.wall)[len(result.wall) // 2]
@@ -235,6 +276,15 @@ class Driver:
             f"    {label:34} {cpu / workload.chunks() * 1e6:9.1f} µs CPU/chunk  {wall * 1e3:9.1f} ms  "
             f"{result.requests if result.requests is not None else '?':>7} requests"
         )
+
+
+def is_lost(results: list[Measured]) -> bool:
+    """Whether a peer needs less CPU than ours, which is the first of them."""
+    first, *others = results
+    if OURS not in first.library or not first.cpu:
+        return False
+    peers = [r for r in others if r.cpu and OURS not in r.library and not CONTENDERS[r.library].bare]
+    return any(median(peer.cpu) < median(first.cpu) for peer in peers)
 
 
 def path_of(workload: Workload, entry: Entry) -> str:

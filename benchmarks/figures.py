@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal, TypeAlias
 
-from .libraries import CONTENDERS, OURS
+from .libraries import ADAPTED, CONTENDERS, NULL, OURS
 from .matrix import Entry
 from .workload import Workload
 
@@ -39,7 +39,7 @@ class Figure:
     @property
     def is_ours(self) -> bool:
         """This library, whatever its loop or transport."""
-        return self.entry.library.startswith(OURS)
+        return self.entry.library.startswith(OURS) or self.entry.library in ADAPTED
 
     @property
     def is_peer(self) -> bool:
@@ -87,8 +87,24 @@ class Results:
         return list(dict.fromkeys(w.group for w in self.workloads.values()))
 
     def ours(self, name: str) -> Figure | None:
-        """This library at its defaults; where a workload sets the requests in flight, with those."""
-        return next((f for f in self.figures[name] if f.entry.library == OURS), None)
+        """This library at its defaults; where a workload sets the requests in flight, with those.
+
+        In the rows of adapters another library over our stores."""
+        mine = (OURS, *sorted(ADAPTED))
+        return next((f for f in self.figures[name] if f.entry.library in mine), None)
+
+    def noise(self, name: str, metric: Metric) -> float:
+        """How far two processes of ours are apart on this workload, at least the median of the run, as a share."""
+        apart = {n: found for n in self.figures if (found := self._apart(n, metric)) is not None}
+        usual = median(apart.values()) if apart else 0.0
+        return max(apart.get(name, 0.0), usual)
+
+    def _apart(self, name: str, metric: Metric) -> float | None:
+        again = next((f for f in self.figures[name] if f.entry.library == NULL), None)
+        ours = self.ours(name)
+        if again is None or ours is None:
+            return None
+        return abs(float(getattr(ours, metric) / getattr(again, metric)) - 1)
 
     def best(self, name: str, metric: Metric, accept: Callable[[Figure], bool] | None = None) -> Figure | None:
         """The peer, in whichever of its settings, with the least."""

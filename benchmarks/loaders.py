@@ -51,6 +51,8 @@ class Setting:
     window: bool = False
     workers: int = 0
     latency: float = 0.0
+    path: str = "group/x"
+    """Of the array, below the bucket."""
 
     def __str__(self) -> str:
         words = ["shuffled" if self.shuffle else "plain", f"windows of {WINDOW}" if self.window else "single samples"]
@@ -71,7 +73,7 @@ def session_options(place: Place) -> dict[str, Any]:
 
 def _loader(setting: Setting, place: Place, **options: Any) -> zs.BatchLoader:
     return zs.BatchLoader(
-        f"s3://{place.bucket}/group/x",
+        f"s3://{place.bucket}/{setting.path}",
         batch_size=BATCH,
         window=zs.Window(WINDOW) if setting.window else None,
         shuffle="chunks" if setting.shuffle else None,
@@ -89,7 +91,7 @@ def ours(setting: Setting, place: Place) -> Epoch:
 def ours_global(setting: Setting, place: Place) -> Epoch:
     """The same with a true permutation."""
     loader = zs.BatchLoader(
-        f"s3://{place.bucket}/group/x",
+        f"s3://{place.bucket}/{setting.path}",
         batch_size=BATCH,
         window=zs.Window(WINDOW) if setting.window else None,
         shuffle="global",
@@ -107,13 +109,13 @@ def ours_in_torch(setting: Setting, place: Place) -> Epoch:
     return lambda _: (len(batch) for batch in source)
 
 
-def bare(_: Setting, place: Place) -> Epoch:
+def bare(setting: Setting, place: Place) -> Epoch:
     """One concurrent read of the whole array: what no loader can be faster than."""
     runner = asyncio.Runner()
     session = zs.Session(**session_options(place))
 
     async def read() -> int:
-        array = await session.open_array(f"s3://{place.bucket}/group/x")
+        array = await session.open_array(f"s3://{place.bucket}/{setting.path}")
         return len(await array[...])
 
     def epoch(_: int) -> Iterator[int]:
@@ -125,20 +127,20 @@ def bare(_: Setting, place: Place) -> Epoch:
 # Peers
 
 
-def _zarr_array(place: Place) -> Any:
+def _zarr_array(place: Place, path: str) -> Any:
     import zarr
 
     from .libraries.on_zarr import obstore_store
 
     zarr.config.set({"async.concurrency": IN_FLIGHT})
-    return zarr.open_array(store=zarr.storage.ObjectStore(obstore_store(place, "group/x")), mode="r")
+    return zarr.open_array(store=zarr.storage.ObjectStore(obstore_store(place, path)), mode="r")
 
 
 class ZarrSamples:
     """A dataset over zarr-python, whose items DataLoader asks for by the batch; opened in the process that reads."""
 
-    def __init__(self, place: Place, length: int) -> None:
-        self._place = place
+    def __init__(self, place: Place, path: str, length: int) -> None:
+        self._place, self._path = place, path
         self._length = length
         self._array: Any = None
 
@@ -147,7 +149,7 @@ class ZarrSamples:
 
     def __getitems__(self, indices: list[int]) -> list[np.ndarray]:
         if self._array is None:
-            self._array = _zarr_array(self._place)
+            self._array = _zarr_array(self._place, self._path)
         wanted = np.asarray(indices)
         rows = np.unique(wanted[:, None] + np.arange(self._length))
         if rows[-1] - rows[0] == rows.size - 1:
@@ -163,7 +165,7 @@ def torch_on_zarr(setting: Setting, place: Place) -> Epoch:
     from torch.utils.data import DataLoader
 
     source = DataLoader(
-        ZarrSamples(place, WINDOW if setting.window else 1),
+        ZarrSamples(place, setting.path, WINDOW if setting.window else 1),
         batch_size=BATCH,
         shuffle=setting.shuffle,
         num_workers=setting.workers,
@@ -208,7 +210,7 @@ def tensorstore_by_hand(setting: Setting, place: Place) -> Epoch:
             "kvstore": {
                 "driver": "s3",
                 "bucket": place.bucket,
-                "path": "group/x/",
+                "path": setting.path + "/",
                 "endpoint": place.endpoint_url,
                 "aws_region": place.region,
                 "aws_credentials": {"type": "environment"},

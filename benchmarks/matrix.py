@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal, TypeAlias
 
-from .libraries import OURS
+from .libraries import NULL, OURS
 from .libraries.base import IN_FLIGHT
 from .workload import Dataset, Workload
 
@@ -20,6 +21,7 @@ BROAD_GRIDS = {"16 KiB": (32, 32), "256 KiB": (12, 12), "4 MiB": (4, 4)}
 SMALL_GRIDS = {"16 KiB": (16, 32), "256 KiB": (8, 8), "4 MiB": (3, 3)}
 READ_OVER_HTTP, READ_OVER_TLS, WRITE = "Full read, http", "Full read, TLS", "Write"
 PARTS, SHARDS, FAR, COUNT, WIDTH = "Parts", "Shards", "Far server", "Number of chunks", "Requests in flight"
+ADAPTERS, LOADER, COPIES, COLD = "Adapters", "Loader", "Copies", "Cold start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,15 @@ def _tuned(names: Iterable[str]) -> tuple[Entry, ...]:
 
 
 OURSELVES = (OURS, f"{OURS} + uvloop", f"{OURS}, sdk")
-EVERYONE = _defaults(OURSELVES) + _defaults(PEERS) + _tuned(PEERS) + _defaults(BARE)
-COMPETITORS = _defaults(OURSELVES[:1]) + _defaults(PEERS) + _tuned(PEERS)
+OURS_TWICE = (OURS, NULL)
+"""What is between the two is the noise."""
+EVERYONE = _defaults((*OURS_TWICE, *OURSELVES[1:])) + _defaults(PEERS) + _tuned(PEERS) + _defaults(BARE)
+COMPETITORS = _defaults((*OURS_TWICE, *PEERS)) + _tuned(p for p in PEERS if p != "zarr + s3fs")
 _PATIENT = ("zarr + zarrs", "zarr + s3fs")
 """They take half a minute over a thousand chunks at 20 ms, and are asked once."""
 DISTANT = tuple(e for e in COMPETITORS if e.library not in _PATIENT)
-STREAMING = _defaults((OURS, "zarrista", "tensorstore", "zarr + obstore"))
-FEW = _defaults((OURS, *PEERS)) + _tuned(("tensorstore", "zarr + obstore")) + _defaults(BARE[:2])
+STREAMING = _defaults((*OURS_TWICE, "zarrista", "tensorstore", "zarr + obstore"))
+FEW = _defaults((*OURS_TWICE, *PEERS)) + _tuned(("tensorstore", "zarr + obstore")) + _defaults(BARE[:2])
 
 
 def quick() -> list[Row]:
@@ -76,7 +80,19 @@ def quick() -> list[Row]:
 
 def full() -> list[Row]:
     """Everything."""
-    return [*_reads(), *_writes(), *_parts(), *_shards(), *_latencies(), *_counts(), *_widths()]
+    return [
+        *_reads(),
+        *_writes(),
+        *_parts(),
+        *_shards(),
+        *_latencies(),
+        *_counts(),
+        *_widths(),
+        *_adapters(),
+        *_loaders(),
+        *_copies(),
+        *_cold(),
+    ]
 
 
 def smoke() -> list[Row]:
@@ -154,17 +170,68 @@ def _counts() -> Iterator[Row]:
     for side in (10, 32, 100, 316, 1000):
         yield Row(_count(side, read=False), _defaults((OURS,)))
     for side in (10, 32, 100, 316):
-        peers = () if side > 100 else _defaults(("zarrista", "tensorstore", "zarr + obstore"))
+        peers = () if side > 100 else _defaults((NULL, "zarrista", "tensorstore", "zarr + obstore"))
         yield Row(_count(side, read=True), _defaults((OURS,)) + peers)
 
 
 def _widths() -> Iterator[Row]:
     data = Dataset(chunk=(64, 64), grid=(16, 32), uniform=True)
-    for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
+    for n in (1, 8, 32, 64, 128, 512):
         peers = ("zarrista", "tensorstore", "zarr + obstore") if n in (1, 8, 64, 512) else ()
         entries = tuple(Entry(name, n) for name in (OURS, *peers))
         slow = {"server": "stand-in", "latency": 0.005}
         yield Row(_work(f"512 chunks of 16 KiB, 5 ms, {n} in flight", WIDTH, "read", data, **slow), entries)
+
+
+def _adapters() -> Iterator[Row]:
+    """zarr-python and dask over our stores, beside the same over obstore."""
+    zarr = _defaults(("zarr + zarr_s3_async", "zarr + obstore"))
+    zarr += _tuned(("zarr + zarr_s3_async", "zarr + obstore"))
+    for size in SIZES:
+        yield Row(_work(f"zarr-python reads {size} raw", ADAPTERS, "read", _data(size, "raw", SMALL_GRIDS[size])), zarr)
+    for size in SIZES:
+        yield Row(
+            _work(f"zarr-python writes {size} raw", ADAPTERS, "write", _data(size, "raw", SMALL_GRIDS[size])), zarr
+        )
+    shards = Dataset(chunk=(64, 64), grid=(32, 32), codec="zstd", shard=(16, 16))
+    yield Row(_work("zarr-python reads 4 shards of 256 chunks", ADAPTERS, "read", shards), zarr)
+    yield Row(_work("zarr-python reads inner chunks", ADAPTERS, "inner", shards), zarr)
+    dask = _defaults(("dask + zarr_s3_async", "dask + zarr + obstore"))
+    yield Row(
+        _work("dask reads 256 KiB zstd", ADAPTERS, "read", _data("256 KiB", "zstd", SMALL_GRIDS["256 KiB"])), dask
+    )
+
+
+def _loaders() -> Iterator[Row]:
+    data = Dataset(chunk=(16, 1024), grid=(1024, 1))
+    peers = ("tensorstore", "DataLoader, zarr + obstore")
+    for variant, latency in product(("plain", "shuffled", "plain windows", "shuffled windows"), (0.0, 0.02)):
+        work = _work(
+            f"epoch, {variant}{', 20 ms' if latency else ''}",
+            LOADER,
+            "epoch",
+            data,
+            server="stand-in",
+            latency=latency,
+            variant=variant,
+        )
+        permuting = (f"{OURS}, global",) if "shuffled" in variant else ()
+        yield Row(work, _defaults((*OURS_TWICE, *permuting, *peers, *(("bare read",) if variant == "plain" else ()))))
+
+
+def _copies() -> Iterator[Row]:
+    data = Dataset(chunk=(128, 8192), grid=(8, 1), codec="zstd")
+    for variant in ("moved", "recoded", "cut", "across"):
+        work = _work(f"copy of 32 MiB, {variant}", COPIES, "copy", data, server="none", variant=variant)
+        yield Row(work, _defaults((*OURS_TWICE, "zarr", "dask", "tensorstore")))
+
+
+def _cold() -> Iterator[Row]:
+    data = Dataset(chunk=(64, 64), grid=(1, 1), codec="zstd")
+    for variant in ("signed", "anonymous"):
+        title = f"process to first chunk of 16 KiB, {variant}"
+        work = _work(title, COLD, "cold", data, server="stand-in", variant=variant)
+        yield Row(work, _defaults((*OURS_TWICE, "tensorstore", "zarr + obstore")))
 
 
 def _data(size: str, codec: Codec, grid: tuple[int, int], zarr_format: Literal[2, 3] = 3) -> Dataset:

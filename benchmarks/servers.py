@@ -131,6 +131,10 @@ class Servers:
             self._running[kind] = await self._stack.enter_async_context(server)
         return self._running[kind]
 
+    def discard(self, kind: str) -> None:
+        """The next row gets a new one: this one may be what made a row fail."""
+        self._running.pop(kind, None)
+
     @staticmethod
     def _seaweed(kind: str) -> Seaweed:
         return Seaweed(_BUCKET, tls=kind.endswith("tls"))

@@ -12,7 +12,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 Region: TypeAlias = tuple[slice, slice]
-Action: TypeAlias = Literal["read", "slices", "chunks", "inner", "handlers", "write", "partial", "streamed", "plan"]
+Action: TypeAlias = Literal[
+    "read", "slices", "chunks", "inner", "handlers", "write", "partial", "streamed", "plan", "epoch", "copy", "cold"
+]
 
 DTYPE = np.dtype("<f4")
 HANDLERS = 100
@@ -118,6 +120,8 @@ class Workload:
     latency: float = 0.0
     bandwidth: float | None = None
     rate: float | None = None
+    variant: str = ""
+    """Which epoch, copy or cold start."""
 
     @property
     def writes(self) -> bool:
@@ -128,7 +132,7 @@ class Workload:
         """What is read or written in one pass, in order."""
         data = self.dataset
         match self.action:
-            case "read" | "write" | "streamed" | "plan":
+            case "read" | "write" | "streamed" | "plan" | "epoch" | "copy" | "cold":
                 return [data.full]
             case "chunks" | "inner":
                 return [data.chunk_region(i, j) for i, j in self._some_chunks()]

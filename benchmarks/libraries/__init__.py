@@ -32,7 +32,7 @@ class Contender:
 
     def load(self, task: Task) -> Library:
         """Import it and make one."""
-        module, _, name = self.where.partition(":")
+        module, _, name = _BY_ACTION.get(task.workload.action, self.where).partition(":")
         cls: type[Library] = getattr(import_module(f".{module}", __name__), name)
         return cls(task)
 
@@ -47,8 +47,16 @@ class Contender:
         return found
 
 
+_BY_ACTION = {"epoch": "on_loaders:Epochs", "copy": "on_copies:Copies", "cold": "on_cold:Cold"}
+"""Workloads that one class runs for all contenders, which it finds by name."""
+NULL = f"{OURS}, again"
+"""The same as ours, in a process of its own: how far the two are apart is the noise of a run."""
+ADAPTED = {"zarr + zarr_s3_async", "dask + zarr_s3_async"}
+"""Other libraries over our stores: ours, in the rows of adapters."""
+
 _ALL = (
     Contender(OURS, "ours:Ours", (), ("zarr-s3-async", "aiobotocore", "numcodecs", "numpy")),
+    Contender(NULL, "ours:Ours", (), ()),
     Contender(f"{OURS} + uvloop", "ours:OnUvloop", ("uvloop",), ("uvloop",)),
     Contender(f"{OURS}, sdk", "ours:OnSdk", (), ()),
     Contender(f"{OURS} + chunk cache", "ours:Remembering", (), ()),
@@ -58,6 +66,14 @@ _ALL = (
     Contender("zarr + zarrs", "on_zarr:OverZarrs", ("zarr", "zarrs", "obstore"), ("zarrs",)),
     Contender("zarr + s3fs", "on_zarr:OverS3fs", ("zarr", "s3fs"), ("s3fs",)),
     Contender("icechunk", "on_icechunk:Icechunk", ("zarr", "icechunk"), ("icechunk",)),
+    Contender("zarr + zarr_s3_async", "on_zarr:OverOurs", ("zarr",), ()),
+    Contender("dask + zarr_s3_async", "on_dask:OverOurs", ("dask",), ("dask",)),
+    Contender("dask + zarr + obstore", "on_dask:OverObstore", ("dask", "zarr", "obstore"), ("dask",)),
+    Contender("zarr", "on_copies:Copies", ("zarr",), ("zarr",)),
+    Contender("dask", "on_copies:Copies", ("dask", "zarr"), ("dask",)),
+    Contender(f"{OURS}, global", "on_loaders:Epochs", (), ()),
+    Contender("DataLoader, zarr + obstore", "on_loaders:Epochs", ("torch", "zarr", "obstore"), ("torch",)),
+    Contender("bare read", "on_loaders:Epochs", (), (), bare=True),
     Contender("bare obstore", "bare:Obstore", ("obstore",), (), bare=True),
     Contender("bare aiobotocore", "bare:Aiobotocore", ("aiobotocore",), ("aiohttp",), bare=True),
     Contender("bare wire", "bare:OurWire", ("zarr_s3_async.stores.s3.wire",), (), bare=True),

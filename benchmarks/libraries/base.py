@@ -43,6 +43,8 @@ class Task:
     """Key prefix of the array, without a trailing slash."""
     in_flight: int | None
     """Requests in flight; None: whatever the library does by default."""
+    library: str = ""
+    """The contender's name, for workloads that one class runs for all of them."""
 
     @property
     def dataset(self) -> Dataset:
@@ -60,6 +62,8 @@ class Library:
 
     checks_values = True
     """False where bytes are moved and nothing is decoded."""
+    peak_of_children = 0
+    """Bytes, where the work is done in a process of its own."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -86,6 +90,14 @@ class Library:
     async def plan(self, region: Region) -> None:  # noqa: ARG002  # what a library without a plan ignores
         """Go through the plan of a read, without reading."""
         raise CannotDo("its plan is not to be had on its own")
+
+    async def run(self) -> None:
+        """An epoch, a copy or a cold start."""
+        raise NotImplementedError
+
+    async def check_copy(self) -> None:
+        """Compare what the last copy made with its source."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Let go."""

@@ -102,3 +102,15 @@ class OverS3fs(ZarrPython):
             skip_instance_cache=True,
         )
         return zarr.storage.FsspecStore(system, path=f"{place.bucket}/{self.task.path}")
+
+
+class OverOurs(ZarrPython):
+    """Our own store for zarr-python."""
+
+    def make_store(self) -> Store:
+        from zarr_s3_async.adapters.zarr import ZarrStore
+
+        from .ours import s3_config
+
+        place = self.task.place
+        return ZarrStore(f"s3://{place.bucket}/{self.task.path}", s3=s3_config(place))

@@ -1,5 +1,6 @@
 """The benchmark harness: what it measures is right, and what it prints follows from what it measured."""
 
+import asyncio
 import json
 import re
 import shlex
@@ -14,8 +15,9 @@ import pytest
 from benchmarks import matrix
 from benchmarks.actions import Work, WrongValues
 from benchmarks.bars import BARS, verdicts
+from benchmarks.driver import Driver
 from benchmarks.figures import Results
-from benchmarks.libraries import CONTENDERS, OURS
+from benchmarks.libraries import CONTENDERS, NULL, OURS
 from benchmarks.libraries.base import Library
 from benchmarks.report import write_report
 from benchmarks.workload import Dataset, Workload
@@ -123,16 +125,16 @@ def test_the_rows_have_names_of_their_own_and_known_contenders():
 
 
 def test_every_bar_is_about_some_row():
-    workloads = [row.workload for row in matrix.full()]
+    names = {row.workload.name for row in matrix.full()}
     for bar in BARS:
-        assert any(bar.applies(w) for w in workloads), bar
+        assert set(bar.rows) <= names, set(bar.rows) - names
 
 
 def document(*results, **workload_options):
     rows = [workload(**workload_options)]
     lines = [
         {
-            "workload": "a row",
+            "workload": rows[0].name,
             "library": library,
             "in_flight": in_flight,
             "cpu": cpu,
@@ -175,18 +177,80 @@ def test_figures_are_medians_and_ratios_are_to_the_best_setting_of_a_peer_never_
 
 
 def test_a_bar_is_met_or_missed_by_the_ratio_to_whom_it_names():
-    data = Dataset(chunk=(64, 64), grid=(2, 2))
-    results = Results(document(*MADE_UP, group=matrix.READ_OVER_HTTP, data=data))
-    found = {verdict.bar.against: (verdict.ratio, verdict.met) for verdict in verdicts(results)}
-    assert found == {"zarrista": (0.5, True), "tensorstore": (0.25, True)}
+    results = Results(document(*MADE_UP, name="read 16 KiB raw"))
+    found = {verdict.bar.against: (verdict.ratio, verdict.outcome) for verdict in verdicts(results)}
+    assert found == {"zarrista": (0.5, "met"), "tensorstore": (0.25, "met")}
+
+
+@pytest.mark.parametrize(
+    ("again", "outcome"), [(0.2, "met"), (0.21, "met"), (0.26, "within the noise"), (0.16, "within the noise")]
+)
+def test_a_bar_is_met_only_outside_of_the_noise(again, outcome):
+    results = Results(
+        document((OURS, None, [0.2]), (NULL, None, [again]), ("tensorstore", None, [0.45]), name="read 16 KiB raw")
+    )
+    (verdict,) = verdicts(results)
+    assert verdict.outcome == outcome
+
+
+def test_a_bar_is_missed_only_outside_of_the_noise():
+    results = Results(
+        document((OURS, None, [0.3]), (NULL, None, [0.29]), ("tensorstore", None, [0.45]), name="read 16 KiB raw")
+    )
+    assert [verdict.outcome for verdict in verdicts(results)] == ["missed"]
+
+
+def test_a_row_without_a_second_process_of_ours_has_the_usual_noise_of_the_run():
+    one = document((OURS, None, [0.2]), (NULL, None, [0.25]), name="one")
+    other = document((OURS, None, [0.2]), name="other")
+    results = Results({**one, **{key: one[key] + other[key] for key in ("workloads", "results")}})
+    assert results.noise("other", "cpu") == results.noise("one", "cpu") == pytest.approx(0.2)
+
+
+def test_what_became_dearer_since_the_last_run_is_told_first(tmp_path):
+    now = document((OURS, None, [0.6]), ("zarrista", None, [0.5]))
+    then = document((OURS, None, [0.2]), ("zarrista", None, [0.2]))
+    write_report(now, tmp_path, then)
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "1 of 1 rows are more than 5% dearer" in text
+    assert "| a row | **1.20** |" in text
+    assert text.index("Since the last run") < text.index("## a group")
+    write_report(then, tmp_path, now)
+    assert "0 of 1 rows" in (tmp_path / "benchmarks.md").read_text()
+
+
+def test_a_row_in_which_a_peer_is_ahead_is_told_with_its_profile(tmp_path):
+    lost = document((OURS, None, [0.6]), ("zarrista", None, [0.5]))
+    lost["profiles"] = {"a row": [["folder/file.py:function", 0.25]]}
+    write_report(lost, tmp_path)
+    assert "| a row | **1.20** | 0% | folder/file.py:function 25% |" in (tmp_path / "benchmarks.md").read_text()
+    write_report(document(*MADE_UP), tmp_path)
+    assert "needs less CPU" not in (tmp_path / "benchmarks.md").read_text()
+
+
+async def test_a_row_that_fails_is_noted_and_the_next_one_is_run(monkeypatch):
+    failing, fine = (
+        matrix.Row(workload(name=name, server="stand-in"), (matrix.Entry(OURS),)) for name in ("bad", "good")
+    )
+
+    async def run_row(_, row, server, seconds, results, profiles):
+        if row is failing:
+            raise OSError("the server is gone")
+        results[0].cpu.append(1.0)
+
+    monkeypatch.setattr(Driver, "_row", run_row)
+    monkeypatch.setattr("benchmarks.driver.Servers.get", lambda *_: asyncio.sleep(0))
+    kept = []
+    driver = Driver(rounds=1, seconds=60, say=lambda _: None)
+    await driver.run([failing, fine], lambda found: kept.append([(one.workload, one.note) for one in found]))
+    bad = ("bad", "FAILED: OSError('the server is gone')")
+    assert kept == [[bad], [bad, ("good", None)]]
 
 
 def test_a_bar_on_defaults_looks_at_no_tuned_peer():
-    data = Dataset(chunk=(32, 64), grid=(32, 32))
-    options = {"group": matrix.FAR, "data": data, "server": "stand-in", "latency": 0.02}
-    results = Results(document(*MADE_UP, **options))
-    (verdict,) = verdicts(results)
-    assert (verdict.other.entry.in_flight, verdict.ratio, verdict.met) == (None, 0.4, True)
+    results = Results(document(*MADE_UP, name="read 1,024 chunks of 8 KiB, 20 ms"))
+    (verdict,) = (one for one in verdicts(results) if one.bar.defaults_only)
+    assert (verdict.other.entry.in_flight, verdict.ratio, verdict.outcome) == (None, 0.4, "met")
 
 
 def test_the_report_names_who_was_skipped_and_why(tmp_path):

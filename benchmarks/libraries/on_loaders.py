@@ -1,0 +1,27 @@
+"""Epochs of batches, made as `benchmarks/loaders.py` says."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+from ..loaders import CONTENDERS, Setting
+from .base import Library
+
+_NAMES = {"tensorstore": "tensorstore by hand"}
+
+
+class Epochs(Library):
+    """One epoch after the other, each with a number of its own."""
+
+    async def open(self) -> None:
+        task = self.task
+        words = task.workload.variant.split()
+        name = task.library.removesuffix(", again")
+        setting = Setting("", shuffle="shuffled" in words, window="windows" in words, path=task.path)
+        self._epoch = CONTENDERS[_NAMES.get(name, name)](setting, task.place)
+        self._numbers = count()
+
+    async def run(self) -> None:
+        # All of them block, as the training loops do that use them.
+        await asyncio.to_thread(lambda: sum(self._epoch(next(self._numbers))))
