@@ -553,6 +553,28 @@ async def test_no_more_is_read_ahead_than_buffer_and_prefetch_hold(session: zs.S
     await epoch.aclose()
 
 
+@pytest.mark.parametrize("out", ["numpy", "dlpack"])
+async def test_memory_of_batches_is_used_again_once_no_view_of_it_is_left(session: zs.Session, out: str) -> None:
+    data = np.repeat(rows(640), 4096).reshape(640, 4096)
+    array = await stored(session, zs.MemoryStore(), data, chunks=(16, 4096), compressor=None)
+    loader = zs.BatchLoader(array, batch_size=8, out=out)
+    wanted = data.reshape(80, 8, 4096)
+    kept = await batches_of(loader)  # all of them: none may be written to again
+    assert np.array_equal(kept, wanted)
+    places: set[int] = set()
+    views = []
+    number = 0
+    async for batch in loader.epoch():
+        places.add(batch.ctypes.data)
+        if number % 10 == 0:
+            views.append((number, memoryview(batch[3:5, ::2])))  # the batch goes, and a view of a view stays
+        number += 1
+        del batch
+    assert len(places) < 25
+    for number, view in views:
+        assert np.array_equal(view, wanted[number, 3:5, ::2])
+
+
 # Buffers of the user's, transforms, kinds of batches
 
 

@@ -11,7 +11,7 @@ from .._options import check_choice
 from .._types import Shape
 from ..errors import ConfigError
 from .feeds import Field
-from .memory import Block
+from .memory import BatchMemory, Block
 
 Ring: TypeAlias = Sequence[Any]
 """Buffers of the user's, each what one batch is: an array or a tensor, or a mapping of them."""
@@ -60,6 +60,7 @@ class BatchMaker:
         self._kind = out if isinstance(out, str) else "ring"
         self._ring: list[list[Any]] = []
         self._views: list[list[Block]] = []
+        self._memory = BatchMemory()
         if self._kind in ("torch", "dlpack"):
             self.dtypes = [self._portable(field, dtype) for field, dtype in zip(fields, dtypes, strict=True)]
         if not isinstance(out, str):
@@ -83,7 +84,7 @@ class BatchMaker:
         if self._ring:
             return [view[:samples] for view in self._views[number % len(self._views)]]
         pairs = zip(self._shapes, self.dtypes, strict=True)
-        return [np.empty((samples, *shape), dtype) for shape, dtype in pairs]
+        return [self._memory.new((samples, *shape), dtype) for shape, dtype in pairs]
 
     def present(self, number: int, samples: int, targets: Targets) -> Any:
         """What the user gets."""

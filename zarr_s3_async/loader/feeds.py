@@ -27,8 +27,9 @@ _RUN_OF_WINDOWS = 8
 _MAX_UNITS = 2**20
 _OBJECT_BYTES = 64
 """Counted for an element of any length, such as a string."""
-_SEQUENTIAL_FILL = 8 * 2**20
-"""Bytes that are read as one where the stored order is kept: less delays nothing, more delays the first batch."""
+SEQUENTIAL_FILLS = (8 * 2**20, 32 * 2**20)
+"""Bytes that are read as one where the stored order is kept: of the first fill, for which the first batch waits, and of
+all after the second, since each fill takes a task per request in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def plan_feeds(
             "that are shorter along the axis"
         )
     if shuffle is None:
-        fill = min(fill, max(least, _SEQUENTIAL_FILL))
+        fill = min(fill, max(least, SEQUENTIAL_FILLS[1]))
     return Feeds(samples=samples, fields=tuple(fields), feeds=tuple(feeds), fill_bytes=fill, unit=unit)
 
 

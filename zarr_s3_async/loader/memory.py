@@ -1,9 +1,11 @@
-"""Memory for decoded rows, used again: fresh pages cost more than the bytes that are decoded into them."""
+"""Memory for decoded rows and for batches, used again: fresh pages cost more than the bytes that come into them."""
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -12,7 +14,15 @@ from .._types import Shape
 Block: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 _KEPT = 4
-"""Free blocks that are kept at most."""
+"""Free blocks of rows that are kept at most."""
+_MAX_BATCH_BLOCKS: Final = 64
+"""Blocks of batches that are remembered at most; each new batch looks through them."""
+_SMALL: Final = 2**16
+"""Bytes below which the allocator has memory at hand that was used before."""
+_probe: Final = deque([object()])
+_UNREFERENCED: Final = sys.getrefcount(_probe[0])
+"""References that are counted of what only a deque holds."""
+_COUNTS_ARE_EXACT: Final = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class RowMemory:
@@ -61,3 +71,32 @@ class RowMemory:
     def _make_place(self, nbytes: int) -> None:
         while self._free and self._lent + nbytes + self._free_bytes() > self._limit:
             del self._free[0]
+
+
+class BatchMemory:
+    """Memory for batches. What the user has dropped is used again, with all views of it: tensors, slices, DLPack.
+
+    Whether a batch was dropped, its reference count tells: every view refers to the block that owns the memory.
+    """
+
+    __slots__ = ("_blocks",)
+
+    def __init__(self) -> None:
+        self._blocks: deque[Block] = deque()
+
+    def new(self, shape: Shape, dtype: np.dtype[Any]) -> Block:
+        """An array with anything in it, which is the caller's until nothing refers to it any more."""
+        nbytes = prod(shape) * dtype.itemsize
+        if nbytes < _SMALL or dtype.hasobject or not _COUNTS_ARE_EXACT:
+            return np.empty(shape, dtype)
+        blocks = self._blocks
+        for _ in range(len(blocks)):  # the oldest first: batches are dropped in the order in which they were taken
+            blocks.rotate(-1)
+            if sys.getrefcount(blocks[-1]) == _UNREFERENCED and blocks[-1].nbytes == nbytes:
+                break
+        else:
+            if len(blocks) == _MAX_BATCH_BLOCKS:  # where a user keeps all batches, look for none of them
+                blocks.popleft()
+            blocks.append(np.empty(nbytes, np.uint8))
+        view: Block = blocks[-1].view(dtype).reshape(shape)
+        return view

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import NamedTuple
 
 import numpy as np
 
-from .feeds import Feed, Feeds, Shuffle
+from .feeds import SEQUENTIAL_FILLS, Feed, Feeds, Shuffle
 from .permutation import Ints, Permutation, key_of
 
 _NUMBERS_PER_SAMPLE = 64
@@ -147,27 +148,29 @@ class Order:
 
     def _in_order(self, start: int, stop: int) -> Iterator[Fill]:
         reader = _Forward(self.feeds)
-        for low, high in self._stored_cuts(start, stop, self.feeds.fill_bytes):
+        first, rest = SEQUENTIAL_FILLS
+        nbytes = chain((first, 2 * first), repeat(rest))
+        for low, high in self._stored_cuts(start, stop, nbytes):
             yield Fill(low, np.arange(low, high), reader.next(low, high))
 
     def _in_buffers(self, share: Share, skip: int) -> Iterator[Fill]:
         # Where buffers begin differs from epoch to epoch, so that no border between samples stays one.
         first = max(1, self._key(_PHASE) % self.feeds.fill_bytes)
         reader = _Forward(self.feeds)
-        for low, high in self._stored_cuts(share.start, share.stop, self.feeds.fill_bytes, first):
+        nbytes = chain((first,), repeat(self.feeds.fill_bytes))
+        for low, high in self._stored_cuts(share.start, share.stop, nbytes):
             if high - share.start <= skip:
                 continue
             order = Permutation(high - low, self._key(_WITHIN, low)).at(np.arange(high - low))
             samples = (low + order)[max(0, share.start + skip - low) :]
             yield Fill(high - samples.size, samples, reader.next(low, high))
 
-    def _stored_cuts(self, start: int, stop: int, nbytes: int, first: int | None = None) -> Iterator[tuple[int, int]]:
-        """Runs of samples in stored order, of whole units where there are several in `nbytes`."""
+    def _stored_cuts(self, start: int, stop: int, nbytes: Iterator[int]) -> Iterator[tuple[int, int]]:
+        """Runs of samples in stored order, of so many bytes each, and of whole units where there are several in it."""
         unit = self.feeds.unit
         least = max(1, unit.rows // unit.stride)
         while start < stop:
-            room = self._samples_in(nbytes if first is None else first)
-            first = None
+            room = self._samples_in(min(next(nbytes), self.feeds.fill_bytes))
             last = (unit.first + (start + max(room, 1)) * unit.stride) // unit.rows - unit.first // unit.rows
             border = int(unit.starts(np.array([last]))[0])
             if border <= start:  # not one unit ends in it

@@ -25,8 +25,8 @@ from .permutation import Ints
 from .reading import HeldFill, ReadableArray, ReadAhead
 from .report import Meter
 
-_INLINE = 2**20
-"""Bytes of a batch up to which it is put together on the loop: a thread costs more."""
+_INLINE = 2**22
+"""Bytes of a batch up to which it is put together on the loop: that takes 0.1 ms, and a thread costs more."""
 
 NOT_READY: Final = object()
 Transform: TypeAlias = Callable[[Any], Any]
@@ -164,6 +164,7 @@ class EpochRun:
         try:
             await self._task.aclose()
         finally:
+            self._ready.clear()  # what was made until the task saw its cancellation
             await self._closing.aclose()  # where the task was cancelled before its first step
             await self._threads.aclose()
 
@@ -223,6 +224,8 @@ class EpochRun:
             batch = await self._finished(number, size, targets)
             self._ready.append((batch, size, sum(target.nbytes for target in targets)))
             self._more.set()
+            # The consumer comes between: a burst of batches would hold up the loop, and take fresh memory for each.
+            await asyncio.sleep(0)
 
     async def _copy(
         self, reader: ReadAhead, held: HeldFill, resident: Sequence[Rows | None], part: slice, targets: Targets
