@@ -245,7 +245,8 @@ class Array(Unread):
             start: First element, 0 <= start <= stop.
             stop: End of the region (exclusive), stop <= shape; None is the array's end.
             step: Take every n-th element, n >= 1.
-            fields: A field's name, or a list of names, for structured data types; default: whole elements.
+            fields: A field's name, or a list of names, for structured data types; default: whole elements. The
+                dimensions of a field that holds arrays follow those of the region.
             out: A writable array of the region's shape to read into, which is returned.
             missing: `fill` or `raise` (`ChunkNotFound`) for absent chunks; default: as the array was opened.
             consistent: The region as it was at one moment during the call, though it lies in many objects and others

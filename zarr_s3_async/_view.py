@@ -48,22 +48,23 @@ class View(Unread):
 
     @property
     def shape(self) -> Shape:
-        """Shape of the result."""
+        """Shape of the result. A field that holds arrays adds their dimensions at the end."""
         self._made_at = None
-        return self._selection.out_shape
+        return self._selection.out_shape + self._layout.dtype.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Data type of the result."""
         self._made_at = None
-        return self._layout.dtype
+        return self._layout.dtype.base
 
     def __repr__(self) -> str:
         self._made_at = None  # the text tells the user what to do
         return f"<{self._text()}: await it to read>"
 
     def _text(self) -> str:
-        return f"View of {self._layout.url}, shape {self._selection.out_shape}, {self._layout.dtype}"
+        dtype = self._layout.dtype
+        return f"View of {self._layout.url}, shape {self._selection.out_shape + dtype.shape}, {dtype.base}"
 
     def __await__(self) -> Generator[Any, None, Any]:
         self._made_at = None

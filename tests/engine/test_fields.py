@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,12 @@ import zarr_s3_async as zs
 from .counting import Counting
 
 DTYPE = np.dtype([("a", "<i2"), ("b", "<f8"), ("c", "S3")])
+WITH_ARRAYS = np.dtype([*((name, DTYPE[name]) for name in "abc"), ("v", ">f4", (2,)), ("w", "<i2", (2, 3))])
+"""Of v2 alone."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "v2": {"zarr_format": 2, "chunks": (4, 3)},
+    "v2, arrays in fields": {"zarr_format": 2, "chunks": (4, 3), "dtype": WITH_ARRAYS},
+    "v2, arrays in fields, raw": {"zarr_format": 2, "chunks": (4, 3), "dtype": WITH_ARRAYS, "compressor": None},
     "chunks": {"chunks": (4, 3)},
     "raw": {"chunks": (4, 3), "compressor": None},
     "shards": {"chunks": (2, 3), "shards": (4, 6)},
@@ -32,9 +37,16 @@ async def session() -> AsyncIterator[zs.Session]:
         yield session
 
 
-def records(shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any]:
+def plain(data: np.ndarray[Any, Any]) -> Any:
+    """Lists that compare, also where fields hold arrays."""
+    return data.tolist() if data.dtype.names is None else {name: data[name].tolist() for name in data.dtype.names}
+
+
+def records(shape: tuple[int, ...], seed: int, dtype: np.dtype[Any] = DTYPE) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(seed)
-    data = np.zeros(shape, DTYPE)
+    data = np.zeros(shape, dtype)
+    for name in (dtype.names or ())[3:]:
+        data[name] = rng.integers(-1000, 1000, data[name].shape)
     data["a"] = rng.integers(-1000, 1000, shape)
     data["b"] = rng.random(shape)
     data["c"] = rng.integers(100, 999, shape).astype("S3")
@@ -48,12 +60,13 @@ def test_any_write_and_read_of_fields(data: st.DataObject, options: str, cached:
     async def run() -> None:
         store = zs.MemoryStore()
         async with zs.Session(cache=zs.CacheSize(chunks=2**20 if cached else 0)) as session:
-            array = await session.create_array(store, shape=(10, 7), dtype=DTYPE, **OPTIONS[options])
-            mirror = np.zeros((10, 7), DTYPE)
+            array = await session.create_array(store, **{"shape": (10, 7), "dtype": DTYPE, **OPTIONS[options]})
+            mirror = np.zeros((10, 7), array.dtype)
+            names = NAMES if array.dtype.names == DTYPE.names else NAMES | st.sampled_from(["v", "w", ["w", "a", "v"]])
             for seed in range(data.draw(st.integers(1, 4))):
                 place = tuple(data.draw(st.slices(n)) for n in mirror.shape)
-                values = records(mirror[place].shape, seed)
-                fields = data.draw(st.none() | NAMES)
+                values = records(mirror[place].shape, seed, array.dtype)
+                fields = data.draw(st.none() | names)
                 if fields is None:
                     await array[place].set(values)
                     mirror[place] = values
@@ -61,13 +74,13 @@ def test_any_write_and_read_of_fields(data: st.DataObject, options: str, cached:
                     await array[(fields, *place)].set(values[fields])
                     mirror[fields][place] = values[fields]
             for _ in range(2):
-                place, fields = tuple(data.draw(st.slices(n)) for n in mirror.shape), data.draw(NAMES)
+                place, fields = tuple(data.draw(st.slices(n)) for n in mirror.shape), data.draw(names)
                 view = array[(fields, *place)]
                 got = await view
-                assert got.dtype == view.dtype
+                assert (got.dtype, got.shape) == (view.dtype, view.shape)
                 assert got.dtype.names == mirror[fields].dtype.names
-                assert got.tolist() == mirror[fields][place].tolist()
-            assert (await array[...]).tolist() == mirror.tolist()
+                assert plain(got) == plain(mirror[fields][place])
+            assert plain(await array[...]) == plain(mirror)
 
     asyncio.run(run())
 
@@ -93,6 +106,49 @@ async def test_every_way_to_name_them(session: zs.Session) -> None:
     await array.set_slice([(1.5, "x")], (0, 0), (10, 1), fields=("b", "c"))
     data["b"][:, 0], data["c"][:, 0] = 1.5, b"x"
     assert (await array[...]).tolist() == data.tolist()
+
+
+async def test_fields_that_hold_arrays(session: zs.Session) -> None:
+    """Their dimensions come behind those of the selection, whatever selects."""
+    array = await session.create_array(zs.MemoryStore(), shape=(10, 7), chunks=(4, 3), dtype=WITH_ARRAYS, zarr_format=2)
+    assert (await array["w", 0, 0]).tolist() == [[0] * 3] * 2
+    data = records((10, 7), 1, WITH_ARRAYS)
+    await array[...].set(data)
+    np.testing.assert_array_equal(await array["w", 3, 2:5], data["w"][3, 2:5])
+    np.testing.assert_array_equal(await array.oindex["v", [5, 1], :], data["v"][[5, 1]])
+    np.testing.assert_array_equal(await array.vindex["w", [[5, 1]], [[0, 6]]], data["w"][[[5, 1]], [[0, 6]]])
+    np.testing.assert_array_equal(await array.blocks["v", 1, 0], data["v"][4:8, 0:3])
+    assert array["w", :2].explain().result_bytes == 2 * 7 * 12
+    out = np.empty((10, 7, 2), "f8")
+    assert await array["v"].get(out=out) is out
+    np.testing.assert_array_equal(out, data["v"])
+    with pytest.raises(zs.ConfigError, match=r"the selection has \(10, 7, 2\)"):
+        await array["v"].get(out=np.empty((10, 7)))
+    await array.set_slice([[1, 2]], (0, 0), (10, 7), fields="v")
+    data["v"] = [1, 2]
+    await array["w", 2].set([[1, 2, 3], [4, 5, 6]])
+    data["w"][2] = [[1, 2, 3], [4, 5, 6]]
+    assert plain(await array[...]) == plain(data)
+    with pytest.raises(zs.SelectionError, match=r"does not broadcast to the selection's shape \(10, 7, 2\)"):
+        await array["v"].set(np.zeros((10, 7)))
+
+
+async def test_tensorstore_shares_fields_that_hold_arrays(session: zs.Session, tmp_path: Path) -> None:
+    """zarr-python 3 has no such fields."""
+    ts = pytest.importorskip("tensorstore")
+    data = records((10, 7), 1, WITH_ARRAYS)
+    array = await session.create_array(
+        tmp_path / "ours", shape=(10, 7), chunks=(4, 3), dtype=WITH_ARRAYS, zarr_format=2
+    )
+    await array[...].set(data)
+
+    def opened(field: str) -> Any:
+        return ts.open({"driver": "zarr", "kvstore": f"file://{tmp_path}/ours/", "field": field}).result()
+
+    for field in ("a", "b", "v", "w"):
+        np.testing.assert_array_equal(opened(field).read().result(), data[field])
+        opened(field).write(data[field] * 2).result()
+        np.testing.assert_array_equal(await array[field], data[field] * 2)
 
 
 async def test_a_write_of_a_field_merges_every_chunk(session: zs.Session) -> None:
@@ -130,14 +186,12 @@ async def test_absent_chunks_give_the_fields_fill_value(session: zs.Session) -> 
         (["a", "a"], "once each"),
         (("a", "b"), "one list of them"),
         (("a", ["b"]), "one list of them"),
-        ("v", "holds arrays"),
         (("a", 0, 0, 0), "too many indices"),
     ],
     ids=str,
 )
 async def test_fields_that_are_none(session: zs.Session, key: Any, problem: str) -> None:
-    dtype = np.dtype([*((name, DTYPE[name]) for name in DTYPE.names or ()), ("v", "<f4", (2,))])
-    array = await session.create_array(zs.MemoryStore(), shape=(4, 4), chunks=2, dtype=dtype, zarr_format=2)
+    array = await session.create_array(zs.MemoryStore(), shape=(4, 4), chunks=2, dtype=DTYPE)
     with pytest.raises(zs.SelectionError, match=problem):
         array[key]
 

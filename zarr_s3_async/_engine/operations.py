@@ -39,7 +39,7 @@ async def get(
         _admit(runtime, layout, runtime.limits.max_waiting)
     plan = planned(runtime, layout, selection)
     result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
-    target = result.reshape(plan.buffer_shape)
+    target = result.reshape(plan.buffer_shape + layout.dtype.shape)
     if consistent:
         reading = read_consistent(runtime, layout, plan, target, missing)
     else:
@@ -148,14 +148,15 @@ def _allocated(layout: Layout, plan: Plan) -> Result:
 def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
     if not isinstance(out, np.ndarray):
         raise ConfigError(f"out must be a NumPy array, not {type(out).__name__}")
-    if out.shape != plan.out_shape:
-        raise ConfigError(f"out has shape {out.shape}, and the selection has {plan.out_shape}")
+    shape = plan.out_shape + layout.dtype.shape
+    if out.shape != shape:
+        raise ConfigError(f"out has shape {out.shape}, and the selection has {shape}")
     if not out.flags.writeable:
         raise ConfigError("out is read-only")
     # For text and bytes of fixed length, "same_kind" would allow casts that truncate.
     casting: Literal["safe", "same_kind"] = "safe" if out.dtype.kind in "SUV" else "same_kind"
-    if not np.can_cast(layout.dtype, out.dtype, casting):
-        raise ConfigError(f"out has dtype {out.dtype}, to which {layout.dtype} does not cast without a loss")
+    if not np.can_cast(layout.dtype.base, out.dtype, casting):
+        raise ConfigError(f"out has dtype {out.dtype}, to which {layout.dtype.base} does not cast without a loss")
     if _shares_memory(out):
         raise ConfigError(
             "out has elements that share memory, or may (a broadcast or strided view): give one of its own"
@@ -176,14 +177,15 @@ def _shares_memory(out: Result) -> bool:
 def _values(layout: Layout, plan: Plan, data: Any) -> Result:
     """A view of `data` in the plan's buffer shape. Casts happen chunk by chunk, to avoid a copy of all of it."""
     values = as_array(layout, data)
-    extra = values.ndim - len(plan.out_shape)
+    shape, inner = plan.out_shape + layout.dtype.shape, layout.dtype.shape
+    extra = values.ndim - len(shape)
     if extra > 0 and values.shape[:extra] == (1,) * extra:
         values = values.reshape(values.shape[extra:])  # NumPy assignment allows leading axes of length 1 too
     try:
-        return np.broadcast_to(values, plan.out_shape).reshape(plan.buffer_shape)
+        return np.broadcast_to(values, shape).reshape(plan.buffer_shape + inner)
     except ValueError as error:
         raise SelectionError(
-            f"data of shape {values.shape} does not broadcast to the selection's shape {plan.out_shape}"
+            f"data of shape {values.shape} does not broadcast to the selection's shape {shape}"
         ) from error
 
 
@@ -196,7 +198,7 @@ def as_array(layout: Layout, data: Any) -> Result:
     Raises:
         DataError: A value cannot be converted to the array's data type.
     """
-    dtype = layout.dtype
+    dtype = layout.dtype.base
     try:
         if hasattr(data, "__array__") and not dtype.hasobject:
             values: Result = np.asarray(data)

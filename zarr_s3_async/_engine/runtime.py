@@ -121,7 +121,8 @@ class Layout:
     elements: Elements | None
     """Locates single elements, for uncompressed chunks that are large enough to read parts of them by byte ranges."""
     dtype: np.dtype[Any]
-    """Data type of the results of reads: of the elements, or of their `fields`."""
+    """Data type of the results of reads: of the elements, or of their `fields`. Where it is a sub-array type, the one
+    field holds arrays: results have the dimensions of these behind their own."""
     fields: str | list[str] | None = None
     """The field or fields of every element to read and write; None for whole elements."""
     of_shape: Callable[[Shape], Layout] | None = None
@@ -143,7 +144,7 @@ class Layout:
         """A layout that reads and writes only these fields.
 
         Raises:
-            SelectionError: The data type has no such fields, or they contain arrays.
+            SelectionError: The data type has no such fields.
         """
         if fields is None:
             return self
@@ -168,10 +169,6 @@ def _check_fields(names: list[Any], dtype: np.dtype[Any], url: str) -> None:
             near = get_close_matches(name, known, n=1) if isinstance(name, str) else []
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise SelectionError(f"{url} has no field {name!r}: {hint}its fields are {', '.join(map(repr, known))}")
-        if dtype[name].shape:
-            raise SelectionError(
-                f"the field {name!r} of {url} holds arrays, which are read and written with all fields"
-            )
     if len(set(names)) != len(names) or not names:
         raise SelectionError(f"fields are named once each, and one at least, not {names!r}")
 
