@@ -13,7 +13,7 @@ nox.options.error_on_missing_interpreters = False
 
 NEWEST = "3.13"
 _LINTERS = ("ruff>=0.9", "mypy>=1.14", "import-linter>=2.1", "cryptography>=42", "hypothesis>=6.115")
-_TYPED_EXTRAS = "cli,dask,demo,fastapi,interop,otel,prometheus"
+_TYPED_EXTRAS = "cli,dask,demo,fastapi,interop,otel,prometheus,view"
 """What mypy reads beside the package."""
 
 

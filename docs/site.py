@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Start": ("README", "tutorial", "troubleshooting", "comparison", "migration"),
     "Guides": (
         "cli", "configuration", "iam", "writers", "shards", "grids", "handles", "caching", "consistent", "streams",
-        "loader", "blocking", "fastapi", "metrics", "dask", "xarray", "zarr-python", "obstore", "web", "verify",
+        "loader", "blocking", "fastapi", "view", "metrics", "dask", "xarray", "zarr-python", "obstore", "web", "verify",
     ),
     "What is promised": ("promises", "bugs", "SECURITY", "deprecation", "CHANGELOG"),
     "Beside others": ("benchmarks", "speed", "interop", "peers"),
@@ -47,7 +47,7 @@ REFERENCE: dict[str, tuple[str, ...]] = {
 MODULES: dict[str, tuple[str, ...]] = {
     "Without asyncio": ("blocking",),
     "FastAPI, other libraries, metrics": (
-        "fastapi", "adapters.dask", "adapters.xarray", "adapters.zarr", "adapters.obspec", "adapters.obstore",
+        "fastapi", "viewer", "adapters.dask", "adapters.xarray", "adapters.zarr", "adapters.obspec", "adapters.obstore",
         "adapters.torch", "metrics.prometheus", "metrics.otel", "metrics.logs",
     ),
     "For tests": ("testing",),

@@ -88,6 +88,7 @@ if _typing.TYPE_CHECKING:
     from . import blocking as blocking
     from . import fastapi as fastapi
     from . import metrics as metrics
+    from . import viewer as viewer
     from ._doctor import Check, Diagnosis, doctor
     from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
     from .loader import BatchLoader, LoaderCost, LoaderReport, Window
@@ -243,7 +244,7 @@ _LAZY = {
 """What is imported when it is first asked for: names, and the modules that have them."""
 
 
-_MODULES = ("adapters", "blocking", "fastapi", "metrics")
+_MODULES = ("adapters", "blocking", "fastapi", "metrics", "viewer")
 """Modules that are imported when they are first named, as `zs.blocking` is."""
 
 

@@ -147,7 +147,7 @@ def status_of(error: ZarrS3Error) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), _REST)
 
 
-def problem(error: ZarrS3Error, instance: str | None = None) -> Response:
+def problem(error: ZarrS3Error, instance: str | None = None, *, details: bool = False) -> Response:
     """An error as a problem document (RFC 9457).
 
     `detail` is the error's own message where the client can do something about it. What went wrong behind the service
@@ -156,9 +156,10 @@ def problem(error: ZarrS3Error, instance: str | None = None) -> Response:
     Args:
         error: What was raised.
         instance: The URL path that was asked for.
+        details: Tell the client everything: for a service that only its user reaches.
     """
     status, name = status_of(error), type(error).__name__
-    inside = status == HTTPStatus.FORBIDDEN or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    inside = not details and (status == HTTPStatus.FORBIDDEN or status >= HTTPStatus.INTERNAL_SERVER_ERROR)
     if inside:
         log.error("%s of %s: %s", name, instance, error)
     document: dict[str, Any] = {
@@ -269,11 +270,19 @@ def region(
     Raises:
         ConfigError: One of them is no list of whole numbers.
     """
-    return Region(_numbers("start", start), _numbers("stop", stop), None if step is None else _numbers("step", step))
+    return Region(integers("start", start), integers("stop", stop), None if step is None else integers("step", step))
 
 
-def _numbers(name: str, text: str) -> tuple[int, ...]:
-    """`0,100` as (0, 100); empty for an array without dimensions."""
+def integers(name: str, text: str) -> tuple[int, ...]:
+    """`0,100` in a query as (0, 100); nothing as (), for an array without dimensions.
+
+    Args:
+        name: Of the parameter, for the error.
+        text: What it says.
+
+    Raises:
+        ConfigError: It is no list of whole numbers.
+    """
     parts = text.split(",") if text.strip() else []
     if not all(re.fullmatch(r"\s*-?[0-9]{1,18}\s*", part) for part in parts):
         raise ConfigError(f"{name} must be whole numbers like 0,100, one per dimension, not {text[:80]!r}")

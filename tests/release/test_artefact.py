@@ -59,7 +59,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(names: list[str]) -> None:
     committed = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "zarr_s3_async").rglob("*")
-        if path.suffix in {".py", ".typed"}
+        if path.suffix in {".py", ".typed", ".html", ".js", ".css"}
     }
     assert {name for name in names if name.startswith("zarr_s3_async/")} == committed
     assert "zarr_s3_async/py.typed" in names

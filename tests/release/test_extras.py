@@ -13,7 +13,8 @@ CONTAINS = {
     "bench": ("local",),
     "demo": ("cli", "local"),
     "interop": ("obstore", "zarr"),
-    "test": ("cli", "dask", "fastapi", "interop", "moto"),
+    "test": ("cli", "dask", "fastapi", "interop", "moto", "view"),
+    "view": ("cli", "fastapi"),
 }
 
 

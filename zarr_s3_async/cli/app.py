@@ -20,6 +20,7 @@ from .remove import rm
 from .serve import serve
 from .terminal import say_line
 from .verify import verify
+from .view import view
 from .write import append, create, put
 
 app: typer.Typer = typer.Typer(
@@ -48,7 +49,7 @@ def _all(
     del version
 
 
-_READING: tuple[Command, ...] = (info, ls, tree, get, plot, explain, verify)
+_READING: tuple[Command, ...] = (info, ls, tree, get, plot, view, explain, verify)
 _WRITING: tuple[Command, ...] = (create, put, append, attrs, copy, rechunk, rm, consolidate)
 _LOCAL: tuple[Command, ...] = (serve, demo)
 _CHECKING: tuple[Command, ...] = (doctor, bench)

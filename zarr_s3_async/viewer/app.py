@@ -1,0 +1,594 @@
+"""The viewer's HTTP interface, and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from importlib.resources import files
+from importlib.util import find_spec
+from math import inf, isfinite, prod
+from time import monotonic
+from typing import Annotated, Any, Final, Literal, NamedTuple, Unpack
+
+import numpy as np
+from fastapi import Depends, FastAPI, Query
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from .. import Array, ConfigError, Group, Session, SessionOptions, Where, ZarrS3Error
+from .. import fastapi as kit
+from .._options import check_count, check_timeout, max_age_of
+from ..config import CachePolicy
+from . import painting, planes
+from .painting import COLOR_MAPS, Painter, Part, Statistics, Stretch
+from .planes import TILE, Plane
+from .sources import Source, Sources, default_plane, multiscale
+
+MAX_MEMBERS: Final = 2000
+"""Of one group are listed."""
+_MAX_JSON_ELEMENTS: Final = 10_000
+_SAMPLE_PIXELS: Final = 512
+"""Along the longer side of what statistics are made of."""
+_KEPT_STATISTICS: Final = 256
+_STATISTICS_SECONDS: Final = 60.0
+_PAGE: Final = {"page.js": "text/javascript", "page.css": "text/css"}
+_POLICY: Final = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'"
+Hide = Literal["auto", "fill", "none"]
+
+
+def create_app(
+    where: Where,
+    *,
+    cache_policy: CachePolicy | None = 10.0,
+    max_tile_bytes: int = 2**26,
+    max_slice_bytes: int = 2**28,
+    timeout: float | None = 30.0,
+    details: bool = False,
+    hosts: Sequence[str] | None = None,
+    **options: Unpack[SessionOptions],
+) -> FastAPI:
+    """An application that shows the array at a URL, or those of a group: its page is at `/`, its figures at `/metrics`.
+
+    Args:
+        where: A URL, a store or a ref.
+        cache_policy: How old what a tile shows may be, here and in browsers; see `Session.open_array`. None: nothing
+            is kept.
+        max_tile_bytes: Decoded bytes of the chunks that are read for one tile.
+        max_slice_bytes: Of the elements of one slice.
+        timeout: Seconds in which a tile, a value or the first elements of a slice must be there.
+        details: Problem documents say all that is known, also of failures that name buckets and servers: for an
+            application that only its user reaches.
+        hosts: The names by which it may be asked, against pages elsewhere that lead a browser here; None: any.
+        options: Those of `Session`.
+
+    Raises:
+        ConfigError: An option has a value that it cannot have.
+    """
+    check_count("max_tile_bytes", max_tile_bytes)
+    check_count("max_slice_bytes", max_slice_bytes)
+    check_timeout(timeout)
+    registry = None
+    if find_spec("prometheus_client") is not None:
+        from prometheus_client import CollectorRegistry
+
+        from ..metrics.prometheus import PrometheusHook
+
+        registry = CollectorRegistry()
+        options = {**options, "hooks": [*(options.get("hooks") or ()), PrometheusHook(registry)]}
+    app = FastAPI(
+        title="Zarr viewer",
+        lifespan=kit.lifespan(**options),
+        exception_handlers={
+            ZarrS3Error: partial(_problem, details=details),
+            RequestValidationError: _invalid,
+            HTTPException: _http_problem,
+            Exception: _unexpected,
+        },
+        middleware=[
+            *([Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))] if hosts is not None else []),
+            *kit.middleware,
+        ],
+    )
+    viewer = _Viewer(
+        where, cache=cache_policy, max_tile_bytes=max_tile_bytes, max_slice_bytes=max_slice_bytes, timeout=timeout
+    )
+    for path, handler in (
+        ("/api/nodes", viewer.nodes),
+        ("/api/array", viewer.describe),
+        ("/api/statistics", viewer.statistics),
+        ("/api/tile/{zoom}/{row}/{column}.png", viewer.tile),
+        ("/api/value", viewer.value),
+        ("/api/slice", viewer.slice),
+        ("/api/session", viewer.figures),
+        ("/api/colors", _colors),
+        ("/health", _health),
+    ):
+        app.add_api_route(path, handler, methods=["GET"], response_model=None)
+    if registry is not None:
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        async def metrics() -> Response:
+            return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+        app.add_api_route("/metrics", metrics, methods=["GET"], include_in_schema=False)
+    _serve_page(app)
+    return app
+
+
+def _serve_page(app: FastAPI) -> None:
+    folder = files(__package__) / "page"
+    for route, name, kind in (("/", "index.html", "text/html"), *((f"/{n}", n, k) for n, k in _PAGE.items())):
+        body = (folder / name).read_bytes()
+        etag = f'"{painting.digest(body)}"'
+
+        async def serve(request: Request, body: bytes = body, kind: str = kind, etag: str = etag) -> Response:
+            headers = {"ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
+            if _is_known(request, etag):
+                return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+            return Response(body, media_type=kind, headers=headers)
+
+        app.add_route(route, serve, methods=["GET"], include_in_schema=False)
+
+
+# Errors
+
+
+async def _problem(request: Request, error: Exception, *, details: bool) -> Response:
+    assert isinstance(error, ZarrS3Error)  # noqa: S101  # registered for nothing else
+    return kit.problem(error, request.url.path, details=details)
+
+
+def _other_problem(request: Request, status: int, name: str, detail: str) -> Response:
+    document = {
+        "type": f"urn:zarr-s3-async:{name}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+    }
+    return JSONResponse(document, status, media_type="application/problem+json")
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for nothing else
+    told = "; ".join(f"{'.'.join(map(str, found['loc'][1:]))}: {found['msg']}" for found in error.errors())
+    return _other_problem(request, 422, "invalid-request", told)
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for nothing else
+    return _other_problem(request, error.status_code, "http", str(error.detail))
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return _other_problem(request, 500, "internal", f"an error of the viewer: {type(error).__name__}; see its log")
+
+
+# What tells which plane and how it is drawn
+
+
+class _View(NamedTuple):
+    path: str
+    variable: str
+    plane: Plane | None
+    """None: as the page begins."""
+    part: Part
+    hide: Hide
+
+
+def _view(
+    path: Annotated[str, Query(description="of the array or multiscale group, below the viewer's URL")] = "",
+    variable: Annotated[str, Query(description="where the levels are groups: the array in each")] = "",
+    y: Annotated[str | None, Query(description="the dimension that goes down, or none")] = None,
+    x: Annotated[str | None, Query(description="the dimension that goes across, or none")] = None,
+    at: Annotated[
+        str | None, Query(description="an index for each dimension; those of y and x count for nothing")
+    ] = None,
+    part: Annotated[Part, Query(description="of complex numbers")] = "abs",
+    hide: Annotated[Hide, Query(description="what is not drawn beside NaN")] = "auto",
+) -> _View:
+    """
+    Raises:
+        ConfigError: y, x or at are not what they should be.
+    """
+    if y is None and x is None and at is None:
+        return _View(path, variable, None, part, hide)
+    indices = kit.integers("at", at or "")
+    return _View(path, variable, Plane(_axis("y", y), _axis("x", x), indices), part, hide)
+
+
+def _axis(name: str, text: str | None) -> int | None:
+    if text is None or text in {"", "none"}:
+        return None
+    found = kit.integers(name, text)
+    if len(found) != 1:
+        raise ConfigError(f"{name} must be the number of a dimension, or none, not {text[:80]!r}")
+    return found[0]
+
+
+_Viewed = Annotated[_View, Depends(_view)]
+_Session = Annotated[Session, Depends(kit.session)]
+
+
+class _Viewer:
+    """The handlers, and what they keep between requests."""
+
+    def __init__(
+        self,
+        where: Where,
+        *,
+        cache: CachePolicy | None,
+        max_tile_bytes: int,
+        max_slice_bytes: int,
+        timeout: float | None,
+    ) -> None:
+        self._where = where
+        self._max_tile_bytes = max_tile_bytes
+        self._max_slice_bytes = max_slice_bytes
+        self._timeout = timeout
+        self._sources = Sources(where, cache)
+        self._painter = Painter()
+        self._statistics: dict[Any, tuple[float, Statistics]] = {}
+        self._coordinates: dict[tuple[str, str], tuple[str | None, ...]] = {}
+        self._tiles = 0
+        self._unchanged = 0
+        age = max_age_of(cache)
+        if not age:
+            self._cache_control = "no-cache"
+        else:
+            self._cache_control = "public, max-age=31536000, immutable" if age == inf else f"max-age={int(age)}"
+
+    # What there is
+
+    async def nodes(self, session: _Session, path: str = "") -> Response:
+        """The members of a group; of an array, the array alone."""
+        node = await self._sources.node(session, path)
+        if isinstance(node, Array):
+            return JSONResponse({"path": path, "url": node.url, "kind": "array", "members": [], "complete": True})
+        members: list[dict[str, Any]] = []
+        complete = True
+        async for name, member in node.members():
+            if len(members) == MAX_MEMBERS:
+                complete = False
+                break
+            members.append({"name": name, **_member(member)})
+        kind = "group" if multiscale(node.attrs) is None else "multiscale"
+        found = {"path": path, "url": node.url, "kind": kind, "members": members, "complete": complete}
+        return JSONResponse(found | {"attributes": strict(node.attrs)})
+
+    async def describe(self, session: _Session, path: str = "", variable: str = "") -> Response:
+        """An array, or a multiscale group: its metadata, its levels, and the plane to begin with."""
+        source, array = await self._first(session, path, variable)
+        names = _names(source, array)
+        y, x = default_plane(array.shape, names)
+        meta = array.metadata
+        reason = None
+        try:
+            painting.check_dtype(array.dtype)
+        except ZarrS3Error as error:
+            reason = str(error)
+        described = {
+            "url": array.url,
+            "path": path,
+            "variable": variable,
+            "shape": array.shape,
+            "dtype": str(array.dtype),
+            "kind": "f" if array.dtype.kind == "V" and reason is None else array.dtype.kind,
+            "chunks": meta.chunks,
+            "shards": meta.shards,
+            "order": array.order,
+            "fill_value": str(array.fill_value),
+            "zarr_format": meta.zarr_format,
+            "nbytes": array.nbytes,
+            "names": names,
+            "units": [axis.unit for axis in source.axes] or [None] * array.ndim,
+            "levels": [
+                {"path": level.path, "factors": level.factors, "shape": (await self._array(session, level.path)).shape}
+                for level in source.levels
+            ],
+            "attributes": strict(source.attributes),
+            "plane": {"y": y, "x": x, "at": [0] * array.ndim},
+            "tile": TILE,
+            "cannot_draw": reason,
+        }
+        return JSONResponse(described)
+
+    async def _array(self, session: Session, path: str) -> Array:
+        return await self._sources.array(session, path)
+
+    async def _first(self, session: Session, path: str, variable: str) -> tuple[Source, Array]:
+        """The source, and its finest level."""
+        source = await self._sources.find(session, path, variable)
+        return source, await self._array(session, source.levels[0].path)
+
+    # Pictures
+
+    async def tile(  # what a URL says
+        self,
+        request: Request,
+        session: _Session,
+        view: _Viewed,
+        zoom: str,
+        row: int,
+        column: int,
+        colors: str = "viridis",
+        reverse: bool = False,  # by name, in a query
+        low: float | None = None,
+        high: float | None = None,
+        thin: Annotated[bool, Query(description="leave chunks out where there are too many")] = False,
+    ) -> Response:
+        """A tile of 256 by 256 pixels, cut at the edge; each shows one element of 2**zoom by 2**zoom.
+
+        `zoom` is one number, or two: down and across, as in `3,10`.
+        """
+        if colors not in COLOR_MAPS:
+            raise ConfigError(f"colors must be one of {', '.join(COLOR_MAPS)}, not {colors[:80]!r}")
+        zooms = kit.integers("zoom", zoom)
+        if len(zooms) not in {1, 2} or not all(0 <= z <= planes.MAX_ZOOM for z in zooms):
+            raise ConfigError(f"zoom must be a number from 0 to {planes.MAX_ZOOM}, or two, not {zoom[:80]!r}")
+        stretch = _stretch(low, high)
+        source, first = await self._first(session, view.path, view.variable)
+        painting.check_dtype(first.dtype)
+        plane = _plane_of(view, source, first)
+        if stretch is None:
+            found = await self._statistics_of(session, view, source, first, plane)
+            stretch = Stretch(found.low, found.high)
+        box = (row * TILE, (row + 1) * TILE, column * TILE, (column + 1) * TILE)
+        max_bytes = max(1, self._max_tile_bytes // 4) if thin else self._max_tile_bytes
+        reading = await self._read(
+            session, source, first, plane, (zooms[0], zooms[-1]), box, max_bytes=max_bytes, thin=thin
+        )
+        values, mask = painting.numbers(reading.data, part=view.part, hidden=_hidden(first, view.hide))
+        painted = painting.paint(values, mask, stretch)
+        name = Painter.name(painted, colors, is_reversed=reverse)
+        etag = f'"{name}"'
+        headers = {"ETag": etag, "Cache-Control": self._cache_control}
+        if reading.skipped:
+            headers["X-Skipped-Chunks"] = f"{reading.skipped}/{reading.skipped + reading.chunks}"
+        self._tiles += 1
+        if _is_known(request, etag):
+            self._unchanged += 1
+            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        body = self._painter.png(painted, colors, is_reversed=reverse, name=name)
+        return Response(body, media_type="image/png", headers=headers)
+
+    async def _read(
+        self,
+        session: Session,
+        source: Source,
+        first: Array,
+        plane: Plane,
+        zoom: tuple[int, int],
+        box: Sequence[int],
+        *,
+        max_bytes: int,
+        thin: bool,
+    ) -> planes.Reading:
+        level = source.levels[planes.choose_level(source.levels, plane, zoom)]
+        array = first if level is source.levels[0] else await self._array(session, level.path)
+        if planes.chunk_nbytes(array) > max_bytes:
+            array = await self._sources.uncached(session, level.path)
+        grid = planes.grid_of(level, array.shape, plane, zoom, box, first.shape)
+        return await planes.read(array, plane, grid, max_bytes=max_bytes, thin=thin, timeout=self._timeout)
+
+    async def statistics(self, session: _Session, view: _Viewed) -> Response:
+        """Percentiles and a histogram of a plane, from a sample of it."""
+        source, first = await self._first(session, view.path, view.variable)
+        found = await self._statistics_of(session, view, source, first, _plane_of(view, source, first))
+        return JSONResponse(strict(found._asdict()), headers={"Cache-Control": self._cache_control})
+
+    async def _statistics_of(
+        self, session: Session, view: _View, source: Source, first: Array, plane: Plane
+    ) -> Statistics:
+        name = (view.path, view.variable, plane, first.shape, view.part, view.hide)
+        known = self._statistics.get(name)
+        if known is not None and monotonic() - known[0] < _STATISTICS_SECONDS:
+            return known[1]
+        painting.check_dtype(first.dtype)
+        height, width = (1 if axis is None else first.shape[axis] for axis in (plane.y, plane.x))
+        if not height or not width:
+            return painting.statistics(np.empty(0), None)
+        down, across = ((-(-n // _SAMPLE_PIXELS) - 1).bit_length() for n in (height, width))
+        box = (0, planes.pixels(height, down), 0, planes.pixels(width, across))
+        max_bytes = max(1, self._max_tile_bytes // 2)
+        reading = await self._read(session, source, first, plane, (down, across), box, max_bytes=max_bytes, thin=True)
+        found = painting.statistics(*painting.numbers(reading.data, part=view.part, hidden=_hidden(first, view.hide)))
+        if len(self._statistics) >= _KEPT_STATISTICS:
+            self._statistics.clear()
+        self._statistics[name] = (monotonic(), found)
+        return found
+
+    # Elements
+
+    async def value(self, session: _Session, path: str = "", variable: str = "", at: str = "") -> Response:
+        """One element of the first level, with its coordinates where the store has some."""
+        source, array = await self._first(session, path, variable)
+        index = kit.integers("at", at)
+        element = await array.get_slice(index, tuple(i + 1 for i in index), timeout=self._timeout)
+        found = element.reshape(())[()]
+        names = _names(source, array)
+        coordinates = []
+        places = await self._coordinates_of(session, path, variable, names, array.shape)
+        for number, (i, place) in enumerate(zip(index, places, strict=True)):
+            coordinates.append(await self._coordinate(session, source, number, i, place))
+        told = {"at": index, "value": strict(found), "text": _text(found), "coordinates": coordinates}
+        return JSONResponse(told, headers={"Cache-Control": self._cache_control})
+
+    async def _coordinates_of(
+        self, session: Session, path: str, variable: str, names: Sequence[str | None], shape: Sequence[int]
+    ) -> tuple[str | None, ...]:
+        """The arrays beside this one that are named as its dimensions, as xarray has them."""
+        known = self._coordinates.get((path, variable))
+        if known is not None and len(known) == len(shape):
+            return known
+        places: list[str | None] = [None] * len(shape)
+        parent, sep, own = path.rpartition("/")
+        if path and not variable:
+            for number, (name, n) in enumerate(zip(names, shape, strict=True)):
+                if name and "/" not in name and name != own:
+                    with suppress(ZarrS3Error):  # without it, the index is shown
+                        beside = await self._array(session, f"{parent}{sep}{name}")
+                        if beside.shape == (n,):
+                            places[number] = f"{parent}{sep}{name}"
+        found = self._coordinates[path, variable] = tuple(places)
+        return found
+
+    async def _coordinate(
+        self, session: Session, source: Source, axis: int, index: int, place: str | None
+    ) -> str | None:
+        if place is not None:
+            with suppress(ZarrS3Error):
+                array = await self._array(session, place)
+                element = await array.get_slice(index, index + 1, timeout=self._timeout)
+                unit = array.attrs.get("units")
+                return _text(element[0]) + (f" {unit}" if isinstance(unit, str) and len(unit) < 40 else "")
+        if source.axes and (scale := source.axes[axis].scale) is not None:
+            return f"{index * scale + source.axes[axis].offset:g} {source.axes[axis].unit or ''}".strip()
+        return None
+
+    async def slice(
+        self,
+        session: _Session,
+        region: Annotated[kit.Region, Depends(kit.region)],
+        path: str = "",
+        variable: str = "",
+        format: Literal["bytes", "npy", "json"] = "npy",  # noqa: A002  # the name in the query
+    ) -> Response:
+        """A region of the first level, as `.npy`, as bytes, or, if it is small, as JSON."""
+        _, array = await self._first(session, path, variable)
+        if format != "json":
+            return kit.SliceResponse(
+                array, *region, format=format, max_bytes=self._max_slice_bytes, timeout=self._timeout
+            )
+        lengths = zip(region.start, region.stop, region.step or (1,) * len(region.start), strict=False)
+        if prod(max(0, -(-(b - a) // max(n, 1))) for a, b, n in lengths) > _MAX_JSON_ELEMENTS:
+            raise kit.ResponseTooLarge(f"JSON is for at most {_MAX_JSON_ELEMENTS:,} elements: ask for npy or bytes")
+        data = await array.get_slice(*region, timeout=self._timeout)
+        return JSONResponse({"shape": data.shape, "dtype": str(data.dtype), "values": strict(data)})
+
+    # Figures
+
+    async def figures(self, session: _Session) -> Response:
+        """Figures of the session, since the viewer was started and at this moment."""
+        metrics, usage = session.metrics, session.usage
+        return JSONResponse(
+            {
+                "requests": metrics.requests.total(),
+                "bytes_received": metrics.bytes_received,
+                "errors": metrics.errors.total() - metrics.errors["NoSuchKey"] - metrics.errors["CancelledError"],
+                "cancelled": metrics.errors["CancelledError"],
+                "retries": metrics.retries,
+                "shared_reads": metrics.shared_reads,
+                "cache_hits": metrics.cache_hits["chunks"],
+                "cache_misses": metrics.cache_misses["chunks"],
+                "in_flight": usage.requests,
+                "waiting": usage.requests_waiting,
+                "requests_limit": usage.requests_limit,
+                "cached_bytes": usage.cached_chunk_bytes,
+                "tiles": self._tiles,
+                "unchanged_tiles": self._unchanged,
+            },
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+async def _colors() -> Response:
+    """The colour maps: 255 colours each, from low to high."""
+    tables = {name: painting.color_table(name).tobytes().hex() for name in COLOR_MAPS}
+    return JSONResponse(tables, headers={"Cache-Control": "max-age=86400"})
+
+
+async def _health(session: _Session) -> Response:
+    """That the application runs; nothing is asked of the store."""
+    return JSONResponse({"status": "closed" if session.closed else "ok"}, 503 if session.closed else 200)
+
+
+def _is_known(request: Request, etag: str) -> bool:
+    asked = request.headers.get("if-none-match", "")
+    return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in asked.split(",")) if asked else False
+
+
+def _stretch(low: float | None, high: float | None) -> Stretch | None:
+    if low is None and high is None:
+        return None
+    if low is None or high is None or not (isfinite(low) and isfinite(high)) or low > high:
+        raise ConfigError(f"low and high are two finite numbers, low <= high, or neither is given; not {low}, {high}")
+    return Stretch(low, high)
+
+
+def _plane_of(view: _View, source: Source, array: Array) -> Plane:
+    """
+    Raises:
+        SelectionError: The array has no such plane.
+    """
+    if view.plane is None:
+        return Plane(*default_plane(array.shape, _names(source, array)), (0,) * array.ndim)
+    planes.check_plane(view.plane, array.shape)
+    return view.plane
+
+
+def _names(source: Source, array: Array) -> tuple[str | None, ...]:
+    if source.axes:
+        return tuple(axis.name for axis in source.axes)
+    return array.dimension_names or (None,) * array.ndim
+
+
+def _hidden(array: Array, hide: Hide) -> Any:
+    """The element that is not drawn beside NaN, or None. `auto`: what the attributes call missing, else a fill value
+    other than zero, which would be the black of pictures."""
+    if hide == "none":
+        return None
+    told = array.attrs.get("_FillValue", array.attrs.get("missing_value"))
+    if isinstance(told, int | float) and not isinstance(told, bool):
+        return told
+    fill = array.fill_value
+    if hide == "auto" and (fill is None or array.dtype.kind == "b" or not np.any(np.asarray(fill))):
+        return None
+    return fill
+
+
+def _member(member: Any) -> dict[str, Any]:
+    if isinstance(member, Array):
+        return {"kind": "array", "shape": member.shape, "dtype": str(member.dtype)}
+    if isinstance(member, Group):
+        return {"kind": "group" if multiscale(member.attrs) is None else "multiscale"}
+    return {"kind": "unreadable", "error": str(member.error)}
+
+
+def _text(value: Any) -> str:
+    """An element as a person reads it."""
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return str(value)
+    if isinstance(value, np.floating):
+        return f"{value:.7g}" if value.dtype.itemsize <= np.dtype(np.float32).itemsize else f"{value:.10g}"
+    if isinstance(value, np.complexfloating):
+        return f"{value:.7g}"
+    text = str(value)
+    return text if len(text) <= 200 else text[:199] + "…"  # fits a line
+
+
+def strict(value: Any) -> Any:
+    """JSON alone: NumPy's numbers as Python's, and what JSON has no number for (NaN, infinities) as text."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case Mapping():
+            return {str(key): strict(member) for key, member in value.items()}
+        case list() | tuple():
+            return [strict(member) for member in value]
+        case float():
+            return value if isfinite(value) else "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+        case np.datetime64() | np.timedelta64() | complex() | np.complexfloating() | bytes():
+            return str(value)
+        case np.ndarray() if value.dtype.kind in "mMcV":
+            return strict(value.astype(str).tolist()) if value.dtype.kind != "V" else strict(value.tolist())
+        case np.ndarray() | np.generic():
+            return strict(value.tolist())
+        case _:
+            return str(value)
