@@ -12,16 +12,17 @@ import numpy as np
 
 from zarr_s3_async.loader.feeds import Geometry, Shuffle, plan_feeds
 from zarr_s3_async.loader.order import Order, Part, share_of
+from zarr_s3_async.loader.window import Window
 
 SAMPLES, CHUNK, BATCH, ROW = 4096, 16, 32, 1024
 BUFFER = SAMPLES * ROW // 8
 SHUFFLES: tuple[Shuffle | None, ...] = (None, "buffer", "chunks", "global")
 
 
-def order(shuffle: Shuffle | None, epoch: int = 0) -> np.ndarray:
+def order(shuffle: Shuffle | None, epoch: int = 0, window: int = 1) -> np.ndarray:
     """The samples of an epoch."""
-    geometry = Geometry((SAMPLES, ROW), (CHUNK, ROW), None, np.dtype("u1"))
-    feeds = plan_feeds({None: 0}, [geometry], {}, axis=0, shuffle=shuffle, buffer_bytes=BUFFER)
+    geometry = Geometry((SAMPLES + window - 1, ROW), (CHUNK, ROW), None, np.dtype("u1"))
+    feeds = plan_feeds({None: 0}, [geometry], {None: Window(window)}, axis=0, shuffle=shuffle, buffer_bytes=BUFFER)
     share = share_of(SAMPLES, BATCH, Part(), drop_last=False)
     return np.concatenate([fill.samples for fill in Order(feeds, shuffle, 0, epoch).fills(share)])
 
@@ -49,12 +50,13 @@ def table() -> str:
         "| shuffle | travel | chunks in a batch of 32 | spread of batch means |",
         "|---|---:|---:|---:|",
     ]
-    for shuffle in SHUFFLES:
-        epochs = [order(shuffle, epoch) for epoch in range(20)]
+    for shuffle, window in [*((shuffle, 1) for shuffle in SHUFFLES), ("chunks", 8)]:
+        epochs = [order(shuffle, epoch, window) for epoch in range(20)]
         figures = [
             np.mean([measure(one) for one in epochs]) for measure in (travel, chunks_in_a_batch, spread_of_batches)
         ]
         name = "none" if shuffle is None else f"`{shuffle}`"
+        name += f", windows of {window}" if window > 1 else ""
         lines.append(f"| {name} | {figures[0]:.2f} | {figures[1]:.1f} | {figures[2]:.1f} |")
     return "\n".join(lines)
 

@@ -215,12 +215,57 @@ async def test_windows_that_overlap_fetch_each_chunk_once(session: zs.Session, s
     assert store.gets.total() == 400 // chunk
 
 
-async def test_windows_in_permuted_chunks_fetch_an_eighth_more_at_most(session: zs.Session) -> None:
+@pytest.mark.parametrize("options", [{}, {"shards": (50, 10)}, {"compressor": None}])
+@pytest.mark.parametrize("windows", [{"x": zs.Window(8)}, {"x": zs.Window(8), "y": zs.Window(2, offset=11)}])
+async def test_windows_that_overlap_in_permuted_chunks_fetch_each_chunk_once(
+    session: zs.Session, windows: Any, options: Any
+) -> None:
+    store = Watched(2)
+    array = await stored(session, store, rows(4000, 10), chunks=(10, 10), **options)
+    loader = zs.BatchLoader(
+        dict.fromkeys(windows, array), batch_size=32, window=windows, shuffle="chunks", buffer_bytes=40_000
+    )
+    samples = 4000 - max(window.length - 1 + window.offset for window in windows.values())
+    for epoch in range(3):
+        store.gets.clear()
+        batches = await batches_of(loader, epoch)
+        assert loader.report().chunks == loader.explain(epoch).chunks == 400
+        if "shards" not in options:
+            assert set(store.gets.values()) == {1}
+        for name, window in windows.items():
+            found = np.concatenate([batch[name] for batch in batches])[..., 0]
+            first = found[:, 0] - window.offset
+            assert np.array_equal(np.sort(first), np.arange(samples))
+            assert np.array_equal(found, found[:, :1] + np.arange(window.length))
+            assert (np.diff(first) < 0).sum() > samples / 3
+
+
+async def test_ranks_and_resumed_epochs_fetch_what_lies_at_their_border_only(session: zs.Session) -> None:
     store = Watched()
     array = await stored(session, store, rows(4000, 10), chunks=(10, 10))
-    loader = zs.BatchLoader(array, batch_size=32, window=zs.Window(8), shuffle="chunks", buffer_bytes=80_000)
-    await batches_of(loader)
-    assert 400 <= store.gets.total() <= 400 * 1.125 + 1
+    options: Any = {"window": zs.Window(8), "shuffle": "chunks", "buffer_bytes": 40_000}
+    found: list[int] = []
+    for rank in range(2):
+        loader = zs.BatchLoader(array, batch_size=32, rank=rank, world_size=2, **options)
+        batches = await batches_of(loader, 3)
+        found += np.concatenate(batches)[:, 0, 0].tolist()
+        if rank == 1:
+            store.gets.clear()
+            loader.restore(loader.state_at(3, 30))
+            again = await batches_of(loader, 3)
+            assert np.array_equal(np.concatenate(again), np.concatenate(batches[30:]))
+            assert set(store.gets.values()) == {1}
+        else:
+            assert set(store.gets.values()) == {1}
+    assert sorted(found) == list(range(3993))
+
+
+async def test_a_buffer_too_small_to_keep_chunks_fetches_them_for_each_neighbour(session: zs.Session) -> None:
+    store = Watched()
+    array = await stored(session, store, rows(400, 10), chunks=(10, 10))
+    loader = zs.BatchLoader(array, batch_size=32, window=zs.Window(8), shuffle="chunks", buffer_bytes=1400)
+    assert sorted(np.concatenate(await batches_of(loader))[:, 0, 0].tolist()) == list(range(393))
+    assert store.gets.total() == loader.explain().chunks == 79
 
 
 async def test_a_global_shuffle_fetches_a_chunk_once_per_half_of_the_buffer(session: zs.Session) -> None:

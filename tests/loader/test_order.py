@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async.loader.feeds import Feeds, Geometry, Shuffle, Window, plan_feeds
-from zarr_s3_async.loader.order import Fill, Order, Part, expand, share_of, share_of_rank
+from zarr_s3_async.loader.feeds import Feed, Feeds, Geometry, Shuffle, Window, plan_feeds
+from zarr_s3_async.loader.order import Fill, Order, Part, Rows, Span, expand, share_of, share_of_rank
 
 SHUFFLES: tuple[Shuffle | None, ...] = (None, "chunks", "buffer", "global")
 
@@ -143,6 +143,15 @@ def test_a_fill_takes_half_of_the_buffer_or_what_cannot_be_less(case: Case) -> N
             assert fill.nbytes(case.feeds) <= case.feeds.fill_bytes + bands
 
 
+def chunks_of(feed: Feed, rows: Rows, side: int) -> list[int]:
+    """Chunks, or bands, that are read for a fill."""
+    return [
+        chunk
+        for start, stop in zip(*(ends.tolist() for ends in rows.to_read()), strict=True)
+        for chunk in range(start // side, -(-stop // side))
+    ]
+
+
 @given(cases())
 def test_in_stored_order_each_band_is_read_once(case: Case) -> None:
     assume(case.shuffle in (None, "buffer"))
@@ -151,26 +160,60 @@ def test_in_stored_order_each_band_is_read_once(case: Case) -> None:
         for fill in case.order().fills(case.share(Part())):
             rows = fill.rows[number]
             if rows is not None:
-                first = rows.starts.copy()
-                first[0] += rows.carried
-                for start, stop in zip(first.tolist(), rows.stops.tolist(), strict=True):
-                    read += range(start // feed.band, -(-stop // feed.band)) if start < stop else ()
+                read += chunks_of(feed, rows, feed.band)
         assert len(read) == len(set(read))
 
 
+@given(
+    st.integers(1, 30), st.integers(1, 40), st.integers(0, 20), st.sampled_from([None, 2, 3]),
+    st.integers(0, 5), st.data(),
+)  # fmt: skip
+def test_with_windows_in_permuted_chunks_each_chunk_is_read_once(
+    chunk: int, width: int, offset: int, shards: int | None, epoch: int, data: st.DataObject
+) -> None:
+    length = data.draw(st.integers(width + offset, 1000))
+    stride = data.draw(st.integers(1, width))
+    geometry = Geometry((length, 4), (chunk, 4), (chunk * shards, 4) if shards else None, np.dtype("f4"))
+    windows = {None: Window(width, stride, offset)}
+    buffer_bytes = data.draw(st.integers(16 * (chunk + width) * 20, 16 * 3000))
+    try:
+        feeds = plan_feeds({None: 0}, [geometry], windows, axis=0, shuffle="chunks", buffer_bytes=buffer_bytes)
+    except zs.ConfigError:
+        assume(False)
+        raise
+    share = share_of(feeds.samples, 7, Part(), drop_last=False)
+    read: list[int] = []
+    keeping: dict[int, int] = {}
+    for fill in Order(feeds, "chunks", 0, epoch).fills(share):
+        (rows,) = fill.rows
+        assert rows is not None
+        read += chunks_of(feeds.feeds[0], rows, chunk)
+        for span in rows.taken:
+            del keeping[span.name]
+        keeping.update((span.name, (span.stop - span.start) * 16) for span in rows.kept)
+        assert sum(keeping.values()) <= feeds.kept_bytes
+    assert not keeping
+    assert len(read) == len(set(read))
+
+
 @given(cases())
-def test_rows_that_are_carried_over_are_the_last_ones_of_the_fill_before(case: Case) -> None:
+def test_rows_that_are_taken_were_kept_by_a_fill_before(case: Case) -> None:
     for part in case.parts():
-        before: Fill | None = None
+        kept: dict[tuple[int, int], Span] = {}
         for fill in case.order().fills(case.share(part)):
             for number, rows in enumerate(fill.rows):
-                if rows is not None and rows.carried:
-                    assert before is not None
-                    previous = before.rows[number]
-                    assert previous is not None
-                    assert previous.stops[-1] == rows.starts[0] + rows.carried
-                    assert previous.number >= rows.carried
-            before = fill
+                if rows is None:
+                    continue
+                for span in rows.taken:
+                    assert kept.pop((number, span.name)) == span
+                held = set(expand(rows.starts, rows.stops).tolist())
+                for span in (*rows.taken, *rows.kept):
+                    assert span.start < span.stop
+                    assert held.issuperset(range(span.start, span.stop))
+                for span in rows.kept:
+                    assert (number, span.name) not in kept
+                    kept[number, span.name] = span
+        assert not kept
 
 
 @pytest.mark.parametrize("shuffle", ["chunks", "buffer", "global"])

@@ -22,8 +22,11 @@ Shuffle: TypeAlias = Literal["chunks", "buffer", "global"]
 
 _RESIDENT_SHARE = 8
 """A feed of at most this share of the buffer is read once per epoch and stays: labels beside images, for example."""
-_RUN_OF_WINDOWS = 8
-"""Bands in a run that is shuffled as one where windows overlap: a run's end is fetched twice, an eighth more."""
+_KEPT_SHARE = 4
+"""A quarter of the buffer holds what units of chunks keep for their neighbours, where windows overlap."""
+_FEWEST_WALKS, _MANY_WALKS = 2, 8
+_RUN = 8
+"""Units of one walk in a fill, where that is left of many walks."""
 _MAX_UNITS = 2**20
 _OBJECT_BYTES = 64
 """Counted for an element of any length, such as a string."""
@@ -79,6 +82,11 @@ class Feed:
         """True where whole bands may lie between samples: only what samples need is read then."""
         return self.stride >= self.width + self.band
 
+    @property
+    def keeps(self) -> bool:
+        """True where units of samples share chunks with the units beside them."""
+        return not self.resident and not self.sparse
+
     def rows_of(self, samples: int) -> int:
         """Rows that so many samples in a row take in memory."""
         if samples <= 0:
@@ -113,6 +121,11 @@ class Feeds:
     fill_bytes: int
     """Memory of one fill of the buffer at most."""
     unit: Units
+    walks: int = 0
+    """Where windows overlap, permuted chunks are taken along so many walks through the array; 0: in any order,
+    and what neighbours share is fetched for each of them."""
+    kept_bytes: int = 0
+    """Memory for rows that walks keep between fills."""
 
     @property
     def resident_bytes(self) -> int:
@@ -177,15 +190,40 @@ def plan_feeds(
     feeds = [_with_band(feed, geometries[feed.source], axis, fill) for feed in feeds]
     unit = _choose_units(feeds, samples, fill, shuffle)
     least = _least_fill(feeds, unit, shuffle)
+    walks = kept = 0
+    if shuffle == "chunks" and any(feed.keeps and _neighbours_share_chunks(feed, unit) for feed in feeds):
+        # Each walk is between two units at any time, and keeps a chunk, or the rows that windows share with it.
+        of_each = sum((feed.chunk + feed.width) * feed.row_bytes for feed in feeds if feed.keeps)
+        rest_of_chunks = sum(feed.chunk * feed.row_bytes for feed in feeds if feed.keeps)
+        # Few, so that a fill reads runs of neighbours, and enough, so that it has samples from many places.
+        wanted = max(_MANY_WALKS, fill // least // _RUN)
+        fitting = min(max(_FEWEST_WALKS, (buffer_bytes - resident) // _KEPT_SHARE // of_each), wanted, unit.number)
+        smaller = (buffer_bytes - resident - fitting * of_each) // 2
+        if least + rest_of_chunks <= smaller:  # else what neighbours share is fetched for each of them
+            walks, kept, fill = fitting, fitting * of_each, smaller
     if least > fill:
         raise ConfigError(
             f"buffer_bytes={buffer_bytes} is too little: {_least_of(shuffle)} takes {least} bytes decoded, and the "
-            f"buffer must hold two; set buffer_bytes to at least {2 * least + resident}, or store the arrays in chunks "
-            "that are shorter along the axis"
+            f"buffer must hold two; set buffer_bytes to at least {2 * least + resident}, or store the arrays in "
+            "chunks that are shorter along the axis"
         )
     if shuffle is None:
         fill = min(fill, max(least, SEQUENTIAL_FILLS[1]))
-    return Feeds(samples=samples, fields=tuple(fields), feeds=tuple(feeds), fill_bytes=fill, unit=unit)
+    return Feeds(
+        samples=samples,
+        fields=tuple(fields),
+        feeds=tuple(feeds),
+        fill_bytes=fill,
+        unit=unit,
+        walks=walks,
+        kept_bytes=kept,
+    )
+
+
+def _neighbours_share_chunks(feed: Feed, unit: Units) -> bool:
+    """True where windows reach into the next unit, or units of this array do not end where chunks do."""
+    starts = feed.first + unit.starts(np.arange(1, unit.number)) * feed.stride
+    return bool(((starts - feed.stride + feed.width - 1) // feed.chunk >= starts // feed.chunk).any())
 
 
 def _least_of(shuffle: Shuffle | None) -> str:
@@ -296,10 +334,11 @@ def _bands_of_a_run(moving: Sequence[Feed], lead: Feed, least: int, fill: int) -
     common = lcm(*(feed.band * lead.stride for feed in moving if feed.band % feed.stride == 0), lead.band)
     if any(feed is not lead for feed in moving) and fits(common // lead.band, 4):
         bands = max(bands, common // lead.band)
-    if any(feed.width > feed.stride for feed in moving):
-        for run in range(_RUN_OF_WINDOWS, bands, -1):
-            if fits(run, 8):
-                return -(-run // bands) * bands
+    # Windows reach no farther than into the run beside theirs: so a chunk is kept for one run at most.
+    for feed in moving:
+        reach = -(-(feed.width - 1) * lead.stride // (feed.stride * lead.band))
+        if fits(reach, 2):
+            bands = max(bands, reach)
     return bands
 
 

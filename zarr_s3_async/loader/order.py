@@ -21,7 +21,7 @@ from .permutation import Ints, Permutation, key_of
 _NUMBERS_PER_SAMPLE = 64
 """Bytes that permuting a sample, and finding its rows, takes for a while."""
 _FEW_SAMPLES = 2**16
-_UNITS, _WITHIN, _SAMPLES, _PHASE = range(4)
+_UNITS, _WITHIN, _SAMPLES, _PHASE, _CUTS = range(5)
 """What a key is for, so that no two permutations of an epoch are related."""
 
 
@@ -71,13 +71,24 @@ def share_of(samples: int, batch_size: int, part: Part, *, drop_last: bool) -> S
     return Share(start, min(whole.stop, start + count * batch_size), batch_size)
 
 
+class Span(NamedTuple):
+    """Rows that one fill keeps in memory for a later one, which then need not fetch their chunks again."""
+
+    name: int
+    """Between which units, or fills, it is: unique in a feed."""
+    start: int
+    stop: int
+
+
 class Rows(NamedTuple):
     """Rows of a feed that a fill holds: `starts` to `stops`, ascending and apart, one behind the other in memory."""
 
     starts: Ints
     stops: Ints
-    carried: int = 0
-    """How many of the first rows the fill before holds as its last: they are copied, not read."""
+    taken: tuple[Span, ...] = ()
+    """Those that earlier fills have kept for this one: they are copied, not read."""
+    kept: tuple[Span, ...] = ()
+    """Those that later fills take from this one."""
 
     @property
     def number(self) -> int:
@@ -92,6 +103,16 @@ class Rows(NamedTuple):
         at = np.searchsorted(self.starts, rows, side="right") - 1
         places: Ints = rows - self.starts[at] + offsets[at]
         return places
+
+    def to_read(self) -> tuple[Ints, Ints]:
+        """Starts and stops of the rows that are not taken, ascending and apart."""
+        if not self.taken:
+            return self.starts, self.stops
+        spans = sorted((span.start, span.stop) for span in self.taken)
+        taken_starts, taken_stops = _union(*np.array(spans, np.int64).T)
+        starts, stops = np.sort(np.r_[self.starts, taken_stops]), np.sort(np.r_[self.stops, taken_starts])
+        some = starts < stops
+        return starts[some], stops[some]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +168,7 @@ class Order:
         return key_of(self.seed, self.epoch, purpose, *more)
 
     def _in_order(self, start: int, stop: int) -> Iterator[Fill]:
-        reader = _Forward(self.feeds)
+        reader = _Forward(self.feeds, stop)
         first, rest = SEQUENTIAL_FILLS
         nbytes = chain((first, 2 * first), repeat(rest))
         for low, high in self._stored_cuts(start, stop, nbytes):
@@ -156,7 +177,7 @@ class Order:
     def _in_buffers(self, share: Share, skip: int) -> Iterator[Fill]:
         # Where buffers begin differs from epoch to epoch, so that no border between samples stays one.
         first = max(1, self._key(_PHASE) % self.feeds.fill_bytes)
-        reader = _Forward(self.feeds)
+        reader = _Forward(self.feeds, share.stop)
         nbytes = chain((first,), repeat(self.feeds.fill_bytes))
         for low, high in self._stored_cuts(share.start, share.stop, nbytes):
             if high - share.start <= skip:
@@ -189,45 +210,81 @@ class Order:
         return max(_FEW_SAMPLES, self.feeds.fill_bytes // _NUMBERS_PER_SAMPLE)
 
     def _in_chunks(self, share: Share, skip: int) -> Iterator[Fill]:
+        if share.start == share.stop:
+            return
         unit = self.feeds.unit
-        order = Permutation(unit.number, self._key(_UNITS)).at(np.arange(unit.number))
-        starts, stops = unit.starts(order), unit.starts(order + 1)
-        ends = np.cumsum(stops - starts)
-        first, last = np.searchsorted(ends, [share.start, share.stop - 1], side="right")
+        order = self._walks() if self.feeds.walks else self._permuted_units()
+        low, high = unit.starts(order), unit.starts(order + 1)
+        counts = high - low
+        ends = np.cumsum(counts)
+        first, last = (int(at) for at in np.searchsorted(ends, [share.start, share.stop - 1], side="right"))
+        low[first], high[last] = high[first] - (ends[first] - share.start), high[last] - (ends[last] - share.stop)
+        borders = _Borders(order, low, high, first, last + 1) if self.feeds.walks else None
         position = share.start
         while position < share.stop:
             # Units from `first` on, as many as half of the buffer holds.
-            stop_unit = self._units_of_fill(starts, stops, int(first), int(last) + 1)
+            stop_unit = self._units_of_fill(counts, first, last + 1, borders)
             end = min(share.stop, int(ends[stop_unit - 1]))
             if end - share.start > skip:
-                low = starts[first:stop_unit].copy()
-                high = stops[first:stop_unit].copy()
-                low[0] = stops[first] - (ends[first] - position)
-                high[-1] -= ends[stop_unit - 1] - end
-                yield self._shuffled(position, low, high, max(0, share.start + skip - position))
+                by_start = first + np.argsort(order[first:stop_unit])
+                rows: list[Rows | None] = []
+                for number, feed in enumerate(self.feeds.feeds):
+                    if feed.resident:
+                        rows.append(None)
+                    elif borders is None or feed.sparse:
+                        rows.append(_rows(feed, low[by_start], high[by_start]))
+                    else:
+                        rows.append(borders.rows(number, feed, first, stop_unit))
+                samples = expand(low[first:stop_unit], high[first:stop_unit])
+                samples = samples[Permutation(samples.size, self._key(_WITHIN, position)).at(np.arange(samples.size))]
+                samples = samples[max(0, share.start + skip - position) :]
+                yield Fill(end - samples.size, samples, tuple(rows))
             position, first = end, stop_unit
 
-    def _units_of_fill(self, starts: Ints, stops: Ints, first: int, end: int) -> int:
-        nbytes = np.zeros(min(end - first, self._most_units()), np.int64)
-        counts = stops[first : first + nbytes.size] - starts[first : first + nbytes.size]
+    def _permuted_units(self) -> Ints:
+        number = self.feeds.unit.number
+        return Permutation(number, self._key(_UNITS)).at(np.arange(number))
+
+    def _walks(self) -> Ints:
+        """The units along walks through the array, which all advance at once: an order in which the units beside one
+        another come soon after one another, so that little is kept for long.
+
+        Walks begin at random places, and every other one goes backwards: so at no border between two walks is one side
+        read at the beginning of the epoch, and the other one at its end.
+        """
+        number = self.feeds.unit.number
+        units = np.arange(number)
+        cuts = np.sort(Permutation(number - 1, self._key(_CUTS)).at(np.arange(self.feeds.walks - 1))) + 1
+        walk = np.searchsorted(cuts, units, side="right")
+        starts, stops = np.r_[0, cuts], np.r_[cuts, number]
+        begin, end = starts[walk], stops[walk]
+        backwards = (walk + self._key(_CUTS, 1) % 2) % 2 == 1
+        done = np.where(backwards, end - 1 - units, units - begin)
+        # Walks are of different length, and end together.
+        jitter = Permutation(number, self._key(_UNITS)).at(units) / number
+        order: Ints = np.argsort((done + jitter) / (end - begin), kind="stable")
+        return order
+
+    def _units_of_fill(self, counts: Ints, first: int, end: int, borders: _Borders | None) -> int:
+        """The unit behind those from `first` on that a fill holds: one at least."""
+        end = min(end, first + self._most_units())
+        counts = counts[first:end]
+        ends = 1 if borders is None else 1 - borders.joined(first, end)
+        nbytes = np.zeros(counts.size, np.int64)
         for feed in self.feeds.feeds:
-            if not feed.resident:
-                rows = counts * feed.width if feed.sparse else (counts - 1) * feed.stride + feed.width
-                nbytes += rows * feed.row_bytes
+            if feed.resident:
+                continue
+            if feed.sparse:
+                rows = counts * feed.width
+            else:  # where a run of neighbours ends, the rest of its windows, and of a chunk that is kept
+                rows = counts * feed.stride + ends * (feed.width - feed.stride + feed.chunk * (borders is not None))
+            nbytes += rows * feed.row_bytes
         fitting = np.searchsorted(np.cumsum(nbytes), self.feeds.fill_bytes, side="right")
         few = np.searchsorted(np.cumsum(counts), self._most_samples(), side="right")
         return first + max(1, int(min(fitting, few)))
 
     def _most_units(self) -> int:
         return 2 + 2 * self._samples_in(self.feeds.fill_bytes) * self.feeds.unit.stride // self.feeds.unit.rows
-
-    def _shuffled(self, position: int, low: Ints, high: Ints, skip: int) -> Fill:
-        """The samples of these ranges, in an order of their own."""
-        samples = expand(low, high)
-        samples = samples[Permutation(samples.size, self._key(_WITHIN, position)).at(np.arange(samples.size))]
-        by_start = np.argsort(low, kind="stable")
-        rows = tuple(None if f.resident else _rows(f, low[by_start], high[by_start]) for f in self.feeds.feeds)
-        return Fill(position + skip, samples[skip:], rows)
 
     def _global(self, share: Share, skip: int) -> Iterator[Fill]:
         permutation = Permutation(self.feeds.samples, self._key(_SAMPLES))
@@ -245,8 +302,14 @@ class Order:
 class _Forward:
     """Rows of fills that follow one another in stored order: each band is read once, by the first that needs it."""
 
-    def __init__(self, feeds: Feeds) -> None:
+    def __init__(self, feeds: Feeds, stop: int) -> None:
+        """
+        Args:
+            feeds: What is read.
+            stop: The sample behind the last.
+        """
         self._feeds = feeds.feeds
+        self._stop = stop
         self._read_to = [-1] * len(feeds.feeds)
 
     def next(self, low: int, high: int) -> tuple[Rows | None, ...]:
@@ -258,10 +321,85 @@ class _Forward:
             return _rows(feed, np.array([low]), np.array([high]))
         start = feed.first + low * feed.stride
         stop = feed.first + (high - 1) * feed.stride + feed.width
-        stop = max(self._read_to[number], min(feed.length, -(-stop // feed.band) * feed.band))
-        carried = max(0, self._read_to[number] - start)
-        self._read_to[number] = stop
-        return Rows(np.array([start]), np.array([stop]), carried)
+        read_to = self._read_to[number]
+        stop = self._read_to[number] = max(read_to, min(feed.length, -(-stop // feed.band) * feed.band))
+        after = feed.first + high * feed.stride
+        return Rows(
+            np.array([start]),
+            np.array([stop]),
+            (Span(low, start, read_to),) if read_to > start else (),
+            (Span(high, after, stop),) if high < self._stop and stop > after else (),
+        )
+
+
+class _Borders:
+    """Rows at the borders of permuted units, which neighbours share: read with the unit that comes first, and kept for
+    the other one where that comes in a later fill.
+
+    Args:
+        order: The units.
+        low: First sample of each, in this order.
+        high: The one behind the last.
+        first: The first unit of this share of the epoch, by its place in the order.
+        stop: The one behind the last.
+    """
+
+    def __init__(self, order: Ints, low: Ints, high: Ints, first: int, stop: int) -> None:
+        self._order = order
+        self._low = low
+        self._high = high
+        self._first = first
+        self._stop = stop
+        self._places = np.argsort(order)
+        """Of each unit, its place in the order."""
+        self._open: dict[tuple[int, int], Span] = {}
+        """What earlier fills keep, by feed and the lower unit: none for fills that were skipped."""
+
+    def joined(self, begin: int, end: int) -> Ints:
+        """Of the units from one place of the order to another: how many of its two neighbours came before each."""
+        units, here = self._order[begin:end], np.arange(begin, end)
+        found: Ints = np.zeros(units.size, np.int64)
+        for other in (units - 1, units + 1):
+            places = self._places[other.clip(0, self._places.size - 1)]
+            found += (places >= begin) & (places < here)
+        return found
+
+    def rows(self, number: int, feed: Feed, begin: int, end: int) -> Rows:
+        """Rows of the units from one place of the order to another."""
+        at = begin + np.argsort(self._order[begin:end])
+        starts = feed.first + self._low[at] * feed.stride
+        stops = feed.first + (self._high[at] - 1) * feed.stride + feed.width
+        taken: list[Span] = []
+        kept: list[Span] = []
+        for index, unit in enumerate(self._order[at].tolist()):
+            for lower, other in ((unit - 1, unit - 1), (unit, unit + 1)):
+                place = int(self._places[other]) if 0 <= other < self._places.size else -1
+                if not self._first <= place < self._stop or begin <= place < end:
+                    continue
+                if place < begin:
+                    span = self._open.pop((number, lower), None)
+                    if span is not None:
+                        taken.append(span)
+                    continue
+                span = self._shared(feed, lower, later=other)
+                if span.start < span.stop:
+                    kept.append(span)
+                    self._open[number, lower] = span
+                    starts[index], stops[index] = min(starts[index], span.start), max(stops[index], span.stop)
+        return Rows(*_union(starts, stops), tuple(taken), tuple(kept))
+
+    def _shared(self, feed: Feed, lower: int, *, later: int) -> Span:
+        """Rows that the later one of two neighbours needs of the chunks that the other one reads, too."""
+        below, above = int(self._places[lower]), int(self._places[lower + 1])
+        end = feed.first + (int(self._high[below]) - 1) * feed.stride + feed.width
+        start = feed.first + int(self._low[above]) * feed.stride
+        if start // feed.chunk > (end - 1) // feed.chunk:
+            return Span(lower, 0, 0)
+        if later == lower:
+            first = feed.first + int(self._low[below]) * feed.stride
+            return Span(lower, max(first, start // feed.chunk * feed.chunk), end)
+        last = feed.first + (int(self._high[above]) - 1) * feed.stride + feed.width
+        return Span(lower, start, min(last, -(-end // feed.chunk) * feed.chunk))
 
 
 def chunks_in(feed: Feed, starts: Ints, stops: Ints) -> int:
@@ -275,12 +413,8 @@ def chunks_in(feed: Feed, starts: Ints, stops: Ints) -> int:
 
 def chunks_read(feed: Feed, rows: Rows) -> int:
     """Chunks that are fetched for rows of a fill."""
-    starts, stops = rows.starts, rows.stops
-    if rows.carried:
-        starts = starts + rows.carried
-        if starts[0] >= stops[0]:
-            return 0
-    return chunks_in(feed, starts, stops)
+    starts, stops = rows.to_read()
+    return chunks_in(feed, starts, stops) if starts.size else 0
 
 
 def _step(feed: Feed) -> int:
@@ -292,11 +426,14 @@ def _rows(feed: Feed, low: Ints, high: Ints) -> Rows:
     if feed.sparse:
         low = expand(low, high)
         high = low + 1
-    starts = feed.first + low * feed.stride
-    stops = feed.first + (high - 1) * feed.stride + feed.width
+    return Rows(*_union(feed.first + low * feed.stride, feed.first + (high - 1) * feed.stride + feed.width))
+
+
+def _union(starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
+    """Ranges whose starts ascend, those that touch made one."""
     reach = np.maximum.accumulate(stops)
-    apart = np.flatnonzero(starts[1:] > reach[:-1]) + 1  # ranges that touch are one
-    return Rows(starts[np.r_[0, apart]], reach[np.r_[apart - 1, starts.size - 1]])
+    apart = np.flatnonzero(starts[1:] > reach[:-1]) + 1
+    return starts[np.r_[0, apart]], reach[np.r_[apart - 1, starts.size - 1]]
 
 
 def expand(low: Ints, high: Ints) -> Ints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from time import perf_counter
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -14,14 +15,15 @@ from .._concurrency.threads import CodecThreads
 from .._concurrency.workers import gather_all, run_workers, run_workers_async
 from .feeds import Feed, Feeds
 from .memory import Block, RowMemory
-from .order import Fill, Rows, chunks_read, expand
+from .order import Fill, Rows, Span, chunks_read, expand
+from .permutation import Ints
 from .report import Meter
 
 _FILLS_AT_ONCE = 64
 _CHUNKS_AT_ONCE = 256
 """Chunks of the fills that are read side by side: enough for a session's requests, and few that wait for a slot, since
 each wait costs as much as a tenth of a request."""
-_RANGES_AT_ONCE = 16
+_READS_AT_ONCE = 16
 _SCATTERED = 64 * 2**10
 """Bytes of a range below which a fill of many is read by one call: a call costs more than placing by index."""
 
@@ -44,35 +46,46 @@ class ReadableArray(Protocol):
     def oindex(self) -> Any: ...
 
 
+_Name: TypeAlias = tuple[int, int]
+"""Of rows that are kept: the feed, and the name of the span."""
+
+
 class HeldFill:
     """A fill and its rows in memory."""
 
-    __slots__ = ("blocks", "carried", "done", "error", "fill", "nbytes", "previous", "tails")
+    __slots__ = ("blocks", "done", "error", "fill", "keepers", "kept", "nbytes")
 
-    def __init__(self, fill: Fill, nbytes: int, previous: HeldFill | None, carried: Sequence[int]) -> None:
+    def __init__(self, fill: Fill, nbytes: int, keepers: dict[_Name, HeldFill]) -> None:
         """
         Args:
             fill: What is read.
             nbytes: Its memory.
-            previous: The fill before, from which its first rows are taken.
-            carried: How many of its last rows the next fill takes, by feed.
+            keepers: The fills from which it takes rows.
         """
         self.fill: Fill = fill
         self.nbytes: int = nbytes
-        self.previous: HeldFill | None = previous
-        self.carried: Sequence[int] = carried
+        self.keepers: dict[_Name, HeldFill] = keepers
         self.blocks: list[Block | None] = [None] * len(fill.rows)
         """Rows by feed: the axis of the samples comes first."""
-        self.tails: list[Block | None] = [None] * len(fill.rows)
+        self.kept: dict[_Name, Block] = {}
+        """Copies of rows that later fills take: they may come to that after this one's memory was given back."""
         self.done: asyncio.Event = asyncio.Event()
         self.error: Exception | None = None
 
-    def keep_tails(self) -> None:
-        """Copy the rows that the next fill takes: it may come to that after this one's memory was given back."""
-        for number, count in enumerate(self.carried):
-            block = self.blocks[number]
-            if count and block is not None:
-                self.tails[number] = block[len(block) - count :].copy()
+    def spans(self, *, kept: bool) -> Iterator[tuple[_Name, Span]]:
+        """Rows that it keeps, or takes."""
+        for number, rows in enumerate(self.fill.rows):
+            for span in () if rows is None else rows.kept if kept else rows.taken:
+                yield (number, span.name), span
+
+    def memory_of(self, number: int, span: Span) -> Block:
+        """Where rows of a feed are in memory: those of a span lie one behind the other."""
+        rows, block = self.fill.rows[number], self.blocks[number]
+        assert rows is not None  # noqa: S101  # a feed that is resident keeps nothing
+        assert block is not None  # noqa: S101  # it was just read
+        first = int(rows.places(np.array([span.start]))[0])
+        view: Block = block[first : first + span.stop - span.start]
+        return view
 
 
 Source: TypeAlias = Iterator[Fill]
@@ -112,13 +125,12 @@ class ReadAhead:
         self._threads = threads
         self._meter = meter
         self._memory = RowMemory(buffer_bytes)
-        self._budget = Limiter(max(1, buffer_bytes - feeds.resident_bytes))
+        self._budget = Limiter(max(1, buffer_bytes - feeds.resident_bytes - feeds.kept_bytes))
         self._calls = Limiter(_CHUNKS_AT_ONCE)
         self._turn = asyncio.Lock()
-        self._ahead: Fill | None = None
-        self._begun = False
         self._failed = False
-        self._last: HeldFill | None = None
+        self._keepers: dict[_Name, HeldFill] = {}
+        """Which fill has the rows that later ones take."""
         self._queue: asyncio.Queue[HeldFill | None] = asyncio.Queue()
         self.resident: list[Block | None] = [None] * len(feeds.feeds)
         """The rows of feeds that stay."""
@@ -162,28 +174,18 @@ class ReadAhead:
 
     async def __anext__(self) -> HeldFill:
         async with self._turn:
-            fill = None if self._failed else await self._plan()
+            fill = None if self._failed else await self._threads.run(self._next_fill)
             if fill is None:
                 self._queue.put_nowait(None)
                 raise StopAsyncIteration
-            carried = [0 if rows is None else rows.carried for rows in self._ahead.rows] if self._ahead else []
-            held = HeldFill(fill, max(1, fill.nbytes(self._feeds)), self._last, carried)
-            self._last = held
+            held = HeldFill(fill, max(1, fill.nbytes(self._feeds)), {})
+            held.keepers = {name: self._keepers.pop(name) for name, _ in held.spans(kept=False)}
+            self._keepers.update((name, held) for name, _ in held.spans(kept=True))
             self._queue.put_nowait(held)
             started = perf_counter()
             await self._budget.acquire(held.nbytes)
             self._meter.buffer_was_full(perf_counter() - started)
             return held
-
-    async def _plan(self) -> Fill | None:
-        """The next fill; the one behind it is planned as well, so that it is known what that carries over."""
-        if not self._begun:
-            self._begun = True
-            self._ahead = await self._threads.run(self._next_fill)
-        fill = self._ahead
-        if fill is not None:
-            self._ahead = await self._threads.run(self._next_fill)
-        return fill
 
     def _next_fill(self) -> Fill | None:
         return next(self._fills, None)
@@ -201,31 +203,26 @@ class ReadAhead:
                 self._calls.release(chunks)
             for (number, _), block in zip(wanted, blocks, strict=True):
                 held.blocks[number] = block
-            await self._carry_over(held)
-            held.keep_tails()
+            await self._take_kept(held)
+            for name, span in held.spans(kept=True):
+                held.kept[name] = held.memory_of(name[0], span).copy()
         except Exception as error:  # noqa: BLE001  # raised where this fill is taken, after the batches before it
             # Nothing behind it is of use. A worker must not go on in any case: a group whose member failed in the very
             # turn in which it was cancelled raises the failure alone, and the cancellation is lost.
             held.error = error
             self._failed = True
         finally:
-            held.previous = None
+            held.keepers.clear()
             held.done.set()
 
-    async def _carry_over(self, held: HeldFill) -> None:
-        previous = held.previous
-        carried = [(number, rows.carried) for number, rows in enumerate(held.fill.rows) if rows and rows.carried]
-        if previous is None or not carried:
-            return
-        await previous.done.wait()
-        if previous.error is not None:
-            raise previous.error
-        for number, count in carried:
-            block, tail = held.blocks[number], previous.tails[number]
-            assert block is not None  # noqa: S101  # it was just read
-            assert tail is not None  # noqa: S101  # the fill before knew what this one takes
-            block[:count] = tail
-            previous.tails[number] = None
+    async def _take_kept(self, held: HeldFill) -> None:
+        """Copy rows that earlier fills have read. Those were begun before this one and wait for none behind them."""
+        for name, span in held.spans(kept=False):
+            keeper = held.keepers[name]
+            await keeper.done.wait()
+            if keeper.error is not None:
+                raise keeper.error
+            held.memory_of(name[0], span)[...] = keeper.kept.pop(name)
 
     async def _read_rows(self, number: int, rows: Rows) -> Block:
         feed = self._feeds.feeds[number]
@@ -233,42 +230,38 @@ class ReadAhead:
         rest = shape[: self._axis] + shape[self._axis + 1 :]
         block = self._memory.lend((rows.number, *rest), self._dtypes[number])
         target = np.moveaxis(block, 0, self._axis)
-        first = int(rows.starts[0]) + rows.carried
-        if rows.starts.size == 1:
-            if first < rows.stops[0]:
-                await self._read_range(feed, first, int(rows.stops[0]), self._along(target, rows.carried, None))
-        elif self._is_scattered(feed, rows):
-            key = [slice(None)] * len(shape)
-            key[self._axis] = expand(rows.starts, rows.stops)  # type: ignore[call-overload]  # an index array
-            await self._arrays[feed.source].oindex[tuple(key)].get(out=target)
-            self._meter.read(feed, rows.starts, rows.stops)
-        else:
-            await self._read_ranges(feed, rows, target)
+        starts, stops = rows.to_read()
+        if starts.size:
+            places = rows.places(starts)
+            if self._is_scattered(feed, starts, stops):
+                # All that lies side by side in memory is one read: what was taken from other fills lies between.
+                begin = np.flatnonzero(np.r_[True, places[1:] != (places + stops - starts)[:-1]])
+            else:
+                begin = np.arange(starts.size)
+            pieces = [slice(a, b) for a, b in pairwise((*begin.tolist(), starts.size))]
+
+            async def read(piece: slice) -> None:
+                await self._read_ranges(feed, starts[piece], stops[piece], target, int(places[piece.start]))
+
+            await run_workers(min(_READS_AT_ONCE, len(pieces)), iter(pieces), read)
         return block
 
-    def _is_scattered(self, feed: Feed, rows: Rows) -> bool:
+    def _is_scattered(self, feed: Feed, starts: Ints, stops: Ints) -> bool:
         """True where ranges may share a chunk, or are so short that a call for each costs more than it saves."""
-        if (rows.starts[1:] // feed.band == (rows.stops[:-1] - 1) // feed.band).any():
+        if (starts[1:] // feed.band == (stops[:-1] - 1) // feed.band).any():
             return True
-        return rows.number * feed.row_bytes < rows.starts.size * _SCATTERED
+        return int((stops - starts).sum()) * feed.row_bytes < starts.size * _SCATTERED
 
-    async def _read_ranges(self, feed: Feed, rows: Rows, target: Block) -> None:
-        offsets = np.cumsum(rows.stops - rows.starts) - (rows.stops - rows.starts)
-        ranges = zip(rows.starts.tolist(), rows.stops.tolist(), offsets.tolist(), strict=True)
-
-        async def read(one: tuple[int, int, int]) -> None:
-            start, stop, offset = one
-            await self._read_range(feed, start, stop, self._along(target, offset, offset + stop - start))
-
-        await run_workers(min(_RANGES_AT_ONCE, rows.starts.size), ranges, read)
-
-    async def _read_range(self, feed: Feed, start: int, stop: int, target: Block) -> None:
+    async def _read_ranges(self, feed: Feed, starts: Ints, stops: Ints, target: Block, place: int) -> None:
+        """Read ranges of rows into memory, one behind the other from a place on."""
         array = self._arrays[feed.source]
-        low, high = [0] * len(array.shape), list(array.shape)
-        low[self._axis], high[self._axis] = start, stop
-        await array.get_slice(low, high, out=target)
-        self._meter.read(feed, np.array([start]), np.array([stop]))
-
-    def _along(self, target: Block, start: int, stop: int | None) -> Block:
-        view: Block = target[(slice(None),) * self._axis + (slice(start, stop),)]
-        return view
+        along: Block = target[(slice(None),) * self._axis + (slice(place, place + int((stops - starts).sum())),)]
+        if starts.size == 1:
+            low, high = [0] * len(array.shape), list(array.shape)
+            low[self._axis], high[self._axis] = int(starts[0]), int(stops[0])
+            await array.get_slice(low, high, out=along)
+        else:
+            key: list[Any] = [slice(None)] * len(array.shape)
+            key[self._axis] = expand(starts, stops)
+            await array.oindex[tuple(key)].get(out=along)
+        self._meter.read(feed, starts, stops)
