@@ -32,7 +32,7 @@ def types(session: nox.Session) -> None:
     """What mypy and pyright find in a user's program, and how much of the public interface has types."""
     session.install("mypy>=1.14", "pyright>=1.1.390", "-e", ".[test]")
     session.run("pytest", "-n", "0", "tests/types", *session.posargs)
-    session.run("pyright", "--verifytypes", "zarr_s3_async", "--ignoreexternal", success_codes=[0, 1])
+    session.run("pyright", "--verifytypes", "zarr_s3_async", "--ignoreexternal")  # fails below 100 %
 
 
 @nox.session

@@ -2,11 +2,7 @@
 
 import typing as _typing
 
-from ._array import Array, ArrayRef
-from ._engine.encoded import EncodedChunk
-from ._engine.explain import Explanation
-from ._engine.hierarchy import UnreadableNode
-from ._group import Group, GroupRef, Members
+from ._array import Array, ArrayRef, GroupRef
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta, GroupMeta
 from ._session import Session, SessionOptions, Where
@@ -20,11 +16,8 @@ from ._shared import (
     open_group,
     shared_session,
 )
-from ._stored import StoredChunks, StoredObject
-from ._tree import Tree
 from ._view import Indexer, View
 from .byte_range import ByteRange, Offset, Span, Suffix
-from .codecs.registry import list_codecs, register_codec, unregister_codec
 from .config import CacheSize, Credentials, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import (
     AccessDenied,
@@ -78,20 +71,29 @@ from .events import (
     Usage,
 )
 from .stores.base import Blob, Entry, Listing, Store
-from .stores.local import LocalStore
-from .stores.memory import MemoryStore
 from .stores.registry import get_store, list_stores, register_store, unregister_store
-from .stores.s3 import S3Store
 
-if _typing.TYPE_CHECKING:
+if _typing.TYPE_CHECKING:  # as `_LAZY` and `_MODULES` say
     from . import adapters as adapters
     from . import blocking as blocking
     from . import fastapi as fastapi
+    from . import loader as loader
     from . import metrics as metrics
+    from . import streams as streams
     from . import viewer as viewer
     from ._doctor import Check, Diagnosis, doctor
+    from ._engine.encoded import EncodedChunk
+    from ._engine.explain import Explanation
+    from ._engine.hierarchy import UnreadableNode
+    from ._group import Group, Members
+    from ._stored import StoredChunks, StoredObject
+    from ._tree import Tree
     from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
+    from .codecs.registry import list_codecs, register_codec, unregister_codec
     from .loader import BatchLoader, LoaderCost, LoaderReport, Window
+    from .stores.local import LocalStore
+    from .stores.memory import MemoryStore
+    from .stores.s3 import S3Store
     from .streams import Block, BlockStream, CopyPlan, Progress, SliceStream, WriteStream, copy, map_chunks, plan_copy
 
 __version__ = "0.1.0"
@@ -220,31 +222,44 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Check": "_doctor",
-    "Diagnosis": "_doctor",
-    "doctor": "_doctor",
     "BatchLoader": "loader",
     "Block": "streams",
     "BlockStream": "streams",
+    "Check": "_doctor",
+    "CopyPlan": "streams",
+    "Diagnosis": "_doctor",
+    "EncodedChunk": "_engine.encoded",
+    "Explanation": "_engine.explain",
+    "Finding": "_verify",
+    "Group": "_group",
     "LoaderCost": "loader",
     "LoaderReport": "loader",
-    "CopyPlan": "streams",
+    "LocalStore": "stores.local",
+    "Members": "_group",
+    "MemoryStore": "stores.memory",
+    "NodeReport": "_verify",
     "Progress": "streams",
+    "S3Store": "stores.s3",
     "SliceStream": "streams",
+    "StoredChunks": "_stored",
+    "StoredObject": "_stored",
+    "Tree": "_tree",
+    "UnreadableNode": "_engine.hierarchy",
+    "VerifyProgress": "_verify",
+    "VerifyReport": "_verify",
     "Window": "loader",
     "WriteStream": "streams",
     "copy": "streams",
+    "doctor": "_doctor",
+    "list_codecs": "codecs.registry",
     "map_chunks": "streams",
-    "Finding": "_verify",
-    "NodeReport": "_verify",
-    "VerifyProgress": "_verify",
-    "VerifyReport": "_verify",
     "plan_copy": "streams",
+    "register_codec": "codecs.registry",
+    "unregister_codec": "codecs.registry",
 }
-"""What is imported when it is first asked for: names, and the modules that have them."""
+"""Names that opening and reading an array does without, and their modules, which are imported at the first use."""
 
-
-_MODULES = ("adapters", "blocking", "fastapi", "metrics", "viewer")
+_MODULES = ("adapters", "blocking", "fastapi", "loader", "metrics", "streams", "viewer")
 """Modules that are imported when they are first named, as `zs.blocking` is."""
 
 
@@ -259,3 +274,7 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY, *_MODULES})

@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 import numpy as np
 
 from ._concurrency.limiter import PRIORITIES, Priority, at_priority
-from ._engine import creation, encoded, nodes, operations, reshape
-from ._engine.consolidated import sync_copies
-from ._engine.encoded import EncodedChunk, Expected
-from ._engine.explain import Explanation
+from ._engine import nodes, operations
 from ._engine.runtime import Layout, Runtime, lay_out
 from ._grid import Axis, Edges, grid_shape, sizes, spelled
 from ._model import formats
@@ -35,14 +32,16 @@ from ._options import (
 )
 from ._plan import selection
 from ._plan.selection import stop_of
-from ._stored import StoredChunks, list_chunks
 from ._types import JSON, Buffer, Coords, Missing, Shape, Version
 from ._unread import Unread
 from ._view import Indexer, View
 from .codecs.registry import find_kind
 from .errors import ConfigError, MetadataError, SelectionError, StoreError, UnsupportedFeature, ZarrS3Error
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the methods that need these import them: a program that reads does without
+    from ._engine.encoded import EncodedChunk, Expected
+    from ._engine.explain import Explanation
+    from ._stored import StoredChunks
     from ._verify import OnProgress, VerifyReport
     from .streams.progress import ProgressOption
     from .streams.read import BlockStream, Order, SliceStream
@@ -52,6 +51,16 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayRef:
     """A small picklable reference: `session.open_array(ref)` opens the array in another process. No secrets."""
+
+    url: str
+    path: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """S3 options that differ from their defaults, without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRef:
+    """A small picklable reference: `session.open_group(ref)` opens the group in another process. No secrets."""
 
     url: str
     path: str = ""
@@ -505,7 +514,9 @@ class Array(Unread):
         """
         check_timeout(timeout)
         self._runtime.guard()
-        work = encoded.get_encoded(self._runtime, self._layout, check_integers("coords", coords))
+        from ._engine.encoded import get_encoded
+
+        work = get_encoded(self._runtime, self._layout, check_integers("coords", coords))
         return await operations.within(timeout, self._layout, "read", work)
 
     async def put_chunk(
@@ -539,7 +550,9 @@ class Array(Unread):
         check_flag("validate", validate)
         self._runtime.guard()
         at = check_integers("coords", coords)
-        work = encoded.put_encoded(self._runtime, self._layout, at, data, version=version, validate=validate)
+        from ._engine.encoded import put_encoded
+
+        work = put_encoded(self._runtime, self._layout, at, data, version=version, validate=validate)
         return await operations.within(timeout, self._layout, "write", work)
 
     async def erase_chunk(
@@ -560,7 +573,9 @@ class Array(Unread):
         """
         check_timeout(timeout)
         self._runtime.guard()
-        work = encoded.erase_encoded(self._runtime, self._layout, check_integers("coords", coords), version=version)
+        from ._engine.encoded import erase_encoded
+
+        work = erase_encoded(self._runtime, self._layout, check_integers("coords", coords), version=version)
         await operations.within(timeout, self._layout, "write", work)
 
     def decode_chunk(self, data: Buffer, coords: Sequence[int] | int | None = None) -> np.ndarray[Any, Any]:
@@ -578,7 +593,9 @@ class Array(Unread):
         Raises:
             ChunkDecodeError: The bytes are no chunk of this array.
         """
-        return encoded.decode_encoded(self._layout, data, None if coords is None else check_integers("coords", coords))
+        from ._engine.encoded import decode_encoded
+
+        return decode_encoded(self._layout, data, None if coords is None else check_integers("coords", coords))
 
     async def stored_chunks(self, *, inner: bool = False, timeout: float | None = None) -> StoredChunks:
         """Which objects of the array exist, with sizes, versions and times: a listing, one request per 1,000 keys.
@@ -596,6 +613,8 @@ class Array(Unread):
         check_timeout(timeout)
         check_flag("inner", inner)
         self._runtime.guard()
+        from ._stored import list_chunks
+
         work = list_chunks(self._runtime, self._path, self._layout, inner=inner)
         return await operations.within(timeout, self._layout, "listing", work)
 
@@ -622,6 +641,8 @@ class Array(Unread):
             merged = dict(attributes) if replace else {**meta.attributes, **attributes}
             return formats.with_attributes(meta, merged)
 
+        from ._engine.consolidated import sync_copies
+
         self._adopt(await nodes.update(self._runtime, self._path, self.metadata.zarr_format, edit, "array"))
         await sync_copies(self._runtime, [self._path], self.metadata.zarr_format)
 
@@ -629,6 +650,8 @@ class Array(Unread):
         """Change the shape. Elements outside a smaller shape are deleted; new elements have the fill value."""
         self._runtime.guard()
         wanted = check_integers("shape", shape)
+        from ._engine import reshape
+
         await self._reshape(reshape.resize(self._runtime, self._path, self.metadata, wanted))
 
     async def append(self, data: Any, axis: int = 0) -> Shape:
@@ -640,6 +663,8 @@ class Array(Unread):
         axis = check_integer("axis", axis)
         self._runtime.guard()
         axis = axis + self.ndim if axis < 0 else axis
+        from ._engine import reshape
+
         rows = operations.as_array(self._layout, data)
         await self._reshape(
             reshape.append(self._runtime, self._path, self._layout, rows, axis, write_empty=self._write_empty)
@@ -648,6 +673,8 @@ class Array(Unread):
 
     async def _reshape(self, change: Awaitable[ArrayMeta]) -> None:
         """Change the shape, then update the consolidated metadata above, also where a failure left another shape."""
+        from ._engine.consolidated import sync_copies
+
         sync = partial(sync_copies, self._runtime, [self._path], self.metadata.zarr_format)
         try:
             self._adopt(await change)
@@ -672,6 +699,8 @@ class Array(Unread):
 
 async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Array:
     """Create an array, and missing groups above it; see `Session.create_array`."""
+    from ._engine import creation
+
     completed = complete(options)
     meta = formats.new_array(completed, find_kind)
     path = check_path(path, zarr_format=meta.zarr_format)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar, Unpack, cast
 
-from ._array import Array, create_array
+from ._array import Array, GroupRef, create_array
 from ._engine import creation, nodes, removal
 from ._engine.consolidated import sync_copies
 from ._engine.hierarchy import Children, Consolidated, Member, UnreadableNode, kind_of_member
@@ -28,16 +27,6 @@ if TYPE_CHECKING:
 
 Format: TypeAlias = Literal[2, 3]
 Handle = TypeVar("Handle", bound="Array | Group | UnreadableNode")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupRef:
-    """A small picklable reference: `session.open_group(ref)` opens the group in another process. No secrets."""
-
-    url: str
-    path: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict)
-    """S3 options that differ from their defaults, without secrets."""
 
 
 class Group:

@@ -12,19 +12,17 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeAlias, Unpack, cast
 
-from ._array import Array, ArrayRef, create_array
+from ._array import Array, ArrayRef, GroupRef, create_array
 from ._concurrency.interruptible import Interruptible
 from ._concurrency.limiter import Limiter
 from ._concurrency.locks import KeyedLocks
-from ._engine import nodes, removal
+from ._engine import nodes
 from ._engine.cache import ChunkCache, IndexCache
 from ._engine.cpu import Cpu
 from ._engine.edits import Edits
 from ._engine.handles import HandleCache
-from ._engine.hierarchy import Consolidated
 from ._engine.runtime import Runtime
 from ._engine.sharing import FetchTable
-from ._group import Group, GroupRef, create_group, open_group, open_node
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta
 from ._model.names import check_path
@@ -52,7 +50,9 @@ from .stores.registry import open_store
 _CONSOLIDATED = ("check", True, False)
 _CHUNK_CACHE_BYTES = 2**28
 """Of decoded chunks, where arrays are opened with `cache=` and `CacheSize` says nothing else."""
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the methods that need these import them: a program that reads does without
+    from ._engine.hierarchy import Consolidated
+    from ._group import Group
     from ._verify import OnProgress, VerifyReport
 
 Where: TypeAlias = str | PathLike[str] | Store | ArrayRef | GroupRef
@@ -394,6 +394,8 @@ class Session:
         check_format(zarr_format)
         check_choice("consolidated", consolidated, _CONSOLIDATED)
         runtime, path = self._resolve(where, path)
+        from ._group import open_group
+
         return await open_group(runtime, path, zarr_format, copies=consolidated)
 
     async def create_group(
@@ -409,6 +411,8 @@ class Session:
         check_choice("zarr_format", zarr_format, FORMATS)
         check_flag("overwrite", overwrite)
         runtime, path = self._resolve(where, path)
+        from ._group import create_group
+
         return await create_group(runtime, path, attributes, zarr_format, overwrite=overwrite)
 
     async def open(
@@ -425,6 +429,8 @@ class Session:
         check_missing(missing)
         check_choice("consolidated", consolidated, _CONSOLIDATED)
         runtime, path = self._resolve(where, path)
+        from ._group import open_node
+
         return await open_node(runtime, path, zarr_format, missing=missing, copies=consolidated)
 
     async def exists(self, where: Where, *, path: str = "") -> bool:
@@ -450,6 +456,8 @@ class Session:
         """
         check_flag("everything", everything)
         runtime, path = self._resolve(where, path)
+        from ._engine import removal
+
         await removal.delete(runtime, path, everything=everything)
 
     async def verify(

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, Unpack
 
-from ._array import Array, ArrayRef
-from ._engine.hierarchy import Consolidated
-from ._group import Group, GroupRef
+from ._array import Array, ArrayRef, GroupRef
 from ._model.create import ArrayOptions
 from ._options import check_names
 from ._session import Session, SessionOptions, Where, is_loop_running, split_options
@@ -21,7 +19,11 @@ from ._types import JSON, Missing
 from ._where import as_url
 from .errors import ConfigError, WrongEventLoop
 
-Node = TypeVar("Node", bound=Array | Group)
+if TYPE_CHECKING:
+    from ._engine.hierarchy import Consolidated
+    from ._group import Group
+
+Node = TypeVar("Node", bound="Array | Group")
 _Call: TypeAlias = Callable[[Session, Where, str], Awaitable[Node]]
 """Opens or creates at a place and a path below it."""
 
@@ -72,7 +74,7 @@ def shared_session(**options: Unpack[SessionOptions]) -> Session:
 
 def _open(options: SessionOptions) -> _Shared:
     session = Session(**options)
-    session.store("memory://-")  # opens it on this loop
+    session._guard()  # noqa: SLF001  # opens it on this loop
     closer = _close_with_loop(session)
     with suppress(StopIteration):  # its first step; from there on the loop knows it
         closer.__anext__().send(None)

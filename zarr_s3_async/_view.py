@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ._engine import operations
-from ._engine.explain import Explanation, explain
 from ._engine.runtime import Layout, Runtime
 from ._options import check_flag, check_missing, check_timeout
 from ._plan.selection import Selection
 from ._types import Missing, Shape
 from ._unread import Unread, refuse_operators
+
+if TYPE_CHECKING:
+    from ._engine.explain import Explanation
 
 
 class View(Unread):
@@ -105,6 +107,8 @@ class View(Unread):
 
     def explain(self) -> Explanation:
         """Compute the cost of reading or writing the selection, without a request: objects, requests, bytes, memory."""
+        from ._engine.explain import explain
+
         self._made_at = None
         return explain(self._runtime, self._layout, self._selection)
 

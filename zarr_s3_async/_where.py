@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -13,8 +12,8 @@ from .errors import ConfigError
 from .stores.base import Store
 
 _TAKES = "a URL (s3://bucket/prefix, file:///folder, memory://name), a pathlib.Path, a Store, or a ref (array.ref)"
-_VIRTUAL = re.compile(r"(?P<bucket>.+)\.s3(?:[.-](?:dualstack\.)?(?P<region>[a-z]{2}-[a-z0-9-]+))?\.amazonaws\.com")
-_PATH_STYLE = re.compile(r"s3(?:[.-](?:dualstack\.)?(?P<region>[a-z]{2}-[a-z0-9-]+))?\.amazonaws\.com")
+_VIRTUAL = r"(?P<bucket>.+)\.s3(?:[.-](?:dualstack\.)?(?P<region>[a-z]{2}-[a-z0-9-]+))?\.amazonaws\.com"
+_PATH_STYLE = r"s3(?:[.-](?:dualstack\.)?(?P<region>[a-z]{2}-[a-z0-9-]+))?\.amazonaws\.com"
 _LOOKS_LIKE_S3 = re.compile(r"(?:s3[an]?|S3[AaNn]?):/*(?P<place>.*)", re.DOTALL)
 
 
@@ -25,6 +24,8 @@ def as_url(where: str | os.PathLike[str]) -> str:
         ConfigError: It is not a URL of a store; the message suggests one if possible.
     """
     if isinstance(where, os.PathLike):
+        from pathlib import Path  # for local places alone
+
         return Path(where).absolute().as_uri()
     if not isinstance(where, str):
         raise ConfigError(f"a place is named by {_TAKES}, not by {_name(where)}")
@@ -73,14 +74,14 @@ def _of_amazon(url: str) -> str | None:
         return None
     path = unquote(parts.path.lstrip("/"))
     for pattern, place in _ADDRESSES:
-        found = pattern.fullmatch(host)
+        found = re.fullmatch(pattern, host)
         if found is not None:
             region = found["region"]
             return repr(f"s3://{place(found, path)}".rstrip("/")) + (f" with region={region!r}" if region else "")
     return None
 
 
-_ADDRESSES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str], str]], ...] = (
+_ADDRESSES: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (_PATH_STYLE, lambda _, path: path),
     (_VIRTUAL, lambda found, path: f"{found['bucket']}/{path}"),
 )

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 log: logging.Logger = logging.getLogger("zarr_s3_async")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestDone:
+class RequestDone(NamedTuple):
     """One HTTP attempt ended, successfully or not."""
 
     operation: str
@@ -32,8 +30,7 @@ class RequestDone:
     """The store asked for fewer requests."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryScheduled:
+class RetryScheduled(NamedTuple):
     """A request will be sent again."""
 
     operation: str
@@ -46,16 +43,14 @@ class RetryScheduled:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConflictMet:
+class ConflictMet(NamedTuple):
     """A conditional write conflicted with another writer and will be attempted again."""
 
     key: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HedgeStarted:
+class HedgeStarted(NamedTuple):
     """A slow read was sent a second time; the faster response is used."""
 
     operation: str
@@ -65,31 +60,27 @@ class HedgeStarted:
     """Seconds that the first request had been in flight."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotWaited:
+class SlotWaited(NamedTuple):
     """A request waited for one of the session's request slots and has acquired it."""
 
     bucket: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadShared:
+class ReadShared(NamedTuple):
     """A read used the response to another reader's request, which was sent after this read had started."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheLooked:
+class CacheLooked(NamedTuple):
     """A lookup in one of the session's caches."""
 
     cache: CacheName
     hit: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChunksDecoded:
+class ChunksDecoded(NamedTuple):
     """Compressed chunks of one object were decoded."""
 
     key: str

@@ -54,6 +54,7 @@ from ._options import check_choice, check_count, check_timeout
 
 try:
     from fastapi import FastAPI, Query
+    from starlette.background import BackgroundTask
     from starlette.middleware import Middleware
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import JSONResponse, Response
@@ -65,7 +66,7 @@ Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Format: TypeAlias = Literal["bytes", "npy"]
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-log = logging.getLogger("zarr_s3_async.fastapi")
+log: logging.Logger = logging.getLogger("zarr_s3_async.fastapi")
 
 _STATE = "zarr_s3_async_session"
 _FORMATS = ("bytes", "npy")
@@ -349,7 +350,7 @@ class SliceResponse(Response):
             "Content-Length": str(len(self._head) + nbytes),
         }
         self.status_code = 200
-        self.background = None
+        self.background: BackgroundTask | None = None
         self.media_type = "application/x-npy" if format == "npy" else "application/octet-stream"
         self.init_headers({**described, **(headers or {})})
 

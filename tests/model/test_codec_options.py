@@ -76,7 +76,7 @@ def test_an_unknown_codec_is_left_for_the_pipeline_to_refuse_by_name():
 
 async def test_a_built_in_codec_is_a_class_and_a_row_of_the_registry(monkeypatch):
     """Adding one touches two files: everything else, in both formats, asks the registry."""
-    row = registry._bytes_bytes(lambda options, spec: Invert(options.rest(), spec))
+    row = registry._RegistryEntry("bytes->bytes", lambda options, spec: Invert(options.rest(), spec))
     monkeypatch.setitem(registry._BUILT_IN, "numcodecs.toy", row)
     assert "numcodecs.toy" in list_codecs()
     assert names(compressor="toy") == names(codecs=["toy"]) == ["bytes", "numcodecs.toy"]

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar, TypeVarTuple
 
-import anyio
-
 from ..errors import StateError
 
 T = TypeVar("T")
@@ -60,6 +58,8 @@ async def wait_despite_cancellation(
         The cancellation to raise: the latest one. Only native cancellations pass the shield; an anyio scope catches its
         own.
     """
+    import anyio  # 1 ms, for a cancelled call alone
+
     with anyio.CancelScope(shield=True):  # a cancelled scope of anyio would cancel again in every loop cycle
         while not future.done():
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import count
 from time import monotonic
 from types import MappingProxyType
@@ -28,9 +27,9 @@ class ObjectChunks(dict[int, np.ndarray[Any, np.dtype[Any]] | None]):
         self, version: Version | None, chunks: DecodedChunks = MappingProxyType({}), decoder: object = None
     ) -> None:
         super().__init__(chunks)
-        self.version = version
+        self.version: Version | None = version
         """None where the whole object is absent."""
-        self.decoder = decoder
+        self.decoder: object = decoder
         """`Layout.fetches` of whose layout decoded them: by other codecs the same bytes are other elements."""
 
 
@@ -42,8 +41,7 @@ _times = count(1)
 """A logical clock that orders fetches and openings of handles, over all sessions."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShardIndex:
+class ShardIndex(NamedTuple):
     """The decoded index of one version of a shard."""
 
     entries: Entries
@@ -197,6 +195,8 @@ class ChunkCache(Cache[ObjectChunks]):
     """
 
     __slots__ = ("_hot", "_hot_nbytes")
+
+    nbytes: int
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit, _nbytes_of)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from random import random
 from typing import TypeVar
 
-from .._policy.backoff import conflict_delay
+from .._policy.backoff import conflict_delay, uniform
 from ..errors import ConcurrentModification, Conflict
 from ..events import ConflictMet
 from .runtime import Runtime
@@ -44,7 +43,7 @@ async def retry_conflicts(
             runtime.emit(ConflictMet(key=key, attempt=number))
             last = conflict
         if number < attempts:
-            await runtime.wait(conflict_delay(number, random()))
+            await runtime.wait(conflict_delay(number, uniform()))
     message = given_up(attempts)
     if len(read) == attempts > 1 and None not in read and all(version == read[0] for version in read):
         message = (

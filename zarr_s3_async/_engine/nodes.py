@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from .._concurrency.workers import gather_all
 from .._model import formats
@@ -28,8 +27,7 @@ _INLINE_BYTES = 64 * 2**10
 """Larger documents are parsed in a thread: 1 MiB of JSON would block the event loop for 20 ms and more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A stored node: its metadata, and the versions of its documents."""
 
     meta: ArrayMeta | GroupMeta

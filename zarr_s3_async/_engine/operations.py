@@ -15,10 +15,8 @@ from .._plan.plan import plan as make_plan
 from .._plan.selection import Selection
 from .._types import Missing
 from ..errors import ConfigError, DataError, DataOverflowError, DeadlineExceeded, Overloaded, SelectionError
-from .consistent import read_consistent
 from .read import Result, read
 from .runtime import Layout, Runtime
-from .write import Writing
 
 T = TypeVar("T")
 
@@ -41,6 +39,8 @@ async def get(
     result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
     target = result.reshape(plan.buffer_shape + layout.dtype.shape)
     if consistent:
+        from .consistent import read_consistent  # as `write` below: imported by the calls that need it
+
         reading = read_consistent(runtime, layout, plan, target, missing)
     else:
         reading = read(runtime, layout, plan, target, missing)
@@ -59,6 +59,8 @@ async def put(
     timeout: float | None = None,
 ) -> None:
     """Store `data`, broadcast to the selection's shape and cast as in NumPy assignment."""
+    from .write import Writing
+
     runtime.guard()
     if runtime.limits.max_waiting is not None:
         _admit(runtime, layout, runtime.limits.max_waiting)

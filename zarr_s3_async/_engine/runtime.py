@@ -39,7 +39,7 @@ _KEPT_SHAPES = 256
 """Number of object shapes whose layouts are cached, where objects differ in shape: building one takes some 10 µs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Runtime:
     """One store in one session. Everything but the store is shared by the whole session."""
 
@@ -85,7 +85,7 @@ class Runtime:
         self.decoded.forget_below(prefix)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Layout:
     """How an array's elements are stored in objects."""
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._concurrency.blocking import SharedCall
@@ -26,6 +24,7 @@ _TRIES = 4
 def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     """A TLS context that trusts the system's authorities, or only those of a PEM file or folder. Blocking."""
     import ssl
+    from pathlib import Path
 
     if ca_bundle is None:
         context = ssl.create_default_context()
@@ -66,13 +65,18 @@ class Dialer:
 
     def _look_up(self) -> list[str]:
         try:
-            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            # As bytes, a plain name needs no codec of IDNA, whose import takes 1 ms.
+            host = self.host.encode("ascii") if self.host.isascii() else self.host
+            found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
         except UnicodeError as error:  # raised by the IDNA codec, for an empty label for example
             raise OSError(f"{self.host!r} is no name of a host: {error}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not addresses:
             raise OSError(f"no address is known of {self.host!r}")
-        random.shuffle(addresses)
+        if len(addresses) > 1:
+            from random import shuffle
+
+            shuffle(addresses)
         return addresses
 
     async def dial(self, make: Callable[[], Connection]) -> Connection:

@@ -6,6 +6,7 @@ Strict about types: true is not an integer, nor is 2.0, nor is "4".
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite, isnan
@@ -46,7 +47,7 @@ def _parse(raw: bytes) -> JSON:
     if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_VALUES:
         raise Invalid(f"it holds more than {MAX_VALUES} values")
     try:
-        value = json.loads(str(raw, "utf-8-sig"), object_pairs_hook=_object)
+        value = json.loads(str(raw.removeprefix(BOM_UTF8), "utf-8"), object_pairs_hook=_object)
     except Invalid:
         raise
     except RecursionError as problem:

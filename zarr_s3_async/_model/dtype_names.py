@@ -21,8 +21,8 @@ from .problems import Invalid, Unknown, short_repr
 
 _ONE_BYTE = {"b1": np.bool_, "i1": np.int8, "u1": np.uint8}
 _WIDE = frozenset({"i2", "i4", "i8", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"})
-_SIMPLE_V2 = re.compile(r"([<>|])([biufcSUV])([0-9]{1,10})", re.ASCII)
-_TIME_V2 = re.compile(r"([<>])([mM])8(?:\[([0-9]{0,10})(Y|M|W|D|h|m|s|ms|us|μs|ns|ps|fs|as|generic)\])?")
+_SIMPLE_V2 = r"(?a)([<>|])([biufcSUV])([0-9]{1,10})"
+_TIME_V2 = r"([<>])([mM])8(?:\[([0-9]{0,10})(Y|M|W|D|h|m|s|ms|us|μs|ns|ps|fs|as|generic)\])?"
 _OBJECTS: dict[Variable, DataType] = {"string": STRING, "bytes": BYTES, "array": ARRAY, "any": ANY}
 
 MAX_SCALE = 2**31 - 1
@@ -55,9 +55,9 @@ def _read_v2(value: JSON) -> DType:
     name = text(value, "'dtype'")
     if name in _ml_dtypes.BITS:
         return ml_type(name)
-    if match := _TIME_V2.fullmatch(name):
+    if match := re.fullmatch(_TIME_V2, name):
         return _time_v2(match, name)
-    if match := _SIMPLE_V2.fullmatch(name):
+    if match := re.fullmatch(_SIMPLE_V2, name):
         return _simple_v2(match, name)
     raise Unknown(f"the data type {short_repr(name)} is not known")
 
@@ -141,7 +141,7 @@ _CORE = {
     )
 } | {"complex_float32": np.dtype("complex64"), "complex_float64": np.dtype("complex128")}
 _VARIABLE = {"string": STRING, "bytes": BYTES, "variable_length_bytes": BYTES, "binary": BYTES}
-_RAW = re.compile(r"r([1-9][0-9]{0,9})")
+_RAW = r"r([1-9][0-9]{0,9})"
 _TIME_KINDS = {"numpy.datetime64": "M", "numpy.timedelta64": "m"}
 
 Unit = Literal["Y", "M", "W", "D", "h", "m", "s", "ms", "us", "μs", "ns", "ps", "fs", "as", "generic"]
@@ -160,14 +160,14 @@ def read_v3(value: JSON) -> DataType:
     only(kind.configuration, f"the configuration of 'data_type' {short_repr(kind.name)}", ())
     if kind.name in _VARIABLE:
         return _VARIABLE[kind.name]
-    if match := _RAW.fullmatch(kind.name):
+    if match := re.fullmatch(_RAW, kind.name):
         return DataType(_raw_bits(int(match[1]), kind.name), v3_name=kind.name)
     return DataType(_plain_v3(kind.name))
 
 
 def is_raw(name: str) -> bool:
     """True for `r8`, `r16`, …"""
-    return _RAW.fullmatch(name) is not None
+    return re.fullmatch(_RAW, name) is not None
 
 
 def _plain_v3(name: str) -> DType:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,8 +21,7 @@ MAX_FIELDS = 4096
 MAX_FIELD_NDIM = 32
 
 
-@dataclass(frozen=True, slots=True)
-class DataType:
+class DataType(NamedTuple):
     """A NumPy type, and for Python objects what kind of object."""
 
     dtype: DType

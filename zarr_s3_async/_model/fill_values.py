@@ -25,9 +25,9 @@ from .problems import Invalid, short_repr
 
 ByteOrder: TypeAlias = Literal["<", ">"] | None
 
-_INTEGER = re.compile(r"[-+]?[0-9]{1,40}")
-_DECIMAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,5})?")
-_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_INTEGER = r"[-+]?[0-9]{1,40}"
+_DECIMAL = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,5})?"
+_HEX = r"0x[0-9a-fA-F]+"
 _NAMED_FLOATS = {"nan": float("nan"), "inf": float("inf"), "infinity": float("inf")}
 _NAMED_FLOATS |= {sign + name: float(sign + name) for name in _NAMED_FLOATS for sign in "+-"}
 NAT = -(2**63)
@@ -116,12 +116,12 @@ def _is_integer(value: JSON) -> bool:
         case float():
             return value.is_integer()
         case str():
-            return _INTEGER.fullmatch(value) is not None
+            return re.fullmatch(_INTEGER, value) is not None
     return isinstance(value, int)
 
 
 def _read_float(value: JSON, dtype: DType) -> Any:
-    if isinstance(value, str) and _HEX.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_HEX, value):
         return _from_bits(value, dtype)
     with np.errstate(over="ignore"):  # a number is rounded to the nearest value, which may be infinity
         return dtype.type(_float(value))
@@ -131,7 +131,7 @@ def _float(value: JSON) -> float:
     if isinstance(value, str):
         if value.lower() in _NAMED_FLOATS:
             return _NAMED_FLOATS[value.lower()]
-        if _DECIMAL.fullmatch(value):
+        if re.fullmatch(_DECIMAL, value):
             return float(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
@@ -148,7 +148,7 @@ def _from_bits(value: str, dtype: DType) -> Any:
 def _read_ml(value: JSON, dtype: DType) -> Any:
     if _ml_dtypes.is_integer(dtype):
         return dtype.type(_integer(value, *_ml_dtypes.bounds(dtype)))
-    if isinstance(value, str) and _HEX.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_HEX, value):
         return _from_bits(value, dtype)
     number = _float(value)
     scalar = dtype.type(number)

@@ -5,14 +5,12 @@ Zarr v2 specification, "Chunks"; the chunk key encodings `default` and `v2` of Z
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from .._types import Coords, Shape
 
 
-@dataclass(frozen=True, slots=True)
-class KeyEncoding:
+class KeyEncoding(NamedTuple):
     """How coordinates are spelled: `default` is `c/0/1` (`c` for 0-d), `v2` is `0.1` (`0` for 0-d)."""
 
     name: Literal["default", "v2"]
@@ -47,8 +45,7 @@ KeyKind: TypeAlias = Literal["chunk", "extra", "foreign"]
 _ENCODINGS = tuple(KeyEncoding(name, separator) for name in ("default", "v2") for separator in ("/", "."))
 
 
-@dataclass(frozen=True, slots=True)
-class KeyClass:
+class KeyClass(NamedTuple):
     """What a key below an array is to that array."""
 
     kind: KeyKind

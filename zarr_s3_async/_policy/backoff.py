@@ -24,6 +24,13 @@ CONFLICT_BASE = 0.005
 CONFLICT_MAX = 0.5
 
 
+def uniform() -> float:
+    """A random number in [0, 1)."""
+    from random import random  # imported by the first delay: most processes have none
+
+    return random()
+
+
 def retry_delay(policy: RetryPolicy, attempt: int, uniform: float, retry_after: float | None = None) -> float:
     """Seconds to wait after failed attempt number `attempt` (1 is the first).
 

@@ -20,7 +20,7 @@ _OWN = ("batch_size", "batch_sampler", "sampler", "shuffle", "drop_last")
 """Options of DataLoader that are the loader's business."""
 
 
-class ZarrBatches(IterableDataset):
+class ZarrBatches(IterableDataset[Any]):
     """The batches of a loader as a dataset: `DataLoader(ZarrBatches(loader), batch_size=None, num_workers=4)`.
 
     Workers share the batches of the loader's rank, whichever way they are started. Each has a session of its own, made

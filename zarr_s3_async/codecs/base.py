@@ -12,10 +12,9 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from importlib import import_module
 from reprlib import repr as short
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -41,8 +40,7 @@ COSTS: tuple[Cost, ...] = ("view", "quick", "parallel", "blocking")
 KINDS: tuple[CodecKind, ...] = ("array->array", "array->bytes", "bytes->bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkSpec:
+class ChunkSpec(NamedTuple):
     """What a codec knows of the chunks that it handles."""
 
     shape: Shape

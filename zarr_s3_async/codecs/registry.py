@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import import_module
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .._types import JSON, CodecKind, CodecSpec, is_pickle
 from ..errors import ConfigError, MetadataError, UnsupportedFeature
-from . import checksums, compress, filters, stdlib, vlen
-from .array import BytesCodec, PackBits, Reshape, Squeeze, Transpose
 from .base import COSTS, KINDS, ChunkSpec, Codec, Options
-from .cast import CastValue
-from .optional import ZFPY, PCodec
-from .scale import ScaleOffset
 
 ENTRY_POINTS: Final = "zarr_s3_async.codecs"
 
 CodecClass: TypeAlias = Callable[[Mapping[str, JSON], ChunkSpec], Codec]
 """Called with the configuration and what the codec will be given. `kind` is an attribute of the class."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}", re.ASCII)
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}"
 
 
 class _RegistryEntry(NamedTuple):
@@ -28,69 +25,65 @@ class _RegistryEntry(NamedTuple):
     build: Callable[[Options, ChunkSpec], Codec]
 
 
-def _sharding(options: Options, spec: ChunkSpec) -> Codec:
-    from .shard_format import ShardingCodec  # it builds pipelines of its own, out of this registry
+def _built_in(kind: CodecKind, module: str, name: str) -> _RegistryEntry:
+    """A codec of this package, whose module is imported when an array first names it: few arrays use many."""
 
-    return ShardingCodec(options, spec)
+    def build(options: Options, spec: ChunkSpec) -> Codec:
+        codec: Codec = getattr(import_module(f".{module}", __package__), name)(options, spec)
+        return codec
 
-
-def _array_array(build: Callable[[Options, ChunkSpec], Codec]) -> _RegistryEntry:
-    return _RegistryEntry("array->array", build)
-
-
-def _array_bytes(build: Callable[[Options, ChunkSpec], Codec]) -> _RegistryEntry:
-    return _RegistryEntry("array->bytes", build)
+    return _RegistryEntry(kind, build)
 
 
-def _bytes_bytes(build: Callable[[Options, ChunkSpec], Codec]) -> _RegistryEntry:
-    return _RegistryEntry("bytes->bytes", build)
-
+_array_array = partial(_built_in, "array->array")
+_array_bytes = partial(_built_in, "array->bytes")
+_bytes_bytes = partial(_built_in, "bytes->bytes")
 
 _BUILT_IN: Final[dict[str, _RegistryEntry]] = {
     # Zarr v3 core specification
-    "bytes": _array_bytes(BytesCodec),
-    "transpose": _array_array(Transpose),
-    "gzip": _bytes_bytes(stdlib.gzip),
-    "zstd": _bytes_bytes(compress.Zstd),
-    "blosc": _bytes_bytes(compress.blosc),
-    "crc32c": _bytes_bytes(checksums.crc32c),
-    "sharding_indexed": _array_bytes(_sharding),
+    "bytes": _array_bytes("array", "BytesCodec"),
+    "transpose": _array_array("array", "Transpose"),
+    "gzip": _bytes_bytes("stdlib", "gzip"),
+    "zstd": _bytes_bytes("compress", "Zstd"),
+    "blosc": _bytes_bytes("compress", "blosc"),
+    "crc32c": _bytes_bytes("checksums", "crc32c"),
+    "sharding_indexed": _array_bytes("shard_format", "ShardingCodec"),
     # zarr-extensions, and the object codecs of v2
-    "bitround": _array_array(filters.BitRound),
-    "packbits": _array_bytes(PackBits),
-    "reshape": _array_array(Reshape),
-    "zarrs.squeeze": _array_array(Squeeze),
-    "cast_value": _array_array(CastValue),
-    "scale_offset": _array_array(ScaleOffset),
-    "vlen-utf8": _array_bytes(vlen.VLenUTF8),
-    "vlen-bytes": _array_bytes(vlen.VLenBytes),
-    "vlen-array": _array_bytes(vlen.VLenArray),
-    "json2": _array_bytes(vlen.JSONItems),
-    "msgpack2": _array_bytes(vlen.MsgPackItems),
+    "bitround": _array_array("filters", "BitRound"),
+    "packbits": _array_bytes("array", "PackBits"),
+    "reshape": _array_array("array", "Reshape"),
+    "zarrs.squeeze": _array_array("array", "Squeeze"),
+    "cast_value": _array_array("cast", "CastValue"),
+    "scale_offset": _array_array("scale", "ScaleOffset"),
+    "vlen-utf8": _array_bytes("vlen", "VLenUTF8"),
+    "vlen-bytes": _array_bytes("vlen", "VLenBytes"),
+    "vlen-array": _array_bytes("vlen", "VLenArray"),
+    "json2": _array_bytes("vlen", "JSONItems"),
+    "msgpack2": _array_bytes("vlen", "MsgPackItems"),
     # numcodecs: compressors and filters of v2, and what zarr-python registers for v3
-    "numcodecs.adler32": _bytes_bytes(checksums.adler32),
-    "numcodecs.astype": _array_array(filters.AsType),
-    "numcodecs.base64": _bytes_bytes(stdlib.Base64),
-    "numcodecs.bitround": _array_array(filters.BitRound),
-    "numcodecs.blosc": _bytes_bytes(compress.numcodecs_blosc),
-    "numcodecs.bz2": _bytes_bytes(stdlib.BZ2),
-    "numcodecs.categorize": _array_array(filters.Categorize),
-    "numcodecs.crc32": _bytes_bytes(checksums.crc32),
-    "numcodecs.crc32c": _bytes_bytes(checksums.numcodecs_crc32c),
-    "numcodecs.delta": _array_array(filters.Delta),
-    "numcodecs.fixedscaleoffset": _array_array(filters.FixedScaleOffset),
-    "numcodecs.fletcher32": _bytes_bytes(checksums.fletcher32),
-    "numcodecs.gzip": _bytes_bytes(stdlib.numcodecs_gzip),
-    "numcodecs.jenkins_lookup3": _bytes_bytes(checksums.jenkins_lookup3),
-    "numcodecs.lz4": _bytes_bytes(compress.LZ4),
-    "numcodecs.lzma": _bytes_bytes(stdlib.LZMA),
-    "numcodecs.packbits": _array_array(filters.PackBits),
-    "numcodecs.pcodec": _array_bytes(PCodec),
-    "numcodecs.quantize": _array_array(filters.Quantize),
-    "numcodecs.shuffle": _bytes_bytes(filters.Shuffle),
-    "numcodecs.zfpy": _array_bytes(ZFPY),
-    "numcodecs.zlib": _bytes_bytes(stdlib.Zlib),
-    "numcodecs.zstd": _bytes_bytes(compress.Zstd),
+    "numcodecs.adler32": _bytes_bytes("checksums", "adler32"),
+    "numcodecs.astype": _array_array("filters", "AsType"),
+    "numcodecs.base64": _bytes_bytes("stdlib", "Base64"),
+    "numcodecs.bitround": _array_array("filters", "BitRound"),
+    "numcodecs.blosc": _bytes_bytes("compress", "numcodecs_blosc"),
+    "numcodecs.bz2": _bytes_bytes("stdlib", "BZ2"),
+    "numcodecs.categorize": _array_array("filters", "Categorize"),
+    "numcodecs.crc32": _bytes_bytes("checksums", "crc32"),
+    "numcodecs.crc32c": _bytes_bytes("checksums", "numcodecs_crc32c"),
+    "numcodecs.delta": _array_array("filters", "Delta"),
+    "numcodecs.fixedscaleoffset": _array_array("filters", "FixedScaleOffset"),
+    "numcodecs.fletcher32": _bytes_bytes("checksums", "fletcher32"),
+    "numcodecs.gzip": _bytes_bytes("stdlib", "numcodecs_gzip"),
+    "numcodecs.jenkins_lookup3": _bytes_bytes("checksums", "jenkins_lookup3"),
+    "numcodecs.lz4": _bytes_bytes("compress", "LZ4"),
+    "numcodecs.lzma": _bytes_bytes("stdlib", "LZMA"),
+    "numcodecs.packbits": _array_array("filters", "PackBits"),
+    "numcodecs.pcodec": _array_bytes("optional", "PCodec"),
+    "numcodecs.quantize": _array_array("filters", "Quantize"),
+    "numcodecs.shuffle": _bytes_bytes("filters", "Shuffle"),
+    "numcodecs.zfpy": _array_bytes("optional", "ZFPY"),
+    "numcodecs.zlib": _bytes_bytes("stdlib", "Zlib"),
+    "numcodecs.zstd": _bytes_bytes("compress", "Zstd"),
 }
 
 _added: dict[str, _RegistryEntry] = {}
@@ -224,4 +217,4 @@ def _entry_points() -> Any:
 
 
 def _is_name(name: object) -> bool:
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None and not is_pickle(name)
+    return isinstance(name, str) and re.fullmatch(_NAME, name) is not None and not is_pickle(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 
 from .. import ConfigError, ConflictMet, Event, HedgeStarted, RequestDone, RetryScheduled
 from .._options import check_integer
@@ -38,7 +37,7 @@ class LogHook:
         """Log it."""
         level = self._trouble if _is_trouble(event) else self._level
         if self._logger.isEnabledFor(level):
-            fields = asdict(event)
+            fields = event._asdict()
             self._logger.log(
                 level, "%s", _message(event, fields), extra={"zarr_s3": {"event": type(event).__name__, **fields}}
             )

@@ -42,8 +42,7 @@ def parse_modified(modified: Modified) -> datetime | None:
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(NamedTuple):
     """The result of `get`."""
 
     data: Buffer
@@ -65,8 +64,7 @@ class Entry(NamedTuple):  # a frozen dataclass takes three times as long to make
     """When the object was last modified; see `parse_modified`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """One level of keys below a prefix."""
 
     dirs: tuple[str, ...]

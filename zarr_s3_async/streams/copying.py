@@ -10,14 +10,14 @@ from typing import Any, Final, Literal, TypeAlias, Unpack, cast
 
 import numpy as np
 
-from .._array import Array, ArrayRef
+from .._array import Array, ArrayRef, GroupRef
 from .._concurrency.workers import run_workers
 from .._engine import creation, nodes
 from .._engine.hierarchy import UnreadableNode
 from .._engine.nodes import join
 from .._engine.runtime import Runtime
 from .._grid import spelled
-from .._group import Group, GroupRef
+from .._group import Group
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
 from .._model.names import check_path

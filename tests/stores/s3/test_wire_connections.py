@@ -426,4 +426,4 @@ def test_a_name_is_looked_up_once_for_connections_made_at_once(run, monkeypatch)
         results = run(main())
     assert isinstance(results[0], asyncio.CancelledError)
     assert [r.status for r in results[1:]] == [200] * 7
-    assert lookups == ["slow.example"]
+    assert lookups == [b"slow.example"]

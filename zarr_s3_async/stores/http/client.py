@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from random import random
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -30,7 +29,7 @@ from ..._http.errors import (
 )
 from ..._http.head import Head
 from ..._http.pool import ConnectionPool
-from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay
+from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay, uniform
 from ..._types import Buffer, Sink
 from ...byte_range import ByteRange, resolve
 from ...errors import (
@@ -138,7 +137,7 @@ class HttpClient:
         self,
         context: StoreContext,
         *,
-        uniform: Callable[[], float] = random,
+        uniform: Callable[[], float] = uniform,
         wait: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self._requests = context.requests

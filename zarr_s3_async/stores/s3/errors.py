@@ -281,15 +281,15 @@ def version_mismatch_error(request: Request, response: Response, attempts: int =
 
 
 _LONGEST_MESSAGE = 1000
-_signature_or_token = re.compile(
-    r"AWS4-HMAC-SHA256[\s,]+Credential=.*?Signature=[0-9a-f]+|Signature=[0-9a-f]{16,}|x-amz-security-token\s*[:=]\s*\S+",
-    re.IGNORECASE | re.DOTALL,
+_HIDDEN = (
+    r"(?is)AWS4-HMAC-SHA256[\s,]+Credential=.*?Signature=[0-9a-f]+"
+    r"|Signature=[0-9a-f]{16,}|x-amz-security-token\s*[:=]\s*\S+"
 )
 
 
 def _presentable(message: str) -> str:
     # Some proxies include the request's headers, and so its signature, in their error pages.
-    return _signature_or_token.sub("(not shown)", message)[:_LONGEST_MESSAGE]
+    return re.sub(_HIDDEN, "(not shown)", message)[:_LONGEST_MESSAGE]
 
 
 def too_long(request: Request, nbytes: int | None = None) -> ObjectTooLarge:

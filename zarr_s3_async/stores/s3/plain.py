@@ -12,8 +12,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -97,8 +95,7 @@ class Keys(NamedTuple):
         return "Keys(...)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plain:
+class Plain(NamedTuple):
     """The standard configuration for one set of options."""
 
     region: str
@@ -106,7 +103,7 @@ class Plain:
     """URL of a custom endpoint; None: Amazon's."""
     path_style: bool
     ca_bundle: str | None
-    keys: Keys | None = field(repr=False)
+    keys: Keys | None
     """Static keys; None if requests are unsigned, or the SDK's credential chain is needed."""
 
     def endpoint(self, bucket: str) -> Endpoint | None:
@@ -241,8 +238,8 @@ def _profiles(sections: dict[str, dict[str, str]]) -> dict[str, dict[str, str]] 
 
 def _sections(name: str) -> dict[str, dict[str, str]] | None:
     """Parse an INI file as the SDK does, without nested values; None if it cannot be read; empty if it is absent."""
-    path = Path(os.path.expanduser(os.path.expandvars(name)))  # noqa: PTH111  # in the SDK's order
-    if not path.is_file():
+    path = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111  # in the SDK's order
+    if not os.path.isfile(path):  # noqa: PTH113  # importing pathlib takes longer than this function
         return {}
     from configparser import Error, RawConfigParser  # takes 5 ms, only needed if there are files
 

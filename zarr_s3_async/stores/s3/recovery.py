@@ -42,7 +42,7 @@ class Clock:
         return True
 
 
-_is_region = re.compile(r"[a-z]{2,}(?:-[a-z0-9]+){1,4}").fullmatch
+_REGION = r"[a-z]{2,}(?:-[a-z0-9]+){1,4}"
 _LONGEST = 32
 
 
@@ -64,7 +64,7 @@ class Regions:
 
     def learn(self, bucket: str, region: str) -> bool:
         """Record the region of a bucket from a response; False if that is not a region's name."""
-        if len(region) > _LONGEST or not _is_region(region):
+        if len(region) > _LONGEST or not re.fullmatch(_REGION, region):
             return False
         self._learnt[bucket] = replace(self._config, region=region)
         return True

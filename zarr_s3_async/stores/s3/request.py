@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from ..._types import Buffer, Sink
 
@@ -52,8 +52,7 @@ class Request:
     """Send it over a new connection, after an idle one was found closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorDocument:
+class ErrorDocument(NamedTuple):
     """S3's `<Error>` body. `code` is empty if the response has none: then it does not come from S3 itself."""
 
     code: str

@@ -5,14 +5,12 @@ The slot is released while waiting for the next attempt, so that a request that 
 
 from __future__ import annotations
 
+from asyncio import sleep
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from random import random
 from time import perf_counter, time
 
-import anyio
-
-from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay
+from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay, uniform
 from ..._types import Buffer
 from ...config import RetryPolicy
 from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, UnexpectedResponse
@@ -126,8 +124,8 @@ class RetryingTransport:
         budget: RetryBudget | None = None,
         hedging: Hedging | None = None,
         recovery: Recovery | None = None,
-        uniform: Callable[[], float] = random,
-        wait: Callable[[float], Awaitable[None]] = anyio.sleep,
+        uniform: Callable[[], float] = uniform,
+        wait: Callable[[float], Awaitable[None]] = sleep,
     ) -> None:
         self._traced = traced
         self._slots = slots

@@ -259,7 +259,7 @@ class S3Store:
         """An empty range: HTTP has none, so it is a GET of one byte, which answers everything else that a GET does."""
         checked(asked)
         blob = await self.get(key, range=Span(asked[0], asked[0] + 1), version=version)
-        return None if blob is None else replace(blob, data=b"")
+        return None if blob is None else blob._replace(data=b"")
 
     async def _empty_range(self, get: Request, asked: ByteRange) -> Blob | None:
         """A range that starts past the end: no bytes, of an object whose size and version a HEAD tells.

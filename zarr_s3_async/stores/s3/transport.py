@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 from asyncio import Lock
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..._concurrency.completion import run_to_completion
@@ -27,11 +26,12 @@ from .request import Request, Response
 from .sdk.clients import ClientPool, Way
 from .sdk.endpoint import is_amazon_host
 from .sdk.errors import answered
-from .sdk.transport import SdkTransport
 from .wire import OPERATIONS, Wire
 
 if TYPE_CHECKING:
     import ssl
+
+    from .sdk.transport import SdkTransport
 
 log: logging.Logger = logging.getLogger("zarr_s3_async")
 
@@ -81,7 +81,7 @@ class RoutedTransport:
         self._config = config
         self._regions = regions
         self._limit = connections
-        self._sdk = SdkTransport(pool, config, regions)
+        self._sdk: SdkTransport | None = None
         self._routes: dict[str, _Route] = {}
         self._retired: list[Wire] = []
         self._making = Lock()
@@ -101,6 +101,10 @@ class RoutedTransport:
         return await route.wire.send(request)
 
     async def _send_by_sdk(self, request: Request) -> Response:
+        if self._sdk is None:
+            from .sdk.transport import SdkTransport
+
+            self._sdk = SdkTransport(self._pool, self._config, self._regions)
         # Without resolving its endpoint it is unknown whether it is Amazon's.
         if request.payload is None:
             return await self._sdk.send(request)
@@ -179,6 +183,8 @@ _contexts: dict[tuple[str | None, float], ssl.SSLContext] = {}
 
 def _shared_tls_context(ca_bundle: str | None) -> ssl.SSLContext:
     """A TLS context shared by the process, since reading the authorities takes 10 to 30 ms; renewed with the bundle."""
+    from pathlib import Path
+
     changed = 0.0 if ca_bundle is None or not Path(ca_bundle).exists() else Path(ca_bundle).stat().st_mtime
     found = _contexts.get((ca_bundle, changed))
     if found is None:

@@ -44,7 +44,6 @@ from .answer_checks import (
 )
 from .checksums import MODE_HEADER
 from .errors import attempt_timed_out, looks_like_error, network_error, parse_error, stale_connection, too_long, where
-from .listing_document import ListingError, parse_listing
 from .request import ErrorDocument, Request, Response
 from .resume import BrokenBody
 from .sdk.errors import answered
@@ -304,6 +303,8 @@ def _response(answer: Answer, request: Request) -> Response:
 
 
 def _page(body: Buffer) -> dict[str, Any]:
+    from .listing_document import ListingError, parse_listing  # and a parser of XML: for listings alone
+
     try:
         return parse_listing(body)
     except ListingError:

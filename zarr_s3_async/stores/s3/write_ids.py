@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from secrets import token_hex
+from os import urandom
 
 from ..._types import Version, When
 
@@ -28,7 +28,7 @@ class WrittenVersion(str):
 
 def new_id() -> str:
     """A new unique id."""
-    return token_hex(8)
+    return urandom(8).hex()
 
 
 def version_of(headers: Mapping[str, str]) -> Version:

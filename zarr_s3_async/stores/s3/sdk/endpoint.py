@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 _EVENT = "before-send.s3.GetObject"
 _PORTS = {"http": 80, "https": 443}
-_CREDENTIAL = re.compile(r"Credential=.+/\d{8}/([^/,]+)/([^/,]+)/aws4_request")
+_CREDENTIAL = r"Credential=.+/\d{8}/([^/,]+)/([^/,]+)/aws4_request"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """The endpoint of one bucket."""
 
     scheme: str
@@ -139,7 +137,7 @@ def _endpoint(client: Any, request: Any, key: str) -> Endpoint:
 
 def _scope(authorization: str) -> tuple[str, str] | None:
     """(region, service) of a version 4 signature."""
-    match = _CREDENTIAL.search(authorization)
+    match = re.search(_CREDENTIAL, authorization)
     return (match[1], match[2]) if match else None
 
 
