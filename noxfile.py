@@ -1,6 +1,7 @@
 """The single entry to every check: `nox -l` lists the sessions. CI calls `tests` and `lint`, nothing else."""
 
 import os
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -48,6 +49,18 @@ def torch(session: nox.Session) -> None:
     session.install("-e", ".[test,torch]")
     needing = ("tests/adapters/test_torch.py", "tests/docs/test_loader_page.py", "tests/examples/test_training.py")
     session.run("pytest", *needing, *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The viewer's page in a headless Chromium; `-- --screenshots` makes the pictures of docs/view.md again."""
+    session.install("-e", ".[test]", "selenium>=4.20")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        session.run("apt-get", "install", "-y", "chromium", "chromium-driver", external=True)
+    if "--screenshots" in session.posargs:
+        session.run("python", "-m", "tests.viewer.screenshots")
+    else:
+        session.run("pytest", "-n", "0", "tests/viewer/test_page.py", *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])

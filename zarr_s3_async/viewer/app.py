@@ -449,7 +449,7 @@ class _Viewer:
                 unit = array.attrs.get("units")
                 return _text(element[0]) + (f" {unit}" if isinstance(unit, str) and len(unit) < 40 else "")
         if source.axes and (scale := source.axes[axis].scale) is not None:
-            return f"{index * scale + source.axes[axis].offset:g} {source.axes[axis].unit or ''}".strip()
+            return f"{index * scale + source.axes[axis].offset:.7g} {source.axes[axis].unit or ''}".strip()
         return None
 
     async def slice(

@@ -450,8 +450,8 @@ function renew() {
 }
 
 function zooms() {
-  const ratio = devicePixelRatio || 1;
-  return state.scale.map((s) => Math.max(0, Math.min(62, Math.round(-Math.log2(s * ratio))))).reverse();  // down, across
+  const ratio = devicePixelRatio || 1;  // a little too fine looks better than a little too coarse
+  return state.scale.map((s) => Math.max(0, Math.min(62, Math.floor(0.25 - Math.log2(s * ratio))))).reverse();  // down, across
 }
 
 function visible(zy, zx) {
