@@ -77,6 +77,7 @@ def torch_model() -> Step:
     import torch
 
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # the layers are small: threads would wait for each other longer than they compute
     layers = torch.nn.Sequential(torch.nn.Linear(INPUTS, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, 1))
     optimizer = torch.optim.Adam(layers.parameters(), lr=RATE)
 

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -53,6 +54,14 @@ def _no_credentials_of_this_machine(tmp_path_factory: pytest.TempPathFactory) ->
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nothing))
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield
+
+
+@pytest.fixture
+def interrupts_raise() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where a shell started the suite in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

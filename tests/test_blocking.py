@@ -233,6 +233,7 @@ def test_equal_dask_tokens_mean_equal_data(array: blocking.Array) -> None:
     assert blocking.open_array(array.ref).__dask_tokenize__() != array.__dask_tokenize__()
 
 
+@pytest.mark.usefixtures("interrupts_raise")
 def test_an_interrupt_cancels_the_call_that_waits(tmp_path: Path) -> None:
     released = threading.Event()
 

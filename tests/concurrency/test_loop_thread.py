@@ -131,6 +131,7 @@ def test_asynchronous_generators_are_finished_when_it_closes() -> None:
     assert finished == [1]
 
 
+@pytest.mark.usefixtures("interrupts_raise")
 @pytest.mark.parametrize("interrupts", [1, 2])
 def test_an_interrupt_cancels_and_leaves_only_once_the_coroutine_has_ended(thread: LoopThread, interrupts: int) -> None:
     events = []

@@ -83,7 +83,7 @@ class Empty(zs.MemoryStore):
         self.calls += 1
         if self.calls % 20_000 == 0:
             self.tasks = max(self.tasks, len(asyncio.all_tasks()))
-            self.parts = max(self.parts, sum(isinstance(o, Part) for o in gc.get_objects()))
+            self.parts = max(self.parts, sum(type(o) is Part for o in gc.get_objects()))
         await asyncio.sleep(0)
         return None
 

@@ -46,6 +46,8 @@ def test_the_corners_are_drawn():
     assert find(strategies.dtypes(), lambda dtype: dtype.fields is not None).fields
     floats = strategies.contents((3,), np.dtype("f8"))
     assert np.isnan(find(floats, lambda array: bool(np.isnan(array).any()))).any()
+    times = strategies.contents((3,), np.dtype("M8[s]"))
+    assert np.isnat(find(times, lambda array: bool(np.isnat(array).any()))).any()
 
 
 def test_importing_them_imports_neither_hypothesis_nor_pytest():

@@ -19,6 +19,13 @@ TIME_DTYPES = ("M8[ns]", "M8[s]", "M8[D]", "m8[us]", "m8[10s]")
 TEXT_DTYPES = ("S1", "S7", "U1", "U5")
 STRUCTURED_DTYPES = ([("x", "<i4"), ("y", "<f8")], [("name", "S3"), ("at", "<M8[s]"), ("flag", "?")])
 
+_SPECIAL_VALUES: dict[str, tuple[Any, ...]] = {
+    "f": (np.nan, -0.0, np.inf, -np.inf),
+    "c": (complex(np.nan, 0), complex(-0.0, np.nan), complex(np.inf, -0.0)),
+    "M": ("NaT",),
+    "m": ("NaT",),
+}
+
 
 def shapes(*, min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 12) -> SearchStrategy[Shape]:
     """Shapes of arrays; sides of 0 and arrays of no dimension among them."""
@@ -77,8 +84,22 @@ def contents(shape: Shape, dtype: np.dtype[Any]) -> SearchStrategy[np.ndarray[An
     """Arrays of this shape and data type with any bits that are a value: NaN, -0.0 and NaT too."""
     from hypothesis import strategies as st
 
-    size = int(np.prod(shape, dtype=int)) * dtype.itemsize
-    return st.binary(min_size=size, max_size=size).map(lambda data: _array(data, shape, dtype))
+    count = int(np.prod(shape, dtype=int))
+    size = count * dtype.itemsize
+    any_bits = st.binary(min_size=size, max_size=size).map(lambda data: _array(data, shape, dtype))
+    special = _SPECIAL_VALUES.get(dtype.kind)
+    if special is None or not count:
+        return any_bits
+
+    def place(drawn: tuple[np.ndarray[Any, np.dtype[Any]], list[tuple[int, Any]]]) -> np.ndarray[Any, np.dtype[Any]]:
+        array, places = drawn
+        for index, value in places:
+            array.reshape(-1)[index] = value
+        return array
+
+    # Few random bits are special values: without these, a run may draw none.
+    places = st.lists(st.tuples(st.integers(0, count - 1), st.sampled_from(special)), max_size=4)
+    return st.tuples(any_bits, places).map(place)
 
 
 def _array(data: bytes, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
