@@ -399,6 +399,7 @@ class Array(Unread):
         ahead_bytes: int = 2**28,
         missing: Missing | None = None,
         progress: ProgressOption = None,
+        state: Mapping[str, JSON] | None = None,
     ) -> BlockStream:
         """Blocks of the array with their places, read ahead: `async with` it, then iterate with `async for`.
 
@@ -412,10 +413,11 @@ class Array(Unread):
                 session's `Limits.bytes` bounds what is being decoded besides.
             missing: `fill` or `raise` for absent chunks; default: as the array was opened.
             progress: Called with a `Progress` for every block that is taken; or `rich` or `tqdm`.
+            state: What `state()` of an interrupted stream returned: blocks that it has handed out are left out.
 
         Raises:
             SelectionError: The region is not made of slices of this array.
-            ConfigError: An option has a value that it cannot have.
+            ConfigError: An option has a value that it cannot have, or the state is one of a stream of other blocks.
         """
         from .streams.read import stream
 
@@ -427,6 +429,7 @@ class Array(Unread):
             ahead_bytes=ahead_bytes,
             missing=self._missing if missing is None else missing,
             progress=progress,
+            state=state,
         )
 
     def stream_slices(
@@ -438,6 +441,7 @@ class Array(Unread):
         ahead_bytes: int = 2**28,
         missing: Missing | None = None,
         progress: ProgressOption = None,
+        state: Mapping[str, JSON] | None = None,
     ) -> SliceStream:
         """Slabs of `size` elements along `axis`, in order, the last one shorter; used like `stream`.
 
@@ -451,6 +455,7 @@ class Array(Unread):
             ahead_bytes: As for `stream`.
             missing: As for `stream`.
             progress: As for `stream`; counts rows of chunks.
+            state: As for `stream`: slabs go on where the interrupted stream was left.
         """
         from .streams.read import stream_slices
 
@@ -463,6 +468,7 @@ class Array(Unread):
             ahead_bytes=ahead_bytes,
             missing=self._missing if missing is None else missing,
             progress=progress,
+            state=state,
         )
 
     def write_stream(

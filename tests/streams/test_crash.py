@@ -53,6 +53,32 @@ async def main(source, target, options):
 asyncio.run(main(*json.loads(sys.argv[1])))
 """
 
+READ = """
+import asyncio, json, os, sys
+import zarr_s3_async as zs
+
+async def main(source, folder, options):
+    done, state = {}, None
+    if os.path.exists(f"{folder}/done"):
+        with open(f"{folder}/done") as file:
+            done, state = json.load(file)
+    async with zs.Session() as session:
+        array = await session.open_array(source)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        async with array.stream(state=state, **options) as blocks:
+            async for block in blocks:
+                place = str(block.place[0].start)
+                done[place] = [done.get(place, [0])[0] + 1, int(block.data.astype("i8").sum())]
+                with open(f"{folder}/next", "w") as file:
+                    json.dump([done, blocks.state()], file)
+                os.replace(f"{folder}/next", f"{folder}/done")  # what was done, and the state behind it, in one step
+                open(f"{folder}/block-{len(done)}", "w").close()
+    print("done", flush=True)
+
+asyncio.run(main(*json.loads(sys.argv[1])))
+"""
+
 KINDS: dict[str, dict[str, Any]] = {
     "objects": {},
     "chunks": {"shards": (4, 20_000)},
@@ -99,6 +125,21 @@ async def test_a_write_stream_that_is_killed_is_completed_by_the_next_run(tmp_pa
             if in_time:
                 return
     raise AssertionError("no write stream was killed in its middle, so this run shows nothing")
+
+
+@pytest.mark.parametrize("order", ["C", "any"])
+async def test_the_consumer_of_a_stream_that_is_killed_goes_on_with_the_next_block(tmp_path: Path, order: str) -> None:
+    async with zs.Session() as session:
+        source, data = await make_source(session, tmp_path / "source")
+    folder = tmp_path / "consumer"
+    folder.mkdir()
+    killed = [
+        kill_when(READ, [source.url, str(folder), {"order": order}], folder, blocks + 1) for blocks in (5, 12, 25)
+    ]
+    assert killed[0]
+    kill_when(READ, [source.url, str(folder), {"order": order}], folder, 10**6)  # to its end
+    done, _ = json.loads((folder / "done").read_text())
+    assert done == {str(row): [1, int(data[row].astype("i8").sum())] for row in range(SHAPE[0])}
 
 
 async def make_source(session: zs.Session, folder: Path) -> tuple[zs.Array, np.ndarray[Any, Any]]:

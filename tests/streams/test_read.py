@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,100 @@ def test_slabs_follow_one_another_and_each_chunk_is_read_once(
             nothing_left(session, store)
 
     asyncio.run(run())
+
+
+@given(case=arrays(), more=st.data())
+def test_a_state_after_any_block_goes_on_with_the_others(
+    case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject
+) -> None:
+    data, options = case
+    region = more.draw(regions(data.shape))
+    order = more.draw(st.sampled_from(("C", "chunks", "any")))
+    ahead = more.draw(st.sampled_from((1, 100, 2**28)))
+    axis = more.draw(st.integers(0, data.ndim - 1)) if data.ndim else None
+    size = more.draw(st.integers(1, 12))
+
+    def streams(array: zs.Array, state: Any) -> Any:
+        if axis is not None and order == "C" and ahead != 100:
+            return array.stream_slices(axis, size, region, ahead_bytes=ahead, state=state)
+        return array.stream(region, order=order, ahead_bytes=ahead, state=state)
+
+    async def run() -> None:
+        store = Counting()
+        if order == "any":
+            delays = np.random.default_rng(more.draw(st.integers(0, 9)))
+
+            async def dawdle(*_: str) -> None:
+                for _ in range(int(delays.integers(20))):
+                    await asyncio.sleep(0)
+
+            store.before = dawdle
+        async with zs.Session() as session:
+            array = await make(session, store, data, options)
+            result = np.zeros_like(data)
+            seen = np.zeros(data.shape, int)
+            state: Any = None
+            ended = False
+            while not ended:  # a stream for each block
+                async with streams(array, state) as blocks:
+                    block = await anext(blocks, None)
+                    ended = block is None
+                    if block is not None:
+                        result[block.place] = block.data
+                        seen[block.place] += 1
+                    state = json.loads(json.dumps(blocks.state()))
+            wanted = np.zeros(data.shape, int)
+            wanted[region] = 1
+            assert (seen == wanted).all()
+            assert same(result[region], data[region])
+            nothing_left(session, store)
+
+    asyncio.run(run())
+
+
+async def test_a_resumed_stream_reads_only_what_was_not_taken_and_counts_the_rest_as_done() -> None:
+    store = Counting()
+    async with zs.Session() as session:
+        data = np.arange(64 * 64, dtype="i4").reshape(64, 64)
+        array = await make(session, store, data, {"shape": (64, 64), "chunks": (8, 8), "dtype": "i4"})
+        async with array.stream() as blocks:
+            for _ in range(50):
+                await anext(blocks)
+            state = blocks.state()
+        store.clear()
+        async with array.stream(state=state) as blocks:
+            assert blocks.progress.done == 50
+            places = [block.place async for block in blocks]
+            assert blocks.progress.done == len(blocks) == 64
+        assert places == [
+            (slice(at // 8 * 8, at // 8 * 8 + 8), slice(at % 8 * 8, at % 8 * 8 + 8)) for at in range(50, 64)
+        ]
+        assert sum(store.chunk_gets()) == 14
+
+
+async def test_a_state_of_another_stream_is_refused() -> None:
+    async with zs.Session() as session:
+        data = np.arange(64 * 64, dtype="i4").reshape(64, 64)
+        array = await make(session, zs.MemoryStore(), data, {"shape": (64, 64), "chunks": (8, 8), "dtype": "i4"})
+        blocks, slabs = array.stream().state(), array.stream_slices(0, 5).state()
+        array.stream(order="any", state=blocks)  # the same blocks
+        for make_other in (
+            lambda: array.stream(order="chunks", state=blocks),
+            lambda: array.stream(np.s_[0:32], state=blocks),
+            lambda: array.stream(state=slabs),
+            lambda: array.stream_slices(0, 6, state=slabs),
+            lambda: array.stream_slices(1, 5, state=slabs),
+            lambda: array.stream(state=blocks | {"first": -1}),
+            lambda: array.stream(state=blocks | {"first": 99}),
+            lambda: array.stream(state=blocks | {"above": [99]}),
+            lambda: array.stream(state=blocks | {"above": ["1"]}),
+            lambda: array.stream(state=blocks | {"version": 2}),
+            lambda: array.stream(state={}),
+            lambda: array.stream(state=5),  # type: ignore[arg-type]  # what is refused
+            lambda: array.stream_slices(0, 5, state=slabs | {"at": "0"}),
+        ):
+            with pytest.raises(zs.ConfigError, match="state"):
+                make_other()
 
 
 async def test_an_array_of_no_dimension_may_be_sharded() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import islice, product
 from math import prod
 from typing import Any, NamedTuple
 
@@ -92,10 +92,10 @@ def region_of(key: Any, shape: Shape) -> Box:
     return Box(tuple(low for low, _ in axes), tuple(high for _, high in axes))
 
 
-def cells(box: Box, axes: Sequence[Axis]) -> Iterator[Box]:
-    """The box cut by a grid that begins at the array's origin, row-major. Nothing is listed ahead."""
-    numbers = [_numbers(axis, low, high) for axis, low, high in zip(axes, box.start, box.stop, strict=True)]
-    for coords in product(*numbers):
+def cells(box: Box, axes: Sequence[Axis], skip: int = 0) -> Iterator[Box]:
+    """The box cut by a grid that begins at the array's origin, row-major, without the first `skip`. Nothing is listed
+    ahead."""
+    for coords in islice(coords_in(box, axes), skip, None):
         yield cell(coords, axes).intersection(box)
 
 

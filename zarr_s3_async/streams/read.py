@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from asyncio import Event
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
+from itertools import count
 from math import prod
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias, cast
+from zlib import crc32
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from .._engine.runtime import Layout, Runtime
 from .._grid import Axis, longest
 from .._options import check_choice, check_count, check_missing
 from .._plan import selection
-from .._types import Missing, Shape
+from .._types import JSON, Missing, Shape
 from ..errors import ConfigError, StateError
 from .boxes import Box, cells, n_cells, region_of
 from .progress import Progress, ProgressOption, check_progress, metered
@@ -31,6 +32,7 @@ from .progress import Progress, ProgressOption, check_progress, metered
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Order: TypeAlias = Literal["C", "chunks", "any"]
 ORDERS: Final = ("C", "chunks", "any")
+_STATE_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +43,25 @@ class Block:
     """Where it is: `whole_array[block.place]` is `block.data`."""
     data: Data
     """Its elements; the memory belongs to whoever takes the block."""
+
+
+class _Taken:
+    """Numbers of the blocks that were taken: all below the first that was not, and few above."""
+
+    __slots__ = ("above", "first")
+
+    def __init__(self, first: int = 0, above: Sequence[int] = ()) -> None:
+        self.first = first
+        self.above = set(above)
+
+    def __len__(self) -> int:
+        return self.first + len(self.above)
+
+    def add(self, number: int) -> None:
+        self.above.add(number)
+        while self.first in self.above:
+            self.above.remove(self.first)
+            self.first += 1
 
 
 class BlockStream:
@@ -62,12 +83,13 @@ class BlockStream:
         "_layout",
         "_meter",
         "_missing",
-        "_next",
+        "_name",
         "_progress",
         "_ready",
         "_region",
         "_runtime",
         "_size",
+        "_taken",
         "_total",
     )
 
@@ -79,6 +101,8 @@ class BlockStream:
         boxes: Iterator[Box],
         total: int,
         *,
+        taken: _Taken,
+        name: str,
         largest: int,
         in_order: bool,
         ahead_bytes: int,
@@ -90,8 +114,10 @@ class BlockStream:
             runtime: The session's.
             layout: Of the array.
             region: What is streamed.
-            boxes: Its blocks, in the order in which they are read.
-            total: How many there are.
+            boxes: Its blocks, in the order in which they are read, from the first on that was not taken.
+            total: How many there are in all.
+            taken: Those that an earlier stream has handed out.
+            name: What a state of another stream does not have.
             largest: Bytes of the largest.
             in_order: They are handed out in this order, too.
             ahead_bytes: Decoded bytes that wait to be taken, at most; a block above that is read alone.
@@ -111,7 +137,8 @@ class BlockStream:
         # else before it takes them would wait for itself.
         self._ahead = Limiter(ahead_bytes)
         self._ready: dict[int, Block] = {}
-        self._next = 0
+        self._taken = taken
+        self._name = name
         self._changed = Event()
         self._background: Background | None = None
         self._closing = ExitStack()
@@ -119,7 +146,7 @@ class BlockStream:
         self._failure: BaseException | None = None
 
     def __repr__(self) -> str:
-        return f"<BlockStream of {self._layout.url}, {self._next} of {self._total} blocks taken>"
+        return f"<BlockStream of {self._layout.url}, {len(self._taken)} of {self._total} blocks taken>"
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -131,8 +158,13 @@ class BlockStream:
         self._require_open()
         return self._meter.state
 
+    def state(self) -> dict[str, JSON]:
+        """Which blocks were taken, for `stream(…, state=…)` of the same array in any process. JSON can hold it."""
+        taken = self._taken
+        return {"version": _STATE_VERSION, "stream": self._name, "first": taken.first, "above": sorted(taken.above)}
+
     def explain(self) -> Explanation:
-        """What the stream costs, with no request."""
+        """What the stream costs, with no request; blocks that an earlier stream has handed out are counted, too."""
         box, shape = self._region, self._layout.meta.shape
         return explain(self._runtime, self._layout, selection.region(box.start, box.stop, None, shape))
 
@@ -141,8 +173,13 @@ class BlockStream:
         if self._background is not None or self._ended:
             raise StateError("a stream is entered once; make another one")
         self._meter = self._closing.enter_context(metered(self._progress, self._total, "stream"))
+        if len(self._taken):
+            self._meter.add(len(self._taken), 0)
+        numbered = zip(count(self._taken.first), self._boxes, strict=False)
+        above = frozenset(self._taken.above)
+        left = (item for item in numbered if item[0] not in above)
         with bulk_unless_named():  # the task has the priority that stands here
-            work = run_workers(self._size, iter(enumerate(self._boxes)), self._read)
+            work = run_workers(self._size, left, self._read)
             self._background = Background(work, self._finish)
         return self
 
@@ -175,7 +212,7 @@ class BlockStream:
             self._ahead.release(nbytes)
             raise
         self._ready[number] = Block(box.place, data)
-        if not self._in_order or number == self._next:
+        if not self._in_order or number == self._taken.first:
             self._changed.set()
 
     def _finish(self, failure: BaseException | None) -> None:
@@ -193,20 +230,20 @@ class BlockStream:
                 return block
             if self._failure is not None:
                 raise self._failure
-            if self._next == self._total:
+            if len(self._taken) == self._total:
                 raise StopAsyncIteration
             self._changed.clear()
             await self._changed.wait()
 
     def _take(self) -> Block | None:
-        if self._in_order:
-            block = self._ready.pop(self._next, None)
-        else:
-            block = self._ready.pop(next(iter(self._ready))) if self._ready else None
+        if not self._ready:
+            return None
+        number = self._taken.first if self._in_order else next(iter(self._ready))
+        block = self._ready.pop(number, None)
         if block is not None:
-            self._next += 1
+            self._taken.add(number)
             self._ahead.release(self._nbytes(block.data.shape))
-            if self._next in self._ready or self._next == self._total:
+            if self._taken.first in self._ready or len(self._taken) == self._total:
                 self._changed.set()  # for the other tasks that wait
             self._meter.add(1, block.data.nbytes)
         return block
@@ -223,14 +260,15 @@ class BlockStream:
 class SliceStream:
     """Slabs of an array along one axis, in order; otherwise as `BlockStream`. Each chunk is read once."""
 
-    __slots__ = ("_at", "_axis", "_bands", "_parts", "_region", "_size")
+    __slots__ = ("_at", "_axis", "_bands", "_name", "_parts", "_region", "_size")
 
-    def __init__(self, bands: BlockStream, region: Box, axis: int, size: int) -> None:
+    def __init__(self, bands: BlockStream, region: Box, axis: int, size: int, at: int, name: str) -> None:
         self._bands = bands
         self._region = region
         self._axis = axis
         self._size = size
-        self._at = region.start[axis]
+        self._at = at
+        self._name = name
         self._parts: deque[Block] = deque()
         """Bands that hold what comes next."""
 
@@ -240,6 +278,11 @@ class SliceStream:
     def __len__(self) -> int:
         """Number of slabs."""
         return -(-self._region.shape[self._axis] // self._size) if self._region.size else 0
+
+    def state(self) -> dict[str, JSON]:
+        """Up to where slabs were taken, for `stream_slices(…, state=…)` of the same array in any process. JSON can hold
+        it."""
+        return {"version": _STATE_VERSION, "stream": self._name, "at": self._at}
 
     def explain(self) -> Explanation:
         """What the stream costs, with no request."""
@@ -301,6 +344,7 @@ def stream(
     ahead_bytes: int,
     missing: Missing,
     progress: ProgressOption,
+    state: Mapping[str, JSON] | None,
 ) -> BlockStream:
     """See `Array.stream`."""
     check_choice("order", order, ORDERS)
@@ -309,12 +353,27 @@ def stream(
     check_missing(missing)
     box = region_of(region, layout.meta.shape)
     sides, largest = block_sides(layout, ahead_bytes)
+    total = n_cells(box, sides)
+    name = _name_of("blocks", layout.meta.shape, box, sides, order == "chunks")
+    taken = _Taken()
+    if state is not None:
+        _check_state(state, name, "first", "above")
+        first, above = state["first"], state["above"]
+        if not isinstance(first, int) or not 0 <= first <= total:
+            raise ConfigError(
+                f"state['first'] must be a number up to {total}, the blocks of this stream, not {first!r}"
+            )
+        if not isinstance(above, list) or not all(isinstance(at, int) and first < at < total for at in above):
+            raise ConfigError(f"state['above'] must be numbers of blocks above {first}, not {above!r}")
+        taken = _Taken(first, cast("list[int]", above))
     return BlockStream(
         runtime,
         layout,
         box,
-        _by_object(layout, box, sides) if order == "chunks" else cells(box, sides),
-        n_cells(box, sides),
+        _by_object(layout, box, sides, taken.first) if order == "chunks" else cells(box, sides, taken.first),
+        total,
+        taken=taken,
+        name=name,
         largest=largest,
         in_order=order != "any",
         ahead_bytes=ahead_bytes,
@@ -333,6 +392,7 @@ def stream_slices(
     ahead_bytes: int,
     missing: Missing,
     progress: ProgressOption,
+    state: Mapping[str, JSON] | None,
 ) -> SliceStream:
     """See `Array.stream_slices`."""
     check_count("size", size)
@@ -345,20 +405,43 @@ def stream_slices(
         raise ConfigError(f"axis must be one of the array's {meta.ndim} dimensions, not {axis!r}")
     axis %= meta.ndim
     box = region_of(region, meta.shape)
+    name, at, rest = _name_of("slabs", meta.shape, box, axis, size), box.start[axis], box
+    if state is not None:
+        _check_state(state, name, "at")
+        check_count("state['at']", state["at"], least=at)
+        at = min(cast("int", state["at"]), box.stop[axis])
+        rest = Box((*box.start[:axis], at, *box.start[axis + 1 :]), box.stop)
     sides, largest = _band_axes(layout, box, axis, ahead_bytes)
     bands = BlockStream(
         runtime,
         layout,
-        box,
-        cells(box, sides),
-        n_cells(box, sides),
+        rest,
+        cells(rest, sides),
+        n_cells(rest, sides),
+        taken=_Taken(),
+        name=name,
         largest=largest,
         in_order=True,
         ahead_bytes=ahead_bytes,
         missing=missing,
         progress=progress,
     )
-    return SliceStream(bands, box, axis, size)
+    return SliceStream(bands, box, axis, size, at, name)
+
+
+def _name_of(*parts: object) -> str:
+    """What tells the states of one stream from those of another, whose blocks have other places."""
+    return f"{crc32(repr(parts).encode()):08x}"
+
+
+def _check_state(state: object, name: str, *fields: str) -> None:
+    if not isinstance(state, Mapping) or set(state) != {"version", "stream", *fields}:
+        raise ConfigError("state takes what state() of such a stream returned, as it was or from JSON")
+    if state["version"] != _STATE_VERSION or state["stream"] != name:
+        raise ConfigError(
+            "this state is of a stream with other blocks: make the stream as it was, of an array of the same shape and "
+            "chunks, with the same region, order and ahead_bytes, or the same axis and size"
+        )
 
 
 def block_sides(layout: Layout, ahead_bytes: int) -> tuple[tuple[Axis, ...], int]:
@@ -373,9 +456,13 @@ def block_sides(layout: Layout, ahead_bytes: int) -> tuple[tuple[Axis, ...], int
     return tuple(axes), prod(sides) * meta.dtype.itemsize
 
 
-def _by_object(layout: Layout, region: Box, axes: Sequence[Axis]) -> Iterator[Box]:
-    """The blocks, those of one stored object after the other."""
-    return chain.from_iterable(cells(box, axes) for box in cells(region, layout.meta.object_axes))
+def _by_object(layout: Layout, region: Box, axes: Sequence[Axis], skip: int) -> Iterator[Box]:
+    """The blocks, those of one stored object after the other, without the first `skip`."""
+    for box in cells(region, layout.meta.object_axes):
+        number = n_cells(box, axes)
+        if skip < number:
+            yield from cells(box, axes, skip)
+        skip = max(0, skip - number)
 
 
 def _band_axes(layout: Layout, region: Box, axis: int, ahead_bytes: int) -> tuple[tuple[Axis, ...], int]:
