@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "loader", "blocking", "fastapi", "view", "metrics", "dask", "xarray", "zarr-python", "obstore", "web", "verify",
     ),
     "What is promised": ("promises", "bugs", "SECURITY", "deprecation", "CHANGELOG"),
-    "Beside others": ("benchmarks", "speed", "interop", "peers"),
+    "Beside others": ("benchmarks", "speed", "throttling", "interop", "peers"),
     "Inside": ("ARCHITECTURE", "CONTRIBUTING"),
 }  # fmt: skip
 """Pages by group; those that are named nowhere stand under Guides."""

@@ -195,7 +195,7 @@ async def test_an_outage_does_not_multiply_the_load() -> None:
 
 
 async def test_throttling_shrinks_the_share_of_the_bucket_alone() -> None:
-    way = Way(failed(503, "SlowDown"), *[ok()] * 40, slots=8)
+    way = Way(failed(503, "SlowDown"), *[ok()] * 120, slots=8)
     await way.retrying.send(GET)
     share = await way.retrying._slots.acquire("bucket")
     assert share is not None
@@ -203,7 +203,7 @@ async def test_throttling_shrinks_the_share_of_the_bucket_alone() -> None:
     way.retrying._slots.release(share)
     assert await way.retrying._slots.acquire("another") is None
     way.retrying._slots.release(None)
-    for _ in range(39):
+    for _ in range(119):
         await way.retrying.send(GET)
     assert await way.retrying._slots.acquire("bucket") is None, "it recovered"
 

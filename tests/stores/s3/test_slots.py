@@ -24,7 +24,7 @@ async def test_a_bucket_that_never_throttled_has_all_slots() -> None:
 
 async def test_a_throttled_bucket_waits_without_a_slot() -> None:
     slots = Slots(Limiter(4), Seconds())
-    slots.refused("busy")
+    slots.refused("busy", None)
     held = [await slots.acquire("busy") for _ in range(2)]
     third = asyncio.create_task(slots.acquire("busy"))
     await asyncio.sleep(0)
@@ -38,26 +38,40 @@ async def test_a_throttled_bucket_waits_without_a_slot() -> None:
 async def test_the_share_shrinks_and_grows_and_goes() -> None:
     clock = Seconds()
     slots = Slots(Limiter(8), clock)
-    for clock.now in (0.0, 1.0, 2.0):
-        slots.refused("b")
+    for clock.now in (0.0, 1.0):
+        slots.refused("b", clock.now - 0.5 if clock.now else None)
     held = await slots.acquire("b")
     assert held is not None
-    assert held.limiter.limit == 1
+    assert held.limiter.limit == 2
+    held = [held, await slots.acquire("b")]
     waiting = asyncio.create_task(slots.acquire("b"))
     await asyncio.sleep(0)
-    slots.answered("b")
-    slots.answered("b")
-    assert held.limiter.limit == 2
-    slots.release(held)
+    assert not waiting.done()
+    for _ in range(9):
+        slots.answered("b", clock.now)
+    assert slots.shares["b"].limiter.limit == 3
+    slots.release(held[0])
     slots.release(await waiting)
-    for _ in range(60):
-        slots.answered("b")
+    for _ in range(160):
+        slots.answered("b", clock.now)
     assert await slots.acquire("b") is None, "as if nothing had been"
+
+
+async def test_what_was_sent_before_a_bucket_throttled_leaves_its_share_alone() -> None:
+    clock = Seconds()
+    slots = Slots(Limiter(8), clock)
+    slots.refused("b", None)
+    for clock.now in (0.1, 0.2):
+        slots.refused("b", None)
+        slots.answered("b", None)
+    assert slots.shares["b"].limiter.limit == 4
+    slots.refused("b", 0.1)
+    assert slots.shares["b"].limiter.limit == 2
 
 
 async def test_cancelled_while_waiting_for_a_slot_the_share_is_given_back() -> None:
     slots = Slots(Limiter(1), Seconds())
-    slots.refused("b")
+    slots.refused("b", None)
     await slots.acquire("other")
     waiting = asyncio.create_task(slots.acquire("b"))
     await asyncio.sleep(0)
@@ -76,7 +90,7 @@ async def test_a_hedge_takes_what_no_caller_waits_for() -> None:
     await slots.acquire("b")
     assert slots.try_acquire("b") is None
     release()
-    slots.refused("b")
+    slots.refused("b", None)
     first = slots.try_acquire("b")
     assert first is not None
     assert slots.try_acquire("b") is None, "the share is one"

@@ -216,14 +216,16 @@ class RetryingTransport:
 
     async def _ask(self, request: Request, attempt: int) -> Outcome:
         """A response, or an error that may be retried."""
+        slots = self._slots
+        sent = slots.clock() if slots.shares else None
         try:
             response = await self._traced.send(request, attempt)
         except _ASKED_AGAIN as error:
             return error
         if response.error is not None and is_throttle(response):
-            self._slots.refused(request.bucket)
-        elif self._slots.shares:
-            self._slots.answered(request.bucket)
+            slots.refused(request.bucket, sent)
+        elif slots.shares:
+            slots.answered(request.bucket, sent)
         return answer_error(request, response) or response
 
     async def _back_off(self, request: Request, attempt: int, outcome: Outcome) -> None:

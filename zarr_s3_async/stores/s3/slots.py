@@ -10,29 +10,30 @@ from functools import partial
 from time import monotonic
 
 from ..._concurrency.limiter import Limiter
-from ..._policy.aimd import Aimd
+from ..._policy.window import ThrottledWindow
 from ..base import RequestLimiter
 
 
 class Share:
     """The limit of a throttled bucket on requests in flight."""
 
-    __slots__ = ("aimd", "limiter")
+    __slots__ = ("limiter", "window")
 
-    def __init__(self, ceiling: int) -> None:
-        self.aimd: Aimd = Aimd(ceiling)
-        self.limiter: Limiter = Limiter(ceiling)
+    def __init__(self, ceiling: int, now: float) -> None:
+        self.window: ThrottledWindow = ThrottledWindow(ceiling, now)
+        self.limiter: Limiter = Limiter(self.window.limit)
 
 
 class Slots:
     """Acquired once per HTTP attempt. Waiting for a bucket's share holds no slot, so it does not slow other buckets."""
 
-    __slots__ = ("_clock", "session", "shares")
+    __slots__ = ("clock", "session", "shares")
 
     def __init__(self, session: RequestLimiter, clock: Callable[[], float] = monotonic) -> None:
         self.session: RequestLimiter = session
         """The session's limit."""
-        self._clock = clock
+        self.clock: Callable[[], float] = clock
+        """Seconds, monotonic."""
         self.shares: dict[str, Share] = {}
         """Shares of the buckets that throttle."""
 
@@ -71,18 +72,24 @@ class Slots:
         if share is not None:
             share.limiter.release()
 
-    def refused(self, bucket: str) -> None:
-        """Record a throttled response: reduce the bucket's share, or create one."""
+    def refused(self, bucket: str, sent: float | None) -> None:
+        """Record a throttled response: reduce the bucket's share, or create one.
+
+        Args:
+            bucket: That throttles.
+            sent: When the request was sent; None: before the bucket had a share, so it says nothing about that.
+        """
         share = self.shares.get(bucket)
         if share is None:
-            share = self.shares[bucket] = Share(self.session.limit)
-        share.limiter.limit = share.aimd.refused(self._clock())
+            self.shares[bucket] = Share(self.session.limit, self.clock())
+        elif sent is not None:
+            share.limiter.limit = share.window.refused(self.clock(), sent)
 
-    def answered(self, bucket: str) -> None:
+    def answered(self, bucket: str, sent: float | None) -> None:
         """Record a response: grow the bucket's share, and remove it once it has recovered."""
         share = self.shares.get(bucket)
-        if share is None:
+        if share is None or sent is None:
             return
-        share.limiter.limit = share.aimd.answered()
-        if share.aimd.recovered:
+        share.limiter.limit = share.window.answered(self.clock(), sent)
+        if share.window.recovered:
             del self.shares[bucket]
