@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias, Unpack
 
-from ._options import check_flag
+from ._options import check_flag, check_instance
 from ._session import Session, SessionOptions
 from .errors import ConfigError, ZarrS3Error
 from .stores.s3 import S3Store
@@ -76,6 +76,8 @@ async def doctor(
         ConfigError: The URL or an option cannot be.
     """
     check_flag("write", write)
+    if session is not None:
+        check_instance("session", session, Session, "zs.Session()")
     if session is not None and options:
         raise ConfigError("give session= or options of a session, not both")
     async with AsyncExitStack() as stack:

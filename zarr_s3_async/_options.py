@@ -82,7 +82,7 @@ def check_names(given: Iterable[str], known: Collection[str], of: str) -> None:
     """Raise for the first unknown name; see `unknown_option`."""
     for name in given:
         if name not in known:
-            raise unknown_option(name, known, of)
+            raise unknown_option(str(name), known, of)
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str | int]) -> None:

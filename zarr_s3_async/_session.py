@@ -131,6 +131,9 @@ class Session:
         ConfigError: An option is unknown or has an invalid value.
     """
 
+    _state: Literal["new", "open", "closed"] = "closed"
+    """What `__del__` sees where an option is refused, or given in a way that no call takes."""
+
     def __init__(
         self,
         *,
@@ -142,7 +145,6 @@ class Session:
         hooks: Sequence[Hook] | None = None,
         **s3_options: Unpack[S3Options],
     ) -> None:
-        self._state: Literal["new", "open", "closed"] = "closed"  # what `__del__` sees where an option is refused
         check_names(s3_options, SessionOptions.__annotations__, "Session")
         _check_classes(s3=s3, limits=limits, retry=retry, hedge=hedge, cache=cache)
         self._config = (s3 or S3Config()).with_options(**s3_options)

@@ -11,9 +11,10 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,17 @@ VALUES: tuple[Any, ...] = (
 )
 """Nothing here is big: what is refused for its size is tested elsewhere."""
 
+_THE_STORE, _THE_ARRAY, _ANOTHER = object(), object(), object()
+"""Stand for what is made anew for each run."""
 RIGHT: dict[str, Any] = {
-    "where": None,  # the store
+    "where": _THE_STORE,
+    "source": _THE_ARRAY,
+    "sources": _THE_ARRAY,
+    "arrays": _THE_ARRAY,
+    "target": _ANOTHER,
+    "fn": abs,
+    "length": 2,
+    "batch_size": 2,
     "name": "a",
     "path": "",
     "shape": (4, 6),
@@ -112,7 +122,8 @@ CLASSES: dict[str, type] = {
     "View": zs.View,
 }
 OPTIONS = (zs.S3Config, zs.Limits, zs.RetryPolicy, zs.HedgePolicy, zs.CacheSize, zs.Session)
-_CALLED = {"progress", "hooks", "credentials"}
+FUNCTIONS: tuple[Callable[..., Any], ...] = (zs.map_chunks, zs.copy, zs.plan_copy, zs.doctor, zs.BatchLoader, zs.Window)
+_CALLED = {"progress", "hooks", "credentials", "fn", "transform"}
 """What these raise where they are called is the caller's own."""
 _LEFT_OUT = {"aclose", "open"}
 """`Session.open` is `open_array` and `open_group`; `aclose` takes nothing."""
@@ -152,6 +163,13 @@ def _methods() -> dict[str, Method]:
         if option is zs.Session:
             names += [field.name for field in fields(zs.S3Config)]
         found[option.__name__] = Method(option, tuple(names), ())
+    for function in FUNCTIONS:
+        parameters = inspect.signature(function).parameters.values()
+        found[function.__name__] = Method(
+            function,
+            tuple(p.name for p in parameters if p.kind is not p.VAR_KEYWORD),
+            tuple(p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD),
+        )
     return found
 
 
@@ -160,7 +178,8 @@ METHODS = _methods()
 
 @contextmanager
 def target() -> Iterator[Run]:
-    with asyncio.Runner() as runner, warnings.catch_warnings():
+    # A path that is no URL is below the current folder.
+    with asyncio.Runner() as runner, warnings.catch_warnings(), TemporaryDirectory() as folder, chdir(folder):
         warnings.simplefilter("ignore")
         yield lambda data: runner.run(_run(data))
 
@@ -191,8 +210,12 @@ async def _call(name: str, method: Method, given: dict[str, Any], session: zs.Se
     if name.startswith("View."):
         owner = array[0:2]
         await owner  # a view that is never read is a mistake of its own, which is told when it is dropped
-    if "where" in given and given["where"] is None:
-        given["where"] = store
+    made = {_THE_STORE: store, _THE_ARRAY: array}
+    if "sources" in given:
+        made[_ANOTHER] = await group.create_array("b", shape=(4, 6), chunks=(4, 2), dtype="i4")
+    if "source" in given:
+        made[_ANOTHER] = zs.MemoryStore()
+    given = {name: next((it for mark, it in made.items() if mark is value), value) for name, value in given.items()}
     try:
         result = method.call(**given) if owner is None else method.call(owner, **given)
         await _settled(result)

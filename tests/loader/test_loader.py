@@ -311,6 +311,7 @@ async def test_what_an_epoch_costs_is_told_before(session: zs.Session, shuffle: 
         {"x": array, "y": labels}, batch_size=7, shuffle=shuffle, buffer_bytes=26_000, world_size=2, rank=1
     )
     told = loader.explain(3, workers=workers)
+    assert loader.explain(3, workers=2**62).samples == told.samples, "the last ones have no batch, and cost nothing"
     assert store.gets.total() == 0
     found = [await batches_of(loader, 3, worker=n, workers=workers) for n in range(workers)]
     assert told.chunks == store.gets.total() + workers  # and the labels, once in each

@@ -14,7 +14,7 @@ from .._grid import cell_at, grid_shape, place
 from .._types import Buffer, Coords, Version
 from ..errors import ChunkDecodeError, ConfigError, Conflict, SelectionError, UnsupportedFeature
 from ..stores.base import parse_modified
-from ..stores.optional import stat
+from ..stores.optional import check_condition, stat
 from .chunks import Changes, Fetched
 from .compare_and_swap import retry_conflicts
 from .cpu import runs_inline
@@ -198,8 +198,10 @@ async def put_encoded(
         await _validate(runtime, at, data)
     if at.layout.shard_axes is None:
         async with runtime.locks.hold(runtime.name_of(at.key)):
+            when = "always" if version is None else version
+            await check_condition(runtime.store, at.key, when)
             try:
-                return await runtime.store.put(at.key, data, when="always" if version is None else version)
+                return await runtime.store.put(at.key, data, when=when)
             finally:
                 runtime.decoded.forget(runtime.name_of(at.key))
     stored = await _change_shard(runtime, at, data, version)
@@ -230,6 +232,8 @@ async def erase_encoded(runtime: Runtime, layout: Layout, coords: Coords, *, ver
         await _change_shard(runtime, at, None, version)
         return
     async with runtime.locks.hold(runtime.name_of(at.key)):
+        if version is not None:
+            await check_condition(runtime.store, at.key, version)
         try:
             await runtime.store.delete(at.key, when="always" if version is None else version)
         finally:

@@ -22,6 +22,8 @@ from .errors import ProtocolError
 
 MAX_SMALL_BODY = 64 * 1024
 """Bytes that are read at most of an error document or a short confirmation."""
+MAX_UNASKED = 2**20
+"""Bytes that are read at most of a whole object that comes instead of a range and does not announce its length."""
 Bytes: TypeAlias = NDArray[np.uint8]
 _TAIL = 32 * 1024
 """The last bytes of a long body are not received in place: only memory beyond the body's end can show that the

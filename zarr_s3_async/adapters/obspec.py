@@ -224,7 +224,9 @@ class ObspecStore:
         when = _condition_of(mode)
         try:
             with bucket_errors:
-                version = await self._place.store().put(path, await _bytes_of(file), when=when)
+                store, data = self._place.store(), await _bytes_of(file)
+                await optional.check_condition(store, path, when)
+                version = await store.put(path, data, when=when)
         except zs.Conflict as error:
             kind = AlreadyExistsError if when == "absent" else PreconditionError
             raise kind(str(error), key=path, status=error.status, code=error.code) from error

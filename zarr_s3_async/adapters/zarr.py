@@ -232,7 +232,9 @@ class ZarrStore(Store):
         if not isinstance(value, Buffer):
             raise TypeError(f"a value is a zarr Buffer, not {type(value).__name__}")
         with bucket_errors:
-            await self._place.store().put(key, value.as_buffer_like(), when=when)
+            store = self._place.store()
+            await optional.check_condition(store, key, when)
+            await store.put(key, value.as_buffer_like(), when=when)
 
     async def delete(self, key: str) -> None:
         """Remove the object; an absent one is fine."""

@@ -12,7 +12,7 @@ from zlib import crc32
 from .._array import Array
 from .._concurrency.loop_thread import background_loop
 from .._options import check_choice, check_count, check_flag, check_names
-from .._session import Session
+from .._session import Session, SessionOptions
 from ..errors import ConfigError, StateError
 from .batches import BatchMaker, Ring, check_out
 from .cost import LoaderCost, cost_of
@@ -207,7 +207,8 @@ class BatchLoader:
         check_count("epoch", number, least=0)
         check_count("workers", workers)
         feeds = self._feeds()
-        parts = [Part(self._rank, self._world_size, worker, workers) for worker in range(workers)]
+        busy = min(workers, max(1, feeds.samples))  # of more workers than batches, the last ones have none
+        parts = [Part(self._rank, self._world_size, worker, workers) for worker in range(busy)]
         shares = [share_of(feeds.samples, self._batch_size, part, drop_last=self._drop_last) for part in parts]
         order = Order(feeds, self._shuffle, self._seed, number)
         return cost_of(order, shares, memory_bytes=self._buffer_bytes + self._prefetch_bytes)
@@ -384,6 +385,7 @@ def _checked_session_options(options: Mapping[str, Any] | None) -> Mapping[str, 
             f"session_options takes a dict of what Session takes, not {type(options).__name__}; for example "
             'session_options={"region": "eu-central-1"}'
         )
+    check_names(options, SessionOptions.__annotations__, "Session")
     Session(**options)  # raises for a name or a value that it does not take
     return options
 

@@ -173,6 +173,15 @@ class SupportsWeakVersions(Protocol):
 
 
 @runtime_checkable
+class SupportsUnkeptConditions(Protocol):
+    """A store that on some servers, or by an option, writes without the condition that it was given."""
+
+    async def keeps(self, key: str, when: Version | Literal["absent"]) -> bool:
+        """False where `put` and `delete` of this key would act whatever is stored."""
+        ...
+
+
+@runtime_checkable
 class SupportsStat(Protocol):
     """A store that can describe an object more cheaply than by reading an empty range."""
 

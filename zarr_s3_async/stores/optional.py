@@ -6,9 +6,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Hashable, Iterable, It
 from typing import Literal, TypeAlias
 
 from .._concurrency.workers import run_workers
-from .._types import Version
+from .._types import Version, When
 from ..byte_range import ByteRange, Span, checked, resolve
-from ..errors import ConcurrentModification
+from ..errors import ConcurrentModification, Conflict
 from .base import (
     Blob,
     Entry,
@@ -19,6 +19,7 @@ from .base import (
     SupportsParent,
     SupportsRef,
     SupportsStat,
+    SupportsUnkeptConditions,
     SupportsUnless,
     Unchanged,
 )
@@ -38,6 +39,22 @@ async def stat(store: Store, key: str) -> Entry | None:
         return await store.stat(key)
     blob = await store.get(key, range=Span(0, 0))
     return None if blob is None else Entry(key, blob.size, blob.version, blob.modified)
+
+
+async def check_condition(store: Store, key: str, when: When) -> None:
+    """Before a write under a condition that the caller of the library named: look, where the store does not keep it.
+
+    The look is no condition: who writes between it and the write is overwritten. Without it, everybody would be.
+
+    Raises:
+        Conflict: The object is not as `when` says.
+    """
+    if when == "always" or not isinstance(store, SupportsUnkeptConditions) or await store.keeps(key, when):
+        return
+    if when != "absent":
+        await store.get(key, range=Span(0, 0), version=when)  # which is a Conflict of another version
+    elif await stat(store, key) is not None:
+        raise Conflict(f"{store.url}/{key} is stored already", key=key)
 
 
 async def get_unless(

@@ -21,7 +21,7 @@ from .._group import Group
 from .._model import formats
 from .._model.metadata import ArrayMeta, GroupMeta
 from .._model.names import check_path
-from .._options import check_count, check_flag
+from .._options import check_count, check_flag, check_instance
 from .._session import Session
 from .._shared import shared_session
 from .._types import JSON
@@ -292,6 +292,8 @@ async def plan_copy(
     check_options(options)
     check_count("max_bytes", max_bytes)
     check_flag("overwrite", overwrite)
+    if session is not None:
+        check_instance("session", session, Session, "zs.Session()")
     if not isinstance(source, Array | Group):
         source = await (session or shared_session()).open(cast("Any", source))
     elif session is not None:

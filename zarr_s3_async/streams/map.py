@@ -56,6 +56,8 @@ async def map_chunks(
         Exception: Whatever `fn` raises, with a note that says for which region of the target. No further object is
             begun, puts in flight are finished, and it carries the `outcome`.
     """
+    if not isinstance(sources, Array | list | tuple):
+        raise ConfigError(f"sources must be an open Array, or a list of them, not a {type(sources).__name__}")
     arrays = [sources] if isinstance(sources, Array) else list(sources)
     _check(fn, arrays, target)
     check_count("max_bytes", max_bytes)

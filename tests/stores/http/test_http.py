@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest_asyncio
 
 import zarr_s3_async as zs
 from zarr_s3_async._types import Version
-from zarr_s3_async.byte_range import Offset, Span, Suffix
+from zarr_s3_async.byte_range import Offset, Span, Suffix, resolve
 from zarr_s3_async.stores.base import Blob, Entry, Listing, SupportsRef, Unchanged
 from zarr_s3_async.stores.http.client import Answer, Ask, _redirected, parse_origin
 from zarr_s3_async.stores.http.store import HttpStore
@@ -139,6 +141,62 @@ async def test_an_empty_range_is_not_received_whole_from_a_server_that_ignores_r
     assert blob is not None
     assert blob.size == 2**20
     assert session.metrics.bytes_received == 0
+
+
+WHOLE = bytes(range(256)) * 2**16  # 16 MiB
+
+
+def whole_for_range(handler: Handler, framing: str, status: int = 200) -> bool:
+    """The whole object, whatever was asked for; in chunks it never ends."""
+    length = {} if framing == "chunks" else {"content_length": str(len(WHOLE))}
+    content_range = f"bytes 1000-{999 + len(WHOLE)}/{2 * len(WHOLE)}" if status == 206 else ""
+    chunked = {"content_length": "", "transfer_encoding": "chunked"} if framing == "chunks" else length
+    handler.answer(status, etag='"1"', content_range=content_range, **chunked)
+    handler.close_connection = True
+    with suppress(OSError):  # the client leaves when it has what it asked for
+        if framing == "length":
+            handler.wfile.write(WHOLE)
+        while framing == "chunks":
+            handler.wfile.write(b"10000\r\n" + WHOLE[: 2**16] + b"\r\n")
+    return True
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+@pytest.mark.parametrize("status", [200, 206])
+async def test_more_than_the_range_costs_no_memory(status: int, framing: str, web: WebServer) -> None:
+    web.script = lambda handler: whole_for_range(handler, framing, status)
+    async with zs.Session(retry=zs.RetryPolicy(attempts=2, base_delay=0.001)) as session:
+        store = session.store(web.url)
+        tracemalloc.start()
+        try:
+            for wanted in (Span(1000, 5000), Suffix(4000)):
+                if (status, framing) == (200, "length"):
+                    blob = await store.get("x", range=wanted, max_bytes=4000)
+                    assert blob is not None
+                    assert (bytes(blob.data), blob.size) == (WHOLE[slice(*resolve(wanted, len(WHOLE)))], len(WHOLE))
+                else:
+                    with pytest.raises(zs.NetworkError, match="range"):
+                        await store.get("x", range=wanted)
+            taken = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert taken < 8 * 2**20
+
+
+async def test_a_wait_between_two_attempts_ends_when_the_session_is_closed(web: WebServer) -> None:
+    def later(handler: Handler) -> bool:
+        handler.answer(503, retry_after="3600")
+        return True
+
+    web.script = later
+    session = zs.Session()
+    task = asyncio.create_task(session.store(web.url).get("x"))
+    while session.metrics.retries == 0:
+        await asyncio.sleep(0.001)
+    await session.aclose()
+    with pytest.raises(zs.SessionClosed):
+        await task
+    assert len(web.requests) <= 1
 
 
 async def test_a_weak_etag_pins_by_comparison(web: WebServer, session: zs.Session) -> None:

@@ -82,6 +82,20 @@ async def test_metadata_without_an_end_is_an_error_in_bounded_memory(rig: Rig, f
         assert rig.server.count("GetObject", "zarr.json") <= 2
 
 
+@pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
+@pytest.mark.parametrize("status", ["201 Created", "203 Changed", "226 IM Used"])
+@pytest.mark.parametrize("asked", [None, Span(2, 10), Suffix(8)], ids=["whole", "span", "suffix"])
+async def test_an_endless_object_of_a_status_that_s3_does_not_send_is_an_error_in_bounded_memory(
+    rig: Rig, asked: Any, status: str, framing: str
+) -> None:
+    store = rig.store(attempts=2)
+    await store.get("warm")
+    rig.server.cue("GetObject", faults.endless_page(status, framing), times=FOREVER)
+    with at_most(8 * MIB), pytest.raises(StoreError):
+        await store.get("k", range=asked)
+    assert rig.server.count("GetObject") <= 3
+
+
 # A whole object, or more, in place of a range
 
 OBJECT = bytes(range(256)) * 2**17  # 32 MiB

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
+from zarr_s3_async.adapters.obspec import AlreadyExistsError, ObspecStore, PreconditionError
 from zarr_s3_async.errors import Unsupported
 from zarr_s3_async.stores.base import PROBE
 from zarr_s3_async.testing import CHECKS, DEVIATIONS, JuiceS3, check_name, run_conformance
@@ -130,3 +131,51 @@ async def test_juicefs_keeps_every_other_promise_of_a_store(juicefs: JuiceS3, tr
             report = await run_conformance(session.s3(juicefs.bucket, f"conformance/{token_hex(6)}"), checks)
     assert report.ok, str(report)
     assert len(report.passed) == len(checks) > 30
+
+
+LAYOUTS: dict[str, dict[str, Any]] = {"plain": {"zarr_format": 2}, "sharded": {"shards": (4,)}}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.filterwarnings("ignore:.*no conditional writes")
+async def test_a_condition_that_the_caller_names_holds_all_the_same(
+    place: tuple[str, zs.S3Config], config: zs.S3Config, mode: Any, layout: dict[str, Any]
+) -> None:
+    async with zs.Session(s3=replace(config, conditional_writes=mode)) as session:
+        array = await session.create_array(
+            place[0], shape=(8,), chunks=(2,), dtype="u1", compressor=None, overwrite=True, **layout
+        )
+        await array[:].set(np.arange(1, 9))
+        chunk = await array.chunk_at((0,))
+        await array[0:1].set(77)
+        for act in (
+            lambda: array.put_chunk((0,), b"ab", version=chunk.version),
+            lambda: array.put_chunk((0,), b"ab", version="absent"),
+            lambda: array.erase_chunk((0,), version=chunk.version),
+        ):
+            with pytest.raises((zs.Conflict, Unsupported)):
+                await act()
+        assert (await array[:4]).tolist() == [77, 2, 3, 4]
+        now = await array.chunk_at((0,))
+        await array.put_chunk((0,), b"ab", version=now.version)
+        assert (await array[:2]).tolist() == list(b"ab")
+        await array.erase_chunk((1,))
+        await array.put_chunk((1,), b"cd", version="absent")
+        assert (await array[:4]).tolist() == list(b"abcd")
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.filterwarnings("ignore:.*no conditional writes")
+async def test_what_other_libraries_put_under_a_condition_holds_all_the_same(
+    place: tuple[str, zs.S3Config], config: zs.S3Config, mode: Any
+) -> None:
+    async with zs.Session(s3=replace(config, conditional_writes=mode)) as session:
+        store = ObspecStore(session.store(place[0]))
+        first = await store.put_async("k", b"1")
+        await store.put_async("k", b"22")
+        with pytest.raises(AlreadyExistsError):
+            await store.put_async("k", b"333", mode="create")
+        with pytest.raises(PreconditionError):
+            await store.put_async("k", b"333", mode={"e_tag": first["e_tag"]})
+        assert bytes((await store.get_async("k")).buffer()) == b"22"

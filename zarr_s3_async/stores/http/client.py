@@ -13,9 +13,8 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-import anyio
-
-from ..._http.body import MAX_SMALL_BODY, Body, ChunkedBody, ExactBody, SmallBody
+from ..._concurrency.interruptible import Interruptible
+from ..._http.body import MAX_SMALL_BODY, MAX_UNASKED, Body, ChunkedBody, ExactBody, SlicedBody, SmallBody
 from ..._http.buffers import Buffers
 from ..._http.dial import Dialer, tls_context
 from ..._http.errors import (
@@ -31,7 +30,7 @@ from ..._http.head import Head
 from ..._http.pool import ConnectionPool
 from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay, uniform
 from ..._types import Buffer, Sink
-from ...byte_range import ByteRange, resolve
+from ...byte_range import ByteRange, Span, Suffix, resolve
 from ...errors import (
     ConfigError,
     DeadlineExceeded,
@@ -122,6 +121,8 @@ class Answer(NamedTuple):
     body: Buffer
     in_sink: bool
     """The body is in the sink's memory."""
+    cut_from: int | None = None
+    """The body is the range that was asked for, cut from a whole object of this size: the server ignores ranges."""
 
 
 class HttpClient:
@@ -138,7 +139,7 @@ class HttpClient:
         context: StoreContext,
         *,
         uniform: Callable[[], float] = uniform,
-        wait: Callable[[float], Awaitable[None]] = anyio.sleep,
+        wait: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         self._requests = context.requests
         self._policy = context.retry
@@ -150,10 +151,12 @@ class HttpClient:
         self._buffers = Buffers()
         self._pools: dict[Origin, ConnectionPool] = {}
         self._uniform = uniform
-        self._wait = wait
+        self._running = Interruptible()
+        self._wait = wait or self._running.sleep
 
     async def aclose(self) -> None:
-        """Close every connection; running requests fail with SessionClosed."""
+        """Close every connection; running requests, and the waits between them, fail with SessionClosed."""
+        await self._running.aclose()
         while self._pools:
             await self._pools.popitem()[1].aclose()
 
@@ -257,7 +260,7 @@ class HttpClient:
             connection.abort()
             raise
         pool.release(connection)
-        return Answer(status, headers, body, receiving.in_sink)
+        return Answer(status, headers, body, receiving.in_sink, receiving.cut_from)
 
     def _pool(self, origin: Origin) -> ConnectionPool:
         pool = self._pools.get(origin)
@@ -379,11 +382,34 @@ def _problem(ask: Ask, answer: Answer) -> StoreError | None:
 class _Receiving:
     """An attempt, as the connection hands it to the reader."""
 
-    __slots__ = ("ask", "in_sink")
+    __slots__ = ("ask", "cut_from", "in_sink")
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.in_sink = False
+        self.cut_from: int | None = None
+
+    def part_of(self, status: int, size: int) -> tuple[int, int]:
+        """(start, stop) of what is kept of a body of `size` bytes: of a whole object no more than the range."""
+        asked = self.ask.byte_range
+        if status != 200 or asked is None:
+            return 0, size
+        self.cut_from = size
+        return resolve(asked, size)
+
+    def longest(self, status: int) -> int | None:
+        """Bytes that a body without a length may have; None: more than the object's own limit are not wrong."""
+        asked = self.ask.byte_range
+        if asked is None:
+            return None
+        if status == 200:
+            return MAX_UNASKED
+        match asked:
+            case Span(start, stop):
+                return stop - start
+            case Suffix(length):
+                return length
+        return None
 
 
 class _Reader:
@@ -398,8 +424,10 @@ class _Reader:
     @staticmethod
     def receive_at_once(receiving: _Receiving, head: Head, data: memoryview) -> Buffer | None:
         ask = receiving.ask
-        if ask.max_bytes is not None and len(data) > ask.max_bytes and head.status in (200, 206):
-            raise too_large(ask, len(data))
+        if head.status in (200, 206):
+            data = data[slice(*receiving.part_of(head.status, len(data)))]
+            if ask.max_bytes is not None and len(data) > ask.max_bytes:
+                raise too_large(ask, len(data))
         memory = _memory_of(receiving, head, len(data))
         if memory is None:
             return bytes(data)
@@ -411,22 +439,32 @@ class _Reader:
         ask = receiving.ask
         is_object = head.status in (200, 206)
         limit = _MAX_OBJECT if ask.max_bytes is None else ask.max_bytes
+        longest = receiving.longest(head.status) if is_object else None
         if head.chunked:
+            if longest is not None:
+                why = "sends more than the range that was asked for" if head.status == 206 else _WHOLE_WITHOUT_LENGTH
+                return ChunkedBody(longest, ProtocolError(why))
             # One byte above the limit, so that whoever looks at the body sees that it is too long.
             return ChunkedBody(limit + 1 if is_object else MAX_SMALL_BODY)
         if not is_object:
             return SmallBody(head.length)
         if head.length is None:
             raise ProtocolError("the response has neither Content-Length nor chunks, so its end cannot be determined")
-        if head.length > limit:
-            raise too_large(ask, head.length)
+        if head.status == 206 and longest is not None and head.length > longest:
+            raise ProtocolError(f"sends {head.length} bytes for a range of {longest}")
+        start, stop = receiving.part_of(head.status, head.length)
+        if stop - start > limit:
+            raise too_large(ask, stop - start)
         memory = _memory_of(receiving, head, head.length)
         if memory is None:
             try:
-                memory = buffers.take(head.length)
+                memory = buffers.take(stop - start)
             except (MemoryError, OverflowError) as error:
-                raise ProtocolError(f"no memory for a body of {head.length} bytes") from error
-        return ExactBody(memory)
+                raise ProtocolError(f"no memory for a body of {stop - start} bytes") from error
+        return ExactBody(memory) if receiving.cut_from is None else SlicedBody(memory, start, head.length)
+
+
+_WHOLE_WITHOUT_LENGTH = f"sends the whole object for a range, of more than {MAX_UNASKED} bytes and without its length"
 
 
 def too_large(ask: Ask, length: int) -> ObjectTooLarge:

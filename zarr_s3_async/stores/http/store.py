@@ -249,8 +249,10 @@ def _blob(ask: Ask, answer: Answer) -> Blob:
         span = parse_content_range(headers["content-range"])
         assert span is not None  # noqa: S101  # the client let it through
         size = span[2]
+    elif answer.cut_from is not None:
+        size = answer.cut_from
     elif ask.byte_range is not None:
-        start, stop = resolve(ask.byte_range, length)  # the server ignored the range and sent everything
+        start, stop = resolve(ask.byte_range, length)  # the server ignored the range and sent everything, in chunks
     body: Buffer = answer.body
     if (start, stop) != (0, length):
         body = memoryview(body)[start:stop]

@@ -92,10 +92,6 @@ def _range_fault(request: Request, response: Response) -> str | None:
     return None
 
 
-MAX_UNASKED = 2**20
-"""Maximum bytes of a whole object received instead of a range, if the response does not announce its length."""
-
-
 def whole_for_range(request: Request, status: int, headers: Mapping[str, str]) -> bool:
     """True if the response is the whole object although a range was requested: the server ignores ranges."""
     return status == 200 and "range" in request.headers and request.operation == "GetObject" and "etag" in headers

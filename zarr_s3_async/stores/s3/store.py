@@ -322,6 +322,11 @@ class S3Store:
         """A request of one's own, for diagnosis: the answer as it came, and the number of attempts."""
         return await self._transport.send(request)
 
+    async def keeps(self, key: str, when: Version | Literal["absent"]) -> bool:
+        """See `SupportsUnkeptConditions.keeps`: False where the server ignores conditions, or they are off."""
+        near = Request("PutObject", self.bucket, self._key(key), self._put_headers)
+        return await self._conditional.has("put-absent" if when == "absent" else "put-match", near)
+
     async def honours_conditions(self) -> bool | None:
         """Whether conditional PUTs do here what they should; None: the probe was refused. Writes throwaway keys."""
         near = Request("PutObject", self.bucket, self._key("doctor"), self._put_headers)

@@ -16,7 +16,16 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..._concurrency.completion import wait_for_end
-from ..._http.body import MAX_SMALL_BODY, Body, ChunkedBody, ExactBody, SlicedBody, SmallBody, StridedBody
+from ..._http.body import (
+    MAX_SMALL_BODY,
+    MAX_UNASKED,
+    Body,
+    ChunkedBody,
+    ExactBody,
+    SlicedBody,
+    SmallBody,
+    StridedBody,
+)
 from ..._http.buffers import Buffers
 from ..._http.dial import Dialer, tls_context
 from ..._http.errors import (
@@ -33,7 +42,6 @@ from ..._http.pool import ConnectionPool
 from ..._types import strided_target
 from ...errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, Unsupported, session_closed
 from .answer_checks import (
-    MAX_UNASKED,
     as_range,
     longest_answer,
     part_of,
@@ -398,8 +406,11 @@ class ObjectResponses:
 
 
 def is_object_data(request: Request, head: Head) -> bool:
-    """True where the body is an object's own bytes; any other is an error, a page or a short confirmation."""
-    return head.status < 300 and request.operation == "GetObject" and "etag" in head.headers
+    """True where the body is an object's own bytes; any other is an error, a page or a short confirmation.
+
+    S3 has no other status for an object: of what comes with another one, no more is received than of an error.
+    """
+    return head.status in (200, 206) and request.operation == "GetObject" and "etag" in head.headers
 
 
 def is_listing_page(request: Request, head: Head) -> bool:
