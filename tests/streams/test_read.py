@@ -158,6 +158,29 @@ async def test_a_resumed_stream_reads_only_what_was_not_taken_and_counts_the_res
         assert sum(store.chunk_gets()) == 14
 
 
+async def test_a_state_names_blocks_that_were_taken_before_earlier_ones() -> None:
+    store = Counting()
+    async with zs.Session() as session:
+        data = np.arange(64, dtype="i4")
+        array = await make(session, store, data, {"shape": (64,), "chunks": (8,), "dtype": "i4"})
+
+        async def hold(_: str, key: str) -> None:
+            if key.endswith(("c/0", "c/3")):
+                await asyncio.sleep(60)
+
+        store.before = hold
+        async with array.stream(order="any") as blocks:
+            taken = {(await anext(blocks)).place[0].start // 8 for _ in range(4)}
+            state = blocks.state()
+        assert state["above"] == sorted(taken)
+        store.before = None
+        for order in ("any", "C"):
+            async with array.stream(order=order, state=state) as blocks:
+                rest = [block.place[0].start // 8 async for block in blocks]
+            assert sorted(rest) == sorted(set(range(8)) - taken)
+        nothing_left(session, store)
+
+
 async def test_a_state_of_another_stream_is_refused() -> None:
     async with zs.Session() as session:
         data = np.arange(64 * 64, dtype="i4").reshape(64, 64)
