@@ -283,7 +283,7 @@ async def test_an_application_without_the_lifespan_is_told_so() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
         assert (await client.get("/")).status_code == 503
     with pytest.raises(zs.StateError, match="lifespan"):
-        kit.session(Request({"type": "http", "app": app}))
+        await kit.session(Request({"type": "http", "app": app}))
 
 
 # Clients that hang up

@@ -97,7 +97,7 @@ def lifespan(**options: Unpack[SessionOptions]) -> Lifespan:
     return run
 
 
-def session(connection: HTTPConnection) -> Session:
+async def session(connection: HTTPConnection) -> Session:  # a plain function would be called in a thread
     """The dependency that gives a handler the session: `Annotated[zs.Session, Depends(zs.fastapi.session)]`.
 
     Raises:
@@ -261,7 +261,7 @@ class Region(NamedTuple):
     step: tuple[int, ...] | None
 
 
-def region(
+async def region(
     start: Annotated[str, Query(description="first elements, one per dimension", examples=["0,0"])],
     stop: Annotated[str, Query(description="behind the last elements", examples=["100,100"])],
     step: Annotated[str | None, Query(description="take every n-th element", examples=["1,2"])] = None,

@@ -10,10 +10,10 @@ from importlib.resources import files
 from importlib.util import find_spec
 from math import inf, isfinite, prod
 from time import monotonic
-from typing import Annotated, Any, Final, Literal, NamedTuple, Unpack
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, Unpack, cast, get_args
 
 import numpy as np
-from fastapi import Depends, FastAPI, Query
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 
 from .. import Array, ConfigError, Group, Session, SessionOptions, Where, ZarrS3Error
 from .. import fastapi as kit
-from .._options import check_count, check_timeout, max_age_of
+from .._options import check_choice, check_count, check_timeout, max_age_of
 from ..config import CachePolicy
 from . import painting, planes
 from .painting import COLOR_MAPS, Painter, Part, Statistics, Stretch
@@ -39,7 +39,8 @@ _KEPT_STATISTICS: Final = 256
 _STATISTICS_SECONDS: Final = 60.0
 _PAGE: Final = {"page.js": "text/javascript", "page.css": "text/css"}
 _POLICY: Final = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'"
-Hide = Literal["auto", "fill", "none"]
+_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+Hide: TypeAlias = Literal["auto", "fill", "none"]
 
 
 def create_app(
@@ -83,6 +84,8 @@ def create_app(
         options = {**options, "hooks": [*(options.get("hooks") or ()), PrometheusHook(registry)]}
     app = FastAPI(
         title="Zarr viewer",
+        docs_url=None,  # FastAPI's pages of these load programs from other hosts
+        redoc_url=None,
         lifespan=kit.lifespan(**options),
         exception_handlers={
             ZarrS3Error: partial(_problem, details=details),
@@ -98,11 +101,12 @@ def create_app(
     viewer = _Viewer(
         where, cache=cache_policy, max_tile_bytes=max_tile_bytes, max_slice_bytes=max_slice_bytes, timeout=timeout
     )
+    # First, and without FastAPI's parameters, whose validation takes as long as everything else of a tile.
+    app.add_route("/api/tile/{zoom}/{row}/{column}.png", viewer.tile, methods=["GET"])
     for path, handler in (
         ("/api/nodes", viewer.nodes),
         ("/api/array", viewer.describe),
         ("/api/statistics", viewer.statistics),
-        ("/api/tile/{zoom}/{row}/{column}.png", viewer.tile),
         ("/api/value", viewer.value),
         ("/api/slice", viewer.slice),
         ("/api/session", viewer.figures),
@@ -182,25 +186,59 @@ class _View(NamedTuple):
     hide: Hide
 
 
-def _view(
-    path: Annotated[str, Query(description="of the array or multiscale group, below the viewer's URL")] = "",
-    variable: Annotated[str, Query(description="where the levels are groups: the array in each")] = "",
-    y: Annotated[str | None, Query(description="the dimension that goes down, or none")] = None,
-    x: Annotated[str | None, Query(description="the dimension that goes across, or none")] = None,
-    at: Annotated[
-        str | None, Query(description="an index for each dimension; those of y and x count for nothing")
-    ] = None,
-    part: Annotated[Part, Query(description="of complex numbers")] = "abs",
-    hide: Annotated[Hide, Query(description="what is not drawn beside NaN")] = "auto",
-) -> _View:
+def _view(query: Mapping[str, str]) -> _View:
     """
     Raises:
-        ConfigError: y, x or at are not what they should be.
+        ConfigError: A parameter is not what it should be.
     """
-    if y is None and x is None and at is None:
-        return _View(path, variable, None, part, hide)
-    indices = kit.integers("at", at or "")
-    return _View(path, variable, Plane(_axis("y", y), _axis("x", x), indices), part, hide)
+    part, hide = query.get("part", "abs"), query.get("hide", "auto")
+    check_choice("part", part, get_args(Part))
+    check_choice("hide", hide, get_args(Hide))
+    plane = None
+    if "y" in query or "x" in query or "at" in query:
+        plane = Plane(_axis("y", query.get("y")), _axis("x", query.get("x")), kit.integers("at", query.get("at", "")))
+    return _View(query.get("path", ""), query.get("variable", ""), plane, cast("Part", part), cast("Hide", hide))
+
+
+class _TileQuery(NamedTuple):
+    """Which tile, and how it is drawn."""
+
+    view: _View
+    zoom: tuple[int, int]
+    row: int
+    column: int
+    colors: str
+    is_reversed: bool
+    stretch: Stretch | None
+    """None: as the statistics of the plane say."""
+    thin: bool
+    """Leave chunks out where there are too many, instead of refusing."""
+
+
+def _tile_query(request: Request) -> _TileQuery:
+    """
+    Raises:
+        ConfigError: A parameter is not what it should be.
+    """
+    query, places = request.query_params, request.path_params
+    colors = query.get("colors", "viridis")
+    check_choice("colors", colors, COLOR_MAPS)
+    zooms = kit.integers("zoom", places["zoom"])
+    if len(zooms) not in {1, 2} or not all(0 <= z <= planes.MAX_ZOOM for z in zooms):
+        raise ConfigError(f"zoom must be a number from 0 to {planes.MAX_ZOOM}, or two, not {places['zoom'][:80]!r}")
+    tile = [kit.integers(name, places[name]) for name in ("row", "column")]
+    if not all(len(numbers) == 1 for numbers in tile):
+        raise ConfigError("row and column are one number each")
+    return _TileQuery(
+        _view(query),
+        (zooms[0], zooms[-1]),
+        tile[0][0],
+        tile[1][0],
+        colors,
+        query.get("reverse", "0") in _TRUE,
+        _stretch(query.get("low"), query.get("high")),
+        query.get("thin", "0") in _TRUE,
+    )
 
 
 def _axis(name: str, text: str | None) -> int | None:
@@ -212,7 +250,6 @@ def _axis(name: str, text: str | None) -> int | None:
     return found[0]
 
 
-_Viewed = Annotated[_View, Depends(_view)]
 _Session = Annotated[Session, Depends(kit.session)]
 
 
@@ -309,30 +346,14 @@ class _Viewer:
 
     # Pictures
 
-    async def tile(  # what a URL says
-        self,
-        request: Request,
-        session: _Session,
-        view: _Viewed,
-        zoom: str,
-        row: int,
-        column: int,
-        colors: str = "viridis",
-        reverse: bool = False,  # by name, in a query
-        low: float | None = None,
-        high: float | None = None,
-        thin: Annotated[bool, Query(description="leave chunks out where there are too many")] = False,
-    ) -> Response:
+    async def tile(self, request: Request) -> Response:
         """A tile of 256 by 256 pixels, cut at the edge; each shows one element of 2**zoom by 2**zoom.
 
         `zoom` is one number, or two: down and across, as in `3,10`.
         """
-        if colors not in COLOR_MAPS:
-            raise ConfigError(f"colors must be one of {', '.join(COLOR_MAPS)}, not {colors[:80]!r}")
-        zooms = kit.integers("zoom", zoom)
-        if len(zooms) not in {1, 2} or not all(0 <= z <= planes.MAX_ZOOM for z in zooms):
-            raise ConfigError(f"zoom must be a number from 0 to {planes.MAX_ZOOM}, or two, not {zoom[:80]!r}")
-        stretch = _stretch(low, high)
+        session = await kit.session(request)
+        asked = _tile_query(request)
+        view, stretch, colors, row, column = asked.view, asked.stretch, asked.colors, asked.row, asked.column
         source, first = await self._first(session, view.path, view.variable)
         painting.check_dtype(first.dtype)
         plane = _plane_of(view, source, first)
@@ -340,13 +361,11 @@ class _Viewer:
             found = await self._statistics_of(session, view, source, first, plane)
             stretch = Stretch(found.low, found.high)
         box = (row * TILE, (row + 1) * TILE, column * TILE, (column + 1) * TILE)
-        max_bytes = max(1, self._max_tile_bytes // 4) if thin else self._max_tile_bytes
-        reading = await self._read(
-            session, source, first, plane, (zooms[0], zooms[-1]), box, max_bytes=max_bytes, thin=thin
-        )
+        max_bytes = max(1, self._max_tile_bytes // 4) if asked.thin else self._max_tile_bytes
+        reading = await self._read(session, source, first, plane, asked.zoom, box, max_bytes=max_bytes, thin=asked.thin)
         values, mask = painting.numbers(reading.data, part=view.part, hidden=_hidden(first, view.hide))
         painted = painting.paint(values, mask, stretch)
-        name = Painter.name(painted, colors, is_reversed=reverse)
+        name = Painter.name(painted, colors, is_reversed=asked.is_reversed)
         etag = f'"{name}"'
         headers = {"ETag": etag, "Cache-Control": self._cache_control}
         if reading.skipped:
@@ -355,7 +374,7 @@ class _Viewer:
         if _is_known(request, etag):
             self._unchanged += 1
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        body = self._painter.png(painted, colors, is_reversed=reverse, name=name)
+        body = self._painter.png(painted, colors, is_reversed=asked.is_reversed, name=name)
         return Response(body, media_type="image/png", headers=headers)
 
     async def _read(
@@ -377,8 +396,9 @@ class _Viewer:
         grid = planes.grid_of(level, array.shape, plane, zoom, box, first.shape)
         return await planes.read(array, plane, grid, max_bytes=max_bytes, thin=thin, timeout=self._timeout)
 
-    async def statistics(self, session: _Session, view: _Viewed) -> Response:
+    async def statistics(self, request: Request, session: _Session) -> Response:
         """Percentiles and a histogram of a plane, from a sample of it."""
+        view = _view(request.query_params)
         source, first = await self._first(session, view.path, view.variable)
         found = await self._statistics_of(session, view, source, first, _plane_of(view, source, first))
         return JSONResponse(strict(found._asdict()), headers={"Cache-Control": self._cache_control})
@@ -514,12 +534,16 @@ def _is_known(request: Request, etag: str) -> bool:
     return any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in asked.split(",")) if asked else False
 
 
-def _stretch(low: float | None, high: float | None) -> Stretch | None:
+def _stretch(low: str | None, high: str | None) -> Stretch | None:
     if low is None and high is None:
         return None
-    if low is None or high is None or not (isfinite(low) and isfinite(high)) or low > high:
+    try:
+        found = Stretch(float(low or ""), float(high or ""))
+    except ValueError:
+        found = Stretch(inf, -inf)
+    if not (isfinite(found.low) and isfinite(found.high)) or found.low > found.high:
         raise ConfigError(f"low and high are two finite numbers, low <= high, or neither is given; not {low}, {high}")
-    return Stretch(low, high)
+    return found
 
 
 def _plane_of(view: _View, source: Source, array: Array) -> Plane:
