@@ -319,8 +319,84 @@ async def test_of_two_copies_to_one_place_the_later_one_is_there_and_the_earlier
         gate.set()
         with pytest.raises(zs.ConcurrentModification, match="another copy"):
             await earlier
-        # What the earlier one had in flight, c/3, may lie there: see docs/streams.md.
+        # What the earlier one had in flight, c/3, lies there, and a second run of the later one does not trust it.
         assert (await target[0:6]).tolist() == [11, 12, 13, 14, 0, 0]  # type: ignore[index]  # an array
+        with pytest.raises(zs.NodeExists, match=f"another one, of {one.url}, wrote as well"):
+            await zs.copy(other, store)
+        target = await zs.copy(other, store, overwrite=True)
+        assert (await target[...]).tolist() == [11, 12, 13, 14, 0, 0, 0, 0]  # type: ignore[index]  # an array
+
+
+async def test_a_copy_that_another_one_wrote_to_is_not_published_and_names_the_other() -> None:
+    store = Counting()
+    gates = {"one": asyncio.Event(), "other": asyncio.Event()}
+    reached = {"one": asyncio.Event(), "other": asyncio.Event()}
+    name = "one"
+
+    async def before(what: str, key: str) -> None:
+        mine = name
+        if what == "put" and key == "c/3":
+            reached[mine].set()
+            await gates[mine].wait()
+
+    async with zs.Session() as session:
+        one = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
+        other = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
+        await one[...].set(np.arange(1, 9))
+        await other[...].set(np.arange(11, 19))
+        store.before = before
+        earlier = asyncio.create_task(zs.copy(one, store))
+        await reached["one"].wait()
+        name = "other"
+        later = asyncio.create_task(zs.copy(other, store))
+        await reached["other"].wait()
+        gates["one"].set()
+        with pytest.raises(zs.ConcurrentModification, match=f"another copy, of {other.url}, .* was begun while"):
+            await earlier
+        gates["other"].set()
+        with pytest.raises(zs.ConcurrentModification, match=f"another copy, of {one.url}, was running .* copy again"):
+            await later
+        with pytest.raises(zs.NodeNotFound):
+            await session.open_array(store)
+        target = await zs.copy(other, store, verify=True)
+        assert (await target[...]).tolist() == list(range(11, 19))  # type: ignore[index]  # an array
+
+
+async def test_a_long_copy_notices_soon_that_another_one_has_taken_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarr_s3_async.streams.transfer._CHECKED_EVERY", -1.0)
+    store = Counting()
+
+    async def before(what: str, key: str) -> None:
+        if what == "put" and key == "c/3":
+            await zs.MemoryStore.put(store, RECORD, b'{"source": "another"}')
+
+    async with zs.Session(limits=zs.Limits(requests=1)) as session:
+        source = await session.create_array(zs.MemoryStore(), shape=200, chunks=2, dtype="i4")
+        await source[...].set(np.arange(1, 201))
+        store.before = before
+        with pytest.raises(zs.ConcurrentModification, match="another copy"):
+            await zs.copy(source, store)
+        assert sum(key.startswith("c/") for key in store.puts) == 4
+
+
+async def test_a_target_that_is_removed_while_it_is_copied_is_an_error_that_says_so() -> None:
+    store = Counting()
+
+    async def before(what: str, key: str) -> None:
+        if what == "put" and key == "c/3":
+            for found in [entry.key async for entry in zs.MemoryStore.list_prefix(store, "")]:
+                await zs.MemoryStore.delete(store, found)
+
+    async with zs.Session() as session:
+        source = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
+        await source[...].set(np.arange(1, 9))
+        store.before = before
+        with pytest.raises(zs.ConcurrentModification, match="was removed while this copy ran"):
+            await zs.copy(source, store)
+        store.before = None
+        await session.delete(store, everything=True)
+        target = await zs.copy(source, store, verify=True)
+        assert (await target[...]).tolist() == list(range(1, 9))  # type: ignore[index]  # an array
 
 
 async def test_a_copy_whose_place_another_has_taken_is_not_published() -> None:

@@ -23,6 +23,9 @@ from ..errors import ConcurrentModification, Conflict, NodeExists
 from ..stores.base import COPY_RECORD
 
 _MAX_BYTES: Final = 2**16
+_TRIES: Final = 5
+_MIXED: Final = "mixed_with"
+"""Field of a record, once another copy may have written to the same target meanwhile."""
 
 Record = Mapping[str, JSON]
 
@@ -131,7 +134,12 @@ class Claim:
 
     def _occupied(self, stored: Record | None) -> NodeExists:
         url = url_of(self.runtime.store, self.path)
-        if _is_earlier_state(stored, self.record):
+        if stored is not None and _MIXED in stored:
+            what = (
+                f"a copy is stored there to which another one, {_named(stored[_MIXED])}, wrote as well, so that chunks "
+                "of both may lie in it; overwrite=True copies it again"
+            )
+        elif _is_earlier_state(stored, self.record):
             what = (
                 f"a copy of an earlier state of {self.record['source']} is stored there; overwrite=True copies it again"
             )
@@ -140,10 +148,51 @@ class Claim:
         return NodeExists(f"{url}: {what}", url=url, path=self.path)
 
     async def check(self) -> None:
-        """Raise ConcurrentModification where another copy has taken the target meanwhile."""
-        if (await read_record(self.runtime, self.path)).record != self.record:
-            url = url_of(self.runtime.store, self.path)
-            raise ConcurrentModification(f"another copy to {url} was begun while this one ran; copy again", attempts=1)
+        """See whether the target is still of this copy alone. Where another one has taken it, that one is told: what
+        this one had in flight may lie among its chunks.
+
+        Raises:
+            ConcurrentModification: It is not.
+        """
+        url = url_of(self.runtime.store, self.path)
+        found = await read_record(self.runtime, self.path)
+        if found.record == self.record:
+            return
+        if found.record is None:
+            what = (
+                f"what was copied to {url}, or the record of it, was removed while this copy ran; remove what is left "
+                f"with session.delete({url!r}, everything=True), and copy again"
+            )
+        elif {**found.record, _MIXED: None} == {**self.record, _MIXED: None}:
+            what = (
+                f"another copy, {_named(found.record[_MIXED])}, was running to {url} when this one began, and wrote "
+                "there as well; copy again, which removes what both have written"
+            )
+        else:
+            await self._tell(found)
+            what = (
+                f"another copy, {_named(found.record)}, to {url} was begun while this one ran; one of the two has to "
+                "go elsewhere"
+            )
+        raise ConcurrentModification(what, attempts=1)
+
+    async def _tell(self, found: StoredRecord) -> None:
+        """Write into the record of another copy that this one wrote to its target."""
+        for _ in range(_TRIES):
+            if found.record is None or found.version is None or _MIXED in found.record:
+                return
+            mixed = {**found.record, _MIXED: {name: self.record[name] for name in ("source", "target")}}
+            try:
+                await _write_record(self.runtime, self.path, mixed, found.version)
+            except Conflict:  # it is clearing the place, or a third one has come
+                found = await read_record(self.runtime, self.path)
+            else:
+                return
+
+
+def _named(record: JSON) -> str:
+    """A copy, for people who made two."""
+    return f"of {record.get('source')}" if isinstance(record, Mapping) else "of another source"
 
 
 def _is_earlier_state(stored: Record | None, record: Record) -> bool:

@@ -6,13 +6,14 @@ has stored is what the next one need not do. The metadata is stored last, so tha
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import prod
-from typing import Any, Final, Literal, TypeAlias
+from time import monotonic
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -46,11 +47,14 @@ from .stored import Marks, StoredObjects, list_stored
 
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Mode: TypeAlias = Literal["objects", "chunks", "decoded"]
+T = TypeVar("T")
 
 _ZSTD: Final = CodecSpec("zstd", {"level": 1, "checksum": True})
 _MAX_BLOSC: Final = 2**31 - 2**16
 """Bytes that blosc takes at once."""
 _MAX_BLOSC_ITEM: Final = 255
+_CHECKED_EVERY: Final = 10.0
+"""Seconds after which a copy looks whether another one has taken its target."""
 _BOXES: Final = 4
 """Boxes that `max_bytes` holds: while one is read, others are written."""
 
@@ -293,13 +297,26 @@ class ArrayCopy:
     async def _transfer(self) -> None:
         match self._rechunk:
             case None if self.mode == "objects":
-                await run_workers(self.runtime.limits.requests, self._moved_objects(), self._move_object)
+                await self.run_checked(self._moved_objects(), self._move_object)
             case None:
                 await self._move_chunks()
             case Direct(box=box):
-                await run_workers(self.runtime.limits.requests, cells(whole(self.meta.shape), box), self._copy_box)
+                await self.run_checked(cells(whole(self.meta.shape), box), self._copy_box)
             case TwoStages():
                 await _Stages(self, self._rechunk).run()
+
+    async def run_checked(self, items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> None:
+        """Work on many objects at once, and look now and then whether the target is still of this copy alone."""
+        checked = monotonic()
+
+        async def check_and_work(item: T) -> None:
+            nonlocal checked
+            if monotonic() - checked > _CHECKED_EVERY:
+                checked = monotonic()
+                await self._claim.check()
+            await work(item)
+
+        await run_workers(self.runtime.limits.requests, items, check_and_work)
 
     async def _prepare(self, *, resume: bool) -> bool:
         """See what an earlier run has left. True where the copy has its metadata already."""
@@ -385,14 +402,13 @@ class ArrayCopy:
     # Encoded chunks
 
     async def _move_chunks(self) -> None:
-        size = self.runtime.limits.requests
         if self._layout.n_slots == 1 and self._source_layout.n_slots > 1:
             # What lies in one shard is fetched together.
             shards = coords_in(self._box, self._source_layout.meta.object_axes)
-            await run_workers(size, shards, self._scatter_chunks)
+            await self.run_checked(shards, self._scatter_chunks)
         else:
             objects = coords_in(whole(self.meta.shape), self.meta.object_axes)
-            await run_workers(size, objects, self._gather_chunks)
+            await self.run_checked(objects, self._gather_chunks)
 
     async def _gather_chunks(self, coords: Coords) -> None:
         """Put one object of the target together."""
@@ -615,10 +631,9 @@ class _Stages:
         copy = self._copy
         async for entry in copy.runtime.store.list_prefix(self._prefix):
             self._pieces.add(entry.key)
-        size = copy.runtime.limits.requests
         shape = copy.meta.shape
-        await run_workers(size, coords_in(copy.in_source(whole(shape)), self._plan.read), self._cut)
-        await run_workers(size, cells(whole(shape), self._plan.write), self._put_together)
+        await copy.run_checked(coords_in(copy.in_source(whole(shape)), self._plan.read), self._cut)
+        await copy.run_checked(cells(whole(shape), self._plan.write), self._put_together)
 
     def _read_box(self, coords: Coords) -> Box:
         """A box that is read, in the target's coordinates."""
