@@ -70,6 +70,14 @@ def matrix(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def lowest(session: nox.Session) -> None:
+    """The suite with the lowest version that each range of pyproject.toml admits, on every Python that is installed."""
+    session.install("uv")
+    session.run("uv", "pip", "install", "--resolution", "lowest-direct", "-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
 @nox.session
 def coverage(session: nox.Session) -> None:
     """The suite with branch coverage."""

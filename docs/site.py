@@ -25,9 +25,11 @@ HOME = "https://github.com/zarr-s3-async/zarr-s3-async"
 GROUPS: dict[str, tuple[str, ...]] = {
     "Start": ("README", "tutorial", "troubleshooting", "comparison", "migration"),
     "Guides": (
-        "cli", "configuration", "iam", "writers", "shards", "grids", "handles", "caching", "consistent", "streams",
-        "loader", "blocking", "fastapi", "view", "metrics", "dask", "xarray", "zarr-python", "obstore", "web", "verify",
+        "notebooks", "cli", "servers", "configuration", "iam", "tuning", "writers", "shards", "grids", "chunks",
+        "values", "handles", "caching", "consistent", "streams", "loader", "blocking", "fastapi", "view", "metrics",
+        "dask", "xarray", "zarr-python", "obstore", "web", "verify",
     ),
+    "Extending": ("writing-a-store", "writing-a-codec", "writing-a-hook"),
     "What is promised": ("promises", "bugs", "SECURITY", "deprecation", "CHANGELOG"),
     "Beside others": ("benchmarks", "speed", "throttling", "interop", "peers"),
     "Inside": ("ARCHITECTURE", "CONTRIBUTING"),

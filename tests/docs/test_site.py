@@ -44,10 +44,15 @@ def test_links_lead_to_the_page_on_the_site_or_to_the_file_on_the_web(
     assert site.with_links(text, ROOT / page) == f"[x]({wanted.replace('{HOME}', site.HOME)})"
 
 
-def test_every_page_that_a_group_names_exists_once(site: Any) -> None:
-    named = [name for names in site.GROUPS.values() for name in names]
-    assert len(set(named)) == len(named)
-    assert set(named) <= {Path(page).stem for page in PAGES}
+def test_the_navigation_names_every_page_once(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that are in no group."""
+    monkeypatch.setattr(site, "PAGES", tmp_path)
+    stems = {Path(page).stem for page in PAGES if page != "docs/index.md"}
+    for stem in stems:
+        tmp_path.joinpath(f"{'index' if stem == 'README' else stem}.md").touch()
+    groups = [pages for group in site.configuration([])["nav"] for pages in group.values()]
+    named = [page.removesuffix(".md") for pages in groups for page in pages]
+    assert sorted(named) == sorted(stems - {"README"} | {"index"})
 
 
 def test_the_reference_names_what_is_public(site: Any) -> None:
