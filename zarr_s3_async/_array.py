@@ -263,7 +263,7 @@ class Array(Unread):
                 says what the check costs; docs/consistent.md how it works.
             priority: Who goes first where requests wait for slots or memory: `high`, `normal`, `bulk`; every eighth is
                 whoever has waited longest. Default: `normal`, and `bulk` where the region lies in more objects than
-                `Limits.requests`.
+                `Limits.requests` or has more than 64 MiB.
             timeout: Seconds until `DeadlineExceeded`.
 
         Raises:

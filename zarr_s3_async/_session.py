@@ -16,6 +16,7 @@ from ._array import Array, ArrayRef, GroupRef, create_array
 from ._concurrency.interruptible import Interruptible
 from ._concurrency.limiter import Limiter
 from ._concurrency.locks import KeyedLocks
+from ._concurrency.turns import LoopTurns
 from ._engine import nodes
 from ._engine.cache import ChunkCache, IndexCache
 from ._engine.cpu import Cpu
@@ -161,6 +162,7 @@ class Session:
             emit=emitter((self.metrics, *_checked_hooks(() if hooks is None else hooks))),
         )
         self._leases = Limiter(self._limits.bytes)
+        self._turns = LoopTurns()
         self._waits = Interruptible()
         self._cpu = Cpu(self._limits.cpu_threads)
         self._fetches = FetchTable()
@@ -565,6 +567,7 @@ class Session:
             retry=self._retry,
             requests=self._context.requests,
             leases=self._leases,
+            turns=self._turns,
             wait=self._waits.sleep,
             cpu=self._cpu,
             locks=self._locks,

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async._concurrency.limiter import _FAIR_TURN, BULK, HIGH, NORMAL, PRIORITY, Limiter, at_priority
+from zarr_s3_async._concurrency.limiter import BULK, FAIR_TURN, HIGH, NORMAL, PRIORITY, Limiter, at_priority
+from zarr_s3_async._concurrency.workers import run_workers
 
 
 async def take(limiter: Limiter, order: list[Any], name: Any, weight: int = 1) -> None:
@@ -36,17 +37,42 @@ async def test_classes_go_in_their_order_and_each_by_arrival() -> None:
     assert order == [(HIGH, 2), (HIGH, 5), (NORMAL, 1), (NORMAL, 4), (BULK, 0), (BULK, 3)]
 
 
+async def test_calls_of_one_class_take_turns_and_each_keeps_its_order() -> None:
+    limiter, order = Limiter(1), []
+    await limiter.acquire()
+
+    async def call(name: str, objects: int) -> asyncio.Task[None]:
+        async def work(number: int) -> None:
+            await take(limiter, order, f"{name}{number}")
+
+        waiting = limiter.waiting + objects
+        running = asyncio.ensure_future(run_workers(objects, iter(range(objects)), work))
+        while limiter.waiting < waiting:
+            await asyncio.sleep(0)
+        return running
+
+    calls = [await call(name, objects) for name, objects in (("long", 5), ("short", 2), ("single", 1))]
+    for number in range(9):
+        if number == 3:
+            calls.append(await call("late", 1))
+        limiter.release()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    await asyncio.gather(*calls)
+    assert order == ["long0", "short0", "single0", "long1", "short1", "late0", "long2", "long3", "long4"]
+
+
 @pytest.mark.parametrize("weight", [1, 5])
 async def test_a_bulk_waiter_is_served_though_others_never_cease(weight: int) -> None:
     limiter, order = Limiter(1), []
     await limiter.acquire()
     tasks = [waiting_at(limiter, order, BULK, "bulk", weight)]
-    for number in range(3 * _FAIR_TURN):
+    for number in range(3 * FAIR_TURN):
         tasks.append(waiting_at(limiter, order, HIGH, number))
         await asyncio.sleep(0)
         limiter.release(weight if order and order[-1] == "bulk" else 1)
         await asyncio.sleep(0)
-    assert "bulk" in order[:_FAIR_TURN]
+    assert "bulk" in order[:FAIR_TURN]
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
@@ -143,7 +169,26 @@ async def test_a_long_read_and_a_stream_are_bulk_unless_the_call_says_otherwise(
         assert await classes(array.get_slice(0, 50, priority="normal")) == {NORMAL}
         assert await classes(array.get_slice(0, 10, priority="high")) == {HIGH}
         assert await classes(streamed()) == {BULK}
+        assert await classes(array.verify()) == {BULK}
+        assert await classes(zs.copy(array, zs.MemoryStore(), chunks=(25,))) == {BULK}
         assert PRIORITY.get() is None
+
+
+async def test_a_write_of_more_objects_than_there_are_slots_is_bulk() -> None:
+    class Puts(zs.MemoryStore):
+        async def put(self, key: str, *args: Any, **options: Any) -> Any:
+            seen.add(PRIORITY.get())
+            return await super().put(key, *args, **options)
+
+    seen: set[int | None] = set()
+    async with zs.Session(limits=zs.Limits(requests=4)) as session:
+        array = await session.create_array(Puts(), shape=(50,), chunks=(10,), dtype="f8")
+        seen.clear()
+        await array.set_slice(1.0, start=0, stop=40)
+        assert seen == {None}
+        seen.clear()
+        await array.set_slice(1.0, start=0, stop=50)
+        assert seen == {BULK}
 
 
 async def test_a_small_read_overtakes_a_long_one_that_waits() -> None:

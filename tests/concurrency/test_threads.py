@@ -9,9 +9,12 @@ import asyncio
 import gc
 import threading
 from collections import Counter
+from functools import partial
+from typing import Any
 
 import pytest
 
+from zarr_s3_async._concurrency.limiter import BULK, FAIR_TURN, HIGH, NORMAL, at_priority
 from zarr_s3_async._concurrency.threads import CodecThreads
 from zarr_s3_async.errors import SessionClosed
 
@@ -84,7 +87,7 @@ async def test_closing_waits_for_what_a_thread_does_and_not_on_the_loop() -> Non
     running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
     waiting = asyncio.create_task(threads.run(lambda: None))
     await asyncio.sleep(0)
-    while threads._jobs.qsize() > 1:  # until the thread has taken the first
+    while threads._jobs._tokens.qsize() > 1:  # until the thread has taken the first
         await asyncio.sleep(0.001)
     closing = asyncio.create_task(threads.aclose())
     while not waiting.done():
@@ -103,7 +106,7 @@ async def test_several_may_close_at_once_and_one_of_them_may_leave() -> None:
     threads, may_end = CodecThreads(2), threading.Event()
     running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
     await asyncio.sleep(0)
-    while threads._jobs.qsize():  # until the thread has taken it
+    while threads._jobs._tokens.qsize():  # until the thread has taken it
         await asyncio.sleep(0.001)
     closing = [asyncio.create_task(threads.aclose()) for _ in range(3)]
     await asyncio.sleep(0)
@@ -118,7 +121,7 @@ async def test_closing_that_is_cancelled_can_be_done_again() -> None:
     threads, may_end = CodecThreads(2), threading.Event()
     running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
     await asyncio.sleep(0)
-    while threads._jobs.qsize():  # until the thread has taken it
+    while threads._jobs._tokens.qsize():  # until the thread has taken it
         await asyncio.sleep(0.001)
     closing = asyncio.create_task(threads.aclose())
     await asyncio.sleep(0.01)
@@ -151,3 +154,27 @@ def test_a_loop_closed_under_a_call_ends_its_thread() -> None:
     assert not thread.is_alive()
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # this loop was closed on purpose
     del task
+
+
+async def test_calls_wait_for_a_thread_in_the_order_of_their_priority_and_none_starves() -> None:
+    threads, gate = CodecThreads(1), threading.Event()
+    order: list[Any] = []
+    calls = [asyncio.ensure_future(threads.run(lambda: gate.wait(30)))]
+    await asyncio.sleep(0)
+    while threads._jobs._tokens.qsize():  # until the thread has taken it
+        await asyncio.sleep(0)
+    for priority in (BULK, NORMAL, HIGH):
+        for number in range(12):
+            with at_priority(priority):
+                calls.append(asyncio.ensure_future(threads.run(partial(order.append, (priority, number)))))
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(*calls)
+    await threads.aclose()
+    left = {priority: list(range(12)) for priority in (HIGH, NORMAL, BULK)}
+    expected = []
+    for place in range(2, 38):  # the call that waits for the gate was the first
+        classes = (BULK, NORMAL, HIGH) if place % FAIR_TURN == 0 else (HIGH, NORMAL, BULK)
+        first = next(priority for priority in classes if left[priority])
+        expected.append((first, left[first].pop(0)))
+    assert order == expected

@@ -7,7 +7,7 @@ anyio's CapacityLimiter costs 30 µs when contended and gives a task no second t
 from __future__ import annotations
 
 from asyncio import CancelledError, Future, get_running_loop
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..errors import session_closed
 
-_FAIR_TURN: Final = 8
+FAIR_TURN: Final = 8
 """One in this many grants goes to the longest waiter, whatever its priority, so that no class starves another."""
 
 Priority: TypeAlias = Literal["high", "normal", "bulk"]
@@ -26,6 +26,9 @@ HIGH, NORMAL, BULK = range(3)
 PRIORITY: Final[ContextVar[int | None]] = ContextVar("zarr_s3_async_priority", default=None)
 """Priority of the current call; None where the call names none. A context variable, so that the stores between a call
 and its requests need not pass it on, and so that the tasks of a call inherit it."""
+CALL: Final[ContextVar[object | None]] = ContextVar("zarr_s3_async_call", default=None)
+"""Identifies the call whose objects several tasks work on, so that calls take turns where they wait; None where one
+task does."""
 
 
 @contextmanager
@@ -55,10 +58,15 @@ class _Waiter(NamedTuple):
     """Order of arrival, over all priorities."""
 
 
+_Queue: TypeAlias = OrderedDict[object, deque[_Waiter]]
+"""The waiters of one class, by call, in the order in which calls are served next."""
+
+
 class Limiter:
     """Grants at most `limit` in total; a weight above the limit is granted alone. Bound to one event loop.
 
-    Callers that wait are served in the order of their `PRIORITY`, and in first-come first-served order in each class.
+    Waiters are served in the order of their `PRIORITY`. In a class the calls take turns, so that one which waits for
+    a hundred objects delays one that waits for one of them only once; each call is served in its own order.
     """
 
     __slots__ = ("_closed", "_granted", "_numbers", "_queues", "_waiting", "held", "limit")
@@ -66,7 +74,7 @@ class Limiter:
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
         self.held: int = 0
-        self._queues: list[deque[_Waiter]] = [deque() for _ in PRIORITIES]
+        self._queues: Final[list[_Queue]] = [OrderedDict() for _ in PRIORITIES]
         self._waiting = 0
         self._granted = 0
         self._numbers = count()
@@ -95,7 +103,7 @@ class Limiter:
         return True
 
     async def acquire(self, weight: int = 1) -> None:
-        """Acquire, after the callers of a higher priority and those of the same one that came before."""
+        """Acquire, after the calls of a higher priority and those of the same one whose turn comes before."""
         if self.try_acquire(weight):
             return
         if self._closed:
@@ -103,16 +111,22 @@ class Limiter:
         priority = PRIORITY.get()
         queue = self._queues[NORMAL if priority is None else priority]
         waiter = _Waiter(weight, get_running_loop().create_future(), next(self._numbers))
-        queue.append(waiter)
+        call = CALL.get() or waiter
+        waiters = queue.get(call)
+        if waiters is None:
+            waiters = queue[call] = deque()
+        waiters.append(waiter)
         self._waiting += 1
         try:
             await waiter.granted
         except CancelledError:
             if waiter.granted.cancelled():
                 # A waiter at the head may have blocked smaller ones behind it: wake them below.
-                if waiter in queue:
-                    queue.remove(waiter)
+                if waiter in waiters:
+                    waiters.remove(waiter)
                     self._waiting -= 1
+                    if not waiters:
+                        queue.pop(call, None)
                 self._wake()
             else:
                 self.release(weight)  # granted in the same loop iteration as the cancellation
@@ -127,18 +141,25 @@ class Limiter:
         """Fail all waiting and future calls with `SessionClosed`. Idempotent."""
         self._closed = True
         for queue in self._queues:
-            for waiter in queue:
-                if not waiter.granted.done():
-                    waiter.granted.set_exception(session_closed())
+            for waiters in queue.values():
+                for waiter in waiters:
+                    if not waiter.granted.done():
+                        waiter.granted.set_exception(session_closed())
+                waiters.clear()
             queue.clear()
         self._waiting = 1  # for ever, so that `try_acquire`, which every request calls, need not check for closing
 
     def _wake(self) -> None:
         while self._waiting and not self._closed:
             queue = self._next_queue()
-            if not self._fits(queue[0].weight):
+            call, waiters = next(iter(queue.items()))
+            if not self._fits(waiters[0].weight):
                 return
-            waiter = queue.popleft()
+            waiter = waiters.popleft()
+            if waiters:
+                queue.move_to_end(call)
+            else:
+                del queue[call]
             self._waiting -= 1
             if not waiter.granted.cancelled():
                 # Counted here, not when the waiter runs: until then another caller could take the same capacity.
@@ -146,12 +167,13 @@ class Limiter:
                 self._granted += 1
                 waiter.granted.set_result(None)
 
-    def _next_queue(self) -> deque[_Waiter]:
+    def _next_queue(self) -> _Queue:
         """The queue to serve next. If its first waiter does not fit, all wait, so that large leases do not starve."""
-        normal = self._queues[NORMAL]
-        if len(normal) == self._waiting:  # the common case: no caller named a priority
-            return normal
         waiting = [queue for queue in self._queues if queue]
-        if self._granted % _FAIR_TURN == _FAIR_TURN - 1:
-            return min(waiting, key=lambda queue: queue[0].number)
+        if len(waiting) > 1 and self._granted % FAIR_TURN == FAIR_TURN - 1:
+            return min(waiting, key=_first_number)
         return waiting[0]
+
+
+def _first_number(queue: _Queue) -> int:
+    return next(iter(queue.values()))[0].number

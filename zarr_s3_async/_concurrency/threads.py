@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, CancelledError, Event, Future, get_running_loop
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,7 @@ from weakref import finalize
 
 from ..errors import session_closed
 from .blocking import wait_despite_cancellation
+from .limiter import FAIR_TURN, NORMAL, PRIORITIES, PRIORITY
 
 T = TypeVar("T")
 
@@ -28,7 +30,7 @@ class CodecThreads:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._jobs: SimpleQueue[_Job[Any] | None] = SimpleQueue()
+        self._jobs = _Jobs()
         self._threads: list[Thread] = []
         self._outstanding = 0
         self._back: _LoopNotifier | None = None
@@ -36,7 +38,7 @@ class CodecThreads:
         finalize(self, _end, self._jobs, self._threads)  # in case `close` is never called
 
     async def run(self, work: Callable[[], T], on_cancel: Callable[[], None] | None = None) -> T:
-        """Run `work` in a thread and return its result.
+        """Run `work` in a thread and return its result. Calls wait for a thread in the order of their `PRIORITY`.
 
         When cancelled, it returns once the thread has finished, or immediately if the work never started, so that the
         thread cannot write to memory that the caller has freed. `on_cancel` is called first; it may make the thread
@@ -70,11 +72,8 @@ class CodecThreads:
     def close(self) -> None:
         """Start no further work: queued calls fail with `SessionClosed`; threads end after their current call."""
         self._closed = True
-        with suppress(Empty):
-            while True:
-                job = self._jobs.get_nowait()
-                if job is not None:
-                    job.refuse(session_closed())
+        for job in self._jobs.drain():
+            job.refuse(session_closed())
         _end(self._jobs, self._threads)
 
     async def aclose(self) -> None:
@@ -145,6 +144,48 @@ class _Job(Generic[T]):
         return cancelled
 
 
+class _Jobs:
+    """Calls that no thread has started yet, and how threads are told to end."""
+
+    __slots__ = ("_classes", "_number", "_tokens")
+
+    def __init__(self) -> None:
+        self._classes: tuple[deque[_Job[Any]], ...] = tuple(deque() for _ in PRIORITIES)
+        self._tokens: SimpleQueue[bool] = SimpleQueue()
+        """True for each call, False for each thread that shall end."""
+        self._number = count(1)
+
+    def put(self, job: _Job[Any]) -> None:
+        """Add a call of the current priority."""
+        priority = PRIORITY.get()
+        self._classes[NORMAL if priority is None else priority].append(job)
+        self._tokens.put(True)
+
+    def put_end(self) -> None:
+        """Let one thread end once no call waits that was added before."""
+        self._tokens.put(False)
+
+    def get(self) -> _Job[Any] | None:
+        """Runs in a thread: wait for the call that comes next; None: end."""
+        return self._next() if self._tokens.get() else None
+
+    def drain(self) -> Iterator[_Job[Any]]:
+        """Remove and return all calls, without waiting."""
+        with suppress(Empty):
+            while True:
+                if self._tokens.get_nowait():
+                    yield self._next()
+
+    def _next(self) -> _Job[Any]:
+        fair = next(self._number) % FAIR_TURN == 0
+        while True:  # there is a call for each token, though other threads may take one from the class looked at
+            for jobs in reversed(self._classes) if fair else self._classes:
+                try:
+                    return jobs.popleft()
+                except IndexError:
+                    continue
+
+
 class _LoopNotifier:
     """Reports completed calls from the threads to the loop."""
 
@@ -185,7 +226,7 @@ class _LoopNotifier:
             self._done.popleft().settle()
 
 
-def _serve(jobs: SimpleQueue[_Job[Any] | None], back: _LoopNotifier) -> None:
+def _serve(jobs: _Jobs, back: _LoopNotifier) -> None:
     while (job := jobs.get()) is not None:
         job.run()
         try:
@@ -197,6 +238,6 @@ def _serve(jobs: SimpleQueue[_Job[Any] | None], back: _LoopNotifier) -> None:
         back.ended()
 
 
-def _end(jobs: SimpleQueue[_Job[Any] | None], threads: list[Thread]) -> None:
+def _end(jobs: _Jobs, threads: list[Thread]) -> None:
     for _ in threads:
-        jobs.put(None)
+        jobs.put_end()

@@ -12,6 +12,8 @@ from asyncio import Queue, TaskGroup, current_task
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, Self, TypeVar
 
+from .limiter import CALL
+
 T = TypeVar("T")
 
 
@@ -33,6 +35,7 @@ async def _run(size: int, worker: Callable[[], Coroutine[Any, Any, None]]) -> No
     # A group wraps even one failure in an exception group; callers get the failure itself.
     failure: BaseException
     before = _cancellations()
+    call = CALL.set(CALL.get() or object())
     try:
         async with TaskGroup() as group:
             for _ in range(size):
@@ -40,6 +43,8 @@ async def _run(size: int, worker: Callable[[], Coroutine[Any, Any, None]]) -> No
             return
     except BaseExceptionGroup as failures:
         failure = first_leaf(failures)
+    finally:
+        CALL.reset(call)
     _clear_cancellations(before)
     raise failure
 

@@ -11,13 +11,14 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from .._concurrency.limiter import bulk_unless_named
+from .._concurrency.limiter import BULK, PRIORITY
 from .._concurrency.workers import run_workers
 from .._grid import place
 from .._plan.plan import Part
 from .._plan.runs import Runs
 from .._types import Buffer, Coords, Missing, Sink
 from ..codecs.base import check_interrupt
+from ..config import Limits
 from ..errors import ChunkDecodeError, ChunkNotFound, UnsupportedFeature
 from ..events import ChunksDecoded, ReadShared, has_hooks, report_cache_lookup
 from .cache import ObjectChunks
@@ -38,6 +39,8 @@ _MIN_PLANE = 4 * 2**10
 _MIN_SCRATCH = 64 * 2**10
 _MAX_TURNS = 8
 """Calls with at most so many objects yield to the loop once per object, so that concurrent reads can join."""
+BULK_BYTES = 64 * 2**20
+"""Calls that read or write more are bulk, however few objects they touch."""
 NOT_CACHED = np.empty(0)
 """A sentinel for a chunk that is not in the cache."""
 
@@ -63,18 +66,38 @@ class Touched(Protocol):
 async def read(runtime: Runtime, layout: Layout, plan: Touched, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with the elements that the plan selects."""
     workers = min(runtime.limits.requests, plan.n_objects)
+    turns = runtime.turns
+    bulk = is_bulk(plan.n_objects, out.nbytes, runtime.limits)
     # Reads of many objects do not yield for others to join: that would cost 2 µs per object.
-    reading = _Reading(runtime, layout, plan, out, missing, turns=workers if workers <= _MAX_TURNS else 0)
+    reading = _Reading(runtime, layout, plan, out, missing, bulk, turns=workers if workers <= _MAX_TURNS else 0)
 
     async def read_one_of_many_shapes(item: tuple[Coords, Sequence[Part]]) -> None:
-        await _Reading(runtime, layout.at(item[0]), plan, out, missing).read_with_one_refetch(item)
+        await _Reading(runtime, layout.at(item[0]), plan, out, missing, bulk).read_with_one_refetch(item)
 
     work = reading.read_with_one_refetch if layout.of_shape is None else read_one_of_many_shapes
-    if plan.n_objects <= runtime.limits.requests:
-        await run_workers(workers, plan.objects(), work)
+    if bulk:
+        with turns.bulk():  # it takes all slots there are, again and again: smaller reads go first
+            await run_workers(workers, plan.objects(), work)
         return
-    with bulk_unless_named():  # it takes all slots there are, again and again: smaller reads go first
+    turns.active += 1
+    turns.short = True
+    try:
         await run_workers(workers, plan.objects(), work)
+    finally:
+        turns.active -= 1
+        turns.ended = monotonic()
+
+
+def is_bulk(n_objects: int, nbytes: int, limits: Limits) -> bool:
+    """Whether the current call is bulk: by its `PRIORITY`, else where it is large.
+
+    Args:
+        n_objects: Number of objects that it touches.
+        nbytes: Bytes of its elements.
+        limits: Of the session.
+    """
+    priority = PRIORITY.get()
+    return n_objects > limits.requests or nbytes > BULK_BYTES if priority is None else priority == BULK
 
 
 class _DirectSink:
@@ -107,6 +130,7 @@ class _Reading:
     """The read of one call."""
 
     __slots__ = (
+        "_bulk",
         "_caches",
         "_direct",
         "_fields",
@@ -120,7 +144,7 @@ class _Reading:
     )
 
     def __init__(
-        self, runtime: Runtime, layout: Layout, plan: Touched, out: Result, missing: Missing, turns: int = 0
+        self, runtime: Runtime, layout: Layout, plan: Touched, out: Result, missing: Missing, bulk: bool, turns: int = 0
     ) -> None:
         self._runtime = runtime
         self._layout = layout
@@ -134,12 +158,15 @@ class _Reading:
         # Elements of variable length have no size that the cache could account for.
         self._caches = layout.reader.max_age is not None and not layout.meta.dtype.hasobject
         self._strided = layout.strided_sinks
+        self._bulk = bulk
         self._turns = turns
         """Number of further objects before whose request the reader yields to the loop, so that other reads can
         join."""
 
     async def read_with_one_refetch(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """Read one object; if it does not decode, fetch it once more, as it may have been damaged in transit."""
+        if self._bulk and self._runtime.turns.short:
+            await self._runtime.turns.wait()
         try:
             await self.read_object(item)
         except ChunkDecodeError:
@@ -337,6 +364,8 @@ class _Reading:
         nbytes = pipeline.nbytes * len(pieces)
         start = 0.0 if pipeline.raw or not has_hooks(self._runtime.emit) else perf_counter()
         if runs_inline(nbytes, pipeline.cost):
+            if self._bulk and self._runtime.turns.short:
+                await self._runtime.turns.wait()
             place(pieces)
         else:
             await self._runtime.cpu.each(place, pieces, split=nbytes >= SPLIT_BYTES)

@@ -16,6 +16,7 @@ import numpy as np
 
 from .._concurrency.limiter import Limiter
 from .._concurrency.locks import KeyedLocks
+from .._concurrency.turns import LoopTurns
 from .._grid import Axis, place
 from .._model.metadata import ArrayMeta
 from .._types import Coords, Shape
@@ -50,6 +51,8 @@ class Runtime:
     """Request slots."""
     leases: Limiter
     """Limiter of the bytes in memory."""
+    turns: LoopTurns
+    """Keeps turns of the loop short for interactive calls."""
     wait: Callable[[float], Awaitable[None]]
     """Sleeps; raises SessionClosed if the session is closed meanwhile."""
     cpu: Cpu

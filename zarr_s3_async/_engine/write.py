@@ -10,6 +10,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Container, Iterator, Sequence
 from copy import copy
 from functools import partial
+from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -26,7 +27,7 @@ from .chunks import Changes, Fetched
 from .compare_and_swap import retry_conflicts
 from .cpu import INLINE_BYTES, MIN_GATHERED, SPLIT_BYTES
 from .outcome import Progress
-from .read import chunk_of, decode_chunk
+from .read import chunk_of, decode_chunk, is_bulk
 from .runtime import Layout, Runtime
 
 Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -37,6 +38,7 @@ class Writing:
     """The write of one call: `values`, broadcast to the plan's buffer shape."""
 
     __slots__ = (
+        "_bulk",
         "_drop_fill",
         "_encode_chunk",
         "_failure",
@@ -60,6 +62,7 @@ class Writing:
         self._set_layout(layout)
         self._failure: Exception | None = None
         self._progress = Progress()
+        self._bulk = False
 
     def _set_layout(self, layout: Layout) -> None:
         self._layout = layout
@@ -80,9 +83,21 @@ class Writing:
 
     async def run(self) -> None:
         """Write everything; raise the first failure, or the cancellation, with its `outcome`."""
-        size = min(self._runtime.limits.requests, self._plan.n_objects)
+        n_objects, turns = self._plan.n_objects, self._runtime.turns
+        work = run_workers(min(self._runtime.limits.requests, n_objects), self._until_failure(), self._guarded)
         try:
-            await run_workers(size, self._until_failure(), self._guarded)
+            if is_bulk(n_objects, self._values.nbytes, self._runtime.limits):
+                self._bulk = True
+                with turns.bulk():  # as for reads
+                    await work
+            else:
+                turns.active += 1
+                turns.short = True
+                try:
+                    await work
+                finally:
+                    turns.active -= 1
+                    turns.ended = monotonic()
             if self._failure is not None:
                 raise self._failure
         except BaseException as error:
@@ -100,6 +115,8 @@ class Writing:
             yield item
 
     async def _guarded(self, item: tuple[Coords, Sequence[Part]]) -> None:
+        if self._bulk and self._runtime.turns.short:
+            await self._runtime.turns.wait()
         number = self._progress.begin()
         try:
             await self._at(item[0])._write_object(number, *item)  # noqa: SLF001  # same class

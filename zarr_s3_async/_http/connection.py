@@ -11,6 +11,7 @@ import select
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
+from .._concurrency.turns import STEP_BYTES, TURNS
 from .body import PartialBody
 from .errors import ConnectionBroken, IncompleteResponse, ProtocolError
 from .head import MAX_HEAD, Head, looks_like_http, parse_head
@@ -18,6 +19,7 @@ from .head import MAX_HEAD, Head, looks_like_http, parse_head
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._concurrency.turns import LoopTurns
     from .._types import Buffer
     from .body import Body
     from .buffers import Buffers
@@ -90,6 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         "_request",
         "_scratch",
         "_transport",
+        "_turns",
         "_unsent",
         "_view",
         "closed",
@@ -127,6 +130,7 @@ class Connection(asyncio.BufferedProtocol):
         self._filled = 0  # bytes of an unfinished head in the scratch buffer
         self._informational = 0
         self._unsent: memoryview | None = None
+        self._turns: LoopTurns | None = None
         self._paused = False
         self.closed = False
         self.reusable = False
@@ -152,6 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         self._request = request
         self.deadline = deadline
         self.pace = NOT_BEGUN
+        self._turns = TURNS.get()
         answer = self._answer = self._loop.create_future()
         if payload:
             self._upload(head, memoryview(payload).cast("B"))
@@ -207,6 +212,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's name
         if self._direct is not None:
+            if self._turns is not None and self._turns.short:
+                return self._direct[:STEP_BYTES]
             return self._direct
         return self._view[self._filled :] if self._filled else self._aside
 

@@ -15,6 +15,7 @@ from sys import maxsize
 from time import perf_counter
 from typing import NamedTuple, Self
 
+from .._concurrency.limiter import bulk_unless_named
 from .._concurrency.workers import gather_all, run_workers_async
 from .._engine.runtime import Runtime
 from .._model import formats
@@ -62,7 +63,8 @@ async def verify(
         url = nodes.url(path)
         raise NodeNotFound(f"no array and no group is stored at {url}; check the URL and the path", url=url, path=path)
     walk = _Walk(runtime, nodes, root, progress)
-    await run_workers_async(runtime.limits.requests, walk, walk.check)
+    with bulk_unless_named():
+        await run_workers_async(runtime.limits.requests, walk, walk.check)
     return VerifyReport(
         url=nodes.url(path),
         strict=strict,

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias, Unpack, cast
 import numpy as np
 
 from .._array import Array, ArrayRef, GroupRef
+from .._concurrency.limiter import bulk_unless_named
 from .._concurrency.workers import run_workers
 from .._engine import creation, nodes
 from .._engine.hierarchy import UnreadableNode
@@ -209,7 +210,8 @@ class CopyPlan:
 
     async def _run(self, progress: ProgressOption, *, resume: bool, verify: bool) -> Array | Group:
         copies: dict[str, Array] = {}
-        with metered(progress, sum(array.units() for array in self.arrays), "copy") as meter:
+        units = sum(array.units() for array in self.arrays)
+        with bulk_unless_named(), metered(progress, units, "copy") as meter:
             await self._create_groups(resume=resume)
 
             async def run(array: ArrayCopy) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._array import Array
-from .._concurrency.limiter import Limiter
+from .._concurrency.limiter import Limiter, bulk_unless_named
 from .._concurrency.workers import gather_all, run_workers
 from .._engine.operations import as_array
 from .._engine.runtime import Layout
@@ -86,7 +86,8 @@ async def map_chunks(
                 waiting.release(weight)
             await out.write(part.place, result, copy=False)
 
-        await run_workers(runtime.limits.requests, cells(box, meta.object_axes), work)
+        with bulk_unless_named():
+            await run_workers(runtime.limits.requests, cells(box, meta.object_axes), work)
 
 
 def _check(fn: object, arrays: Sequence[object], target: object) -> None:

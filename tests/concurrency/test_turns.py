@@ -1,0 +1,209 @@
+"""Turns of the event loop stay short beside interactive calls: bulk calls do one step of work in each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zarr_s3_async as zs
+from zarr_s3_async._concurrency import turns as module
+from zarr_s3_async._concurrency.limiter import BULK, NORMAL, at_priority
+from zarr_s3_async._concurrency.turns import STEP_BYTES, LoopTurns
+from zarr_s3_async._engine.read import BULK_BYTES, is_bulk
+from zarr_s3_async._http.connection import Connection
+
+from ..servers.stand_in import StandIn
+
+
+class TurnCounter:
+    """Counts turns of the loop."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._loop.call_soon(self._count)
+
+    def _count(self) -> None:
+        self.number += 1
+        self._handle = self._loop.call_soon(self._count)
+
+    def stop(self) -> None:
+        self._handle.cancel()
+
+
+@asynccontextmanager
+async def counted() -> AsyncIterator[TurnCounter]:
+    counter = TurnCounter()
+    try:
+        yield counter
+    finally:
+        counter.stop()
+
+
+async def test_one_waits_per_turn_in_order_and_a_cancelled_one_takes_none() -> None:
+    turns, order = LoopTurns(), []
+    async with counted() as counter:
+
+        async def step(name: int) -> None:
+            await turns.wait()
+            order.append((name, counter.number))
+
+        tasks = [asyncio.ensure_future(step(name)) for name in range(6)]
+        await asyncio.sleep(0)
+        tasks[2].cancel()
+        await asyncio.wait(tasks)
+    names, numbers = zip(*order, strict=True)
+    assert names == (0, 1, 3, 4, 5)
+    assert [number - numbers[0] for number in numbers] == [0, 1, 2, 3, 4]
+
+
+async def test_turns_are_short_until_a_while_after_the_last_interactive_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = LoopTurns()
+    assert not turns.short
+    turns.active, turns.short = 1, True
+    monkeypatch.setattr(module, "_AFTER", -1.0)
+    await turns.wait()
+    assert turns.short  # one is in progress
+    turns.active = 0
+    turns.ended = monotonic()
+    monkeypatch.setattr(module, "_AFTER", 3600.0)
+    await turns.wait()
+    assert turns.short
+    monkeypatch.setattr(module, "_AFTER", -1.0)
+    await turns.wait()
+    assert not turns.short
+
+
+class AtOnce(zs.MemoryStore):
+    """Answers all requests that are in flight in one turn of the loop, and notes the turn in which each was sent."""
+
+    def __init__(self, gate: asyncio.Event) -> None:
+        super().__init__()
+        self.gate = gate
+        self.counter: TurnCounter | None = None
+        self.sent: Counter[int] = Counter()
+
+    async def _note(self) -> None:
+        if self.counter is not None:
+            self.sent[self.counter.number] += 1
+            await self.gate.wait()
+
+    async def get(self, key: str, **options: Any) -> Any:
+        if "c/" in key:
+            await self._note()
+        return await super().get(key, **options)
+
+    async def put(self, key: str, *args: Any, **options: Any) -> Any:
+        if "c/" in key:
+            await self._note()
+        return await super().put(key, *args, **options)
+
+
+@pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
+@pytest.mark.parametrize("interactive", [False, True], ids=["alone", "beside"])
+async def test_beside_an_interactive_call_a_bulk_one_sends_one_request_per_turn(interactive: bool, write: bool) -> None:
+    gate, held = asyncio.Event(), asyncio.Event()
+    store, other = AtOnce(gate), AtOnce(held)
+    async with zs.Session(limits=zs.Limits(requests=16)) as session, counted() as counter:
+        array = await session.create_array(store, shape=(100,), chunks=(1,), dtype="f8")
+        small = await session.create_array(other, shape=(1,), chunks=(1,), dtype="f8")
+        await small.set_slice(5.0, start=0, stop=1)
+        await array.set_slice(np.arange(1.0, 101.0), start=0, stop=100)
+        session._turns.short = False
+        store.counter = other.counter = counter
+        waiting: list[asyncio.Future[Any]] = []
+        if interactive:
+            waiting.append(asyncio.ensure_future(small.get_slice(0, 1)))
+            while not other.sent:
+                await asyncio.sleep(0)
+        bulk = asyncio.ensure_future(array.set_slice(7.0, start=0, stop=100) if write else array.get_slice(0, 100))
+        while store.sent.total() < 15 + interactive:
+            await asyncio.sleep(0)
+        gate.set()
+        await bulk
+        held.set()
+        await asyncio.gather(*waiting)
+    assert store.sent.total() == 100
+    if interactive:
+        assert max(store.sent.values()) == 1
+    else:
+        assert max(store.sent.values()) == 16
+
+
+async def test_beside_an_interactive_call_a_bulk_one_decodes_one_chunk_per_turn() -> None:
+    gate, held = asyncio.Event(), asyncio.Event()
+    store, other = AtOnce(gate), AtOnce(held)
+    decoded: Counter[int] = Counter()
+    async with zs.Session(limits=zs.Limits(requests=16)) as session, counted() as counter:
+        array = await session.create_array(store, shape=(17,), chunks=(1,), dtype="f8", compressor="zstd")
+        small = await session.create_array(other, shape=(1,), chunks=(1,), dtype="f8")
+        await small.set_slice(5.0, start=0, stop=1)
+        await array.set_slice(np.arange(1.0, 18.0), start=0, stop=17)
+        store.counter = other.counter = counter
+        decode = array._layout.pipeline.decode
+
+        class Counting:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(pipeline, name)
+
+            def decode(self, *args: Any) -> Any:
+                decoded[counter.number] += 1
+                return decode(*args)
+
+        pipeline = array._layout.pipeline
+        object.__setattr__(array._layout, "pipeline", Counting())
+        bulk = asyncio.ensure_future(array.get_slice(0, 17))
+        while store.sent.total() < 16:
+            await asyncio.sleep(0)
+        interactive = asyncio.ensure_future(small.get_slice(0, 1))
+        while not other.sent:
+            await asyncio.sleep(0)
+        gate.set()
+        assert (await bulk).tolist() == list(range(1, 18))
+        held.set()
+        await interactive
+    assert decoded.total() == 17
+    assert max(decoded.values()) == 1
+
+
+async def test_beside_an_interactive_call_a_bulk_body_is_received_in_small_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[int] = []
+    receive = Connection.buffer_updated
+
+    def noted(connection: Connection, nbytes: int) -> None:
+        steps.append(nbytes)
+        receive(connection, nbytes)
+
+    async with StandIn() as server:
+        keys = {name: getattr(server, name) for name in ("endpoint_url", "access_key_id", "secret_access_key")}
+        async with zs.Session(**keys) as session:
+            array = await session.create_array(
+                f"s3://{server.bucket}/a", shape=(2**21,), chunks=(2**21,), dtype="u1", compressor=None
+            )
+            data = np.arange(2**21, dtype="u4").astype("u1")
+            await array.set_slice(data, start=0, stop=2**21)
+            monkeypatch.setattr(Connection, "buffer_updated", noted)
+            session._turns.active, session._turns.short = 1, True
+            assert np.array_equal(await array.get_slice(0, 2**21, priority="bulk"), data)
+    assert sum(steps) > 2**21
+    assert max(steps) <= STEP_BYTES
+
+
+@pytest.mark.parametrize(("n_objects", "nbytes"), [(5, 1), (1, BULK_BYTES + 1)])
+def test_a_call_of_many_objects_or_many_bytes_is_bulk_unless_it_names_a_priority(n_objects: int, nbytes: int) -> None:
+    limits = zs.Limits(requests=4)
+    assert is_bulk(n_objects, nbytes, limits)
+    assert not is_bulk(4, BULK_BYTES, limits)
+    with at_priority(NORMAL):
+        assert not is_bulk(n_objects, nbytes, limits)
+    with at_priority(BULK):
+        assert is_bulk(1, 1, limits)
