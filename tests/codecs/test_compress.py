@@ -95,6 +95,14 @@ def test_every_dtype_is_decoded_into_the_callers_array(name, dtype):
 class TestZstdFrames:
     """Frames that numcodecs does not write."""
 
+    @pytest.fixture(autouse=True, params=[False, True], ids=["at once", "in pieces"])
+    def _way(self, request, monkeypatch):
+        """As chunks of any size are decoded, and as the largest ones are."""
+        if request.param:
+            monkeypatch.setattr(compress, "_IN_PIECES", 0)
+            monkeypatch.setattr(compress, "_PIECE", 100)
+            monkeypatch.setattr(compress, "_SMALL", -1)
+
     @staticmethod
     def of_unknown_size(data: bytes) -> bytes:
         """A frame of raw blocks whose header does not say how long its content is."""
@@ -246,6 +254,9 @@ def test_small_zstd_frames_that_are_no_single_whole_frame_are_read_or_refused_as
     quick = refused()
     monkeypatch.setattr("zarr_s3_async.codecs.compress._SMALL", 0)
     assert quick == refused() == [True] * len(wrong)
+    monkeypatch.setattr("zarr_s3_async.codecs.compress._IN_PIECES", 0)
+    assert bytes(codec.decode(whole, 64, 64)) == data
+    assert quick == refused()
 
 
 def test_many_threads_share_the_contexts_of_a_zstd_codec():

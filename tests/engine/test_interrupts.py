@@ -16,7 +16,7 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async._types import CodecSpec
-from zarr_s3_async.codecs import stdlib
+from zarr_s3_async.codecs import compress, stdlib
 from zarr_s3_async.codecs.base import Abandoned, ChunkSpec, Interrupt, check_interrupt, interruptible
 from zarr_s3_async.codecs.pipeline import Pipeline, build_pipeline
 from zarr_s3_async.errors import ChunkDecodeError
@@ -53,6 +53,29 @@ def test_streaming_decoders_end_at_the_next_block(name: str, monkeypatch: pytest
         interruptible(interrupt, lambda: pipeline.decode(data))
     assert len(blocks) == 1
     check_interrupt()  # of no work that runs now
+
+
+def test_large_zstd_frames_end_at_the_next_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compress, "_IN_PIECES", SIZE)
+    pipeline = build_pipeline([CodecSpec("bytes"), CodecSpec("zstd")], ChunkSpec((SIZE,), np.dtype("u1"), np.uint8(0)))
+    chunk = np.arange(SIZE, dtype="u4").view("u1")[:SIZE]
+    data = pipeline.encode(chunk)
+    interrupt, pieces = Interrupt(), []
+
+    def look() -> None:
+        pieces.append(1)
+        if len(pieces) == 3:  # after the walk over the frame's blocks, which looks too
+            interrupt.request()
+        check_interrupt()
+
+    monkeypatch.setattr(compress, "_PIECE", 2**20)
+    monkeypatch.setattr(compress.ZstdFrames, "_walk", lambda _, frame: (SIZE, len(frame), True))
+    monkeypatch.setattr(compress, "check_interrupt", look)
+    with pytest.raises((Abandoned, ChunkDecodeError)):
+        interruptible(interrupt, lambda: pipeline.decode(data))
+    assert len(pieces) == 3
+    assert (pipeline.decode(data) == chunk).all()
+    assert len(pieces) == 3 + SIZE // 2**20
 
 
 def endless(*_: Any) -> Any:

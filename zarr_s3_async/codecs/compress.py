@@ -13,7 +13,7 @@ import numpy as np
 
 from .._types import Buffer
 from ..errors import UnsupportedFeature
-from .base import Array, Bytes, ChunkSpec, Cost, Options, numcodecs_module
+from .base import Array, Bytes, ChunkSpec, Cost, Options, check_interrupt, numcodecs_module
 
 UNKNOWN: Final = -1
 """The frame does not say how long its content is."""
@@ -70,6 +70,38 @@ class ZstdFrames:
         self._idle.append(context)
         return content
 
+    def decode_in_pieces(self, data: Bytes, target: Array) -> bool:
+        """Fill `target` with the content of a frame, and look between pieces whether anybody still waits for it.
+
+        False where it is not just one whole frame of that size with a window that such frames have: the general way
+        finds out what it is. The library takes a frame without its end for whole, so the blocks are walked first.
+
+        Raises:
+            ZstdError: The content is damaged.
+        """
+        size, frame = target.nbytes, memoryview(data)
+        try:
+            parameters = self._parameters(frame)
+        except self._error:
+            return False
+        if parameters.content_size != size or parameters.window_size > _MAX_WINDOW:
+            return False
+        _, end, _ = self._walk(frame)
+        if end != len(frame):
+            return False
+        memory = memoryview(target.reshape(-1).view(np.uint8))
+        reader = self._make().stream_reader(frame)
+        at = 0
+        while at < size:
+            check_interrupt()
+            count = reader.readinto(memory[at : at + _PIECE])
+            if not count:
+                raise ValueError(f"the frame ends after {at} of {size} bytes")
+            at += count
+        if reader.read(1):  # which also lets it compare the checksum
+            raise ValueError(f"the frame goes on after {size} bytes")
+        return True
+
     def bound(self, data: Bytes, limit: int) -> tuple[int, bool]:
         """How many bytes the frames hold at most, and whether that is exactly as many as they hold.
 
@@ -99,6 +131,7 @@ class ZstdFrames:
             raise ValueError("the frame is cut off or corrupt") from error
         size_bound, last = 0, False
         while not last:
+            check_interrupt()  # blocks may be empty, and so there may be millions
             header = int.from_bytes(frame[at : at + 3], "little")
             last, block_type, size = bool(header & 1), header >> 1 & 3, header >> 3
             if block_type == _RESERVED or at + 3 > len(frame):
@@ -128,6 +161,13 @@ _EARLY: Final = 16
 """Large chunks that are decompressed into new memory and copied before numcodecs is worth its import."""
 _EARLY_BYTES: Final = 4 * 2**20
 """Larger ones are not: for the time of the copy they take their memory twice."""
+
+_IN_PIECES: Final = 256 * 2**20
+"""Bytes from which on a zstd frame is decompressed in pieces, so that a timeout ends it: in one piece it takes 8 % less
+CPU time, and 0.2 s for these."""
+_PIECE: Final = 4 * 2**20
+_MAX_WINDOW: Final = 8 * 2**20
+"""Bytes of memory beside the chunk that pieces take; frames of zstd's levels up to 19 need no more."""
 
 BLOSC_COMPRESSORS: Final = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 _BLOSC_QUICK: Final = ("blosclz", "lz4", "lz4hc")
@@ -171,6 +211,10 @@ class Zstd:
             frame = self._frames.single_frame(data)
             if frame is not None:
                 return frame if out is None else _copied(frame, out)
+        if claimed == size and size >= _IN_PIECES:
+            target = np.empty(size, np.uint8) if out is None else out
+            if self._frames.decode_in_pieces(data, target):
+                return target
         if claimed not in (size, UNKNOWN):
             # numcodecs would fill a part of the memory and not say so. It checks the size only where a frame
             # of unknown size is among the frames; this one adds nothing.
