@@ -54,7 +54,9 @@ class PrometheusHook:
             raise ConfigError(
                 "this registry has a PrometheusHook already: give one hook to all sessions, or another registry to each"
             ) from error
+        # Looking a label up costs more than counting.
         self._of_operation: dict[str, _Operation] = {}
+        self._of_lookup: dict[tuple[str, bool], Counter] = {}
 
     def _register(self, registry: CollectorRegistry, seconds: tuple[float, ...]) -> None:
         def counter(name: str, help_text: str, *labels: str) -> Counter:
@@ -98,7 +100,10 @@ class PrometheusHook:
                 self._decodes.observe(seconds)
                 self._decoded.inc(nbytes)
             case CacheLooked(cache=cache, hit=hit):
-                self._looked.labels(cache, "hit" if hit else "miss").inc()
+                counted = self._of_lookup.get((cache, hit))
+                if counted is None:
+                    counted = self._of_lookup[cache, hit] = self._looked.labels(cache, "hit" if hit else "miss")
+                counted.inc()
             case ReadShared():
                 self._shared.inc()
             case RetryScheduled(operation=operation, reason=reason):

@@ -62,19 +62,27 @@ class Sources:
     def __init__(self, where: Where, cache: CachePolicy | None) -> None:
         self._where = where
         self._cache = cache
+        self._store: tuple[Session, Where] | None = None
         self._known: dict[tuple[str, str], tuple[float, Source]] = {}
+
+    def _place(self, session: Session) -> Where:
+        """The store of the URL, made once: what a URL and the options of S3 mean is looked up for each new one."""
+        if self._store is None or self._store[0] is not session:
+            where = session.store(self._where) if isinstance(self._where, str) else self._where
+            self._store = session, where
+        return self._store[1]
 
     async def array(self, session: Session, path: str) -> Array:
         """The array at a path, by the policy of the cache."""
-        return await session.open_array(self._where, path=path, cache=self._cache)
+        return await session.open_array(self._place(session), path=path, cache=self._cache)
 
     async def uncached(self, session: Session, path: str) -> Array:
         """The array at a path, whose large raw chunks are read by the ranges that are needed, and not kept."""
-        return await session.open_array(self._where, path=path)
+        return await session.open_array(self._place(session), path=path)
 
     async def node(self, session: Session, path: str) -> Array | Group:
         """The array or the group at a path, read now."""
-        return await session.open(self._where, path=path)
+        return await session.open(self._place(session), path=path)
 
     async def find(self, session: Session, path: str, variable: str = "") -> Source:
         """The source at a path.

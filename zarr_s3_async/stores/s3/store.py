@@ -98,6 +98,7 @@ class S3Store:
         "_chunk_reads",
         "_conditional",
         "_multipart",
+        "_owner",
         "_put_headers",
         "_read_headers",
         "_transport",
@@ -139,6 +140,7 @@ class S3Store:
         verify = {MODE_HEADER: "ENABLED"} if config.checksums == "on" else {}
         self._whole_headers = self._read_headers | verify
         self._put_headers = self._read_headers | storage_headers(config)
+        self._owner: S3Config | None = None
 
     @property
     def supports_strided_sinks(self) -> Literal[True]:
@@ -163,7 +165,9 @@ class S3Store:
     @property
     def owner(self) -> S3Config:
         """See `SupportsIdentity.owner`: the options that decide what a reader may see."""
-        return reader_of(self.config)
+        if self._owner is None:  # kept: a copy of 26 checked fields, which every look-up in a cache asks for
+            self._owner = reader_of(self.config)
+        return self._owner
 
     def parent(self) -> tuple[S3Store, str] | None:
         """See `SupportsParent.parent`; None at the root of the bucket."""
