@@ -1,4 +1,4 @@
-"""Work on stored arrays from many processes or machines, with dask: compute, store misaligned, and look again.
+"""Work on stored arrays from many processes or machines, with dask: compute, store misaligned, rechunk, verify.
 
     python examples/many_machines.py
 
@@ -8,12 +8,14 @@ takes the cluster's place, workers have credentials of their own (an instance ro
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import dask.array as da
 import numpy as np
 from dask.distributed import Client, LocalCluster
 
+import zarr_s3_async as zs
 from zarr_s3_async import blocking
 from zarr_s3_async.adapters.dask import from_dask, store, to_dask
 from zarr_s3_async.testing import LocalS3
@@ -25,8 +27,9 @@ def main() -> None:
     with LocalS3(bucket=BUCKET) as server:
         os.environ.update(server.environment())  # workers inherit it
         options = {"n_workers": 3, "threads_per_worker": 2, "dashboard_address": ":0"}
-        with LocalCluster(**options) as cluster, Client(cluster):
+        with LocalCluster(**options) as cluster, Client(cluster) as client:
             work(f"s3://{BUCKET}")
+            asyncio.run(rechunk(f"s3://{BUCKET}", client))
         blocking.close()
 
 
@@ -47,6 +50,14 @@ def work(root: str) -> None:
     print("stored minus computed:", *da.compute(*difference))
     print("corner equal:", np.array_equal(array[1990:, 1490:], (field + 1)[1990:, 1490:].compute()))
     print("mean of every 100th row:", lazy[::100].mean(axis=1).compute().round(1)[:4], "…")
+
+
+async def rechunk(root: str, client: Client) -> None:
+    # Each worker process plans the copy again, from references, and does parts of it; so it is with verify.
+    plan = await zs.plan_copy(f"{root}/field", f"{root}/columns", chunks=(2000, 32))
+    plan.print()
+    columns = await plan.run(client=client)
+    print(await columns.verify(client=client))
 
 
 if __name__ == "__main__":

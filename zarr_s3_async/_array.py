@@ -39,6 +39,7 @@ from .codecs.registry import find_kind
 from .errors import ConfigError, MetadataError, SelectionError, StoreError, UnsupportedFeature, ZarrS3Error
 
 if TYPE_CHECKING:  # the methods that need these import them: a program that reads does without
+    from ._concurrency.executor import Executor
     from ._engine.encoded import EncodedChunk, Expected
     from ._engine.explain import Explanation
     from ._stored import StoredChunks
@@ -625,14 +626,26 @@ class Array(Unread):
         return await operations.within(timeout, self._layout, "listing", work)
 
     async def verify(
-        self, *, strict: bool = False, max_findings: int = 1000, progress: OnProgress | None = None
+        self,
+        *,
+        strict: bool = False,
+        max_findings: int = 1000,
+        progress: OnProgress | None = None,
+        client: Executor | None = None,
     ) -> VerifyReport:
         """Read and decode all objects of the array, and compare them with the metadata; see `Session.verify`."""
+        from ._cluster import checks_on
         from ._verify import verify
 
         form = self.metadata.zarr_format
         return await verify(
-            self._runtime, self._path, form, strict=strict, max_findings=max_findings, progress=progress
+            self._runtime,
+            self._path,
+            form,
+            strict=strict,
+            max_findings=max_findings,
+            progress=progress,
+            elsewhere=checks_on(client, self._runtime),
         )
 
     # Edits

@@ -23,6 +23,7 @@ from ._types import JSON, Missing
 from .errors import ConfigError, MetadataError, NodeExists, NodeNotFound, UnsupportedFeature
 
 if TYPE_CHECKING:
+    from ._concurrency.executor import Executor
     from ._verify import OnProgress, VerifyReport
 
 Format: TypeAlias = Literal[2, 3]
@@ -187,14 +188,26 @@ class Group:
         return Tree(self._path.rpartition("/")[2] or "/", [found async for found in children.walk()])
 
     async def verify(
-        self, *, strict: bool = False, max_findings: int = 1000, progress: OnProgress | None = None
+        self,
+        *,
+        strict: bool = False,
+        max_findings: int = 1000,
+        progress: OnProgress | None = None,
+        client: Executor | None = None,
     ) -> VerifyReport:
         """Read and decode everything stored below, and compare it with the metadata; see `Session.verify`."""
+        from ._cluster import checks_on
         from ._verify import verify
 
         form = self._meta.zarr_format
         return await verify(
-            self._runtime, self._path, form, strict=strict, max_findings=max_findings, progress=progress
+            self._runtime,
+            self._path,
+            form,
+            strict=strict,
+            max_findings=max_findings,
+            progress=progress,
+            elsewhere=checks_on(client, self._runtime),
         )
 
     async def _children(self) -> Children:

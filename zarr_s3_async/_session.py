@@ -52,6 +52,7 @@ _CONSOLIDATED = ("check", True, False)
 _CHUNK_CACHE_BYTES = 2**28
 """Of decoded chunks, where arrays are opened with `cache=` and `CacheSize` says nothing else."""
 if TYPE_CHECKING:  # the methods that need these import them: a program that reads does without
+    from ._concurrency.executor import Executor
     from ._engine.hierarchy import Consolidated
     from ._group import Group
     from ._verify import OnProgress, VerifyReport
@@ -473,6 +474,7 @@ class Session:
         strict: bool = False,
         max_findings: int = 1000,
         progress: OnProgress | None = None,
+        client: Executor | None = None,
     ) -> VerifyReport:
         """Read and decode every object of an array, or of all arrays of a group, and compare them with the metadata.
 
@@ -486,6 +488,8 @@ class Session:
             strict: Count absent chunks as problems. By default they are not: they read as the fill value.
             max_findings: Maximum number of findings kept per kind and node; all are counted.
             progress: Called on the event loop as objects are read. It must neither block nor raise.
+            client: Reads and decodes on other processes: a `distributed.Client`, or an executor of processes. They need
+                credentials of their own; this process lists and reports.
 
         Returns:
             The report, with the findings per node.
@@ -496,9 +500,18 @@ class Session:
         """
         check_format(zarr_format)
         runtime, path = self._resolve(where, path)
+        from ._cluster import checks_on
         from ._verify import verify
 
-        return await verify(runtime, path, zarr_format, strict=strict, max_findings=max_findings, progress=progress)
+        return await verify(
+            runtime,
+            path,
+            zarr_format,
+            strict=strict,
+            max_findings=max_findings,
+            progress=progress,
+            elsewhere=checks_on(client, runtime),
+        )
 
     # Stores
 

@@ -48,6 +48,7 @@ from . import (
     _shared,
     shared_session,
 )
+from ._concurrency.executor import Executor
 from ._concurrency.limiter import Priority
 from ._concurrency.loop_thread import LoopThread, background_loop
 from ._notebook import facts_html
@@ -183,9 +184,12 @@ class _Handle(Generic[Live]):
         strict: bool = False,
         max_findings: int = 1000,
         progress: Callable[[VerifyProgress], None] | None = None,
+        client: Executor | None = None,
     ) -> VerifyReport:
         """Read and decode all that is stored of it and below, and compare it with its metadata."""
-        return self._do(lambda live: live.verify(strict=strict, max_findings=max_findings, progress=progress))
+        return self._do(
+            lambda live: live.verify(strict=strict, max_findings=max_findings, progress=progress, client=client)
+        )
 
     def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
         """Merge `attributes` into those that are stored, or replace them all."""
@@ -806,10 +810,17 @@ def verify(
     strict: bool = False,
     max_findings: int = 1000,
     progress: Callable[[VerifyProgress], None] | None = None,
+    client: Executor | None = None,
 ) -> VerifyReport:
     """Read every object of an array or a group and compare it with its metadata; see `Session.verify`."""
     return _with_session(
         lambda session: session.verify(
-            where, path=path, zarr_format=zarr_format, strict=strict, max_findings=max_findings, progress=progress
+            where,
+            path=path,
+            zarr_format=zarr_format,
+            strict=strict,
+            max_findings=max_findings,
+            progress=progress,
+            client=client,
         )
     )

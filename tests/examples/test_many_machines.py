@@ -26,3 +26,4 @@ def test_it_stores_computes_and_looks_again() -> None:
     assert done.returncode == 0, done.stderr
     assert "stored minus computed: 1 1" in done.stdout
     assert "corner equal: True" in done.stdout
+    assert "columns: all well" in done.stdout

@@ -63,6 +63,14 @@ class Objects(Protocol):
         ...
 
 
+async def check_object(objects: Objects, entry: Entry, position: Coords) -> CheckedObject | None:
+    """See `Objects.read`; what is corrupt is read again, since it may have been damaged in transit."""
+    checked = await objects.read(entry, position)
+    if checked is not None and checked.bad:
+        checked = await objects.read(entry, position)
+    return checked
+
+
 def objects_of(runtime: Runtime, meta: ArrayMeta) -> Objects:
     """The reader for an array; raises UnsupportedFeature or MetadataError for unknown or incompatible codecs."""
     if meta.edges is not None:

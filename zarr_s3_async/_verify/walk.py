@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from asyncio import Lock
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from math import prod
 from sys import maxsize
 from time import perf_counter
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 from .._concurrency.limiter import bulk_unless_named
 from .._concurrency.workers import gather_all, run_workers_async
@@ -33,10 +34,17 @@ from ..stores.base import COPY_PIECE, COPY_RECORD, PROBE, Entry
 from ..stores.local.files import TEMPORARY
 from .folders import Folder
 from .nodes import FATAL, Format, Nodes, contradiction
+from .objects import CheckedObject, check_object
 from .report import Finding, FindingKind, OnProgress, VerifyReport
 
 _PAGE = 1000
 """Keys classified at once: a page of an S3 listing."""
+_BATCH = 256
+"""Objects that are checked by one call in another process, at most."""
+_BATCH_BYTES = 2**26
+"""Bytes of these, about: a second of work."""
+_BATCHES = 4096
+"""Such calls at once, at most."""
 _OURS = (PROBE, TEMPORARY, COPY_PIECE)
 """Prefixes of temporary objects of this library, which it removes unless its process is killed."""
 _DOCUMENTS = frozenset((*formats.document_names(None), formats.CONSOLIDATED_V2))
@@ -50,8 +58,19 @@ async def verify(
     strict: bool,
     max_findings: int,
     progress: OnProgress | None,
+    elsewhere: CheckElsewhere | None = None,
 ) -> VerifyReport:
-    """See `Session.verify`."""
+    """See `Session.verify`.
+
+    Args:
+        runtime: The store and its session.
+        path: Of the root.
+        zarr_format: See there.
+        strict: See there.
+        max_findings: See there.
+        progress: See there.
+        elsewhere: Checks chunks and shards in other processes; None: this one does.
+    """
     runtime.guard()
     check_flag("strict", strict)
     check_count("max_findings", max_findings, least=0)
@@ -64,7 +83,10 @@ async def verify(
         raise NodeNotFound(f"no array and no group is stored at {url}; check the URL and the path", url=url, path=path)
     walk = _Walk(runtime, nodes, root, progress)
     with bulk_unless_named():
-        await run_workers_async(runtime.limits.requests, walk, walk.check)
+        if elsewhere is None:
+            await run_workers_async(runtime.limits.requests, walk, walk.check)
+        else:
+            await run_workers_async(_BATCHES, _Batches(walk), partial(walk.check_batch, elsewhere))
     return VerifyReport(
         url=nodes.url(path),
         strict=strict,
@@ -82,6 +104,22 @@ class _Item(NamedTuple):
     entry: Entry
     position: Coords | None
     """Position in the array's grid; None for a document."""
+
+
+class ObjectsToCheck(NamedTuple):
+    """Objects of one array, for another process."""
+
+    path: str
+    """Of the array."""
+    zarr_format: Format
+    documents: Mapping[str, bytes]
+    """The array's metadata, by file name."""
+    objects: tuple[tuple[Entry, Coords], ...]
+    """As they were listed, with their positions in the array's grid."""
+
+
+CheckElsewhere: TypeAlias = Callable[[ObjectsToCheck], Awaitable[Sequence[CheckedObject | StoreError | None]]]
+"""Reads and decodes objects in another process: what was found of each, None where it does not exist any more."""
 
 
 class _Walk:
@@ -223,20 +261,35 @@ class _Walk:
             if position is None:
                 await self._check_document(folder, entry)
             else:
-                await self._check_object(folder, entry, position)
+                assert folder.objects is not None  # noqa: S101  # else it was not made an item
+                self._record(item, position, await check_object(folder.objects, entry, position))
         except StoreError as error:
-            if isinstance(error, FATAL):
-                raise
-            kind: FindingKind = "corrupt" if isinstance(error, ChecksumMismatch) else "unreadable"
-            chunk = None if position is None else _chunk_of(folder, position)
-            folder.tally.add(_failed(kind, item, error, chunk))
+            self._record_failure(item, error)
         self._report_progress()
 
-    async def _check_object(self, folder: Folder, entry: Entry, position: Coords) -> None:
-        assert folder.objects is not None  # noqa: S101  # else it was not made an item
-        checked, tally = await folder.objects.read(entry, position), folder.tally
-        if checked is not None and checked.bad:  # damaged in transit, perhaps: only what is corrupt twice is reported
-            checked = await folder.objects.read(entry, position)
+    async def check_batch(self, elsewhere: CheckElsewhere, batch: Sequence[_Item]) -> None:
+        """Have objects of one array read elsewhere, and report what is wrong with them."""
+        tally = batch[0].folder.tally
+        assert tally.meta is not None  # noqa: S101  # it is an array's
+        objects = tuple((item.entry, item.position) for item in batch if item.position is not None)
+        found = await elsewhere(ObjectsToCheck(tally.path, tally.meta.zarr_format, formats.dump(tally.meta), objects))
+        for item, (_, position), checked in zip(batch, objects, found, strict=True):
+            if isinstance(checked, StoreError):
+                self._record_failure(item, checked)
+            else:
+                self._record(item, position, checked)
+        self._report_progress()
+
+    def _record_failure(self, item: _Item, error: StoreError) -> None:
+        if isinstance(error, FATAL):
+            raise error
+        kind: FindingKind = "corrupt" if isinstance(error, ChecksumMismatch) else "unreadable"
+        chunk = None if item.position is None else _chunk_of(item.folder, item.position)
+        item.folder.tally.add(_failed(kind, item, error, chunk))
+
+    def _record(self, item: _Item, position: Coords, checked: CheckedObject | None) -> None:
+        folder, entry, _ = item
+        tally = folder.tally
         if checked is None:
             what, chunk = "it was listed, but deleted before it was read", _chunk_of(folder, position)
             tally.add(Finding(kind="missing", key=entry.key, what=what, position=position, chunk=chunk))
@@ -271,6 +324,43 @@ class _Walk:
     def _report_progress(self) -> None:
         if self._progress is not None:
             self._progress(self._nodes.totals.progress())
+
+
+class _Batches:
+    """An async iterator over the objects of a walk in batches of one array each; documents are checked here."""
+
+    __slots__ = ("_lock", "_next", "_walk")
+
+    def __init__(self, walk: _Walk) -> None:
+        self._walk = walk
+        self._lock = Lock()
+        self._next: _Item | None = None
+        """The first of another array than the last batch."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[_Item]:
+        batch: list[_Item] = []
+        nbytes = 0
+        async with self._lock:
+            while len(batch) < _BATCH and nbytes < _BATCH_BYTES:
+                item, self._next = self._next, None
+                if item is None:
+                    item = await anext(self._walk, None)
+                if item is None:
+                    break
+                if item.position is None:
+                    await self._walk.check(item)
+                elif batch and item.folder is not batch[0].folder:
+                    self._next = item
+                    break
+                else:
+                    batch.append(item)
+                    nbytes += item.entry.size
+        if not batch:
+            raise StopAsyncIteration
+        return batch
 
 
 def _failed(kind: FindingKind, item: _Item, error: ZarrS3Error, chunk: Coords | None) -> Finding:

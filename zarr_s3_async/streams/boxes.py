@@ -109,6 +109,17 @@ def coords_in(box: Box, axes: Sequence[Axis]) -> Iterator[Coords]:
     return product(*(_numbers(axis, low, high) for axis, low, high in zip(axes, box.start, box.stop, strict=True)))
 
 
+def coords_between(box: Box, axes: Sequence[Axis], start: int, stop: int) -> Iterator[Coords]:
+    """Those of `coords_in` from number `start` up to `stop` (exclusive), without going through the ones before."""
+    numbers = [_numbers(axis, low, high) for axis, low, high in zip(axes, box.start, box.stop, strict=True)]
+    for flat in range(start, min(stop, prod(map(len, numbers)))):
+        rest, coords = flat, []
+        for along in reversed(numbers):
+            rest, at = divmod(rest, len(along))
+            coords.append(along[at])
+        yield tuple(reversed(coords))
+
+
 def cells_at(position: Shape, axes: Sequence[Axis]) -> Coords:
     """Coordinates of the cell that holds a position."""
     return tuple(map(cell_at, axes, position))

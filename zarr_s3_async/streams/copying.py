@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from os import PathLike
 from typing import Any, Final, Literal, TypeAlias, Unpack, cast
@@ -11,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, Unpack, cast
 import numpy as np
 
 from .._array import Array, ArrayRef, GroupRef
+from .._concurrency.executor import Executor, check_client
 from .._concurrency.limiter import bulk_unless_named
 from .._concurrency.workers import run_workers
 from .._engine import creation, nodes
@@ -30,6 +32,7 @@ from ..errors import ConcurrentModification, ConfigError, NodeExists, Verificati
 from ..stores.base import Store
 from .access import inside
 from .boxes import Box, region_of
+from .cluster import CopyCall, describe_call, transfer_on
 from .conversion import CopyOptions, check_options, converted
 from .progress import ProgressOption, check_progress, metered
 from .read import BlockStream
@@ -63,7 +66,7 @@ class CopyPlan:
     Made by `plan_copy`. A plan may be run again after an interruption, as may a new one of the same call.
     """
 
-    __slots__ = ("_consolidates", "_groups", "_overwrite", "_record", "arrays", "source_url", "target_url")
+    __slots__ = ("_call", "_consolidates", "_groups", "_overwrite", "_record", "arrays", "source_url", "target_url")
 
     def __init__(
         self,
@@ -75,7 +78,9 @@ class CopyPlan:
         record: Record | None = None,
         consolidates: bool = False,
         overwrite: bool = False,
+        call: Callable[[], CopyCall],
     ) -> None:
+        self._call = call
         self.source_url: str = source_url
         self.target_url: str = target_url
         self.arrays: tuple[ArrayCopy, ...] = tuple(arrays)
@@ -183,13 +188,23 @@ class CopyPlan:
 
     # The work
 
-    async def run(self, *, progress: ProgressOption = None, resume: bool = True, verify: bool = False) -> Array | Group:
+    async def run(
+        self,
+        *,
+        progress: ProgressOption = None,
+        resume: bool = True,
+        verify: bool = False,
+        client: Executor | None = None,
+    ) -> Array | Group:
         """Copy what is not stored yet.
 
         Args:
             progress: Called with a `Progress` for every object; or `rich` or `tqdm`.
             resume: Take what an interrupted run of the same copy has stored. False copies everything.
-            verify: Read both sides at the end, and compare every element.
+            verify: Read both sides at the end, and compare every element; in this process.
+            client: Copies on other processes: a `distributed.Client`, or an executor of processes. They must reach
+                source and target with credentials of their own, and each has `max_bytes` for its boxes. What a lost
+                process has not ended is done again by another one, if the client does so.
 
         Returns:
             The copy, open.
@@ -198,6 +213,7 @@ class CopyPlan:
             ConcurrentModification: A source has changed since the plan was made.
             NodeExists: Something that is not this copy is stored at the target.
             VerificationFailed: The copy differs: somebody has written to one of the two meanwhile.
+            ConfigError: `client`, and the source or the target is in the memory of this process.
         """
         check_flag("resume", resume)
         check_flag("verify", verify)
@@ -206,18 +222,23 @@ class CopyPlan:
             array.runtime.guard()
         # What the plan lists as absent would be fill in the copy, and an earlier run may have copied the older state.
         await run_workers(min(_ARRAYS_AT_ONCE, len(self.arrays)), iter(self.arrays), _check_unchanged)
-        return await self._run(progress, resume=resume, verify=verify)
+        return await self._run(progress, resume=resume, verify=verify, client=client)
 
-    async def _run(self, progress: ProgressOption, *, resume: bool, verify: bool) -> Array | Group:
+    async def _run(
+        self, progress: ProgressOption, *, resume: bool, verify: bool, client: Executor | None
+    ) -> Array | Group:
         copies: dict[str, Array] = {}
+        call = None if client is None else self._call_for(client)
         units = sum(array.units() for array in self.arrays)
         with bulk_unless_named(), metered(progress, units, "copy") as meter:
             await self._create_groups(resume=resume)
 
-            async def run(array: ArrayCopy) -> None:
-                copies[array.path] = await array.run(meter, resume=resume)
+            async def run(item: tuple[int, ArrayCopy]) -> None:
+                number, array = item
+                elsewhere = None if client is None or call is None else partial(transfer_on, client, call, number)
+                copies[array.path] = await array.run(meter, resume=resume, transfer=elsewhere)
 
-            await run_workers(min(_ARRAYS_AT_ONCE, len(self.arrays)), iter(self.arrays), run)
+            await run_workers(min(_ARRAYS_AT_ONCE, len(self.arrays)), enumerate(self.arrays), run)
         if verify:
             for array in self.arrays:
                 await _compare(array, copies[array.path])
@@ -228,6 +249,10 @@ class CopyPlan:
         if self._consolidates:
             await group.consolidate()
         return group
+
+    def _call_for(self, client: Executor) -> CopyCall:
+        check_client(client)
+        return self._call()
 
     async def _create_groups(self, *, resume: bool) -> None:
         if not self._groups:
@@ -309,7 +334,8 @@ async def plan_copy(
         runtime, below = inside(source)[0].resolve(target, path)
         _check_apart(inside(source)[0], source.path, runtime, below)
         copy = await _plan_array(source, runtime, below, region, options, max_bytes=max_bytes, overwrite=overwrite)
-        return CopyPlan(source.url, copy.url, [copy], overwrite=overwrite)
+        call = partial(describe_call, source, runtime, below, region=region, max_bytes=max_bytes, options=options)
+        return CopyPlan(source.url, copy.url, [copy], overwrite=overwrite, call=call)
     if region is not None:
         raise ConfigError("region= is for arrays: copy those of a group one by one")
     runtime, below = source._runtime.resolve(target, path)  # noqa: SLF001  # as `inside` does for arrays
@@ -329,6 +355,7 @@ async def copy(
     progress: ProgressOption = None,
     resume: bool = True,
     verify: bool = False,
+    client: Executor | None = None,
     **options: Unpack[CopyOptions],
 ) -> Array | Group:
     """Copy an array, or a group with everything below it: `plan_copy` and `CopyPlan.run` in one.
@@ -347,6 +374,7 @@ async def copy(
         progress: See `CopyPlan.run`.
         resume: See `CopyPlan.run`.
         verify: See `CopyPlan.run`.
+        client: See `CopyPlan.run`.
         options: See `plan_copy`.
 
     Returns:
@@ -358,7 +386,7 @@ async def copy(
     plan = await plan_copy(
         source, target, path=path, region=region, max_bytes=max_bytes, overwrite=overwrite, session=session, **options
     )
-    return await plan._run(progress, resume=resume, verify=verify)  # noqa: SLF001  # it has just been made
+    return await plan._run(progress, resume=resume, verify=verify, client=client)  # noqa: SLF001  # it has just been made
 
 
 async def _plan_array(
@@ -445,6 +473,7 @@ async def _plan_group(
         record=record,
         consolidates=source.metadata.consolidated is not None,
         overwrite=overwrite,
+        call=partial(describe_call, source, runtime, path, region=None, max_bytes=max_bytes, options=options),
     )
 
 

@@ -6,14 +6,16 @@ has stored is what the next one need not do. The metadata is stored last, so tha
 
 from __future__ import annotations
 
+from asyncio import Lock
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from copy import copy as shallow_copy
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from math import prod
 from time import monotonic
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from .._engine import creation, operations
 from .._engine.nodes import join
 from .._engine.runtime import Layout, Runtime, lay_out
 from .._engine.write import Writing
-from .._grid import longest
+from .._grid import Axis, longest
 from .._model import formats
 from .._model.metadata import ArrayMeta
 from .._plan import selection
@@ -34,18 +36,20 @@ from ..codecs.base import ChunkSpec
 from ..codecs.fill import is_fill
 from ..codecs.pipeline import Pipeline, build_pipeline
 from ..codecs.shard_format import Encoded
-from ..errors import AccessDenied, ChunkDecodeError, NodeExists, Unsupported
+from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, NodeExists, Unsupported
 from ..stores.base import COPY_PIECE, SupportsCopy, SupportsForbiddenIsMissing
 from ..stores.optional import delete_stream
 from .access import inside
-from .boxes import Box, cell, cells, cells_at, coords_in, n_cells, whole
+from .boxes import Box, cell, cells_at, coords_between, coords_in, n_cells, whole
 from .conversion import inner_chain, moves_chunks, moves_objects
-from .progress import Meter
+from .progress import Meter, Progress
 from .rechunk import Direct, TwoStages, plan_rechunk
-from .record import Claim, make_record
-from .stored import Marks, StoredObjects, list_stored
+from .record import Claim, Record, make_record
+from .stored import AllMarks, Marks, StoredObjects, list_stored
 
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Transfer: TypeAlias = "Callable[[ArrayCopy], Awaitable[None]]"
+"""Does the passes of a copy elsewhere."""
 Mode: TypeAlias = Literal["objects", "chunks", "decoded"]
 T = TypeVar("T")
 
@@ -57,6 +61,19 @@ _CHECKED_EVERY: Final = 10.0
 """Seconds after which a copy looks whether another one has taken its target."""
 _BOXES: Final = 4
 """Boxes that `max_bytes` holds: while one is read, others are written."""
+
+
+class Pass(NamedTuple):
+    """One pass over the things of one kind that a copy has to do, in any order and by any process."""
+
+    n: int
+    """How many there are."""
+    nbytes: int
+    """Bytes of one, about."""
+    items: Callable[[int, int], Iterator[Any]]
+    """Those from one number up to another (exclusive)."""
+    work: Callable[[Any], Awaitable[None]]
+    """Does one. What is stored already is not done again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +114,8 @@ class ArrayCopy:
         "_box",
         "_claim",
         "_free",
+        "_joined",
+        "_joining",
         "_layout",
         "_max_bytes",
         "_rechunk",
@@ -110,6 +129,7 @@ class ArrayCopy:
         "meter",
         "mode",
         "path",
+        "pieces",
         "runtime",
         "stored",
         "there",
@@ -152,7 +172,12 @@ class ArrayCopy:
         )
         self.memory: Limiter = Limiter(max_bytes)
         self._free: list[_Memory] = []
+        self._joining = Lock()
+        self._joined = False
+        """Whether this process, which does parts of the copy, has listed the target."""
         self.there: Marks = Marks(meta.grid_shape)
+        self.pieces: set[str] = set()
+        """Keys of stored pieces, where there are two stages."""
         self.meter: Meter = Meter(None, 0)
         self._rechunk: Direct | TwoStages | None = None
         origin = self._source_layout.meta
@@ -276,8 +301,13 @@ class ArrayCopy:
 
     # The work
 
-    async def run(self, meter: Meter, *, resume: bool) -> Array:
+    async def run(self, meter: Meter, *, resume: bool, transfer: Transfer | None = None) -> Array:
         """Copy what is missing, and return the copy.
+
+        Args:
+            meter: Counts what is done.
+            resume: Take what an interrupted run has stored.
+            transfer: Does the passes elsewhere; None: this process does.
 
         Raises:
             NodeExists: Something that is not this copy is stored at the target.
@@ -285,7 +315,11 @@ class ArrayCopy:
         self.meter = meter
         complete = await self._prepare(resume=resume)
         try:
-            await self._transfer()
+            if transfer is None:
+                for one in self.passes():
+                    await self.run_checked(one.items(0, one.n), one.work)
+            else:
+                await transfer(self)
         finally:
             self._free.clear()
         if not complete:
@@ -294,16 +328,75 @@ class ArrayCopy:
         self.runtime.forget_below(self.path)
         return Array(self.runtime, self.path, self.meta)
 
-    async def _transfer(self) -> None:
+    def passes(self) -> list[Pass]:
+        """The passes, each to be ended before the next one begins."""
+        meta, everything = self.meta, whole(self.meta.shape)
         match self._rechunk:
             case None if self.mode == "objects":
-                await self.run_checked(self._moved_objects(), self._move_object)
+                n = self.units()
+                nbytes = self.stored.nbytes // max(1, n)
+                return [Pass(n, nbytes, partial(islice, self._moved_objects()), self._move_object)]
             case None:
-                await self._move_chunks()
-            case Direct(box=box):
-                await self.run_checked(cells(whole(self.meta.shape), box), self._copy_box)
-            case TwoStages():
-                await _Stages(self, self._rechunk).run()
+                box, axes = everything, meta.object_axes
+                work: Callable[[Coords], Awaitable[None]] = self._gather_chunks
+                if self._layout.n_slots == 1 and self._source_layout.n_slots > 1:
+                    # What lies in one shard of the source is fetched together.
+                    box, axes, work = self._box, self._source_layout.meta.object_axes, self._scatter_chunks
+                n = n_cells(box, axes)
+                return [Pass(n, self.stored.nbytes // max(1, n), partial(coords_between, box, axes), work)]
+            case Direct(box=sides):
+                return [self._pass(everything, sides, self._copy_box)]
+            case TwoStages() as plan:
+                stages, region = _Stages(self, plan), self.in_source(everything)
+                reads = partial(coords_between, region, plan.read)
+                return [
+                    Pass(n_cells(region, plan.read), self.weight(plan.read), reads, stages.cut),
+                    self._pass(everything, plan.write, stages.put_together),
+                ]
+
+    def _pass(self, box: Box, axes: Sequence[Axis], work: Callable[[Box], Awaitable[None]]) -> Pass:
+        def items(start: int, stop: int) -> Iterator[Box]:
+            for coords in coords_between(box, axes, start, stop):
+                yield cell(coords, axes).intersection(box)
+
+        return Pass(n_cells(box, axes), self.weight(tuple(map(longest, axes))), items, work)
+
+    async def run_part(self, record: Record, number: int, start: int, stop: int) -> Progress:
+        """Do a part of a pass, in a process that has planned the same copy. Any number of parts may run at once.
+
+        Args:
+            record: Of the copy, as the process has planned it that runs the copy.
+            number: Of the pass.
+            start: Number of the first item.
+            stop: Number behind the last item.
+
+        Raises:
+            ConcurrentModification: The source is not as it was planned there, or another copy has taken the target.
+        """
+        own = self._claim.record
+        if isinstance(self.stored.marks, AllMarks):  # no state of it can be told from another
+            own = {**own, "state": record["state"]}
+        if own != record:
+            raise ConcurrentModification(
+                f"{self._source.url} has changed since the copy of it was planned: plan it again", attempts=1
+            )
+        self._claim = replace(self._claim, record=record)
+        await self._claim.check()
+        async with self._joining:
+            if not self._joined:
+                await self._list_target()
+                self._joined = True
+        part = shallow_copy(self)  # with a meter of its own, and the memory of all
+        part.meter = Meter(None, 0)
+        one = part.passes()[number]
+        await part.run_checked(one.items(start, stop), one.work)
+        self._free.clear()
+        return part.meter.state
+
+    @property
+    def record(self) -> Record:
+        """What is stored beside the target while it is copied."""
+        return self._claim.record
 
     async def run_checked(self, items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> None:
         """Work on many objects at once, and look now and then whether the target is still of this copy alone."""
@@ -324,8 +417,16 @@ class ArrayCopy:
         self._claim = replace(self._claim, resume=resume)
         exists = await self._claim.make()
         runtime.forget_below(path)
-        self.there = (await list_stored(runtime, path, self.meta)).marks
+        await self._list_target()
         return exists
+
+    async def _list_target(self) -> None:
+        """What an earlier run has stored, which is not made again."""
+        self.there = (await list_stored(self.runtime, self.path, self.meta)).marks
+        self.pieces.clear()
+        if isinstance(self._rechunk, TwoStages):
+            async for entry in self.runtime.store.list_prefix(join(self.path, COPY_PIECE)):
+                self.pieces.add(entry.key)
 
     async def _refuse_leftovers(self) -> None:
         await creation.refuse_leftovers(self.runtime, self.path, self.meta)
@@ -400,15 +501,6 @@ class ArrayCopy:
             self.runtime.leases.release(lease)
 
     # Encoded chunks
-
-    async def _move_chunks(self) -> None:
-        if self._layout.n_slots == 1 and self._source_layout.n_slots > 1:
-            # What lies in one shard is fetched together.
-            shards = coords_in(self._box, self._source_layout.meta.object_axes)
-            await self.run_checked(shards, self._scatter_chunks)
-        else:
-            objects = coords_in(whole(self.meta.shape), self.meta.object_axes)
-            await self.run_checked(objects, self._gather_chunks)
 
     async def _gather_chunks(self, coords: Coords) -> None:
         """Put one object of the target together."""
@@ -616,24 +708,14 @@ class _Memory:
 class _Stages:
     """The two stages of a rechunking, through an intermediate array of one object per piece."""
 
-    __slots__ = ("_copy", "_pieces", "_pipelines", "_plan", "_prefix")
+    __slots__ = ("_copy", "_pipelines", "_plan", "_prefix")
 
     def __init__(self, copy: ArrayCopy, plan: TwoStages) -> None:
         self._copy = copy
         self._plan = plan
         sides = "-".join(".".join(map(str, sides)) for sides in (plan.read, plan.write))
         self._prefix = f"{join(copy.path, COPY_PIECE)}{sides}-"
-        self._pieces: set[str] = set()
         self._pipelines: dict[Shape, Pipeline] = {}
-
-    async def run(self) -> None:
-        """Cut, then put together. A piece that an earlier run has stored is not made again."""
-        copy = self._copy
-        async for entry in copy.runtime.store.list_prefix(self._prefix):
-            self._pieces.add(entry.key)
-        shape = copy.meta.shape
-        await copy.run_checked(coords_in(copy.in_source(whole(shape)), self._plan.read), self._cut)
-        await copy.run_checked(cells(whole(shape), self._plan.write), self._put_together)
 
     def _read_box(self, coords: Coords) -> Box:
         """A box that is read, in the target's coordinates."""
@@ -651,12 +733,13 @@ class _Stages:
     def _key(self, read: Coords, write: Coords) -> str:
         return f"{self._prefix}{'.'.join(map(str, read))}-{'.'.join(map(str, write))}"
 
-    async def _cut(self, coords: Coords) -> None:
+    async def cut(self, coords: Coords) -> None:
+        """Cut a box that is read into its pieces. One that an earlier run has stored is not made again."""
         copy, box = self._copy, self._read_box(coords)
         todo = []
         for other in coords_in(box, self._plan.write):
             key, target = self._key(coords, other), self._write_box(other)
-            if key in self._pieces or all(at in copy.there for at in coords_in(target, copy.meta.object_axes)):
+            if key in copy.pieces or all(at in copy.there for at in coords_in(target, copy.meta.object_axes)):
                 copy.meter.add(1, 0)
             else:
                 todo.append((key, target.intersection(box)))
@@ -685,7 +768,8 @@ class _Stages:
         finally:
             runtime.leases.release(lease)
 
-    async def _put_together(self, box: Box) -> None:
+    async def put_together(self, box: Box) -> None:
+        """Put a box that is written together from its pieces, and store its objects."""
         copy = self._copy
         todo = copy.missing(box)
         if not todo:

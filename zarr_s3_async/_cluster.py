@@ -1,0 +1,83 @@
+"""Verification on the workers of a cluster: this process lists and reports, they read and decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import uuid4
+
+from ._array import ArrayRef
+from ._concurrency.executor import Executor, check_client, submit_call
+from ._concurrency.limiter import bulk_unless_named
+from ._concurrency.loop_thread import background_loop
+from ._concurrency.workers import run_workers
+from ._engine.runtime import Runtime
+from ._model import formats
+from ._model.metadata import ArrayMeta
+from ._shared import shared_session
+from ._types import Coords
+from ._verify.objects import CheckedObject, check_object, objects_of
+from ._verify.walk import CheckElsewhere, ObjectsToCheck
+from .errors import ConfigError, StoreError
+from .stores import optional
+from .stores.base import Entry
+
+Checked = CheckedObject | StoreError | None
+
+
+class _Call(NamedTuple):
+    name: str
+    """Of this call alone: a cluster may have kept the results of an earlier one."""
+    store: ArrayRef
+    what: ObjectsToCheck
+
+
+def checks_on(client: Executor | None, runtime: Runtime) -> CheckElsewhere | None:
+    """What `verify` calls to have objects checked on a cluster.
+
+    Args:
+        client: Runs the calls; None: nothing is checked elsewhere.
+        runtime: Of the store.
+
+    Raises:
+        ConfigError: Other processes cannot open the store: it is in this one's memory.
+    """
+    if client is None:
+        return None
+    check_client(client)
+    try:
+        ref = optional.ref(runtime.store)
+    except TypeError as error:
+        raise ConfigError(f"client= takes what other processes can open: {error}") from error
+    store = ArrayRef(url=ref.url, config=ref.config)
+
+    async def check(what: ObjectsToCheck) -> Sequence[Checked]:
+        found: Sequence[Checked] = await submit_call(client, check_objects, _Call(uuid4().hex, store, what))
+        return found
+
+    return check
+
+
+def check_objects(call: _Call) -> list[Checked]:
+    """Check objects, on a worker: in the session that all blocking calls of its process share."""
+    return background_loop().run(_check(call))
+
+
+async def _check(call: _Call) -> list[Checked]:
+    session = shared_session()
+    runtime, _ = session._resolve(call.store, "")  # noqa: SLF001  # as streams take an array apart
+    meta = formats.parse_node(call.what.documents, url=call.what.path, zarr_format=call.what.zarr_format)
+    assert isinstance(meta, ArrayMeta)  # noqa: S101  # it was one where it was read
+    objects = objects_of(runtime, meta)
+    found: list[Checked] = [None] * len(call.what.objects)
+
+    async def check(item: tuple[int, tuple[Entry, Coords]]) -> None:
+        number, (entry, position) = item
+        try:
+            found[number] = await check_object(objects, entry, position)
+        except StoreError as error:
+            found[number] = error
+
+    with bulk_unless_named():
+        await run_workers(min(runtime.limits.requests, len(found)), enumerate(call.what.objects), check)
+    return found

@@ -1,0 +1,147 @@
+"""Copies on the workers of a cluster: each process plans the same copy again, and does parts of its passes.
+
+A part is stored objects of the target that no other part has, and doing it twice stores the same: what a lost process
+has begun is begun again elsewhere. Beside the parts nothing travels but the arguments of the copy.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, Lock, get_running_loop
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from uuid import uuid4
+
+from .._array import Array, ArrayRef, GroupRef
+from .._concurrency.executor import Executor, run_calls
+from .._concurrency.limiter import bulk_unless_named
+from .._concurrency.loop_thread import background_loop
+from .._engine.runtime import Runtime
+from .._group import Group
+from .._shared import shared_session
+from ..errors import ConfigError
+from ..stores import optional
+from .progress import Progress
+from .record import Record
+from .transfer import ArrayCopy, Pass
+
+if TYPE_CHECKING:
+    from .copying import CopyPlan
+
+_PART_BYTES: Final = 2**28
+"""Bytes of a part, about: some seconds of work, so that a million parts make 256 TiB."""
+_MIN_PARTS: Final = 64
+"""Parts into which a smaller copy is cut, if it has as many objects."""
+_KEPT_PLANS: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyCall:
+    """What `plan_copy` was asked for, as other processes can ask it."""
+
+    name: str
+    """Of this run of the copy: its plan is made once per process."""
+    source: ArrayRef | GroupRef
+    zarr_format: Any
+    target: ArrayRef
+    region: Any
+    max_bytes: int
+    options: Mapping[str, Any]
+
+
+class _Part(NamedTuple):
+    call: CopyCall
+    array: int
+    """Position in the plan."""
+    record: Record
+    pass_number: int
+    start: int
+    stop: int
+
+
+def describe_call(source: Array | Group, runtime: Runtime, path: str, **arguments: Any) -> CopyCall:
+    """The arguments of a copy for other processes.
+
+    Args:
+        source: What is copied.
+        runtime: Of the target's store.
+        path: Of the target in that store.
+        arguments: `region`, `max_bytes` and `options` of `plan_copy`.
+
+    Raises:
+        ConfigError: Other processes cannot open the source or the target: it is in this one's memory.
+    """
+    where = type(source.ref)
+    stores = source._runtime.store, runtime.store  # noqa: SLF001  # as `inside` does
+    try:
+        origin, place = map(optional.ref, stores)
+    except TypeError as error:
+        raise ConfigError(f"client= takes source and target that other processes can open: {error}") from error
+    return CopyCall(
+        name=uuid4().hex,
+        source=where(url=origin.url, path=source.path, config=origin.config),
+        zarr_format=source.metadata.zarr_format,
+        target=ArrayRef(url=place.url, path=path, config=place.config),
+        **arguments,
+    )
+
+
+async def transfer_on(client: Executor, call: CopyCall, number: int, copy: ArrayCopy) -> None:
+    """Do the passes of one array on other processes; its meter is told of every part that is done.
+
+    Args:
+        client: Runs the parts.
+        call: What was asked for.
+        number: Position of the array in the plan.
+        copy: The array's plan here, with its target claimed.
+    """
+    for pass_number, one in enumerate(copy.passes()):
+        size = _part_size(one)
+
+        def parts(pass_number: int = pass_number, n: int = one.n, size: int = size) -> Iterator[_Part]:
+            for start in range(0, n, size):
+                yield _Part(call, number, copy.record, pass_number, start, min(n, start + size))
+
+        def done(_: _Part, progress: Progress) -> None:
+            copy.meter.add(progress.done, progress.bytes)
+
+        await run_calls(client, run_part, parts(), done, n=-(-one.n // size))
+
+
+def _part_size(one: Pass) -> int:
+    return max(1, min(_PART_BYTES // max(1, one.nbytes), -(-one.n // _MIN_PARTS)))
+
+
+def run_part(part: _Part) -> Progress:
+    """Do a part, on a worker: in the session that all blocking calls of its process share."""
+    return background_loop().run(_run_part(part))
+
+
+async def _run_part(part: _Part) -> Progress:
+    plan = await _planned_here(part.call)
+    with bulk_unless_named():
+        return await plan.arrays[part.array].run_part(part.record, part.pass_number, part.start, part.stop)
+
+
+_plans: OrderedDict[tuple[AbstractEventLoop, str], tuple[Lock, list[CopyPlan]]] = OrderedDict()
+"""The last copies that this process has worked for."""
+
+
+async def _planned_here(call: CopyCall) -> CopyPlan:
+    from .copying import plan_copy
+
+    key = get_running_loop(), call.name
+    lock, found = _plans.setdefault(key, (Lock(), []))
+    while len(_plans) > _KEPT_PLANS:
+        _plans.popitem(last=False)
+    async with lock:
+        if not found:
+            session = shared_session()
+            if isinstance(call.source, ArrayRef):
+                source: Array | Group = await session.open_array(call.source, zarr_format=call.zarr_format)
+            else:
+                source = await session.open_group(call.source, zarr_format=call.zarr_format)
+            options = cast("Any", call.options)
+            found.append(await plan_copy(source, call.target, region=call.region, max_bytes=call.max_bytes, **options))
+    return found[0]
