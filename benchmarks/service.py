@@ -261,9 +261,17 @@ def start(library: str, url: str, server: LocalS3) -> tuple[subprocess.Popen[str
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        process.wait()
+        stop(process)
         raise RuntimeError(f"{library} did not start")
     return process, int(line)
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """End a serving process."""
+    process.terminate()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def place_of(server: LocalS3) -> Place:
@@ -286,7 +294,7 @@ async def store_plane(url: str, server: LocalS3) -> None:
             url, shape=(SIZE, SIZE), chunks=(CHUNK, CHUNK), dtype="uint16",
             codecs=["bytes", {"name": "zstd", "configuration": {"level": 1}}],
         )  # fmt: skip
-        for top in range(0, CHUNK * TILES // 2, CHUNK):
+        for top in range(0, TILES * 256, CHUNK):
             rows = wave[top : top + CHUNK, None] // 2 + wave[None] // 2
             await array.set_slice(rows + noise.integers(0, 64, rows.shape).astype("uint16"), (top, 0))
 
@@ -311,9 +319,7 @@ async def measure(arguments: argparse.Namespace) -> list[str]:
                 missed += report(number, rounds)
         finally:
             for process, _ in running.values():
-                process.terminate()
-            for process, _ in running.values():
-                process.wait()
+                stop(process)
     return missed
 
 
