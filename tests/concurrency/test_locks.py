@@ -42,3 +42,42 @@ async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
             await waiter
         assert len(locks) == 1
     assert len(locks) == 0
+
+
+async def test_all_who_wait_for_the_one_who_leads_go_on_in_the_same_turn() -> None:
+    locks = KeyedLocks()
+    found: list[bool] = []
+
+    async def follow() -> None:
+        async with locks.lead("a") as leads:
+            found.append(leads)
+
+    async with locks.lead("a") as leads:
+        assert leads
+        followers = [asyncio.create_task(follow()) for _ in range(50)]
+        await asyncio.sleep(0)
+    assert found == []
+    await asyncio.sleep(0)
+    assert found == [False] * 50
+    await asyncio.gather(*followers)
+    assert len(locks) == 0
+
+
+async def test_after_one_who_led_and_was_cancelled_another_leads() -> None:
+    locks = KeyedLocks()
+    led: list[int] = []
+
+    async def work(number: int) -> None:
+        while True:
+            async with locks.lead("a") as leads:
+                if leads:
+                    led.append(number)
+                    await asyncio.sleep(0 if number else 3600)
+                    return
+
+    first, *others = [asyncio.create_task(work(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(*others)
+    assert led == [0, 1, 2]
+    assert len(locks) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import Lock
+from asyncio import Event, Lock
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 class KeyedLocks:
     """Locks by key; a key takes memory only while its lock is held or awaited."""
 
-    __slots__ = ("_locks",)
+    __slots__ = ("_leading", "_locks")
 
     def __init__(self) -> None:
         self._locks: dict[str, tuple[Lock, int]] = {}
+        self._leading: dict[str, Event] = {}
 
     def __len__(self) -> int:
-        return len(self._locks)
+        return len(self._locks) + len(self._leading)
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
@@ -33,3 +34,22 @@ class KeyedLocks:
                 del self._locks[key]
             else:
                 self._locks[key] = (lock, wanted - 1)
+
+    @asynccontextmanager
+    async def lead(self, key: str) -> AsyncIterator[bool]:
+        """Be the one who works on `key`, and get True; or wait until who does so has ended, and get False.
+
+        All who waited go on in the same turn of the event loop. Behind a lock each would go on in a turn of its own,
+        and under load turns are long: whoever need not wait goes on in them.
+        """
+        leading = self._leading.get(key)
+        if leading is not None:
+            await leading.wait()
+            yield False
+            return
+        ended = self._leading[key] = Event()
+        try:
+            yield True
+        finally:
+            del self._leading[key]
+            ended.set()

@@ -56,10 +56,12 @@ class HandleCache:
         asked = monotonic()
         opened = self._fresh(runtime, name, place, max_age, asked)
         report_cache_lookup(runtime.emit, "metadata", hit=opened is not None)
-        if opened is None:
-            async with runtime.locks.hold(f"open {place} {zarr_format} {max_age}"):  # cancelled, the next one asks
+        while opened is None:
+            async with runtime.locks.lead(
+                f"open {place} {zarr_format} {max_age}"
+            ) as leads:  # cancelled, the next one asks
                 opened = self._fresh(runtime, name, place, max_age, asked)
-                if opened is None:
+                if opened is None and leads:
                     if max_age == 0:
                         await sleep(0)  # whoever asks in the same turn of the loop still shares the request
                     opened = await self._load(runtime, path, zarr_format, max_age, self._opened.get(name))

@@ -300,19 +300,21 @@ class _Reading:
     async def _read_through_cache(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
         """Read from the cache, and the rest by one fetch, which concurrent reads of the same chunks share.
 
-        A reader that waited for the lock uses the fetch of the one before it only if that was sent after its own call.
+        A reader that waited for another one uses that one's fetch only if it was sent after its own call.
         """
         cache, reader, name = self._runtime.decoded, self._layout.reader, f"{self._runtime.place}/{key}"
         asked = monotonic()
         parts = self._place_cached(coords, key, parts, cache.get(name, reader, asked))
         report_cache_lookup(self._runtime.emit, "chunks", hit=not parts)
-        if not parts:
-            return
-        slots = ",".join([str(part.slot) for part in parts])
-        async with self._runtime.locks.hold(f"chunks {slots} of {name}"):  # after a cancellation, the next one fetches
+        while parts:
+            slots = ",".join([str(part.slot) for part in parts])
+            async with self._runtime.locks.lead(
+                f"chunks {slots} of {name}"
+            ) as leads:  # cancelled, the next one fetches
+                if leads:
+                    self._place_cached(coords, key, parts, await self._refreshed(coords, key, parts, name))
+                    return
             parts = self._place_cached(coords, key, parts, cache.get(name, reader, asked))
-            if parts:
-                self._place_cached(coords, key, parts, await self._refreshed(coords, key, parts, name))
 
     async def _refreshed(self, coords: Coords, key: str, parts: Sequence[Part], name: str) -> ObjectChunks:
         """The chunks as they are stored now: the cached ones if a conditional request confirms them, else new ones."""
