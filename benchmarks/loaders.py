@@ -421,15 +421,15 @@ async def store(place: Place) -> None:
         await array[...].set(values)
 
 
-def rows(*, full: bool) -> list[Setting]:
+def rows() -> list[Setting]:
     """What is measured."""
-    found = [
-        Setting("", shuffle, window, 0, latency)
+    return [
+        Setting("", shuffle, window, workers, latency)
+        for workers in (0, 2)
         for latency in (0.0, 0.02)
         for shuffle in (False, True)
         for window in (False, True)
     ]
-    return found + [Setting("", shuffle, False, 2, 0.02) for shuffle in (False, True)] if full else found
 
 
 def main() -> None:
@@ -451,7 +451,7 @@ def main() -> None:
         asyncio.run(store(place))
         sys.stdout.write(f"{json.dumps(machine())}\n\n| row | | samples/s | CPU µs per sample | requests per epoch |\n")
         sys.stdout.write("|---|---|---:|---:|---:|\n")
-        for row in rows(full=True):
+        for row in rows():
             if arguments.row in str(row):
                 asyncio.run(server.change(latency=row.latency))
                 for cells in measure(server, place, row, names, arguments.repeats):
