@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import zarr_s3_async as zs
 
+from ..streams.cancelling import WAYS, at_every_turn
 from .conftest import Watched, numbered, others, stored
 
 SHUFFLES = (None, "chunks", "buffer", "global")
@@ -448,6 +449,46 @@ async def test_leaving_early_leaves_nothing(session: zs.Session, taken: int) -> 
         for _ in range(taken):
             await anext(epoch)
     assert (others(), store.in_flight, session._leases.held) == ([], 0, 0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("shuffle", [None, "chunks", "global"])
+async def test_cancelled_at_any_await_nothing_is_left_and_the_next_epoch_is_whole(
+    session: zs.Session, way: str, shuffle: Any
+) -> None:
+    store = Watched(4)
+    array = await stored(session, store, rows(48, 3), chunks=(4, 3))
+    options: Any = {"window": zs.Window(3), "shuffle": shuffle, "buffer_bytes": 700, "prefetch_bytes": 300}
+    loader = zs.BatchLoader(array, batch_size=8, **options)
+
+    async def call() -> None:
+        async with loader.epoch() as epoch:
+            async for batch in epoch:
+                assert np.array_equal(batch[..., 0], batch[:, :1, 0] + np.arange(3))
+                await asyncio.sleep(0)
+
+    async def check() -> None:
+        assert (others(), store.in_flight, session._leases.held) == ([], 0, 0)
+
+    assert await at_every_turn(way, call, check) > 10
+    found = np.concatenate(await batches_of(loader))[:, 0, 0]
+    assert sorted(found.tolist()) == list(range(46))
+
+
+async def test_a_failed_read_of_what_is_kept_ends_the_epoch_and_a_second_try_goes_on(session: zs.Session) -> None:
+    store = Watched(6)
+    array = await stored(session, store, rows(400, 10), chunks=(10, 10))
+    loader = zs.BatchLoader(array, batch_size=16, window=zs.Window(8), shuffle="chunks", buffer_bytes=8000)
+    wanted = np.concatenate(await batches_of(loader, 0))
+    for broken in range(0, 40, 3):
+        taken: list[Any] = []
+        store.broken = {f"c/{broken}/0"}
+        with pytest.raises(zs.NetworkError, match="no answer"):
+            await asyncio.wait_for(collect(loader.epoch(0), taken), 10)
+        assert (others(), session._leases.held) == ([], 0)
+        store.broken = set()
+        loader.restore(loader.state())
+        assert np.array_equal(np.concatenate([*taken, *await batches_of(loader, 0)]), wanted)
 
 
 async def test_breaking_out_of_the_loop_stops_it(session: zs.Session) -> None:
