@@ -124,3 +124,56 @@ def test_an_array_that_was_replaced_is_an_error_and_not_other_numbers(tmp_path: 
     dataset().isel(lon=slice(0, 10)).to_zarr(store, mode="w", consolidated=False)
     with pytest.raises(zs.ConcurrentModification, match="open it again"):
         opened.t.load()
+
+
+def _tree() -> Any:
+    one = dataset()
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs={"title": "runs"}), "/a": one, "/b/c": one.isel(time=0)})
+
+
+@pytest.mark.parametrize("consolidated", [True, False])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_data_trees_are_those_of_xarrays_own_engine(consolidated: bool, zarr_format: int, tmp_path: Path) -> None:
+    store = ZarrStore(tmp_path / "t")
+    _tree().to_zarr(store, mode="w", consolidated=consolidated, zarr_format=zarr_format)
+    theirs = xr.open_datatree(store, engine="zarr", chunks=None, consolidated=consolidated)
+    for where in (store, (tmp_path / "t").as_uri()):
+        own = xr.open_datatree(where, engine=Engine, consolidated=consolidated)
+        assert "_Reader" in repr(own["/b/c/t"].variable._data)
+        xr.testing.assert_identical(own.load(), theirs.load())
+    below = xr.open_datatree(store, engine=Engine, group="/b", consolidated=consolidated)
+    assert np.array_equal(below["c/t"].values, DATA[0], equal_nan=True)
+    groups = xr.open_groups(store, engine=Engine, consolidated=consolidated)
+    assert sorted(groups) == ["/", "/a", "/b", "/b/c"]
+    with pytest.raises(zs.ConfigError, match="options"):
+        xr.open_datatree(store, engine=Engine, options={"region": "x"})
+
+
+def test_a_lazy_tree_pickles_and_computes_by_dask(tmp_path: Path) -> None:
+    store = ZarrStore(tmp_path)
+    _tree().to_zarr(store, mode="w", consolidated=False)
+    own = pickle.loads(pickle.dumps(xr.open_datatree(store, engine=Engine, consolidated=False, chunks={})))
+    assert float(own["/a/t"].sum()) == float(np.nansum(DATA))
+
+
+@pytest.mark.parametrize("encoding", [{"chunks": (1, 5, 5)}, {"chunks": (1, 5, 5), "shards": (2, 10, 10)}])
+async def test_what_is_appended_and_written_by_region_is_read_by_both(encoding: Any, tmp_path: Path) -> None:
+    store = ZarrStore(tmp_path)
+    one = dataset().drop_vars(["name", "flag", "packed"])
+
+    def write() -> None:
+        one.to_zarr(store, mode="w", encoding={"t": encoding}, consolidated=False)
+        later = one.assign_coords(time=one.time + np.timedelta64(6, "D"))
+        later.to_zarr(store, append_dim="time", consolidated=False)
+        part = (one.isel(time=slice(0, 2)) * 10).drop_vars(["lat"])
+        part.to_zarr(store, region={"time": slice(6, 8)}, consolidated=False)
+
+    await asyncio.to_thread(write)
+    expected = np.concatenate([DATA, DATA[:2] * 10, DATA[2:]])
+    for engine in ("zarr", Engine):
+        opened = await asyncio.to_thread(
+            lambda engine=engine: xr.open_dataset(store, engine=engine, chunks=None, consolidated=False)
+        )
+        loaded = await opened.load_async()
+        assert np.array_equal(loaded.t.values, expected, equal_nan=True)
+        assert loaded.time.size == 12

@@ -36,12 +36,12 @@ class Engine(ZarrBackendEntrypoint):
     """The engine `zarr_s3`: `xr.open_dataset("s3://bucket/prefix", engine="zarr_s3", options={"anonymous": True})`.
 
     It takes what xarray's engine `zarr` takes, but for `mode`, `storage_options` and `store`, and `options`: those of
-    a session, with a URL only. Data trees are opened with the engine `zarr` and a `ZarrStore`.
+    a session, with a URL only. `xr.open_datatree` and `xr.open_groups` take it too.
     """
 
     description = "Open Zarr arrays on S3, in folders and on web servers with zarr-s3-async"
     url = "https://zarr.dev"
-    supports_groups = False
+    supports_groups = True
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Never: xarray's own engine is the one for what ends in `.zarr`."""
@@ -69,12 +69,7 @@ class Engine(ZarrBackendEntrypoint):
         Raises:
             ConfigError: The place or an option cannot be.
         """
-        if isinstance(filename_or_obj, ZarrStore):
-            if options:
-                raise zs.ConfigError("options= goes with a URL: a ZarrStore has its own")
-            store = filename_or_obj.with_read_only(read_only=True)
-        else:
-            store = ZarrStore(filename_or_obj, read_only=True, **(options or {}))
+        store = _store(filename_or_obj, options)
         opened = _Arrays.open_group(store, mode="r", group=group, consolidated=consolidated, zarr_format=zarr_format)
         return super().open_dataset(
             store.url,
@@ -87,6 +82,40 @@ class Engine(ZarrBackendEntrypoint):
             decode_timedelta=decode_timedelta,
             store=opened,
         )
+
+    def open_groups_as_dict(  # type: ignore[override]  # as above
+        self,
+        filename_or_obj: str | os.PathLike[Any] | zs.Store | ZarrStore,
+        *,
+        group: str | None = None,
+        consolidated: bool | None = None,
+        zarr_format: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        **decoding: Any,
+    ) -> dict[str, xarray.Dataset]:
+        """A dataset per group, by path below `group`; see `xr.open_groups`."""
+        store, root = _store(filename_or_obj, options), f"/{(group or '').strip('/')}"
+        opened = _Arrays.open_store(store, mode="r", group=root, consolidated=consolidated, zarr_format=zarr_format)
+        return {
+            f"/{path.removeprefix(root).strip('/')}": super(Engine, self).open_dataset(
+                store.url, store=found, **decoding
+            )
+            for path, found in opened.items()
+        }
+
+    def open_datatree(  # type: ignore[override]  # as above
+        self, filename_or_obj: str | os.PathLike[Any] | zs.Store | ZarrStore, **options: Any
+    ) -> xarray.DataTree:
+        """All groups as a tree; see `xr.open_datatree`. Takes what `open_groups_as_dict` takes."""
+        return xarray.DataTree.from_dict(self.open_groups_as_dict(filename_or_obj, **options))
+
+
+def _store(where: str | os.PathLike[Any] | zs.Store | ZarrStore, options: Mapping[str, Any] | None) -> ZarrStore:
+    if not isinstance(where, ZarrStore):
+        return ZarrStore(where, read_only=True, **(options or {}))
+    if options:
+        raise zs.ConfigError("options= goes with a URL: a ZarrStore has its own")
+    return where.with_read_only(read_only=True)
 
 
 class _Arrays(XarrayStore):
