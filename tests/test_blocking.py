@@ -362,3 +362,25 @@ def _parameters(function: Any) -> list[tuple[str, Any, Any]]:
 def test_the_module_is_there_by_name_and_not_loaded_before() -> None:
     program = "import sys, zarr_s3_async as zs; assert 'zarr_s3_async.blocking' not in sys.modules; zs.blocking.open"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_the_cache_policy_is_kept_below_and_when_pickled(tmp_path: Path) -> None:
+    group = zs.blocking.create_group(tmp_path)
+    made = group.create_array("a", shape=(4,), dtype="i4")
+    made[...] = 5
+    kept = zs.blocking.open_group(tmp_path, cache="immutable")
+    for opened in (
+        zs.blocking.open_array(tmp_path / "a", cache="immutable"),
+        pickle.loads(pickle.dumps(zs.blocking.open_array(tmp_path / "a", cache="immutable"))),
+        kept["a"],
+        pickle.loads(pickle.dumps(kept))["a"],
+        pickle.loads(pickle.dumps(kept["a"])),
+        group.open("a", cache="immutable"),
+    ):
+        assert isinstance(opened, zs.blocking.Array)
+        assert opened._live()._layout.reader.max_age == float("inf")
+    fresh = zs.blocking.open(tmp_path, path="a", cache=None)
+    assert isinstance(fresh, zs.blocking.Array)
+    assert fresh._live()._layout.reader.max_age is None
+    with pytest.raises(zs.ConfigError, match="cache"):
+        zs.blocking.open_array(tmp_path / "a", cache="always")  # type: ignore[arg-type]  # no such policy

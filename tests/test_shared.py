@@ -139,10 +139,32 @@ def test_signatures_are_those_of_the_session() -> None:
         ours = inspect.signature(getattr(zs, name)).parameters
         of_session = inspect.signature(getattr(zs.Session, name)).parameters
         for parameter in list(of_session.values())[1:]:
-            # `cache=` of the functions is the session's CacheSize, as all of the session's options are.
-            if parameter.kind is not parameter.VAR_KEYWORD and (name, parameter.name) != ("open_array", "cache"):
+            if parameter.kind is not parameter.VAR_KEYWORD:
                 assert ours[parameter.name].default == parameter.default, (name, parameter.name)
-                assert ours[parameter.name].annotation == parameter.annotation, (name, parameter.name)
+                wanted = "CachePolicy | CacheSize | None" if parameter.name == "cache" else parameter.annotation
+                assert ours[parameter.name].annotation == wanted, (name, parameter.name)
+
+
+async def test_cache_is_the_policy_of_an_array_or_the_size_of_the_session(tmp_path: Path) -> None:
+    async with zs.create_array(tmp_path, shape=(8,), chunks=(4,), dtype="i4") as array:
+        await array[...].set(7)
+    session = zs.shared_session()
+    kept = await zs.open_array(tmp_path, cache="immutable")
+    await kept[...]
+    assert session.usage.cached_chunk_bytes > 0
+    for chunk in (tmp_path / "c").iterdir():
+        chunk.unlink()
+    assert (await (await zs.open_array(tmp_path, cache="immutable"))[...]).tolist() == [7] * 8
+    for policy in ("revalidate", None):
+        assert (await (await zs.open_array(tmp_path, cache=policy))[...]).tolist() == [0] * 8
+    async with zs.open_array(tmp_path, cache=zs.CacheSize(chunks=0)) as own:
+        await own[...]
+    with pytest.raises(zs.ConfigError, match="cache is an option of a whole session"):
+        await zs.open_array(tmp_path, cache=zs.CacheSize(chunks=2**20))
+    for wrong in ("always", -1, float("nan"), True, zs.Limits()):
+        for call in (zs.open, zs.open_array, zs.open_group):
+            with pytest.raises(zs.ConfigError, match="cache"):
+                call(tmp_path, cache=wrong)  # type: ignore[arg-type]  # on purpose
 
 
 NOTEBOOK = """

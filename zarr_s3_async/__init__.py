@@ -5,7 +5,7 @@ import typing as _typing
 from ._array import Array, ArrayRef, GroupRef
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta, GroupMeta
-from ._session import Session, SessionOptions, Where
+from ._session import OpenOptions, Session, SessionOptions, Where
 from ._shared import (
     CreateOptions,
     Opening,
@@ -18,7 +18,7 @@ from ._shared import (
 )
 from ._view import Indexer, View
 from .byte_range import ByteRange, Offset, Span, Suffix
-from .config import CacheSize, Credentials, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
+from .config import CachePolicy, CacheSize, Credentials, HedgePolicy, Limits, RetryPolicy, S3Config, S3Options
 from .errors import (
     AccessDenied,
     BucketNotFound,
@@ -111,6 +111,7 @@ __all__ = [
     "BucketNotFound",
     "ByteRange",
     "CacheLooked",
+    "CachePolicy",
     "CacheSize",
     "Check",
     "ChecksumMismatch",
@@ -160,6 +161,7 @@ __all__ = [
     "NodeReport",
     "ObjectTooLarge",
     "Offset",
+    "OpenOptions",
     "Opening",
     "Overloaded",
     "Progress",

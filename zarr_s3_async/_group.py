@@ -11,7 +11,7 @@ from ._array import Array, GroupRef, create_array
 from ._engine import creation, nodes, removal
 from ._engine.consolidated import sync_copies
 from ._engine.hierarchy import Children, Consolidated, Member, UnreadableNode, kind_of_member
-from ._engine.runtime import Runtime
+from ._engine.runtime import Runtime, with_policy
 from ._model import formats
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta, GroupMeta
@@ -20,6 +20,7 @@ from ._notebook import facts_html
 from ._options import check_flag, check_mapping, check_missing
 from ._tree import Tree
 from ._types import JSON, Missing
+from .config import CachePolicy
 from .errors import ConfigError, MetadataError, NodeExists, NodeNotFound, UnsupportedFeature
 
 if TYPE_CHECKING:
@@ -127,12 +128,14 @@ class Group:
 
     # Nodes below
 
-    async def open(self, name: str, *, missing: Missing = "fill") -> Array | Group:
+    async def open(self, name: str, *, missing: Missing = "fill", cache: CachePolicy | None = None) -> Array | Group:
         """Open a node below this group, from consolidated metadata if it contains the node.
 
         Args:
             name: Name of the node, or a path such as `a/b/c`.
             missing: See `Session.open_array`.
+            cache: How old decoded chunks may be, of the array or of those below the group: see `Session.open_group`.
+                None: as this group was opened.
 
         Returns:
             A handle of the array or group.
@@ -143,6 +146,7 @@ class Group:
             StoreError: The store failed.
         """
         check_missing(missing)
+        runtime = with_policy(self._runtime, cache)
         path = self._below(name)
         children = await self._children()
         found = await children.load([name.strip("/")])
@@ -151,7 +155,7 @@ class Group:
         member = found[0][1]
         if isinstance(member, UnreadableNode):
             raise member.error
-        return self._handle(path, member, missing)
+        return _handle(runtime, path, member, missing, copies=self._copies, since=self._since)
 
     async def contains(self, name: str) -> bool:
         """True if an array or a group of that name is stored below, even if its metadata is unsupported."""
@@ -219,8 +223,8 @@ class Group:
             await self.refresh()
         return Children(runtime, self._path, self._meta, copies=self._copies, since=self._since)
 
-    def _handle(self, path: str, meta: ArrayMeta | GroupMeta, missing: Missing = "fill") -> Array | Group:
-        return _handle(self._runtime, path, meta, missing, copies=self._copies, since=self._since)
+    def _handle(self, path: str, meta: ArrayMeta | GroupMeta) -> Array | Group:
+        return _handle(self._runtime, path, meta, "fill", copies=self._copies, since=self._since)
 
     async def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array:
         """Create an array below, by default of this group's format; see `Session.create_array`."""

@@ -22,7 +22,7 @@ from ._engine.cache import ChunkCache, IndexCache
 from ._engine.cpu import Cpu
 from ._engine.edits import Edits
 from ._engine.handles import HandleCache
-from ._engine.runtime import Runtime
+from ._engine.runtime import Runtime, with_policy
 from ._engine.sharing import FetchTable
 from ._model.create import ArrayOptions
 from ._model.metadata import ArrayMeta
@@ -37,7 +37,6 @@ from ._options import (
     check_missing,
     check_names,
     check_text,
-    max_age_of,
 )
 from ._types import JSON, Missing
 from ._where import as_url, checked_store
@@ -83,15 +82,20 @@ _CLASSES: dict[str, tuple[type, str]] = {
 }
 
 
-class SessionOptions(S3Options, total=False):
-    """The options of `Session`, for calls that create one or use the event loop's shared session."""
+class OpenOptions(S3Options, total=False):
+    """The options of `Session` for calls that open something and have a `cache=` of their own."""
 
     s3: S3Config | None
     limits: Limits | None
     retry: RetryPolicy | None
     hedge: HedgePolicy | None
-    cache: CacheSize | None
     hooks: Sequence[Hook] | None
+
+
+class SessionOptions(OpenOptions, total=False):
+    """The options of `Session`, for calls that create one or use the event loop's shared session."""
+
+    cache: CacheSize | None
 
 
 def split_options(options: SessionOptions) -> tuple[SessionOptions, SessionOptions]:
@@ -336,12 +340,10 @@ class Session:
         """
         check_format(zarr_format)
         check_missing(missing)
-        max_age = max_age_of(cache)
         runtime, path = self._resolve(where, path)
-        if max_age is not None:
-            if not self._decoded.limit:
-                raise ConfigError("cache= needs memory: this session has CacheSize(chunks=0)")
-            layout = await self._handles.open_array(runtime, path, zarr_format, max_age)
+        runtime = with_policy(runtime, cache)
+        if cache is not None:
+            layout = await self._handles.open_array(runtime, path, zarr_format, cast("float", runtime.max_age))
             return Array(runtime, path, layout.meta, missing=missing, layout=layout)
         node = await nodes.load(runtime, path, zarr_format, "array")
         return Array(runtime, path, cast("ArrayMeta", node.meta), missing=missing)
@@ -376,6 +378,7 @@ class Session:
         path: str = "",
         zarr_format: Literal[2, 3] | None = None,
         consolidated: Consolidated = True,
+        cache: CachePolicy | None = None,
     ) -> Group:
         """Open a group that exists.
 
@@ -387,6 +390,8 @@ class Session:
                 request for each. Edits of this session update it; edits of other programs may not, and then it is
                 outdated. `False` reads every node's own documents; `"check"` does so too, and logs a warning for each
                 node that differs from the consolidated metadata.
+            cache: For arrays that are opened below: how old their decoded chunks may be; see `open_array`. Metadata is
+                read.
 
         Returns:
             A handle of the group, which need not be closed.
@@ -401,7 +406,7 @@ class Session:
         runtime, path = self._resolve(where, path)
         from ._group import open_group
 
-        return await open_group(runtime, path, zarr_format, copies=consolidated)
+        return await open_group(with_policy(runtime, cache), path, zarr_format, copies=consolidated)
 
     async def create_group(
         self,
@@ -428,6 +433,7 @@ class Session:
         zarr_format: Literal[2, 3] | None = None,
         missing: Missing = "fill",
         consolidated: Consolidated = True,
+        cache: CachePolicy | None = None,
     ) -> Array | Group:
         """Open an array or a group, whichever is stored; see `open_array` and `open_group`."""
         check_format(zarr_format)
@@ -436,7 +442,7 @@ class Session:
         runtime, path = self._resolve(where, path)
         from ._group import open_node
 
-        return await open_node(runtime, path, zarr_format, missing=missing, copies=consolidated)
+        return await open_node(with_policy(runtime, cache), path, zarr_format, missing=missing, copies=consolidated)
 
     async def exists(self, where: Where, *, path: str = "") -> bool:
         """True if an array or a group is stored, even if its metadata is unsupported."""

@@ -9,14 +9,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapp
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, Unpack, cast
 
 from ._array import Array, ArrayRef, GroupRef
 from ._model.create import ArrayOptions
-from ._options import check_names
-from ._session import Session, SessionOptions, Where, is_loop_running, split_options
+from ._options import check_names, max_age_of
+from ._session import OpenOptions, Session, SessionOptions, Where, is_loop_running, split_options
 from ._types import JSON, Missing
 from ._where import as_url
+from .config import CachePolicy, CacheSize
 from .errors import ConfigError, WrongEventLoop
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ class _Shared:
     """A suspended generator, which the loop closes when it shuts down; that closes the session."""
 
 
-_sessions: dict[AbstractEventLoop, _Shared] = {}
-_inherited: list[dict[AbstractEventLoop, _Shared]] = []
+_Key: TypeAlias = tuple[AbstractEventLoop, str]
+"""An event loop, and the options of a session of `session_with`; "" for those of `shared_session`."""
+_sessions: dict[_Key, _Shared] = {}
+_inherited: list[dict[_Key, _Shared]] = []
 
 
 def shared_session(**options: Unpack[SessionOptions]) -> Session:
@@ -59,17 +62,30 @@ def shared_session(**options: Unpack[SessionOptions]) -> Session:
     check_names(options, SessionOptions.__annotations__, "Session")
     if not is_loop_running():
         raise WrongEventLoop("a shared session belongs to a running event loop: call this inside a coroutine")
-    loop = get_running_loop()
-    found = _sessions.get(loop)
-    if found is None or found.session.closed:
-        _forget_closed_loops()
-        found = _sessions[loop] = _open(options)
-    elif options and options != found.options:
+    found, is_new = _found(get_running_loop(), "", options)
+    if not is_new and options and options != found.options:
         raise ConfigError(
             f"the shared session of this event loop exists, with {_named(found.options)}: give these options to the "
             "first call, before anything is opened, or make a session of your own (zs.Session)"
         )
     return found.session
+
+
+def session_with(options: SessionOptions) -> Session:
+    """The session of this event loop that all share who ask for these options; for none, `shared_session()`."""
+    if not options:
+        return shared_session()
+    return _found(get_running_loop(), repr(sorted(options.items())), options)[0].session
+
+
+def _found(loop: AbstractEventLoop, name: str, options: SessionOptions) -> tuple[_Shared, bool]:
+    """What is open under this name, and whether it was opened now."""
+    found = _sessions.get((loop, name))
+    if found is not None and not found.session.closed:
+        return found, False
+    _forget_closed_loops()
+    found = _sessions[loop, name] = _open(options)
+    return found, True
 
 
 def _open(options: SessionOptions) -> _Shared:
@@ -93,15 +109,15 @@ def _named(options: SessionOptions) -> str:
 
 
 def _forget_closed_loops() -> None:
-    for loop in list(_sessions):  # a copy: other threads have loops, and sessions, of their own
-        if loop.is_closed() and (shared := _sessions.pop(loop, None)) is not None:
+    for key in list(_sessions):  # a copy: other threads have loops, and sessions, of their own
+        if key[0].is_closed() and (shared := _sessions.pop(key, None)) is not None:
             shared.session._abandon()  # noqa: SLF001  # the one other owner of a session's life
 
 
 def _close_at_exit() -> None:
     """Close what loops that were never shut down have left, as notebooks do."""
     while _sessions:
-        loop, shared = _sessions.popitem()
+        (loop, _), shared = _sessions.popitem()
         if not loop.is_closed() and not loop.is_running():
             with suppress(Exception):
                 loop.run_until_complete(shared.session.aclose())
@@ -194,13 +210,26 @@ def _with_options(session: Session, where: Where, path: str, options: Mapping[st
             raise ConfigError("options of S3 go with a URL, a path or a ref; a Store has its own already")
 
 
+def _split_cache(
+    cache: CachePolicy | CacheSize | None, options: OpenOptions
+) -> tuple[CachePolicy | None, SessionOptions]:
+    """The policy, and the options of the session with the size, if `cache` was one."""
+    max_age_of(None if isinstance(cache, CacheSize) else cache)  # refused here, at the line that says it
+    of_session = cast("SessionOptions", options)
+    if not isinstance(cache, CacheSize):
+        return cache, of_session
+    of_session["cache"] = cache
+    return None, of_session
+
+
 def open_array(
     where: Where,
     *,
     path: str = "",
     zarr_format: Literal[2, 3] | None = None,
     missing: Missing = "fill",
-    **options: Unpack[SessionOptions],
+    cache: CachePolicy | CacheSize | None = None,
+    **options: Unpack[OpenOptions],
 ) -> Opening[Array]:
     """Open an array: `array = await zs.open_array(url)`, or `async with zs.open_array(url) as array:`.
 
@@ -209,16 +238,21 @@ def open_array(
         path: Path below `where`.
         zarr_format: See `Session.open_array`.
         missing: See `Session.open_array`.
-        options: Options of `Session`. With `await`, only those of S3, which apply to this array.
+        cache: A policy (`"immutable"`, `"revalidate"`, seconds) is the array's, see `Session.open_array`. A `CacheSize`
+            belongs to the session, as `Session` takes it.
+        options: Other options of `Session`. With `await`, only those of S3, which apply to this array.
 
     Returns:
         An object to await (shared session) or to enter (own session); see `Opening`.
     """
+    policy, of_session = _split_cache(cache, options)
     return Opening(
         where,
         path,
-        options,
-        lambda session, at, below: session.open_array(at, path=below, zarr_format=zarr_format, missing=missing),
+        of_session,
+        lambda session, at, below: session.open_array(
+            at, path=below, zarr_format=zarr_format, missing=missing, cache=policy
+        ),
     )
 
 
@@ -228,15 +262,17 @@ def open_group(
     path: str = "",
     zarr_format: Literal[2, 3] | None = None,
     consolidated: Consolidated = True,
-    **options: Unpack[SessionOptions],
+    cache: CachePolicy | CacheSize | None = None,
+    **options: Unpack[OpenOptions],
 ) -> Opening[Group]:
     """Open a group, by await or `async with`; see `open_array` and `Session.open_group`."""
+    policy, of_session = _split_cache(cache, options)
     return Opening(
         where,
         path,
-        options,
+        of_session,
         lambda session, at, below: session.open_group(
-            at, path=below, zarr_format=zarr_format, consolidated=consolidated
+            at, path=below, zarr_format=zarr_format, consolidated=consolidated, cache=policy
         ),
     )
 
@@ -248,15 +284,17 @@ def open(  # noqa: A001  # zs.open, as zarr.open and h5py's are called
     zarr_format: Literal[2, 3] | None = None,
     missing: Missing = "fill",
     consolidated: Consolidated = True,
-    **options: Unpack[SessionOptions],
+    cache: CachePolicy | CacheSize | None = None,
+    **options: Unpack[OpenOptions],
 ) -> Opening[Array | Group]:
     """Open an array or a group, whichever is stored, by await or `async with`; see `open_array`."""
+    policy, of_session = _split_cache(cache, options)
     return Opening(
         where,
         path,
-        options,
+        of_session,
         lambda session, at, below: session.open(
-            at, path=below, zarr_format=zarr_format, missing=missing, consolidated=consolidated
+            at, path=below, zarr_format=zarr_format, missing=missing, consolidated=consolidated, cache=policy
         ),
     )
 

@@ -15,7 +15,7 @@ import os
 from asyncio import timeout
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, ItemsView, Iterator, Mapping, Sequence, ValuesView
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
 from uuid import uuid4
@@ -26,6 +26,7 @@ from . import (
     ArrayMeta,
     ArrayOptions,
     ArrayRef,
+    CachePolicy,
     CreateOptions,
     EncodedChunk,
     Explanation,
@@ -33,6 +34,7 @@ from . import (
     GroupRef,
     NodeNotFound,
     Opening,
+    OpenOptions,
     Session,
     SessionOptions,
     StoredChunks,
@@ -128,14 +130,16 @@ class _Place:
 
     where: Where
     path: str = ""
-    options: SessionOptions = field(default_factory=SessionOptions)
+    options: OpenOptions = field(default_factory=OpenOptions)
+    cache: CachePolicy | None = None
 
-    def below(self, name: str) -> _Place:
-        return _Place(self.where, "/".join(part for part in (self.path, name.strip("/")) if part), self.options)
+    def below(self, name: str, cache: CachePolicy | None = None) -> _Place:
+        path = "/".join(part for part in (self.path, name.strip("/")) if part)
+        return replace(self, path=path, cache=self.cache if cache is None else cache)
 
 
-def _place(where: Where, path: str, options: SessionOptions) -> _Place:
-    return _Place(as_url(where) if isinstance(where, os.PathLike) else where, path, options)
+def _place(where: Where, path: str, options: OpenOptions, cache: CachePolicy | None = None) -> _Place:
+    return _Place(as_url(where) if isinstance(where, os.PathLike) else where, path, options, cache)
 
 
 class _Handle(Generic[Live]):
@@ -218,7 +222,12 @@ class Array(_Handle[_array.Array]):
         place = self._place
         return _awaited(
             _shared.open_array(
-                place.where, path=place.path, zarr_format=self._zarr_format, missing=self._missing, **place.options
+                place.where,
+                path=place.path,
+                zarr_format=self._zarr_format,
+                missing=self._missing,
+                cache=place.cache,
+                **place.options,
             )
         )
 
@@ -230,8 +239,9 @@ class Array(_Handle[_array.Array]):
         live = self._live()
         return _array.array_html(live, _stored(live))
 
-    def __reduce__(self) -> tuple[Callable[..., Array], tuple[ArrayRef, Format, Missing, tuple[str, int]]]:
-        return _unpickled_array, (self.ref, self.metadata.zarr_format, self._missing, self.__dask_tokenize__())
+    def __reduce__(self) -> tuple[Callable[..., Array], tuple[Any, ...]]:
+        own = self.ref, self.metadata.zarr_format, self._missing, self._place.cache
+        return _unpickled_array, (*own, self.__dask_tokenize__())
 
     def __dask_tokenize__(self) -> tuple[str, int]:
         # Differs for every handle and after every write: dask assumes equal data for equal tokens.
@@ -500,7 +510,9 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
     def _opened(self) -> _group.Group:
         place = self._place
         return _awaited(
-            _shared.open_group(place.where, path=place.path, zarr_format=self._zarr_format, **place.options)
+            _shared.open_group(
+                place.where, path=place.path, zarr_format=self._zarr_format, cache=place.cache, **place.options
+            )
         )
 
     def __repr__(self) -> str:
@@ -512,8 +524,8 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
             "Group", [("URL", self.url), ("attributes", len(self.attrs))], self.tree()._repr_html_()
         )  # notebooks' own protocol
 
-    def __reduce__(self) -> tuple[Callable[..., Group], tuple[GroupRef, Format]]:
-        return _unpickled_group, (self.ref, self.metadata.zarr_format)
+    def __reduce__(self) -> tuple[Callable[..., Group], tuple[Any, ...]]:
+        return _unpickled_group, (self.ref, self.metadata.zarr_format, self._place.cache)
 
     def __eq__(self, other: object) -> bool:
         """Of handles: the mapping's would read everything below."""
@@ -559,14 +571,14 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
 
     # As the asynchronous group
 
-    def open(self, name: str, *, missing: Missing = "fill") -> Array | Group:
-        """The array or group `name` (or `a/b/c`) below this one.
+    def open(self, name: str, *, missing: Missing = "fill", cache: CachePolicy | None = None) -> Array | Group:
+        """The array or group `name` (or `a/b/c`) below this one; see `zarr_s3_async.Group.open`.
 
         Raises:
             NodeNotFound: Nothing is there.
         """
-        node = self._do(lambda live: live.open(name, missing=missing))
-        return cast("Array | Group", self._wrapped(name, node, missing))
+        node = self._do(lambda live: live.open(name, missing=missing, cache=cache))
+        return cast("Array | Group", self._wrapped(name, node, missing, cache))
 
     def contains(self, name: str) -> bool:
         """True where an array or a group of that name is stored below."""
@@ -620,17 +632,25 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         return self
 
     def _wrapped(
-        self, name: str, node: _array.Array | _group.Group | UnreadableNode, missing: Missing = "fill"
+        self,
+        name: str,
+        node: _array.Array | _group.Group | UnreadableNode,
+        missing: Missing = "fill",
+        cache: CachePolicy | None = None,
     ) -> Array | Group | UnreadableNode:
         if isinstance(node, UnreadableNode):
             return node
-        return self._group(name, node) if isinstance(node, _group.Group) else self._array(name, node, missing)
+        if isinstance(node, _group.Group):
+            return self._group(name, node, cache)
+        return self._array(name, node, missing, cache)
 
-    def _array(self, name: str, node: _array.Array, missing: Missing = "fill") -> Array:
-        return Array(self._place.below(name), node.metadata.zarr_format, missing, node)
+    def _array(
+        self, name: str, node: _array.Array, missing: Missing = "fill", cache: CachePolicy | None = None
+    ) -> Array:
+        return Array(self._place.below(name, cache), node.metadata.zarr_format, missing, node)
 
-    def _group(self, name: str, node: _group.Group) -> Group:
-        return Group(self._place.below(name), node.metadata.zarr_format, node)
+    def _group(self, name: str, node: _group.Group, cache: CachePolicy | None = None) -> Group:
+        return Group(self._place.below(name, cache), node.metadata.zarr_format, node)
 
 
 class _Items(ItemsView[str, "Array | Group | UnreadableNode"]):
@@ -691,10 +711,12 @@ _MOST_UNPICKLED = 64
 """Arrays that a process remembers, so that tasks which bring the same one along open it once."""
 
 
-def _unpickled_array(ref: ArrayRef, zarr_format: Format, missing: Missing, token: tuple[str, int]) -> Array:
+def _unpickled_array(
+    ref: ArrayRef, zarr_format: Format, missing: Missing, cache: CachePolicy | None, token: tuple[str, int]
+) -> Array:
     found = _unpickled.pop(token, None)
     if found is None or found.__dask_tokenize__() != token:  # changed here since: it is another one
-        found = Array(_Place(ref), zarr_format, missing)
+        found = Array(_Place(ref, cache=cache), zarr_format, missing)
         found._token, found._edits = token  # noqa: SLF001  # a copy of one handle
     _unpickled[token] = found  # each step is atomic; of two threads at once, both open it
     while len(_unpickled) > _MOST_UNPICKLED:
@@ -702,8 +724,8 @@ def _unpickled_array(ref: ArrayRef, zarr_format: Format, missing: Missing, token
     return found
 
 
-def _unpickled_group(ref: GroupRef, zarr_format: Format) -> Group:
-    return Group(_Place(ref), zarr_format, None)
+def _unpickled_group(ref: GroupRef, zarr_format: Format, cache: CachePolicy | None) -> Group:
+    return Group(_Place(ref, cache=cache), zarr_format, None)
 
 
 # What needs no session
@@ -715,7 +737,8 @@ def open_array(
     path: str = "",
     zarr_format: Format | None = None,
     missing: Missing = "fill",
-    **options: Unpack[SessionOptions],
+    cache: CachePolicy | None = None,
+    **options: Unpack[OpenOptions],
 ) -> Array:
     """Open an array that exists; see `zarr_s3_async.Session.open_array`.
 
@@ -724,10 +747,11 @@ def open_array(
         path: Below `where`.
         zarr_format: Which of two formats side by side.
         missing: What absent chunks are: the fill value, or `ChunkNotFound`.
+        cache: How old may be what the session has cached of it; see there. Pickled handles keep it.
         options: Fields of `S3Config`, for this array alone; those of the session are set by `configure`.
     """
-    opening = _shared.open_array(where, path=path, zarr_format=zarr_format, missing=missing, **options)
-    return Array(_place(where, path, options), zarr_format, missing, _awaited(opening))
+    opening = _shared.open_array(where, path=path, zarr_format=zarr_format, missing=missing, cache=cache, **options)
+    return Array(_place(where, path, options, cache), zarr_format, missing, _awaited(opening))
 
 
 def open_group(
@@ -736,11 +760,14 @@ def open_group(
     path: str = "",
     zarr_format: Format | None = None,
     consolidated: bool | Literal["check"] = True,
-    **options: Unpack[SessionOptions],
+    cache: CachePolicy | None = None,
+    **options: Unpack[OpenOptions],
 ) -> Group:
     """Open a group that exists; see `open_array` and `zarr_s3_async.Session.open_group`."""
-    opening = _shared.open_group(where, path=path, zarr_format=zarr_format, consolidated=consolidated, **options)
-    return Group(_place(where, path, options), zarr_format, _awaited(opening))
+    opening = _shared.open_group(
+        where, path=path, zarr_format=zarr_format, consolidated=consolidated, cache=cache, **options
+    )
+    return Group(_place(where, path, options, cache), zarr_format, _awaited(opening))
 
 
 def open(  # noqa: A001  # as `zarr_s3_async.open`
@@ -750,12 +777,13 @@ def open(  # noqa: A001  # as `zarr_s3_async.open`
     zarr_format: Format | None = None,
     missing: Missing = "fill",
     consolidated: bool | Literal["check"] = True,
-    **options: Unpack[SessionOptions],
+    cache: CachePolicy | None = None,
+    **options: Unpack[OpenOptions],
 ) -> Array | Group:
     """Open whichever of the two is there; see `open_array` and `open_group`."""
-    place = _place(where, path, options)
+    place = _place(where, path, options, cache)
     opening = _shared.open(
-        where, path=path, zarr_format=zarr_format, missing=missing, consolidated=consolidated, **options
+        where, path=path, zarr_format=zarr_format, missing=missing, consolidated=consolidated, cache=cache, **options
     )
     node = _awaited(opening)
     if isinstance(node, _group.Group):

@@ -397,3 +397,32 @@ def test_a_program_ends_without_a_word(seaweed: LocalS3, s3_url: str) -> None:
         env={**os.environ, **keys},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "12\n", "")
+
+
+async def test_stores_with_the_same_options_share_a_session_and_its_limits(tmp_path: Path) -> None:
+    def session_of(**options: Any) -> zs.Session:
+        return ZarrStore(tmp_path.as_uri(), **options).place.session()
+
+    few, many = zs.Limits(requests=3), zs.Limits(requests=30)
+    assert session_of() is session_of(cache=None) is zs.shared_session()
+    assert session_of(limits=few) is session_of(limits=zs.Limits(requests=3))
+    assert session_of(limits=few).usage.requests_limit == 3
+    assert session_of(limits=many).usage.requests_limit == 30
+    assert session_of(limits=few, retry=zs.RetryPolicy()) is not session_of(limits=few)
+    assert zs.shared_session().usage.requests_limit == zs.Limits().requests
+    store = ZarrStore(tmp_path.as_uri(), limits=few)
+    assert pickle.loads(pickle.dumps(store)).place.session() is store.place.session()
+    before = store.place.session()
+    await before.aclose()
+    assert store.place.session() is not before
+
+
+def test_sessions_of_stores_close_with_their_loop(tmp_path: Path) -> None:
+    async def use() -> list[zs.Session]:
+        stores = [ZarrStore(tmp_path.as_uri(), limits=zs.Limits(requests=n)) for n in (3, 30)]
+        for store in stores:
+            assert not await store.exists("zarr.json")
+        return [store.place.session() for store in stores]
+
+    for session in asyncio.run(use()):
+        assert session.closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -421,3 +421,41 @@ async def test_a_shards_cached_index_is_no_older_than_its_chunks_may_be(policy: 
         assert not (await array.get_slice((4, 5), (8, 10))).any()
         await theirs.set_slice(2, (4, 5), (8, 10))
         assert (await array.get_slice((4, 5), (8, 10)) == 2).all()
+
+
+@pytest.mark.parametrize("consolidated", [True, False])
+async def test_arrays_of_a_group_have_the_policy_that_the_group_was_opened_with(consolidated: bool) -> None:
+    """Of the same session: chunks that another store object has changed are seen as the policy allows."""
+    store = zs.MemoryStore()
+    async with zs.Session() as session, zs.Session() as other:
+        group = await session.create_group(store)
+        made = await group.create_array("below/a", shape=SHAPE, chunks=SHAPE, dtype="i4")
+        await made[...].set(1)
+        if consolidated:
+            await group.consolidate()
+        opened = {
+            policy: await session.open_group(store, cache=policy) for policy in ("immutable", 1000, "revalidate", None)
+        }
+        arrays: dict[object, list[zs.Array]] = {}
+        for policy, found in opened.items():
+            below = await found.open("below")
+            assert isinstance(below, zs.Group)
+            direct, (_, listed) = await found.open("below/a"), await anext(below.arrays())
+            whichever = await session.open(store, path="below/a", cache=policy)
+            arrays[policy] = [cast("zs.Array", one) for one in (direct, listed, whichever)]
+        for each in arrays.values():
+            assert all([(await one[...] == 1).all() for one in each])
+        written = cast("zs.Array", await (await other.open_group(store)).open("below/a"))
+        await written[...].set(2)
+        for policy, each in arrays.items():
+            expected = 1 if policy in ("immutable", 1000) else 2
+            assert all([(await one[...] == expected).all() for one in each]), policy
+        stale = cast("zs.Array", await opened[None].open("below/a", cache="immutable"))
+        fresh = cast("zs.Array", await opened["immutable"].open("below/a", cache="revalidate"))
+        assert ((await fresh[...] == 2).all(), (await stale[...])[0, 0] in (1, 2)) == (True, True)
+    async with zs.Session(cache=zs.CacheSize(chunks=0)) as session:
+        for call in (session.open, session.open_group):
+            with pytest.raises(zs.ConfigError, match="needs memory"):
+                await call(store, cache="immutable")
+        with pytest.raises(zs.ConfigError, match="cache"):
+            await (await session.open_group(store)).open("below/a", cache="always")  # type: ignore[arg-type]

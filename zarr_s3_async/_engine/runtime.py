@@ -19,12 +19,13 @@ from .._concurrency.locks import KeyedLocks
 from .._concurrency.turns import LoopTurns
 from .._grid import Axis, place
 from .._model.metadata import ArrayMeta
+from .._options import max_age_of
 from .._types import Coords, Shape
 from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import Pipeline, build_pipeline
 from ..codecs.shard_format import ShardFormat
-from ..config import Limits, RetryPolicy
-from ..errors import MetadataError, SelectionError, UnsupportedFeature
+from ..config import CachePolicy, Limits, RetryPolicy
+from ..errors import ConfigError, MetadataError, SelectionError, UnsupportedFeature
 from ..events import Emit
 from ..stores.base import Store, SupportsForbiddenIsMissing, SupportsStridedSinks
 from ..stores.optional import place_of
@@ -179,6 +180,20 @@ def _check_fields(names: list[Any], dtype: np.dtype[Any], url: str) -> None:
 def url_of(runtime: Runtime, path: str) -> str:
     """URL of the node at a path."""
     return f"{runtime.store.url}/{path}".rstrip("/")
+
+
+def with_policy(runtime: Runtime, cache: CachePolicy | None) -> Runtime:
+    """The runtime for handles that are opened with `cache=`; the same one for None.
+
+    Raises:
+        ConfigError: The policy cannot be, or the session has no memory for decoded chunks.
+    """
+    max_age = max_age_of(cache)
+    if max_age is None:
+        return runtime
+    if not runtime.decoded.limit:
+        raise ConfigError("cache= needs memory: this session has CacheSize(chunks=0)")
+    return replace(runtime, max_age=max_age)
 
 
 def store_for_chunks(runtime: Runtime) -> Store:

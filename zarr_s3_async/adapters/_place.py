@@ -12,6 +12,7 @@ from typing import Any
 
 import zarr_s3_async as zs
 
+from .._shared import session_with
 from ..stores import optional
 from ..stores.base import StoreRef
 
@@ -26,8 +27,9 @@ class Place:
     Args:
         where: A URL, a path of the file system, or a store. The connections of an `S3Store` belong to one loop: the one
             that runs now, or else the first to use it. On others it is opened again. Other stores are used as they are.
-        options: Of the session, as `zs.Session` takes them; with a URL only. Those of S3 concern this store alone;
-            `limits`, `retry`, `hedge`, `cache` and `hooks` are those of the loop's shared session.
+        options: Of the session, as `zs.Session` takes them; with a URL only. Those of S3 concern this store alone.
+            Places that have the same `limits`, `retry`, `hedge`, `cache` and `hooks` share a session per loop; where
+            there are none, it is the loop's shared session.
 
     Raises:
         ConfigError: The URL or an option cannot be, or there are options beside a store.
@@ -43,14 +45,15 @@ class Place:
         """The last other loop, with its session and store."""
         self._config: zs.S3Config | None = None
         """None: what the session has."""
-        self._of_session: dict[str, Any] = {}
+        self._of_session: zs.SessionOptions = {}
         if isinstance(where, str | PathLike):
             given = {name: value for name, value in options.items() if value is not None}
             url = where if isinstance(where, str) else Path(where).absolute().as_uri()
             session = zs.Session(**given)
             self.url: str = session.store(url).url
             session._abandon()  # noqa: SLF001  # it was to check the URL and the options, and has nothing to close
-            self._of_session = {name: given.pop(name) for name in _OF_SESSION if name in given}
+            of_session: Any = {name: given.pop(name) for name in _OF_SESSION if name in given}
+            self._of_session = of_session
             if given:
                 self._config = (given.pop("s3", None) or zs.S3Config()).with_options(**given)
             return
@@ -80,7 +83,7 @@ class Place:
 
     def session(self) -> zs.Session:
         """The session of the running loop, for arrays of the store."""
-        return zs.shared_session(**self._of_session)
+        return session_with(self._of_session)
 
     def _is_at_home(self, given: zs.Store, loop: AbstractEventLoop) -> bool:
         if not isinstance(given, zs.S3Store):

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from .. import ConfigError, CreateOptions, SessionOptions, Where, blocking
+from .. import CachePolicy, ConfigError, CreateOptions, OpenOptions, Where, blocking
 
 try:
     import dask.array as da
@@ -31,7 +31,8 @@ def to_dask(
     chunks: Any = None,
     zarr_format: Literal[2, 3] | None = None,
     missing: Literal["fill", "raise"] = "fill",
-    **options: Unpack[SessionOptions],
+    cache: CachePolicy | None = None,
+    **options: Unpack[OpenOptions],
 ) -> da.Array:
     """A dask array over a stored one; nothing is read before it computes.
 
@@ -42,12 +43,13 @@ def to_dask(
             `array.chunk-size` of dask's configuration takes. Anything else that dask takes is cut as it says.
         zarr_format: Which of two formats side by side.
         missing: What absent chunks are: the fill value, or `ChunkNotFound`.
+        cache: How old may be what a worker has cached of the array; see `zarr_s3_async.Session.open_array`.
         options: Fields of `S3Config`. Keys among them stay here: workers have keys of their own.
 
     Raises:
         NodeNotFound: No array is there.
     """
-    array = blocking.open_array(where, path=path, zarr_format=zarr_format, missing=missing, **options)
+    array = blocking.open_array(where, path=path, zarr_format=zarr_format, missing=missing, cache=cache, **options)
     stored = array.shard_sizes or array.chunk_sizes
     if chunks is None:
         chunks = stored
@@ -88,7 +90,7 @@ def store(
     regions: Sequence[slice] | None = None,
     align: bool = True,
     compute: bool = True,
-    **options: Unpack[SessionOptions],
+    **options: Unpack[OpenOptions],
 ) -> Any:
     """Store a dask array in an array that exists.
 
