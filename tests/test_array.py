@@ -58,7 +58,7 @@ async def test_a_region_outside_is_refused(session: zs.Session, start: Any, stop
         await array.set_slice(1, start, stop, step)
 
 
-async def test_scalars_broadcast_and_data_says_where_it_ends(session: zs.Session) -> None:
+async def test_scalars_broadcast_and_data_shows_where_it_ends(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(6, 8), chunks=(4, 3), dtype="f8")
     expected = np.zeros((6, 8))
     await array.set_slice(7, (1, 1), (5, 6))

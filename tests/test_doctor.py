@@ -30,7 +30,7 @@ def bucket(seaweed: Any) -> Iterator[Any]:
 
 
 @pytest.mark.integration
-async def test_all_is_well_and_every_fact_is_told(bucket: Any) -> None:
+async def test_all_is_well_and_every_fact_is_reported(bucket: Any) -> None:
     found = await zs.doctor("s3://doctors-bucket/x", write=True, s3=bucket.s3_config())
     assert found.ok
     names = ["versions", "credentials", "endpoint", "connection", "clock", "bucket", "conditional writes", "node"]
@@ -95,7 +95,7 @@ async def test_a_wrong_clock_is_a_warning(bucket: Any, monkeypatch: pytest.Monke
     assert "ahead of the server's" in clock.detail
 
 
-async def test_where_there_are_no_credentials_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+async def test_where_there_are_no_credentials_it_reports_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))

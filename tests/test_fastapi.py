@@ -157,7 +157,7 @@ def test_a_type_without_a_name_in_npy_is_sent_as_bytes_alone() -> None:
         ("../array", "start=0,0,0&stop=1,1,1", 422, "config-error"),
     ],
 )
-async def test_what_the_client_asked_wrongly_is_a_problem_document(
+async def test_what_the_client_requested_wrongly_is_a_problem_document(
     path: str, query: str, status: int, kind: str
 ) -> None:
     async with client_of(application(await stored(), max_bytes=DATA.nbytes - 1)) as client:
@@ -197,14 +197,14 @@ def test_every_error_of_the_library_has_the_status_of_its_kind() -> None:
     assert {kind: kit.status_of(kind("x")) for kind in expected} == expected
 
 
-def test_what_went_wrong_inside_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_went_wrong_inside_is_logged_and_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "zarr_s3_async.fastapi"):
         answer = kit.problem(zs.AccessDenied("s3://hidden-bucket/key is forbidden"), "/slices/x")
     assert b"hidden-bucket" not in bytes(answer.body)
     assert "hidden-bucket" in caplog.text
 
 
-def test_a_service_that_is_busy_says_when_to_ask_again() -> None:
+def test_a_service_that_is_busy_reports_when_to_retry() -> None:
     assert kit.problem(zs.Throttled("slow down")).headers["retry-after"] == "1"
     assert "retry-after" not in kit.problem(zs.NodeNotFound("no array")).headers
 
@@ -274,7 +274,7 @@ async def test_all_handlers_have_one_session_which_ends_with_the_application() -
     assert seen[0].closed
 
 
-async def test_an_application_without_the_lifespan_is_told_so() -> None:
+async def test_an_application_without_the_lifespan_is_warned() -> None:
     app = FastAPI(exception_handlers=kit.exception_handlers)
 
     async def handler(session: Annotated[zs.Session, Depends(kit.session)]) -> None: ...

@@ -102,7 +102,7 @@ def test_two_bytes_need_a_byte_order_and_one_does_not():
     assert new_array(shape=4, dtype="bfloat16").codecs[0].configuration == {"endian": "little"}
 
 
-def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+def test_without_the_package_the_error_shows_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(MissingPackage, match="pip install ml_dtypes"):
         dtype_names.read_v3("bfloat16")

@@ -18,7 +18,7 @@ def closed_in_the_end() -> Iterator[None]:
     blocking.close()
 
 
-async def test_texts_are_short_and_say_what_counts(tmp_path: Path) -> None:
+async def test_texts_are_short_and_report_what_counts(tmp_path: Path) -> None:
     keys = {"access_key_id": "AKIAKEY", "secret_access_key": "s3cr3t"}
     async with zs.Session(region="eu-west-1", **keys) as session:
         array = await session.create_array(tmp_path, shape=(10,), chunks=(2,), dtype="i4")

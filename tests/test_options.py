@@ -196,7 +196,7 @@ async def test_creating_names_the_nearest_option(options: dict[str, Any], messag
 
 
 @pytest.mark.parametrize("missing", ["shape", "dtype"])
-async def test_creating_says_what_it_needs(missing: str) -> None:
+async def test_creating_names_what_it_needs(missing: str) -> None:
     options: dict[str, Any] = {"shape": 1, "dtype": "u1"}
     del options[missing]
     async with zs.Session() as session:

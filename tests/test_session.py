@@ -41,7 +41,7 @@ async def test_it_opens_with_its_first_use_and_is_over_when_closed() -> None:
         await session.__aenter__()
 
 
-async def test_one_that_is_left_open_says_what_to_do() -> None:
+async def test_one_that_is_left_open_explains_what_to_do() -> None:
     session = zs.Session()
     await session.exists("memory://a")
     with pytest.warns(ResourceWarning, match=r"was left open: use it as `async with .* or end with `await .*aclose"):
@@ -56,7 +56,7 @@ async def test_one_that_is_left_open_says_what_to_do() -> None:
         zs.Session(limits=1)  # type: ignore[arg-type]  # refused, so nothing is left open
 
 
-def test_outside_of_a_loop_it_says_where_it_is_used() -> None:
+def test_outside_of_a_loop_it_shows_where_it_is_used() -> None:
     session = zs.Session()
     assert session.s3("bucket").url == "s3://bucket"  # no IO, and so no loop either
     coroutine = session.open_array("memory://a")
@@ -66,7 +66,7 @@ def test_outside_of_a_loop_it_says_where_it_is_used() -> None:
         pass
 
 
-async def test_what_is_live_does_not_pickle_and_says_what_does() -> None:
+async def test_what_is_live_does_not_pickle_and_shows_what_does() -> None:
     async with zs.Session() as session:
         array = await session.create_array("memory://a", shape=(4,), dtype="i4")
         group = await session.create_group("memory://b")
@@ -184,7 +184,7 @@ async def test_where_may_be_a_store_a_url_or_a_ref() -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-async def test_creating_refuses_what_is_there_unless_told(zarr_format: Any) -> None:
+async def test_creating_refuses_what_is_there_unless_requested(zarr_format: Any) -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(2,), dtype="u1", zarr_format=zarr_format)

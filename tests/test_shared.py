@@ -106,7 +106,7 @@ async def test_its_options_are_those_of_the_first_call() -> None:
     assert zs.shared_session() is not session
 
 
-def test_without_a_loop_it_says_where_to_call_it() -> None:
+def test_without_a_loop_it_shows_where_to_call_it() -> None:
     with pytest.raises(zs.WrongEventLoop, match="inside a coroutine"):
         zs.shared_session()
 
@@ -126,7 +126,7 @@ async def test_s3_options_of_one_call_are_that_calls_alone() -> None:
         zs.open_array("memory://a", region_name="x")  # type: ignore[call-arg]  # what boto3 calls it
 
 
-async def test_a_forgotten_await_is_told() -> None:
+async def test_a_forgotten_await_is_reported() -> None:
     opening: Any = zs.open_array("memory://a")
     with pytest.raises(AttributeError, match="write `await` before it"):
         _ = opening.shape

@@ -18,9 +18,8 @@ from ._concurrency.limiter import Limiter
 from ._concurrency.locks import KeyedLocks
 from ._concurrency.turns import LoopTurns
 from ._engine import nodes
-from ._engine.cache import ChunkCache, IndexCache
+from ._engine.cache import ChunkCache, Edits, IndexCache
 from ._engine.cpu import Cpu
-from ._engine.edits import Edits
 from ._engine.handles import HandleCache
 from ._engine.runtime import Runtime, with_policy
 from ._engine.sharing import FetchTable

@@ -138,7 +138,7 @@ def test_what_is_no_store_of_obstore_is_refused(store: Any, options: dict[str, A
         ObstoreStore(store, **options)
 
 
-def test_it_says_where_it_is() -> None:
+def test_it_shows_where_it_is() -> None:
     store = backends.S3Store("bucket", prefix="some/path", region="us-east-1", access_key_id="A", secret_access_key="S")
     assert ObstoreStore(store).url == "obstore+s3://bucket/some/path"
     assert ObstoreStore(store, url="gs://other/").url == "gs://other"

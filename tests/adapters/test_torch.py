@@ -180,7 +180,7 @@ def with_pid(batch: Any) -> Any:
     return torch.tensor([os.getpid()])
 
 
-def test_a_failure_in_a_worker_says_what_it_is(url: str) -> None:
+def test_a_failure_in_a_worker_shows_what_it_is(url: str) -> None:
     Path(url.removeprefix("file://"), "c", "12", "0").write_bytes(b"no chunk")
     with pytest.raises(Exception, match=r"chunk.*12"):
         list(data_loader(ZarrBatches(loader(url)), 1, "fork"))

@@ -207,7 +207,7 @@ def test_a_row_without_a_second_process_of_ours_has_the_usual_noise_of_the_run()
     assert results.noise("other", "cpu") == results.noise("one", "cpu") == pytest.approx(0.2)
 
 
-def test_what_became_dearer_since_the_last_run_is_told_first(tmp_path):
+def test_what_became_dearer_since_the_last_run_is_reported_first(tmp_path):
     now = document((OURS, None, [0.6]), ("zarrista", None, [0.5]))
     then = document((OURS, None, [0.2]), ("zarrista", None, [0.2]))
     write_report(now, tmp_path, then)
@@ -219,7 +219,7 @@ def test_what_became_dearer_since_the_last_run_is_told_first(tmp_path):
     assert "0 of 1 rows" in (tmp_path / "benchmarks.md").read_text()
 
 
-def test_a_row_in_which_a_peer_is_ahead_is_told_with_its_profile(tmp_path):
+def test_a_row_in_which_a_peer_is_ahead_is_reported_with_its_profile(tmp_path):
     lost = document((OURS, None, [0.6]), ("zarrista", None, [0.5]))
     lost["profiles"] = {"a row": [["folder/file.py:function", 0.25]]}
     write_report(lost, tmp_path)

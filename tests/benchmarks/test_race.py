@@ -25,7 +25,7 @@ def test_rows_may_come_in_any_order() -> None:
     assert race.lost("appended rows", np.append(rows[1:], rows[-1])) == 1, "one twice does not make up for one lost"
 
 
-def test_the_table_says_what_got_lost() -> None:
+def test_the_table_shows_what_got_lost() -> None:
     clean, dirty = race.Told(conflicts=3), race.Told(errors=2)
     row = {race.LIBRARIES[0]: (5, dirty), race.LIBRARIES[1]: (0, clean)}
     text = race.table({"appended rows": row})

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 import zarr_s3_async as zs
 from zarr_s3_async.cli import terminal
 from zarr_s3_async.cli.app import app
-from zarr_s3_async.cli.region import parse_region
+from zarr_s3_async.cli.options import parse_region
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/cli.md").read_text()
@@ -219,7 +219,7 @@ def test_fill_values_keep_their_spelling_and_json_is_strict(tmp_path: Path) -> N
         (["ls", "s3://bucket", "--endpoint-url", "localhost:9000"], "--endpoint-url"),
     ],
 )
-def test_mistakes_are_told_in_the_words_of_flags(arguments: list[str], flag: str) -> None:
+def test_mistakes_are_reported_in_the_words_of_flags(arguments: list[str], flag: str) -> None:
     result = command(*arguments)
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
@@ -319,7 +319,7 @@ def test_the_fields_of_json_are_those_of_the_page(url: str, tmp_path: Path) -> N
         "`doctor`": done("doctor", url),
         "`bench`": done("bench", url, "--seconds", "0.05", "--max-requests", "2"),
     }
-    assert shown.keys() | {"`serve`", "`demo`"} == page.keys()
+    assert shown.keys() | {"`serve`", "`demo`", "`view`"} == page.keys()
     for name, fields in shown.items():
         assert set(fields) == page[name], name
     assert shown["`bench`"]["best"] in {1, 2}

@@ -49,7 +49,7 @@ def url(tmp_path: Path) -> str:
     return tmp_path.as_uri()
 
 
-def test_info_says_what_an_array_is_and_how_much_of_it_is_stored(url: str) -> None:
+def test_info_shows_what_an_array_is_and_how_much_of_it_is_stored(url: str) -> None:
     shown = words(command("info", f"{url}/heights"))
     assert "format Zarr v3" in shown
     assert "shape 200 x 300" in shown
@@ -78,7 +78,7 @@ def test_info_of_a_group_names_members_that_cannot_be_read(url: str, tmp_path: P
     assert "odd/ unreadable: " in shown
 
 
-def test_ls_says_what_each_entry_is(url: str) -> None:
+def test_ls_shows_what_each_entry_is(url: str) -> None:
     shown = words(command("ls", url))
     assert "array heights/ int16 200 x 300 chunks 100 x 100" in shown
     assert "folder raw/" in shown
@@ -114,7 +114,7 @@ def test_a_chunk_beyond_the_arrays_end_is_not_counted_as_stored(url: str) -> Non
     assert "other 1 object, 100 B" in shown
 
 
-def test_what_a_stranger_wrote_cannot_move_the_cursor(tmp_path: Path) -> None:
+def test_what_others_wrote_cannot_move_the_cursor(tmp_path: Path) -> None:
     async def create() -> None:
         async with zs.Session() as session:
             await session.create_array(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from zarr_s3_async.cli.meter import Meter, table_of
+from zarr_s3_async.cli.demo_steps import Meter, table_of
 from zarr_s3_async.events import Metrics, RequestDone
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zarr_s3_async.cli.picture import Frame, draw
+from zarr_s3_async.cli.demo import Frame, draw
 
 FRAME = Frame(west=-1.0, east=1.0, south=40.0, north=42.0, row_cuts=(10,), column_cuts=(20,))
 

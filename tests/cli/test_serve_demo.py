@@ -130,7 +130,7 @@ async def test_a_kept_server_has_the_same_port_keys_and_data_after_a_restart(
         assert await stop(process, signal.SIGTERM) == 0
 
 
-async def test_port_and_keys_are_those_that_were_asked_for(tmp_path: Path) -> None:
+async def test_port_and_keys_are_those_that_were_requested(tmp_path: Path) -> None:
     from zarr_s3_async.testing._ports import free_ports
 
     (port,) = free_ports(1)

@@ -96,7 +96,7 @@ def test_mistakes_of_usage_are_status_2(url: str) -> None:
         assert command(*arguments).exit_code == 2
 
 
-def test_the_ticker_says_how_far_it_has_come() -> None:
+def test_the_ticker_explains_how_far_it_has_come() -> None:
     ticker = Ticker()
     ticker(zs.VerifyProgress(listed=2000, objects=1234, nbytes=5_000_000, findings=1))
     assert ticker.__rich__().plain == "verifying: 1,234 objects, 5.00 MB read, 2,000 listed, 1 finding …"

@@ -44,7 +44,7 @@ def test_every_changed_bit_is_noticed(name, configuration, reference):
     for at in range(len(good)):
         bad = bytearray(good)
         bad[at] ^= 0x10
-        with pytest.raises(ChunkDecodeError, match="the checksum is 0x") as caught:
+        with pytest.raises(ChunkDecodeError, match="the checksum of the data is 0x") as caught:
             line.decode(bad)
         assert caught.value.codec == name
 

@@ -156,7 +156,7 @@ class TestZstdFrames:
             with pytest.raises(ChunkDecodeError, match="zstd" if claimed == 2**64 - 1 else "claims"):
                 codec.decode(header)
 
-    def test_the_size_that_a_frame_says_is_read_from_all_four_forms_of_the_field(self):
+    def test_the_size_that_a_frame_reports_is_read_from_all_four_forms_of_the_field(self):
         frames = compress.ZstdFrames()
         for size in (5, 255, 256, 65791, 65792, 2**20):
             assert frames.content_size(Zstd().encode(bytes(size))) == size

@@ -55,7 +55,7 @@ def test_lists_of_numbers_are_lists_of_numbers(value):
         options(key=value).integers("key")
 
 
-def test_what_nobody_takes_is_refused_by_name():
+def test_what_no_one_takes_is_refused_by_name():
     given = options(a=1, b=2)
     given.integer("a", 0, 5)
     with pytest.raises(MetadataError, match="'b' is not an option"):

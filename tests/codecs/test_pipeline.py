@@ -268,7 +268,7 @@ def test_a_codec_that_does_not_take_what_it_is_given_is_named(monkeypatch):
     "steps",
     [[LITTLE], [LITTLE, "zstd"], [LITTLE, "gzip", "numcodecs.lz4", "crc32c"], [LITTLE, "numcodecs.base64", "blosc"]],
 )
-def test_no_encoded_chunk_is_longer_than_it_says(steps):
+def test_no_encoded_chunk_is_longer_than_it_claims(steps):
     """Not even of bytes that do not compress, and not by little."""
     noise = np.random.default_rng(0).integers(0, 256, 2**18, "u1").view("<f4").reshape(256, 256)
     line = pipeline(*steps, shape=noise.shape)

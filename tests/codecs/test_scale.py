@@ -60,7 +60,7 @@ def test_without_options_nothing_changes():
 
 
 def test_a_stored_number_that_is_no_multiple_is_refused():
-    with pytest.raises(ChunkDecodeError, match="no multiple"):
+    with pytest.raises(ChunkDecodeError, match="not a multiple"):
         line("<i4", scale=3).decode(np.array([4], "<i4").tobytes())
 
 

@@ -52,7 +52,7 @@ def test_a_shard_knows_its_grid_and_where_each_chunk_is():
 
 
 @pytest.mark.parametrize(("location", "where"), [("start", Span(0, 68)), ("end", Suffix(68))])
-def test_the_index_is_where_the_document_says(location, where):
+def test_the_index_is_where_the_document_specifies(location, where):
     layout = shards(index_location=location).layout
     assert layout.index_nbytes == 68
     assert layout.index_range == where

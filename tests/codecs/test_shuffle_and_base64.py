@@ -30,7 +30,7 @@ def test_shuffle_takes_the_size_of_the_arrays_elements_where_none_is_given():
 
 
 def test_shuffle_takes_whole_elements_only():
-    with pytest.raises(ChunkError, match=r"'numcodecs.shuffle'.*whole elements"):
+    with pytest.raises(ChunkError, match=r"'numcodecs.shuffle'.*multiple of the element size"):
         pipeline("bytes", ("numcodecs.shuffle", {"elementsize": 4}), shape=(5,), dtype="u1").encode(np.zeros(5, "u1"))
 
 

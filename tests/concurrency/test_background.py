@@ -38,7 +38,7 @@ def test_it_is_cancelled_after_its_loop_was_closed() -> None:
     made[0].cancel()
 
 
-async def test_its_end_is_told_with_what_it_raised() -> None:
+async def test_its_end_is_reported_with_what_it_raised() -> None:
     ends: list[BaseException | None] = []
 
     async def fail() -> None:

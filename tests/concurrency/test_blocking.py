@@ -202,7 +202,7 @@ async def test_an_error_of_a_cancelled_call_makes_no_noise(run: Run):
     assert noise == []
 
 
-async def test_where_python_starts_no_threads_any_more_it_says_so() -> None:
+async def test_where_python_starts_no_threads_any_more_it_reports_it() -> None:
     """As when the interpreter exits while threads of the program still run."""
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(1)

@@ -6,11 +6,11 @@ import pytest
 
 from zarr_s3_async._concurrency.limiter import Limiter
 
-from ..watched import WatchedLimiter
+from ..peak_limiter import PeakLimiter
 
 
 async def test_never_holds_more_than_its_limit_and_reaches_it() -> None:
-    limiter = WatchedLimiter(3)
+    limiter = PeakLimiter(3)
 
     async def work() -> None:
         await limiter.acquire()

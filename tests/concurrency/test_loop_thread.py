@@ -88,7 +88,7 @@ def test_what_is_submitted_runs_without_a_wait_and_never_where_it_cannot() -> No
     assert not ran.is_set()
 
 
-def test_closed_it_says_so_and_what_ran_is_cancelled() -> None:
+def test_closed_it_reports_it_and_what_ran_is_cancelled() -> None:
     thread = LoopThread()
     started, ended = threading.Event(), threading.Event()
 

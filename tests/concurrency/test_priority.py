@@ -149,7 +149,7 @@ async def array_of(session: zs.Session, store: zs.Store, chunks: int) -> zs.Arra
     return array
 
 
-async def test_a_long_read_and_a_stream_are_bulk_unless_the_call_says_otherwise() -> None:
+async def test_a_long_read_and_a_stream_are_bulk_unless_the_call_specifies_another() -> None:
     store = Slow()
     async with zs.Session(limits=zs.Limits(requests=4)) as session:
         array = await array_of(session, store, 5)

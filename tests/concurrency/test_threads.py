@@ -133,7 +133,7 @@ async def test_closing_that_is_cancelled_can_be_done_again() -> None:
     await running
 
 
-async def test_threads_that_nobody_closed_end_when_they_are_forgotten() -> None:
+async def test_threads_that_no_one_closed_end_when_they_are_forgotten() -> None:
     threads = CodecThreads(2)
     await threads.run(lambda: None)
     (started,) = threads._threads

@@ -132,7 +132,7 @@ async def test_region(settings: Settings, upper: str, lower: str) -> None:
     assert (endpoint.host, endpoint.region) == ("bucket.s3.eu-west-1.amazonaws.com", "eu-west-1")
 
 
-async def test_region_of_nobody(settings: Settings) -> None:
+async def test_region_of_no_one(settings: Settings) -> None:
     endpoint = await settings.endpoint()
     assert (endpoint.host, endpoint.region) == ("bucket.s3.amazonaws.com", "us-east-1")
 
@@ -145,7 +145,7 @@ async def test_endpoint(settings: Settings, upper: str, lower: str) -> None:
 
 @pytest.mark.parametrize("row", rows("Endpoint")[:-1])
 @pytest.mark.parametrize("by", ["variable", "profile"])
-async def test_configured_endpoints_are_ignored_where_that_is_asked(settings: Settings, row: str, by: str) -> None:
+async def test_configured_endpoints_are_ignored_where_that_is_requested(settings: Settings, row: str, by: str) -> None:
     """Arguments are not."""
     if by == "variable":
         settings.patch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
@@ -181,7 +181,7 @@ async def test_an_empty_variable_is_none(settings: Settings, name: str) -> None:
         (["use_fips_endpoint = true"], "bucket.s3-fips.us-east-1.amazonaws.com", ""),
     ],
 )
-async def test_the_profile_says_how_to_address(settings: Settings, lines: list[str], host: str, prefix: str) -> None:
+async def test_the_profile_sets_the_addressing(settings: Settings, lines: list[str], host: str, prefix: str) -> None:
     settings.profile += lines
     endpoint = await settings.endpoint()
     assert (endpoint.host, endpoint.path_prefix) == (host, prefix)

@@ -102,7 +102,7 @@ def test_every_request_that_can_be_made_is_in_the_table() -> None:
     assert set(rows()) == set(get_args(Operation))
 
 
-def test_the_policies_allow_what_the_table_says_and_no_more() -> None:
+def test_the_policies_allow_what_the_table_reports_and_no_more() -> None:
     assert actions(POLICIES[WRITE]) == set().union(*rows().values())
     reads = set().union(*(rows()[operation] for operation in ("GetObject", "HeadObject", "ListObjectsV2")))
     assert rows()["CopyObject"] == {"s3:GetObject", "s3:PutObject"}

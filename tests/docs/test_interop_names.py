@@ -283,7 +283,7 @@ def test_every_name_of_a_registry_has_a_row(peer: str) -> None:
         assert not missing, f"{kind}: WRITE_DOCS=1 pytest {Path(__file__).name}"
 
 
-def test_zarrista_has_no_experimental_names_that_were_not_asked_for() -> None:
+def test_zarrista_has_no_experimental_names_that_were_not_requested() -> None:
     library = pytest.importorskip("zarrista")
     (binary,) = Path(library.__file__).parent.glob("_zarrista*.so")
     # Texts stand one behind the other in it, so only the beginning of each is certain.

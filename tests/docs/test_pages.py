@@ -50,7 +50,7 @@ def test_its_commands_name_what_exists(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_its_blocks_say_their_language_and_json_is_json(page: str) -> None:
+def test_its_blocks_report_their_language_and_json_is_json(page: str) -> None:
     fences = re.findall(r"^```(\w*)$", pages.text_of(page), re.MULTILINE)
     allowed = {"python", "sh", "json", "text"} | ({""} if page == "ARCHITECTURE.md" else set())  # its drawing
     assert set(fences[::2]) <= allowed, fences[::2]

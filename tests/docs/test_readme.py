@@ -66,7 +66,7 @@ def test_it_has_exactly_two_set_up_commands() -> None:
     ]
 
 
-def test_the_names_in_its_tables_of_errors_are_errors_and_double_as_it_says() -> None:
+def test_the_names_in_its_tables_of_errors_are_errors_and_double_as_it_claims() -> None:
     table = README.partition("\n## Errors\n")[2].partition("\n## ")[0]
     named = {name for name in re.findall(r"`(\w+)`", table) if isinstance(getattr(zs, name, None), type)}
     errors = {name for name in named if issubclass(getattr(zs, name), zs.ZarrS3Error)}

@@ -48,7 +48,7 @@ async def run(text: str) -> None:
 
 
 @pytest.mark.integration
-def test_its_programs_run_in_their_order_and_print_what_it_says(
+def test_its_programs_run_in_their_order_and_print_what_it_claims(
     environment: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from zarr_s3_async.cli.app import app

@@ -134,7 +134,7 @@ async def test_after_its_seconds_a_chunk_is_confirmed_by_one_request(monkeypatch
             assert (store.chunks_asked, store.unchanged) == (expected, expected), seconds
 
 
-async def test_what_others_wrote_is_seen_when_the_policy_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_others_wrote_is_seen_when_the_policy_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     store = Conditional()
     await filled(store, KINDS[0])
@@ -271,7 +271,7 @@ async def test_opening_again_costs_a_look_up_or_one_conditional_request(policy: 
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-async def test_a_shape_that_others_changed_is_seen_when_the_policy_says_so(zarr_format: Any) -> None:
+async def test_a_shape_that_others_changed_is_seen_when_the_policy_allows_it(zarr_format: Any) -> None:
     store = Conditional()
     await filled(store, KINDS[0], zarr_format=zarr_format)
     async with zs.Session() as session, zs.Session() as other:

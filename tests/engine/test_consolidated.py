@@ -134,7 +134,7 @@ async def test_an_edit_in_the_middle_of_a_walk_is_seen(store: zs.MemoryStore) ->
 
 
 @FORMATS
-async def test_what_others_edited_is_read_and_reported_where_that_is_asked_for(
+async def test_edits_of_others_are_read_and_reported_where_that_is_requested(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     group = await consolidated(session, store, zarr_format)
@@ -158,7 +158,7 @@ async def test_what_others_edited_is_read_and_reported_where_that_is_asked_for(
                 assert (await group.open("a")).metadata.shape == (9,)  # type: ignore[union-attr]  # it is an array
                 assert (await group.open("deep/er/b")).metadata.shape == (4,)  # type: ignore[union-attr]  # likewise
             told = [record.getMessage() for record in caplog.records]
-            assert all("is old" in line for line in told)
+            assert all("is outdated" in line for line in told)
             assert {n for n in ("'a'", "'new'", "'gone'", "'deep'") if any(n in line for line in told)} == (
                 {"'a'", "'new'", "'gone'"} if how == "check" else set()
             )
@@ -174,11 +174,11 @@ async def test_a_copy_that_may_not_be_written_is_named_and_fails_nothing(
     array = await session.open_array(fenced, path="a")
     with caplog.at_level(logging.WARNING, logger="zarr_s3_async"):
         await array.resize((7,))
-    assert "consolidated metadata that is old now" in caplog.text
+    assert "consolidated metadata that is outdated now" in caplog.text
     assert (await session.open_array(store, path="a")).shape == (7,)
 
 
-async def test_a_copy_that_cannot_be_told_is_an_error_that_says_so(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_a_copy_whose_state_is_unknown_is_a_clear_error(session: zs.Session, store: zs.MemoryStore) -> None:
     await consolidated(session, store, 3)
     broken = FaultyStore(store, Fault(verb="put", key="zarr.json", times=None, error=lambda: zs.NetworkError("reset")))
     array = await session.open_array(broken, path="a")

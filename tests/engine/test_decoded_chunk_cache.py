@@ -40,7 +40,7 @@ async def filled(session: zs.Session, store: zs.MemoryStore, kind: dict[str, Any
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-async def test_what_was_read_once_is_not_asked_for_again(session: zs.Session, kind: dict[str, Any]) -> None:
+async def test_what_was_read_once_is_not_requested_again(session: zs.Session, kind: dict[str, Any]) -> None:
     store = Counting()
     array = await filled(session, store, kind)
     for _ in range(2):
@@ -164,7 +164,7 @@ async def test_absent_chunks_are_remembered_and_raise_where_they_shall(session: 
         await array.get_slice((0, 0), (4, 5), missing="raise")
 
 
-async def test_the_bound_is_kept_and_nobody_can_change_what_is_remembered(session: zs.Session) -> None:
+async def test_the_bound_is_kept_and_no_one_can_change_what_is_remembered(session: zs.Session) -> None:
     store = zs.MemoryStore()
     async with zs.Session(cache=zs.CacheSize(chunks=1000)) as small:
         array = await filled(small, store, KINDS[0])

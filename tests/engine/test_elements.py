@@ -258,7 +258,7 @@ async def test_an_object_of_another_size_is_an_error(session: zs.Session, body: 
             await array[key]
 
 
-async def test_an_absent_chunk_is_fill_or_an_error_as_asked(session: zs.Session) -> None:
+async def test_an_absent_chunk_is_fill_or_an_error_as_requested(session: zs.Session) -> None:
     for options in ({"chunks": SHAPE}, {"chunks": SHAPE, "shards": (128, *SHAPE[1:])}):
         array = await session.create_array(
             zs.MemoryStore(), shape=(128, *SHAPE[1:]), dtype="<u4", compressor=None, fill_value=7, **options

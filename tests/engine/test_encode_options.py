@@ -111,7 +111,7 @@ async def test_rounding_of_integers_is_read_and_not_written():
 async def test_a_chunk_that_its_codec_can_never_take_is_refused_on_create(codec, most, shards):
     async with zs.Session() as session:
         options = {"shape": 2**32, "chunks": 2**31, "shards": shards, "dtype": "u1", "compressor": codec}
-        with pytest.raises(zs.ConfigError, match=f"{most:,} bytes at most, and a chunk has 2,147,483,648"):
+        with pytest.raises(zs.ConfigError, match=f"{most:,} bytes at most, but a chunk has 2,147,483,648"):
             await session.create_array("memory://too-large", **options)
         assert not await session.exists("memory://too-large")
         taken = options | {"shape": most, "chunks": most, "shards": None}

@@ -177,9 +177,9 @@ async def test_arguments_are_checked(session: zs.Session) -> None:
         with pytest.raises(zs.ConfigError, match="coords must be integers"):
             await array.chunk_at(wrong)
     for wrong in (np.zeros((4, 4), "i4"), "text", None, memoryview(b"abcd")[::2]):
-        with pytest.raises(zs.ConfigError, match="an encoded chunk is given as bytes"):
+        with pytest.raises(zs.ConfigError, match="an encoded chunk must be bytes"):
             await array.put_chunk((0, 0), wrong)
-        with pytest.raises(zs.ConfigError, match="an encoded chunk is given as bytes"):
+        with pytest.raises(zs.ConfigError, match="an encoded chunk must be bytes"):
             array.decode_chunk(wrong)
     for wrong in ("always", "", 7, b"v"):
         with pytest.raises(zs.ConfigError, match="version must be"):
@@ -285,7 +285,7 @@ async def test_of_any_grid_exactly_the_stored_chunks_are_found(options: dict[str
 
 
 @EVERY_LAYOUT
-async def test_what_is_stored_is_told_with_sizes_versions_and_sums(session: zs.Session, layout: str) -> None:
+async def test_what_is_stored_is_reported_with_sizes_versions_and_sums(session: zs.Session, layout: str) -> None:
     store = zs.MemoryStore()
     array = await make(session, layout, store, dtype="i4", fill_value=0)
     await array[0:5, 0:5].set(3)

@@ -183,7 +183,7 @@ async def test_absent_chunks_give_the_fields_fill_value(session: zs.Session) -> 
     ("key", "problem"),
     [
         ("aa", "did you mean 'a'"),
-        (["a", "a"], "once each"),
+        (["a", "a"], "each once"),
         (("a", "b"), "one list of them"),
         (("a", ["b"]), "one list of them"),
         (("a", 0, 0, 0), "too many indices"),
@@ -202,5 +202,5 @@ async def test_elements_without_fields(session: zs.Session) -> None:
         array["a"]
     with pytest.raises(zs.SelectionError, match="a name or a list of names"):
         await array.get_slice(0, 1, fields=5)  # type: ignore[arg-type]  # what a typo would give
-    with pytest.raises(zs.SelectionError, match="one at least"):
+    with pytest.raises(zs.SelectionError, match="at least one"):
         await (await session.create_array(zs.MemoryStore(), shape=(4,), dtype=DTYPE)).get_slice(0, 1, fields=[])

@@ -55,7 +55,7 @@ async def test_columns_that_others_append_to_the_same_object_meanwhile_stay(arra
     assert (await array[...]).tolist() == [[1, 1, 1, 8]] * 4 + [[7, 7, 7, 8]] * 4
 
 
-async def test_a_cancelled_append_says_which_rows_it_leaves_claimed(array: zs.Array) -> None:
+async def test_a_cancelled_append_names_which_rows_it_leaves_claimed(array: zs.Array) -> None:
     store = array._runtime.store
     assert isinstance(store, FaultyStore)
     store.add(Fault(verb="put", key="c/*", error=asyncio.CancelledError))
@@ -69,13 +69,13 @@ async def test_a_cancelled_append_says_which_rows_it_leaves_claimed(array: zs.Ar
 @pytest.mark.parametrize(
     "error", [asyncio.CancelledError, lambda: zs.NetworkError("reset")], ids=["cancelled", "reset"]
 )
-async def test_an_append_whose_claim_is_in_doubt_says_so(array: zs.Array, error: Any) -> None:
+async def test_an_append_whose_claim_is_in_doubt_reports_it(array: zs.Array, error: Any) -> None:
     store = array._runtime.store
     assert isinstance(store, FaultyStore)
     store.add(Fault(verb="put", key="zarr.json", error=error, lost_answer=True))
     with pytest.raises((zs.NetworkError, asyncio.CancelledError)) as caught:
         await array.append(np.full((2, 3), 7))
-    assert "is not known" in "".join(caught.value.__notes__)
+    assert "it is unknown whether" in "".join(caught.value.__notes__)
     await array.refresh()
     assert array.shape == (6, 3)
 
@@ -147,12 +147,12 @@ async def test_a_claim_stays_where_others_have_claimed_behind_it(array: zs.Array
     store.add(failing())
     with pytest.raises(zs.Throttled) as caught:
         await array.append(np.full((2, 3), 7))
-    assert "are claimed" in caught.value.__notes__[0]
+    assert "stay claimed" in caught.value.__notes__[0]
     await array.refresh()
     assert (await array[4:, 0]).tolist() == [0, 0, 8]
 
 
-async def test_a_shrink_that_fails_says_how_to_go_on(session: zs.Session) -> None:
+async def test_a_shrink_that_fails_explains_how_to_continue(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
     array = await session.create_array(store, shape=(6,), dtype="i4", chunks=(2,))
     await array.set_slice([1, 2, 3, 4, 5, 6], 0)

@@ -129,7 +129,7 @@ async def test_a_shard_too_long_to_be_read_at_once_that_is_always_rewritten_is_a
         store, shape=(32,), chunks=(4,), shards=(32,), dtype="i4", compressor=None, write_empty_chunks=True
     )
     await array.set_slice(np.arange(32), 0)
-    with pytest.raises(zs.ConcurrentModification, match="too long to be read at once"):
+    with pytest.raises(zs.ConcurrentModification, match="too large to be read at once"):
         await array.get_slice(0, 1)
 
 

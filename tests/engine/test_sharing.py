@@ -15,7 +15,7 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async.codecs.pipeline import Pipeline
 
-from ..promises.jumping import JumpingLoop
+from ..promises.virtual_time import JumpingLoop
 
 
 class Scripted(zs.MemoryStore):
@@ -114,7 +114,7 @@ async def test_a_result_is_the_readers_own(session: zs.Session, store: Scripted)
     assert two.any()
 
 
-async def test_a_write_that_ended_before_a_reader_asked_is_seen(session: zs.Session, store: Scripted) -> None:
+async def test_a_write_that_ended_before_a_reader_started_is_seen(session: zs.Session, store: Scripted) -> None:
     """The reader asks while a request is in flight that was answered from the bytes of before."""
     array = await make(session, store)
     store.gate.clear()
@@ -138,7 +138,7 @@ def zs_store_below(store: zs.MemoryStore) -> zs.Store:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_no_reader_is_staler_than_the_moment_at_which_it_asked(seed: int) -> None:
+def test_no_reader_is_staler_than_the_moment_at_which_it_started(seed: int) -> None:
     """Counters that a writer raises: a reader who asks after a write has ended reads that number, or a later one."""
 
     class Slow(zs.MemoryStore):
@@ -218,7 +218,7 @@ async def test_a_readers_own_timeout_is_its_own(session: zs.Session, store: Scri
     assert [(await reader)[0, 1] for reader in patient] == [1, 1, 1]
 
 
-async def test_a_failure_is_told_to_all_and_asked_once(session: zs.Session, store: Scripted) -> None:
+async def test_a_failure_is_reported_to_all_and_requested_once(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     store.gets = 0
     store.failures = [zs.NetworkError("no answer", bucket="b", key="k", attempts=5)]
@@ -318,7 +318,7 @@ ERRORS = sorted(
 
 
 @pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
-def test_an_error_that_several_readers_get_is_copied_with_all_that_it_says(cls: Any) -> None:
+def test_an_error_that_several_readers_get_is_copied_with_all_of_it(cls: Any) -> None:
     parameters = inspect.signature(cls.__init__).parameters.values()
     error = cls("message", **{p.name: f"its {p.name}" for p in parameters if p.kind is p.KEYWORD_ONLY})
     error.add_note("a note")

@@ -69,7 +69,7 @@ async def test_a_slice_comes_as_bytes_with_shape_and_type(service: ModuleType, u
         ("array", "0,zero", "1,1", 422, "config-error"),
     ],
 )
-async def test_what_the_client_asked_wrongly_is_its_fault(
+async def test_what_the_client_requested_wrongly_is_its_fault(
     service: ModuleType, url: str, path: str, start: str, stop: str, status: int, name: str
 ) -> None:
     await store(f"{url}/array")

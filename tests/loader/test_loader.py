@@ -305,7 +305,7 @@ async def test_chunks_of_differing_lengths_are_read(session: zs.Session) -> None
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_what_an_epoch_costs_is_told_before(session: zs.Session, shuffle: Any, workers: int) -> None:
+async def test_what_an_epoch_costs_is_reported_before(session: zs.Session, shuffle: Any, workers: int) -> None:
     store, labels = Watched(), await stored(session, zs.MemoryStore(), rows(400), chunks=(400,))
     array = await stored(session, store, rows(400, 10), chunks=(10, 5))
     loader = zs.BatchLoader(
@@ -322,7 +322,7 @@ async def test_what_an_epoch_costs_is_told_before(session: zs.Session, shuffle: 
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-async def test_what_windows_cost_is_told_before(session: zs.Session, shuffle: Any) -> None:
+async def test_what_windows_cost_is_reported_before(session: zs.Session, shuffle: Any) -> None:
     store = Watched()
     array = await stored(session, store, rows(400, 10), chunks=(10, 5))
     loader = zs.BatchLoader(array, batch_size=7, window=zs.Window(6), shuffle=shuffle, buffer_bytes=16_000)
@@ -697,7 +697,7 @@ async def test_buffers_that_do_not_fit_are_refused(session: zs.Session) -> None:
         zs.BatchLoader({"x": array}, batch_size=8, out=[good, good.copy()])
 
 
-async def test_a_transform_is_called_in_order_and_its_failure_says_which_batch(session: zs.Session) -> None:
+async def test_a_transform_is_called_in_order_and_its_failure_names_which_batch(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), rows(100, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8, transform=lambda batch: batch.sum())
     assert await batches_of(loader) == [rows(100, 3)[at : at + 8].sum() for at in range(0, 100, 8)]
@@ -770,7 +770,7 @@ async def test_an_array_that_changed_its_grid_is_refused_and_one_that_grew_is_re
 # Figures
 
 
-async def test_the_report_says_who_waits(session: zs.Session) -> None:
+async def test_the_report_shows_who_waits(session: zs.Session) -> None:
     array = await stored(session, Watched(1), rows(400, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8, buffer_bytes=2000, prefetch_bytes=200)
     await batches_of(loader)
@@ -786,7 +786,7 @@ async def test_the_report_says_who_waits(session: zs.Session) -> None:
 
 @settings(max_examples=20)
 @given(consumer=st.floats(0, 10), loader=st.floats(0, 10), seconds=st.floats(10, 20))
-def test_one_line_says_what_to_change(consumer: float, loader: float, seconds: float) -> None:
+def test_one_line_explains_what_to_change(consumer: float, loader: float, seconds: float) -> None:
     report = zs.LoaderReport(
         epoch=0, batches=1, samples=1, nbytes=1, seconds=seconds, consumer_waited=consumer, loader_waited=loader,
         buffer_waited=0, chunks=1, reused=0, shuffle=None,

@@ -87,7 +87,7 @@ FIGURES: list[tuple[str, tuple[str, ...], float, list[zs.Event]]] = [
 @pytest.mark.parametrize(
     ("figure", "labels", "value", "told"), FIGURES, ids=[" ".join((row[0], *row[1])) for row in FIGURES]
 )
-def test_each_figure_counts_what_its_page_says(
+def test_each_figure_counts_what_its_page_describes(
     figure: str, labels: tuple[str, ...], value: float, told: list[zs.Event]
 ) -> None:
     registry = CollectorRegistry()
@@ -111,7 +111,7 @@ GAUGES = {
 }
 
 
-async def test_gauges_say_what_is_in_use_while_it_is() -> None:
+async def test_gauges_report_what_is_in_use_while_it_is() -> None:
     registry = CollectorRegistry()
     hook = PrometheusHook(registry)
     async with StandIn() as far:
@@ -159,7 +159,7 @@ async def traffic(hooks: list[Any], **options: Any) -> zs.Metrics:
             return session.metrics
 
 
-async def test_a_sessions_traffic_is_what_the_figures_say() -> None:
+async def test_a_sessions_traffic_is_what_the_figures_show() -> None:
     registry = CollectorRegistry()
     metrics = await traffic([PrometheusHook(registry)])
     found = scraped(registry)

@@ -65,7 +65,7 @@ def test_none_is_no_attributes():
     ids=lambda value: str(type(value)),
 )
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_what_json_cannot_hold_says_where(given, where, zarr_format):
+def test_what_json_cannot_hold_shows_where(given, where, zarr_format):
     with pytest.raises(Invalid, match=where):
         document.new_attributes(given, zarr_format=zarr_format)
 

@@ -45,7 +45,7 @@ def test_filters_come_before_the_bytes_in_their_order():
     assert chain(filters=filters)[1].configuration == {"encode_dtype": "<f2", "decode_dtype": "<f4"}
 
 
-def test_filters_say_their_own_byte_order():
+def test_filters_report_their_own_byte_order():
     """A filter may store another type than the array's: the array's byte order is not its own."""
     filters = [{"id": "delta", "dtype": "<i4", "astype": ">i2"}]
     assert chain(dtype="<i4", fill_value=0, filters=filters)[1] == CodecSpec("bytes", {})

@@ -26,7 +26,7 @@ def test_short_hands_and_long_forms_are_the_same():
     assert codecs[1:] == (CodecSpec("crc32c"),) * 3
 
 
-def test_a_codec_that_need_not_be_understood_says_so():
+def test_a_codec_that_need_not_be_understood_is_marked():
     codecs = parse(codecs=[LITTLE, {"name": "x", "must_understand": False}, {"name": "y", "must_understand": True}])
     assert [codec.must_understand for codec in codecs.codecs] == [True, False, True]
 

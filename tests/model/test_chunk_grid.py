@@ -141,7 +141,7 @@ def test_lists_as_options(options: dict[str, Any], document: Any) -> None:
         ({"chunks": [[9.5, 0.5], 4]}, "integers"),
         ({"chunks": [["5", "5"], 4]}, "integers"),
         ({"chunks": [[(5, 2, 1)], 4]}, "pairs of a length and a count"),
-        ({"chunks": [[4, 6], 4], "shards": (10, 4)}, "list the lengths in shards"),
+        ({"chunks": [[4, 6], 4], "shards": (10, 4)}, "list lengths in shards"),
         ({"chunks": (2, 2), "shards": [[5, 5], 4]}, "cannot be divided into chunks"),
         ({"chunks": (2, 2), "shards": [[4, 3, 3], 4]}, "cannot be divided into chunks"),
         ({"chunks": [[4, 6], 4], "zarr_format": 2}, "Zarr v2"),

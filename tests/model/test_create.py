@@ -467,7 +467,7 @@ def test_options_that_a_format_has_not_are_config_errors(zarr_format, options):
         new(zarr_format, **options)
 
 
-def test_every_option_error_says_what_it_is_about():
+def test_every_option_error_shows_what_it_is_about():
     for name, value in {
         "chunks": 0,
         "shape": -1,

@@ -131,7 +131,7 @@ def test_what_is_no_v2_type_is_invalid(spelling):
     ],
     ids=repr,
 )
-def test_what_is_not_supported_says_so(spelling):
+def test_what_is_not_supported_reports_it(spelling):
     with pytest.raises(Unknown):
         dtype_names.read_v2(spelling, None)
 

@@ -330,7 +330,7 @@ def test_a_nan_keeps_its_bits_from_option_to_document_and_back(dtype, bits):
 
 
 @pytest.mark.parametrize(("dtype", "bits"), NANS)
-def test_a_nan_that_a_document_of_v2_cannot_say_is_refused(dtype, bits):
+def test_a_nan_that_a_document_of_v2_cannot_represent_is_refused(dtype, bits):
     with pytest.raises(ConfigError, match="0x"):
         new_array(shape=4, dtype=dtype, fill_value=nan_of(dtype, bits), zarr_format=2)
     for zarr_format in (2, 3):

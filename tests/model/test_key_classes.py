@@ -30,7 +30,7 @@ def test_the_grid_decides_what_is_a_chunk() -> None:
 
 
 @pytest.mark.parametrize("key", ["0.0", "0/0", "c.0.0", "c/0", "c/0/0/0", "7", "c"])
-def test_a_chunk_key_of_another_spelling_or_rank_is_extra_and_told_what_they_look_like(key: str) -> None:
+def test_a_chunk_key_of_another_form_or_rank_is_extra_and_shown_with_an_example(key: str) -> None:
     found = array((25, 30), (10, 10)).classify_key(key)
     assert found.kind == "extra"
     assert "'c/0/0'" in found.why
@@ -44,7 +44,7 @@ def test_a_chunk_key_of_another_spelling_or_rank_is_extra_and_told_what_they_loo
         "c/0/0.tmp", "sub/c/0/0", "c/0\n/0",
     ],
 )  # fmt: skip
-def test_what_nobody_spells_a_chunk_key_like_is_foreign(key: str) -> None:
+def test_what_no_chunk_key_looks_like_is_foreign(key: str) -> None:
     assert array((25, 30), (10, 10)).classify_key(key).kind == "foreign"
 
 
@@ -62,7 +62,7 @@ def test_an_empty_array_has_no_chunk(name: str, separator: str) -> None:
 
 
 @given(st.sampled_from(ENCODINGS), st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple))
-def test_every_key_that_encode_makes_is_a_chunk_or_extra_as_the_grid_says(encoding, coords) -> None:
+def test_every_key_that_encode_makes_is_a_chunk_or_extra_as_the_grid_specifies(encoding, coords) -> None:
     meta = array((30,) * len(coords), (10,) * len(coords), *encoding)
     found = meta.classify_key(meta.keys.encode(coords))
     assert found.coords == coords

@@ -19,7 +19,7 @@ def parse(attributes=None, **changes):
     return v2.parse_array(docs, url=URL)
 
 
-def test_an_array_is_what_its_document_says():
+def test_an_array_is_what_its_document_specifies():
     meta = parse(dtype=">i2", fill_value=-7, order="F", dimension_separator="/")
     assert (meta.shape, meta.chunks, meta.shards, meta.order) == ((10, 4), (5, 2), None, "F")
     assert meta.dtype == np.dtype(">i2")

@@ -20,7 +20,7 @@ def parse_group(**changes):
     return v3.parse_group({"zarr.json": stored(group_json(**changes))}, url=URL)
 
 
-def test_an_array_is_what_its_document_says():
+def test_an_array_is_what_its_document_specifies():
     meta = parse(dimension_names=["x", None], attributes={"a": [1, {"b": None}]}, fill_value="NaN")
     assert (meta.shape, meta.chunks, meta.shards) == ((10, 4), (5, 2), None)
     assert meta.dtype == np.dtype("f4")

@@ -21,7 +21,7 @@ def test_the_first_refusal_halves_the_requests_in_flight(ceiling: int, limit: in
     assert ThrottledWindow(ceiling, 0.0).limit == limit
 
 
-def test_what_was_sent_before_a_decrease_says_nothing_about_it() -> None:
+def test_what_was_sent_before_a_decrease_means_nothing_about_it() -> None:
     window = ThrottledWindow(64, 10.0)
     assert window.refused(10.1, sent=9.99) == 32
     assert window.refused(10.1, sent=10.0) == 16
@@ -61,7 +61,7 @@ def test_it_grows_by_less_than_one_in_a_round_trip() -> None:
     assert window.limit == 33
 
 
-def test_it_recovers_and_says_so() -> None:
+def test_it_recovers_and_reports_it() -> None:
     window = ThrottledWindow(8, 0.0)
     assert not window.recovered
     answered(window, rate=100, duration=0.01, until=2.0)

@@ -1,6 +1,6 @@
 """A process that counts up in a row of its own over all objects of an array, until its standard input ends.
 
-`python -m tests.promises.counting_writer JOB`; see `test_one_moment.py`.
+`python -m tests.promises.counting_writer JOB`; see `test_consistent_reads.py`.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ async def test_chunks_are_old_or_new_whenever_a_write_is_cancelled(double: bool,
 
 
 @pytest.mark.parametrize("big", [False, True], ids=["inline", "threads"])
-async def test_nobody_writes_into_the_callers_array_after_a_cancelled_read(big: bool) -> None:
+async def test_nothing_writes_into_the_callers_array_after_a_cancelled_read(big: bool) -> None:
     n = 60_000 if big else 8
     async with zs.Session(limits=zs.Limits(requests=3)) as session:
         array = await session.create_array(Turns(), shape=(6 * n,), chunks=(n,), dtype="f8")

@@ -14,8 +14,8 @@ import zarr_s3_async as zs
 from zarr_s3_async._plan.parts import Part
 from zarr_s3_async._types import Version
 
+from ..peak_limiter import watch_leases
 from ..servers.latency_proxy import LatencyProxy
-from ..watched import watch_leases
 from .conftest import Place
 
 LIMIT = 16

@@ -57,7 +57,7 @@ async def test_an_error_is_never_a_fill_value(
     assert place.config.secret_access_key not in repr(caught.value)
 
 
-async def test_a_missing_chunk_is_the_fill_value_or_an_error_as_asked(session: zs.Session, place: Place) -> None:
+async def test_a_missing_chunk_is_the_fill_value_or_an_error_as_requested(session: zs.Session, place: Place) -> None:
     array = await session.create_array(place.url, shape=(20,), chunks=(10,), dtype="f4", fill_value=float("nan"))
     await array.set_slice(np.ones(10), 0)
     assert np.isnan(await array.get_slice(10, 20)).all()
@@ -70,7 +70,7 @@ async def test_a_missing_chunk_is_the_fill_value_or_an_error_as_asked(session: z
     assert np.isnan(await strict[...].get(missing="fill")).any()
 
 
-async def test_a_damaged_chunk_says_which(session: zs.Session, place: Place) -> None:
+async def test_the_error_of_a_damaged_chunk_names_it(session: zs.Session, place: Place) -> None:
     array = await session.create_array(place.url, shape=(20,), chunks=(10,), dtype="i4", zarr_format=2)
     await array.set_slice(np.arange(20), 0)
     store = session.s3(place.bucket, place.prefix)

@@ -58,7 +58,7 @@ ERRORS: dict[str, tuple[Fault, type[zs.ZarrS3Error]]] = {
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 @pytest.mark.parametrize(("fault", "error"), ERRORS.values(), ids=ERRORS)
-async def test_no_error_says_that_there_is_no_array(
+async def test_no_error_reports_that_there_is_no_array(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], act: Act
 ) -> None:
     array = await bench.array("zstd")
@@ -71,7 +71,7 @@ async def test_no_error_says_that_there_is_no_array(
 
 
 @pytest.mark.parametrize("act", [name for name in ACTS if name != "create_array"])
-async def test_s3s_own_word_says_that_there_is_none(bench: Bench, act: str) -> None:
+async def test_s3s_own_error_code_means_absence(bench: Bench, act: str) -> None:
     url = f"s3://{BUCKET}/nowhere"
     if act == "exists":
         assert await bench.session.exists(url) is False

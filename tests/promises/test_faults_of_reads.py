@@ -178,7 +178,7 @@ async def test_odd_answers_end_in_the_right_values(bench: Bench, fault: Fault, e
 
 
 @pytest.mark.parametrize("read", [name for name in READS if name != PINNED])
-async def test_no_such_key_alone_is_the_fill_value_or_an_error_as_asked(bench: Bench, read: str) -> None:
+async def test_no_such_key_alone_is_the_fill_value_or_an_error_as_requested(bench: Bench, read: str) -> None:
     wanted = READS[read]
     array = await bench.array(wanted.layout)
     bench.cue("GetObject", faults.no_such_key, times=FOREVER)
@@ -216,7 +216,7 @@ async def test_a_body_cut_short_behind_its_length_is_fetched_once_more(
 
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("damage", [lambda d: d[:3], lambda d: d[:-1], lambda d: b"\xff" * len(d), lambda d: d + d])
-async def test_an_object_that_stays_damaged_is_a_decode_error_that_says_which(
+async def test_an_object_that_stays_damaged_is_a_decode_error_that_names_it(
     bench: Bench, read: str, damage: Any
 ) -> None:
     wanted = READS[read]
@@ -279,9 +279,7 @@ async def test_a_whole_answer_to_a_range_is_cut(bench: Bench, read: str) -> None
     ("cut", faults.truncated_at(3), None),
     reads=RANGED,
 )
-async def test_a_wrong_range_is_asked_again_and_then_an_error(
-    bench: Bench, fault: Fault, error: None, read: Read
-) -> None:
+async def test_a_wrong_range_is_retried_and_then_an_error(bench: Bench, fault: Fault, error: None, read: Read) -> None:
     array = await bench.array(read.layout)
     bench.cue("GetObject", fault, nth=read.nth)
     assert await read.run(array) == read.right
@@ -388,7 +386,7 @@ async def test_silence_ends_with_the_attempt_or_with_the_call(transport: str, fa
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_a_stall_is_asked_again(transport: str) -> None:
+async def test_a_stall_is_retried(transport: str) -> None:
     async with bench_of(Options(transport), attempt_timeout=1.5) as slow:
         array = await slow.array("raw")
         slow.cue("GetObject", faults.stall_mid_body)
@@ -400,7 +398,7 @@ async def test_a_stall_is_asked_again(transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_a_checksum_that_is_not_of_these_bytes_is_asked_again_once(transport: str) -> None:
+async def test_a_checksum_that_is_not_of_these_bytes_is_retried_once(transport: str) -> None:
     async with bench_of(Options(transport), checksums="on") as careful:
         for read in (READS[name] for name in WHOLE):
             array = await careful.array(read.layout)

@@ -135,7 +135,7 @@ async def test_a_passing_fault_of_a_put_costs_one_more(
 
 
 @by_write(*PASSING)
-async def test_a_lasting_fault_of_a_put_leaves_the_chunk_old_and_says_it_does_not_know(
+async def test_a_lasting_fault_of_a_put_leaves_the_chunk_old_and_reports_that_the_outcome_is_unknown(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
     array = await bench.array(write.layout)
@@ -170,7 +170,7 @@ async def test_a_put_that_is_never_answered_is_unknown(bench: Bench, fault: Faul
 
 
 @by_write(*((name, then, error) for name, then, error in REFUSALS if name in ("access denied", "no bucket", "expired")))
-async def test_a_refusal_after_a_lost_answer_does_not_say_that_nothing_was_written(
+async def test_a_refusal_after_a_lost_answer_does_not_claim_that_nothing_was_written(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
     """The first attempt was carried out; the second one was told something else."""

@@ -22,7 +22,7 @@ import asyncio, json, resource, sys
 import numpy as np
 import zarr_s3_async as zs
 
-from tests.watched import watch_leases
+from tests.peak_limiter import watch_leases
 
 def highest():
     if sys.platform != "linux":

@@ -63,7 +63,7 @@ async def test_an_outage_gets_a_bounded_number_of_retries_however_many_ask(trans
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_who_backs_off_holds_nobody_up(transport: str) -> None:
+async def test_who_backs_off_holds_no_one_up(transport: str) -> None:
     """One request at a time, and one that would wait for an hour: the next read passes it."""
     waiting = asyncio.Event()
 

@@ -92,7 +92,7 @@ async def test_a_chunk_that_a_merge_empties_is_one_get_and_one_delete(
 
 
 @FORMATS
-async def test_fill_is_stored_where_asked(session: zs.Session, place: Place, zarr_format: int) -> None:
+async def test_fill_is_stored_where_requested(session: zs.Session, place: Place, zarr_format: int) -> None:
     array = await made(session, place, zarr_format, write_empty_chunks=True)
     await array.set_slice(np.zeros((40, 60), "i4"), (0, 0))
     assert counted(session) == {"PutObject": 12}

@@ -222,7 +222,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_where_nobody_answers_behind_a_proxy(
+async def test_where_no_one_answers_behind_a_proxy(
     told: Told, config: zs.S3Config, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The proxy's password is a secret like another."""

@@ -22,8 +22,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 import zarr_s3_async as zs
 from zarr_s3_async.testing import Fault, FaultyStore, strategies
 
-from .jumping import JumpingLoop
 from .test_selections import content, orthogonal, outer, points
+from .virtual_time import JumpingLoop
 
 DTYPES = ["?", "i1", ">i4", "<f8", "S3", "<U2", "<M8[s]"]
 SIDES = st.sampled_from([5, 4, 3, 7, 6, 2, 1])

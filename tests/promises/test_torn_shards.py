@@ -9,7 +9,7 @@ import pytest
 
 import zarr_s3_async as zs
 
-from ..watched import watch_leases, watch_requests
+from ..peak_limiter import watch_leases, watch_requests
 from .conftest import Place
 
 pytestmark = pytest.mark.integration

@@ -168,7 +168,7 @@ def test_the_wheel_reads_and_writes_without_any_extra(bare: Path) -> None:
     assert str(bare.parents[1]) in done.stdout
 
 
-def test_every_module_imports_without_extras_or_says_which_one_it_needs(bare: Path) -> None:
+def test_every_module_imports_without_extras_or_names_which_one_it_needs(bare: Path) -> None:
     program = """if True:
         import importlib, pkgutil, zarr_s3_async
         for module in pkgutil.walk_packages(zarr_s3_async.__path__, "zarr_s3_async."):

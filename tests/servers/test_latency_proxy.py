@@ -224,7 +224,7 @@ def test_a_client_that_leaves_half_way_is_no_longer_in_flight(proxy, client):
     assert _ask(client, "GET", "/length")[0] == 200
 
 
-def test_nobody_behind_closes_the_connection():
+def test_no_one_behind_closes_the_connection():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"

@@ -149,7 +149,7 @@ async def test_a_connection_has_no_more_than_its_bandwidth(server, session):
     assert sent >= 0.05
 
 
-async def test_says_slow_down_above_the_rate_and_not_below(server):
+async def test_reports_slow_down_above_the_rate_and_not_below(server):
     await server.change(rate=20)
     async with session_on(server, retry=zs.RetryPolicy(attempts=1)) as session:
         store = session.s3(server.bucket)

@@ -12,7 +12,7 @@ from itertools import count
 from random import Random
 from typing import Any, NamedTuple
 
-from ..promises.jumping import JumpingLoop
+from ..promises.virtual_time import JumpingLoop
 from ..servers.http1 import END_OF_HEAD, parse_head, split_target
 from ..servers.s3_messages import Request
 from .server import Server

@@ -84,5 +84,5 @@ def operations(draw: st.DrawFn) -> Operation:
 
 
 @given(st.lists(operations(), max_size=5))
-def test_it_says_what_the_definition_says(history: list[Operation]) -> None:
+def test_it_shows_what_the_definition_specifies(history: list[Operation]) -> None:
     assert is_linearizable(NONE, history) == by_permutations(NONE, history)

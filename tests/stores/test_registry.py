@@ -216,7 +216,7 @@ def test_a_factory_that_makes_no_store_is_named(context, registered):
 # Entry points
 
 
-def test_an_entry_point_is_loaded_when_it_is_first_asked_for(installed, context):
+def test_an_entry_point_is_loaded_when_it_is_first_requested(installed, context):
     installed(pointed=f"{__name__}:_factory")
     assert "pointed" in list_stores()
     assert registry._installed == {}

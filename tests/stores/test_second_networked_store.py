@@ -46,7 +46,7 @@ async def test_its_requests_are_bounded_by_the_sessions_one_limit(server: ToySer
     assert 1 < server.peak <= 5
 
 
-async def test_its_failures_are_retried_as_the_sessions_policy_says_and_counted(server: ToyServer) -> None:
+async def test_its_failures_are_retried_as_the_sessions_policy_specifies_and_counted(server: ToyServer) -> None:
     async with zs.Session(retry=zs.RetryPolicy(attempts=3)) as session:
         array = await session.create_array(f"toy://127.0.0.1:{server.port}/a", shape=(4,), chunks=(4,), dtype="i8")
         await array[...].set([1, 2, 3, 4])
@@ -74,7 +74,7 @@ async def test_what_a_factory_returns_is_checked(server: ToyServer) -> None:
     zs.register_store("nothing", lambda url, context: object())
     try:
         async with zs.Session() as session:
-            with pytest.raises(zs.ConfigError, match=r"factory of nothing:// returned .* lacks verbs of a Store"):
+            with pytest.raises(zs.ConfigError, match=r"factory of nothing:// returned .* lacks methods of a Store"):
                 session.store("nothing://x")
     finally:
         zs.unregister_store("nothing")

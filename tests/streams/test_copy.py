@@ -157,7 +157,7 @@ def test_nothing_is_decoded_where_only_keys_and_metadata_change(
     asyncio.run(run())
 
 
-async def test_chunks_are_decoded_where_another_codec_is_asked_for() -> None:
+async def test_chunks_are_decoded_where_another_codec_is_requested() -> None:
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4", compressor="zstd")
         await source[...].set(np.arange(8))
@@ -194,7 +194,7 @@ async def test_chunks_of_differing_lengths_are_cut_by_a_region(options: dict[str
         assert (await whole[...] == data).all()
 
 
-async def test_a_plan_says_what_it_costs_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_plan_shows_what_it_costs_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     store, other = Counting(), Counting()
     async with zs.Session() as session:
         source = await session.create_array(store, shape=(64, 64), chunks=(64, 1), dtype="f4", compressor=None)
@@ -379,7 +379,7 @@ async def test_a_long_copy_notices_soon_that_another_one_has_taken_its_place(mon
         assert sum(key.startswith("c/") for key in store.puts) == 4
 
 
-async def test_a_target_that_is_removed_while_it_is_copied_is_an_error_that_says_so() -> None:
+async def test_a_target_that_is_removed_while_it_is_copied_is_a_clear_error() -> None:
     store = Counting()
 
     async def before(what: str, key: str) -> None:

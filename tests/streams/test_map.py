@@ -41,7 +41,7 @@ def test_it_is_what_numpy_computes(shape: tuple[int, ...], more: st.DataObject) 
     asyncio.run(run())
 
 
-async def test_a_failing_function_says_which_block_and_leaves_as_itself() -> None:
+async def test_a_failing_function_names_which_block_and_leaves_as_itself() -> None:
     async with zs.Session() as session:
         source = await session.create_array(Counting(), shape=(8, 4), chunks=(2, 4), dtype="i4")
         target = await session.create_array(Counting(), shape=(8, 4), chunks=(4, 4), dtype="i4")

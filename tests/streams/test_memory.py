@@ -94,7 +94,7 @@ def grown(what: str, folder: Path) -> int:
 
 
 @pytest.mark.parametrize("what", ["write", "stream", "rechunk"])
-def test_memory_stays_under_what_was_asked(what: str, written: tuple[Path, int]) -> None:
+def test_memory_stays_under_what_was_requested(what: str, written: tuple[Path, int]) -> None:
     folder, to_write = written
     nbytes = to_write if what == "write" else grown(what, folder)
     assert nbytes <= (ASKED + LIMIT + 64) * MIB, f"{nbytes / MIB:.0f} MiB"

@@ -20,7 +20,7 @@ def test_pace_and_time_left_follow_from_what_is_done() -> None:
     assert zs.Progress(done=0, total=0, bytes=0, seconds=0.0).rate == 0
 
 
-def test_a_callback_is_told_after_every_unit() -> None:
+def test_a_callback_is_called_after_every_unit() -> None:
     told: list[tuple[int, int]] = []
     with metered(lambda progress: told.append((progress.done, progress.bytes)), 3, "copy") as meter:
         meter.add(1, 10)

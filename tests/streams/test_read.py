@@ -373,7 +373,7 @@ async def test_a_region_is_made_of_slices() -> None:
             array.stream_slices(0, 0)
 
 
-async def test_the_cost_is_told_before() -> None:
+async def test_the_cost_is_reported_before() -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(10, 10), chunks=(5, 5), dtype="i4")
@@ -383,7 +383,7 @@ async def test_the_cost_is_told_before() -> None:
         assert not store.gets
 
 
-async def test_progress_is_told_for_every_block() -> None:
+async def test_progress_is_reported_for_every_block() -> None:
     told: list[zs.Progress] = []
     async with zs.Session() as session:
         array = await make(session, Counting(), np.arange(10), {"shape": 10, "chunks": 2, "dtype": "i8"})

@@ -340,7 +340,7 @@ async def test_a_broken_store_fails(broken):
     assert {name for name, _ in report.failed} == expected, str(report)
 
 
-async def test_a_good_store_passes_and_the_report_says_so():
+async def test_a_good_store_passes_and_the_report_shows_it():
     report = await run_conformance(MemoryStore(), CHECKS[:3])
     assert report.ok
     assert report.passed == tuple(map(check_name, CHECKS[:3]))

@@ -32,7 +32,7 @@ def test_it_has_no_tls() -> None:
         JuiceS3(tls=True).start()
 
 
-def test_without_the_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wheel_it_shows_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarr_s3_async.testing.local_s3.juice_launch", lambda: None)
     with pytest.raises(ConfigError, match="pip install"):
         JuiceS3().start()

@@ -170,7 +170,7 @@ def test_a_bucket_name_that_is_too_short_is_refused():
         LocalS3(bucket="ab")
 
 
-def test_without_the_wheel_moto_stands_in_and_says_so(monkeypatch, caplog):
+def test_without_the_wheel_moto_stands_in_and_reports_it(monkeypatch, caplog):
     monkeypatch.setattr(local_s3, "seaweed_launch", lambda: None)
     with caplog.at_level(logging.WARNING):
         launches = LocalS3()._launches()
@@ -206,7 +206,7 @@ def test_a_file_that_is_no_program_does_not_start(monkeypatch, tmp_path):
         LocalS3().start()
 
 
-def test_without_any_server_it_says_what_to_install(monkeypatch):
+def test_without_any_server_it_shows_what_to_install(monkeypatch):
     monkeypatch.setattr(local_s3, "seaweed_launch", lambda: None)
     monkeypatch.setattr(local_s3, "moto_launch", lambda: None)
     for cls in (LocalS3, MotoS3):

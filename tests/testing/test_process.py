@@ -51,7 +51,7 @@ def test_stop_ends_the_server_and_may_be_repeated(tmp_path):
     process.stop()
 
 
-def test_with_grace_it_is_asked_first(tmp_path):
+def test_with_grace_it_is_terminated_before_it_is_killed(tmp_path):
     process = _start(tmp_path, _POLITE, grace=10.0)
     process.stop()
     assert (tmp_path / "left").read_text() == "bye\n"

@@ -12,7 +12,7 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async.testing import Fault, FaultyStore
 
-from ..watched import watch_leases
+from ..peak_limiter import watch_leases
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
 
@@ -198,7 +198,7 @@ async def test_damage_of_every_kind_is_found_named_and_does_not_stop_it(
         await array.get_slice((0, 2), (2, 4))
 
 
-async def test_an_object_too_large_for_any_chunk_is_told_from_its_size(session: zs.Session) -> None:
+async def test_an_object_too_large_for_any_chunk_is_distinguished_by_its_size(session: zs.Session) -> None:
     class Huge(zs.MemoryStore):
         """A bucket in which one object claims 5 TiB."""
 

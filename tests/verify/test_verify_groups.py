@@ -20,7 +20,7 @@ from zarr_s3_async.stores.local.files import TEMPORARY
 from zarr_s3_async.stores.s3.capabilities import PROBE
 from zarr_s3_async.testing import Fault, FaultyStore
 
-from ..watched import watch_leases
+from ..peak_limiter import watch_leases
 from .test_verify import grid, kinds, node
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
@@ -50,7 +50,7 @@ async def hierarchy(session: zs.Session, store: zs.Store, zarr_format: Any = 3) 
 
 
 @FORMATS
-async def test_every_key_is_told_what_it_is(session: zs.Session, store: zs.MemoryStore, zarr_format: Any) -> None:
+async def test_every_key_is_classified(session: zs.Session, store: zs.MemoryStore, zarr_format: Any) -> None:
     group = await hierarchy(session, store, zarr_format)
     array = await group.open("a")
     strange = {
@@ -135,7 +135,7 @@ async def test_documents_that_describe_nothing_are_foreign(session: zs.Session, 
 # Metadata
 
 
-async def test_a_node_that_does_not_read_is_told_and_its_siblings_and_members_are_visited(
+async def test_a_node_that_does_not_read_is_reported_and_its_siblings_and_members_are_visited(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     group = await hierarchy(session, store)
@@ -159,7 +159,7 @@ async def test_the_root_itself_may_not_read(session: zs.Session, store: zs.Memor
         assert node(report, "deep/er/b").chunks == 2
 
 
-async def test_an_array_whose_codecs_are_not_known_is_told_and_its_keys_are_sorted_out_all_the_same(
+async def test_an_array_whose_codecs_are_not_known_is_reported_and_its_keys_are_sorted_out_all_the_same(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     await grid(session, store)
@@ -199,7 +199,7 @@ async def test_consolidated_metadata_that_is_right_is_no_finding(
 
 
 @FORMATS
-async def test_consolidated_metadata_that_contradicts_is_told_member_by_member(
+async def test_contradictions_of_consolidated_metadata_are_reported_per_member(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any
 ) -> None:
     group = await hierarchy(session, store, zarr_format)
@@ -244,7 +244,7 @@ async def test_consolidated_metadata_of_v2_speaks_of_its_own_group_too(
     assert kinds(await session.verify(store)) == {"metadata": [""]}
 
 
-async def test_an_entry_of_consolidated_metadata_that_does_not_read_is_told(
+async def test_an_entry_of_consolidated_metadata_that_does_not_read_is_reported(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     group = await hierarchy(session, store)
@@ -260,7 +260,7 @@ async def test_an_entry_of_consolidated_metadata_that_does_not_read_is_told(
     assert "is invalid" in told["a/zarr.json"]
 
 
-async def test_a_member_that_does_not_read_is_told_once_though_consolidated_metadata_has_it(
+async def test_a_member_that_does_not_read_is_reported_once_though_consolidated_metadata_has_it(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     group = await hierarchy(session, store)
@@ -290,7 +290,7 @@ async def test_what_the_store_refuses_is_unreadable_and_does_not_stop_it(session
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": (1, 1), "shards": (2, 2)}], ids=["plain", "sharded"])
-async def test_what_was_damaged_on_its_way_alone_is_not_corrupt(session: zs.Session, options: Any) -> None:
+async def test_what_was_damaged_in_transit_alone_is_not_corrupt(session: zs.Session, options: Any) -> None:
     store = FaultyStore(zs.MemoryStore())
     array = await grid(session, store, **options)
     store.add(Fault(verb="get", key="c/0/1", damage=lambda data: data[:-1]))
@@ -461,7 +461,7 @@ async def test_findings_are_kept_up_to_a_bound_and_counted_beyond_it(
     assert "… and 80 more" in str(report)
 
 
-async def test_progress_goes_up_to_what_the_report_says(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_progress_goes_up_to_what_the_report_shows(session: zs.Session, store: zs.MemoryStore) -> None:
     group = await hierarchy(session, store)
     await store.put("a/c/0", b"")
     seen: list[zs.VerifyProgress] = []
@@ -494,7 +494,7 @@ async def test_cancelled_it_leaves_nothing_behind(session: zs.Session) -> None:
 # The report
 
 
-async def test_the_report_is_one_json_object_that_says_all(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_the_report_is_one_json_object_that_reports_all(session: zs.Session, store: zs.MemoryStore) -> None:
     array = await grid(session, store)
     await store.put("c/0/1", b"\x1b[2J")
     await store.put("c/\x1b]0;evil\x07\n", b"")

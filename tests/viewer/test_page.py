@@ -226,7 +226,7 @@ def test_another_array_is_chosen_in_the_list(page: Any) -> None:
     assert page.execute_script("return document.querySelector('#members [aria-current]').dataset.path") == "small"
 
 
-def test_an_error_is_told_in_words_and_goes_when_it_is_mended(page: Any, store: Counted) -> None:
+def test_an_error_is_reported_in_words_and_goes_when_it_is_fixed(page: Any, store: Counted) -> None:
     store.error = zs.AccessDenied("s3://bucket/data is not for you")
     page.find_element("css selector", "#sliders button[aria-label^='Next']").click()
     message = page.find_element("id", "message")
@@ -267,7 +267,7 @@ def test_the_figures_of_the_session_move(page: Any) -> None:
     assert "chunks from the cache" in shown
 
 
-def test_a_viewer_that_is_gone_is_told(driver: Any, store: Counted) -> None:
+def test_a_viewer_that_is_gone_is_reported(driver: Any, store: Counted) -> None:
     with served(create_app(store)) as address:
         driver.get(address)
         settled(driver)
@@ -277,7 +277,7 @@ def test_a_viewer_that_is_gone_is_told(driver: Any, store: Counted) -> None:
     driver.get("about:blank")
 
 
-def test_odd_arrays_are_shown_or_told(driver: Any) -> None:
+def test_odd_arrays_are_shown_or_reported(driver: Any) -> None:
     async def odd() -> Counted:
         store = await stored(np.array([["a", "b"]], object), "text", dtype=str)
         await stored(np.array(5.5), "single", store)

@@ -195,7 +195,7 @@ async def test_nan_not_a_time_and_the_fill_value_are_transparent() -> None:
         assert np.asarray(image.convert("RGBA"))[..., 3].tolist() == [[0, 255], [0, 255]]
 
 
-async def test_a_fill_value_of_zero_is_drawn_unless_it_is_asked_to_be_hidden() -> None:
+async def test_a_fill_value_of_zero_is_drawn_unless_hiding_it_is_requested() -> None:
     async with client_of(create_app(await stored(np.array([[0, 255]], "u1")))) as client:
         auto = await client.get("/api/tile/0/0/0.png?path=array&low=0&high=255")
         fill = await client.get("/api/tile/0/0/0.png?path=array&low=0&high=255&hide=fill")
@@ -345,13 +345,13 @@ async def test_an_unchanged_tile_is_not_sent_twice_and_a_changed_one_is() -> Non
         (None, "no-cache"),
     ],
 )
-async def test_browsers_keep_tiles_as_long_as_the_policy_says(policy: Any, told: str) -> None:
+async def test_browsers_keep_tiles_as_long_as_the_policy_specifies(policy: Any, told: str) -> None:
     async with client_of(create_app(await stored(np.zeros((4, 4))), cache_policy=policy)) as client:
         answer = await client.get("/api/tile/0/0/0.png?path=array")
     assert answer.headers["cache-control"] == told
 
 
-async def test_a_tile_that_is_asked_for_again_reads_no_chunk() -> None:
+async def test_a_tile_that_is_requested_again_reads_no_chunk() -> None:
     store = await stored(np.ones((20, 20), "f4"))
     async with client_of(create_app(store, cache_policy=60)) as client:
         for _ in range(3):
@@ -446,7 +446,7 @@ async def test_a_slice_has_limits_and_three_forms() -> None:
         ("nothing", 404),
     ],
 )
-async def test_what_is_asked_wrongly_is_a_problem_document(address: str, status: int) -> None:
+async def test_what_is_requested_wrongly_is_a_problem_document(address: str, status: int) -> None:
     async with client_of(create_app(await stored(np.zeros((8, 8))))) as client:
         answer = await client.get(f"/api/{address}")
     assert answer.status_code == status, answer.text

@@ -37,10 +37,10 @@ class KeyedLocks:
 
     @asynccontextmanager
     async def lead(self, key: str) -> AsyncIterator[bool]:
-        """Be the one who works on `key`, and get True; or wait until who does so has ended, and get False.
+        """Lead the work on `key` and get True; or, while another caller leads it, wait for its end and get False.
 
-        All who waited go on in the same turn of the event loop. Behind a lock each would go on in a turn of its own,
-        and under load turns are long: whoever need not wait goes on in them.
+        All waiting callers resume in the same iteration of the event loop. With a lock each would resume in an
+        iteration of its own, and under load iterations are long.
         """
         leading = self._leading.get(key)
         if leading is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from itertools import count
+from itertools import count, takewhile
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypeVar
@@ -30,7 +30,7 @@ class ObjectChunks(dict[int, np.ndarray[Any, np.dtype[Any]] | None]):
         self.version: Version | None = version
         """None where the whole object is absent."""
         self.decoder: object = decoder
-        """`Layout.fetches` of whose layout decoded them: by other codecs the same bytes are other elements."""
+        """`Layout.fetches` of the layout that decoded them: other codecs decode the same bytes to other elements."""
 
 
 T = TypeVar("T")
@@ -59,8 +59,8 @@ class Reader(NamedTuple):
     since: int = 0
     """When the handle was opened: chunks found absent before that may have been written since by another session."""
     max_age: float | None = None
-    """Seconds that a decoded chunk may be old, counted from when the request left that brought or confirmed it. 0: it
-    must be confirmed after the reader has asked. None: the handle caches no decoded chunks."""
+    """Maximum age of a decoded chunk in seconds, since the request that fetched or confirmed it was sent. 0: it must be
+    confirmed after the read has started. None: the handle does not cache decoded chunks."""
 
 
 class _Opened:
@@ -82,7 +82,7 @@ class _CacheEntry(NamedTuple, Generic[T]):
     time: int
     """When its fetch started."""
     checked: float = 0.0
-    """When that was, or when its version was confirmed, in seconds of `monotonic`."""
+    """When the fetch started, or the last confirmation of its version, in seconds of `monotonic`."""
 
 
 class Cache(Generic[T]):
@@ -114,8 +114,8 @@ class Cache(Generic[T]):
             return None
         return entry.value if entry.time > reader.since else self._from_before(entry.value)
 
-    def _from_before(self, value: T) -> T | None:  # noqa: ARG002  # caches that can use a part of it do
-        """The part of a value that a handle may use which was opened after the value was fetched."""
+    def _from_before(self, value: T) -> T | None:  # noqa: ARG002  # overridden by a cache that can use a part of it
+        """The part of a value that a handle may use if it was opened after the value was fetched."""
         return None
 
     def fetching(self, name: str, reader: Reader = Reader()) -> PendingEntry[T]:  # noqa: B008  # likewise
@@ -184,14 +184,14 @@ class IndexCache(Cache[ShardIndex]):
 
 
 _HOT_SHARE: Final = 0.8
-"""Of the cache's bytes that entries may have which were used again."""
+"""Maximum share of the cache's bytes for hot entries."""
 
 
 class ChunkCache(Cache[ObjectChunks]):
     """A cache of decoded chunks, shared by all readers, which must not modify them.
 
-    Entries that were used again since they were fetched are hot, and evicted only by others of their kind: a read of
-    a whole array, which uses each chunk once, evicts none of them.
+    Entries that were used again after they were fetched are hot, and only other hot entries evict them: a read of a
+    whole array, which uses each chunk once, evicts no hot entry.
     """
 
     __slots__ = ("_hot", "_hot_nbytes")
@@ -210,9 +210,10 @@ class ChunkCache(Cache[ObjectChunks]):
         """The chunks, as far as this reader may use them; they become hot.
 
         Args:
-            name: Of the object.
-            reader: Who asks.
-            asked: When the reader asked, in seconds of `monotonic`: what is older than it allows is not given.
+            name: Name of the object.
+            reader: The reader.
+            asked: When the read started, in seconds of `monotonic`: chunks older than `Reader.max_age` then are not
+                returned.
         """
         entry = self._entry(name, reader)
         if entry is None or (asked is not None and not _is_fresh(entry, reader, asked)):
@@ -221,14 +222,14 @@ class ChunkCache(Cache[ObjectChunks]):
         return entry.value if entry.time > reader.since else self._from_before(entry.value)
 
     def peek(self, name: str, reader: Reader = Reader()) -> ObjectChunks | None:  # noqa: B008  # likewise
-        """What `get` would give if asked now, without counting as a use."""
+        """The result of `get` now, without marking the value as used."""
         entry = self._entry(name, reader)
         if entry is None or (reader.max_age is not None and not _is_fresh(entry, reader, monotonic())):
             return None
         return entry.value if entry.time > reader.since else self._from_before(entry.value)
 
     def stale(self, name: str, reader: Reader) -> ObjectChunks | None:
-        """The chunks of a version that is stored, however old: what a conditional request may confirm."""
+        """The cached chunks of an existing object, however old: a conditional request may confirm them."""
         entry = self._entry(name, reader)
         return None if entry is None or entry.value.version is None else entry.value
 
@@ -245,6 +246,7 @@ class ChunkCache(Cache[ObjectChunks]):
             return
         self._hot[name] = entry
         self._hot_nbytes += entry.nbytes
+        # Demoted, not evicted: without this limit, hot entries could fill the cache and no new chunk could be kept.
         while self._hot_nbytes > self.limit * _HOT_SHARE:
             cooled, entry = self._hot.popitem(last=False)
             self._hot_nbytes -= entry.nbytes
@@ -258,7 +260,7 @@ class ChunkCache(Cache[ObjectChunks]):
         time: int | None = None,
         checked: float | None = None,
     ) -> None:
-        """See `Cache.put`; what is hot stays so."""
+        """See `Cache.put`; a hot entry stays hot."""
         was_hot = name in self._hot
         super().put(name, value, owner, time, checked)
         if was_hot and name in self._entries:
@@ -292,7 +294,7 @@ class ChunkCache(Cache[ObjectChunks]):
         pending.keep(together if _nbytes_of(together) <= self.limit else chunks)
 
     def confirm(self, pending: PendingEntry[ObjectChunks], chunks: ObjectChunks) -> None:
-        """The object was found to be at the version of these, which the cache has."""
+        """Mark cached chunks as checked: the object was found to have their version still."""
         if self.stale(pending.name, Reader(pending.owner)) is chunks:
             pending.keep(chunks)
 
@@ -302,7 +304,7 @@ class ChunkCache(Cache[ObjectChunks]):
 
 
 def _is_fresh(entry: _CacheEntry[Any], reader: Reader, asked: float) -> bool:
-    # With 0 seconds what was checked later than the reader asked, and nothing else.
+    # With `max_age` 0, only entries that were checked after the read started.
     return reader.max_age is not None and asked - entry.checked < reader.max_age
 
 
@@ -337,3 +339,52 @@ class PendingEntry(Generic[T]):
         """Cache the fetched value, unless it was invalidated."""
         if not self.is_stale:
             self._cache.put(self.name, value, self.owner, self._time, self._checked)
+
+
+_KEPT = 4096
+"""Maximum number of nodes whose last edit is recorded. A handle older than a dropped record uses no earlier
+metadata."""
+
+
+class Edits:
+    """Logical times of the last edits, by the name of the node (`Runtime.name_of`)."""
+
+    __slots__ = ("_dropped", "_last", "_now")
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._dropped = 0
+        self._last: OrderedDict[str, int] = OrderedDict()
+
+    def now(self) -> int:
+        """Logical time of the latest edit."""
+        return self._now
+
+    def note(self, name: str) -> None:
+        """Record that the node was created, edited or removed."""
+        self._now += 1
+        self._last[name] = self._now
+        self._last.move_to_end(name)
+        if len(self._last) > _KEPT:
+            self._dropped = self._last.popitem(last=False)[1]
+
+    def touched(self, name: str, since: int) -> bool:
+        """True if the node, or a node above it, may have been edited after `since`."""
+        if self._now == since:
+            return False
+        return self._dropped > since or any(self._last.get(above, 0) > since for above in _upwards(name))
+
+    def touched_below(self, name: str, since: int) -> bool:
+        """True if the node, or a node below it, may have been edited after `since`."""
+        if self._now == since:
+            return False
+        if self._dropped > since:
+            return True
+        prefix = name + "/"
+        later = takewhile(lambda edit: edit[1] > since, reversed(self._last.items()))
+        return any(edited == name or edited.startswith(prefix) for edited, _ in later)
+
+
+def _upwards(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]

@@ -66,7 +66,7 @@ class Chunks(Protocol):
         ...
 
     async def fetch_unless(self, key: str, slots: Sequence[int], version: Version) -> Fetched | None:
-        """As `fetch`, or None where the object is at this version: one request then, with no body."""
+        """Like `fetch`, but None if the object still has this version: then it is one request without a body."""
         ...
 
     async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
@@ -147,6 +147,7 @@ async def delete_emptied(store: Store, key: str, base: Fetched | None) -> bool:
     elif base.version is not None:
         try:
             await store.delete(key, when=base.version)
+        # Permission to put does not imply permission to delete, and few servers support conditional deletes.
         except (Unsupported, AccessDenied):
             return False
     return True
@@ -190,7 +191,7 @@ class PlainChunks:
 
     async def fetch_unless(self, key: str, slots: Sequence[int], version: Version) -> Fetched | None:
         """One conditional GET; see `Chunks.fetch_unless`."""
-        del slots  # there is one
+        del slots  # there is only slot 0
         try:
             blob = await get_unless(self._store, key, version, max_bytes=self._max_bytes)
         except ObjectTooLarge as error:
@@ -215,6 +216,8 @@ class PlainChunks:
             blob = await self._store.get(key, range=request)
             if blob is None:
                 return Fetched((None,), None)
+            # Not an uncompressed chunk of this array, or a truncated response: reading it whole produces the right
+            # error.
             if blob.size != self._nbytes or len(blob.data) != request.stop - request.start:
                 return None
             body = memoryview(blob.data)
@@ -269,4 +272,5 @@ class PlainChunks:
         assert not isinstance(data, np.ndarray)  # noqa: S101  # elements are copied only into shards
         if base is None:
             return await self._store.put(key, data)
+        # The version was fetched together with the merged data: anything stored since is not overwritten.
         return await self._store.put(key, data, when=base.version or "absent")

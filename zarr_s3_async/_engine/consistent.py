@@ -1,10 +1,10 @@
-"""Reading a region as it was at one moment, though it lies in many objects: a double collect.
+"""Read a region of many objects as of one moment: a double collect.
 
-All objects are read, each in one of its states, and then all are looked at again. Where each still has the version that
-was read, it had it throughout the time between its read and its check, as versions do not come back. All these spans of
-time contain the moment at which the last read had ended and the first check had not begun: at that moment the region
-was what was read. What has changed is read again, and then *all* is checked again: a new read ends later, so the moment
-is a later one, and whatever was unchanged at the last check may have changed since.
+All objects are read, and then the versions of all are checked. If an object still has the version that was read, it had
+that version during the whole time between its read and its check, since versions are not reused. All these intervals
+contain the moment after the last read ended and before the first check began: at that moment, the region was what was
+read. Objects that have changed are read again, and then *all* are checked again: the new read ends later, so the moment
+is later too, and objects that were unchanged at the last check may have changed since.
 
 (Y. Afek, H. Attiya, D. Dolev, E. Gafni, M. Merritt, N. Shavit: Atomic Snapshots of Shared Memory, JACM 40, 1993.)
 """
@@ -30,21 +30,20 @@ from .runtime import Layout, Runtime, store_for_chunks
 from .sharing import SharedFetches
 
 _PRICE_OF_A_PAGE = 12.5
-"""A listing's page costs as much as so many GETs, at Amazon's prices; it also takes about as much longer."""
-_LOOKED_AT = 10_000
-"""Objects up to which a plan is searched for what their keys have in common, to list less than the whole array."""
+"""Price of a page of a listing in GETs, at Amazon's prices; a page also takes about that much longer."""
+_MAX_SEARCHED = 10_000
+"""Maximum number of objects of a plan whose keys are searched for a common prefix, to list only a part of the array."""
 
 Versions = dict[str, Version | None]
-"""Of the state of each object that was read, by key; None where it was absent."""
+"""The version of each object that was read, by key; None where it was absent."""
 
 
 async def read_consistent(runtime: Runtime, layout: Layout, plan: Plan, out: Result, missing: Missing) -> None:
-    """As `read`, of one moment between call and return.
+    """Like `read`, with all elements as of one moment between call and return.
 
     Raises:
-        ConcurrentModification: Objects were changed by others during every one of `RetryPolicy.conflict_attempts`
-            checks.
-        Unsupported: The store's versions do not tell states of an object apart.
+        ConcurrentModification: Other writers changed objects during all of `RetryPolicy.conflict_attempts` attempts.
+        Unsupported: The store's versions are weak: two states of an object may have the same one.
     """
     versions: Versions = {}
     noting = _noting(layout, versions)
@@ -54,6 +53,7 @@ async def read_consistent(runtime: Runtime, layout: Layout, plan: Plan, out: Res
     async def attempt() -> None:
         nonlocal changed
         await read(runtime, noting, _SomeObjects(plan, changed) if changed else plan, out, missing)
+        # A single object: its response is one state of it.
         if check is None:
             return
         changed = await _changed(runtime, layout, plan, check, versions)
@@ -88,37 +88,37 @@ class _SomeObjects:
 
 
 class Check(NamedTuple):
-    """How to find out whether objects still have the versions that they had."""
+    """How to check whether objects still have the versions that were read."""
 
     pages: int
-    """Pages of a listing, at most; 0: each object is asked for by itself."""
+    """Maximum number of pages of a listing; 0 means one request per object instead."""
     requests: int
-    """Requests for single objects."""
+    """Number of requests for single objects."""
     prefix: str = ""
-    """Of the keys to list."""
+    """Prefix of the keys to list."""
 
 
 def choose_check(layout: Layout, plan: Plan) -> Check | None:
-    """The cheaper check of a plan's objects; None where there is nothing to check."""
+    """The cheaper check of a plan's objects; None where no check is needed."""
     if plan.n_objects == 0 or (plan.n_objects == 1 and layout.n_slots == 1):
-        return None  # one answer is one state
+        return None  # one response is one state of the object
     if plan.n_objects <= _PRICE_OF_A_PAGE:
         return Check(0, plan.n_objects)
     grid = layout.meta.grid_shape
     shared: Coords = ()
-    if prod(grid) > BATCH and plan.n_objects <= _LOOKED_AT:
+    if prod(grid) > BATCH and plan.n_objects <= _MAX_SEARCHED:
         shared = _shared_coordinates(plan)
     others = grid[len(shared) :]
     pages = ceil(prod(others) / BATCH)
     if pages * _PRICE_OF_A_PAGE >= plan.n_objects:
         return Check(0, plan.n_objects)
     first = layout.readable.locate((*shared, *([0] * len(others))))
-    # It ends with a separator and a zero for each of the other dimensions.
+    # The key ends with a separator and a zero for each of the other dimensions; the first separator is kept.
     return Check(pages, 0, first[: len(first) - 2 * len(others) + 1])
 
 
 def _shared_coordinates(plan: Plan) -> Coords:
-    """The first coordinates of all objects, as far as they are the same for all."""
+    """The longest common prefix of the coordinates of all objects."""
     coordinates = (coords for coords, _ in plan.objects())
     shared = next(coordinates)
     for coords in coordinates:
@@ -139,7 +139,7 @@ async def _changed(
     if check.pages:
         try:
             now = await _listed(store, check.prefix, versions)
-        except (Unsupported, AccessDenied):  # a web server, or a reader who may not list
+        except (Unsupported, AccessDenied):  # a web server, or no permission to list
             now = None
         if now is not None:
             keys = ((coords, layout.readable.locate(coords)) for coords, _ in plan.objects())
@@ -158,18 +158,18 @@ async def _changed(
 
 
 def _refuse_weak(store: Store, versions: Mapping[str, Version | None]) -> None:
-    assert isinstance(store, SupportsWeakVersions)  # noqa: S101  # the caller has looked
+    assert isinstance(store, SupportsWeakVersions)  # noqa: S101  # checked by the caller
     for key, version in versions.items():
         if version is not None and store.is_weak(version):
             raise Unsupported(
-                f"{store.url}/{key} has the version {version!r}, which another state of it may have too: this server "
-                "sends no strong ETag, so a read of several objects cannot be known to be of one moment",
+                f"{store.url}/{key} has the version {version!r}, which other states of it may have too: this server "
+                "sends weak ETags, so a read of several objects cannot be verified to be of one moment",
                 key=key,
             )
 
 
 async def _listed(store: Store, prefix: str, wanted: Mapping[str, Version | None]) -> Versions:
-    """The versions of the wanted keys as a listing gives them."""
+    """The versions of the wanted keys in a listing."""
     first, last = min(wanted), max(wanted)
     found: Versions = {}
     async for page in list_pages(store, prefix, after=first[:-1]):
@@ -182,7 +182,7 @@ async def _listed(store: Store, prefix: str, wanted: Mapping[str, Version | None
 
 
 def _noting(layout: Layout, versions: Versions) -> Layout:
-    """The same layout, whose reads note the version of every object, and take nothing from caches and other readers."""
+    """The layout with reads that record the version of every object, and use neither caches nor shared fetches."""
     of_shape = layout.of_shape
     return replace(
         layout,
@@ -194,7 +194,7 @@ def _noting(layout: Layout, versions: Versions) -> Layout:
 
 
 class _NotingChunks:
-    """Chunks whose reads note the version of each object that they have read last; see `Chunks`."""
+    """Chunks whose reads record the version of each object that was read last; see `Chunks`."""
 
     def __init__(self, inner: Chunks, versions: Versions) -> None:
         self._inner = inner

@@ -35,7 +35,7 @@ async def sync_copies(runtime: Runtime, paths: Sequence[str], zarr_format: nodes
         runtime: Its store.
         paths: Nodes that were created or edited; all are prefixes of the longest path.
         zarr_format: Format of the nodes.
-        own: They are v2 groups whose own `.zmetadata` contains their attributes too.
+        own: The nodes are v2 groups whose own `.zmetadata` contains their attributes too.
 
     Raises:
         StoreError: A copy could not be read or written, and may be outdated; the nodes themselves are correct.
@@ -52,14 +52,14 @@ async def drop_copies(runtime: Runtime, paths: Sequence[str], *, everything: boo
     Args:
         runtime: Its store.
         paths: A node, and those below it.
-        everything: Whatever else it has below the first of them goes, too.
+        everything: Remove all other entries below the first node too.
     """
     gone: _Gone = "with all below" if everything else "alone"
     await _sync(runtime, paths, list(_holders(runtime.store, paths, (2, 3), above=paths[0])), gone=gone)
 
 
 async def sync_removed(runtime: Runtime, paths: Sequence[str]) -> None:
-    """After `drop_copies` and the removal: what other writers copied of the nodes in between goes, too."""
+    """Call after `drop_copies` and the removal: removes copies that other writers added in between."""
     await _sync(runtime, paths, list(_holders(runtime.store, paths, (2, 3), above=paths[0])), gone=None)
 
 
@@ -70,7 +70,7 @@ async def _sync(runtime: Runtime, paths: Sequence[str], holders: Sequence[_Holde
     except StoreError as error:
         what = ", ".join(nodes.url_of(runtime.store, path) for path in paths)
         error.add_note(
-            f"what was done to {what} is stored; the consolidated metadata of a group above may be old: "
+            f"the change of {what} is stored, but the consolidated metadata of a group above may be outdated: "
             "call consolidate() of that group"
         )
         raise
@@ -84,7 +84,7 @@ def _note(runtime: Runtime, paths: Sequence[str]) -> None:
 
 
 _Gone: TypeAlias = Literal["alone", "with all below"]
-"""Of nodes that will be removed: whether what a copy has below them is named, too, or goes whatever it is."""
+"""Which entries of removed nodes are dropped from a copy: theirs alone, or all below them too."""
 
 
 class _Holder(NamedTuple):
@@ -101,9 +101,9 @@ class _Holder(NamedTuple):
 def _holders(
     store: Store, paths: Sequence[str], which: Sequence[nodes.Format], *, above: str | None = None
 ) -> Iterator[_Holder]:
-    """Every document of these formats in a folder above that may hold a copy of what these nodes are.
+    """Documents of these formats, in the folders above, that may contain copies of these nodes' documents.
 
-    `above`: only in folders above this one of them; by default above the one with the longest path.
+    With `above`, only folders above that node; by default, folders above the node with the longest path.
     """
     longest = max(paths, key=len, default="") if above is None else above
     parts = longest.split("/") if longest else []
@@ -136,8 +136,8 @@ async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: _Gone | None) -
             return
         await store.put(key, edited, when=blob.version)
         if await _to_copy(runtime.store, members, gone) != found:
-            # Edited since it was read, by a writer who may have met a copy that needed no change.
-            raise Conflict(f"nodes were edited while {store.url}/{key} was", key=key)
+            # A node was edited after it was read here, by a writer that may have found a copy without need for change.
+            raise Conflict(f"nodes were edited while {store.url}/{key} was updated", key=key)
 
     def given_up(attempts: int) -> str:
         return f"{store.url}/{key} was changed by others during all of {attempts} attempts to edit it; try again later"
@@ -148,8 +148,8 @@ async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: _Gone | None) -
             await retry_conflicts(runtime, key, attempt, given_up)
     except AccessDenied as error:
         log.warning(
-            "%s/%s holds consolidated metadata that is old now, and may not be written: %s; "
-            "have its owner consolidate the group again",
+            "%s/%s contains consolidated metadata that is outdated now, but writing it is forbidden: %s; "
+            "ask its owner to consolidate the group again",
             store.url,
             key,
             error,
@@ -159,7 +159,7 @@ async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: _Gone | None) -
 async def _to_copy(
     store: Store, members: Mapping[str, str], gone: _Gone | None
 ) -> dict[str, Mapping[str, Mapping[str, JSON]] | None]:
-    """What a copy is to hold of these nodes, as `formats.with_members` takes it."""
+    """The current documents of these nodes for their copies, as `formats.with_members` takes them."""
     if gone is not None:
         return dict.fromkeys(members, {} if gone == "alone" else None)
     found = await gather_all(*(_documents(store, path) for path in members.values()))

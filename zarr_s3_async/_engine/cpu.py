@@ -65,6 +65,7 @@ class Cpu:
         nbytes = prod(shape) * dtype.itemsize
         if nbytes > _MAX_SCRATCH:
             return np.empty(shape, dtype)
+        # Grows to the largest request of this thread and is never shrunk; _MAX_SCRATCH bounds it.
         if len(self._scratch.memory) < nbytes:
             self._scratch.memory = np.empty(nbytes, np.uint8)
         return self._scratch.memory[:nbytes].view(dtype).reshape(shape)

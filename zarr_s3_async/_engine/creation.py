@@ -56,9 +56,14 @@ async def create(
     if nodes.is_node(found):
         await removal.remove_node(runtime, path)
         found.clear()
-        if isinstance(meta, ArrayMeta):  # another writer may be removing it, and not be done
+        if isinstance(meta, ArrayMeta):  # another writer may still be deleting its chunks
             await refuse_leftovers(runtime, path, meta)
-    await _store_documents(runtime, path, meta, found.get(formats.ATTRS_V2))
+    left = found.get(formats.ATTRS_V2)
+    documents = formats.dump(meta)
+    deciding = next(iter(documents))
+    await _put_deciding(runtime, path, deciding, documents[deciding])
+    if meta.zarr_format == 2 and (meta.attributes or left is not None):
+        await _put_attributes(runtime, path, meta, left)
     runtime.forget_below(path)
     await sync_copies(runtime, [*above, path], meta.zarr_format)
 
@@ -86,8 +91,8 @@ async def _stored_chunk(store: Store, path: str, meta: ArrayMeta) -> list[str]:
 def _would_adopt(store: Store, path: str, chunk: str) -> NodeExists:
     url = nodes.url_of(store, path)
     return NodeExists(
-        f"no array is stored at {url}, but chunks are, such as {chunk!r}, and a new array would show them as its own; "
-        f"remove all that is there with session.delete({url!r}, everything=True), or choose another path",
+        f"no array is stored at {url}, but chunks such as {chunk!r} are, which a new array would read as its own; "
+        f"delete them with session.delete({url!r}, everything=True), or choose another path",
         url=url,
         path=path,
     )
@@ -99,7 +104,7 @@ async def _refuse_below_array(store: Store) -> None:
     for folder, is_array in zip(above, await gather_all(*map(_is_array, above)), strict=True):
         if is_array:
             raise NodeExists(
-                f"{folder.url} is an array, and {store.url} lies below it; nodes are created in groups",
+                f"{folder.url} is an array, and {store.url} lies below it; nodes can only be created in groups",
                 url=folder.url,
                 path="",
             )
@@ -111,14 +116,6 @@ async def _is_array(store: Store) -> bool:
     except AccessDenied:
         return False  # credentials for one folder often cannot read the folders above
     return formats.kind_of_documents({name: blob.data for name, blob in found.items()}) == "array"
-
-
-async def _store_documents(runtime: Runtime, path: str, meta: ArrayMeta | GroupMeta, left: Blob | None) -> None:
-    documents = formats.dump(meta)
-    deciding = next(iter(documents))
-    await _put_deciding(runtime, path, deciding, documents[deciding])
-    if meta.zarr_format == 2 and (meta.attributes or left is not None):
-        await _put_attributes(runtime, path, meta, left)
 
 
 async def _put_deciding(runtime: Runtime, path: str, name: str, data: bytes) -> None:

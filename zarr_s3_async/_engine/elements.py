@@ -77,6 +77,7 @@ class Elements:
         chosen = list(map(self._runs, parts))
         requests, moved = map(sum, zip(*map(self._cost, chosen), strict=True))
         chunks = self._nbytes * len(parts)
+        # All three must hold: fewer bytes than half, a saving worth a merged gap, and one worth each extra request.
         pays = moved <= _MOVED * chunks and chunks - moved >= max(self._gap, requests * REQUEST_BYTES)
         return Choice(chosen, moved) if pays else None
 
@@ -84,8 +85,8 @@ class Elements:
         """Number of parts that want at most half of their chunk, of parts for which `choose` gives None: their elements
         lie too close together for ranges to leave much out, or so far apart that there would be too many ranges."""
         chunk = np.broadcast_to(np.uint8(0), self._shape)
-        most = _MOVED * self._nbytes / self._itemsize
-        return sum([not part.whole and chunk[part.take].size <= most for part in parts])
+        max_size = _MOVED * self._nbytes / self._itemsize
+        return sum([not part.whole and chunk[part.take].size <= max_size for part in parts])
 
     def _cost(self, runs: Runs) -> tuple[int, int]:
         """Number of requests for the runs of one chunk, and the bytes that they transfer."""

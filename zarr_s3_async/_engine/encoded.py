@@ -1,4 +1,4 @@
-"""Chunks as they are stored: one of them read, put or erased in its encoded form, and decoded apart from a read."""
+"""Single chunks in encoded form: get, put and erase them, and decode encoded bytes."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from .read import Result
 from .runtime import Layout, Runtime, store_for_chunks
 
 _COPIED_INLINE = 2**20
-"""Bytes up to which copying a chunk costs less than a thread."""
+"""Maximum size of a chunk that is copied on the event loop: up to it, a thread would cost more."""
 
 Expected: TypeAlias = Version | Literal["absent"] | None
-"""What must be stored where something is put: this version, nothing, or whatever is there."""
+"""Condition on the stored state: this version, absent, or None for any state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EncodedChunk:
-    """A chunk as it is stored: what `Array.chunk_at` returns."""
+    """A stored chunk in encoded form: the result of `Array.chunk_at`."""
 
     coords: Coords
     """Its position in the grid of chunks."""
     key: str
-    """Of the object that holds it, relative to the store's root: its own, or a shard."""
+    """Key of the object that contains it, relative to the store's root: its own, or a shard's."""
     data: bytes
-    """As the codecs made it."""
+    """The encoded bytes."""
     version: Version
-    """Of the object: with it, `put_chunk` and `erase_chunk` change exactly this state."""
+    """Version of the object: with it, `put_chunk` and `erase_chunk` change exactly this state."""
     modified: datetime | None
-    """When the object was last changed, in UTC. None where the store does not know it, and for a chunk of a shard that
-    was rewritten before it could be asked for."""
+    """When the object was last changed, in UTC. None if the store does not know it, or if a shard was rewritten before
+    its time could be read."""
     _decode: Callable[[], Result] = field(repr=False)
 
     @property
@@ -51,12 +51,12 @@ class EncodedChunk:
         return len(self.data)
 
     def decode(self) -> np.ndarray[Any, Any]:
-        """The chunk's elements, in memory of their own; where the array's edge cuts the chunk, also those beyond it.
+        """Decode the chunk into newly allocated memory, including elements beyond the array's edge.
 
-        It runs where it is called: `await asyncio.to_thread(chunk.decode)` keeps a large one off the event loop.
+        It runs in the calling thread: use `await asyncio.to_thread(chunk.decode)` for a large chunk.
 
         Raises:
-            ChunkDecodeError: The bytes are no chunk of this array.
+            ChunkDecodeError: The bytes are not a chunk of this array.
         """
         return self._decode()
 
@@ -69,13 +69,14 @@ class _Place(NamedTuple):
 
     coords: Coords
     layout: Layout
-    """Of the object that holds it."""
+    """Layout of the object that contains it."""
     key: str
     slot: int
 
 
 def _locate(layout: Layout, coords: Coords) -> _Place:
-    """
+    """Find the object and the slot of a chunk.
+
     Raises:
         SelectionError: The array has no such chunk.
     """
@@ -86,7 +87,8 @@ def _locate(layout: Layout, coords: Coords) -> _Place:
     if meta.shards is None:
         there = layout.at(coords)
         return _Place(coords, there, there.chunks.locate(coords), 0)
-    starts = [at * chunk for at, chunk in zip(coords, meta.chunks, strict=True)]  # inside shards all are alike
+    # Chunks inside shards all have one shape, so a chunk's start is a multiple of it; shards may differ in shape.
+    starts = [at * chunk for at, chunk in zip(coords, meta.chunks, strict=True)]
     objects = tuple([cell_at(axis, start) for axis, start in zip(meta.object_axes, starts, strict=True)])
     there = layout.at(objects)
     slot = 0
@@ -117,7 +119,7 @@ async def get_encoded(runtime: Runtime, layout: Layout, coords: Coords) -> Encod
             if fetched.buffers[0] is None or fetched.version is None:
                 return None
             found, version = fetched.buffers[0], fetched.version
-            entry = await stat(store, at.key)  # ranges of a shard come without its time
+            entry = await stat(store, at.key)  # range responses of a shard do not include its time
             modified = entry.modified if entry is not None and entry.version == version else None
         data = await _as_bytes(runtime, found)
     finally:
@@ -145,7 +147,7 @@ def decode_encoded(layout: Layout, data: Any, coords: Coords | None) -> Result:
     if coords is not None:
         return _decoded(_locate(layout, coords).layout, _checked_bytes(data), coords)
     if layout.of_shape is not None and layout.meta.shards is None:
-        raise ConfigError(f"chunks of {layout.url} differ in shape: say which one this is by coords=")
+        raise ConfigError(f"chunks of {layout.url} differ in shape: pass coords= of this one")
     return _decoded(layout, _checked_bytes(data), None)
 
 
@@ -178,14 +180,14 @@ def _checked_bytes(data: Any) -> Buffer:
         return data.cast("B")
     hint = " (elements are written with set_slice)" if isinstance(data, np.ndarray) else ""
     raise ConfigError(
-        f"an encoded chunk is given as bytes, bytearray or a contiguous memoryview, not {type(data).__name__}{hint}"
+        f"an encoded chunk must be bytes, a bytearray or a contiguous memoryview, not {type(data).__name__}{hint}"
     )
 
 
 def _check_expected(version: Any) -> None:
     if version is None or (isinstance(version, str) and version not in ("", "always")):
         return
-    raise ConfigError(f"version must be a chunk's version, 'absent', or None for whatever is there, not {version!r}")
+    raise ConfigError(f"version must be a chunk's version, 'absent', or None for any state, not {version!r}")
 
 
 async def put_encoded(
@@ -205,7 +207,7 @@ async def put_encoded(
             finally:
                 runtime.decoded.forget(runtime.name_of(at.key))
     stored = await _change_shard(runtime, at, data, version)
-    assert stored is not None  # noqa: S101  # a shard that holds a chunk is stored
+    assert stored is not None  # noqa: S101  # a shard with a chunk is not deleted
     return stored
 
 
@@ -226,7 +228,7 @@ async def erase_encoded(runtime: Runtime, layout: Layout, coords: Coords, *, ver
     """See `Array.erase_chunk`."""
     _check_expected(version)
     if version == "absent":
-        raise ConfigError("a chunk that is absent needs no erasing: version is that of a stored one, or None")
+        raise ConfigError("an absent chunk cannot be erased: version must be a stored chunk's version, or None")
     at = _locate(layout, coords)
     if at.layout.shard_axes is not None:
         await _change_shard(runtime, at, None, version)
@@ -241,16 +243,16 @@ async def erase_encoded(runtime: Runtime, layout: Layout, coords: Coords, *, ver
 
 
 async def _change_shard(runtime: Runtime, at: _Place, data: Buffer | None, version: Expected) -> Version | None:
-    """Replace one chunk of a shard, or remove it, under the version that was read; the others are copied as bytes."""
+    """Replace or remove one chunk of a shard, on condition of the version that was read; others are copied as bytes."""
     there, name = at.layout, runtime.name_of(at.key)
-    if there.encode_error is not None:  # of the index, too
+    if there.encode_error is not None:  # the index has to be encoded too
         raise there.not_writable()
-    # Whether the chunk is there matters only where nothing is to be done if it is not, or if it is.
-    is_asked_for = data is None or version == "absent"
+    # The old chunk is fetched only if its absence or presence decides: to erase it, or to require its absence.
+    is_fetched = data is None or version == "absent"
     changes: Changes = {at.slot: data}
 
     async def attempt() -> Version | Conflict | None:
-        base = await there.chunks.fetch_for_update(at.key, [at.slot], () if is_asked_for else {at.slot})
+        base = await there.chunks.fetch_for_update(at.key, [at.slot], () if is_fetched else {at.slot})
         refusal = _refusal(runtime, at, base, version)
         if refusal is not None:
             return refusal
@@ -288,7 +290,7 @@ async def _settled(
 ) -> Version | Conflict | None:
     if version is None or version == "absent":
         return await retry_conflicts(runtime, key, attempt, given_up)
-    return await attempt()  # of another version there is nothing to try again
+    return await attempt()  # the caller's version is gone after a conflict: another attempt cannot succeed
 
 
 def _refusal(runtime: Runtime, at: _Place, base: Fetched, version: Expected) -> Conflict | None:
@@ -305,4 +307,4 @@ def _refusal(runtime: Runtime, at: _Place, base: Fetched, version: Expected) -> 
 
 
 async def _no_fill() -> Buffer:
-    raise AssertionError  # an emptied shard that must stay is an index of nothing
+    raise AssertionError  # never called: an empty shard that cannot be deleted is stored as an empty index

@@ -119,6 +119,7 @@ def _costs(runtime: Runtime, layout: Layout, plan: Plan) -> tuple[FetchCost, Fet
     """The costs of a read, and of the reads that a write makes."""
     all_alike = layout.shard_axes is None and layout.of_shape is None and layout.elements is None
     if all_alike and layout.reader.max_age is None:
+        # Without shards and partial reads every object costs the same, so counting is enough: no pass over the objects.
         merged = plan.n_objects - (plan.n_replaced() if layout.fields is None else 0)
         nbytes = layout.meta.object_nbytes
         return FetchCost(plan.n_objects, plan.n_objects * nbytes), FetchCost(merged, merged * nbytes)

@@ -1,4 +1,4 @@
-"""Nodes that a session has opened under a policy, so that a handler can open by URL for each of its requests."""
+"""A session's cache of opened arrays, so that a request handler can open an array by URL for each request."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .nodes import Format, Node
 from .runtime import Layout, Runtime, lay_out
 
 _KEPT = 1024
-"""Opened arrays, each of a few kilobytes and its attributes."""
+"""Maximum number of cached arrays; each takes a few kilobytes and its attributes."""
 
 
 class _Opened(NamedTuple):
     layout: Layout
     node: Node
     checked: float
-    """When the request left that brought the metadata, or confirmed it, in seconds of `monotonic`."""
+    """When the request that fetched or confirmed the metadata was sent, in seconds of `monotonic`."""
     edits: int
-    """The session's latest edit then."""
+    """`Edits.now` at that time."""
 
 
 class HandleCache:
-    """The layouts of arrays that were opened with a policy, the least recently opened evicted first."""
+    """The layouts of arrays that were opened with a cache policy; an LRU cache."""
 
     __slots__ = ("_opened",)
 
@@ -43,10 +43,10 @@ class HandleCache:
         return len(self._opened)
 
     async def open_array(self, runtime: Runtime, path: str, zarr_format: Format | None, max_age: float) -> Layout:
-        """The layout of the array at `path`, whose metadata is no older than `max_age` seconds.
+        """The layout of the array at `path`, with metadata that is at most `max_age` seconds old.
 
-        With 0 it was confirmed after this call began: by one conditional request of the v3 document, which all who ask
-        before it is sent share; v2 documents are read again.
+        With 0 it was confirmed after this call started: for v3 by one conditional request, which concurrent callers
+        share if they start before it is sent; v2 documents are read again.
 
         Raises:
             NodeNotFound, MetadataError, UnsupportedFeature: See `nodes.load`.
@@ -57,15 +57,18 @@ class HandleCache:
         opened = self._fresh(runtime, name, place, max_age, asked)
         report_cache_lookup(runtime.emit, "metadata", hit=opened is not None)
         while opened is None:
-            async with runtime.locks.lead(
-                f"open {place} {zarr_format} {max_age}"
-            ) as leads:  # cancelled, the next one asks
+            # One caller leads and sends the request, the others wait and look again; if the leader is cancelled,
+            # the next one leads.
+            async with runtime.locks.lead(f"open {place} {zarr_format} {max_age}") as leads:
                 opened = self._fresh(runtime, name, place, max_age, asked)
                 if opened is None and leads:
                     if max_age == 0:
-                        await sleep(0)  # whoever asks in the same turn of the loop still shares the request
+                        await sleep(0)  # callers that start in the same iteration of the loop still share the request
                     opened = await self._load(runtime, path, zarr_format, max_age, self._opened.get(name))
-                    self._keep(name, opened)
+                    self._opened[name] = opened
+                    self._opened.move_to_end(name)
+                    if len(self._opened) > _KEPT:
+                        self._opened.popitem(last=False)
         return opened.layout
 
     def _fresh(self, runtime: Runtime, name: Hashable, place: str, max_age: float, asked: float) -> _Opened | None:
@@ -74,12 +77,6 @@ class HandleCache:
             return None
         self._opened.move_to_end(name)
         return opened
-
-    def _keep(self, name: Hashable, opened: _Opened) -> None:
-        self._opened[name] = opened
-        self._opened.move_to_end(name)
-        if len(self._opened) > _KEPT:
-            self._opened.popitem(last=False)
 
     async def _load(
         self, runtime: Runtime, path: str, zarr_format: Format | None, max_age: float, known: _Opened | None
@@ -95,7 +92,7 @@ class HandleCache:
 
 
 async def _is_unchanged(runtime: Runtime, path: str, node: Node) -> bool:
-    """By one conditional request, where one document says all."""
+    """True if one conditional request confirms the node; False for v2, whose nodes have several documents."""
     if set(node.versions) != {formats.NODE_V3}:
         return False
     key = nodes.join(path, formats.NODE_V3)

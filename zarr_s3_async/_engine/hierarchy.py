@@ -78,20 +78,17 @@ class Children:
         documents = self._copy_of(path) if self._copies is True else None
         if documents is None or self._runtime.edits.touched(self._runtime.name_of(self._below(path)), self._since):
             return None
-        return self._parsed(path, documents)
+        try:
+            meta = formats.parse_node(documents, url=nodes.url_of(self._runtime.store, self._below(path)))
+        except (MetadataError, UnsupportedFeature) as error:
+            return self._unreadable(path, error, documents)
+        return replace(meta, consolidated=self._copies_below(path)) if isinstance(meta, GroupMeta) else meta
 
     def _copy_of(self, path: str) -> Mapping[str, JSON] | None:
         return (self._meta.consolidated or {}).get(path)
 
     def _below(self, path: str) -> str:
         return nodes.join(self._path, path)
-
-    def _parsed(self, path: str, documents: Mapping[str, JSON]) -> Member | None:
-        try:
-            meta = formats.parse_node(documents, url=nodes.url_of(self._runtime.store, self._below(path)))
-        except (MetadataError, UnsupportedFeature) as error:
-            return self._unreadable(path, error, documents)
-        return replace(meta, consolidated=self._copies_below(path)) if isinstance(meta, GroupMeta) else meta
 
     def _copies_below(self, path: str) -> dict[str, Mapping[str, JSON]]:
         """The part of the consolidated metadata below a group, for groups that were found in it."""
@@ -129,7 +126,7 @@ class Children:
         names = sorted(name for name in found if problem_of(name) is None)
         if copies is not None and self._copies == "check":
             for name in sorted({path for path in copies if "/" not in path} - set(names)):
-                self._report_old(name, "nothing is stored there")
+                self._report_old(name, "no such node is stored")
         return names
 
     async def load(self, names: Sequence[str]) -> list[Found]:
@@ -172,13 +169,13 @@ class Children:
         if self._meta.consolidated is None:
             return
         if copy is None:
-            self._report_old(name, "it does not have it")
+            self._report_old(name, "it is missing")
         elif copy != formats.copy_of(meta):
-            self._report_old(name, "the node's own documents say something else")
+            self._report_old(name, "it differs from the node's own documents")
 
     def _report_old(self, name: str, how: str) -> None:
         log.warning(
-            "the consolidated metadata of %s is old: of %r, %s; call consolidate() of the group",
+            "the consolidated metadata of %s is outdated: %r: %s; call consolidate() of the group",
             nodes.url_of(self._runtime.store, self._path),
             name,
             how,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -57,11 +57,18 @@ async def load(
         MetadataError, UnsupportedFeature: The documents are invalid or unsupported.
     """
     store = runtime.store
-    if kind is None and zarr_format == 2 and _forbidden_is_missing(store):
+    if (
+        kind is None
+        and zarr_format == 2
+        and isinstance(store, SupportsForbiddenIsMissing)
+        and store.for_chunk_reads is not store  # the option is enabled
+    ):
         return await _load_either(runtime, path, fresh=fresh)
     for stage in _stages(zarr_format, kind, fresh):
         found = await fetch_documents(store, path, stage, to_read=not fresh)
-        meta = await _parse(runtime, url_of(store, path), found, zarr_format)
+        documents = {name: blob.data for name, blob in found.items()}
+        parse = partial(formats.parse_node, documents, url=url_of(store, path), zarr_format=zarr_format)
+        meta = await off_loop(runtime, parse, sum(map(len, documents.values())))
         if meta is not None and kind in (None, kind_of_node(meta)):
             return Node(meta, {name: blob.version for name, blob in found.items()})
     if kind is not None:
@@ -81,10 +88,6 @@ async def _refuse_other_kind(store: Store, path: str, kind: NodeKind) -> None:
             url=url,
             path=path,
         )
-
-
-def _forbidden_is_missing(store: Store) -> bool:
-    return isinstance(store, SupportsForbiddenIsMissing) and store.for_chunk_reads is not store
 
 
 async def _load_either(runtime: Runtime, path: str, *, fresh: bool) -> Node:
@@ -124,14 +127,6 @@ async def _fetch_document(store: Store, path: str, name: str) -> Blob | None:
         raise MetadataError(
             f"{url}/{name} is too long: metadata of more than {formats.MAX_BYTES:,} bytes is not read", url=url
         ) from error
-
-
-async def _parse(
-    runtime: Runtime, url: str, found: Mapping[str, Blob], zarr_format: Format | None
-) -> ArrayMeta | GroupMeta | None:
-    documents = {name: blob.data for name, blob in found.items()}
-    parse = partial(formats.parse_node, documents, url=url, zarr_format=zarr_format)
-    return await off_loop(runtime, parse, sum(map(len, documents.values())))
 
 
 async def off_loop(runtime: Runtime, work: Callable[[], T], nbytes: int) -> T:

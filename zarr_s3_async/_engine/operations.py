@@ -73,13 +73,16 @@ async def put(
 
 
 async def within(timeout: float | None, layout: Layout, what: str, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns, or DeadlineExceeded where it takes longer than the timeout.
+    """The result of `work`.
 
     Args:
-        timeout: Seconds; None waits for ever.
-        layout: What the error is about.
-        what: Of the layout is being done.
-        work: Is cancelled when the time is over.
+        timeout: Seconds; None means no timeout.
+        layout: The array, for the error.
+        what: Description of the work, for the error.
+        work: It is cancelled after the timeout.
+
+    Raises:
+        DeadlineExceeded: The work took longer than the timeout.
     """
     results: list[T] = []
 
@@ -96,7 +99,7 @@ def _admit(runtime: Runtime, layout: Layout, max_waiting: int) -> None:
     if requests.waiting + leases.waiting >= max_waiting and PRIORITY.get() != HIGH:
         raise Overloaded(
             f"{layout.url}: the session has {requests.held} of {requests.limit} requests in flight and "
-            f"{leases.held:,} of {leases.limit:,} bytes in work; {requests.waiting} requests and {leases.waiting} "
+            f"{leases.held:,} of {leases.limit:,} bytes in memory; {requests.waiting} requests and {leases.waiting} "
             f"objects wait, and Limits.max_waiting allows {max_waiting}: try again later, or raise a limit"
         )
 
@@ -106,8 +109,8 @@ async def _ends_in_time(work: Coroutine[Any, Any, object], timeout: float | None
         await work
         return True
     try:
-        # Not a scope of anyio: it would cancel again in every turn of the loop, which then spins for as long as uploads
-        # that have begun are completed.
+        # Not a scope of anyio: it would cancel again in every iteration of the loop, which would spin until uploads in
+        # progress are completed.
         async with asyncio.timeout(timeout) as timer:
             await work
     except TimeoutError:
@@ -126,12 +129,12 @@ def planned(runtime: Runtime, layout: Layout, selection: Selection) -> Plan:
             f"{runtime.limits.max_chunk_bytes:,}: raise the limit if you trust the array"
         )
     plan = make_plan(selection, meta.shape, layout.chunk_axes, layout.shard_axes)
-    most = runtime.limits.max_chunks_per_call
-    if plan.n_chunks > most:
+    max_chunks = runtime.limits.max_chunks_per_call
+    if plan.n_chunks > max_chunks:
         at_most = "" if meta.edges is None else "at most "
         raise SelectionError(
             f"this selection of {layout.url} touches {plan.n_chunks:,} chunks of {at_most}{meta.chunks} elements in "
-            f"{plan.n_objects:,} objects; one call may touch {most:,} (Limits.max_chunks_per_call): "
+            f"{plan.n_objects:,} objects; one call may touch {max_chunks:,} (Limits.max_chunks_per_call): "
             "select less, or raise the limit"
         )
     return plan
@@ -169,6 +172,7 @@ def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
 def _shares_memory(out: Result) -> bool:
     """True if two elements may share memory; chunks are written to `out` concurrently and in any order."""
     extent = out.itemsize
+    # From the smallest stride on, each axis must step over everything that the axes before it span.
     for stride, n in sorted((abs(stride), n) for stride, n in zip(out.strides, out.shape, strict=True) if n > 1):
         if stride < extent:
             return out.size > 0
@@ -179,6 +183,7 @@ def _shares_memory(out: Result) -> bool:
 def _values(layout: Layout, plan: Plan, data: Any) -> Result:
     """A view of `data` in the plan's buffer shape. Casts happen chunk by chunk, to avoid a copy of all of it."""
     values = as_array(layout, data)
+    # Checked on shapes alone: broadcasting and reshaping are views, so nothing is copied before a chunk is encoded.
     shape, inner = plan.out_shape + layout.dtype.shape, layout.dtype.shape
     extra = values.ndim - len(shape)
     if extra > 0 and values.shape[:extra] == (1,) * extra:

@@ -89,6 +89,7 @@ class Ranges:
 
     def _requests(self, wanted: list[tuple[Span, int]]) -> Iterator[tuple[Span, list[tuple[Span, int]]]]:
         """The requests to send, each with the spans that it covers and their positions."""
+        # Sorted by position, so that neighbours can be merged; the positions in the result travel along.
         wanted.sort()
         ahead = iter(wanted)
         groups = self._coalesce((span for span, _ in wanted))
@@ -103,6 +104,7 @@ class Ranges:
         asked: tuple[Span, list[tuple[Span, int]]],
     ) -> None:
         request, members = asked
+        # A merged request also receives the gap bytes, so it cannot go straight into the memory of one chunk.
         sink = None if sinks is None or len(members) > 1 else sinks[members[0][1]]
         body = memoryview(await self.one(key, version, request, sink))
         origin = request.start
@@ -112,6 +114,7 @@ class Ranges:
     async def _get(self, key: str, version: Version, span: Span, sink: Sink | None) -> Buffer:
         blob = await self._store.get(key, range=span, version=version, sink=sink)
         if blob is None or len(blob.data) != span.stop - span.start:
+            # The object was replaced by a shorter one, or deleted: for the caller the same as another version.
             raise Conflict(f"{self._store.url}/{key} has no bytes {span.start} to {span.stop}", key=key)
         return blob.data
 

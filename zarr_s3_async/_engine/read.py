@@ -22,7 +22,7 @@ from ..config import Limits
 from ..errors import ChunkDecodeError, ChunkNotFound, UnsupportedFeature
 from ..events import ChunksDecoded, ReadShared, has_hooks, report_cache_lookup
 from .cache import ObjectChunks
-from .chunks import Chunks, Fetched
+from .chunks import Fetched
 from .cpu import SPLIT_BYTES, runs_inline
 from .elements import Elements, wanted
 from .runtime import Layout, Runtime
@@ -75,8 +75,9 @@ async def read(runtime: Runtime, layout: Layout, plan: Touched, out: Result, mis
         await _Reading(runtime, layout.at(item[0]), plan, out, missing, bulk).read_with_one_refetch(item)
 
     work = reading.read_with_one_refetch if layout.of_shape is None else read_one_of_many_shapes
+    # The plan is lazy and workers pull from it, so a call of millions of objects holds only those in flight.
     if bulk:
-        with turns.bulk():  # it takes all slots there are, again and again: smaller reads go first
+        with turns.bulk():  # it would occupy every slot until it ends: smaller reads go first
             await run_workers(workers, plan.objects(), work)
         return
     turns.active += 1
@@ -172,15 +173,12 @@ class _Reading:
         except ChunkDecodeError:
             self._layout.readable.forget(self._layout.readable.locate(item[0]))
             self._turns += 1  # lets the reads that shared the fetch share the second one too
-            await self._read_final_attempt(item)
-
-    async def _read_final_attempt(self, item: tuple[Coords, Sequence[Part]]) -> None:
-        try:
-            await self.read_object(item)
-        except ChunkDecodeError as error:
-            if error.chunk is None:  # the error concerns the whole object: a shard's index
-                error.array, error.chunk = self._layout.url, item[0]
-            raise
+            try:
+                await self.read_object(item)
+            except ChunkDecodeError as error:
+                if error.chunk is None:  # the error concerns the whole object: a shard's index
+                    error.array, error.chunk = self._layout.url, item[0]
+                raise
 
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """Read one object by the cheapest means: from the cache, by byte ranges of its elements, or by whole chunks."""
@@ -266,7 +264,8 @@ class _Reading:
             fetch.is_sent = True  # no read can join from here on: the request may be sent at any moment
             # Without other readers, decode directly into the result; with others, into memory that all copy from.
             if fetch.joined:
-                chunks = outcome = await self._fetch_decoded(coords, key, parts, fetch.source)
+                fetched = await fetch.source.fetch(key, [part.slot for part in parts])
+                chunks = outcome = await self._decoded(coords, key, parts, fetched)
                 self._place_cached(coords, key, parts, chunks)
             else:
                 sinks = [self._sink(part) for part in parts] if layout.pipeline.raw else None
@@ -281,11 +280,8 @@ class _Reading:
             leases.release(held)
             layout.fetches.end(name, fetch, outcome)
 
-    async def _fetch_decoded(self, coords: Coords, key: str, parts: Sequence[Part], source: Chunks) -> ObjectChunks:
-        """Fetch and decode whole chunks into newly allocated memory."""
-        return await self._decoded(coords, key, parts, await source.fetch(key, [part.slot for part in parts]))
-
     async def _decoded(self, coords: Coords, key: str, parts: Sequence[Part], fetched: Fetched) -> ObjectChunks:
+        """Decode whole chunks into newly allocated memory, which readers and the cache may share."""
         chunks = ObjectChunks(fetched.version, decoder=self._layout.fetches)
 
         def decode(pieces: Sequence[Piece]) -> None:
@@ -308,42 +304,43 @@ class _Reading:
         report_cache_lookup(self._runtime.emit, "chunks", hit=not parts)
         while parts:
             slots = ",".join([str(part.slot) for part in parts])
-            async with self._runtime.locks.lead(
-                f"chunks {slots} of {name}"
-            ) as leads:  # cancelled, the next one fetches
+            # One caller leads and fetches, the others wait and look in the cache again; if the leader is cancelled,
+            # the next one leads.
+            async with self._runtime.locks.lead(f"chunks {slots} of {name}") as leads:
                 if leads:
                     self._place_cached(coords, key, parts, await self._refreshed(coords, key, parts, name))
                     return
             parts = self._place_cached(coords, key, parts, cache.get(name, reader, asked))
 
     async def _refreshed(self, coords: Coords, key: str, parts: Sequence[Part], name: str) -> ObjectChunks:
-        """The chunks as they are stored now: the cached ones if a conditional request confirms them, else new ones."""
+        """The chunks that are stored now: the cached ones if a conditional request confirms them, else new ones."""
         layout, runtime = self._layout, self._runtime
         lease = layout.lease * len(parts) + (layout.chunks.overhead(key) if layout.has_big_index else 0)
         await runtime.leases.acquire(lease)
         try:
             if layout.reader.max_age == 0:
-                await sleep(0)  # whoever asks in the same turn of the loop still shares the request
+                await sleep(0)  # readers that start in the same iteration of the loop still share the request
             cache, slots = runtime.decoded, [part.slot for part in parts]
             with cache.fetching(name, layout.reader) as pending:
                 known = cache.stale(name, layout.reader)
-                if known is not None and known.version is not None and self._holds(known, slots):
+                if (
+                    known is not None
+                    and known.version is not None
+                    and all(cached_chunk(layout, known, slot) is not NOT_CACHED for slot in slots)
+                ):
                     fetched = await layout.readable.fetch_unless(key, slots, known.version)
                     if fetched is None:
                         cache.confirm(pending, known)
                         return known
                 else:
                     if layout.n_slots > 1 and layout.reader.max_age != inf:
-                        layout.readable.forget(key)  # an index that is cached may be older than the chunks may be
+                        layout.readable.forget(key)  # a cached index may be older than `max_age` allows
                     fetched = await layout.readable.fetch(key, slots)
                 chunks = await self._decoded(coords, key, parts, fetched)
                 cache.add(pending, chunks)
                 return chunks
         finally:
             runtime.leases.release(lease)
-
-    def _holds(self, chunks: ObjectChunks, slots: Sequence[int]) -> bool:
-        return all(cached_chunk(self._layout, chunks, slot) is not NOT_CACHED for slot in slots)
 
     def _place_cached(self, coords: Coords, key: str, parts: Sequence[Part], chunks: ObjectChunks | None) -> list[Part]:
         """Copy cached chunks to the result, and return the parts that are not cached."""
@@ -364,6 +361,8 @@ class _Reading:
     async def _decode(self, key: str, pieces: Sequence[Piece], place: Callable[[Sequence[Piece]], None]) -> None:
         pipeline = self._layout.pipeline
         nbytes = pipeline.nbytes * len(pieces)
+        # Decoding is timed only for sessions that have hooks: two calls of the clock cost a small chunk noticeable
+        # time.
         start = 0.0 if pipeline.raw or not has_hooks(self._runtime.emit) else perf_counter()
         if runs_inline(nbytes, pipeline.cost):
             if self._bulk and self._runtime.turns.short:
@@ -432,6 +431,7 @@ class _Reading:
         if block is None or not block.flags.c_contiguous:
             return None
         shape = self._layout.meta.chunks
+        # Integers in a selection drop axes of the block, which the decoder's target needs.
         return block if block.shape == shape else block.reshape(shape)
 
     def _scratch(self) -> Result | None:
@@ -470,7 +470,7 @@ def _still_encoded(
 
 def cached_chunk(layout: Layout, chunks: ObjectChunks | None, slot: int) -> Result | None:
     """The decoded chunk in a cache entry of its object: None if cached as absent, `NOT_CACHED` if not cached."""
-    # What another layout decoded belongs to an array that was overwritten, or whose metadata was edited.
+    # Chunks decoded by another layout belong to an array that was overwritten, or whose metadata was edited.
     return NOT_CACHED if chunks is None or chunks.decoder is not layout.fetches else chunks.get(slot, NOT_CACHED)
 
 

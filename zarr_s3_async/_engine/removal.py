@@ -106,7 +106,7 @@ async def _require_nothing(store: Store, path: str, error: type[NodeNotFound | N
         url = nodes.url_of(store, path)
         raise error(
             f"no array and no group is stored at {url}, but other objects are: {', '.join(map(repr, found))}; "
-            f"nothing was removed. If all of it is to go, call session.delete({url!r}, everything=True)",
+            f"nothing was deleted. To delete all of it, call session.delete({url!r}, everything=True)",
             url=url,
             path=path,
         )
@@ -123,7 +123,7 @@ async def _remove_everything(runtime: Runtime, path: str) -> None:
 
 
 async def remove_node(runtime: Runtime, path: str) -> None:
-    """Remove a node that was there with all that belongs to it; see `delete`. One that is gone by now is fine."""
+    """Remove a node with everything that belongs to it; see `delete`. Nothing happens if it is already gone."""
     store, url = runtime.store, nodes.url_of(runtime.store, path)
     tree = await _tree(runtime, path)
     if path not in tree:
@@ -145,7 +145,7 @@ async def remove_node(runtime: Runtime, path: str) -> None:
         await sync_removed(runtime, list(tree))
     if foreign:
         log.warning(
-            "%s is removed; other objects below it are left, since they belong to no array or group: %s%s",
+            "%s is deleted; other objects below it are kept, since they belong to no array or group: %s%s",
             url,
             ", ".join(map(repr, foreign[:_NAMED])),
             ", and more" if len(foreign) > _NAMED else "",
@@ -159,8 +159,8 @@ def _resumable(url: str) -> Iterator[None]:
         yield
     except (Exception, CancelledError) as error:
         error.add_note(
-            f"{url} is removed in part: documents went first, and objects below it are left. "
-            f"To go on, call session.delete({url!r}, everything=True)"
+            f"{url} is partly deleted: its documents were deleted first, and objects below it may remain. "
+            f"To continue, call session.delete({url!r}, everything=True)"
         )
         raise
 

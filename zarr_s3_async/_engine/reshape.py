@@ -7,7 +7,7 @@ and fills the cut-off part of objects at the new edge, so that growing again sho
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -73,8 +73,8 @@ async def resize(runtime: Runtime, path: str, meta: ArrayMeta, shape: Shape) -> 
             await _cut_edges(runtime, lay_out(runtime, path, before), after.shape)
         except ZarrS3Error as error:
             error.add_note(
-                f"the shape {after.shape} is stored, but not all that lies outside is removed, and a later growth "
-                f"would show it: resize to {before.shape} and back"
+                f"the shape {after.shape} is stored, but some objects outside it may remain, and would reappear if the "
+                f"array grows: resize to {before.shape} and back"
             )
             raise
     return after
@@ -130,13 +130,17 @@ async def append(
     if layout.encode_error is not None:
         raise layout.not_writable()
     meta, rows = layout.meta, _rows(layout.meta, data, axis)
+
+    def longer(shape: Shape) -> Shape:
+        return tuple(n + rows if dim == axis else n for dim, n in enumerate(shape))
+
     try:
-        before, after = await change_shape(runtime, path, meta, lambda shape: _longer(shape, axis, rows))
+        before, after = await change_shape(runtime, path, meta, longer)
     except (StoreError, CancelledError) as error:
         if not isinstance(error, ConcurrentModification):
             error.add_note(
-                f"whether {rows} rows more of axis {axis} of {layout.url} are claimed is not known: compare its shape "
-                "after refresh(); rows that are claimed and not written read as fill"
+                f"it is unknown whether {rows} more rows of axis {axis} of {layout.url} are claimed: compare its shape "
+                "after refresh(); claimed rows that are not written read as fill values"
             )
         raise
     # No object at the array's edge counts as covered: concurrent appends may write beyond the edge.
@@ -149,7 +153,7 @@ async def append(
         # A cancelled call must not start further requests: the claim stays.
         shapes = (before.shape, after.shape)
         kept = isinstance(error, CancelledError) or await _give_back(runtime, path, uncut, region, shapes)
-        state = "are claimed and read as fill where they were not written" if kept else "were given back"
+        state = "stay claimed, and read as fill values where they were not written" if kept else "were given back"
         error.add_note(f"rows {start[axis]}:{after.shape[axis]} of axis {axis} of {layout.url} {state}")
         raise
     return after
@@ -157,7 +161,7 @@ async def append(
 
 def _rows(meta: ArrayMeta, data: np.ndarray[Any, Any], axis: int) -> int:
     if not -meta.ndim <= axis < meta.ndim:
-        raise ConfigError(f"axis {axis} is none of an array of {meta.ndim} dimensions")
+        raise ConfigError(f"an array of {meta.ndim} dimensions has no axis {axis}")
     across = [n for dim, n in enumerate(meta.shape) if dim != axis]
     if data.ndim != meta.ndim or [n for dim, n in enumerate(data.shape) if dim != axis] != across:
         raise ConfigError(
@@ -165,10 +169,6 @@ def _rows(meta: ArrayMeta, data: np.ndarray[Any, Any], axis: int) -> int:
             "the other dimensions must be equal"
         )
     return int(data.shape[axis])
-
-
-def _longer(shape: Sequence[int], axis: int, rows: int) -> Shape:
-    return tuple(n + rows if dim == axis else n for dim, n in enumerate(shape))
 
 
 async def _give_back(

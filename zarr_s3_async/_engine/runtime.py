@@ -29,10 +29,9 @@ from ..errors import ConfigError, MetadataError, SelectionError, UnsupportedFeat
 from ..events import Emit
 from ..stores.base import Store, SupportsForbiddenIsMissing, SupportsStridedSinks
 from ..stores.optional import place_of
-from .cache import ChunkCache, IndexCache, Reader, new_reader
+from .cache import ChunkCache, Edits, IndexCache, Reader, new_reader
 from .chunks import Chunks, PlainChunks
 from .cpu import Cpu
-from .edits import Edits
 from .elements import Elements
 from .shards import BIG_INDEX, ShardedChunks
 from .sharing import FetchTable, SharedFetches
@@ -61,7 +60,7 @@ class Runtime:
     indexes: IndexCache
     decoded: ChunkCache
     max_age: float | None
-    """`Reader.max_age` of handles that are opened without a policy of their own."""
+    """`Reader.max_age` of handles that are opened without their own cache policy."""
     edits: Edits
     fetches: FetchTable
     emit: Emit
@@ -174,7 +173,7 @@ def _check_fields(names: list[Any], dtype: np.dtype[Any], url: str) -> None:
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise SelectionError(f"{url} has no field {name!r}: {hint}its fields are {', '.join(map(repr, known))}")
     if len(set(names)) != len(names) or not names:
-        raise SelectionError(f"fields are named once each, and one at least, not {names!r}")
+        raise SelectionError(f"fields must be at least one name, each once, not {names!r}")
 
 
 def url_of(runtime: Runtime, path: str) -> str:
@@ -197,7 +196,7 @@ def with_policy(runtime: Runtime, cache: CachePolicy | None) -> Runtime:
 
 
 def store_for_chunks(runtime: Runtime) -> Store:
-    """What chunks are read from where nothing is merged: see `SupportsForbiddenIsMissing`."""
+    """The store for pure reads of chunks, without a merge: see `SupportsForbiddenIsMissing`."""
     store = runtime.store
     return store.for_chunk_reads if isinstance(store, SupportsForbiddenIsMissing) else store
 
@@ -238,6 +237,13 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta, reader: Rea
     lenient = store_for_chunks(runtime)
     if lenient is not runtime.store:
         readable = _coded(replace(runtime, store=lenient), path, meta, fill, reader)[1]
+    # Equal for two handles if a chunk decoded for one is valid for the other. `repr`: configurations have no hash.
+    dtype, codecs = (meta.dtype.str, repr(meta.dtype)), repr(meta.codecs)
+    reads_alike = (runtime.name_of(path), reader.owner, dtype, meta.chunks, meta.shards, codecs)
+    elements = None
+    # Smaller chunks cannot save enough bytes to make a range worthwhile.
+    if pipeline.element_order is not None and pipeline.nbytes > runtime.limits.gap_bytes:
+        elements = Elements(pipeline, pipeline.element_order, runtime.limits)
     return Layout(
         meta=meta,
         url=url_of(runtime, path),
@@ -252,24 +258,12 @@ def _lay_out_one_shape(runtime: Runtime, path: str, meta: ArrayMeta, reader: Rea
         encode_error=encode_error,
         strided_sinks=isinstance(runtime.store, SupportsStridedSinks),
         has_big_index=isinstance(chunks, ShardedChunks) and chunks.index_nbytes >= BIG_INDEX,
-        fetches=runtime.fetches.of(_reads_alike(runtime, path, meta, reader)),
+        fetches=runtime.fetches.of(reads_alike),
         reader=reader,
         chunk_axes=meta.chunk_axes,
         shard_axes=None if meta.shards is None else meta.object_axes,
-        elements=_elements(pipeline, runtime.limits),
+        elements=elements,
     )
-
-
-def _reads_alike(runtime: Runtime, path: str, meta: ArrayMeta, reader: Reader) -> Hashable:
-    """A key that is equal for two handles if a chunk decoded for one is valid for the other."""
-    codecs = repr(meta.codecs)  # configurations are mappings, which have no hash
-    return runtime.name_of(path), reader.owner, meta.dtype.str, repr(meta.dtype), meta.chunks, meta.shards, codecs
-
-
-def _elements(pipeline: Pipeline, limits: Limits) -> Elements | None:
-    order = pipeline.element_order
-    # Smaller chunks cannot save enough bytes to make a range worthwhile.
-    return None if order is None or pipeline.nbytes <= limits.gap_bytes else Elements(pipeline, order, limits)
 
 
 def _coded(

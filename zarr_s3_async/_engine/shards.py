@@ -134,6 +134,8 @@ class ShardedChunks:
 
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """A request for the index unless it is cached, then few parallel ranges; see `Chunks.fetch`."""
+        # Compared first with the cached index, the fast path; otherwise the index and the chunks are fetched as they
+        # need.
         many = len(slots) >= self._many
         if len(slots) == 1 and not many:
             state = self._cached_index(self._place + key)
@@ -160,6 +162,7 @@ class ShardedChunks:
             if opened is None:
                 return Fetched([None] * len(wanted), None)
             spans = self._layout.spans(opened.state.entries, [chunk.slot for chunk in wanted])
+            # Runs are positions in uncompressed chunks of full length; another length means another codec or damage.
             if any(span is not None and span.stop - span.start != self._chunk_nbytes for span in spans):
                 return None
             present = [(chunk, span) for chunk, span in zip(wanted, spans, strict=True) if span is not None]
@@ -206,6 +209,7 @@ class ShardedChunks:
             refuse_overlaps(opened.state.entries)
         except ChunkDecodeError as error:
             # Not a ChunkDecodeError, which would let a write that covers the shard replace it.
+            # Chained with the cause, so that its byte positions are in the traceback.
             raise ChunkError(
                 f"the shard {self._store.url}/{key} cannot be changed: {error}; write it whole",
                 key=key,
@@ -281,6 +285,7 @@ class ShardedChunks:
         for axis, (grid, at, chunk, n) in enumerate(
             zip(meta.object_axes, coords, meta.chunks, meta.shape, strict=True)
         ):
+            # Chunks of this shard along the axis that begin inside the array.
             held = -(-(n - place(grid, at)[0]) // chunk)
             inside[(slice(None),) * axis + (slice(held, None),)] = False
         slots = np.flatnonzero(inside)
@@ -368,6 +373,7 @@ class ShardedChunks:
             index = self._cached_index(name)
             if index is not None:
                 return _Opened(index)
+            # The index is at one end of the shard, so one range gets it and as many chunks beside it as fit.
             length = max(longest, self._layout.index_nbytes)
             wanted = Span(0, length) if self._layout.index_location == "start" else Suffix(length)
         try:
@@ -390,7 +396,12 @@ class ShardedChunks:
                 with self._indexes.fetching(self._place + key, self._reader) as pending:
                     return await self._open(key, None, pending)
             except (ObjectTooLarge, Conflict) as error:
-                raise self._kept_changing_error(key) from error
+                raise ConcurrentModification(
+                    f"the shard {self._store.url}/{key} was rewritten during all of {_PINNED_ATTEMPTS} attempts to "
+                    "read it, and is too large to be read at once; try again later",
+                    key=key,
+                    attempts=_PINNED_ATTEMPTS,
+                ) from error
 
     async def _open(self, key: str, wanted: ByteRange | None, pending: PendingEntry[ShardIndex]) -> _Opened | None:
         """Fetch the shard, or the end of it that contains the index, by one request, and cache the index."""
@@ -462,14 +473,6 @@ class ShardedChunks:
             f"it gives a chunk {span.stop - span.start:,} bytes, and none can have more than {self._max_chunk_nbytes:,}"
         )
         return self._damaged_index_error(key, version, problem)
-
-    def _kept_changing_error(self, key: str) -> ConcurrentModification:
-        return ConcurrentModification(
-            f"the shard {self._store.url}/{key} was rewritten during all of {_PINNED_ATTEMPTS} attempts to read it, "
-            "and is too long to be read at once; try again later",
-            key=key,
-            attempts=_PINNED_ATTEMPTS,
-        )
 
 
 def _with_slots(fetched: Fetched, slots: Sequence[int]) -> Fetched:

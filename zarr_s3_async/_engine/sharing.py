@@ -49,6 +49,7 @@ class SharedFetch:
 
     async def join(self, source: Chunks, since: int) -> _Outcome:
         """Wait for the response to a fetch that is not sent yet."""
+        # The most recently opened handle has the strictest view of cached absences, so its chunks serve all readers.
         if since > self._since:
             self.source = source
             self._since = since
@@ -101,6 +102,7 @@ class SharedFetches(dict[Hashable, SharedFetch]):
         Raises:
             Exception: The error of the fetch.
         """
+        # A loop: by the time this reader runs again, another one may have started the next fetch.
         while (fetch := self.get(name)) is not None:
             if fetch.is_sent:
                 await fetch.end()

@@ -10,6 +10,7 @@ from asyncio import CancelledError
 from collections.abc import Callable, Container, Iterator, Sequence
 from copy import copy
 from functools import partial
+from itertools import count
 from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 
@@ -22,11 +23,21 @@ from .._types import Buffer, Coords, Version
 from ..codecs.base import check_interrupt
 from ..codecs.fill import is_fill
 from ..codecs.shard_format import Encoded
-from ..errors import ChunkDecodeError, ChunkError, Conflict, WriteOutcome
+from ..errors import (
+    ChunkDecodeError,
+    ChunkError,
+    ConcurrentModification,
+    Conflict,
+    DeadlineExceeded,
+    NetworkError,
+    SessionClosed,
+    StoreError,
+    WriteOutcome,
+    ZarrS3Error,
+)
 from .chunks import Changes, Fetched
 from .compare_and_swap import retry_conflicts
 from .cpu import INLINE_BYTES, MIN_GATHERED, SPLIT_BYTES
-from .outcome import Progress
 from .read import chunk_of, decode_chunk, is_bulk
 from .runtime import Layout, Runtime
 
@@ -56,6 +67,7 @@ class Writing:
             raise layout.not_writable()
         self._runtime = runtime
         self._plan = plan
+        # Broadcast, not copied: an object's values are cast and copied when its chunk is encoded.
         self._values = values
         # With a null fill value, the content of absent chunks is undefined, so every chunk must be stored.
         self._drop_fill = not write_empty and layout.meta.fill_value is not None
@@ -101,7 +113,7 @@ class Writing:
             if self._failure is not None:
                 raise self._failure
         except BaseException as error:
-            error.outcome = self.outcome()  # type: ignore[attr-defined]  # CancelledError and errors of others have none
+            error.outcome = self.outcome()  # type: ignore[attr-defined]  # CancelledError and foreign errors lack it
             raise
 
     def outcome(self) -> WriteOutcome:
@@ -140,6 +152,8 @@ class Writing:
             elif covered:
                 await self._cover(number, coords, key, parts)
             else:
+                # Merged, although all of the array is covered: its stored edge may have moved since this handle was
+                # opened.
                 await self._merge(number, coords, key, parts)
         except ChunkError as error:
             if type(error) is not ChunkError or error.array is not None:
@@ -298,3 +312,65 @@ def replaced_slots(layout: Layout, coords: Coords, parts: Sequence[Part]) -> set
     if not whole or not is_cut(meta.object_axes, meta.shape, coords):
         return whole
     return {slot for slot in whole if not is_cut(meta.chunk_axes, meta.shape, chunk_of(layout, coords, slot))}
+
+
+class Progress:
+    """The states of a write's objects, by their number in the plan, which is the order in which they are started."""
+
+    __slots__ = ("_beyond", "_doubtful", "_numbers", "_upto")
+
+    def __init__(self) -> None:
+        self._numbers = count()
+        self._upto = 0
+        """All objects below this number are written,"""
+        self._beyond: set[int] = set()
+        """and these above it."""
+        self._doubtful: set[int] = set()
+
+    def begin(self) -> int:
+        """Start the next object and return its number."""
+        return next(self._numbers)
+
+    def mark_sent(self, number: int) -> None:
+        """A request that changes the object may have been sent."""
+        self._doubtful.add(number)
+
+    def mark_unchanged(self, number: int) -> None:
+        """The request was rejected: the object is unchanged."""
+        self._doubtful.discard(number)
+
+    def mark_written(self, number: int) -> None:
+        """The object is written."""
+        self._doubtful.discard(number)
+        self._beyond.add(number)
+        while self._upto in self._beyond:
+            self._beyond.remove(self._upto)
+            self._upto += 1
+
+    def mark_failed(self, number: int, error: Exception) -> None:
+        """The write of the object failed with this error."""
+        if isinstance(error, ZarrS3Error) and not _leaves_doubt(error):  # the meaning of other errors is unknown
+            self._doubtful.discard(number)
+
+    def outcome(self, plan: Plan) -> WriteOutcome:
+        """The outcome so far."""
+        groups: tuple[list[Coords], list[Coords], list[Coords]] = ([], [], [])
+        for number, (coords, _) in enumerate(plan.objects()):
+            done = number < self._upto or number in self._beyond
+            groups[0 if done else 2 if number in self._doubtful else 1].append(coords)
+        written, not_written, unknown = (tuple(group) for group in groups)
+        return WriteOutcome(written=written, not_written=not_written, unknown=unknown)
+
+
+def _leaves_doubt(error: ZarrS3Error) -> bool:
+    """True if a request may have been executed in spite of the error.
+
+    There was no response, a server error or an inconclusive response; or an earlier attempt preceded the rejection.
+    """
+    if isinstance(error, SessionClosed):
+        return True  # closed during a request, or between two attempts
+    if not isinstance(error, StoreError) or isinstance(error, ConcurrentModification):
+        return False
+    refused = error.status is not None and error.status // 100 in (3, 4)
+    unanswered = error.status is None and not isinstance(error, NetworkError | DeadlineExceeded)
+    return not (refused or unanswered) or (error.attempts or 1) > 1

@@ -21,9 +21,9 @@ from .._types import Buffer
 from .errors import ProtocolError
 
 MAX_SMALL_BODY = 64 * 1024
-"""Bytes that are read at most of an error document or a short confirmation."""
-MAX_UNASKED = 2**20
-"""Bytes that are read at most of a whole object that comes instead of a range and does not announce its length."""
+"""Maximum number of bytes that are read of an error document or a short confirmation."""
+MAX_UNREQUESTED = 2**20
+"""Maximum bytes of a whole object received instead of a range, if the response does not announce its length."""
 Bytes: TypeAlias = NDArray[np.uint8]
 _TAIL = 32 * 1024
 """The last bytes of a long body are not received in place: only memory beyond the body's end can show that the
@@ -133,6 +133,7 @@ class SlicedBody(Body):
             self.body[first - self._start : last - self._start] = data[first - self._at : last - self._at]
         self._at += count
         self.done = self._at == self._length
+        # Reading up to 64 KiB more is cheaper than a new connection.
         self.overflowed = not self.done and self._at >= self._stop and self._length - self._stop > MAX_SMALL_BODY
         return count
 
@@ -178,7 +179,7 @@ class ChunkedBody(Body):
     def __init__(self, limit: int, too_long: Exception | None = None) -> None:
         """
         Args:
-            limit: Bytes that are kept at most.
+            limit: Maximum number of bytes that are kept.
             too_long: Raised if there are more; None: the body is truncated there.
         """
         super().__init__(bytearray())
@@ -205,9 +206,9 @@ class ChunkedBody(Body):
 
     def _feed_chunk(self, data: memoryview) -> int:
         piece = data[: self._left]
-        room = self._limit - len(self.body)
-        self.body += piece[:room]
-        self.overflowed = len(piece) > room
+        free = self._limit - len(self.body)
+        self.body += piece[:free]
+        self.overflowed = len(piece) > free
         self._left -= len(piece)
         return len(piece)
 
@@ -271,6 +272,8 @@ def _copy_to_plane(plane: Bytes, offset: int, source: Bytes) -> None:
     width = plane.shape[1]
     row, column = divmod(offset, width)
     if column:
+        # The piece may start within a row: complete that row, then copy whole rows at once, then the start of the last
+        # one.
         first = source[: width - column]
         plane[row, column : column + len(first)] = first
         source = source[width - column :]

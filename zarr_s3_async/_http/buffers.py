@@ -10,7 +10,7 @@ _SMALLEST = 64 * 1024
 """Bytes; below this size the allocator reuses memory by itself."""
 _SPARE = 8
 """A buffer exceeds its body by up to two eighths, so that bodies of similar length can reuse it."""
-_LOOKED_AT = 16
+_MAX_SEARCHED = 16
 _SCRATCH = 256 * 1024
 """Bytes; small enough to stay in a core's L2 cache between receiving and copying."""
 
@@ -27,7 +27,7 @@ class Buffers:
     def __init__(self, limit: int = 32 * 2**20) -> None:
         """
         Args:
-            limit: Bytes kept at most for reuse.
+            limit: Maximum number of bytes kept for reuse.
         """
         self._limit = limit
         self._candidates: list[bytearray] = []  # the most recently used last: it is still in the CPU cache
@@ -61,7 +61,8 @@ class Buffers:
             return None
         try:
             longest = length + 2 * length // _SPARE
-            for back in range(-1, -1 - min(len(self._candidates), _LOOKED_AT), -1):
+            # From the most recently used one, whose pages are still in the CPU cache.
+            for back in range(-1, -1 - min(len(self._candidates), _MAX_SEARCHED), -1):
                 if length <= len(self._candidates[back]) <= longest and _is_free(self._candidates[back]):
                     self._kept_bytes -= len(self._candidates[back])
                     return self._candidates.pop(back)
@@ -91,6 +92,8 @@ def _ended(buffers: weakref.ref[Buffers], lent: weakref.ref[memoryview]) -> None
 
 def _is_free(buffer: bytearray) -> bool:
     try:
+        # Resizing a bytearray raises BufferError while a view of it exists: a cheap test that needs no reference
+        # counts.
         buffer.append(buffer.pop())
     except BufferError:
         return False

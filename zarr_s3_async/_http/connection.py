@@ -208,6 +208,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._poller = select.poll()
+        # `is_quiet` polls the socket itself: asyncio reads it only when the loop runs, which may be after a connection
+        # is taken.
         self._poller.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's name
@@ -231,10 +233,10 @@ class Connection(asyncio.BufferedProtocol):
     def eof_received(self) -> None:
         if self._answer is not None and self._body is not None and self._body.ends_with_stream():
             self._end(self._body.body, keep=False)
-        self._break("the server closed the connection before the end of the answer", None)
+        self._break("the server closed the connection before the end of the response", None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._break("the connection broke before the end of the answer", exc)
+        self._break("the connection broke before the end of the response", exc)
         self._on_lost(self)
 
     def pause_writing(self) -> None:
@@ -247,6 +249,7 @@ class Connection(asyncio.BufferedProtocol):
     # ---- receiving
 
     def _read_head(self, count: int) -> None:
+        # The end of the head may be split over two reads, so the last three bytes are searched again.
         searched = max(0, self._filled - 3)
         filled = self._filled = self._filled + count
         while True:
@@ -261,14 +264,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def _check_unfinished_head(self) -> None:
         if not looks_like_http(self._view[: self._filled]):
-            raise ProtocolError(f"no HTTP: {bytes(self._view[: min(self._filled, 40)])!r}")
+            raise ProtocolError(f"not HTTP: {bytes(self._view[: min(self._filled, 40)])!r}")
         if self._filled > MAX_HEAD:
             raise ProtocolError(f"a head of more than {MAX_HEAD} bytes")
 
     def _skip_informational(self, head: Head, length: int) -> None:
         self._informational += 1
         if head.status == 101 or self._informational > _MAX_INFORMATIONAL:
-            raise ProtocolError(f"an unasked {head.status}, or too many of its kind")
+            raise ProtocolError(f"an unexpected {head.status}, or too many informational responses")
         rest = bytes(self._view[length : self._filled])
         self._view[: len(rest)] = rest
         self._filled = len(rest)
@@ -285,6 +288,7 @@ class Connection(asyncio.BufferedProtocol):
                 return self._end(body, followed=len(data) - length)
         self._filled = 0
         self._body = reader.open_body(request, head, self._buffers)
+        # A strided body brings a larger scratch buffer: more of it is copied in one call.
         self._aside = self._body.scratch or self._view
         return self._feed(self._body, data)
 
@@ -306,8 +310,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end(self, body: Buffer, *, followed: int = 0, keep: bool = True) -> None:
         if followed:
+            # They would be read as the next response.
             raise ProtocolError("more bytes than the response announced")
         answer, self._answer = self._answer, None
+        # A response that arrives before the request was sent completely leaves the connection in an unknown state.
         self.reusable = keep and self._head.keep_alive and self._has_sent_all()
         self.deadline = inf
         self.served += 1
@@ -325,6 +331,7 @@ class Connection(asyncio.BufferedProtocol):
         self._aside = self._view
 
     def _break(self, what: str, cause: Exception | None) -> None:
+        # Only a used connection on which nothing of this response arrived was probably closed before the request.
         came = self._filled or self._informational or self._body is not None
         error = ConnectionBroken(what, stale=self.served > 0 and not came)
         error.__cause__ = cause
@@ -338,6 +345,7 @@ class Connection(asyncio.BufferedProtocol):
             self._unsent = payload[len(payload) :]
             return
         self._unsent = payload[_FIRST_SLICE:]
+        # The head and the first slice in one call, so that they share a packet; the rest follows as the socket drains.
         self._transport.writelines((head, payload[:_FIRST_SLICE]))
         self._pump()
 

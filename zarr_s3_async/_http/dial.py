@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ADDRESS_SECONDS = 5.0
 """Seconds that resolved addresses are reused; short, since S3 rotates its addresses to spread load."""
 _TRIES = 4
-"""Addresses that one connection tries before it gives up."""
+"""Maximum number of addresses that one connection tries."""
 
 
 def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
@@ -69,13 +69,14 @@ class Dialer:
             host = self.host.encode("ascii") if self.host.isascii() else self.host
             found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
         except UnicodeError as error:  # raised by the IDNA codec, for an empty label for example
-            raise OSError(f"{self.host!r} is no name of a host: {error}") from error
+            raise OSError(f"{self.host!r} is not a host name: {error}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not addresses:
-            raise OSError(f"no address is known of {self.host!r}")
+            raise OSError(f"{self.host!r} has no address")
         if len(addresses) > 1:
             from random import shuffle
 
+            # Resolvers often return the same order: without shuffling, all processes would start with the same server.
             shuffle(addresses)
         return addresses
 
@@ -93,6 +94,8 @@ class Dialer:
         while True:
             address, *others = addresses
             try:
+                # An equal share of the remaining time for each address, so that one that drops packets cannot use all
+                # of it.
                 async with asyncio.timeout((end - loop.time()) / len(addresses)):
                     return await self._connect(address, make, tls)
             except OSError:

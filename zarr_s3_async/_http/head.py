@@ -20,7 +20,7 @@ _MAX_DIGITS = 18
 _MAX_NAMES = 256
 
 _SINGLE = frozenset({"content-length", "content-range", "etag"})
-"""Headers that may occur only once: of two different values, none can be trusted."""
+"""Headers that may occur only once: if there are two, neither can be trusted."""
 
 _names: dict[str, str] = {}
 """Validated header names in lower case, by their spelling; bounded, and every response uses the same few."""
@@ -58,6 +58,7 @@ def parse_head(data: bytes | bytearray | memoryview) -> Head:
     match = _STATUS_LINE.fullmatch(status_line)
     if match is None:
         raise ProtocolError(f"no HTTP/1.1 status line: {status_line[:80]!r}")
+    # Any line end that is not part of the "\r\n" that the head was split at: a smuggled header, or a folded line.
     if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
         raise ProtocolError("a bare line end or a NUL in the head")
     headers = _headers(lines)
@@ -73,6 +74,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
     known = _names.get
     for line in lines:
         name, colon, value = line.partition(":")
+        # Names are validated once and then found in a table: every response repeats the same few.
         lower = known(name) or _checked_name(name)
         if not colon:
             raise ProtocolError(f"a header line without a colon: {line[:80]!r}")
@@ -116,8 +118,8 @@ def _is_chunked(headers: dict[str, str]) -> bool:
 
 
 def _keeps_alive(headers: dict[str, str], minor_version: str) -> bool:
-    said = headers.get("connection")
-    if said is None:
+    value = headers.get("connection")
+    if value is None:
         return minor_version == "1"
-    tokens = {token.strip().lower() for token in said.split(",")}
+    tokens = {token.strip().lower() for token in value.split(",")}
     return "close" not in tokens and (minor_version == "1" or "keep-alive" in tokens)

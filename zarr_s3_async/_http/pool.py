@@ -123,8 +123,9 @@ class ConnectionPool:
                 return await self._dial()
             if connection is None:
                 connection = await self._wait()
-            # `_wait` returns None when a connection was closed: go round again, there may be capacity for a new one.
+            # `_wait` returns None when a connection was closed: try again, there may be capacity for a new one.
             # A released connection may have been closed by its server before this task ran.
+            # A stale connection made the caller ask for a fresh one, so a released one is of no use to it.
             if connection is not None and not connection.closed:
                 if not fresh:
                     return connection
@@ -145,6 +146,7 @@ class ConnectionPool:
     def _below_limit(self, *, evict_idle: bool) -> bool:
         free = self._limit - len(self._open) - len(self._dials)
         if free <= 0 and evict_idle and self._idle:
+            # The longest idle one: it is the most likely to be closed by the server already.
             self._idle.pop(0).abort()
             return True
         return free > 0
@@ -194,6 +196,7 @@ class ConnectionPool:
         self._open[connection] = None
         self._sockets.add(connection)
         self._keep_sweeping()
+        # Closed while it was being established.
         if self._closed:
             connection.abort()
             raise PoolClosed(_CLOSED)
@@ -261,6 +264,7 @@ class ConnectionPool:
         while self._sockets or self._dials:
             self._settled.clear()
             await self._settled.wait()
+        # `connection_lost` is called before asyncio closes the socket: wait for that too, or a ResourceWarning follows.
         for _ in range(_CLOSING_TURNS):
             await asyncio.sleep(0)
 

@@ -19,9 +19,9 @@ from .problems import Invalid, Unknown, short_repr
 
 SHARDING = "sharding_indexed"
 MAX_CODECS = 64
-"""In one list of codecs or filters."""
+"""Maximum length of one list of codecs or filters: documents are untrusted."""
 MAX_CHUNKS_PER_SHARD = 2**24
-"""Its index is 256 MiB then."""
+"""The index of such a shard has 256 MiB."""
 
 _OBJECT_CODECS: dict[str, Variable] = {
     "vlen-utf8": "string",
@@ -30,7 +30,7 @@ _OBJECT_CODECS: dict[str, Variable] = {
     "json2": "any",
     "msgpack2": "any",
 }
-"""What the elements become that these codecs read."""
+"""Object codecs, and the type of the elements that they read."""
 _OTHER_OBJECT_CODECS = frozenset({"json", "msgpack"})
 """The first versions of json2 and msgpack2; not supported."""
 _SHARDING_MEMBERS = ("chunk_shape", "codecs", "index_codecs", "index_location")
@@ -52,7 +52,7 @@ def read(value: JSON, where: str = "'codecs'") -> tuple[CodecSpec, ...]:
 def _codec(entry: JSON, where: str) -> CodecSpec:
     name, configuration, must_understand = named(entry, f"a codec in {where}")
     refuse_pickle(name)
-    if name == "endian":  # in drafts of v3; zarr-python reads it as well
+    if name == "endian":  # its name in drafts of v3, which zarr-python reads too
         name = "bytes"
     if name == SHARDING:
         configuration = _sharding(configuration)
@@ -97,19 +97,19 @@ def inner(codec: CodecSpec) -> tuple[CodecSpec, ...]:
 
 
 def sharded(codecs: Sequence[CodecSpec], shape: Shape) -> Shape | None:
-    """Shape of the parts of an object that decode on their own, or None where the object is one part.
+    """Shape of the chunks that can be fetched from an object on their own, or None where the object is one chunk.
 
-    Sharding must be the whole chain: behind other codecs, no byte is where the index says.
+    Sharding must be the whole chain: if another codec follows, the index's byte positions are not those in the object.
 
     Raises:
-        Invalid: The parts do not fill the shard of this `shape`.
+        Invalid: The chunks do not fill the shard of this `shape`.
         Unknown: There are too many of them.
     """
     if codecs[0].name != SHARDING:
         return None
     parts = tuple(codecs[0].configuration["chunk_shape"])
     check_parts(shape, parts)
-    sharded(inner(codecs[0]), parts)
+    sharded(inner(codecs[0]), parts)  # checks nested shards; only the outermost level is fetched in ranges
     return parts if len(codecs) == 1 else None
 
 
@@ -117,8 +117,8 @@ def check_parts(shard: Shape, chunk: Shape) -> None:
     """Check that chunks fill a shard exactly.
 
     Raises:
-        Invalid: They do not.
-        Unknown: There are too many of them.
+        Invalid: They do not fill it.
+        Unknown: There are too many chunks.
     """
     if len(shard) != len(chunk) or any(length % part for length, part in zip(shard, chunk, strict=True)):
         raise Invalid(f"shards of {shard} cannot be divided into chunks of {chunk}")
@@ -127,7 +127,7 @@ def check_parts(shard: Shape, chunk: Shape) -> None:
 
 
 def byte_order(codecs: Sequence[CodecSpec]) -> Literal["<", ">"]:
-    """The byte order that elements are stored in, where the chain says one; little-endian otherwise."""
+    """The byte order that the chain stores elements in; little-endian where it does not define one."""
     for codec in codecs:
         if codec.name == SHARDING:
             return byte_order(inner(codec))
@@ -137,10 +137,10 @@ def byte_order(codecs: Sequence[CodecSpec]) -> Literal["<", ">"]:
 
 
 def check_endian(codecs: Sequence[CodecSpec], dtype: DType) -> None:
-    """Check that numbers of several bytes have a byte order; a guessed one would invent data.
+    """Check that the chain defines a byte order for numbers of several bytes; guessing one could return wrong numbers.
 
     Raises:
-        Invalid: They have none.
+        Invalid: It does not.
     """
     if dtype.names is not None or dtype.itemsize == 1 or not (dtype.kind in "iufc" or is_ml(dtype)):
         return
@@ -149,7 +149,7 @@ def check_endian(codecs: Sequence[CodecSpec], dtype: DType) -> None:
             check_endian(inner(codec), dtype)
         if codec.name == "bytes" and "endian" not in codec.configuration:
             raise Invalid(f"the codec 'bytes' must say 'endian' for elements of {dtype}")
-        if codec.name != "transpose":  # it may change the type
+        if codec.name != "transpose":  # any other codec may change the type, and this check then knows nothing of it
             return
 
 
@@ -187,7 +187,7 @@ class Coder(NamedTuple):
 
 
 def read_filters(value: JSON) -> tuple[Coder, ...]:
-    """The `filters` member; null and the empty list that some writers leave are none."""
+    """The `filters` member; null and an empty list both mean none."""
     return tuple(
         _coder(entry, "every one of 'filters'")
         for entry in items([] if value is None else value, "'filters'", max_items=MAX_CODECS)
@@ -227,11 +227,11 @@ def v2_chain(
 ) -> tuple[CodecSpec, ...]:
     """The neutral chain: transpose for F order, the filters, the step from array to bytes, and the compressor.
 
-    v2 allows filters of any kind. Which of them work on bytes is known to the codecs package, which moves `bytes` to
-    where the first of those needs it.
+    v2 allows filters of any kind. The codecs package knows which of them take bytes, and moves `bytes` before the first
+    of those.
 
     Raises:
-        Invalid: An object codec where there are no objects, or objects that would be stored as they lie.
+        Invalid: An object codec for elements that are no objects, or objects without an object codec.
     """
     coders = [*filters, *([] if compressor is None else [compressor])]
     turn = [CodecSpec("transpose", {"order": list(reversed(range(ndim)))})] if order == "F" and ndim > 1 else []
@@ -243,22 +243,22 @@ def v2_chain(
     else:
         step = len(filters)
         if dtype.hasobject and all(coder.id != "categorize" for coder in filters):
-            raise Invalid("no object codec such as 'vlen-utf8' stands before the codecs that work on bytes")
+            raise Invalid("the chain has no object codec such as 'vlen-utf8' before the codecs that take bytes")
         to_bytes, after = CodecSpec("bytes", _endian(dtype, filtered=step > 0)), coders[step:]
     return (*turn, *map(_neutral, coders[:step]), to_bytes, *map(_neutral, after))
 
 
 def _neutral(coder: Coder) -> CodecSpec:
     configuration = coder.configuration
-    if coder.id == "shuffle":  # numcodecs shuffles by 4 bytes unless told; zarr-python's v3 codec by the element's size
+    if coder.id == "shuffle":  # the default is 4 bytes in numcodecs, and the element size in zarr-python's v3 codec
         configuration = {"elementsize": 4} | configuration
     return CodecSpec(f"numcodecs.{coder.id}", configuration)
 
 
 def _endian(dtype: DType, *, filtered: bool) -> dict[str, JSON]:
-    """The configuration of `bytes`: the byte order of the array, where it has one and no filter comes before.
+    """The configuration of `bytes`: the byte order of the array's dtype, unless a filter comes before it.
 
-    Filters name the type that they make, and with it a byte order of their own.
+    Filters define the dtype of their output, and so its byte order.
     """
     if filtered or dtype.kind not in "iufc" or dtype.itemsize == 1 or is_ml(dtype):
         return {}

@@ -1,4 +1,4 @@
-"""Chunk grids of Zarr v3: documents and options become one axis per dimension, and axes become documents.
+"""Chunk grids of Zarr v3: documents and options are read as one axis per dimension, and axes written as documents.
 
 `regular` of the core specification; `rectilinear` of zarr-extensions (kind `inline`, run-length pairs included), where
 lengths are listed; `regular_bounded` of zarrs, a regular grid whose last chunks end where the array ends.
@@ -18,15 +18,15 @@ from .problems import Invalid, Unknown, short_repr
 Axes: TypeAlias = tuple[Axis, ...]
 
 _BOUNDED = ("regular_bounded", "zarrs.regular_bounded")
-"""The second is how zarrs spells it as long as it is no registered extension."""
+"""The second is the name that zarrs uses until the extension is registered."""
 
 
 def read(grid: Named, shape: Shape) -> Axes:
-    """The axes that a document's `chunk_grid` gives to an array of this shape.
+    """The axes that a document's `chunk_grid` defines for an array of this shape.
 
     Raises:
         Invalid: It breaks the rules, or does not fit the shape.
-        Unknown: Another grid.
+        Unknown: An unknown grid.
     """
     where = f"the configuration of the chunk grid {short_repr(grid.name)}"
     if grid.name == "rectilinear":
@@ -66,7 +66,7 @@ def _entry(entry: JSON, extent: int, axis: int) -> Axis:
 
 
 def _run(item: JSON, where: str) -> tuple[int, int]:
-    """A length, or a pair of a length and how often it stands there."""
+    """A length, or a pair of a length and its number of repetitions."""
     if not isinstance(item, list):
         return integer(item, where, minimum=1), 1
     if len(item) != 2:
@@ -97,13 +97,13 @@ def from_option(option: Any, name: str, extents: Shape) -> Axes | None:
     """The axes that a user gives as lists of lengths; None where the option lists none.
 
     Args:
-        option: Of `create_array`: per dimension a list of lengths or of pairs (length, count), an integer, or None or
-            -1 for all of it.
-        name: What the option is called.
+        option: An option of `create_array`: per dimension a list of lengths or of pairs (length, count), an integer, or
+            None or -1 for the whole dimension.
+        name: Name of the option.
         extents: Shape of the array.
 
     Raises:
-        Invalid: It is no such list, or its lengths do not add up to the array's.
+        Invalid: The lists are invalid, or their lengths do not add up to the array's.
     """
     if not _is_list(option) or not any(map(_is_list, option)):
         return None
@@ -128,7 +128,7 @@ def _option(entry: Any, where: str, extent: int) -> Axis:
         length, count = item if _is_list(item) else (item, 1)
         runs.append((_positive(length, where), _positive(count, f"a count in {where}")))
     edges = _edges(iter(runs), where)
-    # An empty axis may be given the chunks that it is to grow into.
+    # An empty axis may list the chunks that it will grow into.
     if edges.stop != extent and extent:
         raise Invalid(f"the lengths in {where} add up to {edges.stop}, and the array has {extent} there")
     return _simplified(edges)
@@ -150,10 +150,10 @@ def shape_of(axes: Sequence[Axis]) -> Shape:
 
 
 def check_shards(axes: Sequence[Axis], chunk: Shape) -> None:
-    """Chunks must fill every shard exactly.
+    """Check that chunks fill every shard exactly.
 
     Raises:
-        Invalid: They do not.
+        Invalid: They do not fill one.
     """
     for axis, (edges, length) in enumerate(zip(axes, chunk, strict=True)):
         for edge in sorted(edges.lengths) if isinstance(edges, Edges) else (edges,):
@@ -179,14 +179,14 @@ def _spelled(edges: Edges) -> list[JSON]:
 def resized(source: JSON, grid: Named, shapes: tuple[Shape, Shape], multiples: Shape) -> JSON:
     """The `chunk_grid` document for another shape.
 
-    A list that ends before the new shape gets what covers the rest: equal lengths go on, others get one more cell. One
-    that reaches further stays as it is.
+    A list that ends before the new shape is extended: equal lengths are repeated, others get one more cell. A list that
+    covers the new shape is not changed.
 
     Args:
-        source: The document as it is.
-        grid: The same, read.
-        shapes: The shape before and after.
-        multiples: What a new cell's length must be a multiple of, per dimension.
+        source: The stored `chunk_grid` member.
+        grid: The same, parsed.
+        shapes: Shape before and after.
+        multiples: Per dimension, the number that a new cell's length must be a multiple of.
 
     Raises:
         Invalid: The last chunks of a bounded grid would have to change their length.

@@ -1,4 +1,4 @@
-"""Chunk and shard shapes: those that a user gives, checked, and the automatic ones."""
+"""Chunk and shard shapes: checks of those that a user gives, and the automatic ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OBJECT_BYTES = 32
 
 
 def shape(option: Any) -> Shape:
-    """The shape of an array: integers of at least 0, or one for a one-dimensional array."""
+    """The shape of an array: integers of at least 0, or one integer for a one-dimensional array."""
     return _integers(option, "shape", minimum=0) if _is_sequence(option) else (_integer(option, "shape", minimum=0),)
 
 
@@ -35,10 +35,10 @@ def chunks(option: Any, extents: Shape, data_type: DataType, within: Shape | Non
     """The chunk shape.
 
     Args:
-        option: `"auto"`, one number for every dimension, or one per dimension, where -1 or None is all of it.
+        option: `"auto"`, one number for every dimension, or one per dimension, where -1 or None is the whole dimension.
         extents: Shape of the array.
         data_type: Type of its elements.
-        within: Shape of the shards, which an automatic shape divides.
+        within: Shape of the shards, which an automatic chunk shape must divide.
     """
     if isinstance(option, str):
         if option != "auto":
@@ -56,16 +56,15 @@ def _edges(option: Any, where: str, extents: Shape) -> Shape:
     edges = option if _is_sequence(option) else (option,) * len(extents)
     if len(edges) != len(extents):
         raise Invalid(f"{where}={short_repr(option)} has {len(edges)} dimensions, and the array has {len(extents)}")
-    lengths = tuple(max(extent, 1) if _is_all(edge) else edge for edge, extent in zip(edges, extents, strict=True))
+    lengths = tuple(
+        max(extent, 1) if (edge is None or (not isinstance(edge, str) and bool(edge == -1))) else edge
+        for edge, extent in zip(edges, extents, strict=True)
+    )
     return _integers(lengths, where, minimum=1)
 
 
 def _is_sequence(option: Any) -> bool:
     return hasattr(option, "__len__") and not isinstance(option, str | bytes | dict)
-
-
-def _is_all(edge: Any) -> bool:
-    return edge is None or (not isinstance(edge, str) and bool(edge == -1))
 
 
 def _integers(values: Any, where: str, *, minimum: int) -> Shape:
@@ -88,7 +87,8 @@ def _elements(data_type: DataType) -> int:
 
 
 def _halves(extents: Shape, data_type: DataType) -> Shape:
-    """Halve the longest edge until a chunk is small enough: near a cube, which serves any slicing alike."""
+    """Halve the longest edge until a chunk is small enough: the result is near a cube, which suits slices along any
+    axis equally."""
     edges = [max(extent, 1) for extent in extents]
     wanted = _elements(data_type)
     while prod(edges) > wanted:
@@ -98,7 +98,7 @@ def _halves(extents: Shape, data_type: DataType) -> Shape:
 
 
 def _divisors(shard: Shape, data_type: DataType) -> Shape:
-    """Divide the longest edge by its smallest factor until a chunk is small enough: it fills the shard."""
+    """Divide the longest edge by its smallest factor until a chunk is small enough, so that chunks fill the shard."""
     edges = list(shard)
     wanted = _elements(data_type)
     while prod(edges) > wanted:
@@ -117,11 +117,11 @@ def _smallest_factor(number: int) -> int:
 
 
 def check(extents: Shape, chunk: Shape, object_shape: Shape, data_type: DataType) -> None:
-    """Check what holds for every array, new or stored.
+    """Check the limits that every array has, new or stored.
 
     Raises:
         Invalid: The numbers of dimensions differ.
-        Unknown: More dimensions than NumPy has, or a chunk larger than any machine should decode.
+        Unknown: More dimensions than NumPy supports, or chunks larger than MAX_CHUNK_BYTES.
     """
     for name, edges in (("chunks", chunk), ("stored objects", object_shape)):
         if len(edges) != len(extents):
@@ -134,12 +134,14 @@ def check(extents: Shape, chunk: Shape, object_shape: Shape, data_type: DataType
 
 
 def resized(extents: Shape, option: Any) -> Shape:
-    """The shape that an array of shape `extents` is to have.
+    """The checked new shape of an array of shape `extents`.
 
     Raises:
-        Invalid: It has another number of dimensions, or is no shape.
+        Invalid: It has another number of dimensions, or is not a shape.
     """
     new = shape(option)
     if len(new) != len(extents):
-        raise Invalid(f"shape={new} has {len(new)} dimensions, and the array has {len(extents)}; they do not change")
+        raise Invalid(
+            f"shape={new} has {len(new)} dimensions, but the array has {len(extents)}, which a resize cannot change"
+        )
     return new

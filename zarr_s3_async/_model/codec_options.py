@@ -1,7 +1,7 @@
-"""Codecs as users give them, in any of the usual forms, as documents spell them.
+"""Converts codecs from any form that users pass to the form of documents.
 
-A name, a numcodecs configuration `{"id": …}`, a v3 codec `{"name": …, "configuration": {…}}`, or an object of
-numcodecs or zarr-python. Members left out get the defaults that numcodecs and zarr-python have.
+Accepted are a name, a numcodecs configuration `{"id": …}`, a v3 codec `{"name": …, "configuration": {…}}`, and objects
+of numcodecs and zarr-python. Missing members get the defaults of numcodecs and zarr-python.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from .dtypes import DataType, is_wide
 from .problems import Invalid, short_repr
 
 KindOf: TypeAlias = Callable[[str], CodecKind | None]
-"""The kind of the codec of a name, or None where no such codec is known. It is `codecs.registry.find_kind`."""
+"""Returns the kind of the codec of a name, or None for an unknown codec: `codecs.registry.find_kind`."""
 
-# numcodecs' own, as `get_config()` gives them; zarr-python leaves out zstd's `checksum` where it is false.
+# As numcodecs' `get_config()` returns them; zarr-python omits zstd's `checksum` where it is false.
 _V2_DEFAULTS: dict[str, dict[str, JSON]] = {
     "blosc": {"cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0},
     "bz2": {"level": 1},
@@ -36,7 +36,7 @@ _V3_DEFAULTS: dict[str, dict[str, JSON]] = {
     "vlen-bytes": {},
 }
 _SAME_IN_V3 = frozenset({"blosc", "gzip", "vlen-bytes", "vlen-utf8", "zstd"})
-"""Ids of numcodecs whose codecs v3 has under the same name, with the same bytes."""
+"""Ids of numcodecs codecs that v3 has under the same name and with the same encoded bytes."""
 _SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
 
 
@@ -77,7 +77,7 @@ def v3(option: Any, data_type: DataType, kind_of: KindOf, where: str) -> dict[st
     if not isinstance(configuration, dict):
         raise Invalid(f"the configuration of {short_repr(name)} must be a mapping, not {short_repr(configuration)}")
     completed = _defaults(name, data_type) | configuration
-    # zarr-python reads none of its numcodecs.* codecs without a configuration.
+    # zarr-python cannot read its numcodecs.* codecs without a configuration.
     if completed or "configuration" in config or name in _V3_DEFAULTS or name.startswith("numcodecs."):
         config["configuration"] = completed
     return config
@@ -93,7 +93,7 @@ def _config(option: Any, where: str) -> dict[str, JSON]:
 
 
 def _as_mapping(option: Any) -> Any:
-    if isinstance(option, type):  # a class: its methods need an instance
+    if isinstance(option, type):  # a class has these methods too, but they need an instance
         return option
     if hasattr(option, "to_dict"):
         return option.to_dict()
@@ -116,13 +116,13 @@ def _defaults(name: str, data_type: DataType) -> dict[str, JSON]:
     if name == "blosc":
         size = data_type.dtype.itemsize if data_type.variable is None else 1
         shuffle = "bitshuffle" if size == 1 else "shuffle"
-        # Blosc counts in one byte, and takes a larger element for single bytes.
+        # Blosc stores the element size in one byte, and treats elements that do not fit as single bytes.
         return {"typesize": size if size < 256 else 1, "cname": "zstd", "clevel": 5, "shuffle": shuffle, "blocksize": 0}
     return _V3_DEFAULTS.get(name, {})
 
 
 def _to_bytes(data_type: DataType, before: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:
-    """The codec that turns elements of this type into bytes; what comes `before` it may have made another type."""
+    """The codec that turns elements of this type into bytes; codecs `before` it may have changed the type."""
     if any(codec["name"] != "transpose" for codec in before):
         return {"name": "bytes", "configuration": {"endian": "little"}}
     match data_type.variable:
@@ -135,7 +135,7 @@ def _to_bytes(data_type: DataType, before: Sequence[Mapping[str, JSON]]) -> dict
 
 
 def chain(options: Sequence[Any], data_type: DataType, kind_of: KindOf) -> list[dict[str, JSON]]:
-    """A v3 chain. Where every codec in it is known and none makes bytes, the usual one is put there.
+    """A v3 chain. Where every codec in it is known and none turns the array into bytes, the usual one is inserted.
 
     Args:
         options: In encoding order.
@@ -153,11 +153,11 @@ def chain(options: Sequence[Any], data_type: DataType, kind_of: KindOf) -> list[
 def filters_and_compressor(
     filters: Sequence[Any], compressor: Any, data_type: DataType, kind_of: KindOf
 ) -> list[dict[str, JSON]]:
-    """The chain of v2's two options. Unknown filters are taken for array filters, unknown compressors for byte ones.
+    """The chain of v2's two options. Unknown filters count as array-to-array, unknown compressors as bytes-to-bytes.
 
     Args:
         filters: In encoding order.
-        compressor: What comes last; None for none.
+        compressor: The last codec; None for none.
         data_type: Type of the array.
         kind_of: Kinds of all codecs that are known.
     """
@@ -171,7 +171,7 @@ def filters_and_compressor(
 
 
 def sharding(chunks: Sequence[int], codecs: list[dict[str, JSON]]) -> dict[str, JSON]:
-    """The sharding codec around a chain, its index at the end with a checksum, as is recommended."""
+    """The sharding codec around a chain, with the recommended index: at the end, with a checksum."""
     return {
         "name": SHARDING,
         "configuration": {

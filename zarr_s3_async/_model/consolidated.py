@@ -1,4 +1,5 @@
-"""Consolidated metadata: the documents of all nodes below a group, in one. For reading; no edit starts there.
+"""Consolidated metadata: one document with those of all nodes below a group. It is for reading; edits never start from
+it.
 
 v2: `.zmetadata` of zarr-python 2, `{"zarr_consolidated_format": 1, "metadata": {"path/.zarray": …}}`. v3: the
 member `consolidated_metadata` of a group's `zarr.json` (v3 core specification, "Additional fields").
@@ -26,12 +27,12 @@ _FILES_V2 = (ARRAY_V2, GROUP_V2, ATTRS_V2)
 def read_v2(document: Mapping[str, JSON], url: str) -> dict[str, dict[str, JSON]]:
     """The documents in a `.zmetadata`, by path ("" is the group itself) and file name.
 
-    Entries that lead out of the group, or are no documents, are left out with a warning in the log.
+    Entries whose path leads out of the group, and entries that are no documents, are skipped with a warning in the log.
 
     Raises:
-        Invalid: It is no consolidated metadata.
+        Invalid: It is not consolidated metadata.
     """
-    # zarr-python reads a document without the member too.
+    # zarr-python accepts a document without this member too.
     if integer(document.get("zarr_consolidated_format", 1), "'zarr_consolidated_format'", minimum=0) != 1:
         raise Invalid(f"'zarr_consolidated_format' must be 1, not {document['zarr_consolidated_format']}")
     nodes: dict[str, dict[str, JSON]] = {}
@@ -49,10 +50,10 @@ def read_v2(document: Mapping[str, JSON], url: str) -> dict[str, dict[str, JSON]
 
 
 def own_v2(raw: Document, url: str) -> dict[str, JSON]:
-    """What a `.zmetadata` says of its own group, by file name; empty where it says nothing.
+    """The documents of the group itself in its `.zmetadata`, by file name; empty where there are none.
 
     Raises:
-        Invalid: It is no consolidated metadata.
+        Invalid: It is not consolidated metadata.
     """
     return read_v2(load(raw), url).get("", {})
 
@@ -60,13 +61,13 @@ def own_v2(raw: Document, url: str) -> dict[str, JSON]:
 def read_v3(value: JSON, url: str) -> dict[str, dict[str, JSON]] | None:
     """The documents in a `consolidated_metadata` member, by path and file name; None where there are none.
 
-    A kind that is not known is ignored where it may be. Entries are left out as in `read_v2`.
+    An unknown kind is ignored where `must_understand` is false. Entries are skipped as in `read_v2`.
 
     Raises:
-        Invalid: It is not what the specification says.
-        Unknown: A kind that must be understood, and is not.
+        Invalid: It does not follow the specification.
+        Unknown: An unknown kind that must be understood.
     """
-    if value is None:  # as zarr-python 3.0 wrote
+    if value is None:  # zarr-python 3.0 wrote null
         return None
     fields = mapping(value, "'consolidated_metadata'")
     if fields.get("kind") != "inline":
@@ -91,11 +92,11 @@ def _report(skipped: list[str], url: str) -> None:
 
 
 Copied: TypeAlias = ArrayMeta | GroupMeta | Mapping[str, Mapping[str, JSON]]
-"""A node, or the documents by file name of one that does not read here."""
+"""A node, or the documents by file name of a node that this library cannot read."""
 
 
 def with_consolidated(group: GroupMeta, nodes: Mapping[str, Copied]) -> GroupMeta:
-    """The group, carrying the documents of the nodes below it.
+    """The group with the documents of the nodes below it as consolidated metadata.
 
     Args:
         group: The group.
@@ -104,16 +105,14 @@ def with_consolidated(group: GroupMeta, nodes: Mapping[str, Copied]) -> GroupMet
     Raises:
         ConfigError: A node is of another format.
     """
-    below = {path: _documents(group, path, nodes[path]) for path in sorted(nodes, key=_by_level)}
+    # Parents before children, as zarr-python writes them.
+    by_level = sorted(nodes, key=lambda path: (path.count("/"), path))
+    below = {path: _documents(group, path, nodes[path]) for path in by_level}
     if group.zarr_format == 2:
         return replace(group, consolidated=below)
     metadata = {path: files[NODE_V3] for path, files in below.items()}
     inline = {"kind": "inline", "must_understand": False, "metadata": metadata}
     return replace(group, consolidated=below, source={**group.source, "consolidated_metadata": inline})
-
-
-def _by_level(path: str) -> tuple[int, str]:
-    return path.count("/"), path
 
 
 def _documents(group: GroupMeta, path: str, node: Copied) -> Mapping[str, JSON]:
@@ -128,7 +127,7 @@ def _documents(group: GroupMeta, path: str, node: Copied) -> Mapping[str, JSON]:
 
 
 def copy_of(node: ArrayMeta | GroupMeta) -> Mapping[str, JSON]:
-    """The documents of a node, by file name, as consolidated metadata holds them."""
+    """The documents of a node, by file name, as consolidated metadata contains them."""
     if node.zarr_format == 3:
         return _without_copies({NODE_V3: node.source})
     deciding = ARRAY_V2 if isinstance(node, ArrayMeta) else GROUP_V2
@@ -142,15 +141,15 @@ def _without_copies(files: Mapping[str, Mapping[str, JSON]]) -> dict[str, dict[s
 
 
 def without_consolidated(group: GroupMeta) -> GroupMeta:
-    """The group, carrying nothing of the nodes below it."""
+    """The group without consolidated metadata."""
     source = {name: value for name, value in group.source.items() if name != "consolidated_metadata"}
     return replace(group, consolidated=None, source=source)
 
 
 def dump_v2(group: GroupMeta) -> dict[str, bytes]:
-    """The `.zmetadata` of a v2 group that `with_consolidated` made; empty where it carries nothing.
+    """The `.zmetadata` of a v2 group with consolidated metadata; empty for other groups.
 
-    In v3 the group's own document holds it.
+    In v3, consolidated metadata is a member of the group's own document.
     """
     if group.consolidated is None or group.zarr_format != 2:
         return {}
@@ -164,20 +163,20 @@ def dump_v2(group: GroupMeta) -> dict[str, bytes]:
 Members: TypeAlias = Mapping[str, Mapping[str, Mapping[str, JSON]] | None]
 """Documents by file name of nodes by path relative to a group ("" is the group itself).
 
-None: no node is there, and so none below it; an empty mapping: this node goes, and says nothing of those below it.
+None: there is no node, and none below it. An empty mapping: this node is removed; nodes below it are not affected.
 """
 
 
 def with_members(raw: Document, name: str, members: Members) -> bytes | None:
-    """A stored document of a group whose consolidated metadata says of these nodes what is stored of them.
+    """The document of a group with the entries of these nodes in its consolidated metadata replaced.
 
     Args:
-        raw: The `zarr.json` or the `.zmetadata` of the group.
+        raw: The stored `zarr.json` or `.zmetadata` of the group.
         name: Which of the two.
-        members: The nodes.
+        members: The nodes, as they are stored now.
 
     Returns:
-        None where the document carries no consolidated metadata that is known here, or says all that already.
+        None where the document has no consolidated metadata of a known kind, or needs no change.
     """
     try:
         document = load(raw)
@@ -215,7 +214,7 @@ def _edit_v3(entries: Mapping[str, JSON], members: Members) -> dict[str, JSON]:
     for path, files in members.items():
         document = None if files is None else files.get(NODE_V3)
         if not path:
-            continue  # the group's own document is what holds them
+            continue  # in v3 the group's own document contains the consolidated metadata, and is not an entry of it
         if files is None or (document or {}).get("node_type") == "array":
             edited = {key: value for key, value in edited.items() if not key.startswith(f"{path}/")}
         if document is None:

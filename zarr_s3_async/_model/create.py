@@ -29,10 +29,11 @@ class ArrayOptions(TypedDict, total=False):
     shape: Required[Sequence[int] | int]
     """Elements per dimension."""
     dtype: Required[Any]
-    """What `np.dtype` takes, `str` or `bytes` for varying length, or a Zarr v3 data type."""
+    """An argument of `np.dtype`, `str` or `bytes` for variable length, or a Zarr v3 data type."""
     chunks: Sequence[int | Sequence[int | tuple[int, int]] | None] | int | Literal["auto"]
-    """Elements of a chunk per dimension, -1 or None for all of it; `auto`, the default, aims at 1 MiB decoded. v3: a
-    list in place of a number gives each chunk's length along that dimension, or pairs of a length and a count."""
+    """Elements of a chunk per dimension, -1 or None for the whole dimension; `auto`, the default, aims at 1 MiB of
+    decoded data. v3: a list in place of a number gives the length of each chunk along that dimension, or pairs of a
+    length and a count."""
     shards: Sequence[int | Sequence[int | tuple[int, int]] | None] | int | None
     """v3: elements of a stored object per dimension, multiples of `chunks`, or lists as of those; None: each chunk is
     an object."""
@@ -41,9 +42,9 @@ class ArrayOptions(TypedDict, total=False):
     compressor: Any
     """A name, a numcodecs-style dict, a codec object, or None for none; `auto`, the default, is zstd."""
     filters: Sequence[Any] | None
-    """What comes before the compressor, in encoding order."""
+    """The codecs before the compressor, in encoding order."""
     fill_value: Any
-    """What absent chunks hold; default: zero, "" for text, a record of zeros. None is null in v2 and zero in v3."""
+    """Value of absent chunks; default: zero, "" for text, a record of zeros. None is null in v2 and zero in v3."""
     order: Literal["C", "F"]
     """Order of the elements inside a stored chunk; F is a transpose codec in v3."""
     dimension_separator: Literal[".", "/"] | None
@@ -57,9 +58,9 @@ class ArrayOptions(TypedDict, total=False):
     zarr_format: Literal[2, 3]
     """3 unless given."""
     write_empty_chunks: bool
-    """Store chunks that hold nothing but the fill value. By default they are left out, and removed where they were."""
+    """Store chunks that contain only the fill value. By default they are not stored, and deleted if they were."""
     overwrite: bool
-    """Remove what is there first. By default anything there is `NodeExists`."""
+    """Delete an existing node first. By default an existing node or object raises `NodeExists`."""
 
 
 class _Zero:
@@ -89,12 +90,12 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 
 def complete(options: ArrayOptions) -> ArrayOptions:
-    """The options with the default of each that is not given.
+    """The options with defaults for those that are not given.
 
-    Names, words and flags are checked here; shapes, types and codecs where they are used.
+    Names, choices and flags are checked here; shapes, types and codecs where they are used.
 
     Raises:
-        ConfigError: A name that is no option, or a word or flag with a value that it cannot have.
+        ConfigError: An unknown option, or an invalid choice or flag.
     """
     check_names(options, ArrayOptions.__annotations__, "create_array")
     for name in ("shape", "dtype"):
@@ -110,7 +111,7 @@ def complete(options: ArrayOptions) -> ArrayOptions:
 
 
 class Outline(NamedTuple):
-    """What both formats make of the options in the same way."""
+    """The parsed options that both formats share."""
 
     shape: Shape
     data_type: DataType
@@ -124,16 +125,22 @@ class Outline(NamedTuple):
 
 
 def outline(options: ArrayOptions) -> Outline:
-    """Check the options that both formats share.
+    """Check and parse the options that both formats share.
 
     Args:
-        options: Completed.
+        options: Result of `complete`.
 
     Raises:
-        Invalid, Unknown: An option has a value that it cannot have.
+        Invalid, Unknown: An option has an invalid value.
     """
     shape = chunking.shape(options["shape"])
-    data_type = _data_type(options["dtype"], _object_type(options), native=options["zarr_format"] == 3)
+    # The object codec among the options determines the type of elements of dtype `object`.
+    ids = map(codec_options.numcodecs_id, [*codec_list(options, "codecs"), *codec_list(options, "filters")])
+    data_type = _data_type(
+        options["dtype"],
+        objects_of(read_filters([{"id": name} for name in ids if name])),
+        native=options["zarr_format"] == 3,
+    )
     listed = _listed_lengths(options, shape)
     is_sharded = options["shards"] is not None
     shards = chunking.shards(options["shards"], shape) if listed is None or not is_sharded else shape_of(listed)
@@ -157,12 +164,6 @@ def outline(options: ArrayOptions) -> Outline:
     )
 
 
-def _object_type(options: ArrayOptions) -> Variable | None:
-    """What elements of dtype `object` are: the object codec among the options decides."""
-    ids = map(codec_options.numcodecs_id, [*codec_list(options, "codecs"), *codec_list(options, "filters")])
-    return objects_of(read_filters([{"id": name} for name in ids if name]))
-
-
 def _listed_lengths(options: ArrayOptions, shape: Shape) -> tuple[Axis, ...] | None:
     """Grid of the stored objects where an option lists their lengths."""
     chunks = from_option(options["chunks"], "chunks", shape)
@@ -170,10 +171,10 @@ def _listed_lengths(options: ArrayOptions, shape: Shape) -> tuple[Axis, ...] | N
     if chunks is None and shards is None:
         return None
     if options["zarr_format"] == 2:
-        raise Invalid("Zarr v2 has chunks of one shape alone: give one length per dimension, or zarr_format=3")
+        raise Invalid("in Zarr v2 all chunks have one shape: give one length per dimension, or zarr_format=3")
     if chunks is not None and options["shards"] is not None:
         raise Invalid(
-            "chunks inside shards all have one shape: list the lengths in shards, and give one of each in chunks"
+            "chunks inside shards all have one shape: list lengths in shards, and give chunks one length per dimension"
         )
     return shards if chunks is None else chunks
 
@@ -207,7 +208,7 @@ def _numpy_type(option: Any) -> DType:
     try:
         dtype: DType = np.dtype(option)
     except (TypeError, ValueError, SyntaxError) as problem:
-        raise Invalid(f"dtype={short_repr(option)} is no data type: {problem}") from problem
+        raise Invalid(f"dtype={short_repr(option)} is not a data type: {problem}") from problem
     return dtype
 
 
@@ -216,8 +217,8 @@ def _of_objects(dtype: DType, objects: Variable | None) -> DataType:
         return STRING
     if objects is None:
         raise Invalid(
-            "elements of dtype object need a codec to be stored with: use dtype=str or dtype=bytes, "
-            "or name an object codec such as 'vlen-utf8' first among the filters"
+            "elements of dtype object need an object codec: use dtype=str or dtype=bytes, "
+            "or give an object codec such as 'vlen-utf8' as the first filter"
         )
     return DataType(np.dtype(object), objects)
 
@@ -242,10 +243,10 @@ def _dimension_names(option: Any, ndim: int) -> list[str | None] | None:
 
 
 def codec_list(options: ArrayOptions, name: Literal["codecs", "filters"]) -> list[Any]:
-    """The codecs of one of the options that are lists of them; none where it is left out.
+    """The codecs of an option that is a list of codecs; empty where it is not given.
 
     Raises:
-        Invalid: It is something else, such as the name of one codec.
+        Invalid: It is not a list, but for example the name of one codec.
     """
     option = options[name]
     if option is not None and not isinstance(option, list | tuple):
@@ -254,22 +255,22 @@ def codec_list(options: ArrayOptions, name: Literal["codecs", "filters"]) -> lis
 
 
 def key_encoding(options: ArrayOptions) -> KeyEncoding:
-    """How chunks are to be named: by `chunk_key_encoding`, `dimension_separator`, or the format's default.
+    """The encoding of chunk keys: from `chunk_key_encoding`, `dimension_separator`, or the format's default.
 
     Raises:
-        Invalid: An encoding that the format does not have, or two separators.
+        Invalid: An encoding that the format does not support, or two different separators.
     """
     zarr_format = options["zarr_format"]
     default = "v2" if zarr_format == 2 else "default"
     name, separator = _encoding_option(options["chunk_key_encoding"], default)
     if name not in ("default", "v2") or (zarr_format == 2 and name != "v2"):
-        raise Invalid(f"Zarr v{zarr_format} arrays here cannot have the chunk key encoding {short_repr(name)}")
+        raise Invalid(f"the chunk key encoding {short_repr(name)} is not supported for Zarr v{zarr_format} arrays")
     wanted = options["dimension_separator"]
     for given in (separator, wanted):
         if given is not None and not (isinstance(given, str) and given in ("/", ".")):
             raise Invalid(f"dimension_separator must be '.' or '/', not {short_repr(given)}")
     if separator is not None and wanted is not None and separator != wanted:
-        raise Invalid("dimension_separator and chunk_key_encoding name two separators; give one")
+        raise Invalid("dimension_separator and chunk_key_encoding have different separators; give one of them")
     chosen = separator or wanted or ("/" if name == "default" else ".")
     return KeyEncoding(name, chosen)
 
@@ -287,10 +288,10 @@ def _encoding_option(option: Any, default: str) -> tuple[Any, Any]:
 
 
 def new_document(options: ArrayOptions, kind_of: KindOf) -> dict[str, JSON]:
-    """The document.
+    """The `zarr.json` of a new array with these (completed) options.
 
     Raises:
-        Invalid, Unknown: An option has a value that it cannot have.
+        Invalid, Unknown: An option has an invalid value.
     """
     described = outline(options)
     codecs = _codecs(options, described, kind_of)
@@ -318,7 +319,7 @@ def _codecs(options: ArrayOptions, described: Outline, kind_of: KindOf) -> list[
         compressor = "zstd" if _is_auto(options["compressor"]) else options["compressor"]
         codecs = codec_options.filters_and_compressor(codec_list(options, "filters"), compressor, data_type, kind_of)
     elif options["filters"] is not None or not _is_auto(options["compressor"]):
-        raise Invalid("codecs is the whole chain: leave out filters and compressor, or codecs")
+        raise Invalid("codecs is the whole chain: give either codecs, or filters and compressor")
     else:
         codecs = codec_options.chain(codec_list(options, "codecs"), data_type, kind_of)
     if options["order"] == "F" and ndim > 1:

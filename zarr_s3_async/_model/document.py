@@ -1,6 +1,6 @@
-"""Metadata documents: a bounded, strict JSON reader, checks of members, and the writer.
+"""Metadata documents: a strict JSON reader with limits, checks of members, and the writer.
 
-Strict about types: true is not an integer, nor is 2.0, nor is "4".
+Types are strict: true, 2.0 and "4" are not integers.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .problems import Invalid, Unknown, short_repr
 
 MAX_BYTES = 32 * 2**20
 MAX_VALUES = 4_000_000
-"""Values in one document: bounds the memory that 32 MiB of `[[],[],…` would take."""
+"""Maximum number of values in one document: bounds the memory that 32 MiB of `[[],[],…` would take."""
 MAX_DEPTH = 100
 
 Document: TypeAlias = Buffer | Mapping[str, JSON]
-"""A stored document, or one that was parsed already as a part of consolidated metadata."""
+"""A stored document, or one that was already parsed as a part of consolidated metadata."""
 
 
 def load(document: Document) -> Mapping[str, JSON]:
-    """The JSON object that a document holds.
+    """Parse a document, which must be a JSON object.
 
-    NaN and Infinity literals pass, as attributes may hold them; `check_portable` refuses them elsewhere.
+    NaN and Infinity literals are accepted, since attributes may contain them; `check_portable` refuses them elsewhere.
 
     Raises:
-        Invalid: Not UTF-8, not JSON, not an object, too large, too deep, or a name twice in one object.
+        Invalid: Not UTF-8, not JSON, not an object, too large, too deep, or with a duplicate name in one object.
     """
     value = document if isinstance(document, Mapping) else _parse(bytes(document))
     if not isinstance(value, Mapping):
@@ -44,6 +44,7 @@ def load(document: Document) -> Mapping[str, JSON]:
 def _parse(raw: bytes) -> JSON:
     if len(raw) > MAX_BYTES:
         raise Invalid(f"it has {len(raw)} bytes; metadata of more than {MAX_BYTES} is not read")
+    # Before parsing: each of these characters starts at most one value, so counting them bounds the values.
     if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_VALUES:
         raise Invalid(f"it holds more than {MAX_VALUES} values")
     try:
@@ -56,6 +57,7 @@ def _parse(raw: bytes) -> JSON:
         raise Invalid(f"it is not UTF-8: {problem.reason} at byte {problem.start}") from problem
     except ValueError as problem:
         raise Invalid(f"it is not JSON: {problem}") from problem
+    # A document with fewer brackets cannot be too deep, which spares walking over most documents.
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
         _check_depth(value)
     return value
@@ -65,7 +67,7 @@ def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     value = dict(pairs)
     if len(value) != len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise Invalid(f"the name {short_repr(twice)} stands twice in one object")
+        raise Invalid(f"the name {short_repr(twice)} is duplicated in one object")
     return value
 
 
@@ -88,7 +90,7 @@ def _children(value: JSON) -> Iterator[JSON]:
 
 
 def check_portable(value: JSON, where: str) -> None:
-    """Refuse numbers that JSON does not have, and text that UTF-8 does not have.
+    """Refuse numbers that JSON cannot represent, and text that UTF-8 cannot represent.
 
     Raises:
         Invalid: A NaN or Infinity (also a number too large for a double), or a lone surrogate.
@@ -98,7 +100,7 @@ def check_portable(value: JSON, where: str) -> None:
         item = pending.pop()
         match item:
             case float() if not isfinite(item):
-                raise Invalid(f"{where} holds {item!r}, which is no JSON number")
+                raise Invalid(f"{where} contains {item!r}, which is not a JSON number")
             case str() if not item.isascii():
                 _check_text(item, where)
             case dict():
@@ -109,7 +111,7 @@ def check_portable(value: JSON, where: str) -> None:
 
 
 def portable(value: JSON) -> JSON:
-    """A fill value without the numbers that JSON does not have: they become the text that stands for them.
+    """A fill value in which numbers that JSON cannot represent are replaced by their names, such as "NaN".
 
     zarr-python 3.0.0 and 3.0.1 wrote bare NaN and Infinity, in both formats.
     """
@@ -123,7 +125,7 @@ def portable(value: JSON) -> JSON:
 
 
 def with_portable_fill(source: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    """The document of an array whose fill value is valid JSON, so that it is read, and written again, as such."""
+    """The document of an array with its fill value as valid JSON, so that it is read and written back as such."""
     fill = source.get("fill_value")
     strict = portable(fill) if isinstance(fill, float | list | dict) else fill
     return source if strict is fill or strict == fill else {**source, "fill_value": strict}
@@ -137,10 +139,10 @@ def _check_text(text: str, where: str) -> None:
 
 
 def dump(document: Mapping[str, JSON], *, compact: bool = False) -> bytes:
-    """The document as it is stored, indented for people unless `compact`.
+    """The document as bytes to store, indented unless `compact`.
 
     Raises:
-        ConfigError: It is larger than this library would read again.
+        ConfigError: It is larger than this library can read back.
     """
     raw = json.dumps(document, indent=None if compact else 2).encode()
     if len(raw) > MAX_BYTES:
@@ -153,11 +155,11 @@ def dump(document: Mapping[str, JSON], *, compact: bool = False) -> bytes:
 
 MAX_EXTENT = 2**63 - 1
 MAX_INTEGERS = 1024
-"""Numbers in a shape, of any kind: far more than there are dimensions."""
+"""Maximum length of any list of integers, such as a shape: far more than the number of dimensions."""
 
 
 class Named(NamedTuple):
-    """An extension object of Zarr v3, or the short-hand for one."""
+    """An extension object of Zarr v3."""
 
     name: str
     configuration: Mapping[str, JSON]
@@ -165,14 +167,14 @@ class Named(NamedTuple):
 
 
 def member(document: Mapping[str, JSON], name: str) -> JSON:
-    """A member that must be there."""
+    """A required member."""
     if name not in document:
         raise Invalid(f"{name!r} is missing")
     return document[name]
 
 
 def text(value: JSON, where: str) -> str:
-    """A string that is not empty."""
+    """A non-empty string."""
     if not isinstance(value, str) or not value:
         raise Invalid(f"{where} must be a string, not {short_repr(value)}")
     return value
@@ -210,7 +212,7 @@ def mapping(value: JSON, where: str) -> Mapping[str, JSON]:
 
 
 def items(value: JSON, where: str, *, max_items: int | None = None) -> list[JSON]:
-    """A JSON array, of at most so many items: each is checked, which takes far longer than to parse it."""
+    """A JSON array of at most `max_items`: callers check each item, which takes far longer than parsing."""
     if not isinstance(value, list):
         raise Invalid(f"{where} must be a list, not {short_repr(value)}")
     if max_items is not None:
@@ -224,7 +226,7 @@ def _check_count(value: list[JSON], where: str, max_items: int) -> None:
 
 
 def only(value: Mapping[str, JSON], where: str, known: Sequence[str]) -> None:
-    """Refuse unknown members: they may change what the others mean."""
+    """Refuse unknown members, which may change the meaning of the others."""
     unknown = [name for name in value if name not in known]
     if unknown:
         raise Unknown(f"{where} has members that are not known: {', '.join(map(short_repr, unknown[:5]))}")
@@ -247,22 +249,22 @@ def named(value: JSON, where: str) -> Named:
 
 
 _MAX_DEPTH = MAX_DEPTH - 10
-"""Consolidated metadata wraps a few levels around it, and must be read back."""
+"""Depth of values to store. Less than is read, since consolidated metadata adds a few levels around a document."""
 _MAX_BITS = 4096
-"""Of an integer: Python reads no more than 4,300 digits."""
+"""Maximum size of an integer to store: Python parses at most 4,300 digits."""
 
 
 def plain(value: Any, where: str, *, strict: bool = False, depth: int = 0) -> JSON:
-    """A copy of JSON types only: tuples become lists, NumPy scalars and arrays their values.
+    """A copy in JSON types: tuples become lists; NumPy scalars and arrays become numbers and lists.
 
     Args:
-        value: What the user gave.
-        where: For messages.
-        strict: Refuse NaN, infinities and lone surrogates, which JSON does not have: readers choke on them.
-        depth: Of `value` in the whole.
+        value: The user's value.
+        where: Description of the value for messages.
+        strict: Refuse NaN, infinities and lone surrogates, which JSON does not have and strict readers refuse.
+        depth: Nesting depth of `value` in the whole value.
 
     Raises:
-        Invalid: JSON cannot hold it.
+        Invalid: JSON cannot represent it.
     """
     if depth > _MAX_DEPTH:
         raise Invalid(f"{where} is nested more than {_MAX_DEPTH} levels deep")
@@ -272,7 +274,10 @@ def plain(value: Any, where: str, *, strict: bool = False, depth: int = 0) -> JS
         case int() if value.bit_length() <= _MAX_BITS:
             return int(value)
         case float():
-            return _number(float(value), where, strict=strict)
+            value = float(value)
+            if strict and not isfinite(value):
+                raise Invalid(f"{where} is {value!r}, which JSON does not have; give the text 'NaN' or None")
+            return value
         case str():
             return _text(str.__str__(value), where, strict=strict)
         case Mapping():
@@ -286,13 +291,9 @@ def plain(value: Any, where: str, *, strict: bool = False, depth: int = 0) -> JS
             return [plain(item, where, strict=strict, depth=depth + 1) for item in value]
         case np.generic() | np.ndarray() if value.dtype.kind in "biufUO":
             return plain(value.tolist(), where, strict=strict, depth=depth + 1)
-    raise Invalid(f"{where} holds {short_repr(value)}, which JSON cannot; give numbers, text, lists and mappings")
-
-
-def _number(value: float, where: str, *, strict: bool) -> float:
-    if strict and not isfinite(value):
-        raise Invalid(f"{where} is {value!r}, which JSON does not have; give the text 'NaN' or None")
-    return value
+    raise Invalid(
+        f"{where} contains {short_repr(value)}, which JSON cannot represent; use numbers, text, lists and mappings"
+    )
 
 
 def _text(value: str, where: str, *, strict: bool) -> str:
@@ -313,16 +314,16 @@ def _key(key: Any, where: str, *, strict: bool) -> str:
 def new_attributes(attributes: Any, *, beside: Mapping[str, JSON] | None = None, zarr_format: int) -> dict[str, JSON]:
     """The attributes to store.
 
-    NaN is refused in v3, where strict readers would lose the whole array over it; v2 keeps attributes in a
-    document of their own, and has always had NaN in them. What another writer has put there already stays.
+    NaN is refused in v3, where strict readers could not read the whole array; v2 stores attributes in a separate
+    document, where NaN has always been used. NaN is allowed in v3 too if the stored attributes already contain it.
 
     Args:
-        attributes: What the user gave; None is none.
-        beside: The attributes that stand there now.
+        attributes: The user's attributes; None means none.
+        beside: The attributes that are stored now.
         zarr_format: 2 or 3.
 
     Raises:
-        Invalid: Not a mapping, or JSON cannot hold it.
+        Invalid: Not a mapping, or JSON cannot represent it.
     """
     if attributes is None:
         return {}

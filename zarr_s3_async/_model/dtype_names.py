@@ -1,4 +1,4 @@
-"""Data types as documents spell them, v2 `dtype` and v3 `data_type`, from and to NumPy types.
+"""Names of data types in documents, v2 `dtype` and v3 `data_type`, converted from and to NumPy types.
 
 Zarr v2 specification, "Data type encoding"; Zarr v3 core specification, "Data types"; zarr-extensions,
 `data-types/`; `raw_bytes`, `null_terminated_bytes` and `variable_length_bytes` of zarr-python, which no
@@ -33,7 +33,7 @@ def read_v2(value: JSON, variable: Variable | None) -> DataType:
 
     Args:
         value: The member.
-        variable: What the object codec of the array makes of objects; None where there is no object codec.
+        variable: Type of the elements that the array's object codec reads; None without an object codec.
 
     Raises:
         Invalid: Not a data type of the specification; objects without an object codec.
@@ -41,9 +41,7 @@ def read_v2(value: JSON, variable: Variable | None) -> DataType:
     """
     if value == "|O":
         if variable is None:
-            raise Invalid(
-                "'dtype' is '|O', and 'filters' has no object codec such as 'vlen-utf8' to store objects with"
-            )
+            raise Invalid("'dtype' is '|O', but 'filters' has no object codec such as 'vlen-utf8'")
         return _OBJECTS[variable]
     return DataType(_read_v2(value))
 
@@ -83,13 +81,13 @@ def time_type(kind: str, unit: str, scale: int, what: object) -> DType:
 def _simple_v2(match: re.Match[str], name: str) -> DType:
     order, kind, digits = match.groups()
     code = kind + digits
-    # A byte order means nothing for single bytes; netCDF-C, jzarr and Zarr.jl write one all the same.
+    # Single bytes have no byte order, but netCDF-C, jzarr and Zarr.jl write one.
     if code in _ONE_BYTE:
         return np.dtype(_ONE_BYTE[code])
     if kind in ("S", "V"):
         return sized("S" if kind == "S" else "V", int(digits), name)
     if order == "|":
-        raise Invalid(f"the data type {short_repr(name)} does not say its byte order")
+        raise Invalid(f"the data type {short_repr(name)} has no byte order")
     if kind == "U":
         return _ordered(sized("U", int(digits), name), order)
     if code not in _WIDE:
@@ -152,7 +150,7 @@ def read_v3(value: JSON) -> DataType:
 
     Raises:
         Invalid: The member breaks the rules of the data type that it names.
-        Unknown: No such data type is known here.
+        Unknown: The data type is unknown.
     """
     kind = named(value, "'data_type'")
     if kind.name in _BY_CONFIGURATION:
@@ -161,7 +159,10 @@ def read_v3(value: JSON) -> DataType:
     if kind.name in _VARIABLE:
         return _VARIABLE[kind.name]
     if match := re.fullmatch(_RAW, kind.name):
-        return DataType(_raw_bits(int(match[1]), kind.name), v3_name=kind.name)
+        bits = int(match[1])
+        if bits % 8:
+            raise Invalid(f"the data type {kind.name!r} must have a multiple of 8 bits")
+        return DataType(sized("V", bits // 8, kind.name), v3_name=kind.name)
     return DataType(_plain_v3(kind.name))
 
 
@@ -176,12 +177,6 @@ def _plain_v3(name: str) -> DType:
     if name in _ml_dtypes.BITS:
         return ml_type(name)
     raise Unknown(f"the data type {short_repr(name)} is not known")
-
-
-def _raw_bits(bits: int, name: str) -> DType:
-    if bits % 8:
-        raise Invalid(f"the data type {name!r} must have a multiple of 8 bits")
-    return sized("V", bits // 8, name)
 
 
 def _length(kind: Named, unit: int) -> int:
@@ -213,7 +208,7 @@ def _struct(kind: Named) -> DType:
 
 
 def _field_v3(value: JSON) -> tuple[str, DType]:
-    if isinstance(value, list) and len(value) == 2:  # the form of the legacy "structured"
+    if isinstance(value, list) and len(value) == 2:  # the form in the legacy type "structured"
         name, inner = value
     else:
         field = mapping(value, "a field of a structured 'data_type'")

@@ -1,4 +1,4 @@
-"""Data types of elements, independent of the format, and which of NumPy's types Zarr can store."""
+"""Data types of elements, independent of the format, and the subset of NumPy's types that Zarr can store."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MAX_FIELD_NDIM = 32
 
 
 class DataType(NamedTuple):
-    """A NumPy type, and for Python objects what kind of object."""
+    """A NumPy type, and for Python objects the kind of object."""
 
     dtype: DType
     variable: Variable | None = None
-    """Set for elements of varying length, which NumPy holds as objects: str, bytes, arrays, or any JSON values."""
+    """Set for variable-length elements, which NumPy stores as objects: str, bytes, arrays, or any JSON values."""
     v3_name: str | None = None
     """The Zarr v3 name where the document or the user chose one of several (`r16`)."""
 
@@ -50,7 +50,7 @@ def ml_type(name: str) -> DType:
 
 
 def sized(kind: Literal["S", "U", "V"], length: int, what: object) -> DType:
-    """A type of fixed length: bytes, code points, raw bytes. Length zero holds nothing and is refused."""
+    """A type of fixed length: bytes, code points, raw bytes. Length zero is refused."""
     if length < 1:
         raise Invalid(f"the data type {short_repr(what)} has no length")
     check_item(length * (4 if kind == "U" else 1), what)
@@ -77,8 +77,8 @@ def record(fields: list[tuple[Any, ...]], what: object) -> DType:
     if not 1 <= len(fields) <= MAX_FIELDS:
         raise Invalid(f"a structured data type has 1 to {MAX_FIELDS} fields, not {len(fields)}")
     if len(set(names)) != len(names):
-        raise Invalid(f"a field name stands twice in {short_repr(what)}")
-    # Before NumPy sees them: it has limits of its own, and other errors for each.
+        raise Invalid(f"a field name is duplicated in {short_repr(what)}")
+    # Before NumPy checks them: it has other limits, and a different error for each.
     check_item(sum(_field_size(*field[1:]) for field in fields), what)
     return np.dtype(fields)
 
@@ -90,7 +90,7 @@ def _field_size(inner: DType, shape: Shape = ()) -> int:
 
 
 def packed(dtype: DType, *, native: bool) -> DType:
-    """The type as Zarr can store it: structured types without gaps, `native` in this machine's byte order.
+    """The type in the form that Zarr stores: structured types without padding; with `native`, in this machine's order.
 
     Raises:
         Invalid: Zarr has no such type: objects, long doubles, titles, a length of zero.
@@ -127,7 +127,7 @@ def field_names(dtype: DType) -> tuple[str, ...]:
 def is_wide(dtype: DType) -> bool:
     """True where the byte order of the stored elements matters to the v3 `bytes` codec.
 
-    zarr-python counts every field of more than one byte of a structured type, fixed-length bytes too.
+    As in zarr-python, any field of more than one byte makes a structured type wide, fixed-length bytes too.
     """
     if dtype.names is not None:
         return any(dtype[name].itemsize > 1 for name in dtype.names)
@@ -137,9 +137,9 @@ def is_wide(dtype: DType) -> bool:
 
 
 def zero(data_type: DataType) -> Any:
-    """The element of all zero bits; the empty string; None for arrays, which encode it as an empty one.
+    """The element with all bits zero, the empty string, or None for arrays, which encode it as an empty array.
 
-    NumPy has no datetime without a unit but NaT, which is the zero there.
+    A datetime without a unit can only be NaT in NumPy, so its zero is NaT.
     """
     match data_type.variable:
         case "string":

@@ -1,7 +1,7 @@
 """Fill values: from documents, from users, and into documents.
 
-Zarr v3 data types, "Permitted fill values"; Zarr v2, "Fill value encoding"; zarr-extensions. Also read is what
-zarr-python reads beyond them: `"42"` and `42.0` for integers, `"1e3"` for floats.
+Zarr v3 data types, "Permitted fill values"; Zarr v2, "Fill value encoding"; zarr-extensions. Forms that zarr-python
+accepts beyond them are read too: `"42"` and `42.0` for integers, `"1e3"` for floats.
 """
 
 from __future__ import annotations
@@ -34,53 +34,49 @@ NAT = -(2**63)
 
 
 def read(value: JSON, data_type: DataType, *, zarr_format: Literal[2, 3], byte_order: ByteOrder = None) -> Any:
-    """The scalar that a `fill_value` member spells; None for null.
+    """The scalar that a `fill_value` member represents; None for null.
 
     Args:
         value: The member.
         data_type: Type of the array.
-        zarr_format: v2 also knows the number 0 for text, bytes and records.
-        byte_order: Of the base64 form of v3 records; None where the fields themselves say it, as in v2.
+        zarr_format: v2 also allows the number 0 for text, bytes and records.
+        byte_order: Byte order of v3 records in base64; None where the fields have their own, as in v2.
 
     Raises:
-        Invalid: It is no value of the type.
+        Invalid: It is not a value of the type.
     """
-    if value is None:  # GDAL and zarrita.js write it in v3 too
+    if value is None:  # not in the v3 specification, but GDAL and zarrita.js write it
         return None if data_type.variable is None else zero(data_type)
     takes_zero = data_type.variable in ("bytes", "array") or data_type.dtype.kind in "SUV"
-    if zarr_format == 2 and takes_zero and _is_zero(value):
-        return _zero_or_number(value, data_type)
+    if zarr_format == 2 and takes_zero and type(value) in (int, float) and value == 0:
+        if _ml_dtypes.is_ml(data_type.dtype):
+            return _read_ml(value, data_type.dtype)
+        return zero(data_type)
     try:
         return _read(value, data_type, byte_order)
     except OverflowError as problem:
         raise Invalid(f"'fill_value' {short_repr(value)} is too large for {short_repr(data_type.dtype)}") from problem
 
 
-def _is_zero(value: JSON) -> bool:
-    return type(value) in (int, float) and value == 0
-
-
-def _zero_or_number(value: JSON, data_type: DataType) -> Any:
-    if _ml_dtypes.is_ml(data_type.dtype):
-        return _read_ml(value, data_type.dtype)
-    return zero(data_type)
-
-
 def _read(value: JSON, data_type: DataType, byte_order: ByteOrder) -> Any:
     match data_type.variable:
         case "string":
-            return _read_string(value)
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                raise _wrong(value, "a string")
+            return str(value)  # zarr-python 2 wrote the number 0
         case "bytes":
             return _bytes(value)
         case "array":
-            return _read_no_elements(value)
+            if value not in ("", []):
+                raise _wrong(value, "null or empty: arrays of variable length have no other fill value")
+            return None
         case "any":
             return value
     return read_fixed(value, data_type.dtype, byte_order)
 
 
 def read_fixed(value: JSON, dtype: DType, byte_order: ByteOrder = None) -> Any:
-    """The scalar of a type of fixed length. OverflowError where NumPy finds it too large."""
+    """The scalar of a type of fixed length. Raises OverflowError where the value is too large for NumPy."""
     if _ml_dtypes.is_ml(dtype):
         return _read_ml(value, dtype)
     if dtype.names is not None:
@@ -152,7 +148,7 @@ def _read_ml(value: JSON, dtype: DType) -> Any:
         return _from_bits(value, dtype)
     number = _float(value)
     scalar = dtype.type(number)
-    if number == 0 and isnan(float(scalar)):  # float8_e8m0fnu has no zero: its least value is the nearest
+    if number == 0 and isnan(float(scalar)):  # float8_e8m0fnu has no zero: its smallest value is the nearest
         return np.zeros((), dtype=dtype)[()]
     if isnan(number) != isnan(float(scalar)) or (isinf(number) and not isinf(float(scalar))):
         raise Invalid(f"'fill_value' {short_repr(value)} is not among the values of {dtype.name}")
@@ -231,17 +227,6 @@ def _bytes(value: JSON) -> bytes:
     raise _wrong(value, "base64 or a list of bytes")
 
 
-def _read_string(value: JSON) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _wrong(value, "a string")
-    return str(value)  # zarr-python 2 wrote the number 0
-
-
-def _read_no_elements(value: JSON) -> None:
-    if value not in ("", []):
-        raise _wrong(value, "null or empty: an array of varying length has no other")
-
-
 _READERS: dict[str, Callable[[JSON, DType], Any]] = {
     "b": _read_bool,
     "i": _read_integer,
@@ -257,10 +242,10 @@ _READERS: dict[str, Callable[[JSON, DType], Any]] = {
 
 
 def cast(value: Any, data_type: DataType) -> Any:
-    """The scalar of the type that `value` is. JSON spellings (`"NaN"`, `"0x7fc00000"`) are values too.
+    """The user's value as a scalar of the type. The forms of JSON (`"NaN"`, `"0x7fc00000"`) are accepted too.
 
     Raises:
-        Invalid: It is no value of the type, or the type would change it.
+        Invalid: It is not a value of the type, or the conversion would change it.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -273,12 +258,12 @@ def cast(value: Any, data_type: DataType) -> Any:
             case "any":
                 return plain(value, "fill_value", strict=True)
             case "array":
-                raise Invalid("elements of varying length have no fill value but None")
+                raise Invalid("arrays of variable length can only have the fill value None")
         return _cast_fixed(value, data_type.dtype)
     except (OverflowError, TypeError, ValueError) as problem:
         if isinstance(problem, Invalid):
             raise
-        raise Invalid(f"fill_value={short_repr(value)} is no value of {data_type.dtype}: {problem}") from problem
+        raise Invalid(f"fill_value={short_repr(value)} is not a value of {data_type.dtype}: {problem}") from problem
 
 
 def _kind_of(value: Any, wanted: Any) -> Any:
@@ -296,12 +281,13 @@ def _cast_fixed(value: Any, dtype: DType) -> Any:
         return _cast_record(value, dtype)
     if dtype.kind == "U":
         return read_fixed(str.__str__(_kind_of(value, str)), dtype)
-    data = value.encode("ascii") if isinstance(value, str) and dtype.kind == "S" else _raw(value)
+    if isinstance(value, str) and dtype.kind == "S":
+        data = value.encode("ascii")
+    elif isinstance(value, np.void):
+        data = value.tobytes()
+    else:
+        data = bytes(_kind_of(value, bytes | bytearray | memoryview))
     return read_fixed(list(data), dtype)
-
-
-def _raw(value: Any) -> bytes:
-    return value.tobytes() if isinstance(value, np.void) else bytes(_kind_of(value, bytes | bytearray | memoryview))
 
 
 def _cast_number(value: Any, dtype: DType) -> Any:
@@ -327,7 +313,7 @@ def _cast_nan(value: Any, dtype: DType) -> Any:
     scalar = read_fixed("NaN", dtype)
     plain = np.asarray(float("nan"), given.dtype)
     if given.tobytes() != plain.tobytes():
-        raise Invalid(f"fill_value is a NaN of {given.dtype} with bits of its own, which {dtype} does not have")
+        raise Invalid(f"fill_value is a NaN of {given.dtype} with a payload that {dtype} cannot represent")
     return scalar
 
 
@@ -336,9 +322,9 @@ def _cast_time(value: Any, dtype: DType) -> Any:
     if given is None:  # NaT, or a count of the type's own unit
         return read_fixed(value.item() if isinstance(value, np.integer) else value, dtype)
     scalar = given.astype(dtype.newbyteorder("="))
-    # There and back again: a time too fine for the unit, or too far for 64 bits, comes back as another.
+    # A round trip changes times that are too fine for the unit, or beyond 64 bits.
     if not np.isnat(given) and scalar.astype(given.dtype) != given:
-        raise Invalid(f"fill_value={short_repr(value)} cannot be counted in the unit of {dtype}")
+        raise Invalid(f"fill_value={short_repr(value)} cannot be represented in the unit of {dtype}")
     return scalar
 
 
@@ -350,7 +336,7 @@ def _time(value: Any, dtype: DType) -> Any:
     if dtype.kind == "m" and isinstance(value, np.timedelta64 | timedelta):
         return np.timedelta64(value)
     if isinstance(value, np.datetime64 | np.timedelta64):
-        raise Invalid(f"fill_value={short_repr(value)} is no value of {dtype}")
+        raise Invalid(f"fill_value={short_repr(value)} is not a value of {dtype}")
     return None
 
 
@@ -365,7 +351,7 @@ def _cast_record(value: Any, dtype: DType) -> Any:
 
 
 def _in_order(value: Any, names: tuple[str, ...]) -> Sequence[Any]:
-    """The values of a record's fields, of whatever kind of record."""
+    """The values of a record's fields in order, from a NumPy record, a mapping, a list or a tuple."""
     if isinstance(value, np.void):
         value = {name: value[name] for name in value.dtype.names} if value.dtype.names else value
     if isinstance(value, Mapping) and set(value) == set(names):
@@ -382,7 +368,7 @@ def _cast_field(value: Any, dtype: DType) -> Any:
 
 
 def write(value: Any, data_type: DataType, *, zarr_format: Literal[2, 3]) -> JSON:
-    """The `fill_value` member for a scalar of the type, as zarr-python spells it; null for None in v2."""
+    """The `fill_value` member for a scalar of the type, in zarr-python's form; null for None in v2."""
     if value is None:
         return None
     match data_type.variable:
@@ -431,7 +417,7 @@ def _spell_float(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
 
 
 def _spell_nan(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
-    """Spell a NaN: "NaN" stands for one bit pattern, the others are spelled by their bits, which v2 cannot."""
+    """The JSON form of a NaN: "NaN" for the default bit pattern, otherwise the bits in hex, which only v3 allows."""
     native = dtype.newbyteorder("=")
     bits = int.from_bytes(np.asarray(value, native).tobytes(), sys.byteorder)
     if bits == int.from_bytes(np.asarray(float("nan"), native).tobytes(), sys.byteorder):

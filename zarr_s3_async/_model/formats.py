@@ -51,14 +51,14 @@ _NAMES: Mapping[Format, tuple[str, ...]] = {2: (ARRAY_V2, GROUP_V2, ATTRS_V2), 3
 
 
 def document_names(zarr_format: Format | None) -> tuple[str, ...]:
-    """File names of the documents that may describe a node, v3 first where the format is open."""
+    """File names of the documents that may describe a node; v3 first where the format is not given."""
     return _NAMES[3] + _NAMES[2] if zarr_format is None else _NAMES[zarr_format]
 
 
 def kind_of_documents(docs: Mapping[str, Document]) -> Literal["array", "group"] | None:
-    """What these documents, by file name, say that their node is; they need not be valid in anything else.
+    """The kind of node that these documents (by file name) describe, even if they are otherwise invalid.
 
-    None where they say nothing: none of them decides, or the one that does is no JSON object.
+    None where it cannot be determined: no deciding document, or one that is not a JSON object.
     """
     if NODE_V3 in docs:
         try:
@@ -71,7 +71,7 @@ def kind_of_documents(docs: Mapping[str, Document]) -> Literal["array", "group"]
 
 
 def load_documents(docs: Mapping[str, Document]) -> dict[str, Mapping[str, JSON]] | None:
-    """The JSON of these documents by file name, whatever they ask for; None where one holds no JSON object."""
+    """The parsed documents by file name, unchecked; None where one is not a JSON object."""
     try:
         return {name: load(document) for name, document in docs.items()}
     except Invalid:
@@ -79,10 +79,10 @@ def load_documents(docs: Mapping[str, Document]) -> dict[str, Mapping[str, JSON]
 
 
 def dump_attributes(attributes: Mapping[str, JSON], stored: Document | None, *, url: str) -> bytes:
-    """A `.zattrs` that holds the attributes, and those of a stored one, which count where both have a name.
+    """A `.zattrs` with these attributes and those of a stored one, which take precedence.
 
     Raises:
-        MetadataError: The stored one is no JSON object.
+        MetadataError: The stored document is not a JSON object.
     """
     with document_errors(url, ATTRS_V2):
         return dump_document({**attributes, **({} if stored is None else load(stored))})
@@ -91,13 +91,13 @@ def dump_attributes(attributes: Mapping[str, JSON], stored: Document | None, *, 
 def parse_node(
     docs: Mapping[str, Document], *, url: str, zarr_format: Format | None = None
 ) -> ArrayMeta | GroupMeta | None:
-    """The node that these documents describe, by file name; None where none of them decides.
+    """The node that these documents (by file name) describe; None where no deciding document is among them.
 
-    Both formats side by side: v3, as in zarr-python, unless `zarr_format` chooses. An array and a group
-    side by side in v2: the array.
+    If both formats are stored, v3 is used, as in zarr-python, unless `zarr_format` chooses. If an array and a group are
+    stored in v2, the array is used.
 
     Raises:
-        MetadataError: A document breaks the rules.
+        MetadataError: A document is invalid.
         UnsupportedFeature: It needs a feature that this library does not have.
     """
     if NODE_V3 in docs and zarr_format != 2:
@@ -116,7 +116,7 @@ def parse_node(
 
 
 def dump(meta: ArrayMeta | GroupMeta) -> dict[str, bytes]:
-    """The documents to store by file name, the one that decides what the node is first."""
+    """The documents to store, by file name; the one that determines the kind of node comes first."""
     if meta.zarr_format == 3:
         return v3.dump_array(meta) if isinstance(meta, ArrayMeta) else v3.dump_group(meta)
     return v2.dump_array(meta) if isinstance(meta, ArrayMeta) else v2.dump_group(meta)
@@ -126,12 +126,12 @@ def new_array(options: ArrayOptions, kind_of: KindOf) -> ArrayMeta:
     """An array to store.
 
     Args:
-        options: As the user gave them.
-        kind_of: Kinds of all codecs that are known.
+        options: The user's options.
+        kind_of: Kinds of all known codecs.
 
     Raises:
-        ConfigError: An option has a value that it cannot have.
-        UnsupportedFeature: A package that it needs is missing.
+        ConfigError: An option has an invalid value.
+        UnsupportedFeature: A package that an option needs is missing.
     """
     completed = complete(options)
     create = v3.new_array if completed["zarr_format"] == 3 else v2.new_array
@@ -149,7 +149,7 @@ def new_group(attributes: Mapping[str, Any] | None = None, *, zarr_format: Forma
 
 
 def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
-    """The array at another shape; everything else that its document says stays.
+    """The array with another shape; all other members of its document are kept.
 
     Raises:
         ConfigError: It is not a shape, or has another number of dimensions.
@@ -158,9 +158,9 @@ def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
 
 
 def with_attributes(meta: Meta, attributes: Mapping[str, Any]) -> Meta:
-    """The node with these attributes in place of its own; everything else that its document says stays.
+    """The node with these attributes; all other members of its document are kept.
 
     Raises:
-        ConfigError: JSON cannot hold them.
+        ConfigError: JSON cannot represent them.
     """
     return v3.with_attributes(meta, attributes) if meta.zarr_format == 3 else v2.with_attributes(meta, attributes)

@@ -1,4 +1,4 @@
-"""Chunk keys: coordinates of stored objects as keys and back, and what a key below an array is to that array.
+"""Chunk keys: conversion between coordinates of stored objects and keys, and classification of keys below an array.
 
 Zarr v2 specification, "Chunks"; the chunk key encodings `default` and `v2` of Zarr v3.
 """
@@ -11,7 +11,7 @@ from .._types import Coords, Shape
 
 
 class KeyEncoding(NamedTuple):
-    """How coordinates are spelled: `default` is `c/0/1` (`c` for 0-d), `v2` is `0.1` (`0` for 0-d)."""
+    """The form of keys: `default` is `c/0/1` (`c` for 0-d), `v2` is `0.1` (`0` for 0-d)."""
 
     name: Literal["default", "v2"]
     separator: Literal[".", "/"]
@@ -23,7 +23,7 @@ class KeyEncoding(NamedTuple):
         return self.separator.join(("c", *map(str, coords)))
 
     def decode(self, key: str, ndim: int) -> Coords | None:
-        """The coordinates, or None where the key is not one that `encode` makes for `ndim` dimensions."""
+        """The coordinates, or None for a key that `encode` cannot return for `ndim` dimensions."""
         body = key
         if self.name == "default":
             if ndim == 0:
@@ -37,6 +37,7 @@ class KeyEncoding(NamedTuple):
         if len(parts) != ndim or not all(part.isascii() and part.isdecimal() for part in parts):
             return None
         coords = tuple(map(int, parts))
+        # Encoding again refuses other forms of the same number, such as "007".
         return coords if self.encode(coords) == key else None
 
 
@@ -46,22 +47,22 @@ _ENCODINGS = tuple(KeyEncoding(name, separator) for name in ("default", "v2") fo
 
 
 class KeyClass(NamedTuple):
-    """What a key below an array is to that array."""
+    """The class of a key below an array."""
 
     kind: KeyKind
-    """`chunk`: an object of the array's grid; `extra`: a chunk key, and none of this array; `foreign`: neither."""
+    """`chunk`: an object of the array's grid; `extra`: a chunk key, but not of this array; `foreign`: neither."""
     coords: Coords | None = None
-    """Grid coordinates that the key spells; None where it is foreign."""
+    """Grid coordinates in the key; None for a foreign key."""
     why: str = ""
-    """Why it is no object of the array."""
+    """Why it is not an object of the array."""
 
 
 def classify_key(key: str, encoding: KeyEncoding, grid: Shape) -> KeyClass:
-    """What an object below an array is to that array, by its key alone.
+    """Classify the key of an object below an array.
 
     Args:
-        key: Relative to the array's prefix. Names of metadata documents are not known here.
-        encoding: Of the array's chunk keys.
+        key: Relative to the array's prefix; not the name of a metadata document.
+        encoding: Encoding of the array's chunk keys.
         grid: Stored objects of the array per dimension.
     """
     coords = encoding.decode(key, len(grid))
@@ -69,11 +70,12 @@ def classify_key(key: str, encoding: KeyEncoding, grid: Shape) -> KeyClass:
         if is_inside(coords, grid):
             return KeyClass("chunk", coords)
         return KeyClass("extra", coords, f"it lies outside the array's grid of {grid} objects")
+    # The array's own encoding first: with another number of dimensions, it explains a key better than other encodings.
     for other in sorted(_ENCODINGS, key=lambda other: other != encoding):
         coords = _of_any_rank(key, other)
         if coords is not None:
             example = encoding.encode((0,) * len(grid))
-            return KeyClass("extra", coords, f"it is a chunk key of another array: here they look like {example!r}")
+            return KeyClass("extra", coords, f"it is a chunk key of another array: this array's look like {example!r}")
     return KeyClass("foreign", None, "it is neither metadata nor a chunk key")
 
 
@@ -88,6 +90,6 @@ def is_inside(coords: Coords, grid: Shape) -> bool:
 
 
 def _of_any_rank(key: str, encoding: KeyEncoding) -> Coords | None:
-    """The coordinates that a key spells in this encoding, in however many dimensions."""
+    """The coordinates in a key of this encoding, for any number of dimensions."""
     separators = key.count(encoding.separator)
     return encoding.decode(key, separators if encoding.name == "default" else separators + 1)

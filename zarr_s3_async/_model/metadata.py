@@ -1,6 +1,6 @@
-"""The neutral model of an array and of a group, and where two descriptions of one node differ.
+"""The neutral model of an array and of a group, and the differences between two descriptions of one node.
 
-v2 and v3 documents become this when a node is opened; reads and writes never ask for the format.
+v2 and v3 documents are converted to it when a node is opened; reads and writes do not depend on the format.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from .keys import KeyClass, KeyEncoding, classify_key
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArrayMeta:
-    """What an array is."""
+    """Metadata of an array."""
 
     shape: Shape
     dtype: np.dtype[Any]
-    """What a read returns."""
+    """Dtype of the elements that a read returns."""
     chunks: Shape
-    """The smallest part that decodes on its own."""
+    """Shape of the smallest part that can be decoded on its own."""
     shards: Shape | None = None
     """Shape of a stored object where it holds many chunks; None where each chunk is an object."""
     edges: tuple[Axis, ...] | None = None
-    """Grid of the stored objects, per dimension, where they differ in shape: `shards`, or `chunks` where there are
-    none, then holds the longest lengths. None where all have one shape."""
+    """Grid of the stored objects, per dimension, where they differ in shape; `shards` (or `chunks` without shards) then
+    has the longest lengths. None where all have one shape."""
     codecs: tuple[CodecSpec, ...]
     """From array to stored object, in encoding order. Where `shards` is set: one `sharding_indexed` codec."""
     fill_value: Any
-    """A NumPy scalar of `dtype`; a str or bytes for object dtypes, or None for arrays of varying length,
-    where it means an empty one. For other dtypes None is the null of a document: read as zero, and times as NaT."""
+    """A NumPy scalar of `dtype`; for object dtypes a str or bytes, or None for elements that are arrays, where it means
+    an empty array. For other dtypes None is the document's null: elements are read as zero, and times as NaT."""
     keys: KeyEncoding
     order: Literal["C", "F"] = "C"
     dimension_names: tuple[str | None, ...] | None = None
     attributes: Mapping[str, JSON] = field(default_factory=dict)
     zarr_format: Literal[2, 3]
-    """Format of the documents; for messages and edits, never for a decision in a read or write."""
+    """Format of the documents; used for messages and edits, but not by reads and writes of chunks."""
     source: Mapping[str, JSON]
-    """The document as it was read, so that an edit keeps what others put there. In v2 the `.zarray`."""
+    """The document as it was read, so that edits keep members that this library does not use. In v2 the `.zarray`."""
     documents: tuple[str, ...] = ()
-    """File names that this is stored under, the deciding one first."""
+    """File names of the node's documents, the one that determines its kind first."""
 
     @property
     def ndim(self) -> int:
@@ -88,34 +88,32 @@ class ArrayMeta:
         return self.keys.encode(coords)
 
     def classify_key(self, key: str) -> KeyClass:
-        """What the object at `key`, relative to the array's prefix, is to this array."""
+        """Classify the object at `key`, relative to the array's prefix."""
         return classify_key(key, self.keys, self.grid_shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GroupMeta:
-    """What a group is."""
+    """Metadata of a group."""
 
     attributes: Mapping[str, JSON] = field(default_factory=dict)
     zarr_format: Literal[2, 3]
     source: Mapping[str, JSON]
     """The document as it was read. In v2 the `.zgroup`."""
     consolidated: Mapping[str, Mapping[str, JSON]] | None = None
-    """Documents of the nodes below where the group carries them: by path below this group, then by file name.
-
-    Each is what `formats.parse_node` takes.
-    """
+    """Documents of the nodes below, by path below this group and by file name, where the group has consolidated
+    metadata. `formats.parse_node` takes the documents of one node."""
     documents: tuple[str, ...] = ()
-    """File names that this is stored under, the deciding one first; not those of consolidated metadata."""
+    """File names of the node's documents, the one that determines its kind first; without consolidated metadata."""
 
 
 _FIELDS = ("shape", "dtype", "chunks", "shards", "edges", "keys", "order", "dimension_names")
 
 
 def differences(one: ArrayMeta | GroupMeta, other: ArrayMeta | GroupMeta) -> list[str]:
-    """Names of the properties in which two descriptions differ; empty where a reader of either would do the same.
+    """Names of the properties in which two descriptions differ; empty where readers of both get the same data.
 
-    Spellings and defaults do not count: a codec's option that only one of them names is no contradiction.
+    Different forms of one value, and codec options that only one of them names, are not differences.
     """
     if isinstance(one, ArrayMeta) and isinstance(other, ArrayMeta):
         return list(_of_arrays(one, other))
@@ -135,7 +133,7 @@ def _of_arrays(one: ArrayMeta, other: ArrayMeta) -> Iterator[str]:
 
 
 def _agree(one: Any, other: Any) -> bool:
-    """True where two values agree in all that both of them say."""
+    """True where two values agree in all members that both have."""
     match _neutral(one), _neutral(other):
         case (Mapping() as first, Mapping() as second):
             return all(_agree(first[name], second[name]) for name in first.keys() & second.keys())
@@ -146,19 +144,19 @@ def _agree(one: Any, other: Any) -> bool:
 
 
 def _neutral(codec: Any) -> Any:
-    """A codec as a document says it in full; everything else as it is."""
+    """The long form of a codec; other values unchanged."""
     return {"name": codec.name, "configuration": codec.configuration} if isinstance(codec, CodecSpec) else codec
 
 
 def _same_fill(one: Any, other: Any) -> bool:
-    """Bit by bit: NaN is NaN, and -0.0 is not 0.0."""
+    """Compare bit by bit: NaN equals itself, and -0.0 differs from 0.0."""
     if isinstance(one, np.generic) and isinstance(other, np.generic):
         return one.dtype == other.dtype and one.tobytes() == other.tobytes()
     return type(one) is type(other) and bool(one == other)
 
 
 def same(one: JSON, other: JSON) -> bool:
-    """True for equal JSON values; NaN equals itself, and true is not 1."""
+    """True for equal JSON values; NaN equals itself, and true differs from 1."""
     match one, other:
         case (Mapping(), Mapping()):
             return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)

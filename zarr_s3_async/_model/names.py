@@ -1,4 +1,4 @@
-"""Which names a node may have, and which paths from stored documents are safe to follow.
+"""Valid names of nodes, and checks of paths and names that come from a store.
 
 Zarr v3 core specification, "Node names"; Zarr v2 specification, "Logical storage paths"; S3's limit on keys.
 """
@@ -24,15 +24,15 @@ _RESERVED = frozenset({ARRAY_V2, GROUP_V2, ATTRS_V2, CONSOLIDATED_V2, NODE_V3})
 
 
 def problem_of(name: str) -> str | None:
-    """What makes this name unsafe as a part of a path, or None. For names that come from a store."""
+    """Why this (untrusted) name is unsafe as a part of a path; None for a safe name."""
     if not name:
         return "a part of the path is empty"
     if not name.strip("."):
-        return "a name of nothing but periods means a folder above, or here"
+        return "names made only of periods refer to this folder or one above"
     if any(character in name for character in "/\\\0"):
-        return "a name holds no slash, backslash or NUL"
+        return "names must not contain a slash, backslash or NUL"
     if name in _RESERVED:
-        return "Zarr keeps its metadata under that name"
+        return "Zarr stores metadata under that name"
     if not name.isascii() and not _is_unicode(name):
         return "it is not valid Unicode"
     return None
@@ -55,20 +55,20 @@ def check_name(name: str, *, zarr_format: Literal[2, 3]) -> None:
     """Refuse a name for a new node.
 
     Raises:
-        ConfigError: It is unsafe, or reserved (v3 keeps names that start with two underscores for itself).
+        ConfigError: It is unsafe, or reserved (v3 reserves names that start with two underscores).
     """
     problem = problem_of(name)
     if problem is None and zarr_format == 3 and name.startswith("__"):
-        problem = "Zarr v3 keeps names that start with '__' for itself"
+        problem = "Zarr v3 reserves names that start with '__'"
     if problem is not None:
         raise ConfigError(f"{short_repr(name)} cannot name an array or a group: {problem}")
 
 
 def check_path(path: str, *, zarr_format: Literal[2, 3]) -> str:
-    """The path of a new node without slashes around it; "" is the root.
+    """The path of a new node without leading and trailing slashes; "" is the root.
 
     Raises:
-        ConfigError: A part of it is no name for a node.
+        ConfigError: A part of it is not a valid name.
     """
     check_text("path", path)
     path = path.strip("/")

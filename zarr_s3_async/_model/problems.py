@@ -14,11 +14,11 @@ class Invalid(ValueError):
 
 
 class Unknown(ValueError):
-    """A value may be right, but this library does not know what it means."""
+    """A value may be valid, but this library does not support it."""
 
 
 class MissingPackage(Unknown):
-    """A value is known, and needs a package that is not installed."""
+    """A value is supported, but needs a package that is not installed."""
 
 
 @contextmanager
@@ -27,9 +27,13 @@ def document_errors(url: str, name: str) -> Iterator[None]:
     try:
         yield
     except Invalid as problem:
-        raise MetadataError(f"{url}/{name} is not valid: {problem}", url=url) from None  # it says the same
+        raise MetadataError(
+            f"{url}/{name} is not valid: {problem}", url=url
+        ) from None  # the cause has the same message
     except Unknown as problem:
-        raise UnsupportedFeature(f"{url}/{name} cannot be used here: {problem}", url=url) from None  # it says the same
+        raise UnsupportedFeature(
+            f"{url}/{name} cannot be used here: {problem}", url=url
+        ) from None  # the cause has the same message
 
 
 @contextmanager
@@ -40,7 +44,7 @@ def option_errors() -> Iterator[None]:
     except MissingPackage as problem:
         raise UnsupportedFeature(str(problem)) from problem
     except (Invalid, Unknown) as problem:
-        raise ConfigError(str(problem)) from None  # it says the same
+        raise ConfigError(str(problem)) from None  # the cause has the same message
 
 
 _SHORT = reprlib.Repr()
@@ -49,9 +53,9 @@ _SHORT.maxlevel = 2
 
 
 def short_repr(value: object) -> str:
-    """The value for a message, cut short: it may be untrusted, and long."""
+    """A shortened repr for messages: the value may be untrusted and long."""
     try:
         return _SHORT.repr(value)
     except ValueError:
-        # Python refuses to spell integers of more than a few thousand digits.
+        # Python refuses to convert integers of more than a few thousand digits to text.
         return f"a huge {type(value).__name__}"

@@ -1,6 +1,6 @@
-"""Zarr v2 documents and the neutral model: `.zarray`, `.zgroup`, `.zattrs`.
+"""Conversion between Zarr v2 documents (`.zarray`, `.zgroup`, `.zattrs`) and the neutral model.
 
-Zarr v2 specification, "Arrays" and "Hierarchies". Members that it does not name are ignored, and kept.
+Zarr v2 specification, "Arrays" and "Hierarchies". Members that it does not define are ignored, and kept by edits.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _MEMBERS = (
     "dimension_separator",
 )
 _DIMENSIONS = "_ARRAY_DIMENSIONS"
-"""Attribute that names the dimensions: the convention of xarray, which NCZarr and GDAL share."""
+"""Attribute with the names of the dimensions: a convention of xarray that NCZarr and GDAL share."""
 
 
 def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
-    """The array that `.zarray` and, where it is there, `.zattrs` describe.
+    """The array that `.zarray` and, if present, `.zattrs` describe.
 
     Raises:
-        MetadataError: A document breaks the rules.
+        MetadataError: A document is invalid.
         UnsupportedFeature: It needs a feature that this library does not have.
     """
     attributes = _parse_attributes(docs, url)
@@ -96,7 +96,7 @@ def _array(source: Mapping[str, JSON], attributes: Mapping[str, JSON], names: tu
 
 
 def _chunks(chunks: Shape, shape: Shape) -> Shape:
-    """Some writers give an empty dimension chunks of length 0; they hold nothing, and are taken for 1."""
+    """The chunk shape. Some writers give an empty dimension chunks of length 0, which are read as 1."""
     if len(chunks) == len(shape) and all(chunk or not extent for chunk, extent in zip(chunks, shape, strict=True)):
         return tuple(chunk or 1 for chunk in chunks)
     return integers(list(chunks), "'chunks'", minimum=1)
@@ -110,12 +110,12 @@ def _dimension_names(attributes: Mapping[str, JSON], ndim: int) -> tuple[str, ..
 
 
 def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
-    """The group that `.zgroup` and, where they are there, `.zattrs` and `.zmetadata` describe.
+    """The group that `.zgroup` and, if present, `.zattrs` and `.zmetadata` describe.
 
-    `.zmetadata` alone is enough: it holds the group's own documents too.
+    `.zmetadata` alone is enough: it contains the group's own documents too.
 
     Raises:
-        MetadataError: A document breaks the rules.
+        MetadataError: A document is invalid.
     """
     below: Mapping[str, Mapping[str, JSON]] | None = None
     if CONSOLIDATED_V2 in docs:
@@ -196,19 +196,15 @@ def new_array(options: ArrayOptions, _kind_of: KindOf) -> ArrayMeta:
         UnsupportedFeature: A package that it needs is missing.
     """
     with option_errors():
-        _check_options(options)
+        for name in ("shards", "codecs"):
+            if options.get(name) is not None:
+                raise Invalid(f"Zarr v2 has no {name}: omit {name}, or use zarr_format=3")
         filters = [codec_options.v2(option, "filters") for option in codec_list(options, "filters")]
         described = outline(options)
         source = _new_source(options, described, filters)
         attributes = _new_attributes(described)
         names = (ARRAY_V2, ATTRS_V2) if attributes else (ARRAY_V2,)
         return _array(source, attributes, names)
-
-
-def _check_options(options: ArrayOptions) -> None:
-    for name in ("shards", "codecs"):
-        if options.get(name) is not None:
-            raise Invalid(f"Zarr v2 has no {name}: leave {name} out, or take zarr_format=3")
 
 
 def _new_source(options: ArrayOptions, described: Outline, filters: list[dict[str, JSON]]) -> dict[str, JSON]:
@@ -240,7 +236,7 @@ def _new_attributes(described: Outline) -> Mapping[str, JSON]:
     if names is None:
         return described.attributes
     if None in names:
-        raise Invalid("in Zarr v2 either all dimensions have names or none; take zarr_format=3 to leave some out")
+        raise Invalid("in Zarr v2 either all dimensions have names or none; use zarr_format=3 to name only some")
     if described.attributes.get(_DIMENSIONS, names) != names:
         raise Invalid(f"dimension_names and the attribute {_DIMENSIONS!r} differ; give one of them")
     return {**described.attributes, _DIMENSIONS: names}

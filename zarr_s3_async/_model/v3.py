@@ -1,7 +1,7 @@
-"""Zarr v3 documents and the neutral model: `zarr.json`.
+"""Conversion between Zarr v3 documents (`zarr.json`) and the neutral model.
 
-Zarr v3 core specification, "Metadata" and "Extensions". What is not understood is refused by name, unless the
-document says that it need not be; then it is ignored, and kept.
+Zarr v3 core specification, "Metadata" and "Extensions". Unknown members are refused with their name, unless they have
+`"must_understand": false`; then they are ignored, and kept by edits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, cast
 
-from .._types import JSON, CodecSpec
+from .._types import JSON
 from . import chains, chunk_grid, chunking, consolidated, dtype_names, fill_values
 from .codec_options import KindOf
 from .create import ArrayOptions, new_document
@@ -54,7 +54,7 @@ _SEPARATORS = {"default": "/", "v2": "."}
 
 
 def kind(source: Mapping[str, JSON]) -> Literal["array", "group"]:
-    """What a document says that its node is."""
+    """The kind of node that a document describes."""
     if integer(member(source, "zarr_format"), "'zarr_format'", minimum=0) != 3:
         raise Invalid(f"'zarr_format' must be 3, not {source['zarr_format']}")
     node_type = one_of(member(source, "node_type"), "'node_type'", ("array", "group"))
@@ -67,9 +67,7 @@ def _check_members(source: Mapping[str, JSON], known: tuple[str, ...]) -> None:
             check_portable(source.get(name), repr(name))
     unknown = [name for name in source if name not in known and not _may_ignore(source[name])]
     if unknown:
-        raise Unknown(
-            f"it has members that are not known, and must be understood: {', '.join(map(short_repr, unknown[:5]))}"
-        )
+        raise Unknown(f"it has unknown members that must be understood: {', '.join(map(short_repr, unknown[:5]))}")
 
 
 def _may_ignore(value: JSON) -> bool:
@@ -86,7 +84,7 @@ def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
     """The array that `zarr.json` describes.
 
     Raises:
-        MetadataError: The document breaks the rules.
+        MetadataError: The document is invalid.
         UnsupportedFeature: It needs a feature that this library does not have.
     """
     with document_errors(url, NODE_V3):
@@ -110,7 +108,10 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
     if parts is not None:
         chunk_grid.check_shards(axes, parts)
     chunking.check(shape, parts or object_shape, object_shape, data_type)
-    _check_chain(codecs, data_type)
+    if data_type.variable:
+        chains.check_objects(codecs, data_type.variable)
+    else:
+        chains.check_endian(codecs, data_type.dtype)
     order = chains.byte_order(codecs)
     return ArrayMeta(
         shape=shape,
@@ -128,13 +129,6 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
         source=source,
         documents=(NODE_V3,),
     )
-
-
-def _check_chain(codecs: tuple[CodecSpec, ...], data_type: DataType) -> None:
-    if data_type.variable:
-        chains.check_objects(codecs, data_type.variable)
-    else:
-        chains.check_endian(codecs, data_type.dtype)
 
 
 def _check_transformers(value: JSON) -> None:
@@ -203,15 +197,15 @@ def dump_array(meta: ArrayMeta) -> dict[str, bytes]:
 
 
 def dump_group(meta: GroupMeta) -> dict[str, bytes]:
-    """The document to store; compact where it carries those of many nodes."""
+    """The document to store; compact where it contains consolidated metadata."""
     return {NODE_V3: dump(meta.source, compact=bool(meta.consolidated))}
 
 
 def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
-    """The array at another shape, of as many dimensions.
+    """The array with another shape, of the same number of dimensions.
 
     Raises:
-        ConfigError: The shape is none, or the chunk grid cannot have it.
+        ConfigError: The shape is invalid, or the chunk grid cannot be resized to it.
     """
     with option_errors():
         extents = chunking.resized(meta.shape, shape)
@@ -220,7 +214,7 @@ def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
         grid = chunk_grid.resized(meta.source["chunk_grid"], stored, (meta.shape, extents), multiples)
         axes = chunk_grid.read(named(grid, "'chunk_grid'"), extents)
         objects = chunk_grid.shape_of(axes)
-        if grid is not meta.source["chunk_grid"]:  # it has a new chunk, as long as the array grows
+        if grid is not meta.source["chunk_grid"]:  # the grid has a new chunk, whose length depends on the new shape
             chunking.check(extents, objects if meta.shards is None else meta.chunks, objects, DataType(meta.dtype))
             if meta.shards is not None:
                 chains.check_parts(objects, meta.chunks)

@@ -1,4 +1,4 @@
-"""The command line, `zarr-s3`. It needs the `cli` extra, and says so in one line where that is missing."""
+"""The command line, `zarr-s3`. Without the `cli` extra it prints one line with what to install."""
 
 import sys
 

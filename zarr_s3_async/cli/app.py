@@ -1,4 +1,4 @@
-"""The application: which commands there are, in the order in which the help lists them. Each is in a file beside."""
+"""The application: all commands, in the order of the help. The commands are in the other files of this package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from .attrs import attrs
 from .bench import bench
 from .copy import copy, rechunk
 from .demo import demo
@@ -18,10 +17,10 @@ from .options import Command, add
 from .plot import plot
 from .remove import rm
 from .serve import serve
-from .terminal import say_line
+from .terminal import print_line
 from .verify import verify
 from .view import view
-from .write import append, create, put
+from .write import append, attrs, create, put
 
 app: typer.Typer = typer.Typer(
     name="zarr-s3",
@@ -32,11 +31,11 @@ app: typer.Typer = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from .. import __version__
 
-        say_line(f"zarr-s3 {__version__}")
+        print_line(f"zarr-s3 {__version__}")
         raise typer.Exit
 
 

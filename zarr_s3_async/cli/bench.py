@@ -16,7 +16,7 @@ import zarr_s3_async as zs
 from ..errors import ConfigError
 from . import units
 from .options import Call, Url
-from .terminal import err, out, say_line
+from .terminal import err, out, print_line
 
 _IN_FLIGHT = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _GOOD_ENOUGH = 0.9
@@ -42,7 +42,7 @@ async def bench(
     seconds: Annotated[float, typer.Option("--seconds", metavar="S", help="For each setting.", min=0.05)] = 2.0,
     max_requests: Annotated[int, typer.Option("--max-requests", metavar="N", help="In flight, at most.", min=1)] = 128,
 ) -> None:
-    """Read stored chunks of an array with more and more requests in flight, and say which setting is best here."""
+    """Read stored chunks of an array with more and more requests in flight, and show which setting is best here."""
     rounds = []
     for in_flight in [n for n in _IN_FLIGHT if n < max_requests] + [max_requests]:
         with err.status(f"{units.count(in_flight, 'request')} in flight …"):
@@ -54,7 +54,7 @@ async def bench(
 
 
 async def _measure(call: Call, url: str, in_flight: int, seconds: float) -> Round:
-    """Whole objects as they are stored, in turn, by `in_flight` workers of a session with that many requests."""
+    """Read whole stored objects in turn, by `in_flight` workers of a session with that many requests."""
     import anyio
 
     async with call.session(limits=zs.Limits(requests=in_flight)) as session:
@@ -62,7 +62,7 @@ async def _measure(call: Call, url: str, in_flight: int, seconds: float) -> Roun
         keys = await _stored_keys(session, url)
         took: list[float] = []
         nbytes = position = 0
-        await store.get(keys[0])  # connects
+        await store.get(keys[0])  # opens a connection, whose setup is not measured
         start = time.perf_counter()
 
         async def worker() -> None:
@@ -91,8 +91,8 @@ async def _measure(call: Call, url: str, in_flight: int, seconds: float) -> Roun
 
 
 async def _stored_keys(session: zs.Session, url: str) -> list[str]:
-    """Up to a thousand objects of chunks."""
-    from .survey import is_chunk
+    """Keys of up to a thousand stored chunks."""
+    from .nodes import is_chunk
 
     array = await session.open_array(url)
     keys = []
@@ -115,4 +115,4 @@ def _show(rounds: list[Round], best: Round) -> None:
         figures = (one.mb_per_second, one.median_ms, one.p95_ms)
         table.add_row(*(f"{n:,}" for n in numbers), *(f"{f:,.1f}" for f in figures))
     out.print(table)
-    say_line(f"best here: zs.Limits(requests={best.requests_in_flight})")
+    print_line(f"best here: zs.Limits(requests={best.requests_in_flight})")

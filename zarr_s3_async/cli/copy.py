@@ -9,7 +9,7 @@ import typer
 from ..errors import ConfigError
 from .options import Call
 from .progress import progress_bar
-from .terminal import err, say_line, say_lines
+from .terminal import err, print_line, print_lines
 from .write import grid_options, parsed_json
 
 _Source = Annotated[str, typer.Argument(metavar="SOURCE", help="An array or a group.")]
@@ -17,7 +17,7 @@ _Target = Annotated[str, typer.Argument(metavar="TARGET", help="Where the copy g
 _Shards = Annotated[str | None, typer.Option("--shards", metavar="N,N", help="Elements of a stored object.")]
 _Codecs = Annotated[str | None, typer.Option("--codecs", metavar="JSON", help="The whole chain, as in zarr.json.")]
 _Memory = Annotated[int, typer.Option("--max-bytes", metavar="N", help="Of memory for a rechunking.", min=1)]
-_Plan = Annotated[bool, typer.Option("--plan", help="Say what it would cost, and do nothing.")]
+_Plan = Annotated[bool, typer.Option("--plan", help="Show what it would cost, and do nothing.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what is at the target first.")]
 _Verify = Annotated[bool, typer.Option("--verify", help="Read both sides at the end, and compare every element.")]
 _MEMORY = 2**28
@@ -37,7 +37,7 @@ async def copy(
     overwrite: _Overwrite = False,
     verify: _Verify = False,
 ) -> None:
-    """Copy an array or a group. Interrupted anywhere, the same command goes on where it stopped."""
+    """Copy an array or a group. After an interruption, the same command continues where it stopped."""
     options: dict[str, Any] = {} if zarr_format is None else {"zarr_format": zarr_format}
     if codecs is not None:
         options["codecs"] = parsed_json(codecs, "--codecs")
@@ -59,7 +59,7 @@ async def rechunk(
     overwrite: _Overwrite = False,
     verify: _Verify = False,
 ) -> None:
-    """Copy an array into other chunks, in bounded memory. The same command again goes on where it stopped."""
+    """Copy an array into other chunks, in bounded memory. After an interruption, the same command continues."""
     if chunks is None:
         raise ConfigError("--chunks N,N says which chunks the copy has")
     options = {name: value for name, value in grid_options(chunks, shards).items() if value is not None}
@@ -76,9 +76,9 @@ async def _copy(call: Call, source: str, target: str, options: dict[str, Any], *
             planned = await zs.plan_copy(source, target, session=session, **options)
         if not plan:
             if not call.as_json:
-                say_lines(str(planned))
-            with progress_bar("copying") as tell:
-                await planned.run(progress=tell, verify=verify)
+                print_lines(str(planned))
+            with progress_bar("copying") as report:
+                await planned.run(progress=report, verify=verify)
     fields = {
         "source": planned.source_url,
         "target": planned.target_url,
@@ -86,4 +86,4 @@ async def _copy(call: Call, source: str, target: str, options: dict[str, Any], *
         "done": not plan,
         "verified": verify and not plan,
     }
-    call.show(fields, lambda: say_lines(str(planned)) if plan else say_line(f"copied to {planned.target_url}"))
+    call.show(fields, lambda: print_lines(str(planned)) if plan else print_line(f"copied to {planned.target_url}"))

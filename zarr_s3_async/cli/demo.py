@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -18,11 +18,10 @@ from ..testing import LocalS3
 from . import demo_steps as steps
 from . import units
 from .demo_data import Elevation, Landscape, jacksboro
-from .meter import Meter, table_of
+from .demo_steps import Meter, table_of
 from .options import Call
-from .picture import Frame, draw
 from .serve import describe
-from .terminal import NO, err, fail, out, say_line
+from .terminal import NO, err, fail, out, print_line
 
 BUCKET = "zarr-s3-demo"
 _ROWS_PER_MEBIBYTE = 64
@@ -30,22 +29,22 @@ _ROWS_PER_MEBIBYTE = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the user chose."""
+    """The user's options."""
 
     mebibytes: int
     picture: Path
     keep: Path | None
-    """Where the server keeps its data, if that shall stay."""
+    """Folder in which the server's data is kept; None: it is deleted."""
 
 
 async def demo(
     call: Call,
     size: Annotated[int, typer.Option(metavar="MIB", help="Mebibytes of generated data.", min=1, max=65536)] = 128,
-    picture: Annotated[Path, typer.Option(metavar="FILE", help="Where the picture goes.", dir_okay=False)] = Path(
+    picture: Annotated[Path, typer.Option(metavar="FILE", help="File of the picture.", dir_okay=False)] = Path(
         "zarr-s3-demo.png"
     ),
-    keep: Annotated[bool, typer.Option("--keep", help="Keep what was stored, and say how to look at it.")] = False,
-    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Where --keep keeps it.", file_okay=False)] = Path(
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the stored data, and show how to look at it.")] = False,
+    folder: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for --keep.", file_okay=False)] = Path(
         "zarr-s3-demo-data"
     ),
 ) -> None:
@@ -71,14 +70,14 @@ async def _demo(call: Call, options: Options) -> None:
         window = await _steps(session, f"s3://{server.bucket}", model, landscape, meter)
         call.show(_fields(server, options, meter), lambda: out.print(table_of(meter.steps), ""))
         if any(step.agrees is False for step in meter.steps):
-            fail("what was read differs from what NumPy says", status=NO)
+            fail("the data that was read differs from NumPy's result", status=NO)
         _draw(window, model, options.picture)
         if not call.as_json:
-            _say_picture(options.picture)
+            _print_picture_path(options.picture)
         with err.status("stopping the server …"):
             await stack.aclose()
     if options.keep is not None and is_kept and not call.as_json:
-        _how_to_look(options.keep)
+        _print_next_commands(options.keep)
 
 
 async def _steps(
@@ -113,7 +112,7 @@ def _draw(window: np.ndarray[Any, np.dtype[Any]], model: Elevation, path: Path) 
     )
 
 
-def _say_picture(path: Path) -> None:
+def _print_picture_path(path: Path) -> None:
     text = Text.assemble("picture   ", (str(path), "bold"), f"  ({units.size(path.stat().st_size)})")
     out.print(text, soft_wrap=True)
 
@@ -133,15 +132,89 @@ def _fields(server: LocalS3, options: Options, meter: Meter) -> dict[str, Any]:
     return {"server": server.kind, "bucket": server.bucket, "picture": str(options.picture), "steps": steps}
 
 
-def _how_to_look(folder: Path) -> None:
-    say_line(f"data      kept in {folder}; serve it again:")
+def _print_next_commands(folder: Path) -> None:
+    print_line(f"data      kept in {folder}; serve it again:")
     _commands(f"serve --bucket {BUCKET} --keep {shlex.quote(str(folder))}")
-    say_line("and in another terminal, after the export lines that this prints:")
+    print_line("and in another terminal, after the export lines that this prints:")
     _commands(f"ls s3://{BUCKET}", f"info s3://{BUCKET}/{steps.ELEVATION}")
 
 
 def _commands(*commands: str) -> None:
     out.print()
     for command in commands:
-        say_line(f"  zarr-s3 {command}", style="bold")
+        print_line(f"  zarr-s3 {command}", style="bold")
     out.print()
+
+
+_METRES_PER_DEGREE = 111_200.0
+_INK, _PAPER = "#1b1b1b", "#ffffff"
+
+
+class Frame(NamedTuple):
+    """Position of the heights on the map, in degrees, and the chunk borders of their array."""
+
+    west: float
+    east: float
+    south: float
+    north: float
+    row_cuts: tuple[int, ...]
+    """Rows of the picture at which a chunk begins."""
+    column_cuts: tuple[int, ...]
+
+
+def draw(heights: np.ndarray[Any, np.dtype[Any]], frame: Frame, *, title: str, note: str, path: Path) -> None:
+    """Write the picture. Without pyplot, which has global state and needs a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 8), dpi=120, facecolor=_PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    extent = (frame.west, frame.east, frame.south, frame.north)
+    middle = np.radians((frame.south + frame.north) / 2)
+    axes.imshow(_shaded(heights, frame), extent=extent, aspect=float(1 / np.cos(middle)), interpolation="bilinear")
+    _cuts(axes, frame, heights.shape)
+    axes.set_title(title, loc="left", fontsize=13, color=_INK)
+    axes.set_xlabel("longitude, degrees")
+    axes.set_ylabel("latitude, degrees")
+    _scale(figure, axes, heights)
+    axes.annotate(note, (0, -0.11), xycoords="axes fraction", fontsize=9, color="#666666")
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.2)
+
+
+def _land() -> Any:
+    """matplotlib's gist_earth without its seas."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["gist_earth"](np.linspace(0.28, 1, 256)))
+
+
+def _shaded(heights: np.ndarray[Any, np.dtype[Any]], frame: Frame) -> Any:
+    from matplotlib.colors import LightSource
+
+    rows, columns = heights.shape
+    dy = _METRES_PER_DEGREE * (frame.north - frame.south) / rows
+    dx = _METRES_PER_DEGREE * (frame.east - frame.west) / columns * np.cos(np.radians(frame.south))
+    sun = LightSource(azdeg=315, altdeg=40)
+    return sun.shade(heights, cmap=_land(), blend_mode="soft", vert_exag=2.5, dx=dx, dy=dy)
+
+
+def _cuts(axes: Any, frame: Frame, shape: tuple[int, ...]) -> None:
+    """The borders of the chunks, one GET each."""
+    rows, columns = shape
+    style = {"color": _PAPER, "linewidth": 0.8, "alpha": 0.7}
+    for row in frame.row_cuts:
+        axes.axhline(frame.north - (frame.north - frame.south) * row / rows, **style)
+    for column in frame.column_cuts:
+        axes.axvline(frame.west + (frame.east - frame.west) * column / columns, **style)
+
+
+def _scale(figure: Any, axes: Any, heights: np.ndarray[Any, np.dtype[Any]]) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    colours = ScalarMappable(Normalize(float(heights.min()), float(heights.max())), _land())
+    bar = figure.colorbar(colours, ax=axes, shrink=0.7, aspect=30, pad=0.02)
+    bar.set_label("metres above sea level")
+    bar.outline.set_visible(False)

@@ -1,4 +1,4 @@
-"""What the demo stores: an elevation model that matplotlib ships, and a generated landscape of any size."""
+"""The data of the demo: an elevation model that matplotlib contains, and a generated landscape of any size."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def jacksboro() -> Elevation:
 class Landscape:
     """Ridges of random waves, float32 metres, `COLUMNS` wide.
 
-    Any region is the same numbers however it is cut: all that is computed per element is products and sums of
-    tables that were made once, and those round the same everywhere in IEEE arithmetic.
+    The numbers of a region do not depend on how it is divided: per element, only products and sums of fixed tables are
+    computed, whose rounding is the same everywhere in IEEE arithmetic.
     """
 
     def __init__(self, rows: int) -> None:

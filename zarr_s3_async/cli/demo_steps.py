@@ -1,20 +1,30 @@
-"""The steps of the demo: store, read at once, merge writes into shared chunks. NumPy checks each."""
+"""The steps of the demo and their costs: store, read concurrently, and merge writes into shared chunks.
+
+NumPy checks each step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import anyio
 import anyio.to_thread
 import numpy as np
+from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from .._array import Array
 from .._group import Group
 from .._session import Session
+from ..events import Metrics
+from . import units
 from .demo_data import CHUNK, COLUMNS, Elevation, Landscape
-from .meter import Meter, Step
 from .terminal import err
 
 ELEVATION, LANDSCAPE = "elevation", "landscape"
@@ -33,7 +43,7 @@ class Span(NamedTuple):
 
 
 async def prepare(session: Session, url: str, meter: Meter) -> Group:
-    """The first request, which loads the AWS SDK; then a group without what an earlier demo kept."""
+    """Send the first request; then create the group, or empty one that an earlier demo kept."""
     with err.status("connecting …"):
         with meter.step("connect", 0):
             is_there = await session.exists(url)
@@ -45,7 +55,7 @@ async def prepare(session: Session, url: str, meter: Meter) -> Group:
 
 
 async def store_elevation(group: Group, model: Elevation, meter: Meter) -> Array:
-    """The real data: one call writes all chunks at once."""
+    """Store the real data: one call writes all chunks concurrently."""
     with meter.step("store elevation", model.heights.nbytes):
         array = await group.create_array(
             ELEVATION,
@@ -65,7 +75,7 @@ async def store_elevation(group: Group, model: Elevation, meter: Meter) -> Array
 
 
 async def store_landscape(group: Group, landscape: Landscape, meter: Meter) -> Array:
-    """The generated data: a few writers make bands of chunks and store them, so memory stays small."""
+    """Store the generated data: a few writers generate and store bands of chunks, which needs little memory."""
     with meter.step("store landscape", landscape.nbytes), progress("chunks") as bar:
         array = await group.create_array(
             LANDSCAPE,
@@ -91,7 +101,7 @@ async def store_landscape(group: Group, landscape: Landscape, meter: Meter) -> A
 
 
 async def read_window(array: Array, model: Elevation, meter: Meter) -> np.ndarray[Any, np.dtype[Any]]:
-    """One region across chunk borders."""
+    """Read one region across chunk borders."""
     rows, columns = (b - a for a, b in zip(WINDOW_START, WINDOW_STOP, strict=True))
     with meter.step("read one region", rows * columns * array.dtype.itemsize) as step:
         window = await array.get_slice(WINDOW_START, WINDOW_STOP)
@@ -101,7 +111,7 @@ async def read_window(array: Array, model: Elevation, meter: Meter) -> np.ndarra
 
 
 async def read_at_once(array: Array, landscape: Landscape, meter: Meter) -> None:
-    """Many regions concurrently, on the session's connections."""
+    """Read many regions concurrently, on the session's connections."""
     spans = list(random_spans(landscape.shape, _REGIONS, _REGION))
     got: dict[Span, np.ndarray[Any, np.dtype[Any]]] = {}
     nbytes = sum((b[0] - a[0]) * (b[1] - a[1]) for a, b in spans) * array.dtype.itemsize
@@ -130,7 +140,7 @@ async def _compare(got: dict[Span, np.ndarray[Any, np.dtype[Any]]], landscape: L
 
 
 async def merge_stripes(array: Array, model: Elevation, meter: Meter) -> None:
-    """Writers of different columns of the same chunks, at once: each merges under compare-and-swap."""
+    """Write different columns of the same chunks concurrently: each writer merges by a conditional write."""
     expected = model.heights.copy()
     expected[:, : _STRIPES * 2] += 1000
     nbytes = expected[:, : _STRIPES * 2].nbytes
@@ -156,7 +166,7 @@ def random_spans(shape: tuple[int, int], n: int, length: int) -> Iterator[Span]:
 
 
 def progress(unit: str) -> Progress:
-    """A bar on stderr that leaves nothing behind."""
+    """A progress bar on stderr that is erased at the end."""
     return Progress(
         TextColumn("[cyan]{task.description}"),
         BarColumn(bar_width=40),
@@ -166,3 +176,74 @@ def progress(unit: str) -> Progress:
         console=err,
         transient=True,
     )
+
+
+_COLUMNS = {"GetObject": "GET", "PutObject": "PUT"}
+
+
+@dataclass(slots=True)
+class Step:
+    """One row of the table."""
+
+    name: str
+    nbytes: int
+    """Bytes of array data that it read or wrote."""
+    requests: Counter[str] = field(default_factory=Counter)
+    wire: int = 0
+    """Bytes of request and response bodies."""
+    seconds: float = 0.0
+    agrees: bool | None = None
+    """Whether NumPy's result is equal; None if nothing was read."""
+
+
+class Meter:
+    """Measures each step by the difference of the session's counters."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.steps: list[Step] = []
+
+    @contextmanager
+    def step(self, name: str, nbytes: int) -> Iterator[Step]:
+        """Count everything that the session does inside the block to this step."""
+        step = Step(name, nbytes)
+        requests, wire, start = self._metrics.requests.copy(), self._wire(), perf_counter()
+        yield step
+        step.seconds = perf_counter() - start
+        step.wire = self._wire() - wire
+        step.requests = self._metrics.requests - requests
+        self.steps.append(step)
+
+    def _wire(self) -> int:
+        return self._metrics.bytes_sent + self._metrics.bytes_received
+
+
+def table_of(steps: Sequence[Step]) -> Table:
+    """Steps as rows, requests by verb; it fits into 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.caption = "bytes sent and received; data and MB/s of the arrays; all on this machine"
+    table.caption_justify = "left"
+    table.add_column("step")
+    requests = [_by_verb(step.requests) for step in steps]
+    verbs = sorted(set().union(*requests))
+    for name in (*verbs, "bytes", "data", "s", "MB/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("NumPy", justify="center", no_wrap=True)
+    for step, counts in zip(steps, requests, strict=True):
+        table.add_row(step.name, *(f"{counts[verb]:,}" if counts[verb] else "" for verb in verbs), *_cost(step))
+    return table
+
+
+def _cost(step: Step) -> Iterator[str]:
+    yield units.size(step.wire) if step.wire else ""
+    yield units.size(step.nbytes) if step.nbytes else ""
+    yield f"{step.seconds:.2f}"
+    yield units.rate(step.nbytes, step.seconds) if step.nbytes else ""
+    yield {None: "", True: "[bold green]equal[/]", False: "[bold red]differs[/]"}[step.agrees]
+
+
+def _by_verb(operations: Counter[str]) -> Counter[str]:
+    verbs: Counter[str] = Counter()
+    for operation, n in operations.items():
+        verbs[_COLUMNS.get(operation, "other")] += n
+    return verbs

@@ -1,4 +1,4 @@
-"""`zarr-s3 doctor URL`: can this place be reached, and how?"""
+"""`zarr-s3 doctor URL`: diagnose credentials, endpoint, connection and permissions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .options import Call, Url
-from .terminal import NO, err, in_flags, say_line
+from .terminal import NO, err, in_flags, print_line
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
@@ -16,16 +16,16 @@ async def doctor(
     call: Call,
     url: Url,
     write: Annotated[
-        bool, typer.Option("--write", help="Probe conditional writes too: puts throwaway objects, and removes them.")
+        bool, typer.Option("--write", help="Probe conditional writes too: writes temporary objects, and deletes them.")
     ] = False,
 ) -> None:
-    """Say which credentials come from where, the endpoint, the clock, what the server can do, and all versions.
+    """Show the credentials and their source, the endpoint, the clock, the server's capabilities, and all versions.
 
-    Secrets are masked. Ends with 1 where a check fails.
+    Secrets are masked. Ends with 1 if a check fails.
     """
     import zarr_s3_async as zs
 
-    with err.status("asking …"):
+    with err.status("checking …"):
         async with call.session() as session:
             found = await zs.doctor(url, write=write, session=session)
     call.show(found.as_dict(), lambda: _show(found))
@@ -36,8 +36,8 @@ async def doctor(
 def _show(found: object) -> None:
     from .._doctor import Diagnosis
 
-    assert isinstance(found, Diagnosis)  # noqa: S101  # what doctor gives
+    assert isinstance(found, Diagnosis)  # noqa: S101  # the result of zs.doctor
     for check in found.checks:
-        say_line(f"{check.outcome:<8} {check.name}: {in_flags(check.detail)}", _STYLES[check.outcome])
+        print_line(f"{check.outcome:<8} {check.name}: {in_flags(check.detail)}", _STYLES[check.outcome])
         if check.advice:
-            say_line(f"{'':<8} {in_flags(check.advice)}")
+            print_line(f"{'':<8} {in_flags(check.advice)}")

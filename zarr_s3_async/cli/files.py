@@ -15,17 +15,17 @@ _FORMS: tuple[str, ...] = get_args(Form)
 
 
 def checked_form(path: str, form: str | None) -> Form:
-    """What was asked for by name, or by the ending of the file.
+    """The format given by name, or by the suffix of the file.
 
     Raises:
-        ConfigError: It is none of the formats.
+        ConfigError: It is not one of the formats.
     """
     chosen = form or ("npy" if path == "-" else Path(path).suffix.lstrip(".").lower())
     if chosen == "bin":
         chosen = "raw"
     if chosen not in _FORMS:
         raise ConfigError(
-            f"{chosen or path!r} is no format: name the file x.npy, x.npz, x.csv, x.png or x.raw, or give --format"
+            f"{chosen or path!r} is not a format: name the file x.npy, x.npz, x.csv, x.png or x.raw, or give --format"
         )
     return cast("Form", chosen)
 
@@ -34,7 +34,7 @@ def write(data: Values, file: IO[bytes], form: Form) -> None:
     """Write an array.
 
     Raises:
-        ConfigError: The format has no place for arrays like this one.
+        ConfigError: The format cannot store such an array.
     """
     match form:
         case "npy":
@@ -53,7 +53,7 @@ def write(data: Values, file: IO[bytes], form: Form) -> None:
 
 
 def mapped(path: Path, shape: tuple[int, ...], dtype: Any, form: Form) -> np.memmap[Any, Any] | None:
-    """A file for an array of this shape, in memory as it is written; None where there are no elements to write."""
+    """A memory-mapped file for an array of this shape; None if there are no elements to write."""
     if 0 in shape:
         with path.open("wb") as file:
             write(np.empty(shape, dtype), file, form)
@@ -64,10 +64,10 @@ def mapped(path: Path, shape: tuple[int, ...], dtype: Any, form: Form) -> np.mem
 
 
 def read(path: Path, form: Form, *, dtype: Any = None, shape: tuple[int, ...] | None = None) -> Values:
-    """An array from a file; big ones stay in the file until they are needed.
+    """An array from a file; npy and raw files are memory-mapped.
 
     Raises:
-        ConfigError: The file holds no array, or not one of this format.
+        ConfigError: The file does not contain an array of this format.
     """
     try:
         match form:
@@ -79,12 +79,12 @@ def read(path: Path, form: Form, *, dtype: Any = None, shape: tuple[int, ...] | 
                 return np.atleast_1d(np.genfromtxt(path, delimiter=",", dtype=dtype or float))
             case "raw":
                 if dtype is None or shape is None:
-                    raise ConfigError("raw bytes do not say what they are: give --dtype and --shape")
+                    raise ConfigError("raw bytes need --dtype and --shape")
                 return np.memmap(path, mode="r", dtype=np.dtype(dtype), shape=shape)
             case "png":
-                raise ConfigError("a picture is no array: png is for reading alone")
+                raise ConfigError("a picture is not an array: png is only for reading from a store")
     except (ValueError, EOFError) as error:
-        raise ConfigError(f"{path} is no array of the format {form}: {error}") from error
+        raise ConfigError(f"{path} is not an array of the format {form}: {error}") from error
 
 
 def _only_member(path: Path) -> Values:
@@ -97,7 +97,7 @@ def _only_member(path: Path) -> Values:
 
 def _refuse_objects(data: Values, form: Form) -> None:
     if data.dtype.hasobject:
-        raise ConfigError(f"elements of any length have no place in {form}: write csv")
+        raise ConfigError(f"{form} cannot store elements of variable length: write csv")
 
 
 def _write_csv(data: Values, file: IO[bytes]) -> None:
@@ -105,7 +105,9 @@ def _write_csv(data: Values, file: IO[bytes]) -> None:
     import io
 
     if data.ndim > 2:  # lines and columns
-        raise ConfigError(f"csv has lines and columns, and this region {data.ndim} dimensions: choose a plane of it")
+        raise ConfigError(
+            f"csv has lines and columns, but this region has {data.ndim} dimensions: choose a plane of it"
+        )
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     rows = data.reshape(-1, 1) if data.ndim < 2 else data  # likewise
     csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row.tolist()] for row in rows)
@@ -122,7 +124,7 @@ def _write_png(data: Values, file: IO[bytes]) -> None:
     is_colour = data.ndim == 3 and data.shape[2] in {3, 4} and data.dtype == np.uint8  # RGB, RGBA
     if not is_colour and (data.ndim != 2 or data.dtype.kind not in "biuf"):  # a plane
         raise ConfigError(
-            f"a picture is a plane of numbers, or uint8 with 3 or 4 colours last; this is {data.dtype} {data.shape}"
+            f"a picture must be a plane of numbers, or uint8 with 3 or 4 colours last, not {data.dtype} {data.shape}"
         )
     imsave(
         cast("Any", file),

@@ -13,10 +13,9 @@ import typer
 from .._array import Array
 from ..errors import ConfigError
 from . import files, units
-from .options import Call, Url
+from .options import Call, Region, Url, parse_region
 from .progress import progress_bar
-from .region import Region, parse_region
-from .terminal import err, out, say_line, say_lines
+from .terminal import err, out, print_line, print_lines
 
 
 async def get(
@@ -37,12 +36,12 @@ async def get(
 ) -> None:
     """Read a region, and show it or store it in a file.
 
-    A region of slices goes to .npy and .raw in bounded memory, however big it is; everything else is held at once.
+    A region of slices is written to .npy and .raw in bounded memory, however large it is; others are read at once.
     """
     selection = parse_region(part)
     chosen = None if target is None and form is None else files.checked_form(target or "-", form)
     async with call.session() as session:
-        array = await session.open_array(url, missing=missing)  # type: ignore[arg-type]  # checked there, with the words
+        array = await session.open_array(url, missing=missing)  # type: ignore[arg-type]  # checked there
         if chosen is None:
             _show(call, array, await array[selection])
             return
@@ -55,13 +54,13 @@ async def get(
     fields = {
         "url": array.url, "shape": list(shape), "dtype": dtype, "file": str(path), "format": chosen, "nbytes": size,
     }  # fmt: skip
-    call.show(fields, lambda: say_line(f"{path}  {dtype}  {units.shape(shape)}  {units.size(size)}"))
+    call.show(fields, lambda: print_line(f"{path}  {dtype}  {units.shape(shape)}  {units.size(size)}"))
 
 
 def _show(call: Call, array: Array, data: Any) -> None:
     values = np.asarray(data)
     fields = {"url": array.url, "shape": list(values.shape), "dtype": str(values.dtype), "values": values}
-    call.show(fields, lambda: say_lines(np.array2string(values, max_line_width=out.width, threshold=1000)))
+    call.show(fields, lambda: print_lines(np.array2string(values, max_line_width=out.width, threshold=1000)))
 
 
 def _to_stdout(data: Any, form: files.Form) -> None:
@@ -75,7 +74,7 @@ def _to_stdout(data: Any, form: files.Form) -> None:
 
 
 async def _to_file(array: Array, selection: Region, path: Path, form: files.Form) -> tuple[tuple[int, ...], str]:
-    """Write it beside the file, and move it there when it is complete."""
+    """Write to a temporary file, and rename it when it is complete."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         streamed = form in {"npy", "raw"} and array.ndim > 0 and not array.dtype.hasobject and _is_of_slices(selection)
@@ -98,14 +97,14 @@ def _is_of_slices(selection: Region) -> bool:
 
 
 async def _stream(array: Array, selection: Region, path: Path, form: files.Form) -> tuple[int, ...]:
-    """Blocks as they come, into a file that is mapped into memory."""
+    """Write blocks as they arrive to a memory-mapped file."""
     bounds = _bounds(array.shape, selection)
     shape = tuple(stop - start for start, stop in bounds)
     target = files.mapped(path, shape, array.dtype, form)
     if target is not None:
         region = tuple(slice(*bound) for bound in bounds)
-        with progress_bar("reading") as tell:
-            async with array.stream(region, order="any", progress=tell) as blocks:
+        with progress_bar("reading") as report:
+            async with array.stream(region, order="any", progress=report) as blocks:
                 async for block in blocks:
                     offset = zip(block.place, bounds, strict=True)
                     place = tuple(slice(where.start - first, where.stop - first) for where, (first, _) in offset)
@@ -119,12 +118,12 @@ def _bounds(shape: tuple[int, ...], selection: Region) -> list[tuple[int, int]]:
     given = list(selection)
     fill = len(shape) - (len(given) - given.count(Ellipsis))
     if given.count(Ellipsis) > 1 or fill < 0:
-        raise ConfigError(f"the region has {len(given)} parts, and the array {len(shape)} dimensions")
+        raise ConfigError(f"the region has {len(given)} parts, but the array has {len(shape)} dimensions")
     at = given.index(Ellipsis) if Ellipsis in given else len(given)
     parts = [*given[:at], *[slice(None)] * fill, *given[at + 1 :]]
     found = []
     for part, length in zip(parts, shape, strict=True):
-        assert isinstance(part, slice)  # noqa: S101  # `_is_of_slices` was asked
+        assert isinstance(part, slice)  # noqa: S101  # checked by `_is_of_slices`
         start, stop, _ = part.indices(length)
         found.append((start, max(start, stop)))
     return found

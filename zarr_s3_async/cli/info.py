@@ -1,4 +1,4 @@
-"""`zarr-s3 info URL`: what an array or a group is, and what is stored of it."""
+"""`zarr-s3 info URL`: metadata of an array or a group, and the number and size of its stored objects."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from .._array import Array
 from .._group import Group
 from .._types import CodecSpec
 from . import units
-from .nodes import described, in_words
+from .nodes import Survey, Tally, described, in_words, survey
 from .options import Call, Url
-from .survey import Survey, Tally, survey
 from .terminal import err, out, plain
 
 _MAX_ATTRIBUTE = 200
 _PAGE = 1000
-"""Objects that one listing request tells of."""
+"""Objects per listing request."""
 
 
 async def info(
@@ -31,12 +30,15 @@ async def info(
     count: Annotated[
         int,
         typer.Option(
-            "--count", metavar="N", help="Objects to count of what is stored, in requests of 1,000; 0: none.", min=0
+            "--count",
+            metavar="N",
+            help="Maximum number of stored objects to count, 1,000 per request.",
+            min=0,
         ),
     ] = 50_000,
     count_all: Annotated[bool, typer.Option("--count-all", help="Count all of them, however many.")] = False,
 ) -> None:
-    """Show what an array or a group is, and what is stored of it."""
+    """Show the metadata of an array or a group, and how much of it is stored."""
     async with call.session() as session:
         store = session.store(url)
         node = await session.open(store)
@@ -47,7 +49,7 @@ async def info(
             rows = sorted((name + "/", in_words(member)) for name, member in members)
             call.show(fields, lambda: out.print(_table(node.url, _group(node), rows, node.attrs)))
             return
-        with err.status(f"counting what is stored, up to {units.count(count, 'object')} …"):
+        with err.status(f"counting stored objects, up to {units.count(count, 'object')} …"):
             found = await survey(store, node, limit=None if count_all else count)
     call.show(_fields(node, found), lambda: _show(node, found))
 
@@ -74,7 +76,7 @@ def _show(array: Array, found: Survey) -> None:
 
 
 def _has_text(array: Array) -> bool:
-    """Elements of varying length: what they take is known when they are read, and not before."""
+    """True for elements of variable length, whose size is only known after reading them."""
     return bool(array.dtype.hasobject) or array.dtype.kind == "T"
 
 

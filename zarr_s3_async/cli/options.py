@@ -1,17 +1,23 @@
-"""What every command has: how to reach the store, and `--json`. A command is a coroutine function with a `Call`."""
+"""The shared options of commands: how to reach the store, `--json`, and regions in NumPy's notation.
+
+A command is a coroutine function whose first parameter is a `Call`.
+"""
 
 from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from math import isfinite
+from types import EllipsisType
 from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
 from .._session import Session
+from ..errors import SelectionError
 from .terminal import out, run
 
 Url: TypeAlias = Annotated[str, typer.Argument(metavar="URL", help="s3://bucket/prefix or file:///folder")]
@@ -48,16 +54,16 @@ class Call:
     """One run of a command."""
 
     reach: dict[str, Any]
-    """Options of `Session` that say how to reach the store."""
+    """Options of `Session` for reaching the store."""
     as_json: bool
-    """Print one JSON document, and nothing else, on stdout."""
+    """Print exactly one JSON document on stdout."""
 
     def session(self, **others: Any) -> Session:
-        """A session with the user's options, and `others` that no user chooses."""
+        """A session with the user's options, and `others` that the command sets."""
         return Session(**self.reach, **others)
 
     def show(self, fields: dict[str, Any], text: Callable[[], None]) -> None:
-        """The result: `fields` as JSON, or what `text` prints."""
+        """Print the result: `fields` as JSON, or the output of `text`."""
         if self.as_json:
             out.out(json.dumps(_strict(fields), allow_nan=False), highlight=False)
         else:
@@ -68,13 +74,13 @@ Command: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
 def add(app: typer.Typer, command: Command, *, remote: bool = True, name: str | None = None) -> None:
-    """Make a command of a coroutine function: its first parameter is the call, the others are its own options.
+    """Add a coroutine function as a command: its first parameter is the `Call`, the others are its own options.
 
     Args:
-        app: Gets it.
-        command: Its docstring is the help.
-        remote: It takes the options that say how to reach a store.
-        name: Of the command; default: the function's.
+        app: The application.
+        command: The function; its docstring is the help.
+        remote: Add the options for reaching a store.
+        name: Name of the command; default: the function's.
     """
     hints = get_type_hints(command, include_extras=True)
     own = [p.replace(annotation=hints[p.name]) for p in list(inspect.signature(command).parameters.values())[1:]]
@@ -87,7 +93,7 @@ def add(app: typer.Typer, command: Command, *, remote: bool = True, name: str | 
         run(lambda: command(Call(reach=reach, as_json=as_json), **values))
 
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *more)]
-    start.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]  # what typer reads
+    start.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]  # typer reads the options from it
     start.__annotations__ = {p.name: p.annotation for p in keyword}
     start.__doc__ = command.__doc__
     start.__name__ = name or command.__name__
@@ -99,7 +105,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _strict(value: Any) -> Any:
-    """JSON alone: NumPy's numbers as Python's, and what JSON has no number for (NaN, infinities) as text."""
+    """Convert to strict JSON: NumPy's numbers to Python's, and NaN and infinities to text."""
     if isinstance(value, Mapping):
         return {str(key): _strict(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
@@ -109,3 +115,44 @@ def _strict(value: Any) -> Any:
     if isinstance(value, float) and not isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # as Zarr has it
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+Region: TypeAlias = tuple[int | slice | EllipsisType, ...]
+
+_number = r"\s*([+-]?\d+)?\s*"
+_is_slice = re.compile(f"{_number}:{_number}(?::{_number})?").fullmatch
+_is_index = re.compile(r"\s*[+-]?\d+\s*").fullmatch
+
+
+def parse_region(text: str | None) -> Region:
+    """The selection; None and an empty text are all of an array.
+
+    Raises:
+        SelectionError: A part is neither a number, nor a slice, nor an ellipsis.
+    """
+    inner = (text or "").strip()
+    if inner.startswith("[") and inner.endswith("]"):
+        inner = inner[1:-1]
+    if not inner.strip():
+        return (Ellipsis,)
+    return tuple(_part(part, text or "") for part in inner.split(","))
+
+
+def _part(part: str, whole: str) -> int | slice | EllipsisType:
+    if part.strip() == "...":
+        return Ellipsis
+    if _is_index(part):
+        return int(part)
+    if match := _is_slice(part):
+        start, stop, step = (None if group is None else int(group) for group in match.groups())
+        return slice(start, stop, step)
+    raise SelectionError(f"{part.strip()!r} in the region {whole!r} is neither a number nor a slice; write 0:10,5,::2")
+
+
+def parse_numbers(text: str) -> list[int]:
+    """`100,200` or `100x200` as numbers.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    return [int(part) for part in re.split(r"[,x\N{MULTIPLICATION SIGN}]", text.strip("()[] ")) if part.strip()]

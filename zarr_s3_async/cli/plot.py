@@ -14,18 +14,17 @@ from rich.text import Text
 from .._array import Array
 from ..errors import ConfigError
 from . import files, units
-from .options import Call, Url
-from .region import parse_region
-from .survey import is_chunk
-from .terminal import err, out, say_line
+from .nodes import is_chunk
+from .options import Call, Url, parse_region
+from .terminal import err, out, print_line
 
 _SHADES = " .:-=+*#%@"
 _ROWS = 24
 _ON_SCREEN, _IN_A_FILE = 640, 4096
-"""Elements along a side of what is drawn, where no region was asked for."""
+"""Maximum elements along a side of the picture, if no region was given."""
 _BAD = (90, 90, 90)
 _STOPS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], float)
-"""Of viridis, from low to high."""
+"""Colours of viridis, from low to high."""
 
 
 async def plot(
@@ -38,12 +37,12 @@ async def plot(
         str | None, typer.Option("--out", "-o", metavar="FILE.png", help="Default: the terminal.")
     ] = None,
     grid: Annotated[
-        bool, typer.Option("--grid", help="Show which chunks are stored, instead of what they hold.")
+        bool, typer.Option("--grid", help="Show which chunks are stored, instead of their values.")
     ] = False,
 ) -> None:
     """Draw a plane of an array, or the grid of its stored chunks."""
     if target is not None and Path(target).suffix.lower() != ".png":
-        raise ConfigError(f"--out {target}: a picture is written as png")
+        raise ConfigError(f"--out {target}: pictures are written as png only")
     async with call.session() as session:
         array = await session.open_array(url)
         with err.status("reading …"):
@@ -56,15 +55,15 @@ async def plot(
     if target is not None:
         with Path(target).open("wb") as file:
             files.write(plane, file, "png")
-        call.show(fields, lambda: say_line(f"{target}  {units.shape(plane.shape)}"))
+        call.show(fields, lambda: print_line(f"{target}  {units.shape(plane.shape)}"))
         return
     call.show(fields, lambda: _draw(plane, fields, is_grid=grid))
 
 
 async def _plane(array: Array, part: str, max_length: int) -> np.ndarray[Any, Any]:
-    """Two dimensions of numbers: those that the region leaves, or the last two at the beginning of all others.
+    """Two dimensions of numbers: those that the region leaves, or the last two at index 0 of all others.
 
-    Without a region, every n-th element is taken, so that no side is longer than `max_length`.
+    Without a region, every n-th element is read, so that no side is longer than `max_length`.
     """
     if not part.strip():
         thin = [slice(None, None, max(1, -(-length // max_length))) for length in array.shape[-2:]]
@@ -73,7 +72,7 @@ async def _plane(array: Array, part: str, max_length: int) -> np.ndarray[Any, An
         selection = parse_region(part)
     data = np.asarray(await array[selection])
     if data.dtype.kind not in "biuf":
-        raise ConfigError(f"{array.url} has elements of {data.dtype}: numbers can be drawn")
+        raise ConfigError(f"{array.url} has elements of {data.dtype}: only numbers can be drawn")
     data = data[np.newaxis] if data.ndim == 1 else data
     if data.ndim != 2:  # a plane
         raise ConfigError(f"the region {part!r} leaves {data.ndim} dimensions: leave two, like 0,:,:")
@@ -115,13 +114,13 @@ def _draw(plane: np.ndarray[Any, Any], fields: dict[str, Any], *, is_grid: bool)
         out.print(line, soft_wrap=True)
     if is_grid:
         share = float(plane.mean())
-        say_line(f"{units.shape(plane.shape)} chunks; {share:.1%} of them are stored")
+        print_line(f"{units.shape(plane.shape)} chunks; {share:.1%} of them are stored")
     else:
-        say_line(f"{units.shape(plane.shape)}; from {fields['low']} to {fields['high']}")
+        print_line(f"{units.shape(plane.shape)}; from {fields['low']} to {fields['high']}")
 
 
 def _shrunk(plane: np.ndarray[Any, Any], rows: int, columns: int) -> np.ndarray[Any, Any]:
-    """Nearest elements: what is drawn is what is stored, and never a mean."""
+    """The nearest elements: stored values are drawn, never means."""
     down = (np.arange(rows) + 0.5) * plane.shape[0] / rows
     across = (np.arange(columns) + 0.5) * plane.shape[1] / columns
     picked: np.ndarray[Any, Any] = plane[down.astype(int)[:, None], across.astype(int)]
@@ -134,7 +133,7 @@ def _shaded(scaled: np.ndarray[Any, Any]) -> list[Text]:
 
 
 def _coloured(scaled: np.ndarray[Any, Any]) -> list[Text]:
-    """Two rows in one line: the upper half of each character is in the ink, the lower one in the paper."""
+    """Two rows per line: the upper half of each character has the foreground colour, the lower one the background."""
     lines = []
     for top in range(0, len(scaled), 2):
         line = Text()

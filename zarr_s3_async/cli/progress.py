@@ -1,4 +1,4 @@
-"""A bar on stderr for long work, with the time left; nothing where stderr is no terminal."""
+"""A progress bar on stderr with the remaining time; nothing if stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .terminal import err
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[zs.Progress], None] | None]:
-    """What to pass as `progress=` while the block runs."""
+    """The callback to pass as `progress=` while the block runs; None if stderr is not a terminal."""
     if not err.is_terminal:
         yield None
         return
@@ -23,7 +23,7 @@ def progress_bar(what: str) -> Iterator[Callable[[zs.Progress], None] | None]:
     with Bar(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
         task = bar.add_task(what, total=None, rate="")
 
-        def tell(now: zs.Progress) -> None:
+        def report(now: zs.Progress) -> None:
             bar.update(task, completed=now.done, total=now.total, rate=f"{now.rate / 1e6:,.0f} MB/s")
 
-        yield tell
+        yield report

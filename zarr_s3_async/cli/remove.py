@@ -1,4 +1,4 @@
-"""`zarr-s3 rm URL`: says what will go, asks, and removes a node."""
+"""`zarr-s3 rm URL`: show what will be deleted, ask for confirmation, and delete a node."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import ConfigError, NodeError
 from . import units
 from .nodes import in_words
 from .options import Call, Url
-from .terminal import NO, err, say_line
+from .terminal import NO, err, print_line
 
 
 async def rm(
@@ -22,7 +22,7 @@ async def rm(
         bool, typer.Option("--everything", help="Also objects that belong to no array, and prefixes without a node.")
     ] = False,
 ) -> None:
-    """Remove an array, or a group with all that is below it. Says what will go, and asks."""
+    """Remove an array, or a group with all nodes below it. Shows what will be deleted, and asks."""
     async with call.session() as session:
         store = session.store(url)
         try:
@@ -37,15 +37,15 @@ async def rm(
                 objects, nbytes = objects + 1, nbytes + entry.size
         extent = f"{units.count(objects, 'object')} of {units.size(nbytes)}"
         if not yes:
-            _ask(store.url, what, extent)
+            _confirm(store.url, what, extent)
         with err.status("removing …"):
             await session.delete(store, everything=everything)
     fields = {"url": store.url, "removed": True, "objects": objects, "nbytes": nbytes}
-    call.show(fields, lambda: say_line(f"removed {store.url}: {extent}"))
+    call.show(fields, lambda: print_line(f"removed {store.url}: {extent}"))
 
 
-def _ask(url: str, what: str, extent: str) -> None:
-    """Exit unless the user confirms with yes; without a terminal, the command is refused."""
+def _confirm(url: str, what: str, extent: str) -> None:
+    """Exit unless the user answers yes; without a terminal, raise an error."""
     if not _is_at_terminal():
         raise ConfigError(f"{url} ({what}) has {extent}, and there is no terminal to ask: --yes removes them")
     err.print(f"{url}\n  {what}\n  {extent}", soft_wrap=True, markup=False)

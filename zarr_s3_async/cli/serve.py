@@ -1,4 +1,4 @@
-"""`zarr-s3 serve`: a local S3 server in this terminal, with the lines that make others use it."""
+"""`zarr-s3 serve`: a local S3 server in this terminal, and the shell lines for using it from others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ..testing import LocalS3
 from .options import Call
-from .terminal import err, out, plain, say_line
+from .terminal import err, out, plain, print_line
 
 _MEMORY = "zarr-s3-serve.json"
 
@@ -31,8 +31,8 @@ async def serve(
     call: Call,
     bucket: Annotated[str, typer.Option(metavar="NAME", help="Bucket to make.")] = "zarr-s3",
     port: Annotated[int | None, typer.Option(metavar="N", help="Port of S3. Default: a free one.", min=1024)] = None,
-    access_key: Annotated[str | None, typer.Option(metavar="KEY", help="Default: one made up at the start.")] = None,
-    secret_key: Annotated[str | None, typer.Option(metavar="KEY", help="Default: one made up at the start.")] = None,
+    access_key: Annotated[str | None, typer.Option(metavar="KEY", help="Default: a generated one.")] = None,
+    secret_key: Annotated[str | None, typer.Option(metavar="KEY", help="Default: a generated one.")] = None,
     env_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the variables here too, for `source FILE`.")
     ] = None,
@@ -60,17 +60,17 @@ async def serve(
 
 
 class Remembered(NamedTuple):
-    """What makes a server the same one after a restart."""
+    """The properties of a server that are kept over a restart."""
 
     port: int | None
     access_key: str | None
     secret_key: str | None
 
 
-def _server(bucket: str, keep: Path | None, asked: Remembered) -> LocalS3:
-    """A server with what was asked for, and otherwise with what an earlier one in the same folder had."""
+def _server(bucket: str, keep: Path | None, requested: Remembered) -> LocalS3:
+    """A server with the requested properties, and otherwise those of an earlier one in the same folder."""
     known = Remembered(None, None, None) if keep is None else _remembered(keep)
-    port, access_key, secret_key = (new if new is not None else old for new, old in zip(asked, known, strict=True))
+    port, access_key, secret_key = (new if new is not None else old for new, old in zip(requested, known, strict=True))
     return LocalS3(
         bucket,
         keep=keep,
@@ -96,7 +96,7 @@ def _remember(folder: Path, server: LocalS3) -> None:
 
 
 def _write_privately(path: Path, text: str) -> None:
-    """For the user's eyes alone, since it holds keys."""
+    """Write a file that only the user can read, since it contains keys."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
@@ -115,12 +115,12 @@ def _show(server: LocalS3) -> None:
     describe(server)
     out.print("\nTo use it in another terminal:\n")
     for line in environment_lines(server):
-        say_line(line)
+        print_line(line)
     out.print("\n[dim]Ctrl-C stops it.[/]")
 
 
 def describe(server: LocalS3) -> None:
-    """What runs, and where."""
+    """Print the server's kind, endpoint and bucket."""
     table = Table.grid(padding=(0, 2))
     table.add_row("server", plain(_SERVERS.get(server.kind or "", ""), "bold"))
     table.add_row("endpoint", plain(server.endpoint_url, "bold cyan"))
@@ -129,6 +129,6 @@ def describe(server: LocalS3) -> None:
 
 
 def environment_lines(server: LocalS3) -> Iterator[str]:
-    """Shell lines that lead every AWS tool to this server."""
+    """Shell lines that make AWS tools use this server."""
     for name, value in sorted(server.environment().items()):
         yield f"export {name}={shlex.quote(value)}"

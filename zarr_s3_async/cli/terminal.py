@@ -1,4 +1,4 @@
-"""Where the commands write, and how a command ends: results to stdout, one line per error to stderr.
+"""Output of commands, and how they end: results go to stdout, one line per error to stderr.
 
 Exit statuses, the same in every command (docs/cli.md): 0, done; 1, done and the answer is no (findings, checks that
 failed, a question answered with no); 2, could not be done (wrong usage, nothing there, refused, no network); 130,
@@ -36,7 +36,7 @@ def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
         asyncio.run(command())
     except KeyboardInterrupt:
         fail("interrupted", status=INTERRUPTED)
-    except BrokenPipeError:  # `zarr-s3 ls … | head`: who reads has enough
+    except BrokenPipeError:  # `zarr-s3 ls … | head`: the reader has closed the pipe
         sys.stderr.close()
         raise typer.Exit(0) from None
     except Exception as error:
@@ -50,7 +50,7 @@ def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def fail(message: str, *, kind: str | None = None, status: int = COULD_NOT) -> NoReturn:
-    """Say it in one line on stderr, and end."""
+    """Print the message in one line on stderr, and exit."""
     line = Text.assemble(("zarr-s3: ", "bold red"), plain(" ".join(message.split())))
     if kind is not None:
         line.append(f" ({kind})", style="dim")
@@ -58,23 +58,23 @@ def fail(message: str, *, kind: str | None = None, status: int = COULD_NOT) -> N
     raise typer.Exit(status)
 
 
-def say_line(text: str, style: str = "") -> None:
-    """A line to copy: never wrapped, never coloured by its content."""
+def print_line(text: str, style: str = "") -> None:
+    """Print a line that can be copied: not wrapped, and not coloured by its content."""
     out.print(plain(text, style), soft_wrap=True)
 
 
-def say_lines(text: str, style: str = "") -> None:
-    """Each line as `say_line` does."""
+def print_lines(text: str, style: str = "") -> None:
+    """Each line as `print_line` does."""
     for line in text.splitlines():
-        say_line(line, style)
+        print_line(line, style)
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Text from a store, shown as it is: no markup, and no escape sequence reaches the terminal."""
+    """Untrusted text for output: markup is not interpreted, and escape sequences are removed."""
     return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text), style=style)
 
 
-# Hints in the words of the command line
+# Messages in terms of the command line
 
 _FLAGS = {
     "endpoint_url": "--endpoint-url",
@@ -101,7 +101,7 @@ _spelled = re.compile(r"\b(" + "|".join(_FLAGS) + r")=(True\b|None\b|'[^']*'|\"[
 
 
 def in_flags(message: str) -> str:
-    """An error of the library, with the options in it spelled as on the command line."""
+    """A message of the library, with its options in the form of the command line."""
 
     def spelled(match: re.Match[str]) -> str:
         flag, value = _FLAGS[match[1]], (match[2] or "").strip("'\"")
@@ -110,7 +110,7 @@ def in_flags(message: str) -> str:
     return _spelled.sub(spelled, _as_field.sub(lambda match: _FLAGS[match[1]], message))
 
 
-# Terminals that have no UTF-8
+# Terminals without UTF-8
 
 _IN_ASCII = {  # of one column each where a table may hold it
     "\N{MULTIPLICATION SIGN}": "x",

@@ -10,7 +10,7 @@ from rich.text import Text
 from .._verify import VerifyProgress, VerifyReport
 from . import units
 from .options import Call, Url
-from .terminal import NO, err, out, say_line
+from .terminal import NO, err, out, print_line
 
 _STYLES = {
     "metadata": "red",
@@ -67,5 +67,5 @@ def _print(report: VerifyReport) -> None:
     *lines, verdict = str(report).splitlines()
     for line in lines:
         kind = line.split(maxsplit=1)[0] if line.startswith("  ") else ""
-        say_line(line, _STYLES.get(kind, ""))
-    say_line(verdict, "bold green" if report.ok else "bold red")
+        print_line(line, _STYLES.get(kind, ""))
+    print_line(verdict, "bold green" if report.ok else "bold red")

@@ -16,7 +16,7 @@ import typer
 
 from ..errors import ConfigError
 from .options import Call, Url
-from .terminal import err, fail, out, say_line
+from .terminal import err, fail, out, print_line
 
 _PORT = 8765
 _LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
@@ -70,8 +70,8 @@ async def view(
 
         def show() -> None:
             out.print("[bold]viewer[/]  ", end="")
-            say_line(address, "bold cyan")
-            say_line(f"shows   {node.url}")
+            print_line(address, "bold cyan")
+            print_line(f"shows   {node.url}")
             if not local:
                 err.print("[yellow]Whoever reaches this address sees what your credentials may read.[/]")
             out.print("[dim]Ctrl-C stops it.[/]")

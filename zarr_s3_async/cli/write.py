@@ -10,9 +10,8 @@ import typer
 
 from ..errors import ConfigError
 from . import files, units
-from .options import Call, Url
-from .region import parse_numbers, parse_region
-from .terminal import err, say_line
+from .options import Call, Url, parse_numbers, parse_region
+from .terminal import err, print_line
 
 _File = Annotated[
     Path, typer.Argument(metavar="FILE", help="x.npy, x.npz, x.csv or x.raw.", exists=True, dir_okay=False)
@@ -63,7 +62,7 @@ async def create(
     async with call.session() as session:
         if group:
             made = await session.create_group(url, attributes=attributes, zarr_format=form, overwrite=overwrite)
-            call.show({"url": made.url, "kind": "group"}, lambda: say_line(f"created {made.url}"))
+            call.show({"url": made.url, "kind": "group"}, lambda: print_line(f"created {made.url}"))
             return
         options: dict[str, Any] = {
             "shape": _numbers(str(shape), "--shape"),
@@ -137,7 +136,7 @@ async def append(
 def _say_made(call: Call, array: Any, verb: str) -> None:
     shape = tuple(array.shape)
     fields = {"url": array.url, "kind": "array", "shape": list(shape), "dtype": str(array.dtype)}
-    call.show(fields, lambda: say_line(f"{verb} {array.url}  {array.dtype}  {units.shape(shape)}"))
+    call.show(fields, lambda: print_line(f"{verb} {array.url}  {array.dtype}  {units.shape(shape)}"))
 
 
 def _read(file: Path, form: str | None, dtype: str | None, shape: str | None) -> files.Values:
@@ -193,3 +192,36 @@ def parse_attributes(given: list[str]) -> dict[str, Any]:
             raise ConfigError(f"{text!r} is no attribute: write KEY=VALUE")
         found[key] = _value(value)
     return found
+
+
+async def attrs(
+    call: Call,
+    url: Url,
+    given: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="To set: VALUE is JSON, or else text.")
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", metavar="KEY", help="To remove. Repeatable.")] = None,
+) -> None:
+    """Show the attributes of an array or a group, after setting and removing what is named."""
+    changes = parse_attributes(given or [])
+    gone = remove or []
+    if both := changes.keys() & set(gone):
+        raise ConfigError(f"{', '.join(sorted(both))}: cannot be set and removed at once")
+    async with call.session() as session:
+        node = await session.open(url)
+        if absent := [key for key in gone if key not in node.attrs]:
+            raise ConfigError(
+                f"{node.url} has no attribute {', '.join(absent)}; it has {', '.join(node.attrs) or 'none'}"
+            )
+        if gone:
+            kept: dict[str, Any] = {key: value for key, value in node.attrs.items() if key not in gone}
+            await node.update_attributes(kept | changes, replace=True)
+        elif changes:
+            await node.update_attributes(changes)
+        found = dict(node.attrs)
+    call.show({"url": node.url, "attributes": found}, lambda: _show(found))
+
+
+def _show(found: dict[str, Any]) -> None:
+    for key, value in found.items():
+        print_line(f"{key} = {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}")

@@ -1,4 +1,4 @@
-"""How bytes become numbers: codecs, the registry that they come from, and pipelines made of them."""
+"""Codecs, which turn stored bytes into elements and back: their registry, and pipelines built from them."""
 
 from .base import ArrayArrayCodec, ArrayBytesCodec, BytesBytesCodec, ChunkSpec, Codec, Cost
 from .pipeline import Pipeline, build_pipeline

@@ -1,4 +1,5 @@
-"""Elements in their own order: `bytes` and `transpose` of Zarr v3, `reshape` and `packbits` of zarr-extensions."""
+"""Codecs that store elements uncompressed: `bytes` and `transpose` of Zarr v3, `reshape` and `packbits` of
+zarr-extensions."""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from .base import Array, Bytes, ChunkSpec, Cost, Options
 _ORDERS: Final[dict[str, Literal["<", ">"]]] = {"little": "<", "big": ">"}
 
 _OWN_ORDER: Final = frozenset("SUVMmb")
-"""Kinds whose own byte order stands where `endian` is not given: v2 stores them as the dtype has it."""
+"""Kinds that keep their dtype's byte order where `endian` is not given, as Zarr v2 stores them."""
 
 
 def stored_dtype(dtype: np.dtype[Any], endian: Literal["little", "big"] | None) -> np.dtype[Any]:
-    """The dtype whose memory is what the `bytes` codec stores."""
+    """The dtype whose memory layout equals what the `bytes` codec stores."""
     if is_ml(dtype):
         integers = np.dtype(f"u{dtype.itemsize}").newbyteorder(_ORDERS[endian or "little"])
         return dtype if integers.isnative else integers
@@ -50,7 +51,7 @@ class BytesCodec:
         # zarr-extensions: "the upper bits are ignored".
         self._mask = np.uint8(2**bits - 1) if bits < 8 else None
         self.as_is: bool = self._stored == dtype and self._mask is None
-        """True where the stored bytes are the elements as they stand in memory."""
+        """True where the stored bytes equal the elements in memory."""
         self.cost: Cost = "view" if self.as_is else "parallel"
 
     def encoded_size(self) -> int:
@@ -81,7 +82,7 @@ class BytesCodec:
 
     @staticmethod
     def _converted(chunk: Array, now: np.dtype[Any], then: np.dtype[Any]) -> Array:
-        """Swap bytes. Extension types travel as unsigned integers, whose swapping NumPy understands."""
+        """Swap bytes. NumPy cannot swap those of ml_dtypes' types, so these are viewed as unsigned integers first."""
         if is_ml(now):
             return chunk.view(then.newbyteorder("=")).astype(then)
         if is_ml(then):
@@ -89,7 +90,7 @@ class BytesCodec:
         return chunk.astype(then)
 
     def _masked(self, data: Bytes, mask: np.uint8, out: Array | None) -> Array:
-        """Clear the upper bits: ml_dtypes takes them for part of the number."""
+        """Clear the upper bits, which ml_dtypes would read as part of the number."""
         if out is None:
             out = np.empty(self._shape, self._dtype)
         raw: Array = np.ndarray(self._shape, np.uint8, data)
@@ -150,7 +151,7 @@ class Squeeze(Reshape):
 
 
 def _reshaped(options: Options, edges: JSON, shape: Shape) -> Shape:
-    """The shape that the option makes of a chunk's: each edge a number, -1 for the rest, or axes that it joins."""
+    """The shape that the option asks for: entries are lengths, -1 for the remaining length, or lists of joined axes."""
     if not isinstance(edges, list | tuple):
         raise options.fail("shape", f"must be a list, not {short(edges)}")
     joined: list[int] = []
@@ -165,7 +166,7 @@ def _reshaped(options: Options, edges: JSON, shape: Shape) -> Shape:
         elif type(edge) is int and (edge > 0 or edge == -1):
             lengths.append(edge)
         else:
-            raise options.fail("shape", f"holds {short(edge)}, which is no length and no list of axes")
+            raise options.fail("shape", f"holds {short(edge)}, which is neither a length nor a list of axes")
     if joined != sorted(set(joined)):
         raise options.fail("shape", f"must join axes in their order, not {short(edges)}")
     if lengths.count(-1) == 1:
@@ -178,13 +179,13 @@ def _reshaped(options: Options, edges: JSON, shape: Shape) -> Shape:
 
 
 def _check_joined(options: Options, edges: Any, lengths: list[int], shape: Shape) -> None:
-    """What is joined must be the same elements: as many before it, and behind it, as in the chunk."""
+    """Check that joined axes keep their elements: the product of the lengths before them must not change."""
     for at, edge in enumerate(edges):
         if isinstance(edge, list | tuple) and edge:
             first, last = edge[0], edge[-1]
             contiguous = list(edge) == list(range(first, last + 1))
             if not contiguous or prod(lengths[:at]) != prod(shape[:first]):
-                raise options.fail("shape", f"{short(edges)} joins axes that do not lie there in a chunk of {shape}")
+                raise options.fail("shape", f"{short(edges)} joins axes at another position than in a chunk of {shape}")
 
 
 class PackBits:
@@ -197,6 +198,7 @@ class PackBits:
         dtype = spec.dtype
         if dtype.kind not in "biufc" and not is_ml(dtype):
             raise MetadataError(f"codec {options.codec!r} packs numbers and booleans, not {dtype}")
+        # A complex number is packed as two real ones.
         parts = 2 if dtype.kind == "c" else 1
         bits = BITS[dtype.name] if is_ml(dtype) else 8 * dtype.itemsize // parts
         self._bits = 1 if dtype.kind == "b" else bits
@@ -232,6 +234,7 @@ class PackBits:
         stored = np.unpackbits(packed, count=self._count * length, bitorder="little").reshape(self._count, length)
         bits = np.zeros((self._count, 8 * self._nbytes), np.uint8)
         bits[:, self._first : self._stop] = stored
+        # Sign extension: the bits above the stored ones repeat the highest stored bit.
         if self._signed:
             bits[:, self._stop : self._bits] = stored[:, -1:]
         return self._elements.decode(np.packbits(bits, axis=1, bitorder="little").reshape(-1), out)

@@ -1,9 +1,10 @@
-"""What a codec is: synchronous, pure, built once per array; and strict reading of its configuration.
+"""The codec protocols, and strict parsing of a codec's configuration.
 
-Three kinds, as in the Zarr v3 core specification, section "Codecs". A codec class is called once per array
-with the codec's configuration and the `ChunkSpec` of what it will be given; `registry.register_codec` takes
-such a class. Its methods are called from many threads at once, so a codec keeps no state between calls.
-Whatever `encode` or `decode` raises, the pipeline turns into an error of this library that names the codec.
+A codec is synchronous and pure, and is built once per array. There are three kinds, as in the Zarr v3 core
+specification, section "Codecs". A codec class is called with the codec's configuration and the `ChunkSpec` of its
+input; `registry.register_codec` registers such a class. Its methods are called from many threads concurrently, so a
+codec keeps no state between calls. The pipeline converts any exception of `encode` or `decode` into an error of this
+library that names the codec.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from ..errors import MetadataError
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 Bytes: TypeAlias = Buffer | np.ndarray[Any, np.dtype[np.uint8]]
-"""Flat bytes between two codecs: `len()` counts bytes, a slice is one of bytes."""
+"""Flat bytes between two codecs: `len()` counts bytes, and slices select bytes."""
 
 Cost: TypeAlias = Literal["view", "quick", "parallel", "blocking"]
-"""CPU cost of a call, from low to high: it only makes a view; it releases the GIL and decodes several GB/s; it
-releases the GIL and takes longer; it holds the GIL."""
+"""CPU cost of a call, from low to high: `view` copies nothing; `quick` releases the GIL and decodes several GB/s;
+`parallel` releases the GIL and takes longer; `blocking` holds the GIL."""
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ KINDS: tuple[CodecKind, ...] = ("array->array", "array->bytes", "bytes->bytes")
 
 
 class ChunkSpec(NamedTuple):
-    """What a codec knows of the chunks that it handles."""
+    """Shape, dtype and fill value of the chunks that a codec handles."""
 
     shape: Shape
     dtype: np.dtype[Any]
@@ -49,7 +50,7 @@ class ChunkSpec(NamedTuple):
 
 
 class ArrayArrayCodec(Protocol):
-    """Reorders or recomputes elements. Built with the spec of the array that `encode` is given."""
+    """Reorders or recomputes elements. Built with the spec of the array that `encode` takes."""
 
     @property
     def kind(self) -> Literal["array->array"]: ...
@@ -58,7 +59,7 @@ class ArrayArrayCodec(Protocol):
     def cost(self) -> Cost: ...
 
     def encoded(self, spec: ChunkSpec) -> ChunkSpec:
-        """What comes out of `encode` for a chunk like this, the fill value included."""
+        """The spec of what `encode` returns for a chunk of this spec, the encoded fill value included."""
         ...
 
     def encode(self, chunk: Array) -> Array: ...
@@ -67,7 +68,7 @@ class ArrayArrayCodec(Protocol):
 
 
 class ArrayBytesCodec(Protocol):
-    """Turns elements into bytes. Built with the spec of the array that `encode` is given."""
+    """Turns elements into bytes. Built with the spec of the array that `encode` takes."""
 
     @property
     def kind(self) -> Literal["array->bytes"]: ...
@@ -76,7 +77,7 @@ class ArrayBytesCodec(Protocol):
     def cost(self) -> Cost: ...
 
     def encoded_size(self) -> int | None:
-        """Bytes that `encode` gives, or None where that depends on the values."""
+        """Number of bytes that `encode` returns, or None where it depends on the values."""
         ...
 
     def encode(self, chunk: Array) -> Bytes:
@@ -84,12 +85,12 @@ class ArrayBytesCodec(Protocol):
         ...
 
     def decode(self, data: Bytes, out: Array | None = None) -> Array:
-        """The chunk, exactly as the spec says; it may be a read-only view of `data`.
+        """The chunk, with the spec's shape and dtype; it may be a read-only view of `data`.
 
         Args:
             data: Encoded bytes. A wrong number of them is a ValueError.
-            out: Writable C-contiguous array of the spec's shape and dtype. A codec that has to write its
-                result somewhere writes it there and returns this very array; one that can gives a view.
+            out: Writable C-contiguous array of the spec's shape and dtype. A codec that cannot return a view of
+                `data` writes its result there and returns this same object.
         """
         ...
 
@@ -97,7 +98,7 @@ class ArrayBytesCodec(Protocol):
 class BytesBytesCodec(Protocol):
     """Compresses or checksums bytes.
 
-    Built with the spec of the array whose elements the bytes are, or with one of bytes where they are not.
+    Built with the spec of the array if its input is the array's elements, else with a spec of bytes.
     """
 
     @property
@@ -107,7 +108,7 @@ class BytesBytesCodec(Protocol):
     def cost(self) -> Cost: ...
 
     def encoded_size(self, size: int) -> int | None:
-        """Bytes that `encode` gives for `size` bytes, or None where that depends on their values."""
+        """Number of bytes that `encode` returns for `size` bytes, or None where it depends on their values."""
         ...
 
     def encode(self, data: Bytes) -> Bytes: ...
@@ -118,10 +119,10 @@ class BytesBytesCodec(Protocol):
         Args:
             data: Encoded bytes.
             size: Exact decoded size in bytes, or None where only the limit is known.
-            limit: At most this many bytes come out; equal to `size` where that is known. Nothing that the
-                data claims may make the codec allocate more.
-            out: Writable contiguous array of `size` bytes in all, of any shape and dtype. A codec that can
-                decode into it does so and returns this very array; the others ignore it.
+            limit: Maximum number of decoded bytes; equal to `size` where that is known. A codec must not allocate
+                more, whatever size the (untrusted) data claims.
+            out: Writable contiguous array of `size` bytes, of any shape and dtype. A codec that can decode into it
+                does so and returns this same object; other codecs ignore it.
         """
         ...
 
@@ -130,7 +131,7 @@ Codec: TypeAlias = ArrayArrayCodec | ArrayBytesCodec | BytesBytesCodec
 
 
 class Interrupt:
-    """Asks work in a thread to end early, because whoever waited for it has left."""
+    """A request that work in a thread ends early, because its caller was cancelled."""
 
     __slots__ = ("requested",)
 
@@ -138,20 +139,20 @@ class Interrupt:
         self.requested: bool = False
 
     def request(self) -> None:
-        """From any thread, once."""
+        """Request it. Safe from any thread."""
         self.requested = True
 
 
-class Abandoned(Exception):  # it tells of no error
+class Abandoned(Exception):  # not an error: no caller waits for the result
     """The work was stopped early, since its result is no longer needed."""
 
 
 _interrupt: ContextVar[Interrupt | None] = ContextVar("interrupt", default=None)
-"""Of the work that the current thread does."""
+"""The interrupt of the work that runs in the current thread."""
 
 
 def interruptible(interrupt: Interrupt, work: Callable[[], T]) -> T:
-    """Do `work`, in which `check_interrupt` looks at this interrupt."""
+    """Run `work`; `check_interrupt` in it checks this interrupt."""
     token = _interrupt.set(interrupt)
     try:
         return work()
@@ -160,7 +161,7 @@ def interruptible(interrupt: Interrupt, work: Callable[[], T]) -> T:
 
 
 def check_interrupt() -> None:
-    """End the work in this thread if its caller has left. For decoders that go block by block, between two blocks."""
+    """Raise `Abandoned` if the caller of the work in this thread was cancelled. Decoders call it between two blocks."""
     interrupt = _interrupt.get()
     if interrupt is not None and interrupt.requested:
         raise Abandoned
@@ -175,12 +176,12 @@ _REQUIRED: Final = object()
 
 
 class Options:
-    """The configuration of one codec. Reading a key takes it; `finish` refuses keys that were not taken."""
+    """The configuration of one codec. Reading an option consumes it; `finish` raises for options that remain."""
 
     __slots__ = ("_known", "_left", "codec", "encode_error")
 
     encode_error: MetadataError | None
-    """What is wrong with an option that only concerns encoding: the codec decodes, and must not encode."""
+    """The error in an option that only encoding uses: the codec can decode, but must not encode."""
 
     def __init__(self, codec: str, configuration: Mapping[str, JSON]) -> None:
         self.codec: str = codec
@@ -192,7 +193,7 @@ class Options:
         return self._left.get(key) is not None
 
     def is_value(self, key: str, value: JSON) -> bool:
-        """True where the option has this value; it is not taken."""
+        """True where the option has this value; does not consume it."""
         return bool(self._left.get(key) == value)
 
     def fail(self, key: str, problem: str) -> MetadataError:
@@ -200,7 +201,7 @@ class Options:
         return MetadataError(f"codec {self.codec!r}: {key!r} {problem}")
 
     def take(self, key: str, default: Any = _REQUIRED) -> Any:
-        """The value as it stands. JSON null counts as absent where there is a default."""
+        """The unchecked value. JSON null counts as absent where there is a default."""
         self._known.append(key)
         value = self._left.pop(key, _REQUIRED)
         if default is not _REQUIRED and (value is _REQUIRED or value is None):
@@ -210,7 +211,7 @@ class Options:
         return value
 
     def integer(self, key: str, low: int, high: int, default: Any = _REQUIRED) -> int:
-        """An integer within bounds, both inclusive; JSON true, false and 1.0 are none."""
+        """An integer within bounds, both inclusive; JSON true, false and 1.0 are refused."""
         value = self.take(key, default)
         if value is default:
             return value  # type: ignore[no-any-return]  # the caller's own default
@@ -233,7 +234,7 @@ class Options:
         return value
 
     def choice(self, key: str, choices: tuple[Any, ...], default: Any = _REQUIRED) -> Any:
-        """One of these."""
+        """One of `choices`."""
         value = self.take(key, default)
         if value is default:
             return value
@@ -242,19 +243,19 @@ class Options:
         return value
 
     def integers(self, key: str) -> tuple[int, ...]:
-        """A list of integers that are not negative."""
+        """A list of non-negative integers."""
         value = self.take(key)
         if not isinstance(value, list | tuple):
             raise self.fail(key, f"must be a list of integers, not {short(value)}")
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in value):
-            raise self.fail(key, f"must hold integers that are not negative, not {short(value)}")
+            raise self.fail(key, f"must hold non-negative integers, not {short(value)}")
         return tuple(value)
 
     def to_encode(self, read: Callable[..., T], *arguments: Any, **named: Any) -> T:
-        """What `read`, a method of these options, gives for an option that decoding does not need.
+        """Read, with the method `read` of this object, an option that decoding does not need.
 
-        Another writer's value that breaks the rules keeps no array from being read: it becomes `encode_error`, and
-        what is returned then must not be used.
+        An invalid value, which another writer may have stored, must not prevent reading the array: it becomes
+        `encode_error`, and None is returned in its place.
         """
         try:
             return read(*arguments, **named)
@@ -263,21 +264,21 @@ class Options:
             return cast("T", None)
 
     def cannot_encode(self, error: MetadataError | None) -> None:
-        """Remember the first reason why the codec must not encode."""
+        """Record why the codec must not encode; only the first reason is kept."""
         self.encode_error = self.encode_error or error
 
     def ignore(self, *keys: str) -> None:
-        """Take options that other writers leave behind, and that change neither what is stored nor what is read."""
+        """Consume options of other writers that affect neither the stored bytes nor decoding."""
         for key in keys:
             self._left.pop(key, None)
 
     def rest(self) -> dict[str, JSON]:
-        """All that is left, taken at once."""
+        """Consume and return all remaining options."""
         left, self._left = self._left, {}
         return left
 
     def finish(self) -> None:
-        """Refuse keys that were not taken."""
+        """Raise MetadataError for the first option that was not consumed."""
         if self._left:
             unknown = min(self._left, key=str)
             from difflib import get_close_matches  # for errors alone
@@ -290,8 +291,8 @@ class Options:
 def numcodecs_module(name: str) -> Any:
     """A module of numcodecs.
 
-    numcodecs imports what it finds of its optional codecs, and fails as a whole where the package of one is broken, as
-    zfpy 1.0.1.post0 is. Such a codec is then left out, as if its package were missing.
+    numcodecs imports its optional codecs where their packages are installed, and fails to import as a whole where one
+    of these packages is broken, as zfpy 1.0.1.post0 is. Such a codec is treated as if its package were missing.
     """
     try:
         return import_module(f"numcodecs.{name}")
@@ -302,9 +303,9 @@ def numcodecs_module(name: str) -> Any:
             sys.modules[f"numcodecs.{optional}"] = None  # type: ignore[assignment]  # importing it is an ImportError
             try:
                 module = import_module(f"numcodecs.{name}")
-            except Exception:  # noqa: BLE001  # it is another one that is broken
+            except Exception:  # noqa: BLE001  # another optional package is the broken one
                 del sys.modules[f"numcodecs.{optional}"]
             else:
-                _log.warning("the codec %s of numcodecs is left out: its package is broken (%s)", optional, error)
+                _log.warning("the codec %s of numcodecs is disabled: its package is broken (%s)", optional, error)
                 return module
         raise

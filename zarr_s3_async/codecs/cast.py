@@ -1,7 +1,7 @@
 """The `cast_value` codec of zarr-extensions: each number becomes the same number in another data type.
 
-A cast is exact where the number can be represented; otherwise it is rounded first, as if the target had no
-bounds, and then held against them.
+A cast is exact where the target can represent the number. Otherwise the number is rounded first, as if the target had
+no bounds, and then compared with the bounds.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from .scalars import RealType, real_dtype, real_scalar
 
 
 class _ScalarMap:
-    """Numbers that map to others explicitly, before any rule applies. The first of equal keys counts."""
+    """Explicit mappings of numbers, applied before any rule. Of equal keys the first counts."""
 
     def __init__(self, pairs: list[tuple[Array, Array]], source: RealType, target: RealType) -> None:
-        self._comparable = np.dtype(np.float64) if not source.is_integer else np.dtype(f"{_sign(source)}8")
+        # 64 bits of the source's kind hold every number of it exactly, so that keys compare without rounding.
+        wide = np.float64 if not source.is_integer else np.int64 if source.low < 0 else np.uint64
+        self._comparable: np.dtype[Any] = np.dtype(wide)
         keys = np.array([key.astype(self._comparable) for key, _ in pairs], self._comparable)
         values = np.array([value for _, value in pairs], target.dtype)
         self._keys, first = np.unique(keys, return_index=True)
@@ -34,12 +36,9 @@ class _ScalarMap:
         keys = self._keys[at]
         hits = keys == comparable
         if self._comparable.kind == "f":
+            # NaN does not equal itself, but a map may have NaN as a key.
             hits |= np.isnan(keys) & np.isnan(comparable)
         return hits, self._values[at[hits]]
-
-
-def _sign(source: RealType) -> str:
-    return "i" if source.low < 0 else "u"
 
 
 class CastValue:
@@ -85,7 +84,7 @@ class CastValue:
         if special is None:
             return convert(numbers, source, target, self._rounding, self._beyond).reshape(shape)
         hits, values = special.find(numbers)
-        # One is a number of every type: what the map decides, no rule can refuse.
+        # Mapped numbers are replaced by 1, which every type has, so that no rule can refuse them.
         ordinary = np.where(hits, np.ones(1, source.dtype), numbers)
         result = convert(ordinary, source, target, self._rounding, self._beyond)
         result[hits] = values
@@ -109,18 +108,21 @@ OutOfRange: TypeAlias = Literal["clamp", "wrap"]
 
 ROUNDINGS: Final = ("nearest-even", "towards-zero", "towards-positive", "towards-negative", "nearest-away")
 _EXACT_BITS: Final = 53
-"""Integers of so many bits are float64 values."""
+"""float64 represents integers of up to this many bits exactly."""
 
 
 def convert(values: Array, source: RealType, target: RealType, rounding: Rounding, beyond: OutOfRange | None) -> Array:
-    """The values as `target.dtype`; ValueError for one that the rules do not cover.
+    """The values as `target.dtype`.
 
     Args:
         values: Array of `source.dtype`.
-        source: What the values are.
-        target: What they become.
-        rounding: Applied to what the target cannot represent exactly.
-        beyond: What happens to finite values outside the target's bounds; None refuses them.
+        source: Type of the values.
+        target: Type to cast to.
+        rounding: Rounding of values that the target cannot represent exactly.
+        beyond: Handling of finite values outside the target's bounds; None raises.
+
+    Raises:
+        ValueError: A value that the rules do not cover.
     """
     with np.errstate(all="ignore"):
         if target.is_integer:
@@ -129,6 +131,7 @@ def convert(values: Array, source: RealType, target: RealType, rounding: Roundin
         if rounding == "nearest-even" and not is_ml(target.dtype):
             return _natively(values, target, beyond)
         if source.is_integer:
+            # Rounding twice can differ from rounding once, so integers of more than 53 bits need care.
             values = _integer_to_float64(_plain(values, source), rounding, exact=target.bits == _EXACT_BITS)
         return _float_to_float(values.astype(np.float64, copy=False), target, rounding, beyond)
 
@@ -164,8 +167,9 @@ def _float_to_integer(
     numbers = values.astype(np.float64, copy=False)
     finite = np.isfinite(numbers)
     if not finite.all():
-        raise ValueError(f"{numbers[~finite].flat[0]} has no place in {target.dtype}")
+        raise ValueError(f"{target.dtype} cannot represent {numbers[~finite].flat[0]}")
     rounded = np.copysign(_rounded(np.abs(numbers), numbers < 0, rounding), numbers)
+    # `high + 1` is a power of two, which float64 has exactly; `high` of 64 bits it has not.
     below, above = rounded < float(target.low), rounded >= float(target.high + 1)
     outside = below | above
     result: Array = np.where(outside, 0.0, rounded).astype(_base(target))
@@ -175,6 +179,7 @@ def _float_to_integer(
         result[below], result[above] = target.low, target.high
         return result
     _refuse_unless_wrapping(beyond, numbers[outside], target)
+    # Wrapping takes the value modulo 2**bits; the low 64 bits are enough, and two's complement negates them.
     magnitude = np.fmod(np.abs(rounded), 2.0**64).astype(np.uint64)
     return _wrapped(np.where(rounded < 0, np.negative(magnitude), magnitude), target)
 
@@ -185,7 +190,7 @@ def _refuse_unless_wrapping(beyond: OutOfRange | None, outside: Array, target: R
 
 
 def _wrapped(values: Array, target: RealType) -> Array:
-    """The low bits of uint64 values, read as the target reads them."""
+    """The low bits of uint64 values, interpreted as the target type."""
     base = _base(target)
     low_bits = values.astype(f"u{base.itemsize}")
     if target.bits >= 8:
@@ -193,12 +198,13 @@ def _wrapped(values: Array, target: RealType) -> Array:
     low_bits &= np.uint8(2**target.bits - 1)
     if target.low == 0:
         return low_bits
+    # Sign extension of a type with fewer than 8 bits: flip the sign bit, then subtract its weight.
     sign = np.uint8(2 ** (target.bits - 1))
     return ((low_bits ^ sign) - sign).view(np.int8)
 
 
 def _natively(values: Array, target: RealType, beyond: OutOfRange | None) -> Array:
-    """As IEEE 754 and NumPy do it: to nearest, ties to even, overflow to infinity."""
+    """Cast with NumPy, which follows IEEE 754: to nearest, ties to even, overflow to infinity."""
     result = values.astype(target.dtype)
     if beyond != "clamp":
         overflown = np.isinf(result)
@@ -212,9 +218,9 @@ def _natively(values: Array, target: RealType, beyond: OutOfRange | None) -> Arr
 def _float_to_float(numbers: Array, target: RealType, rounding: Rounding, beyond: OutOfRange | None) -> Array:
     finite = np.isfinite(numbers)
     if not target.has_nan and np.isnan(numbers).any():
-        raise ValueError(f"NaN has no place in {target.dtype}")
+        raise ValueError(f"{target.dtype} cannot represent NaN")
     if not target.has_infinity and np.isinf(numbers).any():
-        raise ValueError(f"infinity has no place in {target.dtype}")
+        raise ValueError(f"{target.dtype} cannot represent infinity")
     rounded = np.where(finite, _to_precision(numbers, target, rounding), numbers)
     outside = finite & ((rounded < target.low) | (rounded > target.high))
     if outside.any():
@@ -226,10 +232,11 @@ def _float_to_float(numbers: Array, target: RealType, rounding: Rounding, beyond
 
 
 def _to_precision(numbers: Array, target: RealType, rounding: Rounding) -> Array:
-    """float64 values rounded to the target's precision, without an upper bound; then casting is exact."""
+    """float64 values rounded to the target's precision, without an upper bound, so that the cast is exact."""
     if target.bits == _EXACT_BITS:
         return numbers
     magnitude = np.abs(numbers)
+    # Exponent of the last significant bit; below the smallest subnormal the target has no bits.
     last_place = np.maximum(np.frexp(magnitude)[1] - target.bits, target.step)
     units = np.ldexp(magnitude, -last_place)
     rounded: Array = np.ldexp(_rounded(units, np.signbit(numbers), rounding), last_place)
@@ -238,7 +245,7 @@ def _to_precision(numbers: Array, target: RealType, rounding: Rounding) -> Array
 
 
 def _rounded(magnitude: Array, negative: Array, rounding: Rounding) -> Array:
-    """Non-negative float64 values rounded to whole ones; `negative` tells the sign that they stand for."""
+    """Non-negative float64 values rounded to integers; `negative` is the sign of the numbers that they come from."""
     floor: Array = np.floor(magnitude)
     match rounding:
         case "nearest-even":
@@ -259,9 +266,9 @@ def _integer_to_float64(values: Array, rounding: Rounding, *, exact: bool) -> Ar
 
     Args:
         values: NumPy integers.
-        rounding: How to round to float64, where that is the target.
-        exact: float64 is the target. Otherwise what 53 bits cannot hold is rounded to odd, after which one
-            more rounding to fewer bits gives what a single one would.
+        rounding: Rounding to float64, used where that is the target.
+        exact: Whether float64 is the target. Otherwise values of more than 53 bits are rounded to odd, after which
+            rounding to fewer bits gives the same as a single rounding.
     """
     if values.dtype.itemsize <= 4:
         return values.astype(np.float64)
@@ -271,16 +278,16 @@ def _integer_to_float64(values: Array, rounding: Rounding, *, exact: bool) -> Ar
     for bit in range(_EXACT_BITS, 64):
         extra += (magnitude >> np.uint64(bit)) != 0
     kept, rest = magnitude >> extra, magnitude & ((np.uint64(1) << extra) - np.uint64(1))
-    # The bits that are dropped decide the last bit kept: by the rounding, or as a sticky bit.
+    # The dropped bits decide the last bit that is kept: by the rounding mode, or as a sticky bit.
     kept = kept + _rounds_up(rest, extra, negative, rounding) if exact else kept | (rest != 0)
     result = np.ldexp(kept.astype(np.float64), extra.astype(np.int32))
     return np.where(negative, -result, result)
 
 
 def _rounds_up(rest: Array, extra: Array, negative: Array, rounding: Rounding) -> Array:
-    """Where a magnitude grows by one for the sake of the `extra` bits `rest` below it.
+    """Which magnitudes are rounded up because of the `extra` bits `rest` that are dropped below them.
 
-    By any rounding but `nearest-even`, which is NumPy's own and done there.
+    For all rounding modes but `nearest-even`, which `_natively` does.
     """
     inexact: Array = rest != 0
     if rounding == "nearest-away":

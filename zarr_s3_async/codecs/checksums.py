@@ -25,7 +25,7 @@ class Checksum:
     """Four bytes, least significant first, before or after the data."""
 
     kind: Final = "bytes->bytes"
-    # The sums hold the interpreter's lock, but so shortly that the codecs beside them decide.
+    # The sums hold the GIL, but briefly: the other codecs of the chain determine its cost.
     cost: Final = "parallel"
 
     def __init__(self, algorithm: _Sum, location: _Location) -> None:
@@ -42,13 +42,13 @@ class Checksum:
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:  # noqa: ARG002  nothing to write
         length = len(data) - _SIZE
         if length != size and (size is not None or not 0 <= length <= limit):
-            raise ValueError(f"{len(data)} bytes with the checksum, and at most {limit + _SIZE} can be")
+            raise ValueError(f"{len(data)} bytes with the checksum, but at most {limit + _SIZE} are possible")
         flat: _Flat = np.frombuffer(data, np.uint8)
         content, checksum = (flat[:length], flat[length:]) if self._at_end else (flat[_SIZE:], flat[:_SIZE])
         stored = int.from_bytes(checksum, "little")
         computed = self._sum(content)
         if computed != stored:
-            raise ValueError(f"the checksum is {computed:#010x}, and {stored:#010x} is stored")
+            raise ValueError(f"the checksum of the data is {computed:#010x}, but {stored:#010x} is stored")
         return content
 
 
@@ -84,7 +84,7 @@ def jenkins_lookup3(options: Options, _spec: ChunkSpec) -> Checksum:
     lookup3 = numcodecs_module("jenkins").jenkins_lookup3
     initial = options.integer("initval", 0, 2**32 - 1, 0)
     if options.take("prefix", None) is not None:
-        raise options.fail("prefix", "must be null: no document can spell the bytes that numcodecs wants")
+        raise options.fail("prefix", "must be null: JSON cannot contain the bytes that numcodecs expects")
     return Checksum(lambda data: int(lookup3(data, initial)), "end")
 
 

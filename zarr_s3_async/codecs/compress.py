@@ -1,6 +1,6 @@
 """Compressors in C: zstd, lz4 and blosc, by numcodecs; small zstd frames are decompressed by zstandard.
 
-The sizes that headers claim are checked against the size of a chunk before a library allocates them.
+Sizes in headers are untrusted: they are compared with the size of a chunk before a library allocates them.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from ..errors import UnsupportedFeature
 from .base import Array, Bytes, ChunkSpec, Cost, Options, check_interrupt, numcodecs_module
 
 UNKNOWN: Final = -1
-"""The frame does not say how long its content is."""
+"""The frame's header has no content size."""
 _NO_FRAME: Final = -2
-"""Not a frame of Zstandard's."""
+"""Not a Zstandard frame."""
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE: Final = 0x184D2A5
-"""All but the last four bits of the magic numbers of frames that hold no content."""
+"""Magic number of skippable frames, which hold no content, without its last four bits."""
 _BLOCK_MAX: Final = 128 * 1024
 _RLE: Final = 1
 _RESERVED: Final = 3
 _END_OF_UNKNOWN_SIZE: Final = _MAGIC + b"\x00\x00" + b"\x01\x00\x00"
-"""A frame with one empty block that does not say how long its content is."""
+"""A frame with one empty block and no content size in its header."""
 
 
 class ZstdFrames:
-    """What zstandard says of frames, and does with small ones, in contexts that it keeps for the next call.
+    """Inspects zstd frames and decompresses small ones, with contexts that are kept for the next call.
 
-    A context is used by one thread at a time.
+    Each context is used by one thread at a time.
     """
 
     __slots__ = ("_content_size", "_error", "_header_size", "_idle", "_make", "_parameters")
@@ -48,16 +48,16 @@ class ZstdFrames:
         self._idle: list[Any] = []  # pop and append are atomic: no lock is needed
 
     def content_size(self, data: Bytes) -> int:
-        """Bytes that the first frame says it holds, 0 for one to skip, UNKNOWN, or less where there is no frame."""
+        """Content size in the first frame's header: 0 for a skippable one, UNKNOWN, or _NO_FRAME."""
         try:
             return self._content_size(cast("Buffer", data))
         except self._error:
             return _NO_FRAME
 
     def single_frame(self, data: Bytes) -> bytes | None:
-        """The content of a frame that says its size, which bounds what is allocated.
+        """The content of a frame with a content size in its header, which bounds the allocation.
 
-        None where the bytes are not just one whole frame: the general way finds out what they are.
+        None where the bytes are not exactly one complete frame; the general path then finds out why.
         """
         try:
             context = self._idle.pop()
@@ -71,10 +71,10 @@ class ZstdFrames:
         return content
 
     def decode_in_pieces(self, data: Bytes, target: Array) -> bool:
-        """Fill `target` with the content of a frame, and look between pieces whether anybody still waits for it.
+        """Decompress a frame into `target` piece by piece, checking between pieces whether the caller was cancelled.
 
-        False where it is not just one whole frame of that size with a window that such frames have: the general way
-        finds out what it is. The library takes a frame without its end for whole, so the blocks are walked first.
+        False if it is not exactly one complete frame of that size with a window of at most `_MAX_WINDOW`: the general
+        path then finds out why. The library accepts truncated frames, so the blocks are walked first.
 
         Raises:
             ZstdError: The content is damaged.
@@ -103,9 +103,9 @@ class ZstdFrames:
         return True
 
     def bound(self, data: Bytes, limit: int) -> tuple[int, bool]:
-        """How many bytes the frames hold at most, and whether that is exactly as many as they hold.
+        """Upper bound on the content of all frames in bytes, and whether it is exact.
 
-        No library tells without decompressing; the blocks of a frame say it (RFC 8878, section 3.1.1.2).
+        No library computes it without decompressing; the headers of the blocks give it (RFC 8878, section 3.1.1.2).
 
         Raises:
             ValueError: More than `limit`, or not Zstandard frames from beginning to end.
@@ -116,14 +116,16 @@ class ZstdFrames:
             is_exact &= exact
             total += size
             if total > limit:
-                raise ValueError(f"claims {total} bytes or more, and at most {limit} can be")
+                raise ValueError(f"claims {total} bytes or more, but at most {limit} are possible")
             at += end
         return total, is_exact
 
     def _walk(self, frame: memoryview) -> tuple[int, int, bool]:
         """(content size, frame size, whether the content size is exact and not only a bound)."""
         if bytes(frame[:4]) != _MAGIC:
-            return 0, _skipped(frame), True
+            if len(frame) < 8 or int.from_bytes(frame[:4], "little") >> 4 != _SKIPPABLE:
+                raise ValueError("not a Zstandard frame")
+            return 0, 8 + int.from_bytes(frame[4:8], "little"), True
         try:
             claimed, at = self._content_size(frame), self._header_size(frame)
             has_checksum = self._parameters(frame).has_checksum
@@ -136,6 +138,8 @@ class ZstdFrames:
             last, block_type, size = bool(header & 1), header >> 1 & 3, header >> 3
             if block_type == _RESERVED or at + 3 > len(frame):
                 raise ValueError("the frame is cut off or corrupt")
+            # A run-length block stores one byte and `size` is its repetition; compressed blocks decode to _BLOCK_MAX at
+            # most.
             at += 3 + (1 if block_type == _RLE else size)
             size_bound += size if block_type <= _RLE else _BLOCK_MAX
         at += 4 if has_checksum else 0
@@ -144,23 +148,17 @@ class ZstdFrames:
         return (size_bound, at, False) if claimed == UNKNOWN else (claimed, at, True)
 
 
-def _skipped(frame: memoryview) -> int:
-    if len(frame) < 8 or int.from_bytes(frame[:4], "little") >> 4 != _SKIPPABLE:
-        raise ValueError("not a Zstandard frame")
-    return 8 + int.from_bytes(frame[4:8], "little")
-
-
 _INT_MAX: Final = 2**31 - 1
 _LZ4_MAX_RATIO: Final = 255
 _LZ4_HEADER: Final = 4
 _SMALL: Final = 128 * 1024
-"""Bytes up to which it costs less to decompress into new memory than to set a library's context up: numcodecs makes one
-for every call, zstandard keeps it."""
+"""Chunk size up to which decompressing into new memory costs less than creating a library context: numcodecs creates
+one for every call, zstandard reuses it."""
 
 _EARLY: Final = 16
-"""Large chunks that are decompressed into new memory and copied before numcodecs is worth its import."""
+"""Number of large chunks that are decompressed by zstandard and copied before numcodecs is imported."""
 _EARLY_BYTES: Final = 4 * 2**20
-"""Larger ones are not: for the time of the copy they take their memory twice."""
+"""Maximum size of such a chunk: during the copy it takes its memory twice."""
 
 _IN_PIECES: Final = 256 * 2**20
 """Bytes from which on a zstd frame is decompressed in pieces, so that a timeout ends it: in one piece it takes 8 % less
@@ -178,11 +176,11 @@ _BLOSC_HEADER: Final = struct.Struct("<BBBBIII")
 _BLOSC_COPIED: Final = 0x02
 _BLOSC_NOT_SPLIT: Final = 0x10
 _BLOSC_SNAPPY: Final = 2
-"""The number that a header has for it, in its upper three bits."""
+"""Its number in the upper three bits of a header's flags."""
 
 
 class Zstd:
-    """One Zstandard frame; several are read, as are frames that do not say their size."""
+    """Writes one Zstandard frame; reads any number of frames, with or without a content size."""
 
     kind: Final = "bytes->bytes"
     cost: Final = "parallel"
@@ -203,21 +201,25 @@ class Zstd:
 
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
         if size is None:
-            return self._decode_unknown(data, limit)
+            size_bound, is_exact = self._frames.bound(data, limit)
+            return cast("Bytes", self._library().decompress(data, np.empty(size_bound, np.uint8) if is_exact else None))
         claimed = self._frames.content_size(data)
         if claimed > size:
-            raise ValueError(f"claims {claimed} bytes, and a chunk has {size}")
+            raise ValueError(f"claims {claimed} bytes, but a chunk has {size}")
         if claimed == size and (size <= _SMALL or self._is_early(size)):
             frame = self._frames.single_frame(data)
             if frame is not None:
-                return frame if out is None else _copied(frame, out)
+                if out is None:
+                    return frame
+                out.reshape(-1).view(np.uint8)[:] = np.frombuffer(frame, np.uint8)
+                return out
         if claimed == size and size >= _IN_PIECES:
             target = np.empty(size, np.uint8) if out is None else out
             if self._frames.decode_in_pieces(data, target):
                 return target
         if claimed not in (size, UNKNOWN):
-            # numcodecs would fill a part of the memory and not say so. It checks the size only where a frame
-            # of unknown size is among the frames; this one adds nothing.
+            # numcodecs would fill only a part of the memory, without an error. It compares the sizes only if one of
+            # the frames has no content size; the frame appended here has none, and no content.
             data = bytes(data) + _END_OF_UNKNOWN_SIZE
         decoded: Bytes = self._library().decompress(data, np.empty(size, np.uint8) if out is None else out)
         return decoded
@@ -228,25 +230,15 @@ class Zstd:
         return self._loaded
 
     def _is_early(self, size: int) -> bool:
-        """True for the first large chunks of a process that has no use for numcodecs yet: importing it takes 22 ms."""
+        """True for the first large chunks of a process that has not imported numcodecs, which takes 22 ms."""
         if size > _EARLY_BYTES or "numcodecs" in sys.modules:
             return False
         self._early += 1
         return self._early <= _EARLY
 
-    def _decode_unknown(self, data: Bytes, limit: int) -> Bytes:
-        size_bound, is_exact = self._frames.bound(data, limit)
-        decoded: Bytes = self._library().decompress(data, np.empty(size_bound, np.uint8) if is_exact else None)
-        return decoded
-
-
-def _copied(data: bytes, out: Array) -> Array:
-    out.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
-    return out
-
 
 class LZ4:
-    """An LZ4 block behind its decoded size, as numcodecs writes it."""
+    """An LZ4 block that follows its decoded size, as numcodecs writes it."""
 
     kind: Final = "bytes->bytes"
     max_input: Final = 0x7E000000
@@ -270,9 +262,9 @@ class LZ4:
         if claimed != size:
             maximum = min(limit, _LZ4_MAX_RATIO * len(data))
             if size is not None or claimed > maximum:
-                raise ValueError(f"claims {claimed} bytes, and at most {maximum} can be")
+                raise ValueError(f"claims {claimed} bytes, but at most {maximum} are possible")
         if not _LZ4_HEADER < len(data) <= _INT_MAX:
-            raise ValueError(f"{len(data)} bytes are no lz4 block")
+            raise ValueError(f"{len(data)} bytes are not an lz4 block")
         decoded: Bytes = self._decompress(data, out)
         return decoded
 
@@ -287,12 +279,12 @@ class Blosc:
         blosc = numcodecs_module("blosc")
         self._shuffle = shuffle
         if blosc.use_threads is None:
-            # Blosc's own threads write the same chunk differently each time, and take one lock between all of
-            # ours. zarr-python switches them off as well.
+            # With Blosc's own threads, equal chunks are encoded to different bytes, and all our threads share one
+            # global lock. zarr-python disables them as well.
             blosc.use_threads = False
         self._compress = blosc.compress
         self._decompress = blosc.decompress
-        # With what the document says, so that a damaged header is not taken for one.
+        # Only where the metadata names snappy too: otherwise the header is damaged, which is another error.
         self._no_snappy = "snappy" not in blosc.list_compressors() and options.is_value("cname", "snappy")
         chosen = options.to_encode(options.choice, "cname", tuple(blosc.list_compressors()), cname)
         self._cname = None if chosen is None else chosen.encode()
@@ -316,22 +308,22 @@ class Blosc:
         if self._no_snappy and flags >> 5 == _BLOSC_SNAPPY and not flags & _BLOSC_COPIED:
             raise UnsupportedFeature("blosc with snappy cannot be decoded: numcodecs is built without it")
         if nbytes != size and (size is not None or nbytes > limit):
-            raise ValueError(f"claims {nbytes} bytes, and a chunk has at most {limit}")
+            raise ValueError(f"claims {nbytes} bytes, but a chunk has at most {limit}")
         if cbytes != len(data):
-            raise ValueError(f"claims to be {cbytes} bytes long, and is {len(data)}")
+            raise ValueError(f"claims to be {cbytes} bytes long, but is {len(data)}")
         if (
             1 < typesize <= _BLOSC_MAX_SPLITS
             and blocksize % typesize
             and not flags & (_BLOSC_COPIED | _BLOSC_NOT_SPLIT)
         ):
-            # C-Blosc would leave the last bytes of each block as they were in memory, and not say so.
+            # C-Blosc would leave the last bytes of each block uninitialised, without an error.
             raise ValueError(f"blocks of {blocksize} bytes do not split into {typesize} streams")
         decoded: Bytes = self._decompress(data, out)
         return decoded
 
 
 def blosc(options: Options, spec: ChunkSpec) -> Blosc:
-    """As the v3 specification has it, with zarr-python's defaults."""
+    """The v3 codec, with zarr-python's defaults."""
     item = spec.dtype.itemsize
     default = "bitshuffle" if item == 1 else "shuffle"
     shuffle = options.to_encode(options.choice, "shuffle", _BLOSC_SHUFFLES, default)
@@ -339,5 +331,5 @@ def blosc(options: Options, spec: ChunkSpec) -> Blosc:
 
 
 def numcodecs_blosc(options: Options, spec: ChunkSpec) -> Blosc:
-    """As numcodecs has it: shuffles by number, of which -1 is the one that suits the size of an item."""
+    """numcodecs' blosc: shuffles are numbers, and -1 chooses one by the item size."""
     return Blosc(options, spec.dtype.itemsize, options.to_encode(options.integer, "shuffle", -1, 2, 1), "lz4")

@@ -1,4 +1,4 @@
-"""Whether a chunk holds nothing but the fill value, which then need not be stored."""
+"""Whether a chunk contains only the fill value, and so need not be stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_fill(chunk: Array, fill: Array) -> bool:
     if bits is not None:
         wanted = fill.view(bits)[()]
         words = chunk.view(bits)
-        # Most chunks that are not fill differ in their first element already.
+        # Most chunks with other values differ in their first element, which spares comparing all.
         return words.size == 0 or bool(words.flat[0] == wanted and (words == wanted).all())
     size = chunk.dtype.itemsize
     if size == 0:

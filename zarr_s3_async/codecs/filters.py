@@ -1,7 +1,7 @@
 """numcodecs' filters, as Zarr v2 names them and as zarr-python registers them for v3 (`numcodecs.*`).
 
-What they compute is described in numcodecs' documentation, "Filters". They are written here in NumPy: reading
-their data imports nothing else, and nothing that a document says reaches code that was not meant for it.
+numcodecs' documentation, "Filters", describes what they compute. They are written here in NumPy, so that reading their
+data imports nothing else, and so that untrusted configurations reach no code that was not written for them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TEXTS: Final = ("|O", "O", "object")
 
 
 class _Filter:
-    """Computes on the elements in C order, read as `self._decoded` before and as `self._encoded` after."""
+    """Computes on the elements in C order: of dtype `self._decoded` before, and `self._encoded` after encoding."""
 
     kind: Final = "array->array"
     cost: Cost = "parallel"
@@ -34,7 +34,7 @@ class _Filter:
         self._decoded = decoded
         self._encoded = encoded
         if decoded.itemsize != spec.dtype.itemsize:
-            # numcodecs reads the memory of the chunk as elements of the type that the filter names.
+            # Like numcodecs: the chunk's memory is reinterpreted as elements of the type in the filter's configuration.
             count, rest = divmod(prod(spec.shape) * spec.dtype.itemsize, decoded.itemsize)
             if rest or spec.dtype.hasobject:
                 raise MetadataError(f"codec {options.codec!r} takes elements of {decoded}, and is given {spec.dtype}")
@@ -44,7 +44,7 @@ class _Filter:
         with np.errstate(all="ignore"):
             fill = np.array(0 if spec.fill_value is None else spec.fill_value, spec.dtype)
             if self._encoded_shape != spec.shape:
-                fill = np.zeros((), self._decoded)  # a fill value may be many of these elements
+                fill = np.zeros((), self._decoded)  # one fill value may be several of these elements
             return ChunkSpec(self._encoded_shape, self._encoded, fill.astype(self._encoded)[()])
 
     def encode(self, chunk: Array) -> Array:
@@ -65,7 +65,7 @@ class _Filter:
 
 
 class _Typed(_Filter):
-    """A filter that names the dtypes before (`dtype`) and after (`astype`)."""
+    """A filter with the options `dtype`, before encoding, and `astype`, after it."""
 
     def __init__(self, options: Options, spec: ChunkSpec, kinds: str = _NUMBERS) -> None:
         decoded = plain_dtype(options, "dtype", spec.dtype)
@@ -111,7 +111,7 @@ class FixedScaleOffset(_Typed):
 
 
 class Quantize(_Typed):
-    """Numbers rounded to multiples of a power of two that keeps so many decimal digits. It loses the rest."""
+    """Numbers rounded to multiples of the power of two that keeps `digits` decimal digits. Lossy."""
 
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
         super().__init__(options, spec, "f")
@@ -145,7 +145,7 @@ class AsType(_Filter):
 
 
 class BitRound(_Filter):
-    """Numbers rounded to so many bits of the mantissa, ties to even. It loses the rest."""
+    """Numbers rounded to `keepbits` bits of the mantissa, ties to even. Lossy."""
 
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
         if spec.dtype.hasobject:
@@ -163,6 +163,7 @@ class BitRound(_Filter):
         if not self._dropped:
             return flat
         numbers = flat.astype(flat.dtype.newbyteorder("=")).view(self._integers)
+        # Round half to even in integer arithmetic: add just under half of the last kept bit, plus 1 if that bit is odd.
         odd = numbers >> self._dropped & 1
         numbers += odd + ((1 << (self._dropped - 1)) - 1)
         numbers &= np.array(-1, self._integers) << self._dropped
@@ -173,7 +174,7 @@ class BitRound(_Filter):
 
 
 class PackBits(_Filter):
-    """Eight booleans in a byte, after one byte that counts the bits which fill the last."""
+    """Eight booleans per byte, after one byte with the number of padding bits in the last."""
 
     def __init__(self, options: Options, spec: ChunkSpec) -> None:
         if spec.dtype.kind != "b":
@@ -191,12 +192,12 @@ class PackBits(_Filter):
     def _decode(self, flat: Array) -> Array:
         padding = int(flat[0])
         if padding != -self._count % 8:
-            raise ValueError(f"claims {padding} bits of padding, and a chunk has {-self._count % 8}")
+            raise ValueError(f"claims {padding} bits of padding, but a chunk has {-self._count % 8}")
         return np.unpackbits(flat[1:], count=self._count)
 
 
 class Categorize(_Filter):
-    """Texts by their number in a list of labels, from 1; 0 is any other text, read as an empty one."""
+    """Texts as their number in a list of labels, counted from 1; 0 is any other text and is read as ""."""
 
     cost: Cost = "blocking"
 
@@ -246,7 +247,7 @@ class Shuffle:
 
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
         if len(data) != size and (size is not None or len(data) > limit):
-            raise ValueError(f"{len(data)} bytes, and at most {limit} can be")
+            raise ValueError(f"{len(data)} bytes, but at most {limit} are possible")
         memory = np.empty(self._elements(data) * self._element, np.uint8) if out is None else out
         elements = memory.reshape(-1).view(np.uint8).reshape(-1, self._element)
         np.copyto(elements, np.frombuffer(data, np.uint8).reshape(self._element, -1).T)
@@ -255,5 +256,5 @@ class Shuffle:
     def _elements(self, data: Bytes) -> int:
         count, rest = divmod(len(data), self._element)
         if rest:
-            raise ValueError(f"{len(data)} bytes are not whole elements of {self._element}")
+            raise ValueError(f"{len(data)} bytes are not a multiple of the element size {self._element}")
         return count

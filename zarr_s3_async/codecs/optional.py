@@ -1,10 +1,10 @@
-"""Codecs that work where their package is installed: pcodec and zfpy, as numcodecs writes them."""
+"""Codecs that need an optional package: pcodec and zfpy, as numcodecs writes them."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from math import prod
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -15,7 +15,8 @@ _PCODEC_TYPES: Final = ("u2", "u4", "u8", "i2", "i4", "i8", "f2", "f4", "f8")
 _PCODEC_DELTAS: Final = ("auto", "none", "no_op", "try_consecutive", "try_lookback")
 _ZFP_TYPES: Final = ("i4", "i8", "f4", "f8")
 _ZFP_BLOCK: Final = 4096
-"""Bytes that one zfp block of 4**d values may take: its header gives the bits at most, in 15 bits."""
+"""Maximum size in bytes of a zfp block of 4**d values: the stream's header gives the maximum number of bits in 15
+bits."""
 _ZFP_HEADER: Final = 32
 _ZFP_MODES: Final = {2: "rate", 3: "precision", 4: "tolerance"}
 
@@ -40,7 +41,7 @@ class PCodec:
             raise _missing(options, "pcodec") from error
         self._shape, self._dtype = spec.shape, spec.dtype
         native = spec.dtype.newbyteorder("=")
-        # Times are stored as the integers that count them.
+        # Datetimes and timedeltas are stored as their 64-bit integers.
         self._stored = np.dtype(np.int64) if native.kind in "mM" else native
         self._decompress_into = standalone.simple_decompress_into
         self._encoder = encoder(
@@ -70,12 +71,12 @@ class PCodec:
         try:
             progress = self._decompress_into(data, numbers)
         except BaseException as error:
-            # A panic of the Rust library is no Exception.
+            # A panic of the Rust library derives from BaseException.
             if type(error).__name__ == "PanicException":
-                raise ValueError(f"pcodec gave up: {error}") from error
+                raise ValueError(f"pcodec panicked: {error}") from error
             raise
         if progress.n_processed != numbers.size or not progress.finished:
-            raise ValueError(f"{progress.n_processed} numbers or more, and a chunk has {numbers.size}")
+            raise ValueError(f"{progress.n_processed} numbers or more, but a chunk has {numbers.size}")
 
 
 class ZFPY:
@@ -96,14 +97,14 @@ class ZFPY:
             raise _missing(options, "zfpy") from error
         self._shape, self._dtype = spec.shape, spec.dtype
         self._native = spec.dtype.newbyteorder("=")
-        # A header before the data says the mode and its setting.
+        # Decoding takes mode and setting from the header before the data; these options are for encoding.
         mode = _ZFP_MODES.get(options.to_encode(options.integer, "mode", 2, 4, 4), "tolerance")
         values = {key: options.take(key, -1) for key in _ZFP_MODES.values()}
         options.ignore("compression_kwargs")
         if isinstance(values[mode], bool) or not isinstance(values[mode], int | float):
             options.cannot_encode(options.fail(mode, "must be a number"))
         self._setting = {mode: values[mode]}
-        # zfp does not look for the end of its input: the input is made as long as zfp can possibly read.
+        # zfp does not check for the end of its input, so the input is padded to the most that zfp can read.
         blocks = prod(-(-length // 4) for length in spec.shape)
         self._padding = bytes(_ZFP_HEADER + blocks * _ZFP_BLOCK)
 
@@ -117,13 +118,11 @@ class ZFPY:
 
     def decode(self, data: Bytes, out: Array | None = None) -> Array:  # noqa: ARG002  zfpy allocates for itself
         padded = bytes(data) + self._padding
-        self._check(self._zfp.header(padded))
-        numbers: Array = self._zfp.decompress_numpy(padded)
-        return numbers.reshape(self._shape).astype(self._dtype, copy=False)
-
-    def _check(self, header: dict[str, Any]) -> None:
-        """zfpy allocates what the header claims."""
+        # zfpy allocates what the header claims, so it is checked first.
+        header = self._zfp.header(padded)
         lengths = tuple(header[key] for key in ("nx", "ny", "nz", "nw"))
         expected = (*reversed(self._shape), 0, 0, 0)[:4]
         if lengths != expected or np.dtype(header["type"]) != self._native:
-            raise ValueError(f"claims {lengths} elements of {header['type']}, and a chunk has {expected}")
+            raise ValueError(f"claims {lengths} elements of {header['type']}, but a chunk has {expected}")
+        numbers: Array = self._zfp.decompress_numpy(padded)
+        return numbers.reshape(self._shape).astype(self._dtype, copy=False)

@@ -15,17 +15,18 @@ from .base import COSTS, Array, ArrayArrayCodec, ArrayBytesCodec, Bytes, BytesBy
 from .registry import build_codec, is_registered, kind_of_codec
 
 VARIABLE_LIMIT: Final = 256 * 2**20
-"""Bytes that a chunk of elements of any length may decompress to. Nothing else limits them."""
+"""Maximum decompressed size in bytes of a chunk of variable-length elements, whose shape gives no limit."""
 
 _SLACK: Final = 64 * 1024
 _SHARE: Final = 32
-"""Incompressible data grows by less than a 32nd and 64 KiB in any compressor: what decodes to more is refused."""
+"""Compressors expand incompressible data by less than 1/32 plus 64 KiB: larger encoded data is refused."""
 
 _TOLERANCE: Final = 2
-"""Factor of tolerance on the largest size of an encoded chunk: within it, decoding finds out what is wrong."""
+"""Factor on the maximum size of an encoded chunk. Slightly larger objects are fetched, so that decoding reports what is
+wrong with them."""
 
 _EXPORTED_KINDS: Final = "biufc"
-"""Dtype kinds of arrays that the buffer protocol, and so every C library, takes as they are."""
+"""Dtype kinds that the buffer protocol, and so every C library, supports."""
 
 _Decode: TypeAlias = Callable[..., Bytes]
 
@@ -62,22 +63,22 @@ class Pipeline:
     )
 
     chunk: ChunkSpec
-    """What `encode` takes and `decode` gives."""
+    """Spec of the chunks that `encode` takes and `decode` returns."""
     nbytes: int
     """Bytes of a decoded chunk; of its references, where the elements are objects."""
     encoded_nbytes: int | None
-    """Bytes of an encoded chunk, or None where that depends on the values."""
+    """Bytes of an encoded chunk, or None where they depend on the values."""
     max_encoded_nbytes: int
     """Upper bound on the size of an encoded chunk; larger objects are rejected before decoding."""
     cost: Cost
-    """The worst of its codecs."""
+    """The highest cost of its codecs."""
     encode_error: MetadataError | None
-    """Why chunks can be decoded, and must not be encoded: an option is wrong, or a chunk is too large for a codec."""
+    """Why chunks can be decoded but must not be encoded: an option is invalid, or a chunk is too large for a codec."""
     raw: bool
     """True where the encoded bytes are the chunk's elements in C order and in the byte order of its dtype."""
     element_order: tuple[int, ...] | None
-    """Where the encoded bytes are the elements one after the other, in whatever order of axes and bytes: the axes, the
-    one that varies slowest first. None where an element has no place of its own."""
+    """The axes in storage order, slowest first, where the encoded bytes are the uncompressed elements in any order of
+    axes and bytes. None where an element has no byte range of its own."""
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class Pipeline:
         self._array_bytes_name = name
         self._view = codec.decode
         self._rearrange = tuple((name, each.decode) for name, each in reversed(arrays))
-        # The last decompressor writes into the result where its bytes are the result's own.
+        # If the decompressed bytes are the result's elements, the last decompressor may write into the result.
         self._into = steps.pop() if as_is and steps else None
         self._unpack = tuple(steps)
         self._exported = chunk.dtype.kind in _EXPORTED_KINDS and chunk.dtype.isbuiltin == 1
@@ -145,7 +146,7 @@ class Pipeline:
         return data.data if isinstance(data, np.ndarray) else cast("Buffer", data)
 
     def encode_to_copy(self, chunk: Array) -> Buffer | Array:
-        """As `encode`, for a caller that copies the bytes: the chunk itself where they are its elements in C order."""
+        """As `encode`, for a caller that copies the bytes: returns the chunk itself where `raw`, which saves a copy."""
         if not self.raw:
             return self.encode(chunk)
         self._check(chunk)
@@ -154,22 +155,22 @@ class Pipeline:
     def _check(self, chunk: Array) -> None:
         if chunk.shape != self.chunk.shape or chunk.dtype != self.chunk.dtype:
             raise ChunkError(
-                f"a chunk here has the shape {self.chunk.shape} and the dtype {self.chunk.dtype}, "
+                f"a chunk of this array has the shape {self.chunk.shape} and the dtype {self.chunk.dtype}, "
                 f"not {chunk.shape} and {chunk.dtype}"
             )
 
     def decode(self, data: Buffer, out: Array | None = None) -> Array:
-        """The chunk that these bytes hold.
+        """Decode a chunk.
 
         Args:
             data: A whole encoded chunk.
-            out: Writable C-contiguous array of the chunk's shape and dtype, not of objects. Where the last
-                step has to write its result somewhere, it writes it there, and this very array is returned.
-                Otherwise another array is, which may be a read-only view of `data`; what `out` holds then
-                is undefined, as it is after a failure.
+            out: Writable C-contiguous array of the chunk's shape and dtype, not of objects. If the last step can
+                write its result there, it does, and this same object is returned. Otherwise another array is
+                returned, which may be a read-only view of `data`, and the contents of `out` are undefined, as they
+                are after a failure.
 
         Raises:
-            ChunkDecodeError: The bytes are not an encoded chunk of this kind. It names the codec that saw it.
+            ChunkDecodeError: The bytes are not an encoded chunk of this kind. It names the codec that failed.
         """
         name, flat = self._array_bytes_name, cast("Bytes", data)
         try:
@@ -177,20 +178,20 @@ class Pipeline:
                 flat = unpack(flat, size, limit)
             if self._into is not None:
                 name, unpack, size, limit = self._into
-                # C libraries take no buffers of types that they do not know, such as times: they get the bytes.
+                # C libraries refuse buffers of types unknown to them, such as datetimes: they get a view as bytes.
                 target = out if out is None or self._exported else out.reshape(-1).view(np.uint8)
                 flat = unpack(flat, size, limit, target)
-                # A codec that could not decode in place has returned other memory, which is placed below.
+                # A codec that could not decode in place has returned other memory, which is handled below.
                 if target is not None and flat is target:
                     return cast("Array", out)
             name = self._array_bytes_name
-            # Rearranging gives views or new arrays: the last step has no use for `out`.
+            # Array-to-array codecs return views or new arrays, so with them `out` cannot be the result.
             chunk = self._view(flat) if self._rearrange else self._view(flat, out)
             for name, rearrange in self._rearrange:  # noqa: B007  the handler uses the name
                 chunk = rearrange(chunk)
-            # A registered codec may give anything.
+            # A registered codec may return anything.
             if chunk.shape != self.chunk.shape or chunk.dtype != self.chunk.dtype:
-                raise ValueError(f"gives {chunk.dtype} elements of the shape {chunk.shape}")
+                raise ValueError(f"returned {chunk.dtype} elements of the shape {chunk.shape}")
         except (ChunkDecodeError, UnsupportedFeature, MemoryError):
             raise
         except Exception as error:
@@ -199,10 +200,10 @@ class Pipeline:
 
 
 def _given_writable(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The encoder, given a copy of what is read-only.
+    """The encoder of a registered codec, wrapped to receive a copy of read-only arrays.
 
-    Chunks are views of what a caller writes, and read-only. The codecs here take that; an extension module's
-    typed memoryviews do not, and a codec that works in place must not change its caller's array.
+    Chunks are read-only views of the caller's data. Built-in codecs accept them. Typed memoryviews of an extension
+    module do not, and a codec that works in place must not change the caller's array.
     """
 
     def encode_writable(data: Any) -> Any:
@@ -216,18 +217,20 @@ def build_pipeline(specs: Sequence[CodecSpec], chunk: ChunkSpec, *, variable_lim
 
     Args:
         specs: Array-to-array codecs, one array-to-bytes codec, bytes-to-bytes codecs.
-        chunk: What is encoded.
-        variable_limit: Bytes that a chunk of elements of any length may decompress to.
+        chunk: Spec of the decoded chunks.
+        variable_limit: Maximum decompressed size in bytes of a chunk of variable-length elements.
 
     Raises:
-        UnsupportedFeature: A codec is not known.
-        MetadataError: A codec's configuration is wrong, or the chain is.
+        UnsupportedFeature: A codec is unknown.
+        MetadataError: A codec's configuration is invalid, or the codecs do not form a chain.
     """
     arrays: list[tuple[str, Any]] = []
     array_bytes: tuple[str, Any] | None = None
     compressors: list[tuple[str, Any]] = []
     given = chunk
-    filtered = _is_filtered(specs)
+    # Filters of Zarr v2 before `bytes` determine the byte order that `bytes` stores.
+    at = next((i for i, spec in enumerate(specs) if spec.name == "bytes"), 0)
+    filtered = any(map(_is_numcodecs, specs[:at]))
     encode_error: MetadataError | None = None
 
     def build(spec: CodecSpec, given: ChunkSpec) -> Any:
@@ -239,9 +242,10 @@ def build_pipeline(specs: Sequence[CodecSpec], chunk: ChunkSpec, *, variable_lim
     for spec in _arranged(specs):
         kind = kind_of_codec(spec.name)
         if (array_bytes is not None) != (kind == "bytes->bytes"):
-            raise MetadataError(f"codec {spec.name!r} is {kind}, and cannot stand there in {_names(specs)}")
+            raise MetadataError(f"codec {spec.name!r} is {kind}, which cannot be at that position in {_names(specs)}")
         if kind == "array->array":
             codec: Any = build(spec, given)
+            # A transposition that changes nothing is dropped: chunks stay raw, and can be received into the result.
             if not (isinstance(codec, Transpose) and codec.identity):
                 arrays.append((spec.name, codec))
                 given = _encoded(spec.name, codec, given)
@@ -264,11 +268,11 @@ def _encoded(name: str, codec: ArrayArrayCodec, given: ChunkSpec) -> ChunkSpec:
 
 
 def _too_large(size: int | None, compressors: Sequence[tuple[str, BytesBytesCodec]]) -> MetadataError | None:
-    """The error for a chunk that has more bytes than a compressor takes."""
+    """The error for a chunk that is larger than a compressor's maximum input; None where it is not."""
     for name, codec in compressors:
         maximum = getattr(codec, "max_input", None)
         if size is not None and maximum is not None and size > maximum:
-            return MetadataError(f"codec {name!r} takes {maximum:,} bytes at most, and a chunk has {size:,}")
+            return MetadataError(f"codec {name!r} takes {maximum:,} bytes at most, but a chunk has {size:,}")
         size = None if size is None else codec.encoded_size(size)
     return None
 
@@ -276,7 +280,7 @@ def _too_large(size: int | None, compressors: Sequence[tuple[str, BytesBytesCode
 def _unpacking(
     size: int | None, compressors: Sequence[tuple[str, BytesBytesCodec]], limit: int
 ) -> tuple[list[_Unpack], int | None, int]:
-    """The steps that undo the compressors, the last one first, the size of what they are given, and its limit."""
+    """The decoding steps of the compressors in reverse order, the size of the encoded chunk, and the limit on it."""
     steps: list[_Unpack] = []
     limit = limit if size is None else size
     for name, codec in compressors:
@@ -288,10 +292,10 @@ def _unpacking(
 
 
 def _arranged(specs: Sequence[CodecSpec]) -> list[CodecSpec]:
-    """The chain with `bytes` where its kinds need it.
+    """The chain with `bytes` moved to where it is needed.
 
-    Zarr v2 has filters of all kinds before the compressor, and names no step from array to bytes. So `bytes` moves to
-    before the first codec of numcodecs that takes bytes, and is dropped where one turns the array into bytes itself.
+    Zarr v2 lists filters of all kinds before the compressor, without a step from array to bytes. So `bytes` is moved
+    before the first numcodecs codec that takes bytes, and dropped where a codec turns the array into bytes itself.
     """
     arranged = list(specs)
     at = next((i for i, spec in enumerate(arranged) if spec.name == "bytes"), None)
@@ -310,14 +314,8 @@ def _is_numcodecs(spec: CodecSpec) -> bool:
     return spec.name.startswith("numcodecs.")
 
 
-def _is_filtered(specs: Sequence[CodecSpec]) -> bool:
-    """True where filters of Zarr v2 stand before `bytes`."""
-    at = next((i for i, spec in enumerate(specs) if spec.name == "bytes"), 0)
-    return any(map(_is_numcodecs, specs[:at]))
-
-
 def _with_own_order(spec: CodecSpec, given: ChunkSpec) -> CodecSpec:
-    """A filter of Zarr v2 names the byte order of what it gives: `bytes` without `endian` stores that."""
+    """`bytes` with the byte order of its input: a filter of Zarr v2 determines it, and `endian` may be absent."""
     if spec.name != "bytes" or spec.configuration.get("endian") is not None or given.dtype.kind not in "iufc":
         return spec
     big = given.dtype.str.startswith(">")
@@ -325,7 +323,7 @@ def _with_own_order(spec: CodecSpec, given: ChunkSpec) -> CodecSpec:
 
 
 def _given_bytes(given: ChunkSpec, array_bytes: Any, compressors: Sequence[Any]) -> ChunkSpec:
-    """The spec that a compressor is built with: the array's where it gets the array's elements, else one of bytes."""
+    """The spec that a compressor is built with: the array's if its input is the array's elements, else one of bytes."""
     if not compressors and isinstance(array_bytes[1], BytesCodec):
         return given
     return ChunkSpec((), np.dtype(np.uint8), np.uint8(0))

@@ -1,4 +1,4 @@
-"""The codecs by name: an allow-list, and what users register. A document reaches no other code."""
+"""Codecs by name: an allow-list of built-in codecs, and those that users register. Metadata can reach no other code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .base import COSTS, KINDS, ChunkSpec, Codec, Options
 ENTRY_POINTS: Final = "zarr_s3_async.codecs"
 
 CodecClass: TypeAlias = Callable[[Mapping[str, JSON], ChunkSpec], Codec]
-"""Called with the configuration and what the codec will be given. `kind` is an attribute of the class."""
+"""Called with the configuration and the spec of the codec's input. `kind` is an attribute of the class."""
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}"
 
@@ -26,7 +26,7 @@ class _RegistryEntry(NamedTuple):
 
 
 def _built_in(kind: CodecKind, module: str, name: str) -> _RegistryEntry:
-    """A codec of this package, whose module is imported when an array first names it: few arrays use many."""
+    """A codec of this package. Its module is imported when an array first uses it, since most arrays use few codecs."""
 
     def build(options: Options, spec: ChunkSpec) -> Codec:
         codec: Codec = getattr(import_module(f".{module}", __package__), name)(options, spec)
@@ -90,17 +90,17 @@ _added: dict[str, _RegistryEntry] = {}
 
 
 def register_codec(name: str, cls: CodecClass) -> None:
-    """Make a codec class known under the name that documents use.
+    """Register a codec class under the name that metadata uses.
 
     Args:
-        name: As it stands in `codecs`; a v2 compressor or filter with the id X is looked for as
-            `numcodecs.X`.
-        cls: Called once per array, as `cls(configuration, chunk_spec)`; `codecs.base` says what it has to be.
+        name: The name in `codecs`; for a v2 compressor or filter with the id X it is `numcodecs.X`.
+        cls: Called once per array, as `cls(configuration, chunk_spec)`; its instances follow a protocol of
+            `codecs.base`.
 
     Raises:
-        ConfigError: The name is taken or not a codec name, or the class does not say its kind.
+        ConfigError: The name is taken or invalid, or the class has no valid `kind`.
     """
-    if not _is_name(name):
+    if not isinstance(name, str) or re.fullmatch(_NAME, name) is None or is_pickle(name):  # type: ignore[redundant-expr]
         raise ConfigError(f"{name!r} cannot be the name of a codec")
     if name in _BUILT_IN or name in _added:
         raise ConfigError(f"the codec {name!r} exists already; unregister_codec removes one that was registered")
@@ -111,9 +111,9 @@ def register_codec(name: str, cls: CodecClass) -> None:
 
 
 def unregister_codec(name: str) -> None:
-    """Forget a codec that was registered. Built-in ones stay."""
+    """Remove a codec that was registered. Built-in codecs cannot be removed."""
     if name in _BUILT_IN:
-        raise ConfigError(f"the codec {name!r} is built in and stays")
+        raise ConfigError(f"the codec {name!r} is built in and cannot be removed")
     if _added.pop(name, None) is None:
         raise ConfigError(f"no codec {name!r} is registered")
 
@@ -124,12 +124,12 @@ def list_codecs() -> tuple[str, ...]:
 
 
 def kind_of_codec(name: str) -> CodecKind:
-    """Where in a chain the codec stands."""
+    """The codec's kind, which determines its position in a chain."""
     return _find(name).kind
 
 
 def find_kind(name: str) -> CodecKind | None:
-    """As `kind_of_codec`, and None where there is no such codec."""
+    """As `kind_of_codec`, but None for an unknown codec."""
     try:
         return _find(name).kind
     except UnsupportedFeature:
@@ -147,15 +147,15 @@ class Built(NamedTuple):
     codec: Any
     """A `Codec`."""
     encode_error: MetadataError | None
-    """Why it can decode, and must not encode; None where it may do both."""
+    """Why it can decode but must not encode; None where it may do both."""
 
 
 def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Built:
-    """The codec, ready for chunks like this.
+    """Build the codec for chunks of this spec.
 
     Raises:
-        UnsupportedFeature: There is no such codec.
-        MetadataError: The configuration is not one of this codec, or the codec does not take such chunks.
+        UnsupportedFeature: The codec is unknown.
+        MetadataError: The configuration is invalid, or the codec does not support such chunks.
     """
     entry = _find(codec.name)
     options = Options(codec.name, codec.configuration)
@@ -167,7 +167,7 @@ def build_codec(codec: CodecSpec, spec: ChunkSpec) -> Built:
     except ImportError as error:
         raise UnsupportedFeature(f"codec {codec.name!r} needs a package that is missing: {error}") from error
     except Exception as error:
-        raise MetadataError(f"codec {codec.name!r} cannot be made of its configuration: {error}") from error
+        raise MetadataError(f"codec {codec.name!r} cannot be built from its configuration: {error}") from error
     return Built(built, options.encode_error)
 
 
@@ -176,7 +176,7 @@ def _user_factory(cls: Any) -> Callable[[Options, ChunkSpec], Codec]:
         codec: Codec = cls(options.rest(), spec)
         cost = getattr(codec, "cost", None)
         if cost not in COSTS:
-            raise ConfigError(f"the codec {options.codec!r} says it costs {cost!r}, not one of {COSTS}")
+            raise ConfigError(f"the codec {options.codec!r} has the cost {cost!r}, which is not one of {COSTS}")
         return codec
 
     return build
@@ -187,34 +187,28 @@ def _find(name: str) -> _RegistryEntry:
     if entry is not None:
         return entry
     if is_pickle(name):
-        raise UnsupportedFeature(f"the codec {name!r} is refused: unpickling runs whatever code the data holds")
+        raise UnsupportedFeature(f"the codec {name!r} is refused: unpickling runs any code that the data contains")
     for point in _entry_points():
         if point.name == name:
-            return _load(point)
+            try:
+                cls = point.load()
+                if point.name not in _added:
+                    register_codec(point.name, cls)
+            except Exception as error:
+                raise UnsupportedFeature(
+                    f"the codec {point.name!r} of {point.value} cannot be loaded: {error}"
+                ) from error
+            return _added[point.name]
     from difflib import get_close_matches  # for errors alone
 
     near = get_close_matches(name, [*_BUILT_IN, *_added], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnsupportedFeature(
-        f"the codec {name!r} is not known; {hint}register_codec adds one, list_codecs() names those that are"
+        f"the codec {name!r} is not known; {hint}register_codec adds one, list_codecs() lists the known ones"
     )
-
-
-def _load(point: Any) -> _RegistryEntry:
-    try:
-        cls = point.load()
-        if point.name not in _added:
-            register_codec(point.name, cls)
-    except Exception as error:
-        raise UnsupportedFeature(f"the codec {point.name!r} of {point.value} cannot be loaded: {error}") from error
-    return _added[point.name]
 
 
 def _entry_points() -> Any:
     from importlib.metadata import entry_points
 
     return entry_points(group=ENTRY_POINTS)
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and re.fullmatch(_NAME, name) is not None and not is_pickle(name)

@@ -23,7 +23,7 @@ _HEX: Final = re.compile(r"0x[0-9a-fA-F]{1,16}", re.ASCII)
 
 
 def plain_dtype(options: Options, key: str, default: Any = None) -> np.dtype[Any]:
-    """A dtype as numcodecs writes it (`<f4`, `float32`): of fixed size, without fields, without a shape."""
+    """A dtype as numcodecs writes it (`<f4`, `float32`): of fixed size, without fields and without a shape."""
     value = options.take(key) if default is None else options.take(key, default)
     if isinstance(value, np.dtype):
         return value
@@ -31,7 +31,7 @@ def plain_dtype(options: Options, key: str, default: Any = None) -> np.dtype[Any
         try:
             return np.dtype(value)
         except TypeError as error:
-            raise options.fail(key, f"is no data type: {value!r}") from error
+            raise options.fail(key, f"is not a data type: {value!r}") from error
     raise options.fail(key, f"must be a plain data type such as '<f4', not {short(value)}")
 
 
@@ -44,20 +44,16 @@ def real_dtype(options: Options, key: str) -> np.dtype[Any]:
         if value in _INTEGERS or value in _FLOATS:
             return np.dtype(value)
         if value in _ml_dtypes.BITS:
-            return _small_dtype(options, value)
+            try:
+                return _ml_dtypes.lookup(value)
+            except ImportError as error:
+                raise UnsupportedFeature(f"codec {options.codec!r}: {error}") from error
     raise options.fail(key, f"must be a data type of integers or of floating-point numbers, not {short(value)}")
-
-
-def _small_dtype(options: Options, name: str) -> np.dtype[Any]:
-    try:
-        return _ml_dtypes.lookup(name)
-    except ImportError as error:
-        raise UnsupportedFeature(f"codec {options.codec!r}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class RealType:
-    """What the arithmetic of a codec has to know of a dtype of real numbers."""
+    """Properties of a dtype of real numbers that codecs compute with."""
 
     dtype: np.dtype[Any]
     is_integer: bool
@@ -74,7 +70,7 @@ class RealType:
 
     @classmethod
     def of(cls, dtype: np.dtype[Any]) -> RealType | None:
-        """The facts about a dtype, or None where it is not one of real numbers."""
+        """The properties of a dtype, or None where it is not one of real numbers."""
         if _ml_dtypes.is_ml(dtype):
             return cls._of_extension(dtype)
         if dtype.kind in "iu":
@@ -94,6 +90,7 @@ class RealType:
 
     @classmethod
     def _of_float(cls, dtype: np.dtype[Any], info: Any) -> RealType:
+        # Types differ in which special values they have, and finfo does not tell: casting one shows it.
         with np.errstate(all="ignore"):
             specials = np.array([np.inf, np.nan]).astype(dtype).astype(np.float64)
         step = int(np.frexp(np.float64(info.smallest_subnormal))[1]) - 1
@@ -120,7 +117,7 @@ def real_scalar(options: Options, key: str, value: JSON, real: RealType) -> Arra
             scalar = _float_from_text(value, real)
             if scalar is not None:
                 return scalar
-    raise options.fail(key, f"holds {short(value)}, which is no {real.dtype}")
+    raise options.fail(key, f"holds {short(value)}, which is not a {real.dtype}")
 
 
 def _float_from_text(text: str, real: RealType) -> Array | None:

@@ -47,7 +47,7 @@ class ScaleOffset:
         # NumPy's functions turn arrays without dimensions into scalars.
         numbers = np.atleast_1d(chunk).astype(self._dtype, copy=False)
         if self._real.is_integer and numbers.size:
-            # Both steps are monotonic, so that the extremes speak for all.
+            # Both steps are monotonic, so checking the extremes is enough.
             extremes = [int(numbers.min()) - int(self._offset), int(numbers.max()) - int(self._offset)]
             self._require(extremes)
             self._require([extreme * int(self._scale) for extreme in extremes])
@@ -60,7 +60,7 @@ class ScaleOffset:
         numbers = np.atleast_1d(chunk).astype(self._dtype, copy=False)
         if self._real.is_integer and numbers.size:
             if np.remainder(numbers, self._scale).any():
-                raise ValueError(f"a number is no multiple of the scale {self._scale}")
+                raise ValueError(f"a number is not a multiple of the scale {self._scale}")
             extremes = [int(extreme) // int(self._scale) for extreme in (numbers.min(), numbers.max())]
             self._require(extremes)
             self._require([extreme + int(self._offset) for extreme in extremes])

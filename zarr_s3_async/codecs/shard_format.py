@@ -1,7 +1,7 @@
-"""The `sharding_indexed` codec of Zarr v3: many encoded chunks in one object, and an index of where they are.
+"""The `sharding_indexed` codec of Zarr v3: many encoded chunks in one object, with an index of their positions.
 
 The index has one entry per chunk, in row-major order of the inner grid: offset and length as unsigned 64-bit
-integers, both 2**64 - 1 for a chunk that is not there.
+integers, both 2**64 - 1 for a chunk that is absent.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .pipeline import Pipeline, build_pipeline
 MISSING: Final = 2**64 - 1
 NAME: Final = "sharding_indexed"
 _CHECKED_AT_ONCE: Final = 2**16
-"""Entries of an index."""
+"""Number of index entries that are validated at once."""
 
 IndexLocation = Literal["start", "end"]
 Encoded: TypeAlias = Bytes | Array
@@ -53,7 +53,7 @@ def joined(parts: Sequence[Encoded]) -> Buffer:
 
 
 class ShardLayout:
-    """How an index and encoded chunks lie in an object. It knows slots and bytes, and nothing of arrays."""
+    """Positions of the index and of encoded chunks in an object. It handles slots and bytes, not arrays."""
 
     __slots__ = ("_index", "index_location", "index_nbytes", "n_chunks")
 
@@ -63,21 +63,21 @@ class ShardLayout:
         self._index = build_pipeline(index_codecs, ChunkSpec((*grid, 2), np.dtype(np.uint64), np.uint64(MISSING)))
         if self._index.encoded_nbytes is None:
             names = ", ".join(codec.name for codec in index_codecs)
-            raise UnsupportedFeature(f"codec {NAME!r}: an index through {names} has no fixed size")
+            raise UnsupportedFeature(f"codec {NAME!r}: an index encoded by {names} has no fixed size")
         self.index_nbytes: int = self._index.encoded_nbytes
 
     @property
     def encode_error(self) -> MetadataError | None:
-        """Why an index can be decoded, and must not be encoded."""
+        """Why an index can be decoded but must not be encoded; None where it may be both."""
         return self._index.encode_error
 
     @property
     def index_range(self) -> ByteRange:
-        """Where the index is in the object."""
+        """Byte range of the index in the object."""
         return Span(0, self.index_nbytes) if self.index_location == "start" else Suffix(self.index_nbytes)
 
     def decode_index(self, data: Buffer, object_size: int) -> Array:
-        """The index, as an array (n_chunks, 2) of uint64, every entry within the object.
+        """Decode the index: an array (n_chunks, 2) of uint64, with every entry inside the object.
 
         Args:
             data: The bytes of `index_range`.
@@ -88,41 +88,43 @@ class ShardLayout:
         """
         needed = self.index_nbytes
         if len(data) != needed or object_size < needed:
-            raise _corrupt(f"the object has {object_size} bytes and gave {len(data)} for its index of {needed}")
+            raise _corrupt(f"the object has {object_size} bytes and returned {len(data)} for its index of {needed}")
         index = self._index.decode(data).reshape(self.n_chunks, 2)
         self._check(index, object_size)
         return index
 
     @classmethod
     def _check(cls, index: Array, object_size: int) -> None:
-        for at in range(0, len(index), _CHECKED_AT_ONCE):  # what is compared takes memory of the size of the index
+        # In blocks: the comparisons need temporary arrays as large as what they compare.
+        for at in range(0, len(index), _CHECKED_AT_ONCE):
             cls._check_entries(index[at : at + _CHECKED_AT_ONCE], at, object_size)
 
     @staticmethod
     def _check_entries(index: Array, first_slot: int, object_size: int) -> None:
         offsets, lengths = index[:, 0], index[:, 1]
         size = np.uint64(object_size)
-        # Compared so that no sum can overflow.
+        # Written without `offset + length`, which could overflow 64 bits.
         wrong = (offsets > size) | (lengths > size - np.minimum(offsets, size)) | (lengths == 0)
         if not wrong.any():
             return
+        # Entries of absent chunks fail the comparison too; excluding them costs time only where something looks wrong.
         wrong &= (offsets != MISSING) | (lengths != MISSING)
         if wrong.any():
             slot = int(wrong.argmax())
             raise _corrupt(
                 f"the index puts chunk {first_slot + slot} at byte {offsets[slot]} with {lengths[slot]} bytes, "
-                f"and the object has {object_size}"
+                f"but the object has {object_size}"
             )
 
     @staticmethod
     def span(index: Array, slot: int) -> Span | None:
-        """Where a chunk is in the object, or None where it is not there."""
+        """Byte span of a chunk in the object, or None where the chunk is absent."""
         offset, length = index[slot].tolist()
         return None if length == MISSING else Span(offset, offset + length)
 
     @staticmethod
     def spans(index: Array, slots: Sequence[int]) -> list[Span | None]:
-        """`span` of each of these."""
+        """`span` of each slot."""
         entries = index[slots].tolist()
         return [None if length == MISSING else Span(offset, offset + length) for offset, length in entries]
 
@@ -131,10 +133,10 @@ class ShardLayout:
         return self._index.encode(index.reshape(self._index.chunk.shape))
 
     def assemble(self, chunks: Mapping[int, Encoded]) -> list[Encoded]:
-        """The object, in parts that follow one another: the chunks in row-major order, and the index.
+        """The object as consecutive parts: the chunks in row-major order, and the index.
 
         Args:
-            chunks: Encoded chunks by slot. A slot that is not among them is marked as missing.
+            chunks: Encoded chunks by slot. Other slots are marked as absent.
         """
         slots = sorted(chunks)
         parts = [chunks[slot] for slot in slots]
@@ -169,11 +171,11 @@ class ShardFormat:
 
     @classmethod
     def from_spec(cls, codec: CodecSpec, shard: ChunkSpec) -> ShardFormat:
-        """What a `sharding_indexed` codec says of shards like this.
+        """The format that a `sharding_indexed` codec defines for shards of this spec.
 
         Raises:
-            MetadataError: The configuration is wrong.
-            UnsupportedFeature: A codec in it is not known.
+            MetadataError: The configuration is invalid.
+            UnsupportedFeature: A codec in it is unknown.
         """
         options = Options(codec.name, codec.configuration)
         made = cls(options, shard)
@@ -182,7 +184,7 @@ class ShardFormat:
 
     @property
     def encode_error(self) -> MetadataError | None:
-        """Why shards can be decoded, and must not be encoded; None where they may be both."""
+        """Why shards can be decoded but must not be encoded; None where they may be both."""
         return self.inner.encode_error or self.layout.encode_error
 
     @property
@@ -191,7 +193,7 @@ class ShardFormat:
         return self.layout.n_chunks
 
     def region(self, slot: int) -> tuple[slice, ...]:
-        """Where in the shard an inner chunk is."""
+        """Region of an inner chunk in the shard."""
         at: list[slice] = []
         for count, length in zip(reversed(self.grid), reversed(self.chunk_shape), strict=True):
             slot, position = divmod(slot, count)
@@ -204,7 +206,7 @@ class ShardFormat:
 
 
 class ShardingCodec:
-    """A whole shard at once: one inside another, or one behind other codecs."""
+    """Encodes and decodes whole shards: nested ones, and those that follow other codecs."""
 
     kind: Final = "array->bytes"
 
@@ -240,6 +242,7 @@ class ShardingCodec:
             if span is None:
                 part[...] = self._fill
                 continue
+            # Decoding in place needs contiguous memory; a block of a larger shard usually is not.
             target = part if part.flags.c_contiguous and not part.dtype.hasobject else None
             chunk = self._format.inner.decode(view[span.start : span.stop], target)
             if chunk is not target:
@@ -263,7 +266,7 @@ def _read_codec(options: Options, key: str, document: JSON) -> CodecSpec:
         name, configuration = document.get("name"), document.get("configuration", {})
         if isinstance(name, str) and isinstance(configuration, dict):
             return CodecSpec(name, configuration)
-    raise options.fail(key, f"holds what is no codec: {short(document)}")
+    raise options.fail(key, f"contains {short(document)}, which is not a codec")
 
 
 def _corrupt(problem: str) -> ChunkDecodeError:
@@ -274,16 +277,16 @@ def stored_slots(index: Array) -> Array:
     """The slots that have an entry, sorted.
 
     Args:
-        index: What `ShardLayout.decode_index` gave.
+        index: Result of `ShardLayout.decode_index`.
     """
     return np.flatnonzero(index[:, 1] != MISSING)
 
 
 def refuse_overlaps(index: Array) -> None:
-    """Raise where two chunks share bytes: copied one by one they would take more than the shard has.
+    """Raise if two chunks share bytes: copied one by one, they would take more memory than the shard has bytes.
 
     Args:
-        index: What `ShardLayout.decode_index` gave.
+        index: Result of `ShardLayout.decode_index`.
 
     Raises:
         ChunkDecodeError: Two chunks share bytes.
@@ -297,17 +300,17 @@ def unused_bytes(layout: ShardLayout, index: Array, object_size: int) -> int:
     """Bytes of the object that belong to no chunk and not to the index.
 
     Args:
-        layout: Of the shard.
-        index: What `ShardLayout.decode_index` gave.
+        layout: Layout of the shard.
+        index: Result of `ShardLayout.decode_index`.
         object_size: Bytes of the whole object.
 
     Raises:
-        ChunkDecodeError: Two chunks share bytes, or one shares them with the index.
+        ChunkDecodeError: Two chunks share bytes, or a chunk shares bytes with the index.
     """
     slots = stored_slots(index)
     at_start = layout.index_location == "start"
     index_at = 0 if at_start else object_size - layout.index_nbytes
-    # The index is the last row: its slot is none of a chunk.
+    # The index is appended as one more row, so that an overlap with it is found too.
     starts = np.append(index[slots, 0].astype(np.int64), index_at)
     stops = starts + np.append(index[slots, 1].astype(np.int64), layout.index_nbytes)
     _refuse_overlaps(slots, starts, stops)
@@ -316,13 +319,10 @@ def unused_bytes(layout: ShardLayout, index: Array, object_size: int) -> int:
 
 def _refuse_overlaps(slots: Array, starts: Array, stops: Array) -> None:
     order = np.argsort(starts, kind="stable")
-    # Sorted by their starts, spans that overlap at all overlap with a neighbour.
+    # Sorted by start, spans overlap only if two neighbours do.
     overlaps = np.flatnonzero(starts[order][1:] < stops[order][:-1])
     if len(overlaps):
-        first, second = (_name(slots, int(row)) for row in order[overlaps[0] : overlaps[0] + 2])
+        rows = order[overlaps[0] : overlaps[0] + 2].tolist()
+        first, second = (f"chunk {slots[row]}" if row < len(slots) else "the index" for row in rows)
         at = int(starts[order[overlaps[0] + 1]])
         raise ChunkDecodeError(f"codec {NAME!r}: {first} and {second} share bytes from byte {at} on", codec=NAME)
-
-
-def _name(slots: Array, row: int) -> str:
-    return f"chunk {slots[row]}" if row < len(slots) else "the index"

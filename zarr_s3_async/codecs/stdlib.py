@@ -1,7 +1,7 @@
 """Codecs of the standard library: gzip, zlib, bz2, lzma and base64.
 
-The compressors decompress piece by piece, into memory of the caller where it is given, and stop at the first byte
-too many. Pieces are small so that joining them does not hold the GIL for milliseconds.
+Data is decompressed piece by piece, into the caller's memory where it is given, and decompression stops at the first
+byte above the limit. Pieces are small so that joining them does not hold the GIL for milliseconds.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..errors import UnsupportedFeature
 from .base import Array, Bytes, ChunkSpec, Options, check_interrupt
 
 _WINDOW: Final = 256 * 1024
-"""Compressed bytes given to a decompressor at once: it copies what it leaves over."""
+"""Compressed bytes passed to a decompressor at once: it copies the input that it does not use."""
 _PIECE: Final = 1024 * 1024
 """Decompressed bytes taken from a decompressor at once."""
 _SMALL_WINDOW: Final = 4 * 1024
-"""The same for all members but the first: there may be many, and tiny ones."""
+"""The same for all members but the first: there may be many small ones."""
 _LZMA_MEMORY: Final = 256 * 1024 * 1024
-"""What the dictionary of an lzma stream may make the decoder allocate; the strongest preset needs 65 MiB."""
+"""Maximum memory of an lzma decoder, whose dictionary size is in the data; the strongest preset needs 65 MiB."""
 _GZIP_EXTRA_FLAGS: Final = {1: 4, 9: 2}
 _GZIP_UNKNOWN_SYSTEM: Final = 255
 
@@ -44,7 +44,7 @@ class _Decompressor(Protocol):
 
 
 class _Target:
-    """Where pieces go: memory of the exact size, or a list where the size is not known."""
+    """Collects pieces: in memory of the exact size, or in a list where the size is unknown."""
 
     def __init__(self, size: int | None, limit: int, out: Array | None) -> None:
         self.left = limit
@@ -69,13 +69,13 @@ class _Target:
         if self._memory is None:
             return b"".join(self._parts)
         if self._at != len(self._memory):
-            raise ValueError(f"decodes to {self._at} bytes, and a chunk has {len(self._memory)}")
-        # The caller recognizes its own array by identity.
+            raise ValueError(f"decodes to {self._at} bytes, but a chunk has {len(self._memory)}")
+        # `out` itself, not a view: the caller checks by identity whether it was used.
         return self._memory if self._out is None else self._out
 
 
 class _Stream:
-    """What the four have in common. A subclass names its decompressor, and whether members may follow."""
+    """Common part of the four compressors. A subclass sets its decompressor, and whether several members may follow."""
 
     kind: Final = "bytes->bytes"
     cost: Final = "parallel"
@@ -86,21 +86,20 @@ class _Stream:
         return None
 
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
+        # Small chunks in one call. `size + 1` bytes are requested, so that a longer stream is noticed below.
         if size is not None and size < _PIECE and len(data) < _WINDOW:
             decompressor = self._decompressor()
             decoded = decompressor.decompress(data, size + 1)
             if decompressor.eof and len(decoded) == size and not decompressor.unused_data:
                 return decoded
-        return self._decode_pieces(memoryview(data), _Target(size, limit, out))
-
-    def _decode_pieces(self, data: memoryview, target: _Target) -> Bytes:
+        view, target = memoryview(data), _Target(size, limit, out)
         at, window = 0, _WINDOW
         while True:
-            at = self._decode_member(data, at, window, target)
-            if at == len(data):
+            at = self._decode_member(view, at, window, target)
+            if at == len(view):
                 return target.finished()
             if not self.members:
-                raise ValueError(f"{len(data) - at} bytes follow the end of the stream")
+                raise ValueError(f"{len(view) - at} bytes follow the end of the stream")
             window = _SMALL_WINDOW
 
     def _decode_member(self, data: memoryview, at: int, window: int, target: _Target) -> int:
@@ -116,12 +115,12 @@ class _Stream:
             if ends and not piece and not decompressor.eof:
                 raise ValueError("the stream is cut off")
             target.add(piece)
-            check_interrupt()  # a few bytes may stand for a gigabyte, which takes seconds
+            check_interrupt()  # a few bytes may decode to a gigabyte, which takes seconds
         return at - len(decompressor.unused_data)
 
 
 def _pending(decompressor: Any) -> Bytes | None:
-    """What the decompressor has to be given before it takes more input; None where it waits for input."""
+    """Input that the decompressor must receive before it takes more; None where it needs new input."""
     if hasattr(decompressor, "unconsumed_tail"):
         tail: bytes = decompressor.unconsumed_tail
         return tail or None
@@ -143,9 +142,9 @@ class Zlib(_Stream):
 
 
 class Gzip(_Stream):
-    """A gzip file of one member; one of several is read.
+    """Writes a gzip file of one member; reads any number of members.
 
-    The time in its header is 0, so that equal chunks are stored as equal bytes.
+    The time in the header is 0, so that equal chunks are encoded to equal bytes.
     """
 
     def __init__(self, options: Options, default_level: int, least_level: int) -> None:
@@ -167,7 +166,7 @@ def gzip(options: Options, _spec: ChunkSpec) -> Gzip:
 
 
 def numcodecs_gzip(options: Options, _spec: ChunkSpec) -> Gzip:
-    """numcodecs' gzip, which has a default level of its own, and takes zlib's (-1), as Java writes it."""
+    """numcodecs' gzip: with its own default level, and with level -1 (zlib's default), which Java writers use."""
     return Gzip(options, 1, -1)
 
 
@@ -194,24 +193,24 @@ class LZMA(_Stream):
         self._format = options.integer("format", lzma.FORMAT_XZ, lzma.FORMAT_RAW, lzma.FORMAT_XZ)
         self._check = options.to_encode(options.integer, "check", -1, lzma.CHECK_ID_MAX, -1)
         self._preset: int | None = options.to_encode(options.choice, "preset", presets, None)
-        options.ignore("delta")  # of numcodecs' first releases; a stream says its own filters
+        options.ignore("delta")  # written by numcodecs' first releases; a stream contains its own filters
         raw = self._format == lzma.FORMAT_RAW
-        # Only a raw stream does not say which filters made it.
+        # Only a raw stream does not contain its filters, so only there decoding needs the option.
         self._filters = _read_filters(options) if raw else options.to_encode(_read_filters, options)
         if self._check and self._check > lzma.CHECK_NONE and self._format != lzma.FORMAT_XZ:
-            options.cannot_encode(options.fail("check", "can be chosen in the format xz alone"))
+            options.cannot_encode(options.fail("check", "can be set for the format xz only"))
         if raw and self._filters is None:
             raise options.fail("filters", "must be given for a raw stream")
         if self._filters is not None and self._preset is not None:
-            options.cannot_encode(options.fail("filters", "cannot stand beside 'preset'"))
-        # A raw stream has no header: its dictionary is that of the filters, and was checked with them.
+            options.cannot_encode(options.fail("filters", "cannot be combined with 'preset'"))
+        # A raw stream has no header: its dictionary size is in the filters, and was checked with them.
         given = (self._format, None, self._filters) if raw else (self._format, _LZMA_MEMORY)
         self._decompressor: Callable[[], _Decompressor] = partial(lzma.LZMADecompressor, *given)
         self._compress = lzma.compress
         try:
             self._decompressor()
         except Exception as error:
-            raise options.fail("filters", f"do not make a codec: {error}") from error
+            raise options.fail("filters", f"are refused by lzma: {error}") from error
 
     def encode(self, data: Bytes) -> bytes:
         encoded: bytes = self._compress(
@@ -258,8 +257,8 @@ class Base64:
 
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:  # noqa: ARG002  nothing to write into
         if len(data) > self.encoded_size(limit):
-            raise ValueError(f"{len(data)} characters, and at most {self.encoded_size(limit)} can be")
+            raise ValueError(f"{len(data)} characters, but at most {self.encoded_size(limit)} are possible")
         decoded = b64decode(data, validate=True)
         if size is not None and len(decoded) != size:
-            raise ValueError(f"{len(decoded)} bytes, and a chunk has {size}")
+            raise ValueError(f"{len(decoded)} bytes, but a chunk has {size}")
         return decoded

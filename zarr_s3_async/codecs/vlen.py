@@ -21,7 +21,7 @@ _WORD: Final = 4
 
 
 class _Packer(Protocol):
-    """What numcodecs' three classes have in common."""
+    """The interface of numcodecs' three classes."""
 
     def encode(self, values: Array) -> bytearray: ...
 
@@ -45,29 +45,29 @@ class _Packed:
         arguments = self._arguments(options)
         self._packer: _Packer = getattr(numcodecs_module("vlen"), self.packer)(*arguments)
 
-    def _arguments(self, options: Options) -> tuple[Any, ...]:  # noqa: ARG002  for the one that has options
+    def _arguments(self, options: Options) -> tuple[Any, ...]:  # noqa: ARG002  one subclass has options
         return ()
 
     def _payload(self, values: Array) -> int:
-        """Bytes that the values fill, without their lengths."""
+        """Bytes of the values, without their length fields."""
         return sum(map(len, values))
 
     def encoded_size(self) -> None:
         return None
 
     def encode(self, chunk: Array) -> Bytes:
-        # numcodecs would take a transposed chunk in the order of its memory, and takes no read-only memory.
+        # numcodecs reads a transposed chunk in memory order, and refuses read-only memory.
         return self._pack(writable(np.ascontiguousarray(chunk)).reshape(-1))
 
     def _pack(self, values: Array) -> bytearray:
         return self._packer.encode(values)
 
     def decode(self, data: Bytes, out: Array | None = None) -> Array:  # noqa: ARG002  objects are not copied in place
-        # numcodecs allocates for the claimed count before it looks at the data.
+        # numcodecs allocates for the claimed count before it checks the data.
         count = int.from_bytes(data[:_WORD], "little")
         packed = len(data) - _WORD * (1 + self._count)
         if count != self._count or packed < 0:
-            raise ValueError(f"{len(data)} bytes claim {count} elements, and a chunk has {self._count}")
+            raise ValueError(f"{len(data)} bytes claim {count} elements, but a chunk has {self._count}")
         values = self._packer.decode(data)
         used = self._payload(values)
         if used != packed:
@@ -76,18 +76,18 @@ class _Packed:
 
 
 class _PackedScalars(_Packed):
-    """Elements of one Python type. Values of its subclasses are stored as what they are of that type."""
+    """Elements of one Python type. Values of its subclasses are converted to it."""
 
     def _plain(self, value: Any) -> Any:
         raise NotImplementedError
 
     def _pack(self, values: Array) -> bytearray:
         elements = values.tolist()
-        for empty in (None, 0):  # numcodecs stores an empty element for these, and says nothing
+        for empty in (None, 0):  # numcodecs stores these as empty elements, without an error
             if empty in elements:
                 raise ValueError(
                     f"element {elements.index(empty)} of the chunk is {empty}, which would be read as an empty one: "
-                    "give another value for what is missing"
+                    "use another value for missing elements"
                 )
         try:
             return self._packer.encode(values)
@@ -135,7 +135,7 @@ class VLenArray(_Packed):
 
 
 class _Items:
-    """Any values, as one list of them, of the dtype and of the shape: numcodecs' codecs for arrays of objects."""
+    """Any values, as one list of the elements, the dtype and the shape: numcodecs' codecs for arrays of objects."""
 
     kind: Final = "array->bytes"
     cost: Final = "blocking"
@@ -166,7 +166,7 @@ class _Items:
                     raise ValueError(f"its rows do not have {length} elements")
                 level = [element for row in level for element in row]
         chunk = np.empty(len(level), object)
-        for at, element in enumerate(level):  # a whole list would be taken for an array
+        for at, element in enumerate(level):  # assigning the whole list would make an array of elements that are lists
             chunk[at] = element
         return chunk.reshape(self._shape)
 

@@ -165,10 +165,10 @@ class SupportsForbiddenIsMissing(Protocol):
 
 @runtime_checkable
 class SupportsWeakVersions(Protocol):
-    """A store some of whose versions do not tell every two states of an object apart."""
+    """A store with weak versions: two states of an object may have the same one."""
 
     def is_weak(self, version: Version) -> bool:
-        """True where another state of the same object may have this version too."""
+        """True if another state of the same object may have this version too."""
         ...
 
 
@@ -191,14 +191,14 @@ class SupportsStat(Protocol):
 
 
 class Unchanged(Enum):
-    """What a conditional read gives of an object that is still at the version that was named."""
+    """The result of a conditional read of an object that still has the given version."""
 
     UNCHANGED = 0
 
 
 @runtime_checkable
 class SupportsUnless(Protocol):
-    """A store that sends an object only where it has changed, by one request either way (HTTP's `If-None-Match`)."""
+    """A store that sends an object only if it has changed, by one request (HTTP's `If-None-Match`)."""
 
     async def get_unless(
         self,
@@ -208,7 +208,7 @@ class SupportsUnless(Protocol):
         range: ByteRange | None = None,  # noqa: A002  # what HTTP calls it
         max_bytes: int | None = None,
     ) -> Blob | Literal[Unchanged.UNCHANGED] | None:
-        """What `get` gives, or `UNCHANGED` where the object is at this version. A range of it is not empty."""
+        """The result of `get`, or `UNCHANGED` if the object is at this version. The range must not be empty."""
         ...
 
 
@@ -280,7 +280,7 @@ class SupportsIdentity(Protocol):
 
     @property
     def place(self) -> str:
-        """Identifies where the bytes are, without a trailing slash: stores that show one object have equal `place/key`.
+        """Identifies where the bytes are, without a trailing slash: stores with a common object have equal `place/key`.
 
         It may appear in messages.
         """

@@ -34,7 +34,7 @@ class MemoryStore:
     def __init__(self, name: str | None = None) -> None:
         self._name = secrets.token_hex(4) if name is None else name
         if not self._name or "/" in self._name:
-            raise ConfigError(f"a MemoryStore's name is one word without a slash, not {name!r}")
+            raise ConfigError(f"the name of a MemoryStore must be one word without a slash, not {name!r}")
         self._objects: dict[str, tuple[bytes, Version, float]] = {}
         self._numbers = itertools.count(1)
         self._root = ""
@@ -167,7 +167,7 @@ class MemoryStore:
 
     def _full(self, key: str) -> str:
         if not key or key.startswith("/"):
-            raise StoreError(f"a key is relative and not empty, unlike {key!r}", key=key)
+            raise StoreError(f"a key must be relative and not empty, not {key!r}", key=key)
         return self._root + key
 
     def _require(self, key: str, version: Version) -> None:

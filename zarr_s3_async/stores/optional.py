@@ -67,7 +67,7 @@ async def get_unless(
 ) -> Blob | Literal[Unchanged.UNCHANGED] | None:
     """The object, or a range of it, unless it is at this version; see `SupportsUnless.get_unless`.
 
-    A store that has no such verb reads it in any case.
+    A store without this operation reads the object in any case.
     """
     if isinstance(store, SupportsUnless):
         return await store.get_unless(key, version, range=range, max_bytes=max_bytes)

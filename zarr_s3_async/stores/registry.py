@@ -137,7 +137,18 @@ def get_store(scheme: str) -> StoreFactory:
     """
     factory = _BUILT_IN.get(scheme) or _registered.get(scheme) or _installed.get(scheme)
     if factory is None:
-        factory = _installed[scheme] = _load(scheme)
+        points = [point for point in _entry_points() if point.name == scheme]
+        if not points:
+            raise ConfigError(f"no store for {scheme}://; known: {_known()}. register_store() adds one")
+        if len({point.value for point in points}) > 1:
+            raise ConfigError(f"more than one installed package provides {scheme}://: {_described(points)}")
+        try:
+            factory = points[0].load()
+        except Exception as error:
+            raise ConfigError(f"{scheme}:// cannot be loaded from {_described(points)}: {error}") from error
+        if not callable(factory):
+            raise ConfigError(f"what {_described(points)} provides for {scheme}:// is not callable")
+        _installed[scheme] = factory
     return factory
 
 
@@ -156,7 +167,7 @@ def open_store(where: str, context: StoreContext) -> Store:
     scheme, _ = split_url(where)
     store = get_store(scheme)(where, context)
     if not isinstance(store, Store):
-        raise ConfigError(f"the factory of {scheme}:// returned {store!r}, which lacks verbs of a Store")
+        raise ConfigError(f"the factory of {scheme}:// returned {store!r}, which lacks methods of a Store")
     return store
 
 
@@ -171,23 +182,8 @@ def split_url(where: str) -> tuple[str, str]:
             f"which Path({where!r}).absolute().as_uri() gives"
         )
     if not _SCHEME.fullmatch(scheme):
-        raise ConfigError(f"{where!r} starts with no URL scheme (lower-case letters, digits, + . and -)")
+        raise ConfigError(f"{where!r} does not start with a URL scheme (lower-case letters, digits, + . and -)")
     return scheme, rest
-
-
-def _load(scheme: str) -> StoreFactory:
-    points = [point for point in _entry_points() if point.name == scheme]
-    if not points:
-        raise ConfigError(f"no store for {scheme}://; known: {_known()}. register_store() adds one")
-    if len({point.value for point in points}) > 1:
-        raise ConfigError(f"more than one installed package provides {scheme}://: {_described(points)}")
-    try:
-        factory = points[0].load()
-    except Exception as error:
-        raise ConfigError(f"{scheme}:// cannot be loaded from {_described(points)}: {error}") from error
-    if not callable(factory):
-        raise ConfigError(f"what {_described(points)} provides for {scheme}:// is not callable")
-    return factory  # type: ignore[no-any-return]  # entry points are untyped
 
 
 def _entry_points() -> Iterable[EntryPoint]:

@@ -188,7 +188,7 @@ async def test_what_the_server_does_not_have_is_its_error_after_one_request(
     ("code in a header", faults.refuse(404, x_amzn_errortype="NoSuchKey"), UnexpectedResponse),
     verbs=("whole get", "ranged get", "put", "delete", "list"),
 )
-async def test_a_404_that_s3_did_not_write_says_nothing_of_the_key(
+async def test_a_404_that_s3_did_not_write_does_not_concern_the_key(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     """On either transport: botocore alone would find `NoSuchKey` in most of these."""
@@ -221,7 +221,7 @@ CLOSING = (faults.reset_before_head, faults.close_before_head)
 
 
 @by_verb(*PASSING)
-async def test_a_passing_fault_is_asked_again_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+async def test_a_passing_fault_is_retried_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault)
     assert await verb.run(rig.store(), version) == verb.right
@@ -267,7 +267,7 @@ BROKEN = (
 
 
 @by_verb(*BROKEN, verbs=WITH_BODY)
-async def test_half_an_answer_is_asked_again_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+async def test_half_an_answer_is_retried_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault)
     assert await verb.run(rig.store(), version) == verb.right
@@ -303,7 +303,7 @@ async def test_a_body_of_unknown_length_is_not_trusted(
     ("of an empty ETag", faults.changed(etag=""), UnexpectedResponse),
     verbs=READS,
 )
-async def test_an_answer_that_is_no_object_is_asked_again_and_then_an_error(
+async def test_an_answer_that_is_no_object_is_retried_and_then_an_error(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     version = await version_of(rig)
@@ -560,7 +560,7 @@ WRONG_RANGES = {
 
 
 @pytest.mark.parametrize("fault", WRONG_RANGES.values(), ids=WRONG_RANGES)
-async def test_a_wrong_range_is_asked_again_and_then_an_error(rig: Rig, fault: Fault) -> None:
+async def test_a_wrong_range_is_retried_and_then_an_error(rig: Rig, fault: Fault) -> None:
     rig.server.cue("GetObject", fault)
     assert await ranged_get(rig.store(), Version("")) == VERBS["ranged get"].right
     assert rig.server.count("GetObject") == 2
@@ -568,7 +568,7 @@ async def test_a_wrong_range_is_asked_again_and_then_an_error(rig: Rig, fault: F
     assert type(await failure(VERBS["ranged get"], rig.store(), Version(""))) is UnexpectedResponse
 
 
-async def test_a_short_body_is_told_as_short_as_it_is(rig: Rig) -> None:
+async def test_a_short_body_is_reported_as_short_as_it_is(rig: Rig) -> None:
     """With a length that agrees nobody here can know better: the decoder does."""
     rig.server.cue("GetObject", faults.truncated_at(10))
     assert await whole_get(rig.store(), Version("")) == (BODY[:10], 10)
@@ -615,7 +615,7 @@ LISTINGS = {
 
 
 @pytest.mark.parametrize("listed", LISTINGS.values(), ids=LISTINGS)
-async def test_a_listing_that_cannot_be_is_asked_again_and_then_an_error(rig: Rig, listed: str) -> None:
+async def test_a_listing_that_cannot_be_is_retried_and_then_an_error(rig: Rig, listed: str) -> None:
     """Never a name that was not there, never a name fewer, never an exception of others."""
     truncated = "" if "IsTruncated" in listed else "<IsTruncated>false</IsTruncated>"
     body = f"<ListBucketResult>{truncated}{listed}</ListBucketResult>".encode()
@@ -630,9 +630,9 @@ async def test_a_listing_that_goes_round_in_a_circle_ends(rig: Rig) -> None:
     page = "<IsTruncated>true</IsTruncated><NextContinuationToken>here</NextContinuationToken>"
     round_and_round = faults.refuse(200, body=f"<ListBucketResult>{page}{LISTED}</ListBucketResult>".encode())
     rig.server.cue("ListObjectsV2", round_and_round, times=FOREVER)
-    with pytest.raises(UnexpectedResponse, match="circle"):
+    with pytest.raises(UnexpectedResponse, match="same continuation token"):
         await rig.store().list_dir("")
-    with pytest.raises(UnexpectedResponse, match="circle"):
+    with pytest.raises(UnexpectedResponse, match="same continuation token"):
         [entry async for entry in rig.store().list_prefix("")]
 
 
@@ -642,7 +642,7 @@ async def test_retry_after_is_waited(rig: Rig) -> None:
     assert rig.waits == [7.0]
 
 
-async def test_keys_that_were_not_deleted_are_asked_again(rig: Rig) -> None:
+async def test_keys_that_were_not_deleted_are_retried(rig: Rig) -> None:
     error = b"<Error><Key>root/k</Key><Code>SlowDown</Code><Message>x</Message></Error>"
     partly = faults.refuse(200, body=b"<DeleteResult>" + error + b"</DeleteResult>")
     rig.server.cue("DeleteObjects", partly)
@@ -656,7 +656,7 @@ async def test_keys_that_were_not_deleted_are_asked_again(rig: Rig) -> None:
 
 @pytest.mark.parametrize("fault", [faults.bare_404, faults.html_404])
 @pytest.mark.parametrize("verb", READS)
-async def test_bare_404s_are_missing_where_the_user_says_so(rig: Rig, fault: Fault, verb: str) -> None:
+async def test_bare_404s_are_missing_where_the_user_specifies_it(rig: Rig, fault: Fault, verb: str) -> None:
     rig.server.cue("GetObject", fault, times=FOREVER)
     assert await VERBS[verb].run(rig.store(accept_bare_404=True), Version("")) is None
     rig.server.forget()
@@ -687,7 +687,7 @@ async def test_missing_on_403_is_s3s_own_access_denied_alone(rig: Rig, fault: Fa
     await failure(VERBS["whole get"], store, Version(""))
 
 
-async def test_missing_on_403_says_nothing_of_a_pinned_version(rig: Rig) -> None:
+async def test_missing_on_403_does_not_concern_a_pinned_version(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.access_denied)
     store = rig.store(missing_on_403=True).for_chunk_reads
     verb = Verb("GetObject", lambda store, version: store.get("k", version=version), None)

@@ -200,7 +200,7 @@ async def test_probes_that_are_always_refused_become_rare(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (405, ""), (400, "InvalidArgument")])
-async def test_what_the_server_says_it_lacks_is_remembered(rig: Rig, status: int, code: str) -> None:
+async def test_what_the_server_reports_it_lacks_is_remembered(rig: Rig, status: int, code: str) -> None:
     rig.server.cue("PutObject", faults.refuse(status, code), nth=2, times=2)
     store = rig.probing_store()
     with pytest.warns(RuntimeWarning, match="has no conditional writes"):
@@ -232,13 +232,13 @@ async def test_a_server_that_refuses_preconditions_where_no_probe_could_tell_is_
         await store.put("a/k", b"1", when="absent")
 
 
-async def test_a_probe_that_cannot_be_cleaned_up_is_told_and_changes_nothing(
+async def test_a_probe_that_cannot_be_cleaned_up_is_reported_and_changes_nothing(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.server.cue("DeleteObject", faults.access_denied)
     await rig.probing_store().put("a/k", b"1", when="absent")
     assert rig.stored("a/k") == b"1"
-    assert "a probe is left behind" in caplog.text
+    assert "a probe's key could not be deleted" in caplog.text
     (left,) = {seen.request.key for seen in rig.server.seen if PROBE in seen.request.key}
     rig.remove(left.removeprefix("root/"))
 

@@ -253,7 +253,7 @@ async def test_a_certificate_of_another_host_is_refused(transport: str, s3: Amaz
 
 
 @pytest.mark.parametrize("place", BY_SDK.values(), ids=["access point", "outpost", "S3 Express"])
-async def test_the_sdk_serves_what_the_wire_does_not_and_the_log_says_so_once(
+async def test_the_sdk_serves_what_the_wire_does_not_and_the_log_reports_it_once(
     place: Place, s3: Amazon, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="zarr_s3_async")
@@ -377,7 +377,7 @@ async def test_http_goes_through_a_proxy_that_forwards(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("without", ["*", ".amazonaws.com", "s3.eu-west-1.amazonaws.com"])
-async def test_no_proxy_where_the_environment_says_so(
+async def test_no_proxy_where_the_environment_specifies_it(
     without: str, transport: str, s3: Amazon, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")

@@ -66,7 +66,7 @@ async def test_they_reach_the_server_as_they_are(rig: Rig) -> None:
     assert checksum_fault(seen, BODY) is None
 
 
-async def test_nothing_is_asked_for_unless_it_is_on(rig: Rig) -> None:
+async def test_nothing_is_requested_unless_it_is_on(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.checksum(of=b"else"))
     blob = await rig.store().get("k")
     assert blob is not None
@@ -82,7 +82,7 @@ async def test_the_right_sum_passes(rig: Rig) -> None:
     assert rig.server.count("GetObject") == 1
 
 
-async def test_a_wrong_sum_is_asked_again_once(rig: Rig) -> None:
+async def test_a_wrong_sum_is_retried_once(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.checksum(of=b"else"))
     blob = await rig.store(checksums="on").get("k")
     assert blob is not None

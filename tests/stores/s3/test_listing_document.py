@@ -53,7 +53,7 @@ def test_a_page_is_read_as_it_was_written(
     assert page.get("NextContinuationToken") == token
 
 
-def test_keys_are_decoded_only_where_the_answer_says_that_they_are_encoded() -> None:
+def test_keys_are_decoded_only_where_the_answer_reports_that_they_are_encoded() -> None:
     inner = "<Contents><Key>a%20b+c</Key><Size>1</Size></Contents><IsTruncated>false</IsTruncated>"
     assert parse_listing(_document(inner))["Contents"][0]["Key"] == "a%20b+c"
     inner = f"<EncodingType>url</EncodingType>{inner}"

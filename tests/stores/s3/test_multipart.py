@@ -218,7 +218,7 @@ async def test_after_a_failed_part_none_is_begun(rig: Rig, monkeypatch: pytest.M
     assert sent(rig)["UploadPart"] == 2
 
 
-async def test_an_upload_that_cannot_be_aborted_is_told(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_upload_that_cannot_be_aborted_is_reported(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.server.cue("UploadPart", faults.access_denied)
     rig.server.cue("AbortMultipartUpload", faults.access_denied)
     with pytest.raises(AccessDenied, match="UploadPart"):
@@ -283,7 +283,7 @@ async def test_one_conditional_put_keeps_the_promise_where_completions_may_race(
     assert rig.server.count("CreateMultipartUpload") == 0
 
 
-async def test_where_no_condition_is_evaluated_parts_go_up_and_a_warning_says_so(rig: Rig) -> None:
+async def test_where_no_condition_is_evaluated_parts_go_up_and_a_warning_reports_it(rig: Rig) -> None:
     rig.server.ignores = ("if-match", "if-none-match")
     with pytest.warns(RuntimeWarning, match="no conditional writes"):
         await rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART).put("k", BODY, when="absent")
@@ -293,7 +293,7 @@ async def test_where_no_condition_is_evaluated_parts_go_up_and_a_warning_says_so
 
 
 @pytest.mark.parametrize("names", [("if-match",), ("if-none-match",), ("if-match", "if-none-match")], ids=len)
-async def test_an_object_too_long_for_one_put_is_as_conditional_writes_says(
+async def test_an_object_too_long_for_one_put_is_as_conditional_writes_reports(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(multipart, "MAX_PUT", 3 * PART)

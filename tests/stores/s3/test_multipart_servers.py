@@ -60,7 +60,7 @@ async def test_of_writers_at_once_one_wins_on_seaweedfs(seaweed: Any, when: str)
             assert bytes(read.data) == bodies[winner]
 
 
-async def test_a_condition_that_moto_heeds_in_puts_alone_is_kept(moto_s3: Any, bucket: Callable[..., str]) -> None:
+async def test_a_condition_that_moto_honours_in_puts_alone_is_kept(moto_s3: Any, bucket: Callable[..., str]) -> None:
     name = bucket(moto_s3)
     async with zs.Session(s3=small(moto_s3.s3_config())) as session:
         store = session.s3(name)

@@ -265,7 +265,7 @@ def test_a_read_loads_nothing_of_the_sdk(options: str, clean: Path) -> None:
     assert done.stdout == "\n", done.stderr
 
 
-async def test_what_the_sdk_alone_can_tell_is_asked_of_it(clean: Path) -> None:
+async def test_what_the_sdk_alone_knows_is_requested_from_it(clean: Path) -> None:
     for line in ("s3 =\n  addressing_style = path\n", "use_fips_endpoint = true\n", "services = mine\n"):
         (clean / "config").write_text(f"[default]\n{line}")
         assert read_plain(S3Config()) is None

@@ -42,7 +42,7 @@ def ranges(rig: Rig) -> list[str | None]:
 
 
 @pytest.mark.parametrize("fault", [faults.reset_mid_body, faults.close_mid_body])
-async def test_the_rest_is_asked_by_range_and_version(rig: Rig, fault: faults.Fault) -> None:
+async def test_the_rest_is_called_by_range_and_version(rig: Rig, fault: faults.Fault) -> None:
     rig.server.cue("GetObject", fault)
     sink = Memory()
     blob = await rig.store().get("k", sink=sink)
@@ -222,7 +222,7 @@ async def test_a_body_that_always_breaks_is_an_error_without_the_body(rig: Rig) 
     assert caught.value.attempts == 3
 
 
-async def test_short_bodies_and_ranges_are_asked_again(rig: Rig) -> None:
+async def test_short_bodies_and_ranges_are_retried(rig: Rig) -> None:
     rig.put("short", LONG[:1000])
     rig.server.cue("GetObject", faults.reset_mid_body)
     await rig.store().get("short")

@@ -33,7 +33,7 @@ GET = Request("GetObject", "bucket", "key")
     ],
     ids=lambda fault: repr(fault)[:60],
 )
-async def test_a_passing_fault_is_asked_again(fault: Response | BaseException) -> None:
+async def test_a_passing_fault_is_retried(fault: Response | BaseException) -> None:
     if isinstance(fault, Response) and fault.headers.get("etag") == "":
         fault = Response(200, {}, fault.body)
     way = Way(fault, ok())
@@ -84,7 +84,7 @@ async def test_a_closed_idle_connection_is_retried_at_once_on_a_new_one_and_coun
     assert [event.reason for event in way.events if isinstance(event, RetryScheduled)] == [STALE]
 
 
-async def test_a_write_is_sent_no_more_often_than_the_policy_says() -> None:
+async def test_a_write_is_sent_no_more_often_than_the_policy_specifies() -> None:
     way = Way(STALE_ERROR, attempts=1)
     with pytest.raises(NetworkError):
         await way.retrying.send(PUT)
@@ -160,12 +160,12 @@ async def test_cancellation_gives_the_slot_back() -> None:
     [NetworkError("reset"), DeadlineExceeded("late"), UnexpectedResponse("no length"), ChecksumMismatch("damaged")],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_a_transport_raises_for_a_bad_answer_is_asked_again(error: StoreError) -> None:
+async def test_what_a_transport_raises_for_a_bad_answer_is_retried(error: StoreError) -> None:
     way = Way(error, ok())
     assert (await way.retrying.send(GET))[1] == 2
 
 
-async def test_what_a_transport_raises_for_no_request_is_not_asked_again() -> None:
+async def test_what_a_transport_raises_for_no_request_is_not_retried() -> None:
     error = StoreError("no way to send it")
     with pytest.raises(StoreError) as caught:
         await Way(error, ok()).retrying.send(GET)

@@ -85,7 +85,7 @@ async def test_keys_are_below_the_prefix() -> None:
 @pytest.mark.parametrize(
     ("asked", "header"), [(Span(3, 7), "bytes=3-6"), (Suffix(5), "bytes=-5"), (None, None)], ids=str
 )
-async def test_ranges_are_asked_in_http_terms(asked: Span | Suffix | None, header: str | None) -> None:
+async def test_ranges_are_requested_in_http_terms(asked: Span | Suffix | None, header: str | None) -> None:
     whole = b"0123456789"
     way = Way(ok(whole))
     blob = await way.store.get("k", range=asked)
@@ -105,7 +105,7 @@ async def test_a_partial_answer_knows_the_whole_size() -> None:
 @pytest.mark.parametrize(
     "wrong", ["bytes 2-5/10", "bytes 3-6/*", "", "bytes 3-5/10", "bytes 3-6/5", "nonsense"], ids=lambda r: r or "none"
 )
-async def test_a_wrong_content_range_is_asked_again_and_then_an_error(wrong: str) -> None:
+async def test_a_wrong_content_range_is_retried_and_then_an_error(wrong: str) -> None:
     way = Way(*[ok(b"3456", status=206, content_range=wrong)] * 3)
     with pytest.raises(UnexpectedResponse):
         await way.store.get("k", range=Span(3, 7))
@@ -199,7 +199,7 @@ async def test_keys_have_a_length_that_s3_takes(key: str) -> None:
 
 
 @pytest.mark.parametrize("range_", [None, Span(0, 4)], ids=["whole", "range"])
-async def test_another_version_than_the_one_asked_for_is_a_conflict_though_the_server_sends_it(
+async def test_another_version_than_the_one_requested_is_a_conflict_though_the_server_sends_it(
     range_: Span | None,
 ) -> None:
     """A server that ignores If-Match: what is pinned to a version would be torn."""

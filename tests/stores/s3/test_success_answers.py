@@ -63,7 +63,7 @@ def empty(rig: Rig) -> None:
 
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("fault", PRETENDED.values(), ids=PRETENDED)
-async def test_a_put_is_stored_only_where_s3s_own_answer_says_so(rig: Rig, write: str, fault: Fault) -> None:
+async def test_a_put_is_stored_only_where_s3s_own_answer_confirms_it(rig: Rig, write: str, fault: Fault) -> None:
     operation, run = WRITES[write]
     rig.server.cue(operation, fault, times=FOREVER)
     with pytest.raises(UnexpectedResponse, match=operation):
@@ -77,7 +77,7 @@ async def test_a_put_is_stored_only_where_s3s_own_answer_says_so(rig: Rig, write
 
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("status", [201, 202, 203, 206, 299])
-async def test_a_delete_is_done_only_where_s3s_own_answer_says_so(rig: Rig, status: int, conditional: bool) -> None:
+async def test_a_delete_is_done_only_where_s3s_own_answer_confirms_it(rig: Rig, status: int, conditional: bool) -> None:
     rig.put("k", b"old")
     store = rig.store()
     blob = await store.get("k")

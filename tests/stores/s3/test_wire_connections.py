@@ -105,7 +105,7 @@ def hanging_up_on_the_second_request(peer):
 
 
 @pytest.mark.parametrize("request_", [GET, ONCE], ids=["read", "write"])
-def test_a_request_on_a_stale_connection_goes_once_and_says_so(run, request_):
+def test_a_request_on_a_stale_connection_goes_once_and_reports_it(run, request_):
     """Nothing of an answer came: sending it again, over a new connection, is for the layer that counts."""
 
     async def main(server):

@@ -267,7 +267,7 @@ def test_a_fault_is_a_network_error_and_costs_one_request(run, fault):
         run(main(server))
 
 
-def test_nobody_listens(run):
+def test_nothing_listens(run):
     """A refused connection is a NetworkError at once."""
     with ScriptedServer(answering(response())) as server:
         port = server.port
@@ -477,7 +477,7 @@ def test_a_stall_before_the_body_ends_with_the_attempt_timeout(run, came):
 
 
 @pytest.mark.parametrize("with_sink", [False, True])
-def test_a_stall_in_the_body_ends_sooner_and_says_how_far_it_came(run, with_sink):
+def test_a_stall_in_the_body_ends_sooner_and_reports_the_bytes_received(run, with_sink):
     """A quarter of the attempt's time without 64 KiB is too slow; what came can be continued."""
     memory = bytearray(len(BIG))
     sink = (lambda _: memoryview(memory)) if with_sink else None
@@ -506,7 +506,7 @@ def test_a_stall_in_the_body_ends_sooner_and_says_how_far_it_came(run, with_sink
 
 
 @pytest.mark.parametrize("fault", ["half a big body", "reset in the body"])
-def test_a_broken_body_says_how_far_it_came(run, fault):
+def test_a_broken_body_reports_the_bytes_received(run, fault):
     """So that the rest can be asked for: the bytes, the whole length, the ETag."""
 
     async def main(server):

@@ -131,7 +131,7 @@ async def test_bodies_of_all_sizes_arrive_in_the_sink_or_in_memory_of_their_own(
     ],
     ids=["range unasked", "whole instead of range", "no etag", "odd status", "error", "no length"],
 )
-async def test_the_sink_is_not_called_for_what_was_not_asked_for(headers, answer):
+async def test_the_sink_is_not_called_for_what_was_not_requested(headers, answer):
     """Only for the status that fits the request, with an ETag and a length; else the body has memory of its own."""
 
     def sink(length):
@@ -167,7 +167,7 @@ async def test_a_sink_with_memory_that_does_not_fit_is_a_value_error(memory_give
             answer.result()
 
 
-async def test_a_get_whose_end_cannot_be_told_is_refused():
+async def test_a_get_whose_end_cannot_be_determined_is_refused():
     """Neither Content-Length nor chunks: a truncated object would look whole."""
     with MemoryConnection() as memory:
         answer = memory.exchange()

@@ -42,7 +42,7 @@ def test_the_last_sixteen_are_kept() -> None:
         (",".join(["0123456789abcdef"] * 1000), ("0123456789abcdef",) * 16),
     ],
 )
-def test_what_strangers_wrote_there_is_left_alone(header: str, ids: tuple[str, ...]) -> None:
+def test_what_others_wrote_there_is_left_alone(header: str, ids: tuple[str, ...]) -> None:
     assert writes_of({HEADER: header}) == ids
     version = version_of({"etag": '"1"', HEADER: header})
     assert isinstance(version, WrittenVersion)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from ..._concurrency.interruptible import Interruptible
-from ..._http.body import MAX_SMALL_BODY, MAX_UNASKED, Body, ChunkedBody, ExactBody, SlicedBody, SmallBody
+from ..._http.body import MAX_SMALL_BODY, MAX_UNREQUESTED, Body, ChunkedBody, ExactBody, SlicedBody, SmallBody
 from ..._http.buffers import Buffers
 from ..._http.dial import Dialer, tls_context
 from ..._http.errors import (
@@ -65,36 +65,36 @@ class Origin(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """As a URL and the Host header have it."""
+        """Host and port as in a URL and in the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
 
 
 def parse_origin(url: str) -> tuple[Origin, str]:
-    """The origin of a URL, and its path as it stands, without a slash at its end.
+    """The origin of a URL, and its undecoded path without a trailing slash.
 
     Raises:
-        ConfigError: It is no http or https URL, or one with a user, a query or a fragment.
+        ConfigError: It is not an http or https URL, or it has a user, a query or a fragment.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ConfigError(f"{url!r} is no URL: {error}") from error
+        raise ConfigError(f"{url!r} is not a URL: {error}") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise ConfigError(f"{url!r} is no URL of a web server: write https://host/path.zarr")
+        raise ConfigError(f"{url!r} is not the URL of a web server: write https://host/path.zarr")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(
-            f"the URL of a store on {parts.hostname} has no user, query or fragment: keys follow its path"
+            f"the URL of a store on {parts.hostname} must not have a user, query or fragment: keys follow its path"
         )
     if not url.isascii() or any(character <= " " for character in url):
-        raise ConfigError(f"{url!r} has characters that a URL percent-encodes")
+        raise ConfigError(f"{url!r} has characters that must be percent-encoded in a URL")
     scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
     return Origin(scheme, parts.hostname, port or (443 if scheme == "https" else 80)), parts.path.rstrip("/")
 
 
 @dataclass(slots=True)
-class Ask:
+class HttpRequest:
     """One request for an object. Immutable; use `replace` for a changed copy."""
 
     method: Literal["GET", "HEAD"]
@@ -129,9 +129,9 @@ class HttpClient:
     """The HTTP client that the web stores of one session share. Bound to the session's event loop.
 
     Args:
-        context: Of the session: its request slots, its retry policy, and its time-outs and authorities (`S3Config`).
-        uniform: Random numbers in [0, 1).
-        wait: Sleeps.
+        context: The session's context: request slots, retry policy, timeouts and certificate authorities (`S3Config`).
+        uniform: Returns random numbers in [0, 1).
+        wait: Sleeps for a number of seconds.
     """
 
     def __init__(
@@ -160,44 +160,54 @@ class HttpClient:
         while self._pools:
             await self._pools.popitem()[1].aclose()
 
-    async def send(self, ask: Ask) -> Answer:
+    async def send(self, request: HttpRequest) -> Answer:
         """Send a request and return the final response; follows redirects, retries transient failures.
 
         Raises:
-            NetworkError, DeadlineExceeded: No usable answer came.
-            Throttled: Every attempt was told to slow down.
+            NetworkError, DeadlineExceeded: There was no usable response.
+            Throttled: Every attempt was throttled.
             ObjectTooLarge: The body is longer than `max_bytes`.
-            StoreError: A redirect leads nowhere.
+            StoreError: A redirect is invalid.
         """
         attempt, redirects = 1, 0
         while True:
-            outcome: Answer | StoreError = await self._attempt(ask, attempt)
-            if isinstance(outcome, Answer) and (problem := _problem(ask, outcome)) is not None:
+            outcome: Answer | StoreError = await self._attempt(request, attempt)
+            if isinstance(outcome, Answer) and (problem := _problem(request, outcome)) is not None:
                 outcome = problem
             if isinstance(outcome, Answer):
                 if outcome.status in _REDIRECTS:
                     redirects += 1
-                    ask = _redirected(ask, outcome, redirects)
+                    request = _redirected(request, outcome, redirects)
                     continue
                 if outcome.status not in _RETRIED:
                     self._budget.answered(attempt)
                     return outcome
             if attempt >= self._policy.attempts or not self._budget.spend():
-                return _final(ask, outcome, attempt)
-            await self._back_off(ask, attempt, outcome)
+                if isinstance(outcome, StoreError):
+                    outcome.attempts = attempt
+                    raise outcome
+                if outcome.status in _THROTTLED:
+                    raise Throttled(
+                        f"{request.url} answered {outcome.status} to {attempt} attempt(s); lower Limits.requests",
+                        key=request.key,
+                        status=outcome.status,
+                        attempts=attempt,
+                    )
+                return outcome
+            await self._back_off(request, attempt, outcome)
             attempt += 1
 
-    async def _attempt(self, ask: Ask, attempt: int) -> Answer | NetworkError | DeadlineExceeded:
+    async def _attempt(self, request: HttpRequest, attempt: int) -> Answer | NetworkError | DeadlineExceeded:
         start, received = perf_counter(), 0
         status: int | None = None
         failure: str | None = None
         if not self._requests.try_acquire():
             await self._requests.acquire()
             if has_hooks(self._emit):
-                self._emit(SlotWaited(bucket=ask.origin.authority, seconds=perf_counter() - start))
+                self._emit(SlotWaited(bucket=request.origin.authority, seconds=perf_counter() - start))
             start = perf_counter()
         try:
-            answer = await self._exchange(ask)
+            answer = await self._exchange(request)
         except (NetworkError, DeadlineExceeded) as error:
             failure = type(error).__name__
             return error
@@ -212,9 +222,9 @@ class HttpClient:
             self._requests.release()
             self._emit(
                 RequestDone(
-                    operation="GetObject" if ask.method == "GET" else "HeadObject",
-                    bucket=ask.origin.authority,
-                    key=ask.key,
+                    operation="GetObject" if request.method == "GET" else "HeadObject",
+                    bucket=request.origin.authority,
+                    key=request.key,
                     attempt=attempt,
                     status=status,
                     error=failure,
@@ -225,35 +235,40 @@ class HttpClient:
                 )
             )
 
-    async def _exchange(self, ask: Ask) -> Answer:
+    async def _exchange(self, request: HttpRequest) -> Answer:
         try:
-            return await self._send_once(ask)
+            return await self._send_once(request)
         except StoreError:
             raise
         except PoolClosed as error:
             raise SessionClosed("the connections to web servers were closed; open a new session") from error
         except (AttemptTimeout, TooSlow) as error:
-            raise DeadlineExceeded(f"{ask.url}: {error}; check the network", key=ask.key) from error
+            raise DeadlineExceeded(f"{request.url}: {error}; check the network", key=request.key) from error
         except (IncompleteResponse, ConnectTimeout, ProtocolError, OSError) as error:
             what = str(error) or type(error).__name__
-            raise NetworkError(f"{ask.url}: {what}; check the host and the network", key=ask.key) from error
+            raise NetworkError(f"{request.url}: {what}; check the host and the network", key=request.key) from error
 
-    async def _send_once(self, ask: Ask) -> Answer:
-        pool = self._pool(ask.origin)
+    async def _send_once(self, request: HttpRequest) -> Answer:
+        pool = self._pool(request.origin)
         deadline = asyncio.get_running_loop().time() + self._attempt_timeout
-        head = _head(ask)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
+        if lines.count("\n") != len(request.headers) or lines.count("\r") != len(request.headers) or "\0" in lines:
+            raise ConfigError(f"a line end or a NUL in one of the headers {', '.join(request.headers)!r}")
+        start = f"{request.method} {request.target} HTTP/1.1\r\nhost: {request.origin.authority}\r\n"
+        head = f"{start}{_CONSTANT_LINES}{lines}\r\n".encode("latin-1")
         try:
-            return await self._over(pool, pool.take() or await _acquired(pool, deadline), head, ask, deadline)
+            return await self._over(pool, pool.take() or await _acquired(pool, deadline), head, request, deadline)
         except ConnectionBroken as broken:
             if not broken.stale:
                 raise
-        # The server had closed an idle connection. The others are as old.
-        return await self._over(pool, await _acquired(pool, deadline, fresh=True), head, ask, deadline)
+        # The server had closed an idle connection; the other idle ones are probably closed too. A GET has no side
+        # effects, so this does not count as an attempt.
+        return await self._over(pool, await _acquired(pool, deadline, fresh=True), head, request, deadline)
 
     async def _over(
-        self, pool: ConnectionPool, connection: Connection, head: bytes, ask: Ask, deadline: float
+        self, pool: ConnectionPool, connection: Connection, head: bytes, request: HttpRequest, deadline: float
     ) -> Answer:
-        receiving = _Receiving(ask)
+        receiving = _Receiving(request)
         try:
             (status, headers, *_), body = await connection.exchange(head, receiving, None, deadline)
         except BaseException:
@@ -276,16 +291,16 @@ class HttpClient:
             )
         return pool
 
-    async def _back_off(self, ask: Ask, attempt: int, outcome: Answer | StoreError) -> None:
+    async def _back_off(self, request: HttpRequest, attempt: int, outcome: Answer | StoreError) -> None:
         asked, reason = None, type(outcome).__name__
         if isinstance(outcome, Answer):
             asked, reason = parse_retry_after(outcome.headers.get("retry-after"), time()), str(outcome.status)
         delay = retry_delay(self._policy, attempt, self._uniform(), asked)
         self._emit(
             RetryScheduled(
-                operation="GetObject" if ask.method == "GET" else "HeadObject",
-                bucket=ask.origin.authority,
-                key=ask.key,
+                operation="GetObject" if request.method == "GET" else "HeadObject",
+                bucket=request.origin.authority,
+                key=request.key,
                 attempt=attempt,
                 delay=delay,
                 reason=reason,
@@ -302,77 +317,56 @@ async def _acquired(pool: ConnectionPool, deadline: float, *, fresh: bool = Fals
         raise AttemptTimeout("no connection in time") from error
 
 
-def _head(ask: Ask) -> bytes:
-    lines = "".join([f"{name}: {value}\r\n" for name, value in ask.headers.items()])
-    if lines.count("\n") != len(ask.headers) or lines.count("\r") != len(ask.headers) or "\0" in lines:
-        raise ConfigError(f"a line end or a NUL in one of the headers {', '.join(ask.headers)!r}")
-    return (
-        f"{ask.method} {ask.target} HTTP/1.1\r\nhost: {ask.origin.authority}\r\n{_CONSTANT_LINES}{lines}\r\n"
-    ).encode("latin-1")
-
-
-def _redirected(ask: Ask, answer: Answer, count: int) -> Ask:
-    """The request at the place that the answer names.
+def _redirected(request: HttpRequest, answer: Answer, count: int) -> HttpRequest:
+    """The request that follows a redirect.
 
     Raises:
-        NetworkError: It names none, one without TLS where there was TLS, or too many did before.
+        NetworkError: The location is missing or invalid, drops TLS, or there were too many redirects.
     """
     location = answer.headers.get("location", "")
     problem = f"more than {_MAX_REDIRECTS} redirects" if count > _MAX_REDIRECTS else None
     parts = urlsplit("")
     try:
-        parts = urlsplit(urljoin(ask.url, location))
+        parts = urlsplit(urljoin(request.url, location))
         port = parts.port
     except ValueError:
-        port, problem = None, "a redirect to what is no URL"
+        port, problem = None, "a redirect to an invalid URL"
     if problem is None and (not location or parts.scheme not in ("http", "https") or not parts.hostname):
-        problem = "a redirect to nowhere"
-    if problem is None and parts.scheme == "http" and ask.origin.scheme == "https":
-        problem = "a redirect from https to http, which anybody on the way may answer"
+        problem = "a redirect without a usable location"
+    if problem is None and parts.scheme == "http" and request.origin.scheme == "https":
+        problem = "a redirect from https to http, which is not authenticated"
     if problem is None and (not location.isascii() or any(character <= " " for character in location)):
-        problem = "a redirect to what is no URL"
+        problem = "a redirect to an invalid URL"
     if problem is not None:
-        raise NetworkError(f"{ask.url}: {problem}", key=ask.key, status=answer.status)
+        raise NetworkError(f"{request.url}: {problem}", key=request.key, status=answer.status)
     scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
     origin = Origin(scheme, parts.hostname or "", port or (443 if scheme == "https" else 80))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return replace(ask, origin=origin, target=target)
+    return replace(request, origin=origin, target=target)
 
 
-def _final(ask: Ask, outcome: Answer | StoreError, attempts: int) -> Answer:
-    if isinstance(outcome, StoreError):
-        outcome.attempts = attempts
-        raise outcome
-    if outcome.status in _THROTTLED:
-        raise Throttled(
-            f"{ask.url} answered {outcome.status} to {attempts} attempt(s); ask for less at once (Limits.requests)",
-            key=ask.key,
-            status=outcome.status,
-            attempts=attempts,
-        )
-    return outcome
-
-
-def unexpected(ask: Ask, answer: Answer, what: str) -> UnexpectedResponse:
+def unexpected(request: HttpRequest, answer: Answer, what: str) -> UnexpectedResponse:
     """The error for a response that is invalid for the request."""
-    return UnexpectedResponse(f"{ask.url} answered {answer.status}: {what}", key=ask.key, status=answer.status)
+    return UnexpectedResponse(f"{request.url} answered {answer.status}: {what}", key=request.key, status=answer.status)
 
 
-def _problem(ask: Ask, answer: Answer) -> StoreError | None:
+def _problem(request: HttpRequest, answer: Answer) -> StoreError | None:
     """Why a response with a success status must not be used; a retry may succeed."""
-    if answer.status not in (200, 206) or ask.method == "HEAD":
+    if answer.status not in (200, 206) or request.method == "HEAD":
         return None
     headers, length = answer.headers, memoryview(answer.body).nbytes
     coding = headers.get("content-encoding", "identity").lower()
     if coding != "identity":
-        return unexpected(ask, answer, f"its body is encoded ({coding}), although none was asked for")
+        return unexpected(request, answer, f"its body is encoded ({coding}), although no encoding was requested")
     if answer.status == 200:
         return None
     span = parse_content_range(headers.get("content-range", ""))
-    if ask.byte_range is None or span is None or resolve(ask.byte_range, span[2]) != span[:2]:
-        return unexpected(ask, answer, f"with {headers.get('content-range')!r}, and {ask.byte_range} was asked for")
+    if request.byte_range is None or span is None or resolve(request.byte_range, span[2]) != span[:2]:
+        return unexpected(
+            request, answer, f"with {headers.get('content-range')!r}, but {request.byte_range} was requested"
+        )
     if length != span[1] - span[0]:
-        return unexpected(ask, answer, f"with {length} bytes of {span[1] - span[0]}")
+        return unexpected(request, answer, f"with {length} bytes of {span[1] - span[0]}")
     return None
 
 
@@ -380,31 +374,31 @@ def _problem(ask: Ask, answer: Answer) -> StoreError | None:
 
 
 class _Receiving:
-    """An attempt, as the connection hands it to the reader."""
+    """An attempt, as the connection passes it to the reader."""
 
-    __slots__ = ("ask", "cut_from", "in_sink")
+    __slots__ = ("cut_from", "in_sink", "request")
 
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
+    def __init__(self, request: HttpRequest) -> None:
+        self.request = request
         self.in_sink = False
         self.cut_from: int | None = None
 
     def part_of(self, status: int, size: int) -> tuple[int, int]:
-        """(start, stop) of what is kept of a body of `size` bytes: of a whole object no more than the range."""
-        asked = self.ask.byte_range
-        if status != 200 or asked is None:
+        """(start, stop) of the bytes to keep of a body of `size` bytes: of a whole object, only the range."""
+        requested = self.request.byte_range
+        if status != 200 or requested is None:
             return 0, size
         self.cut_from = size
-        return resolve(asked, size)
+        return resolve(requested, size)
 
     def longest(self, status: int) -> int | None:
-        """Bytes that a body without a length may have; None: more than the object's own limit are not wrong."""
-        asked = self.ask.byte_range
-        if asked is None:
+        """Maximum bytes of a body without a length; None: only the limit of objects applies."""
+        requested = self.request.byte_range
+        if requested is None:
             return None
         if status == 200:
-            return MAX_UNASKED
-        match asked:
+            return MAX_UNREQUESTED
+        match requested:
             case Span(start, stop):
                 return stop - start
             case Suffix(length):
@@ -419,15 +413,15 @@ class _Reader:
 
     @staticmethod
     def has_body(receiving: _Receiving, head: Head) -> bool:
-        return receiving.ask.method != "HEAD" and head.status not in (204, 304)
+        return receiving.request.method != "HEAD" and head.status not in (204, 304)
 
     @staticmethod
     def receive_at_once(receiving: _Receiving, head: Head, data: memoryview) -> Buffer | None:
-        ask = receiving.ask
+        request = receiving.request
         if head.status in (200, 206):
             data = data[slice(*receiving.part_of(head.status, len(data)))]
-            if ask.max_bytes is not None and len(data) > ask.max_bytes:
-                raise too_large(ask, len(data))
+            if request.max_bytes is not None and len(data) > request.max_bytes:
+                raise too_large(request, len(data))
         memory = _memory_of(receiving, head, len(data))
         if memory is None:
             return bytes(data)
@@ -436,15 +430,15 @@ class _Reader:
 
     @staticmethod
     def open_body(receiving: _Receiving, head: Head, buffers: Buffers) -> Body:
-        ask = receiving.ask
+        request = receiving.request
         is_object = head.status in (200, 206)
-        limit = _MAX_OBJECT if ask.max_bytes is None else ask.max_bytes
+        limit = _MAX_OBJECT if request.max_bytes is None else request.max_bytes
         longest = receiving.longest(head.status) if is_object else None
         if head.chunked:
             if longest is not None:
-                why = "sends more than the range that was asked for" if head.status == 206 else _WHOLE_WITHOUT_LENGTH
+                why = "sends more than the requested range" if head.status == 206 else _WHOLE_WITHOUT_LENGTH
                 return ChunkedBody(longest, ProtocolError(why))
-            # One byte above the limit, so that whoever looks at the body sees that it is too long.
+            # One byte above the limit, so that a body of this length is known to be too long.
             return ChunkedBody(limit + 1 if is_object else MAX_SMALL_BODY)
         if not is_object:
             return SmallBody(head.length)
@@ -454,7 +448,7 @@ class _Reader:
             raise ProtocolError(f"sends {head.length} bytes for a range of {longest}")
         start, stop = receiving.part_of(head.status, head.length)
         if stop - start > limit:
-            raise too_large(ask, stop - start)
+            raise too_large(request, stop - start)
         memory = _memory_of(receiving, head, head.length)
         if memory is None:
             try:
@@ -464,28 +458,34 @@ class _Reader:
         return ExactBody(memory) if receiving.cut_from is None else SlicedBody(memory, start, head.length)
 
 
-_WHOLE_WITHOUT_LENGTH = f"sends the whole object for a range, of more than {MAX_UNASKED} bytes and without its length"
+_WHOLE_WITHOUT_LENGTH = f"sends the whole object for a range, with more than {MAX_UNREQUESTED} bytes and no length"
 
 
-def too_large(ask: Ask, length: int) -> ObjectTooLarge:
-    """The refusal of a body that is longer than `max_bytes`."""
-    return ObjectTooLarge(f"{ask.url} has {length} bytes, where at most {ask.max_bytes} can be right", key=ask.key)
+def too_large(request: HttpRequest, length: int) -> ObjectTooLarge:
+    """The error for a body that is longer than `max_bytes`."""
+    return ObjectTooLarge(
+        f"{request.url} has {length} bytes, but at most {request.max_bytes} are expected", key=request.key
+    )
 
 
 def _memory_of(receiving: _Receiving, head: Head, length: int) -> memoryview | None:
-    """The sink's memory, where the body is what was asked for and will be returned as it is."""
-    ask = receiving.ask
-    if ask.sink is None or receiving.in_sink or head.headers.get("content-encoding", "identity").lower() != "identity":
+    """The sink's memory, if the body is what was requested and needs no decoding."""
+    request = receiving.request
+    if (
+        request.sink is None
+        or receiving.in_sink
+        or head.headers.get("content-encoding", "identity").lower() != "identity"
+    ):
         return None
-    if head.status != (200 if ask.byte_range is None else 206):
+    if head.status != (200 if request.byte_range is None else 206):
         return None
     if head.status == 206:
         span = parse_content_range(head.headers.get("content-range", ""))
-        if ask.byte_range is None or span is None or resolve(ask.byte_range, span[2]) != span[:2]:
+        if request.byte_range is None or span is None or resolve(request.byte_range, span[2]) != span[:2]:
             return None
         if span[1] - span[0] != length:
             return None
-    memory = ask.sink(length)
+    memory = request.sink(length)
     if memory.nbytes != length or memory.readonly or not memory.c_contiguous:
         raise ValueError(f"the sink must give writable, contiguous memory of {length} bytes, not {memory.nbytes}")
     receiving.in_sink = True
@@ -493,7 +493,7 @@ def _memory_of(receiving: _Receiving, head: Head, length: int) -> memoryview | N
 
 
 def parse_content_range(header: str) -> tuple[int, int, int] | None:
-    """(first, last + 1, size of the whole object) of a 206, or None where the header is not one."""
+    """(first, last + 1, size of the whole object) of a 206; None if the header is invalid."""
     unit, _, rest = header.strip().partition(" ")
     span, _, size = rest.partition("/")
     first, _, last = span.partition("-")

@@ -11,7 +11,7 @@ from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...errors import AccessDenied, ConfigError, Conflict, UnexpectedResponse, Unsupported
 from ..base import Blob, Entry, Listing, StoreRef, Unchanged
-from .client import Answer, Ask, HttpClient, parse_content_range, parse_origin, too_large, unexpected
+from .client import Answer, HttpClient, HttpRequest, parse_content_range, parse_origin, too_large, unexpected
 
 if TYPE_CHECKING:
     from ..registry import StoreContext
@@ -20,22 +20,22 @@ _ABSENT = frozenset({404, 410})
 _NOT_MODIFIED = 304
 _NO_HEAD = frozenset({405, 501})
 _SAFE = "/~!$&'()*+,;=:@"
-"""Besides letters, digits and `-._`: what a path may hold as it is (RFC 3986, section 3.3)."""
+"""Characters besides letters, digits and `-._` that a path may contain unencoded (RFC 3986, section 3.3)."""
 
 
 class HttpStore:
-    """The objects below one path of a web server, read-only. Made by an `https://` or `http://` URL; nothing to close.
+    """The objects below one path of a web server, read-only, opened by an `https://` or `http://` URL.
 
     An object is absent if the server responds 404 or 410, with any body: a wrong path looks like an absent array. Its
-    version is its ETag, without one its Last-Modified and length, and without that its length alone: of a server that
-    tells no more, a read of a shard that is being replaced cannot be told from another. Web servers have no listings:
-    groups are opened by name, or with consolidated metadata.
+    version is its ETag; without one, its Last-Modified and length; without these, its length alone, and then a read of
+    a shard that is replaced meanwhile cannot be detected. Web servers have no listings: groups are opened by name, or
+    with consolidated metadata. The store owns nothing that must be closed.
 
     Args:
-        url: Without user, query and fragment. Keys follow its path.
+        url: URL without user, query and fragment. Keys follow its path.
         client: Sends the requests.
-        missing_on_403: Reads of chunks take 403 for absence: see `S3Config.missing_on_403`.
-        for_chunks: They are such reads.
+        missing_on_403: In reads of chunks, 403 means absent: see `S3Config.missing_on_403`.
+        for_chunks: This store is for reads of chunks.
     """
 
     __slots__ = ("_client", "_for_chunks", "_missing_on_403", "_origin", "_path")
@@ -48,7 +48,7 @@ class HttpStore:
 
     @property
     def url(self) -> str:
-        """Without a trailing slash."""
+        """The URL without a trailing slash."""
         return f"{self._origin.scheme}://{self._origin.authority}{self._path}"
 
     @property
@@ -58,7 +58,7 @@ class HttpStore:
 
     @property
     def for_chunk_reads(self) -> Self:
-        """See `SupportsForbiddenIsMissing`: public buckets answer 403 for what is absent to whoever may not list."""
+        """See `SupportsForbiddenIsMissing`: public buckets without permission to list answer 403 for absent objects."""
         if self._for_chunks or not self._missing_on_403:
             return self
         return type(self)(self.url, self._client, missing_on_403=True, for_chunks=True)
@@ -70,15 +70,15 @@ class HttpStore:
 
     @property
     def owner(self) -> bool:
-        """See `SupportsIdentity.owner`: whether 403 is absence."""
+        """See `SupportsIdentity.owner`: whether 403 means absent."""
         return self._missing_on_403
 
     def is_weak(self, version: Version) -> bool:
-        """See `SupportsWeakVersions`: only a strong ETag tells more than a second's precision and a length."""
+        """See `SupportsWeakVersions`: all versions but strong ETags; times have a precision of a second."""
         return not version.startswith('"')
 
     def parent(self) -> tuple[HttpStore, str] | None:
-        """See `SupportsParent`: the folder above, whatever may lie there."""
+        """See `SupportsParent`: the folder above, whether it contains anything or not."""
         above, slash, name = self._path.rpartition("/")
         if not slash or not name:
             return None
@@ -109,15 +109,15 @@ class HttpStore:
         """GET; see `Readable.get`."""
         wanted = checked(range)
         if wanted is not None and is_empty(wanted):
-            return await self._empty(self._ask("HEAD", key, wanted, version), wanted, version)
-        ask = self._ask("GET", key, wanted, version, sink=sink, max_bytes=max_bytes)
-        answer = await self._client.send(ask)
+            return await self._empty(self._compose("HEAD", key, wanted, version), wanted, version)
+        request = self._compose("GET", key, wanted, version, sink=sink, max_bytes=max_bytes)
+        answer = await self._client.send(request)
         if answer.status == 416 and wanted is not None:
-            return await self._empty(ask, wanted, version)
+            return await self._empty(request, wanted, version)
         if answer.status not in (200, 206):
-            self._check_absent(ask, answer, version)
+            self._check_absent(request, answer, version)
             return None
-        return _checked_version(ask, _blob(ask, answer), version)
+        return _checked_version(request, _blob(request, answer), version)
 
     async def get_unless(
         self,
@@ -127,21 +127,21 @@ class HttpStore:
         range: ByteRange | None = None,  # noqa: A002  # the protocol's name
         max_bytes: int | None = None,
     ) -> Blob | Literal[Unchanged.UNCHANGED] | None:
-        """GET with `If-None-Match`; see `SupportsUnless.get_unless`. Without a strong ETag it is read in any case."""
+        """GET with `If-None-Match`; see `SupportsUnless.get_unless`. Without a strong ETag it is always read."""
         if not version.startswith('"'):
             blob = await self.get(key, range=range, max_bytes=max_bytes)
             same = blob is not None and blob.version == version and not version.startswith("W/")
             return Unchanged.UNCHANGED if same else blob
-        ask = self._ask("GET", key, checked(range), None, max_bytes=max_bytes)
-        ask = replace(ask, headers={**ask.headers, "if-none-match": version})
-        answer = await self._client.send(ask)
+        request = self._compose("GET", key, checked(range), None, max_bytes=max_bytes)
+        request = replace(request, headers={**request.headers, "if-none-match": version})
+        answer = await self._client.send(request)
         if answer.status == _NOT_MODIFIED:
             return Unchanged.UNCHANGED
         if answer.status in (200, 206):
-            return _blob(ask, answer)
-        return await self.get(key, range=range, max_bytes=max_bytes)  # absent, empty or refused: known in one place
+            return _blob(request, answer)
+        return await self.get(key, range=range, max_bytes=max_bytes)  # handles absence, empty ranges and errors
 
-    def _ask(
+    def _compose(
         self,
         method: Literal["GET", "HEAD"],
         key: str,
@@ -150,13 +150,15 @@ class HttpStore:
         *,
         sink: Sink | None = None,
         max_bytes: int | None = None,
-    ) -> Ask:
+    ) -> HttpRequest:
         if not key or key.startswith("/") or any(part in (".", "..") for part in key.split("/")):
-            raise ConfigError(f"{key!r} is no key on a web server: it has no empty beginning, and no part . or ..")
+            raise ConfigError(
+                f"{key!r} cannot be a key on a web server: it must not start with / or have a part . or .."
+            )
         try:
             target = f"{self._path}/{quote(key, safe=_SAFE)}"
         except UnicodeEncodeError as error:
-            raise ConfigError(f"{key!r} is no key on a web server: {error}") from error
+            raise ConfigError(f"{key!r} cannot be a key on a web server: {error}") from error
         headers: dict[str, str] = {}
         match wanted:
             case Span(start, stop) if start < stop:
@@ -167,35 +169,35 @@ class HttpStore:
                 headers["range"] = f"bytes={start}-"
         if version is not None and version.startswith('"'):  # a weak ETag never matches
             headers["if-match"] = version
-        return Ask(method, self._origin, target, key, headers, wanted, sink, max_bytes)
+        return HttpRequest(method, self._origin, target, key, headers, wanted, sink, max_bytes)
 
-    async def _empty(self, ask: Ask, wanted: ByteRange, version: Version | None) -> Blob | None:
+    async def _empty(self, request: HttpRequest, wanted: ByteRange, version: Version | None) -> Blob | None:
         """An empty range: a HEAD provides the size and the version."""
-        answer = await self._client.send(self._ask("HEAD", ask.key, None, version))
+        answer = await self._client.send(self._compose("HEAD", request.key, None, version))
         length = answer.headers.get("content-length", "")
         if answer.status in _NO_HEAD or (answer.status == 200 and not (length.isascii() and length.isdecimal())):
             if not is_empty(wanted):
-                raise unexpected(ask, answer, "a HEAD does not tell the length")
-            blob = await self.get(ask.key, range=Span(0, 1), version=version)
+                raise unexpected(request, answer, "the response to a HEAD has no length")
+            blob = await self.get(request.key, range=Span(0, 1), version=version)
             return None if blob is None else Blob(b"", blob.version, blob.size, blob.modified)
         if answer.status != 200:
-            self._check_absent(ask, answer, version)
+            self._check_absent(request, answer, version)
             return None
         start, stop = resolve(wanted, int(length))
         if start < stop:
-            raise unexpected(ask, answer, f"it says that {wanted} of {length} bytes holds none")
+            raise unexpected(request, answer, f"it reports {wanted} of {length} bytes as empty")
         blob = Blob(b"", _version_of(answer, int(length)), int(length), answer.headers.get("last-modified"))
-        return _checked_version(ask, blob, version)
+        return _checked_version(request, blob, version)
 
-    def _check_absent(self, ask: Ask, answer: Answer, version: Version | None) -> None:
-        """Raise, unless the answer says that the object is absent, and no version of it was wanted."""
+    def _check_absent(self, request: HttpRequest, answer: Answer, version: Version | None) -> None:
+        """Raise unless the response means that the object is absent, and no version was requested."""
         missing = answer.status in _ABSENT or (answer.status == 403 and self._for_chunks)
         if answer.status == 412 or (missing and version is not None):
-            raise Conflict(f"{ask.url} is not at version {version}", key=ask.key, status=answer.status)
+            raise Conflict(f"{request.url} is not at version {version}", key=request.key, status=answer.status)
         if missing:
             return
         error = AccessDenied if answer.status in (401, 403, 407) else UnexpectedResponse
-        raise error(f"{ask.url} answered {answer.status}", key=ask.key, status=answer.status)
+        raise error(f"{request.url} answered {answer.status}", key=request.key, status=answer.status)
 
     # What a web server cannot do
 
@@ -238,26 +240,26 @@ class _NoListing:
         self._store._read_only("list")  # noqa: SLF001  # of this module
 
 
-def _blob(ask: Ask, answer: Answer) -> Blob:
-    """What a GET got, cut to the range where the server ignored it."""
+def _blob(request: HttpRequest, answer: Answer) -> Blob:
+    """The result of a GET, cut to the range if the server ignored it."""
     headers = answer.headers
     length = memoryview(answer.body).nbytes
-    if ask.max_bytes is not None and length > ask.max_bytes:  # of one that came in chunks
-        raise too_large(ask, length)
+    if request.max_bytes is not None and length > request.max_bytes:  # a chunked body, whose length was not announced
+        raise too_large(request, length)
     start, stop, size = 0, length, length
     if answer.status == 206:
         span = parse_content_range(headers["content-range"])
-        assert span is not None  # noqa: S101  # the client let it through
+        assert span is not None  # noqa: S101  # checked by the client
         size = span[2]
     elif answer.cut_from is not None:
         size = answer.cut_from
-    elif ask.byte_range is not None:
-        start, stop = resolve(ask.byte_range, length)  # the server ignored the range and sent everything, in chunks
+    elif request.byte_range is not None:
+        start, stop = resolve(request.byte_range, length)  # the server ignored the range and sent everything, in chunks
     body: Buffer = answer.body
     if (start, stop) != (0, length):
         body = memoryview(body)[start:stop]
-    if ask.sink is not None and not answer.in_sink:
-        memory = ask.sink(stop - start)
+    if request.sink is not None and not answer.in_sink:
+        memory = request.sink(stop - start)
         memory.cast("B")[:] = body
         body = memory
     return Blob(body, _version_of(answer, size), size, headers.get("last-modified"))
@@ -268,9 +270,9 @@ def _version_of(answer: Answer, size: int) -> Version:
     return Version(etag or f"{modified} {size}".strip())
 
 
-def _checked_version(ask: Ask, blob: Blob, version: Version | None) -> Blob:
+def _checked_version(request: HttpRequest, blob: Blob, version: Version | None) -> Blob:
     if version is not None and blob.version != version:
-        raise Conflict(f"{ask.url} is at version {blob.version}, not at {version}", key=ask.key)
+        raise Conflict(f"{request.url} is at version {blob.version}, not at {version}", key=request.key)
     return blob
 
 

@@ -43,8 +43,8 @@ def checked_key(key: str) -> str:
     parts = key.split("/")
     if any(part in _NOT_A_PART or part.startswith(TEMPORARY) for part in parts) or not _encodes(key):
         raise StoreError(
-            f"{key!r} cannot be a file: a key's parts are not empty, not . or .., hold no NUL, "
-            f"are UTF-8 and do not begin with {TEMPORARY}",
+            f"{key!r} cannot be a file: parts of a key must be valid UTF-8 without NUL, not empty, not . or .., "
+            f"and must not start with {TEMPORARY}",
             key=key,
         )
     return key
@@ -65,9 +65,9 @@ def translated(error: OSError, what: str, key: str | None) -> StoreError:
     cls = AccessDenied if error.errno in _DENIED else StoreError
     hint = ""
     if isinstance(error, NotADirectoryError | FileExistsError):
-        hint = ": a part of the path is an object, and objects hold no others"
+        hint = ": a part of the path is an object, which cannot contain others"
     elif isinstance(error, IsADirectoryError):
-        hint = ": it is a folder, which holds other objects"
+        hint = ": it is a folder, which contains other objects"
     return cls(f"{what}: {error.strerror or error}{hint}", key=key, code=code)
 
 

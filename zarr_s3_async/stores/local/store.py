@@ -23,7 +23,7 @@ _ATTEMPTS = 100
 _BATCH = 1000
 """Files deleted per call in a thread."""
 _ONE_CALL = 256 * 1024
-"""Up to so many bytes a body is read before the sink is called: copying costs less than a second call in a thread."""
+"""Maximum size of a body that is read before the sink is called: copying costs less than a second call in a thread."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
@@ -67,7 +67,7 @@ class LocalStore:
             ConfigError: The store was created with `sync=True`, which a URL cannot express.
         """
         if self._sync:
-            raise ConfigError(f"{self!r} has no reference: no URL says sync=True; make it where it is used")
+            raise ConfigError(f"{self!r} has no reference: a URL cannot express sync=True; create it where it is used")
         return StoreRef(url=self.url)
 
     @property
@@ -77,7 +77,7 @@ class LocalStore:
 
     @property
     def owner(self) -> None:
-        """See `SupportsIdentity.owner`: the process reads, whoever asks."""
+        """See `SupportsIdentity.owner`: all callers read with the permissions of the process."""
 
     def parent(self) -> tuple[LocalStore, str] | None:
         """See `SupportsParent.parent`; None at the root of the file system."""

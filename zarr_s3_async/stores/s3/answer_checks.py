@@ -46,7 +46,7 @@ def _misaddressed(request: Request, response: Response) -> StoreError | None:
     error = response.error
     if error is None or error.code != "NoSuchKey" or not error.key or _is_key(error.key, request):
         return None
-    return unexpected(request, response, f"it says so of another key, {error.key[:200]!r}")
+    return unexpected(request, response, f"its error is about another key, {error.key[:200]!r}")
 
 
 def _is_key(named: str, request: Request) -> bool:
@@ -76,19 +76,19 @@ def _get_fault(request: Request, response: Response) -> str | None:
     if fault is not None or response.status == 200:
         return fault
     # 204 and 205 have no body, 203 means that a proxy changed it: none of them is the object.
-    return _range_fault(request, response) if response.status == 206 else "S3 answers a GET with 200 or 206 alone"
+    return _range_fault(request, response) if response.status == 206 else "S3 answers a GET only with 200 or 206"
 
 
 def _range_fault(request: Request, response: Response) -> str | None:
-    asked = request.headers.get("range")
-    if asked is None:
-        return "no range was asked for"
+    requested = request.headers.get("range")
+    if requested is None:
+        return "no range was requested"
     got = parse_content_range(response.headers.get("content-range", ""))
     if got is None:
-        return "its Content-Range says nothing"
+        return "its Content-Range is invalid"
     first, stop, size = got
-    if (first, stop) != expected_span(asked, size) or memoryview(response.body).nbytes != stop - first:
-        return f"with bytes {first}-{stop - 1} of {size}, and {asked} was asked for"
+    if (first, stop) != expected_span(requested, size) or memoryview(response.body).nbytes != stop - first:
+        return f"with bytes {first}-{stop - 1} of {size}, but {requested} was requested"
     return None
 
 
@@ -113,7 +113,7 @@ def as_range(request: Request, headers: Mapping[str, str], body: Buffer, size: i
 
 
 def longest_answer(request: Request) -> int | None:
-    """Bytes that the range of a request may have at most; None where it has none, or none with an end."""
+    """Maximum length of the requested range in bytes; None without a range, or for one without an end."""
     first, dash, last = request.headers.get("range", "").removeprefix("bytes=").partition("-")
     if not dash or not last:
         return None
@@ -121,19 +121,19 @@ def longest_answer(request: Request) -> int | None:
 
 
 def too_much(request: Request, headers: Mapping[str, str]) -> StoreError:
-    """The error of a part of an object that is longer than the range that was asked for."""
-    what = f"with more bytes than {request.headers.get('range')}, which was asked for"
+    """The error for a 206 with more bytes than the requested range."""
+    what = f"with more bytes than the requested {request.headers.get('range')}"
     return unexpected(request, Response(206, headers), what)
 
 
 def unbounded(request: Request, headers: Mapping[str, str]) -> StoreError:
     """The error for a long whole-object response without a length, instead of a range."""
-    return unexpected(request, Response(200, headers), "it sends the whole object for a range, and not its length")
+    return unexpected(request, Response(200, headers), "it sends the whole object for a range, without its length")
 
 
-def expected_span(asked: str, size: int) -> tuple[int, int]:
+def expected_span(requested: str, size: int) -> tuple[int, int]:
     """(start, stop) of one of our `Range: bytes=…` headers in an object of `size` bytes."""
-    first, last = asked.removeprefix("bytes=").split("-")
+    first, last = requested.removeprefix("bytes=").split("-")
     if not first:
         return max(0, size - int(last)), size
     return int(first), min(int(last) + 1, size) if last else size
@@ -141,16 +141,16 @@ def expected_span(asked: str, size: int) -> tuple[int, int]:
 
 def _head_fault(_: Request, response: Response) -> str | None:
     if response.status != 200:
-        return "S3 answers a HEAD with 200 alone"
+        return "S3 answers a HEAD only with 200"
     if response.headers.get("etag") and response.headers.get("content-length", "").isdecimal():
         return None
-    return "it does not say the object's ETag and size"
+    return "without the object's ETag and size"
 
 
 def _stored_fault(request: Request, response: Response) -> str | None:
     # 202 guarantees nothing, 203 and 206 are not valid for a PUT; a body with an ETag was sent by a proxy.
     if response.status != 200:
-        return "S3 confirms what it stored with 200 alone"
+        return "S3 confirms a stored object only with 200"
     fault = _object_fault(request, response)
     return fault or ("with a body that S3 does not send" if _has_body(response) else None)
 
@@ -159,12 +159,12 @@ def _deletion_fault(_: Request, response: Response) -> str | None:
     # S3 confirms a deletion with 204, some S3-compatible servers with an empty 200.
     if response.status == 204 or (response.status == 200 and not _has_body(response)):
         return None
-    return "S3 confirms a deletion with 204 alone, and without a body"
+    return "S3 confirms a deletion only with 204, and without a body"
 
 
 def _document_of(response: Response) -> Mapping[str, Any] | str:
     """The parsed document of a control operation, or the problem with its status."""
-    return (response.document or {}) if response.status == 200 else "S3 answers it with 200 alone"
+    return (response.document or {}) if response.status == 200 else "S3 answers it only with 200"
 
 
 def _listing_fault(request: Request, response: Response) -> str | None:
@@ -172,14 +172,14 @@ def _listing_fault(request: Request, response: Response) -> str | None:
     if isinstance(page, str):
         return page
     if not isinstance(page.get("IsTruncated"), bool):
-        return "its body is no listing"
+        return "its body is not a listing"
     token = page.get("NextContinuationToken")
     if (page["IsTruncated"] and not token) or not isinstance(token, str | None):
-        return "it does not say how to go on"
+        return "it is truncated without a continuation token"
     if token is not None and token == request.query.get("continuation-token"):
-        return "it goes round in a circle"
+        return "it repeats the same continuation token"
     if not all(_is_entry(found) for found in page.get("Contents", ())):
-        return "it does not say the ETag and the size of each object"
+        return "some objects have no ETag or no size"
     return _stray_fault(page, request.query.get("prefix", ""))
 
 
@@ -189,12 +189,12 @@ def _is_entry(found: Mapping[str, Any]) -> bool:
 
 
 def _stray_fault(page: Mapping[str, Any], prefix: str) -> str | None:
-    """A problem if a name lies outside the prefix, whose length is cut off from all names."""
+    """The problem if a name lies outside the prefix: callers cut the prefix off by its length."""
     names = [found.get("Key") for found in page.get("Contents", ())]
     names += [found.get("Prefix") for found in page.get("CommonPrefixes", ())]
     for name in names:
         if not isinstance(name, str) or not name or not name.startswith(prefix):
-            return f"it names {name!r}, which does not begin with {prefix!r}"
+            return f"it contains {name!r}, which does not start with {prefix!r}"
     return None
 
 
@@ -204,14 +204,15 @@ def _deletions_fault(request: Request, response: Response) -> str | None:
         return answer
     refused, deleted = answer.get("Errors") or [], answer.get("Deleted") or []
     if not all(isinstance(found.get("Key"), str | None) for found in (*deleted, *refused)):
-        return "it names what is no key"
-    passing = [error for error in refused if is_transient_code(str(error.get("Code")))]
-    if passing:
-        return f"{len(passing)} key(s) were not deleted, the first because of {passing[0].get('Code')}"
-    told = {found.get("Key") for found in (*deleted, *refused)}
+        return "it contains an invalid key"
+    transient = [error for error in refused if is_transient_code(str(error.get("Code")))]
+    if transient:
+        return f"{len(transient)} key(s) were not deleted, the first because of {transient[0].get('Code')}"
+    confirmed = {found.get("Key") for found in (*deleted, *refused)}
     nameless = sum(not found.get("Key") for found in deleted)  # JuiceFS confirms without naming the keys
-    untold = sum(wanted["Key"] not in told for wanted in (request.document or {}).get("Objects", ())) - nameless
-    return f"it says nothing of {untold} key(s)" if untold > 0 else None
+    unconfirmed = sum(wanted["Key"] not in confirmed for wanted in (request.document or {}).get("Objects", ()))
+    unconfirmed -= nameless
+    return f"it does not mention {unconfirmed} key(s)" if unconfirmed > 0 else None
 
 
 def _needs(name: str) -> Callable[[Request, Response], str | None]:
@@ -231,7 +232,7 @@ def _copy_fault(_: Request, response: Response) -> str | None:
         return answer
     result = answer.get("CopyObjectResult")
     etag = result.get("ETag") if isinstance(result, Mapping) else None
-    return None if isinstance(etag, str) and etag else "without the ETag of what was stored"
+    return None if isinstance(etag, str) and etag else "without the ETag of the copy"
 
 
 _FINDERS: dict[Operation, Callable[[Request, Response], str | None]] = {

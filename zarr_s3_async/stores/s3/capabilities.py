@@ -31,7 +31,7 @@ log: logging.Logger = logging.getLogger("zarr_s3_async")
 Capability: TypeAlias = Literal["put-absent", "put-match", "delete-match", "multipart-complete"]
 
 _ACCEPT_ATTEMPTS = 4
-"""Times that a server is asked to accept its own version, where the answers were of no use."""
+"""Maximum number of attempts to have a server accept its own version, if responses are inconclusive."""
 _OF_PUT: tuple[Capability, ...] = ("put-absent", "put-match")
 _MAX_SKIPPED = 63
 """Maximum number of writes without a new probe after probes were refused repeatedly."""
@@ -76,7 +76,7 @@ class Capabilities:
         return f"<Capabilities {self._known}>"
 
     async def endpoint_url(self) -> str:
-        """Where requests go."""
+        """The URL of the server that requests are sent to."""
         return await self._endpoint_url()
 
     async def amazon(self) -> bool:
@@ -156,10 +156,10 @@ class Capabilities:
         )
 
     def warn_refused(self, bucket: str) -> None:
-        """Warn once that it is not known whether writes are safe from other processes here."""
+        """Warn once that it is unknown whether writes are safe from other processes here."""
         self._warn(
-            f"whether the S3 server of bucket {bucket!r} has conditional writes is not known, since a probe was "
-            f"refused ({self.refusal}): where it ignores them, other processes and sessions may lose updates; allow "
+            f"it is unknown whether the S3 server of bucket {bucket!r} has conditional writes, since a probe was "
+            f"refused ({self.refusal}): if it ignores them, other processes and sessions may lose updates; allow "
             f"PutObject and DeleteObject of keys that contain {PROBE!r}; conditional_writes='require' refuses to "
             "write meanwhile, 'off' silences this"
         )
@@ -192,7 +192,7 @@ class Capabilities:
         except StoreError as error:
             problem = str(error)
         if problem:
-            log.warning("%s: a probe is left behind (%s)", where(request), problem)
+            log.warning("%s: a probe's key could not be deleted (%s)", where(request), problem)
 
     def _note_refusal(self, request: Request, response: Response, attempts: int) -> None:
         """Record the refusal of a probe for messages; raise errors that would stop the write itself too."""
@@ -220,7 +220,7 @@ class Capabilities:
         for _ in range(_ACCEPT_ATTEMPTS):
             version = await self._version_of_probe(put)
             if version is None:
-                return True  # it cannot be found out by whoever may not read, and a write will show
+                return True  # without permission to read it cannot be tested; a write will show it
             request = _CONDITIONAL[capability](put, if_match(version))
             response, attempts = await self._transport.send(request)
             if response.ok:
@@ -230,7 +230,7 @@ class Capabilities:
             if not (is_precondition_failed(response) or is_missing_key(response)):
                 self._note_refusal(request, response, attempts)
                 return None
-            # A 409 says to try again. After an attempt without an answer, the refusal may be of our own success.
+            # A 409 means: try again. After an attempt without a response, our own success may cause the rejection.
             if attempts > 1 and await self._version_of_probe(put) != version:
                 return True
         self.refusal = f"{where(request)} answered {response.status} {_ACCEPT_ATTEMPTS} times"

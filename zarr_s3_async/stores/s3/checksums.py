@@ -37,10 +37,12 @@ def checksum_fault(headers: Mapping[str, str], body: Buffer) -> str | None:
     if headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
         return None
     for name, algorithm in _algorithms().items():
-        said = headers.get(_PREFIX + name)
-        if said is not None and "-" not in said:
+        expected = headers.get(_PREFIX + name)
+        if expected is not None and "-" not in expected:  # "…-3" is the checksum of the checksums of 3 parts
             found = _encoded(algorithm(body))
-            return None if found == said else f"{_PREFIX}{name} says {said}, and the bytes received sum up to {found}"
+            return (
+                None if found == expected else f"{_PREFIX}{name} is {expected}, but that of the received bytes {found}"
+            )
     return None
 
 
@@ -59,7 +61,7 @@ def _algorithms() -> dict[str, Callable[[Buffer], bytes]]:
     from numpy import frombuffer
 
     def crc32c(data: Buffer) -> bytes:
-        # It takes bytes and arrays, and no writable view.
+        # It accepts bytes and arrays, but no writable views.
         return int(value(frombuffer(data, "u1"))).to_bytes(4, "big")
 
     return {"crc32c": crc32c, **known}
@@ -74,7 +76,7 @@ def _encoded(digest: bytes) -> str:
 
 
 _INLINE = 2**20
-"""Up to so many bytes, computing a checksum costs less than a call in a thread."""
+"""Maximum number of bytes for which computing a checksum costs less than a call in a thread."""
 
 
 async def checksum_of(payload: Buffer) -> tuple[str, str]:

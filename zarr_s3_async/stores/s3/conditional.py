@@ -34,6 +34,7 @@ class ConditionalWrites:
         """
         if self._mode == "off":
             return False
+        # "require" probes again in any case: it must not write while the answer is unknown.
         known = await self._capabilities.have(capability, request, now=self._mode == "require")
         if known:
             return True
@@ -70,8 +71,8 @@ class ConditionalWrites:
         writes = history_including(write, when)
         condition = {"if-none-match": "*"} if when == "absent" else {"if-match": if_match(Version(when))}
         headers = {**request.headers, **condition, **header_of(writes)}
-        swap = replace(request, headers=headers)
-        response, attempts = await self._transport.send(swap)
+        conditional = replace(request, headers=headers)
+        response, attempts = await self._transport.send(conditional)
         if response.ok:
             return version_with_history(response.headers["etag"], writes)
         if attempts > 1 and self.is_conflict(response):
@@ -80,9 +81,10 @@ class ConditionalWrites:
             if mine is not None:
                 return mine
         capability: Capability = "put-absent" if when == "absent" else "put-match"
+        # Reached only after an inconclusive probe: the server itself now reports that it has no such precondition.
         if is_unsupported(response) and self._mode == "auto" and not self._capabilities.is_known(capability):
             return await self._put_without(request, capability)
-        raise self.error(swap, response, attempts)
+        raise self.error(conditional, response, attempts)
 
     async def _put_without(self, request: Request, capability: Capability) -> Version:
         """Store without a precondition, which the server rejected, although the probe was inconclusive."""
@@ -95,13 +97,14 @@ class ConditionalWrites:
 
     async def delete(self, request: Request, version: Version) -> None:
         """Delete exactly this version; any other state raises `Conflict`."""
-        swap = replace(request, headers={**request.headers, "if-match": if_match(version)})
-        response, attempts = await self._transport.send(swap)
+        conditional = replace(request, headers={**request.headers, "if-match": if_match(version)})
+        response, attempts = await self._transport.send(conditional)
         if response.ok:
             return
+        # An earlier attempt without a response may have deleted it; then the precondition fails now.
         if attempts > 1 and self.is_conflict(response) and await self._is_gone(request, response):
             return  # deleted, by an earlier attempt or by another writer
-        raise self.error(swap, response, attempts)
+        raise self.error(conditional, response, attempts)
 
     async def read_back(self, request: Request, write: str) -> Version | None:
         """The version created by our write, if it was executed.
@@ -155,8 +158,8 @@ def conflict_of(request: Request, response: Response, attempts: int) -> StoreErr
     """The `Conflict` for this response to a conditional request."""
     # If-Match on an absent key is 404 on AWS and 412 elsewhere; both mean that the object was deleted.
     if response.status == 404:
-        said = ErrorDocument("PreconditionFailed", "the key is absent")
-        response = replace(response, status=412, error=said)
+        document = ErrorDocument("PreconditionFailed", "the key is absent")
+        response = replace(response, status=412, error=document)
     return error_of(request, response, attempts)
 
 

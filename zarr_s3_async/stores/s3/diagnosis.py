@@ -1,4 +1,4 @@
-"""What can be found out about one bucket: who signs, where it is, what its clock says, and what it can do."""
+"""Diagnose one bucket: credentials, endpoint, connection, clock, permissions and conditional writes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Finding(NamedTuple):
 
 
 async def diagnose(store: S3Store, *, write: bool) -> AsyncIterator[Finding]:
-    """Check after check; one that fails ends those that depend on it.
+    """Run the checks one by one; a failure ends the checks that depend on it.
 
     Args:
-        store: The prefix to ask about.
-        write: Probe conditional writes too, on throwaway keys below the prefix.
+        store: The prefix to diagnose.
+        write: Probe conditional writes too, with temporary keys below the prefix.
     """
     try:
         found = await describe_credentials(store.config)
@@ -65,7 +65,7 @@ async def diagnose(store: S3Store, *, write: bool) -> AsyncIterator[Finding]:
     if not response.ok:
         yield Finding("conditional writes", "skipped", "the bucket cannot be listed")
     elif not write:
-        yield Finding("conditional writes", "skipped", "not asked for: the probe writes throwaway objects")
+        yield Finding("conditional writes", "skipped", "not requested: the probe writes temporary objects")
     else:
         yield await _conditional(store)
 
@@ -88,7 +88,7 @@ def _listing(request: Request, response: Response, attempts: int) -> Finding:
     error = error_of(request, response, attempts)
     advice = ""
     if isinstance(error, AccessDenied):
-        advice = "wrong keys, or no s3:ListBucket, by which absent is told from forbidden (docs/iam.md)"
+        advice = "wrong keys, or no s3:ListBucket, without which absent objects look forbidden (docs/iam.md)"
     return Finding("bucket", "failed", _text(error), advice)
 
 

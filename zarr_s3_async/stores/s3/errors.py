@@ -42,7 +42,7 @@ _may_be_error = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}\?>)?\s*<E
 
 
 class _NotWanted(Exception):
-    """The document is not one of S3's."""
+    """The document is not one of S3's errors."""
 
 
 def looks_like_error(body: Buffer) -> bool:
@@ -128,8 +128,8 @@ _BY_CODE: dict[str, tuple[type[StoreError], str]] = {
     "RequestLimitExceeded": (Throttled, "lower Limits.requests"),
     "Throttling": (Throttled, "lower Limits.requests"),
     "ThrottlingException": (Throttled, "lower Limits.requests"),
-    "BadDigest": (ChecksumMismatch, "the upload was damaged on its way"),
-    "XAmzContentSHA256Mismatch": (ChecksumMismatch, "the upload was damaged on its way"),
+    "BadDigest": (ChecksumMismatch, "the upload was damaged in transit"),
+    "XAmzContentSHA256Mismatch": (ChecksumMismatch, "the upload was damaged in transit"),
     "NotImplemented": (Unsupported, "this server does not have this feature of S3"),
 }
 
@@ -251,13 +251,13 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
     """The error for a response."""
     cls, advice = _class_of(response)
     error = response.error
-    said = f"{error.code}: {_presentable(error.message)}" if error and error.code else "no S3 error document"
+    document = f"{error.code}: {_presentable(error.message)}" if error and error.code else "no S3 error document"
     tries = f" after {attempts} attempts" if attempts > 1 else ""
     region = region_of(response)
     if cls is WrongRegion and region:
         advice = f"set region={region!r}"
     return cls(
-        f"{where(request)} answered {response.status} ({said}){tries}; {advice}",
+        f"{where(request)} answered {response.status} ({document}){tries}; {advice}",
         bucket=request.bucket,
         key=request.key,
         status=response.status,
@@ -270,8 +270,8 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
 def version_mismatch_error(request: Request, response: Response, attempts: int = 1) -> Conflict:
     """The error if the server ignored `If-Match` and sent another version than the requested one."""
     return Conflict(
-        f"{where(request)} answered {response.status}, but it sent version {response.headers.get('etag')}, and "
-        f"{request.headers.get('if-match')} was asked for; another writer was first; read again",
+        f"{where(request)} answered {response.status}, but it sent version {response.headers.get('etag')} instead of "
+        f"{request.headers.get('if-match')}; another writer was first; read again",
         bucket=request.bucket,
         key=request.key,
         status=response.status,
@@ -296,7 +296,7 @@ def too_long(request: Request, nbytes: int | None = None) -> ObjectTooLarge:
     """The error for an object larger than the request's `max_bytes`."""
     has = "more" if nbytes is None else f"{nbytes:,} bytes, more"
     return ObjectTooLarge(
-        f"{where(request)}: it has {has} than the {request.max_bytes:,} bytes that are expected at most",
+        f"{where(request)}: it has {has} than the expected maximum of {request.max_bytes:,} bytes",
         bucket=request.bucket,
         key=request.key,
     )
@@ -337,7 +337,7 @@ def stale_connection(request: Request, cause: BaseException) -> NetworkError:
 def attempt_timed_out(request: Request, seconds: float) -> DeadlineExceeded:
     """The error for an attempt that exceeded its timeout."""
     return DeadlineExceeded(
-        f"{where(request)} had no whole answer within {seconds:g} s; "
+        f"{where(request)} had no complete response within {seconds:g} s; "
         "check the network, or raise S3Config.attempt_timeout",
         bucket=request.bucket,
         key=request.key,

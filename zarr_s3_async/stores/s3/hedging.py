@@ -24,7 +24,7 @@ from .slots import Slots
 
 Outcome: TypeAlias = Response | StoreError
 """A response, or the error of an attempt that may be retried."""
-Ask: TypeAlias = Callable[[Request, int], Awaitable[Outcome]]
+Send: TypeAlias = Callable[[Request, int], Awaitable[Outcome]]
 
 
 class Hedging:
@@ -48,23 +48,27 @@ class Hedging:
             pace = self._paces[bucket] = HedgePace(self._policy)
         return pace
 
-    async def send(self, ask: Ask, request: Request, attempt: int) -> Outcome:
+    async def send(self, try_once: Send, request: Request, attempt: int) -> Outcome:
         """Send one attempt, and possibly a hedge; the caller holds the slot of the first."""
         pace = self.pace(request.bucket)
         start = self._clock()
         if pace.delay is None:
-            outcome = await ask(request, attempt)
+            outcome = await try_once(request, attempt)
         else:
             outcome, hedged = await race_with_backup(
-                partial(ask, request, attempt), partial(self._backup, ask, request, attempt), pace.delay, _is_answer
+                partial(try_once, request, attempt),
+                partial(self._backup, try_once, request, attempt),
+                pace.delay,
+                _is_answer,
             )
             if hedged:
                 outcome = _in_sink(request, outcome)
         if isinstance(outcome, Response) and outcome.ok:
+            # With the hedge included: the percentile describes what callers wait for.
             pace.observe(self._clock() - start)
         return outcome
 
-    def _backup(self, ask: Ask, request: Request, attempt: int) -> Backup[Outcome] | None:
+    def _backup(self, try_once: Send, request: Request, attempt: int) -> Backup[Outcome] | None:
         """The hedge, if a slot is free and the budget allows it."""
         release = self._slots.try_acquire(request.bucket)
         if release is None:
@@ -75,11 +79,12 @@ class Hedging:
             return None
         seconds = pace.delay or 0.0
         self._emit(HedgeStarted(operation=request.operation, bucket=request.bucket, key=request.key, seconds=seconds))
-        return Backup(self._ask_again(ask, request, attempt), release)
 
-    @staticmethod
-    async def _ask_again(ask: Ask, request: Request, attempt: int) -> Outcome:
-        return await ask(replace(request, sink=None), attempt)
+        async def hedge() -> Outcome:
+            # Without the sink: the first attempt may be writing to its memory.
+            return await try_once(replace(request, sink=None), attempt)
+
+        return Backup(hedge(), release)
 
 
 def _is_answer(outcome: Outcome) -> TypeGuard[Response]:

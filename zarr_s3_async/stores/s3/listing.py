@@ -15,7 +15,7 @@ from .errors import unexpected
 from .request import Request, Response
 
 MAX_PAGES = 10**6
-"""Maximum pages of a listing. S3's have 1,000 keys each: a thousand million objects under one prefix."""
+"""Maximum pages of a listing. S3's have 1,000 keys each: a billion objects under one prefix."""
 MAX_SPARSE_PAGES = 10_000
 """Pages after which the average page must have a tenth of 1,000 keys: S3's pages are full, except for the last."""
 _LEAST_NAMES = 10
@@ -68,7 +68,9 @@ class PageReader:
         page = await self._fetch(self._token)
         self._token = page.get("NextContinuationToken")
         self._pages += 1
-        problem = self._problem(_names_of(page))
+        found: Iterable[Mapping[str, Any]] = page.get("Contents", ())
+        folders: Iterable[Mapping[str, Any]] = page.get("CommonPrefixes", ())
+        problem = self._problem([*(content["Key"] for content in found), *(folder["Prefix"] for folder in folders)])
         if problem is not None and (self._pages > 1 or self._token is not None):
             raise unexpected(self._request, Response(200, {}), f"page {self._pages:,} of the listing {problem}")
         return page
@@ -79,11 +81,11 @@ class PageReader:
         self._names += len(new)
         self._empty = 0 if new else self._empty + 1
         if self._empty > _MAX_EMPTY:
-            return f"is the {self._empty}th in a row that names nothing new"
+            return f"is the {self._empty}th in a row without new names"
         if self._pages > MAX_PAGES or (
             self._pages > MAX_SPARSE_PAGES and self._names < _LEAST_NAMES * self._pages and self._token is not None
         ):
-            return f"is one too many: they named {self._names:,} keys in all, and there are still more"
+            return f"exceeds the maximum: all pages contain only {self._names:,} keys, and there are still more"
         if not new:
             return None
         if self._last and not self._advances(new):
@@ -103,12 +105,6 @@ class PageReader:
 
 def _folders(name: str) -> list[str]:
     return name.split("/")
-
-
-def _names_of(page: Mapping[str, Any]) -> list[str]:
-    found: Iterable[Mapping[str, Any]] = page.get("Contents", ())
-    folders: Iterable[Mapping[str, Any]] = page.get("CommonPrefixes", ())
-    return [*(content["Key"] for content in found), *(folder["Prefix"] for folder in folders)]
 
 
 class Pages:

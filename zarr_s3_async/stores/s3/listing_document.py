@@ -13,8 +13,8 @@ from xml.parsers.expat import ExpatError, ParserCreate
 from ..._types import Buffer
 
 _FIELDS = frozenset({"Key", "Size", "ETag", "LastModified", "Prefix"})
-"""Of `Contents` and of `CommonPrefixes`; nothing else below those has these names. The page's own `Prefix` comes to lie
-in its first entry: an object has no use for it, and a common prefix overwrites it."""
+"""Elements of `Contents` and of `CommonPrefixes`; no other element below those has these names. The page's own `Prefix`
+ends up in its first entry, where it is harmless: objects do not use it, and a common prefix overwrites it."""
 _CONTAINERS = frozenset({"Contents", "CommonPrefixes"})
 _TOP = frozenset({"IsTruncated", "NextContinuationToken", "EncodingType"})
 
@@ -45,7 +45,7 @@ def parse_listing(body: Buffer) -> dict[str, Any]:
     def check_root(name: str, _: dict[str, str]) -> None:
         if name != "ListBucketResult":
             raise ListingError(f"a document {name!r}")
-        # Only a text between two elements has to be told from that within one, which costs a call per element.
+        # Only in an indented document is there text between elements, which must be dropped by a call per element.
         parser.StartElementHandler = forget_text if _is_indented(data, parser.CurrentByteIndex) else None
 
     def forget_text(*_: object) -> None:
@@ -63,7 +63,7 @@ def parse_listing(body: Buffer) -> dict[str, Any]:
             page[name] = texts[-1] if texts else ""
         texts.clear()
 
-    parser.buffer_text = True  # a text comes in one piece, just before the end of its element
+    parser.buffer_text = True  # expat then delivers each text in one piece, just before the end of its element
     parser.StartDoctypeDeclHandler = _refuse_doctype  # no DTD, hence no entity to expand
     parser.StartElementHandler = check_root
     parser.EndElementHandler = end

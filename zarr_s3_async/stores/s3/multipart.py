@@ -103,7 +103,7 @@ class Multipart:
             except NoMultipart:
                 self._missing = True
                 raise
-        assert error is not None  # noqa: S101  # a try returns or raises
+        assert error is not None  # noqa: S101  # the loop has returned, raised, or set it
         raise error
 
 
@@ -151,9 +151,11 @@ class _Upload:
         try:
             upload = await run_to_completion(self._begin(header_of(writes)))
             await self._send_parts(upload)
+            # A cancellation between request and response would leave it unknown whether the object was replaced.
             return await run_to_completion(self._complete(upload, writes))
         except BaseException:
             if self._id is not None:
+                # Also when cancelled: S3 charges for the parts of an upload until it is aborted.
                 await run_to_completion(self._abort(self._id))
             raise
 
@@ -207,6 +209,8 @@ class _Upload:
         if response.ok:
             return {**named, "ETag": response.headers["etag"]}
         error = error_of(request, response, attempts)
+        # The upload was aborted meanwhile, by a lifecycle rule for example: its parts are lost, but the data is still
+        # here.
         raise _RestartUpload(error) if must_restart_upload(response) else error
 
     async def _complete(self, upload: Mapping[str, str], writes: tuple[str, ...]) -> Version:
@@ -217,8 +221,9 @@ class _Upload:
             self._id = None
             etag = str((response.document or {})["ETag"]).strip('"')
             return version_with_history(
-                f'"{etag}"', writes
-            )  # in the form of the header; some documents omit the quotes
+                f'"{etag}"',
+                writes,  # quoted as in the ETag header; some servers' documents omit the quotes
+            )
         if attempts > 1 and (is_missing_upload(response) or self._conditional.is_conflict(response)):
             # An attempt without a response may have been executed: then the upload does not exist, and the object is
             # ours.
@@ -246,7 +251,7 @@ class _Upload:
                 return
             problem = f"it answered {response.status}"
         except (StoreError, TimeoutError) as error:
-            problem = str(error) or "no answer in time"
+            problem = str(error) or "no response in time"
         log.warning(
             "%s: upload %s could not be aborted (%s): its parts are kept until a lifecycle rule of the bucket ends it",
             where(request),
@@ -257,5 +262,5 @@ class _Upload:
 
 def part_length(size: int, part_bytes: int) -> int:
     """Bytes of a part for an object of `size` bytes, increased in MiB if there would be too many parts."""
-    least = -(-size // _MAX_PARTS)
-    return part_bytes if least <= part_bytes else -(-least // _MIB) * _MIB
+    min_length = -(-size // _MAX_PARTS)
+    return part_bytes if min_length <= part_bytes else -(-min_length // _MIB) * _MIB

@@ -152,7 +152,8 @@ def read_plain(config: S3Config, environ: Mapping[str, str] = os.environ) -> Pla
     """
     if config.accelerate or config.dualstack or config.addressing_style not in ("auto", "path"):
         return None
-    if _has_unknown_variable(environ) or _has_proxy(environ):
+    variables = [name for name in environ if name.startswith("AWS_")]
+    if any(name not in _HANDLED and not name.startswith(_CONCERN_OTHERS) for name in variables) or _has_proxy(environ):
         return None
     files = _files(config, environ)
     if files is None:
@@ -178,12 +179,6 @@ class _Files(NamedTuple):
 
     config: dict[str, str]
     credentials: dict[str, str]
-
-
-def _has_unknown_variable(environ: Mapping[str, str]) -> bool:
-    return any(
-        name.startswith("AWS_") and name not in _HANDLED and not name.startswith(_CONCERN_OTHERS) for name in environ
-    )
 
 
 def _has_proxy(environ: Mapping[str, str]) -> bool:

@@ -35,10 +35,10 @@ class Clock:
 
     def learn(self, date: str | None) -> bool:
         """Set the offset from a response's `Date` header; False if that is invalid."""
-        told = parse_http_date(date)
-        if told is None:
+        server_time = parse_http_date(date)
+        if server_time is None:
             return False
-        self.offset = told - self._now()
+        self.offset = server_time - self._now()
         return True
 
 
@@ -98,7 +98,8 @@ class Recovery:
 
     async def recover(self, request: Request, response: Response, tried: set[RecoveryAction]) -> bool:
         """Perform the action that may let the request succeed, and add it to `tried`; False if there is none."""
-        action = _action_for(response)
+        code = response.error.code if response.error else ""
+        action = _BY_CODE.get(code) or ("region" if is_wrong_region(response) else None)
         if action is None or action in tried:
             return False
         tried.add(action)
@@ -109,8 +110,3 @@ class Recovery:
                 return self._clock.learn(response.headers.get("date"))
             case "region":
                 return self._regions.learn(request.bucket, region_of(response))
-
-
-def _action_for(response: Response) -> RecoveryAction | None:
-    code = response.error.code if response.error else ""
-    return _BY_CODE.get(code) or ("region" if is_wrong_region(response) else None)

@@ -89,6 +89,7 @@ class Resumption:
 
     def _keep(self, partial: PartialBody) -> None:
         if self._partial is not None:
+            # Bytes in other memory are not part of this body: the attempt received another range, or another version.
             if partial.memory is self._place and _is_rest_of(self._partial, partial.headers):
                 self._partial.add(partial.memory[: partial.received], in_place=True)
         elif _is_worth_it(self._request, partial):
@@ -100,6 +101,7 @@ class Resumption:
             partial.add(memoryview(response.body).cast("B"), in_place=response.body is self._place)
             self._partial = None  # if its checksum is wrong, the whole body must be requested again
             return Response(200, partial.headers, partial.memory)
+        # Our own `If-Match` failed: the object was replaced. The next attempt requests the new version from its start.
         if response.status == 206 or (response.status == 412 and "if-match" not in self._request.headers):
             self._partial = None
             return unexpected(self._request, response, "the object was replaced while it was being read")

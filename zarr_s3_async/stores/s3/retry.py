@@ -24,7 +24,7 @@ from .request import Request, Response, Transport
 from .resume import BrokenBody, Resumption
 from .slots import Share, Slots
 
-_ASKED_AGAIN = (NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch)
+_RETRIED_ERRORS = (NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch)
 _READS = frozenset({"GetObject", "HeadObject", "ListObjectsV2"})
 """Requests without side effects."""
 _NOT_MODIFIED, _UNLESS = 304, "if-none-match"
@@ -144,6 +144,7 @@ class RetryingTransport:
             NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch: There was no usable response.
             CredentialsNotFound, ConfigError: No request could be sent.
         """
+        # The first attempt takes this short path; the state of `_persist` is made only if there is something to retry.
         outcome = await self._attempt(request, 1)
         if MODE_HEADER in request.headers:
             outcome = await verified(request, outcome)
@@ -160,6 +161,7 @@ class RetryingTransport:
         while True:
             mismatches += isinstance(outcome, ChecksumMismatch)
             if isinstance(outcome, Response) and not is_retried(outcome):
+                # A final response, unless an action such as renewing the credentials lets another attempt succeed.
                 if not await self._recovered(request, outcome, tried):
                     self._budget.answered(attempt)
                     return outcome, attempt
@@ -174,6 +176,7 @@ class RetryingTransport:
             following = rest.request()
             if stale:  # the other idle connections are probably closed too
                 following = replace(following, fresh=True)
+            # Resumed bytes are put together before the checksum of the whole body is verified.
             outcome = await verified(request, rest.take(await self._attempt(following, attempt)))
 
     def _is_stale(self, request: Request, outcome: Outcome, attempt: int) -> bool:
@@ -196,17 +199,18 @@ class RetryingTransport:
 
     async def _attempt(self, request: Request, attempt: int) -> Outcome:
         slots, share = self._slots, None
+        # The common case, no throttled bucket and a free slot, needs no coroutine.
         if slots.shares or not slots.session.try_acquire():
             share = await self._slot(request.bucket)
         try:
             if self._hedging is not None and request.operation == "GetObject":
-                return await self._hedging.send(self._ask, request, attempt)
-            return await self._ask(request, attempt)
+                return await self._hedging.send(self._try_once, request, attempt)
+            return await self._try_once(request, attempt)
         finally:
             slots.release(share)
 
     async def _slot(self, bucket: str) -> Share | None:
-        """Wait for a slot, and tell how long it took."""
+        """Wait for a slot, and emit how long it took."""
         if not has_hooks(self._emit):
             return await self._slots.acquire(bucket)
         start = perf_counter()
@@ -214,13 +218,13 @@ class RetryingTransport:
         self._emit(SlotWaited(bucket=bucket, seconds=perf_counter() - start))
         return share
 
-    async def _ask(self, request: Request, attempt: int) -> Outcome:
+    async def _try_once(self, request: Request, attempt: int) -> Outcome:
         """A response, or an error that may be retried."""
         slots = self._slots
         sent = slots.clock() if slots.shares else None
         try:
             response = await self._traced.send(request, attempt)
-        except _ASKED_AGAIN as error:
+        except _RETRIED_ERRORS as error:
             return error
         if response.error is not None and is_throttle(response):
             slots.refused(request.bucket, sent)
@@ -229,11 +233,11 @@ class RetryingTransport:
         return answer_error(request, response) or response
 
     async def _back_off(self, request: Request, attempt: int, outcome: Outcome) -> None:
-        asked, reason = None, type(outcome).__name__
+        retry_after, reason = None, type(outcome).__name__
         if isinstance(outcome, Response):
-            asked = parse_retry_after(outcome.headers.get("retry-after"), time())
+            retry_after = parse_retry_after(outcome.headers.get("retry-after"), time())
             reason = (outcome.error.code if outcome.error else "") or str(outcome.status)
-        delay = retry_delay(self._policy, attempt, self._uniform(), asked)
+        delay = retry_delay(self._policy, attempt, self._uniform(), retry_after)
         await self._pause(request, attempt, delay, reason)
 
     async def _pause(self, request: Request, attempt: int, delay: float, reason: str) -> None:
@@ -253,6 +257,7 @@ class RetryingTransport:
 def _final(outcome: Outcome, attempts: int) -> Response:
     if isinstance(outcome, Response):
         return outcome
+    # BrokenBody holds the body's memory; the public error must not keep that alive.
     error = outcome.plain() if isinstance(outcome, BrokenBody) else outcome
     error.attempts = attempts
     raise error

@@ -16,7 +16,7 @@ from ..base import RequestLimiter
 from .capabilities import Capabilities
 from .hedging import Hedging
 from .recovery import Recovery, Regions
-from .request import Transport, normalized_prefix
+from .request import normalized_prefix
 from .retry import RetryingTransport, Traced
 from .sdk.clients import ClientPool
 from .slots import Slots
@@ -94,8 +94,11 @@ class S3Service:
 
     def _retrying(self, config: S3Config, regions: Regions) -> RetryingTransport:
         recovery = Recovery(renew=partial(self._pool.renew, config), clock=self._pool.clock(config), regions=regions)
+        connections = self._requests.limit
+        routed = RoutedTransport(self._pool, config, regions, connections=connections, buffers=self._buffers)
+        self._routed.append(routed)
         return RetryingTransport(
-            Traced(self._transport(config, regions), self._emit),
+            Traced(routed, self._emit),
             slots=self._slots,
             policy=self._policy,
             emit=self._emit,
@@ -104,12 +107,6 @@ class S3Service:
             recovery=recovery,
             wait=self._pool.running.sleep,
         )
-
-    def _transport(self, config: S3Config, regions: Regions) -> Transport:
-        connections = self._requests.limit
-        routed = RoutedTransport(self._pool, config, regions, connections=connections, buffers=self._buffers)
-        self._routed.append(routed)
-        return routed
 
     async def aclose(self) -> None:
         """Fail running requests, and close the clients and all connections. Idempotent."""
@@ -125,12 +122,14 @@ def checked_bucket(bucket: str) -> str:
     if bucket.startswith("arn:"):
         found = _access_point(bucket)
         if found is None or found.end() < len(bucket):
-            raise ConfigError(f"{bucket!r} is no ARN of an access point (arn:aws:s3:region:account:accesspoint/name)")
+            raise ConfigError(
+                f"{bucket!r} is not the ARN of an access point (arn:aws:s3:region:account:accesspoint/name)"
+            )
         return bucket
     if _MIN_BUCKET <= len(bucket) <= _MAX_BUCKET and "/" not in bucket and is_unicode(bucket):
         return bucket
     raise ConfigError(
-        f"{bucket!r} is no bucket name: those have {_MIN_BUCKET} to {_MAX_BUCKET} characters and no slash"
+        f"{bucket!r} is not a bucket name, which has {_MIN_BUCKET} to {_MAX_BUCKET} characters and no slash"
     )
 
 

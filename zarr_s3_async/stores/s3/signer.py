@@ -125,6 +125,7 @@ class Signer:
                 f"host:{host}\nx-amz-content-sha256:{payload_hash}\nx-amz-date:{self._date}\n",
                 "host;x-amz-content-sha256;x-amz-date",
             )
+        # The canonical form trims values and collapses spaces in them; the server does the same to what is sent.
         signed = {name: " ".join(value.split()) for name, value in headers.items()}
         signed["host"] = host
         signed["x-amz-content-sha256"] = payload_hash
@@ -138,19 +139,18 @@ class Signer:
         self._second = second
         self._date = strftime("%Y%m%dT%H%M%SZ", gmtime(second))
         if self._day != self._date[:8]:
-            self._set_day(self._date[:8])
+            day = self._date[:8]
+            self._day = day
+            key = self._secret
+            for part in (day, self._region, self._service, "aws4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            padded = key.ljust(_BLOCK, b"\0")
+            self._inner_key = padded.translate(_INNER_PAD)
+            self._outer_key = padded.translate(_OUTER_PAD)
+            self._credential = f"AWS4-HMAC-SHA256 Credential={self._access_key}/{self._scope()}, SignedHeaders="
         to_sign = f"AWS4-HMAC-SHA256\n{self._date}\n{self._scope()}\n"
+        # The part of the string to sign that changes only once per second, already behind the padded key.
         self._inner = self._inner_key + to_sign.encode()
-
-    def _set_day(self, day: str) -> None:
-        self._day = day
-        key = self._secret
-        for part in (day, self._region, self._service, "aws4_request"):
-            key = hmac.digest(key, part.encode(), "sha256")
-        padded = key.ljust(_BLOCK, b"\0")
-        self._inner_key = padded.translate(_INNER_PAD)
-        self._outer_key = padded.translate(_OUTER_PAD)
-        self._credential = f"AWS4-HMAC-SHA256 Credential={self._access_key}/{self._scope()}, SignedHeaders="
 
     def _scope(self) -> str:
         return f"{self._day}/{self._region}/{self._service}/aws4_request"

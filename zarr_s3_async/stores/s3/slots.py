@@ -47,6 +47,7 @@ class Slots:
         if share is None:
             await self.session.acquire()
             return None
+        # The bucket's share first: waiting for it while holding a slot of the session would block other buckets.
         await share.limiter.acquire()
         try:
             await self.session.acquire()

@@ -40,7 +40,7 @@ from .write_ids import if_match, is_same, version_of
 
 
 def storage_headers(config: S3Config) -> dict[str, str]:
-    """How objects are to be stored."""
+    """Headers that determine how objects are stored."""
     named = {
         "x-amz-server-side-encryption": config.sse,
         "x-amz-server-side-encryption-aws-kms-key-id": config.sse_kms_key_id,
@@ -50,7 +50,7 @@ def storage_headers(config: S3Config) -> dict[str, str]:
 
 
 def read_conditions(byte_range: ByteRange | None, version: Version | None) -> dict[str, str]:
-    """What a GET asks for."""
+    """Headers of a GET for a range and a version."""
     headers: dict[str, str] = {}
     match checked(byte_range):
         case Span(start, stop):
@@ -65,33 +65,36 @@ def read_conditions(byte_range: ByteRange | None, version: Version | None) -> di
 
 
 def blob_of(response: Response, byte_range: ByteRange | None) -> Blob:
-    """What a GET got, cut to the range where the server ignored it."""
+    """The result of a GET, cut to the range if the server ignored it."""
     headers = response.headers
     version, modified = version_of(headers), headers.get("last-modified")
     if response.status == 206:
         span = parse_content_range(headers["content-range"])
-        assert span is not None  # noqa: S101  # answer_checks.py let it through
+        assert span is not None  # noqa: S101  # checked by answer_checks.py
         return Blob(response.body, version, span[2], modified)
     size = memoryview(response.body).nbytes
     if byte_range is None:
         return Blob(response.body, version, size, modified)
-    # The server ignored the range and sent everything: cut it here.
+    # The server ignored the range and sent the whole object.
     start, stop = resolve(byte_range, size)
     return Blob(memoryview(response.body)[start:stop], version, size, modified)
 
 
 _BATCH = 1000
-"""Keys that one DeleteObjects takes."""
+"""Maximum number of keys of one DeleteObjects."""
 _DELETES_AT_ONCE = 32
-"""Single deletes of one call in flight, where the server has no DeleteObjects."""
+"""Maximum number of single deletes of one call in flight, for servers without DeleteObjects."""
 _MAX_KEY_BYTES = 1024
 _NOT_MODIFIED = 304
 _NOT_COPIED = frozenset({400, 405, 501})
-"""How servers refuse a CopyObject that they do not have, or not for objects of this size."""
+"""Statuses of servers that do not support CopyObject, or not for objects of this size."""
 
 
 class S3Store:
-    """The objects below one prefix of one bucket. Made by `Session.s3()` or an `s3://` URL; owns nothing to close."""
+    """The objects below one prefix of one bucket, opened by `Session.s3()` or an `s3://` URL.
+
+    It owns nothing that must be closed.
+    """
 
     __slots__ = (
         "_capabilities",
@@ -120,11 +123,11 @@ class S3Store:
     ) -> None:
         """
         Args:
-            bucket: Its name, or the ARN of an access point.
-            prefix: Of all keys.
+            bucket: Name of the bucket, or the ARN of an access point.
+            prefix: Prefix of all keys.
             transport: Sends the requests.
             config: The options.
-            capabilities: What the bucket's server can do.
+            capabilities: The capabilities of the bucket's server.
             chunk_reads: `missing_on_403` applies; see `for_chunk_reads`.
         """
         self.bucket: str = bucket
@@ -154,7 +157,7 @@ class S3Store:
 
     @property
     def ref(self) -> StoreRef:
-        """See `SupportsRef.ref`. Keys given in the options are left out: the other process needs its own."""
+        """See `SupportsRef.ref`. It contains no keys from the options: the other process needs its own."""
         return StoreRef(url=self.url, config=self.config.public())
 
     @property
@@ -164,8 +167,8 @@ class S3Store:
 
     @property
     def owner(self) -> S3Config:
-        """See `SupportsIdentity.owner`: the options that decide what a reader may see."""
-        if self._owner is None:  # kept: a copy of 26 checked fields, which every look-up in a cache asks for
+        """See `SupportsIdentity.owner`: the options that determine what a reader may see."""
+        if self._owner is None:  # cached: it copies 26 checked fields, and every cache look-up needs it
             self._owner = reader_of(self.config)
         return self._owner
 
@@ -175,7 +178,7 @@ class S3Store:
         return (self._view(above, chunk_reads=False), name) if name else None
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same keys of the same bucket, reached with the same options."""
+        """Whether both have the same bucket, prefix and options."""
         if not isinstance(other, S3Store):
             return NotImplemented
         return (self.bucket, self.prefix, self.config) == (other.bucket, other.prefix, other.config)
@@ -188,10 +191,9 @@ class S3Store:
 
     @property
     def for_chunk_reads(self) -> S3Store:
-        """The same objects, for reads of chunks alone: `S3Config.missing_on_403` applies to this one.
+        """The same objects for pure reads of chunks, to which `S3Config.missing_on_403` applies.
 
-        Never for metadata, nor for the read half of a merge: there it would take what is stored for absent, and
-        write over it.
+        Never used for metadata or for the read of a merge: stored data would count as absent, and be overwritten.
         """
         if self._chunk_reads or not self.config.missing_on_403:
             return self
@@ -228,7 +230,7 @@ class S3Store:
             empty = await self._empty_range(request, range)
             if empty is not None:
                 return empty
-            # Not so, or no longer: whatever a second answer says is final.
+            # The HEAD disagrees: the object may have changed. The second response is final.
             response, attempts = await self._transport.send(request)
         if response.ok:
             blob = blob_of(response, range)
@@ -256,19 +258,19 @@ class S3Store:
             return Unchanged.UNCHANGED
         if response.ok:
             return blob_of(response, range)
-        # Absent, empty or refused: what that means is known in one place.
+        # Absence, empty ranges and errors are handled in `get` alone.
         return await self.get(key, range=range, max_bytes=max_bytes)
 
     async def _get_nothing(self, key: str, asked: ByteRange, version: Version | None) -> Blob | None:
-        """An empty range: HTTP has none, so it is a GET of one byte, which answers everything else that a GET does."""
+        """An empty range. HTTP has none, so one byte is read, which reports absence and errors like any GET."""
         checked(asked)
         blob = await self.get(key, range=Span(asked[0], asked[0] + 1), version=version)
         return None if blob is None else blob._replace(data=b"")
 
     async def _empty_range(self, get: Request, asked: ByteRange) -> Blob | None:
-        """A range that starts past the end: no bytes, of an object whose size and version a HEAD tells.
+        """A range that starts past the end: no bytes, with the size and version from a HEAD.
 
-        None where the HEAD says something else. It decides nothing more than that: it has no body to say why.
+        None if the HEAD disagrees. It decides nothing else, since its response has no body with an error code.
         """
         head = Request("HeadObject", self.bucket, get.key, self._read_headers)
         response, _ = await self._transport.send(head)
@@ -301,7 +303,7 @@ class S3Store:
         return version_of((await self._succeed(request)).headers)
 
     async def _put_in_parts(self, request: Request, when: When) -> Version | None:
-        """None where one request does it as well, or better."""
+        """Upload in parts; None if the object must be, or can only be, stored by one request."""
         condition = await self._multipart.condition(request, when)
         if condition is None:
             return None
@@ -319,11 +321,11 @@ class S3Store:
         return await self._capabilities.amazon()
 
     async def endpoint_url(self) -> str:
-        """The URL of the server that holds the bucket."""
+        """The URL of the bucket's server."""
         return await self._capabilities.endpoint_url()
 
     async def send(self, request: Request) -> tuple[Response, int]:
-        """A request of one's own, for diagnosis: the answer as it came, and the number of attempts."""
+        """Send any request, for diagnosis: the unprocessed response, and the number of attempts."""
         return await self._transport.send(request)
 
     async def keeps(self, key: str, when: Version | Literal["absent"]) -> bool:
@@ -332,19 +334,19 @@ class S3Store:
         return await self._conditional.has("put-absent" if when == "absent" else "put-match", near)
 
     async def honours_conditions(self) -> bool | None:
-        """Whether conditional PUTs do here what they should; None: the probe was refused. Writes throwaway keys."""
+        """Whether the server honours conditional PUTs; None: the probe was refused. Writes temporary keys."""
         near = Request("PutObject", self.bucket, self._key("doctor"), self._put_headers)
         return await self._capabilities.have("put-match", near, now=True)
 
     def copies_from(self, source: Store) -> bool:
         """True for a store of the same service under the same options; see `SupportsCopy.copies_from`."""
-        # An access point has another name as a source than as a target.
+        # The name of an access point as a source differs from its name as a target.
         named = not any(name.startswith("arn:") for name in (self.bucket, getattr(source, "bucket", "arn:")))
         return named and isinstance(source, S3Store) and source.config == self.config
 
     async def copy_from(self, source: Store, source_key: str, key: str) -> Version | None:
-        """CopyObject; see `SupportsCopy.copy_from`. Amazon takes objects of up to 5 GiB."""
-        assert isinstance(source, S3Store)  # noqa: S101  # `copies_from` was asked
+        """CopyObject; see `SupportsCopy.copy_from`. Amazon copies objects of up to 5 GiB."""
+        assert isinstance(source, S3Store)  # noqa: S101  # checked by `copies_from`
         there = {"x-amz-copy-source": f"{source.bucket}/{source._key(source_key)}"}  # noqa: SLF001  # of this class
         request = Request("CopyObject", self.bucket, self._key(key), self._put_headers | there)
         response, attempts = await self._transport.send(request)
@@ -361,7 +363,7 @@ class S3Store:
         """DeleteObject; see `Writable.delete`.
 
         Raises:
-            Unsupported: A version was given, and the server ignores it: it would delete what others wrote.
+            Unsupported: A version was given, but the server ignores it, and might delete what others wrote.
         """
         request = Request("DeleteObject", self.bucket, self._key(key), self._read_headers)
         if when != "always" and await self._conditional.applies("delete-match", request):
@@ -375,7 +377,7 @@ class S3Store:
         """DeleteObjects, 1,000 keys at a time; see `Writable.delete_many`."""
         remaining: Iterator[str] = iter(keys)
         while batch := list(islice(remaining, _BATCH)):
-            # Not quiet: an answer that does not name a key says nothing of it.
+            # Not quiet: each deleted key must be confirmed.
             document = {"Objects": [{"Key": self._key(key)} for key in batch], "Quiet": False}
             request = Request("DeleteObjects", self.bucket, "", self._read_headers, document=document)
             if not self._capabilities.deletes_many:
@@ -407,7 +409,7 @@ class S3Store:
         if after and after.startswith(prefix):
             start_after = root + after
         elif after > prefix:
-            return  # every key of the prefix is smaller; MinIO and its kin refuse to be asked
+            return  # every key of the prefix is smaller; MinIO rejects such a request
         pages = self._pages(root + prefix, start_after=start_after)
         while (page := await pages.next()) is not None:
             if entries := entries_of(page, root):
@@ -456,8 +458,8 @@ class S3Store:
     def _not_deleted(self, failed: list[Mapping[str, str]]) -> StoreError:
         first = failed[0]
         request = Request("DeleteObjects", self.bucket, first.get("Key", ""))
-        said = ErrorDocument(first.get("Code", ""), first.get("Message", ""))
-        error = error_of(request, Response(200, {}, error=said))
+        document = ErrorDocument(first.get("Code", ""), first.get("Message", ""))
+        error = error_of(request, Response(200, {}, error=document))
         error.args = (f"{error.args[0]} ({len(failed)} key(s) were not deleted)",)
         return error
 
@@ -476,4 +478,4 @@ class S3Store:
 
 def _check_unicode(text: str) -> None:
     if not is_unicode(text):
-        raise ConfigError(f"S3 keys are UTF-8, and {text[:80]!r} holds half of a character (a lone surrogate)")
+        raise ConfigError(f"S3 keys are UTF-8, but {text[:80]!r} contains a lone surrogate")

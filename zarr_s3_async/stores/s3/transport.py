@@ -4,9 +4,9 @@ Plain object requests take the wire, everything else the SDK. A bucket that the 
 an ARN, another signature) goes through the SDK for every request; the log says so once.
 
 S3 discards an upload whose connection breaks. Some servers store what they received instead: SeaweedFS 4.48 replaces
-the object by an empty one (tests/promises/test_cancellation.py shows it). So anywhere but at Amazon's, a cancelled
-upload goes on until it is answered, for at most `completion.GRACE` seconds, and only then is the caller's cancellation
-raised.
+the object by an empty one (tests/promises/test_cancellation.py shows it). So unless the endpoint is Amazon's, a
+cancelled upload continues until its response arrives, for at most `completion.GRACE` seconds, and the caller's
+cancellation is raised only then.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .recovery import Regions
 from .request import Request, Response
 from .sdk.clients import ClientPool, Way
 from .sdk.endpoint import is_amazon_host
-from .sdk.errors import answered
+from .sdk.errors import response_or_raise
 from .wire import OPERATIONS, Wire
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class RoutedTransport:
         except ZarrS3Error:
             raise
         except Exception as error:
-            answered(request, error)  # raises: nothing was sent, so this is no answer
+            response_or_raise(request, error)  # always raises here: no request was sent, so there is no response
             raise
 
     def _refuse_closed(self) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..._concurrency.completion import wait_for_end
 from ..._http.body import (
     MAX_SMALL_BODY,
-    MAX_UNASKED,
+    MAX_UNREQUESTED,
     Body,
     ChunkedBody,
     ExactBody,
@@ -54,7 +54,7 @@ from .checksums import MODE_HEADER
 from .errors import attempt_timed_out, looks_like_error, network_error, parse_error, stale_connection, too_long, where
 from .request import ErrorDocument, Request, Response
 from .resume import BrokenBody
-from .sdk.errors import answered
+from .sdk.errors import response_or_raise
 from .signer import EMPTY_SHA256, UNSIGNED_PAYLOAD, Credentials, Signer, encode_path, encode_query
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ _UPLOADS = frozenset({"PutObject", "UploadPart"})
 _CONSTANT_LINES = "user-agent: zarr-s3-async\r\naccept-encoding: identity\r\n"
 _HASH_SLICE = 512 * 1024
 _LISTING_QUERY = {"list-type": "2", "encoding-type": "url"}
-"""XML cannot express every key; encoded as in URLs, it can."""
+"""XML cannot represent every key, but it can represent every URL-encoded key."""
 _MAX_OBJECT = 5 * 2**30
-"""Bytes of the largest object that one S3 PUT stores."""
+"""Maximum size in bytes of an object that one S3 PUT stores."""
 _MAX_LISTING = 8 * 2**20
-"""Bytes of a page: 1,000 keys of 1,024 bytes, three characters each, and as many tags besides."""
+"""Maximum size in bytes of a page: 1,000 keys of 1,024 bytes, three characters each, and as much for the tags."""
 
 
 class Wire:
@@ -122,19 +122,19 @@ class Wire:
     ) -> None:
         """
         Args:
-            endpoint: Of the bucket, as `resolve_endpoint` tells it.
-            credentials: Asked before every request, so that refreshed ones are used at once. None, or a result
-                of None, sends unsigned requests.
-            connect_timeout: Seconds until a connection must stand, its TLS handshake included.
-            attempt_timeout: Seconds that one `send` may take; None where the caller times it.
+            endpoint: The bucket's endpoint, from `resolve_endpoint`.
+            credentials: Called before every request, so that refreshed credentials are used immediately. None, or a
+                result of None: requests are not signed.
+            connect_timeout: Timeout of a connection attempt in seconds, including the TLS handshake.
+            attempt_timeout: Timeout of one `send` in seconds; None: no timeout.
             idle_timeout: Seconds after which an unused connection is closed.
-            max_connections: A request that finds them all busy waits.
+            max_connections: Maximum number of connections; further requests wait.
             ca_bundle: PEM file or folder of the authorities to trust instead of the system's.
-            tls: Makes the TLS context instead, in a thread: to share one between many buckets.
-            buffers: Memory for bodies that no sink takes: to share it between many buckets.
-            clock: Seconds since the epoch, to sign with; corrected where this machine's is known wrong.
-            complete_uploads: When a `send` with a payload is cancelled, go on until it is answered, for at most
-                `completion.GRACE` seconds, and raise the cancellation then.
+            tls: Creates the TLS context instead, in a thread, so that many buckets can share one.
+            buffers: Memory for bodies without a sink, so that many buckets can share it.
+            clock: Returns the time to sign with, in seconds since the epoch, corrected for a wrong local clock.
+            complete_uploads: When a `send` with a payload is cancelled, wait for its response for at most
+                `completion.GRACE` seconds before the cancellation is raised.
         """
         self._endpoint = endpoint
         self._secure = endpoint.scheme == "https"
@@ -160,25 +160,25 @@ class Wire:
         return f"<Wire to {self._endpoint.scheme}://{self._authority}{self._endpoint.path_prefix}>"
 
     def retire(self) -> None:
-        """Close what is idle, and let what runs end as it would: for a wire that another one replaces."""
+        """Close idle connections, and the others when their request has ended. For a wire that is replaced."""
         self._connections.retire()
 
     def close(self) -> None:
-        """Close every connection; what still runs ends with SessionClosed. Again is fine."""
+        """Close every connection; running requests fail with SessionClosed. Idempotent."""
         self._connections.close()
 
     async def aclose(self) -> None:
-        """`close`, and return when the event loop has let go of the sockets."""
+        """`close`, and return when the event loop has closed the sockets."""
         await self._connections.aclose()
 
     async def send(self, request: Request) -> Response:
-        """One attempt.
+        """Send one attempt.
 
         Raises:
-            NetworkError: No usable answer came.
-            DeadlineExceeded: None came within the attempt timeout.
-            BrokenBody: An object's bytes ended too early or came too slowly; it carries what had come.
-            Unsupported: Not an operation of the wire.
+            NetworkError: There was no usable response.
+            DeadlineExceeded: There was no complete response within the attempt timeout.
+            BrokenBody: An object's body was truncated or too slow; the error contains the bytes received.
+            Unsupported: The wire does not support this operation.
             SessionClosed: After `aclose`.
         """
         # Getting credentials is outside the attempt timeout: it is slow once, and a retry would start it over.
@@ -199,12 +199,14 @@ class Wire:
     # ---- sending
 
     async def _exchange(self, head: bytes, request: Request, deadline: float) -> Answer:
+        # An idle connection is taken without a coroutine, the common case.
         connection = None if request.fresh else self._connections.take()
         if connection is None:
             connection = await self._acquire(deadline, fresh=request.fresh)
         try:
             answer = await connection.exchange(head, request, request.payload, deadline)
         except asyncio.CancelledError as error:
+            # Only uploads to servers that store a partial body are completed; anything else is aborted at once.
             if not self._complete_uploads or request.payload is None:
                 connection.abort()
                 raise
@@ -216,7 +218,7 @@ class Wire:
         return answer
 
     async def _complete(self, connection: Connection, cancelled: asyncio.CancelledError) -> asyncio.CancelledError:
-        """Wait for the answer of an exchange whose caller was cancelled; returns the cancellation to raise."""
+        """Wait for the response to a request whose caller was cancelled; returns the cancellation to raise."""
         late = AttemptTimeout("no complete response in time after the request was cancelled")
         try:
             answer = connection.wait_again()
@@ -259,12 +261,12 @@ class Wire:
         """Everything before the payload."""
         method = _METHODS.get(request.operation)
         if method is None:
-            raise Unsupported(f"{where(request)}: the wire does not do {request.operation}; the SDK transport does")
+            raise Unsupported(f"{where(request)}: the wire does not support this operation; the SDK transport does")
         headers = request.headers
         path = self._root + encode_path(request.key)
         is_listing = request.operation == "ListObjectsV2"
-        asked = {**_LISTING_QUERY, **request.query} if is_listing else request.query
-        query = encode_query(asked) if asked else ""
+        parameters = {**_LISTING_QUERY, **request.query} if is_listing else request.query
+        query = encode_query(parameters) if parameters else ""
         signature = await self._sign(request, method, path, query)
         target = f"{path}?{query}" if query else path
         length = f"content-length: {_size(request.payload)}\r\n" if request.operation in _UPLOADS else ""
@@ -274,9 +276,10 @@ class Wire:
         ).encode()
 
     async def _sign(self, request: Request, method: str, path: str, query: str) -> str:
-        credentials = None if self._credentials is None else await self._known(request, self._credentials)
+        credentials = None if self._credentials is None else await self._get_credentials(request, self._credentials)
         if credentials is None:
             return ""
+        # The signer caches keys derived from the credentials; after a refresh they are other ones.
         if self._signer is None or credentials != self._signed_as:
             self._signer = Signer(credentials, self._endpoint.region, self._endpoint.service)
             self._signed_as = credentials
@@ -287,13 +290,15 @@ class Wire:
         return signer.sign(method, self._authority, path, query, request.headers, payload_hash, now)
 
     @staticmethod
-    async def _known(request: Request, credentials: Callable[[], Awaitable[Credentials | None]]) -> Credentials | None:
+    async def _get_credentials(
+        request: Request, credentials: Callable[[], Awaitable[Credentials | None]]
+    ) -> Credentials | None:
         try:
             return await credentials()
         except StoreError:
             raise
         except Exception as error:
-            answered(request, error)  # raises: no answer of this operation can come out of a credential source
+            response_or_raise(request, error)  # always raises here: a credential source returns no S3 response
             raise
 
 
@@ -302,7 +307,7 @@ def _response(answer: Answer, request: Request) -> Response:
     if "range" in request.headers and length is not None and whole_for_range(request, status, headers):
         return as_range(request, headers, body, length)
     error: ErrorDocument | None = None
-    # Below 300 only without an ETag: a chunk may well hold text that looks like an error.
+    # Below 300 only without an ETag: a chunk may contain text that looks like an error.
     if status >= 300 or (body and "etag" not in headers and looks_like_error(body)):
         error = parse_error(body, headers)
     elif request.operation == "ListObjectsV2":
@@ -316,7 +321,7 @@ def _page(body: Buffer) -> dict[str, Any]:
     try:
         return parse_listing(body)
     except ListingError:
-        return {}  # found to be no listing by `answer_checks`, as everything that lacks what a page has
+        return {}  # `answer_checks` rejects it, since it lacks the fields of a page
 
 
 def _size(payload: Buffer | None) -> int:
@@ -331,7 +336,7 @@ def _lines(headers: Mapping[str, str]) -> str:
 
 
 async def _hash(payload: Buffer) -> str:
-    """SHA-256, a slice at a time: other tasks run in between, and no thread outlives a cancelled request."""
+    """SHA-256, computed in slices: other tasks run in between, and no thread outlives a cancelled request."""
     view = memoryview(payload).cast("B")
     state = sha256(view[:_HASH_SLICE])
     for start in range(_HASH_SLICE, len(view), _HASH_SLICE):
@@ -347,15 +352,15 @@ class ObjectResponses:
 
     @staticmethod
     def has_body(request: Request, head: Head) -> bool:
-        """False where the response ends with its head, whatever that says of lengths."""
+        """False if the response ends with its head, whatever Content-Length it has."""
         return request.operation != "HeadObject" and head.status not in (204, 304)
 
     @staticmethod
     def receive_at_once(request: Request, head: Head, data: memoryview) -> Buffer | None:
-        """An object's bytes that came together with their head: in the sink's memory where it takes them, else a copy.
+        """The body of an object that arrived together with its head: in the sink's memory if possible, else a copy.
 
         Raises:
-            Exception: What the request's sink raised; ValueError for memory that does not fit.
+            Exception: The request's sink raised; ValueError if its memory does not fit.
         """
         if not is_object_data(request, head):
             return None
@@ -372,12 +377,12 @@ class ObjectResponses:
 
     @staticmethod
     def open_body(request: Request, head: Head, buffers: Buffers) -> Body:
-        """The body of this response: in the sink's memory where it takes one, else in the buffers'.
+        """The body of this response: in the sink's memory if possible, else in memory of `buffers`.
 
         Raises:
             ProtocolError: Its end cannot be determined, or there is no memory for it.
             ObjectTooLarge: It is longer than `request.max_bytes`.
-            Exception: What the request's sink raised; ValueError for memory that does not fit.
+            Exception: The request's sink raised; ValueError if its memory does not fit.
         """
         data, page = is_object_data(request, head), is_listing_page(request, head)
         if head.chunked:
@@ -406,15 +411,15 @@ class ObjectResponses:
 
 
 def is_object_data(request: Request, head: Head) -> bool:
-    """True where the body is an object's own bytes; any other is an error, a page or a short confirmation.
+    """True if the body is an object's data; otherwise it is an error, a page or a short confirmation.
 
-    S3 has no other status for an object: of what comes with another one, no more is received than of an error.
+    S3 has no other status for an object: with another one, no more is received than of an error.
     """
     return head.status in (200, 206) and request.operation == "GetObject" and "etag" in head.headers
 
 
 def is_listing_page(request: Request, head: Head) -> bool:
-    """True where the body is a page of a listing."""
+    """True if the body is a page of a listing."""
     return head.status == 200 and request.operation == "ListObjectsV2"
 
 
@@ -424,7 +429,7 @@ def _chunked_body(request: Request, head: Head, *, data: bool, page: bool) -> Ch
     if not data:
         return ChunkedBody(MAX_SMALL_BODY)
     if whole_for_range(request, head.status, head.headers):
-        return ChunkedBody(MAX_UNASKED, unbounded(request, head.headers))
+        return ChunkedBody(MAX_UNREQUESTED, unbounded(request, head.headers))
     longest = longest_answer(request) if head.status == 206 else None
     if longest is not None:
         return ChunkedBody(longest, too_much(request, head.headers))
@@ -434,7 +439,7 @@ def _chunked_body(request: Request, head: Head, *, data: bool, page: bool) -> Ch
 
 
 def _memory_for(request: Request, length: int, buffers: Buffers) -> memoryview:
-    """For a part of an object: the sink's, where that is contiguous."""
+    """Memory for the requested part of an object: the sink's, if that is contiguous."""
     if request.max_bytes is not None and length > request.max_bytes:
         raise too_long(request, length)
     if request.sink is None or not length or strided_target(request.sink, length) is not None:
@@ -444,7 +449,7 @@ def _memory_for(request: Request, length: int, buffers: Buffers) -> memoryview:
 
 def _checked(memory: memoryview, length: int) -> memoryview:
     if memory.nbytes != length or memory.readonly or not memory.c_contiguous:
-        raise ValueError(f"the sink must give writable, contiguous memory of {length} bytes, not {memory.nbytes}")
+        raise ValueError(f"the sink must return writable, contiguous memory of {length} bytes, not {memory.nbytes}")
     return memory if memory.ndim == 1 and memory.format == "B" else memory.cast("B")
 
 

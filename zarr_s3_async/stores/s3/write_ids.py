@@ -33,8 +33,8 @@ def new_id() -> str:
 
 def version_of(headers: Mapping[str, str]) -> Version:
     """The version of a response, with the ids of its writes."""
-    said = headers.get(HEADER)
-    return Version(headers["etag"]) if said is None else version_with_history(headers["etag"], _ids(said))
+    ids = headers.get(HEADER)
+    return Version(headers["etag"]) if ids is None else version_with_history(headers["etag"], _ids(ids))
 
 
 def is_same(one: Version, other: Version) -> bool:

@@ -55,7 +55,7 @@ async def test_an_unknown_header_is_an_error_of_ours(rig: Rig) -> None:
 
 async def test_a_page_where_a_listing_should_be_is_none(rig: Rig) -> None:
     rig.server.cue("ListObjectsV2", faults.page_in_200, times=99)
-    with pytest.raises(UnexpectedResponse, match="no listing"):
+    with pytest.raises(UnexpectedResponse, match="not a listing"):
         await rig.store().list_dir("")
 
 

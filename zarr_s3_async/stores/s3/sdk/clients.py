@@ -1,9 +1,9 @@
-"""One aiobotocore client per (endpoint, region, credentials, profile, …) of a session, made once, off the loop.
+"""One aiobotocore client per (endpoint, region, credentials, profile, …) of a session, created once, off the loop.
 
-Creating the first client imports aiobotocore and parses megabytes of JSON: 0.3 seconds that would stall the loop. So it
-happens in a thread, in a loop of that thread's own; aiobotocore binds its connections to a loop at the first request,
-which is made on ours. Most sessions need none: who signs and where a bucket is are known without a client, often
-without the SDK (`plain.py`).
+Creating the first client imports aiobotocore and parses megabytes of JSON: 0.3 seconds that would block the loop. So it
+is done in a thread with its own event loop; aiobotocore binds its connections to a loop at the first request, which is
+sent on ours. Most sessions need no client: credentials and endpoints are known without one, often without the SDK
+(`plain.py`).
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from .endpoint import Endpoint, is_amazon, resolve_endpoint
 from .errors import credentials_error
 
 MAX_IDLE_CLIENTS = 8
-"""Clients that are kept though nothing uses them."""
+"""Maximum number of clients that are kept while no request uses them."""
 _KEEPALIVE_SECONDS = 15.0
-"""Below the idle time after which S3 and S3-compatible servers hang up, so that a stale connection is rare."""
+"""Shorter than the idle timeout of S3 and S3-compatible servers, so that stale connections are rare."""
 
 
 class Client(NamedTuple):
-    """A client of the SDK, and who signs for it."""
+    """A client of the SDK, and the identity that signs its requests."""
 
     sdk: Any
     """An aiobotocore S3 client."""
     identity: Identity
     ca_bundle: str | None = None
-    """Path of the authorities to trust instead of the system's: the option, AWS_CA_BUNDLE, or the profile's."""
+    """Path of the authorities to trust instead of the system's, from the option, AWS_CA_BUNDLE or the profile."""
 
 
 class Way(NamedTuple):
-    """How the objects of one bucket are reached without the SDK."""
+    """What the wire needs to reach one bucket."""
 
     endpoint: Endpoint
     identity: Identity
@@ -53,7 +53,7 @@ class Way(NamedTuple):
 
 
 class ClientPool:
-    """The clients and identities of one session. A client is made when the SDK is first needed, and not before."""
+    """The clients and identities of one session. A client is created when the SDK is first needed."""
 
     __slots__ = ("_clients", "_clocks", "_connections", "_identities", "_making", "_uses", "running")
 
@@ -66,20 +66,20 @@ class ClientPool:
         self._uses: Counter[S3Config] = Counter()
         """Attempts in flight, by client."""
         self.running: Interruptible = Interruptible()
-        """What ends when the pool is closed: attempts, and the waits between them."""
+        """Attempts and the waits between them; they are interrupted when the pool is closed."""
 
     def __repr__(self) -> str:
         return f"<ClientPool of {len(self._clients)} clients>"
 
     async def client(self, config: S3Config) -> Any:
-        """The SDK's client for these options, for a call that sends nothing; see `lease`."""
+        """The SDK's client for these options, for a call that sends no request; see `lease`."""
         return (await self.pooled(config)).sdk
 
     @asynccontextmanager
     async def lease(self, config: S3Config) -> AsyncIterator[Any]:
-        """The SDK's client for these options, to send with: it is not closed meanwhile, but by `aclose`.
+        """The SDK's client for these options, for sending requests: only `aclose` closes it meanwhile.
 
-        A client takes 10 MiB. Beyond a few, those that are not in use are closed, the least recently used first.
+        A client takes 10 MiB. Of more than a few, unused ones are closed, the least recently used first.
 
         Raises:
             SessionClosed: The pool was closed, before or meanwhile.
@@ -103,7 +103,7 @@ class ClientPool:
             await self._clients.pop(key).sdk.__aexit__(None, None, None)
 
     async def pooled(self, config: S3Config) -> Client:
-        """The client and who signs; made by the first who asks, and by the next if that one is cancelled.
+        """The client and its identity, created by the first caller, or by the next if that one is cancelled.
 
         Raises:
             SessionClosed: After `aclose`.
@@ -123,16 +123,16 @@ class ClientPool:
         return client
 
     async def identity(self, config: S3Config) -> Identity:
-        """Who signs for these options; no client is made for it."""
+        """The identity for these options; creates no client."""
         async with self._making:
             self._refuse_closed()
             return await self._identity(config)
 
     async def way(self, config: S3Config, bucket: str) -> Way:
-        """Where a bucket is and who signs: without the SDK where the configuration is plain.
+        """The endpoint of a bucket and the identity; without the SDK if the configuration is simple.
 
         Raises:
-            BotoCoreError: The SDK's rules refuse the bucket.
+            BotoCoreError: The SDK's rules reject the bucket.
         """
         plain = await run_blocking(read_plain, config)
         endpoint = None if plain is None else plain.endpoint(bucket)
@@ -142,13 +142,13 @@ class ClientPool:
         return Way(await resolve_endpoint(client.sdk, bucket), client.identity, client.ca_bundle)
 
     async def endpoint_url(self, config: S3Config) -> str:
-        """The URL of the server that requests go to, without a bucket."""
+        """The URL of the server that requests are sent to, without a bucket."""
         plain = await run_blocking(read_plain, config)
         url = None if plain is None else plain.root_url()
         return url or str((await self.client(config)).meta.endpoint_url)
 
     async def renew(self, config: S3Config) -> bool:
-        """Get new credentials for these options, whatever the region; see `Identity.renew`."""
+        """Fetch new credentials for these options, for all regions; see `Identity.renew`."""
         wanted = _client_key(replace(config, region=None))
         of_all_regions = [identity for key, identity in self._identities.items() if replace(key, region=None) == wanted]
         return all([await identity.renew() for identity in of_all_regions]) and bool(of_all_regions)
@@ -158,7 +158,7 @@ class ClientPool:
             raise session_closed()
 
     async def _identity(self, config: S3Config) -> Identity:
-        """Under the lock."""
+        """The identity for these options; called while holding the lock."""
         key = _client_key(config)
         found = self._identities.get(key)
         if found is None:
@@ -166,20 +166,20 @@ class ClientPool:
         return found
 
     def clock(self, config: S3Config) -> Clock:
-        """The time at the endpoint of these options."""
+        """The clock of the endpoint of these options."""
         return self._clocks.setdefault(config.endpoint_url, Clock())
 
     async def aclose(self) -> None:
-        """End what runs, and close every client and its connections. Again is fine."""
+        """Interrupt running requests, and close every client and its connections. Idempotent."""
         await self.running.aclose()
-        async with self._making:  # one that is being made is closed as well
+        async with self._making:  # waits for a client that is being created, to close it too
             while self._clients:
                 _, client = self._clients.popitem()
                 await client.sdk.__aexit__(None, None, None)
 
 
 def _client_key(config: S3Config) -> S3Config:
-    # What rides on single requests does not ask for a client of its own.
+    # Options that only affect single requests do not need a client of their own.
     return replace(
         config,
         requester_pays=False,
@@ -196,7 +196,7 @@ def _client_key(config: S3Config) -> S3Config:
 
 
 def _create(config: S3Config, connections: int, identity: Identity, keys: Any | None) -> Client:
-    """A client, entered. Blocking: runs in a thread."""
+    """Create and enter a client. Blocking: runs in a thread."""
     from botocore.exceptions import BotoCoreError
 
     try:
@@ -211,50 +211,15 @@ def _create(config: S3Config, connections: int, identity: Identity, keys: Any | 
 
 
 async def _created(config: S3Config, connections: int, identity: Identity, keys: Any | None) -> Client:
-    session = sdk_session(config)
-    if keys is not None:  # or the SDK would ask its chain again; `identity` signs with what is current
-        session.set_credentials(keys.access_key, keys.secret_key, keys.token)
-    region = session.get_config_variable("region")
-    creator = session.create_client("s3", region_name=region, **_client_options(config, connections))
-    client = await creator.__aenter__()
-    try:
-        check_endpoint_url(client.meta.endpoint_url, "the endpoint URL of the environment or the profile")
-    except ConfigError:
-        await client.__aexit__(None, None, None)
-        raise
-    client.meta.events.register("before-sign.s3", identity.before_sign)
-    client.meta.events.register("before-parameter-build.s3", _stay_here)
-    client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5_alone)
-    # As botocore does for the client itself.
-    ca_bundle = config.ca_bundle or session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    return Client(client, identity, ca_bundle or None)
-
-
-def _stay_here(context: dict[str, Any], **_: Any) -> None:
-    # botocore would follow a bucket to another region below us, with requests that are not counted.
-    context.setdefault("s3_redirect", {})["redirected"] = True
-
-
-def _with_md5_alone(request: Any, **_: Any) -> None:
-    # botocore sends one of the newer checksums with a bulk delete whatever it is told. S3-compatible servers want the
-    # old one, and some (Backblaze) refuse those.
-    if not is_amazon(request.url):
-        for name in [name for name in request.headers if name.lower().startswith(_CHECKSUM_HEADERS)]:
-            del request.headers[name]
-        digest = md5(request.data, usedforsecurity=False).digest()
-        request.headers["Content-MD5"] = b64encode(digest).decode()
-
-
-_CHECKSUM_HEADERS = ("x-amz-checksum-", "x-amz-sdk-checksum-")
-
-
-def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
     from aiobotocore.config import AioConfig
     from botocore import UNSIGNED
 
     from .session import S3Session
 
-    s3: dict[str, Any] = {}  # what is not said here, the profile's `s3` section may say
+    session = sdk_session(config)
+    if keys is not None:  # otherwise the SDK would search its chain again; `identity` signs with the current keys
+        session.set_credentials(keys.access_key, keys.secret_key, keys.token)
+    s3: dict[str, Any] = {}  # only options that were set: the profile's `s3` section may set others
     if config.addressing_style != "auto":
         s3["addressing_style"] = config.addressing_style
     if config.accelerate:
@@ -274,8 +239,37 @@ def _client_options(config: S3Config, connections: int) -> dict[str, Any]:
     }
     if config.anonymous:
         options["signature_version"] = UNSIGNED
-    return {
-        "endpoint_url": config.endpoint_url,
-        "verify": config.ca_bundle,
-        "config": AioConfig(**options),
-    }
+    region = session.get_config_variable("region")
+    creator = session.create_client(
+        "s3", region_name=region, endpoint_url=config.endpoint_url, verify=config.ca_bundle, config=AioConfig(**options)
+    )
+    client = await creator.__aenter__()
+    try:
+        check_endpoint_url(client.meta.endpoint_url, "the endpoint URL of the environment or the profile")
+    except ConfigError:
+        await client.__aexit__(None, None, None)
+        raise
+    client.meta.events.register("before-sign.s3", identity.before_sign)
+    client.meta.events.register("before-parameter-build.s3", _disable_redirects)
+    client.meta.events.register("before-sign.s3.DeleteObjects", _replace_checksum_by_md5)
+    # The same order as in botocore, which does not expose its result.
+    ca_bundle = config.ca_bundle or session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return Client(client, identity, ca_bundle or None)
+
+
+def _disable_redirects(context: dict[str, Any], **_: Any) -> None:
+    # botocore would follow a bucket to another region by itself, with requests that are not counted or limited.
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _replace_checksum_by_md5(request: Any, **_: Any) -> None:
+    # botocore sends one of the newer checksums with a bulk delete, whatever the options. S3-compatible servers need the
+    # old one, and some (Backblaze) reject the newer ones.
+    if not is_amazon(request.url):
+        for name in [name for name in request.headers if name.lower().startswith(_CHECKSUM_HEADERS)]:
+            del request.headers[name]
+        digest = md5(request.data, usedforsecurity=False).digest()
+        request.headers["Content-MD5"] = b64encode(digest).decode()
+
+
+_CHECKSUM_HEADERS = ("x-amz-checksum-", "x-amz-sdk-checksum-")

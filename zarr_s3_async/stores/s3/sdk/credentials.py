@@ -1,9 +1,9 @@
-"""Who signs, and at what time: the SDK's chain of sources, static keys without it, and a function of the user's.
+"""Credentials and signing time: the SDK's chain of sources, static keys without it, or a function of the user.
 
-The standard chain is asked again, in a thread: that helps whatever the source is, also where botocore sees no reason
-to refresh (files that another program renews, a clock that is wrong, a session that was revoked).
+After a rejection, the standard chain is searched again, in a thread. This helps with every source, also where botocore
+sees no reason to refresh (files that another program renews, a wrong clock, a revoked session).
 
-Both transports get their credentials here, so that errors of a source are mapped once.
+Both transports get their credentials here, so that errors of a source are mapped in one place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .errors import credentials_error, source_error
 
 
 def sdk_session(config: S3Config) -> Any:
-    """An aiobotocore session that reads what the standard configuration says. Blocking: reads files."""
+    """An aiobotocore session with the standard configuration. Blocking: reads files."""
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
 
@@ -34,34 +34,30 @@ def sdk_session(config: S3Config) -> Any:
 
     session = AioSession(profile=config.profile)
     session.register_component("data_loader", _data_loader(session.get_config_variable("data_path")))
-    # For STS and SSO too, which the chain asks: the same region, and no redirect followed with a token in a header.
-    session.set_config_variable("region", _region(config, session))
+    # The chain's requests to STS and SSO use the same region, and follow no redirects, which would disclose the token.
+    of_profile = session.get_scoped_config().get("region")  # an empty AWS_DEFAULT_REGION would hide it from the SDK
+    found = config.region or os.environ.get("AWS_REGION") or session.get_config_variable("region") or of_profile
+    session.set_config_variable("region", found or "us-east-1")
     session.set_default_client_config(AioConfig(http_session_cls=NoRetrySession))
     return session
 
 
 @lru_cache(maxsize=4)
 def _data_loader(data_path: str | None) -> Any:
-    """One for the process: of the 148 ms that a client takes, 118 are botocore parsing its data files."""
+    """One loader for the process: of the 148 ms to create a client, botocore takes 118 to parse its data files."""
     from botocore.loaders import create_loader
 
     return create_loader(data_path)
 
 
-def _region(config: S3Config, session: Any) -> str:
-    of_profile = session.get_scoped_config().get("region")  # which an empty AWS_DEFAULT_REGION would hide
-    found = config.region or os.environ.get("AWS_REGION") or session.get_config_variable("region") or of_profile
-    return found or "us-east-1"
-
-
 async def credentials_of(config: S3Config, session: Any) -> Any | None:
-    """The credentials to sign with, fetched; None: unsigned requests were asked for, or there is no source.
+    """Fetch the credentials to sign with; None: requests are unsigned by option, or there is no source.
 
-    Those that botocore would fetch when they are first needed are fetched here: that makes a client of STS or SSO,
-    which would stall the loop that needs them.
+    Credentials that botocore would fetch at their first use are fetched here: this creates a client of STS or SSO,
+    which would block the event loop.
 
     Raises:
-        CredentialsNotFound, CredentialsExpired: A source is configured and gives none.
+        CredentialsNotFound, CredentialsExpired: The configured source provides no credentials.
     """
     from aiobotocore.credentials import AioCredentials, AioDeferredRefreshableCredentials
 
@@ -79,12 +75,12 @@ async def credentials_of(config: S3Config, session: Any) -> Any | None:
 
 
 async def find_source(config: S3Config) -> Any | None:
-    """Where the credentials come from: something with an async `get_frozen_credentials`, or None for unsigned requests.
+    """The source of the credentials: an object with an async `get_frozen_credentials`; None for unsigned requests.
 
-    Static keys are read without the SDK; its chain is asked in a thread.
+    Static keys are read without the SDK; its chain is searched in a thread.
 
     Raises:
-        CredentialsNotFound, CredentialsExpired: A source is configured and gives none, or there is no source.
+        CredentialsNotFound, CredentialsExpired: The configured source provides no credentials, or there is no source.
     """
     if config.anonymous:
         return None
@@ -110,7 +106,7 @@ def _find_source(config: S3Config) -> Any:
         raise credentials_error(error) or wrong from error
     except OSError as error:
         raise StoreError(f"no credentials for {config!r}: {error}") from error
-    if source is None:  # not kept: the next request asks again, as a source may come up late
+    if source is None:  # not cached: the next request searches again, since a source may become available later
         missing = NoCredentialsError()
         raise source_error(missing) from missing
     return source
@@ -125,45 +121,45 @@ class Fixed:
         self._keys = keys
 
     async def get_frozen_credentials(self) -> Keys:
-        """As aiobotocore's credentials objects have it."""
+        """The keys; the same method as that of aiobotocore's credentials objects."""
         return self._keys
 
 
 class Provided:
-    """Keys that a function of the user's gives, asked again before they end.
+    """Keys from a function of the user, which is called again before they expire.
 
     Args:
         provide: `S3Config.credentials`.
-        now: Seconds since the epoch.
+        now: Returns the time in seconds since the epoch.
     """
 
-    __slots__ = ("_asking", "_keys", "_now", "_provide", "_refresh_at")
+    __slots__ = ("_fetching", "_keys", "_now", "_provide", "_refresh_at")
 
     def __init__(self, provide: Callable[[], Awaitable[Credentials]], now: Callable[[], float] = time) -> None:
         self._provide = provide
         self._now = now
-        self._asking = Lock()
+        self._fetching = Lock()
         self._keys: Keys | None = None
         self._refresh_at = inf
 
     async def get_frozen_credentials(self) -> Keys:
-        """Those at hand, or new ones where they end soon."""
+        """The current keys, or new ones if they expire soon."""
         keys = self._keys
         if keys is not None and self._now() < self._refresh_at:
             return keys
-        async with self._asking:
+        async with self._fetching:
             if self._keys is None or self._now() >= self._refresh_at:
-                await self.ask()
-        assert self._keys is not None  # noqa: S101  # `ask` sets it or raises
+                await self.fetch()
+        assert self._keys is not None  # noqa: S101  # `fetch` sets it or raises
         return self._keys
 
-    async def ask(self) -> None:
+    async def fetch(self) -> None:
         """Call the function now.
 
         Raises:
-            ConfigError: It returned no `Credentials`, or cannot be awaited.
-            CredentialsExpired: What it returned has ended.
-            CredentialsNotFound: It raised.
+            ConfigError: It did not return `Credentials`, or is not an async function.
+            CredentialsExpired: It returned expired credentials.
+            CredentialsNotFound: It raised an exception.
         """
         try:
             found = self._provide()
@@ -193,19 +189,19 @@ class Provided:
 
 
 _REFRESH_BEFORE = 600.0
-"""Seconds before their end at which keys are replaced; of short-lived ones, half of their time."""
+"""Seconds before their expiry at which keys are replaced; at most half of their lifetime."""
 _FRESH = 5.0
-"""Seconds after new keys came in which a refusal is taken to be of the old ones, and causes no further renewal."""
+"""Seconds after a renewal during which a rejection counts as one of the old keys, and causes no further renewal."""
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
 
 
 class Identity:
-    """Signs for one client: `before_sign` is its event handler; `credentials` serves who signs without it.
+    """The identity of one client: `before_sign` is its event handler; the wire signs with `credentials`.
 
     Args:
-        config: Says where credentials come from.
-        source: An aiobotocore credentials object, or None for unsigned requests.
-        clock: The endpoint's time.
+        config: The options, for finding the source again.
+        source: The source of credentials; None for unsigned requests.
+        clock: The endpoint's clock.
     """
 
     __slots__ = ("_config", "_monotonic", "_renewals", "_renewed_at", "_renewing", "_source", "clock")
@@ -225,10 +221,10 @@ class Identity:
         return f"<Identity {'anonymous' if self._source is None else 'with credentials'}, {self.clock!r}>"
 
     async def credentials(self) -> Any | None:
-        """Frozen ones to sign with now: `access_key`, `secret_key`, `token`. None: do not sign.
+        """Frozen credentials to sign with now: `access_key`, `secret_key`, `token`. None: do not sign.
 
         Raises:
-            CredentialsNotFound, CredentialsExpired: They had to be refreshed, and their source gave none.
+            CredentialsNotFound, CredentialsExpired: A refresh was due, and the source provided none.
         """
         if self._source is None:
             return None
@@ -240,37 +236,35 @@ class Identity:
             raise source_error(error) from error
 
     async def renew(self) -> bool:
-        """Get new ones, once for all who ask at the same time; False where there is no source to ask.
+        """Fetch new credentials, once for concurrent callers; False if there is no source.
 
         Raises:
-            CredentialsExpired: The source has none either.
+            CredentialsExpired: The source has no new ones.
         """
         if self._source is None or self._config.access_key_id is not None:
             return False
-        asked_at = self._renewals
+        known_renewals = self._renewals
         async with self._renewing:
-            if self._renewals == asked_at and not self._is_fresh():
+            is_fresh = self._renewed_at is not None and self._monotonic() - self._renewed_at <= _FRESH
+            if self._renewals == known_renewals and not is_fresh:
                 before = await self._frozen()
                 await self._replace()
                 self._renewals += 1
-                # The same keys again: who replaces them in the meantime is not kept waiting.
+                # If the source returned the same keys, the next rejection may search again at once.
                 self._renewed_at = None if before == await self._frozen() else self._monotonic()
         return True
 
-    def _is_fresh(self) -> bool:
-        return self._renewed_at is not None and self._monotonic() - self._renewed_at <= _FRESH
-
     async def _frozen(self) -> tuple[str, str | None] | None:
-        """What tells one set of keys from another; None where they cannot be had."""
+        """Access key and token, to compare sets of keys; None if there are none."""
         try:
             keys = await self._source.get_frozen_credentials() if self._source is not None else None
-        except Exception:  # noqa: BLE001  # a source that fails is why new ones are fetched
+        except Exception:  # noqa: BLE001  # a failing source is the reason for the renewal
             return None
         return None if keys is None else (keys.access_key, keys.token)
 
     async def _replace(self) -> None:
         if isinstance(self._source, Provided):
-            await self._source.ask()
+            await self._source.fetch()
             return
         try:
             source = await run_blocking(find_credentials, self._config)
@@ -279,15 +273,15 @@ class Identity:
                 f"the credentials expired, and their source gave no new ones ({type(error).__name__}); renew them"
             ) from error
         if source is None:
-            raise CredentialsExpired("the credentials expired, and their source has gone; renew them")
+            raise CredentialsExpired("the credentials expired, and their source is no longer available; renew them")
         self._source = source
 
     async def before_sign(self, request: Any, request_signer: Any, **_: Any) -> None:
         """Handler of botocore's `before-sign.s3`."""
         if self._source is not None:
             signing = request.context.setdefault("signing", {})
-            if signing.get("identity_cache") is None:  # S3 Express has credentials of its own
-                await self.credentials()  # refreshed, or refused in our words
+            if signing.get("identity_cache") is None:  # S3 Express uses session credentials of its own
+                await self.credentials()  # refreshes them, and maps errors to ours
                 signing["request_credentials"] = self._source
         if self.clock.offset and not hasattr(request_signer, "zarr_s3_async_clock"):
             request_signer.zarr_s3_async_clock = self.clock
@@ -295,7 +289,7 @@ class Identity:
 
 
 def find_credentials(config: S3Config) -> Any | None:
-    """What the standard chain has now, fetched. Blocking: runs in a thread."""
+    """Search the standard chain and fetch its credentials. Blocking: runs in a thread."""
 
     async def find() -> Any | None:
         return await credentials_of(config, sdk_session(config))
@@ -304,7 +298,7 @@ def find_credentials(config: S3Config) -> Any | None:
 
 
 def _sign_by(request_signer: Any, clock: Clock) -> None:
-    """Let the client sign by `clock`. botocore reads the time itself and has no switch for it."""
+    """Make the client sign with the time of `clock`. botocore reads the time itself, without an option for it."""
     make_auth = request_signer.get_auth_instance
 
     async def make_corrected(*args: Any, **kwargs: Any) -> Any:
@@ -313,14 +307,10 @@ def _sign_by(request_signer: Any, clock: Clock) -> None:
             modify = auth._modify_request_before_signing  # noqa: SLF001  # its one step after the time is read
 
             def modify_corrected(request: Any) -> None:
-                request.context["timestamp"] = _timestamp(clock())
+                request.context["timestamp"] = strftime(_TIMESTAMP, gmtime(clock()))
                 modify(request)
 
             auth._modify_request_before_signing = modify_corrected  # noqa: SLF001
         return auth
 
     request_signer.get_auth_instance = make_corrected
-
-
-def _timestamp(seconds: float) -> str:
-    return strftime(_TIMESTAMP, gmtime(seconds))

@@ -1,4 +1,4 @@
-"""Which source the credentials come from, in words, without a secret."""
+"""Describe the source of the credentials, without secrets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _METHODS = {
 
 
 class Credentials(NamedTuple):
-    """What signs requests."""
+    """Description of the credentials that sign requests."""
 
     source: str
     key: str
@@ -33,10 +33,10 @@ class Credentials(NamedTuple):
 
 
 async def describe_credentials(config: S3Config) -> Credentials:
-    """Find the credentials of these options, and say where they are from.
+    """Find the credentials of these options, and describe their source.
 
     Raises:
-        CredentialsNotFound, CredentialsExpired: A source is configured and gives none, or there is no source.
+        CredentialsNotFound, CredentialsExpired: The configured source provides no credentials, or there is no source.
     """
     if config.anonymous:
         return Credentials("none: requests are unsigned", "")
@@ -60,5 +60,5 @@ def _origin(config: S3Config, source: Any) -> str:
 
 
 def masked(key: str) -> str:
-    """`AKIA…WXYZ`: enough to tell keys apart. Short ones are hidden altogether."""
+    """A masked key, such as `AKIA…WXYZ`, that can be told from others. Short ones are hidden completely."""
     return f"{key[:_MASKED]}…{key[-_MASKED:]}" if len(key) >= _LONG else "…" if key else ""

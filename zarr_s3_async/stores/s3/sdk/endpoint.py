@@ -1,7 +1,7 @@
 """Resolve the endpoint of a bucket by botocore's endpoint rules (`plain.py` handles the simple cases).
 
-One GetObject is built and signed by the client and stopped right before it is sent; its URL and its signature
-tell the URL root, the region and the service. (A presigned URL does not: it names the global endpoint.)
+The client builds and signs one GetObject, which is stopped right before it is sent; its URL and its signature contain
+the URL root, the region and the service. (A presigned URL does not: it contains the global endpoint.)
 """
 
 from __future__ import annotations
@@ -71,18 +71,18 @@ class _Stopped(Exception):
 
 
 async def resolve_endpoint(client: Any, bucket: str) -> Endpoint:
-    """Resolve the endpoint of a bucket by the client's rules. Nothing is sent; other requests are not affected.
+    """Resolve the endpoint of a bucket by the client's rules. No request is sent; other requests are not affected.
 
     Args:
         client: An aiobotocore S3 client.
-        bucket: Its name, or an ARN.
+        bucket: Name of the bucket, or an ARN.
 
     Raises:
-        BotoCoreError: The rules refuse the bucket, or there are no credentials.
+        BotoCoreError: The rules reject the bucket, or there are no credentials.
     """
     reason = _unsupported_name(bucket)
     if reason is not None:
-        # Not asked: for these botocore goes to the network first, or wants libraries that may be missing.
+        # Not resolved: for these botocore sends requests first, or needs libraries that may be missing.
         return Endpoint(
             scheme="https",
             host="",
@@ -153,5 +153,5 @@ def _unsupported_way(config: Any, url: str, authorization: str, service: str) ->
     if config.signature_version is UNSIGNED and not authorization:
         return None
     if not authorization.startswith("AWS4-HMAC-SHA256 "):
-        return "it wants a signature other than AWS4-HMAC-SHA256"
+        return "it needs a signature other than AWS4-HMAC-SHA256"
     return None if service == "s3" else f"it is served by {service!r}"

@@ -12,14 +12,14 @@ from ..request import ErrorDocument, Request, Response
 _NO_SOURCE = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or anonymous=True"
 
 
-def answered(request: Request, error: Exception) -> Response:
-    """An HTTP error answer as a Response; anything else is raised in our own classes."""
+def response_or_raise(request: Request, error: Exception) -> Response:
+    """The Response of an HTTP error; any other exception is raised as one of our errors."""
     from botocore.exceptions import ClientError, HTTPClientError
 
     if isinstance(error, ClientError) and error.operation_name == request.operation:
         return error_response(error.response)
     if isinstance(error, HTTPClientError):
-        # It becomes a cause, which some pickle with the error: a signed request is in it, and what does not pickle.
+        # It becomes the cause of our error, which users may pickle; it contains a signed request and unpicklable parts.
         error.request = error.response = None
         error.kwargs = {name: str(value) for name, value in error.kwargs.items()}
     mapped = _no_source(request, error) or _no_request(request, error) or _no_answer(request, error)
@@ -32,7 +32,7 @@ def error_response(response: Mapping[str, Any]) -> Response:
     status = meta["HTTPStatusCode"]
     code = str(error.get("Code") or "")
     message, region, key = (str(error.get(name) or "") for name in ("Message", "Region", "Key"))
-    # botocore fills in the status where the body had no code: S3 itself did not say it.
+    # botocore uses the status as the code if the body has none; such a code does not come from S3.
     document = ErrorDocument("" if code == str(status) else code, message, region, key)
     return Response(status, meta["HTTPHeaders"], error=document)
 
@@ -45,7 +45,7 @@ def is_disconnect(error: Exception) -> bool:
     if not isinstance(error, sdk.ConnectionClosedError | sdk.EndpointConnectionError):
         return False
     cause = error.kwargs.get("error")
-    # Where the head of an answer had begun, aiohttp hands over what it has of it in place of a text.
+    # If a part of the head had arrived, aiohttp passes that part in place of a text.
     return isinstance(cause, ClientOSError | ConnectionResetError) or (
         isinstance(cause, ServerDisconnectedError) and isinstance(cause.message, str)
     )
@@ -57,15 +57,15 @@ def _no_source(request: Request, error: Exception) -> StoreError | None:
 
 
 def credentials_error(error: BaseException) -> StoreError | None:
-    """What is wrong with the source of credentials, or None where that is not what this error says."""
+    """The error for a failing source of credentials; None for errors of other kinds."""
     found = _no_credentials(error)
     return None if found is None else found[0](f"no credentials: {found[1]}")
 
 
 def source_error(error: BaseException) -> StoreError:
-    """Whatever came out of a source of credentials instead of credentials."""
-    said = f"no credentials: their source failed ({type(error).__name__}: {error}); check it"
-    return credentials_error(error) or CredentialsNotFound(said)
+    """The error for any exception that a source of credentials raised."""
+    message = f"no credentials: their source failed ({type(error).__name__}: {error}); check it"
+    return credentials_error(error) or CredentialsNotFound(message)
 
 
 def _no_credentials(error: BaseException) -> tuple[type[StoreError], str] | None:
@@ -81,7 +81,7 @@ def _no_credentials(error: BaseException) -> tuple[type[StoreError], str] | None
         case sdk.CredentialRetrievalError() | sdk.SSOError() | sdk.MetadataRetrievalError():
             return CredentialsNotFound, f"{error}; check the source of credentials"
         case sdk.ClientError():
-            # Not our operation: STS or SSO refused to give credentials.
+            # Not our operation: STS or SSO refused to issue credentials.
             code = error.response.get("Error", {}).get("Code")
             return CredentialsNotFound, f"{error.operation_name} answered {code}; check the role and the profile"
         case RuntimeError() if "refreshed credentials are still expired" in str(error):
@@ -108,7 +108,7 @@ def _no_answer(request: Request, error: Exception) -> StoreError | None:
 
     match error:
         case ResponseParserError():
-            return unexpected(request, Response(200, {}), "its body is no S3 document")
+            return unexpected(request, Response(200, {}), "its body is not an S3 document")
         case sdk.HTTPClientError() | sdk.ConnectionError() | OSError():
             return network_error(request, error)
         case sdk.BotoCoreError():

@@ -1,10 +1,10 @@
 """aiobotocore's HTTP session, without its own retries and redirects. Imported on first use, since it imports aiohttp.
 
 aiohttp sends an idempotent request, including PUTs, again when a keep-alive connection breaks. For a conditional write
-that makes two attempts out of one without the retry layer knowing: 412 for our own success. It takes bytes on an idle
-connection for the response to the next request. It follows redirects, with the session token in a header, to
-any host; aiobotocore reads every answer but an object to its end, however long that is; and botocore
-finds `<Error>` deep in any page, and expands the entities of its document type.
+this makes two attempts of one without the retry layer knowing, and our own success appears as a 412. aiohttp takes
+bytes on an idle connection for the response to the next request. It follows redirects to any host, with the session
+token in a header. aiobotocore reads every response except objects to its end, however long that is. botocore finds
+`<Error>` deep in any page, and expands the entities of its document type.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from multidict import CIMultiDict
 
 from ...._http.body import MAX_SMALL_BODY
 from ..errors import parse_error
-from .attempt import ATTEMPT, Attempt
+from .transport import ATTEMPT, Attempt
 
 _MAX_DOCUMENT = 8 * 2**20
-"""Bytes of a control operation's answer that are read: 1,000 keys of 1,024 bytes, each byte percent-encoded, fit."""
+"""Maximum bytes read of a control operation's response: 1,000 keys of 1,024 bytes, all percent-encoded, fit."""
 _WITH_DOCUMENT = ("GET", "POST")
 
 if TYPE_CHECKING:
 
     class AIOHTTPSession:
-        """What is used of aiobotocore's, which carries no types."""
+        """The used part of aiobotocore's class, which has no type annotations."""
 
         async def _get_session(self, proxy_url: str | None) -> Any: ...
 
@@ -44,7 +44,7 @@ class NoRetrySession(AIOHTTPSession):
 
     async def _get_session(self, proxy_url: str | None) -> _Sender:
         session: Any = await super()._get_session(proxy_url)
-        # aiohttp has no public switches for these; tests hold that they work with the installed one.
+        # aiohttp has no public options for these; tests check that they work with the installed version.
         session._retry_connection = False  # noqa: SLF001
         session.connector._factory = partial(_Quiet, loop=session._loop)  # noqa: SLF001
         return _Sender(session, self.speaks_s3)
@@ -64,42 +64,42 @@ class _Quiet(ResponseHandler):
     _attempt: Attempt | None = None
 
     def is_connected(self) -> bool:
-        """Asked by the connector before a connection is used again."""
+        """Called by the connector before a connection is used again."""
         if not super().is_connected():
             return False
         attempt = ATTEMPT.get()
         if attempt is not None and attempt is self._attempt:
-            return True  # asked of the connection that the attempt is using
-        if self.served and ((attempt is not None and attempt.fresh) or self._has_unasked()):
+            return True  # this attempt is using the connection already
+        if self.served and ((attempt is not None and attempt.fresh) or self._has_unsolicited()):
             self.abort()
             return False
         return True
 
     def set_response_params(self, **options: Any) -> None:
-        """Called right before a request is sent: what is here by now answers nothing that was asked."""
+        """Called right before a request is sent: bytes that have arrived by now belong to no request."""
         attempt = ATTEMPT.get()
         if attempt is not None:
             attempt.reused = self.served
-        if self.served and self._has_unasked():
+        if self.served and self._has_unsolicited():
             self._tail = b""
             self._buffer.clear()
             self.abort()  # the request, which is about to be written, fails at the closed transport
         self.served, self._attempt = True, attempt
         super().set_response_params(**options)
 
-    def _has_unasked(self) -> bool:
+    def _has_unsolicited(self) -> bool:
         return bool(len(self) or self._tail or _has_news(self.transport))
 
 
 def _has_news(transport: Any) -> bool:
-    """True where bytes, or the other side's end, wait to be read."""
+    """True if bytes, or the end of the stream, can be read."""
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(poll.poll(0))
 
 
 class _Sender:
-    """What `AIOHTTPSession.send` uses of a ClientSession."""
+    """The part of a ClientSession that `AIOHTTPSession.send` uses."""
 
     __slots__ = ("_session", "_speaks_s3")
 
@@ -119,7 +119,7 @@ class _Sender:
         _check_headers(response)
         if response.status < 300:
             if self._speaks_s3 and method == "GET" and "list-type" not in response.url.query:
-                return response  # an object, which `transport` receives
+                return response  # an object, whose body `transport` receives
             limit = _MAX_DOCUMENT if method in _WITH_DOCUMENT else MAX_SMALL_BODY
             return _Received(response, await _start_of(response, limit))
         body = await _start_of(response, MAX_SMALL_BODY)
@@ -127,7 +127,7 @@ class _Sender:
 
 
 def _canonical(body: bytes) -> bytes:
-    """An error document that botocore reads as `parse_error` does; empty where S3 wrote none."""
+    """An error document that botocore parses to the same result as `parse_error`; empty if it is not from S3."""
     error = parse_error(body, {})
     if not error.code:
         return b""
@@ -137,11 +137,11 @@ def _canonical(body: bytes) -> bytes:
 
 
 def _forget_request(error: aiohttp.ClientError) -> None:
-    """Take out of an error what it shows of the request, and what does not pickle.
+    """Remove the request and unpicklable parts from an error.
 
-    The repr of a response error shows every header that was sent, the signature and the session token among them; both
-    kinds show the proxy's URL with its password. Whoever pickles an error with its cause, as dask's workers do, would
-    send them along.
+    The repr of a response error contains every header that was sent, including the signature and the session token;
+    both kinds contain the proxy's URL with its password. Pickling an error with its cause, as dask's workers do, would
+    disclose them.
     """
     if isinstance(error, aiohttp.ClientResponseError):
         sent = error.request_info
@@ -160,7 +160,7 @@ def _forget_request(error: aiohttp.ClientError) -> None:
 
 
 class _Received:
-    """A response whose body, or as much of it as S3 would ever send, is here."""
+    """A response with its body, read up to the length that S3 can send."""
 
     __slots__ = ("_body", "raw_headers", "status", "url")
 
@@ -168,7 +168,7 @@ class _Received:
         self.status = response.status
         self.url = response.url
         self._body = body
-        # botocore drops the bodies of PUTs: their length, which chunks do not say, is all that can be checked.
+        # botocore drops the bodies of PUTs: only their length can be checked, which chunked responses do not have.
         length = [] if response.method == "HEAD" else [(b"content-length", str(len(body)).encode())]
         kept = ((name, value) for name, value in response.raw_headers if not length or name.lower() != length[0][0])
         self.raw_headers = (*kept, *length)
@@ -187,7 +187,7 @@ def _check_headers(response: aiohttp.ClientResponse) -> None:
 
 
 async def _start_of(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body, or its first `limit` + 1 bytes: of the rest nothing is read, and the connection is closed."""
+    """The body, or its first `limit` + 1 bytes; then the rest is not read, and the connection is closed."""
     body = bytearray()
     try:
         while len(body) <= limit:

@@ -1,18 +1,19 @@
-"""The SDK transport: every operation through aiobotocore, in the terms of a Request.
+"""The SDK transport: sends a Request of any operation through aiobotocore.
 
-The body of a GET is received into the sink's memory, at a minimum pace. Which header or query name is which botocore
-parameter is read from botocore's own service model, so there is no second list of them here.
+The body of a GET is received into the sink's memory, with a minimum rate. The mapping from header and query names to
+botocore's parameters is read from botocore's own service model, so there is no second list of them here.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from functools import lru_cache
 from math import inf
 from typing import Any, NamedTuple
 
-from ...._http.body import MAX_SMALL_BODY, MAX_UNASKED, PartialBody
+from ...._http.body import MAX_SMALL_BODY, MAX_UNREQUESTED, PartialBody
 from ...._types import Buffer
 from ....config import S3Config
 from ....errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, ZarrS3Error
@@ -29,16 +30,15 @@ from ..errors import attempt_timed_out, network_error, stale_connection, too_lon
 from ..recovery import Regions
 from ..request import Request, Response
 from ..resume import BrokenBody
-from .attempt import ATTEMPT, Attempt
 from .clients import ClientPool
-from .errors import answered, is_disconnect
+from .errors import is_disconnect, response_or_raise
 
 _READ_SIZE = 2**18
 _STEP = 2**16
-"""Bytes that must come within each quarter of the attempt's time: 4 KiB/s by default."""
+"""Bytes that must arrive within each quarter of the attempt timeout: 4 KiB/s by default."""
 _STEPS = 4
 _MAX_OBJECT = 5 * 2**30
-"""Bytes of the largest object that one S3 PUT stores."""
+"""Maximum size in bytes of an object that one S3 PUT stores."""
 
 
 class Receiving:
@@ -53,10 +53,10 @@ class Receiving:
         self._partial: PartialBody | None = None
 
     async def receive(self, status: int, headers: Mapping[str, str], stream: Any, timer: asyncio.Timeout) -> Buffer:
-        """Read it to its end. A failure closes the connection: a half-read answer must not go back to a pool.
+        """Read the body to its end. A failure closes the connection: a partly read response must not return to a pool.
 
         Raises:
-            BrokenBody: It ended too early; with what had come of it.
+            BrokenBody: The body was truncated; the error contains the bytes received.
         """
         try:
             if status not in (200, 206):  # S3 sends no object with another one, and `answer_checks` says so
@@ -81,7 +81,7 @@ class Receiving:
         return inf if longest is None else longest
 
     async def _receive_part(self, stream: Any, length: int) -> memoryview:
-        """What was asked for of a whole object: what lies before is dropped, and what follows is not read."""
+        """Receive the requested part of a whole object: bytes before it are dropped, bytes after it are not read."""
         start, stop = part_of(self._request, length)
         memory = self._memory(206, {"etag": ""}, stop - start)
         at = 0
@@ -101,16 +101,14 @@ class Receiving:
             return attempt_timed_out(self._request, self._seconds)
         if asyncio.get_running_loop().time() >= self._deadline:
             return BrokenBody.of(attempt_timed_out(self._request, self._seconds), self._partial)
-        return BrokenBody.of(self._too_slow(self._partial), self._partial)
-
-    def _too_slow(self, partial: PartialBody) -> DeadlineExceeded:
-        return DeadlineExceeded(
-            f"{where(self._request)}: fewer than {_STEP} bytes came within {self._seconds / _STEPS:g} s, after "
-            f"{partial.received} of {partial.size}; check the network, or raise S3Config.attempt_timeout",
+        too_slow = DeadlineExceeded(
+            f"{where(self._request)}: fewer than {_STEP} bytes arrived within {self._seconds / _STEPS:g} s, after "
+            f"{self._partial.received} of {self._partial.size}; check the network, or raise S3Config.attempt_timeout",
             bucket=self._request.bucket,
             key=self._request.key,
             code="TooSlow",
         )
+        return BrokenBody.of(too_slow, self._partial)
 
     async def _receive_exactly(
         self, headers: Mapping[str, str], stream: Any, memory: memoryview, timer: asyncio.Timeout
@@ -137,7 +135,7 @@ class Receiving:
                 due = partial.received + _STEP
                 self._wind(timer)
         if await stream.content.read(1):  # lets aiohttp see the end, so that the connection returns to its pool
-            raise _broken(self._request, f"the body goes on after its {size} bytes")
+            raise _broken(self._request, f"the body continues after its {size} bytes")
 
     def _wind(self, timer: asyncio.Timeout) -> None:
         step = asyncio.get_running_loop().time() + self._seconds / _STEPS
@@ -153,15 +151,15 @@ class Receiving:
 
     async def _receive_chunks(self, status: int, headers: Mapping[str, str], stream: Any) -> Buffer:
         if headers.get("transfer-encoding", "").lower() != "chunked":
-            what = "it has neither Content-Length nor chunks: its end cannot be told"
+            what = "it has neither Content-Length nor chunks, so its end cannot be determined"
             raise unexpected(self._request, Response(status, headers), what)
         request, body = self._request, bytearray()
         ignores_range, longest = whole_for_range(request, status, headers), self._longest(status)
-        while piece := await stream.content.read(_READ_SIZE):  # aiohttp raises where the last chunk is missing
+        while piece := await stream.content.read(_READ_SIZE):  # aiohttp raises if the last chunk is missing
             body += piece
             if len(body) > longest:
                 raise too_much(request, headers)
-            if ignores_range and len(body) > MAX_UNASKED:
+            if ignores_range and len(body) > MAX_UNREQUESTED:
                 raise unbounded(request, headers)
             if request.max_bytes is not None and len(body) > request.max_bytes:
                 raise too_long(request)
@@ -192,31 +190,28 @@ class _Names(NamedTuple):
     has_key: bool
 
 
-_STUMBLES = (ValueError, ArithmeticError, TypeError, LookupError, AttributeError, RuntimeError)
-"""What botocore's parser raises at documents that are not S3's: an element twice, one too few, a date out of range."""
+_PARSER_ERRORS = (ValueError, ArithmeticError, TypeError, LookupError, AttributeError, RuntimeError)
+"""Exceptions of botocore's parser for invalid documents: duplicate or missing elements, dates out of range."""
 _known_names: dict[str, _Names] = {}
-"""By operation. Not by the client's model: that is megabytes, and would outlive its client."""
+"""Names by operation. Not by the client's model, which has megabytes and would outlive its client."""
 
 
 def _names(model: Any) -> _Names:
     names = _known_names.get(model.name)
     if names is None:
-        names = _known_names[model.name] = _names_of(model)
+        members = model.input_shape.members
+        headers = {
+            shape.serialization["name"].lower(): (name, shape.type_name)
+            for name, shape in members.items()
+            if shape.serialization.get("location") in ("header", "querystring")
+        }
+        names = _Names(headers, model.input_shape.serialization.get("payload"), "Key" in members)
+        _known_names[model.name] = names
     return names
 
 
-def _names_of(model: Any) -> _Names:
-    members = model.input_shape.members
-    headers = {
-        shape.serialization["name"].lower(): (name, shape.type_name)
-        for name, shape in members.items()
-        if shape.serialization.get("location") in ("header", "querystring")
-    }
-    return _Names(headers, model.input_shape.serialization.get("payload"), "Key" in members)
-
-
 class SdkTransport:
-    """Sends through the pool's client for `config`, in the region where the bucket is. It times its attempts itself."""
+    """Sends through the pool's client for `config`, in the bucket's region, with its own attempt timeout."""
 
     __slots__ = ("_pool", "_regions", "_seconds")
 
@@ -226,11 +221,11 @@ class SdkTransport:
         self._seconds = config.attempt_timeout
 
     async def send(self, request: Request) -> Response:
-        """One attempt. Every foreign exception becomes a StoreError here.
+        """Send one attempt. Every foreign exception is mapped to a StoreError here.
 
         Raises:
-            BrokenBody: The body of a GET ended too early or came too slowly; it carries what had come.
-            NetworkError, DeadlineExceeded: No answer came.
+            BrokenBody: The body of a GET was truncated or too slow; the error contains the bytes received.
+            NetworkError, DeadlineExceeded: There was no response.
         """
         # Client creation is outside the attempt timeout: it is slow once, and a retry would start it over.
         async with self._pool.lease(self._regions.config_for(request.bucket)) as client:
@@ -248,9 +243,11 @@ class SdkTransport:
         except TimeoutError as error:
             raise receiving.late() from error
         except Exception as error:
+            # A used connection on which no byte of the response arrived: the server had probably closed it while it was
+            # idle.
             if attempt.reused and not attempt.answered and is_disconnect(error):
                 raise stale_connection(request, error) from error
-            return answered(request, error)  # the edge: whatever aiohttp and botocore raise is mapped here
+            return response_or_raise(request, error)  # every exception of aiohttp and botocore is mapped here
         finally:
             ATTEMPT.reset(outer)
 
@@ -275,10 +272,10 @@ async def _parsed(request: Request, answer: Awaitable[dict[str, Any]]) -> dict[s
         return await answer
     except ZarrS3Error:
         raise
-    except _STUMBLES as error:
+    except _PARSER_ERRORS as error:
         if type(error).__module__.partition(".")[0] in ("botocore", "aiohttp"):
-            raise  # an error that says what it means, which `answered` maps
-        # botocore reads elements, numbers and dates with whatever reads them, and lets through what that raises.
+            raise  # a specific error, which `response_or_raise` maps
+        # botocore parses elements, numbers and dates without handling the exceptions of their parsers.
         what = f"the SDK cannot read it ({type(error).__name__}: {error})"
         raise unexpected(request, Response(200, {}), what) from error
 
@@ -309,6 +306,27 @@ def _parameters(request: Request, names: _Names) -> dict[str, Any]:
         parameters[names.document] = request.document
     elif request.payload is not None:
         data = request.payload
-        # botocore takes bytes and bytearray as they are; a memoryview it takes for a file.
+        # botocore accepts bytes and bytearray directly, but treats a memoryview as a file.
         parameters["Body"] = bytes(data) if isinstance(data, memoryview) else data
     return parameters
+
+
+class Attempt:
+    """One attempt and its connection.
+
+    Attributes:
+        fresh: Use a new connection.
+        reused: The connection had been used before.
+        answered: The head of a response has arrived.
+    """
+
+    __slots__ = ("answered", "fresh", "reused")
+
+    def __init__(self, *, fresh: bool) -> None:
+        self.fresh: bool = fresh
+        self.reused: bool = False
+        self.answered: bool = False
+
+
+ATTEMPT: ContextVar[Attempt | None] = ContextVar("zarr_s3_async_attempt", default=None)
+"""The current attempt: aiohttp offers no other way to pass it to a connection."""

@@ -68,7 +68,7 @@ async def test_keys_near_their_end_are_refreshed_once_for_all_reads(
 
 
 @cases(REFRESHED)
-async def test_keys_that_s3_says_expired_are_replaced_in_mid_read(
+async def test_keys_that_s3_reports_expired_are_replaced_in_mid_read(
     source: Source, transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
 ) -> None:
     config = replace(config, transport=transport, **source(world))

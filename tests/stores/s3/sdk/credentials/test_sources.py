@@ -44,7 +44,7 @@ async def test_source(source: Source, world: World, config: zs.S3Config, server:
         assert world.issues() == asked, "kept for the whole session"
 
 
-async def test_each_role_of_a_chain_is_asked_for_with_the_keys_of_the_one_before(
+async def test_each_role_of_a_chain_is_requested_with_the_keys_of_the_one_before(
     world: World, config: zs.S3Config
 ) -> None:
     async with zs.Session(s3=replace(config, **sources.chained_roles(world))) as session:
@@ -68,9 +68,7 @@ async def test_anonymous_asks_no_source(world: World, config: zs.S3Config, serve
     assert server.signers == ["", ""]
 
 
-async def test_no_source_is_an_error_that_says_what_to_do_and_is_not_remembered(
-    world: World, config: zs.S3Config
-) -> None:
+async def test_no_source_is_an_error_with_advice_and_is_not_remembered(world: World, config: zs.S3Config) -> None:
     async with zs.Session(s3=config) as session:
         for transport in TRANSPORTS:
             with pytest.raises(CredentialsNotFound, match="AWS_ACCESS_KEY_ID"):
@@ -142,7 +140,7 @@ async def test_a_broken_source_is_an_error_of_ours(
     assert server.seen == []
 
 
-async def test_an_agent_is_asked_on_the_hosts_that_botocore_allows_alone(
+async def test_only_the_agent_hosts_that_botocore_allows_are_requested(
     world: World, config: zs.S3Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connected: list[Any] = []

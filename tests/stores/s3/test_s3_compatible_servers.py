@@ -112,7 +112,7 @@ async def test_no_operation_sends_checksum_headers_to_custom_endpoints(
 
 @TRANSPORTS
 @pytest.mark.parametrize("kind", ["array", "group"])
-async def test_optional_documents_that_are_forbidden_are_absent_where_the_option_says_so(
+async def test_optional_documents_that_are_forbidden_are_absent_where_the_option_specifies_so(
     server: FaultServer, transport: Any, kind: str
 ) -> None:
     async with zs.Session(s3=config(server, transport=transport)) as session:
@@ -199,7 +199,7 @@ async def test_an_etag_made_weak_is_sent_back_strong(server: FaultServer, transp
 
 
 @TRANSPORTS
-async def test_the_error_does_not_accuse_others_where_nobody_changed_anything(
+async def test_the_error_does_not_accuse_others_where_no_one_changed_anything(
     server: FaultServer, transport: Any
 ) -> None:
     retry = zs.RetryPolicy(conflict_attempts=3, base_delay=0.001)

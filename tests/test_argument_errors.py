@@ -53,7 +53,7 @@ FORGOTTEN: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("use", "error", "message"), FORGOTTEN.values(), ids=FORGOTTEN)
-async def test_a_forgotten_await_is_told(use: Any, error: type[Exception], message: str, array: Any) -> None:
+async def test_a_forgotten_await_is_reported(use: Any, error: type[Exception], message: str, array: Any) -> None:
     with pytest.raises(error, match=message) as caught:
         use(array)
     assert caught.value.__cause__ is None
@@ -81,7 +81,7 @@ async def test_handles_are_true_and_what_does_not_exist_is_just_absent(array: An
         (lambda g: pickle.dumps(g), r"send group\.ref"),
     ],
 )
-async def test_a_group_says_how_its_nodes_are_had(use: Any, message: str) -> None:
+async def test_a_group_explains_how_to_open_its_nodes(use: Any, message: str) -> None:
     async with zs.Session() as session:
         group = await session.create_group("memory://g")
         assert group

@@ -77,7 +77,7 @@ async def test_what_is_not_promised_a_late_unconditional_write_overwrites_what_c
     assert rig.stored("k") == (b"whole" if write == "put" else None)
 
 
-async def test_a_lost_answer_is_told_where_no_retry_is_allowed(rig: Rig) -> None:
+async def test_a_lost_answer_is_reported_where_no_retry_is_allowed(rig: Rig) -> None:
     """Who cannot live with a late request of an acknowledged write gets an error in its place."""
     late = faults.Late()
     rig.server.cue("PutObject", late)

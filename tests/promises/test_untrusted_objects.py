@@ -58,7 +58,7 @@ class Counting(zs.MemoryStore):
         ([2**20] * 3, [1, 1, 1]),
     ],
 )
-async def test_a_huge_shape_is_fine_until_all_of_it_is_asked_for(shape: list[int], chunk: list[int]) -> None:
+async def test_a_huge_shape_is_fine_until_all_of_it_is_requested(shape: list[int], chunk: list[int]) -> None:
     store = Counting()
     await store.put("zarr.json", document(shape=shape, chunk_grid=grid(*chunk)))
     async with zs.Session() as session:
@@ -145,7 +145,7 @@ ENTRIES = {
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-async def test_no_range_is_asked_for_that_the_object_does_not_have(transport: str, entry: tuple[int, int]) -> None:
+async def test_no_range_is_requested_that_the_object_does_not_have(transport: str, entry: tuple[int, int]) -> None:
     """The index has no checksum that would tell; the object's size does."""
     async with bench_of(Options(transport)) as bench:
         array = await bench.array("shard, no checksum")
@@ -163,7 +163,7 @@ async def test_no_range_is_asked_for_that_the_object_does_not_have(transport: st
         assert bench.count("PutObject") == 0
 
 
-async def test_names_that_lead_elsewhere_are_skipped_and_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_names_that_lead_elsewhere_are_skipped_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     store = zs.MemoryStore()
     bad = ["..", ".", "back\\slash", "nul\0", "zarr.json", ".zarray"]
     async with zs.Session() as session:
@@ -177,7 +177,7 @@ async def test_names_that_lead_elsewhere_are_skipped_and_told(caplog: pytest.Log
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_an_object_that_says_it_is_encoded_is_the_bytes_that_were_stored(transport: str) -> None:
+async def test_an_object_that_reports_it_is_encoded_is_the_bytes_that_were_stored(transport: str) -> None:
     """S3 keeps Content-Encoding as a label; what is undone by a client is no longer what was stored."""
     async with bench_of(Options(transport)) as bench:
         array = await bench.array("zstd")

@@ -21,7 +21,7 @@ import zarr_s3_async as zs
 
 from .conftest import Place
 from .counting_writer import order, writers
-from .jumping import JumpingLoop
+from .virtual_time import JumpingLoop
 
 WRITERS = 4
 LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
