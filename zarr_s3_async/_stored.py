@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from math import prod
@@ -18,10 +18,11 @@ from ._engine.runtime import Layout, Runtime
 from ._engine.shards import ShardedChunks
 from ._grid import grid_shape, place
 from ._model.keys import is_inside
+from ._model.metadata import ArrayMeta
 from ._notebook import facts_html, grid_html
 from ._types import Coords, Shape, Version
 from .errors import SelectionError
-from .stores.base import Entry, parse_modified
+from .stores.base import Entry, Store, parse_modified
 from .stores.optional import list_pages
 
 
@@ -152,16 +153,24 @@ def _bitmap(grid: Shape, there: Mapping[Coords, object]) -> np.ndarray[Any, np.d
     return bitmap
 
 
+async def list_objects(store: Store, path: str, meta: ArrayMeta) -> AsyncIterator[list[tuple[Coords, Entry]]]:
+    """The objects of an array, page by page of one listing below it: one request per 1,000 keys.
+
+    Raises:
+        Unsupported, AccessDenied: The store cannot list, or not for us.
+    """
+    prefix = f"{path}/" if path else ""
+    async for page in list_pages(store, prefix):
+        found = ((meta.classify_key(entry.key.removeprefix(prefix)), entry) for entry in page)
+        yield [(key.coords, entry) for key, entry in found if key.kind == "chunk" and key.coords is not None]
+
+
 async def list_chunks(runtime: Runtime, path: str, layout: Layout, *, inner: bool) -> StoredChunks:
     """See `Array.stored_chunks`."""
     meta, limit = layout.meta, runtime.limits.max_chunks_per_call
-    prefix = f"{path}/" if path else ""
     objects: dict[Coords, StoredObject] = {}
-    async for page in list_pages(runtime.store, prefix):
-        for entry in page:
-            found = meta.classify_key(entry.key.removeprefix(prefix))
-            if found.kind == "chunk" and found.coords is not None:
-                objects[found.coords] = StoredObject(found.coords, entry)
+    async for page in list_objects(runtime.store, path, meta):
+        objects.update((coords, StoredObject(coords, entry)) for coords, entry in page)
         _check_limit(layout, len(objects), limit)
     chunks: dict[Coords, int] | None = None
     if meta.shards is None:

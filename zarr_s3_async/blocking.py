@@ -12,7 +12,6 @@ its connections and limits. Ctrl-C cancels the waiting call. Handles pickle as r
 from __future__ import annotations
 
 import os
-from asyncio import timeout
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field, replace
@@ -682,15 +681,12 @@ def _stored(array: _array.Array) -> Container[Coords] | None:
     if prod(grid) > _MOST_LISTED:
         return None
 
-    from .streams.stored import list_stored  # for notebooks alone
-
     async def listed() -> Container[Coords]:
-        async with timeout(_LIST_SECONDS):
-            return frozenset((await list_stored(array._runtime, array.path, array.metadata)).marks)  # noqa: SLF001  # its own handle
+        return await array.stored_chunks(timeout=_LIST_SECONDS)
 
     try:
         return _run(listed)
-    except (ZarrS3Error, TimeoutError):
+    except ZarrS3Error:
         return None
 
 

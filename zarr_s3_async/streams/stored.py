@@ -10,6 +10,7 @@ from secrets import token_hex
 
 from .._engine.runtime import Runtime
 from .._model.metadata import ArrayMeta
+from .._stored import list_objects
 from .._types import Coords, Shape
 from ..errors import AccessDenied, Unsupported
 
@@ -111,10 +112,9 @@ async def list_stored(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObj
     """
     marks, nbytes, digest = Marks(meta.grid_shape), 0, blake2b(digest_size=16)
     prefix = f"{path}/" if path else ""
-    async for entry in runtime.store.list_prefix(prefix):
-        found = meta.classify_key(entry.key.removeprefix(prefix))
-        if found.kind == "chunk" and found.coords is not None:
-            marks.add(found.coords)
+    async for page in list_objects(runtime.store, path, meta):
+        for coords, entry in page:
+            marks.add(coords)
             nbytes += entry.size
             digest.update(f"{entry.key.removeprefix(prefix)}\0{entry.size}\0{entry.version}\n".encode())
     return StoredObjects(marks, nbytes, digest.hexdigest())
