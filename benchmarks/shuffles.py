@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zarr_s3_async.loader.feeds import Geometry, Shuffle, plan_feeds
+from zarr_s3_async.loader.feeds import Geometry, Shuffle, Window, plan_feeds
 from zarr_s3_async.loader.order import Order, Part, share_of
-from zarr_s3_async.loader.window import Window
 
 SAMPLES, CHUNK, BATCH, ROW = 4096, 16, 32, 1024
 BUFFER = SAMPLES * ROW // 8

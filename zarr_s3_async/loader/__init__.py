@@ -1,9 +1,8 @@
 """Batch loaders: batches of samples from stored arrays, read ahead, for training and everything like it."""
 
-from .cost import LoaderCost
+from .feeds import Window
 from .iteration import Epoch
 from .loader import BatchLoader
-from .report import LoaderReport
-from .window import Window
+from .report import LoaderCost, LoaderReport
 
 __all__ = ["BatchLoader", "Epoch", "LoaderCost", "LoaderReport", "Window"]

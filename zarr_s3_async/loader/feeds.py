@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from .._options import check_count
 from .._types import Shape
 from ..errors import ConfigError
-from .window import Window
 
 Shuffle: TypeAlias = Literal["chunks", "buffer", "global"]
 
@@ -33,6 +33,32 @@ _OBJECT_BYTES = 64
 SEQUENTIAL_FILLS = (8 * 2**20, 32 * 2**20)
 """Bytes that are read as one where the stored order is kept: of the first fill, for which the first batch waits, and of
 all after the second, since each fill takes a task per request in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a sample takes along the axis: sample `i` is the positions from `offset + i * stride`, `length` of them.
+
+    Inputs and targets of a time series are two windows of one array: `Window(8)` and `Window(1, offset=8)`.
+
+    Args:
+        length: Positions of one sample; the batch has an axis of this length behind its first.
+        stride: Positions from the start of one sample to the start of the next.
+        offset: The position at which sample 0 starts.
+    """
+
+    length: int
+    stride: int = 1
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        check_count("Window.length", self.length)
+        check_count("Window.stride", self.stride)
+        check_count("Window.offset", self.offset, least=0)
+
+    def samples(self, positions: int) -> int:
+        """How many samples an axis of so many positions has."""
+        return max(0, (positions - self.offset - self.length) // self.stride + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,13 @@ from .._options import check_choice, check_count, check_flag, check_names
 from .._session import Session, SessionOptions
 from ..errors import ConfigError, StateError
 from .batches import BatchMaker, Ring, check_out
-from .cost import LoaderCost, cost_of
-from .feeds import Feeds, Geometry, Shuffle, plan_feeds
+from .feeds import Feeds, Geometry, Shuffle, Window, plan_feeds
 from .iteration import BlockingEpoch, BlockingSession, Epoch
 from .order import Order, Part, share_of, share_of_rank
-from .report import LoaderReport, Meter
+from .report import LoaderCost, LoaderReport, Meter, cost_of
 from .run import EpochPlan, EpochRun
 from .sources import Sources, geometry_of
 from .state import Position, from_json, to_json
-from .window import Window
 
 _SHUFFLES = ("chunks", "buffer", "global")
 
