@@ -207,10 +207,10 @@ async def test_explain_costs_no_request(session: zs.Session) -> None:
             return await super().get(key, **options)
 
     array = await session.create_array(Silent(), shape=(100, 100), chunks=(10, 10), dtype="i4")
-    told = array.explain((slice(5, 25), slice(0, 10)))
-    assert (told.objects, told.chunks, told.partly_covered, told.get_requests) == (3, 3, 2, 3)
-    assert (told.result_bytes, told.decoded_bytes) == (800, 1200)
-    assert "3 objects" in str(told)
+    cost = array.explain((slice(5, 25), slice(0, 10)))
+    assert (cost.objects, cost.chunks, cost.partly_covered, cost.get_requests) == (3, 3, 2, 3)
+    assert (cost.result_bytes, cost.decoded_bytes) == (800, 1200)
+    assert "3 objects" in str(cost)
 
 
 @FORMATS

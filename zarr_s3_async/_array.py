@@ -261,7 +261,7 @@ class Array(Unread):
             missing: `fill` or `raise` (`ChunkNotFound`) for absent chunks; default: as the array was opened.
             consistent: The region as it was at one moment during the call, though it lies in many objects and others
                 write them: after the read, all versions are checked, and what has changed is read again. `explain`
-                says what the check costs; docs/consistent.md how it works.
+                returns the cost of the check; docs/consistent.md describes it.
             priority: Who goes first where requests wait for slots or memory: `high`, `normal`, `bulk`; every eighth is
                 whoever has waited longest. Default: `normal`, and `bulk` where the region lies in more objects than
                 `Limits.requests` or has more than 64 MiB.
@@ -549,7 +549,7 @@ class Array(Unread):
 
         Raises:
             ChunkDecodeError: The bytes are no chunk of this array; nothing was stored.
-            Conflict: What is stored is not what `version` says; nothing was stored.
+            Conflict: The object is not at `version`; nothing was stored.
             ConcurrentModification: Other writers of the shard were first on every attempt.
             SelectionError: The array has no such chunk.
         """

@@ -48,7 +48,7 @@ from .stores.registry import open_store
 
 _CONSOLIDATED = ("check", True, False)
 _CHUNK_CACHE_BYTES = 2**28
-"""Of decoded chunks, where arrays are opened with `cache=` and `CacheSize` says nothing else."""
+"""Default size of the cache of decoded chunks, for arrays that are opened with `cache=`."""
 if TYPE_CHECKING:  # the methods that need these import them: a program that reads does without
     from ._concurrency.executor import Executor
     from ._engine.hierarchy import Consolidated
@@ -250,7 +250,7 @@ class Session:
         if self._state == "open":
             self._guard()
         self._state = "closed"
-        self._context.requests.close()  # no request begins from here on
+        self._context.requests.close()  # no request starts from here on
         self._leases.close()
         self._cpu.close()
         await self._waits.aclose()
@@ -335,7 +335,7 @@ class Session:
 
         Raises:
             NodeNotFound: Nothing is there, or a group.
-            MetadataError, UnsupportedFeature: What is there cannot be read; the message says why.
+            MetadataError, UnsupportedFeature: What is stored cannot be read; the message gives the reason.
         """
         check_format(zarr_format)
         check_missing(missing)

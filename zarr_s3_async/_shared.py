@@ -214,7 +214,9 @@ def _split_cache(
     cache: CachePolicy | CacheSize | None, options: OpenOptions
 ) -> tuple[CachePolicy | None, SessionOptions]:
     """The policy, and the options of the session with the size, if `cache` was one."""
-    max_age_of(None if isinstance(cache, CacheSize) else cache)  # refused here, at the line that says it
+    max_age_of(
+        None if isinstance(cache, CacheSize) else cache
+    )  # an invalid value is reported by this call, not by the await
     of_session = cast("SessionOptions", options)
     if not isinstance(cache, CacheSize):
         return cache, of_session

@@ -1,4 +1,4 @@
-"""Stores over obstore pass the conformance suite, but for what each backend cannot promise, which the page says."""
+"""Stores over obstore pass the conformance suite, except for what the page lists as not promised by a backend."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE = Path(__file__).parents[2] / "docs/obstore.md"
 
 
 def missing(kind: str) -> Mapping[str, str]:
-    """What the page says that a backend cannot promise: checks, each with its reason."""
+    """Checks that a backend cannot pass according to the page, each with its reason."""
     section = PAGE.read_text().partition(f"\n## {kind}\n")[2].partition("\n## ")[0]
     return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE))
 
@@ -54,7 +54,7 @@ def made(kind: str, request: pytest.FixtureRequest) -> ObstoreStore:
 @pytest.mark.parametrize("check", CHECKS, ids=check_name)
 @pytest.mark.parametrize("kind", ["memory", "local", "s3"])
 async def test_promise(kind: str, check: Any, request: pytest.FixtureRequest) -> None:
-    """What the page excuses fails, or the page says too much."""
+    """A check that the page excuses must fail; otherwise the page is wrong."""
     store = made(kind, request)
     if check_name(check) not in missing(kind):
         await check(store)

@@ -93,7 +93,7 @@ class Place:
         return self._home is loop
 
     def forget(self) -> None:
-        """Let go of the store of the last loop; that loop's session closes its connections."""
+        """Forget the store of the last loop; that loop's session closes its connections."""
         self._open = None
 
     @property

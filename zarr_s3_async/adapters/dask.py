@@ -1,8 +1,8 @@
 """dask arrays from stored ones, and stored ones from dask arrays: on threads, processes or a cluster (extra `dask`).
 
 Graphs hold references: each worker process opens an array once, with one session of its own. Tasks read and write
-regions and may run again, on another worker too, without changing the outcome. Blocks are cut along chunks or shards
-unless told otherwise; where they are not, tasks that share a stored object lose nothing of each other.
+regions and may run again, on another worker too, without changing the outcome. By default blocks are
+aligned with chunks or shards; where they are not, tasks that share a stored object do not lose each other's updates.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def to_dask(
         where: A URL, a `pathlib.Path`, or a ref.
         path: Below `where`.
         chunks: Of the dask array. None: a block per stored object (shard or chunk). `"auto"`: as many whole objects as
-            `array.chunk-size` of dask's configuration takes. Anything else that dask takes is cut as it says.
+            `array.chunk-size` of dask's configuration takes. Anything else is used as dask defines it.
         zarr_format: Which of two formats side by side.
         missing: What absent chunks are: the fill value, or `ChunkNotFound`.
         cache: How old may be what a worker has cached of the array; see `zarr_s3_async.Session.open_array`.
@@ -146,8 +146,8 @@ def _aligned(blocks: Lengths, stored: Lengths, start: int) -> Lengths:
 
     Args:
         blocks: Along one dimension.
-        stored: Of the target's objects along it, from its beginning.
-        start: Where the first block begins in the target.
+        stored: Lengths of the target's objects along it.
+        start: Position of the first block in the target.
     """
     end = start + sum(blocks)
     edges = [edge for edge in accumulate(stored) if start < edge < end]

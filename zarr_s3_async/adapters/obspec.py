@@ -24,7 +24,7 @@ from ._place import Place, bucket_errors
 _PIECE = 2**20
 """Bytes of one piece of a result that is iterated over."""
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
-"""What obspec, which knows no unknown time, gets of a store that tells none."""
+"""Time of last modification for stores that report none: obspec requires one."""
 
 
 # obspec's `map_exception` knows errors by the names of their classes.
@@ -47,7 +47,7 @@ class NotSupportedError(zs.Unsupported):
 
 
 class ObjectMeta(TypedDict):
-    """What obspec tells of an object."""
+    """Metadata of an object, in the form of obspec."""
 
     path: str
     last_modified: datetime
@@ -57,7 +57,7 @@ class ObjectMeta(TypedDict):
 
 
 class ListResult(TypedDict):
-    """What obspec tells of one level of keys."""
+    """One level of keys, in the form of obspec."""
 
     common_prefixes: Sequence[str]
     objects: Sequence[ObjectMeta]
@@ -73,7 +73,7 @@ class GetResult:
         self._blob = blob
         self._wanted = wanted
         self.attributes: dict[str, str] = {}
-        """Always empty: the stores of this library do not tell them."""
+        """Always empty: the stores of this library do not return attributes."""
 
     @property
     def meta(self) -> ObjectMeta:

@@ -32,7 +32,7 @@ _numbers = count(1)
 _SORTED = (backends.S3Store, backends.GCSStore, backends.AzureStore)
 """Backends whose listings are sorted by key; those of others are sorted here."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
-"""What a service says of a missing bucket: obstore reports it like a missing object."""
+"""Error codes for a missing bucket, which obstore reports like a missing object."""
 _SCHEMES: Mapping[type, str] = {
     backends.S3Store: "s3",
     backends.GCSStore: "gs",
@@ -173,7 +173,7 @@ class ObstoreStore:
         return await self._received(key, result, version, sink, max_bytes)
 
     async def stat(self, key: str) -> Entry | None:
-        """See `SupportsStat.stat`. The 404 of a HEAD does not tell a missing bucket, so a GET decides absence."""
+        """See `SupportsStat.stat`. The 404 of a HEAD may mean a missing bucket: a GET decides what is absent."""
         try:
             with self._mapped(key):
                 return _entry(await obstore.head_async(self._store, key))

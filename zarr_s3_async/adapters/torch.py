@@ -83,7 +83,7 @@ class ZarrBatches(IterableDataset[Any]):
         return DataLoader(self, batch_size=None, **options)
 
     def set_epoch(self, number: int) -> None:
-        """Let the next iteration be this epoch, from its beginning; the ones behind it follow by themselves."""
+        """Set the epoch of the next iteration; the iterations after it continue from there."""
         check_count("epoch", number, least=0)
         self._epochs.fill_(number)
         self._running[0] = number
@@ -105,7 +105,7 @@ class ZarrBatches(IterableDataset[Any]):
         return self._loader.state_at(epoch, batch, workers=int(self._workers))
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state was taken: the next iteration begins with the next batch, with as many workers.
+        """Continue where a state was taken: the next iteration starts with the next batch, with as many workers.
 
         Raises:
             ConfigError: The state is of a loader with another order of samples.

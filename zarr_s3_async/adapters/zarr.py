@@ -98,7 +98,7 @@ class ZarrStore(Store):
         return f"ZarrStore({self.url!r}{', read_only=True' if self.read_only else ''})"
 
     def close(self) -> None:
-        """Let go of the store. Connections belong to the loop's shared session, which closes them with the loop."""
+        """Forget the store. Connections belong to the loop's shared session, which closes them with the loop."""
         super().close()
         self._place.forget()
 
@@ -266,7 +266,7 @@ class ZarrStore(Store):
         return self.list_prefix("")
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """Every key that begins with `prefix`, sorted."""
+        """Every key that starts with `prefix`, sorted."""
         async for page in self._pages(prefix):
             for entry in page:
                 yield entry.key

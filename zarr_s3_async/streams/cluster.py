@@ -1,7 +1,7 @@
-"""Copies on the workers of a cluster: each process plans the same copy again, and does parts of its passes.
+"""Copies on the workers of a cluster: each process makes the same plan again, and does parts of its passes.
 
-A part is stored objects of the target that no other part has, and doing it twice stores the same: what a lost process
-has begun is begun again elsewhere. Beside the parts nothing travels but the arguments of the copy.
+Parts are disjoint sets of stored objects of the target, and are idempotent: those of a lost process are run again by
+another one. Workers receive only the arguments of the copy and the numbers of a part.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def describe_call(source: Array | Group, runtime: Runtime, path: str, **argument
 
 
 async def transfer_on(client: Executor, call: CopyCall, number: int, copy: ArrayCopy) -> None:
-    """Do the passes of one array on other processes; its meter is told of every part that is done.
+    """Run the passes of one array on other processes; its meter counts every part that is done.
 
     Args:
         client: Runs the parts.
@@ -114,7 +114,7 @@ def _part_size(one: Pass) -> int:
 
 
 def run_part(part: _Part) -> Progress:
-    """Do a part, on a worker: in the session that all blocking calls of its process share."""
+    """Run a part on a worker, in the session that all blocking calls of its process share."""
     return background_loop().run(_run_part(part))
 
 
@@ -125,7 +125,7 @@ async def _run_part(part: _Part) -> Progress:
 
 
 _plans: OrderedDict[tuple[AbstractEventLoop, str], tuple[Lock, list[CopyPlan]]] = OrderedDict()
-"""The last copies that this process has worked for."""
+"""Plans of the latest copies, by event loop and `CopyCall.name`."""
 
 
 async def _planned_here(call: CopyCall) -> CopyPlan:
