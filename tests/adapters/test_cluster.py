@@ -141,6 +141,16 @@ async def test_what_other_processes_cannot_open_is_refused(pool: ProcessPoolExec
                 await zs.copy(array, tmp_path / "b", client=wrong)  # type: ignore[arg-type]  # on purpose
 
 
+async def test_an_error_of_a_worker_is_itself_and_names_the_worker(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    async with zs.Session() as session:
+        array = await _stored(tmp_path / "a", session, chunks=(10, 10))
+        plan = await zs.plan_copy(array, tmp_path / "b", chunks=(20, 20), max_bytes=6400)
+        (tmp_path / "a/c/3/4").write_bytes(b"no chunk")
+        with pytest.raises(zs.ZarrS3Error) as raised:
+            await plan._run(None, resume=True, verify=False, client=pool)
+        assert any("by a worker of client=" in note for note in raised.value.__notes__)
+
+
 async def test_verification_elsewhere_finds_what_is_found_here(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     async with zs.Session() as session:
         group = await session.create_group(tmp_path)

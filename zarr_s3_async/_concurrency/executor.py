@@ -82,6 +82,10 @@ async def submit_call(client: Executor, fn: Callable[..., Any], call: Any) -> An
         if isawaitable(cancelled):  # of an asynchronous client of dask
             await cancelled
         raise
-    if getattr(client, "asynchronous", False):
-        return await future.result()
-    return await run_blocking(future.result)  # dask fetches it over the network
+    try:
+        if getattr(client, "asynchronous", False):
+            return await future.result()
+        return await run_blocking(future.result)  # dask fetches it over the network
+    except Exception as error:
+        error.add_note("raised by a worker of client=, which has credentials and a session of its own")
+        raise
