@@ -11,9 +11,14 @@ class PeakLimiter(Limiter):
 
     peak = 0
 
-    def _take(self, weight: int) -> None:
-        super()._take(weight)
-        self.peak = max(self.peak, self.held)
+    @property  # type: ignore[override]
+    def held(self) -> int:
+        return Limiter.held.__get__(self)  # type: ignore[attr-defined]
+
+    @held.setter
+    def held(self, value: int) -> None:
+        Limiter.held.__set__(self, value)  # type: ignore[attr-defined]
+        self.peak = max(self.peak, value)
 
 
 def watch_leases(session: zs.Session) -> PeakLimiter:

@@ -88,18 +88,16 @@ class Limiter:
         """Number of waiting callers."""
         return 0 if self._closed else self._waiting
 
-    def _take(self, weight: int) -> None:
-        self.held += weight
-
     def _fits(self, weight: int) -> bool:
         # A weight above the limit would never fit: it is granted once nothing else is held.
         return self.held == 0 or self.held + weight <= self.limit
 
     def try_acquire(self, weight: int = 1) -> bool:
         """Acquire without waiting; False where the weight does not fit now or other callers wait."""
-        if self._waiting or not self._fits(weight):
+        held = self.held  # `_fits` is written out: every request comes by here twice
+        if self._waiting or (held and held + weight > self.limit):
             return False
-        self._take(weight)
+        self.held = held + weight
         return True
 
     async def acquire(self, weight: int = 1) -> None:
@@ -135,7 +133,8 @@ class Limiter:
     def release(self, weight: int = 1) -> None:
         """Release what was acquired."""
         self.held -= weight
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     def close(self) -> None:
         """Fail all waiting and future calls with `SessionClosed`. Idempotent."""
@@ -163,7 +162,7 @@ class Limiter:
             self._waiting -= 1
             if not waiter.granted.cancelled():
                 # Counted here, not when the waiter runs: until then another caller could take the same capacity.
-                self._take(waiter.weight)
+                self.held += waiter.weight
                 self._granted += 1
                 waiter.granted.set_result(None)
 

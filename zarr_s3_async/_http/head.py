@@ -26,6 +26,18 @@ _names: dict[str, str] = {}
 """Validated header names in lower case, by their spelling; bounded, and every response uses the same few."""
 
 
+_REPEATED = frozenset({
+    "accept-ranges", "cache-control", "connection", "content-length", "content-type", "date", "server", "vary",
+    "x-amz-server-side-encryption", "x-amz-storage-class", "x-content-type-options",
+})  # fmt: skip
+"""Headers whose lines most responses of a server have in common."""
+_lines: dict[str, tuple[str, str]] = {}
+"""Lines that were parsed already, of those headers; bounded."""
+_status_lines: dict[str, tuple[int, str]] = {}
+"""Status and minor version by status line; bounded."""
+_MAX_LINES, _MAX_STATUS_LINES, _LONGEST_KEPT = 256, 64, 200
+
+
 class Head(NamedTuple):
     """Status line and headers of a response."""
 
@@ -55,24 +67,41 @@ def parse_head(data: bytes | bytearray | memoryview) -> Head:
     """
     text = str(data, "latin-1")
     status_line, *lines = text.split("\r\n")
-    match = _STATUS_LINE.fullmatch(status_line)
-    if match is None:
-        raise ProtocolError(f"no HTTP/1.1 status line: {status_line[:80]!r}")
+    status, minor_version = _status_lines.get(status_line) or _parsed_status_line(status_line)
     # Any line end that is not part of the "\r\n" that the head was split at: a smuggled header, or a folded line.
     if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
         raise ProtocolError("a bare line end or a NUL in the head")
     headers = _headers(lines)
-    chunked = _is_chunked(headers)
-    length = _length(headers)
+    found = headers.get
+    coding, digits, connection = found("transfer-encoding"), found("content-length"), found("connection")
+    chunked = coding is not None and _is_chunked(coding)
+    length = None if digits is None else _length(digits)
     if chunked and length is not None:
         raise ProtocolError("both Content-Length and chunked transfer coding")
-    return Head(int(match[2]), headers, length, chunked, _keeps_alive(headers, match[1]))
+    keep_alive = minor_version == "1" if connection is None else _keeps_alive(connection, minor_version)
+    return Head(status, headers, length, chunked, keep_alive)
+
+
+def _parsed_status_line(line: str) -> tuple[int, str]:
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise ProtocolError(f"no HTTP/1.1 status line: {line[:80]!r}")
+    found = int(match[2]), match[1]
+    if len(line) <= _LONGEST_KEPT:
+        if len(_status_lines) >= _MAX_STATUS_LINES:
+            _status_lines.clear()
+        _status_lines[line] = found
+    return found
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     known = _names.get
     for line in lines:
+        parsed = _lines.get(line)
+        if parsed is not None and parsed[0] not in headers:
+            headers[parsed[0]] = parsed[1]
+            continue
         name, colon, value = line.partition(":")
         # Names are validated once and then found in a table: every response repeats the same few.
         lower = known(name) or _checked_name(name)
@@ -81,6 +110,10 @@ def _headers(lines: list[str]) -> dict[str, str]:
         value = value.strip(" \t")
         if lower in headers:
             value = _joined(lower, headers[lower], value)
+        elif lower in _REPEATED and len(line) <= _LONGEST_KEPT:
+            if len(_lines) >= _MAX_LINES:
+                _lines.clear()
+            _lines[line] = lower, value
         headers[lower] = value
     return headers
 
@@ -99,27 +132,18 @@ def _joined(name: str, first: str, second: str) -> str:
     return f"{first}, {second}"
 
 
-def _length(headers: dict[str, str]) -> int | None:
-    text = headers.get("content-length")
-    if text is None:
-        return None
+def _length(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
         raise ProtocolError(f"not a Content-Length: {text[:40]!r}")
     return int(text)
 
 
-def _is_chunked(headers: dict[str, str]) -> bool:
-    coding = headers.get("transfer-encoding")
-    if coding is None:
-        return False
+def _is_chunked(coding: str) -> bool:
     if coding.lower() != "chunked":
         raise ProtocolError(f"unknown Transfer-Encoding: {coding[:40]!r}")
     return True
 
 
-def _keeps_alive(headers: dict[str, str], minor_version: str) -> bool:
-    value = headers.get("connection")
-    if value is None:
-        return minor_version == "1"
-    tokens = {token.strip().lower() for token in value.split(",")}
+def _keeps_alive(said: str, minor_version: str) -> bool:
+    tokens = {token.strip().lower() for token in said.split(",")}
     return "close" not in tokens and (minor_version == "1" or "keep-alive" in tokens)

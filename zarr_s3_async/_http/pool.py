@@ -140,7 +140,7 @@ class ConnectionPool:
             connection.abort()
             return
         connection.idle_since = asyncio.get_running_loop().time()
-        if not self._hand_over(connection):
+        if not (self._waiting and self._hand_over(connection)):
             self._idle.append(connection)
 
     def _below_limit(self, *, evict_idle: bool) -> bool:

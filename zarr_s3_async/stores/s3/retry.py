@@ -205,7 +205,11 @@ class RetryingTransport:
         try:
             if self._hedging is not None and request.operation == "GetObject":
                 return await self._hedging.send(self._try_once, request, attempt)
-            return await self._try_once(request, attempt)
+            # As `_try_once`, without a coroutine more.
+            sent = slots.clock() if slots.shares else None
+            return self._judged(request, await self._traced.send(request, attempt), sent)
+        except _RETRIED_ERRORS as error:
+            return error
         finally:
             slots.release(share)
 
@@ -220,12 +224,15 @@ class RetryingTransport:
 
     async def _try_once(self, request: Request, attempt: int) -> Outcome:
         """A response, or an error that may be retried."""
-        slots = self._slots
-        sent = slots.clock() if slots.shares else None
+        sent = self._slots.clock() if self._slots.shares else None
         try:
-            response = await self._traced.send(request, attempt)
+            return self._judged(request, await self._traced.send(request, attempt), sent)
         except _RETRIED_ERRORS as error:
             return error
+
+    def _judged(self, request: Request, response: Response, sent: float | None) -> Outcome:
+        """Tell the slots what came of a request; an error for a response that must not be used."""
+        slots = self._slots
         if response.error is not None and is_throttle(response):
             slots.refused(request.bucket, sent)
         elif slots.shares:

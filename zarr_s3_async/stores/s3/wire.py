@@ -276,7 +276,15 @@ class Wire:
         ).encode()
 
     async def _sign(self, request: Request, method: str, path: str, query: str) -> str:
-        credentials = None if self._credentials is None else await self._get_credentials(request, self._credentials)
+        if self._credentials is None:
+            return ""
+        try:
+            credentials = await self._credentials()
+        except StoreError:
+            raise
+        except Exception as error:
+            response_or_raise(request, error)  # always raises here: a credential source returns no S3 response
+            raise
         if credentials is None:
             return ""
         # The signer caches keys derived from the credentials; after a refresh they are other ones.
@@ -288,18 +296,6 @@ class Wire:
             payload_hash = UNSIGNED_PAYLOAD if self._secure else await _hash(request.payload)
         now = self._clock()
         return signer.sign(method, self._authority, path, query, request.headers, payload_hash, now)
-
-    @staticmethod
-    async def _get_credentials(
-        request: Request, credentials: Callable[[], Awaitable[Credentials | None]]
-    ) -> Credentials | None:
-        try:
-            return await credentials()
-        except StoreError:
-            raise
-        except Exception as error:
-            response_or_raise(request, error)  # always raises here: a credential source returns no S3 response
-            raise
 
 
 def _response(answer: Answer, request: Request) -> Response:
