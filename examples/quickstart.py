@@ -42,6 +42,6 @@ async def main(url: str) -> None:
 
 if __name__ == "__main__":
     try:
-        run(main(sys.argv[1] if len(sys.argv) > 1 else "s3://zarr-s3/quickstart"))
+        asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "s3://zarr-s3/quickstart"))
     except zs.ZarrS3Error as error:
         sys.exit(f"{type(error).__name__}: {error}")

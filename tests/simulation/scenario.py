@@ -476,7 +476,7 @@ def _determined(seed: int) -> Iterator[None]:
     before = global_random.getstate()
     global_random.seed(seed)
     ids = count(1)
-    with mock.patch.object(write_ids, "token_hex", lambda size: f"{next(ids):0{2 * size}x}"):
+    with mock.patch.object(write_ids, "urandom", lambda size: next(ids).to_bytes(size, "big")):
         try:
             yield
         finally:
