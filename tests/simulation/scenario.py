@@ -131,7 +131,7 @@ class Scenario:
         )
         self.store(session, self.servers[0], OWNER)
         service = session._context.shared[S3Service]
-        service._slots._clock = self.loop.time
+        service._slots.clock = self.loop.time
         return session
 
     def store(self, session: zs.Session, server: Server, key_id: str) -> Any:
