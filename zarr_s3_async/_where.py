@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from weakref import WeakSet
 
 from .errors import ConfigError
 from .stores.base import Store
@@ -35,13 +36,19 @@ def as_url(where: str | os.PathLike[str]) -> str:
     return where
 
 
+_STORES: WeakSet[type] = WeakSet()
+"""Types of stores that were passed."""
+
+
 def checked_store(where: Any) -> Store:
     """Return a store that was passed as such.
 
     Raises:
         ConfigError: It is not a store.
     """
-    if isinstance(where, Store):
+    kind = type(where)
+    if kind in _STORES or isinstance(where, Store):  # which looks at each method of the protocol
+        _STORES.add(kind)
         return where
     advice = ""
     if hasattr(where, "ref") and hasattr(where, "url"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Hashable, Iterable, Iterator, Sequence
-from typing import Literal, TypeAlias
+from functools import lru_cache
+from typing import Literal, TypeAlias, TypeGuard
 
 from .._concurrency.workers import run_workers
 from .._types import Version, When
@@ -137,14 +138,24 @@ def ref(store: Store) -> StoreRef:
     raise TypeError(f"{store!r} has no reference that another process could open")
 
 
+def _has_identity(store: Store) -> TypeGuard[SupportsIdentity]:
+    # Asked twice whenever an array is opened, and `isinstance` reads the properties, which takes 12 us on Python 3.11.
+    return _has_properties(type(store)) or isinstance(store, SupportsIdentity)
+
+
+@lru_cache(maxsize=256)
+def _has_properties(kind: type) -> bool:
+    return hasattr(kind, "place") and hasattr(kind, "owner")
+
+
 def place_of(store: Store) -> str:
     """Identifies where the store's bytes are: stores that show one object have equal `place/key`."""
-    return store.place if isinstance(store, SupportsIdentity) else store.url
+    return store.place if _has_identity(store) else store.url
 
 
 def owner_of(store: Store) -> Hashable:
     """Identifies who reads: cached data of one owner is not given to another."""
-    return store.owner if isinstance(store, SupportsIdentity) else None
+    return store.owner if _has_identity(store) else None
 
 
 def folders_above(store: Store) -> Iterator[tuple[Store, str]]:

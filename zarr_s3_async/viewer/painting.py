@@ -26,6 +26,8 @@ COLORS: Final = 255
 _CUSTOM: Final = 2
 """`dtype.isbuiltin` of types that NumPy does not know, such as bfloat16."""
 _BINS: Final = 128
+_TABLE_BYTES: Final = 2
+"""Integers up to this size are looked up in a table, which takes a third of the time of computing each."""
 _LARGE: Final = 1e30
 """Limits beyond are stretched in double precision."""
 
@@ -174,17 +176,25 @@ def paint(values: Data, mask: Data | None, stretch: Stretch) -> Data:
         uint8 of the same shape; `COLORS` where nothing is drawn.
     """
     low, high = stretch
-    if values.dtype.kind in "iu" and values.dtype.itemsize == 1:  # every number there is, once
-        every = np.arange(256, dtype=np.uint8).view(values.dtype)
-        table = _scaled(every.astype(np.float64), low, high)
-        painted: Data = table[values.view(np.uint8)]
+    width = values.dtype.itemsize
+    if values.dtype.kind in "iu" and width <= _TABLE_BYTES:
+        native = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+        painted: Data = _table(native.dtype.kind, width, low, high).take(native.view(f"u{width}"))
     else:
-        short = values.dtype.itemsize <= np.dtype(np.float32).itemsize // (1 if values.dtype.kind == "f" else 2)
-        single = short and max(abs(low), abs(high)) < _LARGE  # single precision holds them exactly
+        single = (
+            values.dtype.kind == "f" and width <= np.dtype(np.float32).itemsize and max(abs(low), abs(high)) < _LARGE
+        )
         painted = _scaled(values.astype(np.float32 if single else np.float64), low, high)
     if mask is not None:
         painted[mask] = COLORS
     return painted
+
+
+@lru_cache(maxsize=64)
+def _table(kind: str, width: int, low: float, high: float) -> Data:
+    """The palette entry of every integer of a small type, by its bits."""
+    every = np.arange(256**width, dtype=f"u{width}").view(f"{kind}{width}")
+    return _scaled(every.astype(np.float64), low, high)
 
 
 def _scaled(numbers: Data, low: float, high: float) -> Data:

@@ -241,15 +241,21 @@ def _key(plane: Plane, grid: Grid) -> tuple[Any, ...]:
 async def _elements(
     array: Array, plane: Plane, grid: Grid, timeout: float | None, max_bytes: int | None = None
 ) -> Data:
-    key = _key(plane, grid)
-    view = array.oindex[key]
-    if max_bytes is not None:
-        cost = view.explain()
-        if cost.decoded_bytes > max_bytes < cost.read_bytes:
-            raise _too_large(array, cost.chunks, cost.decoded_bytes, max_bytes)
-    found = np.asarray(await view.get(timeout=timeout))
+    if max_bytes is None and isinstance(grid.down, range) and isinstance(grid.across, range):
+        start, stop, step = list(grid.at), [index + 1 for index in grid.at], [1] * len(grid.at)
+        for axis, chosen in ((plane.y, grid.down), (plane.x, grid.across)):
+            if axis is not None:
+                start[axis], stop[axis], step[axis] = chosen.start, chosen[-1] + 1, chosen.step
+        found = await array.get_slice(start, stop, step, timeout=timeout)
+    else:
+        view = array.oindex[_key(plane, grid)]
+        if max_bytes is not None:
+            cost = view.explain()
+            if cost.decoded_bytes > max_bytes < cost.read_bytes:
+                raise _too_large(array, cost.chunks, cost.decoded_bytes, max_bytes)
+        found = np.asarray(await view.get(timeout=timeout))
     if plane.y is not None and plane.x is not None and plane.y > plane.x:
-        found = found.T
+        found = found.swapaxes(plane.y, plane.x) if found.ndim == array.ndim else found.T
     return found.reshape(len(grid.down), len(grid.across))
 
 
