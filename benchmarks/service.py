@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib.util
 import json
 import os
 import random
@@ -315,7 +316,7 @@ async def measure(arguments: argparse.Namespace) -> list[str]:
                 rounds: dict[str, list[Told]] = {name: [] for name in libraries}
                 for turn in range(arguments.rounds):
                     for name in libraries if turn % 2 == 0 else reversed(libraries):
-                        rounds[name].append(await load(running[name][1], number, max(arguments.requests, 2 * number)))
+                        rounds[name].append(await load(running[name][1], number, max(arguments.requests, 5 * number)))
                 missed += report(number, rounds)
         finally:
             for process, _ in running.values():
@@ -369,7 +370,8 @@ def main() -> None:
         job = json.loads(arguments.serve)
         asyncio.run(serve(job["library"], job["url"], Place(**job["place"])))
         return
-    print(", ".join(f"{name} {version}" for name, version in versions().items()))
+    parsing = "httptools" if importlib.util.find_spec("httptools") else "h11"
+    print(", ".join(f"{name} {version}" for name, version in versions().items()), f"uvicorn with {parsing}", sep=", ")
     missed = asyncio.run(measure(arguments))
     print("\n" + ("\n".join(["Bars that are missed:", *missed]) if missed else "All bars are kept."))
 

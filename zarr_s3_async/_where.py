@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
 
@@ -49,7 +49,7 @@ def checked_store(where: Any) -> Store:
     kind = type(where)
     if kind in _STORES or isinstance(where, Store):  # which looks at each method of the protocol
         _STORES.add(kind)
-        return where
+        return cast("Store", where)
     advice = ""
     if hasattr(where, "ref") and hasattr(where, "url"):
         advice = ": it is open already; to open it in this session, give its .ref"
