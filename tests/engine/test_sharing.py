@@ -326,3 +326,94 @@ def test_an_error_that_several_readers_get_is_copied_with_all_of_it(cls: Any) ->
     assert type(copied) is cls
     assert copied is not error
     assert (copied.args, vars(copied)) == (error.args, vars(error))
+
+
+# Calls of several chunks
+
+
+@pytest.mark.parametrize("chunks", [4, 9, 64])
+async def test_calls_of_several_chunks_that_ask_at_once_make_one_request_per_chunk(
+    session: zs.Session, store: Scripted, chunks: int
+) -> None:
+    array = await make(session, store, shape=(chunks * 4,), chunks=(4,))
+    store.gets = 0
+    results = await asyncio.gather(*[array.get_slice(n % 2, chunks * 4 - n % 3) for n in range(20)])
+    assert store.gets == chunks
+    for n, result in enumerate(results):
+        assert result.tolist() == list(range(n % 2, chunks * 4 - n % 3))
+    assert not under_way(array)
+
+
+async def test_chunks_that_other_calls_fetch_take_no_task(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    store.gate.clear()
+    calls = [asyncio.ensure_future(array.get_slice((0, 0), (8, 8))) for _ in range(10)]
+    await turns()
+    assert len(asyncio.all_tasks()) == 1 + len(calls) + 4  # this one, the calls, and one for each chunk
+    store.gate.set()
+    assert all(result.sum() == sum(range(64)) for result in await asyncio.gather(*calls))
+
+
+@pytest.mark.parametrize("moment", range(6))
+async def test_calls_that_joined_a_call_which_is_cancelled_read_its_chunks(
+    session: zs.Session, store: Scripted, moment: int
+) -> None:
+    array = await make(session, store)
+    store.gate.clear()
+    leader = asyncio.ensure_future(array.get_slice((0, 0), (8, 4)))
+    others = [asyncio.ensure_future(array.get_slice((0, 0), (8, 8))) for _ in range(3)]
+    await turns(moment)
+    leader.cancel()
+    store.gate.set()
+    expected = np.arange(64).reshape(8, 8)
+    for result in await asyncio.gather(*others):
+        assert np.array_equal(result, expected)
+    assert not under_way(array)
+    with pytest.raises(asyncio.CancelledError):
+        await leader
+
+
+async def test_a_call_that_joined_and_left_is_not_written_to(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    store.gate.clear()
+    leader = asyncio.ensure_future(array.get_slice((0, 0), (8, 8)))
+    out = np.full((8, 8), -1, "i4")
+    joined = asyncio.ensure_future(array.get_slice((0, 0), (8, 8), out=out))
+    await turns()
+    joined.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await joined
+    store.gate.set()
+    assert (await leader).sum() == sum(range(64))
+    assert (out == -1).all()
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["all joined", "one of its own"])
+async def test_a_failure_ends_a_call_that_joined(session: zs.Session, store: Scripted, own: bool) -> None:
+    array = await make(session, store)
+    store.gate.clear()
+    store.failures = [zs.NetworkError("the line is cut") for _ in range(4)]
+    leader = asyncio.ensure_future(array.get_slice((0, 0), (8, 8 - 4 * own)))
+    joined = asyncio.ensure_future(array.get_slice((0, 0), (8, 8)))
+    await turns()
+    store.gate.set()
+    failures = await asyncio.gather(leader, joined, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [zs.NetworkError] * 2
+    assert failures[0] is not failures[1]
+    assert not under_way(array)
+
+
+async def test_a_joined_call_reads_again_what_did_not_decode(session: zs.Session, store: Scripted) -> None:
+    array = await make(session, store)
+    good = (await zs.MemoryStore.get(store, "c/0/0")).data
+    await store.put("c/0/0", b"no zstd")
+    store.gate.clear()
+    calls = [asyncio.ensure_future(array.get_slice((0, 0), (8, 8))) for _ in range(5)]
+    await turns()
+    store.gets = 0
+    await store.put("c/0/0", bytes(good))
+    store.gate.set()
+    expected = np.arange(64).reshape(8, 8)
+    assert all(np.array_equal(result, expected) for result in await asyncio.gather(*calls))
+    assert store.gets == 1
+    assert not under_way(array)

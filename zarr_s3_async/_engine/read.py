@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncio import sleep
-from collections.abc import Callable, Iterator, Sequence
+from asyncio import Future, get_running_loop, sleep
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
 from functools import partial
 from math import inf
 from time import monotonic, perf_counter
@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from .._concurrency.limiter import BULK, PRIORITY
-from .._concurrency.workers import run_workers
+from .._concurrency.workers import gather_all, run_workers
 from .._grid import place
 from .._plan.plan import Part
 from .._plan.runs import Runs
@@ -26,19 +26,19 @@ from .chunks import Fetched
 from .cpu import SPLIT_BYTES, runs_inline
 from .elements import Elements, wanted
 from .runtime import Layout, Runtime
-from .sharing import SharedFetch
+from .sharing import Left, Outcome, SharedFetch, own_copy
 
 Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Piece: TypeAlias = tuple[Part, Buffer | None]
 """A part, and the encoded chunk."""
+_Item: TypeAlias = tuple[Coords, Sequence[Part], SharedFetch | None]
+"""An object with what is read of it, and the fetch that was announced for it."""
 
 _MIN_STRIDED = 64 * 2**10
 """Minimum bytes of a chunk that is received directly into a strided block; smaller ones are copied afterwards."""
 _MIN_PLANE = 4 * 2**10
 """Minimum bytes of the block's last two dimensions for this: the store copies plane by plane."""
 _MIN_SCRATCH = 64 * 2**10
-_MAX_TURNS = 8
-"""Calls with at most so many objects yield to the loop once per object, so that concurrent reads can join."""
 BULK_BYTES = 64 * 2**20
 """Calls that read or write more are bulk, however few objects they touch."""
 NOT_CACHED = np.empty(0)
@@ -65,16 +65,16 @@ class Touched(Protocol):
 
 async def read(runtime: Runtime, layout: Layout, plan: Touched, out: Result, missing: Missing) -> None:
     """Fill `out` (of the plan's buffer shape) with the elements that the plan selects."""
-    workers = min(runtime.limits.requests, plan.n_objects)
-    turns = runtime.turns
-    bulk = is_bulk(plan.n_objects, out.nbytes, runtime.limits)
-    # Reads of many objects do not yield for others to join: that would cost 2 µs per object.
-    reading = _Reading(runtime, layout, plan, out, missing, bulk, turns=workers if workers <= _MAX_TURNS else 0)
-
-    async def read_one_of_many_shapes(item: tuple[Coords, Sequence[Part]]) -> None:
-        await _Reading(runtime, layout.at(item[0]), plan, out, missing, bulk).read_with_one_refetch(item)
-
-    work = reading.read_with_one_refetch if layout.of_shape is None else read_one_of_many_shapes
+    turns, n_objects = runtime.turns, plan.n_objects
+    workers = min(runtime.limits.requests, n_objects)
+    bulk = (n_objects > 1 or PRIORITY.get() is not None) and is_bulk(n_objects, out.nbytes, runtime.limits)
+    # Others can join in the turn of the loop before the request is sent. Reads of several objects have that turn in any
+    # case, before their tasks start; those of more objects than slots let no one join, which would cost them 2 µs per
+    # object.
+    reading = _Reading(runtime, layout, plan, out, missing, bulk, turns=1 if n_objects == 1 else 0)
+    work = reading.read_with_one_refetch
+    if layout.of_shape is not None:
+        work = partial(_read_one_of_many_shapes, runtime, layout, plan, out, missing, bulk)
     # The plan is lazy and workers pull from it, so a call of millions of objects holds only those in flight.
     if bulk:
         with turns.bulk():  # it would occupy every slot until it ends: smaller reads go first
@@ -83,10 +83,28 @@ async def read(runtime: Runtime, layout: Layout, plan: Touched, out: Result, mis
     turns.active += 1
     turns.short = True
     try:
-        await run_workers(workers, plan.objects(), work)
+        if n_objects == 1:
+            for item in plan.objects():
+                await work(item)
+        elif n_objects == workers and not reading.caches and layout.of_shape is None:
+            await reading.read_several(plan.objects())
+        else:
+            await run_workers(workers, plan.objects(), work)
     finally:
         turns.active -= 1
         turns.ended = monotonic()
+
+
+async def _read_one_of_many_shapes(
+    runtime: Runtime,
+    layout: Layout,
+    plan: Touched,
+    out: Result,
+    missing: Missing,
+    bulk: bool,
+    item: tuple[Coords, Sequence[Part]],
+) -> None:
+    await _Reading(runtime, layout.at(item[0]), plan, out, missing, bulk).read_with_one_refetch(item)
 
 
 def is_bulk(n_objects: int, nbytes: int, limits: Limits) -> bool:
@@ -132,7 +150,6 @@ class _Reading:
 
     __slots__ = (
         "_bulk",
-        "_caches",
         "_direct",
         "_fields",
         "_fill_value",
@@ -142,6 +159,7 @@ class _Reading:
         "_runtime",
         "_strided",
         "_turns",
+        "caches",
     )
 
     def __init__(
@@ -157,7 +175,7 @@ class _Reading:
             layout.fields is None and plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
         )
         # Elements of variable length have no size that the cache could account for.
-        self._caches = layout.reader.max_age is not None and not layout.meta.dtype.hasobject
+        self.caches = layout.reader.max_age is not None and not layout.meta.dtype.hasobject
         self._strided = layout.strided_sinks
         self._bulk = bulk
         self._turns = turns
@@ -171,21 +189,89 @@ class _Reading:
         try:
             await self.read_object(item)
         except ChunkDecodeError:
-            self._layout.readable.forget(self._layout.readable.locate(item[0]))
-            self._turns += 1  # lets the reads that shared the fetch share the second one too
-            try:
-                await self.read_object(item)
-            except ChunkDecodeError as error:
-                if error.chunk is None:  # the error concerns the whole object: a shard's index
-                    error.array, error.chunk = self._layout.url, item[0]
-                raise
+            await self.refetch(item)
+
+    async def refetch(self, item: tuple[Coords, Sequence[Part]]) -> None:
+        """Read an object again that did not decode."""
+        self._layout.readable.forget(self._layout.readable.locate(item[0]))
+        self._turns += 1  # lets the reads that shared the fetch share the second one too
+        try:
+            await self.read_object(item)
+        except ChunkDecodeError as error:
+            if error.chunk is None:  # the error concerns the whole object: a shard's index
+                error.array, error.chunk = self._layout.url, item[0]
+            raise
+
+    async def read_several(self, objects: Iterator[tuple[Coords, Sequence[Part]]]) -> None:
+        """Read a few objects at once.
+
+        Their fetches are announced before any task is started, so that other calls of the same turn of the loop join
+        them; and what others have announced takes no task, but is placed when it arrives.
+        """
+        joined = _JoinedReads(self, self._layout)
+        items: list[_Item | None] = self._announced(objects, joined)
+        try:
+            if not items:
+                await joined.wait()
+                return
+            if joined.pending:
+                items.append(None)  # a task that waits for them, so that a failure on either side ends the other
+            await run_workers(len(items), iter(items), partial(self._read_announced, joined))
+        except BaseException:
+            joined.leave()
+            fetches = self._layout.fetches
+            for item in items:
+                if item is not None and item[2] is not None:
+                    name = self._name(self._layout.chunks.locate(item[0]), item[1])
+                    if fetches.get(name) is item[2]:  # its task was cancelled before it began
+                        fetches.end(name, item[2], None)
+            raise
+
+    def _announced(self, objects: Iterator[tuple[Coords, Sequence[Part]]], joined: _JoinedReads) -> list[_Item | None]:
+        """Announce the fetches of what this call must read itself; the rest is added to `joined`."""
+        layout = self._layout
+        fetches, elements = layout.fetches, layout.elements
+        items: list[_Item | None] = []
+        for coords, lazy_parts in objects:
+            parts = tuple(lazy_parts)
+            if elements is not None and elements.choose(parts) is not None:
+                items.append((coords, parts, None))
+                continue
+            key = layout.chunks.locate(coords)
+            name = self._name(key, parts)
+            fetch = fetches.get(name)
+            if fetch is None:
+                fetch = fetches[name] = SharedFetch(layout.readable, layout.reader.since)
+                items.append((coords, parts, fetch))
+            elif fetch.is_sent:
+                items.append((coords, parts, None))
+            else:
+                joined.add(fetch, coords, key, parts)
+        return items
+
+    async def _read_announced(self, joined: _JoinedReads, item: _Item | None) -> None:
+        if item is None:
+            await joined.wait()
+            return
+        coords, parts, fetch = item
+        if fetch is None:
+            await self.read_with_one_refetch((coords, parts))
+            return
+        try:
+            await self._read_parts(coords, self._layout.chunks.locate(coords), parts, fetch)
+        except ChunkDecodeError:
+            await self.refetch((coords, parts))
+
+    def _name(self, key: str, parts: Sequence[Part]) -> Hashable:
+        """Of a fetch. The chunks of a shard are fetched together: only reads of exactly the same chunks share one."""
+        return key if self._layout.n_slots == 1 else (key, *[part.slot for part in parts])
 
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """Read one object by the cheapest means: from the cache, by byte ranges of its elements, or by whole chunks."""
         coords, lazy_parts = item
         parts = tuple(lazy_parts)  # a plan computes its parts again in every iteration
         key = self._layout.chunks.locate(coords)
-        if self._caches:
+        if self.caches:
             await self._read_through_cache(coords, key, parts)
         elif self._layout.elements is None or not await self._read_elements(self._layout.elements, coords, key, parts):
             await self._read_parts(coords, key, parts)
@@ -228,26 +314,33 @@ class _Reading:
                 taken = elements.decode(runs, data)
                 self._out[part.put] = taken if self._fields is None else taken[self._fields]
 
-    async def _read_parts(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+    async def _read_parts(
+        self, coords: Coords, key: str, parts: Sequence[Part], fetch: SharedFetch | None = None
+    ) -> None:
         """Read whole chunks by one fetch that all concurrent reads of them share: lease, fetch, decode, copy.
 
         A read may join a fetch only before its request is sent: a later response could be older than the read.
+
+        Args:
+            coords: Of the object.
+            key: Of the object.
+            parts: What is read of it.
+            fetch: One that this read has announced; None: join or announce one.
         """
         # One function: another coroutine would cost a small chunk 1 % of its time.
         layout, leases = self._layout, self._runtime.leases
-        # The chunks of a shard are fetched together, so only reads of exactly the same chunks share a fetch.
-        name = key if layout.n_slots == 1 else (key, *[part.slot for part in parts])
-        waits = name in layout.fetches
+        name = key if layout.n_slots == 1 else self._name(key, parts)
+        waits = fetch is None and name in layout.fetches
         if waits:
             chunks = await layout.fetches.follow(name, layout.readable, layout.reader.since)
             if chunks is not None:
-                self._runtime.emit(ReadShared(key=key))
-                self._place_cached(coords, key, parts, chunks)
+                self.place_shared(coords, key, parts, chunks)
                 return
         lease = layout.lease * len(parts)
         if layout.has_big_index:
             lease += layout.chunks.overhead(key)
-        fetch = layout.fetches[name] = SharedFetch(layout.readable, layout.reader.since)
+        if fetch is None:
+            fetch = layout.fetches[name] = SharedFetch(layout.readable, layout.reader.since)
         held = 0
         # Stays None if this read is cancelled: then one of the reads that joined sends the request instead.
         outcome: ObjectChunks | Exception | None = None
@@ -279,6 +372,11 @@ class _Reading:
         finally:
             leases.release(held)
             layout.fetches.end(name, fetch, outcome)
+
+    def place_shared(self, coords: Coords, key: str, parts: Sequence[Part], chunks: ObjectChunks) -> None:
+        """Copy what another read has fetched."""
+        self._runtime.emit(ReadShared(key=key))
+        self._place_cached(coords, key, parts, chunks)
 
     async def _decoded(self, coords: Coords, key: str, parts: Sequence[Part], fetched: Fetched) -> ObjectChunks:
         """Decode whole chunks into newly allocated memory, which readers and the cache may share."""
@@ -453,6 +551,72 @@ class _Reading:
                 key=key,
             )
         self._out[part.put] = self._fill_value
+
+
+class _JoinedReads:
+    """The objects of one call that other calls fetch. Their chunks are placed as they come, by no task of this call."""
+
+    __slots__ = ("_again", "_failure", "_layout", "_left", "_reading", "_woken", "pending")
+
+    def __init__(self, reading: _Reading, layout: Layout) -> None:
+        self._reading = reading
+        self._layout = layout
+        self.pending: int = 0
+        """Objects that have not arrived."""
+        self._again: list[Coroutine[Any, Any, None]] = []
+        self._failure: Exception | None = None
+        self._woken: Future[None] | None = None
+        self._left = False
+
+    def add(self, fetch: SharedFetch, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+        """Join a fetch that is not sent yet."""
+        layout = self._layout
+        fetch.join(layout.readable, layout.reader.since, partial(self._take, coords, key, parts))
+        self.pending += 1
+
+    def leave(self) -> None:
+        """Place nothing from now on: the call has ended."""
+        self._left = True
+        for reading in self._again:
+            reading.close()
+
+    async def wait(self) -> None:
+        """Return when everything is placed; read what others began and did not end.
+
+        Raises:
+            Exception: An error of a fetch.
+        """
+        while self._failure is None and (self.pending or self._again):
+            if self._again:
+                again, self._again = self._again, []
+                if len(again) == 1:  # with no task, it comes early enough to share the fetch of others
+                    await again[0]
+                else:
+                    await gather_all(*again)
+                continue
+            self._woken = get_running_loop().create_future()
+            await self._woken
+        if self._failure is not None:
+            raise self._failure
+
+    def _take(self, coords: Coords, key: str, parts: Sequence[Part], outcome: Outcome) -> None:
+        if self._left:
+            return
+        self.pending -= 1
+        if outcome is Left.LEADER:
+            self._again.append(self._reading.read_with_one_refetch((coords, parts)))
+        elif isinstance(outcome, ChunkDecodeError):
+            self._again.append(self._reading.refetch((coords, parts)))
+        elif isinstance(outcome, Exception):
+            self._failure = own_copy(outcome)
+            self._failure.__cause__ = outcome.__cause__
+        else:
+            try:
+                self._reading.place_shared(coords, key, parts, outcome)
+            except Exception as error:  # noqa: BLE001  # raised by `wait`: the fetch has other readers
+                self._failure = error
+        if self._woken is not None and not self._woken.done() and (not self.pending or self._again or self._failure):
+            self._woken.set_result(None)
 
 
 def _still_encoded(

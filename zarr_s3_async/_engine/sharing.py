@@ -8,9 +8,10 @@ most one plain read is in flight, and one is pending.
 from __future__ import annotations
 
 from asyncio import Future, get_running_loop
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from copy import copy
 from enum import Enum
+from functools import partial
 from typing import Final, Literal, TypeAlias
 from weakref import WeakValueDictionary
 
@@ -18,13 +19,13 @@ from .cache import ObjectChunks
 from .chunks import Chunks
 
 
-class _Left(Enum):
+class Left(Enum):
     """The outcome for joined readers if the leader was cancelled before there was a response."""
 
     LEADER = 0
 
 
-_Outcome: TypeAlias = ObjectChunks | Exception | Literal[_Left.LEADER]
+Outcome: TypeAlias = ObjectChunks | Exception | Literal[Left.LEADER]
 
 
 class SharedFetch:
@@ -34,7 +35,7 @@ class SharedFetch:
         is_sent: The request may have been sent: later readers wait for its end, and do not get its response.
         source: Chunks to fetch from: those of the most recently opened handle among the readers, which ignores cached
             absences from before it was opened.
-        joined: Futures of the other readers; None if there are none.
+        joined: Called with the outcome, for each of the other readers; None if there are none.
         late: Futures of those that came when it was sent; None if there are none.
     """
 
@@ -44,20 +45,24 @@ class SharedFetch:
         self.is_sent: bool = False
         self.source: Chunks = source
         self._since = since
-        self.joined: list[Future[_Outcome]] | None = None  # most fetches have no second reader
+        self.joined: list[Callable[[Outcome], None]] | None = None  # most fetches have no second reader
         self.late: list[Future[None]] | None = None
 
-    async def join(self, source: Chunks, since: int) -> _Outcome:
-        """Wait for the response to a fetch that is not sent yet."""
+    def join(self, source: Chunks, since: int, take: Callable[[Outcome], None]) -> None:
+        """Join a fetch that is not sent yet.
+
+        Args:
+            source: Chunks of the reader's handle.
+            since: When that was opened; see `Reader.since`.
+            take: Is called with the outcome, on the loop; it must not raise.
+        """
         # The most recently opened handle has the strictest view of cached absences, so its chunks serve all readers.
         if since > self._since:
             self.source = source
             self._since = since
-        waiter: Future[_Outcome] = get_running_loop().create_future()
         if self.joined is None:
             self.joined = []
-        self.joined.append(waiter)
-        return await waiter
+        self.joined.append(take)
 
     async def end(self) -> None:
         """Wait for the end of a fetch that was sent."""
@@ -67,11 +72,10 @@ class SharedFetch:
         self.late.append(waiter)
         await waiter
 
-    def finish(self, outcome: _Outcome) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Wake all readers."""
-        for waiter in self.joined or ():
-            if not waiter.done():
-                waiter.set_result(outcome)
+        for take in self.joined or ():
+            take(outcome)
         for late in self.late or ():
             if not late.done():
                 late.set_result(None)
@@ -91,7 +95,7 @@ class SharedFetches(dict[Hashable, SharedFetch]):
         """Pass the outcome to the joined readers. None: the leader was cancelled, and one of them leads a new fetch."""
         del self[name]
         if fetch.joined is not None or fetch.late is not None:
-            fetch.finish(_Left.LEADER if outcome is None else outcome)
+            fetch.finish(Left.LEADER if outcome is None else outcome)
 
     async def follow(self, name: Hashable, source: Chunks, since: int) -> ObjectChunks | None:
         """Wait for the chunks of a fetch that is sent after this call.
@@ -107,13 +111,24 @@ class SharedFetches(dict[Hashable, SharedFetch]):
             if fetch.is_sent:
                 await fetch.end()
                 continue
-            outcome = await fetch.join(source, since)
+            waiter: Future[Outcome] = get_running_loop().create_future()
+            fetch.join(source, since, partial(_settle, waiter))
+            outcome = await waiter
             if isinstance(outcome, Exception):
-                # A copy, since each reader adds its own traceback and notes.
-                raise copy(outcome) from outcome.__cause__
-            if outcome is not _Left.LEADER:
+                raise own_copy(outcome) from outcome.__cause__
+            if outcome is not Left.LEADER:
                 return outcome
         return None
+
+
+def _settle(waiter: Future[Outcome], outcome: Outcome) -> None:
+    if not waiter.done():  # else its reader was cancelled
+        waiter.set_result(outcome)
+
+
+def own_copy(error: Exception) -> Exception:
+    """An error of a shared fetch for one of its readers, each of which adds its own traceback and notes."""
+    return copy(error)
 
 
 class FetchTable:
