@@ -214,3 +214,15 @@ async def test_a_copy_that_is_cancelled_leaves_nothing_running(client: Any, tmp_
         copied = await plan.run(client=client)
         assert isinstance(copied, zs.Array)
         assert np.array_equal(await copied[...], DATA)
+
+
+@pytest.mark.parametrize(
+    ("n", "nbytes", "size"),
+    [(0, 1, 1), (1, 2**40, 1), (64, 2**30, 1), (1000, 1, 16), (10**6, 2**20, 256), (2**30, 2**25, 2**13)],
+)
+def test_parts_are_neither_few_nor_too_many_nor_too_large(n: int, nbytes: int, size: int) -> None:
+    from zarr_s3_async.streams.cluster import _part_size
+    from zarr_s3_async.streams.transfer import Pass
+
+    one: Any = Pass(n, nbytes, None, None)  # type: ignore[arg-type]  # they are not used
+    assert _part_size(one) == size

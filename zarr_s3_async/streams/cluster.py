@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from .copying import CopyPlan
 
 _PART_BYTES: Final = 2**28
-"""Bytes of a part, about: some seconds of work, so that a million parts make 256 TiB."""
+"""Bytes of a part, about: some seconds of work."""
 _MIN_PARTS: Final = 64
 """Parts into which a smaller copy is cut, if it has as many objects."""
+_MAX_PARTS: Final = 2**17
+"""Parts into which a larger copy is cut: a scheduler of dask takes 700 to 2,000 tasks a second."""
 _KEPT_PLANS: Final = 4
 
 
@@ -110,7 +112,9 @@ async def transfer_on(client: Executor, call: CopyCall, number: int, copy: Array
 
 
 def _part_size(one: Pass) -> int:
-    return max(1, min(_PART_BYTES // max(1, one.nbytes), -(-one.n // _MIN_PARTS)))
+    """Items of a part."""
+    size = min(_PART_BYTES // max(1, one.nbytes), -(-one.n // _MIN_PARTS))
+    return max(1, size, -(-one.n // _MAX_PARTS))
 
 
 def run_part(part: _Part) -> Progress:
