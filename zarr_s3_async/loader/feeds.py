@@ -27,6 +27,8 @@ _KEPT_SHARE = 4
 _FEWEST_WALKS, _MANY_WALKS = 2, 8
 _RUN = 8
 """Units of one walk in a fill, where that is left of many walks."""
+_SHORTEST_WALK = 32
+"""Units of a walk, likewise: where workers divide an epoch, each of them fetches a chunk of every walk again."""
 _MAX_UNITS = 2**20
 _OBJECT_BYTES = 64
 """Counted for an element of any length, such as a string."""
@@ -222,7 +224,7 @@ def plan_feeds(
         of_each = sum((feed.chunk + feed.width) * feed.row_bytes for feed in feeds if feed.keeps)
         rest_of_chunks = sum(feed.chunk * feed.row_bytes for feed in feeds if feed.keeps)
         # Few, so that a fill reads runs of neighbours, and enough, so that it has samples from many places.
-        wanted = max(_MANY_WALKS, fill // least // _RUN)
+        wanted = max(_MANY_WALKS, min(fill // least // _RUN, unit.number // _SHORTEST_WALK))
         fitting = min(max(_FEWEST_WALKS, (buffer_bytes - resident) // _KEPT_SHARE // of_each), wanted, unit.number)
         smaller = (buffer_bytes - resident - fitting * of_each) // 2
         if least + rest_of_chunks <= smaller:  # else what neighbours share is fetched for each of them
