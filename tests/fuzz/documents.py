@@ -42,7 +42,9 @@ _LONGEST_MESSAGE = 1000
 @contextmanager
 def target() -> Iterator[Run]:
     texts = {**_ARRAY, "dtype": "|O", "fill_value": "", "filters": [{"id": "vlen-utf8"}]}
-    _parsed({".zarray": dumps(texts).encode()})  # what the first array of each kind imports is no memory of a document
+    meta = _parsed({".zarray": dumps(texts).encode()})
+    assert isinstance(meta, ArrayMeta)
+    _build(meta)  # what the first array of texts imports is no memory of a document
     with watching_memory():
         yield _run
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import Any, NamedTuple
+from unittest import mock
 
 from ..promises.virtual_time import JumpingLoop
 from ..servers.http1 import END_OF_HEAD, parse_head, split_target
@@ -103,12 +104,17 @@ class SimulatedLoop(JumpingLoop):
         return await self.network.connect(protocol_factory, host, port)
 
     def run_in_executor(self, _executor: Any, func: Any, *args: Any) -> Any:
-        """Run it now: a thread would make the order of events depend on the machine."""
+        """Run it now: a thread beside the loop would make the order of events depend on the machine."""
         future = self.create_future()
+        # The SDK's clients are made by a loop of their own, and a thread that runs one has no room for another.
+        running = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
         try:
             future.set_result(func(*args))
         except Exception as error:
             future.set_exception(error)
+        finally:
+            asyncio._set_running_loop(running)
         return future
 
 
@@ -172,6 +178,7 @@ class Link(asyncio.Transport):
         """The server has closed it, and the client learns that when it sends the next request."""
         self.open = True
         self._received = bytearray()
+        self._continued = False
 
     # ---- asyncio.Transport
 
@@ -205,6 +212,12 @@ class Link(asyncio.Transport):
         """See `abort`."""
         self.abort()
 
+    def pause_reading(self) -> None:
+        """Answers are short: whoever asks for it gets the rest all the same."""
+
+    def resume_reading(self) -> None:
+        """See `pause_reading`."""
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """A socket of which nothing is heard: bytes go to the protocol as they arrive."""
         return _Quiet() if name == "socket" else default
@@ -213,6 +226,10 @@ class Link(asyncio.Transport):
 
     def deliver(self, data: bytes) -> None:
         """Bytes reach the client."""
+        if not isinstance(self.protocol, asyncio.BufferedProtocol):
+            if self.open and not self.incarnation.crashed:
+                self.protocol.data_received(data)
+            return
         view = memoryview(data)
         while view and self.open and not self.incarnation.crashed:
             buffer = self.protocol.get_buffer(-1)
@@ -238,7 +255,12 @@ class Link(asyncio.Transport):
         head = parse_head(bytes(self._received[: end + 4]))
         stop = end + 4 + (head.content_length or 0)
         if len(self._received) < stop:
+            if "expect" in head.fields and not self._continued:  # the SDK asks before it sends a body
+                self._continued = True
+                network = self.network
+                network.loop.call_later(2 * network.latency(), lambda: self.deliver(b"HTTP/1.1 100 Continue\r\n\r\n"))
             return
+        self._continued = False
         body = bytes(self._received[end + 4 : stop])
         del self._received[:stop]
         path, query = split_target(head.target)
@@ -255,6 +277,7 @@ class _Quiet:
     """Stands for a socket; polled, it has no news."""
 
     pipe: tuple[int, int] = field(default_factory=lambda: _pipe())
+    family = -1
 
     def fileno(self) -> int:
         """Of a pipe that nothing is written to."""
@@ -268,6 +291,23 @@ def _pipe() -> tuple[int, int]:
     if not _pipes:
         _pipes.append(os.pipe())
     return _pipes[0]
+
+
+@contextmanager
+def sdk_connects_by(loop: SimulatedLoop) -> Iterator[None]:
+    """The SDK's connections are the loop's. aiohttp makes a socket first, and asks no loop for that."""
+    import aiohttp
+
+    async def connect(_: Any, factory: Any, *, addr_infos: Any, req: Any, **options: Any) -> Any:
+        try:
+            async with asyncio.timeout(options["timeout"].sock_connect):
+                return await loop.create_connection(factory, *addr_infos[0][4][:2])
+        except OSError as error:
+            failed = options.get("client_error", aiohttp.ClientConnectorError)
+            raise failed(req.connection_key, error) from error
+
+    with mock.patch.object(aiohttp.TCPConnector, "_wrap_create_connection", connect):
+        yield
 
 
 @contextmanager

@@ -6,13 +6,13 @@ import asyncio
 import random as global_random
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
 from math import inf
 from random import Random
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
@@ -23,7 +23,7 @@ from zarr_s3_async.stores.s3.service import S3Service
 
 from .checker import Operation, is_linearizable
 from .nemesis import LATE, STALL, Nemesis, UnansweredWrite
-from .network import INCARNATION, Incarnation, Network, SimulatedLoop, acting_as
+from .network import INCARNATION, Incarnation, Network, SimulatedLoop, acting_as, sdk_connects_by
 from .server import BUCKET, Server
 
 CHUNK = 4
@@ -39,6 +39,7 @@ class Setting:
 
     faults: Mapping[str, float] = field(default_factory=dict)
     """Share of the requests that each fault strikes."""
+    transport: Literal["wire", "sdk"] = "wire"
     clients: int = 2
     tasks: int = 2
     """Of a client, at once."""
@@ -141,7 +142,7 @@ class Scenario:
             endpoint_url=server.url,
             access_key_id=key_id,
             secret_access_key="secret",
-            transport="wire",
+            transport=self.setting.transport,
             attempt_timeout=STALL / 2,
             connect_timeout=STALL / 2,
         )
@@ -413,7 +414,9 @@ def run(seed: int, setting: Setting | None = None) -> Report:
     """
     setting = setting or drawn_setting(seed)
     loop = SimulatedLoop()
-    with _determined(seed), warnings.catch_warnings():
+    with _determined(seed), warnings.catch_warnings(), ExitStack() as stack:
+        if setting.transport == "sdk":
+            stack.enter_context(sdk_connects_by(loop))
         warnings.simplefilter("ignore", RuntimeWarning)
         scenario = Scenario(loop, seed, setting)
         try:

@@ -17,6 +17,8 @@ from zarr_s3_async.stores.s3 import answer_checks, store, write_ids
 from zarr_s3_async.stores.s3.capabilities import Capabilities
 from zarr_s3_async.stores.s3.conditional import ConditionalWrites
 from zarr_s3_async.stores.s3.retry import RetryingTransport
+from zarr_s3_async.stores.s3.sdk.session import NoRetrySession
+from zarr_s3_async.stores.s3.sdk.transport import Attempt
 from zarr_s3_async.stores.s3.store import S3Store
 from zarr_s3_async.stores.s3.wire import Wire
 
@@ -166,7 +168,36 @@ BROKEN: list[tuple[Callable[[Patch], None], Setting]] = [
 ]
 
 
-@pytest.mark.parametrize(("taken_out", "setting"), BROKEN, ids=[patch.__name__ for patch, _ in BROKEN])
+# Over the SDK
+
+
+def the_sdk_sends_again_by_itself(patch: Patch) -> None:
+    get_session = NoRetrySession._get_session
+
+    async def as_aiohttp_does(self: NoRetrySession, proxy_url: str | None) -> Any:
+        sender = await get_session(self, proxy_url)
+        sender._session._retry_connection = True
+        return sender
+
+    patch.setattr(NoRetrySession, "_get_session", as_aiohttp_does)
+
+
+def an_attempt_of_the_sdk_may_take_any_connection(patch: Patch) -> None:
+    begin = Attempt.__init__
+    patch.setattr(Attempt, "__init__", lambda self, *, fresh: begin(self, fresh=False))
+
+
+_OF_THE_WIRE = (sockets_outlive_the_session, a_stale_connection_is_followed_by_another, any_good_status_is_a_deletion)
+OVER_THE_SDK: list[tuple[Callable[[Patch], None], Setting]] = [
+    *((patch, replace(setting, transport="sdk")) for patch, setting in BROKEN if patch not in _OF_THE_WIRE),
+    (the_sdk_sends_again_by_itself, replace(MERGES, faults={"lost_answer": 0.2}, transport="sdk")),
+    (an_attempt_of_the_sdk_may_take_any_connection, replace(SERVED_ONCE, transport="sdk")),
+]
+BROKEN += OVER_THE_SDK
+IDS = [f"{patch.__name__} ({setting.transport})" for patch, setting in BROKEN]
+
+
+@pytest.mark.parametrize(("taken_out", "setting"), BROKEN, ids=IDS)
 def test_a_protection_that_is_taken_out_is_missed(
     taken_out: Callable[[Patch], None], setting: Setting, monkeypatch: Patch
 ) -> None:
@@ -174,10 +205,10 @@ def test_a_protection_that_is_taken_out_is_missed(
     assert any(run(seed, setting).violations for seed in range(ENOUGH))
 
 
-@pytest.mark.parametrize("setting", [setting for _, setting in BROKEN], ids=[patch.__name__ for patch, _ in BROKEN])
+@pytest.mark.parametrize("setting", [setting for _, setting in BROKEN], ids=IDS)
 def test_nothing_is_missed_where_all_are_there(setting: Setting) -> None:
     """The same settings, so that it is the protection which makes the difference."""
-    for seed in range(5):
+    for seed in range(5 if setting.transport == "wire" else 1):
         report = run(seed, setting)
         assert not report.violations, report
 
