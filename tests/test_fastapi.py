@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import io
+import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -440,3 +442,92 @@ async def test_a_cancelled_caller_cancels_both() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert sorted(ended) == ["stop", "work"]
+
+
+# Arrow
+
+
+@pytest.mark.parametrize("block_bytes", [20, 2**22])
+@pytest.mark.parametrize("dtype", ["?", "i1", ">u2", "<i8", "f2", ">f4", "f8", "<M8[D]", "<M8[ms]", "<m8[ns]"])
+async def test_arrow_streams_are_read_by_pyarrow(dtype: str, block_bytes: int) -> None:
+    ipc = pytest.importorskip("pyarrow.ipc")
+    data = (np.arange(120) % 127).astype("i1").astype(dtype).reshape(10, 4, 3)
+    async with client_of(application(await stored(data), format="arrow", block_bytes=block_bytes)) as client:
+        answer = await client.get("/slices/array?start=1,0,0&stop=9,4,2")
+    table = ipc.open_stream(answer.content).read_all()
+    assert answer.headers["content-type"] == "application/vnd.apache.arrow.stream"
+    assert "content-length" not in answer.headers
+    assert table.column_names == ["data"]
+    assert (table.column(0).num_chunks > 1) == (block_bytes < 2**22)
+    shape = json.loads(table.schema.metadata[b"shape"])
+    assert table.schema.metadata[b"dtype"] == np.dtype(dtype).newbyteorder("<").str.encode()
+    expected = data[1:9, :, :2]
+    assert np.array_equal(table.column("data").to_numpy().reshape(shape), expected)
+    assert answer.headers["x-shape"] == "8,4,2"
+
+
+async def test_times_that_are_none_are_null_in_arrow() -> None:
+    ipc = pytest.importorskip("pyarrow.ipc")
+    data = np.array(["2020-01-01", "NaT"], "M8[s]")
+    async with client_of(application(await stored(data), format="arrow")) as client:
+        answer = await client.get("/slices/array?start=0&stop=2")
+    assert ipc.open_stream(answer.content).read_all().column("data").null_count == 1
+
+
+@pytest.mark.parametrize("query", ["start=0&stop=0", "start=3&stop=3"])
+async def test_an_empty_region_is_an_arrow_stream_without_batches(query: str) -> None:
+    ipc = pytest.importorskip("pyarrow.ipc")
+    async with client_of(application(await stored(np.arange(5.0)), format="arrow")) as client:
+        answer = await client.get(f"/slices/array?{query}")
+    table = ipc.open_stream(answer.content).read_all()
+    assert (table.num_rows, json.loads(table.schema.metadata[b"shape"])) == (0, [0])
+
+
+@pytest.mark.parametrize("dtype", ["c16", "S4", "U4", [("x", "i2")], "M8[h]"])
+async def test_types_that_arrow_lacks_are_refused(dtype: Any) -> None:
+    pytest.importorskip("pyarrow")
+    async with client_of(application(await stored(np.zeros(3, dtype), zarr_format=2), format="arrow")) as client:
+        answer = await client.get("/slices/array?start=0&stop=3")
+    assert answer.status_code == 501
+    assert answer.json()["type"] == "urn:zarr-s3-async:unsupported-feature"
+
+
+def test_without_pyarrow_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Of:
+        url, shape, ndim, dtype = "memory://x", (3,), 1, np.dtype("f4")
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"zarr-s3-async\[arrow\]"):
+        kit.SliceResponse(Of(), 0, 3, format="arrow")
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, "bytes"),
+        ("*/*", "bytes"),
+        ("application/x-npy", "npy"),
+        ("application/vnd.apache.arrow.stream", "arrow"),
+        ("Application/X-NPY;q=0.5, application/vnd.apache.arrow.stream;q=0.8", "arrow"),
+        ("application/*;q=0.2, application/x-npy", "npy"),
+        ("application/octet-stream;q=0, */*", "npy"),
+        ("application/octet-stream; q=0, application/x-npy; q=0, */*; q=0.1", "arrow"),
+        ("text/html, application/*;q=0.1", "bytes"),
+        ("application/x-npy;q=2, application/octet-stream;q=0.1", "bytes"),
+        ("text/html", 406),
+        ("application/x-npy;q=0", 406),
+        ("", "bytes"),
+        ("application/x-npy;q=0.9;v=1,application/vnd.apache.arrow.stream;v=1;q=0.95", "arrow"),
+    ],
+)
+async def test_the_format_is_what_the_client_accepts(accept: str | None, expected: Any) -> None:
+    async def handler(accepted: Annotated[kit.Format, Depends(kit.accepted_format)]) -> str:
+        return accepted
+
+    async with client_of(application(zs.MemoryStore(), handler)) as client:
+        if accept is None:
+            del client.headers["accept"]
+        answer = await client.get("/slices/x", headers={} if accept is None else {"accept": accept})
+    assert (answer.status_code if expected == 406 else answer.json()) == expected
+    if expected == 406:
+        assert answer.json()["type"] == "urn:zarr-s3-async:not-acceptable"

@@ -12,6 +12,7 @@ Nothing here needs more than what `zarr_s3_async` gives to everyone: replace wha
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import operator
 import re
@@ -63,13 +64,17 @@ except ImportError as _error:  # pragma: no cover  # the extra is there in the t
     raise ImportError("zarr_s3_async.fastapi needs FastAPI: pip install 'zarr-s3-async[fastapi]'") from _error
 
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
-Format: TypeAlias = Literal["bytes", "npy"]
+Format: TypeAlias = Literal["bytes", "npy", "arrow"]
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 log: logging.Logger = logging.getLogger("zarr_s3_async.fastapi")
 
 _STATE = "zarr_s3_async_session"
-_FORMATS = ("bytes", "npy")
+_MEDIA_TYPES: Final[dict[Format, str]] = {
+    "bytes": "application/octet-stream",
+    "npy": "application/x-npy",
+    "arrow": "application/vnd.apache.arrow.stream",
+}
 _AHEAD = 4
 """Slabs that are read while one is being sent."""
 
@@ -115,6 +120,10 @@ async def session(connection: HTTPConnection) -> Session:  # a plain function wo
 # Errors
 
 
+class NotAcceptable(ConfigError):
+    """A client accepts none of the formats that a region is sent in."""
+
+
 class ResponseTooLarge(SelectionError):
     """A region has more bytes than a response may have (`SliceResponse(max_bytes=)`)."""
 
@@ -124,6 +133,7 @@ _STATUS: Final[tuple[tuple[type[ZarrS3Error], int], ...]] = (
     (NodeNotFound, 404),
     (BucketNotFound, 404),
     (ChunkNotFound, 404),
+    (NotAcceptable, 406),
     (ResponseTooLarge, 413),
     (SelectionError, 416),
     (ConfigError, 422),
@@ -290,6 +300,39 @@ def integers(name: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+async def accepted_format(request: Request) -> Format:
+    """The dependency that reads the `Accept` header, for `SliceResponse(format=)`: `Depends(accepted_format)`.
+
+    `application/octet-stream` is `bytes`, which who accepts anything gets, `application/x-npy` is `npy` and
+    `application/vnd.apache.arrow.stream` is `arrow`. A response that depends on the header should have `Vary: Accept`:
+    `SliceResponse(headers={"Vary": "Accept"})`.
+
+    Raises:
+        NotAcceptable: The client accepts none of them.
+    """
+    accepted = ",".join(request.headers.getlist("accept")) or "*/*"
+    # (RFC 9110, section 12.5.1) Of a format, the most specific range that names it decides.
+    weights: dict[str, float] = {}
+    for item in accepted.split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        weights[name] = next((_weight(text[2:]) for text in parameters if text.startswith("q=")), 1.0)
+    best: Format | None = None
+    highest = 0.0
+    for format_, media in _MEDIA_TYPES.items():
+        ranges = (media, "application/*", "*/*")
+        weight = next((weights[name] for name in ranges if name in weights), 0.0)
+        if weight > highest:
+            best, highest = format_, weight
+    if best is None:
+        raise NotAcceptable(f"a region is sent as {', '.join(_MEDIA_TYPES.values())}: accept one of these")
+    return best
+
+
+def _weight(text: str) -> float:
+    """A quality value; 0, not acceptable, where it is none."""
+    return float(text) if re.fullmatch(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", text) else 0.0
+
+
 class SliceResponse(Response):
     """A region of an array as the body of a response, read while it is sent.
 
@@ -303,7 +346,9 @@ class SliceResponse(Response):
         stop: As for `Array.get_slice`.
         step: As for `Array.get_slice`; such a region is read in one piece.
         format: `bytes` is the elements in C order, little-endian; `npy` the same with a header that `np.load` reads.
-            The headers `X-Shape` and `X-Dtype` say what it is: `np.frombuffer(body, dtype).reshape(shape)`.
+            The headers `X-Shape` and `X-Dtype` say what it is: `np.frombuffer(body, dtype).reshape(shape)`. `arrow` is
+            an Arrow IPC stream of record batches with one column `data`, the elements in C order; the schema's metadata
+            has `shape`, as JSON. It needs pyarrow (extra `arrow`), and has no `Content-Length`.
         timeout: Seconds until the first elements must be there; then `DeadlineExceeded`.
         max_bytes: A larger region is refused.
         block_bytes: About what is read and sent at a time; five times as much may be in memory.
@@ -329,7 +374,7 @@ class SliceResponse(Response):
         block_bytes: int = 2**22,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        check_choice("format", format, _FORMATS)
+        check_choice("format", format, tuple(_MEDIA_TYPES))
         check_count("max_bytes", max_bytes)
         check_count("block_bytes", block_bytes)
         check_timeout(timeout)
@@ -338,20 +383,21 @@ class SliceResponse(Response):
         self._shape = tuple(-(-(b - a) // n) for a, b, n in zip(begin, end, steps or (1,) * len(begin), strict=True))
         self._dtype = _sent_dtype(array, format)
         self._timeout, self._block_bytes = timeout, block_bytes
-        self._head = _npy_head(self._dtype, self._shape) if format == "npy" else b""
+        self._arrow = _ArrowStream(self._array.url, self._dtype, self._shape) if format == "arrow" else None
+        self._head = b"" if self._arrow is None else self._arrow.head
+        if format == "npy":
+            self._head = _npy_head(self._dtype, self._shape)
         nbytes = prod(self._shape) * self._dtype.itemsize
         if nbytes > max_bytes:
             raise ResponseTooLarge(
                 f"this region has {nbytes:,} bytes, and a response at most {max_bytes:,}: ask for less"
             )
-        described = {
-            "X-Shape": ",".join(map(str, self._shape)),
-            "X-Dtype": _name_of(self._dtype),
-            "Content-Length": str(len(self._head) + nbytes),
-        }
+        described = {"X-Shape": ",".join(map(str, self._shape)), "X-Dtype": _name_of(self._dtype)}
+        if self._arrow is None:
+            described["Content-Length"] = str(len(self._head) + nbytes)
         self.status_code = 200
         self.background: BackgroundTask | None = None
-        self.media_type = "application/x-npy" if format == "npy" else "application/octet-stream"
+        self.media_type = _MEDIA_TYPES[format]
         self.init_headers({**described, **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -380,11 +426,13 @@ class SliceResponse(Response):
             if self._head:
                 await send({"type": "http.response.body", "body": self._head, "more_body": True})
             while first is not None:
+                elements = np.ascontiguousarray(first, self._dtype)
                 # Bytes, and not a view: servers keep what they cannot send yet.
-                body = np.ascontiguousarray(first, self._dtype).tobytes()
+                body = elements.tobytes() if self._arrow is None else self._arrow.batch(elements)
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 first = await anext(slabs, None)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            end = b"" if self._arrow is None else _ArrowStream.END
+            await send({"type": "http.response.body", "body": end, "more_body": False})
 
     async def _slabs(self) -> AsyncGenerator[Data]:
         """The region in pieces that follow one another in C order."""
@@ -447,6 +495,40 @@ def _name_of(dtype: np.dtype[Any]) -> str:
     if dtype.names is not None:
         return str(dtype.descr)
     return dtype.name if dtype.isbuiltin == _CUSTOM else dtype.str
+
+
+class _ArrowStream:
+    """Encodes a region as an Arrow IPC stream: `head`, batches, `END`.
+
+    A column of elements, and not of tensors, is what every Arrow library reads, and can be cut anywhere, so that no
+    more than a slab is in memory.
+    """
+
+    END: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+
+    def __init__(self, url: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        try:
+            import pyarrow as pa  # when it is used: it takes a quarter of a second
+        except ImportError as error:
+            raise ImportError("format='arrow' needs pyarrow: pip install 'zarr-s3-async[arrow]'") from error
+        try:
+            if dtype.kind not in "biufmM":  # texts and bytes of fixed length would lose their padding
+                raise pa.ArrowNotImplementedError
+            kind = pa.from_numpy_dtype(dtype)
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            raise UnsupportedFeature(
+                f"elements of {url} are of {dtype}, which Arrow has no type for: ask for bytes"
+            ) from error
+        self._pa = pa
+        metadata = {"shape": json.dumps(shape), "dtype": _name_of(dtype)}
+        self._schema = pa.schema([pa.field("data", kind, nullable=dtype.kind in "mM")], metadata=metadata)
+        self.head: bytes = self._schema.serialize().to_pybytes()
+
+    def batch(self, elements: Data) -> bytes:
+        """A record batch of contiguous elements."""
+        column = self._pa.array(elements.reshape(-1), self._schema.field("data").type)
+        encoded: bytes = self._pa.record_batch([column], schema=self._schema).serialize().to_pybytes()
+        return encoded
 
 
 def _npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
