@@ -227,6 +227,23 @@ def test_mistakes_are_reported_in_the_words_of_flags(arguments: list[str], flag:
     assert not re.search(r"\b(endpoint_url|anonymous|profile|overwrite|chunks|shape)=", line)
 
 
+@pytest.mark.parametrize("name", ["put", "append"])
+def test_a_url_in_the_place_of_the_file_is_told(name: str, tmp_path: Path) -> None:
+    result = command(name, "s3://bucket/a", "x.npy")
+    assert result.exit_code == 2
+    assert "'s3://bucket/a' is a URL: the file comes first" in " ".join(result.stderr.replace("│", "").split())
+    result = command(name, str(tmp_path), "s3://bucket/a")
+    assert result.exit_code == 2
+    assert "there is no file" in result.stderr
+
+
+def test_hints_of_the_library_are_in_the_words_of_a_shell() -> None:
+    place = command("info", "bucket/a").stderr
+    assert "file://$PWD/bucket/a" in place
+    assert "Path(" not in place
+    assert terminal.in_flags("but a node of kind array: open it by open_array(...)") == "but a node of kind array"
+
+
 def test_hints_of_the_library_are_spelled_as_flags() -> None:
     assert terminal.in_flags("pass overwrite=True") == "pass --overwrite"
     assert (

@@ -92,6 +92,7 @@ _FLAGS = {
     "region": "--region",
     "anonymous": "--anonymous",
     "overwrite": "--overwrite",
+    "write": "--write",
     "everything": "--everything",
     "zarr_format": "--zarr-format",
     "max_bytes": "--max-bytes",
@@ -110,8 +111,17 @@ _as_field = re.compile(r"\bS3Config\.(" + "|".join(_FLAGS) + r")\b")
 _spelled = re.compile(r"\b(" + "|".join(_FLAGS) + r")=(True\b|None\b|'[^']*'|\"[^\"]*\"|[\w.:/-]+)?")
 
 
+_of_python = (
+    (re.compile(r", which Path\('([^']*)'\)\.absolute\(\)\.as_uri\(\) gives"), r": file://$PWD/\1"),
+    (re.compile(r": open it by open_(?:array|group)\(\.\.\.\)"), ""),
+)
+"""Advice in Python, and what replaces it in a shell."""
+
+
 def in_flags(message: str) -> str:
     """A message of the library, with its options in the form of the command line."""
+    for pattern, replacement in _of_python:
+        message = pattern.sub(replacement, message)
 
     def spelled(match: re.Match[str]) -> str:
         flag, value = _FLAGS[match[1]], (match[2] or "").strip("'\"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -13,9 +14,16 @@ from . import files, units
 from .options import Call, Url, parse_numbers, parse_region
 from .terminal import err, print_line
 
-_File = Annotated[
-    Path, typer.Argument(metavar="FILE", help="x.npy, x.npz, x.csv or x.raw.", exists=True, dir_okay=False)
-]
+
+def _existing(file: Path) -> Path:
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(file)):
+        raise typer.BadParameter(f"{str(file).replace(':/', '://', 1)!r} is a URL: the file comes first, then the URL.")
+    if not file.is_file():
+        raise typer.BadParameter(f"there is no file {str(file)!r}.")
+    return file
+
+
+_File = Annotated[Path, typer.Argument(metavar="FILE", help="x.npy, x.npz, x.csv or x.raw.", callback=_existing)]
 _Format = Annotated[str | None, typer.Option("--format", metavar="NAME", help="Default: the file's ending.")]
 _Chunks = Annotated[
     str, typer.Option("--chunks", metavar="N,N", help="Elements of a chunk per dimension; auto aims at 1 MiB.")

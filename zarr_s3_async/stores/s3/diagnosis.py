@@ -65,7 +65,12 @@ async def diagnose(store: S3Store, *, write: bool) -> AsyncIterator[Finding]:
     if not response.ok:
         yield Finding("conditional writes", "skipped", "the bucket cannot be listed")
     elif not write:
-        yield Finding("conditional writes", "skipped", "not requested: the probe writes temporary objects")
+        yield Finding(
+            "conditional writes",
+            "skipped",
+            "not requested: the probe writes temporary objects",
+            "write=True probes them",
+        )
     else:
         yield await _conditional(store)
 
