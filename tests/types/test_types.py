@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("program.py")
 PLANTED = {number for number, line in enumerate(PROGRAM.read_text().splitlines(), 1) if "# wrong: " in line}
 CHECKERS = {
@@ -30,3 +31,14 @@ def test_every_planted_mistake_is_found_and_nothing_else(checker: str, tmp_path:
     )
     found = {int(line) for line in re.findall(r"program\.py:(\d+)(?::\d+)?(?: -|:) error", done.stdout)}
     assert found == PLANTED, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_every_public_name_has_a_type() -> None:
+    if importlib.util.find_spec("pyright") is None:
+        pytest.skip("pyright is not installed; `nox -s types` has it")
+    command = ["-m", "pyright", "--pythonpath", sys.executable, "--verifytypes", "zarr_s3_async", "--ignoreexternal"]
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
+    )
+    assert "Type completeness score: 100%" in done.stdout, done.stdout + done.stderr

@@ -51,8 +51,8 @@ class _Taken:
     __slots__ = ("above", "first")
 
     def __init__(self, first: int = 0, above: Sequence[int] = ()) -> None:
-        self.first = first
-        self.above = set(above)
+        self.first: int = first
+        self.above: set[int] = set(above)
 
     def __len__(self) -> int:
         return self.first + len(self.above)
