@@ -121,8 +121,11 @@ def measure(codec: Any, tls: bool, cores: int, libraries: tuple[str, ...], round
         clients = {name: Pinned(name, workload, place, mine) for name in libraries}
         try:
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in libraries}
-            for _ in range(rounds):
-                for name, client in clients.items():
+            for number in range(rounds):
+                # In turn: who follows another one's gigabytes finds other memory than who follows its own kind.
+                turn = number % len(libraries)
+                for name in (*libraries[turn:], *libraries[:turn]):
+                    client = clients[name]
                     if client.failure is None:
                         found[name].append(client.ask())
         finally:
