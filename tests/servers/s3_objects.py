@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from hashlib import md5
 from html import escape, unescape
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -68,6 +69,8 @@ class Objects:
         self._sorted: dict[str, list[str]] = {}
         self._everywhere: list[tuple[str, str, _Object]] = []
         self._uploads: dict[str, _Upload] = {}
+        self.hashed_etags = False
+        """ETags are hashes of the bytes, as S3's are: bytes that come back have the one that they had."""
         self._numbers = itertools.count(1)
 
     def answer(self, request: Request) -> Response:
@@ -151,8 +154,9 @@ class Objects:
         return empty(204, "DeleteObject")
 
     def _new(self, body: Buffer, headers: Mapping[str, str]) -> _Object:
-        # Not an MD5: like the ETag of a multipart upload, it cannot be mistaken for one.
-        etag = f'"{next(self._numbers):032x}-1"'
+        # Else not an MD5: like the ETag of a multipart upload, it cannot be mistaken for one.
+        number = f"{next(self._numbers):032x}-1"
+        etag = f'"{md5(body, usedforsecurity=False).hexdigest() if self.hashed_etags else number}"'
         kept = [f"Content-Type: {headers.get('content-type', 'binary/octet-stream')}\r\n"]
         kept += [f"{name}: {value}\r\n" for name, value in headers.items() if name.startswith("x-amz-meta-")]
         return _Object(body, etag, formatdate(usegmt=True), "".join(kept))

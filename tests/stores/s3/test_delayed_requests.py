@@ -19,6 +19,12 @@ def stored(rig: Rig) -> None:
     rig.forget()
 
 
+@pytest.fixture
+def hashed_etags(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rig.server._objects, "hashed_etags", True)
+    rig.put("k", b"0")
+
+
 async def test_a_late_put_of_a_merge_changes_nothing_that_others_wrote_since(rig: Rig) -> None:
     store, late = rig.store(), faults.Late()
     blob = await store.get("k")
@@ -75,6 +81,56 @@ async def test_what_is_not_promised_a_late_unconditional_write_overwrites_what_c
     rig.server.put(BUCKET, f"{PREFIX}/k", b"merged by others since")
     late.land()
     assert rig.stored("k") == (b"whole" if write == "put" else None)
+
+
+async def test_what_is_not_promised_a_late_condition_holds_where_others_put_the_old_bytes_back(
+    rig: Rig, hashed_etags: None
+) -> None:
+    """An ETag is a hash of the bytes: it cannot tell that they were others meanwhile. See the page, as above."""
+    store, late = rig.store(), faults.Late()
+    old = await store.get("k")
+    assert old is not None
+    rig.server.cue("PutObject", late)
+    ours = await store.put("k", b"0+ours", when=old.version)
+    await store.put("k", b"0", when=ours)
+    assert late.land() == [200]
+    assert rig.stored("k") == b"0+ours"
+
+
+async def test_what_is_not_promised_a_late_creation_creates_where_others_have_deleted(rig: Rig) -> None:
+    store, late = rig.store(), faults.Late()
+    rig.server.cue("PutObject", late)
+    ours = await store.put("new", b"ours", when="absent")
+    await store.delete("new", when=ours)
+    assert late.land() == [200]
+    assert rig.stored("new") == b"ours"
+    rig.remove("new")
+
+
+async def test_what_is_not_promised_a_late_deletion_deletes_the_old_bytes_that_others_put_back(
+    rig: Rig, hashed_etags: None
+) -> None:
+    store, late = rig.store(), faults.Late()
+    old = await store.get("k")
+    assert old is not None
+    rig.server.cue("DeleteObject", late)
+    await store.delete("k", when=old.version)
+    await store.put("k", b"0", when="absent")
+    assert late.land() == [204]
+    assert rig.stored("k") is None
+
+
+async def test_a_version_that_came_back_is_the_same_bytes_and_a_merge_of_them_is_right(
+    rig: Rig, hashed_etags: None
+) -> None:
+    """What others did between, and undid, costs a merge nothing: it is the bytes that it has read which it replaces."""
+    store = rig.store()
+    read = await store.get("k")
+    assert read is not None
+    theirs = await store.put("k", b"0+theirs", when=read.version)
+    await store.put("k", b"0", when=theirs)
+    await store.put("k", b"0+ours", when=read.version)
+    assert rig.stored("k") == b"0+ours"
 
 
 async def test_a_lost_answer_is_reported_where_no_retry_is_allowed(rig: Rig) -> None:
