@@ -499,7 +499,7 @@ async def test_what_another_array_left_at_the_target_is_not_taken_for_the_copy()
         junk = await session.create_array(store, shape=8, chunks=2, dtype="i4")
         await junk[...].set(7)
         await store.delete("zarr.json")
-        with pytest.raises(zs.NodeExists, match="chunks are"):
+        with pytest.raises(zs.NodeExists, match=r"no array is stored .* but chunks"):
             await zs.copy(source, store)
         # What another copy has left that was broken off is the library's own.
         other = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4", fill_value=3)
