@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
+import anyio
 import httpx
 import numpy as np
 import pytest
@@ -87,6 +88,7 @@ async def test_a_body_is_what_numpy_gives_for_the_region(data: st.DataObject, bl
         shape = tuple(map(int, answer.headers["x-shape"].split(",")))
         block = np.frombuffer(answer.content, answer.headers["x-dtype"]).reshape(shape)
     assert answer.status_code == 200
+    assert answer.headers["content-type"] == {"bytes": "application/octet-stream", "npy": "application/x-npy"}[form]
     assert block.shape == expected.shape
     assert block.dtype == "<i4"
     assert np.array_equal(block, expected)
@@ -289,6 +291,43 @@ async def test_an_application_without_the_lifespan_is_warned() -> None:
 
 
 # Clients that hang up
+
+
+async def test_a_handler_that_waits_for_its_body_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, event_type = 0, type(anyio.Event())
+    wait = event_type.wait
+
+    async def counted(event: Any) -> None:
+        nonlocal waits
+        waits += 1
+        await wait(event)
+
+    messages = iter([{"type": "http.request", "body": b"a", "more_body": True}])
+
+    async def one() -> Any:
+        for message in messages:
+            return message
+        return await asyncio.sleep(3600)
+
+    incoming = kit._Incoming(one)
+    watching = asyncio.ensure_future(incoming.disconnected())
+    assert (await incoming.receive())["body"] == b"a"
+    monkeypatch.setattr(event_type, "wait", counted)
+    waiting = asyncio.ensure_future(incoming.receive())
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert waits <= 2
+    for task in (waiting, watching):
+        task.cancel()
+    await asyncio.wait([waiting, watching])
+
+
+async def test_a_response_has_the_attributes_that_frameworks_look_at() -> None:
+    class Of:
+        url, shape, ndim, dtype = "memory://x", (3,), 1, np.dtype("f4")
+
+    answer = kit.SliceResponse(Of(), 0, 3)
+    assert (answer.status_code, answer.background, answer.media_type) == (200, None, "application/octet-stream")
 
 
 def slow_chunks(store: zs.Store, started: list[str] | None = None, ended: list[str] | None = None) -> Any:

@@ -16,6 +16,7 @@ import zarr_s3_async as zs
 from zarr_s3_async.codecs.pipeline import Pipeline
 
 from ..promises.virtual_time import JumpingLoop
+from ..servers.latency_proxy import LatencyProxy
 
 
 class Scripted(zs.MemoryStore):
@@ -417,3 +418,38 @@ async def test_a_joined_call_reads_again_what_did_not_decode(session: zs.Session
     assert all(np.array_equal(result, expected) for result in await asyncio.gather(*calls))
     assert store.gets == 1
     assert not under_way(array)
+
+
+# A real server
+
+
+@pytest.mark.integration
+async def test_on_a_server_every_reader_sees_what_was_written_before_it_asked(seaweed: Any) -> None:
+    """Answers are on their way for 20 ms, while another session writes: a reader that joined one would see the past."""
+    keys = {"access_key_id": seaweed.access_key_id, "secret_access_key": seaweed.secret_access_key}
+    url, dice = f"s3://{seaweed.bucket}/written-before", random.Random(1)
+    written = 0
+    with LatencyProxy(seaweed.endpoint_url, latency=0.02) as proxy:
+        async with (
+            zs.Session(endpoint_url=proxy.endpoint_url, region=seaweed.region, **keys) as session,
+            zs.Session(endpoint_url=seaweed.endpoint_url, region=seaweed.region, **keys) as other,
+        ):
+            writer = await other.create_array(
+                url, shape=(8,), chunks=(4,), dtype="i8", compressor="zstd", overwrite=True
+            )
+            await writer.set_slice(0, 0, 8)
+            array = await session.open_array(url)
+
+            async def write() -> None:
+                nonlocal written
+                for number in range(1, 30):
+                    await writer.set_slice(number, 0, 8)
+                    written = number
+
+            async def read(length: int) -> None:
+                while written < 29:
+                    await asyncio.sleep(dice.random() * 0.02)  # else all would ask at the same moments
+                    least = written
+                    assert (await array.get_slice(0, length)).min() >= least
+
+            await asyncio.gather(write(), *(read(length) for length in (4, 8) * 6))
