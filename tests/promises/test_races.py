@@ -6,6 +6,7 @@ server has carried them out. The same races without compare-and-swap lose writes
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -77,10 +78,13 @@ async def attributes(session: zs.Session, place: Place, racers: Racers, mode: st
 async def race(what: str, session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Told]:
     match what:
         case "append":
-            return await rows(session, place, racers, mode)
+            found = await rows(session, place, racers, mode)
         case "attributes":
-            return await attributes(session, place, racers, mode)
-    return await elements(session, place, racers, what, mode)
+            found = await attributes(session, place, racers, mode)
+        case _:
+            found = await elements(session, place, racers, what, mode)
+    sys.stdout.write(f"{what}, conditional_writes={mode!r}: {found[0]} of {races.ROUNDS} rounds wrong, {found[1]}\n")
+    return found
 
 
 WHAT = pytest.mark.parametrize("what", [*LAYOUTS, "append", "attributes"])

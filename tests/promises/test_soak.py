@@ -1,6 +1,6 @@
 """After a long mix of reads, writes and cancellations under faults, nothing is lost and nothing is left behind.
 
-`SOAK_SECONDS=600 pytest --timeout=900 tests/promises/test_soak.py` soaks for ten minutes.
+`SOAK_SECONDS=600 pytest -n 0 -s --timeout 1200 tests/promises/test_soak.py` soaks for ten minutes and prints figures.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ async def test_memory_connections_and_tasks_are_flat_under_faults(place: Place) 
         assert complaints == b"", "nor does it complain: of what was never awaited, or never closed"
         told = json.loads(out)
         assert proxy.count() - proxy.count("passed") > 0
+        faults = {name: proxy.count(name) for name in ("passed", "lost", "refused", "reset", "conflict")}
+        sys.stdout.write(f"{faults} {told}\n")
     assert told["operations"] > 16
     assert told["cancelled"] > 0
     assert told["equal"], "the arrays are what their writers wrote"
