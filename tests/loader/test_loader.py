@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -660,6 +661,23 @@ async def test_memory_of_batches_is_used_again_once_no_view_of_it_is_left(sessio
     assert len(places) < 25
     for number, view in views:
         assert np.array_equal(view, wanted[number, 3:5, ::2])
+
+
+async def test_memory_of_batches_that_were_kept_for_long_is_given_back(session: zs.Session) -> None:
+    array = await stored(session, zs.MemoryStore(), rows(320, 8192), chunks=(16, 8192), compressor=None)
+    loader = zs.BatchLoader(array, batch_size=8, prefetch_bytes=2 * 8 * 8192 * 4)
+    kept = []
+    tracemalloc.start()
+    try:
+        epoch = loader.epoch()
+        for _ in range(30):
+            kept.append(await anext(epoch))
+        before = tracemalloc.get_traced_memory()[0]
+        kept.clear()
+        assert before - tracemalloc.get_traced_memory()[0] > 26 * 8 * 8192 * 4
+        await epoch.aclose()
+    finally:
+        tracemalloc.stop()
 
 
 # Buffers of the user's, transforms, kinds of batches

@@ -43,6 +43,7 @@ class BatchMaker:
         dtypes: By field.
         batch_size: Samples of a whole batch.
         out: `numpy`, `torch`, `dlpack`, or the buffers.
+        kept_bytes: Memory of batches that were dropped that is used again.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class BatchMaker:
         dtypes: Sequence[np.dtype[Any]],
         batch_size: int,
         out: str | Ring,
+        kept_bytes: int,
     ) -> None:
         self.fields = fields
         self._shapes = shapes
@@ -60,7 +62,7 @@ class BatchMaker:
         self._kind = out if isinstance(out, str) else "ring"
         self._ring: list[list[Any]] = []
         self._views: list[list[Block]] = []
-        self._memory = BatchMemory()
+        self._memory = BatchMemory(kept_bytes)
         if self._kind in ("torch", "dlpack"):
             self.dtypes = [self._portable(field, dtype) for field, dtype in zip(fields, dtypes, strict=True)]
         if not isinstance(out, str):

@@ -299,7 +299,7 @@ class BatchLoader:
             rest = geometry.shape[: self._axis] + geometry.shape[self._axis + 1 :]
             shapes.append(rest if field.length is None else (field.length, *rest))
             dtypes.append(geometry.dtype)
-        return BatchMaker(feeds.fields, shapes, dtypes, self._batch_size, self._out)
+        return BatchMaker(feeds.fields, shapes, dtypes, self._batch_size, self._out, self._prefetch_bytes)
 
     def _check_unchanged(self, arrays: list[Array], geometries: list[Geometry]) -> None:
         for array, geometry in zip(arrays, geometries, strict=True):

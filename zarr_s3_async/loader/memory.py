@@ -17,6 +17,8 @@ _KEPT = 4
 """Free blocks of rows that are kept at most."""
 _MAX_BATCH_BLOCKS: Final = 64
 """Blocks of batches that are remembered at most; each new batch looks through them."""
+_FEW_BLOCKS: Final = 3
+"""One is with the user, one is ready, one is filled."""
 _SMALL: Final = 2**16
 """Bytes below which the allocator has memory at hand that was used before."""
 _probe: Final = deque([object()])
@@ -77,12 +79,16 @@ class BatchMemory:
     """Memory for batches. What the user has dropped is used again, with all views of it: tensors, slices, DLPack.
 
     Whether a batch was dropped, its reference count tells: every view refers to the block that owns the memory.
+
+    Args:
+        limit: Bytes of blocks that are remembered, in use or not; three at least.
     """
 
-    __slots__ = ("_blocks",)
+    __slots__ = ("_blocks", "_limit")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         self._blocks: deque[Block] = deque()
+        self._limit = limit
 
     def new(self, shape: Shape, dtype: np.dtype[Any]) -> Block:
         """An array with anything in it, which is the caller's until nothing refers to it any more."""
@@ -95,7 +101,10 @@ class BatchMemory:
             if sys.getrefcount(blocks[-1]) == _UNREFERENCED and blocks[-1].nbytes == nbytes:
                 break
         else:
-            if len(blocks) == _MAX_BATCH_BLOCKS:  # where a user keeps all batches, look for none of them
+            # Of what a user keeps, and drops at some other time, nothing is remembered.
+            while len(blocks) >= _MAX_BATCH_BLOCKS or (
+                len(blocks) >= _FEW_BLOCKS and nbytes + sum(block.nbytes for block in blocks) > self._limit
+            ):
                 blocks.popleft()
             blocks.append(np.empty(nbytes, np.uint8))
         view: Block = blocks[-1].view(dtype).reshape(shape)
