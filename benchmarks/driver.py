@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from random import Random
 from statistics import median
 from typing import Any
 
@@ -216,13 +217,13 @@ class Driver:
         return [task.result() for task in tasks]
 
     async def _repeat(self, children: list[Contestant], server: Server, began: float, seconds: float) -> None:
-        """Interleaved rounds, each beginning with another contender; one repeat is enough of the very slow."""
+        """Interleaved rounds, each in another order; one repeat is enough of the very slow."""
         least = _LEAST_ROUNDS if seconds > _NO_TIME_LEFT else 1
         for number in range(self._rounds):
             if number >= least and time.monotonic() > began + seconds:
                 return
-            turn = number % max(1, len(children))
-            for child in [*children[turn:], *children[:turn]]:
+            # Shuffled: who always follows the same other one finds the caches and free pages that this one leaves.
+            for child in Random(number).sample(children, len(children)):
                 if not child.runs or child.result.wall[:1] > [seconds / _SLOW]:
                     continue
                 before = await server.requests() if number == 0 else None

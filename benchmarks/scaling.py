@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import Any
 
@@ -122,9 +123,8 @@ def measure(codec: Any, tls: bool, cores: int, libraries: tuple[str, ...], round
         try:
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in libraries}
             for number in range(rounds):
-                # In turn: who follows another one's gigabytes finds other memory than who follows its own kind.
-                turn = number % len(libraries)
-                for name in (*libraries[turn:], *libraries[:turn]):
+                # Shuffled: who follows another one's gigabytes finds other free pages than who follows its own kind.
+                for name in Random(number).sample(libraries, len(libraries)):
                     client = clients[name]
                     if client.failure is None:
                         found[name].append(client.ask())
