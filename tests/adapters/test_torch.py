@@ -122,7 +122,7 @@ def test_a_resumed_epoch_can_be_interrupted_again(url: str) -> None:
     assert found == whole
 
 
-def test_a_loader_that_was_used_before_begins_its_next_epoch_and_a_restored_one_goes_on(url: str) -> None:
+def test_a_used_loader_starts_its_next_epoch_and_a_restored_one_continues(url: str) -> None:
     used = loader(url)
     next(iter(used))
     wanted = [order(loader(url).batches(number)) for number in range(2)]
