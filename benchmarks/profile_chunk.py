@@ -21,6 +21,7 @@ from zarr_s3_async._engine.operations import planned
 from zarr_s3_async._plan import selection
 from zarr_s3_async._types import Sink, Version
 from zarr_s3_async.stores.s3.request import ErrorDocument, Request, Response
+from zarr_s3_async.stores.s3.retry import RetryingTransport, Traced
 from zarr_s3_async.stores.s3.service import S3Service
 
 from .libraries.bare import OurWire
@@ -75,8 +76,10 @@ class InstantService(S3Service):
 
     objects: dict[str, bytes]
 
-    def _transport(self, *_: Any) -> Instant:
-        return Instant(self.objects)
+    def _retrying(self, *arguments: Any) -> RetryingTransport:
+        retrying = super()._retrying(*arguments)
+        retrying._traced = Traced(Instant(self.objects), self._emit)
+        return retrying
 
 
 async def contents(store: zs.Store) -> dict[str, bytes]:
