@@ -361,6 +361,28 @@ async def test_a_tile_that_is_requested_again_reads_no_chunk() -> None:
     assert (figures["cache_hits"], figures["tiles"]) == (18, 3)
 
 
+async def test_many_who_ask_at_once_open_an_array_once_and_again_when_what_is_known_is_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = await stored(np.ones((20, 20), "f4"))
+    documents: list[str] = []
+    get = store.get
+
+    async def counted(key: str, **options: Any) -> Any:
+        if key.endswith("zarr.json"):
+            documents.append(key)
+        return await get(key, **options)
+
+    monkeypatch.setattr(store, "get", counted)
+    address = "/api/tile/0/0/0.png?path=array&low=0&high=1"
+    async with client_of(create_app(store, cache_policy=60)) as client:
+        for _ in range(2):
+            answers = await asyncio.gather(*(client.get(address) for _ in range(50)))
+            assert {answer.status_code for answer in answers} == {200}
+            monkeypatch.setattr("zarr_s3_async.viewer.sources._KEPT_SECONDS", -1.0)  # everything is old from now on
+    assert 2 <= len(documents) <= 6  # what it is, and its metadata; then what it is again
+
+
 # Limits
 
 

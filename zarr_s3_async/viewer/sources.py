@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Event
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isclose
@@ -64,6 +65,7 @@ class Sources:
         self._cache = cache
         self._store: tuple[Session, Where] | None = None
         self._known: dict[tuple[str, str], tuple[float, Source]] = {}
+        self._finding: dict[tuple[str, str], Event] = {}
 
     def _place(self, session: Session) -> Where:
         """The store of the URL, made once: what a URL and the options of S3 mean is looked up for each new one."""
@@ -96,20 +98,33 @@ class Sources:
             NodeNotFound: Nothing is there, or a group that is no multiscale group.
             MetadataError: Its levels do not fit each other.
         """
-        known = self._known.get((path, variable))
-        if known is not None and monotonic() - known[0] < _KEPT_SECONDS:
+        name = (path, variable)
+        known = self._known.get(name)
+        if known is None and name in self._finding:
+            await self._finding[name].wait()  # of many who ask at once one looks; where it fails, each of them does
+            known = self._known.get(name)
+        # While one looks again the others use what is known: a loaded service would have all of them look.
+        if known is not None and (monotonic() - known[0] < _KEPT_SECONDS or name in self._finding):
             return known[1]
-        begun = monotonic()
-        node = await self.node(session, path)
-        if isinstance(node, Array):
-            one = Level(path=path, factors=(1.0,) * node.ndim)
-            source = Source(levels=(one,), axes=(), attributes=node.attrs)
-        else:
-            source = await self._pyramid(session, node, path, variable)
+        ended = Event()
+        self._finding.setdefault(name, ended)
+        try:
+            source = await self._look(session, path, variable)
+        finally:
+            ended.set()
+            if self._finding.get(name) is ended:
+                del self._finding[name]
         if len(self._known) >= _MAX_KEPT:
             self._known.clear()
-        self._known[path, variable] = (begun, source)
+        self._known[name] = (monotonic(), source)
         return source
+
+    async def _look(self, session: Session, path: str, variable: str) -> Source:
+        node = await self.node(session, path)
+        if not isinstance(node, Array):
+            return await self._pyramid(session, node, path, variable)
+        one = Level(path=path, factors=(1.0,) * node.ndim)
+        return Source(levels=(one,), axes=(), attributes=node.attrs)
 
     async def _pyramid(self, session: Session, group: Group, path: str, variable: str) -> Source:
         described = multiscale(group.attrs)

@@ -591,7 +591,7 @@ function evict() {
 
 function tell(total, ready, failed, skipped) {
   const [zy, zx] = zooms();
-  const percent = Math.max(...state.scale) * 100;
+  const percent = state.scale[0] * 100;  // across, where the plane is stretched
   $("zoom-level").textContent = percent >= 1 ? `${percent >= 10 ? Math.round(percent) : percent.toFixed(1)}%` : `1:${count(Math.round(100 / percent))}`;
   $("progress").style.width = `${total ? 100 * ready / total : 100}%`;
   if (failed) { if ($("message").hidden && !failed.told) { failed.told = true; fail(failed.problem); } }
