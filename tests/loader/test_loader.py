@@ -411,6 +411,7 @@ async def test_a_state_of_another_order_is_refused(session: zs.Session) -> None:
         {**state, "version": 2},
         {**state, "more": 1},
         {**state, "batch": -1},
+        {**state, "batch": 10**9},
         {**state, "workers": 0},
     ):
         with pytest.raises(zs.ConfigError):

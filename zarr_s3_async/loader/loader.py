@@ -239,9 +239,13 @@ class BatchLoader:
         """Go on where a state was taken: the next iteration of its epoch, or without a number, gives the next batch.
 
         Raises:
-            ConfigError: The state was made by a loader with another order of samples; the message says what differs.
+            ConfigError: The state was made by a loader with another order of samples; the message says what differs. Or
+                it is behind more batches than an epoch has.
         """
-        self._restored = self._next = from_json(state, self._identity())
+        position = from_json(state, self._identity())
+        if position.batch > len(self):
+            raise ConfigError(f"this state is behind {position.batch:,} batches of an epoch, which has {len(self):,}")
+        self._restored = self._next = position
         self._begun = False
 
     def report(self) -> LoaderReport:
