@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import nox
@@ -113,7 +114,8 @@ _FUZZED = ("answers", "arguments", "chunks", "documents", "errors", "sdk_answers
 @nox.session
 def artefact(session: nox.Session) -> None:
     """The wheel and the sdist: built, or those in the named folder; installed into empty environments and tried."""
-    dist = Path(session.posargs[0] if session.posargs else session.create_tmp()).absolute()
+    # Not a folder of nox's own: ruff passes over whatever lies below `.nox`.
+    dist = Path(session.posargs[0] if session.posargs else tempfile.mkdtemp(prefix="artefact-")).absolute()
     if not session.posargs:
         session.install("build")
         session.run("python", "-m", "build", "--outdir", str(dist))
