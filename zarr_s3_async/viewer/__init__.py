@@ -6,6 +6,9 @@ It is made of what every application can use: a session, and the kit of `zarr_s3
 its pages and its HTTP interface.
 """
 
-from .app import create_app
+try:
+    from .app import create_app
+except ImportError as _error:  # pragma: no cover  # the extra is there in the tests
+    raise ImportError("zarr_s3_async.viewer needs FastAPI and Pillow: pip install 'zarr-s3-async[view]'") from _error
 
 __all__ = ["create_app"]
