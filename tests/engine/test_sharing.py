@@ -374,6 +374,21 @@ async def test_calls_that_joined_a_call_which_is_cancelled_read_its_chunks(
         await leader
 
 
+async def test_a_call_whose_tasks_are_cancelled_before_they_begin_announces_nothing_any_more(
+    session: zs.Session, store: Scripted
+) -> None:
+    array = await make(session, store)
+    leader = asyncio.ensure_future(array.get_slice((0, 0), (8, 8)))
+    await asyncio.sleep(0)
+    assert under_way(array) == 4
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:  # as a loop does that shuts down
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leader
+    assert not under_way(array)
+    assert (await array.get_slice((0, 0), (8, 8))).sum() == sum(range(64))
+
+
 async def test_a_call_that_joined_and_left_is_not_written_to(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     store.gate.clear()
