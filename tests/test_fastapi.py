@@ -553,6 +553,7 @@ def test_without_pyarrow_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
         ("application/octet-stream; q=0, application/x-npy; q=0, */*; q=0.1", "arrow"),
         ("text/html, application/*;q=0.1", "bytes"),
         ("application/x-npy;q=2, application/octet-stream;q=0.1", "bytes"),
+        ("application/octet-stream;q=1, application/x-npy", "bytes"),
         ("text/html", 406),
         ("application/x-npy;q=0", 406),
         ("", "bytes"),
