@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import zarr_s3_async as zs
 from zarr_s3_async._concurrency.limiter import BULK, FAIR_TURN, HIGH, NORMAL, PRIORITY, Limiter, at_priority
 from zarr_s3_async._concurrency.workers import run_workers
+from zarr_s3_async._engine.read import BULK_BYTES
 
 
 async def take(limiter: Limiter, order: list[Any], name: Any, weight: int = 1) -> None:
@@ -172,6 +173,16 @@ async def test_a_long_read_and_a_stream_are_bulk_unless_the_call_specifies_anoth
         assert await classes(array.verify()) == {BULK}
         assert await classes(zs.copy(array, zs.MemoryStore(), chunks=(25,))) == {BULK}
         assert PRIORITY.get() is None
+
+
+async def test_a_read_of_one_object_is_bulk_if_that_is_large() -> None:
+    store, side = Slow(), BULK_BYTES + 1
+    async with zs.Session() as session:
+        array = await session.create_array(store, shape=(side,), chunks=(side,), dtype="u1")
+        store.seen.clear()
+        await array.get_slice(0, side - 1)
+        await array.get_slice(0, side)
+    assert [priority for _, priority in store.seen] == [None, BULK]
 
 
 async def test_a_write_of_more_objects_than_there_are_slots_is_bulk() -> None:

@@ -67,7 +67,8 @@ async def read(runtime: Runtime, layout: Layout, plan: Touched, out: Result, mis
     """Fill `out` (of the plan's buffer shape) with the elements that the plan selects."""
     turns, n_objects = runtime.turns, plan.n_objects
     workers = min(runtime.limits.requests, n_objects)
-    bulk = (n_objects > 1 or PRIORITY.get() is not None) and is_bulk(n_objects, out.nbytes, runtime.limits)
+    small = n_objects == 1 and out.nbytes <= BULK_BYTES and PRIORITY.get() is None  # the common case, without a call
+    bulk = not small and is_bulk(n_objects, out.nbytes, runtime.limits)
     # Others can join in the turn of the loop before the request is sent. Reads of several objects have that turn in any
     # case, before their tasks start; those of more objects than slots let no one join, which would cost them 2 µs per
     # object.
