@@ -158,6 +158,9 @@ async def test_beside_four_writing_processes_on_a_real_server(place: Place, layo
         await session.create_array(place.url, shape=(WRITERS, columns), dtype="i4", **options)
         reader, slow_reader = await session.open_array(place.url), await slow.open_array(place.url)
         with writers(place.url, WRITERS, place.config) as processes:
+            while not (await reader.get_slice((0, 0), (WRITERS, columns)) > 0).all():  # processes start slowly
+                assert all(process.poll() is None for process in processes)
+                await asyncio.sleep(0.05)
             deadline = asyncio.get_running_loop().time() + 150
             while (plain.torn < 3 or consistent.whole < 15) and asyncio.get_running_loop().time() < deadline:
                 await plain.read(slow_reader, consistent=False)
