@@ -38,9 +38,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Workers find their tests by name, so a name says the same in each of them."""
-    told = [item.nodeid for item in items if " at 0x" in item.nodeid]
-    if told:
-        raise pytest.UsageError(f"give the parameters ids; an address differs in every process: {told[0]}")
+    unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if unstable:
+        raise pytest.UsageError(f"give the parameters ids; an address differs in every process: {unstable[0]}")
 
 
 @pytest.fixture(autouse=True, scope="session")

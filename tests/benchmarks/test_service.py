@@ -25,11 +25,11 @@ async def test_fifty_clients_of_whom_a_quarter_hangs_up_leave_nothing_behind(
         again = await service.load(port, 50, 300)
     finally:
         service.stop(process)
-    for told in (first, again):
-        assert told.hung_up > 20
-        assert told.answered + told.hung_up == 300
-        assert set(told.statuses) == {200}
-        assert told.broken == 0
-        assert told.left["held"] == 0
+    for result in (first, again):
+        assert result.hung_up > 20
+        assert result.answered + result.hung_up == 300
+        assert set(result.statuses) == {200}
+        assert result.broken == 0
+        assert result.left["held"] == 0
     assert again.left["tasks"] <= first.left["tasks"] + 2  # those of connections that are just being closed
     assert again.left["sockets"] <= first.left["sockets"] + 64  # of the session's pool, which is bounded

@@ -241,15 +241,15 @@ def test_small_zstd_frames_that_are_no_single_whole_frame_are_read_or_refused_as
     assert bytes(codec.decode(whole, 64, 64)) == bytes(codec.decode(two, 64, 64)) == data
 
     def refused() -> list[bool]:
-        told = []
+        accepted = []
         for bad in wrong:
             try:
                 codec.decode(bad, 64, 64)
             except Exception:
-                told.append(True)
+                accepted.append(True)
             else:
-                told.append(False)
-        return told
+                accepted.append(False)
+        return accepted
 
     quick = refused()
     monkeypatch.setattr("zarr_s3_async.codecs.compress._SMALL", 0)

@@ -72,12 +72,12 @@ async def test_the_cheaper_check_is_made_and_explain_tells_it(
     array = await session.create_array(store, shape=(50, 40), chunks=(1, 1), dtype="u2")
     data = np.arange(2000, dtype="u2").reshape(50, 40)
     await array[...].set(data)
-    told = array.explain(region)
+    explanation = array.explain(region)
     store.clear()
     np.testing.assert_array_equal(await array[region].get(consistent=True), data[region])
     assert (len(store.gets), store.pages) == (gets, pages)
-    assert told.get_requests + told.check_get_requests == gets
-    assert pages <= told.check_list_requests <= 2 * pages
+    assert explanation.get_requests + explanation.check_get_requests == gets
+    assert pages <= explanation.check_list_requests <= 2 * pages
 
 
 async def test_explain_prints_text(session: zs.Session, store: Watched) -> None:

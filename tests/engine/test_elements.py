@@ -73,12 +73,12 @@ async def test_what_a_chunk_of_64_mib_moves(
 ) -> None:
     store = Counting()
     array = await stored(session, store, body)
-    told = array.explain(key)
+    explanation = array.explain(key)
     np.testing.assert_array_equal(await array[key], DATA[key])
     assert (len(store.gets), store.received) == (requests, nbytes)
-    assert (told.get_requests, told.read_bytes) == (requests, nbytes)
-    assert told.dense_chunks == (nbytes == 64 * MIB)
-    assert ("read whole for few elements: 1 uncompressed chunks" in str(told)) == (nbytes == 64 * MIB)
+    assert (explanation.get_requests, explanation.read_bytes) == (requests, nbytes)
+    assert explanation.dense_chunks == (nbytes == 64 * MIB)
+    assert ("read whole for few elements: 1 uncompressed chunks" in str(explanation)) == (nbytes == 64 * MIB)
 
 
 async def test_elements_by_their_coordinates(session: zs.Session, body: bytes) -> None:
@@ -114,10 +114,10 @@ async def test_a_chunk_inside_a_shard(session: zs.Session, body: bytes) -> None:
     await array[...].set(np.stack([DATA, DATA + 1]))
     await array.refresh()
     store.clear()
-    told = array.explain(np.s_[1, :, 100, 9])
+    explanation = array.explain(np.s_[1, :, 100, 9])
     np.testing.assert_array_equal(await array[1, :, 100, 9], DATA[:, 100, 9] + 1)
-    assert len(store.gets) == told.get_requests == 65
-    assert store.received == told.read_bytes == 256 + 2 * 16 + 4
+    assert len(store.gets) == explanation.get_requests == 65
+    assert store.received == explanation.read_bytes == 256 + 2 * 16 + 4
 
 
 async def test_small_chunks_and_cached_ones_are_read_whole(body: bytes) -> None:
@@ -199,11 +199,11 @@ def test_any_selection_of_any_uncompressed_array(data: st.DataObject, name: str,
                 await array.refresh() if data.draw(st.booleans()) else None
                 kind, key = data.draw(keys(shape))
                 view = array[key] if kind == "basic" else getattr(array, kind)[key]
-                told = view.explain()
+                explanation = view.explain()
                 store.gets = store.received = 0
                 got = await view
-                assert (store.gets, store.received) == (told.get_requests, told.read_bytes), told
-                event(f"ranges: {told.read_bytes < told.decoded_bytes}")
+                assert (store.gets, store.received) == (explanation.get_requests, explanation.read_bytes), explanation
+                event(f"ranges: {explanation.read_bytes < explanation.decoded_bytes}")
                 np.testing.assert_array_equal(got, expected(mirror, kind, key))
 
     with pytest.MonkeyPatch.context() as patch:

@@ -74,20 +74,20 @@ def view_of(array: zs.Array, chosen: tuple[str, Any]) -> zs.View:
 
 
 async def check_read(store: Counting, view: zs.View, *, bytes_too: bool = False) -> zs.Explanation:
-    told = view.explain()
+    explanation = view.explain()
     store.clear()
     await view
-    assert told.get_requests == store.gets, told
+    assert explanation.get_requests == store.gets, explanation
     if bytes_too:
-        assert store.received == told.read_bytes
-    return told
+        assert store.received == explanation.read_bytes
+    return explanation
 
 
 async def check_write(store: Counting, view: zs.View) -> None:
-    told = view.explain()
+    explanation = view.explain()
     store.clear()
     await view.set(np.random.default_rng(3).integers(0, 1000, view.shape))
-    assert (told.merge_get_requests, told.put_requests) == (store.gets, store.changes), told
+    assert (explanation.merge_get_requests, explanation.put_requests) == (store.gets, store.changes), explanation
 
 
 LIMITS = st.builds(
@@ -140,8 +140,8 @@ def test_arrays_that_lack_chunks(data: st.DataObject, limits: zs.Limits) -> None
                 await view
             if view.explain().is_exact:
                 await check_read(store, view)
-            told = other.explain()
-            if told.is_exact and await all_stored(store, array):
+            explanation = other.explain()
+            if explanation.is_exact and await all_stored(store, array):
                 await check_write(store, other)
 
     asyncio.run(run())

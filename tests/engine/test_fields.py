@@ -157,10 +157,10 @@ async def test_a_write_of_a_field_merges_every_chunk(session: zs.Session) -> Non
     array = await session.create_array(store, shape=(8, 6), chunks=(4, 3), dtype=DTYPE)
     data = records((8, 6), 2)
     await array[...].set(data)
-    told = array["a"].explain()
+    explanation = array["a"].explain()
     store.clear()
     await array["a"].set(7)
-    assert (told.merge_get_requests, told.put_requests) == (len(store.gets), store.puts) == (4, 4)
+    assert (explanation.merge_get_requests, explanation.put_requests) == (len(store.gets), store.puts) == (4, 4)
     async with zs.Session() as other, asyncio.TaskGroup() as group:
         theirs = await other.open_array(store)
         group.create_task(array["a"].set(1))

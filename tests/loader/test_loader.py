@@ -312,14 +312,16 @@ async def test_what_an_epoch_costs_is_reported_before(session: zs.Session, shuff
     loader = zs.BatchLoader(
         {"x": array, "y": labels}, batch_size=7, shuffle=shuffle, buffer_bytes=26_000, world_size=2, rank=1
     )
-    told = loader.explain(3, workers=workers)
-    assert loader.explain(3, workers=2**62).samples == told.samples, "the last ones have no batch, and cost nothing"
+    explanation = loader.explain(3, workers=workers)
+    assert loader.explain(3, workers=2**62).samples == explanation.samples, (
+        "the last ones have no batch, and cost nothing"
+    )
     assert store.gets.total() == 0
     found = [await batches_of(loader, 3, worker=n, workers=workers) for n in range(workers)]
-    assert told.chunks == store.gets.total() + workers  # and the labels, once in each
-    assert told.batches == sum(map(len, found)) == len(loader)
-    assert told.samples == sum(len(batch["y"]) for part in found for batch in part) == 200
-    assert (told.stored_chunks, told.memory_bytes, told.exact) == (81, 26_000 + 64 * 2**20, True)
+    assert explanation.chunks == store.gets.total() + workers  # and the labels, once in each
+    assert explanation.batches == sum(map(len, found)) == len(loader)
+    assert explanation.samples == sum(len(batch["y"]) for part in found for batch in part) == 200
+    assert (explanation.stored_chunks, explanation.memory_bytes, explanation.exact) == (81, 26_000 + 64 * 2**20, True)
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
@@ -327,19 +329,19 @@ async def test_what_windows_cost_is_reported_before(session: zs.Session, shuffle
     store = Watched()
     array = await stored(session, store, rows(400, 10), chunks=(10, 5))
     loader = zs.BatchLoader(array, batch_size=7, window=zs.Window(6), shuffle=shuffle, buffer_bytes=16_000)
-    told = loader.explain()
+    explanation = loader.explain()
     await batches_of(loader, 0)
-    assert told.chunks == store.gets.total() == loader.report().chunks
-    assert told.decoded_bytes == told.chunks * 200
-    assert f"{told.chunks} chunks fetched of 80 stored" in str(told)
+    assert explanation.chunks == store.gets.total() == loader.report().chunks
+    assert explanation.decoded_bytes == explanation.chunks * 200
+    assert f"{explanation.chunks} chunks fetched of 80 stored" in str(explanation)
 
 
 async def test_what_a_very_long_epoch_costs_is_reckoned_from_its_beginning(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(10**8, 10), chunks=(10, 10), dtype="i4")
-    told = zs.BatchLoader(array, batch_size=7, shuffle="chunks", buffer_bytes=16_000).explain()
-    assert not told.exact
-    assert abs(told.chunks - 10**7) < 10**4
-    assert "about" in str(told)
+    explanation = zs.BatchLoader(array, batch_size=7, shuffle="chunks", buffer_bytes=16_000).explain()
+    assert not explanation.exact
+    assert abs(explanation.chunks - 10**7) < 10**4
+    assert "about" in str(explanation)
 
 
 # State

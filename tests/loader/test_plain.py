@@ -212,18 +212,18 @@ def test_it_works_in_a_forked_child_though_the_parent_has_used_it(url: str) -> N
         try:
             try:
                 next(parents)
-                told: Any = "the parent's iteration went on"
+                received: Any = "the parent's iteration went on"
             except zs.StateError:
-                told = order(loader.batches(0))
-            os.write(write, json.dumps(told).encode())
+                received = order(loader.batches(0))
+            os.write(write, json.dumps(received).encode())
         finally:
             os._exit(0)
     os.close(write)
     with os.fdopen(read) as answer:
-        told = json.loads(answer.read())
+        received = json.loads(answer.read())
     os.waitpid(pid, 0)
-    assert told == order([first, *parents])  # the parent's goes on beside it
-    assert sorted(told) == list(range(200))
+    assert received == order([first, *parents])  # the parent's goes on beside it
+    assert sorted(received) == list(range(200))
 
 
 JOB = """

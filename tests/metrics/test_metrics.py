@@ -85,15 +85,15 @@ FIGURES: list[tuple[str, tuple[str, ...], float, list[zs.Event]]] = [
 
 
 @pytest.mark.parametrize(
-    ("figure", "labels", "value", "told"), FIGURES, ids=[" ".join((row[0], *row[1])) for row in FIGURES]
+    ("figure", "labels", "value", "events"), FIGURES, ids=[" ".join((row[0], *row[1])) for row in FIGURES]
 )
 def test_each_figure_counts_what_its_page_describes(
-    figure: str, labels: tuple[str, ...], value: float, told: list[zs.Event]
+    figure: str, labels: tuple[str, ...], value: float, events: list[zs.Event]
 ) -> None:
     registry = CollectorRegistry()
     hook = PrometheusHook(registry)
     before = scraped(registry).get((figure, labels), 0)
-    for event in told:
+    for event in events:
         hook(event)
     assert before == 0
     assert scraped(registry)[figure, labels] == pytest.approx(value)
@@ -314,7 +314,7 @@ def test_each_otel_metric_records_its_event(
 def test_records_are_structured_and_trouble_has_its_level(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("tests.metrics")
     hook = LogHook(logger)
-    told: list[tuple[zs.Event, int]] = [
+    events: list[tuple[zs.Event, int]] = [
         (done(), logging.DEBUG),
         (done(status=404, error="NoSuchKey"), logging.DEBUG),
         (done(status=None, error="NetworkError"), logging.WARNING),
@@ -323,9 +323,9 @@ def test_records_are_structured_and_trouble_has_its_level(caplog: pytest.LogCapt
         (zs.SlotWaited(bucket="b", seconds=0.5), logging.DEBUG),
     ]
     with caplog.at_level(logging.DEBUG, logger.name):
-        for event, _ in told:
+        for event, _ in events:
             hook(event)
-    assert [record.levelno for record in caplog.records] == [level for _, level in told]
+    assert [record.levelno for record in caplog.records] == [level for _, level in events]
     first: Any = caplog.records[0]
     assert first.zarr_s3["event"] == "RequestDone"
     assert first.zarr_s3["status"] == 200
@@ -339,7 +339,7 @@ def test_a_wrong_option_of_the_log_hook_is_refused(wrong: dict[str, Any]) -> Non
 
 
 def test_every_event_is_taken_by_every_hook() -> None:
-    samples = {type(event) for _, _, _, told in FIGURES for event in told}
+    samples = {type(event) for _, _, _, events in FIGURES for event in events}
     assert samples == set(events.Event.__args__)
 
 

@@ -1,4 +1,4 @@
-"""A fresh place on the real server for every test."""
+"""An empty prefix on a real server for every test."""
 
 from __future__ import annotations
 

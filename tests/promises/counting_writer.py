@@ -1,4 +1,4 @@
-"""A process that counts up in a row of its own over all objects of an array, until its standard input ends.
+"""A process that counts up in its own row across all objects of an array, until its standard input ends.
 
 `python -m tests.promises.counting_writer JOB`; see `test_consistent_reads.py`.
 """
@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def order(columns: int) -> list[int]:
-    """In which writers write their elements: the first, the last, the second, the last but one, and so on."""
+    """The order in which writers write their elements: first, last, second, last but one, and so on."""
     return sorted(range(columns), key=lambda at: (min(at, columns - 1 - at), at))
 
 
@@ -48,7 +48,7 @@ async def main(job: dict[str, Any]) -> None:
 
 @contextmanager
 def writers(url: str, number: int, config: zs.S3Config) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """So many of these processes, one for each row, while the context is entered."""
+    """Run `number` of these processes, one for each row, inside the context."""
     names = ("endpoint_url", "access_key_id", "secret_access_key", "region")
     options = {name: getattr(config, name) for name in names}
     processes: list[subprocess.Popen[bytes]] = []
@@ -60,7 +60,7 @@ def writers(url: str, number: int, config: zs.S3Config) -> Iterator[list[subproc
         yield processes
     finally:
         for process in processes:
-            process.communicate()  # ends its standard input, and waits
+            process.communicate()  # closes its standard input, and waits
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Arrays on a server that goes wrong on cue, over each transport: stored past all counting, one place per test."""
+"""Arrays on a fault server, over each transport. Objects are stored without requests; each test has its own prefix."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def _objects_of(layout: str) -> dict[str, bytes]:
 
 
 class Bench:
-    """A server, and a session of one transport that hardly waits between attempts."""
+    """A server, and a session over one transport with very short waits between attempts."""
 
     def __init__(
         self, transport: str, server: FaultServer, session: zs.Session, objects: dict[str, dict[str, bytes]]
@@ -66,7 +66,7 @@ class Bench:
         self.prefix = ""
 
     async def array(self, layout: str) -> zs.Array:
-        """An array of its own; nothing is counted of making it."""
+        """Create a separate array without any counted request."""
         self.prefix = f"{next(self._numbers)}"
         for key, body in self._objects[layout].items():
             self.server.put(BUCKET, f"{self.prefix}/{key}", body)
@@ -76,7 +76,7 @@ class Bench:
         return array
 
     def _forgive(self) -> None:
-        """What other tests let go wrong: the retry budget, and the shares of throttled buckets."""
+        """Reset the effects of earlier tests: the retry budget and the limits of throttled buckets."""
         service = self.session._context.shared.get(S3Service)
         if service is not None:
             for _ in range(200):
@@ -90,14 +90,14 @@ class Bench:
         self.server.put(BUCKET, f"{self.prefix}/{key}", body)
 
     def count(self, operation: str) -> int:
-        """Requests for the object that goes wrong."""
+        """Count requests for the object under test."""
         return self.server.count(operation, key=f"{self.prefix}/{OBJECT}")
 
     def cue(self, operation: str, fault: Any, **options: Any) -> None:
         self.server.cue(operation, fault, key=f"{self.prefix}/{OBJECT}", **options)
 
     async def values(self) -> list[int]:
-        """What a session of its own reads: nothing is remembered, and nothing goes wrong."""
+        """What a new session reads, without caches and faults."""
         self.server.forget()
         array = await self.session.open_array(f"s3://{BUCKET}/{self.prefix}")
         await array.refresh()
@@ -106,7 +106,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Options:
-    """Of a bench."""
+    """Options of a bench."""
 
     transport: str
     attempts: int = 3
@@ -126,7 +126,7 @@ async def bench_of(options: Options, **config: Any) -> AsyncIterator[Bench]:
             access_key_id="AKIDTEST",
             secret_access_key=SECRET,
             addressing_style="path",
-            transport=options.transport,  # type: ignore[arg-type]  # both
+            transport=options.transport,  # type: ignore[arg-type]  # "wire" or "sdk"
             **config,
         )
         async with zs.Session(s3=s3, retry=options.retry) as session:
@@ -134,7 +134,7 @@ async def bench_of(options: Options, **config: Any) -> AsyncIterator[Bench]:
 
 
 def checked(error: BaseException) -> zs.ZarrS3Error:
-    """An error that leaves is one of ours, can be sent on, keeps secrets, and says where."""
+    """Check that an error is of the public classes, pickles, contains no secrets, and names its object."""
     assert isinstance(error, zs.ZarrS3Error)
     assert type(error).__module__ == "zarr_s3_async.errors"
     twin = pickle.loads(pickle.dumps(error))
@@ -142,13 +142,13 @@ def checked(error: BaseException) -> zs.ZarrS3Error:
     assert SECRET not in "".join(traceback.format_exception(error)) + repr(vars(error))
     if isinstance(error, zs.StoreError) and not isinstance(error, zs.ConcurrentModification):
         assert error.bucket == BUCKET
-    assert error.key is not None  # type: ignore[attr-defined]  # store and chunk errors have one
+    assert error.key is not None  # type: ignore[attr-defined]  # store and chunk errors have a key
     assert error.key.endswith(OBJECT)  # type: ignore[attr-defined]
     return error
 
 
 async def failing(work: Any) -> zs.ZarrS3Error:
-    """The error that this work raises."""
+    """The error that `work` raises."""
     with pytest.raises(zs.ZarrS3Error) as caught:
         await work
     return checked(caught.value)

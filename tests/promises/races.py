@@ -1,7 +1,7 @@
-"""A race: processes of eight tasks write one array at once, each through a proxy that loses answers and refuses.
+"""A race: processes with eight tasks each write one array concurrently, each through a proxy that injects faults.
 
-`Racers` starts the processes and sends them into one round after the other; after each round, when nobody writes,
-the caller looks at the array. This file is what the processes run too: `python -m tests.promises.races JOB`.
+`Racers` starts the processes and runs one round after the other; between rounds, when no process writes, the caller
+checks the array. The processes run this file, too: `python -m tests.promises.races JOB`.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ ROUNDS = 4 * int(os.environ.get("RACE_ROUNDS", "1"))
 """A multiple of four: rounds of values, of fill, of values, of both. RACE_ROUNDS=25 runs a hundred."""
 PER_OBJECT = 2 * WRITERS
 CROWDED, LONELY = 1, TASKS
-"""Objects that all write, and objects that one task of each process writes: those are empty again and again."""
+"""Objects that all write, and objects that one task of each process writes: these become empty repeatedly."""
 SIZE = (CROWDED + LONELY) * PER_OBJECT
 FLIPS = 3
 FAULTS = {"lost": 0.05, "refused": 0.03, "reset": 0.02, "conflict": 0.02}
-# Ten per cent of all attempts fail: with five attempts, one request of 100,000 would be given up.
+# Ten per cent of all attempts fail: with five attempts, one request in 100,000 would fail.
 RETRY = zs.RetryPolicy(attempts=12, base_delay=0.02)
 _ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one process is told at its start."""
+    """The parameters of one process."""
 
     number: int
-    """Which process it is, from 0."""
+    """Index of the process, from 0."""
     seed: int
     options: dict[str, Any]
-    """Of S3Config."""
+    """Options of S3Config."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What all processes are told to do."""
+    """What all processes write in one round."""
 
     kind: str
     """`elements`, `append` or `attributes`."""
@@ -61,48 +61,48 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the processes tell after a round, counted since their start, or in the end the sum of all of it."""
+class Counts:
+    """Counts that a process reports after a round, since its start; or the sum over processes."""
 
     conflicts: int = 0
     lost_writes: int = 0
-    """Writes that were carried out and whose answer did not arrive."""
+    """Writes that were carried out but whose response was lost."""
     refused: int = 0
-    said_409: int = 0
-    """Conditional writes that were told that another was at it, though nobody was."""
+    injected_409: int = 0
+    """Conditional writes that the proxy answered with 409, without a concurrent write."""
     requests: int = 0
     unseen: int = 0
-    """Reads right after a write that did not show what was written, though nobody else writes there."""
+    """Reads after a write that did not return what was written, although no other task writes there."""
 
-    def __add__(self, other: Told) -> Told:
-        return Told(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
 
-    def __sub__(self, other: Told) -> Told:
-        return Told(*(a - b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(*(a - b for a, b in zip(asdict(self).values(), asdict(other).values(), strict=True)))
 
 
-# What a writer writes: the same for the process that does it and for the model
+# What a writer writes: used by the processes and by the model
 
 
 def value(round_number: int, writer: int) -> int:
-    """Nothing but values, nothing but fill (0), values again, and half of each."""
+    """In rounds of four: all values, all fill (0), all values, half of each."""
     fills = (round_number % 4 == 1) or (round_number % 4 == 3 and writer % 2 == 0)
     return 0 if fills else 1 + round_number * WRITERS + writer
 
 
 def crowded(writer: int) -> list[slice]:
-    """Every 32nd element of the objects that all write is this writer's, and nobody else's."""
+    """This writer's elements of the objects that all write: every 32nd."""
     return [slice(at * PER_OBJECT + writer, (at + 1) * PER_OBJECT, WRITERS) for at in range(CROWDED)]
 
 
 def lonely(writer: int) -> slice:
-    """Every fourth element of one object."""
+    """This writer's elements of an object that four tasks write: every fourth."""
     first = (CROWDED + writer % TASKS) * PER_OBJECT
     return slice(first + writer // TASKS, first + PER_OBJECT, PROCESSES)
 
 
 def model(round_number: int) -> np.ndarray:
-    """The array after this round."""
+    """The expected array after this round."""
     array = np.zeros(SIZE, "i4")
     for writer in range(WRITERS):
         for part in [*crowded(writer), lonely(writer)]:
@@ -111,13 +111,13 @@ def model(round_number: int) -> np.ndarray:
 
 
 def rows(round_number: int, writer: int) -> list[list[int]]:
-    """Two rows that nobody else appends."""
+    """The two rows that only this writer appends in this round."""
     first = 1 + 2 * (round_number * WRITERS + writer)
     return [[first] * 3, [first + 1] * 3]
 
 
 async def write(array: zs.Array, turn: Round, writer: int, dice: Random) -> int:
-    """One writer's part of one round. How many of its writes it could not see afterwards."""
+    """Do one writer's part of one round. Returns how many of its writes a read afterwards did not show."""
     unseen = 0
     if turn.kind == "append":
         await array.append(np.array(rows(turn.number, writer), "i4"))
@@ -138,11 +138,11 @@ async def _set(array: zs.Array, value: int, part: slice) -> None:
     await array.set_slice(value, part.start, part.stop, part.step)
 
 
-# A process
+# The processes
 
 
 class Racer:
-    """One process: a session for each of the two ways to write, behind one proxy."""
+    """One process: a session with conditional writes and one without, behind one proxy."""
 
     def __init__(self, job: Job, proxy: FaultyProxy, sessions: dict[str, zs.Session]) -> None:
         self._dice = Random(job.number)
@@ -151,27 +151,27 @@ class Racer:
         self._sessions = sessions
         self._unseen = 0
 
-    async def take(self, turn: Round) -> None:
-        """All tasks at once."""
+    async def run_round(self, turn: Round) -> None:
+        """Run the round with all tasks concurrently."""
         array = await self._sessions[turn.conditional_writes].open_array(turn.url)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(write(array, turn, writer, self._dice)) for writer in self._writers]
         self._unseen += sum(task.result() for task in tasks)
 
-    def tell(self) -> Told:
-        """So far."""
-        return Told(
+    def counts(self) -> Counts:
+        """The counts so far."""
+        return Counts(
             conflicts=sum(session.metrics.conflicts for session in self._sessions.values()),
             lost_writes=self._proxy.count("lost", "PUT", "DELETE"),
             refused=self._proxy.count("refused") + self._proxy.count("reset"),
-            said_409=self._proxy.count("conflict"),
+            injected_409=self._proxy.count("conflict"),
             requests=self._proxy.count(),
             unseen=self._unseen,
         )
 
 
 async def main(job: Job) -> None:
-    """Take the rounds that standard input names, and tell after each what happened."""
+    """Run the rounds read from standard input, and print the counts after each."""
     with FaultyProxy(job.options["endpoint_url"], **FAULTS, seed=job.seed * 100 + job.number) as proxy:
         config = zs.S3Config(**{**job.options, "endpoint_url": proxy.endpoint_url})
         safe = zs.Session(s3=config, retry=RETRY)
@@ -179,23 +179,23 @@ async def main(job: Job) -> None:
         async with safe, unsafe:
             racer = Racer(job, proxy, {"auto": safe, "off": unsafe})
             while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
-                await racer.take(Round(**json.loads(line)))
-                sys.stdout.write(json.dumps(asdict(racer.tell())) + "\n")
+                await racer.run_round(Round(**json.loads(line)))
+                sys.stdout.write(json.dumps(asdict(racer.counts())) + "\n")
                 sys.stdout.flush()
 
 
-# Those who start them
+# The parent process
 
 
 class Racers:
-    """The processes, waiting for a round; `with` starts and ends them."""
+    """The processes; `with` starts and ends them."""
 
     def __init__(self, config: zs.S3Config, *, seed: int) -> None:
         names = ("endpoint_url", "access_key_id", "secret_access_key", "region")
         options = {name: getattr(config, name) for name in names}
         self._jobs = [Job(number, seed, options) for number in range(PROCESSES)]
         self._processes: list[subprocess.Popen[str]] = []
-        self._told = Told()
+        self._counts = Counts()
 
     def __enter__(self) -> Self:
         for job in self._jobs:
@@ -210,30 +210,30 @@ class Racers:
             process.kill()
             process.communicate()
 
-    def run(self, turn: Round) -> Told:
-        """Let all writers do their part of it, at once. What happened meanwhile."""
-        before = self._told
+    def run(self, turn: Round) -> Counts:
+        """Run one round in all processes. Returns the counts of this round."""
+        before = self._counts
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write(json.dumps(asdict(turn)) + "\n")
-        self._told = sum((self._heard(process) for process in self._processes), Told())
-        return self._told - before
+        self._counts = sum((self._read_counts(process) for process in self._processes), Counts())
+        return self._counts - before
 
-    def _heard(self, process: subprocess.Popen[str]) -> Told:
+    def _read_counts(self, process: subprocess.Popen[str]) -> Counts:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, "a writer failed; its traceback is on standard error"
-        return Told(**json.loads(line))
+        return Counts(**json.loads(line))
 
     async def race(
         self, kind: str, url: str, look: Callable[[int], Awaitable[bool]], *, conditional_writes: str
-    ) -> tuple[int, Told]:
-        """All rounds. Returns after how many of them `look` found something lost, and what happened."""
-        wrong, told = 0, Told()
+    ) -> tuple[int, Counts]:
+        """Run all rounds. Returns after how many of them `look` found lost writes, and the total counts."""
+        wrong, total = 0, Counts()
         for number in range(ROUNDS):
-            told += self.run(Round(kind, url, number, conditional_writes))
+            total += self.run(Round(kind, url, number, conditional_writes))
             wrong += not await look(number)
-        return wrong, told
+        return wrong, total
 
 
 if __name__ == "__main__":

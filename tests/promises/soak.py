@@ -1,7 +1,7 @@
-"""A long mix of reads, writes and cancellations in a process of its own: `python soak.py JOB` tells what is left of it.
+"""A long mix of reads, writes and cancellations in its own process; `python soak.py JOB` prints a report.
 
-Sixteen tasks share the chunks of a plain and the shards of a sharded array; each owns every sixteenth row, and finds in
-them what it has written, whatever the others do beside it.
+Sixteen tasks share the chunks of a plain array and the shards of a sharded one; each owns every sixteenth row, and must
+read there what it has written, whatever the others write.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LIMITS = zs.Limits(requests=12, bytes=2**20)
 
 @dataclass
 class Level:
-    """What the process holds."""
+    """Resources that the process holds."""
 
     descriptors: int
     threads: int
@@ -39,30 +39,30 @@ class Level:
 
     @classmethod
     def now(cls) -> Level:
-        # The loop's own executor keeps its few threads until the loop ends.
+        # The loop's default executor keeps its threads until the loop ends.
         threads = [thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")]
         return cls(len(list(Path("/dev/fd").iterdir())), len(threads), len(asyncio.all_tasks()))
 
 
 @dataclass
-class Told:
-    """What the process tells at its end."""
+class Report:
+    """What the process prints at its end."""
 
     start: Level
     end: Level
     operations: int
     cancelled: int
     crowded_out: int
-    """Reads of a shard that gave up since it never rested."""
+    """Reads of a shard that failed because it was rewritten all the time."""
     peaks: list[int]
-    """Bytes of memory, at the most, up to the end of each quarter of the time."""
+    """Peak memory in bytes up to the end of each quarter of the run."""
     objects: list[int]
-    """Python's, at the end of each quarter."""
+    """Number of Python objects at the end of each quarter."""
     held: list[int]
-    """Leases, request slots and locks after the work."""
+    """Leases, request slots and locks held after the run."""
     metrics: str
     equal: bool
-    """The arrays are at the end what their owners wrote."""
+    """Whether the arrays hold at the end what their owners wrote."""
 
 
 class Owner:
@@ -96,7 +96,7 @@ class Owner:
 
     async def write(self, array: zs.Array, model: np.ndarray, region: Region) -> None:
         value = self.dice.choice([0, self.dice.randrange(1, 1000)])
-        model[region[0], region[1]] = value  # settle() puts it right where the write is cancelled
+        model[region[0], region[1]] = value  # settle() corrects it if the write is cancelled
         await array.oindex[region].set(value)
 
     async def read(self, array: zs.Array, model: np.ndarray, region: Region) -> None:
@@ -104,12 +104,12 @@ class Owner:
         assert np.array_equal(found, model[region[0], region[1]]), f"{array} did not show what its reader had written"
 
     async def settle(self, array: zs.Array, model: np.ndarray) -> None:
-        """After a cancellation each object is old or new; which, only the store knows."""
+        """Read the owned rows again: after a cancellation each object is old or new, and only the store knows which."""
         model[self.mine] = await array.oindex[np.array(self.mine), :].get()
 
 
 async def create(session: zs.Session, url: str) -> list[zs.Array]:
-    """A plain and a sharded array, in whose objects all tasks have rows."""
+    """Create a plain and a sharded array, with rows of all tasks in every object."""
     plain = await session.create_array(
         f"{url}/plain", shape=(ROWS, COLUMNS), chunks=(32, 32), dtype="i4", zarr_format=2, compressor="zstd"
     )
@@ -128,9 +128,9 @@ def held(session: zs.Session) -> list[int]:
 
 
 async def main(url: str, options: dict[str, Any], seconds: float, seed: int) -> None:
-    """The mix, in four quarters, and what is left of it."""
+    """Run the mix in four quarters, and print the report."""
     config = zs.S3Config(**options)
-    async with zs.Session(s3=config, retry=RETRY) as session:  # everything is imported once it has worked
+    async with zs.Session(s3=config, retry=RETRY) as session:  # so that all modules are imported
         await create(session, f"{url}/first")
     start = Level.now()
     peaks, objects = [], []
@@ -150,8 +150,8 @@ async def main(url: str, options: dict[str, Any], seconds: float, seed: int) -> 
             stored = await array[...]
             equal &= all(np.array_equal(stored[owner.mine], owner.models[which][owner.mine]) for owner in owners)
         left = held(session)
-    await asyncio.sleep(0)  # closed transports let go of their sockets in the next turn
-    told = Told(
+    await asyncio.sleep(0)  # closed transports release their sockets in the next iteration
+    report = Report(
         start=start,
         end=Level.now(),
         operations=sum(owner.operations for owner in owners),
@@ -163,7 +163,7 @@ async def main(url: str, options: dict[str, Any], seconds: float, seed: int) -> 
         metrics=repr(session.metrics),
         equal=equal,
     )
-    sys.stdout.write(json.dumps(asdict(told)))
+    sys.stdout.write(json.dumps(asdict(report)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Cancelled at any await, by anyone, an operation leaves nothing half-done behind: the next one succeeds at once."""
+"""An operation that is cancelled at any await leaves no partial state: the next one succeeds at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WAYS = ["anyio", "timeout", "wait_for", "native", "double"]
 
 
 class Stepped:
-    """Awaits a coroutine and calls `at_step` when it is suspended for the n-th time."""
+    """Awaits a coroutine and calls `at_step` at its n-th suspension."""
 
     def __init__(self, inner: Coroutine[Any, Any, Any], step: int, at_step: Callable[[], None]) -> None:
         self.inner = inner
@@ -38,7 +38,7 @@ class Stepped:
                 self.at_step()
             try:
                 yield waiting_for
-            except BaseException as error:  # handed on into the coroutine
+            except BaseException as error:  # passed into the coroutine
                 thrown = error
                 resume = lambda: self.inner.throw(thrown)  # noqa: B023, E731  # used before it is bound again
             else:
@@ -46,12 +46,12 @@ class Stepped:
 
 
 def soon(act: Callable[[], None]) -> Callable[[], None]:
-    """In the next turn of the loop: the awaiting task is suspended by then."""
+    """Call `act` in the next iteration of the loop, when the awaiting task is suspended."""
     return lambda: asyncio.get_running_loop().call_soon(act) and None
 
 
 async def cancelled_at(step: int, way: str, operation: Coroutine[Any, Any, Any]) -> bool:
-    """Run it and cancel it at its n-th await; True where it was cancelled, False where it was over before."""
+    """Run the operation and cancel it at its n-th await. Returns False if it had ended before."""
     task = asyncio.current_task()
     assert task is not None
 
@@ -109,7 +109,7 @@ def _reraise(task: asyncio.Task[Any]) -> bool:
 async def every_await(
     way: str, operation: Callable[[], Coroutine[Any, Any, Any]], after: Callable[[], Awaitable[None]]
 ) -> int:
-    """Cancel at the first await, the second, … until the operation gets through. Returns how many there were."""
+    """Cancel at the first await, the second, … until the operation completes. Returns the number of awaits."""
     step = 1
     while await cancelled_at(step, way, operation()):
         await after()
@@ -138,12 +138,12 @@ async def test_the_next_read_succeeds_at_once_on_two_connections(place: Place, w
             "merge": lambda: array.set_slice(expected[:1, :3], (0, 0)),
         }
         awaits = await every_await(way, operations[what], check)
-    # On Python 3.11 wait_for lets a read finish that was answered in the very turn in which its time ran out.
+    # On Python 3.11, wait_for lets a read succeed whose response arrives in the same loop iteration as its timeout.
     assert awaits >= (way != "wait_for")
 
 
 class Turns(zs.MemoryStore):
-    """Every verb takes a few turns of the loop before and after it acts."""
+    """A store whose methods yield to the loop a few times before and after they act."""
 
     async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
         await asyncio.sleep(0)

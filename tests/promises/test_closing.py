@@ -1,4 +1,4 @@
-"""Closing a session in the middle of its work: nothing is sent, open or running afterwards, and the loop goes on."""
+"""Closing a session during its work: nothing is sent, open or running afterwards, and the loop keeps running."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPEN = {"01", "02", "08"}
 
 
 def open_sockets(server: FaultServer) -> int:
-    """Sockets that are connected to the server."""
+    """Number of sockets connected to the server."""
     port = int(server.endpoint_url.rpartition(":")[2])
     table = Path("/proc/net/tcp")
     if not table.exists():
@@ -39,12 +39,12 @@ def open_sockets(server: FaultServer) -> int:
 
 
 async def nothing_follows(server: FaultServer) -> None:
-    """No socket is open, so whatever were sent from here on would be on a new connection."""
+    """Check that no socket is open and no request follows: a later one would need a new connection."""
     barrier = http.client.HTTPConnection(server.endpoint_url.removeprefix("http://"))
-    barrier.request("GET", "/data/barrier")  # answered once the server has accepted all that came before
+    barrier.request("GET", "/data/barrier")  # answered after the server has accepted all earlier connections
     await asyncio.to_thread(lambda: barrier.getresponse().read())
     barrier.close()
-    while server._sockets:  # it still reads what had been sent
+    while server._sockets:  # the server still reads what was sent
         await asyncio.sleep(0.001)
     connections, requests = server.connections, len(server.seen)
     for _ in range(50):
@@ -68,7 +68,7 @@ async def objects_of(layout: str) -> dict[str, bytes]:
 
 @contextmanager
 def serving(layout: str, transport: str) -> Iterator[tuple[FaultServer, zs.Session, asyncio.Runner]]:
-    """A server with an array, and a session of 64 requests at once that reads it."""
+    """A server with an array, and a session with 64 concurrent requests that reads it."""
     with FaultServer(buckets=("data",)) as server, asyncio.Runner() as runner:
         config = zs.S3Config(
             endpoint_url=server.endpoint_url,
@@ -85,7 +85,7 @@ def serving(layout: str, transport: str) -> Iterator[tuple[FaultServer, zs.Sessi
 
 
 class Held:
-    """A fault that holds every answer back until it is let go."""
+    """A fault that holds back all responses until it is released."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -102,7 +102,7 @@ class Held:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("state", ["held", "refused", "at once"])
 def test_a_hundred_reads_in_flight(transport: str, layout: str, state: str) -> None:
-    """Held: the server has them and does not answer. Refused: they wait for their next attempt. At once: it answers."""
+    """Held: the server does not answer. Refused: the reads wait for their next attempt. At once: it answers."""
     with serving(layout, transport) as (server, session, runner):
         held = Held()
 
@@ -160,7 +160,7 @@ def test_writes_in_flight_end_with_an_outcome_and_nothing_is_sent_afterwards(tra
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 def test_closing_while_the_first_request_looks_for_its_way(transport: str) -> None:
-    """Clients, credentials and endpoints are found by the first request; it closes after so many turns of the loop."""
+    """The first request resolves client, credentials and endpoint; the session closes after `turns` loop iterations."""
     with serving("chunks", transport) as (server, _, runner):
 
         async def main(turns: int) -> None:
@@ -188,7 +188,7 @@ def test_closing_while_the_first_request_looks_for_its_way(transport: str) -> No
 
 
 def test_the_loop_goes_on_while_a_thread_still_decodes() -> None:
-    """Closing waits for the thread, which here waits for the loop: if it stood, neither would end."""
+    """Closing waits for the thread, which here waits for the loop: if the loop were blocked, neither would end."""
     began, go = threading.Event(), threading.Event()
 
     def slow() -> bool:
@@ -223,7 +223,7 @@ async def test_closing_again_and_at_once_is_fine() -> None:
 
 
 async def test_a_merge_that_waits_for_its_next_attempt_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is between two attempts, where no request of it can be refused; a second one waits for its lock."""
+    """The merge waits between two attempts, with no request in flight; a second merge waits for its lock."""
 
     class Contended(zs.MemoryStore):
         async def put(self, key: str, data: Any, *, when: Any = "always") -> Any:

@@ -1,4 +1,4 @@
-"""What is in flight reaches the limit and never passes it; what is alive does not grow with the region."""
+"""Concurrent requests reach the limit and never exceed it; tasks and parts alive do not grow with the region."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMIT = 16
 
 
 class Slow(zs.MemoryStore):
-    """Every get takes 20 ms, and the most at once is noted."""
+    """Every get takes 20 ms; records the peak of concurrent gets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ async def test_a_chunk_above_the_byte_limit_runs_alone() -> None:
 
 
 class Empty(zs.MemoryStore):
-    """Nothing is there; tasks and parts alive are counted now and then."""
+    """An empty store that samples the number of tasks and parts alive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ async def test_a_selection_of_too_many_chunks_is_refused_before_the_first_reques
 @pytest.mark.integration
 @pytest.mark.parametrize("transport", ["sdk", "wire"])
 async def test_requests_reach_the_limit_on_the_real_server_and_never_pass_it(place: Place, transport: str) -> None:
-    limit = 8  # a slow machine must be able to send that many within the 20 ms
+    limit = 8  # a slow machine must be able to send this many within 20 ms
     with LatencyProxy(place.config.endpoint_url, latency=0.02) as proxy:
         config = replace(place.config, endpoint_url=proxy.endpoint_url, transport=transport)
         async with zs.Session(s3=config, limits=zs.Limits(requests=limit)) as session:
@@ -125,7 +125,7 @@ async def test_requests_reach_the_limit_on_the_real_server_and_never_pass_it(pla
             await array.set_slice(np.arange(1, 201), 0)
             assert proxy.peak == limit
             proxy.reset()
-            # Two calls at once share the session's limit.
+            # Two concurrent calls share the session's limit.
             halves = await asyncio.gather(array.get_slice(0, 100), array.get_slice(100, 200))
             assert proxy.peak == limit
     assert np.array_equal(np.concatenate(halves), np.arange(1, 201))

@@ -1,9 +1,8 @@
-"""A read with `consistent=True` is of one moment, though others write every object of it; a plain read is not.
+"""A read with `consistent=True` returns the state of one moment while others write every object; a plain read may not.
 
 Each writer has a row of elements, one in each object, and counts up: the first element, then the last, the second, the
-last but one, and so on. So at every moment a row does not rise in this order, and the element that comes first is ahead
-of the one that comes last by one at most. A row that was read at several moments breaks this. Each value is stored
-once, so no version comes back.
+last but one, and so on. So at every moment a row never increases in this order, and its first element exceeds its last
+by at most one. A row that was read at several moments violates this. Each value is stored once, so no version recurs.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 def is_of_one_moment(rows: np.ndarray[Any, Any]) -> bool:
-    """Whether every writer's row can have been so at one moment."""
+    """Whether every writer's row is a possible state of one moment."""
     written = rows.astype(int)[:, order(rows.shape[1])]
     return bool((np.diff(written, axis=1) <= 0).all() and (written[:, 0] - written[:, -1] <= 1).all())
 
 
 class Distant(zs.MemoryStore):
-    """Every request takes a while to get there, and its answer to come back."""
+    """A store with latency in both directions."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -97,52 +96,52 @@ class Race:
             self.torn += 1
             return
         self.whole += 1
-        if consistent:  # it is of a moment of the call: nothing older than its begin, nothing newer than its end
+        if consistent:  # a moment during the call: not older than its start, not newer than its end
             counts = rows.astype(int).sum(axis=1).tolist()
             assert all(low <= n <= high for low, n, high in zip(before, counts, self.begun, strict=True))
 
 
 async def race(layout: str, seed: int, *, consistent: bool) -> tuple[Race, Distant]:
-    random, told = Random(seed), Race()
+    random, outcome = Random(seed), Race()
     columns, options = LAYOUTS[layout]
     store = Distant(random)
     async with zs.Session() as writing, zs.Session(limits=zs.Limits(requests=2)) as reading:
-        # The writers are near, and so many writes take place during a read.
+        # The writers have no latency, so that many writes take place during a read.
         array = await writing.create_array(store.below(""), shape=(WRITERS, columns), dtype="i4", **options)
         reader = await reading.open_array(store)
-        writers = [asyncio.create_task(told.write(array, row, random)) for row in range(WRITERS)]
+        writers = [asyncio.create_task(outcome.write(array, row, random)) for row in range(WRITERS)]
         for _ in range(40):
             await asyncio.sleep(random.expovariate(20))
-            await told.read(reader, consistent=consistent)
+            await outcome.read(reader, consistent=consistent)
         for writer in writers:
             writer.cancel()
         await asyncio.gather(*writers, return_exceptions=True)
-    return told, store
+    return outcome, store
 
 
 def run(layout: str, *, consistent: bool) -> tuple[Race, list[Distant]]:
     total, stores = Race(), []
     for seed in range(3):
         with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-            told, store = runner.run(race(layout, seed, consistent=consistent))
-        total.torn, total.whole = total.torn + told.torn, total.whole + told.whole
-        total.given_up += told.given_up
+            outcome, store = runner.run(race(layout, seed, consistent=consistent))
+        total.torn, total.whole = total.torn + outcome.torn, total.whole + outcome.whole
+        total.given_up += outcome.given_up
         stores.append(store)
     return total, stores
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_with_it_every_read_is_of_one_moment_of_its_call(layout: str) -> None:
-    told, stores = run(layout, consistent=True)
-    assert told.torn == 0
-    assert told.whole > 100
+    outcome, stores = run(layout, consistent=True)
+    assert outcome.torn == 0
+    assert outcome.whole > 100
     assert all((store.calls["list"] > 0) == (layout == "listed") for store in stores)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_without_it_reads_are_of_several_moments(layout: str) -> None:
-    told, _ = run(layout, consistent=False)
-    assert told.torn > 0
+    outcome, _ = run(layout, consistent=False)
+    assert outcome.torn > 0
 
 
 @pytest.mark.integration
@@ -150,10 +149,12 @@ def test_without_it_reads_are_of_several_moments(layout: str) -> None:
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "of different lengths"])  # too few objects
 async def test_beside_four_writing_processes_on_a_real_server(place: Place, layout: str) -> None:
-    """Reads of both kinds in turn, until plain ones were torn and consistent ones were not: however long that takes."""
+    """Alternate both kinds of reads until enough plain ones were torn; no consistent one may be."""
     columns, options = LAYOUTS[layout]
     plain, consistent = Race(), Race()
-    slow = zs.Session(s3=place.config, limits=zs.Limits(requests=1))  # the longer a read takes, the more changes in it
+    slow = zs.Session(
+        s3=place.config, limits=zs.Limits(requests=1)
+    )  # the longer a read takes, the more changes during it
     async with zs.Session(s3=place.config) as session, slow:
         await session.create_array(place.url, shape=(WRITERS, columns), dtype="i4", **options)
         reader, slow_reader = await session.open_array(place.url), await slow.open_array(place.url)
@@ -164,7 +165,7 @@ async def test_beside_four_writing_processes_on_a_real_server(place: Place, layo
             deadline = asyncio.get_running_loop().time() + 150
             while (plain.torn < 3 or consistent.whole < 15) and asyncio.get_running_loop().time() < deadline:
                 await plain.read(slow_reader, consistent=False)
-                consistent.begun = [2**31] * WRITERS  # the processes do not tell how far they are
+                consistent.begun = [2**31] * WRITERS  # the processes do not report their progress
                 await consistent.read(reader, consistent=True)
                 assert all(process.poll() is None for process in processes)
         last = await reader.get_slice((0, 0), (WRITERS, columns))

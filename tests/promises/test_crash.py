@@ -1,4 +1,4 @@
-"""A writer killed in mid-write leaves every chunk and every shard as its old or its new self, and `verify` says so."""
+"""A writer killed during a write leaves every chunk and shard in its old or new state, and `verify` confirms it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def main(url, merge, value):
         array = await session.open_array(url)
         print("ready", flush=True)
         sys.stdin.readline()
-        # In a merge all but the first element of an object: each is read, merged and replaced.
+        # For a merge, all but the first element of each object is written: each object is read, merged and replaced.
         await array.set_slice(int(value), (0, int(merge == "merge")), array.shape)
     print("done", flush=True)
 
@@ -51,7 +51,7 @@ async def test_killed_at_any_moment_every_object_is_old_or_new(tmp_path: Path, l
         old = np.full((N, SIZE), 1, "i4")
         await array.set_slice(old, (0, 0))
         torn = 0
-        # On a busy machine a write may have ended before it is killed: then once more.
+        # On a busy machine a write may end before it is killed: then repeat.
         for value, written in ((2, 1), (3, N // 2), *((again, 1) for again in range(4, 10))):
             if torn and value > 3:
                 break
@@ -71,7 +71,7 @@ async def test_killed_at_any_moment_every_object_is_old_or_new(tmp_path: Path, l
 
 
 def kill_when(root: Path, merge: str, value: int, written: int) -> bool:
-    """Let another process write, and kill it when so many objects are replaced; False where it was done before."""
+    """Write in another process and kill it when `written` objects are replaced. Returns False if it ended before."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, root.as_uri(), merge, str(value)],
         stdin=subprocess.PIPE,
@@ -93,5 +93,5 @@ def kill_when(root: Path, merge: str, value: int, written: int) -> bool:
 
 
 def states(root: Path) -> set[tuple[int, int]]:
-    """The objects as they are now: each has a new time once it is replaced."""
+    """The current objects: the modification time changes when one is replaced."""
     return {(n, (root / "c" / str(n) / "0").stat().st_mtime_ns) for n in range(N)}

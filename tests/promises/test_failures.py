@@ -1,4 +1,4 @@
-"""Each way in which S3 can refuse is its own error, with chunks there and without, and never a fill value."""
+"""Each S3 error response raises its own error, whether chunks exist or not, and is never read as a fill value."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_an_error_is_never_a_fill_value(
         store = broken.s3(bucket, place.prefix)
         with pytest.raises(error):
             await broken.open_array(store)
-        # The metadata is known; only the chunks are behind the fault.
+        # The metadata is already loaded; only requests for chunks fail.
         blind = zs.Array(broken._runtime(store), "", array.metadata)
         with pytest.raises(error) as caught:
             await blind.get_slice(0, 20)
@@ -82,7 +82,7 @@ async def test_the_error_of_a_damaged_chunk_names_it(session: zs.Session, place:
     assert caught.value.version is not None
     with pytest.raises(zs.ChunkDecodeError):
         await array.set_slice([1], 15)  # a merge must not drop what it cannot read
-    await array.set_slice(np.arange(10), 10)  # a whole chunk needs no read
+    await array.set_slice(np.arange(10), 10)  # a write of a whole chunk needs no read
     assert np.array_equal(await array.get_slice(10, 20), np.arange(10))
 
 
@@ -108,7 +108,7 @@ async def test_missing_on_403_is_for_chunk_reads_only(transport: str) -> None:
             region="us-east-1",
             access_key_id="somebody",
             secret_access_key="something",
-            transport=transport,  # type: ignore[arg-type]  # both
+            transport=transport,  # type: ignore[arg-type]  # "wire" or "sdk"
             missing_on_403=True,
         )
         async with zs.Session(s3=config) as session:
@@ -117,6 +117,6 @@ async def test_missing_on_403_is_for_chunk_reads_only(transport: str) -> None:
             server.cue("GetObject", faults.access_denied, times=1000)
             assert np.array_equal(await array.get_slice(0, 4), [7, 7, 7, 7])
             with pytest.raises(zs.AccessDenied):
-                await array.set_slice([9], 1)  # the read half of a merge
+                await array.set_slice([9], 1)  # the read of a merge
             with pytest.raises(zs.AccessDenied):
                 await session.open_array("s3://bucket/a")

@@ -1,4 +1,4 @@
-"""Each row of the fault table, as opening and creating meet it: absent is what S3 says is, and nothing is lost."""
+"""Opening and creating under each fault of the fault table: only S3's NoSuchKey means absent; nothing is lost."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_s3s_own_error_code_means_absence(bench: Bench, act: str) -> None:
 
 
 async def test_of_what_a_stale_answer_calls_absent_nothing_is_overwritten(bench: Bench) -> None:
-    """The document is put under the condition that there is none."""
+    """The document is put with the condition that it does not exist."""
     array = await bench.array("zstd")
     bench.server.cue("GetObject", faults.no_such_key, key=f"{bench.prefix}/zarr.json")
     with pytest.raises(zs.NodeExists):

@@ -1,4 +1,4 @@
-"""Each row of the fault table, as `get_slice` meets it: the right values or the right error, never a fill value."""
+"""`get_slice` under each fault of the fault table: the right values or the right error, never a fill value."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bench(benches: dict[str, Bench], transport: str) -> Bench:
 
 
 class Read(NamedTuple):
-    """A read, and the one of its requests that goes wrong."""
+    """A read, and which of its requests fails."""
 
     layout: str
     start: int
@@ -66,7 +66,7 @@ WHOLE = ("a raw chunk", "a part of a chunk", "a whole shard")
 
 
 def by_read(*rows: tuple[str, Fault, Any], reads: tuple[str, ...] = tuple(READS)) -> Any:
-    """Each row with each of these reads on the wire, and with one of each kind through the SDK."""
+    """Each row with each of these reads over the wire, and with one of each kind over the SDK."""
     kinds = [("wire", read) for read in reads] + [("sdk", read) for read in reads if read in ("a raw chunk", *RANGED)]
     return pytest.mark.parametrize(
         ("transport", "fault", "error", "read"),
@@ -148,7 +148,7 @@ async def test_a_lasting_fault_is_its_error_after_all_attempts(
     bench.cue("GetObject", fault, nth=read.nth, times=FOREVER)
     raised = await failing(read.run(array))
     assert type(raised) is error
-    # A read whose idle connection was closed is sent once more, on a new one: that is counted, and costs no attempt.
+    # A read on an idle connection that was closed is sent again on a new one: counted as a request, not as an attempt.
     closed = fault in (faults.reset_before_head, faults.close_before_head)
     assert raised.attempts in ((3, 4) if closed else (3,))
     assert bench.count("GetObject") == read.nth - 1 + raised.attempts
@@ -201,7 +201,7 @@ async def test_an_empty_object_is_corrupt_and_not_absent(bench: Bench, read: str
     assert raised.version is not None
 
 
-# Damage that only the decoder can see
+# Damage that only the decoder can detect
 
 
 @by_read(("truncated", faults.truncated_at(3), None), reads=WHOLE)
@@ -225,7 +225,7 @@ async def test_an_object_that_stays_damaged_is_a_decode_error_that_names_it(
     assert whole is not None
     bench.put(damage(whole))
     if wanted.layout == "raw" and len(damage(whole)) == len(whole):
-        return  # any bytes of that length are a raw chunk
+        return  # any bytes of that length are a valid raw chunk
     if wanted.layout == "shard" and damage(whole) == whole + whole:
         assert await wanted.run(array) == wanted.right, "what the index at the end says is all there"
         return
@@ -306,7 +306,7 @@ async def test_416_is_believed_only_of_an_object_that_is_so_short(bench: Bench, 
 
 
 def rewritten(bench: Bench, body: bytes) -> Fault:
-    """The shard is replaced just before this request is answered."""
+    """Replace the shard just before this request is answered."""
 
     def fault(exchange: Any) -> None:
         bench.put(body)
@@ -394,7 +394,7 @@ async def test_a_stall_is_retried(transport: str) -> None:
         assert slow.count("GetObject") == 2
 
 
-# Checksums of S3
+# S3 checksums
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])

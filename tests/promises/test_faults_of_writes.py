@@ -1,4 +1,4 @@
-"""Each row of the fault table, as `set_slice` meets it: what is stored is old or new, and the outcome says which."""
+"""`set_slice` under each fault of the fault table: what is stored is old or new, and the outcome states which."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bench(benches: dict[str, Bench], transport: str) -> Bench:
 
 
 class Write(NamedTuple):
-    """A write to the object that goes wrong."""
+    """A write to the object whose requests fail."""
 
     layout: str
     start: int
@@ -68,7 +68,7 @@ UNKNOWN = zs.WriteOutcome(unknown=HERE)
 
 
 def by_write(*rows: tuple[str, Fault, Any], writes: tuple[str, ...] = tuple(WRITES)) -> Any:
-    """Each row with each of these writes on the wire, and with one of each kind through the SDK."""
+    """Each row with each of these writes over the wire, and with one of each kind over the SDK."""
     kinds = [("wire", write) for write in writes]
     kinds += [("sdk", write) for write in writes if write in ("a whole chunk", "a part of a shard")]
     return pytest.mark.parametrize(
@@ -102,7 +102,7 @@ async def test_a_refused_put_leaves_the_chunk_as_it_was(
     bench.cue("PutObject", fault, times=FOREVER)
     raised = await failing(write.run(array))
     assert type(raised) is error
-    if error is not zs.Unsupported:  # a 501 may come from anywhere on the way
+    if error is not zs.Unsupported:  # a 501 may come from any proxy in between
         assert raised.outcome == NOT_WRITTEN
     assert (bench.count("GetObject"), bench.count("PutObject")) == (int(write.merges), 1)
     assert await bench.values() == OLD
@@ -173,7 +173,7 @@ async def test_a_put_that_is_never_answered_is_unknown(bench: Bench, fault: Faul
 async def test_a_refusal_after_a_lost_answer_does_not_claim_that_nothing_was_written(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
-    """The first attempt was carried out; the second one was told something else."""
+    """The first attempt was carried out; the second one got an error response."""
     array = await bench.array(write.layout)
     bench.cue("PutObject", faults.lost_error())
     bench.cue("PutObject", fault, nth=2, times=FOREVER)
@@ -210,7 +210,7 @@ async def test_a_lost_race_is_merged_again_and_bounded(bench: Bench, fault: Faul
 
 @pytest.mark.parametrize("write", MERGES)
 async def test_what_another_wrote_meanwhile_stays(bench: Bench, write: str) -> None:
-    """The other one's value is in the same chunk."""
+    """The other writer's value is in the same chunk."""
     mine = WRITES[write]
     array = await bench.array(mine.layout)
     await array.set_slice([55], 0)
@@ -237,7 +237,7 @@ async def test_a_conflict_that_was_not_requested_is_an_error(
     assert await bench.values() == OLD
 
 
-# The read half of a merge
+# The read of a merge
 
 
 @by_write(
@@ -273,7 +273,7 @@ async def test_a_passing_fault_of_the_read_half_costs_one_more(
 
 @pytest.mark.parametrize("write", MERGES)
 async def test_an_absence_that_is_none_overwrites_nothing(bench: Bench, write: str) -> None:
-    """A cache on the way says NoSuchKey of an object that is there: the put is told so."""
+    """A cache in between answers NoSuchKey for an existing object: the conditional put fails."""
     array = await bench.array(WRITES[write].layout)
     bench.cue("GetObject", faults.no_such_key)
     await WRITES[write].run(array)
@@ -314,7 +314,7 @@ async def test_missing_on_403_is_never_of_the_read_half_of_a_merge(
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 async def test_a_bare_404_that_is_accepted_still_overwrites_nothing(transport: str) -> None:
-    """The put says that the object must be absent, and is told that it is not."""
+    """The put requires the object to be absent, and gets a 412."""
     async with bench_of(Options(transport), accept_bare_404=True) as lenient:
         for write in (WRITES[name] for name in MERGES):
             array = await lenient.array(write.layout)

@@ -1,4 +1,4 @@
-"""`import zarr_s3_async` is light: what is heavy loads on first use."""
+"""`import zarr_s3_async` is fast: slow modules are imported on first use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAVY = (
     "pytest",
     "moto",
     "zarr",
-    "importlib.metadata",  # 10 ms: for the stores and codecs of others alone
+    "importlib.metadata",  # 10 ms: needed only for third-party stores and codecs
     "anyio",
 )
 NOT_TO_READ = (
@@ -81,7 +81,7 @@ def test_names_that_load_later_are_declared_to_type_checkers() -> None:
 def test_the_public_names_are_sorted_and_all_there() -> None:
     import zarr_s3_async as zs
 
-    assert all(hasattr(zs, name) for name in zs.__all__)  # some are imported when they are first asked for
+    assert all(hasattr(zs, name) for name in zs.__all__)  # some are imported on first access
     public = sorted(name for name in vars(zs) if not name.startswith("_") and type(vars(zs)[name]).__name__ != "module")
     assert zs.__all__ == sorted(zs.__all__)
     assert set(zs.__all__) == set(public) | {"__version__"}

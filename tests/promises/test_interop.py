@@ -33,7 +33,7 @@ COMPRESSORS: dict[str, Any] = {
     "blosc-auto": {"id": "blosc", "cname": "blosclz", "clevel": 9, "shuffle": -1, "blocksize": 0},
 }
 CASES = list(itertools.product(COMPRESSORS, "CF", "./"))
-SHAPE, CHUNKS = (5, 6), (5, 4)  # two chunks, one of them cut by the edge: 2,080 arrays of them are made
+SHAPE, CHUNKS = (5, 6), (5, 4)  # two chunks, one of them cut by the edge; small, since 2,080 arrays are created
 
 
 def values(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -54,7 +54,7 @@ def values(dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 
 
 def foreign(place: Place) -> Any:
-    """zarr-python's store over obstore, at the same place."""
+    """zarr-python's store over obstore, with the same prefix."""
     from obstore.store import S3Store
     from zarr.storage import ObjectStore
 
@@ -84,7 +84,7 @@ async def test_v2_both_ways(place: Place, session: zs.Session, spelled: Any) -> 
 
     dtype = np.dtype(spelled)
     data, store = values(dtype), foreign(place)
-    # zarr-python makes the group above an array, too; SeaweedFS lets those who make it at once wait a second each.
+    # zarr-python creates the parent group, too; SeaweedFS delays concurrent creations by a second each.
     await zarr.create_group(store=store, zarr_format=2)
 
     async def ours(name: str, compressor: str, order: Any, separator: Any) -> None:
@@ -109,7 +109,7 @@ async def test_v2_both_ways(place: Place, session: zs.Session, spelled: Any) -> 
         mine = await session.open_array(f"{place.url}/{name}")
         assert (mine.dtype, mine.order, mine.metadata.keys.separator) == (dtype, order, separator)
         np.testing.assert_array_equal(await mine.get_slice((0, 0), SHAPE), data)
-        # A partial write of ours must leave the chunk readable for them.
+        # After our partial write, zarr-python must still read the chunk.
         await mine.set_slice(data[1:4, 2:6], (1, 2))
         np.testing.assert_array_equal(await array.getitem(...), data)
 

@@ -28,7 +28,7 @@ def zarr() -> Iterator[Any]:
     try:
         setting = zarr.config.set({"array.rectilinear_chunks": True})
         zarr.create_array({}, shape=(3,), chunks=[[1, 2]], dtype="i4")
-    except Exception as error:  # older ones refuse lists with errors of many types
+    except Exception as error:  # older releases reject lists with errors of various types
         pytest.skip(f"this zarr-python has no rectilinear grids: {error}")
     with warnings.catch_warnings(), setting:
         warnings.simplefilter("ignore")
@@ -77,7 +77,7 @@ def zarrista() -> Any:
 
 
 def their_grid(zarrista: Any, grid: str) -> tuple[Any, tuple[int, ...] | None]:
-    """What zarrista makes of the same options: the grid of stored objects, and the shape of chunks inside shards."""
+    """zarrista's equivalent of the options: the grid of stored objects, and the shape of chunks inside shards."""
     options = GRIDS.get(grid)
     if options is None:
         return zarrista.ChunkGrid.regular_bounded(SHAPE, chunk_shape=(5, 4)), None

@@ -48,7 +48,7 @@ def with_zarr_python(where: Path) -> Any:
 
 
 class TensorStore:
-    """Indexed as an array."""
+    """A tensorstore array with NumPy-style indexing."""
 
     def __init__(self, where: Path) -> None:
         tensorstore = pytest.importorskip("tensorstore")
@@ -86,7 +86,7 @@ async def test_both_ways(library: str, chain: str, tmp_path: Path) -> None:
             f"file://{tmp_path}/a", shape=SHAPE, chunks=SHARD, dtype="i4", codecs=CHAINS[chain]
         )
         theirs = LIBRARIES[library](tmp_path / "a")
-        # Each writes beside, into and over what the other wrote, whole shards and parts of them.
+        # Each library writes next to, into and over what the other wrote: whole shards and parts.
         steps = [np.s_[0:8, 0:12], np.s_[5:11, 9:15], np.s_[8:13, 12:20], np.s_[0:2, 0:3], np.s_[1:12, 1:19]]
         for number, region in enumerate(steps):
             values = DATA[region] * (number + 1)

@@ -58,7 +58,7 @@ def chain(dtype: str, endian: str, transposed: bool, compressor: str) -> list[di
 CASES = [
     case
     for number, case in enumerate(itertools.product(BYTES, [False, True], COMPRESSORS, KEYS))
-    # Every pair of choices is there; every fourth of all combinations is enough for that.
+    # Every fourth combination is enough to cover every pair of choices.
     if number % 4 == (number // 4 + number // 24) % 4
 ]
 
@@ -85,7 +85,7 @@ async def test_zarr_python_both_ways(dtype: str, tmp_path: Path) -> None:
     async with zs.Session() as session:
         for number, (endian, transposed, compressor, (encoding, separator)) in enumerate(CASES):
             if dtype == "string" and transposed and zarr.__version__.startswith(("3.0.", "3.1.")):
-                continue  # these releases do not read back their own transposed strings
+                continue  # these releases cannot read their own transposed strings
             ours, theirs = tmp_path / f"o{number}", tmp_path / f"t{number}"
             array = await session.create_array(
                 f"file://{ours}",
@@ -101,7 +101,7 @@ async def test_zarr_python_both_ways(dtype: str, tmp_path: Path) -> None:
             read = zarr.open_array(str(ours), mode="r")
             equal(read[...], data)
             assert dict(read.attrs) == {"n": number}
-            # Their document, by way of ours: zarr-python writes the same array with our metadata.
+            # zarr-python writes the same array with the metadata document that we wrote.
             document = json.loads((ours / "zarr.json").read_text())
             theirs.mkdir()
             (theirs / "zarr.json").write_text(json.dumps(document))

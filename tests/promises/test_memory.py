@@ -1,4 +1,4 @@
-"""Memory of a full read stays under the result, the byte limit and 64 MiB."""
+"""Peak memory of a full read stays below the result plus the byte limit plus 64 MiB."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ import zarr_s3_async as zs
 def highest():
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # There, ru_maxrss begins with what the parent held.
+    # Elsewhere, ru_maxrss starts at the parent's value.
     return 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 
 async def main(url, options, limit):
     async with zs.Session(s3=zs.S3Config(**options), limits=zs.Limits(bytes=limit)) as session:
         array = await session.open_array(url)
-        await array.get_slice((0, 0), (1, 1))  # imports, client and connections are there
+        await array.get_slice((0, 0), (1, 1))  # modules are imported, and client and connections exist
         before = highest()
         result = await array.get_slice((0, 0), array.shape)
         after = highest()
@@ -45,7 +45,7 @@ async def test_a_full_read_of_512_mib(place: Place, session: zs.Session, compres
     array = await session.create_array(
         place.url, shape=(rows, 1024), chunks=(1024, 1024), dtype="u4", compressor=compressor, zarr_format=2
     )
-    # Random numbers do not compress: the worst case for what lies beside the result.
+    # Random numbers do not compress: the worst case for memory besides the result.
     block = np.random.default_rng(1).integers(0, 2**32, (1024, 1024), "u4")
     for at in range(0, rows, 1024):
         block[0, 0] = at

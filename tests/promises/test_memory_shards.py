@@ -1,4 +1,4 @@
-"""Writing many shards at once holds the byte limit and 64 MiB, not the region."""
+"""Peak memory of writing many shards is bounded by the byte limit plus 64 MiB, not by the size of the region."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.peak_limiter import watch_leases
 def highest():
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # There, ru_maxrss begins with what the parent held.
+    # Elsewhere, ru_maxrss starts at the parent's value.
     return 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 
 async def main(url, options, limit, what):
     async with zs.Session(s3=zs.S3Config(**options), limits=zs.Limits(bytes=limit)) as session:
         leases = watch_leases(session)
         array = await session.open_array(url)
-        # Random numbers do not compress. One shard of them is there for all.
+        # Random numbers do not compress. All shards use the same ones.
         shard = np.random.default_rng(1).integers(1, 2**31, array.shape[1:], "i4")
         data = np.broadcast_to(shard, array.shape)
         await array.set_slice(data[:1], (0, 0, 0))

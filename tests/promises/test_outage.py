@@ -1,4 +1,4 @@
-"""A server in trouble: the load does not multiply, nobody is held up, and what is given up has truly ended."""
+"""A failing server: retries do not multiply the load, waiting calls block no others, abandoned requests end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def session_on(server: FaultServer, transport: str, **options: Any) -> zs.Sessio
         region="us-east-1",
         access_key_id="a",
         secret_access_key="s",
-        transport=transport,  # type: ignore[arg-type]  # both
+        transport=transport,  # type: ignore[arg-type]  # "wire" or "sdk"
     )
     retry = options.pop("retry", zs.RetryPolicy(attempts=5, base_delay=1e-9, max_delay=1e-9))
     return zs.Session(s3=config, retry=retry, **options)
@@ -45,7 +45,7 @@ def slots_of(session: zs.Session) -> int:
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("fault", [faults.internal_error, faults.slow_down], ids=["500", "503"])
 async def test_an_outage_gets_a_bounded_number_of_retries_however_many_ask(transport: str, fault: faults.Fault) -> None:
-    """1,000 reads, with five attempts each allowed: one request each, and what the budget had."""
+    """1,000 reads with up to five attempts each: one request each, plus the retries that the budget allows."""
     reads = CHUNKS if transport == "wire" else CHUNKS // 4
     with FaultServer() as server:
         async with session_on(server, transport) as session:
@@ -64,7 +64,7 @@ async def test_an_outage_gets_a_bounded_number_of_retries_however_many_ask(trans
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 async def test_who_backs_off_holds_no_one_up(transport: str) -> None:
-    """One request at a time, and one that would wait for an hour: the next read passes it."""
+    """With one request slot, a call that backs off for an hour does not hold up the next read."""
     waiting = asyncio.Event()
 
     def hook(event: zs.events.Event) -> None:
@@ -88,7 +88,7 @@ async def test_who_backs_off_holds_no_one_up(transport: str) -> None:
 
 
 class Abandoned:
-    """Never answers, and notes that the client has hung up."""
+    """A fault that never answers, and records when the client closes the connection."""
 
     def __init__(self) -> None:
         self.hung_up = threading.Event()
@@ -100,7 +100,7 @@ class Abandoned:
 
 
 async def given_up(array: zs.Array, how: str, server: FaultServer) -> None:
-    """Read, and stop waiting before there is an answer."""
+    """Start a read and abandon it before the response."""
     match how:
         case "timeout=":
             with pytest.raises(zs.DeadlineExceeded, match="timeout="):
@@ -130,7 +130,7 @@ async def test_a_read_that_is_given_up_ends_on_the_servers_side_too(transport: s
             abandoned = Abandoned()
             server.forget()
             server.cue("GetObject", abandoned, times=FOREVER)
-            while server.count("GetObject") == 0:  # a slow machine may give up before it has asked
+            while server.count("GetObject") == 0:  # on a slow machine the read may end before its request was sent
                 await given_up(array, how, server)
             assert await asyncio.to_thread(abandoned.hung_up.wait, 20), "its connection was closed"
             assert slots_of(session) == 0

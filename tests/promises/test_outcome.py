@@ -1,6 +1,6 @@
-"""Old or new: after a failure, a timeout, a cancellation each object is its old or its new self; `.outcome` tells.
+"""After a failure, a timeout or a cancellation each object is in its old or new state, and `.outcome` states which.
 
-What it says is held against what is stored: written is new, not written is old, unknown is either; nothing is torn.
+The outcome is compared with what is stored: written is new, not written is old, unknown is either; nothing is torn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 class Written:
-    """An array whose elements were all 1, and are being set to 2 from element 2 on: merges at one end."""
+    """An array of ones that is being set to 2 from element 2 on, with a merge at one end."""
 
     def __init__(self, array: zs.Array, store: FaultyStore) -> None:
         self.array = array
@@ -51,7 +51,7 @@ class Written:
         await self.array.set_slice(2, 2, 4 * N, timeout=timeout)
 
     async def check(self, outcome: zs.WriteOutcome | None) -> None:
-        """Every object is old or new, and which it is as the outcome says."""
+        """Check that every object is old or new, as the outcome states."""
         self.store.clear()
         assert outcome is not None
         assert sorted((*outcome.written, *outcome.not_written, *outcome.unknown)) == [(n,) for n in range(N)]
@@ -85,7 +85,7 @@ async def test_whatever_fails_the_outcome_agrees_with_what_is_stored(layout: str
             make: Any = zs.AccessDenied if kind == "refused" else zs.NetworkError
             lost = kind == "lost answer"
             it.store.add(Fault(verb=verb, key=it.key(n), error=lambda make=make: make("on cue"), lost_answer=lost))
-        # Only the first object is merged: nobody gets the others.
+        # Only the first object is merged: the others are not read.
         struck = [n for verb, n, _ in planned if verb == "put" or n == 0]
         if not struck:
             await it.write()
@@ -93,7 +93,7 @@ async def test_whatever_fails_the_outcome_agrees_with_what_is_stored(layout: str
         with pytest.raises(zs.StoreError) as caught:
             await it.write()
         outcome = caught.value.outcome
-        if requests == 1:  # one after the other: what comes after the failure was not begun
+        if requests == 1:  # one after the other: nothing starts after the failure
             assert outcome is not None
             assert outcome.written == tuple((n,) for n in range(min(struck)))
         await it.check(outcome)
@@ -103,7 +103,7 @@ async def test_whatever_fails_the_outcome_agrees_with_what_is_stored(layout: str
 async def test_a_timeout_tells_what_became_of_every_object(layout: str) -> None:
     async with zs.Session(limits=zs.Limits(requests=4)) as session:
         it = await Written.make(session, layout)
-        stuck = anyio.Event()  # for ever
+        stuck = anyio.Event()  # never set
         it.store.add(Fault(verb="put", key=it.key(3), meanwhile=stuck.wait))
         it.store.add(Fault(verb="put", key=it.key(5), times=None, meanwhile=stuck.wait))
         with pytest.raises(zs.DeadlineExceeded) as caught:
@@ -119,7 +119,7 @@ Cancel = Callable[[Written, anyio.Event], Awaitable[zs.WriteOutcome | None]]
 
 
 async def natively(it: Written, begun: anyio.Event) -> zs.WriteOutcome | None:
-    """`task.cancel()`: whoever awaits the task finds it on the CancelledError."""
+    """`task.cancel()`: the outcome is an attribute of the CancelledError."""
     task = asyncio.create_task(it.write())
     await begun.wait()
     task.cancel()
@@ -131,7 +131,7 @@ async def natively(it: Written, begun: anyio.Event) -> zs.WriteOutcome | None:
 
 
 async def by_a_scope(it: Written, begun: anyio.Event) -> zs.WriteOutcome | None:
-    """A scope of anyio swallows its CancelledError: inside of it one can look."""
+    """An anyio scope swallows its CancelledError: the outcome can be read inside the scope."""
     found = None
     async with anyio.create_task_group() as group:
 
@@ -149,7 +149,7 @@ async def by_a_scope(it: Written, begun: anyio.Event) -> zs.WriteOutcome | None:
 
 
 async def by_asyncio_timeout(it: Written, begun: anyio.Event) -> zs.WriteOutcome | None:
-    """`asyncio.timeout` makes a TimeoutError of it, whose cause it is."""
+    """`asyncio.timeout` raises a TimeoutError whose cause is the CancelledError."""
     try:
         async with asyncio.timeout(None) as scope:
             task = asyncio.get_running_loop().create_task(begun.wait())
@@ -193,7 +193,7 @@ async def test_cancelled_at_any_moment_the_outcome_agrees_with_what_is_stored(la
             try:
                 await task
             except asyncio.CancelledError as error:
-                if turns:  # else it never began
+                if turns:  # otherwise it never started
                     await it.check(error.outcome)  # type: ignore[attr-defined]  # ours
             else:
                 break
@@ -208,7 +208,7 @@ async def test_a_failure_of_a_users_own_store_carries_it_too() -> None:
             await it.write()
         outcome = caught.value.outcome  # type: ignore[attr-defined]  # ours
         assert outcome.written == ((0,), (1,))
-        assert outcome.unknown == ((2,),)  # nobody knows what such an error means
+        assert outcome.unknown == ((2,),)  # such an error does not tell whether anything was written
         await it.check(outcome)
 
 

@@ -1,4 +1,4 @@
-"""A thousand callers at once: refused, late, cancelled or failed, they leave nothing behind and lose nothing."""
+"""A thousand concurrent callers that are refused, time out, are cancelled or fail leak nothing and lose no data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALLERS = 1000
 
 
 class Store(zs.MemoryStore):
-    """Slow, under the request slots of a session, and now and then broken."""
+    """A slow store under the session's request slots that fails now and then."""
 
     def __init__(self, dice: random.Random) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ async def storm(dice: random.Random, *, closes: bool) -> Counter[str]:
 
         callers = [asyncio.ensure_future(call()) for _ in range(CALLERS)]
         for caller in callers:
-            if dice.random() < 0.25:  # a client hangs up
+            if dice.random() < 0.25:  # the client closes its connection
                 asyncio.get_running_loop().call_later(dice.random() * 0.4, caller.cancel)
         if closes:
             await asyncio.sleep(0.15)

@@ -1,4 +1,4 @@
-"""Errors pickle with their causes, as dask's workers do it, and no secret is in the pickle."""
+"""Errors pickle with their causes, as in dask's workers, and the pickles contain no secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# In a process of its own: tblib changes how every exception of the process pickles.
+# In a separate process: tblib changes how all exceptions of a process are pickled.
 RUN = """
 import sys
 import aiohttp, botocore.exceptions, pytest

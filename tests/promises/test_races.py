@@ -1,7 +1,7 @@
-"""Writers of one array in four processes at once lose nothing, though answers get lost and the server refuses.
+"""Concurrent writers in four processes lose no writes, although responses get lost and requests are refused.
 
-Each process goes through a proxy of its own that breaks or refuses every tenth request, half of these only after the
-server has carried them out. The same races without compare-and-swap lose writes: the proof that these tests can fail.
+Each process uses its own proxy, which breaks or refuses every tenth request, half of these only after the server has
+carried them out. The same races without compare-and-swap lose writes: this proves that these tests can fail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import zarr_s3_async as zs
 
 from . import races
 from .conftest import Place
-from .races import PER_OBJECT, SIZE, WRITERS, Racers, Told
+from .races import PER_OBJECT, SIZE, WRITERS, Counts, Racers
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -34,8 +34,8 @@ def racers(seaweed: Any) -> Iterator[Racers]:
         yield started
 
 
-async def elements(session: zs.Session, place: Place, racers: Racers, layout: str, mode: str) -> tuple[int, Told]:
-    """Everybody writes parts of the same objects; half of what is written is fill, and objects come and go."""
+async def elements(session: zs.Session, place: Place, racers: Racers, layout: str, mode: str) -> tuple[int, Counts]:
+    """All writers write parts of the same objects; half of it is fill, so objects are deleted and created again."""
     array = await session.create_array(place.url, shape=(SIZE,), dtype="i4", **LAYOUTS[layout])
     store = session.store(place.url)
 
@@ -49,8 +49,8 @@ async def elements(session: zs.Session, place: Place, racers: Racers, layout: st
     return await racers.race("elements", place.url, look, conditional_writes=mode)
 
 
-async def rows(session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Told]:
-    """Everybody appends two rows in every round; chunks of five rows are shared by who comes."""
+async def rows(session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Counts]:
+    """Every writer appends two rows in every round; writers share chunks of five rows."""
     array = await session.create_array(place.url, shape=(0, 3), dtype="i4", chunks=(5, 3))
 
     async def look(number: int) -> bool:
@@ -63,8 +63,8 @@ async def rows(session: zs.Session, place: Place, racers: Racers, mode: str) -> 
     return await racers.race("append", place.url, look, conditional_writes=mode)
 
 
-async def attributes(session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Told]:
-    """Everybody sets one attribute to a new value and adds one more, in every round."""
+async def attributes(session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Counts]:
+    """In every round, every writer changes one attribute and adds another."""
     array = await session.create_array(place.url, shape=(1,), dtype="i4")
 
     async def look(number: int) -> bool:
@@ -75,7 +75,7 @@ async def attributes(session: zs.Session, place: Place, racers: Racers, mode: st
     return await racers.race("attributes", place.url, look, conditional_writes=mode)
 
 
-async def race(what: str, session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Told]:
+async def race(what: str, session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Counts]:
     match what:
         case "append":
             found = await rows(session, place, racers, mode)
@@ -94,17 +94,17 @@ WHAT = pytest.mark.parametrize("what", [*LAYOUTS, "append", "attributes"])
 async def test_nothing_is_lost_in_a_race_under_faults(
     session: zs.Session, place: Place, racers: Racers, what: str
 ) -> None:
-    wrong, told = await race(what, session, place, racers, "auto")
-    assert (wrong, told.unseen) == (0, 0)
-    assert told.conflicts > told.said_409
-    assert told.lost_writes > 0
-    assert told.refused > 0
+    wrong, counts = await race(what, session, place, racers, "auto")
+    assert (wrong, counts.unseen) == (0, 0)
+    assert counts.conflicts > counts.injected_409
+    assert counts.lost_writes > 0
+    assert counts.refused > 0
 
 
 @WHAT
 async def test_the_same_race_loses_writes_without_compare_and_swap(
     session: zs.Session, place: Place, racers: Racers, what: str
 ) -> None:
-    wrong, told = await race(what, session, place, racers, "off")
-    assert told.conflicts == 0
+    wrong, counts = await race(what, session, place, racers, "off")
+    assert counts.conflicts == 0
     assert wrong > 0

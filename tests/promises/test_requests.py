@@ -1,4 +1,4 @@
-"""How many requests an operation costs, counted on the real server's client."""
+"""How many requests an operation sends, counted by the client on a real server."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_whole_chunks_are_puts_only(session: zs.Session, place: Place, zar
 
 @FORMATS
 async def test_chunks_that_the_edge_cuts_are_merged(session: zs.Session, place: Place, zarr_format: int) -> None:
-    """Beyond the edge that we know of may lie what others have appended."""
+    """Beyond the edge there may be elements that others have appended."""
     array = await session.create_array(place.url, shape=(35,), chunks=(10,), dtype="u1", zarr_format=zarr_format)
     session.metrics.requests.clear()
     await array.set_slice(np.arange(1, 36), 0, 35)
@@ -114,9 +114,9 @@ async def test_opening_v3_is_one_get(session: zs.Session, place: Place) -> None:
 
 
 async def test_creating_looks_first_and_puts_once(session: zs.Session, place: Place) -> None:
-    await made(session, place, 3)  # the first conditional put of a session probes whether the server honours it
+    await made(session, place, 3)  # the session's first conditional put probes whether the server supports it
     counted(session)
     await session.create_array(f"{place.url}-next", shape=(4,), dtype="i4", zarr_format=3)
-    # Five documents that may be there already, one page for chunks of an earlier array, and the folder above (here the
-    # bucket): is it an array, and does it hold consolidated metadata that would be old now?
+    # Five documents that may exist already, one page of chunks of an earlier array, and the parent folder (here the
+    # bucket): is it an array, and does it hold consolidated metadata that is now outdated?
     assert counted(session) == {"GetObject": 5 + 2 + 1, "ListObjectsV2": 1, "PutObject": 1}

@@ -1,4 +1,4 @@
-"""Keys, tokens and signatures never leave: not in a repr, a log line, an event, an error, a pickle or a metric."""
+"""Keys, tokens and signatures never appear in a repr, a log line, an event, an error, a pickle or a metric."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ PASSWORD = "DoNotTellPassword"
 _SIGNATURE = re.compile(r"Signature=([0-9a-f]{64})")
 
 
-class Told:
-    """Everything that somebody could see."""
+class Output:
+    """Collects all output of the package as text."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
 
     def add(self, *things: object) -> None:
-        """As text, in both ways that Python has."""
+        """Add the repr and the str of each object."""
         for thing in things:
             self.texts += [repr(thing), str(thing)]
 
     def add_error(self, error: BaseException) -> None:
-        """With everything that it hangs on to, as a traceback prints it and as another process gets it."""
+        """Add an error with its chain and attributes, as printed in a traceback and as pickled for another process."""
         self.texts.append("".join(traceback.format_exception(error)))
         chain: list[BaseException] = [error]
         while chain:
@@ -55,16 +55,16 @@ class Told:
         self.add(*vars(error).values())
 
     def holds(self, secret: str) -> list[str]:
-        """Where it was told."""
+        """The texts that contain `secret`, shortened."""
         return [text[:300] for text in self.texts if secret in text]
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
-    """Logs of this library, of asyncio and of warnings at DEBUG; the SDK's own loggers are not ours (see the docs)."""
+def output(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Output]:
+    """Collects warnings and the DEBUG logs of this library and asyncio; the SDK's loggers are not covered."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "HTTPS_PROXY", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    found = Told()
+    found = Output()
     caplog.set_level(logging.DEBUG, logger="zarr_s3_async")
     caplog.set_level(logging.DEBUG, logger="asyncio")
     with warnings.catch_warnings(record=True) as caught:
@@ -103,13 +103,13 @@ def signatures(server: FaultServer) -> set[str]:
 
 
 @asynccontextmanager
-async def watched(told: Told, config: zs.S3Config, **options: Any) -> AsyncIterator[zs.Session]:
-    """A session whose events and parts are all told."""
-    async with zs.Session(s3=config, hooks=(told.add,), **options) as session:
+async def watched(output: Output, config: zs.S3Config, **options: Any) -> AsyncIterator[zs.Session]:
+    """A session whose events and components are all collected."""
+    async with zs.Session(s3=config, hooks=(output.add,), **options) as session:
         yield session
-        told.add(session, session.metrics, config, config.public(), session._context)
+        output.add(session, session.metrics, config, config.public(), session._context)
         for service in session._context.shared.values():
-            told.add(service, *parts_of(service))
+            output.add(service, *parts_of(service))
 
 
 def parts_of(service: Any) -> Iterator[object]:
@@ -122,26 +122,26 @@ def parts_of(service: Any) -> Iterator[object]:
             yield from (route.wire._connections for route in routed._routes.values() if route.wire)
 
 
-async def test_where_all_goes_well(told: Told, config: zs.S3Config, server: FaultServer) -> None:
+async def test_where_all_goes_well(output: Output, config: zs.S3Config, server: FaultServer) -> None:
     asyncio.get_running_loop().set_debug(True)
-    async with watched(told, config) as session:
+    async with watched(output, config) as session:
         array = await session.create_array("s3://data/well", shape=(8, 8), chunks=(4, 4), dtype="int32")
         await array.set_slice(np.ones((5, 5), "int32"), start=(0, 0))
         view = array[2:7, 2:7]
         await view
         group = await session.open_group("s3://data", path="") if await session.exists("s3://data") else None
         store = session.s3("data", "well")
-        told.add(array, array.ref, array.metadata, array.attrs, view, view.explain(), array.explain(np.s_[0:4]))
-        told.add(group, store, await store.list_dir(""), await store.get("zarr.json"))
-        told.texts.append(pickle.dumps(array.ref).decode("latin-1"))
+        output.add(array, array.ref, array.metadata, array.attrs, view, view.explain(), array.explain(np.s_[0:4]))
+        output.add(group, store, await store.list_dir(""), await store.get("zarr.json"))
+        output.texts.append(pickle.dumps(array.ref).decode("latin-1"))
         await session.delete("s3://data/well")
     assert len(signatures(server)) > 5
     for signature in signatures(server):
-        assert told.holds(signature) == []
+        assert output.holds(signature) == []
 
 
 def echo(exchange: Exchange) -> None:
-    """403 with everything that S3 says of a wrong signature, and what a careless box says besides."""
+    """403 with everything that S3 returns for a wrong signature, and what a careless proxy adds."""
     headers = exchange.request.headers
     everything = "\n".join(f"{name}: {value}" for name, value in headers.items())
     parts = {
@@ -162,7 +162,7 @@ def echo_page(exchange: Exchange) -> None:
 
 
 def garbage(exchange: Exchange) -> None:
-    """No HTTP, but the request's own headers."""
+    """Bytes that are not HTTP but contain the request's headers."""
     exchange.write(
         "\r\n".join(f"{name}: {value}" for name, value in exchange.request.headers.items()).encode() + b"\r\n"
     )
@@ -190,14 +190,14 @@ FAULTS: dict[str, faults.Fault] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_where_it_fails(told: Told, config: zs.S3Config, server: FaultServer, fault: faults.Fault) -> None:
+async def test_where_it_fails(output: Output, config: zs.S3Config, server: FaultServer, fault: faults.Fault) -> None:
     server.put("data", "fails/k", b"data")
     for operation in ("GetObject", "PutObject", "ListObjectsV2", "DeleteObjects"):
         server.cue(operation, fault, times=99)
     policy = zs.RetryPolicy(attempts=2, base_delay=0.001, max_delay=0.001)
     stalls = fault is faults.stall_before_head
     config = replace(config, attempt_timeout=0.2 if stalls else 10.0)
-    async with watched(told, config, retry=policy) as session:
+    async with watched(output, config, retry=policy) as session:
         store = session.s3("data", "fails")
         calls: list[Callable[[], Any]] = [lambda: store.get("k"), lambda: store.put("k", b"1")]
         if not stalls:
@@ -208,12 +208,12 @@ async def test_where_it_fails(told: Told, config: zs.S3Config, server: FaultServ
                 await call()
             except zs.ZarrS3Error as error:
                 failed += 1
-                told.add_error(error)
+                output.add_error(error)
         assert failed > 0
     sent = signatures(server)
     assert sent
     for signature in sent:
-        assert told.holds(signature) == []
+        assert output.holds(signature) == []
 
 
 def free_port() -> int:
@@ -223,52 +223,52 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_where_no_one_answers_behind_a_proxy(
-    told: Told, config: zs.S3Config, scheme: str, monkeypatch: pytest.MonkeyPatch
+    output: Output, config: zs.S3Config, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The proxy's password is a secret like another."""
+    """The proxy's password is a secret, too."""
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, f"http://user:{PASSWORD}@127.0.0.1:{free_port()}")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     options = config.public() | {"endpoint_url": f"{scheme}://store.example", "transport": "auto"}
     keys = {"access_key_id": "AKIDTEST", "secret_access_key": SECRET, "session_token": TOKEN}
-    async with watched(told, zs.S3Config(**options, **keys), retry=zs.RetryPolicy(attempts=1)) as session:
+    async with watched(output, zs.S3Config(**options, **keys), retry=zs.RetryPolicy(attempts=1)) as session:
         with pytest.raises(zs.ZarrS3Error) as caught:
             await session.s3("data").get("k")
-    told.add_error(caught.value)
+    output.add_error(caught.value)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_where_a_proxy_refuses(
-    told: Told, config: zs.S3Config, scheme: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+    output: Output, config: zs.S3Config, scheme: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """407, to a request that it was to forward and to one for a tunnel."""
+    """407 for a forwarded request and for a tunnel request."""
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, server.endpoint_url.replace("http://", f"http://user:{PASSWORD}@"))
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    for operation in ("GetObject", ""):  # CONNECT is no operation of S3
+    for operation in ("GetObject", ""):  # CONNECT is not an S3 operation
         server.cue(operation, faults.refuse(407, body=b"<html>who are you?</html>"), times=99)
     options = config.public() | {"endpoint_url": f"{scheme}://store.example", "transport": "auto"}
     keys = {"access_key_id": "AKIDTEST", "secret_access_key": SECRET, "session_token": TOKEN}
-    async with watched(told, zs.S3Config(**options, **keys), retry=zs.RetryPolicy(attempts=1)) as session:
+    async with watched(output, zs.S3Config(**options, **keys), retry=zs.RetryPolicy(attempts=1)) as session:
         with pytest.raises(zs.ZarrS3Error) as caught:
             await session.s3("data").get("k")
-    told.add_error(caught.value)
+    output.add_error(caught.value)
     (seen,) = server.seen
     credentials = seen.request.headers["proxy-authorization"].removeprefix("Basic ")
-    assert told.holds(credentials) == []
+    assert output.holds(credentials) == []
 
 
-async def test_where_tls_is_not_trusted(told: Told, config: zs.S3Config, server: FaultServer) -> None:
-    """Plain HTTP where TLS is spoken."""
+async def test_where_tls_is_not_trusted(output: Output, config: zs.S3Config, server: FaultServer) -> None:
+    """The server speaks plain HTTP where the client expects TLS."""
     keys = {"access_key_id": "AKIDTEST", "secret_access_key": SECRET, "session_token": TOKEN}
     url = server.endpoint_url.replace("http://", "https://")
     options = config.public() | {"endpoint_url": url, "connect_timeout": 0.3, "attempt_timeout": 0.3}
-    async with watched(told, zs.S3Config(**options, **keys), retry=zs.RetryPolicy(attempts=1)) as session:
+    async with watched(output, zs.S3Config(**options, **keys), retry=zs.RetryPolicy(attempts=1)) as session:
         with pytest.raises(zs.ZarrS3Error) as caught:
             await session.s3("data").get("k")
-    told.add_error(caught.value)
+    output.add_error(caught.value)
 
 
 WRONG: list[dict[str, Any]] = [
@@ -289,10 +289,10 @@ WRONG: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", WRONG, ids=range(len(WRONG)))
-def test_where_the_options_are_wrong(told: Told, options: dict[str, Any]) -> None:
+def test_where_the_options_are_wrong(output: Output, options: dict[str, Any]) -> None:
     with pytest.raises(zs.ConfigError) as caught:
         zs.S3Config(**options)
-    told.add_error(caught.value)
+    output.add_error(caught.value)
     with suppress(zs.ConfigError):
         zs.Session(**options)
         pytest.fail("a session takes what S3Config refuses")
@@ -300,27 +300,27 @@ def test_where_the_options_are_wrong(told: Told, options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 async def test_where_the_environment_holds_a_password(
-    told: Told, variable: str, monkeypatch: pytest.MonkeyPatch
+    output: Output, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, f"https://user:{PASSWORD}@store.example")
     config = zs.S3Config(access_key_id="AKID", secret_access_key=SECRET)
-    async with watched(told, config) as session:
+    async with watched(output, config) as session:
         with pytest.raises(zs.ConfigError, match="environment") as caught:
             await session.s3("data").get("k")
-    told.add_error(caught.value)
+    output.add_error(caught.value)
 
 
-def test_options_with_keys_do_not_pickle_and_others_do(told: Told) -> None:
+def test_options_with_keys_do_not_pickle_and_others_do(output: Output) -> None:
     config = zs.S3Config(region="eu-west-1", access_key_id="AKID", secret_access_key=SECRET, session_token=TOKEN)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(zs.ConfigError, match="not pickled") as caught:
             pickle.dumps(config, protocol)
-        told.add_error(caught.value)
+        output.add_error(caught.value)
     public = zs.S3Config(**config.public())
-    told.add(public)
+    output.add(public)
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         data = pickle.dumps(public, protocol)
-        told.texts.append(data.decode("latin-1"))
+        output.texts.append(data.decode("latin-1"))
         assert pickle.loads(data) == public
     assert copy.copy(config) is config
     assert copy.deepcopy([config])[0] is config

@@ -1,4 +1,4 @@
-"""Every selection reads and writes what NumPy would, for any shape, chunks, shards, dtype and order."""
+"""Every selection reads and writes as in NumPy, for any shape, chunks, shards, dtype and order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DTYPES = ["?", "i1", "<i2", ">i4", "<u8", "<f4", ">f8", "<c8", "S3", "<U2", "<M8
 
 @st.composite
 def lengths(draw: st.DrawFn, n: int, multiple: int = 1) -> tuple[list[int], int]:
-    """Lengths of the cells of one axis, all multiples of one number, and what they add up to: at least `n`."""
+    """Lengths of the cells of one axis, all multiples of `multiple`, and their sum, which is at least `n`."""
     chosen = [draw(st.integers(1, 4)) * multiple]
     while sum(chosen) < n:
         chosen.append(draw(st.integers(1, 4)) * multiple)
@@ -29,7 +29,7 @@ def lengths(draw: st.DrawFn, n: int, multiple: int = 1) -> tuple[list[int], int]
 
 @st.composite
 def arrays(draw: st.DrawFn, *, least: int = 0) -> dict[str, Any]:
-    """Options of an array, and as `shape`, `dtype` what NumPy needs to mirror it."""
+    """Options of an array, including `shape` and `dtype` for the NumPy array that mirrors it."""
     ndim = draw(st.integers(least, 3))
     shape = tuple(draw(st.integers(1, 7)) for _ in range(ndim))
     chunks = tuple(draw(st.integers(1, 4)) for _ in range(ndim))
@@ -72,7 +72,7 @@ def orthogonal(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 
 def outer(data: np.ndarray, key: tuple[Any, ...]) -> tuple[Any, np.ndarray]:
-    """NumPy's spelling of an orthogonal selection, and what it reads."""
+    """The orthogonal selection in NumPy's notation, and its result."""
     spelled = [np.arange(n)[k] for n, k in zip(data.shape, key, strict=True)]
     index = np.ix_(*(np.atleast_1d(s) for s in spelled)) if spelled else ()
     dropped = tuple(axis for axis, s in enumerate(spelled) if np.ndim(s) == 0)
@@ -81,7 +81,7 @@ def outer(data: np.ndarray, key: tuple[Any, ...]) -> tuple[Any, np.ndarray]:
 
 @st.composite
 def points(draw: st.DrawFn, shape: tuple[int, ...]) -> Any:
-    """Coordinates, or a mask of everything."""
+    """Coordinates, or a mask of the whole array."""
     if draw(st.booleans()):
         n = int(np.prod(shape))
         return np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n))).reshape(shape)
@@ -170,7 +170,7 @@ async def test_regions_with_steps(data: st.DataObject) -> None:
 async def test_the_same_on_the_real_server(data: st.DataObject, place: Place) -> None:
     options = data.draw(arrays(least=1))
     async with zs.Session(s3=place.config) as session:
-        # A path of its own: where SeaweedFS had a folder of keys, it refuses to create a key on condition.
+        # A separate path each time: SeaweedFS refuses to create a key conditionally where it had a folder of keys.
         array, mirror = await mirrored(session, options, f"{place.url}/{uuid4().hex}")
         key = data.draw(orthogonal(mirror.shape))
         index, expected = outer(mirror, key)

@@ -1,4 +1,4 @@
-"""After a long mix of reads, writes and cancellations under faults, nothing is lost and nothing is left behind.
+"""After a long mix of reads, writes and cancellations under faults, no data is lost and nothing leaks.
 
 `SOAK_SECONDS=600 pytest -n 0 -s --timeout 1200 tests/promises/test_soak.py` soaks for ten minutes and prints figures.
 """
@@ -39,14 +39,14 @@ async def test_memory_connections_and_tasks_are_flat_under_faults(place: Place) 
         )
         out, complaints = await process.communicate()
         assert complaints == b"", "nor does it complain: of what was never awaited, or never closed"
-        told = json.loads(out)
+        report = json.loads(out)
         assert proxy.count() - proxy.count("passed") > 0
         faults = {name: proxy.count(name) for name in ("passed", "lost", "refused", "reset", "conflict")}
-        sys.stdout.write(f"{faults} {told}\n")
-    assert told["operations"] > 16
-    assert told["cancelled"] > 0
-    assert told["equal"], "the arrays are what their writers wrote"
-    assert told["held"] == [0, 0, 0], "no lease, no request slot and no lock is held after the work"
-    assert told["end"] == told["start"], "descriptors, threads and tasks are back where they were"
-    assert told["peaks"][-1] - told["peaks"][0] < 24 * MIB
-    assert told["objects"][-1] < 1.1 * told["objects"][0]
+        sys.stdout.write(f"{faults} {report}\n")
+    assert report["operations"] > 16
+    assert report["cancelled"] > 0
+    assert report["equal"], "the arrays are what their writers wrote"
+    assert report["held"] == [0, 0, 0], "no lease, no request slot and no lock is held after the work"
+    assert report["end"] == report["start"], "descriptors, threads and tasks are back where they were"
+    assert report["peaks"][-1] - report["peaks"][0] < 24 * MIB
+    assert report["objects"][-1] < 1.1 * report["objects"][0]

@@ -1,8 +1,8 @@
-"""Whatever is done to an array, in any order, with faults and cancellations: it is what a NumPy array would be.
+"""Any sequence of operations on an array, with faults and cancellations, has the same result as on a NumPy array.
 
-A write that fails or is cancelled leaves every object (a chunk, or a shard) in its old or its new state, as its outcome
-says; never a mixture. Another session writes meanwhile. No time passes: the loop's clock jumps.
-`HYPOTHESIS_PROFILE=long` digs deeper, each time elsewhere (give it `--timeout=3600`).
+A write that fails or is cancelled leaves every object (a chunk or a shard) in its old or its new state, as its outcome
+states; never a mixture. Another session writes meanwhile. The loop's clock is virtual.
+`HYPOTHESIS_PROFILE=long` runs more examples from a random seed (use it with `--timeout=3600`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Edit = Callable[[np.ndarray], None]
 
 
 class Trouble(NamedTuple):
-    """What happens at the n-th call of the store, or, cancelled, after n turns of the loop."""
+    """A fault of the n-th call of the store, or a cancellation after n iterations of the loop."""
 
     kind: str
     nth: int
@@ -40,14 +40,14 @@ class Trouble(NamedTuple):
 @st.composite
 def troubles(draw: st.DrawFn) -> Trouble:
     kind = draw(st.sampled_from(["none", "error", "lost", "throttled", "conflict", "cancel", "other"]))
-    # Most operations are a get and a put of one object or a few.
+    # Most operations are a get and a put of one or a few objects.
     calls = st.sampled_from([1, 2, 2, 3, 4, 6, 9])
     return Trouble(kind, draw(st.integers(1, 25) if kind == "cancel" else calls))
 
 
 @dataclass
 class Write:
-    """A write, on the array and on its model."""
+    """A write, to the array and to its model."""
 
     edit: Edit
     act: Callable[[zs.Array], Awaitable[object]]
@@ -60,7 +60,7 @@ class Write:
 
 @st.composite
 def values(draw: st.DrawFn, shape: tuple[int, ...], dtype: np.dtype[Any], fill: Any) -> np.ndarray:
-    """Of this shape; nothing but fill now and then, so that chunks come and go."""
+    """Values of this shape; sometimes all fill, so that chunks are deleted and created again."""
     if draw(st.integers(0, 4)) < 2:
         return np.full(shape, fill, dtype)
     return content(shape, dtype.str, draw(st.integers(0, 99)))
@@ -68,7 +68,7 @@ def values(draw: st.DrawFn, shape: tuple[int, ...], dtype: np.dtype[Any], fill: 
 
 @st.composite
 def writes(draw: st.DrawFn, model: np.ndarray, fill: Any) -> Write:
-    """By any kind of selection."""
+    """A write by any kind of selection."""
     kind = draw(st.sampled_from(["slice", "basic", "outer", "points"]))
     if kind == "slice" and model.ndim:
         start, stop = draw(strategies.regions(model.shape))
@@ -92,7 +92,7 @@ def writes(draw: st.DrawFn, model: np.ndarray, fill: Any) -> Write:
 
 @st.composite
 def options(draw: st.DrawFn) -> dict[str, Any]:
-    """Of `create_array`."""
+    """Options of `create_array`."""
     ndim = draw(st.sampled_from([1, 1, 2, 2, 3, 0]))
     chunks = tuple(draw(st.sampled_from([2, 3, 4, 1])) for _ in range(ndim))
     dtype = draw(st.sampled_from(DTYPES))
@@ -116,7 +116,7 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 class Arrays(RuleBasedStateMachine):
-    """One array, written through a store that fails, beside another session that writes too."""
+    """One array, written through a store that fails, while another session writes to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -153,10 +153,10 @@ class Arrays(RuleBasedStateMachine):
             self.run(self.other.aclose())
         self.loop.close()
 
-    # Doing it
+    # Running operations
 
     async def attempt(self, act: Callable[[], Awaitable[object]], trouble: Trouble) -> BaseException | None:
-        """Do it under trouble; what it raised."""
+        """Run the operation with the fault. Returns the error that it raised."""
         self.store.clear()
         fault = self._fault(trouble)
         if fault is not None:
@@ -193,7 +193,7 @@ class Arrays(RuleBasedStateMachine):
         return None
 
     async def _others_turn(self) -> None:
-        """What the other session does meanwhile."""
+        """Run the concurrent write of the other session."""
         if self.turn is not None:
             self.turn_taken = True
             await self.turn.act(await self.other.open_array(self.inner))
@@ -202,12 +202,12 @@ class Arrays(RuleBasedStateMachine):
     turn_taken = False
 
     async def stored(self) -> np.ndarray:
-        """What a reader without faults and without a memory finds."""
+        """What a new reader without faults and caches reads."""
         array = await self.other.open_array(self.inner)
         return np.array(await array[...], array.dtype)
 
     def objects(self, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-        """The stored objects of the array, with the part of it that each holds."""
+        """The stored objects of the array, with the region of each."""
         sides = self.array.shards or self.array.chunks
         grid = tuple(-(-n // side) for n, side in zip(shape, sides, strict=True))
         for coords in np.ndindex(grid):
@@ -249,7 +249,7 @@ class Arrays(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def write_twice_and_read_at_once(self, data: st.DataObject) -> None:
-        """In one session, which sees afterwards what it wrote."""
+        """Both in one session, which reads its own writes afterwards."""
         first, second = data.draw(writes(self.model, self.fill)), data.draw(writes(self.model, self.fill))
         start, stop = data.draw(strategies.regions(self.model.shape))
         turns = data.draw(st.integers(0, 12))
@@ -282,7 +282,7 @@ class Arrays(RuleBasedStateMachine):
         self._refresh_shards()
 
     def _check(self, error: BaseException | None, old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> None:
-        """Every object is in one of the states that it may be in; the model becomes what is stored."""
+        """Check that every object is in an allowed state; the model takes over what is stored."""
         stored = self.run(self.stored())
         outcome = getattr(error, "outcome", None)
         for coords, place in self.objects(stored.shape):
@@ -296,7 +296,7 @@ class Arrays(RuleBasedStateMachine):
         self.model = stored
 
     def _refresh_shards(self) -> None:
-        # A remembered index says nothing of what others have added since, until it is forgotten.
+        # A cached shard index does not show what others have added since, until it is invalidated.
         if self.array.shards:
             self.run(self.array.refresh())
 
@@ -304,7 +304,7 @@ class Arrays(RuleBasedStateMachine):
 
     @rule(data=st.data(), trouble=troubles(), kind=st.sampled_from(["slice", "basic", "outer", "points"]))
     def read(self, data: st.DataObject, trouble: Trouble, kind: str) -> None:
-        """It fails, or it gives what is stored."""
+        """A read fails or returns what is stored."""
         if kind == "slice" or not self.model.ndim or not self.model.size:
             start, stop = data.draw(strategies.regions(self.model.shape))
             read = lambda: self.array.get_slice(start, stop)  # noqa: E731
@@ -352,7 +352,7 @@ class Arrays(RuleBasedStateMachine):
         self._adopt(stored)
 
     async def _resize_back_and_forth(self, back: tuple[int, ...], forth: tuple[int, ...]) -> None:
-        """What the note on the error says."""
+        """Do what the note on the error recommends."""
         await self.array.resize(back)
         await self.array.resize(forth)
 

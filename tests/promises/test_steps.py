@@ -1,7 +1,7 @@
-"""How far the code of one read or write is spread: the files it enters, and how often it changes from one to another.
+"""Over how many files one read or write is spread, and how often the call path changes from one file to another.
 
 A reader of the code has to follow these changes. The budgets are the present numbers (for S3 up to one more); they
-should grow only for a reason. ARCHITECTURE.md compares them with the goals.
+should grow only for a good reason. ARCHITECTURE.md compares them with the goals.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A storm of cancellations: whatever is cancelled whenever, nothing is held, torn or left running, on either transport.
+"""Many cancellations at random moments leave nothing locked, torn or running, on either transport.
 
-`STORM_SECONDS=300 pytest -n 0 -s --timeout 0 tests/promises/test_storm.py` storms for five minutes on each, and prints
+`STORM_SECONDS=300 pytest -n 0 -s --timeout 0 tests/promises/test_storm.py` runs for five minutes on each, and prints
 its figures.
 """
 
@@ -37,7 +37,7 @@ def halves(data: Any) -> Any:
 
 
 def check(data: Any) -> None:
-    """No half is of two writes."""
+    """Check that no half mixes two writes."""
     assert (halves(data) == halves(data)[:, :1]).all(), f"torn: {halves(data).tolist()}"
 
 
@@ -81,7 +81,7 @@ ACTS: tuple[Act, ...] = (read, read, merge, merge, merge, read_of_one_moment, st
 
 
 async def cancel_some_time(task: asyncio.Task[None], dice: Random) -> None:
-    """After some turns of the loop, or some time, once or twice."""
+    """Cancel once or twice, after some iterations of the loop or some time."""
     if dice.random() < 0.5:
         for _ in range(dice.randrange(60)):
             await asyncio.sleep(0)

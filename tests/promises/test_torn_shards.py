@@ -1,4 +1,4 @@
-"""On the real server: a shard that is rewritten all the time reads as one of its states; ranges keep the limit."""
+"""On a real server: a shard that is rewritten all the time reads as one of its states; ranges respect the limit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_readers_of_a_shard_that_is_rewritten_see_one_state(place: Place, 
 
         async def write() -> None:
             for state in range(3, REWRITES):
-                # Every second state lacks some chunks, so that the others lie elsewhere.
+                # Every second state lacks some chunks, so that the offsets of the others differ.
                 data = np.full((128, 128), state)
                 data[: 16 * (state % 2) * 3] = 0
                 await writer[...].set(data)
@@ -44,7 +44,7 @@ async def test_readers_of_a_shard_that_is_rewritten_see_one_state(place: Place, 
                 try:
                     result = await array.get_slice(start, stop)
                 except zs.ConcurrentModification:
-                    continue  # it says so, and tells nothing wrong
+                    continue  # an error, not wrong data
                 states = set(np.unique(result).tolist()) - {0}
                 assert len(states) <= 1, f"a mix of {states}"
                 assert states, "the last rows are never fill"
@@ -109,7 +109,7 @@ async def test_merges_of_one_shard_by_two_sessions_lose_nothing(place: Place) ->
         first = await one.create_array(place.url, shape=(12, 12), chunks=(3, 3), shards=(12, 12), dtype="i4")
         arrays = [first, await two.open_array(place.url)]
         expected = np.arange(1, 145).reshape(12, 12)
-        # Whole chunks and parts of them: some need what is stored of theirs, all need what is stored of the others.
+        # Whole chunks and parts: some need their own chunk's stored bytes, all need those of the others.
         boxes = [(slice(r, r + 3), slice(c, c + 2 + r % 2)) for r in range(0, 12, 3) for c in range(0, 12, 3)]
         boxes += [(slice(r, r + 3), slice(c + 2, c + 3)) for r in range(0, 12, 6) for c in range(0, 12, 3)]
         await asyncio.gather(*(arrays[n % 2][box].set(expected[box]) for n, box in enumerate(boxes)))

@@ -1,4 +1,4 @@
-"""What strangers stored: refused before it costs anything, whatever it claims."""
+"""Untrusted objects are rejected before they cost memory or time, whatever they claim."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def grid(*chunk: int) -> dict[str, Any]:
 
 
 class Counting(zs.MemoryStore):
-    """Notes what is asked for."""
+    """Records the requested keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ ENDLESS = faults.endless_page("200 OK", 'etag: "1"\r\ntransfer-encoding: chunked
 async def test_an_object_that_is_longer_than_any_chunk_is_not_received(
     transport: str, layout: str, fault: faults.Fault
 ) -> None:
-    """Ten gigabytes where sixteen bytes should be: memory goes by what is wanted, not by what is there."""
+    """Ten gigabytes instead of sixteen bytes: memory depends on what is expected, not on the object's size."""
     async with bench_of(Options(transport)) as bench:
         array = await bench.array(layout)
         bench.cue("GetObject", fault, times=1000)
@@ -146,7 +146,7 @@ ENTRIES = {
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
 async def test_no_range_is_requested_that_the_object_does_not_have(transport: str, entry: tuple[int, int]) -> None:
-    """The index has no checksum that would tell; the object's size does."""
+    """The index has no checksum to detect it; the object's size does."""
     async with bench_of(Options(transport)) as bench:
         array = await bench.array("shard, no checksum")
         whole = bench.stored()
@@ -178,7 +178,7 @@ async def test_names_that_lead_elsewhere_are_skipped_and_reported(caplog: pytest
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 async def test_an_object_that_reports_it_is_encoded_is_the_bytes_that_were_stored(transport: str) -> None:
-    """S3 keeps Content-Encoding as a label; what is undone by a client is no longer what was stored."""
+    """S3 keeps Content-Encoding as a label; a body that the client decompressed is not what was stored."""
     async with bench_of(Options(transport)) as bench:
         array = await bench.array("zstd")
         bench.cue("GetObject", faults.changed(content_encoding="gzip"), times=3)

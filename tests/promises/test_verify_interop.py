@@ -1,4 +1,4 @@
-"""What zarr-python wrote and consolidated is all well to `verify`: its spellings and defaults are no contradictions."""
+"""`verify` finds nothing in what zarr-python wrote and consolidated: its spellings and defaults are accepted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import zarr_s3_async as zs
 
 
 def write(root: Path, zarr_format: Any) -> int:
-    """A hierarchy with everything that both libraries have; the number of nodes."""
+    """Write a hierarchy with all features that both libraries have. Returns the number of nodes."""
     group = zarr.create_group(root, zarr_format=zarr_format, attributes={"title": "x", "nan": float("nan")})
     arrays: dict[str, dict[str, Any]] = {
         "plain": {"dtype": "f4"},
@@ -38,14 +38,14 @@ def write(root: Path, zarr_format: Any) -> int:
     scalar = group.create_array("scalar", shape=(), dtype="f8")
     scalar[...] = 5
     group.create_array("empty", shape=(0, 3), chunks=(1, 3), dtype="f8")
-    return len(arrays) + 5  # the root, deep, deep/er, and the last two
+    return len(arrays) + 5  # and the root, deep, deep/er and the last two
 
 
 @pytest.mark.parametrize("consolidated", [False, True])
 @pytest.mark.parametrize("zarr_format", [2, 3])
 async def test_it_is_all_well(tmp_path: Path, zarr_format: Any, consolidated: bool) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # consolidated metadata is no part of v3 yet, says zarr-python
+        warnings.simplefilter("ignore")  # zarr-python warns that consolidated metadata is not part of v3 yet
         nodes = write(tmp_path, zarr_format)
         if consolidated:
             zarr.consolidate_metadata(tmp_path, zarr_format=zarr_format)

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer as soon as nothing else is to do: waits cost no time."""
+"""An event loop whose clock jumps to the next timer when nothing is ready: waits take no real time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """For programs that no other thread and no socket wakes up: where all wait for ever, it says so and stops."""
+    """For programs without other threads and sockets: raises an error if all tasks wait forever."""
 
     def __init__(self) -> None:
         self._now = 0.0
         super().__init__(_Jumping(self))
 
     def time(self) -> float:
-        """Seconds since the loop was made, as far as anyone waits for them."""
+        """Virtual seconds since the loop was created."""
         return self._now
 
     def jump(self, seconds: float) -> None:
-        """Let that much time be over."""
+        """Advance the clock by this time."""
         self._now += seconds
 
 
@@ -29,7 +29,7 @@ class _Jumping(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        """What is ready now; else the timeout is over at once."""
+        """Return what is ready now; otherwise advance the clock by the timeout."""
         ready = super().select(0)
         if not ready and timeout is None:
             raise RuntimeError("deadlock: every task waits, and nothing will wake any of them")

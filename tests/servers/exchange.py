@@ -1,4 +1,4 @@
-"""One request to the fault server and the response to it: what a fault is given to work with."""
+"""One request to the fault server and its response: the argument of a fault."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TICK = 0.02
 
 
 def read_request(reader: SocketReader) -> Request | None:
-    """The next request of a connection, or None where the client has closed it."""
+    """Read the next request of a connection. Returns None if the client has closed it."""
     head = reader.head()
     if head is None:
         return None
@@ -29,14 +29,14 @@ def read_request(reader: SocketReader) -> Request | None:
 
 
 class Exchange:
-    """One request and its connection; what a fault is given.
+    """One request and its connection; the argument of a fault.
 
     Attributes:
         server: The server.
         request: The request.
-        connection: Which of the server's connections it came on, from 1.
-        served: Requests that came on it before.
-        over: The connection ends with this exchange.
+        connection: Number of the connection on the server, from 1.
+        served: Earlier requests on this connection.
+        over: True if the connection ends with this exchange.
     """
 
     def __init__(
@@ -50,23 +50,23 @@ class Exchange:
         self._sock = sock
 
     def carry_out(self) -> Response:
-        """Do what was asked, and return what S3 would answer."""
+        """Carry the request out. Returns the response that S3 would send."""
         return self.server.answer(self.request)
 
     def reply(self) -> None:
-        """Do it, and say so."""
+        """Carry the request out and send the response."""
         self.send(self.carry_out())
 
     def send(self, answer: Response) -> None:
-        """An answer, whole."""
+        """Send a complete response."""
         self.write(answer.head + bytes(answer.body))
 
     def write(self, data: bytes) -> None:
-        """Bytes, whatever they are."""
+        """Send arbitrary bytes."""
         self._sock.sendall(data)
 
     def close(self) -> None:
-        """End the connection in good order (FIN)."""
+        """Close the connection in an orderly way (FIN)."""
         self.over = True
         self._sock.shutdown(socket.SHUT_WR)
 
@@ -77,14 +77,14 @@ class Exchange:
         self._sock.close()
 
     def stall(self) -> None:
-        """Say nothing more until the client hangs up, or the server ends."""
+        """Send nothing more until the client closes the connection or the server ends."""
         self.over = True
         while not self.server.stopping.is_set():
             if self._has_news(_TICK) and not self._sock.recv(_READ):
                 return
 
     def pause(self, seconds: float) -> None:
-        """Say nothing for a while; raises EOFError where the client does not wait so long."""
+        """Send nothing for this time. Raises EOFError if the client closes the connection before it is over."""
         gone = self._has_news(seconds) and not self._sock.recv(_READ, socket.MSG_PEEK)
         if gone or self.server.stopping.is_set():
             raise EOFError
@@ -96,7 +96,7 @@ class Exchange:
 
 
 def with_header(head: bytes, name: str, value: str | None) -> bytes:
-    """A response head with a header set, or taken out."""
+    """A response head with a header set, or removed if `value` is None."""
     without = re.sub(rb"(?im)^" + re.escape(name.encode()) + rb":[^\r\n]*\r\n", b"", head)
     line = b"" if value is None else f"{name}: {value}\r\n".encode()
     return without[:-2] + line + b"\r\n"

@@ -1,11 +1,11 @@
-"""An S3 server that goes wrong on cue: plain sockets, threads of its own, everything in memory and counted.
+"""An S3 server that injects faults on request. It uses plain sockets and its own threads, and keeps objects in memory.
 
     with FaultServer(buckets=("data",)) as server:
         server.cue("GetObject", faults.reset_mid_body, nth=2)
         ... use server.endpoint_url ...
         assert server.count("GetObject") == 3
 
-What can go wrong is in `faults`. It checks no signatures. Importing it needs no pytest.
+The faults are in `faults`. It checks no signatures. Importing it does not need pytest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """One request that the server was sent."""
+    """One request that the server received."""
 
     operation: str
     """The S3 API's name."""
@@ -47,22 +47,22 @@ class _Cue:
     fault: Fault
     first: int
     last: int
-    met: int = 0
+    matched: int = 0
 
     def meets(self, operation: str, request: Request) -> bool:
-        """Count a request that is meant; True where it is one to go wrong."""
+        """Count the request if it matches. Returns True if the fault applies to it."""
         if operation != self.operation or not request.key.endswith(self.key):
             return False
-        self.met += 1
-        return self.first <= self.met <= self.last
+        self.matched += 1
+        return self.first <= self.matched <= self.last
 
 
 class FaultServer:
-    """Serves from its start to its `close`, at `endpoint_url`, in path style.
+    """Serves at `endpoint_url`, in path style, from its start to its `close`.
 
     Args:
-        buckets: That exist from the start.
-        ignores: Headers that it does not look at, as some S3-compatible servers do (`if-match`, `if-none-match`).
+        buckets: Buckets that exist from the start.
+        ignores: Request headers to ignore, as some S3-compatible servers do (`if-match`, `if-none-match`).
     """
 
     access_key_id = "fault-server"
@@ -96,67 +96,67 @@ class FaultServer:
 
     @property
     def endpoint_url(self) -> str:
-        """Where it listens."""
+        """URL at which it listens."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    # What a test says and asks
+    # Interface for tests
 
     def cue(self, operation: str, fault: Fault, *, nth: int = 1, times: int = 1, key: str = "") -> None:
-        """Let requests go wrong.
+        """Inject a fault into requests.
 
         Args:
-            operation: The S3 API's name: GetObject, PutObject, …
+            operation: S3 API name: GetObject, PutObject, …
             fault: One of `faults`.
-            nth: The first request to go wrong, counted from now; 1 is the next one.
-            times: How many in a row.
-            key: Only requests for keys that end so are counted.
+            nth: The first request that gets the fault, counted from now; 1 is the next one.
+            times: How many consecutive requests get it.
+            key: Only requests for keys with this suffix are counted.
         """
         with self._lock:
             self._cues.append(_Cue(operation, key, fault, nth, nth + times - 1))
 
     def count(self, operation: str, key: str = "") -> int:
-        """Requests of an operation so far, for keys that end so."""
+        """Count requests of an operation so far, for keys with the suffix `key`."""
         return len(self.requests(operation, key))
 
     def requests(self, operation: str, key: str = "") -> list[ReceivedRequest]:
-        """Those requests, in the order in which they came."""
+        """The requests that `count` counts, in order of arrival."""
         with self._lock:
             return [s for s in self.seen if s.operation == operation and s.request.key.endswith(key)]
 
     def forget(self) -> None:
-        """Set the counts to zero and forget every cue."""
+        """Set the counts to zero and remove all faults."""
         with self._lock:
             self.seen.clear()
             self._cues.clear()
 
     def put(self, bucket: str, key: str, body: bytes) -> None:
-        """Store an object, past all counting."""
+        """Store an object directly; not counted."""
         self.answer(Request("PUT", bucket, key, {}, {}, body))
 
     def remove(self, bucket: str, key: str) -> None:
-        """Delete an object, past all counting."""
+        """Delete an object directly; not counted."""
         self.answer(Request("DELETE", bucket, key, {}, {}, b""))
 
     def get(self, bucket: str, key: str) -> bytes | None:
-        """What is stored there, past all counting."""
+        """Read an object directly; not counted. None if it is absent."""
         answer = self.answer(Request("GET", bucket, key, {}, {}, b""))
         return bytes(answer.body) if answer.status == 200 else None
 
     def open_uploads(self) -> int:
-        """Uploads in parts that are neither completed nor aborted: what a careless client leaves behind."""
+        """Number of multipart uploads that are neither completed nor aborted."""
         with self._lock:
             return self._objects.uploads()
 
     def answer(self, request: Request) -> Response:
-        """What S3 would say; the request is carried out."""
+        """Carry the request out. Returns the response that S3 would send."""
         headers = {name: value for name, value in request.headers.items() if name not in self.ignores}
         with self._lock:
             return self._objects.answer(request._replace(headers=headers))
 
-    # Life
+    # Start and close
 
     def close(self) -> None:
-        """Hang up on everyone and end every thread. Again is fine."""
+        """Close all connections and end all threads. Repeated calls have no effect."""
         self.stopping.set()
         self._listener.close()
         with self._lock:
@@ -171,7 +171,7 @@ class FaultServer:
         thread.start()
 
     def _accept(self) -> None:
-        # A timeout, since closing a listening socket does not wake who waits for it.
+        # With a timeout, since closing a listening socket does not wake a thread that is in accept().
         self._listener.settimeout(0.05)
         while not self.stopping.is_set():
             try:
@@ -206,11 +206,11 @@ class FaultServer:
             sock.close()
 
     def _note(self, request: Request, connection: int) -> Fault:
-        """Count a request; the fault that is cued for it, or the plain answer."""
+        """Count a request. Returns the fault registered for it, or the plain response."""
         operation = operation_of(request)
         with self._lock:
-            met = [cue for cue in self._cues if cue.meets(operation, request)]
-            fault = met[0].fault if met else None
+            matched = [cue for cue in self._cues if cue.meets(operation, request)]
+            fault = matched[0].fault if matched else None
             name = getattr(fault, "__name__", "") if fault else ""
             self.seen.append(ReceivedRequest(operation, request, name, connection))
         return fault or Exchange.reply

@@ -1,7 +1,7 @@
 """What S3, S3-compatible servers and proxies do wrong: faults that a `FaultServer` injects into chosen requests.
 
-A fault is a callable that is given the exchange. Most of these are one; those that take
-arguments make one.
+A fault is a callable that takes an `Exchange`. Most functions here are faults; those that take
+other arguments return one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _UNASKED = b'HTTP/1.1 200 OK\r\nETag: "evil"\r\nContent-Length: 4\r\n\r\nevil'
 
 
 def operation_of(request: Request) -> str:
-    """The S3 API's name of what is asked."""
+    """The S3 API name of the requested operation."""
     if not request.key:
         return {"GET": "ListObjectsV2", "POST": "DeleteObjects", "HEAD": "HeadBucket"}.get(request.method, "")
     if "uploads" in request.query:
@@ -46,14 +46,14 @@ def operation_of(request: Request) -> str:
 def refuse(
     status: int, code: str = "", *, body: bytes | None = None, content_type: str = "application/xml", **headers: str
 ) -> Fault:
-    """An error answer; nothing is carried out.
+    """Answer with an error; the request is not carried out.
 
     Args:
         status: HTTP status.
-        code: Of S3's `<Error>` document; without one the body is empty, or `body`.
-        body: Another body.
-        content_type: Of the body.
-        headers: More headers, `_` standing for `-`.
+        code: Code in S3's `<Error>` document; if empty, the body is `body`.
+        body: Body to send instead of an `<Error>` document.
+        content_type: Content type of the body.
+        headers: Additional headers, with `_` for `-`.
     """
     if body is None:
         document = (
@@ -90,12 +90,12 @@ huge_page = refuse(500, body=b"<html>" + b"x" * _HUGE_PAGE, content_type="text/h
 
 
 def retry_after(seconds: int) -> Fault:
-    """503 with a wish."""
+    """503 SlowDown with a Retry-After header."""
     return refuse(503, "SlowDown", retry_after=str(seconds))
 
 
 def skewed_clock(ahead: float) -> Fault:
-    """Refuses every signature that is not of the server's time, which is `ahead` seconds from ours."""
+    """Refuse signatures whose time differs from the server's clock, which is `ahead` seconds ahead of ours."""
 
     def skewed(exchange: Exchange) -> None:
         date = formatdate(time() + ahead, usegmt=True)
@@ -110,7 +110,7 @@ def seconds_of(amz_date: str) -> float:
 
 
 def wrong_region(region: str, status: int = 301, code: str = "PermanentRedirect") -> Fault:
-    """Refuses signatures for another region, and names the right one in a header."""
+    """Refuse signatures for another region, and name the right region in a header."""
 
     def wrong(exchange: Exchange) -> None:
         if f"/{region}/s3/" in exchange.request.headers.get("authorization", ""):
@@ -122,12 +122,12 @@ def wrong_region(region: str, status: int = 301, code: str = "PermanentRedirect"
 
 
 def redirect(location: str) -> Fault:
-    """307 to another host."""
+    """Redirect (307) to another host."""
     return refuse(307, "TemporaryRedirect", location=location)
 
 
 def endless_page(status: str, framing: str = "content-length: 1000000000000") -> Fault:
-    """A page that goes on until the client has enough of it; nothing is carried out."""
+    """Send an endless body until the client closes; the request is not carried out."""
 
     def page(exchange: Exchange) -> None:
         exchange.over = True
@@ -140,7 +140,7 @@ def endless_page(status: str, framing: str = "content-length: 1000000000000") ->
 
 
 def interim(count: int) -> Fault:
-    """So many 102s, and then the right answer."""
+    """Send `count` 102 responses, then the correct response."""
 
     def informed(exchange: Exchange) -> None:
         exchange.write(b"HTTP/1.1 102 Processing\r\n\r\n" * count)
@@ -149,11 +149,11 @@ def interim(count: int) -> Fault:
     return informed
 
 
-# Answers that look good
+# Responses that look successful
 
 
 def changed(status: str = "", **headers: str | None) -> Fault:
-    """The right answer but for its status and these headers (`_` stands for `-`, None leaves one out)."""
+    """The correct response with another status and these headers changed (`_` for `-`; None removes one)."""
 
     def change(exchange: Exchange) -> None:
         answer = exchange.carry_out()
@@ -168,7 +168,7 @@ def changed(status: str = "", **headers: str | None) -> Fault:
 
 
 def twice(line: str) -> Fault:
-    """The right answer, with one header line more."""
+    """The correct response with one extra header line."""
 
     def doubled(exchange: Exchange) -> None:
         answer = exchange.carry_out()
@@ -178,7 +178,7 @@ def twice(line: str) -> Fault:
 
 
 def ignoring(*names: str) -> Fault:
-    """A server that does not look at these headers."""
+    """Act as a server that ignores these request headers."""
 
     def careless(exchange: Exchange) -> None:
         headers = {name: value for name, value in exchange.request.headers.items() if name not in names}
@@ -188,13 +188,13 @@ def ignoring(*names: str) -> Fault:
 
 
 def error_in_200(exchange: Exchange) -> None:
-    """200, and S3's `<Error>` document for a body, without an ETag."""
+    """200 with S3's `<Error>` document as the body, without an ETag."""
     body = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>InternalError</Code><Message>x</Message></Error>'
     _say_200(exchange, "application/xml", body)
 
 
 def page_in_200(exchange: Exchange) -> None:
-    """200 from a proxy that has nothing to do with S3."""
+    """200 with an HTML page from a proxy that is not S3."""
     body = b"<html><body>Welcome to the hotel</body></html>"
     _say_200(exchange, "text/html", body)
 
@@ -209,7 +209,7 @@ whole_for_range = ignoring("range")
 
 
 def content_range(text: str) -> Fault:
-    """A 206 that claims another range."""
+    """A 206 whose Content-Range names another range."""
 
     def claim(exchange: Exchange) -> None:
         answer = exchange.carry_out()
@@ -219,7 +219,7 @@ def content_range(text: str) -> Fault:
 
 
 def short_range(exchange: Exchange) -> None:
-    """A 206 with one byte fewer than its Content-Range says."""
+    """A 206 with one byte fewer than its Content-Range states."""
     answer = exchange.carry_out()
     body = bytes(answer.body)[:-1]
     head = with_header(answer.head, "Content-Length", str(len(body)))
@@ -227,7 +227,7 @@ def short_range(exchange: Exchange) -> None:
 
 
 def truncated_at(count: int) -> Fault:
-    """Fewer bytes than were stored, with a Content-Length that agrees."""
+    """Send only the first bytes of the object, with a matching Content-Length."""
 
     def truncated(exchange: Exchange) -> None:
         answer = exchange.carry_out()
@@ -238,7 +238,7 @@ def truncated_at(count: int) -> Fault:
 
 
 def checksum(of: bytes | None = None) -> Fault:
-    """Answers with an `x-amz-checksum-crc32`: of the body, or of something else."""
+    """Add `x-amz-checksum-crc32`: of the body, or of the bytes `of`."""
 
     def summed(exchange: Exchange) -> None:
         answer = exchange.carry_out()
@@ -250,12 +250,12 @@ def checksum(of: bytes | None = None) -> Fault:
 
 
 def in_chunks(exchange: Exchange) -> None:
-    """The right answer, its length taken off by a proxy."""
+    """The correct response in chunked framing, as a proxy sends it that drops Content-Length."""
     _say_in_chunks(exchange, b"0\r\n\r\n")
 
 
 def cut_in_chunks(exchange: Exchange) -> None:
-    """The same, and FIN before the last chunk."""
+    """As `in_chunks`, but FIN before the last chunk."""
     _say_in_chunks(exchange, b"")
     exchange.close()
 
@@ -271,28 +271,28 @@ def _say_in_chunks(exchange: Exchange, end: bytes) -> None:
 
 
 def reset_before_head(exchange: Exchange) -> None:
-    """RST, and nothing carried out."""
+    """RST; the request is not carried out."""
     exchange.reset()
 
 
 def close_before_head(exchange: Exchange) -> None:
-    """FIN, and nothing carried out."""
+    """FIN; the request is not carried out."""
     exchange.close()
 
 
 def closed_after_one_answer(exchange: Exchange) -> None:
-    """A server that closes its connections after one answer each, and says so only when one is used again."""
+    """Close the connection after one response without announcing it: the client notices when it sends again."""
     (exchange.reset if exchange.served else exchange.reply)()
 
 
 def lost_answer(exchange: Exchange) -> None:
-    """Carried out, and then RST: the client cannot know."""
+    """Carry the request out, then RST: the client cannot tell whether it was."""
     exchange.carry_out()
     exchange.reset()
 
 
 def lost_error(status: int = 500, code: str = "InternalError") -> Fault:
-    """Carried out, and answered with an error all the same."""
+    """Carry the request out, but answer with an error."""
 
     def lie(exchange: Exchange) -> None:
         exchange.carry_out()
@@ -313,13 +313,13 @@ def reset_mid_body(exchange: Exchange) -> None:
 
 
 def close_mid_body(exchange: Exchange) -> None:
-    """FIN after half of the body, which had a Content-Length."""
+    """FIN after half of a body that has a Content-Length."""
     _half(exchange)
     exchange.close()
 
 
 def close_without_length(exchange: Exchange) -> None:
-    """FIN after half of a body that said nothing of its length."""
+    """FIN after half of a body without a Content-Length."""
     answer = exchange.carry_out()
     head = with_header(answer.head, "Content-Length", None)
     exchange.write(head + bytes(answer.body)[: len(memoryview(answer.body)) // 2])
@@ -327,19 +327,19 @@ def close_without_length(exchange: Exchange) -> None:
 
 
 def stall_before_head(exchange: Exchange) -> None:
-    """Carried out, and never answered."""
+    """Carry the request out and never answer."""
     exchange.carry_out()
     exchange.stall()
 
 
 def stall_mid_body(exchange: Exchange) -> None:
-    """Half of the body, and never more."""
+    """Send half of the body, then nothing."""
     _half(exchange)
     exchange.stall()
 
 
 def trickle(exchange: Exchange) -> None:
-    """The body byte by byte, each in time, all of them never."""
+    """Send the body byte by byte: each byte arrives before the read timeout, the whole body never does."""
     answer = exchange.carry_out()
     exchange.write(answer.head)
     exchange.over = True
@@ -349,7 +349,7 @@ def trickle(exchange: Exchange) -> None:
 
 
 class Late:
-    """A request whose connection breaks at once, and which something on the way carries out later: at `land`."""
+    """Breaks the connection at once and holds the request back, as a proxy may; `deliver` carries it out later."""
 
     def __init__(self) -> None:
         self._held: list[Exchange] = []
@@ -358,26 +358,26 @@ class Late:
         self._held.append(exchange)
         exchange.reset()
 
-    def land(self) -> list[int]:
-        """Carry out what was held back; the statuses that nobody sees."""
+    def deliver(self) -> list[int]:
+        """Carry out the held-back requests. Returns their statuses, which no client sees."""
         held, self._held = self._held, []
         return [exchange.carry_out().status for exchange in held]
 
 
 def garbage(exchange: Exchange) -> None:
-    """No HTTP at all."""
+    """Send bytes that are not HTTP."""
     exchange.write(b"SSH-2.0-OpenSSH_9.7\r\n\x00\x01\x02 what?\r\n\r\n")
     exchange.close()
 
 
 def longer_than_said(exchange: Exchange) -> None:
-    """More bytes than Content-Length said; those to come look like another answer."""
+    """Send more bytes than Content-Length states; the rest looks like another response."""
     answer = exchange.carry_out()
     exchange.write(answer.head + bytes(answer.body) + _UNASKED)
 
 
 class MoreAfterwards:
-    """The right answer, and then, on the idle connection, another one that nobody asked for."""
+    """The correct response, and then an unsolicited one on the idle connection."""
 
     def __init__(self) -> None:
         self.sent = threading.Event()

@@ -1,11 +1,11 @@
-"""A proxy in front of a real server that loses answers, breaks connections and refuses, at random and by a seed.
+"""A proxy in front of a real server that loses responses, breaks connections and refuses requests, from a seed.
 
     with FaultyProxy(server.endpoint_url, lost=0.05, refused=0.03, reset=0.02, seed=7) as proxy:
         ... use proxy.endpoint_url ...
         assert proxy.count("lost", "PUT", "DELETE") > 0
 
-Requests pass whole or not at all. That matters: SeaweedFS 4.48 replaces an object by an empty one when a connection
-breaks in mid-upload, which S3 never does, and which is not what is to be tried here.
+Requests are forwarded complete or not at all. That matters: SeaweedFS 4.48 replaces an object by an empty one when a
+connection breaks during an upload. S3 never does that, and it is not what these tests cover.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _REFUSALS = ((503, "SlowDown"), (500, "InternalError"))
 
 
 class FaultyProxy(Proxy):
-    """Each rate is the share of requests to which that happens; of the rest nothing does.
+    """Injects faults. Each rate is the fraction of requests that get that fault; the rest are forwarded unchanged.
 
     Args:
-        upstream: `http://host:port` of the server behind.
-        lost: The request is carried out, and the connection breaks before the last byte of its answer.
-        refused: 503 SlowDown or 500 InternalError; the server behind is not asked.
-        reset: The connection breaks; the server behind is not asked.
-        conflict: Where the request has a precondition, 409 ConditionalRequestConflict, as S3 answers when another
-            request for the key is just being carried out; the server behind is not asked.
-        seed: Of the random choices. The same seed gives the same outcomes in the same order; which
-            request is the n-th is up to the clients.
+        upstream: `http://host:port` of the upstream server.
+        lost: The request is carried out, and the connection breaks before the last byte of its response.
+        refused: 503 SlowDown or 500 InternalError; the request is not forwarded.
+        reset: The connection breaks; the request is not forwarded.
+        conflict: Where the request has a precondition, 409 ConditionalRequestConflict, as S3 responds while another
+            request for the key is in progress; the request is not forwarded.
+        seed: Seed of the random choices. The same seed gives the same outcomes in the same order; the order of
+            requests depends on the clients.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class FaultyProxy(Proxy):
         self._counts: Counter[tuple[Outcome, str]] = Counter()
 
     def count(self, outcome: Outcome | None = None, *methods: str) -> int:
-        """Requests so far with this outcome, of these methods or of all."""
+        """Count requests so far with this outcome, of these methods or of all."""
         return sum(
             n
             for (which, method), n in list(self._counts.items())
@@ -94,7 +94,7 @@ class FaultyProxy(Proxy):
         behind: asyncio.StreamReader,
         onward: asyncio.StreamWriter,
     ) -> bool:
-        """Apply the chosen fault to this request. False where the client's connection shall break now."""
+        """Apply the chosen fault to this request. Returns False if the client's connection must break now."""
         answer = b""
         if outcome == "refused":
             answer = _refusal(method, *self._random.choice(_REFUSALS))
@@ -129,7 +129,7 @@ def _refusal(method: str, status: int, code: str) -> bytes:
 
 
 async def _answer(reader: asyncio.StreamReader, method: str) -> bytes:
-    """The whole answer to a request of this method."""
+    """Read the complete response to a request of this method."""
     while True:
         head = await read_head(reader)
         if head is None:
@@ -142,6 +142,6 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> bytes:
 
 
 def _break(writer: asyncio.StreamWriter) -> None:
-    """Close with what was written so far, and a reset."""
+    """Flush what was written so far and close with a reset."""
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

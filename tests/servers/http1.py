@@ -1,7 +1,7 @@
 """The HTTP/1.1 parser of all test servers and proxies: heads, chunk sizes, body framing.
 
-It uses nothing but the standard library: the stand-in's process imports it without the package under test.
-RFC 9112 says what a server must refuse; this one trusts its clients, and never repairs a malformed message.
+It uses only the standard library: the stand-in's process imports it without the package under test.
+It trusts its clients and does not enforce everything that RFC 9112 requires; it never repairs a malformed message.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Head(NamedTuple):
     Attributes:
         raw: Its bytes, the empty line included.
         first: The three parts of the first line: method, target and version, or version, status and reason.
-        fields: Header fields; names in lower case. Of a field that is repeated the last one.
+        fields: Header fields; names in lower case. Of a repeated field the last one is kept.
     """
 
     raw: bytes
@@ -49,23 +49,23 @@ class Head(NamedTuple):
 
     @property
     def is_chunked(self) -> bool:
-        """True where the body is framed by `Transfer-Encoding: chunked`."""
+        """True if the body is framed by `Transfer-Encoding: chunked`."""
         return self.fields.get("transfer-encoding", "").lower() == "chunked"
 
     @property
     def content_length(self) -> int | None:
-        """Bytes of the body, or None where the head does not say."""
+        """Bytes of the body, or None if the head does not state it."""
         text = self.fields.get("content-length")
         return None if text is None else int(text)
 
     @property
     def expects_continue(self) -> bool:
-        """True where the client waits for `100 Continue` before it sends the body."""
+        """True if the client waits for `100 Continue` before it sends the body."""
         return self.fields.get("expect", "").lower() == "100-continue"
 
 
 def parse_head(raw: bytes) -> Head:
-    """Parse a head, which ends with its empty line. Raises ValueError where the first line has fewer than two parts."""
+    """Parse a head, which ends with its empty line. Raises ValueError if the first line has fewer than two parts."""
     first, *lines = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
     left, middle, right = (*first.split(" ", 2), "")[:3]
     pairs = (line.partition(":") for line in lines)
@@ -73,12 +73,12 @@ def parse_head(raw: bytes) -> Head:
 
 
 def has_no_body(method: str, status: int) -> bool:
-    """True for responses that end with their head, whatever it says."""
+    """True for responses that have no body, whatever their head states."""
     return method == "HEAD" or status < 200 or status in (204, 304)
 
 
 def chunk_size(line: bytes) -> int:
-    """The size that a chunk's first line names; its extensions are ignored."""
+    """Parse the size in a chunk's first line; chunk extensions are ignored."""
     return int(line.partition(b";")[0], 16)
 
 
@@ -89,7 +89,7 @@ def split_target(target: str) -> tuple[str, Query]:
 
 
 def decode_aws_chunked(body: bytes) -> bytes:
-    """The payload of `aws-chunked` content: chunks with a size line each, then trailers."""
+    """Decode the payload of `aws-chunked` content: chunks with a size line each, then trailers."""
     payload = bytearray()
     here = 0
     while True:
@@ -105,7 +105,7 @@ def decode_aws_chunked(body: bytes) -> bytes:
 
 
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
-    """The next head, or None where the stream ends before one."""
+    """Read the next head. Returns None if the stream ends before one."""
     try:
         raw = await reader.readuntil(END_OF_HEAD)
     except asyncio.IncompleteReadError as error:
@@ -116,12 +116,12 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
 
 
 async def read_body(reader: asyncio.StreamReader, head: Head, *, until_end: bool) -> bytes:
-    """The body as it comes on the wire, framing included.
+    """Read the body as sent on the wire, framing included.
 
     Args:
-        reader: Positioned behind the head.
+        reader: Positioned after the head.
         head: The message's head.
-        until_end: Whether a body of unknown length ends with the stream, as a response's does; else it is empty.
+        until_end: Whether a body of unknown length extends to the end of the stream, as in responses; else it is empty.
     """
     if head.is_chunked:
         return await _read_chunks(reader)
@@ -139,7 +139,7 @@ async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 async def read_trailers(reader: asyncio.StreamReader) -> bytes:
-    """What follows the last chunk's line: trailer fields, and the empty line that ends them."""
+    """Read what follows the last chunk's line: trailer fields and the empty line that ends them."""
     lines = [await reader.readuntil(b"\r\n")]
     while lines[-1] != b"\r\n":
         lines.append(await reader.readuntil(b"\r\n"))
@@ -150,17 +150,17 @@ async def read_trailers(reader: asyncio.StreamReader) -> bytes:
 
 
 class SocketReader:
-    """Reads heads and bodies from a blocking socket. Raises EOFError where the client closes in the middle of one."""
+    """Reads heads and bodies from a blocking socket. Raises EOFError if the client closes in the middle of one."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._buffer = bytearray()
 
     def head(self, *, byte_by_byte: bool = False) -> Head | None:
-        """The next head, or None where the client closed before one.
+        """Read the next head. Returns None if the client closed before one.
 
         Args:
-            byte_by_byte: Leave everything that follows the head in the socket.
+            byte_by_byte: Read nothing past the head, so that the body stays in the socket.
         """
         while (found := self._buffer.find(END_OF_HEAD)) < 0:
             if not self._receive(1 if byte_by_byte else _RECEIVE):
@@ -170,7 +170,7 @@ class SocketReader:
         return parse_head(self._take(found + len(END_OF_HEAD)))
 
     def body(self, head: Head) -> bytes:
-        """The body that follows, decoded where it is chunked; answers `Expect: 100-continue`."""
+        """Read the body, decoded if it is chunked; answers `Expect: 100-continue`."""
         if head.expects_continue:
             self._sock.sendall(CONTINUE)
         return self._chunks() if head.is_chunked else self._exactly(head.content_length or 0)

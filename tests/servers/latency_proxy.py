@@ -1,7 +1,7 @@
-"""A proxy in front of a plain-http S3 server that makes it slow, and counts what passes and how much at once.
+"""A proxy that adds latency to a plain-http S3 server, and counts requests and the peak of concurrent ones.
 
-It reads as much HTTP/1.1 as it takes to tell requests and answers apart, and passes every byte on as it
-came: the signed Host header too, so that the server behind accepts what was signed for the proxy.
+It parses only as much HTTP/1.1 as is needed to find where messages end, and forwards every byte
+unchanged: the signed Host header too, so that the upstream server accepts what was signed for the proxy.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _LOG_SIZE = 100_000
 
 
 class Exchange(NamedTuple):
-    """One request that passed."""
+    """One forwarded request."""
 
     method: str
     target: str
 
 
 class LatencyProxy(Proxy):
-    """Listens on a port of its own, from a thread of its own; `with` starts and stops it.
+    """Listens on its own port, in its own thread; `with` starts and stops it.
 
     Args:
-        upstream: `http://host:port` of the server behind.
-        latency: Seconds that every answer waits before its first byte; it may be changed at any time.
+        upstream: `http://host:port` of the upstream server.
+        latency: Delay in seconds before the first byte of every response; it may be changed at any time.
     """
 
     def __init__(self, upstream: str, *, latency: float = 0.0) -> None:
@@ -41,11 +41,11 @@ class LatencyProxy(Proxy):
         self.exchanges: deque[Exchange] = deque(maxlen=_LOG_SIZE)
         """The requests, in the order in which their heads came; the latest 100,000."""
         self.in_flight = 0
-        """Requests whose head has come and whose answer's last byte has not gone."""
+        """Requests whose head has arrived and whose last response byte was not sent yet."""
         self.peak = 0
 
     def count(self, method: str | None = None) -> int:
-        """Requests so far, of this method or of all."""
+        """Count requests so far, of this method or of all."""
         return sum(1 for exchange in self.exchanges if method in (None, exchange.method))
 
     def reset(self) -> None:
@@ -54,13 +54,13 @@ class LatencyProxy(Proxy):
         self.peak = self.in_flight
 
     def began(self, exchange: Exchange) -> None:
-        """A request's head has come."""
+        """Count a request whose head has arrived."""
         self.exchanges.append(exchange)
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
 
     def ended(self, count: int = 1) -> None:
-        """So many answers go with their last byte, or never will."""
+        """Count `count` exchanges as ended: responses sent to their last byte, or abandoned."""
         self.in_flight -= count
 
     async def _between(
@@ -74,7 +74,7 @@ class LatencyProxy(Proxy):
 
 
 class _Tunnel:
-    """One connection of a client, and the one that it has to the server."""
+    """One client connection and its connection to the upstream server."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class _Tunnel:
         """Methods of the requests that were not answered yet."""
 
     async def run(self) -> None:
-        """Pass requests and answers until one side ends."""
+        """Forward requests and responses until one side closes."""
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._pass_requests)
@@ -111,7 +111,7 @@ class _Tunnel:
 
     async def _pass_answers(self) -> None:
         while (head := await read_head(self._behind)) is not None:
-            if head.status < 200:  # 100 Continue: the answer proper is still to come
+            if head.status < 200:  # 100 Continue: the final response follows
                 self._writer.write(head.raw)
                 continue
             await asyncio.sleep(self._proxy.latency)
@@ -134,10 +134,10 @@ async def _pass_message(
     *,
     until_end: bool,
 ) -> None:
-    """Pass a head and its body.
+    """Forward a head and its body.
 
-    `before_last` is called before the last byte goes: whoever has received that may already have asked
-    again, and is not to be counted twice.
+    `before_last` is called before the last byte is sent: after it, the client may already send its next
+    request, and must not be counted twice.
     """
     if head.is_chunked:
         writer.write(head.raw)
@@ -171,7 +171,7 @@ async def _pass_bytes(
     *,
     first: bytes,
 ) -> None:
-    """Pass `first`, and so many bytes after it."""
+    """Forward `first`, and then this many bytes."""
     if not count:
         before_last()
     writer.write(first)

@@ -1,4 +1,4 @@
-"""A proxy between a client and a plain-http server: it listens and accepts, from a thread of its own."""
+"""A proxy between a client and a plain-http server: it listens and accepts connections in its own thread."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _BACKLOG = 128
 
 
 class Proxy:
-    """Listens on a port of its own, from a thread of its own; `with` starts and stops it.
+    """Listens on its own port, in its own thread; `with` starts and stops it.
 
     Args:
-        upstream: `http://host:port` of the server behind.
+        upstream: `http://host:port` of the upstream server.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -48,7 +48,7 @@ class Proxy:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        # Not asyncio's own server: one that is closed does not say when the last that it accepted will be served.
+        # Not asyncio's own server: after its close there is no way to wait for the connections that it accepted.
         with socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG) as listener:
             listener.setblocking(False)
             self.endpoint_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -56,7 +56,7 @@ class Proxy:
             self._ready.set()
             await self._stopping.wait()
             await _ended({accepting})
-        await asyncio.sleep(0)  # whoever was accepted last begins, and so closes what it has
+        await asyncio.sleep(0)  # the connection accepted last starts, so that it closes its sockets
         await _ended(self._serving)
         for _ in range(_TURNS):  # in which the loop closes sockets
             await asyncio.sleep(0)
@@ -71,7 +71,7 @@ class Proxy:
     def _served(self, task: asyncio.Task[None]) -> None:
         self._serving.discard(task)
         if not task.cancelled():
-            task.exception()  # marked as seen: a connection that broke half-way is what a proxy is for
+            task.exception()  # marked as retrieved: broken connections are expected here
 
     async def _accepted(self, sock: socket.socket) -> None:
         try:
@@ -89,7 +89,7 @@ class Proxy:
                 await self._between(reader, writer, behind, onward)
             finally:
                 onward.close()
-        except OSError:  # nobody listens behind: the client sees a closed connection
+        except OSError:  # no upstream server is listening: the client sees a closed connection
             pass
         finally:
             writer.close()
@@ -101,12 +101,12 @@ class Proxy:
         behind: asyncio.StreamReader,
         onward: asyncio.StreamWriter,
     ) -> None:
-        """One connection of a client (`reader`, `writer`), and the one that it has to the server."""
+        """Serve one client connection (`reader`, `writer`) and its connection to the upstream server."""
         raise NotImplementedError
 
 
 async def _ended(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel them and wait for their end."""
+    """Cancel the tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
     if tasks:

@@ -1,4 +1,4 @@
-"""Requests and responses of the S3 servers of the tests, and the documents that S3 answers with. Pure.
+"""Requests, responses and S3's response documents, for the S3 servers of the tests. No I/O.
 
 Documents: S3 API reference.
 """
@@ -47,7 +47,7 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """One response. `head` is whole: from the status line to the empty line."""
+    """One response. `head` is complete: from the status line to the empty line."""
 
     status: int
     head: bytes
@@ -56,19 +56,19 @@ class Response(NamedTuple):
 
 
 def operation_of(request: Request) -> str:
-    """The S3 API's name for a plain operation."""
+    """The S3 API name of an operation."""
     return request.method.capitalize() + ("Object" if request.key else "Bucket")
 
 
 def head_of(status: int, length: int | None, more: str = "") -> bytes:
-    """A response head. `length` None: a status that has no body and says no length."""
+    """A response head. `length` is None for a status without a body and without Content-Length."""
     size = "" if length is None else f"Content-Length: {length}\r\n"
     first = f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
     return f"{first}{size}{more}x-amz-request-id: 0000000000000000\r\n\r\n".encode()
 
 
 def empty(status: int, operation: str, more: str = "") -> Response:
-    """An answer that is all head."""
+    """A response without a body."""
     return Response(status, head_of(status, None if status in (204, 304) else 0, more), b"", operation)
 
 
@@ -79,7 +79,7 @@ def document(operation: str, text: str) -> Response:
 
 
 def error(status: int, code: str, operation: str, *, bodiless: bool = False) -> Response:
-    """S3's `<Error>` document; the answer to a HEAD has only its head."""
+    """A response with S3's `<Error>` document; without the body if `bodiless`, as for HEAD."""
     body = f"{_XML}<Error><Code>{code}</Code><Message>{code}</Message><RequestId>0</RequestId></Error>".encode()
     head = head_of(status, len(body), "Content-Type: application/xml\r\n")
     return Response(status, head, b"" if bodiless else body, operation)

@@ -1,6 +1,6 @@
-"""Buckets and objects in memory: what S3 answers to a request. No socket.
+"""Buckets and objects in memory, and S3's responses to requests. No sockets.
 
-Operations: S3 API reference. Signatures are not looked at; conditional requests are honoured.
+Operations: S3 API reference. Signatures are not checked; conditional requests are honoured.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Upload(NamedTuple):
 
 
 class Objects:
-    """Buckets of objects. `answer` does one request."""
+    """Buckets of objects. `answer` carries out one request."""
 
     def __init__(self, buckets: tuple[str, ...]) -> None:
         self._buckets: dict[str, dict[str, _Object]] = {name: {} for name in buckets}
@@ -74,7 +74,7 @@ class Objects:
         self._numbers = itertools.count(1)
 
     def answer(self, request: Request) -> Response:
-        """What S3 would say."""
+        """Carry the request out. Returns the response that S3 would send."""
         objects = self._buckets.get(request.bucket)
         if not request.key:
             return self._bucket(request, objects)
@@ -92,11 +92,11 @@ class Objects:
         return error(501, "NotImplemented", operation_of(request))
 
     def uploads(self) -> int:
-        """Uploads in parts that are neither completed nor aborted."""
+        """Number of multipart uploads that are neither completed nor aborted."""
         return len(self._uploads)
 
     def put_everywhere(self, bucket: str, prefix: str, body: Buffer) -> None:
-        """Let every key under the prefix without an object of its own read as this body; never listed."""
+        """Serve `body` for every key under `prefix` that has no object; such keys are not listed."""
         self._everywhere.append((bucket, prefix, self._new(bytes(body), {})))
 
     # Objects
@@ -154,7 +154,7 @@ class Objects:
         return empty(204, "DeleteObject")
 
     def _new(self, body: Buffer, headers: Mapping[str, str]) -> _Object:
-        # Else not an MD5: like the ETag of a multipart upload, it cannot be mistaken for one.
+        # Otherwise not an MD5: like the ETag of a multipart upload, it cannot be mistaken for one.
         number = f"{next(self._numbers):032x}-1"
         etag = f'"{md5(body, usedforsecurity=False).hexdigest() if self.hashed_etags else number}"'
         kept = [f"Content-Type: {headers.get('content-type', 'binary/octet-stream')}\r\n"]
@@ -266,12 +266,12 @@ def _span(text: str, size: int) -> tuple[int, int] | None:
 
 
 def _is(found: _Object, etag: str) -> bool:
-    """Whether a precondition names this object's version; S3 takes an ETag with and without its quotes."""
+    """Whether a precondition names this object's version; S3 accepts ETags with and without quotes."""
     return etag == "*" or etag.strip('"') == found.etag.strip('"')
 
 
 def _refused(request: Request, found: _Object | None, name: str) -> Response | None:
-    """The answer to a write whose precondition fails; None where it holds."""
+    """The response to a write whose precondition fails; None if it holds."""
     if "if-none-match" in request.headers and found is not None:
         return error(412, "PreconditionFailed", name)
     if "if-match" in request.headers:

@@ -1,7 +1,7 @@
-"""An S3 stand-in that is slow on purpose: with latency, bandwidth and throttling as configured; it counts requests.
+"""An S3 stand-in with configurable latency, bandwidth and throttling; it counts requests.
 
-It lives in a process of its own, keeps everything in memory, and checks no signatures. For what a real
-server does, use `LocalS3`; this one is for measuring, and for the behaviour of a far or busy S3 on this
+It runs in its own process, keeps objects in memory, and checks no signatures. For the behaviour of a real
+server, use `LocalS3`; this one is for measurements, and to imitate a distant or busy S3 on the local
 machine.
 """
 
@@ -35,7 +35,7 @@ runpy.run_module("servers.stand_in_process.server", run_name="__main__", alter_s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandInCounters:
-    """What the stand-in has answered since it started or since the last reset."""
+    """Counters of the stand-in since its start or its last reset."""
 
     requests: int
     operations: dict[str, int] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class StandIn:
     """`async with StandIn(latency=0.02) as server:`, or a plain `with`, and then `server.endpoint_url`.
 
     Args:
-        latency: Seconds from the end of a request to the first byte of its answer.
-        bandwidth: Bytes per second of one connection, each way; None: as fast as it goes.
-        rate: Requests per second above which 503 SlowDown is answered; None: never.
-        buckets: That exist from the start.
-        port: To listen on; 0 takes a free one.
+        latency: Seconds from the end of a request to the first byte of its response.
+        bandwidth: Bytes per second of one connection, each way; None: unlimited.
+        rate: Requests per second above which it answers 503 SlowDown; None: never.
+        buckets: Buckets that exist from the start.
+        port: Port to listen on; 0 takes a free one.
     """
 
     access_key_id = "stand-in"
@@ -89,11 +89,11 @@ class StandIn:
 
     @property
     def endpoint_url(self) -> str:
-        """Where it listens."""
+        """URL at which it listens."""
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Start it and return when it listens."""
+        """Start the process and return when it listens."""
         if self._process is not None:
             raise RuntimeError(f"{self!r} runs already")
         arguments = [f"--port={self._port}", f"--settings={json.dumps(self._settings)}"]
@@ -110,7 +110,7 @@ class StandIn:
             raise
 
     def stop(self) -> None:
-        """Stop it. Again is fine."""
+        """Stop the process. Repeated calls have no effect."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -146,15 +146,15 @@ class StandIn:
             await anyio.to_thread.run_sync(self.stop)
 
     async def counters(self) -> StandInCounters:
-        """What it has answered so far."""
+        """Fetch the counters."""
         return await self._control("GET", "counters")
 
     async def reset(self) -> StandInCounters:
-        """All counters to zero."""
+        """Set all counters to zero."""
         return await self._control("POST", "reset")
 
     async def clear(self) -> StandInCounters:
-        """Forget every object, and count from zero."""
+        """Remove all objects and set all counters to zero."""
         return await self._control("POST", "clear")
 
     async def change(self, **settings: float | None) -> None:
@@ -166,7 +166,7 @@ class StandIn:
         await self._control("POST", "settings", json.dumps(settings).encode())
 
     async def put_everywhere(self, prefix: str, body: Buffer, *, bucket: str | None = None) -> None:
-        """Let every key under `prefix` without an object of its own read as `body`: many chunks for free."""
+        """Serve `body` for every key under `prefix` that has no object: many chunks without memory."""
         await self._control("PUT", f"everywhere/{bucket or self.bucket}/{prefix}", body)
 
     async def _control(self, method: str, path: str, body: Buffer = b"") -> StandInCounters:

@@ -1,4 +1,4 @@
-"""FaultyProxy: what each outcome does to a request, as the client and the server behind see it."""
+"""FaultyProxy: what each outcome does to a request, as seen by the client and by the upstream server."""
 
 from __future__ import annotations
 
@@ -129,15 +129,15 @@ def test_a_client_that_awaits_100_continue_gets_it(behind: FaultServer) -> None:
 def test_the_seed_decides_and_nothing_else(behind: FaultServer) -> None:
     def fates(seed: int) -> list[int]:
         with FaultyProxy(behind.endpoint_url, lost=0.2, refused=0.2, reset=0.2, seed=seed) as proxy:
-            told = []
+            statuses = []
             for _ in range(40):
                 try:
-                    told.append(ask(proxy, "HEAD")[0])
+                    statuses.append(ask(proxy, "HEAD")[0])
                 except (http.client.HTTPException, OSError):
-                    told.append(0)
+                    statuses.append(0)
             assert proxy.count() == 40
             assert min(proxy.count("lost"), proxy.count("refused"), proxy.count("reset"), proxy.count("passed")) > 0
-            return told
+            return statuses
 
     assert fates(1) == fates(1) != fates(2)
 

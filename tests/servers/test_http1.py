@@ -1,4 +1,4 @@
-"""The HTTP/1.1 parser of the test servers: it reads what h11 reads, however the bytes are cut."""
+"""The HTTP/1.1 parser of the test servers: it parses what h11 parses, however the bytes are split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BODIES = st.lists(st.binary(min_size=1, max_size=300), max_size=4)
 
 
 def request_of(fields: dict[str, str], body: list[bytes], *, chunked: bool) -> bytes:
-    """A PUT, written by h11."""
+    """A PUT request, serialized by h11."""
     framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(b"".join(body))))
     client = h11.Connection(h11.CLIENT)
     request = h11.Request(method="PUT", target="/b/k", headers=[("Host", "x"), framing, *fields.items()])

@@ -1,4 +1,4 @@
-"""LatencyProxy: what passes is unchanged, is counted, and waits."""
+"""LatencyProxy forwards messages unchanged, counts them and delays them."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ def _chunked(body: bytes) -> bytes:
 
 
 class Behind:
-    """A small HTTP server; the target of a request says how it answers."""
+    """A small upstream HTTP server; the target of a request selects its response."""
 
     def __init__(self) -> None:
         self.received: list[tuple[str, str, bytes, dict]] = []
@@ -70,7 +70,7 @@ class Behind:
 
 @pytest.fixture(scope="module")
 def behind():
-    """The server behind, in a thread of its own."""
+    """The upstream server, in its own thread."""
     server = Behind()
     ready, stop = threading.Event(), asyncio.Event()
     state = {}
@@ -122,7 +122,7 @@ def test_answers_pass_unchanged_on_one_connection(proxy, client):
 
 
 def test_a_client_that_has_its_answer_is_no_longer_counted(proxy, client):
-    """Else a client that asks again at once would be counted twice, and a limit seem to be broken."""
+    """Otherwise a client that immediately sends its next request would count twice, and appear to exceed its limit."""
     for target in ("/length", "/chunked", "/none") * 20:
         _ask(client, "GET", target)
         assert proxy.in_flight == 0
@@ -169,7 +169,7 @@ def test_requests_are_counted(proxy, client):
 
 
 async def test_the_peak_is_the_most_requests_at_once(proxy):
-    """With latency, all that are asked at once are in flight at once; of those in a row one at a time."""
+    """With latency, concurrent requests are all in flight together; sequential ones are in flight one at a time."""
     host, port = proxy.endpoint_url.removeprefix("http://").split(":")
     proxy.latency = 0.1
 
@@ -261,7 +261,7 @@ def test_signed_requests_pass_to_a_real_server(seaweed):
 
 @pytest.mark.parametrize("clients", [1, 64])
 def test_connections_that_were_just_accepted_end_with_the_proxy(clients: int) -> None:
-    """None is left to the garbage collector, which would complain."""
+    """No socket is left to the garbage collector, which would emit ResourceWarning."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as behind:
         url = f"http://127.0.0.1:{behind.getsockname()[1]}"
         with LatencyProxy(url) as proxy:

@@ -1,4 +1,4 @@
-"""The S3 stand-in: as slow as told, and it counts what it is asked."""
+"""The S3 stand-in: it is as slow as configured, and it counts requests."""
 
 import asyncio
 import sys
@@ -23,7 +23,7 @@ def process() -> Iterator[StandIn]:
 
 @pytest.fixture
 async def server(process: StandIn) -> StandIn:
-    """As new: as fast as it goes, nothing stored, nothing counted."""
+    """A server in its initial state: no delay, no objects, counters at zero."""
     await process.change(latency=0.0, bandwidth=None, rate=None)
     await process.clear()
     return process
@@ -119,7 +119,7 @@ async def test_counts_requests_by_operation_and_bytes_both_ways(server):
 
 
 async def test_waits_for_the_latency_and_serves_meanwhile(server, session):
-    """Many requests at once wait at once: what is slow is the distance, not the server."""
+    """Concurrent requests wait concurrently: latency models distance, not a slow server."""
     store = session.s3(server.bucket)
     await store.get("warm")
     await server.change(latency=0.2)
@@ -144,7 +144,7 @@ async def test_a_connection_has_no_more_than_its_bandwidth(server, session):
     await store.put("object", bytes(400_000))
     sent = time.monotonic() - start
     assert len(memoryview(blob.data)) == 400_000
-    # The socket takes the first slices at once, so an upload is told slower than it looks from here.
+    # The socket buffers the first slices at once, so the server measures a slower upload than the client does.
     assert taken >= 0.15
     assert sent >= 0.05
 
@@ -192,7 +192,7 @@ async def test_settings_that_it_does_not_have_are_refused(server):
 
 
 async def test_speaks_plain_http_in_pieces(server):
-    """A head and a body that come byte by byte, two requests on one connection, 100-continue, aws-chunked content."""
+    """Head and body sent byte by byte, two requests on one connection, 100-continue, aws-chunked content."""
     chunked = b"4\r\nabcd\r\n3\r\nefg\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"
     head = (
         f"PUT /{server.bucket}/key%20%2B HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\n"
@@ -211,7 +211,7 @@ async def test_speaks_plain_http_in_pieces(server):
 
 
 async def test_ends_when_its_owner_does():
-    """Nobody is left listening after a crash of the process that started it."""
+    """No server process is left after the process that started it has crashed."""
     script = (
         "import asyncio, os\n"
         "from tests.servers.stand_in import StandIn\n"

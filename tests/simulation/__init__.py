@@ -1,6 +1,6 @@
 """Sessions on a simulated network and simulated S3 servers, in virtual time, from a seed.
 
-The client is all real: engine, store, retries, wire, connection pool. Simulated are the event loop's clock, its
-connections and threads (`network.py`), the servers (`server.py`) and what goes wrong (`nemesis.py`). `scenario.py` lets
-sessions read and write an array and records the history; `checker.py` says whether some order explains it.
+The client is real: engine, store, retries, wire, connection pool. Simulated are the event loop's clock, its
+connections and threads (`network.py`), the servers (`server.py`) and the faults (`nemesis.py`). In `scenario.py`
+sessions read and write an array, and the history is recorded; `checker.py` decides whether it is linearizable.
 """

@@ -11,7 +11,7 @@ from .scenario import run
 
 
 def main(first: int, stop: int | None = None) -> int:
-    """Run seeds; the exit status is 1 where one broke a promise."""
+    """Run seeds; the exit status is 1 if one violated a promise."""
     os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     logging.getLogger("zarr_s3_async").setLevel(logging.CRITICAL)
     if stop is None:

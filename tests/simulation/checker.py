@@ -1,8 +1,8 @@
-"""Is a history of one chunk linearizable? Wing and Gong's search, with the states that were seen before left out.
+"""Decides whether a history of one chunk is linearizable: Wing and Gong's search, skipping states already visited.
 
 A chunk is a register of several elements: a write sets some of them at one moment between its call and its return, a
-read returns all of them as they are at one moment. Of what failed without an answer it is open whether it happened, and
-when.
+read returns all of them as they are at one moment. A write that failed without a response may have taken effect
+at any later time or never.
 
 Sources: Wing and Gong, "Testing and verifying concurrent objects" (1993); Lowe, "Testing for linearizability" (2017).
 """
@@ -38,7 +38,7 @@ class Operation:
 
 
 def is_linearizable(initial: State, history: Sequence[Operation]) -> bool:
-    """Whether some order of the operations, each at a moment between its start and its end, explains all reads."""
+    """Whether all reads agree with some order of the operations, each at a moment between its start and its end."""
     operations = sorted(history, key=lambda operation: (operation.start, operation.end))
     needed = sum(1 << at for at, operation in enumerate(operations) if operation.certain)
     seen: set[tuple[int, State]] = set()
@@ -66,7 +66,7 @@ def _steps(operations: Sequence[Operation], done: int, state: State) -> list[tup
 
 
 def _next(operations: Sequence[Operation], done: int) -> list[int]:
-    """Those that may come next: none of the others has ended before they start."""
+    """Operations that may be next: no other remaining operation ended before they started."""
     found: list[int] = []
     ended = inf
     for at, operation in enumerate(operations):
@@ -74,7 +74,7 @@ def _next(operations: Sequence[Operation], done: int) -> list[int]:
             break
         if not done >> at & 1:
             found.append(at)
-            # What is not certain may be left out, and so holds nothing up.
+            # An uncertain operation may never have happened, so it delays no other.
             ended = min(ended, operation.end) if operation.certain else ended
     found.sort(key=lambda at: (not operations[at].certain, operations[at].end), reverse=True)
     return found

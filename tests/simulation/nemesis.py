@@ -1,4 +1,4 @@
-"""What goes wrong with requests, drawn from a seed: by name, each a function of one exchange."""
+"""Faults that are injected into requests, drawn from a seed. Each is a function of one exchange."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ STALL = 4.0
 
 
 class UnansweredWrite(NamedTuple):
-    """A write that was carried out and whose answer did not reach the client: what it made of the object, and when.
+    """A write that was carried out but whose response did not reach the client: the object's new state, and the time.
 
-    The client sends it again: it cannot know that it was carried out, where others have written the object whole since.
+    The client repeats it: it cannot tell that it was carried out if other writers have replaced the whole object since.
     """
 
     server: Server
@@ -34,9 +34,9 @@ class Nemesis:
     """Decides what happens to each request.
 
     Args:
-        network: Where requests come from.
-        random: The dice.
-        weights: Of each fault, beside those of an exchange without one, which are what is left of 1.
+        network: Source of the requests.
+        random: Source of the random choices.
+        weights: Probability of each fault; the remainder to 1 is the probability of no fault.
     """
 
     def __init__(self, network: Network, random: Random, weights: Mapping[str, float]) -> None:
@@ -54,7 +54,7 @@ class Nemesis:
         return list(self._unanswered.values())
 
     def meet(self, exchange: Exchange) -> None:
-        """Let a request meet the fault that is drawn for it."""
+        """Draw a fault for a request and apply it."""
         if exchange.link.closes_at_reuse:
             self._note(exchange, "closed before")
             self.later(self._network.latency(), exchange.link.reset)
@@ -68,18 +68,18 @@ class Nemesis:
                 drawn -= weight
         self.serve(exchange)
 
-    # ---- what faults are made of
+    # ---- building blocks of faults
 
     def later(self, seconds: float, act: Callable[[], object]) -> None:
-        """Act after so long."""
+        """Call `act` after this time."""
         self._network.loop.call_later(seconds, act)
 
     def within(self, seconds: float) -> float:
-        """So long at most."""
+        """A random time of at most `seconds`."""
         return self._random.uniform(0, seconds)
 
     def choose(self, *choices: int) -> int:
-        """One of them."""
+        """A random one of `choices`."""
         return self._random.choice(choices)
 
     def serve(
@@ -90,13 +90,13 @@ class Nemesis:
         back: float | None = None,
         then: Callable[[bytes], None] | None = None,
     ) -> None:
-        """Carry it out when it arrives, and answer.
+        """Carry the request out when it arrives, and answer.
 
         Args:
-            exchange: Which.
-            there: Seconds until it arrives.
-            back: Seconds until its answer arrives.
-            then: What becomes of the answer instead of its delivery.
+            exchange: The request.
+            there: Seconds until the request arrives.
+            back: Seconds until the response arrives.
+            then: Called with the response instead of delivering it.
         """
         there = self._network.latency() if there is None else there
         back = self._network.latency() if back is None else back
@@ -117,7 +117,7 @@ class Nemesis:
         self.later(2 * self._network.latency(), lambda: exchange.link.deliver(data))
 
     def carry_out_late(self, exchange: Exchange) -> None:
-        """Carry it out in the end, whatever became of its connection."""
+        """Carry the request out later, even if its connection has ended."""
 
         def arrive() -> None:
             if exchange.server.up:
@@ -156,32 +156,32 @@ def lost_request(nemesis: Nemesis, exchange: Exchange) -> None:
 
 
 def lost_answer(nemesis: Nemesis, exchange: Exchange) -> None:
-    """It is carried out, and the connection breaks."""
+    """The request is carried out, and the connection breaks before the response."""
     nemesis.serve(exchange, then=lambda _: exchange.link.reset())
 
 
 def late(nemesis: Nemesis, exchange: Exchange) -> None:
-    """The connection breaks, and the request is carried out some time afterwards."""
+    """The connection breaks, and the request is carried out some time later."""
     nemesis._note(exchange, "held up")
     nemesis.later(nemesis.within(0.02), exchange.link.reset)
     nemesis.carry_out_late(exchange)
 
 
 def repeated(nemesis: Nemesis, exchange: Exchange) -> None:
-    """It is carried out and answered, and some time afterwards carried out again."""
+    """The request is carried out and answered, and carried out again some time later."""
     nemesis.serve(exchange)
     nemesis.carry_out_late(exchange)
 
 
 def slow(nemesis: Nemesis, exchange: Exchange) -> None:
-    """It, or its answer, takes longer than an attempt may."""
+    """The request or its response takes longer than the attempt timeout."""
     before = bool(nemesis.choose(0, 1))
     nemesis._note(exchange, "stalls" if before else "its answer stalls")
     nemesis.serve(exchange, there=STALL if before else None, back=None if before else STALL)
 
 
 def broken_answer(nemesis: Nemesis, exchange: Exchange) -> None:
-    """The connection breaks in the middle of the answer."""
+    """The connection breaks in the middle of the response."""
 
     def then(data: bytes) -> None:
         exchange.link.deliver(data[: len(data) * nemesis.choose(1, 5, 9) // 10])
@@ -191,22 +191,22 @@ def broken_answer(nemesis: Nemesis, exchange: Exchange) -> None:
 
 
 def throttled(nemesis: Nemesis, exchange: Exchange) -> None:
-    """503 SlowDown; nothing is carried out."""
+    """503 SlowDown; the request is not carried out."""
     nemesis.refuse(exchange, refusal(503, "SlowDown"), "503")
 
 
 def failed_after(nemesis: Nemesis, exchange: Exchange) -> None:
-    """500 InternalError, of something that was carried out."""
+    """500 InternalError, although the request was carried out."""
     nemesis.serve(exchange, then=lambda _: exchange.link.deliver(refusal(500, "InternalError")))
 
 
 def forbidden(nemesis: Nemesis, exchange: Exchange) -> None:
-    """403 AccessDenied, this once."""
+    """403 AccessDenied for this request only."""
     nemesis.refuse(exchange, refusal(403, "AccessDenied"), "403")
 
 
 def refused_probe(nemesis: Nemesis, exchange: Exchange) -> None:
-    """403 for a probe of what the server can do; others are served."""
+    """403 for a capability probe; other requests are served."""
     if PROBE in exchange.request.key:
         forbidden(nemesis, exchange)
     else:
@@ -214,7 +214,7 @@ def refused_probe(nemesis: Nemesis, exchange: Exchange) -> None:
 
 
 def pretended(nemesis: Nemesis, exchange: Exchange) -> None:
-    """A good status, or an absence, that is not S3's answer to this request; nothing is carried out."""
+    """A success status or a 404 that is not S3's response to this request; the request is not carried out."""
     method, key = exchange.request.method, exchange.request.key
     if method == "PUT":
         status = nemesis.choose(200, 202, 203, 204, 206, 299)
@@ -228,7 +228,7 @@ def pretended(nemesis: Nemesis, exchange: Exchange) -> None:
 
 
 def served_once(nemesis: Nemesis, exchange: Exchange) -> None:
-    """The server closes the connection after its answer, which the client learns at its next request."""
+    """The server closes the connection after its response; the client notices with its next request."""
     exchange.link.closes_at_reuse = True
     nemesis.serve(exchange)
 

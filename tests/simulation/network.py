@@ -1,4 +1,4 @@
-"""A network in virtual time: connections of the event loop that end at simulated servers."""
+"""A network in virtual time: the event loop's connections lead to simulated servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_TURNS = 5000
 
 @dataclass(eq=False)
 class Incarnation:
-    """One session of a client, from its making to its end."""
+    """One session of a client, from its creation to its end."""
 
     name: str
     closed: bool = False
@@ -37,11 +37,11 @@ class Incarnation:
 
 
 INCARNATION: ContextVar[Incarnation] = ContextVar("INCARNATION")
-"""On whose behalf the current task sends."""
+"""The client for which the current task sends requests."""
 
 
 class Event(NamedTuple):
-    """A line of the log."""
+    """One line of the log."""
 
     time: float
     who: str
@@ -50,7 +50,7 @@ class Event(NamedTuple):
 
 @dataclass
 class Exchange:
-    """A request on its way."""
+    """A request in flight."""
 
     number: int
     link: Link
@@ -65,7 +65,7 @@ class Exchange:
 
 
 class NumberedTask(asyncio.Task[Any]):
-    """Hashed by its number: sets of tasks are in an order that no address decides."""
+    """A task hashed by its number, so that the order of sets of tasks does not depend on addresses."""
 
     def __init__(self, number: int, coro: Any, **options: Any) -> None:
         self._number = number
@@ -76,7 +76,7 @@ class NumberedTask(asyncio.Task[Any]):
 
 
 class SimulatedLoop(JumpingLoop):
-    """An event loop whose connections are the network's, and whose threads run at once."""
+    """An event loop with simulated connections, which runs thread work inline."""
 
     network: Network
     _turns = 0
@@ -87,7 +87,7 @@ class SimulatedLoop(JumpingLoop):
         self.set_task_factory(lambda loop, coro, **options: NumberedTask(next(numbers), coro, loop=loop, **options))
 
     def _run_once(self) -> None:
-        """One turn. Many turns in which no time passes are a violation; then time passes all the same."""
+        """Run one iteration. Many iterations without progress of time are a violation; then time is advanced."""
         self._turns += 1
         if self._turns > MAX_TURNS:
             self.network.violated("the event loop spins: it turns on and on, and nothing comes of it")
@@ -95,7 +95,7 @@ class SimulatedLoop(JumpingLoop):
         super()._run_once()  # type: ignore[misc]  # asyncio's
 
     def jump(self, seconds: float) -> None:
-        """Let that much time be over."""
+        """Advance the clock by this time."""
         self._turns = 0
         super().jump(seconds)
 
@@ -106,7 +106,7 @@ class SimulatedLoop(JumpingLoop):
     def run_in_executor(self, _executor: Any, func: Any, *args: Any) -> Any:
         """Run it now: a thread beside the loop would make the order of events depend on the machine."""
         future = self.create_future()
-        # The SDK's clients are made by a loop of their own, and a thread that runs one has no room for another.
+        # The SDK's clients are created by a loop of their own, and one thread cannot run two loops.
         running = asyncio.get_running_loop()
         asyncio._set_running_loop(None)
         try:
@@ -119,7 +119,7 @@ class SimulatedLoop(JumpingLoop):
 
 
 class Network:
-    """Connections of clients with servers. `meet` decides about every request; see `nemesis.py`."""
+    """Connections of clients to servers. `meet` decides what happens to each request; see `nemesis.py`."""
 
     def __init__(self, loop: SimulatedLoop, random: Random) -> None:
         self.loop = loop
@@ -137,16 +137,16 @@ class Network:
         self.log.append(Event(self.loop.time(), who, what))
 
     def violated(self, what: str) -> None:
-        """A promise was broken."""
+        """Record a broken promise."""
         self.note("VIOLATION", what)
         self.violations.append(what)
 
     def latency(self) -> float:
-        """Of one way."""
+        """A random one-way latency in seconds."""
         return self.random.uniform(*LATENCY)
 
     async def connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Link, Any]:
-        """A connection, or OSError."""
+        """Open a connection. Raises OSError if the server is unavailable."""
         incarnation = INCARNATION.get()
         if incarnation.closed:
             self.violated(f"{incarnation.name} connects after it was closed")
@@ -160,7 +160,7 @@ class Network:
         return link, link.protocol
 
     def links_of(self, owner: Incarnation | Server) -> list[Link]:
-        """Those that are open."""
+        """The open connections of a client or server."""
         return [link for link in self.links if owner in (link.incarnation, link.server)]
 
 
@@ -196,7 +196,7 @@ class Link(asyncio.Transport):
         self.write(b"".join(list_of_data))
 
     def get_write_buffer_size(self) -> int:
-        """The network takes everything at once."""
+        """Always 0: the network accepts all bytes at once."""
         return 0
 
     def is_closing(self) -> bool:
@@ -213,13 +213,13 @@ class Link(asyncio.Transport):
         self.abort()
 
     def pause_reading(self) -> None:
-        """Answers are short: whoever asks for it gets the rest all the same."""
+        """Ignored: responses are short, and their bytes are delivered anyway."""
 
     def resume_reading(self) -> None:
         """See `pause_reading`."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """A socket of which nothing is heard: bytes go to the protocol as they arrive."""
+        """A socket that is never readable: bytes go to the protocol as they arrive."""
         return _Quiet() if name == "socket" else default
 
     # ---- the network's end
@@ -274,13 +274,13 @@ class Link(asyncio.Transport):
 
 @dataclass
 class _Quiet:
-    """Stands for a socket; polled, it has no news."""
+    """Takes the place of a socket; polling it never reports an event."""
 
     pipe: tuple[int, int] = field(default_factory=lambda: _pipe())
     family = -1
 
     def fileno(self) -> int:
-        """Of a pipe that nothing is written to."""
+        """File descriptor of a pipe that is never written to."""
         return self.pipe[0]
 
 
@@ -295,7 +295,7 @@ def _pipe() -> tuple[int, int]:
 
 @contextmanager
 def sdk_connects_by(loop: SimulatedLoop) -> Iterator[None]:
-    """The SDK's connections are the loop's. aiohttp makes a socket first, and asks no loop for that."""
+    """Make the SDK connect through the loop: aiohttp creates its socket itself, without the loop."""
     import aiohttp
 
     async def connect(_: Any, factory: Any, *, addr_infos: Any, req: Any, **options: Any) -> Any:
@@ -312,7 +312,7 @@ def sdk_connects_by(loop: SimulatedLoop) -> Iterator[None]:
 
 @contextmanager
 def acting_as(incarnation: Incarnation) -> Iterator[None]:
-    """What is sent meanwhile is of this incarnation."""
+    """Requests sent meanwhile belong to this incarnation."""
     token = INCARNATION.set(incarnation)
     try:
         yield

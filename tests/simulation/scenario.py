@@ -35,7 +35,7 @@ _EXPECTED = (zs.ZarrS3Error, OSError)
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a run is made of."""
+    """The parameters of a run."""
 
     faults: Mapping[str, float] = field(default_factory=dict)
     """Share of the requests that each fault strikes."""
@@ -76,7 +76,7 @@ class Setting:
 
 @dataclass(kw_only=True)
 class Report:
-    """What came of a run."""
+    """The result of a run."""
 
     seed: int
     setting: Setting
@@ -123,7 +123,7 @@ class Scenario:
     # ---- clients
 
     def session(self) -> zs.Session:
-        """A new one, whose clocks are the simulation's."""
+        """A new session that uses the simulated clock."""
         setting = self.setting
         session = zs.Session(
             retry=zs.RetryPolicy(attempts=setting.attempts, base_delay=0.05, max_delay=0.5),
@@ -136,7 +136,7 @@ class Scenario:
         return session
 
     def store(self, session: zs.Session, server: Server, key_id: str) -> Any:
-        """The array's place on a server, with these keys."""
+        """The array's store on a server, with these credentials."""
         config = zs.S3Config(
             region="us-east-1",
             endpoint_url=server.url,
@@ -149,11 +149,11 @@ class Scenario:
         return session.s3(BUCKET, "a", config=config)
 
     def client(self, name: str) -> _Client:
-        """One that has not opened anything yet."""
+        """A client that has not opened anything yet."""
         return _Client(name, Incarnation(f"{name}.{next(self.incarnations)}"), self.session())
 
     async def array(self, client: _Client, server: Server) -> zs.Array:
-        """The client's array on a server, opened when it is first used."""
+        """The client's array on a server, opened on first use."""
         found = client.arrays.get(server)
         if found is None:
             session = client.session
@@ -170,7 +170,7 @@ class Scenario:
             await asyncio.sleep(self.random.uniform(0, 0.1))
             incarnation = client.incarnation
             with acting_as(incarnation):
-                # A task of its own, as it may be cancelled.
+                # Its own task, since it may be cancelled.
                 task = asyncio.create_task(self.operate(client))
                 client.in_flight[task] = incarnation
                 try:
@@ -181,7 +181,7 @@ class Scenario:
                 task.result()
 
     async def operate(self, client: _Client) -> None:
-        """One operation, with what comes of it."""
+        """Run one operation and record its result."""
         incarnation, server, drawn = client.incarnation, self.random.choice(self.servers), self.random.random()
         seconds = self.random.uniform(0.01, 0.2) if self.random.random() < self.setting.time_limits else None
         self.operations += 1
@@ -198,7 +198,7 @@ class Scenario:
             await self.write(incarnation, server, array, seconds)
 
     def failed(self, incarnation: Incarnation, what: str, error: BaseException) -> None:
-        """An operation failed."""
+        """Record a failed operation."""
         self.network.note(incarnation.name, f"{what} failed: {type(error).__name__}: {str(error)[:160]}")
         if self.setting.must_succeed:
             self.network.violated(
@@ -225,12 +225,12 @@ class Scenario:
             self.record(server, first + at, read)
 
     def record(self, server: Server, chunk: int, operation: Operation) -> None:
-        """Into the history, and into the log."""
+        """Add an operation to the history and to the log."""
         self.history[server, chunk].append(operation)
         self.network.note(operation.who, f"{server.name} chunk {chunk}: {operation}")
 
     async def write(self, incarnation: Incarnation, server: Server, array: zs.Array, seconds: float | None) -> None:
-        """Write some elements, of one object or of two."""
+        """Write some elements of one or two objects."""
         value = FILL if self.setting.fill and self.random.random() < 0.25 else next(self.values)
         chunk = self.random.randrange(self.setting.chunks)
         first = self.random.randrange(CHUNK)
@@ -262,10 +262,10 @@ class Scenario:
         start: float,
         failure: BaseException | None,
     ) -> None:
-        """Add what was written to the history; what was not, is not in it."""
+        """Add what was or may have been written to the history."""
         fate = "written" if failure is None else _fate(failure, chunk)
         if incarnation.crashed and fate != "written":
-            fate = "unknown"  # who has crashed knows of nothing
+            fate = "unknown"  # a crashed client has no outcome
         if fate == "not_written":
             self.network.note(incarnation.name, f"{server.name} chunk {chunk}: {dict(writes)} is not written")
             return
@@ -276,7 +276,7 @@ class Scenario:
         )
 
     async def read_denied(self, client: _Client, server: Server) -> None:
-        """Read with keys that may read metadata and no chunk."""
+        """Read with credentials that may read metadata but no chunks."""
         incarnation, session = client.incarnation, client.session
         try:
             other = await session.open_array(self.store(session, server, DENIED))
@@ -287,10 +287,10 @@ class Scenario:
             f"{incarnation.name}: keys that may read no chunk have read {data.tolist()} of {server.name}"
         )
 
-    # ---- what else happens
+    # ---- restarts, closes and crashes
 
     async def restart_server(self) -> None:
-        """It breaks all connections, is away for a moment, and has lost nothing."""
+        """Break all connections of a server and make it unavailable for a moment. Its objects stay."""
         await asyncio.sleep(self.random.uniform(0, 0.6))
         server = self.random.choice(self.servers)
         self.network.note(server.name, "goes down")
@@ -302,7 +302,7 @@ class Scenario:
         self.network.note(server.name, "is up")
 
     async def close_client(self, client: _Client) -> None:
-        """Close its session in the middle of whatever runs; it goes on with another one."""
+        """Close the client's session while operations run; the client continues with a new session."""
         await asyncio.sleep(self.random.uniform(0, 0.6))
         incarnation, session = client.incarnation, client.session
         self.network.note(incarnation.name, "closes")
@@ -313,7 +313,7 @@ class Scenario:
         if links := self.network.links_of(incarnation):
             self.network.violated(f"{incarnation.name} has {len(links)} connections after it was closed")
         self.renew(client)
-        # Its operations end in this turn of the loop, or in one of the next.
+        # Its operations end in this iteration of the loop or in one of the next.
         for _ in range(20):
             await asyncio.sleep(0)
         running = [task for task, of in client.in_flight.items() if of is incarnation and not task.done()]
@@ -321,7 +321,7 @@ class Scenario:
             self.network.violated(f"{incarnation.name} has {len(running)} operations in flight after it was closed")
 
     async def crash_client(self, client: _Client) -> None:
-        """Its process ends; another one takes its place. What it had sent may be carried out."""
+        """End the client's process and start another. Requests that were sent may still be carried out."""
         await asyncio.sleep(self.random.uniform(0, 0.6))
         incarnation, session = client.incarnation, client.session
         incarnation.crashed = True
@@ -334,14 +334,14 @@ class Scenario:
             await session.aclose()
 
     def renew(self, client: _Client) -> None:
-        """A new session."""
+        """Give the client a new session."""
         fresh = self.client(client.name)
         client.incarnation, client.session, client.arrays = fresh.incarnation, fresh.session, {}
 
     # ---- the run
 
     async def play(self) -> None:
-        """Everything, and a look at what is stored in the end."""
+        """Run all tasks, and read what is stored at the end."""
         setting = self.setting
         clients = [self.client(f"c{n}") for n in range(setting.clients)]
         async with asyncio.TaskGroup() as group:
@@ -365,7 +365,7 @@ class Scenario:
         await self.look()
 
     async def look(self) -> None:
-        """A new client reads everything."""
+        """Read everything with a new client."""
         client = self.client("end")
         with acting_as(client.incarnation):
             for server in self.servers:
@@ -392,13 +392,13 @@ class Scenario:
                 self.network.violated(f"no order explains chunk {chunk} of {server.name}:\n{lines}")
 
     def excuse(self, unanswered: UnansweredWrite, chunk: int) -> Operation:
-        """A late write of a whole object, as an operation that was not asked for at that moment."""
+        """The operation that accounts for a write of a whole object that was carried out late."""
         state = (FILL,) * CHUNK if unanswered.body is None else tuple(np.frombuffer(unanswered.body, "<i4").tolist())
         writes = tuple(enumerate(state))
         return Operation(who=f"late {chunk}", start=unanswered.time, end=unanswered.time, certain=False, writes=writes)
 
     def check_places(self, server: Server, chunk: int, history: list[Operation]) -> None:
-        """What was read was written there: to this chunk of this server."""
+        """Check that every value read was written to this chunk of this server."""
         written = {value for operation in history for _, value in operation.writes} | {FILL}
         for operation in history:
             if operation.reads is not None and not written >= set(operation.reads):
@@ -406,11 +406,11 @@ class Scenario:
 
 
 def run(seed: int, setting: Setting | None = None) -> Report:
-    """Play one seed.
+    """Run the scenario of one seed.
 
     Args:
-        seed: Of everything that is drawn.
-        setting: None: drawn from the seed, too.
+        seed: Seed of all random choices.
+        setting: Parameters; None draws them from the seed, too.
     """
     setting = setting or drawn_setting(seed)
     if setting.transport == "sdk":
@@ -420,7 +420,7 @@ def run(seed: int, setting: Setting | None = None) -> Report:
 
 @cache
 def _warm_up_the_sdk() -> None:
-    """The SDK's first client and its first connection import modules, and so draw numbers that later ones do not."""
+    """Create a client and a connection: the first ones import modules, and so draw numbers that later ones do not."""
     _run(0, Setting(transport="sdk", operations=2))
 
 
@@ -458,7 +458,7 @@ def _report(seed: int, scenario: Scenario) -> Report:
 
 
 def drawn_setting(seed: int) -> Setting:
-    """A few faults of all, each with a weight of its own: rare ones are not hidden by frequent ones."""
+    """Draw a subset of the faults with random weights, so that frequent faults do not hide rare ones."""
     random = Random(f"setting {seed}")
     names = ["lost_request", "lost_answer", "late", "repeated", "slow", "broken_answer", "throttled", "failed_after"]
     names += ["forbidden", "refused_probe", "pretended", "served_once"]
@@ -487,7 +487,7 @@ def drawn_setting(seed: int) -> Setting:
 
 @contextmanager
 def _determined(seed: int) -> Iterator[None]:
-    """What the package draws is drawn from the seed."""
+    """Make all random choices of the package depend on the seed."""
     before = global_random.getstate()
     global_random.seed(seed)
     ids = count(1)
@@ -515,13 +515,13 @@ def _documents(chunks: int, shards: bool) -> dict[str, bytes]:
 
 
 def _elements(chunk: int, start: int, stop: int, value: int) -> tuple[tuple[int, int], ...]:
-    """What a write of a region sets in one object."""
+    """The elements that a write of a region sets in one object."""
     first, last = max(start - chunk * CHUNK, 0), min(stop - chunk * CHUNK, CHUNK)
     return tuple((element, value) for element in range(first, last))
 
 
 def _fate(failure: BaseException, chunk: int) -> str:
-    """What the outcome of a failed write says of an object."""
+    """The state that the outcome of a failed write reports for an object."""
     outcome = getattr(failure, "outcome", None)
     if outcome is None:
         return "unknown" if isinstance(failure, asyncio.CancelledError) else "not_written"

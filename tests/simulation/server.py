@@ -1,4 +1,4 @@
-"""A simulated S3 server: objects that survive restarts, and keys that may use it."""
+"""A simulated S3 server: objects that survive restarts, and the credentials that it accepts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BUCKET = "data"
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
-    """An answer, whole."""
+    """A complete response."""
     lines = [f"HTTP/1.1 {status} Simulated", *(f"{name.replace('_', '-')}: {text}" for name, text in headers.items())]
     if status not in (204, 304):
         lines.append(f"Content-Length: {len(body)}")
@@ -19,7 +19,7 @@ def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
 
 
 def refusal(status: int, code: str, key: str = "") -> bytes:
-    """An `<Error>` document of S3's."""
+    """A response with S3's `<Error>` document."""
     named = f"<Key>{key}</Key>" if key else ""
     text = f"<Error><Code>{code}</Code><Message>simulated</Message>{named}</Error>"
     return answer(status, text.encode(), content_type="application/xml")
@@ -27,7 +27,7 @@ def refusal(status: int, code: str, key: str = "") -> bytes:
 
 @dataclass(eq=False)
 class Server:
-    """One endpoint."""
+    """One simulated endpoint."""
 
     name: str
     host: str
@@ -39,15 +39,15 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Of the endpoint."""
+        """URL of the endpoint."""
         return f"http://{self.host}:{self.port}"
 
     def put(self, key: str, body: bytes) -> None:
-        """Store an object, past the network."""
+        """Store an object directly, not through the network."""
         self.objects.answer(Request("PUT", BUCKET, key, {}, {}, body))
 
     def carry_out(self, request: Request, key_id: str) -> tuple[int, bytes]:
-        """Do what was asked: the status of the answer, and the answer."""
+        """Carry the request out. Returns the status and the complete response."""
         if key_id not in self.keys and not (request.method == "GET" and request.key.endswith(".json")):
             return 403, refusal(403, "AccessDenied")
         response = self.objects.answer(request)

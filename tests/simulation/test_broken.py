@@ -1,4 +1,4 @@
-"""The simulation finds what it is there to find: with one protection of the package taken out, some seed fails."""
+"""The simulation detects the defects it exists for: with one protection of the package removed, some seed fails."""
 
 from __future__ import annotations
 
@@ -207,13 +207,13 @@ def test_a_protection_that_is_taken_out_is_missed(
 
 @pytest.mark.parametrize("setting", [setting for _, setting in BROKEN], ids=IDS)
 def test_nothing_is_missed_where_all_are_there(setting: Setting) -> None:
-    """The same settings, so that it is the protection which makes the difference."""
+    """The same settings with all protections pass, so the removed protection makes the difference."""
     for seed in range(5 if setting.transport == "wire" else 1):
         report = run(seed, setting)
         assert not report.violations, report
 
 
 def test_what_is_not_promised_of_late_whole_writes_is_found_where_it_is_not_excused() -> None:
-    """docs/writers.md says what: should this ever fail, the page may promise more."""
+    """docs/writers.md states the limitation: if this test ever fails, the page may promise more."""
     setting = Setting(faults={"late": 0.15}, chunks=1, fill=False, strict=True)
     assert any(run(seed, setting).violations for seed in range(ENOUGH))

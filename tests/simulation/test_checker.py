@@ -1,4 +1,4 @@
-"""The checker itself: small histories whose verdict is plain."""
+"""Tests of the checker itself, on small histories with an obvious verdict."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_what_failed_may_have_happened_at_any_time_or_never() -> None:
 
 
 def by_permutations(initial: State, history: list[Operation]) -> bool:
-    """The definition, tried out."""
+    """Linearizability by its definition: try all orders."""
 
     def explains(order: tuple[Operation, ...]) -> bool:
         state = list(initial)

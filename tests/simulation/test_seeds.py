@@ -1,4 +1,4 @@
-"""Many seeds: no fault on the way loses, mixes or invents data, and no history is without an order that explains it."""
+"""Many seeds: no network fault loses, mixes up or invents data, and every history is linearizable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BATCHES = 6
 
 
 def seeds() -> range:
-    """300, or as many as SIMULATION_SEEDS says; `5000:9000` are those."""
+    """The first 300 seeds, or as many as SIMULATION_SEEDS states; `5000:9000` is a range of seeds."""
     first, _, stop = os.environ.get("SIMULATION_SEEDS", "300").rpartition(":")
     return range(int(first or 0), int(stop))
 
@@ -40,7 +40,7 @@ def test_some_order_explains_every_history_over_the_sdk() -> None:
 
 @pytest.mark.timeout(0 if "SIMULATION_SEEDS" in os.environ else 120)
 def test_merges_are_linearizable_however_late_requests_are_carried_out() -> None:
-    """Without whole writes and deletions nothing is excused."""
+    """Without writes of whole objects and deletions no exception is made for late requests."""
     faults = {"late": 0.1, "repeated": 0.1, "lost_answer": 0.1, "slow": 0.05, "failed_after": 0.05}
     for seed in seeds()[::BATCHES]:
         report = run(seed, Setting(faults=faults, clients=3, chunks=1, whole=False, fill=False, strict=True))
@@ -65,14 +65,14 @@ DIGEST = "from tests.simulation.test_seeds import digest; print(digest())"
 
 
 def digest() -> str:
-    """Of the histories of some seeds."""
+    """A digest of the histories of some seeds."""
     lines = [line for seed in range(20, 50) for line in run(seed).lines]
     lines += [line for seed in range(3) for line in run(seed, replace(drawn_setting(seed), transport="sdk")).lines]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def test_a_seed_repeats_exactly_in_another_process() -> None:
-    """Neither the hashes of texts nor the addresses of objects decide anything."""
+    """Nothing depends on the hashes of strings or the addresses of objects."""
 
     def elsewhere(hashes: str) -> str:
         root = Path(__file__).parents[2]

@@ -93,10 +93,10 @@ def test_a_copy_is_equal_to_its_source(case: tuple[np.ndarray[Any, Any], dict[st
             await source.update_attributes({"unit": "K", "of": [1, None]})
             for store in stores:
                 store.clear()
-            told: list[zs.Progress] = []
+            reports: list[zs.Progress] = []
             plan = await zs.plan_copy(source, stores[1], path="a/b", region=region, max_bytes=max_bytes, **options)
             assert not stores[1].puts
-            target = await plan.run(progress=told.append, verify=True)
+            target = await plan.run(progress=reports.append, verify=True)
             assert isinstance(target, zs.Array)
             wanted = data if region is None else data[(*region, ...)]
             assert same(np.asarray(await target[...]), wanted)
@@ -106,8 +106,8 @@ def test_a_copy_is_equal_to_its_source(case: tuple[np.ndarray[Any, Any], dict[st
             assert target.metadata.zarr_format == options.get("zarr_format", made["zarr_format"])
             assert not [key async for key in stores[1].list_prefix() if PIECE in key.key]
             assert set(stores[1].puts.values()) <= {1}
-            if told:
-                assert told[-1].done == told[-1].total == sum(array.units() for array in plan.arrays)
+            if reports:
+                assert reports[-1].done == reports[-1].total == sum(array.units() for array in plan.arrays)
             report = await target.verify()
             assert report.ok, str(report)
             assert {finding.kind for finding in report.findings} <= {"missing"}, str(report)

@@ -21,11 +21,11 @@ def test_pace_and_time_left_follow_from_what_is_done() -> None:
 
 
 def test_a_callback_is_called_after_every_unit() -> None:
-    told: list[tuple[int, int]] = []
-    with metered(lambda progress: told.append((progress.done, progress.bytes)), 3, "copy") as meter:
+    reports: list[tuple[int, int]] = []
+    with metered(lambda progress: reports.append((progress.done, progress.bytes)), 3, "copy") as meter:
         meter.add(1, 10)
         meter.add(2, 5)
-    assert told == [(1, 10), (3, 15)]
+    assert reports == [(1, 10), (3, 15)]
 
 
 @pytest.mark.parametrize("library", ["rich", "tqdm"])

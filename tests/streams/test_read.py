@@ -384,12 +384,12 @@ async def test_the_cost_is_reported_before() -> None:
 
 
 async def test_progress_is_reported_for_every_block() -> None:
-    told: list[zs.Progress] = []
+    reports: list[zs.Progress] = []
     async with zs.Session() as session:
         array = await make(session, Counting(), np.arange(10), {"shape": 10, "chunks": 2, "dtype": "i8"})
-        async with array.stream(progress=told.append) as blocks:
+        async with array.stream(progress=reports.append) as blocks:
             async for _ in blocks:
                 pass
-    assert [(p.done, p.total, p.bytes) for p in told] == [(n, 5, n * 16) for n in range(1, 6)]
-    assert told[-1].left == 0
-    assert told[0].rate > 0
+    assert [(p.done, p.total, p.bytes) for p in reports] == [(n, 5, n * 16) for n in range(1, 6)]
+    assert reports[-1].left == 0
+    assert reports[0].rate > 0

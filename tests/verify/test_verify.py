@@ -273,14 +273,14 @@ SHARDS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 async def test_a_bad_index_is_found_whatever_is_wrong_with_it(
     store: zs.MemoryStore, name: str, range_bytes: int
 ) -> None:
-    change, told = SHARDS[name]
+    change, expected = SHARDS[name]
     async with zs.Session(limits=zs.Limits(range_bytes=range_bytes)) as session:
         array = await sharded(session, store)
         await rewrite(store, "c/1", change)
         report = await array.verify()
     (finding,) = report.findings
     assert (finding.kind, finding.key, finding.position, finding.chunk) == ("corrupt", "c/1", (1,), None)
-    assert told in finding.what
+    assert expected in finding.what
     assert finding.error == "ChunkDecodeError"
     assert node(report).chunks == 4
 

@@ -1,4 +1,4 @@
-"""verify of hierarchies: every node is visited, every key is told what it is, and faults of the store stop nothing."""
+"""verify of hierarchies: every node is visited, every key is classified, and store errors do not stop it."""
 
 from __future__ import annotations
 
@@ -217,12 +217,12 @@ async def test_contradictions_of_consolidated_metadata_are_reported_per_member(
     await store.put(consolidated, old.data)  # as after edits by a program that does not keep it true
     document = {2: ".zarray", 3: "zarr.json"}[zarr_format]
     report = await session.verify(store)
-    told = {finding.key: finding.what for finding in report.of("metadata")}
-    assert told.keys() == {f"a/{document}", f"deep/er/b/{document}", f"deep/new/{document}", consolidated}
-    assert told[f"a/{document}"].endswith("metadata: shape")
-    assert told[f"deep/er/b/{document}"].endswith("metadata: attributes")
-    assert "does not have it" in told[f"deep/new/{document}"]
-    assert "'gone'" in told[consolidated]
+    findings = {finding.key: finding.what for finding in report.of("metadata")}
+    assert findings.keys() == {f"a/{document}", f"deep/er/b/{document}", f"deep/new/{document}", consolidated}
+    assert findings[f"a/{document}"].endswith("metadata: shape")
+    assert findings[f"deep/er/b/{document}"].endswith("metadata: attributes")
+    assert "does not have it" in findings[f"deep/new/{document}"]
+    assert "'gone'" in findings[consolidated]
     assert not report.ok
     await (await session.open_group(store)).consolidate()
     assert (await session.verify(store)).ok
@@ -238,8 +238,8 @@ async def test_consolidated_metadata_of_v2_speaks_of_its_own_group_too(
         "it differs from the consolidated metadata: attributes"
     ]
     await store.delete(".zgroup")
-    told = [f.what for f in (await session.verify(store)).findings]
-    assert "it describes a group that has no .zgroup" in told
+    findings = [f.what for f in (await session.verify(store)).findings]
+    assert "it describes a group that has no .zgroup" in findings
     await store.put(".zmetadata", b"{}")
     assert kinds(await session.verify(store)) == {"metadata": [""]}
 
@@ -255,9 +255,9 @@ async def test_an_entry_of_consolidated_metadata_that_does_not_read_is_reported(
     document["consolidated_metadata"]["metadata"]["a"]["shape"] = "many"
     document["consolidated_metadata"]["metadata"]["deep"]["node_type"] = "array"
     await store.put("zarr.json", json.dumps(document).encode())
-    told = {finding.key: finding.what for finding in (await session.verify(store)).findings}
-    assert told.keys() == {"a/zarr.json", "deep/zarr.json"}
-    assert "is invalid" in told["a/zarr.json"]
+    findings = {finding.key: finding.what for finding in (await session.verify(store)).findings}
+    assert findings.keys() == {"a/zarr.json", "deep/zarr.json"}
+    assert "is invalid" in findings["a/zarr.json"]
 
 
 async def test_a_member_that_does_not_read_is_reported_once_though_consolidated_metadata_has_it(

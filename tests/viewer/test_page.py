@@ -179,9 +179,9 @@ def test_the_value_under_the_cursor_is_the_element_of_numpy(page: Any) -> None:
         actions.perform()
         value = str(DATA[0, top + y, left + x])
         until(lambda value=value: page.find_element("id", "value").text == value)
-        told = page.find_element("id", "where").text
-        assert told.replace(",", "").split()[-1] == str(left + x)
-        assert f"y {top + y:,}" in told
+        label = page.find_element("id", "where").text
+        assert label.replace(",", "").split()[-1] == str(left + x)
+        assert f"y {top + y:,}" in label
 
 
 def test_the_limits_are_dragged_in_the_histogram(page: Any) -> None:

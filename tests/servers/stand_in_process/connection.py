@@ -1,6 +1,6 @@
 """The connections of the S3 stand-in: HTTP/1.1 in and out, as slow as configured.
 
-One request at a time per connection: the next one is looked at when the answer to the last is out.
+One request at a time per connection: the next one is parsed after the response to the previous one was sent.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Connection(asyncio.BufferedProtocol):
         self._scratch = bytearray(_SCRATCH)
         self._view = memoryview(self._scratch)
         self._filled = 0
-        self._head: Head | None = None  # of the request whose body is coming
+        self._head: Head | None = None  # of the request whose body is being received
         self._body = bytearray()
-        self._missing = memoryview(b"")  # what is still to come of it
+        self._missing = memoryview(b"")  # part of the body that was not yet received
         self._body_began = 0.0
         self._busy = False
 
@@ -60,7 +60,7 @@ class Connection(asyncio.BufferedProtocol):
     # Requests
 
     def _advance(self) -> None:
-        """Take the next request out of the scratch buffer, if it is there and the last one is answered."""
+        """Take the next request from the scratch buffer, if it is complete and the previous one was answered."""
         if self._busy:
             if self._filled == _SCRATCH:
                 self._transport.pause_reading()
@@ -112,7 +112,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _finish(self, head: Head, body: Buffer) -> None:
-        """A whole request is there."""
+        """Handle a complete request."""
         self._head = None
         self._missing = memoryview(b"")
         if head.fields.get("x-amz-content-sha256", "").startswith("STREAMING-"):
@@ -156,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         stop = min(len(body), max(allowed, sent + 1))
         self._transport.write(body[sent:stop])
         if stop == len(body):
-            # The last slice is out when its time is over, not when it was handed to the socket.
+            # The last slice counts as sent after its delay, not when it was handed to the socket.
             self._loop.call_at(began + stop / bandwidth, self._answered)
         else:
             when = began + stop / bandwidth

@@ -1,4 +1,4 @@
-"""What all connections of the S3 stand-in share: its objects, its settings, its counters."""
+"""State shared by all connections of the S3 stand-in: objects, settings, counters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Settings:
 
 
 class Service:
-    """What all connections share: objects, settings, counters."""
+    """State shared by all connections: objects, settings, counters."""
 
     def __init__(self, settings: Settings, buckets: tuple[str, ...]) -> None:
         self.settings = settings
@@ -40,7 +40,7 @@ class Service:
         self.reset()
 
     def reset(self) -> None:
-        """All counters to zero."""
+        """Set all counters to zero."""
         self.operations: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
         self.connections = 0
@@ -50,7 +50,7 @@ class Service:
         self._filled_at = self.loop.time()
 
     def begin(self, request: Request) -> Response:
-        """Count and answer a request; throttle where it is one too many."""
+        """Count and answer a request; answer 503 if it exceeds the rate."""
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         if self._allowed():
@@ -64,7 +64,7 @@ class Service:
         return answer
 
     def _allowed(self) -> bool:
-        """A token bucket of a twentieth of a second."""
+        """A token bucket that holds 50 ms worth of requests."""
         rate = self.settings.rate
         if rate is None:
             return True
@@ -77,7 +77,7 @@ class Service:
         return True
 
     def counters(self) -> dict[str, Any]:
-        """What was counted since the start or the last reset."""
+        """The counters since the start or the last reset."""
         return {
             "requests": self.operations.total(),
             "operations": dict(self.operations),
@@ -89,11 +89,11 @@ class Service:
         }
 
     def end(self) -> None:
-        """The answer to a counted request is out, or nobody waits for it any longer."""
+        """Count a response as sent, or as abandoned by its client."""
         self.in_flight -= 1
 
     def control(self, request: Request) -> Response:
-        """The paths below `/-/`: nothing of it is counted, delayed or throttled."""
+        """Serve the control paths below `/-/`, which are not counted, delayed or throttled."""
         match request.bucket:
             case "reset":
                 self.reset()

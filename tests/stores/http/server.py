@@ -74,20 +74,23 @@ class Handler(BaseHTTPRequestHandler):
         if found is None:
             return self.answer(404, b"<html>Not found</html>", content_type="text/html")
         data, version, written = found
-        told = {"etag": web.etags.format(version), "last_modified": formatdate(written, usegmt=True) * web.modified}
-        if "if-match" in headers and headers["if-match"] != told["etag"]:
+        validators = {
+            "etag": web.etags.format(version),
+            "last_modified": formatdate(written, usegmt=True) * web.modified,
+        }
+        if "if-match" in headers and headers["if-match"] != validators["etag"]:
             return self.answer(412)
-        if told["etag"] and headers.get("if-none-match") == told["etag"]:
+        if validators["etag"] and headers.get("if-none-match") == validators["etag"]:
             web.unchanged += 1
-            return self.answer(304, **told)
+            return self.answer(304, **validators)
         if not web.ranges or "range" not in headers:
-            return self.answer(200, data, **told)
+            return self.answer(200, data, **validators)
         first, _, last = headers["range"].removeprefix("bytes=").partition("-")
         start = int(first) if first else max(0, len(data) - int(last))
         stop = min(int(last) + 1, len(data)) if first and last else len(data)
         if start >= stop:
             return self.answer(416, content_range=f"bytes */{len(data)}")
-        return self.answer(206, data[start:stop], content_range=f"bytes {start}-{stop - 1}/{len(data)}", **told)
+        return self.answer(206, data[start:stop], content_range=f"bytes {start}-{stop - 1}/{len(data)}", **validators)
 
 
 @contextmanager

@@ -136,9 +136,9 @@ async def failure(verb: Verb, store: S3Store, version: Version) -> StoreError:
     assert isinstance(error, StoreError)
     assert type(error).__module__ == "zarr_s3_async.errors"
     assert pickle.loads(pickle.dumps(error)).args == error.args
-    told = "".join(traceback.format_exception(error)) + repr(vars(error)) + repr(store)
-    assert SECRET not in told
-    assert TOKEN not in told
+    texts = "".join(traceback.format_exception(error)) + repr(vars(error)) + repr(store)
+    assert SECRET not in texts
+    assert TOKEN not in texts
     return error
 
 

@@ -32,7 +32,7 @@ async def test_a_late_put_of_a_merge_changes_nothing_that_others_wrote_since(rig
     rig.server.cue("PutObject", late)
     ours = await store.put("k", b"0+ours", when=blob.version)
     await store.put("k", b"0+ours+theirs", when=ours)
-    assert late.land() == [412]
+    assert late.deliver() == [412]
     assert rig.stored("k") == b"0+ours+theirs"
 
 
@@ -41,7 +41,7 @@ async def test_a_late_creation_changes_nothing_that_others_wrote_since(rig: Rig)
     rig.server.cue("PutObject", late)
     ours = await store.put("new", b"ours", when="absent")
     await store.put("new", b"ours+theirs", when=ours)
-    assert late.land() == [412]
+    assert late.deliver() == [412]
     assert rig.stored("new") == b"ours+theirs"
     rig.remove("new")
 
@@ -53,7 +53,7 @@ async def test_a_late_deletion_of_a_version_takes_nothing_that_others_wrote_sinc
     rig.server.cue("DeleteObject", late)
     await store.delete("k", when=blob.version)
     await store.put("k", b"theirs", when="absent")
-    assert late.land() == [412]
+    assert late.deliver() == [412]
     assert rig.stored("k") == b"theirs"
 
 
@@ -63,7 +63,7 @@ async def test_a_late_put_of_a_whole_chunk_alone_changes_nothing(rig: Rig) -> No
     rig.server.cue("PutObject", late)
     await store.put("k", b"whole")
     assert rig.server.count("PutObject") == 2
-    late.land()
+    late.deliver()
     assert rig.stored("k") == b"whole"
 
 
@@ -79,7 +79,7 @@ async def test_what_is_not_promised_a_late_unconditional_write_overwrites_what_c
     else:
         await store.delete("k")
     rig.server.put(BUCKET, f"{PREFIX}/k", b"merged by others since")
-    late.land()
+    late.deliver()
     assert rig.stored("k") == (b"whole" if write == "put" else None)
 
 
@@ -93,7 +93,7 @@ async def test_what_is_not_promised_a_late_condition_holds_where_others_put_the_
     rig.server.cue("PutObject", late)
     ours = await store.put("k", b"0+ours", when=old.version)
     await store.put("k", b"0", when=ours)
-    assert late.land() == [200]
+    assert late.deliver() == [200]
     assert rig.stored("k") == b"0+ours"
 
 
@@ -102,7 +102,7 @@ async def test_what_is_not_promised_a_late_creation_creates_where_others_have_de
     rig.server.cue("PutObject", late)
     ours = await store.put("new", b"ours", when="absent")
     await store.delete("new", when=ours)
-    assert late.land() == [200]
+    assert late.deliver() == [200]
     assert rig.stored("new") == b"ours"
     rig.remove("new")
 
@@ -116,7 +116,7 @@ async def test_what_is_not_promised_a_late_deletion_deletes_the_old_bytes_that_o
     rig.server.cue("DeleteObject", late)
     await store.delete("k", when=old.version)
     await store.put("k", b"0", when="absent")
-    assert late.land() == [204]
+    assert late.deliver() == [204]
     assert rig.stored("k") is None
 
 

@@ -1,4 +1,4 @@
-"""Servers that take the preconditions of writes, ignore them and answer 200: found out, told, and lived with.
+"""Servers that take the preconditions of writes, ignore them and answer 200: found out, warned, and lived with.
 
 JuiceFS's gateway does that; the fault server does it on demand, everywhere.
 """
@@ -80,9 +80,9 @@ async def test_auto_warns_once_and_loses_no_update_of_its_own_session(
         warnings.simplefilter("always")
         async with zs.Session(s3=config) as session:
             np.testing.assert_array_equal(await write_parts_of_one_chunk(session, place[0]), EXPECTED)
-    told = [str(warning.message) for warning in caught if "no conditional writes" in str(warning.message)]
-    assert len(told) == 1
-    assert "'require'" in told[0]
+    warned = [str(warning.message) for warning in caught if "no conditional writes" in str(warning.message)]
+    assert len(warned) == 1
+    assert "'require'" in warned[0]
 
 
 async def test_require_refuses_before_anything_is_written(place: tuple[str, zs.S3Config], config: zs.S3Config) -> None:

@@ -77,6 +77,6 @@ async def test_a_profile_that_is_missing_is_an_error_of_ours() -> None:
 async def test_no_secret_is_shown(rig: Rig) -> None:
     transport = SdkTransport(rig.pool, rig.config)
     signer = await rig.pool.identity(rig.config)
-    told = f"{rig.pool!r} {signer!r} {rig.config!r} {transport!r} {rig.store()!r} {rig.config.public()!r}"
-    assert SECRET not in told
-    assert TOKEN not in told
+    texts = f"{rig.pool!r} {signer!r} {rig.config!r} {transport!r} {rig.store()!r} {rig.config.public()!r}"
+    assert SECRET not in texts
+    assert TOKEN not in texts
