@@ -80,7 +80,7 @@ def test_what_numpy_and_pandas_ask_of_an_array(array: blocking.Array) -> None:
     assert np.array_equal(np.stack(list(array)), DATA)
     assert np.asarray(array, dtype="f8").dtype == np.dtype("f8")
     assert np.array_equal(np.mean(array, axis=0), DATA.mean(axis=0))
-    with pytest.raises(ValueError, match="makes a copy"):
+    with pytest.raises(ValueError, match="creates a copy"):
         array.__array__(copy=False)
     scalar = blocking.create_array("memory://scalar", shape=(), dtype="f4", fill_value=2, overwrite=True)
     with pytest.raises(TypeError, match="without dimensions"):

@@ -21,7 +21,7 @@ async def test_it_opens_with_its_first_use_and_is_over_when_closed() -> None:
     assert "open" in repr(session)
     async with session:
         await array.set_slice([1, 2, 3, 4], 0)
-        with pytest.raises(zs.SessionClosed, match="make a new one"):
+        with pytest.raises(zs.SessionClosed, match="create a new one"):
             await session.__aenter__()
     assert session.closed
     for call in (
@@ -37,7 +37,7 @@ async def test_it_opens_with_its_first_use_and_is_over_when_closed() -> None:
         with pytest.raises(zs.SessionClosed, match="is closed"):
             await call()
     await session.aclose()
-    with pytest.raises(zs.SessionClosed, match="make a new one"):
+    with pytest.raises(zs.SessionClosed, match="create a new one"):
         await session.__aenter__()
 
 

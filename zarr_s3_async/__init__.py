@@ -73,7 +73,7 @@ from .events import (
 from .stores.base import Blob, Entry, Listing, Store
 from .stores.registry import get_store, list_stores, register_store, unregister_store
 
-if _typing.TYPE_CHECKING:  # as `_LAZY` and `_MODULES` say
+if _typing.TYPE_CHECKING:  # imported at run time by `__getattr__`
     from . import adapters as adapters
     from . import blocking as blocking
     from . import fastapi as fastapi
@@ -259,10 +259,10 @@ _LAZY = {
     "register_codec": "codecs.registry",
     "unregister_codec": "codecs.registry",
 }
-"""Names that opening and reading an array does without, and their modules, which are imported at the first use."""
+"""Names that opening and reading an array does not need, and their modules, which are imported at first use."""
 
 _MODULES = ("adapters", "blocking", "fastapi", "loader", "metrics", "streams", "viewer")
-"""Modules that are imported when they are first named, as `zs.blocking` is."""
+"""Modules that are imported at first use, such as `zs.blocking`."""
 
 
 def __getattr__(name: str) -> object:

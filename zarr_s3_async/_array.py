@@ -38,7 +38,7 @@ from ._view import Indexer, View
 from .codecs.registry import find_kind
 from .errors import ConfigError, MetadataError, SelectionError, StoreError, UnsupportedFeature, ZarrS3Error
 
-if TYPE_CHECKING:  # the methods that need these import them: a program that reads does without
+if TYPE_CHECKING:  # imported by the methods that need them, to keep `import zarr_s3_async` fast
     from ._concurrency.executor import Executor
     from ._engine.encoded import EncodedChunk, Expected
     from ._engine.explain import Explanation
@@ -95,7 +95,7 @@ class Array(Unread):
         self._missing: Missing = missing
         self._write_empty = write_empty
 
-    # What it is
+    # Properties
 
     @property
     def metadata(self) -> ArrayMeta:
@@ -117,7 +117,7 @@ class Array(Unread):
         """Shape of a chunk, the smallest unit of decoding.
 
         Raises:
-            UnsupportedFeature: Chunks differ in shape (a rectilinear grid): `chunk_sizes` has the lengths.
+            UnsupportedFeature: Chunks differ in shape (a rectilinear grid); use `chunk_sizes`.
         """
         self._check_one_shape("chunks", self._layout.chunk_axes)
         return self._layout.meta.chunks
@@ -127,7 +127,7 @@ class Array(Unread):
         """Shape of a shard, an object with many chunks; None if each chunk is an object of its own.
 
         Raises:
-            UnsupportedFeature: Shards differ in shape (a rectilinear grid): `shard_sizes` has the lengths.
+            UnsupportedFeature: Shards differ in shape (a rectilinear grid); use `shard_sizes`.
         """
         if self._layout.shard_axes is not None:
             self._check_one_shape("shards", self._layout.shard_axes)
@@ -150,17 +150,19 @@ class Array(Unread):
 
     def _sizes(self, axes: Sequence[Axis]) -> tuple[tuple[int, ...], ...]:
         limit = self._runtime.limits.max_chunks_per_call
-        if max(grid_shape(axes, self.shape), default=0) > limit:  # a few bytes of metadata can stand for any number
+        if (
+            max(grid_shape(axes, self.shape), default=0) > limit
+        ):  # a few bytes of metadata can describe any number of chunks
             raise SelectionError(
-                f"{self.url} has more than {limit:,} chunks in a dimension (Limits.max_chunks_per_call): their lengths "
-                "are not listed"
+                f"{self.url} has more than {limit:,} chunks in a dimension (Limits.max_chunks_per_call), too many "
+                "to list their lengths"
             )
         return tuple(map(sizes, axes, self.shape))
 
     def _check_one_shape(self, what: str, axes: Sequence[Axis]) -> None:
         if any(isinstance(axis, Edges) for axis in axes):
             raise UnsupportedFeature(
-                f"the {what} of {self.url} differ in shape: array.{what[:-1]}_sizes has their lengths per dimension"
+                f"the {what} of {self.url} differ in shape; array.{what[:-1]}_sizes returns their lengths per dimension"
             )
 
     @property
@@ -230,8 +232,7 @@ class Array(Unread):
         return f"<Array {self.url} shape {self.shape}, chunks {spelled(layout.chunk_axes)}{shards}, {self.dtype}>"
 
     def _repr_html_(self) -> str:
-        """HTML for notebooks: properties and the grid of objects; `zs.blocking` arrays show which of them are
-        stored."""
+        """HTML for notebooks: properties and the grid of objects. Arrays of `zs.blocking` also mark stored objects."""
         return array_html(self, None)
 
     # Regions by start and stop
@@ -255,30 +256,30 @@ class Array(Unread):
             start: First element, 0 <= start <= stop.
             stop: End of the region (exclusive), stop <= shape; None is the array's end.
             step: Take every n-th element, n >= 1.
-            fields: A field's name, or a list of names, for structured data types; default: whole elements. The
-                dimensions of a field that holds arrays follow those of the region.
+            fields: A field's name, or a list of names, for structured data types; default: all fields. The dimensions
+                of a field that contains arrays follow those of the region.
             out: A writable array of the region's shape to read into, which is returned.
             missing: `fill` or `raise` (`ChunkNotFound`) for absent chunks; default: as the array was opened.
-            consistent: The region as it was at one moment during the call, though it lies in many objects and others
-                write them: after the read, all versions are checked, and what has changed is read again. `explain`
-                returns the cost of the check; docs/consistent.md describes it.
-            priority: Who goes first where requests wait for slots or memory: `high`, `normal`, `bulk`; every eighth is
-                whoever has waited longest. Default: `normal`, and `bulk` where the region lies in more objects than
-                `Limits.requests` or has more than 64 MiB.
+            consistent: Return the region as it was at one moment during the call, even if it lies in many objects and
+                other writers change them: after the read, the versions of all objects are checked, and changed objects
+                are read again. `explain` returns the cost of the check; docs/consistent.md describes it.
+            priority: Order in which requests get slots and memory: `high`, then `normal`, then `bulk`; every eighth
+                goes to the request that has waited longest. Default: `normal`, or `bulk` if the region lies in more
+                objects than `Limits.requests` or has more than 64 MiB.
             timeout: Seconds until `DeadlineExceeded`.
 
         Raises:
             SelectionError: The region is not inside the array.
-            Overloaded: More waits than `Limits.max_waiting` allows.
-            ConcurrentModification: `consistent`, and others changed it during every check
+            Overloaded: More requests wait than `Limits.max_waiting` allows.
+            ConcurrentModification: With `consistent`: other writers changed the region during every attempt
                 (`RetryPolicy.conflict_attempts`).
-            StoreError: The store did not answer as it should; no error is ever read as a fill value.
-            ChunkDecodeError: What is stored is not a chunk of this array.
+            StoreError: The store failed. A failed request never reads as the fill value.
+            ChunkDecodeError: The stored bytes are not a chunk of this array.
         """
         check_timeout(timeout)
         if missing is not None:
             check_missing(missing)
-        if consistent is not False:  # a plain read has nothing to check
+        if consistent is not False:  # skips a call in the common case
             check_flag("consistent", consistent)
         if priority is not None:
             check_choice("priority", priority, PRIORITIES)
@@ -320,7 +321,7 @@ class Array(Unread):
             start: First element.
             stop: End of the region (exclusive).
             step: Write every n-th element, n >= 1.
-            fields: The field, or the fields, to write, for structured data types; the others are kept, so that every
+            fields: The field, or the fields, to write, for structured data types. The other fields are kept, so every
                 chunk is merged.
             timeout: Seconds until `DeadlineExceeded`.
 
@@ -379,7 +380,7 @@ class Array(Unread):
     def _view_of(self, layout: Layout, chosen: selection.Selection) -> View:
         return View(self._runtime, layout, chosen, missing=self._missing, write_empty=self._write_empty)
 
-    if not TYPE_CHECKING:  # a checker finds it by its absence
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report such uses
 
         def __setitem__(self, key: Any, value: Any) -> NoReturn:
             raise TypeError("assignment cannot be awaited; write: await array[selection].set(data)")
@@ -388,7 +389,7 @@ class Array(Unread):
         return True
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("an Array does not pickle: send array.ref, and open it in a session over there")
+        raise TypeError("an Array cannot be pickled: send array.ref, and open it in a session of the other process")
 
     # Streams
 
@@ -402,23 +403,23 @@ class Array(Unread):
         progress: ProgressOption = None,
         state: Mapping[str, JSON] | None = None,
     ) -> BlockStream:
-        """Blocks of the array with their places, read ahead: `async with` it, then iterate with `async for`.
+        """Read blocks of the array ahead, each with its position: enter with `async with`, iterate with `async for`.
 
-        A block is a stored object (a shard, or a chunk where there are no shards) as far as it lies in the region;
-        where a shard exceeds a quarter of `ahead_bytes`, rows of its chunks. Each chunk is read and decoded once.
+        A block is the part of a stored object (a shard, or a chunk if there are no shards) inside the region. A shard
+        larger than a quarter of `ahead_bytes` is split into rows of chunks. Each chunk is read and decoded once.
 
         Args:
-            region: Slices as NumPy writes them, without a step; None is the whole array.
-            order: `C`: row-major by place. `chunks`: those of one stored object after the other. `any`: as they arrive.
-            ahead_bytes: Decoded bytes that are read and not yet taken, at most; a larger block is read alone. The
-                session's `Limits.bytes` bounds what is being decoded besides.
+            region: Slices as in NumPy, without a step; None is the whole array.
+            order: `C`: row-major by position. `chunks`: one stored object after the other. `any`: as they arrive.
+            ahead_bytes: Maximum number of decoded bytes that were read but not yet consumed; a larger block is read
+                alone. Blocks that are being decoded are limited separately, by the session's `Limits.bytes`.
             missing: `fill` or `raise` for absent chunks; default: as the array was opened.
-            progress: Called with a `Progress` for every block that is taken; or `rich` or `tqdm`.
-            state: What `state()` of an interrupted stream returned: blocks that it has handed out are left out.
+            progress: Called with a `Progress` for every consumed block; or `rich` or `tqdm`.
+            state: Result of `state()` of an interrupted stream: the blocks that it has returned are skipped.
 
         Raises:
-            SelectionError: The region is not made of slices of this array.
-            ConfigError: An option has a value that it cannot have, or the state is one of a stream of other blocks.
+            SelectionError: The region does not consist of slices of this array.
+            ConfigError: An option has an invalid value, or the state belongs to a stream of other blocks.
         """
         from .streams.read import stream
 
@@ -444,19 +445,19 @@ class Array(Unread):
         progress: ProgressOption = None,
         state: Mapping[str, JSON] | None = None,
     ) -> SliceStream:
-        """Slabs of `size` elements along `axis`, in order, the last one shorter; used like `stream`.
+        """Read slabs of `size` elements along `axis`, in order, the last one shorter; used like `stream`.
 
-        Slabs need not fit the chunks: each chunk is read and decoded once. Beside `ahead_bytes`, the one or two rows of
-        chunks from which slabs are being cut are in memory.
+        Slabs need not be aligned with the chunks: each chunk is read and decoded once. In addition to `ahead_bytes`,
+        the one or two rows of chunks from which the current slab is cut are in memory.
 
         Args:
             axis: The dimension; negative ones count from the last.
-            size: Elements of a slab along it.
+            size: Elements of a slab along `axis`.
             region: As for `stream`.
             ahead_bytes: As for `stream`.
             missing: As for `stream`.
             progress: As for `stream`; counts rows of chunks.
-            state: As for `stream`: slabs go on where the interrupted stream was left.
+            state: As for `stream`: continues after the last slab that the interrupted stream returned.
         """
         from .streams.read import stream_slices
 
@@ -475,23 +476,23 @@ class Array(Unread):
     def write_stream(
         self, region: Any = None, *, max_bytes: int = 2**28, resume: bool = False, progress: ProgressOption = None
     ) -> WriteStream:
-        """Write from blocks of any size, in any order, that do not overlap: `async with` it, then `await out.write(…)`.
+        """Write disjoint blocks of any size, in any order: enter with `async with`, then `await out.write(…)`.
 
-        Each stored object is encoded and put once, when all of it is there. What is incomplete when the block ends is
-        merged with what is stored, under compare-and-swap. A failure carries its `outcome`.
+        Each stored object is encoded and put once, when it is complete. Objects that are incomplete at the end of the
+        `async with` block are merged with the stored ones by compare-and-swap. Errors have an `outcome`.
 
         Args:
-            region: What will be written, as slices without a step; None is the whole array. Objects of which it holds
-                only a part are merged.
-            max_bytes: Decoded bytes of the objects that are being put together or put, at most; a larger one is alone.
-                The session's `Limits.bytes` bounds what is being encoded besides.
-            resume: Another run of the same call was interrupted: what it has stored is listed first, and blocks of it
-                are dropped. Only for an array that held nothing in this region before.
-            progress: Called with a `Progress` for every object that is put; or `rich` or `tqdm`.
+            region: The region that will be written, as slices without a step; None is the whole array. Objects that lie
+                only partly in it are merged.
+            max_bytes: Maximum number of decoded bytes of the objects that are being assembled or put; a larger one is
+                written alone. Objects that are being encoded are limited separately, by the session's `Limits.bytes`.
+            resume: Continue an interrupted run of the same call: the objects that it has stored are listed first, and
+                their blocks are dropped. Only valid if the region was empty before that run.
+            progress: Called with a `Progress` for every object that was put; or `rich` or `tqdm`.
 
         Raises:
-            SelectionError: The region is not made of slices of this array.
-            ConfigError: An option has a value that it cannot have.
+            SelectionError: The region does not consist of slices of this array.
+            ConfigError: An option has an invalid value.
         """
         from .streams.write import write_stream
 
@@ -509,15 +510,15 @@ class Array(Unread):
     # Chunks as they are stored
 
     async def chunk_at(self, coords: Sequence[int] | int, *, timeout: float | None = None) -> EncodedChunk | None:
-        """Read one chunk in its encoded form; None where it is not stored. Nothing is decoded.
+        """Read one chunk in its encoded form; None if it is not stored. Nothing is decoded.
 
         Args:
-            coords: Position in the grid of chunks, one integer per dimension; inside shards too.
+            coords: Position in the grid of chunks (also for chunks inside shards), one integer per dimension.
             timeout: Seconds until `DeadlineExceeded`.
 
         Raises:
             SelectionError: The array has no such chunk.
-            StoreError: The store did not answer as it should, or the object has more bytes than a chunk can have.
+            StoreError: The store failed, or the object is larger than an encoded chunk can be.
         """
         check_timeout(timeout)
         self._runtime.guard()
@@ -535,22 +536,22 @@ class Array(Unread):
         validate: bool = True,
         timeout: float | None = None,
     ) -> Version:
-        """Store one encoded chunk, whatever was there, and return the version of the object that holds it.
+        """Store one encoded chunk, replacing any stored one, and return the version of the object that contains it.
 
-        In a shard it replaces that chunk alone, by compare-and-swap: the others are copied as the bytes that they are.
+        In a shard, only that chunk is replaced, by compare-and-swap; the encoded bytes of the others are copied.
 
         Args:
             coords: Position in the grid of chunks, one integer per dimension.
-            data: The chunk as this array's codecs encode it; it may be used again when the call returns.
-            version: Store it only where the object (the chunk, or the shard) still has this version, or, with `absent`,
-                where the chunk is not stored.
-            validate: Decode it first, and refuse what is no chunk of this array. Without it, anything is stored.
-            timeout: Seconds until `DeadlineExceeded`; the chunk may be stored or not then.
+            data: The chunk as encoded by this array's codecs. The buffer may be reused when the call returns.
+            version: Store it only if the object (the chunk, or the shard) still has this version, or, with `absent`, if
+                the chunk is not stored.
+            validate: Decode it first, and reject bytes that are not a chunk of this array. False: store any bytes.
+            timeout: Seconds until `DeadlineExceeded`; the chunk may or may not have been stored then.
 
         Raises:
-            ChunkDecodeError: The bytes are no chunk of this array; nothing was stored.
+            ChunkDecodeError: The bytes are not a chunk of this array; nothing was stored.
             Conflict: The object is not at `version`; nothing was stored.
-            ConcurrentModification: Other writers of the shard were first on every attempt.
+            ConcurrentModification: Every attempt to update the shard conflicted with another writer.
             SelectionError: The array has no such chunk.
         """
         check_timeout(timeout)
@@ -565,17 +566,17 @@ class Array(Unread):
     async def erase_chunk(
         self, coords: Sequence[int] | int, *, version: Version | None = None, timeout: float | None = None
     ) -> None:
-        """Remove one chunk: it reads as the fill value then. One that is not stored is fine, unless `version` is given.
+        """Remove one chunk: it then reads as the fill value. If it is not stored, only a call with `version` fails.
 
         Args:
             coords: Position in the grid of chunks, one integer per dimension.
-            version: Remove it only where the object (the chunk, or the shard) still has this version.
-            timeout: Seconds until `DeadlineExceeded`; the chunk may be removed or not then.
+            version: Remove it only if the object (the chunk, or the shard) still has this version.
+            timeout: Seconds until `DeadlineExceeded`; the chunk may or may not have been removed then.
 
         Raises:
             Conflict: The object is not at `version`; nothing was removed.
-            Unsupported: `version` was given, and the server cannot delete on a condition.
-            ConcurrentModification: Other writers of the shard were first on every attempt.
+            Unsupported: `version` was given, and the server does not support conditional deletes.
+            ConcurrentModification: Every attempt to update the shard conflicted with another writer.
             SelectionError: The array has no such chunk.
         """
         check_timeout(timeout)
@@ -586,36 +587,37 @@ class Array(Unread):
         await operations.within(timeout, self._layout, "write", work)
 
     def decode_chunk(self, data: Buffer, coords: Sequence[int] | int | None = None) -> np.ndarray[Any, Any]:
-        """Decode an encoded chunk of this array that came from elsewhere; no request is made.
+        """Decode an encoded chunk of this array, wherever its bytes came from. No request is sent.
 
-        It runs where it is called: `await asyncio.to_thread(array.decode_chunk, data)` keeps a large one off the loop.
+        It runs in the calling thread; for large chunks use `await asyncio.to_thread(array.decode_chunk, data)`.
 
         Args:
             data: The encoded bytes.
-            coords: Which chunk it is, for errors; needed where chunks differ in shape.
+            coords: Position of the chunk, for error messages; required if chunks differ in shape.
 
         Returns:
-            The whole chunk in memory of its own; where the array's edge cuts it, also the elements beyond.
+            The whole chunk in newly allocated memory, including elements beyond the array's edge.
 
         Raises:
-            ChunkDecodeError: The bytes are no chunk of this array.
+            ChunkDecodeError: The bytes are not a chunk of this array.
         """
         from ._engine.encoded import decode_encoded
 
         return decode_encoded(self._layout, data, None if coords is None else check_integers("coords", coords))
 
     async def stored_chunks(self, *, inner: bool = False, timeout: float | None = None) -> StoredChunks:
-        """Which objects of the array exist, with sizes, versions and times: a listing, one request per 1,000 keys.
+        """List the objects of the array that exist, with sizes, versions and times. One request per 1,000 keys.
 
-        Objects that are written meanwhile may be in it or not.
+        Objects that are written during the listing may be included or not.
 
         Args:
-            inner: Also which chunks the shards hold, by a request for the index of each.
+            inner: Also list the chunks inside the shards, which takes one request per shard, for its index.
             timeout: Seconds until `DeadlineExceeded`.
 
         Raises:
-            SelectionError: More are stored than `Limits.max_chunks_per_call`.
-            Unsupported, AccessDenied: The store cannot list, or not for us.
+            SelectionError: More objects or chunks are stored than `Limits.max_chunks_per_call`.
+            Unsupported: The store cannot list.
+            AccessDenied: The credentials lack permission to list.
         """
         check_timeout(timeout)
         check_flag("inner", inner)
@@ -691,14 +693,14 @@ class Array(Unread):
         return self.shape
 
     async def _reshape(self, change: Awaitable[ArrayMeta]) -> None:
-        """Change the shape, then update the consolidated metadata above, also where a failure left another shape."""
+        """Change the shape, then update the consolidated metadata above, even if the change failed half-way."""
         from ._engine.consolidated import sync_copies
 
         sync = partial(sync_copies, self._runtime, [self._path], self.metadata.zarr_format)
         try:
             self._adopt(await change)
         except StoreError:
-            with suppress(ZarrS3Error):  # the first error is the one to raise
+            with suppress(ZarrS3Error):  # the first error is raised, not this one
                 await sync()
             raise
         await sync()
@@ -728,7 +730,7 @@ async def create_array(runtime: Runtime, path: str, options: ArrayOptions) -> Ar
         array = Array(runtime, path, meta, write_empty=completed["write_empty_chunks"])
     except MetadataError as error:
         raise ConfigError(str(error)) from error.__cause__
-    unencodable = array._layout.encode_error  # noqa: SLF001  # the handle was made here
+    unencodable = array._layout.encode_error  # noqa: SLF001  # created in this function
     if unencodable is not None:
         raise ConfigError(f"no chunk of {array._layout.url} could be written: {unencodable}")  # noqa: SLF001
     await creation.create(runtime, path, meta, overwrite=completed["overwrite"])
@@ -739,8 +741,8 @@ def array_html(array: Array, stored: Container[Coords] | None) -> str:
     """HTML for notebooks.
 
     Args:
-        array: Which one.
-        stored: Positions of the stored objects; None where they are not known.
+        array: The array to show.
+        stored: Positions of the stored objects; None if not known.
     """
     meta = array.metadata
     facts: list[tuple[str, object]] = [

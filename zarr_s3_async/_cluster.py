@@ -1,4 +1,4 @@
-"""Verification on the workers of a cluster: this process lists and reports, they read and decode."""
+"""Verification on the workers of a cluster: this process lists and reports, the workers read and decode."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ Checked = CheckedObject | StoreError | None
 
 class _Call(NamedTuple):
     name: str
-    """Of this call alone: a cluster may have kept the results of an earlier one."""
+    """Unique for each call, since a cluster returns the cached result of an earlier call with the same name."""
     store: ArrayRef
     what: ObjectsToCheck
 
 
 def checks_on(client: Executor | None, runtime: Runtime) -> CheckElsewhere | None:
-    """What `verify` calls to have objects checked on a cluster.
+    """The function with which `verify` checks objects on a cluster; None if there is no client.
 
     Args:
-        client: Runs the calls; None: nothing is checked elsewhere.
-        runtime: Of the store.
+        client: Runs the checks; None: they run in this process.
+        runtime: The store and its session.
 
     Raises:
-        ConfigError: Other processes cannot open the store: it is in this one's memory.
+        ConfigError: Other processes cannot open the store, for example a memory store.
     """
     if client is None:
         return None
@@ -48,7 +48,7 @@ def checks_on(client: Executor | None, runtime: Runtime) -> CheckElsewhere | Non
     try:
         ref = optional.ref(runtime.store)
     except TypeError as error:
-        raise ConfigError(f"client= takes what other processes can open: {error}") from error
+        raise ConfigError(f"client= needs a store that other processes can open: {error}") from error
     store = ArrayRef(url=ref.url, config=ref.config)
 
     async def check(what: ObjectsToCheck) -> Sequence[Checked]:
@@ -59,15 +59,15 @@ def checks_on(client: Executor | None, runtime: Runtime) -> CheckElsewhere | Non
 
 
 def check_objects(call: _Call) -> list[Checked]:
-    """Check objects, on a worker: in the session that all blocking calls of its process share."""
+    """Check objects on a worker, in the session that the blocking calls of its process share."""
     return background_loop().run(_check(call))
 
 
 async def _check(call: _Call) -> list[Checked]:
     session = shared_session()
-    runtime, _ = session._resolve(call.store, "")  # noqa: SLF001  # as streams take an array apart
+    runtime, _ = session._resolve(call.store, "")  # noqa: SLF001  # internal to the package
     meta = formats.parse_node(call.what.documents, url=call.what.path, zarr_format=call.what.zarr_format)
-    assert isinstance(meta, ArrayMeta)  # noqa: S101  # it was one where it was read
+    assert isinstance(meta, ArrayMeta)  # noqa: S101  # the client sends arrays only
     objects = objects_of(runtime, meta)
     found: list[Checked] = [None] * len(call.what.objects)
 

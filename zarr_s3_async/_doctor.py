@@ -1,4 +1,4 @@
-"""`await zs.doctor(url)`: whether a place can be reached, and how it is reached. Secrets are masked."""
+"""`await zs.doctor(url)`: checks whether and how a URL can be reached. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _SIGNS = {"ok": "ok      ", "warning": "warning ", "failed": "FAILED  ", "skippe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that `doctor` looked at."""
+    """One check of `doctor` and its outcome."""
 
     name: str
     """`versions`, `credentials`, `endpoint`, `connection`, `clock`, `bucket`, `conditional writes` or `node`."""
     outcome: Outcome
     detail: str
-    """What was found. Keys are masked."""
+    """The result. Keys are masked."""
     advice: str = ""
-    """What to do where it is not `ok`."""
+    """What to do if the outcome is not `ok`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What `await zs.doctor(url)` found. Print it."""
+    """The result of `await zs.doctor(url)`; `print` shows it as text."""
 
     url: str
     checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
-        """True where no check failed; warnings are not failures."""
+        """True if no check failed; warnings are not failures."""
         return all(check.outcome != "failed" for check in self.checks)
 
     def as_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+        """As a dict that `json.dumps` accepts."""
         return {"url": self.url, "ok": self.ok, "checks": [asdict(check) for check in self.checks]}
 
     def __str__(self) -> str:
@@ -61,25 +61,25 @@ class Diagnosis:
 async def doctor(
     url: str, *, write: bool = False, session: Session | None = None, **options: Unpack[SessionOptions]
 ) -> Diagnosis:
-    """Find out whether a place can be reached, and say who signs, where it is, what its clock says and what it can do.
+    """Check whether a URL can be reached, with which credentials and endpoint, the server's clock and its capabilities.
 
     Args:
-        url: The place.
-        write: Probe conditional writes too, which puts throwaway objects below the place and removes them.
-        session: To ask with; None: one of its own, with `options`.
-        options: Those of `Session`.
+        url: The URL of a store or a node.
+        write: Also test conditional writes, which puts temporary objects below the URL and removes them.
+        session: The session to use; None: a separate one, with `options`.
+        options: Options of `Session`.
 
     Returns:
-        The checks in their order; what fails is in there, and not raised.
+        The checks in order. Failures are reported in it, not raised.
 
     Raises:
-        ConfigError: The URL or an option cannot be.
+        ConfigError: The URL or an option is invalid.
     """
     check_flag("write", write)
     if session is not None:
         check_instance("session", session, Session, "zs.Session()")
     if session is not None and options:
-        raise ConfigError("give session= or options of a session, not both")
+        raise ConfigError("give either session= or options of a session, not both")
     async with AsyncExitStack() as stack:
         if session is None:
             session = await stack.enter_async_context(Session(**options))

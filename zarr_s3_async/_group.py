@@ -88,28 +88,30 @@ class Group:
     def __repr__(self) -> str:
         return f"<Group {self.url}, Zarr format {self._meta.zarr_format}>"
 
-    if not TYPE_CHECKING:  # a checker finds these by their absence
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report such uses
 
         def __getitem__(self, name: object) -> NoReturn:
-            raise TypeError(f"what a group holds is opened by awaiting: await group.open({name!r})")
+            raise TypeError(f"opening a node must be awaited: await group.open({name!r})")
 
         def __setitem__(self, name: object, value: object) -> NoReturn:
-            raise TypeError(f"a node is created by awaiting: await group.create_array({name!r}, shape=..., dtype=...)")
+            raise TypeError(
+                f"creating a node must be awaited: await group.create_array({name!r}, shape=..., dtype=...)"
+            )
 
         def __iter__(self) -> NoReturn:
-            raise TypeError("what a group holds is listed by: async for name, node in group.members()")
+            raise TypeError("a group is listed by: async for name, node in group.members()")
 
         def __len__(self) -> NoReturn:
-            raise TypeError("what a group holds is listed by: async for name, node in group.members()")
+            raise TypeError("a group is listed by: async for name, node in group.members()")
 
         def __contains__(self, name: object) -> NoReturn:
-            raise TypeError(f"what a group holds is asked for by awaiting: await group.contains({name!r})")
+            raise TypeError(f"looking up a node must be awaited: await group.contains({name!r})")
 
     def __bool__(self) -> bool:
         return True
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Group does not pickle: send group.ref, and open it in a session over there")
+        raise TypeError("a Group cannot be pickled: send group.ref, and open it in a session of the other process")
 
     def _repr_html_(self) -> str:
         """HTML for notebooks; `await group.tree()` shows the nodes below."""
@@ -134,8 +136,8 @@ class Group:
         Args:
             name: Name of the node, or a path such as `a/b/c`.
             missing: See `Session.open_array`.
-            cache: How old decoded chunks may be, of the array or of those below the group: see `Session.open_group`.
-                None: as this group was opened.
+            cache: Maximum age of cached chunks of the array, or of the arrays below the group; see
+                `Session.open_group`. None: as this group was opened.
 
         Returns:
             A handle of the array or group.
@@ -164,7 +166,7 @@ class Group:
         return children.known(name.strip("/")) is not None or await nodes.exists(self._runtime.store, path)
 
     def _below(self, name: str, *, new: bool = False) -> str:
-        """Path of a node below. New names must follow the rules of the format, existing ones only be safe."""
+        """Path of a node below. New names must be valid in the format; existing ones only need to be safe."""
         path = check_path(name, zarr_format=self._meta.zarr_format if new else 2)
         if not path:
             raise ConfigError("a node below a group needs a name")
@@ -249,7 +251,7 @@ class Group:
             except NodeExists:
                 found = await self.open(name)
         if not isinstance(found, Group):
-            raise NodeExists(f"{found.url} is an array; a group is needed there", url=found.url, path=found.path)
+            raise NodeExists(f"{found.url} is an array, not a group", url=found.url, path=found.path)
         return found
 
     async def delete(self, name: str, *, everything: bool = False) -> None:
@@ -301,7 +303,7 @@ class Members(Generic[Handle]):
     __slots__ = ("_children", "_group", "_kind", "_names", "_ready")
 
     def __init__(self, group: Group, kind: nodes.NodeKind | None) -> None:
-        group._runtime.guard()  # noqa: SLF001  # one file, one thought
+        group._runtime.guard()  # noqa: SLF001  # same module
         self._group = group
         self._kind = kind
         self._children: Children | None = None
@@ -314,13 +316,13 @@ class Members(Generic[Handle]):
     async def __anext__(self) -> tuple[str, Handle]:
         group = self._group
         if self._children is None:
-            children = await group._children()  # noqa: SLF001  # one file, one thought
+            children = await group._children()  # noqa: SLF001  # same module
             self._names = deque(await children.names())
             self._children = children
         while not self._ready:
             if not self._names:
                 raise StopAsyncIteration
-            size = min(len(self._names), group._runtime.limits.requests)  # noqa: SLF001  # likewise
+            size = min(len(self._names), group._runtime.limits.requests)  # noqa: SLF001  # same module
             page = [self._names.popleft() for _ in range(size)]
             self._ready.extend(self._opened(await self._children.load(page)))
         return self._ready.popleft()
@@ -336,9 +338,9 @@ def _opened(group: Group, path: str, member: Member) -> Array | Group | Unreadab
     if isinstance(member, UnreadableNode):
         return member
     try:
-        return group._handle(path, member)  # noqa: SLF001  # likewise
+        return group._handle(path, member)  # noqa: SLF001  # same module
     except (MetadataError, UnsupportedFeature) as error:  # an unknown codec is detected only here
-        url = nodes.url_of(group._runtime.store, path)  # noqa: SLF001  # likewise
+        url = nodes.url_of(group._runtime.store, path)  # noqa: SLF001  # same module
         return UnreadableNode(
             url=url, path=path, kind=kind_of_member(member), error=error, documents=formats.copy_of(member)
         )

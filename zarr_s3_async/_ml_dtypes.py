@@ -1,4 +1,4 @@
-"""Small floats and integers of the ml_dtypes package: the one table of them, imported where one is named.
+"""Table of the small floats and integers of the ml_dtypes package, which is imported when one is used.
 
 Names as registered in zarr-extensions (`data-types/`); `float8_e4m3fn` as tensorstore writes it.
 """
@@ -27,7 +27,7 @@ _FLOAT_BITS: Final = {
 _INTEGER_BITS: Final = {"int2": 2, "int4": 4, "uint2": 2, "uint4": 4}
 
 BITS: Final = {**_FLOAT_BITS, **_INTEGER_BITS}
-"""Bits of an element by the name of its type. A type that does not fill a byte is stored in one."""
+"""Bits per element, by name of the type. Elements of fewer than 8 bits are stored in one byte each."""
 INTEGERS: Final = frozenset(_INTEGER_BITS)
 
 
@@ -69,10 +69,10 @@ def bounds(dtype: np.dtype[Any]) -> tuple[int, int]:
 
 
 def check_range(numbers: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> None:
-    """Refuse numbers outside the range of one of the integers; ml_dtypes itself lets them wrap.
+    """Reject numbers outside the range of an ml_dtypes integer; ml_dtypes itself would wrap them.
 
     Raises:
-        OverflowError: One is outside.
+        OverflowError: A number is out of range.
     """
     low, high = bounds(dtype)
     if numbers.dtype.kind in "biuf" and numbers.size and not (numbers.min() >= low and numbers.max() <= high):

@@ -1,4 +1,4 @@
-"""What notebooks show of handles: a table of facts, and an array's grid of stored objects. No request is made here."""
+"""HTML of handles for notebooks: a table of properties, and an array's grid of stored objects. Sends no request."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Container, Iterable
 from ._types import Coords, Shape
 
 _MOST_CELLS = 48
-"""Objects along one side that are drawn; of more, the first ones."""
+"""Maximum number of objects drawn per side; of longer sides, the first ones are drawn."""
 _PIXELS = 200
 _STORED, _ABSENT, _UNKNOWN = "#4c8bb5", "#f0f0f0", "#c9d8e4"
 
 
 def facts_html(title: str, facts: Iterable[tuple[str, object]], below: str = "") -> str:
     """A table of names and values, with more HTML below it."""
-    from html import escape  # for notebooks alone
+    from html import escape  # only needed in notebooks
 
     rows = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(str(value))}</td></tr>'
@@ -24,11 +24,11 @@ def facts_html(title: str, facts: Iterable[tuple[str, object]], below: str = "")
 
 
 def grid_html(grid: Shape, stored: Container[Coords] | None) -> str:
-    """An array's grid of objects, its last two dimensions at the beginning of the others.
+    """SVG of an array's grid of objects: its last two dimensions, at index 0 of the others.
 
     Args:
         grid: Objects per dimension.
-        stored: Those that exist; None where that is not known.
+        stored: Positions of the objects that exist; None if not known.
     """
     if not grid or 0 in grid:
         return ""
@@ -42,11 +42,9 @@ def grid_html(grid: Shape, stored: Container[Coords] | None) -> str:
         for x in range(shown_columns)
     )
     svg = f'<svg width="{shown_columns * side}" height="{shown_rows * side}">{cells}</svg>'
-    notes = [f"{' × '.join(f'{n:,}' for n in grid)} objects"]  # noqa: RUF001  # what shapes are written with
-    if (shown_rows, shown_columns) != (rows, columns) or len(grid) > 2:  # a plane has two sides
-        notes.append(
-            f"drawn: {shown_rows} by {shown_columns} of the last two dimensions, at the beginning of the others"
-        )
+    notes = [f"{' × '.join(f'{n:,}' for n in grid)} objects"]  # noqa: RUF001  # the multiplication sign
+    if (shown_rows, shown_columns) != (rows, columns) or len(grid) > 2:  # only part of the grid is drawn
+        notes.append(f"drawn: {shown_rows} by {shown_columns} of the last two dimensions, at index 0 of the others")
     if stored is not None:
         notes.append("blue: stored")
     return f"{svg}<div><small>{'; '.join(notes)}</small></div>"

@@ -1,7 +1,7 @@
-"""Validation of options where they enter: their names, types and values.
+"""Validation of options at the public API: their names, types and values.
 
-Every function raises a ConfigError that says which option, what it takes, and what was meant where that can be guessed.
-A value that may be a secret is never shown: of text, only the type of what was given instead is.
+Every function raises a ConfigError that names the option and the accepted values, and suggests a correction if there is
+a near match. A value that may be a secret is never shown; the message names its type instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .errors import ConfigError
 
 FORMATS = (2, 3)
 _FLOAT_LIMIT = 2**1023
-"""Ints from here on may have no float."""
+"""An int of this size or more may be too large for a float."""
 MISSING = ("fill", "raise")
 CACHE_POLICIES = ("immutable", "revalidate")
 
@@ -57,7 +57,7 @@ _OTHERS_NAMES = {
     "format": "zarr_format",
     "mode": "overwrite",
 }
-"""Option names of other libraries, and the names here; used if the call has an option of that name."""
+"""Option names of other libraries, and their names here. Suggested only if the call has that option."""
 
 
 def unknown_option(name: str, known: Collection[str], of: str) -> ConfigError:
@@ -97,7 +97,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str | int]) -> None:
 
 
 def check_flag(name: str, value: Any) -> None:
-    """`value` must be True or False: text such as "false" would count as true."""
+    """`value` must be True or False: text such as "false" would be truthy."""
     if value is not True and value is not False:
         raise ConfigError(f"{name} must be True or False, not {_short(value)}")
 
@@ -107,23 +107,23 @@ def check_text(name: str, value: Any) -> None:
     if not isinstance(value, str):
         raise ConfigError(f"{name} must be text (str), not {type(value).__name__}")
     if not is_unicode(value):
-        raise ConfigError(f"{name} holds half of a character (a lone surrogate), which cannot be sent")
+        raise ConfigError(f"{name} contains a lone surrogate, which cannot be encoded as UTF-8")
 
 
 def is_unicode(text: str) -> bool:
-    """False for text with a lone surrogate, which UTF-8 does not have."""
+    """False for text with a lone surrogate, which UTF-8 cannot encode."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def check_line(name: str, value: Any) -> None:
-    """`value` must be text that is valid in a header: a line end would start another one. It is not shown."""
+    """`value` must be valid in an HTTP header: a line end would start another header. It is not shown."""
     check_text(name, value)
     if any(letter < " " or letter == "\x7f" for letter in value):
-        raise ConfigError(f"{name} holds a line end or another control character")
+        raise ConfigError(f"{name} contains a line end or another control character")
 
 
 def _is_number(value: Any) -> bool:
-    """True for what is or becomes a float; an int may be too large for that."""
+    """True for a float, or an int that can be converted to one; an int may be too large."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, float) or abs(value) < _FLOAT_LIMIT
@@ -136,9 +136,9 @@ def check_seconds(name: str, value: Any) -> None:
 
 
 def check_share(name: str, value: Any) -> None:
-    """`value` must be a number between 0 and 1, neither of them included."""
+    """`value` must be a number between 0 and 1, both exclusive."""
     if not _is_number(value) or not 0 < value < 1:
-        raise ConfigError(f"{name} must be a number that lies between 0 and 1, not {_short(value)}")
+        raise ConfigError(f"{name} must be a number between 0 and 1 (exclusive), not {_short(value)}")
 
 
 def check_count(name: str, value: Any, *, least: int = 1) -> None:
@@ -200,7 +200,7 @@ def max_age_of(policy: Any) -> float | None:
 
 def check_missing(value: Any) -> None:
     """`missing=` of a call."""
-    if not isinstance(value, str) or value != "fill":  # the one that nearly every call has
+    if not isinstance(value, str) or value != "fill":  # the common case, kept fast
         check_choice("missing", value, MISSING)
 
 
@@ -211,20 +211,20 @@ def check_format(value: Any) -> None:
 
 
 def check_instance(name: str, value: Any, kind: type, example: str) -> None:
-    """`value` must be of one of this library's option classes.
+    """`value` must be an instance of an option class of this library.
 
     Args:
         name: The option.
         value: What was given.
-        kind: Its class.
-        example: How it is written right.
+        kind: The class.
+        example: A correct value, as source code.
     """
     if not isinstance(value, kind):
         raise ConfigError(f"{name} takes a {kind.__name__}, not {_short(value)}: write {name}={example}")
 
 
 def optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
-    """The same check, which None passes."""
+    """The same check, but None is accepted."""
 
     def checked(name: str, value: Any) -> None:
         if value is not None:
@@ -234,16 +234,16 @@ def optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    from difflib import get_close_matches  # for errors alone
+    from difflib import get_close_matches  # imported only when an error is raised
 
     return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
 def _short(value: Any) -> str:
-    """A value in an error: plain ones as they are written, of others the type."""
+    """A value as text for an error message: simple values as their repr, others as the name of their type."""
     if isinstance(value, int) and abs(value) >= _FLOAT_LIMIT:
-        return f"an int of {value.bit_length():,} bits"  # Python refuses to write out long ones
+        return f"an int of {value.bit_length():,} bits"  # Python limits the conversion of long ints to text
     if value is None or isinstance(value, bool | int | float | str):
         text = repr(value)
-        return text if len(text) <= 80 else f"{text[:77]}..."  # a line of a message
+        return text if len(text) <= 80 else f"{text[:77]}..."  # keeps the message on one line
     return f"a {type(value).__name__}"

@@ -49,7 +49,7 @@ from .stores.registry import open_store
 _CONSOLIDATED = ("check", True, False)
 _CHUNK_CACHE_BYTES = 2**28
 """Default size of the cache of decoded chunks, for arrays that are opened with `cache=`."""
-if TYPE_CHECKING:  # the methods that need these import them: a program that reads does without
+if TYPE_CHECKING:  # imported by the methods that need them, to keep `import zarr_s3_async` fast
     from ._concurrency.executor import Executor
     from ._engine.hierarchy import Consolidated
     from ._group import Group
@@ -82,7 +82,7 @@ _CLASSES: dict[str, tuple[type, str]] = {
 
 
 class OpenOptions(S3Options, total=False):
-    """The options of `Session` for calls that open something and have a `cache=` of their own."""
+    """The options of `Session`, without `cache`, for calls that open a node and have their own `cache=`."""
 
     s3: S3Config | None
     limits: Limits | None
@@ -118,14 +118,14 @@ def _checked_hooks(hooks: Sequence[Hook]) -> Sequence[Hook]:
 
 
 class Session:
-    """A session owns what arrays share: connections, limits on requests and memory, caches, threads, metrics.
+    """Owns what arrays share: connections, limits on requests and memory, caches, threads, metrics.
 
     It opens at its first use, and is bound to the event loop and the process of that use. Close it with `async with`,
     or with `await session.aclose()`; a session that is not closed emits a ResourceWarning.
 
     Args:
-        s3: The S3 options. Single ones may be given by name instead: `region=`, `endpoint_url=`, `profile=`,
-            `anonymous=`, and any other field of `S3Config`.
+        s3: The S3 options. Any field of `S3Config` may be given by name instead: `region=`, `endpoint_url=`,
+            `profile=`, `anonymous=`, …
         limits: Limits on requests in flight, memory and threads.
         retry: How often and after which delays failed attempts are retried.
         hedge: When slow reads are sent a second time; None: never.
@@ -137,7 +137,7 @@ class Session:
     """
 
     _state: Literal["new", "open", "closed"] = "closed"
-    """What `__del__` sees where an option is refused, or given in a way that no call takes."""
+    """Read by `__del__` if `__init__` raised, for example for an invalid option."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class Session:
 
     @property
     def usage(self) -> Usage:
-        """What it holds of its limits now: requests, bytes, who waits for them, and what is cached."""
+        """Current use of the limits: requests and bytes in use, number of waiting requests, cached bytes."""
         requests, leases = self._context.requests, self._leases
         return Usage(
             requests=requests.held,
@@ -218,18 +218,18 @@ class Session:
             [
                 ("state", self._state),
                 *self._config.public().items(),
-                ("limits", f"{limits.requests} requests, {limits.bytes:,} bytes of decoded chunks in work"),
+                ("limits", f"{limits.requests} requests, {limits.bytes:,} bytes of chunks being decoded or encoded"),
                 ("requests", ", ".join(f"{n:,} {name}" for name, n in sorted(metrics.requests.items())) or 0),
                 ("bytes", f"{metrics.bytes_received:,} received, {metrics.bytes_sent:,} sent"),
-                ("again", f"{metrics.retries:,} retries, {metrics.conflicts:,} conflicts, {metrics.hedges:,} hedges"),
+                ("repeats", f"{metrics.retries:,} retries, {metrics.conflicts:,} conflicts, {metrics.hedges:,} hedges"),
             ],
         )
 
-    # Life
+    # Opening and closing
 
     async def __aenter__(self) -> Self:
         if self._entered or self._state == "closed":
-            raise SessionClosed(f"this session was entered before and is {self._state}; make a new one")
+            raise SessionClosed(f"this session was already entered and is {self._state}; create a new one")
         self._guard()
         self._entered = True
         return self
@@ -240,10 +240,11 @@ class Session:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close connections and threads. Again is fine.
+        """Close connections and threads. May be called more than once.
 
-        Operations that are still running fail with `SessionClosed`. When this returns, nothing of the session is sent,
-        open or running any more. The event loop goes on meanwhile, however long a thread still decodes.
+        Operations that are still running fail with `SessionClosed`. When this returns, the session has no request in
+        flight, no open connection and no running thread. Waiting for threads that still decode does not block the
+        event loop.
         """
         if self._state == "closed" and not self._context.closing:
             return
@@ -258,7 +259,7 @@ class Session:
         while closing:
             close = closing[-1]
             await close()
-            if closing[-1:] == [close]:  # and not another call of this was faster
+            if closing[-1:] == [close]:  # unless a concurrent call of `aclose` has removed it
                 closing.pop()
         await self._cpu.aclose()
 
@@ -283,7 +284,7 @@ class Session:
             if get_running_loop() is self._loop and self._state == "open" and os.getpid() == self._pid:
                 return
         except RuntimeError:
-            pass  # no loop is running: an error below, unless another one goes before it
+            pass  # no loop is running: raised below, unless a more specific error applies
         if self._state == "closed":
             raise session_closed()
         if self._state == "new":
@@ -299,15 +300,15 @@ class Session:
                 "(zs.shared_session() gives one per loop)"
             )
 
-    if not TYPE_CHECKING:  # a checker finds these by their absence
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report such uses
 
         def __enter__(self) -> NoReturn:
-            raise TypeError("a Session is entered by `async with`; code that cannot await uses zs.blocking")
+            raise TypeError("use `async with` with a Session, not `with`; code that cannot await uses zs.blocking")
 
         def __exit__(self, *_: object) -> None: ...
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Session does not pickle: send array.ref, and open it in a session over there")
+        raise TypeError("a Session cannot be pickled: send array.ref, and open it in a session of the other process")
 
     # Arrays
 
@@ -320,22 +321,26 @@ class Session:
         missing: Missing = "fill",
         cache: CachePolicy | None = None,
     ) -> Array:
-        """Open an array that exists.
+        """Open an existing array.
 
         Args:
             where: A URL (`s3://bucket/prefix`, `file://…`, `memory://…`), a `Store`, or an `ArrayRef`.
-            path: Below `where`.
-            zarr_format: Which of two formats side by side; default: the one there is, v3 where there are both.
-            missing: What absent chunks are: the fill value, or `ChunkNotFound`.
-            cache: How old may be what the session has cached of the array's metadata and decoded chunks. `immutable`:
-                any age. `revalidate`: no older than this call, or the read; one conditional request, which all who ask
-                at once share, says that nothing has changed. A number: so many seconds, then as `revalidate`. Own
-                writes are always seen. None: metadata is read, and chunks are cached where `CacheSize(chunks=...)` is
+            path: Path below `where`.
+            zarr_format: The format to open, if both are stored; default: the stored one, v3 if both are.
+            missing: What absent chunks read as: `fill` is the fill value, `raise` raises `ChunkNotFound`.
+            cache: Maximum age of cached metadata and decoded chunks of this array. `immutable`: any age. `revalidate`:
+                each open and each read checks that the cached data is current, by one conditional request that
+                concurrent callers share. A number: that many seconds, then as `revalidate`. Writes of this session are
+                always seen. None: metadata is always read, and chunks are cached only if `CacheSize(chunks=...)` is
                 set.
 
+        Returns:
+            A handle of the array, which need not be closed.
+
         Raises:
-            NodeNotFound: Nothing is there, or a group.
-            MetadataError, UnsupportedFeature: What is stored cannot be read; the message gives the reason.
+            NodeNotFound: There is no array: nothing is stored, or a group.
+            MetadataError, UnsupportedFeature: The metadata is invalid or unsupported; the message gives the reason.
+            StoreError: The store failed.
         """
         check_format(zarr_format)
         check_missing(missing)
@@ -362,8 +367,8 @@ class Session:
             A handle of the new array.
 
         Raises:
-            NodeExists: A node exists and `overwrite` is not set; there are chunks of an earlier array, which the new
-                one would expose as its own; or the path is below an array.
+            NodeExists: A node exists and `overwrite` is not set; chunks of an earlier array exist, which would become
+                chunks of the new one; or the path is below an array.
             ConfigError: An option is unknown, invalid or contradicts another.
             StoreError: The store failed.
         """
@@ -379,7 +384,7 @@ class Session:
         consolidated: Consolidated = True,
         cache: CachePolicy | None = None,
     ) -> Group:
-        """Open a group that exists.
+        """Open an existing group.
 
         Args:
             where: A URL, a `Store`, or a ref.
@@ -389,7 +394,7 @@ class Session:
                 request for each. Edits of this session update it; edits of other programs may not, and then it is
                 outdated. `False` reads every node's own documents; `"check"` does so too, and logs a warning for each
                 node that differs from the consolidated metadata.
-            cache: For arrays that are opened below: how old their decoded chunks may be; see `open_array`. Metadata is
+            cache: Maximum age of cached chunks of arrays opened below this group; see `open_array`. Metadata is always
                 read.
 
         Returns:
@@ -493,8 +498,8 @@ class Session:
             strict: Count absent chunks as problems. By default they are not: they read as the fill value.
             max_findings: Maximum number of findings kept per kind and node; all are counted.
             progress: Called on the event loop as objects are read. It must neither block nor raise.
-            client: Reads and decodes on other processes: a `distributed.Client`, or an executor of processes. They need
-                credentials of their own; this process lists and reports.
+            client: Read and decode in other processes: a `distributed.Client`, or a process pool executor. The other
+                processes need their own credentials; this process lists and reports.
 
         Returns:
             The report, with the findings per node.
@@ -564,7 +569,7 @@ class Session:
         return open_store(url, context)
 
     def _resolve(self, where: Where, path: str) -> tuple[Runtime, str]:
-        """The store of `where` in this session, and the whole path in it."""
+        """The store of `where`, bound to this session, and the full path in it."""
         self._guard()
         check_text("path", path)
         match where:

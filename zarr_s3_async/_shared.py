@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Node = TypeVar("Node", bound="Array | Group")
 _Call: TypeAlias = Callable[[Session, Where, str], Awaitable[Node]]
-"""Opens or creates at a place and a path below it."""
+"""Opens or creates a node, given a session, a location and a path below it."""
 
 
 @dataclass(slots=True)
@@ -34,11 +34,11 @@ class _Shared:
     session: Session
     options: SessionOptions
     closer: AsyncGenerator[None, None]
-    """A suspended generator, which the loop closes when it shuts down; that closes the session."""
+    """A suspended generator. The loop closes it when it shuts down, and that closes the session."""
 
 
 _Key: TypeAlias = tuple[AbstractEventLoop, str]
-"""An event loop, and the options of a session of `session_with`; "" for those of `shared_session`."""
+"""An event loop, and the options given to `session_with` as text; "" for the session of `shared_session`."""
 _sessions: dict[_Key, _Shared] = {}
 _inherited: list[dict[_Key, _Shared]] = []
 
@@ -65,21 +65,21 @@ def shared_session(**options: Unpack[SessionOptions]) -> Session:
     found, is_new = _found(get_running_loop(), "", options)
     if not is_new and options and options != found.options:
         raise ConfigError(
-            f"the shared session of this event loop exists, with {_named(found.options)}: give these options to the "
-            "first call, before anything is opened, or make a session of your own (zs.Session)"
+            f"the shared session of this event loop already exists, with {_named(found.options)}: give these options "
+            "to the first call, before anything is opened, or create your own session (zs.Session)"
         )
     return found.session
 
 
 def session_with(options: SessionOptions) -> Session:
-    """The session of this event loop that all share who ask for these options; for none, `shared_session()`."""
+    """The session of this event loop for these options, shared by all callers; without options, `shared_session()`."""
     if not options:
         return shared_session()
     return _found(get_running_loop(), repr(sorted(options.items())), options)[0].session
 
 
 def _found(loop: AbstractEventLoop, name: str, options: SessionOptions) -> tuple[_Shared, bool]:
-    """What is open under this name, and whether it was opened now."""
+    """The session of this loop and name, created if there is none, and whether this call created it."""
     found = _sessions.get((loop, name))
     if found is not None and not found.session.closed:
         return found, False
@@ -92,7 +92,7 @@ def _open(options: SessionOptions) -> _Shared:
     session = Session(**options)
     session._guard()  # noqa: SLF001  # opens it on this loop
     closer = _close_with_loop(session)
-    with suppress(StopIteration):  # its first step; from there on the loop knows it
+    with suppress(StopIteration):  # the first step registers the generator with the loop
         closer.__anext__().send(None)
     return _Shared(session, options, closer)
 
@@ -109,13 +109,13 @@ def _named(options: SessionOptions) -> str:
 
 
 def _forget_closed_loops() -> None:
-    for key in list(_sessions):  # a copy: other threads have loops, and sessions, of their own
+    for key in list(_sessions):  # a copy, since other threads may add sessions of their own loops
         if key[0].is_closed() and (shared := _sessions.pop(key, None)) is not None:
-            shared.session._abandon()  # noqa: SLF001  # the one other owner of a session's life
+            shared.session._abandon()  # noqa: SLF001  # internal to the package
 
 
 def _close_at_exit() -> None:
-    """Close what loops that were never shut down have left, as notebooks do."""
+    """Close the sessions of loops that were never shut down, as in notebooks."""
     while _sessions:
         (loop, _), shared = _sessions.popitem()
         if not loop.is_closed() and not loop.is_running():
@@ -126,7 +126,7 @@ def _close_at_exit() -> None:
 
 def _forget_parent() -> None:
     """In a forked child: keep the parent's sessions unused, since collecting them would close the parent's sockets."""
-    global _sessions  # noqa: PLW0603  # one table for the process is what this is
+    global _sessions  # noqa: PLW0603  # one table per process
     _inherited.append(_sessions)
     _sessions = {}
 
@@ -137,10 +137,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class Opening(Generic[Node]):
-    """An array or a group to be opened or created: await it, or enter it with `async with`.
+    """An array or a group that is not opened or created yet: await it, or enter it with `async with`.
 
     `await` uses the event loop's shared session (`zs.shared_session`), and the handle is valid as long as the loop
-    runs. `async with` creates a session of its own, which is closed after the block.
+    runs. `async with` creates a separate session, which is closed after the block.
     """
 
     __slots__ = ("_call", "_options", "_path", "_session", "_where")
@@ -160,8 +160,8 @@ class Opening(Generic[Node]):
         s3, of_session = split_options(self._options)
         if of_session:
             raise ConfigError(
-                f"{', '.join(sorted(of_session))} is an option of a whole session: before anything is opened, give it "
-                "to zs.shared_session(...), or to zs.blocking.configure(...); or use `async with` instead of await"
+                f"{', '.join(sorted(of_session))} is an option of a whole session: give it to zs.shared_session(...) "
+                "or zs.blocking.configure(...) before anything is opened, or use `async with` instead of await"
             )
         session = shared_session()
         where, path = _with_options(session, self._where, self._path, s3) if s3 else (self._where, self._path)
@@ -169,7 +169,7 @@ class Opening(Generic[Node]):
 
     async def __aenter__(self) -> Node:
         if self._session is not None:
-            raise ConfigError("this was entered before; call the function again")
+            raise ConfigError("this object was already entered once; call the function again")
         self._session = session = Session(**self._options)
         await session.__aenter__()
         try:
@@ -185,17 +185,17 @@ class Opening(Generic[Node]):
             await self._session.aclose()
 
     def __repr__(self) -> str:
-        return f"<{self._where!s} to be opened: await it, or enter it with `async with`>"
+        return f"<{self._where!s}, not opened yet: await it, or enter it with `async with`>"
 
-    if not TYPE_CHECKING:  # a checker finds these by their absence
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report such uses
 
         def __enter__(self) -> NoReturn:
-            raise TypeError("this is entered by `async with`; code that cannot await uses zs.blocking")
+            raise TypeError("use `async with`, not `with`; code that cannot await uses zs.blocking")
 
         def __exit__(self, *_: object) -> None: ...
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise AttributeError(f"it is not open yet and has no {name!r}: write `await` before it, or `async with`")
+            raise AttributeError(f"not opened yet, so it has no {name!r}: write `await` before it, or use `async with`")
 
 
 def _with_options(session: Session, where: Where, path: str, options: Mapping[str, Any]) -> tuple[Where, str]:
@@ -207,13 +207,13 @@ def _with_options(session: Session, where: Where, path: str, options: Mapping[st
         case str() | os.PathLike():
             return session.store(as_url(where), **options), path
         case _:
-            raise ConfigError("options of S3 go with a URL, a path or a ref; a Store has its own already")
+            raise ConfigError("S3 options can be given with a URL, a path or a ref; a Store already has its own")
 
 
 def _split_cache(
     cache: CachePolicy | CacheSize | None, options: OpenOptions
 ) -> tuple[CachePolicy | None, SessionOptions]:
-    """The policy, and the options of the session with the size, if `cache` was one."""
+    """Split `cache`: a policy is returned as such, a `CacheSize` is added to the options of the session."""
     max_age_of(
         None if isinstance(cache, CacheSize) else cache
     )  # an invalid value is reported by this call, not by the await
@@ -240,9 +240,9 @@ def open_array(
         path: Path below `where`.
         zarr_format: See `Session.open_array`.
         missing: See `Session.open_array`.
-        cache: A policy (`"immutable"`, `"revalidate"`, seconds) is the array's, see `Session.open_array`. A `CacheSize`
-            belongs to the session, as `Session` takes it.
-        options: Other options of `Session`. With `await`, only those of S3, which apply to this array.
+        cache: A policy (`"immutable"`, `"revalidate"`, seconds) applies to this array, see `Session.open_array`. A
+            `CacheSize` applies to the session, see `Session`.
+        options: Other options of `Session`. With `await`, only S3 options, which apply to this array.
 
     Returns:
         An object to await (shared session) or to enter (own session); see `Opening`.
@@ -310,8 +310,8 @@ def create_array(where: Where, *, path: str = "", **options: Unpack[CreateOption
 
     Args:
         where: A URL, a `pathlib.Path`, a `Store`, or a ref.
-        path: Below `where`.
-        options: Those of `ArrayOptions` (`shape`, `dtype`, `chunks`, …) and of `Session`.
+        path: Path below `where`.
+        options: Options of `ArrayOptions` (`shape`, `dtype`, `chunks`, …) and of `Session`.
     """
     check_names(options, CreateOptions.__annotations__, "create_array")
     of_array: Any = {name: value for name, value in options.items() if name in ArrayOptions.__annotations__}

@@ -1,4 +1,4 @@
-"""What is stored of an array, as a listing tells it: which objects exist, how large they are, and what is missing."""
+"""The stored objects of an array, from a listing: which objects exist, their sizes, and which are missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StoredObject:
     coords: Coords
     """Its position in the grid of stored objects."""
     entry: Entry
-    """As the store lists it."""
+    """The entry of the store's listing."""
 
     @property
     def key(self) -> str:
@@ -47,18 +47,20 @@ class StoredObject:
 
     @property
     def version(self) -> Version:
-        """With it, `put_chunk` and `erase_chunk` change exactly this state."""
+        """Pass it to `put_chunk` or `erase_chunk` to change the object only if it is unchanged since."""
         return self.entry.version
 
     @property
     def modified(self) -> datetime | None:
-        """When it was last changed, in UTC; None where the store does not know it."""
+        """Time of the last change, in UTC; None if the store does not report it."""
         return parse_modified(self.entry.modified)
 
 
 class StoredChunks(Mapping[Coords, StoredObject]):
-    """Which objects of an array exist: what `Array.stored_chunks` returns. A mapping from positions in the grid of
-    stored objects, in the order of the listing; in notebooks a picture of the grid.
+    """The objects of an array that exist, as `Array.stored_chunks` returns them.
+
+    A mapping from positions in the grid of stored objects to `StoredObject`, in the order of the listing. Notebooks
+    show it as a picture of the grid.
     """
 
     def __init__(
@@ -72,26 +74,26 @@ class StoredChunks(Mapping[Coords, StoredObject]):
     ) -> None:
         """
         Args:
-            url: Of the array.
+            url: URL of the array.
             grid: Objects per dimension.
-            objects: Those that exist.
-            decoded_nbytes: Of the chunks in them; None where elements have no one size.
+            objects: The objects that exist, by position.
+            decoded_nbytes: Decoded bytes of their chunks; None if elements have no fixed size.
             chunk_grid: Chunks per dimension.
-            chunks: Encoded bytes of the chunks that exist; None where that is not known.
+            chunks: Encoded bytes of the chunks that exist, by position; None if not known.
         """
         self.url: str = url
         self.grid: Shape = grid
-        """Objects per dimension: shards, or chunks where there are no shards."""
+        """Objects per dimension: shards, or chunks if the array has no shards."""
         self.chunk_grid: Shape = chunk_grid
         """Chunks per dimension."""
         self.chunks: Mapping[Coords, int] | None = chunks
-        """Encoded bytes of each chunk that exists, by its position in the grid of chunks; of shards only where their
-        indexes were read (`inner=True`), else None."""
+        """Encoded bytes of each chunk that exists, by its position in the grid of chunks. None if the array has shards
+        and their indexes were not read (`inner=False`)."""
         self.nbytes: int = sum(one.size for one in objects.values())
         """Stored bytes of all objects."""
         self.decoded_nbytes: int | None = decoded_nbytes
-        """Bytes of the same chunks, decoded. Of shards whose indexes were not read: as if they had all their chunks.
-        None where elements differ in size."""
+        """Decoded bytes of the chunks in these objects. Shards whose indexes were not read count as if they held all
+        their chunks. None if elements have no fixed size."""
         self._objects = objects
 
     def __getitem__(self, coords: Coords) -> StoredObject:
@@ -105,22 +107,22 @@ class StoredChunks(Mapping[Coords, StoredObject]):
 
     @property
     def n_objects(self) -> int:
-        """Number of objects in the array's grid; `len` is how many exist."""
+        """Number of objects in the array's grid, stored or not; `len()` is the number that exist."""
         return prod(self.grid)
 
     @property
     def ratio(self) -> float | None:
-        """Decoded bytes by stored bytes; None where nothing is stored, or the decoded bytes are not known."""
+        """Decoded bytes divided by stored bytes; None if nothing is stored or the decoded bytes are not known."""
         return self.decoded_nbytes / self.nbytes if self.nbytes and self.decoded_nbytes is not None else None
 
     @property
     def bitmap(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """True for each object that exists, in the shape of `grid`: one byte per object, made when asked for."""
+        """True for each object that exists, in the shape of `grid`. Computed at each access; one byte per object."""
         return _bitmap(self.grid, self._objects)
 
     @property
     def chunk_bitmap(self) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-        """True for each chunk that exists, in the shape of `chunk_grid`; None where `chunks` is."""
+        """True for each chunk that exists, in the shape of `chunk_grid`; None if `chunks` is None."""
         return None if self.chunks is None else _bitmap(self.chunk_grid, self.chunks)
 
     def __repr__(self) -> str:
@@ -134,7 +136,7 @@ class StoredChunks(Mapping[Coords, StoredObject]):
         return f"{len(self):,} of {self.n_objects:,} objects ({share:.1%}){inner}, {si(self.nbytes)}{decoded}{ratio}"
 
     def _repr_html_(self) -> str:
-        """For notebooks: the numbers, and a picture of the grid; of the grid of chunks where that is known."""
+        """HTML for notebooks: the numbers, and a picture of the grid of chunks, or of objects if those are unknown."""
         facts: list[tuple[str, object]] = [
             ("objects", f"{len(self):,} of {self.n_objects:,}"),
             *([] if self.chunks is None else [("chunks", f"{len(self.chunks):,} of {prod(self.chunk_grid):,}")]),
@@ -146,18 +148,19 @@ class StoredChunks(Mapping[Coords, StoredObject]):
         return facts_html(f"Stored chunks of {self.url}", facts, picture)
 
 
-def _bitmap(grid: Shape, there: Mapping[Coords, object]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _bitmap(grid: Shape, present: Mapping[Coords, object]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     bitmap = np.zeros(grid, bool)
-    for coords in there:
+    for coords in present:
         bitmap[coords] = True
     return bitmap
 
 
 async def list_objects(store: Store, path: str, meta: ArrayMeta) -> AsyncIterator[list[tuple[Coords, Entry]]]:
-    """The objects of an array, page by page of one listing below it: one request per 1,000 keys.
+    """List the objects of an array, one page at a time: one request per 1,000 keys.
 
     Raises:
-        Unsupported, AccessDenied: The store cannot list, or not for us.
+        Unsupported: The store cannot list.
+        AccessDenied: The credentials lack permission to list.
     """
     prefix = f"{path}/" if path else ""
     async for page in list_pages(store, prefix):
@@ -190,31 +193,34 @@ async def list_chunks(runtime: Runtime, path: str, layout: Layout, *, inner: boo
 def _check_limit(layout: Layout, n: int, limit: int) -> None:
     if n > limit:
         raise SelectionError(
-            f"more than {limit:,} chunks of {layout.url} are stored (Limits.max_chunks_per_call): raise the limit, at "
-            "some 500 bytes of memory for each"
+            f"more than {limit:,} chunks of {layout.url} are stored (Limits.max_chunks_per_call): raise the limit; "
+            "each takes about 500 bytes of memory"
         )
 
 
 async def _inner_chunks(runtime: Runtime, layout: Layout, shards: list[Coords]) -> dict[Coords, int]:
-    """Encoded bytes of the chunks of these shards, by one request each."""
+    """Encoded bytes of the chunks in these shards, by position. Sends one request per shard, for its index."""
     chunks: dict[Coords, int] = {}
     limit, grid = runtime.limits.max_chunks_per_call, grid_shape(layout.chunk_axes, layout.meta.shape)
 
-    async def look(coords: Coords) -> None:
-        there = layout.at(coords)
-        assert isinstance(there.chunks, ShardedChunks)  # noqa: S101  # the array has shards
-        key = there.chunks.locate(coords)
-        lease = 2 * there.chunks.index_nbytes if there.has_big_index else 0
+    async def read_index(coords: Coords) -> None:
+        shard = layout.at(coords)
+        assert isinstance(shard.chunks, ShardedChunks)  # noqa: S101  # the array has shards
+        key = shard.chunks.locate(coords)
+        # Encoded and decoded index; small ones are not counted against the memory limit.
+        lease = 2 * shard.chunks.index_nbytes if shard.has_big_index else 0
         await runtime.leases.acquire(lease)
         try:
-            sizes = await there.chunks.sizes(key)
+            sizes = await shard.chunks.sizes(key)
         finally:
             runtime.leases.release(lease)
-        found = ((chunk_of(there, coords, slot), size) for slot, size in sizes.items())
-        chunks.update((at, size) for at, size in found if is_inside(at, grid))  # a shard may hold some beyond the edge
+        found = ((chunk_of(shard, coords, slot), size) for slot, size in sizes.items())
+        chunks.update(
+            (at, size) for at, size in found if is_inside(at, grid)
+        )  # a shard may hold chunks beyond the array's edge
         _check_limit(layout, len(chunks), limit)
 
-    await run_workers(min(runtime.limits.requests, len(shards)), iter(shards), look)
+    await run_workers(min(runtime.limits.requests, len(shards)), iter(shards), read_index)
     return chunks
 
 

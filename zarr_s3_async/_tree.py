@@ -1,4 +1,4 @@
-"""The shape of a hierarchy, for people: as text, and as HTML in notebooks."""
+"""The tree view of a hierarchy: as text, and as HTML in notebooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Node:
 
 
 class Tree:
-    """What `await group.tree()` gives: print it, or let a notebook show it."""
+    """The result of `await group.tree()`: print it, or display it in a notebook."""
 
     __slots__ = ("_root",)
 
@@ -53,7 +53,7 @@ def _lines(node: _Node, indent: str) -> Iterator[str]:
 
 
 def _html(node: _Node) -> str:
-    from html import escape  # for notebooks alone
+    from html import escape  # only needed in notebooks
 
     if not node.below:
         return escape(node.label)

@@ -1,4 +1,4 @@
-"""Errors for handles that are used like data: they show where an `await` is missing."""
+"""Errors for handles that are used like data, which show where an `await` is missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OF_DATA = frozenset(
         "read",
     }
 )
-"""Names of attributes of NumPy arrays, and of arrays of libraries that read synchronously."""
+"""Attribute names of NumPy arrays, and of arrays in libraries that read synchronously."""
 
 
 class Unread:
@@ -44,10 +44,10 @@ class Unread:
     _how_to_read = ""
 
     def _mark_used(self) -> None:
-        """Called when an error was raised, so that no further warning is needed."""
+        """Called before an error is raised, so that no warning follows it."""
 
     if TYPE_CHECKING:
-        __iter__: None  # without it, pyright takes what has `__getitem__` for iterable
+        __iter__: None  # without it, pyright treats a class with `__getitem__` as iterable
     else:
 
         def __getattr__(self, name: str) -> NoReturn:
@@ -74,13 +74,13 @@ class Unread:
 
         def __contains__(self, _: object) -> NoReturn:
             self._mark_used()
-            raise TypeError(f"look in what was read: value in ({self._how_to_read})")
+            raise TypeError(f"a {type(self).__name__} is not read yet: value in ({self._how_to_read})")
 
 
 def _refusing(operator: str) -> Callable[..., NoReturn]:
     def refuse(self: Unread, *_: object) -> NoReturn:
-        self._mark_used()  # a method of the class, made here
-        how = self._how_to_read  # the text of a subclass
+        self._mark_used()
+        how = self._how_to_read
         raise TypeError(f"a {type(self).__name__} is not read yet: {how} first (in parentheses, before you compute)")
 
     refuse.__name__ = operator

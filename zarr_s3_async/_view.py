@@ -43,14 +43,14 @@ class View(Unread):
     def __del__(self) -> None:
         if self._made_at is not None and not sys.is_finalizing():
             warnings.warn_explicit(
-                f"{self._text()} was made and never read: write `await` before it, or call its get() or set()",
+                f"{self._text()} was created and never read: write `await` before it, or call its get() or set()",
                 RuntimeWarning,
                 *self._made_at,
             )
 
     @property
     def shape(self) -> Shape:
-        """Shape of the result. A field that holds arrays adds their dimensions at the end."""
+        """Shape of the result. A field that contains arrays adds their dimensions at the end."""
         self._made_at = None
         return self._selection.out_shape + self._layout.dtype.shape
 
@@ -61,7 +61,7 @@ class View(Unread):
         return self._layout.dtype.base
 
     def __repr__(self) -> str:
-        self._made_at = None  # the text tells the user what to do
+        self._made_at = None  # the text already says that it must be awaited
         return f"<{self._text()}: await it to read>"
 
     def _text(self) -> str:
@@ -83,14 +83,14 @@ class View(Unread):
         """Read the selection.
 
         Args:
-            out: A writable array of the view's shape to read into; it is what is returned.
+            out: A writable array of the view's shape to read into, which is returned.
             missing: `fill` or `raise` for absent chunks; default: as the array was opened.
-            consistent: As it was at one moment; see `Array.get_slice`.
+            consistent: Return the data as it was at one moment; see `Array.get_slice`.
             timeout: Seconds until `DeadlineExceeded`.
         """
         self._made_at = None
         check_timeout(timeout)
-        if consistent is not False:  # a plain read has nothing to check
+        if consistent is not False:  # skips a call in the common case
             check_flag("consistent", consistent)
         if missing is not None:
             check_missing(missing)
@@ -125,17 +125,17 @@ class View(Unread):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         self._mark_used()
-        raise TypeError("a View does not pickle: send array.ref, and open it in a session over there")
+        raise TypeError("a View cannot be pickled: send array.ref, and open it in a session of the other process")
 
 
 # Without these, a forgotten await would pass silently: `view == 5` is False, and `if view` is true.
 refuse_operators(View, "eq", "ne", "bool")
-View.__hash__ = object.__hash__  # type: ignore[method-assign]  # by identity, as every object has it
+View.__hash__ = object.__hash__  # type: ignore[method-assign]  # by identity: refusing `eq` would otherwise make views unhashable
 
 
 def _line_of_caller() -> tuple[str, int]:
     """File and line of the nearest caller outside this package."""
-    frame = sys._getframe(2)  # noqa: SLF001  # warnings' own way
+    frame = sys._getframe(2)  # noqa: SLF001  # as the warnings module does it
     while frame.f_globals.get("__name__", "").startswith(_PACKAGE) and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno
@@ -155,7 +155,7 @@ class Indexer:
     def __getitem__(self, key: Any) -> View:
         return self._select(key)
 
-    if not TYPE_CHECKING:  # a checker finds these by their absence
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report such uses
 
         def __setitem__(self, key: Any, value: Any) -> NoReturn:
             raise TypeError("assignment cannot be awaited; write: await array.oindex[selection].set(data)")

@@ -25,35 +25,35 @@ def as_url(where: str | os.PathLike[str]) -> str:
         ConfigError: It is not a URL of a store; the message suggests one if possible.
     """
     if isinstance(where, os.PathLike):
-        from pathlib import Path  # for local places alone
+        from pathlib import Path  # only needed for local paths
 
         return Path(where).absolute().as_uri()
     if not isinstance(where, str):
-        raise ConfigError(f"a place is named by {_TAKES}, not by {_name(where)}")
+        raise ConfigError(f"a location must be {_TAKES}, not {_name(where)}")
     meant = _meant(where)
     if meant is not None:
-        raise ConfigError(f"{where!r} is no URL of a store: write {meant}")
+        raise ConfigError(f"{where!r} is not the URL of a store: write {meant}")
     return where
 
 
 _STORES: WeakSet[type] = WeakSet()
-"""Types of stores that were passed."""
+"""Types that passed the check of `checked_store`, which is slow."""
 
 
 def checked_store(where: Any) -> Store:
-    """Return a store that was passed as such.
+    """Return `where` if it implements the `Store` protocol.
 
     Raises:
         ConfigError: It is not a store.
     """
     kind = type(where)
-    if kind in _STORES or isinstance(where, Store):  # which looks at each method of the protocol
+    if kind in _STORES or isinstance(where, Store):  # slow: checks each method of the protocol
         _STORES.add(kind)
         return cast("Store", where)
     advice = ""
     if hasattr(where, "ref") and hasattr(where, "url"):
-        advice = ": it is open already; to open it in this session, give its .ref"
-    raise ConfigError(f"a place is named by {_TAKES}, not by {_name(where)}{advice}")
+        advice = ": it is already open; to open it in this session, pass its .ref"
+    raise ConfigError(f"a location must be {_TAKES}, not {_name(where)}{advice}")
 
 
 def _name(where: object) -> str:

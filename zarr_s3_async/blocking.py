@@ -1,12 +1,13 @@
-"""A blocking API of arrays and groups, for code that cannot await: scripts, threads, Flask, pandas, worker processes.
+"""A blocking API of arrays and groups for code that cannot await: scripts, threads, Flask, pandas, worker processes.
 
     import zarr_s3_async.blocking as zb
     array = zb.open_array("s3://bucket/prefix")
     tile = array[0:100, 0:100]
 
-Every call runs on one event loop in a background thread, with one session: both are created by the first call, created
+Every call runs on one event loop in a background thread, with one session. Both are created by the first call, created
 again in a forked child, and closed when the interpreter exits. Any number of threads may call concurrently; they share
-its connections and limits. Ctrl-C cancels the waiting call. Handles pickle as references and open where they are used.
+the connections and limits of the session. Ctrl-C cancels the waiting call. Handles are pickled as references, and the
+process that uses them opens them.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def configure(**options: Unpack[SessionOptions]) -> None:
     Raises:
         ConfigError: An option is invalid, or the session exists with other options (`close` ends it).
     """
-    global _options  # noqa: PLW0603  # one session for the process is what this is
+    global _options  # noqa: PLW0603  # one session per process
     before, _options = _options, options
     try:
         _run(_session)
@@ -108,7 +109,7 @@ async def _session() -> Session:
 
 
 def _run(call: Callable[[], Awaitable[T]]) -> T:
-    """Call on the background loop, and wait."""
+    """Run a call on the background loop and wait for its result."""
 
     async def on_the_loop() -> T:
         return await call()
@@ -142,7 +143,7 @@ def _place(where: Where, path: str, options: OpenOptions, cache: CachePolicy | N
 
 
 class _Handle(Generic[Live]):
-    """A handle on the background loop, opened again if the loop was replaced."""
+    """A handle that lives on the background loop, and is opened again if the loop was replaced."""
 
     __slots__ = ("_found", "_place", "_zarr_format")
 
@@ -153,7 +154,7 @@ class _Handle(Generic[Live]):
         self._found: tuple[LoopThread, Live] | None = None if live is None else (background_loop(), live)
 
     def _live(self) -> Live:
-        """The asynchronous handle; one request where this process has none yet."""
+        """The asynchronous handle. Sends requests to open it if this process has not opened it yet."""
         loop, found = background_loop(), self._found
         if found is None or found[0] is not loop:
             self._found = found = (loop, self._opened())
@@ -178,7 +179,7 @@ class _Handle(Generic[Live]):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """URL of the node."""
         return self._live().url
 
     def verify(
@@ -189,22 +190,22 @@ class _Handle(Generic[Live]):
         progress: Callable[[VerifyProgress], None] | None = None,
         client: Executor | None = None,
     ) -> VerifyReport:
-        """Read and decode all that is stored of it and below, and compare it with its metadata."""
+        """Read and decode all stored objects, also of nodes below, and compare them with the metadata."""
         return self._do(
             lambda live: live.verify(strict=strict, max_findings=max_findings, progress=progress, client=client)
         )
 
     def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
-        """Merge `attributes` into those that are stored, or replace them all."""
+        """Merge `attributes` into the stored ones, or replace them all. Concurrent updates are both kept."""
         self._do(lambda live: live.update_attributes(attributes, replace=replace))
 
 
 class Array(_Handle[_array.Array]):
     """A Zarr array with NumPy syntax: `array[...]` reads, `array[...] = data` writes.
 
-    Get one from `open_array`, `create_array` or a group. Any number of threads may use it concurrently; writes to
-    different parts of one chunk are all kept. It pickles as a reference without secrets, and the other process opens it
-    at first use.
+    Get one from `open_array`, `create_array` or a group. Any number of threads may use it concurrently; concurrent
+    writes to different parts of one chunk are all kept. It is pickled as a reference without secrets; the other process
+    opens it at first use.
     """
 
     __slots__ = ("_edits", "_missing", "_token")
@@ -234,7 +235,7 @@ class Array(_Handle[_array.Array]):
         return f"<blocking {repr(self._live())[1:]}"
 
     def _repr_html_(self) -> str:
-        """For notebooks: what it is, and which objects of its grid are stored."""
+        """HTML for notebooks: properties, and the grid of objects with the stored ones marked."""
         live = self._live()
         return _array.array_html(live, _stored(live))
 
@@ -246,11 +247,11 @@ class Array(_Handle[_array.Array]):
         # Differs for every handle and after every write: dask assumes equal data for equal tokens.
         return self._token, self._edits
 
-    # What it is
+    # Properties
 
     @property
     def metadata(self) -> ArrayMeta:
-        """The immutable metadata that calls made now will use."""
+        """The immutable metadata that calls started now will use."""
         return self._live().metadata
 
     @property
@@ -260,27 +261,27 @@ class Array(_Handle[_array.Array]):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Data type of what a read returns."""
+        """Data type of the results of reads."""
         return self._live().dtype
 
     @property
     def chunks(self) -> Shape:
-        """Elements per dimension of the smallest part that is decoded on its own."""
+        """Shape of a chunk, the smallest unit of decoding."""
         return self._live().chunks
 
     @property
     def shards(self) -> Shape | None:
-        """Elements per dimension of a stored object that holds many chunks; None where each chunk is an object."""
+        """Shape of a shard, an object with many chunks; None if each chunk is an object of its own."""
         return self._live().shards
 
     @property
     def chunk_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Lengths of the chunks along each dimension."""
+        """Lengths of all chunks per dimension; see `zarr_s3_async.Array.chunk_sizes`."""
         return self._live().chunk_sizes
 
     @property
     def shard_sizes(self) -> tuple[tuple[int, ...], ...] | None:
-        """Lengths of the shards along each dimension; None where each chunk is an object."""
+        """Like `chunk_sizes`, for shards; None if each chunk is an object of its own."""
         return self._live().shard_sizes
 
     @property
@@ -320,22 +321,22 @@ class Array(_Handle[_array.Array]):
 
     @property
     def dimension_names(self) -> tuple[str | None, ...] | None:
-        """Names of the dimensions, where the metadata gives them."""
+        """Names of the dimensions, or None if the metadata has none."""
         return self._live().dimension_names
 
     @property
     def ref(self) -> ArrayRef:
-        """A small picklable description with which another process opens the same array. Never holds a key."""
+        """A small picklable reference with which another process opens the same array. Contains no secrets."""
         return self._live().ref
 
-    # As NumPy
+    # NumPy syntax
 
     def __getitem__(self, key: Any) -> Any:
-        """Read by basic indexing: an array, or a scalar where every dimension is indexed by an integer."""
+        """Read by basic indexing; returns a scalar if every dimension is indexed by an integer, else an array."""
         return self._do(lambda live: live[key].get())
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Write by basic indexing; parts of chunks are merged with what other writers store."""
+        """Write by basic indexing; parts of chunks are merged with concurrent writes of others."""
         self._set(lambda live: live[key], value)
 
     def _set(self, select: Callable[[_array.Array], View], value: Any) -> None:
@@ -343,7 +344,7 @@ class Array(_Handle[_array.Array]):
 
     @property
     def oindex(self) -> Indexer:
-        """`array.oindex[…]`: one selection per dimension, each by itself: integers, slices, arrays, masks."""
+        """`array.oindex[…]`: one independent selection per dimension: integers, slices, arrays, masks."""
         return Indexer(self, lambda live, key: live.oindex[key])
 
     @property
@@ -353,7 +354,7 @@ class Array(_Handle[_array.Array]):
 
     @property
     def blocks(self) -> Indexer:
-        """`array.blocks[…]`: whole chunks by their place in the grid."""
+        """`array.blocks[…]`: whole chunks by their position in the grid."""
         return Indexer(self, lambda live, key: live.blocks[key])
 
     def sel(self, **dimensions: Any) -> Any:
@@ -367,7 +368,7 @@ class Array(_Handle[_array.Array]):
         return shape[0]
 
     def __iter__(self) -> Iterator[Any]:
-        """Along the first dimension, read by whole chunks or shards."""
+        """Iterate along the first dimension; whole chunks or shards are read at once."""
         if not self.shape:
             raise TypeError("iteration over an array without dimensions")
         start = 0
@@ -377,10 +378,10 @@ class Array(_Handle[_array.Array]):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if copy is False:
-            raise ValueError("reading an array makes a copy of it; it cannot be had without one")
+            raise ValueError("reading an array always creates a copy, so copy=False is not possible")
         return np.asarray(self[...], dtype=dtype)
 
-    # As the asynchronous array
+    # The same methods as the asynchronous array
 
     def get_slice(
         self,
@@ -424,7 +425,7 @@ class Array(_Handle[_array.Array]):
         self._change(lambda live: live.set_slice(data, start, stop, step, fields=fields, timeout=timeout))
 
     def explain(self, key: Any = ...) -> Explanation:
-        """What reading or writing `array[key]` would cost, with no request."""
+        """Compute the cost of reading or writing `array[key]`, without a request."""
         return self._live().explain(key)
 
     def chunk_at(self, coords: Sequence[int] | int, *, timeout: float | None = None) -> EncodedChunk | None:
@@ -452,19 +453,19 @@ class Array(_Handle[_array.Array]):
         self._change(lambda live: live.erase_chunk(coords, version=version, timeout=timeout))
 
     def decode_chunk(self, data: Buffer, coords: Sequence[int] | int | None = None) -> np.ndarray[Any, Any]:
-        """Decode an encoded chunk that came from elsewhere, in this thread; see `zarr_s3_async.Array.decode_chunk`."""
+        """Decode an encoded chunk in the calling thread; see `zarr_s3_async.Array.decode_chunk`."""
         return self._live().decode_chunk(data, coords)
 
     def stored_chunks(self, *, inner: bool = False, timeout: float | None = None) -> StoredChunks:
-        """Which objects of the array exist; see `zarr_s3_async.Array.stored_chunks`."""
+        """List the objects of the array that exist; see `zarr_s3_async.Array.stored_chunks`."""
         return self._do(lambda live: live.stored_chunks(inner=inner, timeout=timeout))
 
     def resize(self, shape: Sequence[int] | int) -> None:
-        """Give the array another shape of as many dimensions; see `zarr_s3_async.Array.resize`."""
+        """Change the shape, not the number of dimensions; see `zarr_s3_async.Array.resize`."""
         self._change(lambda live: live.resize(shape))
 
     def append(self, data: Any, axis: int = 0) -> Shape:
-        """Add `data` at the end of `axis` and return the new shape; see `zarr_s3_async.Array.append`."""
+        """Append `data` along `axis` and return the new shape; see `zarr_s3_async.Array.append`."""
         return self._change(lambda live: live.append(data, axis))
 
     def refresh(self) -> Self:
@@ -480,7 +481,7 @@ class Array(_Handle[_array.Array]):
 
 
 class Indexer:
-    """Something to subscript and to assign to: `array.oindex[…]`, `array.vindex[…]`, `array.blocks[…]`."""
+    """An object to subscript and assign to: `array.oindex[…]`, `array.vindex[…]`, `array.blocks[…]`."""
 
     __slots__ = ("_array", "_select")
 
@@ -489,10 +490,10 @@ class Indexer:
         self._select = select
 
     def __getitem__(self, key: Any) -> Any:
-        return self._array._do(lambda live: self._select(live, key).get())  # noqa: SLF001  # one class in two parts
+        return self._array._do(lambda live: self._select(live, key).get())  # noqa: SLF001  # same module
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._array._set(lambda live: self._select(live, key), value)  # noqa: SLF001  # as above
+        self._array._set(lambda live: self._select(live, key), value)  # noqa: SLF001  # same module
 
     __iter__ = None
     __contains__ = None
@@ -501,7 +502,7 @@ class Indexer:
 class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"]):
     """A Zarr group as a mapping from the names directly below to arrays and groups.
 
-    `group["a/b"]` opens what is stored there, and raises KeyError where nothing is. It pickles as a reference.
+    `group["a/b"]` opens the node of that path, and raises KeyError if there is none. It is pickled as a reference.
     """
 
     __slots__ = ()
@@ -518,16 +519,16 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         return f"<blocking {repr(self._live())[1:]}"
 
     def _repr_html_(self) -> str:
-        """For notebooks: what it is, and everything below."""
+        """HTML for notebooks: properties, and the tree of nodes below."""
         return facts_html(
             "Group", [("URL", self.url), ("attributes", len(self.attrs))], self.tree()._repr_html_()
-        )  # notebooks' own protocol
+        )  # the protocol of notebooks
 
     def __reduce__(self) -> tuple[Callable[..., Group], tuple[Any, ...]]:
         return _unpickled_group, (self.ref, self.metadata.zarr_format, self._place.cache)
 
     def __eq__(self, other: object) -> bool:
-        """Of handles: the mapping's would read everything below."""
+        """Compare handles by identity: the comparison of `Mapping` would open everything below."""
         return self is other
 
     def __hash__(self) -> int:
@@ -540,7 +541,7 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
 
     @property
     def ref(self) -> GroupRef:
-        """A small picklable description with which another process opens the same group. Never holds a key."""
+        """A small picklable reference with which another process opens the same group. Contains no secrets."""
         return self._live().ref
 
     # As a mapping
@@ -561,30 +562,30 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         return len(self.members())
 
     def items(self) -> ItemsView[str, Array | Group | UnreadableNode]:
-        """Name and node of all directly below, opened together."""
+        """Name and node of all nodes directly below, opened concurrently."""
         return _Items(self)
 
     def values(self) -> ValuesView[Array | Group | UnreadableNode]:
-        """All nodes directly below, opened together."""
+        """All nodes directly below, opened concurrently."""
         return _Values(self)
 
-    # As the asynchronous group
+    # The same methods as the asynchronous group
 
     def open(self, name: str, *, missing: Missing = "fill", cache: CachePolicy | None = None) -> Array | Group:
         """The array or group `name` (or `a/b/c`) below this one; see `zarr_s3_async.Group.open`.
 
         Raises:
-            NodeNotFound: Nothing is there.
+            NodeNotFound: There is no node of that name.
         """
         node = self._do(lambda live: live.open(name, missing=missing, cache=cache))
         return cast("Array | Group", self._wrapped(name, node, missing, cache))
 
     def contains(self, name: str) -> bool:
-        """True where an array or a group of that name is stored below."""
+        """True if an array or a group of that name is stored below."""
         return self._do(lambda live: live.contains(name))
 
     def members(self) -> list[tuple[str, Array | Group | UnreadableNode]]:
-        """(name, node) of all directly below, sorted by name; see `zarr_s3_async.Group.members`."""
+        """(name, node) of all nodes directly below, sorted by name; see `zarr_s3_async.Group.members`."""
         return [(name, self._wrapped(name, node)) for name, node in self._do(lambda live: _listed(live.members()))]
 
     def arrays(self) -> list[tuple[str, Array | UnreadableNode]]:
@@ -598,7 +599,7 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         return [(name, cast("Group | UnreadableNode", self._wrapped(name, node))) for name, node in found]
 
     def tree(self) -> Tree:
-        """Everything below: `print(group.tree())`; notebooks show it as HTML."""
+        """All nodes below: `print(group.tree())`; notebooks show it as HTML."""
         return self._do(lambda live: live.tree())
 
     def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array:
@@ -618,11 +619,11 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         return self._group(name, self._do(lambda live: live.require_group(name)))
 
     def delete(self, name: str, *, everything: bool = False) -> None:
-        """Remove the array or group below with all that belongs to it; see `zarr_s3_async.Session.delete`."""
+        """Delete the array or group below with everything that belongs to it; see `zarr_s3_async.Session.delete`."""
         self._do(lambda live: live.delete(name, everything=everything))
 
     def consolidate(self) -> None:
-        """Write the metadata of every node below into this group's own, so that opening them costs no request."""
+        """Write the metadata of all nodes below into this group's metadata, so that opening them needs no request."""
         self._do(lambda live: live.consolidate())
 
     def refresh(self) -> Self:
@@ -671,12 +672,12 @@ class _Values(ValuesView["Array | Group | UnreadableNode"]):
 
 
 _MOST_LISTED = 5_000
-"""Objects of a grid up to which a notebook's view of an array lists them: five requests."""
+"""Maximum number of objects that are listed for the HTML of an array: five requests."""
 _LIST_SECONDS = 2.0
 
 
 def _stored(array: _array.Array) -> Container[Coords] | None:
-    """Positions of the stored objects; None where that costs too much or is refused."""
+    """Positions of the stored objects; None if there are too many to list or the listing fails."""
     grid = array.metadata.grid_shape
     if prod(grid) > _MOST_LISTED:
         return None
@@ -696,7 +697,7 @@ async def _listed(members: Any) -> list[tuple[str, Any]]:
 
 def _awaited(opening: Opening[Node]) -> Node:
     async def opened() -> Node:
-        await _session()  # with the options of `configure`, where this is the first call
+        await _session()  # the first call creates the session, with the options of `configure`
         return await opening
 
     return _run(opened)
@@ -704,17 +705,17 @@ def _awaited(opening: Opening[Node]) -> Node:
 
 _unpickled: OrderedDict[tuple[str, int], Array] = OrderedDict()
 _MOST_UNPICKLED = 64
-"""Arrays that a process remembers, so that tasks which bring the same one along open it once."""
+"""Unpickled arrays that a process keeps, so that an array which comes with many tasks is opened once."""
 
 
 def _unpickled_array(
     ref: ArrayRef, zarr_format: Format, missing: Missing, cache: CachePolicy | None, token: tuple[str, int]
 ) -> Array:
     found = _unpickled.pop(token, None)
-    if found is None or found.__dask_tokenize__() != token:  # changed here since: it is another one
+    if found is None or found.__dask_tokenize__() != token:  # edited in this process: its data differs from the token's
         found = Array(_Place(ref, cache=cache), zarr_format, missing)
-        found._token, found._edits = token  # noqa: SLF001  # a copy of one handle
-    _unpickled[token] = found  # each step is atomic; of two threads at once, both open it
+        found._token, found._edits = token  # noqa: SLF001  # same module
+    _unpickled[token] = found  # each step is atomic; two concurrent threads may both open it
     while len(_unpickled) > _MOST_UNPICKLED:
         _unpickled.popitem(last=False)
     return found
@@ -724,7 +725,7 @@ def _unpickled_group(ref: GroupRef, zarr_format: Format, cache: CachePolicy | No
     return Group(_Place(ref, cache=cache), zarr_format, None)
 
 
-# What needs no session
+# Module functions
 
 
 def open_array(
@@ -736,15 +737,15 @@ def open_array(
     cache: CachePolicy | None = None,
     **options: Unpack[OpenOptions],
 ) -> Array:
-    """Open an array that exists; see `zarr_s3_async.Session.open_array`.
+    """Open an existing array; see `zarr_s3_async.Session.open_array`.
 
     Args:
         where: A URL, a `pathlib.Path`, a `Store`, or a ref.
-        path: Below `where`.
-        zarr_format: Which of two formats side by side.
-        missing: What absent chunks are: the fill value, or `ChunkNotFound`.
-        cache: How old may be what the session has cached of it; see there. Pickled handles keep it.
-        options: Fields of `S3Config`, for this array alone; those of the session are set by `configure`.
+        path: Path below `where`.
+        zarr_format: The format to open, if both are stored.
+        missing: What absent chunks read as: `fill` is the fill value, `raise` raises `ChunkNotFound`.
+        cache: Maximum age of cached data; see `Session.open_array`. Pickled handles keep it.
+        options: Fields of `S3Config` for this array only; `configure` sets the options of the session.
     """
     opening = _shared.open_array(where, path=path, zarr_format=zarr_format, missing=missing, cache=cache, **options)
     return Array(_place(where, path, options, cache), zarr_format, missing, _awaited(opening))
@@ -759,7 +760,7 @@ def open_group(
     cache: CachePolicy | None = None,
     **options: Unpack[OpenOptions],
 ) -> Group:
-    """Open a group that exists; see `open_array` and `zarr_s3_async.Session.open_group`."""
+    """Open an existing group; see `open_array` and `zarr_s3_async.Session.open_group`."""
     opening = _shared.open_group(
         where, path=path, zarr_format=zarr_format, consolidated=consolidated, cache=cache, **options
     )
@@ -776,7 +777,7 @@ def open(  # noqa: A001  # as `zarr_s3_async.open`
     cache: CachePolicy | None = None,
     **options: Unpack[OpenOptions],
 ) -> Array | Group:
-    """Open whichever of the two is there; see `open_array` and `open_group`."""
+    """Open an array or a group, whichever is stored; see `open_array` and `open_group`."""
     place = _place(where, path, options, cache)
     opening = _shared.open(
         where, path=path, zarr_format=zarr_format, missing=missing, consolidated=consolidated, cache=cache, **options
@@ -792,8 +793,8 @@ def create_array(where: Where, *, path: str = "", **options: Unpack[CreateOption
 
     Args:
         where: A URL, a `pathlib.Path`, a `Store`, or a ref.
-        path: Below `where`.
-        options: Those of `ArrayOptions` (`shape`, `dtype`, `chunks`, …), and fields of `S3Config`.
+        path: Path below `where`.
+        options: Options of `ArrayOptions` (`shape`, `dtype`, `chunks`, …), and fields of `S3Config`.
     """
     array = _awaited(_shared.create_array(where, path=path, **options))
     of_session: Any = {name: value for name, value in options.items() if name not in ArrayOptions.__annotations__}
@@ -817,12 +818,12 @@ def create_group(
 
 
 def exists(where: Where, *, path: str = "") -> bool:
-    """True where an array or a group is stored."""
+    """True if an array or a group is stored."""
     return _with_session(lambda session: session.exists(where, path=path))
 
 
 def delete(where: Where, *, path: str = "", everything: bool = False) -> None:
-    """Remove an array or a group with all that belongs to it; see `zarr_s3_async.Session.delete`."""
+    """Delete an array or a group with everything that belongs to it; see `zarr_s3_async.Session.delete`."""
     _with_session(lambda session: session.delete(where, path=path, everything=everything))
 
 

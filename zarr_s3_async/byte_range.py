@@ -1,4 +1,4 @@
-"""Byte ranges of an object, and merging neighbouring ranges into one request."""
+"""Byte ranges of an object, and merging adjacent ranges into one request."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
@@ -63,9 +63,9 @@ def resolve(byte_range: ByteRange | None, size: int) -> tuple[int, int]:
 
 
 REQUEST_BYTES = 8 * 2**10
-"""Bytes that are as dear as one more request. In time, a request costs as much as about 27 KB of a body: 20 ms with 64
-in parallel, at 85 MB/s. The value is smaller, since bytes cost money and slower links transfer fewer of them in that
-time."""
+"""Number of body bytes that cost as much as one more request. In time alone, a request costs as much as about 27 KB of
+a body: 20 ms with 64 in parallel, at 85 MB/s. The value is smaller, since bytes cost money and slower links transfer
+fewer of them in that time."""
 
 
 def coalesce(spans: Iterable[Span], *, max_gap: int, small_gap: int = 0) -> Iterator[tuple[Span, list[Span]]]:
@@ -75,10 +75,10 @@ def coalesce(spans: Iterable[Span], *, max_gap: int, small_gap: int = 0) -> Iter
         spans: Wanted spans, sorted by their start; they may overlap.
         max_gap: Maximum number of unwanted bytes between two spans of one request. Requests run in parallel, so a gap
             costs its transfer, and saves only the overhead of a request.
-        small_gap: Gaps of up to so many bytes are transferred however little is wanted around them.
+        small_gap: Gaps of up to this many bytes are always transferred, even if few bytes around them are wanted.
 
     Yields:
-        The span to request, and the wanted spans inside it, in their order. Apart from small gaps, a request never
+        The span to request, and the wanted spans inside it, in order. Apart from small gaps, a request never
         contains more unwanted than wanted bytes.
     """
     members: list[Span] = []

@@ -22,7 +22,7 @@ from ._options import (
 from .errors import ConfigError
 
 CachePolicy: TypeAlias = Literal["immutable", "revalidate"] | float
-"""How old what a session has cached of an array may be: any age, none, or seconds."""
+"""Maximum age of cached data of an array: any age, revalidated at each use, or seconds."""
 AddressingStyle: TypeAlias = Literal["auto", "virtual", "path"]
 Checksums: TypeAlias = Literal["auto", "on", "off"]
 ConditionalWrites: TypeAlias = Literal["auto", "require", "off"]
@@ -69,10 +69,10 @@ def check_endpoint_url(url: str, where: str) -> None:
     """Raise ConfigError for an invalid endpoint URL. The message never contains a possible password or token."""
     parts = _parts(url)
     if parts is None:
-        raise ConfigError(f"{where} is no URL (it is not shown here)")
+        raise ConfigError(f"{where} is not a URL (it is not shown here)")
     if "@" in parts.netloc or parts.query or parts.fragment or "@" in url.partition("?")[0]:
         raise ConfigError(
-            f"{where} must hold no user, password, query or fragment, and it does (it is not shown here): "
+            f"{where} must not contain a user, password, query or fragment (it is not shown here): "
             "give keys as access_key_id and secret_access_key"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -100,7 +100,7 @@ class Credentials:
             raise ConfigError("Credentials.expires_at must be a datetime with a time zone, or None")
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise ConfigError("Credentials are not pickled, so that keys do not leave this process")
+        raise ConfigError("Credentials cannot be pickled, so that keys do not leave this process")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ class S3Config:
     Credentials: the key fields, else the standard chain of the AWS SDK (environment, shared files, profiles,
     SSO, web identity, process, container and instance metadata).
 
-    A config with keys cannot be pickled: keys stay in the process that they were given to.
+    A config with keys cannot be pickled, so that keys do not leave the process.
     """
 
     region: str | None = None
@@ -140,14 +140,14 @@ class S3Config:
     """Seconds that one HTTP attempt may take, body included."""
     transport: Transport = "auto"
     checksums: Checksums = "auto"
-    """Send a checksum with every upload, and verify those of downloads: `auto` sends them on Amazon's endpoints and not
-    on custom ones, many of which refuse them."""
+    """Send a checksum with every upload, and verify those of downloads. `auto`: only with Amazon's endpoints, since
+    many S3-compatible servers reject them."""
     conditional_writes: ConditionalWrites = "auto"
     multipart_bytes: int = 32 * 2**20
     """Objects of more bytes are uploaded in parts, in parallel: one connection transfers 85 to 90 MB/s, and a multipart
     upload takes two additional requests."""
     part_bytes: int = 8 * 2**20
-    """Bytes of a part; increased where an object would need more than 10,000 parts."""
+    """Bytes of a part; increased if an object would need more than 10,000 parts."""
     missing_on_403: bool = False
     """Treat a chunk as missing if S3 responds 403 AccessDenied, as it does for absent keys without ListBucket."""
     accept_bare_404: bool = False
@@ -176,15 +176,17 @@ class S3Config:
         if self.credentials is not None and not callable(self.credentials):
             raise ConfigError("S3Config.credentials must be an async function that returns zs.Credentials")
         if self.credentials is not None and (keys[0] is not None or self.profile is not None):
-            raise ConfigError("S3Config.credentials is called instead of keys and a profile: give one of them")
+            raise ConfigError("S3Config.credentials replaces keys and a profile: give only one of them")
         if self.anonymous and (keys[0], self.profile, self.credentials) != (None, None, None):
-            raise ConfigError("S3Config.anonymous sends unsigned requests: drop the keys, the profile and the function")
+            raise ConfigError(
+                "S3Config.anonymous sends unsigned requests: remove the keys, the profile and the function"
+            )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self.access_key_id is not None or self.credentials is not None:
             raise ConfigError(
-                "an S3Config with keys is not pickled, so that they do not leave this process: "
-                "let the other one have keys of its own (environment, profile, role)"
+                "an S3Config with keys cannot be pickled, so that they do not leave this process: "
+                "configure keys in the other process (environment, profile, role)"
             )
         return object.__reduce_ex__(self, protocol)  # not super(): slots=True replaces the class
 
@@ -306,8 +308,9 @@ class Limits:
     range_bytes: int = 16 * 2**20
     """Maximum number of bytes of one range request; longer ranges are split and fetched in parallel."""
     max_waiting: int | None = None
-    """Requests and objects that may wait for a slot or for memory when a call begins; with more, it is refused
-    (`Overloaded`) before it has done anything. Calls of `priority="high"` are let in. None: any number."""
+    """Maximum number of requests and objects that wait for a slot or for memory. A call that starts while more wait
+    is rejected (`Overloaded`) before it does anything. Calls with `priority="high"` are always accepted. None: no
+    limit."""
     cpu_threads: int = 4
     """Maximum number of threads that decode and encode large chunks."""
 
@@ -322,10 +325,10 @@ class CacheSize:
     shard_indexes: int = 64 * 2**20
     """Decoded shard indexes."""
     chunks: int | None = None
-    """Decoded chunks, and which chunks are absent. A number caches those of every array, while there is room: a reader
-    is not notified when another session changes a chunk. Writes, deletes and resizes of this session invalidate
-    entries, and `Array.refresh` invalidates all of an array. Default: up to 256 MiB for arrays that are opened with
-    `cache=`, which says how old a chunk may be, and nothing for others. Arrays of strings are not cached."""
+    """Decoded chunks, and the information that a chunk is absent. A number: chunks of all arrays are cached, and a
+    change by another session is not noticed. Writes, deletes and resizes of this session invalidate entries, and
+    `Array.refresh` invalidates all entries of an array. Default: up to 256 MiB, only for arrays opened with `cache=`,
+    which sets the maximum age of a chunk. Arrays of strings are not cached."""
 
     def __post_init__(self) -> None:
         check_count("CacheSize.shard_indexes", self.shard_indexes, least=0)

@@ -1,4 +1,4 @@
-"""All errors of this library. Each message says what went wrong, where, and what to do about it.
+"""All errors of this library. Each message states what failed, where, and what to do about it.
 
     ZarrS3Error
     ├─ StoreError                       bucket, key, status, code, request_id, attempts
@@ -73,7 +73,7 @@ class ZarrS3Error(Exception):
     outcome: WriteOutcome | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default would call cls(*args) and lose the keyword-only fields.
+        # The default calls cls(*args), which loses the keyword-only fields.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
@@ -235,7 +235,7 @@ class StateError(ZarrS3Error):
 
 
 class Overloaded(StateError):
-    """As much waits in the session as `Limits.max_waiting` allows: the call was refused before it did anything."""
+    """More requests wait than `Limits.max_waiting` allows; the call was rejected before it did anything."""
 
 
 class SessionClosed(StateError):
@@ -244,7 +244,7 @@ class SessionClosed(StateError):
 
 def session_closed() -> SessionClosed:
     """The error of calls on a closed session, and of calls that were running when it was closed."""
-    return SessionClosed("this session is closed; make a new one, or use its arrays before it is closed")
+    return SessionClosed("this session is closed; create a new one, or use its arrays before it is closed")
 
 
 class WrongEventLoop(StateError):

@@ -27,7 +27,7 @@ class RequestDone(NamedTuple):
     bytes_sent: int
     bytes_received: int
     throttled: bool = False
-    """The store asked for fewer requests."""
+    """True if the store responded with a request to slow down (503 SlowDown, 429)."""
 
 
 class RetryScheduled(NamedTuple):
@@ -104,7 +104,7 @@ class Hook(Protocol):
 
 
 class Usage(NamedTuple):
-    """What a session holds of its limits at one moment (`Session.usage`)."""
+    """Use of a session's limits at one moment (`Session.usage`)."""
 
     requests: int
     """HTTP requests in flight."""
@@ -113,7 +113,7 @@ class Usage(NamedTuple):
     requests_waiting: int
     """Requests that wait for a slot."""
     bytes: int
-    """Decoded bytes of the objects in work."""
+    """Decoded bytes of the objects being read or written."""
     bytes_limit: int
     """`Limits.bytes`."""
     bytes_waiting: int
@@ -123,7 +123,7 @@ class Usage(NamedTuple):
 
 
 class HasUsage(Protocol):
-    """A session, as far as a hook needs it."""
+    """The part of a session that a hook may use."""
 
     @property
     def closed(self) -> bool: ...
@@ -133,10 +133,10 @@ class HasUsage(Protocol):
 
 @runtime_checkable
 class WatchesSession(Protocol):
-    """A hook that also wants to look at the sessions whose events it receives."""
+    """A hook that also receives the session whose events it gets."""
 
     def watch(self, session: HasUsage, /) -> None:
-        """Called when a session is made with this hook; keep no more than a weak reference."""
+        """Called when a session is created with this hook. Keep at most a weak reference to it."""
         ...
 
 
@@ -169,11 +169,11 @@ class Metrics:
         self.conflicts: int = 0
         self.hedges: int = 0
         self.throttles: int = 0
-        """Attempts that the store answered by asking for fewer requests."""
+        """Attempts to which the store responded with a request to slow down."""
         self.shared_reads: int = 0
-        """Reads that took what another reader's request brought."""
+        """Reads that used the response to another reader's request."""
         self.cache_hits: Counter[str] = Counter()
-        """Look-ups that found what they looked for, by cache: `chunks`, `metadata`."""
+        """Lookups that found an entry, by cache: `chunks`, `metadata`."""
         self.cache_misses: Counter[str] = Counter()
         self.bytes_sent: int = 0
         self.bytes_received: int = 0
@@ -207,7 +207,7 @@ class Metrics:
             self.throttles += throttled
 
     def cache_looked(self, cache: CacheName, *, hit: bool) -> None:
-        """Count a look-up, likewise without the event."""
+        """Count a cache lookup. Called directly where there are no other hooks, as `request_done`."""
         (self.cache_hits if hit else self.cache_misses)[cache] += 1
 
     def __repr__(self) -> str:
@@ -247,6 +247,6 @@ def emitter(hooks: tuple[Hook, ...]) -> Emit:
             except Exception:  # a failing hook must not fail the read
                 if number not in broken:  # once: a hook that always raises would flood the log
                     broken.add(number)
-                    log.exception("the hook %r raised, and is called again with the next event", hook)
+                    log.exception("the hook %r raised; it is still called with further events", hook)
 
     return emit

@@ -1,4 +1,4 @@
-"""For FastAPI (extra `fastapi`): a session for all handlers, errors as problem documents, regions as response bodies.
+"""FastAPI support (extra `fastapi`): one session for all handlers, errors as problem documents, regions as responses.
 
     app = FastAPI(
         lifespan=zs.fastapi.lifespan(limits=zs.Limits(requests=128)),
@@ -6,7 +6,7 @@
         middleware=zs.fastapi.middleware,
     )
 
-Nothing here needs more than what `zarr_s3_async` gives to everyone: replace what does not fit your application.
+It is built on the public API of `zarr_s3_async`: replace any part that does not fit your application.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ try:
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import JSONResponse, Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-except ImportError as _error:  # pragma: no cover  # the extra is there in the tests
+except ImportError as _error:  # pragma: no cover  # the extra is installed in the tests
     raise ImportError("zarr_s3_async.fastapi needs FastAPI: pip install 'zarr-s3-async[fastapi]'") from _error
 
 Lifespan: TypeAlias = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -76,7 +76,7 @@ _MEDIA_TYPES: Final[dict[Format, str]] = {
     "arrow": "application/vnd.apache.arrow.stream",
 }
 _AHEAD = 4
-"""Slabs that are read while one is being sent."""
+"""Number of slabs that are read ahead while one is being sent."""
 
 
 # One session for all handlers
@@ -86,12 +86,12 @@ def lifespan(**options: Unpack[SessionOptions]) -> Lifespan:
     """A lifespan for `FastAPI(lifespan=...)` that opens one session for all handlers, and closes it at the end.
 
     Args:
-        options: Those of `Session`. They are checked here, before the application starts.
+        options: Options of `Session`. They are validated here, before the application starts.
 
     Raises:
-        ConfigError: An option is unknown, or has a value that it cannot have.
+        ConfigError: An option is unknown or has an invalid value.
     """
-    Session(**options)  # refuses what is wrong now; one that was never used needs no closing
+    Session(**options)  # validates the options; a session that was never used need not be closed
 
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[None]:
@@ -102,17 +102,17 @@ def lifespan(**options: Unpack[SessionOptions]) -> Lifespan:
     return run
 
 
-async def session(connection: HTTPConnection) -> Session:  # a plain function would be called in a thread
+async def session(connection: HTTPConnection) -> Session:  # async, since FastAPI calls a plain function in a thread
     """The dependency that gives a handler the session: `Annotated[zs.Session, Depends(zs.fastapi.session)]`.
 
     Raises:
-        StateError: The application has no `lifespan` of this module, or it did not run.
+        SessionClosed: The application does not use `lifespan` of this module, or it did not run.
     """
     found: Session | None = getattr(connection.app.state, _STATE, None)
     if found is None:
         raise SessionClosed(
-            "this application has no session: make it with FastAPI(lifespan=zs.fastapi.lifespan()), and where it is "
-            "mounted in another one, enter that lifespan in the other one's"
+            "this application has no session: create it with FastAPI(lifespan=zs.fastapi.lifespan()); if it is mounted "
+            "in another application, enter this lifespan in that application's lifespan"
         )
     return found
 
@@ -121,14 +121,14 @@ async def session(connection: HTTPConnection) -> Session:  # a plain function wo
 
 
 class NotAcceptable(ConfigError):
-    """A client accepts none of the formats that a region is sent in."""
+    """The client accepts none of the formats of a region."""
 
 
 class ResponseTooLarge(SelectionError):
-    """A region has more bytes than a response may have (`SliceResponse(max_bytes=)`)."""
+    """The region exceeds the size limit of a response (`SliceResponse(max_bytes=)`)."""
 
 
-# The first class that fits decides: subclasses stand before their parents.
+# The first matching class decides, so subclasses come before their base classes.
 _STATUS: Final[tuple[tuple[type[ZarrS3Error], int], ...]] = (
     (NodeNotFound, 404),
     (BucketNotFound, 404),
@@ -139,7 +139,7 @@ _STATUS: Final[tuple[tuple[type[ZarrS3Error], int], ...]] = (
     (ConfigError, 422),
     (DataError, 422),
     (NodeExists, 409),
-    (CredentialsNotFound, 502),  # the service has none, which is no fault of its client
+    (CredentialsNotFound, 502),  # the credentials of the service, not of its client
     (CredentialsExpired, 502),
     (AccessDenied, 403),
     (Throttled, 503),
@@ -150,34 +150,34 @@ _STATUS: Final[tuple[tuple[type[ZarrS3Error], int], ...]] = (
     (StateError, 503),
 )
 _REST: Final = 502
-"""Of all other errors: what is stored cannot be read, or the store did not answer as it should."""
+"""Status of all other errors: the stored data is invalid, or the store failed."""
 
 
 def status_of(error: ZarrS3Error) -> int:
-    """The HTTP status that tells a client what this error means to it."""
+    """The HTTP status of a response to a request that failed with this error."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), _REST)
 
 
 def problem(error: ZarrS3Error, instance: str | None = None, *, details: bool = False) -> Response:
     """An error as a problem document (RFC 9457).
 
-    `detail` is the error's own message where the client can do something about it. What went wrong behind the service
-    (statuses of 403 and of 500 and above) names buckets, keys and hosts: it goes to the log, and not to the client.
+    `detail` is the error's message if the client can act on it. Messages of failures behind the service (status 403,
+    and 500 and above) contain buckets, keys and hosts: they are logged, and not sent to the client.
 
     Args:
-        error: What was raised.
-        instance: The URL path that was asked for.
-        details: Tell the client everything: for a service that only its user reaches.
+        error: The error.
+        instance: The URL path of the request.
+        details: Send the message in any case, for a service that only its own user can reach.
     """
     status, name = status_of(error), type(error).__name__
-    inside = not details and (status == HTTPStatus.FORBIDDEN or status >= HTTPStatus.INTERNAL_SERVER_ERROR)
-    if inside:
+    is_internal = not details and (status == HTTPStatus.FORBIDDEN or status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+    if is_internal:
         log.error("%s of %s: %s", name, instance, error)
     document: dict[str, Any] = {
         "type": "urn:zarr-s3-async:" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower(),
         "title": (type(error).__doc__ or name).partition("\n")[0].rstrip("."),
         "status": status,
-        "detail": HTTPStatus(status).description or HTTPStatus(status).phrase if inside else str(error),
+        "detail": HTTPStatus(status).description or HTTPStatus(status).phrase if is_internal else str(error),
     }
     if instance is not None:
         document["instance"] = instance
@@ -186,7 +186,7 @@ def problem(error: ZarrS3Error, instance: str | None = None, *, details: bool = 
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ZarrS3Error)  # noqa: S101  # registered for nothing else
+    assert isinstance(error, ZarrS3Error)  # noqa: S101  # registered for this class only
     return problem(error, request.url.path)
 
 
@@ -194,13 +194,13 @@ exception_handlers: dict[int | type[Exception], Callable[[Request, Any], Any]] =
 """For `FastAPI(exception_handlers=...)`: every error of this library becomes a `problem` of the right status."""
 
 
-# Clients that go
+# Clients that disconnect
 
 
 class CancelOnDisconnect:
-    """ASGI middleware that cancels a handler, and with it its requests to the store, when its client hangs up.
+    """ASGI middleware that cancels a handler, and its requests to the store, when the client disconnects.
 
-    Without it only a `SliceResponse` notices: a handler that is still opening an array does not.
+    Without it, only a `SliceResponse` notices a disconnect; a handler that is still opening an array does not.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -216,7 +216,7 @@ class CancelOnDisconnect:
 
 
 class _Incoming:
-    """The messages of one request, read one ahead: so a disconnect is seen though the handler does not wait for it."""
+    """The messages of one request, read one ahead, so that a disconnect is noticed at any time."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -224,30 +224,30 @@ class _Incoming:
         self._gone: Message | None = None
         self._changed = anyio.Event()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
 
     async def receive(self) -> Message:
-        """What the application calls."""
+        """The next message; the `receive` of the application."""
         while self._message is None:
             if self._gone is not None:
                 return self._gone
             await self._changed.wait()
         message, self._message = self._message, None
-        self._tell()
+        self._notify()
         return message
 
     async def disconnected(self) -> None:
-        """Return once the client is gone. A body is read no faster than the application takes it."""
+        """Return when the client has disconnected. A body is read no faster than the application receives it."""
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._gone = message
-                self._tell()
+                self._notify()
                 return
             self._message = message
-            self._tell()
+            self._notify()
             if message.get("more_body", False):
                 await self._taken()
 
@@ -264,7 +264,7 @@ middleware: Final[list[Middleware]] = [Middleware(CancelOnDisconnect)]
 
 
 class Region(NamedTuple):
-    """What `get_slice` and `SliceResponse` take: one integer per dimension in each."""
+    """A region as `Array.get_slice` and `SliceResponse` take it: one integer per dimension in each field."""
 
     start: tuple[int, ...]
     stop: tuple[int, ...]
@@ -273,26 +273,26 @@ class Region(NamedTuple):
 
 async def region(
     start: Annotated[str, Query(description="first elements, one per dimension", examples=["0,0"])],
-    stop: Annotated[str, Query(description="behind the last elements", examples=["100,100"])],
+    stop: Annotated[str, Query(description="end of the region, exclusive, one per dimension", examples=["100,100"])],
     step: Annotated[str | None, Query(description="take every n-th element", examples=["1,2"])] = None,
 ) -> Region:
     """The dependency that reads `?start=0,0&stop=100,100` (and `&step=1,2`): `Depends(zs.fastapi.region)`.
 
     Raises:
-        ConfigError: One of them is no list of whole numbers.
+        ConfigError: One of them is not a list of integers.
     """
     return Region(integers("start", start), integers("stop", stop), None if step is None else integers("step", step))
 
 
 def integers(name: str, text: str) -> tuple[int, ...]:
-    """`0,100` in a query as (0, 100); nothing as (), for an array without dimensions.
+    """Parse `0,100` from a query as (0, 100); empty text is (), for an array without dimensions.
 
     Args:
-        name: Of the parameter, for the error.
-        text: What it says.
+        name: Name of the parameter, for the error message.
+        text: Its value.
 
     Raises:
-        ConfigError: It is no list of whole numbers.
+        ConfigError: It is not a list of integers.
     """
     parts = text.split(",") if text.strip() else []
     if not all(re.fullmatch(r"\s*-?[0-9]{1,18}\s*", part) for part in parts):
@@ -303,7 +303,7 @@ def integers(name: str, text: str) -> tuple[int, ...]:
 async def accepted_format(request: Request) -> Format:
     """The dependency that reads the `Accept` header, for `SliceResponse(format=)`: `Depends(accepted_format)`.
 
-    `application/octet-stream` is `bytes`, which who accepts anything gets, `application/x-npy` is `npy` and
+    `application/octet-stream` is `bytes`, the default if the client accepts any type; `application/x-npy` is `npy`;
     `application/vnd.apache.arrow.stream` is `arrow`. A response that depends on the header should have `Vary: Accept`:
     `SliceResponse(headers={"Vary": "Accept"})`.
 
@@ -311,7 +311,7 @@ async def accepted_format(request: Request) -> Format:
         NotAcceptable: The client accepts none of them.
     """
     accepted = ",".join(request.headers.getlist("accept")) or "*/*"
-    # (RFC 9110, section 12.5.1) Of a format, the most specific range that names it decides.
+    # RFC 9110, section 12.5.1: the most specific media range that matches a format decides its weight.
     weights: dict[str, float] = {}
     for item in accepted.split(","):
         name, *parameters = (part.strip().lower() for part in item.split(";"))
@@ -329,36 +329,36 @@ async def accepted_format(request: Request) -> Format:
 
 
 def _weight(text: str) -> float:
-    """A quality value; 0, not acceptable, where it is none."""
+    """Parse a quality value; invalid text is 0, which means not acceptable."""
     return float(text) if re.fullmatch(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", text) else 0.0
 
 
 class SliceResponse(Response):
-    """A region of an array as the body of a response, read while it is sent.
+    """A response with a region of an array as its body, which is read while it is sent.
 
-    Nothing is read before the response begins, and the status is sent only once the first elements are there: so an
-    error still has its own status. What fails later breaks the connection in the middle of the body, which is shorter
-    than its `Content-Length` then. Reading ends when the client goes.
+    Reading starts with the response. The status is sent only when the first elements have been read, so an error before
+    that is a response with its own status. A later error closes the connection, so the body is shorter than its
+    `Content-Length`. Reading is cancelled when the client disconnects.
 
     Args:
-        array: What to read.
+        array: The array to read.
         start: As for `Array.get_slice`.
         stop: As for `Array.get_slice`.
-        step: As for `Array.get_slice`; such a region is read in one piece.
+        step: As for `Array.get_slice`; a region with a step is read at once, not in blocks.
         format: `bytes` is the elements in C order, little-endian; `npy` the same with a header that `np.load` reads.
-            The headers `X-Shape` and `X-Dtype` say what it is: `np.frombuffer(body, dtype).reshape(shape)`. `arrow` is
+            The headers `X-Shape` and `X-Dtype` describe it: `np.frombuffer(body, dtype).reshape(shape)`. `arrow` is
             an Arrow IPC stream of record batches with one column `data`, the elements in C order; the schema's metadata
             has `shape`, as JSON. It needs pyarrow (extra `arrow`), and has no `Content-Length`.
-        timeout: Seconds until the first elements must be there; then `DeadlineExceeded`.
-        max_bytes: A larger region is refused.
-        block_bytes: About what is read and sent at a time; five times as much may be in memory.
+        timeout: Seconds until `DeadlineExceeded` if the first elements have not been read.
+        max_bytes: Maximum size of the region; a larger one is rejected.
+        block_bytes: Approximate size of the blocks that are read and sent; five times as much may be in memory.
         headers: Added to the response.
 
     Raises:
         SelectionError: The region is not inside the array.
-        ResponseTooLarge: It has more than `max_bytes`.
-        UnsupportedFeature: Its elements have no bytes of a fixed size, or the format cannot hold them.
-        ConfigError: An option has a value that it cannot have.
+        ResponseTooLarge: The region has more than `max_bytes`.
+        UnsupportedFeature: Elements have no fixed size in bytes, or the format does not support their data type.
+        ConfigError: An option has an invalid value.
     """
 
     def __init__(
@@ -368,7 +368,7 @@ class SliceResponse(Response):
         stop: Sequence[int] | int | None,
         step: Sequence[int] | int | None = None,
         *,
-        format: Format = "bytes",  # noqa: A002  # what every HTTP API calls it
+        format: Format = "bytes",  # noqa: A002  # the usual name in HTTP APIs
         timeout: float | None = 30.0,
         max_bytes: int = 2**30,
         block_bytes: int = 2**22,
@@ -390,7 +390,7 @@ class SliceResponse(Response):
         nbytes = prod(self._shape) * self._dtype.itemsize
         if nbytes > max_bytes:
             raise ResponseTooLarge(
-                f"this region has {nbytes:,} bytes, and a response at most {max_bytes:,}: ask for less"
+                f"this region has {nbytes:,} bytes, a response at most {max_bytes:,}: request a smaller region"
             )
         described = {"X-Shape": ",".join(map(str, self._shape)), "X-Dtype": _name_of(self._dtype)}
         if self._arrow is None:
@@ -419,15 +419,15 @@ class SliceResponse(Response):
                 if not limit.expired():
                     raise
                 raise DeadlineExceeded(
-                    f"the first elements of {self._array.url} were not there within timeout={self._timeout} s: allow "
-                    "more time, or ask for less"
+                    f"the first elements of {self._array.url} were not read within timeout={self._timeout} s: increase "
+                    "it, or request a smaller region"
                 ) from error
             await send(begin)
             if self._head:
                 await send({"type": "http.response.body", "body": self._head, "more_body": True})
             while first is not None:
                 elements = np.ascontiguousarray(first, self._dtype)
-                # Bytes, and not a view: servers keep what they cannot send yet.
+                # A copy, not a view: servers keep a reference to data that they cannot send yet.
                 body = elements.tobytes() if self._arrow is None else self._arrow.batch(elements)
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 first = await anext(slabs, None)
@@ -435,7 +435,7 @@ class SliceResponse(Response):
             await send({"type": "http.response.body", "body": end, "more_body": False})
 
     async def _slabs(self) -> AsyncGenerator[Data]:
-        """The region in pieces that follow one another in C order."""
+        """The region in consecutive pieces, in C order."""
         start, stop, step = self._region
         nbytes = prod(self._shape) * self._dtype.itemsize
         if nbytes == 0:
@@ -452,21 +452,21 @@ class SliceResponse(Response):
 
 
 _CUSTOM = 2
-"""`dtype.isbuiltin` of types that NumPy does not know, such as bfloat16."""
+"""`dtype.isbuiltin` of types from other packages, such as bfloat16."""
 
 
 def _per_dimension(array: Array, start: Any, stop: Any, step: Any) -> Region:
-    """The region as `get_slice` reads it.
+    """The region with one integer per dimension, as `get_slice` interprets the arguments.
 
     Raises:
-        SelectionError: It is not inside the array.
+        SelectionError: The region is not inside the array.
     """
     ndim = array.ndim
     begin = _tuple_of(start, ndim)
     end = array.shape if stop is None else _tuple_of(stop, ndim)
     steps = None if step is None else _tuple_of(step, ndim)
     if not len(begin) == len(end) == len(steps or begin) == ndim:
-        raise SelectionError(f"{array.url} has {ndim} dimensions: start, stop and step have one number for each")
+        raise SelectionError(f"{array.url} has {ndim} dimensions: start, stop and step need one number for each")
     for a, b, n, size in zip(begin, end, steps or (1,) * ndim, array.shape, strict=True):
         if not 0 <= a <= b <= size or n < 1:
             raise SelectionError(
@@ -485,9 +485,9 @@ def _tuple_of(value: Any, ndim: int) -> tuple[int, ...]:
 def _sent_dtype(array: Array, format: Format) -> np.dtype[Any]:  # noqa: A002  # see `SliceResponse`
     dtype = array.dtype
     if dtype.hasobject:
-        raise UnsupportedFeature(f"elements of {array.url} are of {dtype}, which have no fixed size in bytes")
+        raise UnsupportedFeature(f"the data type of {array.url}, {dtype}, has no fixed size in bytes")
     if format == "npy" and dtype.isbuiltin == _CUSTOM:
-        raise UnsupportedFeature(f"elements of {array.url} are of {dtype}, which .npy has no name for: ask for bytes")
+        raise UnsupportedFeature(f"the data type of {array.url}, {dtype}, is not supported by .npy: use format=bytes")
     return dtype.newbyteorder("<")
 
 
@@ -500,24 +500,24 @@ def _name_of(dtype: np.dtype[Any]) -> str:
 class _ArrowStream:
     """Encodes a region as an Arrow IPC stream: `head`, batches, `END`.
 
-    A column of elements, and not of tensors, is what every Arrow library reads, and can be cut anywhere, so that no
-    more than a slab is in memory.
+    The column contains elements, not tensors: every Arrow library can read it, and it can be split anywhere, so at most
+    one slab is in memory.
     """
 
     END: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
     def __init__(self, url: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         try:
-            import pyarrow as pa  # when it is used: it takes a quarter of a second
+            import pyarrow as pa  # imported when used: it takes a quarter of a second
         except ImportError as error:
             raise ImportError("format='arrow' needs pyarrow: pip install 'zarr-s3-async[arrow]'") from error
         try:
-            if dtype.kind not in "biufmM":  # texts and bytes of fixed length would lose their padding
+            if dtype.kind not in "biufmM":  # fixed-length strings and bytes would lose their padding
                 raise pa.ArrowNotImplementedError
             kind = pa.from_numpy_dtype(dtype)
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
             raise UnsupportedFeature(
-                f"elements of {url} are of {dtype}, which Arrow has no type for: ask for bytes"
+                f"the data type of {url}, {dtype}, is not supported by Arrow: use format=bytes"
             ) from error
         self._pa = pa
         metadata = {"shape": json.dumps(shape), "dtype": _name_of(dtype)}
