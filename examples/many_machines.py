@@ -1,9 +1,9 @@
-"""Work on stored arrays from many processes or machines, with dask: compute, store misaligned, rechunk, verify.
+"""Work on stored arrays from many processes or machines with dask: compute, store misaligned blocks, rechunk, verify.
 
     python examples/many_machines.py
 
 It starts a local S3 server and a local cluster of three processes. On a real cluster, `Client("tcp://scheduler:8786")`
-takes the cluster's place, workers have credentials of their own (an instance role), and the rest stays as it is.
+replaces the local one and workers have their own credentials (an instance role); the rest stays as it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BUCKET = "many-machines"
 
 def main() -> None:
     with LocalS3(bucket=BUCKET) as server:
-        os.environ.update(server.environment())  # workers inherit it
+        os.environ.update(server.environment())  # the workers inherit it
         options = {"n_workers": 3, "threads_per_worker": 2, "dashboard_address": ":0"}
         with LocalCluster(**options) as cluster, Client(cluster) as client:
             work(f"s3://{BUCKET}")
@@ -38,11 +38,11 @@ def work(root: str) -> None:
     columns = da.arange(1500, chunks=400)[None, :]
     field = rows * 10_000 + columns
 
-    # Blocks of 300 by 400 into chunks of 256 by 256: they are cut along the chunks first, so each is put once.
+    # Blocks of 300 by 400 in chunks of 256 by 256: blocks are first rechunked to the chunks, so each chunk is put once.
     array = from_dask(field, f"{root}/field", chunks=(256, 256))
     print(array)
 
-    # Left as they are, blocks share chunks; their writers merge, and nothing is lost.
+    # Without alignment, several blocks write to one chunk; the writes are merged, and none is lost.
     store(field + 1, array, align=False)
 
     lazy = to_dask(f"{root}/field")
@@ -53,7 +53,7 @@ def work(root: str) -> None:
 
 
 async def rechunk(root: str, client: Client) -> None:
-    # Each worker process plans the copy again, from references, and does parts of it; so it is with verify.
+    # Each worker process plans the copy again from references, and copies parts of it. `verify` works the same way.
     plan = await zs.plan_copy(f"{root}/field", f"{root}/columns", chunks=(2000, 32))
     plan.print()
     columns = await plan.run(client=client)

@@ -1,4 +1,4 @@
-"""Create an array on S3, write a region of it, read regions back at once.
+"""Create an array on S3, write regions of it, and read regions concurrently.
 
     zarr-s3 serve      # a local S3 server, in another terminal; copy its export lines
     python examples/quickstart.py s3://zarr-s3/quickstart
@@ -20,11 +20,11 @@ async def main(url: str) -> None:
         array = await session.create_array(url, shape=(1000, 1000), chunks=(100, 100), dtype="float64")
         print(array)
 
-        # Nine whole chunks: nine PUTs at once, nothing is read.
+        # Nine whole chunks: nine concurrent PUTs, and nothing is read.
         data = np.random.default_rng(0).normal(size=(300, 300))
         await array.set_slice(data, start=(0, 0), stop=(300, 300))
 
-        # A part of four chunks: each is merged under compare-and-swap, so other writers lose nothing.
+        # A part of four chunks: each is merged by compare-and-swap, so concurrent writes of others are not lost.
         await array.set_slice(np.zeros((20, 20)), start=(90, 90))
         data[90:110, 90:110] = 0
 
@@ -35,7 +35,7 @@ async def main(url: str) -> None:
         print("corner equal:", np.array_equal(corner.result(), data[:150, :150]))
         print("column equal:", np.array_equal(column.result(), data[:, 250:251]))
 
-        # NumPy's own notation; chunks that were never written hold the fill value.
+        # NumPy indexing; chunks that were never written have the fill value.
         print("every 100th of row 299:", (await array[299, ::100]).round(3))
         print(session.metrics)
 

@@ -1,9 +1,9 @@
-"""Train a small model on a stored landscape: eight rows of heights in, the next row out.
+"""Train a small model on a stored landscape: from eight rows of heights, predict the next row.
 
     python examples/training.py s3://zarr-s3/landscape
 
-Inputs and targets are two windows of one array, so each chunk is fetched once per epoch. With PyTorch installed the
-batches come through its DataLoader, from two worker processes; without it, or with `--numpy`, a plain loop takes them.
+Inputs and targets are two windows of one array, so each chunk is fetched once per epoch. With PyTorch installed, its
+DataLoader reads the batches in two worker processes; without it, or with `--numpy`, a plain loop reads them.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ INPUTS = CONTEXT * (2 * REACH + 1)
 CENTRES = np.arange(REACH, COLUMNS - REACH, 16)
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Step = Callable[[Any, Any], float]
-"""Takes inputs and targets, changes the model, and returns the mean squared error before that."""
+"""Takes inputs and targets, updates the model, and returns the mean squared error before the update."""
 
 
 async def store(url: str) -> None:
@@ -36,7 +36,7 @@ async def store(url: str) -> None:
 
 
 def examples(x: Array, y: Array) -> tuple[Array, Array]:
-    """Patches around some columns, (points, INPUTS), and the heights below them, both less the last height above."""
+    """Patches around some columns, (points, INPUTS), and the heights in the next row, relative to the last height."""
     patches = np.lib.stride_tricks.sliding_window_view(x, 2 * REACH + 1, axis=2)[:, :, CENTRES - REACH]
     level = x[:, -1:, CENTRES]
     patches = (patches - level[..., None]).transpose(0, 2, 1, 3).reshape(-1, INPUTS)
@@ -44,7 +44,7 @@ def examples(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def numpy_model() -> Step:
-    """Two layers and Adam, by hand."""
+    """A network of two layers with the Adam optimizer, in NumPy."""
     random = np.random.default_rng(0)
     weights = [
         (random.normal(size=(INPUTS, HIDDEN)) / np.sqrt(INPUTS)).astype("f4"),
@@ -73,11 +73,11 @@ def numpy_model() -> Step:
 
 
 def torch_model() -> Step:
-    """The same in PyTorch."""
+    """The same model in PyTorch."""
     import torch
 
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # the layers are small: threads would wait for each other longer than they compute
+    torch.set_num_threads(1)  # the layers are so small that synchronizing threads takes longer than computing
     layers = torch.nn.Sequential(torch.nn.Linear(INPUTS, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, 1))
     optimizer = torch.optim.Adam(layers.parameters(), lr=RATE)
 
@@ -92,12 +92,12 @@ def torch_model() -> Step:
 
 
 def to_examples(batch: dict[str, Array]) -> tuple[Array, Array]:
-    """The transform of the loader: in its thread, or in a worker process."""
+    """The transform of the loader; runs in its thread, or in a worker process."""
     return examples(batch["x"], batch["y"])
 
 
 def train(batches: Any, step: Step) -> Iterator[tuple[float, float]]:
-    """Per epoch the loss of the model, and what guessing "as the row above" costs."""
+    """Per epoch: the loss of the model, and the loss of predicting the row above."""
     for _ in range(EPOCHS):
         losses, guesses = [], []
         for inputs, targets in batches:
@@ -107,7 +107,7 @@ def train(batches: Any, step: Step) -> Iterator[tuple[float, float]]:
 
 
 def main(url: str, *, with_torch: bool) -> list[float]:
-    """Store, train, and print a line per epoch."""
+    """Store the data, train, and print one line per epoch; returns the losses."""
     asyncio.run(store(url))
     windows = {"x": zs.Window(CONTEXT), "y": zs.Window(1, offset=CONTEXT)}
     loader = zs.BatchLoader(
@@ -128,7 +128,7 @@ def main(url: str, *, with_torch: bool) -> list[float]:
 
 
 def has_torch() -> bool:
-    """Whether PyTorch is installed."""
+    """True if PyTorch is installed."""
     from importlib.util import find_spec
 
     return find_spec("torch") is not None

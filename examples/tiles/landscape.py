@@ -1,6 +1,6 @@
-"""A store that computes what it is asked for: a landscape of 60,000 by 60,000 elements, without a byte on any disk.
+"""A store that computes chunks on request: a landscape of 60,000 by 60,000 elements that is stored nowhere.
 
-It shows what the smallest store for reading is: one method. Documents are kept, chunks are computed when they are read.
+It shows the smallest possible store for reading: one method. Metadata is in memory; chunks are computed when read.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ SIZE, CHUNK, LEVELS, DAYS = 60_000, 500, 8, 30
 
 
 class Landscape(zs.MemoryStore):
-    """A group: `land` (levels of an OME-Zarr), `land/0` without its levels, and `waves` (days, rows, columns)."""
+    """A group with `land` (a multiscale OME-Zarr image, full size in `land/0`) and `waves` (days, rows, columns)."""
 
     def __init__(self) -> None:
         super().__init__("landscape")
@@ -23,7 +23,7 @@ class Landscape(zs.MemoryStore):
         self._prepared = False
 
     async def _prepare(self) -> None:
-        """Write the documents, through a plain store over the same objects."""
+        """Write the metadata documents, through a plain memory store with the same objects."""
         documents = self.below("")
         async with zs.Session() as session:
             axes = [{"name": "y", "type": "space", "unit": "metre"}, {"name": "x", "type": "space", "unit": "metre"}]
@@ -47,7 +47,7 @@ class Landscape(zs.MemoryStore):
         self._prepared = True
 
     async def get(self, key: str, *, sink: Any = None, **options: Any) -> zs.Blob | None:
-        """A document, or a chunk."""
+        """Return a metadata document, or compute a chunk."""
         async with self._preparing:
             if not self._prepared:
                 await self._prepare()
@@ -69,13 +69,13 @@ class Landscape(zs.MemoryStore):
 
 
 def land(level: int, row: int, column: int) -> np.ndarray[Any, Any]:
-    """A chunk: hills by noise of many sizes; NaN where there is water."""
+    """Compute a chunk: hills as a sum of noise at many scales; NaN in water."""
     step = 2**level
     y = (np.arange(CHUNK) + row * CHUNK) * step
     x = (np.arange(CHUNK) + column * CHUNK) * step
     height = np.zeros((CHUNK, CHUNK), np.float32)
     size, weight = 16_384.0, 1.0
-    while size >= max(4.0, 2 * step):  # what is smaller than two elements would be noise alone
+    while size >= max(4.0, 2 * step):  # scales below two elements would alias
         height += np.float32(weight) * _noise(y / size, x / size)
         size, weight = size / 2, weight * 0.52
     height = (height - 0.62) * 3000
@@ -100,7 +100,7 @@ def _noise(y: np.ndarray[Any, Any], x: np.ndarray[Any, Any]) -> np.ndarray[Any, 
 
 
 def waves(day: int, row: int, column: int) -> np.ndarray[Any, Any]:
-    """A chunk: waves around a point that moves from day to day."""
+    """Compute a chunk: waves around a point that moves every day."""
     y, x = np.arange(300)[:, None] + row * 300, np.arange(400)[None, :] + column * 400
     far = np.hypot(y - 600 - 300 * np.sin(day / 5), x - 800 - 400 * np.cos(day / 5))
     return (np.cos(far / 40) * np.exp(-far / 600)).astype(np.float32)[None]

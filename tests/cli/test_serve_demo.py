@@ -143,5 +143,5 @@ async def test_port_and_keys_are_those_that_were_requested(tmp_path: Path) -> No
         )
         _, said = await asyncio.wait_for(taken.communicate(), 60)
         assert taken.returncode == 2
-        assert f"port {port} on 127.0.0.1 is taken" in said.decode()
+        assert f"port {port} on 127.0.0.1 is in use" in said.decode()
         assert await stop(process, signal.SIGINT) == 0

@@ -82,7 +82,7 @@ async def test_a_lost_answer_is_that_of_a_call_that_was_made(inner):
 
 
 def test_a_lost_answer_needs_an_error():
-    with pytest.raises(ValueError, match="needs the error"):
+    with pytest.raises(ValueError, match="needs error="):
         Fault(lost_answer=True)
 
 

@@ -154,7 +154,7 @@ def test_kept_data_is_there_at_the_next_start(tmp_path):
 
 
 def test_it_starts_once_at_a_time(moto_s3):
-    with pytest.raises(ConfigError, match="runs already"):
+    with pytest.raises(ConfigError, match="is already running"):
         moto_s3.start()
     assert moto_s3.kind == "moto"
 
@@ -193,7 +193,7 @@ def test_a_binary_that_dies_is_replaced_by_moto_and_its_last_words_are_logged(mo
         assert server.kind == "moto"
     assert "cannot run on this machine" in caplog.text
     assert "falling back to moto" in caplog.text
-    assert "moto keeps nothing in" in caplog.text
+    assert "moto stores nothing in" in caplog.text
 
 
 def test_a_file_that_is_no_program_does_not_start(monkeypatch, tmp_path):
@@ -220,7 +220,7 @@ def test_a_server_that_never_answers_is_an_error_and_is_stopped(monkeypatch, tmp
     monkeypatch.setattr(local_s3, "moto_launch", lambda: None)
     monkeypatch.setattr(_server, "_START_SECONDS", 0.3)
     server = LocalS3()
-    with pytest.raises(StoreError, match="does not answer"):
+    with pytest.raises(StoreError, match="does not respond"):
         server.start()
     assert server._process is None
 

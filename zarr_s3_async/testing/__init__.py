@@ -1,6 +1,6 @@
-"""For tests against this library: local S3 servers, the store conformance suite, a store that injects faults.
+"""Tools for tests of code that uses this library: local S3 servers, a store conformance suite, a fault-injecting store.
 
-Needs no pytest. `strategies` (hypothesis) is a module of its own, to import by name.
+pytest is not required. The module `strategies` (hypothesis) must be imported by name.
 """
 
 from .conformance import CHECKS, DEVIATIONS, Check, Report, check_name, run_conformance

@@ -31,13 +31,13 @@ class Certificate(NamedTuple):
     """Paths of PEM files."""
 
     authority: Path
-    """What a client is to trust."""
+    """Certificate of the authority, which clients must trust."""
     chain: Path
     key: Path
 
 
 def make_certificate(folder: Path, hosts: Sequence[str] = ("localhost",)) -> Certificate:
-    """Write a new authority, and a certificate for 127.0.0.1 and these names; good for a day."""
+    """Write a new certificate authority, and a certificate for 127.0.0.1 and these names, valid for one day."""
     authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     identifier = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
     issued_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)

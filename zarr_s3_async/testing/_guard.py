@@ -1,8 +1,8 @@
-"""Runs one server and ends it when standard input ends: a parent that dies, however, leaves no orphan.
+"""Run one server and stop it when standard input ends, so that it never outlives its parent process.
 
-A script for an interpreter of its own (`python -I -S _guard.py PLAN`), so it imports the standard library
-alone. PLAN is JSON: `command`; `grace`, seconds between SIGTERM and SIGKILL; `leaves`, files to remove
-after the server; `folder`, to remove too once standard input has ended, or null.
+Runs as a script in a separate interpreter (`python -I -S _guard.py PLAN`), so it imports only the standard library.
+PLAN is JSON: `command`; `grace`, seconds between SIGTERM and SIGKILL; `leaves`, files to remove after the server has
+ended; `folder`, a folder to remove if standard input has ended, or null.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 
 
 def main(plan: str) -> int:
-    """Run the plan; the server's exit status."""
+    """Run the plan and return the server's exit status."""
     settings = json.loads(plan)
-    server = subprocess.Popen(settings["command"], stdin=subprocess.DEVNULL)  # noqa: S603  # its parent's plan
+    server = subprocess.Popen(settings["command"], stdin=subprocess.DEVNULL)  # noqa: S603  # the command comes from the parent process
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     input_ended = threading.Event()
     threading.Thread(target=_end_with_input, args=(server, settings["grace"], input_ended), daemon=True).start()
@@ -30,11 +30,11 @@ def main(plan: str) -> int:
         Path(name).unlink(missing_ok=True)
     if settings["folder"] and input_ended.is_set():
         shutil.rmtree(settings["folder"], ignore_errors=True)
-    return code if code >= 0 else 128 - code  # as a shell does
+    return code if code >= 0 else 128 - code  # the convention of shells
 
 
 def _end_with_input(server: subprocess.Popen[bytes], grace: float, input_ended: threading.Event) -> None:
-    while os.read(0, 1):  # not sys.stdin: its lock, held by this thread, would crash the interpreter's end
+    while os.read(0, 1):  # not sys.stdin: this thread would hold its lock at exit, which crashes the interpreter
         pass
     input_ended.set()
     if grace:

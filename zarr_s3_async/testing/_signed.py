@@ -1,4 +1,4 @@
-"""A minimal S3 client, to query a server under test independently of the code that is tested.
+"""A minimal S3 client, independent of the code under test.
 
 Signature Version 4 as in the S3 API reference, "Authenticating Requests (AWS Signature Version 4)".
 """
@@ -19,7 +19,7 @@ _TIMEOUT = 5.0
 
 
 class SignedClient:
-    """Sends one blocking, signed request per call, each over a connection of its own."""
+    """Sends one blocking, signed request per call, each over a new connection."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class SignedClient:
         self._ca_file = ca_file
 
     def request(self, method: str, bucket: str, key: str = "", body: bytes = b"") -> tuple[int, bytes]:
-        """Status and body of the answer. OSError or HTTPException where none comes."""
+        """Status and body of the response. Raises OSError or HTTPException if there is none."""
         path = "/" + quote(f"{bucket}/{key}" if key else bucket)
         connection = self._connection()
         try:

@@ -6,8 +6,8 @@ With pytest, one test per promise:
     async def test_my_store(check, my_store):
         await check(my_store)
 
-Without: `report = await run_conformance(my_store)`. The checks use keys of their own, so that one store may
-serve them all, but each expects the store to hold nothing of its keys before.
+Without pytest: `report = await run_conformance(my_store)`. Each check uses its own keys, so one store can be used for
+all of them; it expects that none of its keys exists before.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def _checks_of(module: ModuleType) -> list[Check]:
 CHECKS: tuple[Check, ...] = tuple(
     check for module in (reading, writing, racing, listing, composed) for check in _checks_of(module)
 )
-"""Every promise of `stores/base.py`. Each raises AssertionError where it is broken."""
+"""One check per promise of `stores/base.py`; it raises AssertionError if the store breaks the promise."""
 
 
 DEVIATIONS: Mapping[str, frozenset[str]] = {
-    # Its keys are files in folders: a folder sorts by its name, and goes some time after its last file.
+    # Keys are files in folders: a folder sorts by its name, and is removed some time after its last file.
     "seaweedfs": frozenset({"listing_order_is_that_of_the_whole_keys", "folders_that_hold_nothing_are_not_listed"}),
     "moto": frozenset(),
     "juicefs": frozenset(
         {
-            # It takes preconditions and ignores them, which is what it is here for.
+            # It accepts preconditions and ignores them; it is tested for this behaviour.
             "put_absent",
             "put_match",
             "put_match_of_an_absent_object_is_a_conflict",
@@ -50,9 +50,9 @@ DEVIATIONS: Mapping[str, frozenset[str]] = {
             "one_of_many_matching_puts_wins",
             "one_of_many_deletes_wins",
             "no_increment_is_lost",
-            # A range of an empty object is answered with a Content-Range that says nothing.
+            # The response to a range of an empty object has a Content-Range without a size.
             "an_empty_object_is_present",
-            # Keys are files in folders. A folder stays when its last file goes, or goes while a file is put into it.
+            # Keys are files in folders. A folder remains after its last file, or goes while a file is put into it.
             "deletes_do_not_disturb_puts_beside_them",
             "a_cancelled_delete_is_old_or_gone",
             "odd_keys",
@@ -60,25 +60,25 @@ DEVIATIONS: Mapping[str, frozenset[str]] = {
         }
     ),
 }
-"""Checks that an S3 store cannot pass on a kind of server, whatever it does; named as `check_name` does."""
+"""Checks, by name (`check_name`), that no S3 store can pass on a kind of server."""
 
 
 def check_name(check: Check) -> str:
-    """`a_sink_receives_a_range` for `check_a_sink_receives_a_range`; it serves as a test's id."""
+    """Name of a check without `check_`, as a test id: `a_sink_receives_a_range`."""
     return str(getattr(check, "__name__", check)).removeprefix("check_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What `run_conformance` found."""
+    """The result of `run_conformance`."""
 
     passed: tuple[str, ...]
     failed: tuple[tuple[str, str], ...]
-    """Name of the check, and the traceback of what it met."""
+    """Name and traceback of each failed check."""
 
     @property
     def ok(self) -> bool:
-        """Whether every check passed."""
+        """True if every check passed."""
         return not self.failed
 
     def __str__(self) -> str:
@@ -87,15 +87,15 @@ class Report:
 
 
 async def run_conformance(store: Store, checks: Iterable[Check] = CHECKS) -> Report:
-    """Run the checks one after the other on an empty store; a failed one does not stop the others."""
+    """Run the checks one after the other on an empty store. A failed check does not stop the others."""
     if not __debug__:
-        raise RuntimeError("python -O removes the assertions that the checks consist of")
+        raise RuntimeError("python -O removes the assertions of the checks")
     passed: list[str] = []
     failed: list[tuple[str, str]] = []
     for check in checks:
         try:
             await check(store)
-        except Exception:  # noqa: BLE001  # a store under test may raise anything, and the report says what
+        except Exception:  # noqa: BLE001  # a store under test may raise anything; the report contains it
             failed.append((check_name(check), traceback.format_exc()))
         else:
             passed.append(check_name(check))

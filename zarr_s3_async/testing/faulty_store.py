@@ -1,4 +1,4 @@
-"""A store wrapper that injects errors, delays and damage, and records the calls that it receives."""
+"""A store wrapper that injects errors, delays and corrupted data, and records its calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Call:
 
     verb: Verb
     key: str
-    """The key or the prefix; of `delete_many` the keys, joined by spaces."""
+    """The key or the prefix; for `delete_many` the keys, joined by spaces."""
     range: ByteRange | None = None
     version: Version | None = None
     when: When = "always"
@@ -34,39 +34,39 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What happens to some calls, in this order: `meanwhile`, the delay, the call itself or the error.
+    """A fault to inject: first `meanwhile` runs, then the delay, then the call itself or the error.
 
-    It strikes the matching calls number `nth` to `nth + times - 1`.
+    It applies to the matching calls number `nth` to `nth + times - 1`.
     """
 
     verb: Verb | None = None
-    """None: any."""
+    """None: any verb."""
     key: str = "*"
-    """Pattern of `fnmatch`, where `*` stands for slashes too."""
+    """Pattern of `fnmatch`; `*` matches slashes too."""
     nth: int = 1
     times: int | None = 1
-    """None: from the nth on, for ever."""
+    """None: all calls from the nth on."""
     error: Callable[[], Exception] | None = None
-    """Makes the error that is raised, for example `lambda: NetworkError("reset")`."""
+    """Creates the error to raise, for example `lambda: NetworkError("reset")`."""
     lost_answer: bool = False
-    """Do the call and raise the error then: what a caller sees whose answer was lost."""
+    """Make the call and then raise the error, as if the response was lost."""
     delay: float = 0.0
     """Seconds before the call."""
     damage: Callable[[bytes], bytes] | None = None
-    """Changes the bytes that a get returns."""
+    """Changes the bytes that a get returns, as corruption in transit would."""
     meanwhile: Callable[[], Awaitable[object]] | None = None
-    """Runs before the call: what another writer does just then."""
+    """Runs before the call, to simulate another writer."""
 
     def __post_init__(self) -> None:
         if self.lost_answer and self.error is None:
-            raise ValueError("a lost answer needs the error that the caller sees instead")
+            raise ValueError("lost_answer=True needs error=, the error that the caller gets")
 
     def matches(self, call: Call) -> bool:
-        """Whether it counts this call."""
+        """True if the fault counts this call."""
         return self.verb in (None, call.verb) and fnmatchcase(call.key, self.key)
 
     def strikes(self, number: int) -> bool:
-        """Whether it strikes the matching call of this number, the first being 1."""
+        """True if the fault applies to the matching call of this number, counted from 1."""
         return number >= self.nth and (self.times is None or number < self.nth + self.times)
 
 
@@ -75,9 +75,9 @@ class FaultyStore:
 
     Args:
         inner: The wrapped store.
-        faults: In the order in which they apply; more may be added.
+        faults: Faults to inject, in the order in which they apply; `add` adds more.
         latency: Seconds that every call waits.
-        sleep: Waits that many seconds; tests with a clock of their own give theirs.
+        sleep: Function to wait that many seconds; tests in virtual time pass their own.
     """
 
     def __init__(
@@ -90,43 +90,43 @@ class FaultyStore:
         self.inner = inner
         self.latency = latency
         self.calls: list[Call] = []
-        """Every call, in the order they came."""
+        """All calls, in order."""
         self.in_flight: int = 0
         self.peak: int = 0
-        """The most calls that were in flight at once."""
+        """Maximum number of calls that were in flight at once."""
         self._sleep = sleep
         self._faults: list[tuple[Fault, list[Call]]] = []
         for fault in faults:
             self.add(fault)
 
     def add(self, fault: Fault) -> None:
-        """One more fault; its calls count from now."""
+        """Add a fault; it counts calls from now on."""
         self._faults.append((fault, []))
 
     def clear(self) -> None:
-        """Forget the faults, the calls and the peak."""
+        """Remove the faults and the recorded calls, and reset the peak."""
         self._faults.clear()
         self.calls.clear()
         self.peak = self.in_flight
 
     def count(self, verb: Verb | None = None, key: str = "*") -> int:
-        """How many calls there were of this verb whose key matches the pattern."""
+        """Number of calls of this verb whose key matches the pattern."""
         wanted = Fault(verb=verb, key=key)
         return sum(1 for call in self.calls if wanted.matches(call))
 
     @property
     def url(self) -> str:
-        """The inner store's."""
+        """URL of the inner store."""
         return self.inner.url
 
     @property
     def place(self) -> str:
-        """The inner store's: both show the same objects."""
+        """Place of the inner store, since both contain the same objects."""
         return place_of(self.inner)
 
     @property
     def owner(self) -> Hashable:
-        """The inner store's."""
+        """Owner of the inner store."""
         return owner_of(self.inner)
 
     def __repr__(self) -> str:
@@ -142,62 +142,62 @@ class FaultyStore:
         max_bytes: int | None = None,
     ) -> Blob | None:
         """See `Readable.get`."""
-        struck = self._record(Call("get", key, range, version))
+        applied = self._record(Call("get", key, range, version))
 
         async def get() -> Blob | None:
-            damages = [fault.damage for fault in struck if fault.damage is not None]
+            damages = [fault.damage for fault in applied if fault.damage is not None]
             if not damages:
                 return await self.inner.get(key, range=range, version=version, sink=sink, max_bytes=max_bytes)
             blob = await self.inner.get(key, range=range, version=version, max_bytes=max_bytes)
             return blob and _damaged(blob, damages, sink)
 
-        return await self._answer(struck, get)
+        return await self._run(applied, get)
 
     async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
         """See `Writable.put`."""
-        struck = self._record(Call("put", key, when=when))
-        return await self._answer(struck, lambda: self.inner.put(key, data, when=when))
+        applied = self._record(Call("put", key, when=when))
+        return await self._run(applied, lambda: self.inner.put(key, data, when=when))
 
     async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
         """See `Writable.delete`."""
-        struck = self._record(Call("delete", key, when=when))
-        await self._answer(struck, lambda: self.inner.delete(key, when=when))
+        applied = self._record(Call("delete", key, when=when))
+        await self._run(applied, lambda: self.inner.delete(key, when=when))
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """See `Writable.delete_many`."""
-        doomed = list(keys)
-        struck = self._record(Call("delete_many", " ".join(doomed)))
-        await self._answer(struck, lambda: self.inner.delete_many(doomed))
+        all_keys = list(keys)
+        applied = self._record(Call("delete_many", " ".join(all_keys)))
+        await self._run(applied, lambda: self.inner.delete_many(all_keys))
 
     def list_prefix(self, prefix: str = "") -> FaultyEntries:
         """See `Listable.list_prefix`.
 
-        A fault strikes before the first entry, a lost answer after the last.
+        A fault applies before the first entry, a lost answer after the last.
         """
-        struck = self._record(Call("list_prefix", prefix))
-        return FaultyEntries(self.inner.list_prefix(prefix), struck, self._before, self._flight)
+        applied = self._record(Call("list_prefix", prefix))
+        return FaultyEntries(self.inner.list_prefix(prefix), applied, self._before, self._flight)
 
     async def list_dir(self, prefix: str = "") -> Listing:
         """See `Listable.list_dir`."""
-        struck = self._record(Call("list_dir", prefix))
-        return await self._answer(struck, lambda: self.inner.list_dir(prefix))
+        applied = self._record(Call("list_dir", prefix))
+        return await self._run(applied, lambda: self.inner.list_dir(prefix))
 
     def _record(self, call: Call) -> list[Fault]:
-        """Note the call; the faults that strike it."""
+        """Record the call and return the faults that apply to it."""
         self.calls.append(call)
-        struck = []
+        applied = []
         for fault, matching in self._faults:
             if fault.matches(call):
                 matching.append(call)
                 if fault.strikes(len(matching)):
-                    struck.append(fault)
-        return struck
+                    applied.append(fault)
+        return applied
 
-    async def _answer(self, struck: list[Fault], act: Callable[[], Awaitable[T]]) -> T:
+    async def _run(self, applied: list[Fault], act: Callable[[], Awaitable[T]]) -> T:
         with self._flight():
-            await self._before(struck)
+            await self._before(applied)
             result = await act()
-            _raise_first(struck, lost_answer=True)
+            _raise_first(applied, lost_answer=True)
             return result
 
     @contextmanager
@@ -209,14 +209,14 @@ class FaultyStore:
         finally:
             self.in_flight -= 1
 
-    async def _before(self, struck: list[Fault]) -> None:
-        for fault in struck:
+    async def _before(self, applied: list[Fault]) -> None:
+        for fault in applied:
             if fault.meanwhile is not None:
                 await fault.meanwhile()
-        delay = self.latency + sum(fault.delay for fault in struck)
+        delay = self.latency + sum(fault.delay for fault in applied)
         if delay:
             await self._sleep(delay)
-        _raise_first(struck, lost_answer=False)
+        _raise_first(applied, lost_answer=False)
 
 
 class FaultyEntries:
@@ -225,12 +225,12 @@ class FaultyEntries:
     def __init__(
         self,
         inner: AsyncIterator[Entry],
-        struck: list[Fault],
+        applied: list[Fault],
         before: Callable[[list[Fault]], Awaitable[None]],
         flight: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._inner = inner
-        self._struck = struck
+        self._applied = applied
         self._before = before
         self._flight = flight
         self._begun = False
@@ -242,16 +242,16 @@ class FaultyEntries:
         with self._flight():
             if not self._begun:
                 self._begun = True
-                await self._before(self._struck)
+                await self._before(self._applied)
             try:
                 return await anext(self._inner)
             except StopAsyncIteration:
-                _raise_first(self._struck, lost_answer=True)
+                _raise_first(self._applied, lost_answer=True)
                 raise
 
 
-def _raise_first(struck: list[Fault], *, lost_answer: bool) -> None:
-    for fault in struck:
+def _raise_first(applied: list[Fault], *, lost_answer: bool) -> None:
+    for fault in applied:
         if fault.error is not None and fault.lost_answer is lost_answer:
             raise fault.error()
 

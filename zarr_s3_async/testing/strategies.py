@@ -1,6 +1,6 @@
 """Hypothesis strategies for arrays: shapes, chunks, shards, data types, contents, selections.
 
-Importing this module is free; calling it needs `hypothesis`.
+`hypothesis` is imported only when a strategy is created.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SPECIAL_VALUES: dict[str, tuple[Any, ...]] = {
 
 
 def shapes(*, min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 12) -> SearchStrategy[Shape]:
-    """Shapes of arrays; sides of 0 and arrays of no dimension among them."""
+    """Shapes of arrays, including sides of 0 and arrays without dimensions."""
     from hypothesis import strategies as st
 
     side = st.integers(min_side, max_side)
@@ -36,16 +36,16 @@ def shapes(*, min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side:
 
 
 def chunks_for(shape: Shape, *, max_chunks: int = 200) -> SearchStrategy[Shape]:
-    """Chunk shapes for an array: 1 up to beyond each side, with no more than `max_chunks` in all."""
+    """Chunk shapes for an array: sides from 1 to beyond the array's, with at most `max_chunks` chunks in total."""
     from hypothesis import strategies as st
 
-    # The smallest side such that dims of equal chunk counts stay under the bound.
+    # The number of chunks per dimension that keeps the total below the limit if all dimensions have as many.
     per_dim = max(1, int(max_chunks ** (1 / max(1, len(shape)))))
     return st.tuples(*(st.integers(max(1, -(-side // per_dim)), max(1, side) + 2) for side in shape))
 
 
 def shards_for(chunks: Shape, *, max_factor: int = 4) -> SearchStrategy[Shape]:
-    """Shard shapes: whole multiples of the chunk's sides."""
+    """Shard shapes: integer multiples of the chunk's sides."""
     from hypothesis import strategies as st
 
     factors = st.tuples(*(st.integers(1, max_factor) for _ in chunks))
@@ -55,7 +55,7 @@ def shards_for(chunks: Shape, *, max_factor: int = 4) -> SearchStrategy[Shape]:
 def grids(
     *, min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 12, max_chunks: int = 200
 ) -> SearchStrategy[tuple[Shape, Shape]]:
-    """A shape, and chunks for it."""
+    """Pairs of an array shape and a chunk shape for it."""
     from hypothesis import strategies as st
 
     some = shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side)
@@ -65,7 +65,7 @@ def grids(
 def dtypes(
     *, times: bool = True, text: bool = True, structured: bool = True, big_endian: bool = True
 ) -> SearchStrategy[np.dtype[Any]]:
-    """NumPy data types that both formats know, in both byte orders."""
+    """NumPy data types that both Zarr formats support, in both byte orders."""
     from hypothesis import strategies as st
 
     names: list[Any] = [*PLAIN_DTYPES, *(TIME_DTYPES if times else ()), *(TEXT_DTYPES if text else ())]
@@ -81,7 +81,7 @@ def dtypes(
 
 
 def contents(shape: Shape, dtype: np.dtype[Any]) -> SearchStrategy[np.ndarray[Any, np.dtype[Any]]]:
-    """Arrays of this shape and data type with any bits that are a value: NaN, -0.0 and NaT too."""
+    """Arrays of this shape and data type with any valid bit patterns, including NaN, -0.0 and NaT."""
     from hypothesis import strategies as st
 
     count = int(np.prod(shape, dtype=int))
@@ -97,7 +97,7 @@ def contents(shape: Shape, dtype: np.dtype[Any]) -> SearchStrategy[np.ndarray[An
             array.reshape(-1)[index] = value
         return array
 
-    # Few random bits are special values: without these, a run may draw none.
+    # Random bits are rarely special values; without these, a run might draw none.
     places = st.lists(st.tuples(st.integers(0, count - 1), st.sampled_from(special)), max_size=4)
     return st.tuples(any_bits, places).map(place)
 
@@ -120,7 +120,7 @@ def _array(data: bytes, shape: Shape, dtype: np.dtype[Any]) -> np.ndarray[Any, n
 
 
 def _letters(raw: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
-    """Cells of text in small letters, empty ones among them: not every number is a code point."""
+    """Strings of lower-case letters, some empty. Random bits cannot be used: not every number is a code point."""
     codes = raw[::4] % 27
     return (
         np.where(codes, codes + ord("a") - 1, 0).astype("u4").view(np.dtype(dtype.str.replace(">", "<"))).astype(dtype)
@@ -128,7 +128,7 @@ def _letters(raw: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any]) -> np.nd
 
 
 def regions(shape: Shape) -> SearchStrategy[tuple[Coords, Coords]]:
-    """(start, stop) of a box inside the array, empty ones among them."""
+    """(start, stop) of a region inside the array, possibly empty."""
     from hypothesis import strategies as st
 
     sides = [st.tuples(st.integers(0, n), st.integers(0, n)).map(lambda pair: tuple(sorted(pair))) for n in shape]
@@ -136,7 +136,7 @@ def regions(shape: Shape) -> SearchStrategy[tuple[Coords, Coords]]:
 
 
 def basic_selections(shape: Shape) -> SearchStrategy[Any]:
-    """Integers, slices of any step and ellipsis, as NumPy takes them."""
+    """Basic selections as in NumPy: integers, slices of any step, and ellipsis."""
     from hypothesis.extra import numpy as npst
 
     return npst.basic_indices(shape)

@@ -1,1 +1,1 @@
-"""The promises of `stores/base.py`, one independent check each, sorted by what they are about."""
+"""Checks of the promises of `stores/base.py`, one independent check per promise, grouped by subject."""

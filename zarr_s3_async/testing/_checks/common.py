@@ -19,17 +19,17 @@ MIB = 2**20
 
 
 def content(size: int, seed: int = 0) -> bytes:
-    """`size` bytes that do not repeat and that differ for each seed."""
+    """`size` pseudo-random bytes, different for each seed."""
     return hashlib.shake_256(seed.to_bytes(8, "big")).digest(size)
 
 
 def same(data: Buffer, expected: bytes) -> bool:
-    """Whether a buffer of any kind holds these bytes."""
+    """True if the buffer, of any kind, contains these bytes."""
     return memoryview(data).nbytes == len(expected) and bytes(data) == expected
 
 
 class RecordingSink:
-    """A sink that remembers how it was called and what memory it gave."""
+    """A sink that records the lengths that it was called with and the memory that it returned."""
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
@@ -42,7 +42,7 @@ class RecordingSink:
 
 
 async def at_once(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Make all calls concurrently; their results in the order of the calls."""
+    """Run all calls concurrently and return their results in the order of the calls."""
     results: dict[int, T] = {}
 
     async def run(number: int, call: Callable[[], Awaitable[T]]) -> None:
@@ -55,7 +55,7 @@ async def at_once(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
 
 
 async def conflicts(call: Awaitable[object]) -> bool:
-    """Whether the call ends in a Conflict."""
+    """True if the call raises Conflict."""
     try:
         await call
     except Conflict:
@@ -69,30 +69,30 @@ async def listed(store: Store, prefix: str = "") -> list[Entry]:
 
 
 async def cancelled_after(cycles: int, call: Callable[[], Awaitable[object]], *, times: int = 1) -> bool:
-    """Make the call in this task and cancel it natively after so many cycles of the loop.
+    """Run the call in this task and cancel the task after this many iterations of the event loop.
 
     Args:
-        cycles: How far the call gets; 0 cancels it at its first suspension.
-        call: Makes the awaitable.
-        times: Cancellations, one per cycle.
+        cycles: Iterations before the cancellation; 0 cancels the call at its first suspension.
+        call: Creates the awaitable.
+        times: Number of cancellations, one per iteration.
 
     Returns:
-        Whether the call left by CancelledError; False where it was through before.
+        True if the call raised CancelledError; False if it had completed before.
     """
     task = asyncio.current_task()
     if task is None:
-        raise RuntimeError("a call is cancelled from within a task")
+        raise RuntimeError("this must run inside a task")
     loop = asyncio.get_running_loop()
     pending: asyncio.Handle | None = None
 
-    def strike(left: int, more: int) -> None:
+    def cancel_later(left: int, more: int) -> None:
         nonlocal pending
         if left == 0:
             task.cancel()
             more -= 1
-        pending = loop.call_soon(strike, max(0, left - 1), more) if more else None
+        pending = loop.call_soon(cancel_later, max(0, left - 1), more) if more else None
 
-    pending = loop.call_soon(strike, cycles, times)
+    pending = loop.call_soon(cancel_later, cycles, times)
     try:
         await call()
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""What `stores.optional` promises of every store, whether the store has the verb itself or it is composed."""
+"""Checks of `stores.optional`, whose functions work for every store: by its own method, or composed from others."""
 
 # ruff: noqa: S101  # a check is a list of assertions
 
@@ -14,11 +14,11 @@ from .common import conflicts, content, listed
 
 _MANY = optional.BATCH + 30
 _SKEW = timedelta(days=1)
-"""How far a store's clock may be from ours: a year or a unit that is wrong shows all the same."""
+"""Tolerance for the store's clock; a wrong year or a wrong unit is still detected."""
 
 
 async def check_stat(store: Store) -> None:
-    """Size and version of an object, those of a read and of a listing; None for an absent one."""
+    """A stat has the size and version that a read and a listing have, and is None for an absent object."""
     for size in (0, 1, 5000):
         version = await store.put("stat/object", content(size, size))
         entry = await optional.stat(store, "stat/object")
@@ -32,7 +32,7 @@ async def check_stat(store: Store) -> None:
 
 
 async def check_times_are_those_of_the_last_put(store: Store) -> None:
-    """Where a store tells when an object was changed, reads, stats and listings tell the same time, to the second."""
+    """If a store reports modification times, reads, stats and listings agree on them, to the second."""
     await store.put("times", b"x")
     blob, entry, found = (
         await store.get("times"),
@@ -43,13 +43,13 @@ async def check_times_are_those_of_the_last_put(store: Store) -> None:
     assert entry is not None
     times = [parse_modified(source.modified) for source in (blob, entry, found)]
     known = [time for time in times if time is not None]
-    assert len(known) in (0, len(times)), f"some tell a time that others do not: {times}"
+    assert len(known) in (0, len(times)), f"only some of the calls return a time: {times}"
     assert all(abs(time - datetime.now(UTC)) < _SKEW for time in known)
     assert all(abs(time - known[0]) <= timedelta(seconds=1) for time in known)
 
 
 async def check_pages(store: Store) -> None:
-    """The entries of the listing, in its order, in pages that are not empty; `after` skips keys up to that one."""
+    """Pages contain the entries of the listing, in order, and are not empty; `after` skips keys up to that one."""
     keys = sorted(f"paged/{n % 7}-{n:04}" for n in range(60))
     for key in keys:
         await store.put(key, key.encode())
@@ -60,13 +60,13 @@ async def check_pages(store: Store) -> None:
         found = [(entry.key, entry.size, entry.version) for page in pages for entry in page]
         assert found == [(e.key, e.size, e.version) for e in expected if e.key > after], after
     assert [page async for page in optional.list_pages(store, "no/such/folder/")] == []
-    async for page in optional.list_pages(store, "paged/"):  # it may be left half-way
+    async for page in optional.list_pages(store, "paged/"):  # iteration may stop early
         assert page[0].key == keys[0]
         break
 
 
 async def check_a_stream_of_keys_is_deleted(store: Store) -> None:
-    """More keys than one request takes, from any iterable and from a listing that is still running."""
+    """More keys than fit into one request are deleted, from any iterable and from a running listing."""
     for name in ("stream/first", "stream/second", "stream/stays"):
         await store.put(name, b"x")
     absent = (f"stream/absent/{n}" for n in range(_MANY))
@@ -83,7 +83,7 @@ async def check_a_stream_of_keys_is_deleted(store: Store) -> None:
 
 
 async def check_ranges_of_one_version(store: Store) -> None:
-    """Many ranges in one call: the bytes, all of the version that the object has; none of an absent object."""
+    """Many ranges in one call return bytes of one version; None for an absent object."""
     data = content(5000, 20)
     version = await store.put("ranges", data)
     wanted = [Span(4000, 4100), None, Span(0, 10), Span(15, 20), Suffix(7), Offset(4990), Span(9, 9), Span(4990, 6000)]
@@ -101,7 +101,7 @@ async def check_ranges_of_one_version(store: Store) -> None:
 
 
 async def check_several_objects_at_once(store: Store) -> None:
-    """In the order in which they were asked for, with the absent ones."""
+    """Several objects are returned in the requested order, with None for absent ones."""
     for number in range(5):
         await store.put(f"several/{number}", content(100, number))
     wanted: list[tuple[str, ByteRange | None]] = [(f"several/{number}", Span(0, 10)) for number in (4, 9, 0, 4)]
@@ -111,7 +111,7 @@ async def check_several_objects_at_once(store: Store) -> None:
 
 
 async def check_a_reference_says_where(store: Store) -> None:
-    """Where a store has one, it names the store's URL, holds no secret, and is the same each time."""
+    """If a store has a reference, it contains the store's URL and no secret, and is always equal."""
     if not isinstance(store, SupportsRef):
         return
     ref = store.ref
@@ -121,7 +121,7 @@ async def check_a_reference_says_where(store: Store) -> None:
 
 
 async def check_a_store_equals_itself(store: Store) -> None:
-    """And nothing that is no store."""
+    """A store equals itself, and is not equal to an object that is not a store."""
     itself: object = store
     assert store == itself
     other: object = store.url

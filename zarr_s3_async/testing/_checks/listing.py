@@ -1,4 +1,4 @@
-"""What the listings promise."""
+"""Checks of listings."""
 
 # ruff: noqa: S101  # a check is a list of assertions
 
@@ -21,10 +21,10 @@ async def _fill(store: Store, keys: list[str]) -> None:
 
 
 async def check_many_keys_are_listed_and_deleted(store: Store) -> None:
-    """1,100 keys, more than a page or batch of S3 holds.
+    """1,100 keys, more than a page or batch of S3, are listed and deleted.
 
-    The listing has each once, in the order of the keys, with its size. `delete_many` takes any iterable,
-    absent keys and doubles, and leaves what was not named.
+    The listing has each key once, in order, with its size. `delete_many` accepts any iterable, absent keys and
+    duplicates, and keeps all other objects.
     """
     keys = [f"bulk/{n % 3}/{n:x}" for n in range(_MANY)]
     await _fill(store, [*keys, "bulk/stays"])
@@ -32,7 +32,7 @@ async def check_many_keys_are_listed_and_deleted(store: Store) -> None:
     assert [entry.key for entry in entries] == sorted([*keys, "bulk/stays"])
     assert all(entry.size == len(entry.key) for entry in entries)
     assert len({entry.version for entry in entries}) > 1
-    assert (await anext(store.list_prefix("bulk/"))).key == min(keys)  # a listing may be left half-way
+    assert (await anext(store.list_prefix("bulk/"))).key == min(keys)  # iteration may stop early
     await store.delete_many(iter([*keys, "bulk/never-there", keys[0]]))
     assert [entry.key for entry in await listed(store, "bulk/")] == ["bulk/stays"]
     await store.delete_many([])
@@ -41,14 +41,14 @@ async def check_many_keys_are_listed_and_deleted(store: Store) -> None:
 
 
 async def check_listing_order_is_that_of_the_whole_keys(store: Store) -> None:
-    """Folders do not sort by their names: `a.b` comes before `a/b`, which comes before `a0`."""
+    """Listings are sorted by whole keys, not by folder: `a.b` comes before `a/b`, which comes before `a0`."""
     keys = ["order/a.b", "order/a-b", "order/a0", "order/a/b/c", "order/a/d", "order/b", "order/B"]
     await _fill(store, keys)
     assert [entry.key for entry in await listed(store, "order/")] == sorted(keys)
 
 
 async def check_a_prefix_is_a_plain_string(store: Store) -> None:
-    """It may end inside a name; with a slash it is a folder; one that nothing starts with lists nothing."""
+    """A prefix may end inside a name; with a slash it is a folder; if no key starts with it, nothing is listed."""
     keys = ["plain/ab/1", "plain/abc", "plain/abd/2/3", "plain/b"]
     await _fill(store, keys)
     for prefix in (
@@ -68,7 +68,7 @@ async def check_a_prefix_is_a_plain_string(store: Store) -> None:
 
 
 async def check_a_listing_gives_the_versions_of_reads(store: Store) -> None:
-    """The same version as a get, and as the put before."""
+    """A listing has the same version as a get and as the put before."""
     version = await store.put("listed/version", b"x")
     blob = await store.get("listed/version")
     assert blob is not None
@@ -78,7 +78,7 @@ async def check_a_listing_gives_the_versions_of_reads(store: Store) -> None:
 
 
 async def check_one_level(store: Store) -> None:
-    """Folders and objects directly below a folder, named from the root, sorted; nothing deeper."""
+    """`list_dir` returns folders and objects directly below a folder, with full keys, sorted."""
     keys = ["tree/z", "tree/a", "tree/sub/1", "tree/sub/2/3", "tree/sub.x/4", "tree/empty.txt"]
     await _fill(store, keys)
     for prefix in ("tree", "tree/"):
@@ -92,7 +92,7 @@ async def check_one_level(store: Store) -> None:
 
 
 async def check_one_level_of_the_root(store: Store) -> None:
-    """The empty prefix is the root; a folder there has no slash."""
+    """The empty prefix is the root; names of its folders have no slash."""
     await _fill(store, ["rootfile", "rootdir/x"])
     root = await store.list_dir()
     assert "rootdir" in root.dirs
@@ -101,14 +101,14 @@ async def check_one_level_of_the_root(store: Store) -> None:
 
 
 async def check_one_level_of_nothing(store: Store) -> None:
-    """A folder that is not there, an object's key and half a name have nothing below them."""
+    """There is nothing below an absent folder, the key of an object, or a part of a name."""
     await _fill(store, ["level/name", "level/folder/x"])
     for prefix in ("no/such/folder", "level/name", "level/fol"):
         assert await store.list_dir(prefix) == Listing((), ()), prefix
 
 
 async def check_a_wide_level(store: Store) -> None:
-    """520 folders beside 520 objects: more than a page of both."""
+    """`list_dir` of 520 folders and 520 objects, more than one page."""
     names = [f"{n:04}" for n in range(520)]
     keys = [f"wide/d{name}/x" for name in names] + [f"wide/f{name}" for name in names]
     await _fill(store, keys)
@@ -119,7 +119,7 @@ async def check_a_wide_level(store: Store) -> None:
 
 
 async def check_deleted_objects_are_not_listed(store: Store) -> None:
-    """Neither deep nor on their level."""
+    """Deleted objects are listed neither by `list_prefix` nor by `list_dir`."""
     await _fill(store, ["left/a/b/c", "left/d", "left/e"])
     await store.delete("left/a/b/c")
     await store.delete_many(["left/d"])
@@ -128,14 +128,14 @@ async def check_deleted_objects_are_not_listed(store: Store) -> None:
 
 
 async def check_folders_that_hold_nothing_are_not_listed(store: Store) -> None:
-    """A folder is what keys have in common, so it goes with its last object."""
+    """A folder is only a common prefix of keys, so it disappears with its last object."""
     await _fill(store, ["emptied/a/b/c", "emptied/d"])
     await store.delete("emptied/a/b/c")
     assert (await store.list_dir("emptied")).dirs == ()
 
 
 async def check_a_listing_bears_changes_meanwhile(store: Store) -> None:
-    """What comes and goes during a listing may be missed; what stays is listed once."""
+    """Objects that are created or deleted during a listing may be missed; all others are listed once."""
     keys = [f"moving/{n:03}" for n in range(60)]
     await _fill(store, keys)
     seen = []

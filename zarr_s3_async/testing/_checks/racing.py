@@ -1,4 +1,4 @@
-"""What preconditions promise to many writers at once, and what a cancelled call leaves behind."""
+"""Checks of preconditions with concurrent writers, and of cancelled calls."""
 
 # ruff: noqa: S101  # a check is a list of assertions
 
@@ -25,7 +25,7 @@ async def _read(store: Store, key: str) -> Blob:
 
 
 async def check_one_of_many_absent_puts_wins(store: Store) -> None:
-    """16 writers make one object at once: one succeeds, the others conflict, and its bytes are there."""
+    """16 writers create one object at once: one succeeds and its bytes are stored, the others conflict."""
 
     async def write(number: int) -> bool:
         return not await conflicts(store.put("race/absent", content(64, number), when="absent"))
@@ -36,7 +36,7 @@ async def check_one_of_many_absent_puts_wins(store: Store) -> None:
 
 
 async def check_one_of_many_matching_puts_wins(store: Store) -> None:
-    """16 writers replace one version at once: one succeeds."""
+    """16 writers replace one version at once: exactly one succeeds."""
     version = await store.put("race/match", b"start")
 
     async def write(number: int) -> bool:
@@ -48,7 +48,7 @@ async def check_one_of_many_matching_puts_wins(store: Store) -> None:
 
 
 async def check_one_of_many_deletes_wins(store: Store) -> None:
-    """16 deletes of one version at once: one succeeds."""
+    """16 deletes of one version at once: exactly one succeeds."""
     version = await store.put("race/delete", b"x")
 
     async def delete() -> bool:
@@ -59,14 +59,14 @@ async def check_one_of_many_deletes_wins(store: Store) -> None:
 
 
 async def check_no_increment_is_lost(store: Store) -> None:
-    """16 writers add to one counter by compare-and-swap, 5 times each, and it counts them all."""
+    """16 writers increment one counter by compare-and-swap, 5 times each; no increment is lost."""
     await store.put("race/counter", b"0000")
 
     async def increment() -> None:
         while True:
             blob = await _read(store, "race/counter")
             try:
-                # Equal sizes, so that no version can tell states apart by size.
+                # Equal sizes, so that versions cannot be derived from the size.
                 await store.put("race/counter", f"{int(bytes(blob.data)) + 1:04}".encode(), when=blob.version)
             except Conflict:
                 continue
@@ -81,7 +81,7 @@ async def check_no_increment_is_lost(store: Store) -> None:
 
 
 async def check_readers_see_old_or_new(store: Store) -> None:
-    """While one writer replaces 256 KiB again and again, every read is one of its states, whole."""
+    """While one writer repeatedly replaces 256 KiB, every read returns one complete state."""
     states = [content(MIB // 4, seed) for seed in range(4)]
     await store.put("race/torn", states[0])
     writing = True
@@ -95,13 +95,13 @@ async def check_readers_see_old_or_new(store: Store) -> None:
     async def read() -> None:
         while writing:
             data = bytes((await _read(store, "race/torn")).data)
-            assert data in states, "a read gave a mixture"
+            assert data in states, "a read returned a mixture of states"
 
     await at_once([write, read, read, read])
 
 
 async def check_deletes_do_not_disturb_puts_beside_them(store: Store) -> None:
-    """Objects of one folder come and go at once; a put that has returned is there."""
+    """While objects of one folder are put and deleted concurrently, a completed put is always readable."""
 
     async def churn(number: int) -> None:
         for _ in range(10):
@@ -113,7 +113,7 @@ async def check_deletes_do_not_disturb_puts_beside_them(store: Store) -> None:
 
 
 async def check_a_cancelled_get_leaves_the_store_usable(store: Store) -> None:
-    """Cancelled once or twice at every early step, whole and ranged; the next read is right."""
+    """A get is cancelled once or twice at each of its first steps; the next read is correct."""
     data = content(MIB, 1)
     await store.put("cancel/get", data)
     for cycles in range(12):
@@ -123,7 +123,7 @@ async def check_a_cancelled_get_leaves_the_store_usable(store: Store) -> None:
 
 
 async def check_a_get_cancelled_in_its_body_writes_no_more(store: Store) -> None:
-    """Once the call has left, the sink's memory is the caller's alone."""
+    """After a cancelled get has returned, the store no longer writes to the sink's memory."""
     data = content(4 * MIB, 2)
     await store.put("cancel/body", data)
     task = asyncio.current_task()
@@ -142,16 +142,16 @@ async def check_a_get_cancelled_in_its_body_writes_no_more(store: Store) -> None
     memory[:] = bytes(len(data))
     await asyncio.sleep(0.05)  # time for background work that was left running to show
     assert same((await _read(store, "cancel/body")).data, data)
-    assert memory.count(0) == len(memory), "the store wrote into the sink's memory after the call had left"
+    assert memory.count(0) == len(memory), "the store wrote into the sink's memory after the call had returned"
 
 
 async def check_a_scope_cancels_a_get(store: Store) -> None:
-    """The cancel scopes of anyio and `asyncio.timeout` end a call as themselves; the next read is right."""
+    """anyio's cancel scopes and `asyncio.timeout` end a get with their own error; the next read is correct."""
     data = content(MIB, 3)
     await store.put("cancel/scope", data)
     for cycles in range(6):
         with anyio.CancelScope() as scope:
-            _meanwhile(cycles, scope.cancel)
+            _call_later(cycles, scope.cancel)
             await store.get("cancel/scope")
         try:
             async with asyncio.timeout(0 if cycles % 2 else 1e-4):
@@ -162,7 +162,7 @@ async def check_a_scope_cancels_a_get(store: Store) -> None:
 
 
 async def check_a_cancelled_put_is_old_or_new(store: Store) -> None:
-    """Whole in either case, and the key can be written again."""
+    """After a cancelled put, the object is completely old or completely new, and can be written again."""
     old, new = content(MIB, 4), content(MIB, 5)
     for cycles in range(10):
         await store.put("cancel/put", old)
@@ -173,7 +173,7 @@ async def check_a_cancelled_put_is_old_or_new(store: Store) -> None:
 
 
 async def check_a_cancelled_delete_is_old_or_gone(store: Store) -> None:
-    """And nothing else of the folder is touched."""
+    """After a cancelled delete, the object is unchanged or absent, and others in its folder are unchanged."""
     await store.put("cancel/beside", b"stays")
     for cycles in range(6):
         await store.put("cancel/delete", b"x")
@@ -183,10 +183,10 @@ async def check_a_cancelled_delete_is_old_or_gone(store: Store) -> None:
     assert same((await _read(store, "cancel/beside")).data, b"stays")
 
 
-def _meanwhile(cycles: int, strike: Callable[[], None]) -> None:
-    """Call `strike` after so many further cycles of the loop."""
+def _call_later(cycles: int, call: Callable[[], None]) -> None:
+    """Call `call` after this many further iterations of the event loop."""
     loop = asyncio.get_running_loop()
     if cycles:
-        loop.call_soon(_meanwhile, cycles - 1, strike)
+        loop.call_soon(_call_later, cycles - 1, call)
     else:
-        loop.call_soon(strike)
+        loop.call_soon(call)

@@ -1,4 +1,4 @@
-"""What a get promises."""
+"""Checks of get."""
 
 # ruff: noqa: S101  # a check is a list of assertions
 
@@ -17,20 +17,20 @@ _SIZE = 1000
 
 
 async def _got(store: Store, key: str, byte_range: ByteRange | None, expected: bytes) -> None:
-    """A range with and without a sink, which are two paths in most stores."""
+    """Read a range with and without a sink, which most stores implement separately."""
     blob = await store.get(key, range=byte_range)
     assert blob is not None, f"{byte_range} of a stored object is absent"
-    assert same(blob.data, expected), f"{byte_range} gave {memoryview(blob.data).nbytes} bytes, or wrong ones"
+    assert same(blob.data, expected), f"{byte_range} returned wrong bytes ({memoryview(blob.data).nbytes} of them)"
     sink = RecordingSink()
     received = await store.get(key, range=byte_range, sink=sink)
     assert received is not None
-    assert same(received.data, expected), f"{byte_range} through a sink gave other bytes"
-    assert set(sink.lengths) <= {len(expected)}, f"the sink was asked for {sink.lengths}"
+    assert same(received.data, expected), f"{byte_range} with a sink returned wrong bytes"
+    assert set(sink.lengths) <= {len(expected)}, f"the sink was called with {sink.lengths}"
     assert (received.version, received.size) == (blob.version, blob.size)
 
 
 async def check_a_whole_object_is_read_as_it_was_put(store: Store) -> None:
-    """The bytes, the version that the put gave, the size."""
+    """A read returns the stored bytes, the version that the put returned, and the size."""
     data = content(_SIZE)
     version = await store.put("whole", data)
     blob = await store.get("whole")
@@ -41,7 +41,7 @@ async def check_a_whole_object_is_read_as_it_was_put(store: Store) -> None:
 
 
 async def check_an_absent_object_is_none(store: Store) -> None:
-    """Absence is a state: whole, ranged, by suffix, with a sink that is never called."""
+    """A get of an absent object returns None, for any range, and never calls the sink."""
     sink = RecordingSink()
     assert await store.get("absent") is None
     assert await store.get("absent", sink=sink) is None
@@ -52,7 +52,7 @@ async def check_an_absent_object_is_none(store: Store) -> None:
 
 
 async def check_spans(store: Store) -> None:
-    """First, middle and last bytes, one byte, all bytes; the blob tells the size of the whole object."""
+    """First, middle and last bytes, one byte, all bytes; `Blob.size` is the size of the whole object."""
     data = content(_SIZE, 1)
     await store.put("spans", data)
     for start, stop in ((0, 10), (400, 600), (_SIZE - 1, _SIZE), (0, 1), (0, _SIZE)):
@@ -63,7 +63,7 @@ async def check_spans(store: Store) -> None:
 
 
 async def check_a_span_past_the_end_is_cut(store: Store) -> None:
-    """One that starts inside gives what there is; one that starts at the end or past it gives no bytes."""
+    """A span that starts inside is cut at the end; one that starts at the end or beyond returns no bytes."""
     data = content(_SIZE, 2)
     version = await store.put("past", data)
     await _got(store, "past", Span(_SIZE - 3, _SIZE + 50), data[-3:])
@@ -75,7 +75,7 @@ async def check_a_span_past_the_end_is_cut(store: Store) -> None:
 
 
 async def check_suffixes(store: Store) -> None:
-    """The last bytes; a suffix longer than the object is the object."""
+    """A suffix returns the last bytes; one longer than the object returns the whole object."""
     data = content(_SIZE, 3)
     await store.put("suffix", data)
     for length in (1, 16, _SIZE, _SIZE + 1, 10 * _SIZE):
@@ -83,7 +83,7 @@ async def check_suffixes(store: Store) -> None:
 
 
 async def check_an_empty_object_is_present(store: Store) -> None:
-    """Whole or by any range it is an object of no bytes, not an absent one."""
+    """An empty object, read whole or by any range, is returned with no bytes, not as absent."""
     version = await store.put("empty", b"")
     for byte_range in (None, Span(0, 1), Span(7, 9), Span(0, 0), Suffix(4), Offset(0)):
         await _got(store, "empty", byte_range, b"")
@@ -93,7 +93,7 @@ async def check_an_empty_object_is_present(store: Store) -> None:
 
 
 async def check_open_ended_ranges(store: Store) -> None:
-    """From a byte to the end, with the object's size; from the end or past it there is nothing, and it is present."""
+    """An open-ended range returns the bytes to the end; none if it starts at the end or beyond."""
     data = content(_SIZE, 9)
     version = await store.put("open", data)
     for start in (0, 1, _SIZE // 2, _SIZE - 1, _SIZE, 5 * _SIZE):
@@ -105,7 +105,7 @@ async def check_open_ended_ranges(store: Store) -> None:
 
 
 async def check_empty_ranges(store: Store) -> None:
-    """They hold nothing, of an object that is there: its size and version are told. An absent object is absent."""
+    """An empty range returns no bytes, with size and version; None for an absent object."""
     version = await store.put("nothing", content(_SIZE, 10))
     for byte_range in (Span(0, 0), Span(7, 7), Span(_SIZE, _SIZE), Span(2 * _SIZE, 2 * _SIZE), Suffix(0)):
         await _got(store, "nothing", byte_range, b"")
@@ -119,7 +119,7 @@ async def check_empty_ranges(store: Store) -> None:
 
 
 async def check_impossible_ranges_are_refused(store: Store) -> None:
-    """A negative range, or one that ends before it starts, is a mistake of the caller: ValueError, not data."""
+    """A negative range, or one that ends before it starts, raises ValueError."""
     await store.put("impossible", b"abc")
     for byte_range in (Span(3, 1), Span(-1, 2), Span(-2, -2), Suffix(-1), Offset(-1)):
         try:
@@ -130,7 +130,7 @@ async def check_impossible_ranges_are_refused(store: Store) -> None:
 
 
 async def check_a_sink_is_asked_once_for_the_exact_length(store: Store) -> None:
-    """And the blob's data is the memory that it gave, for small and for big bodies."""
+    """The sink is called once with the exact length, and the blob's data is its memory, for any size."""
     for size in (1, _SIZE, MIB):
         data = content(size, size)
         await store.put("sink", data)
@@ -143,7 +143,7 @@ async def check_a_sink_is_asked_once_for_the_exact_length(store: Store) -> None:
 
 
 async def check_a_sink_receives_a_range(store: Store) -> None:
-    """Only the range, and its length."""
+    """With a range, the sink receives only the bytes of the range."""
     data = content(MIB, 4)
     await store.put("sink-range", data)
     for byte_range, expected in (
@@ -158,7 +158,7 @@ async def check_a_sink_receives_a_range(store: Store) -> None:
 
 
 async def check_a_pinned_read_gives_that_version(store: Store) -> None:
-    """Whole, ranged, and past the end."""
+    """A read with `version=` returns that version: whole, ranged, and beyond the end."""
     data = content(_SIZE, 5)
     version = await store.put("pinned", data)
     for byte_range, expected in ((None, data), (Span(2, 9), data[2:9]), (Suffix(3), data[-3:])):
@@ -172,7 +172,7 @@ async def check_a_pinned_read_gives_that_version(store: Store) -> None:
 
 
 async def check_a_pinned_read_of_another_version_is_a_conflict(store: Store) -> None:
-    """Never the new bytes, never absence, and the sink is not called."""
+    """A read of a version that is no longer current raises Conflict, and does not call the sink."""
     old = await store.put("moved", content(_SIZE, 6))
     new = await store.put("moved", content(_SIZE, 7))
     assert old != new
@@ -188,7 +188,7 @@ async def check_a_pinned_read_of_another_version_is_a_conflict(store: Store) -> 
 
 
 async def check_a_big_object(store: Store) -> None:
-    """8 MiB in one piece, through a sink, and by ranges from everywhere in it."""
+    """8 MiB, read whole, with a sink, and by ranges."""
     data = content(8 * MIB, 8)
     await store.put("big", data)
     await _got(store, "big", None, data)
@@ -197,7 +197,7 @@ async def check_a_big_object(store: Store) -> None:
 
 
 async def check_concurrent_reads_do_not_mix(store: Store) -> None:
-    """64 reads of 16 objects at once, half of them into sinks."""
+    """64 concurrent reads of 16 objects, half of them with sinks, each return their own object."""
     contents = [content(4096 + number, 100 + number) for number in range(16)]
     await at_once([partial(store.put, f"many/{n}", contents[n]) for n in range(16)])
 
@@ -206,13 +206,13 @@ async def check_concurrent_reads_do_not_mix(store: Store) -> None:
         sink = RecordingSink()
         blob = await store.get(f"many/{n}", sink=sink if number % 2 else None)
         assert blob is not None
-        assert same(blob.data, contents[n]), f"object {n} came back as another"
+        assert same(blob.data, contents[n]), f"object {n} has the bytes of another one"
 
     await at_once([partial(read, n) for n in range(64)])
 
 
 async def check_a_longer_body_is_refused(store: Store) -> None:
-    """`max_bytes` bounds the body, whole or ranged; no sink is called for one that is refused."""
+    """A body longer than `max_bytes`, whole or ranged, is rejected, and the sink is not called."""
     data = content(_SIZE, 7)
     version = await store.put("longer", data)
     for byte_range, length in ((None, _SIZE), (Span(10, 400), 390), (Suffix(300), 300)):
@@ -222,8 +222,8 @@ async def check_a_longer_body_is_refused(store: Store) -> None:
                 await store.get("longer", range=byte_range, max_bytes=length - 1, **options)
             except ObjectTooLarge:
                 continue
-            raise AssertionError(f"{byte_range} of {length} bytes was read under max_bytes={length - 1}")
-        assert sink.lengths == [], "the sink was called for a body that was refused"
+            raise AssertionError(f"{byte_range} of {length} bytes was read with max_bytes={length - 1}")
+        assert sink.lengths == [], "the sink was called for a body that was rejected"
         blob = await store.get("longer", range=byte_range, max_bytes=length)
         assert blob is not None
         assert memoryview(blob.data).nbytes == length
@@ -231,7 +231,7 @@ async def check_a_longer_body_is_refused(store: Store) -> None:
 
 
 async def check_an_object_that_has_not_changed_is_not_sent(store: Store) -> None:
-    """`get_unless` tells the version that was named from any other one, and absence from both; ranges as well."""
+    """`get_unless` distinguishes the given version, another version and an absent object, also with ranges."""
     old, new = content(_SIZE, 7), content(_SIZE, 8)
     version = await store.put("unless", old)
     for byte_range in (None, Span(0, 1)):
@@ -239,7 +239,7 @@ async def check_an_object_that_has_not_changed_is_not_sent(store: Store) -> None
     current = await store.put("unless", new)
     for byte_range, expected in ((None, new), (Span(3, 9), new[3:9])):
         blob = await get_unless(store, "unless", version, range=byte_range)
-        assert isinstance(blob, Blob), "what has changed is not sent"
+        assert isinstance(blob, Blob), "the changed object was not returned"
         assert same(blob.data, expected)
         assert (blob.version, blob.size) == (current, _SIZE)
     await store.delete("unless")

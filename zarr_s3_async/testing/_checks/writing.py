@@ -1,4 +1,4 @@
-"""What a put and a delete promise to one writer."""
+"""Checks of put and delete with a single writer."""
 
 # ruff: noqa: S101  # a check is a list of assertions
 
@@ -32,14 +32,14 @@ async def _holds(store: Store, key: str, data: bytes) -> bool:
 
 
 async def check_a_put_replaces(store: Store) -> None:
-    """Longer, shorter and empty contents one after the other; nothing of the old remains."""
+    """A put replaces all of the object, by longer, shorter and empty contents."""
     for size in (10, 5000, 3, 0, 700):
         await store.put("replaced", content(size, size))
         assert await _holds(store, "replaced", content(size, size))
 
 
 async def check_versions_change_with_the_content(store: Store) -> None:
-    """Every put of other bytes gives a version that the key never had, also where the sizes are equal."""
+    """Every put of different bytes returns a version that the key never had, even if sizes are equal."""
     versions = [await store.put("versions", content(8, seed)) for seed in range(50)]
     assert len(set(versions)) == len(versions)
     blob = await store.get("versions")
@@ -48,14 +48,14 @@ async def check_versions_change_with_the_content(store: Store) -> None:
 
 
 async def check_versions_change_across_a_delete(store: Store) -> None:
-    """A key that was deleted and stored again with other bytes is at another version."""
+    """A key that was deleted and stored again with different bytes has another version."""
     old = await store.put("again", b"one")
     await store.delete("again")
     assert await store.put("again", b"two") != old
 
 
 async def check_the_callers_buffer_is_its_own_again(store: Store) -> None:
-    """Changing it after the put changes nothing; bytearrays and memoryviews are as good as bytes."""
+    """Changing the buffer after the put does not change the object; bytearray and memoryview are accepted."""
     buffer = bytearray(content(3000))
     await store.put("buffer", buffer)
     await store.put("view", memoryview(buffer)[100:200])
@@ -66,7 +66,7 @@ async def check_the_callers_buffer_is_its_own_again(store: Store) -> None:
 
 
 async def check_put_absent(store: Store) -> None:
-    """It makes an object, and never replaces one; after a delete it makes one again."""
+    """A put with `when="absent"` creates an object and never replaces one; after a delete it creates one again."""
     await store.put("absent-put", b"first", when="absent")
     assert await conflicts(store.put("absent-put", b"second", when="absent"))
     assert await _holds(store, "absent-put", b"first")
@@ -76,7 +76,7 @@ async def check_put_absent(store: Store) -> None:
 
 
 async def check_put_match(store: Store) -> None:
-    """It replaces exactly the version that it names; its own version is the next to name."""
+    """A conditional put replaces exactly the given version and returns the new one."""
     first = await store.put("match", b"first")
     second = await store.put("match", b"second", when=first)
     assert second != first
@@ -87,7 +87,7 @@ async def check_put_match(store: Store) -> None:
 
 
 async def check_the_version_of_a_read_can_be_named(store: Store) -> None:
-    """Of a whole read, of a ranged read and of a listing."""
+    """The versions of a read and of a listing are valid as preconditions."""
     await store.put("named", b"0123456789")
     blob = await store.get("named")
     assert blob is not None
@@ -100,7 +100,7 @@ async def check_the_version_of_a_read_can_be_named(store: Store) -> None:
 
 
 async def check_put_match_of_an_absent_object_is_a_conflict(store: Store) -> None:
-    """And makes nothing."""
+    """A conditional put of an absent object raises Conflict and creates nothing."""
     version = await store.put("gone", b"x")
     await store.delete("gone")
     assert await conflicts(store.put("gone", b"y", when=version))
@@ -108,7 +108,7 @@ async def check_put_match_of_an_absent_object_is_a_conflict(store: Store) -> Non
 
 
 async def check_delete(store: Store) -> None:
-    """It removes the object; an absent one is fine."""
+    """A delete removes the object; an absent one is accepted."""
     await store.put("deleted", b"x")
     await store.delete("deleted")
     assert await store.get("deleted") is None
@@ -118,7 +118,7 @@ async def check_delete(store: Store) -> None:
 
 
 async def check_conditional_delete(store: Store) -> None:
-    """It removes exactly the version that it names; another, or none, is a conflict and changes nothing."""
+    """A conditional delete removes exactly the given version; otherwise it raises Conflict and changes nothing."""
     old = await store.put("cond", b"one")
     new = await store.put("cond", b"two")
     assert await conflicts(store.delete("cond", when=old))
@@ -130,7 +130,7 @@ async def check_conditional_delete(store: Store) -> None:
 
 
 async def check_odd_keys(store: Store) -> None:
-    """Keys are text: what URLs, XML and shells find special is not so here, and no two keys become one."""
+    """Characters that are special in URLs, XML or shells are valid in keys, and different keys stay different."""
     for number, key in enumerate(ODD_KEYS):
         version = await store.put(f"odd/{key}", content(40, number))
         await store.put(f"odd/{key}", content(41, number), when=version)
@@ -142,7 +142,7 @@ async def check_odd_keys(store: Store) -> None:
 
 
 async def check_a_big_put(store: Store) -> None:
-    """8 MiB replaced by 8 MiB under a precondition."""
+    """8 MiB are replaced by 8 MiB, with a precondition."""
     first = await store.put("big-put", content(8 * MIB, 1))
     await store.put("big-put", content(8 * MIB, 2), when=first)
     assert await _holds(store, "big-put", content(8 * MIB, 2))
