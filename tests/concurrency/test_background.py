@@ -1,4 +1,4 @@
-"""A coroutine beside its owner: cancelled without waiting, from any thread."""
+"""A background coroutine: its owner can cancel it without waiting, from any thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def test_it_is_cancelled_from_another_thread_without_a_wait() -> None:
     canceller.start()
     await background.wait()
     canceller.join()
-    background.cancel()  # again is fine
+    background.cancel()  # a second call has no effect
     assert failures == []
 
 

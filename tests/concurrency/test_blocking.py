@@ -1,4 +1,4 @@
-"""Both ways into a thread, a store's and a codec's: however a call is left, its thread has ended."""
+"""Blocking calls of stores and codecs: however a call ends, its thread has finished before."""
 
 import asyncio
 import gc
@@ -30,7 +30,7 @@ def run(request: pytest.FixtureRequest) -> Any:
 
 
 class Work:
-    """A blocking call that the test lets go when it likes."""
+    """A blocking call that runs until the test releases it."""
 
     def __init__(self) -> None:
         self.began = threading.Event()
@@ -67,7 +67,7 @@ async def test_an_error_of_the_function_is_raised(run: Run):
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
-async def test_a_native_cancel_leaves_after_the_thread(run: Run, times):
+async def test_a_native_cancel_propagates_after_the_thread_has_ended(run: Run, times):
     work = Work()
     task = asyncio.create_task(run(work))
     await work.until_begun()
@@ -81,13 +81,13 @@ async def test_a_native_cancel_leaves_after_the_thread(run: Run, times):
     assert work.ended
 
 
-async def test_a_cancel_in_the_moment_in_which_the_thread_ends_leaves_all_the_same(run: Run):
-    """Its end is told to the loop before the cancelled caller comes to look."""
+async def test_a_cancel_at_the_moment_the_thread_ends_propagates(run: Run):
+    """The loop is notified of the end before the cancelled caller resumes."""
     ended = threading.Event()
     task = asyncio.create_task(run(ended.set))
     await asyncio.sleep(0)
     assert ended.wait(30)
-    time.sleep(0.05)  # the thread has told the loop, which is held up here
+    time.sleep(0.05)  # the thread has notified the loop, which is blocked here
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, 30)
@@ -109,7 +109,7 @@ async def _fail_after(run: Run, work: Work) -> None:
 
 
 @pytest.mark.parametrize("call", [_timeout, _wait_for, _fail_after])
-async def test_a_timeout_is_a_timeout_and_comes_after_the_thread(run: Run, call: Callable):
+async def test_a_timeout_is_raised_after_the_thread_has_ended(run: Run, call: Callable):
     work = Work()
     loop = asyncio.get_running_loop()
     loop.call_later(0.05, work.may_end.set)
@@ -119,7 +119,7 @@ async def test_a_timeout_is_a_timeout_and_comes_after_the_thread(run: Run, call:
 
 
 async def test_a_cancelled_scope_does_not_keep_the_loop_busy(run: Run, monkeypatch):
-    """anyio repeats a cancellation in every cycle of the loop; within the shield it must not reach us."""
+    """anyio repeats a cancellation in every loop iteration; the shield must keep it from this call."""
     work = Work()
     loop = asyncio.get_running_loop()
     cycles = 0
@@ -161,8 +161,8 @@ async def test_a_native_cancel_inside_a_cancelled_scope_is_not_swallowed(run: Ru
         await task
 
 
-async def test_a_call_that_waits_for_a_thread_leaves_at_once_and_never_runs():
-    """Only threads of a bounded number can be waited for."""
+async def test_a_cancelled_call_that_waits_for_a_thread_never_runs():
+    """Only for the bounded pool, where calls wait for a thread."""
     work, never, threads = Work(), Work(), CodecThreads(1)
     first = asyncio.create_task(threads.run(work))
     await work.until_begun()
@@ -177,8 +177,8 @@ async def test_a_call_that_waits_for_a_thread_leaves_at_once_and_never_runs():
     assert not never.began.is_set()
 
 
-async def test_an_error_of_a_cancelled_call_makes_no_noise(run: Run):
-    """The cancellation is what the caller gets; nobody is told of an exception that was never retrieved."""
+async def test_an_error_of_a_cancelled_call_is_not_logged(run: Run):
+    """The caller gets the cancellation; asyncio logs no exception that was never retrieved."""
     began, may_end = threading.Event(), threading.Event()
 
     def fail() -> None:
@@ -197,13 +197,13 @@ async def test_an_error_of_a_cancelled_call_makes_no_noise(run: Run):
     await asyncio.wait([task])
     assert task.cancelled()
     del task
-    gc.collect()  # it is when a future goes that asyncio complains
+    gc.collect()  # asyncio logs it when the future is collected
     await _spin()
     assert noise == []
 
 
-async def test_where_python_starts_no_threads_any_more_it_reports_it() -> None:
-    """As when the interpreter exits while threads of the program still run."""
+async def test_an_error_is_raised_when_python_starts_no_more_threads() -> None:
+    """As at interpreter exit while other threads still run."""
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(1)
     loop.set_default_executor(executor)

@@ -1,4 +1,4 @@
-"""The limiter holds at most its limit, in order, and loses nothing to cancellation."""
+"""The limiter never exceeds its limit, serves in order, and loses no weight to cancellation."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""One holder per key, no memory for keys that nobody wants."""
+"""Keyed locks: one holder per key, and no memory for keys without waiters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
     assert len(locks) == 0
 
 
-async def test_all_who_wait_for_the_one_who_leads_go_on_in_the_same_turn() -> None:
+async def test_all_followers_of_a_leader_continue_in_the_same_iteration() -> None:
     locks = KeyedLocks()
     found: list[bool] = []
 
@@ -63,7 +63,7 @@ async def test_all_who_wait_for_the_one_who_leads_go_on_in_the_same_turn() -> No
     assert len(locks) == 0
 
 
-async def test_after_one_who_led_and_was_cancelled_another_leads() -> None:
+async def test_after_a_cancelled_leader_another_task_leads() -> None:
     locks = KeyedLocks()
     led: list[int] = []
 

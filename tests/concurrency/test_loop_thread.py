@@ -1,4 +1,4 @@
-"""An event loop in a thread: results and errors come back, interrupts cancel, forks and closing are survived."""
+"""An event loop in a thread: results and errors, interrupts that cancel, forks, and closing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_callers_context_is_seen(thread: LoopThread) -> None:
     assert thread.run(read()) == "mine"
 
 
-def test_a_call_on_the_loops_own_thread_is_refused_instead_of_waiting_for_ever(thread: LoopThread) -> None:
+def test_a_call_on_the_loops_own_thread_is_refused_instead_of_deadlocking(thread: LoopThread) -> None:
     async def block() -> None:
         thread.run(double(1))
 
@@ -74,7 +74,7 @@ def test_a_call_on_the_loops_own_thread_is_refused_instead_of_waiting_for_ever(t
         thread.run(block())
 
 
-def test_what_is_submitted_runs_without_a_wait_and_never_where_it_cannot() -> None:
+def test_submit_does_not_wait_and_ignores_coroutines_after_closing() -> None:
     thread, ran = LoopThread(), threading.Event()
 
     async def work() -> None:
@@ -88,7 +88,7 @@ def test_what_is_submitted_runs_without_a_wait_and_never_where_it_cannot() -> No
     assert not ran.is_set()
 
 
-def test_closed_it_reports_it_and_what_ran_is_cancelled() -> None:
+def test_closing_cancels_running_calls_and_refuses_new_ones() -> None:
     thread = LoopThread()
     started, ended = threading.Event(), threading.Event()
 
@@ -133,7 +133,7 @@ def test_asynchronous_generators_are_finished_when_it_closes() -> None:
 
 @pytest.mark.usefixtures("interrupts_raise")
 @pytest.mark.parametrize("interrupts", [1, 2])
-def test_an_interrupt_cancels_and_leaves_only_once_the_coroutine_has_ended(thread: LoopThread, interrupts: int) -> None:
+def test_an_interrupt_cancels_and_is_raised_after_the_coroutine_has_ended(thread: LoopThread, interrupts: int) -> None:
     events = []
 
     async def work() -> None:
@@ -143,7 +143,7 @@ def test_an_interrupt_cancels_and_leaves_only_once_the_coroutine_has_ended(threa
         except asyncio.CancelledError:
             for _ in range(interrupts - 1):
                 os.kill(os.getpid(), signal.SIGINT)
-                await asyncio.sleep(0.05)  # the main thread has gone back to waiting, or has left
+                await asyncio.sleep(0.05)  # the main thread waits again, or has returned
             events.append("ended")
             raise
 
@@ -161,7 +161,7 @@ def test_the_background_loop_is_one_for_the_process() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_has_one_of_its_own_and_the_parents_goes_on() -> None:
+def test_a_forked_child_gets_its_own_loop_and_the_parents_continues() -> None:
     program = """
         import asyncio, os
         from zarr_s3_async._concurrency.loop_thread import background_loop
@@ -213,7 +213,7 @@ def test_the_interpreter_ends_while_calls_run() -> None:
 
 @pytest.mark.parametrize("first", ["unused before", "used at exit"])
 def test_a_call_of_a_finalizer_while_the_interpreter_exits_is_refused_and_does_not_hang(first: str) -> None:
-    """Threads stand still by then: waiting for one would never end."""
+    """Threads no longer run at that point: waiting for one would never end."""
     used = "atexit.register(lambda: background_loop().run(asyncio.sleep(0)))" if first == "used at exit" else ""
     answer = _run(f"""
         import asyncio, atexit
@@ -221,7 +221,7 @@ def test_a_call_of_a_finalizer_while_the_interpreter_exits_is_refused_and_does_n
         from zarr_s3_async.errors import StateError
 
         {used}
-        background_loop().run(asyncio.sleep(0))  # registers its end, which comes before the other one's
+        background_loop().run(asyncio.sleep(0))  # registers its exit handler, which runs before the other one
 
         class Late:
             def __del__(self, sleep=asyncio.sleep):

@@ -1,4 +1,4 @@
-"""Tasks and threads begin in `_concurrency/` alone: read from the syntax trees, since a linter sees no methods."""
+"""Only `_concurrency/` starts tasks and threads: checked on syntax trees, since a linter cannot see methods."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXEMPT = {
 
 
 def starters_in(source: str) -> list[str]:
-    """Names that begin tasks or threads, as they are called or imported."""
+    """Names of functions that start tasks or threads, as called or imported in the source."""
     found = []
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -34,7 +34,7 @@ def starters_in(source: str) -> list[str]:
     return found
 
 
-def test_no_task_and_no_thread_begins_elsewhere() -> None:
+def test_no_task_and_no_thread_is_started_elsewhere() -> None:
     found = {
         str(path.relative_to(PACKAGE)): starters
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -43,7 +43,7 @@ def test_no_task_and_no_thread_begins_elsewhere() -> None:
     assert found == {}
 
 
-def test_each_way_to_begin_one_is_seen() -> None:
+def test_each_way_to_start_one_is_detected() -> None:
     source = "import asyncio\nasync def f(loop, g):\n    g.create_task(f())\n    await loop.run_in_executor(None, f)\n"
     assert starters_in(source) == ["line 3: create_task", "line 4: run_in_executor"]
     assert starters_in("from threading import Thread") == ["line 1: import Thread"]

@@ -1,4 +1,4 @@
-"""Who goes first where requests wait: interactive calls before bulk ones, and neither starves the other."""
+"""The order of waiting requests: interactive calls before bulk ones, and neither starves the other."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_calls_of_one_class_take_turns_and_each_keeps_its_order() -> None:
 
 
 @pytest.mark.parametrize("weight", [1, 5])
-async def test_a_bulk_waiter_is_served_though_others_never_cease(weight: int) -> None:
+async def test_a_bulk_waiter_is_served_although_interactive_ones_keep_arriving(weight: int) -> None:
     limiter, order = Limiter(1), []
     await limiter.acquire()
     tasks = [waiting_at(limiter, order, BULK, "bulk", weight)]
@@ -99,7 +99,7 @@ async def test_what_is_held_never_exceeds_the_limit_and_everyone_is_served(steps
             tasks[weight % len(tasks)].cancel()
         elif held:
             limiter.release(held.pop())
-        for _ in range(3):  # a cancelled waiter lets the next one in, whose task goes on in the turn after that
+        for _ in range(3):  # a cancelled waiter admits the next one, whose task continues an iteration later
             await asyncio.sleep(0)
         assert limiter.held <= 3 or len(held) == 1
         assert limiter.waiting == sum(not task.done() for task in tasks)
@@ -129,7 +129,7 @@ async def test_closing_ends_the_waiters_of_all_classes() -> None:
 
 
 class Slow(zs.MemoryStore):
-    """Whose chunks come one after the other, when a test says so, under the request slots of a session."""
+    """A store under the session's request slots that returns chunks one by one when the test releases them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ async def test_a_session_that_is_full_refuses_with_its_figures() -> None:
             await array.set_slice(1.0, start=40, stop=50)
         urgent = asyncio.ensure_future(array.get_slice(50, 60, priority="high"))
         await asyncio.sleep(0.01)
-        reads[3].cancel()  # a client that hangs up gives its place back
+        reads[3].cancel()  # a client that closes its connection releases its place
         await asyncio.sleep(0)
         store.gate.set()
         assert (await urgent)[0] == 50

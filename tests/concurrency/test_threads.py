@@ -1,6 +1,6 @@
-"""CodecThreads for codecs: few, started as needed, and one wake-up of the loop for many answers.
+"""CodecThreads: a bounded number of threads, started as needed, and one wake-up of the loop for many results.
 
-How a call is left is tested with the other way into a thread, in tests/concurrency/test_blocking.py.
+Cancellation of calls is tested for both kinds of threads in tests/concurrency/test_blocking.py.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def test_each_call_gets_its_own_answer_or_error() -> None:
     await threads.aclose()
 
 
-async def test_answers_that_come_while_the_loop_is_busy_wake_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_results_that_arrive_while_the_loop_is_busy_wake_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loop, threads, ended = asyncio.get_running_loop(), CodecThreads(1), threading.Semaphore(0)
     wakes: Counter[str] = Counter()
     wake = loop.call_soon_threadsafe
@@ -64,9 +64,9 @@ async def test_answers_that_come_while_the_loop_is_busy_wake_it_once(monkeypatch
 
     monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
     tasks = [asyncio.create_task(threads.run(ended.release)) for _ in range(20)]
-    await asyncio.sleep(0)  # the tasks hand their work over
+    await asyncio.sleep(0)  # the tasks submit their work
     for _ in tasks:
-        ended.acquire()  # the loop is held up: nothing is settled meanwhile
+        ended.acquire()  # the loop is blocked: no result is delivered meanwhile
     await asyncio.gather(*tasks)
     assert wakes["calls"] <= 2, "one, and one more where the last answer was not yet back"
     await threads.aclose()
@@ -81,8 +81,8 @@ async def test_close_ends_the_threads() -> None:
     await threads.aclose()
 
 
-async def test_closing_waits_for_what_a_thread_does_and_not_on_the_loop() -> None:
-    """What runs ends as it would, what waits for a thread is refused, and the loop has its turns meanwhile."""
+async def test_closing_waits_for_running_threads_without_blocking_the_loop() -> None:
+    """Running calls complete, waiting calls are refused, and the loop keeps running."""
     threads, may_end = CodecThreads(1), threading.Event()
     running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
     waiting = asyncio.create_task(threads.run(lambda: None))
@@ -102,7 +102,7 @@ async def test_closing_waits_for_what_a_thread_does_and_not_on_the_loop() -> Non
         await threads.run(lambda: None)
 
 
-async def test_several_may_close_at_once_and_one_of_them_may_leave() -> None:
+async def test_concurrent_closers_may_be_cancelled_independently() -> None:
     threads, may_end = CodecThreads(2), threading.Event()
     running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
     await asyncio.sleep(0)
@@ -117,7 +117,7 @@ async def test_several_may_close_at_once_and_one_of_them_may_leave() -> None:
     await running
 
 
-async def test_closing_that_is_cancelled_can_be_done_again() -> None:
+async def test_a_cancelled_close_can_be_repeated() -> None:
     threads, may_end = CodecThreads(2), threading.Event()
     running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
     await asyncio.sleep(0)
@@ -133,7 +133,7 @@ async def test_closing_that_is_cancelled_can_be_done_again() -> None:
     await running
 
 
-async def test_threads_that_no_one_closed_end_when_they_are_forgotten() -> None:
+async def test_threads_that_were_not_closed_end_when_they_are_collected() -> None:
     threads = CodecThreads(2)
     await threads.run(lambda: None)
     (started,) = threads._threads

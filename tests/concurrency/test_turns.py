@@ -1,4 +1,4 @@
-"""Turns of the event loop stay short beside interactive calls: bulk calls do one step of work in each."""
+"""Loop iterations stay short while interactive calls run: bulk calls do one step of work in each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..servers.stand_in import StandIn
 
 
 class TurnCounter:
-    """Counts turns of the loop."""
+    """Counts iterations of the loop."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -47,7 +47,7 @@ async def counted() -> AsyncIterator[TurnCounter]:
         counter.stop()
 
 
-async def test_one_waits_per_turn_in_order_and_a_cancelled_one_takes_none() -> None:
+async def test_waiters_proceed_one_per_iteration_in_order_without_cancelled_ones() -> None:
     turns, order = LoopTurns(), []
     async with counted() as counter:
 
@@ -64,7 +64,9 @@ async def test_one_waits_per_turn_in_order_and_a_cancelled_one_takes_none() -> N
     assert [number - numbers[0] for number in numbers] == [0, 1, 2, 3, 4]
 
 
-async def test_turns_are_short_until_a_while_after_the_last_interactive_call(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_iterations_are_short_until_some_time_after_the_last_interactive_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     turns = LoopTurns()
     assert not turns.short
     turns.active, turns.short = 1, True
@@ -82,7 +84,7 @@ async def test_turns_are_short_until_a_while_after_the_last_interactive_call(mon
 
 
 class AtOnce(zs.MemoryStore):
-    """Answers all requests that are in flight in one turn of the loop, and notes the turn in which each was sent."""
+    """Answers all requests in flight in one loop iteration, and records the iteration in which each was sent."""
 
     def __init__(self, gate: asyncio.Event) -> None:
         super().__init__()
@@ -108,7 +110,9 @@ class AtOnce(zs.MemoryStore):
 
 @pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
 @pytest.mark.parametrize("interactive", [False, True], ids=["alone", "beside"])
-async def test_beside_an_interactive_call_a_bulk_one_sends_one_request_per_turn(interactive: bool, write: bool) -> None:
+async def test_during_an_interactive_call_a_bulk_one_sends_one_request_per_iteration(
+    interactive: bool, write: bool
+) -> None:
     gate, held = asyncio.Event(), asyncio.Event()
     store, other = AtOnce(gate), AtOnce(held)
     async with zs.Session(limits=zs.Limits(requests=16)) as session, counted() as counter:
@@ -137,7 +141,7 @@ async def test_beside_an_interactive_call_a_bulk_one_sends_one_request_per_turn(
         assert max(store.sent.values()) == 16
 
 
-async def test_beside_an_interactive_call_a_bulk_one_decodes_one_chunk_per_turn() -> None:
+async def test_during_an_interactive_call_a_bulk_one_decodes_one_chunk_per_iteration() -> None:
     gate, held = asyncio.Event(), asyncio.Event()
     store, other = AtOnce(gate), AtOnce(held)
     decoded: Counter[int] = Counter()
@@ -173,7 +177,7 @@ async def test_beside_an_interactive_call_a_bulk_one_decodes_one_chunk_per_turn(
     assert max(decoded.values()) == 1
 
 
-async def test_beside_an_interactive_call_a_bulk_body_is_received_in_small_steps(
+async def test_during_an_interactive_call_a_bulk_body_is_received_in_small_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps: list[int] = []

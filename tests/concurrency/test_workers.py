@@ -1,4 +1,4 @@
-"""The run_workers pulls lazily, never runs more than its size at once, and a failure leaves as itself."""
+"""run_workers pulls items lazily, never runs more than `size` at once, and raises a worker's error itself."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_one_worker_needs_no_task(size: int) -> None:
     assert seen == [(1, True), (2, True)]
 
 
-async def test_a_failure_cancels_the_siblings_and_leaves_as_itself() -> None:
+async def test_a_failure_cancels_the_siblings_and_is_raised_itself() -> None:
     cancelled = 0
 
     async def work(item: int) -> None:
@@ -123,7 +123,7 @@ async def test_a_failure_cancels_the_siblings_and_leaves_as_itself() -> None:
 
 
 @pytest.mark.parametrize("way", ["native", "anyio", "timeout", "wait_for", "double"])
-async def test_cancellation_ends_every_worker_before_it_leaves(way: str) -> None:
+async def test_cancellation_ends_every_worker_before_it_propagates(way: str) -> None:
     running = 0
 
     async def work(item: int) -> None:
@@ -132,7 +132,7 @@ async def test_cancellation_ends_every_worker_before_it_leaves(way: str) -> None
         try:
             await asyncio.sleep(3600)
         finally:
-            await asyncio.sleep(0)  # a worker that needs another turn to clean up
+            await asyncio.sleep(0)  # a worker that needs another loop iteration to clean up
             running -= 1
 
     call = run_workers(5, iter(range(100)), work)
@@ -161,7 +161,7 @@ async def test_cancellation_ends_every_worker_before_it_leaves(way: str) -> None
     assert running == 0
 
 
-async def test_together_keeps_the_order() -> None:
+async def test_gather_all_keeps_the_order() -> None:
     async def after(turns: int) -> int:
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -171,7 +171,7 @@ async def test_together_keeps_the_order() -> None:
     assert await gather_all() == []
 
 
-async def test_together_raises_the_failure_itself() -> None:
+async def test_gather_all_raises_the_failure_itself() -> None:
     async def fail() -> None:
         raise LookupError("gone")
 
@@ -181,7 +181,7 @@ async def test_together_raises_the_failure_itself() -> None:
 
 @pytest.mark.parametrize("size", [2, 5])
 async def test_a_failure_leaves_no_cancellation_behind(size: int) -> None:
-    """Python 3.11 and 3.12 forget to take back what a failing TaskGroup asks of its parent."""
+    """In Python 3.11 and 3.12, a failing TaskGroup does not take back the cancellation of its parent task."""
     task = asyncio.current_task()
     assert task is not None
 

@@ -1,4 +1,4 @@
-"""Receive buffers: the same pages serve again, and never while anybody can still see them."""
+"""Receive buffers are reused, but never while a view of them exists."""
 
 import gc
 import threading
@@ -13,8 +13,8 @@ from zarr_s3_async._http.buffers import Buffers
 SIZE = 100_000
 
 
-def test_memory_serves_again_once_no_reference_is_left():
-    """The next body of nearly that length gets the same pages."""
+def test_memory_is_reused_when_no_reference_is_left():
+    """The next body of a similar length gets the same memory."""
     buffers = Buffers()
     first = buffers.take(SIZE)
     buffer = first.obj
@@ -22,8 +22,8 @@ def test_memory_serves_again_once_no_reference_is_left():
     assert buffers.take(SIZE + 5_000).obj is buffer
 
 
-def test_memory_that_a_slice_or_an_array_still_shows_is_not_lent_again():
-    """Also where the view that was lent has died; once they are gone, it is."""
+def test_memory_that_a_slice_or_an_array_still_uses_is_not_reused():
+    """Also if the original view was deleted; it is reused after the last view is deleted."""
     buffers = Buffers()
     for keep in (lambda view: view[10:20], lambda view: np.frombuffer(view, np.uint8)[5:], memoryview):
         view = buffers.take(SIZE)
@@ -37,8 +37,8 @@ def test_memory_that_a_slice_or_an_array_still_shows_is_not_lent_again():
         del again, buffer
 
 
-def test_what_is_kept_is_bounded():
-    """The oldest go first."""
+def test_kept_memory_is_bounded():
+    """The oldest buffers are freed first."""
     buffers = Buffers(limit=4 * SIZE)
     views = [buffers.take(SIZE) for _ in range(20)]
     del views
@@ -47,7 +47,7 @@ def test_what_is_kept_is_bounded():
 
 
 def test_small_and_huge_bodies_are_left_to_the_allocator():
-    """And a body of another size does not get a far too large buffer."""
+    """A body of another size does not get a much too large buffer."""
     buffers = Buffers(limit=10 * SIZE)
     for size in (0, 10, 20 * SIZE):
         assert len(buffers.take(size)) == size
@@ -58,7 +58,7 @@ def test_small_and_huge_bodies_are_left_to_the_allocator():
 
 
 def test_views_may_die_in_any_thread():
-    """Decoding threads let go of bodies."""
+    """Decoding threads release bodies."""
     buffers = Buffers()
 
     def use():
@@ -76,7 +76,7 @@ def test_views_may_die_in_any_thread():
 
 
 def test_views_may_outlive_the_buffers():
-    """A session may be closed before its last body; then nobody keeps the memory."""
+    """A session may be closed before its last body is released; the memory is then freed."""
     buffers = Buffers()
     gone, view = weakref.ref(buffers), buffers.take(SIZE)
     del buffers
@@ -88,7 +88,7 @@ def test_views_may_outlive_the_buffers():
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(["take", "drop", "slice"]), st.integers(64_000, 90_000)), max_size=40))
 def test_no_two_living_views_share_memory(steps):
-    """Whatever is taken, sliced and dropped in whatever order."""
+    """For any order of allocating, slicing and deleting."""
     buffers, alive = Buffers(limit=500_000), []
     for number, (step, size) in enumerate(steps):
         if step == "take":

@@ -1,4 +1,4 @@
-"""Response heads and chunked bodies: what is read, and what is refused because its end would be a guess."""
+"""Response heads and chunked bodies: what is parsed, and what is rejected because its end is ambiguous."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from zarr_s3_async._http.head import looks_like_http, parse_head
 
 
 def test_a_head_gives_status_headers_and_framing():
-    """Names in lower case, values without the blanks around them, in the order they came."""
+    """Names in lower case, values without surrounding whitespace, in order of arrival."""
     head = parse_head(b'HTTP/1.1 206 Partial Content\r\nETag: "e"\r\nX-Empty:\r\nContent-LENGTH: \t 12 ')
     assert head.status == 206
     assert head.headers == {"etag": '"e"', "x-empty": "", "content-length": "12"}
@@ -33,8 +33,8 @@ def test_lines_of_one_name_are_joined():
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive, close", False),
     ],
 )
-def test_whether_the_connection_serves_again(lines, keeps):
-    """HTTP/1.1 unless it says close, HTTP/1.0 only if it says keep-alive."""
+def test_whether_the_connection_is_reused(lines, keeps):
+    """HTTP/1.1 unless the head has `close`; HTTP/1.0 only if it has `keep-alive`."""
     assert parse_head(lines).keep_alive is keeps
 
 
@@ -76,21 +76,21 @@ def test_whether_the_connection_serves_again(lines, keeps):
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1",
     ],
 )
-def test_what_leaves_the_framing_to_luck_is_refused(head):
-    """Every one of these has made some client take one answer's bytes for another's."""
+def test_ambiguous_framing_is_refused(head):
+    """Each of these has made some client take the bytes of one response for another's."""
     with pytest.raises(ProtocolError):
         parse_head(head)
 
 
 @pytest.mark.parametrize("start", [b"", b"H", b"HTTP/1", b"HTTP/1.", b"HTTP/1.1 200 OK\r\n"])
 def test_the_beginning_of_an_answer_is_recognised(start):
-    """However little of it is there."""
+    """However few bytes have arrived."""
     assert looks_like_http(start)
 
 
 @pytest.mark.parametrize("start", [b"\x15\x03\x03", b"h", b"HTTP/2", b"SSH-2.0", b"\r\nHTTP/1.1"])
 def test_other_protocols_are_recognised_from_their_first_bytes(start):
-    """So that garbage is refused at once, and not when a timeout ends."""
+    """So that garbage is rejected immediately and not after a timeout."""
     assert not looks_like_http(start)
 
 
@@ -102,7 +102,7 @@ def chunked(*chunks: bytes, trailer: bytes = b"") -> bytes:
 
 
 def fed(body: ChunkedBody, data: bytes, size: int) -> int:
-    """Feed in pieces; the number of bytes that the body took."""
+    """Feed in pieces. Returns the number of bytes that the body consumed."""
     taken = 0
     for start in range(0, len(data), size):
         piece = memoryview(data)[start : start + size]
@@ -115,7 +115,7 @@ def fed(body: ChunkedBody, data: bytes, size: int) -> int:
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=6), st.integers(1, 40), st.binary(max_size=5))
 def test_chunks_become_the_body_however_they_are_split(chunks, size, more):
-    """And what follows the last chunk is not taken."""
+    """Bytes after the last chunk are not consumed."""
     body, data = ChunkedBody(10_000), chunked(*chunks)
     assert fed(body, data + more, size) == len(data)
     assert body.done
@@ -132,7 +132,7 @@ def test_extensions_and_trailers_are_read_over():
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_a_long_chunked_body_is_cut_at_the_limit(size):
-    """What came is kept up to the limit, and no more is wanted."""
+    """Bytes up to the limit are kept; the rest is not read."""
     body = ChunkedBody(10)
     fed(body, chunked(b"abcdef", b"ghijklmno"), size)
     assert (body.overflowed, body.done, body.body) == (True, False, b"abcdefghij")
@@ -157,6 +157,6 @@ def test_a_long_chunked_body_is_cut_at_the_limit(size):
 )
 @pytest.mark.parametrize("size", [1, 10_000])
 def test_broken_chunks_are_refused(data, size):
-    """Sizes that are none, chunks longer than said, lines without end."""
+    """Invalid sizes, chunks longer than stated, endless lines."""
     with pytest.raises(ProtocolError):
         fed(ChunkedBody(10_000), data, size)

@@ -1,4 +1,4 @@
-"""The built-in stores that need no server keep every promise of the Store protocol."""
+"""The built-in stores that need no server pass the conformance suite of the Store protocol."""
 
 import inspect
 
@@ -27,7 +27,7 @@ async def test_promise(check, store):
 
 @pytest.mark.parametrize("cls", [MemoryStore, LocalStore, FaultyStore])
 def test_every_verb_has_the_signature_of_the_protocol(cls):
-    """Names, kinds and defaults of the parameters: what works with one store works with the others."""
+    """Parameters have the same names, kinds and defaults, so calls work with every store."""
     for protocol in (Readable, Writable, Listable):
         for name, verb in vars(protocol).items():
             if not name.startswith("_"):

@@ -1,4 +1,4 @@
-"""A folder of files lists as a dictionary of keys does: every prefix, every level, for any keys."""
+"""LocalStore and MemoryStore list the same keys: every prefix, every level, for any keys."""
 
 import tempfile
 
@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from zarr_s3_async.stores.local import LocalStore
 from zarr_s3_async.stores.memory import MemoryStore
 
-# Characters on both sides of the slash in the order of keys, so that folders and names interleave.
+# Characters that sort before and after the slash, so that folders and names interleave.
 _parts = st.text("a0-.~é", min_size=1, max_size=3).filter(lambda part: part.strip("."))
 _keys = st.lists(_parts, min_size=1, max_size=4).map("/".join)
 
 
 def _files_only(keys: set[str]) -> list[str]:
-    """Keys that can be files at once: none is a folder of another."""
+    """Keys that can all be files: none is a folder of another."""
     return [key for key in sorted(keys) if not any(other.startswith(key + "/") for other in keys)]
 
 

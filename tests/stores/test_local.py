@@ -1,4 +1,4 @@
-"""LocalStore beyond the conformance suite: other programs' files, keys that are none, errors, leftovers."""
+"""LocalStore beyond the conformance suite: files of other programs, invalid keys, errors, leftover files."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ def _files(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
 
-# What is on the disk
+# Files on disk
 
 
 async def test_a_key_is_a_path_below_the_root(store, root):
@@ -62,7 +62,7 @@ async def test_puts_and_deletes_leave_nothing_else(store, root):
     assert _files(root) == ["a", "a/b", "a/b/c", "a/new"]
 
 
-async def test_a_delete_takes_the_folders_that_it_empties_but_not_the_root(store, root):
+async def test_a_delete_removes_folders_that_it_empties_but_not_the_root(store, root):
     await store.put("a/b/c/d", b"x")
     await store.put("a/other", b"x")
     await store.delete("a/b/c/d")
@@ -261,7 +261,7 @@ async def test_a_long_name_is_a_store_error(store):
 
 
 async def test_versions_differ_where_the_file_system_keeps_coarse_times(store, root, monkeypatch):
-    """A clock that stands still, equal sizes, recycled inodes: the store's own stamps tell states apart."""
+    """With a frozen clock, equal sizes and reused inodes, the store's own timestamps distinguish versions."""
     monkeypatch.setattr(_local_files.time, "time_ns", lambda: 1_600_000_000_000_000_000)
     seen = set()
     for number in range(200):
@@ -271,7 +271,7 @@ async def test_versions_differ_where_the_file_system_keeps_coarse_times(store, r
     assert len(seen) == 200
 
 
-async def test_a_clock_that_goes_back_gives_no_old_version(store, root, monkeypatch):
+async def test_a_clock_that_goes_back_repeats_no_version(store, root, monkeypatch):
     times = iter([2_000, 1_000, 3_000, 500])
     monkeypatch.setattr(_local_files.time, "time_ns", lambda: 10**18 + next(times))
     stamps = []
@@ -281,8 +281,8 @@ async def test_a_clock_that_goes_back_gives_no_old_version(store, root, monkeypa
     assert stamps == sorted(set(stamps))
 
 
-async def test_times_are_raised_by_what_the_file_system_can_keep(store, root, monkeypatch):
-    """On a file system that keeps whole seconds a stamp one nanosecond later would be the same stamp."""
+async def test_timestamps_are_raised_by_the_resolution_of_the_file_system(store, root, monkeypatch):
+    """On a file system with a resolution of one second, a timestamp one nanosecond later would be the same one."""
     real = os.utime
     monkeypatch.setattr(
         os, "utime", lambda file, ns: real(file, ns=tuple(t // 1_000_000_000 * 1_000_000_000 for t in ns))
@@ -307,7 +307,7 @@ async def test_a_put_of_another_program_is_a_new_version(store, root):
 
 
 async def test_a_rewrite_in_place_that_restores_the_time_is_a_new_version(store, root):
-    """What `rsync --inplace --times` does: same inode, size and modification time, other bytes."""
+    """As with `rsync --inplace --times`: same inode, size and modification time, but other bytes."""
     version = await store.put("x", b"ours")
     state = (root / "x").stat()
     await asyncio.sleep(0.02)  # a tick of the coarsest kernel clock
@@ -320,11 +320,11 @@ async def test_a_rewrite_in_place_that_restores_the_time_is_a_new_version(store,
 
 
 async def test_a_file_that_another_program_creates_meanwhile_is_not_overwritten(store, root, monkeypatch):
-    """`absent` holds against programs that know no lock: between our look and our rename there is no gap."""
+    """`absent` holds against programs that take no lock: the check and the rename are one atomic step."""
     real = os.utime
 
     def intrude(*args, **kwargs):
-        (root / "x").write_bytes(b"theirs")  # after the precondition was checked, before the name is taken
+        (root / "x").write_bytes(b"theirs")  # after the precondition was checked, before the file is renamed
         return real(*args, **kwargs)
 
     monkeypatch.setattr(os, "utime", intrude)
@@ -437,7 +437,7 @@ async def test_the_sink_is_called_on_the_event_loop(store):
 
 
 def _open_files() -> int:
-    """0 where the system does not tell."""
+    """Number of open files; 0 if the system does not report it."""
     folder = Path("/proc/self/fd")
     return len(list(folder.iterdir())) if folder.is_dir() else 0
 
@@ -466,8 +466,8 @@ async def test_a_cancelled_page_of_a_listing_is_not_lost(store):
     assert [entry.key async for entry in listing] == list("01234")
 
 
-async def test_a_folder_that_goes_while_it_is_made_is_made_again(store, root, monkeypatch):
-    """Another process makes it just before us and empties it just after: it exists, and then it does not."""
+async def test_a_folder_removed_while_it_is_created_is_created_again(store, root, monkeypatch):
+    """Another process creates the folder just before us and removes it just after: mkdir fails, then it is missing."""
     real, met = os.mkdir, []
 
     def mkdir(path, *args, **kwargs):

@@ -1,4 +1,4 @@
-"""LocalStore between processes: conditional writes of several processes never lose each other."""
+"""LocalStore between processes: conditional writes of several processes lose no update."""
 
 import asyncio
 import signal
@@ -92,7 +92,7 @@ def test_deletes_that_empty_a_folder_do_not_break_puts_of_another_process(tmp_pa
 
 
 async def test_a_killed_writer_leaves_the_old_object_or_the_new_one(tmp_path):
-    """Killed at any moment; nobody has to clean up before the next put."""
+    """Killed at any moment; the next put needs no cleanup."""
     for _ in range(3):
         process = _start(_WRITE_FOR_EVER, tmp_path)
         assert process.stdout is not None

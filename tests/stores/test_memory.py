@@ -80,7 +80,7 @@ async def test_a_whole_object_is_not_copied():
     ],
 )
 async def test_every_verb_lets_the_loop_run_before_it_acts(call):
-    """So that a loop over a MemoryStore can be cancelled, and a cancelled verb has done nothing."""
+    """Each method first yields to the loop, so that it can be cancelled before it acts."""
     store = MemoryStore()
     version = await store.put("x", b"old")
     task = asyncio.ensure_future(call(store))

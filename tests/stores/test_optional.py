@@ -1,4 +1,4 @@
-"""Verbs composed of others: ranges of one version, and several objects at the same time."""
+"""Operations composed of others: several ranges of one version, and several objects concurrently."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_a_failed_batch_ends_a_stream_of_deletes() -> None:
     assert [entry.key async for entry in inner.list_prefix()] == [keys[optional.BATCH], keys[2 * optional.BATCH]]
 
 
-def test_only_what_can_be_opened_elsewhere_has_a_reference() -> None:
+def test_only_stores_that_another_process_can_open_have_a_reference() -> None:
     assert optional.ref(zs.LocalStore("/x")).url == "file:///x"
     with pytest.raises(TypeError, match="no reference"):
         optional.ref(zs.MemoryStore())

@@ -1,4 +1,4 @@
-"""The registry of stores: what a URL means, who may say so, and what is refused."""
+"""The registry of stores: how URLs are resolved, which factories may register, and what is rejected."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ def registered():
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Pretends that installed packages provide these entry points."""
+    """Simulates installed packages with these entry points."""
     monkeypatch.setattr(registry, "_installed", {})
 
     def install(**values: str | tuple[str, ...]) -> None:
@@ -90,19 +90,19 @@ def test_a_url_is_split_and_not_decoded(url, parts):
 
 
 @pytest.mark.parametrize("where", ["data/array", "/data/array", "", "s3:/bucket", "bucket"])
-def test_a_bare_path_is_refused_with_what_to_write(where):
+def test_a_bare_path_is_refused_with_advice(where):
     with pytest.raises(ConfigError, match="write s3://bucket/prefix, or file://"):
         split_url(where)
 
 
 @pytest.mark.parametrize("where", [Path("/data"), None, 3, b"s3://x"])
-def test_what_is_no_text_is_refused(where):
+def test_a_location_that_is_not_text_is_refused(where):
     with pytest.raises(ConfigError, match="a place is a URL"):
         split_url(where)
 
 
 @pytest.mark.parametrize("where", ["S3://bucket", "://x", "1a://x", "a b://x"])
-def test_what_has_no_scheme_is_refused(where):
+def test_a_url_without_a_scheme_is_refused(where):
     with pytest.raises(ConfigError):
         split_url(where)
 
@@ -157,7 +157,7 @@ def test_a_file_url_opens_a_folder(context, tmp_path, host):
     assert open_store(store.url, context).url == store.url
 
 
-def test_a_file_url_of_another_host_is_refused_with_what_to_write(context):
+def test_a_file_url_of_another_host_is_refused_with_advice(context):
     with pytest.raises(ConfigError, match="file:///data/array"):
         open_store("file://data/array", context)
 
@@ -168,7 +168,7 @@ def test_an_s3_url_opens_an_s3_store_and_asks_to_be_closed(context):
     assert isinstance(store, Store)
 
 
-# Stores of others
+# Third-party stores
 
 
 def test_a_registered_factory_opens_its_urls(context, registered):
@@ -224,7 +224,7 @@ def test_an_entry_point_is_loaded_when_it_is_first_requested(installed, context)
     assert registry._installed == {"pointed": _factory}
 
 
-def test_a_registered_store_goes_before_an_entry_point(installed, registered):
+def test_a_registered_store_takes_precedence_over_an_entry_point(installed, registered):
     installed(**{registered: "json:loads"})
     assert get_store(registered) is _factory
 

@@ -1,4 +1,4 @@
-"""A second networked store takes one module and one call of `register_store`: limits and retries are the session's."""
+"""A second networked store needs one module and one call of `register_store`; the session's limits apply to it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A networked store that is none of ours: a server that keeps bytes, and the store of its URLs, `toy://host:port/prefix`.
+"""A third-party networked store: a server that keeps objects in memory, and a store for `toy://host:port/prefix`.
 
-Everything that a second store needs is here and in one call of `register_store`.
+This module and one call of `register_store` are all that a second store needs.
 """
 
 from __future__ import annotations
@@ -42,37 +42,37 @@ class ToyServer:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         try:
-            asked = json.loads(await reader.readline())
-            body = await reader.readexactly(asked.pop("length"))
+            parameters = json.loads(await reader.readline())
+            body = await reader.readexactly(parameters.pop("length"))
             await asyncio.sleep(0)
             if self.breaks:
                 self.breaks -= 1
                 return
-            answer, data = await self._answer(asked.pop("verb"), asked, body)
+            answer, data = await self._answer(parameters.pop("verb"), parameters, body)
             writer.write(json.dumps({**answer, "length": len(data)}).encode() + b"\n" + data)
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, ValueError):
-            pass  # the client has gone
+            pass  # the client has closed the connection
         finally:
             self.in_flight -= 1
             writer.close()
 
-    async def _answer(self, verb: str, asked: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    async def _answer(self, verb: str, parameters: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         try:
-            if asked.get("range"):
-                asked["range"] = RANGES[asked["range"][0]](*asked["range"][1])
+            if parameters.get("range"):
+                parameters["range"] = RANGES[parameters["range"][0]](*parameters["range"][1])
             match verb:
                 case "get":
-                    blob = await self.objects.get(**asked)
+                    blob = await self.objects.get(**parameters)
                     if blob is None:
                         return {"absent": True}, b""
                     return {"version": blob.version, "size": blob.size}, bytes(blob.data)
                 case "put":
-                    return {"version": await self.objects.put(data=body, **asked)}, b""
+                    return {"version": await self.objects.put(data=body, **parameters)}, b""
                 case "delete":
-                    await self.objects.delete(**asked)
+                    await self.objects.delete(**parameters)
                     return {}, b""
-            return {"entries": [(e.key, e.size, e.version) async for e in self.objects.list_prefix(**asked)]}, b""
+            return {"entries": [(e.key, e.size, e.version) async for e in self.objects.list_prefix(**parameters)]}, b""
         except errors.StoreError as error:
             return {"error": type(error).__name__, "message": str(error)}, b""
 
@@ -104,11 +104,11 @@ class ToyStore:
         sink: Any = None,
         max_bytes: int | None = None,
     ) -> Blob | None:
-        asked: dict[str, Any] = {"key": self._prefix + key, "version": version, "max_bytes": max_bytes}
+        parameters: dict[str, Any] = {"key": self._prefix + key, "version": version, "max_bytes": max_bytes}
         if checked(range) is not None:
             name = next(name for name, cls in RANGES.items() if isinstance(range, cls))
-            asked["range"] = (name, tuple(range))
-        answer, data = await self._ask("get", asked)
+            parameters["range"] = (name, tuple(range))
+        answer, data = await self._ask("get", parameters)
         if "absent" in answer:
             return None
         if sink is not None:
@@ -144,12 +144,12 @@ class ToyStore:
                 entries.append(entry)
         return Listing(tuple(sorted(dirs)), tuple(entries))
 
-    async def _ask(self, verb: str, asked: dict[str, Any], data: bytes = b"") -> tuple[dict[str, Any], Any]:
-        """Under the session's limit of requests, and as often as its retry policy says."""
+    async def _ask(self, verb: str, parameters: dict[str, Any], data: bytes = b"") -> tuple[dict[str, Any], Any]:
+        """Send a request under the session's request limit, with retries by its retry policy."""
         for attempt in range(1, self._context.retry.attempts + 1):
             await self._context.requests.acquire()
             try:
-                answer, body = await self._attempt(verb, asked, data)
+                answer, body = await self._attempt(verb, parameters, data)
             except (OSError, asyncio.IncompleteReadError, ValueError) as error:
                 self._emit(verb, attempt, "Broken", 0)
                 failure = errors.NetworkError(f"{verb} {self.url}: {error!r}; check the server", attempts=attempt)
@@ -174,10 +174,10 @@ class ToyStore:
             )
         )  # fmt: skip
 
-    async def _attempt(self, verb: str, asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    async def _attempt(self, verb: str, parameters: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         reader, writer = await asyncio.open_connection(self._host, self._port, limit=2**24)
         try:
-            head = json.dumps({**asked, "verb": verb, "length": len(data)}).encode() + b"\n"
+            head = json.dumps({**parameters, "verb": verb, "length": len(data)}).encode() + b"\n"
             writer.write(head + data)
             answer = json.loads(await reader.readline())
             return answer, await reader.readexactly(answer.pop("length"))

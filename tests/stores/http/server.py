@@ -1,4 +1,4 @@
-"""A web server over a MemoryStore: ranges, ETags and whatever a test wants to go wrong."""
+"""A web server over a MemoryStore, with ranges, ETags and scripted faults."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Script = Callable[["Handler"], bool]
 
 @dataclass
 class WebServer:
-    """What a test may change while it runs."""
+    """The server's settings; tests may change them while it runs."""
 
     store: zs.MemoryStore = field(default_factory=zs.MemoryStore)
     script: Script = lambda _: False
@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-        """With a Content-Length, unless the headers say otherwise."""
+        """Send a response, with a Content-Length unless the headers override it."""
         self.send_response_only(status)
         for name, value in {"content_length": str(len(body)), **headers}.items():
             if value:
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
             self.serve_object(headers)
 
     def serve_object(self, headers: dict[str, str]) -> None:
-        """As a good web server does."""
+        """Serve an object as a correct web server does."""
         web = self.web
         found = web.store._objects.get(unquote(self.path).lstrip("/"))
         if found is None:
@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def web_server() -> Iterator[WebServer]:
-    """A server on a port of its own."""
+    """A server on its own port."""
     web = WebServer()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Handler", (Handler,), {"web": web}))
     web.port = server.server_port

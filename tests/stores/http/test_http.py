@@ -1,4 +1,4 @@
-"""Arrays on web servers: every promise of a read, what servers do wrong, and what is refused."""
+"""Arrays on web servers: the guarantees of reads, server faults, and rejected requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def session() -> AsyncIterator[zs.Session]:
 
 
 class Published:
-    """Written to in memory, read over HTTP: so the suite can put what is to be read."""
+    """Writes to memory and reads over HTTP, so that the conformance suite can store what it reads."""
 
     def __init__(self, web: WebServer, reads: zs.Store) -> None:
         self.writes, self.reads = web.store.below("some/path.zarr"), reads
@@ -96,9 +96,7 @@ async def test_arrays_and_groups_are_read(web: WebServer, session: zs.Session) -
 
 
 @pytest.mark.parametrize("lacks", ["ranges", "etags", "modified", "etags and modified"])
-async def test_servers_that_lack_something_are_read_all_the_same(
-    lacks: str, web: WebServer, session: zs.Session
-) -> None:
+async def test_servers_that_lack_a_feature_can_be_read(lacks: str, web: WebServer, session: zs.Session) -> None:
     web.ranges = lacks != "ranges"
     web.etags = "" if "etags" in lacks else '"{}"'
     web.modified = "modified" not in lacks
@@ -117,7 +115,9 @@ async def test_servers_that_lack_something_are_read_all_the_same(
 
 
 @pytest.mark.parametrize("answer", ["405", "no length"])
-async def test_servers_without_head_tell_the_size_by_a_get(answer: str, web: WebServer, session: zs.Session) -> None:
+async def test_a_server_without_head_reports_the_size_by_a_get(
+    answer: str, web: WebServer, session: zs.Session
+) -> None:
     def script(handler: Handler) -> bool:
         if handler.command != "HEAD":
             return False
@@ -147,13 +147,13 @@ WHOLE = bytes(range(256)) * 2**16  # 16 MiB
 
 
 def whole_for_range(handler: Handler, framing: str, status: int = 200) -> bool:
-    """The whole object, whatever was asked for; in chunks it never ends."""
+    """The whole object, whatever range was requested; with chunked framing it never ends."""
     length = {} if framing == "chunks" else {"content_length": str(len(WHOLE))}
     content_range = f"bytes 1000-{999 + len(WHOLE)}/{2 * len(WHOLE)}" if status == 206 else ""
     chunked = {"content_length": "", "transfer_encoding": "chunked"} if framing == "chunks" else length
     handler.answer(status, etag='"1"', content_range=content_range, **chunked)
     handler.close_connection = True
-    with suppress(OSError):  # the client leaves when it has what it asked for
+    with suppress(OSError):  # the client closes when it has its range
         if framing == "length":
             handler.wfile.write(WHOLE)
         while framing == "chunks":
@@ -247,7 +247,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize("fault", PASSING)
-async def test_what_may_pass_is_requested_again(fault: str, web: WebServer, session: zs.Session) -> None:
+async def test_transient_failures_are_retried(fault: str, web: WebServer, session: zs.Session) -> None:
     await web.store.put("x", b"0123456789")
     web.script = _once(PASSING[fault], PASSING[fault])
     blob = await session.store(web.url).get("x", range=Span(2, 5))
@@ -388,7 +388,7 @@ async def test_a_cancelled_read_leaves_its_memory_alone(web: WebServer, session:
     assert blob.size == 2**22
 
 
-async def test_what_a_web_server_cannot_do_is_unsupported(web: WebServer, session: zs.Session) -> None:
+async def test_writes_and_listings_on_a_web_server_are_unsupported(web: WebServer, session: zs.Session) -> None:
     store = session.store(web.url)
     for call in (store.put("x", b""), store.delete("x"), store.delete_many(["x"]), store.list_dir()):
         with pytest.raises(zs.Unsupported, match="read-only"):
@@ -437,7 +437,7 @@ async def test_it_shows_where_it_is(session: zs.Session) -> None:
     assert session.store("http://[::1]:8080/x").url == "http://[::1]:8080/x"
 
 
-async def test_closing_the_session_ends_what_runs(web: WebServer) -> None:
+async def test_closing_the_session_ends_running_requests(web: WebServer) -> None:
     session = zs.Session(retry=RETRY)
     store = session.store(web.url)
     arrived = asyncio.Event()
@@ -458,8 +458,8 @@ async def test_closing_the_session_ends_what_runs(web: WebServer) -> None:
 
 
 @pytest.mark.parametrize("cached", [False, True])
-async def test_what_is_absence_to_one_reader_is_an_error_to_another(cached: bool, web: WebServer) -> None:
-    """Two openings of one session share no fetch and no chunk where only one takes 403 for absence."""
+async def test_a_403_is_absence_to_one_handle_and_an_error_to_another(cached: bool, web: WebServer) -> None:
+    """Two handles of one session share no request and no cached chunk if only one reads 403 as absent."""
     async with zs.Session(cache=zs.CacheSize(chunks=2**20 if cached else 0)) as session:
         made = await session.create_array(web.store, path="a", shape=4, chunks=4, dtype="i4", fill_value=9)
         assert made.shape == (4,)

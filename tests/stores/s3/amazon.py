@@ -1,6 +1,6 @@
-"""Amazon on this machine: every name resolves to it, every connection to port 443 ends at it, under a real handshake.
+"""A local Amazon S3: all names resolve to it, and all connections to port 443 lead to it, with a real TLS handshake.
 
-It answers as S3 would to one object, and keeps what it was asked.
+It answers as S3 does for one object, and records the requests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SCOPE = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
 
 class Captured(NamedTuple):
-    """One request, as it came."""
+    """One request as received."""
 
     method: str
     target: str
@@ -52,14 +52,14 @@ class Captured(NamedTuple):
 
 
 def captured(head: str) -> Captured:
-    """A request's head, taken apart."""
+    """Parse the head of a request."""
     first, *lines = head.split("\r\n")
     method, target, _ = first.split(" ")
     return Captured(method, target, {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)})
 
 
 def answer(asked: Captured) -> bytes:
-    """What S3 would say."""
+    """The response that S3 would send."""
     query = asked.target.partition("?")[2]
     if "list-type=2" in query:
         return response(_LISTING, etag="")
@@ -88,7 +88,7 @@ class Amazon:
 
     @property
     def requests(self) -> list[Captured]:
-        """What came so far."""
+        """The requests so far."""
         return [captured(head) for head in self.server.requests]
 
     def _serve(self, peer: Peer) -> None:
@@ -98,14 +98,14 @@ class Amazon:
             peer.send(self.answer(captured(head)))
 
     def forget(self) -> None:
-        """Set the counts to zero, and answer as S3 would."""
+        """Forget the requests, and answer as S3 does."""
         self.server.requests.clear()
         self.bodies.clear()
         self.looked_up.clear()
         self.answer = answer
 
     def alone(self, monkeypatch: pytest.MonkeyPatch, config_file: Path) -> Amazon:
-        """For this test: no network but this, no AWS option and no proxy in the environment, and nothing asked yet."""
+        """For this test: no other network, no AWS option or proxy in the environment, no recorded requests."""
         for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("AWS_CONFIG_FILE", str(config_file))
@@ -115,7 +115,7 @@ class Amazon:
         return self
 
     def take_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """For this test, there is no other network."""
+        """Redirect all network access of this test to this server."""
         connect = asyncio.selector_events.BaseSelectorEventLoop.sock_connect
 
         def look_up(host: Any, port: Any, *_: Any, **__: Any) -> list[Any]:
@@ -132,7 +132,7 @@ class Amazon:
 
 @contextmanager
 def amazon(folder: Path, hosts: list[str]) -> Iterator[Amazon]:
-    """Under a certificate for these names, of an authority that nobody else knows."""
+    """A server with a certificate for these names, signed by an authority of its own."""
     here = Amazon(make_certificate(folder, hosts))
     with here.server:
         yield here

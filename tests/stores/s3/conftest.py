@@ -1,4 +1,4 @@
-"""A rig per module and transport; `rig` is the same one, emptied for the test."""
+"""`shared_rig`: one rig per module and transport. `rig`: the same one, reset for the test."""
 
 from __future__ import annotations
 

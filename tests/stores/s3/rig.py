@@ -1,4 +1,4 @@
-"""S3 stores on a server that goes wrong on cue, over each transport, with a clock that does not wait."""
+"""S3 stores on a fault server, over each transport, with a clock that does not wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ...servers.fault_server import FaultServer
 from .scripted import AllSupported
 
 BUCKET, PREFIX = "data", "root"
-SECRET, TOKEN = "do-not-tell-1", "do-not-tell-2"  # what must not be seen anywhere
+SECRET, TOKEN = "do-not-tell-1", "do-not-tell-2"  # secrets that must not appear anywhere
 
 MakeTransport = Callable[[ClientPool, S3Config, Regions], Transport]
 
@@ -50,12 +50,12 @@ class Rig:
 
     @property
     def is_wire(self) -> bool:
-        """Whether plain object requests take the wire."""
+        """Whether plain object requests go over the wire."""
         return self._make_transport is _wire
 
     @property
     def config(self) -> S3Config:
-        """How the server is reached."""
+        """Options to reach the server."""
         return S3Config(
             endpoint_url=self.server.endpoint_url,
             region="us-east-1",
@@ -67,21 +67,21 @@ class Rig:
         )
 
     def forget(self) -> None:
-        """Before a test: nothing counted, nothing stored by the last one that this one would see."""
+        """Reset before a test: counts at zero, and a new prefix for its objects."""
         self.server.forget()
         self.events.clear()
         self.waits.clear()
         self.while_waiting = None
 
     async def wait(self, seconds: float) -> None:
-        """Instead of sleeping."""
+        """Record the wait instead of sleeping."""
         self.waits.append(seconds)
         if self.while_waiting is not None:
             act, self.while_waiting = self.while_waiting, None
             await act()
 
     def retrying(self, config: S3Config, attempts: int = 3) -> tuple[RetryingTransport, Regions]:
-        """`RetryingTransport(Traced(Transport))` as the service makes it, but for the clock."""
+        """`RetryingTransport(Traced(Transport))` as the service creates it, except for the clock."""
         regions = Regions(config)
 
         async def renew() -> bool:
@@ -101,13 +101,13 @@ class Rig:
         return retrying, regions
 
     def store(self, *, attempts: int = 3, config: S3Config | None = None, **options: Any) -> S3Store:
-        """A store that is known to be on a server with every capability."""
+        """A store that takes all capabilities of its server as known."""
         config = replace(config or self.config, **options)
         transport = self.retrying(config, attempts)[0]
         return S3Store(BUCKET, PREFIX, transport=transport, config=config, capabilities=AllSupported(transport))
 
     def probing_store(self, **options: Any) -> S3Store:
-        """A store that has to find out what its server can do."""
+        """A store that has to probe the capabilities of its server."""
         config = replace(self.config, **options)
         retrying, regions = self.retrying(config)
 
@@ -120,7 +120,7 @@ class Rig:
         )
 
     async def hang_up(self) -> None:
-        """Close the connections of the stores made so far; those of the SDK are the pool's, and stay."""
+        """Close the connections of the stores created so far; those of the SDK belong to the pool and stay open."""
         while self._transports:
             transport = self._transports.pop()
             if isinstance(transport, RoutedTransport):
@@ -132,20 +132,20 @@ class Rig:
         await self.pool.aclose()
 
     def put(self, key: str, body: bytes) -> None:
-        """Store an object of the store, past all counting."""
+        """Store an object directly; not counted."""
         self.server.put(BUCKET, f"{PREFIX}/{key}", body)
 
     def remove(self, key: str) -> None:
-        """Delete an object of the store, past all counting."""
+        """Delete an object directly; not counted."""
         self.server.remove(BUCKET, f"{PREFIX}/{key}")
 
     def stored(self, key: str) -> bytes | None:
-        """What is stored."""
+        """Read an object directly; None if it is absent."""
         return self.server.get(BUCKET, f"{PREFIX}/{key}")
 
     @property
     def attempts(self) -> int:
-        """HTTP attempts that were told of."""
+        """Number of reported HTTP attempts."""
         return sum(isinstance(event, RequestDone) for event in self.events)
 
 

@@ -1,4 +1,4 @@
-"""A transport that answers from a script, for the rooms above it."""
+"""A transport with scripted responses, for tests of the layers above it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def failed(status: int, code: str = "", **headers: str) -> Response:
 
 
 class Script:
-    """Gives its answers in order (an exception is raised), and keeps the requests."""
+    """Returns its responses in order (an exception is raised), and records the requests."""
 
     def __init__(self, answers: Iterable[Response | BaseException]) -> None:
         self.answers = list(answers)
@@ -43,7 +43,7 @@ class Script:
 
 
 class AllSupported(Capabilities):
-    """Of a server that has every capability, and is not Amazon's: no probe, no checksums."""
+    """The capabilities of a server that supports all of them and is not Amazon: no probes, no checksums."""
 
     def __init__(self, transport: RetryingTransport) -> None:
         super().__init__(self._url, transport)
@@ -62,7 +62,7 @@ class AllSupported(Capabilities):
 
 
 class Way:
-    """RetryingTransport(Traced(Script)) with a clock that only notes how long it was asked to wait."""
+    """RetryingTransport(Traced(Script)) with a clock that only records how long it would wait."""
 
     def __init__(self, *answers: Response | BaseException, attempts: int = 3, slots: int = 4, **config: Any) -> None:
         self.script = Script(answers)

@@ -1,6 +1,6 @@
-"""Every row of the fault table, by operation: the right error or the right retry, and nothing invented.
+"""Every row of the fault table, by operation: the right error or the right retry, never wrong data.
 
-Requests are counted by the server: one retry layer, ours, and nobody below it asks again.
+The server counts requests: only our retry layer retries, and no library below it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def stored(rig: Rig) -> None:
 
 
 class Verb(NamedTuple):
-    """One operation of a store, and what it returns where nothing goes wrong."""
+    """One operation of a store, and its result without a fault."""
 
     operation: str
     run: Callable[[S3Store, Version], Awaitable[Any]]
@@ -95,7 +95,7 @@ DOCTYPE = b"<!DOCTYPE Error [<!ENTITY a 'NoSuchKey'>]>"
 
 
 def page(body: bytes) -> Fault:
-    """A 404 of who knows whom."""
+    """A 404 page that is not from S3."""
     return faults.refuse(404, body=body)
 
 
@@ -129,7 +129,7 @@ async def version_of(rig: Rig) -> Version:
 
 
 async def failure(verb: Verb, store: S3Store, version: Version) -> StoreError:
-    """The error that leaves; it is one of ours, it can be sent on, and it keeps secrets."""
+    """The error that the operation raises; checks that it is one of ours, pickles, and contains no secrets."""
     with pytest.raises(ZarrS3Error) as caught:
         await verb.run(store, version)
     error = caught.value
@@ -167,9 +167,9 @@ async def test_a_refusal_is_its_error_after_one_request(
 
 @by_verb(
     ("not implemented", faults.refuse(501, "NotImplemented"), Unsupported),
-    verbs=tuple(verb for verb in VERBS if verb != "delete many"),  # which goes key by key then
+    verbs=tuple(verb for verb in VERBS if verb != "delete many"),  # which then deletes key by key
 )
-async def test_what_the_server_does_not_have_is_its_error_after_one_request(
+async def test_an_operation_that_the_server_lacks_is_an_error_after_one_request(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     await test_a_refusal_is_its_error_after_one_request(rig, fault, error, verb)
@@ -191,7 +191,7 @@ async def test_what_the_server_does_not_have_is_its_error_after_one_request(
 async def test_a_404_that_s3_did_not_write_does_not_concern_the_key(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
-    """On either transport: botocore alone would find `NoSuchKey` in most of these."""
+    """On either transport: botocore alone would report `NoSuchKey` for most of these."""
     rig.server.cue(verb.operation, fault, times=FOREVER)
     raised = await failure(verb, rig.store(), Version(""))
     assert type(raised) is error
@@ -275,7 +275,7 @@ async def test_half_an_answer_is_retried_once(rig: Rig, fault: Fault, error: typ
 
 
 @by_verb(*BROKEN, verbs=WITH_BODY)
-async def test_half_an_answer_is_never_the_whole(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+async def test_half_an_answer_is_never_returned(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault, times=FOREVER)
     assert type(await failure(verb, rig.store(), version)) is error
@@ -366,7 +366,7 @@ HARMLESS = {
 
 @pytest.mark.parametrize("verb", READS)
 @pytest.mark.parametrize("fault", HARMLESS.values(), ids=HARMLESS)
-async def test_what_is_odd_and_right_is_right(rig: Rig, fault: Fault, verb: str) -> None:
+async def test_unusual_but_valid_answers_are_accepted(rig: Rig, fault: Fault, verb: str) -> None:
     rig.server.cue("GetObject", fault)
     assert await VERBS[verb].run(rig.store(), Version("")) == VERBS[verb].right
     assert rig.attempts == 1
@@ -391,8 +391,8 @@ ODD_HEADERS = [
 
 @pytest.mark.parametrize("line", ODD_HEADERS)
 @pytest.mark.parametrize("verb", READS)
-async def test_a_header_that_makes_no_sense_is_no_exception_of_others(rig: Rig, line: str, verb: str) -> None:
-    """The SDK reads them, and raises whatever it raises; the wire does not look at them."""
+async def test_an_invalid_header_raises_no_exception_of_a_library(rig: Rig, line: str, verb: str) -> None:
+    """The SDK parses these headers and raises errors of its own; the wire ignores them."""
     rig.server.cue("GetObject", faults.twice(line), times=FOREVER)
     try:
         assert await VERBS[verb].run(rig.store(), Version("")) == VERBS[verb].right
@@ -407,7 +407,7 @@ async def test_a_header_that_makes_no_sense_is_no_exception_of_others(rig: Rig, 
     verbs=("ranged get", "conditional put", "delete", "list"),
 )
 async def test_of_a_page_without_end_64_kib_are_read(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
-    """On either transport, of any status, framed in any way; and the right number of times."""
+    """On either transport, for any status and framing, with the right number of attempts."""
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault, times=FOREVER)
     raised = await failure(verb, rig.store(), version)
@@ -443,7 +443,7 @@ async def test_silence_ends_with_the_attempt(rig: Rig, fault: Fault, error: type
     ("trickle", faults.trickle, DeadlineExceeded),
     verbs=READS,
 )
-async def test_a_body_that_hardly_comes_is_given_up(
+async def test_a_body_that_arrives_too_slowly_is_abandoned(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     version = await version_of(rig)
@@ -454,7 +454,7 @@ async def test_a_body_that_hardly_comes_is_given_up(
 
 
 @by_verb(("longer than said", faults.longer_than_said, None))
-async def test_bytes_beyond_an_answer_answer_nothing(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
+async def test_bytes_after_an_answer_are_never_another_answer(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
     version = await version_of(rig)
     store = rig.store()
     rig.server.cue(verb.operation, fault)
@@ -466,7 +466,7 @@ async def test_bytes_beyond_an_answer_answer_nothing(rig: Rig, fault: Fault, err
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
-async def test_bytes_on_an_idle_connection_answer_nothing(rig: Rig, verb: Verb) -> None:
+async def test_bytes_on_an_idle_connection_are_never_an_answer(rig: Rig, verb: Verb) -> None:
     version = await version_of(rig)
     store, more = rig.store(), faults.MoreAfterwards()
     rig.server.cue(verb.operation, more)
@@ -485,7 +485,7 @@ async def _reads_right(rig: Rig, store: S3Store) -> None:
     rig.remove("other")
 
 
-# Rows that mean another thing to each operation
+# Responses whose meaning depends on the operation
 
 
 @pytest.mark.parametrize("verb", READS)
@@ -495,7 +495,7 @@ async def test_no_such_key_is_absent_to_a_read(rig: Rig, verb: str) -> None:
     assert rig.attempts == 1
 
 
-async def test_no_such_key_is_what_a_delete_wanted(rig: Rig) -> None:
+async def test_no_such_key_is_success_for_a_delete(rig: Rig) -> None:
     rig.server.cue("DeleteObject", faults.no_such_key)
     assert await delete(rig.store(), Version("")) is None
     assert rig.attempts == 1
@@ -526,7 +526,9 @@ async def test_a_pinned_read_of_another_version_is_a_conflict(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("asked", [Span(0, 4), None], ids=["range", "whole"])
-async def test_a_pinned_read_is_of_its_version_whatever_the_server_looks_at(rig: Rig, asked: Span | None) -> None:
+async def test_a_pinned_read_returns_its_version_on_servers_that_ignore_conditions(
+    rig: Rig, asked: Span | None
+) -> None:
     async def pinned(store: S3Store, version: Version) -> Any:
         return await store.get("k", range=asked, version=version)
 
@@ -569,7 +571,7 @@ async def test_a_wrong_range_is_retried_and_then_an_error(rig: Rig, fault: Fault
 
 
 async def test_a_short_body_is_reported_as_short_as_it_is(rig: Rig) -> None:
-    """With a length that agrees nobody here can know better: the decoder does."""
+    """If Content-Length matches, only the decoder can detect it."""
     rig.server.cue("GetObject", faults.truncated_at(10))
     assert await whole_get(rig.store(), Version("")) == (BODY[:10], 10)
 
@@ -615,8 +617,8 @@ LISTINGS = {
 
 
 @pytest.mark.parametrize("listed", LISTINGS.values(), ids=LISTINGS)
-async def test_a_listing_that_cannot_be_is_retried_and_then_an_error(rig: Rig, listed: str) -> None:
-    """Never a name that was not there, never a name fewer, never an exception of others."""
+async def test_an_invalid_listing_is_retried_and_then_an_error(rig: Rig, listed: str) -> None:
+    """Never a wrong or a missing name, never an exception of another library."""
     truncated = "" if "IsTruncated" in listed else "<IsTruncated>false</IsTruncated>"
     body = f"<ListBucketResult>{truncated}{listed}</ListBucketResult>".encode()
     rig.server.cue("ListObjectsV2", faults.refuse(200, body=body))
@@ -626,7 +628,7 @@ async def test_a_listing_that_cannot_be_is_retried_and_then_an_error(rig: Rig, l
     assert type(await failure(VERBS["list"], rig.store(), Version(""))) is UnexpectedResponse
 
 
-async def test_a_listing_that_goes_round_in_a_circle_ends(rig: Rig) -> None:
+async def test_a_listing_whose_tokens_repeat_ends(rig: Rig) -> None:
     page = "<IsTruncated>true</IsTruncated><NextContinuationToken>here</NextContinuationToken>"
     round_and_round = faults.refuse(200, body=f"<ListBucketResult>{page}{LISTED}</ListBucketResult>".encode())
     rig.server.cue("ListObjectsV2", round_and_round, times=FOREVER)

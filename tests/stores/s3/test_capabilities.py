@@ -1,4 +1,4 @@
-"""What a server can do is known of Amazon's and found out elsewhere, once, when it is first needed."""
+"""Capabilities are known for Amazon and probed on other servers, once, when first needed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_server_that_has_them_is_probed_once_and_left_clean(rig: Rig) ->
     assert listing.entries == (), "nothing is left behind"
 
 
-async def test_probes_are_beside_the_object(rig: Rig) -> None:
+async def test_probe_keys_are_next_to_the_object(rig: Rig) -> None:
     await rig.probing_store().put("a/k", b"1", when="absent")
     keys = {seen.request.key for seen in rig.server.seen if PROBE in seen.request.key}
     assert len(keys) == 1
@@ -63,7 +63,7 @@ async def test_unconditional_writes_probe_nothing(rig: Rig) -> None:
     assert probes(rig) == []
 
 
-async def test_who_asks_at_the_same_time_waits_for_one_probe(rig: Rig) -> None:
+async def test_concurrent_callers_wait_for_one_probe(rig: Rig) -> None:
     store = rig.probing_store()
     await asyncio.gather(*(store.put(f"a/{n}", b"1", when="absent") for n in range(8)))
     assert len(probes(rig)) == 6
@@ -71,7 +71,7 @@ async def test_who_asks_at_the_same_time_waits_for_one_probe(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("when", ["absent", Version('"1"')])
-async def test_auto_writes_all_the_same_and_warns_once(rig: Rig, when: Any) -> None:
+async def test_auto_writes_unconditionally_and_warns_once(rig: Rig, when: Any) -> None:
     rig.server.ignores = CONDITIONS
     store = rig.probing_store()
     with pytest.warns(RuntimeWarning, match="no conditional writes"):
@@ -134,7 +134,7 @@ NTH = pytest.mark.parametrize("nth", [1, 2, 3], ids=["the throwaway", "put-absen
 async def test_a_refused_probe_decides_nothing_and_writes_stay_conditional(
     rig: Rig, fault: faults.Fault, nth: int
 ) -> None:
-    """Four writers add to one counter; the server has conditional writes, and refused the probe once."""
+    """Four writers increment one counter; the server supports conditional writes but refused the probe once."""
     rig.put("a/k", b"0")
     rig.server.cue("PutObject", fault, nth=nth, times=3 if fault is REFUSALS["409"] else 1)
     store = rig.probing_store()
@@ -156,7 +156,7 @@ async def test_a_refused_probe_decides_nothing_and_writes_stay_conditional(
         warnings.simplefilter("always")
         await asyncio.gather(*(add() for _ in range(4)))
     assert rig.stored("a/k") == b"4"
-    if nth != 2:  # a write that needs put-match alone was never in doubt
+    if nth != 2:  # a write that needs only put-match was never in doubt
         assert [str(w.message) for w in caught if "a probe was refused (PutObject" in str(w.message)] != []
     assert all("if-match" in seen.request.headers for seen in rig.server.requests("PutObject", "a/k"))
 
@@ -172,8 +172,8 @@ async def test_require_refuses_while_a_probe_is_refused_and_probes_again(rig: Ri
     assert rig.stored("a/k") == b"1"
 
 
-async def test_nothing_is_deleted_on_the_word_of_a_refused_probe(rig: Rig) -> None:
-    """Where the version would be ignored, it would be a delete of whatever is there."""
+async def test_nothing_is_deleted_after_a_refused_probe(rig: Rig) -> None:
+    """If the server ignored the version, it would delete whatever is stored."""
     rig.put("a/k", b"of others")
     rig.server.cue("DeleteObject", faults.access_denied)
     store = rig.probing_store()
@@ -200,7 +200,9 @@ async def test_probes_that_are_always_refused_become_rare(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (405, ""), (400, "InvalidArgument")])
-async def test_what_the_server_reports_it_lacks_is_remembered(rig: Rig, status: int, code: str) -> None:
+async def test_a_capability_that_the_server_reports_as_missing_is_not_probed_again(
+    rig: Rig, status: int, code: str
+) -> None:
     rig.server.cue("PutObject", faults.refuse(status, code), nth=2, times=2)
     store = rig.probing_store()
     with pytest.warns(RuntimeWarning, match="has no conditional writes"):
@@ -294,7 +296,7 @@ async def test_an_emptied_object_stays_as_fill_where_the_version_would_be_ignore
     ids=["lost answer", "409", "three 409s", "reset"],
 )
 @pytest.mark.parametrize("operation", ["PutObject", "DeleteObject"])
-async def test_a_fault_while_the_right_version_is_tried_turns_nothing_off(
+async def test_a_fault_during_the_probe_of_the_right_version_disables_nothing(
     rig: Rig, operation: str, fault: faults.Fault, times: int
 ) -> None:
     """A lost answer to what the server accepted is followed by a 412: for our own success, not for its ETags."""

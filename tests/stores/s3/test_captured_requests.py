@@ -1,4 +1,4 @@
-"""What goes out, to whom: host, path, region and headers of requests that were captured behind a real handshake."""
+"""What is sent where: host, path, region and headers of requests, captured after a real TLS handshake."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_where_requests_go(place: Place, transport: str, s3: Amazon, monke
 
 
 async def test_s3_compatible_servers_get_the_checksum_of_a_bulk_delete_that_they_know(s3: Amazon) -> None:
-    """Content-MD5, signed; botocore sends newer ones alone. Amazon takes those."""
+    """Signed Content-MD5; botocore sends only newer checksums, which Amazon accepts."""
     for options in ({}, {"endpoint_url": "https://store.example"}):
         async with zs.Session(s3=config(s3, **options)) as session:
             await session.s3("bucket").delete_many(["k"])
@@ -138,7 +138,7 @@ async def test_s3_compatible_servers_get_the_checksum_of_a_bulk_delete_that_they
 
 
 class Extra(NamedTuple):
-    """What an option adds, to which requests."""
+    """The headers that an option adds, and to which requests."""
 
     options: Mapping[str, Any]
     everywhere: Mapping[str, str] = NOTHING
@@ -205,7 +205,7 @@ async def test_amazon_is_not_probed_for_conditional_writes(transport: str, s3: A
     assert second.headers["if-match"] == '"e"'
 
 
-# Trust
+# TLS trust
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -249,7 +249,7 @@ async def test_a_certificate_of_another_host_is_refused(transport: str, s3: Amaz
     assert s3.requests == []
 
 
-# What the wire does not do
+# What the wire does not support
 
 
 @pytest.mark.parametrize("place", BY_SDK.values(), ids=["access point", "outpost", "S3 Express"])
@@ -307,7 +307,7 @@ async def test_an_arn_of_something_else_is_refused(bucket: str) -> None:
 
 
 class Proxy(ScriptedServer):
-    """Tunnels to one port of this machine, and answers plain requests itself."""
+    """Tunnels to one local port, and answers plain requests itself."""
 
     def __init__(self, port: int) -> None:
         super().__init__(self._pass)
@@ -346,7 +346,7 @@ def proxy(s3: Amazon) -> Iterator[Proxy]:
 async def test_https_goes_through_the_tunnel_of_a_proxy(
     s3: Amazon, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The proxy sees the host's name and its own password; the signature it does not."""
+    """The proxy sees the host name and its own password, but not the signature."""
     caplog.set_level(logging.INFO, logger="zarr_s3_async")
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:word@127.0.0.1:{proxy.port}")
     async with zs.Session(s3=config(s3)) as session:

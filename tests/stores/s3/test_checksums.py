@@ -1,4 +1,4 @@
-"""Checksums: sent with uploads to Amazon or where asked for, and verified on downloads where asked for."""
+"""Checksums are sent with uploads to Amazon or on request, and verified on downloads on request."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_a_range_is_not_compared_with_the_sum_of_the_whole(rig: Rig) -> No
 
 @pytest.mark.parametrize(("of", "right"), [(LONG, True), (b"else", False)], ids=["right", "wrong"])
 async def test_a_resumed_body_is_compared_as_a_whole(rig: Rig, of: bytes, right: bool) -> None:
-    """The sum comes with the first answer, the last bytes with the second."""
+    """The checksum is in the first response, the last bytes are in the second."""
 
     def summed_up_and_broken(exchange: Exchange) -> None:
         answer = exchange.carry_out()

@@ -1,4 +1,4 @@
-"""A lost answer is told from a lost race: by the write's id, also where others wrote on top since."""
+"""A lost response is distinguished from a lost race by the write's id, also after later writes of others."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_deleting_what_was_replaced_meanwhile_is_a_conflict(rig: Rig) -> N
     assert rig.stored("k") == b"2"
 
 
-async def test_what_others_created_after_our_delete_stays(rig: Rig) -> None:
+async def test_an_object_created_by_others_after_our_delete_stays(rig: Rig) -> None:
     store, other = rig.store(), rig.store()
     version = await store.put("k", b"1", when="absent")
 
@@ -165,7 +165,7 @@ async def test_a_writer_whose_delete_got_no_answer_loses_nothing_of_others(rig: 
 
 @pytest.mark.parametrize(("others", "between"), [(1, 0), (15, 0), (16, 1)])
 async def test_an_append_whose_claim_got_no_answer_claims_once(rig: Rig, others: int, between: int) -> None:
-    """As long as its id is among the sixteen that are kept; then rows of fill may lie between."""
+    """As long as its id is among the sixteen kept; beyond that, rows of fill may remain in between."""
     async with zs.Session() as session, zs.Session() as other:
         array = await session.create_array(rig.store(), shape=(0,), chunks=(50,), dtype="i4", overwrite=True)
         theirs = await other.open_array(rig.store())

@@ -1,4 +1,4 @@
-"""S3Store keeps every promise of a store, on a real S3 server and on moto, with either transport."""
+"""S3Store passes the conformance suite, on a real S3 server and on moto, with either transport."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest_asyncio
 import zarr_s3_async as zs
 from zarr_s3_async.testing import CHECKS, DEVIATIONS, check_name
 
-# One session for all checks: what one of them leaves behind is the next one's trouble.
+# One session for all checks, so that state left by one check affects the next.
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 

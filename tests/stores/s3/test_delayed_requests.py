@@ -1,6 +1,6 @@
-"""Requests that are carried out after their retry was acknowledged: what they may change, and what not.
+"""Requests that are carried out after their retry was acknowledged: what they can change, and what not.
 
-docs/writers.md says which of it is promised, and why no more is.
+docs/writers.md states what is promised, and why no more is.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def test_a_late_creation_changes_nothing_that_others_wrote_since(rig: Rig)
     rig.remove("new")
 
 
-async def test_a_late_deletion_of_a_version_takes_nothing_that_others_wrote_since(rig: Rig) -> None:
+async def test_a_late_deletion_of_a_version_deletes_nothing_that_others_wrote_since(rig: Rig) -> None:
     store, late = rig.store(), faults.Late()
     blob = await store.get("k")
     assert blob is not None
@@ -58,7 +58,7 @@ async def test_a_late_deletion_of_a_version_takes_nothing_that_others_wrote_sinc
 
 
 async def test_a_late_put_of_a_whole_chunk_alone_changes_nothing(rig: Rig) -> None:
-    """Its retry had the same bytes."""
+    """The retry has the same bytes."""
     store, late = rig.store(), faults.Late()
     rig.server.cue("PutObject", late)
     await store.put("k", b"whole")
@@ -68,10 +68,8 @@ async def test_a_late_put_of_a_whole_chunk_alone_changes_nothing(rig: Rig) -> No
 
 
 @pytest.mark.parametrize("write", ["put", "delete"])
-async def test_what_is_not_promised_a_late_unconditional_write_overwrites_what_came_in_between(
-    rig: Rig, write: str
-) -> None:
-    """The reason for the paragraph on the page: should this ever fail, the page may promise more."""
+async def test_not_promised_a_late_unconditional_write_overwrites_later_writes(rig: Rig, write: str) -> None:
+    """The limitation that docs/writers.md states: if this test ever fails, the page may promise more."""
     store, late = rig.store(), faults.Late()
     rig.server.cue("PutObject" if write == "put" else "DeleteObject", late)
     if write == "put":
@@ -83,10 +81,10 @@ async def test_what_is_not_promised_a_late_unconditional_write_overwrites_what_c
     assert rig.stored("k") == (b"whole" if write == "put" else None)
 
 
-async def test_what_is_not_promised_a_late_condition_holds_where_others_put_the_old_bytes_back(
+async def test_not_promised_a_late_condition_holds_if_others_restored_the_old_bytes(
     rig: Rig, hashed_etags: None
 ) -> None:
-    """An ETag is a hash of the bytes: it cannot tell that they were others meanwhile. See the page, as above."""
+    """An ETag is a hash of the bytes: it does not show that they were different in between. See docs/writers.md."""
     store, late = rig.store(), faults.Late()
     old = await store.get("k")
     assert old is not None
@@ -97,7 +95,7 @@ async def test_what_is_not_promised_a_late_condition_holds_where_others_put_the_
     assert rig.stored("k") == b"0+ours"
 
 
-async def test_what_is_not_promised_a_late_creation_creates_where_others_have_deleted(rig: Rig) -> None:
+async def test_not_promised_a_late_creation_recreates_a_deleted_object(rig: Rig) -> None:
     store, late = rig.store(), faults.Late()
     rig.server.cue("PutObject", late)
     ours = await store.put("new", b"ours", when="absent")
@@ -107,9 +105,7 @@ async def test_what_is_not_promised_a_late_creation_creates_where_others_have_de
     rig.remove("new")
 
 
-async def test_what_is_not_promised_a_late_deletion_deletes_the_old_bytes_that_others_put_back(
-    rig: Rig, hashed_etags: None
-) -> None:
+async def test_not_promised_a_late_deletion_deletes_restored_old_bytes(rig: Rig, hashed_etags: None) -> None:
     store, late = rig.store(), faults.Late()
     old = await store.get("k")
     assert old is not None
@@ -123,7 +119,7 @@ async def test_what_is_not_promised_a_late_deletion_deletes_the_old_bytes_that_o
 async def test_a_version_that_came_back_is_the_same_bytes_and_a_merge_of_them_is_right(
     rig: Rig, hashed_etags: None
 ) -> None:
-    """What others did between, and undid, costs a merge nothing: it is the bytes that it has read which it replaces."""
+    """Changes that others made and reverted in between do no harm: the merge replaces the bytes that it has read."""
     store = rig.store()
     read = await store.get("k")
     assert read is not None
@@ -134,7 +130,7 @@ async def test_a_version_that_came_back_is_the_same_bytes_and_a_merge_of_them_is
 
 
 async def test_a_lost_answer_is_reported_where_no_retry_is_allowed(rig: Rig) -> None:
-    """Who cannot live with a late request of an acknowledged write gets an error in its place."""
+    """With a single attempt, a lost response is an error, so no request can arrive after an acknowledgement."""
     late = faults.Late()
     rig.server.cue("PutObject", late)
     with pytest.raises(ConnectionError):

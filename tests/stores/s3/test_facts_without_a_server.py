@@ -1,4 +1,4 @@
-"""What is known without asking a server: whose an endpoint is, what is a region, what a date says of a clock."""
+"""Facts that need no server: whether an endpoint is Amazon's, what a region is, and the clock offset from a date."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .scripted import Way
         ("nonsense", False),
     ],
 )
-def test_whose_endpoint(url: str, amazon: bool) -> None:
+def test_whether_an_endpoint_is_amazons(url: str, amazon: bool) -> None:
     assert is_amazon(url) is amazon
 
 
@@ -62,7 +62,7 @@ def test_clock(date: str | None, learnt: bool, offset: float) -> None:
 
 
 @pytest.mark.parametrize("region", ["eu-west-3", "us-gov-east-1", "cn-north-1", "us-iso-east-1"])
-def test_names_of_regions_are_learnt(region: str) -> None:
+def test_valid_names_of_regions_are_recognised(region: str) -> None:
     regions = Regions(S3Config())
     assert regions.learn("b", region)
     assert regions.config_for("b").region == region
@@ -77,7 +77,7 @@ def _deleted(*deleted: dict[str, str]) -> Response:
     ("answer", "fault"),
     [
         (_deleted({"Key": "a"}, {"Key": "b"}), False),
-        (_deleted({}, {}), False),  # JuiceFS's gateway confirms each, and names none
+        (_deleted({}, {}), False),  # JuiceFS's gateway confirms each key without its name
         (_deleted({"Key": "a"}, {}), False),
         (_deleted({"Key": "a"}), True),
         (_deleted({}), True),

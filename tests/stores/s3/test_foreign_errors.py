@@ -1,4 +1,4 @@
-"""Nothing but errors of ours leaves a store: whatever a server, a resolver or a text does to what is below it."""
+"""A store raises only our own errors, whatever a server, a resolver or a text does to the libraries below it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LISTINGS = {
 
 
 @pytest.mark.parametrize("content", LISTINGS.values(), ids=LISTINGS)
-async def test_a_listing_that_is_none_of_s3s_is_an_answer_that_is_none_or_one_of_ours(rig: Rig, content: str) -> None:
+async def test_an_invalid_listing_raises_one_of_our_errors(rig: Rig, content: str) -> None:
     rig.server.cue("ListObjectsV2", document("ListBucketResult", content), times=1000)
     store = rig.store(attempts=1)
     for listed in (store.list_dir(""), collected(store)):
@@ -68,7 +68,7 @@ RESULTS = {
 
 
 @pytest.mark.parametrize("operation", RESULTS)
-async def test_a_result_that_is_none_of_s3s_is_an_error_of_ours(rig: Rig, operation: str) -> None:
+async def test_an_invalid_result_document_raises_one_of_our_errors(rig: Rig, operation: str) -> None:
     name, content = RESULTS[operation]
     rig.server.cue(operation, document(name, content), times=1000)
     store = rig.store(attempts=1, **MULTIPART)
@@ -87,7 +87,7 @@ ERRORS = {
 @pytest.mark.parametrize("status", [400, 403, 404, 500])
 @pytest.mark.parametrize("body", ERRORS.values(), ids=ERRORS)
 @pytest.mark.parametrize("operation", ["GetObject", "ListObjectsV2", "PutObject"])
-async def test_an_error_document_that_is_none_of_s3s_is_an_error_of_ours(
+async def test_an_invalid_error_document_raises_one_of_our_errors(
     rig: Rig, operation: str, body: bytes, status: int
 ) -> None:
     rig.server.cue(operation, faults.refuse(status, body=body), times=1000)
@@ -107,7 +107,7 @@ async def test_an_error_document_that_is_none_of_s3s_is_an_error_of_ours(
 
 
 @pytest.mark.parametrize("key", [HALF, f"a/{HALF}/b", "\udfff"])
-async def test_half_a_character_in_a_key_or_a_prefix_is_said_so(rig: Rig, key: str) -> None:
+async def test_a_lone_surrogate_in_a_key_or_prefix_is_a_clear_error(rig: Rig, key: str) -> None:
     store = rig.store()
     for call in (
         store.get(key),
@@ -144,7 +144,7 @@ async def test_no_option_may_hold_what_a_header_cannot(field: str, text: str) ->
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".example"])
-async def test_a_name_that_no_resolver_takes_is_an_error_of_ours(rig: Rig, host: str) -> None:
+async def test_a_host_name_that_no_resolver_accepts_raises_one_of_our_errors(rig: Rig, host: str) -> None:
     transport: Any = "wire" if rig.is_wire else "sdk"
     config = zs.S3Config(
         endpoint_url=f"http://{host}:9",
@@ -163,4 +163,4 @@ async def test_a_name_without_an_address_is_a_clear_error(monkeypatch: pytest.Mo
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
     dialer = Dialer("nowhere.example", 80, seconds=5.0, tls=None)
     with pytest.raises(OSError, match="has no address"):
-        await dialer.dial(lambda: None)  # type: ignore[arg-type,return-value]  # nothing is made
+        await dialer.dial(lambda: None)  # type: ignore[arg-type,return-value]  # no protocol is created

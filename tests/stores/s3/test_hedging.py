@@ -1,4 +1,4 @@
-"""A slow read is asked twice, within a budget and into a free slot only; the faster answer counts, once."""
+"""A slow read is sent twice, within a budget and only into a free slot; the faster response is used, once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Act = Callable[[Request], Awaitable[Response]]
 
 
 class Two:
-    """A transport whose first and second attempt do as they are told."""
+    """A transport with scripted first and second attempts."""
 
     def __init__(self, *acts: Act, slots: int = 4, hedges: bool = True) -> None:
         self.acts = list(acts)
@@ -34,7 +34,7 @@ class Two:
         hedging = Hedging(HedgePolicy(percentile=0.5, max_share=0.5), slots=self.slots, emit=self.events.append)
         self.pace = hedging.pace("bucket")
         for _ in range(32 if hedges else 0):
-            self.pace.observe(0.0)  # from now on, whatever is not there at once is slow
+            self.pace.observe(0.0)  # from now on, any response that is not immediate is slow
         self.retrying = RetryingTransport(
             Traced(self, self.events.append),
             slots=self.slots,
@@ -205,8 +205,8 @@ async def test_a_first_that_fails_waits_for_its_hedge(fault: Any) -> None:
 
 
 @pytest.mark.parametrize("hedged", [False, True])
-async def test_what_the_first_raises_leaves_as_itself(hedged: bool) -> None:
-    """What no further attempt mends: not in a group, and not after the second one's answer."""
+async def test_the_error_of_the_first_attempt_is_raised_directly(hedged: bool) -> None:
+    """A final error is raised directly: not in an exception group, and without waiting for the second attempt."""
     started = asyncio.Event()
 
     async def second(request: Request) -> Response:
@@ -224,7 +224,7 @@ async def test_what_the_first_raises_leaves_as_itself(hedged: bool) -> None:
     assert two.slots.session.held == 0
 
 
-async def test_what_the_second_raises_does_not_disturb_the_first() -> None:
+async def test_an_error_of_the_second_attempt_does_not_disturb_the_first() -> None:
     refused = asyncio.Event()
 
     async def second(request: Request) -> Response:
@@ -242,7 +242,7 @@ async def test_absence_is_an_answer_too() -> None:
     assert (await two.retrying.send(GET))[0] is NO_SUCH_KEY
 
 
-async def test_a_refusal_to_hedge_is_no_answer() -> None:
+async def test_a_refused_hedge_is_not_a_response() -> None:
     go = asyncio.Event()
 
     async def second(request: Request) -> Response:

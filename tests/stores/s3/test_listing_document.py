@@ -1,4 +1,4 @@
-"""A page of a listing is read as it was written, and what is no page is refused."""
+"""Parsing pages of listings: valid pages give their entries, anything else is rejected."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _document(inner: str) -> bytes:
 def test_a_page_is_read_as_it_was_written(
     objects: list[tuple[str, int, str]], folders: list[str], token: str | None, owners: bool
 ) -> None:
-    """In whatever order the elements come, with any key that UTF-8 spells, whatever else is in it."""
+    """With elements in any order, any UTF-8 keys, and any additional elements."""
     owner = "<Owner><ID>75aa</ID><DisplayName>somebody</DisplayName></Owner><StorageClass>STANDARD</StorageClass>"
     contents = [
         f"<Contents><ETag>&quot;{etag}&quot;</ETag><Key>{quote_plus(key)}</Key>{owner * owners}<Size>{size}</Size>"
@@ -98,6 +98,6 @@ _LAUGHS = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
         "another encoding",
     ],
 )
-def test_what_is_no_page_is_refused(body: bytes) -> None:
+def test_an_invalid_page_is_rejected(body: bytes) -> None:
     with pytest.raises(ListingError):
         parse_listing(body)

@@ -1,4 +1,4 @@
-"""Big objects go up in parts: whole or not at all, once, under their precondition, and nothing is left behind."""
+"""Multipart uploads of big objects are atomic, happen once, keep their precondition, and leave no open upload."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def sent(rig: Rig) -> dict[str, int]:
 
 
 def settled(rig: Rig) -> None:
-    """Nothing is left of any upload of this test."""
-    assert rig.server.open_uploads() == rig.uploads_before  # type: ignore[attr-defined]  # by the fixture
+    """Checks that the test leaves no open upload."""
+    assert rig.server.open_uploads() == rig.uploads_before  # type: ignore[attr-defined]  # set by the fixture
 
 
 @pytest.mark.parametrize("make", [bytes, bytearray, memoryview, lambda b: memoryview(np.frombuffer(b, "<u2"))])
-async def test_a_big_object_goes_up_in_parts(rig: Rig, make: Any) -> None:
+async def test_a_big_object_is_uploaded_in_parts(rig: Rig, make: Any) -> None:
     version = await store_of(rig).put("k", make(BODY))
     assert rig.stored("k") == BODY
     assert sent(rig) == {"CreateMultipartUpload": 1, "UploadPart": 5, "CompleteMultipartUpload": 1}
@@ -70,7 +70,7 @@ async def test_a_small_object_does_not(rig: Rig) -> None:
     assert sent(rig) == {"PutObject": 1}
 
 
-async def test_parts_go_up_at_once_each_in_a_slot_of_its_own(rig: Rig) -> None:
+async def test_parts_are_uploaded_concurrently_each_in_its_own_slot(rig: Rig) -> None:
     held: list[int] = []
     store = store_of(rig)
     slots = store._transport._slots.session
@@ -111,7 +111,7 @@ async def test_the_precondition_is_that_of_the_completion(rig: Rig) -> None:
 
 @pytest.mark.parametrize("fault", [faults.lost_answer, faults.lost_error()], ids=["reset", "500"])
 @pytest.mark.parametrize("when", ["always", "absent"])
-async def test_a_completion_whose_answer_was_lost_is_found_out(rig: Rig, fault: faults.Fault, when: Any) -> None:
+async def test_a_completion_whose_answer_was_lost_is_recognised(rig: Rig, fault: faults.Fault, when: Any) -> None:
     rig.server.cue("CompleteMultipartUpload", fault)
     version = await store_of(rig).put("k", BODY, when=when)
     assert rig.stored("k") == BODY
@@ -210,7 +210,7 @@ async def test_a_failure_leaves_the_old_object_and_no_upload(
     settled(rig)
 
 
-async def test_after_a_failed_part_none_is_begun(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_after_a_failed_part_no_further_part_is_started(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multipart, "_AT_ONCE", 1)
     rig.server.cue("UploadPart", faults.access_denied, nth=2)
     with pytest.raises(AccessDenied):
@@ -260,11 +260,11 @@ async def test_a_server_without_uploads_in_parts_gets_one_request(rig: Rig, stat
     assert sent(rig) == {"CreateMultipartUpload": 1, "PutObject": 2}
 
 
-# Where the completion's precondition is ignored
+# Servers that ignore the completion's precondition
 
 
 def ignoring(rig: Rig, *names: str) -> None:
-    """A server that ignores these preconditions of completions."""
+    """Make the server ignore these preconditions of completions."""
 
     def ignored(exchange: Any) -> None:
         headers = {n: v for n, v in exchange.request.headers.items() if n not in names}
@@ -283,7 +283,7 @@ async def test_one_conditional_put_keeps_the_promise_where_completions_may_race(
     assert rig.server.count("CreateMultipartUpload") == 0
 
 
-async def test_where_no_condition_is_evaluated_parts_go_up_and_a_warning_reports_it(rig: Rig) -> None:
+async def test_where_no_condition_is_evaluated_parts_are_uploaded_with_a_warning(rig: Rig) -> None:
     rig.server.ignores = ("if-match", "if-none-match")
     with pytest.warns(RuntimeWarning, match="no conditional writes"):
         await rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART).put("k", BODY, when="absent")
@@ -307,7 +307,7 @@ async def test_an_object_too_long_for_one_put_is_as_conditional_writes_reports(
     settled(rig)
 
 
-async def test_without_conditional_writes_parts_go_up_all_the_same(rig: Rig) -> None:
+async def test_without_conditional_writes_objects_are_uploaded_in_parts(rig: Rig) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         await rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART, conditional_writes="off").put(
@@ -335,7 +335,7 @@ async def test_an_object_too_long_for_one_put_is_completed_under_its_condition_w
 
 
 class Turns:
-    """A transport that is S3 as far as one upload goes; it takes turns of the loop before and after it acts."""
+    """A transport that imitates S3 for one upload; it yields to the loop before and after it acts."""
 
     def __init__(self) -> None:
         self.object = b"old"
@@ -368,7 +368,7 @@ class Turns:
 
 
 @pytest.mark.parametrize("double", [False, True])
-async def test_cancelled_at_every_await_nothing_is_left_of_the_upload(double: bool) -> None:
+async def test_cancelled_at_every_await_no_upload_stays_open(double: bool) -> None:
     for turns in range(200):
         way = Way(multipart_bytes=2 * PART, part_bytes=PART)
         server = Turns()
@@ -393,10 +393,10 @@ async def test_cancelled_at_every_await_nothing_is_left_of_the_upload(double: bo
 
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
-async def test_cancelled_while_the_server_does_not_answer_nothing_is_left(
+async def test_cancelled_while_the_server_does_not_answer_no_upload_stays_open(
     rig: Rig, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grace = 2.0 if operation == "UploadPart" else 60.0  # waited for in full where no answer comes
+    grace = 2.0 if operation == "UploadPart" else 60.0  # waited for in full if no response arrives
     monkeypatch.setattr("zarr_s3_async._concurrency.completion.GRACE", grace)
     rig.put("k", b"old")
     rig.server.cue(operation, faults.stall_before_head if operation == "UploadPart" else late)
@@ -411,7 +411,7 @@ async def test_cancelled_while_the_server_does_not_answer_nothing_is_left(
 
 
 def late(exchange: Any) -> None:
-    """Carried out, and answered when the caller is no longer there."""
+    """Carry the request out, and answer after the caller has left."""
     answer = exchange.carry_out()
     exchange.pause(0.05)
     exchange.send(answer)

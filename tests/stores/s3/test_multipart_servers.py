@@ -1,4 +1,4 @@
-"""Uploads in parts on servers: SeaweedFS heeds their preconditions, moto half of them, and both keep the promise."""
+"""Multipart uploads on servers: SeaweedFS honours their preconditions, moto only some; the guarantee holds on both."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_a_condition_that_moto_honours_in_puts_alone_is_kept(moto_s3: Any,
 async def test_a_cancelled_upload_leaves_the_old_object_on_seaweedfs(
     seaweed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion, "GRACE", 60)  # a slow machine, too, gets to the end of what was begun
+    monkeypatch.setattr(completion, "GRACE", 60)  # a slow machine, too, completes what was started
     async with zs.Session(s3=small(seaweed.s3_config())) as session:
         store = session.s3(seaweed.bucket, secrets.token_hex(6))
         await store.put("k", b"old")

@@ -1,4 +1,4 @@
-"""How long the parts of an upload are."""
+"""Part sizes of multipart uploads."""
 
 from __future__ import annotations
 

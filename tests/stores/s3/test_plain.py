@@ -1,4 +1,4 @@
-"""What is read without the SDK is what the SDK finds: credentials, region, endpoint, authorities; or nothing is."""
+"""Configuration read without the SDK equals the SDK's: credentials, region, endpoint, authorities; or none is read."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ files = st.lists(st.tuples(st.sampled_from(SECTIONS), st.lists(st.sampled_from(L
     credentials_file=files,
     bucket=st.sampled_from(BUCKETS),
 )
-def test_what_is_read_here_is_what_the_sdk_finds(
+def test_configuration_read_here_equals_the_sdks(
     environment: dict[str, str],
     options: dict[str, Any],
     keys: bool,
@@ -176,7 +176,7 @@ class _Found:
 
 
 async def _asked(config: S3Config, bucket: str, resolve: bool) -> _Found:
-    """The same of the SDK."""
+    """What the SDK finds for the same configuration."""
     found, session = _Found(), sdk_session(config)
     found.region = session.get_config_variable("region")
     try:
@@ -187,7 +187,7 @@ async def _asked(config: S3Config, bucket: str, resolve: bool) -> _Found:
         frozen = await source.get_frozen_credentials()
         found.keys = (frozen.access_key, frozen.secret_key, frozen.token)
     if resolve:
-        # Keys play no part in where a bucket is, and a bundle that is not there keeps a client from being made.
+        # Keys do not affect the endpoint, and a missing CA bundle prevents the creation of a client.
         bundle = os.environ.pop("AWS_CA_BUNDLE", None)
         pool = ClientPool(1)
         with mock.patch.dict(os.environ, {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}):
@@ -218,7 +218,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ({"AWS_ENDPOINT_URL": "http://localhost:9000"}, "", "", {"access_key_id": "AK", "secret_access_key": "SK"}),
     ],
 )
-def test_what_most_people_have_is_read_without_the_sdk(
+def test_common_configurations_are_read_without_the_sdk(
     environment: dict[str, str],
     config: str,
     credentials: str,
@@ -265,7 +265,7 @@ def test_a_read_loads_nothing_of_the_sdk(options: str, clean: Path) -> None:
     assert done.stdout == "\n", done.stderr
 
 
-async def test_what_the_sdk_alone_knows_is_requested_from_it(clean: Path) -> None:
+async def test_configuration_that_only_the_sdk_reads_is_requested_from_it(clean: Path) -> None:
     for line in ("s3 =\n  addressing_style = path\n", "use_fips_endpoint = true\n", "services = mine\n"):
         (clean / "config").write_text(f"[default]\n{line}")
         assert read_plain(S3Config()) is None

@@ -1,4 +1,4 @@
-"""What one more try mends is mended once and remembered: expired credentials, a wrong clock, another region."""
+"""Recovery happens once and is remembered: expired credentials, a wrong clock, another region."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def expired_but(key: str) -> faults.Fault:
 
 @pytest.fixture
 def from_chain(rig: Rig, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> S3Config:
-    """Options without keys; the environment has some. Each test has a client of its own."""
+    """Options without keys; the environment has some. Each test has its own client."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDOLD")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
@@ -101,7 +101,7 @@ async def test_keys_that_are_replaced_right_after_a_refusal_are_found_at_once(
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_a_function_of_the_users_gives_the_keys(rig: Rig, transport: Literal["wire", "sdk"]) -> None:
+async def test_a_credentials_function_provides_the_keys(rig: Rig, transport: Literal["wire", "sdk"]) -> None:
     given = iter(["AKIDOLD", "AKIDNEW"])
 
     async def provide() -> Credentials:
@@ -139,7 +139,7 @@ async def test_provided_keys_are_requested_again_before_they_end(lifetime: float
     assert {key.access_key for key in keys} == {"AK2"}
 
 
-async def test_what_a_function_of_the_users_does_wrong_is_reported() -> None:
+async def test_errors_of_a_credentials_function_are_reported() -> None:
     def nothing_to_await() -> Any:
         return Credentials(access_key_id="a", secret_access_key="s3cr3t")
 
@@ -176,7 +176,7 @@ async def test_what_a_function_of_the_users_does_wrong_is_reported() -> None:
             pickle.dumps(kept)
 
 
-async def test_a_source_that_has_gone_is_a_clear_error(
+async def test_a_credentials_source_that_disappeared_is_a_clear_error(
     rig: Rig, from_chain: S3Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.server.cue("GetObject", faults.expired_token, times=FOREVER)
@@ -195,7 +195,7 @@ async def test_given_keys_cannot_be_renewed(rig: Rig) -> None:
     assert rig.server.count("GetObject") == 1
 
 
-async def test_keys_come_from_the_chain_where_the_wire_asks_for_them(rig: Rig, from_chain: S3Config) -> None:
+async def test_the_wire_gets_its_keys_from_the_chain(rig: Rig, from_chain: S3Config) -> None:
     signer = await rig.pool.identity(from_chain)
     credentials = await signer.credentials()
     assert credentials is not None
@@ -269,14 +269,14 @@ async def test_a_region_that_is_wrong_as_well_is_an_error(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("region", ["evil.example", "x/y", "us-east-1.evil", "", "a" * 50, "us east", "1", "us-"])
-async def test_what_is_no_region_is_not_followed(rig: Rig, region: str) -> None:
+async def test_an_invalid_region_is_not_followed(rig: Rig, region: str) -> None:
     rig.server.cue("GetObject", faults.refuse(301, "PermanentRedirect", x_amz_bucket_region=region), times=FOREVER)
     with pytest.raises(WrongRegion):
         await rig.store().get("k")
     assert rig.server.count("GetObject") == 1
 
 
-async def test_no_redirect_takes_credentials_to_another_host(rig: Rig) -> None:
+async def test_no_redirect_sends_credentials_to_another_host(rig: Rig) -> None:
     with FaultServer(buckets=(BUCKET,)) as elsewhere:
         rig.server.cue("GetObject", faults.redirect(elsewhere.endpoint_url + "/data/root/k"), times=FOREVER)
         with pytest.raises(WrongRegion):

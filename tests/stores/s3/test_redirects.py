@@ -1,4 +1,4 @@
-"""No answer leads anywhere: credentials go to hosts of the endpoint rules and to no other, whatever a server says."""
+"""Redirects are not followed: credentials are sent only to hosts of the endpoint rules, whatever a server answers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def config(s3: Amazon, transport: Any) -> zs.S3Config:
 
 
 def refusal(status: str, code: str, *, where: str = "evil.example", region: str | None = None) -> bytes:
-    """A redirect that says everything that a client might follow."""
+    """A redirect with every field that a client might follow."""
     body = (
         f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>m</Message>'
         f"<Endpoint>{where}</Endpoint><Bucket>bucket</Bucket></Error>"
@@ -57,7 +57,7 @@ def refusal(status: str, code: str, *, where: str = "evil.example", region: str 
 
 
 async def every_operation(store: zs.Store) -> list[type]:
-    """What each of them raised."""
+    """Run every operation. Returns the types of the errors raised."""
     raised = []
     for operation in (
         store.get("k"),
@@ -83,7 +83,7 @@ async def every_operation(store: zs.Store) -> list[type]:
         ("400 Bad Request", "AuthorizationHeaderMalformed"),
     ],
 )
-async def test_a_location_is_not_gone_to(status: str, code: str, transport: str, s3: Amazon) -> None:
+async def test_a_location_header_is_not_followed(status: str, code: str, transport: str, s3: Amazon) -> None:
     s3.answer = lambda _: refusal(status, code)
     async with zs.Session(s3=config(s3, transport), retry=zs.RetryPolicy(attempts=1)) as session:
         await every_operation(session.s3("bucket"))
@@ -109,11 +109,11 @@ async def test_a_location_is_not_gone_to(status: str, code: str, transport: str,
         "",
     ],
 )
-async def test_what_is_no_region_leads_nowhere(region: str, transport: str, s3: Amazon) -> None:
+async def test_an_invalid_region_is_not_followed_to_any_host(region: str, transport: str, s3: Amazon) -> None:
     s3.answer = lambda _: refusal("301 Moved Permanently", "PermanentRedirect", region=region)
     async with zs.Session(s3=config(s3, transport), retry=zs.RetryPolicy(attempts=1)) as session:
         raised = await every_operation(session.s3("bucket"))
-    if region != "eu-west-3\t":  # white space around a header's value is not of the value
+    if region != "eu-west-3\t":  # whitespace around a header's value is not part of it
         assert set(raised) == {WrongRegion}
         assert set(s3.looked_up) == {RIGHT}
         assert len(s3.requests) == 5
@@ -125,7 +125,7 @@ async def test_what_is_no_region_leads_nowhere(region: str, transport: str, s3: 
     ("region", "host"), [("eu-west-3", OTHER), ("evil-east-1", None), ("cn-evil-1", None), ("us-isob-evil-1", None)]
 )
 async def test_a_region_leads_to_amazons_host_for_it(region: str, host: str | None, transport: str, s3: Amazon) -> None:
-    """Also where there is no such region: the name alone is taken, and Amazon's rules make a host of it."""
+    """Also for unknown regions: only the region's name is used, and Amazon's endpoint rules give the host."""
     s3.answer = lambda _: refusal("301 Moved Permanently", "PermanentRedirect", region=region)
     async with zs.Session(s3=config(s3, transport), retry=zs.RetryPolicy(attempts=1)) as session:
         with pytest.raises(StoreError):
@@ -142,7 +142,7 @@ async def test_a_region_leads_to_amazons_host_for_it(region: str, host: str | No
 async def test_a_cancelled_upload_is_completed_only_where_a_broken_one_may_be_stored(
     s3: Amazon, endpoint_url: str | None, completed: bool
 ) -> None:
-    """Amazon drops an upload that breaks; of others it is not known. Neither takes a task of its own."""
+    """Amazon discards a broken upload; other servers may store it. Neither case needs a separate task."""
     options = dataclasses.replace(config(s3, "wire"), endpoint_url=endpoint_url, conditional_writes="off")
     loop, asked, may_answer = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     started: list[object] = []
@@ -154,7 +154,7 @@ async def test_a_cancelled_upload_is_completed_only_where_a_broken_one_may_be_st
 
     async with zs.Session(s3=options) as session:
         store = session.s3("bucket")
-        await store.put("k", b"1")  # the connection is there
+        await store.put("k", b"1")  # opens the connection
         s3.answer = answer_late
         put = asyncio.create_task(store.put("k", b"2"))
         loop.set_task_factory(lambda loop, work, **how: started.append(work) or asyncio.Task(work, loop=loop, **how))

@@ -1,4 +1,4 @@
-"""Answers and listings without an end: memory, requests and time are bounded, whatever the framing says."""
+"""Endless responses and listings: memory, requests and time are bounded, whatever the framing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BIG = bytes(6 * MIB)
 
 @contextmanager
 def at_most(nbytes: int) -> Iterator[None]:
-    """Memory taken meanwhile; the server of the test is in this process, and takes little."""
+    """Bounds the memory taken meanwhile; the test server is in this process, and takes little."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -96,7 +96,7 @@ async def test_an_endless_object_of_a_status_that_s3_does_not_send_is_an_error_i
     assert rig.server.count("GetObject") <= 3
 
 
-# A whole object, or more, in place of a range
+# A whole object, or more, instead of a range
 
 OBJECT = bytes(range(256)) * 2**17  # 32 MiB
 RANGES = {
@@ -125,7 +125,7 @@ async def test_a_server_that_ignores_ranges_costs_the_memory_of_the_range(
         sunk.append(bytearray(length))
         return memoryview(sunk[-1])
 
-    # The server of the test is in this process: it copies the object once to send it.
+    # The test server is in this process: it copies the object once to send it.
     with at_most(len(OBJECT) + 3 * MIB):
         blob = await store.get("big", range=asked, sink=sink if with_sink else None)
     assert blob is not None
@@ -152,7 +152,7 @@ async def test_a_connection_serves_again_where_little_follows_the_range(rig: Rig
         assert rig.server.connections == before
 
 
-async def test_a_whole_object_for_a_range_without_its_length_is_taken_as_long_as_it_is_short(rig: Rig) -> None:
+async def test_a_short_whole_object_without_a_length_is_accepted_for_a_range(rig: Rig) -> None:
     def whole_in_chunks(exchange: Any) -> None:
         kept = {name: value for name, value in exchange.request.headers.items() if name != "range"}
         exchange.request = exchange.request._replace(headers=kept)
@@ -193,7 +193,7 @@ def folder(name: str) -> str:
 
 
 def listing(pages: Callable[[int], list[str] | None]) -> faults.Fault:
-    """A server whose n-th page has these elements; None is the last one's answer, and ends it."""
+    """A listing whose n-th page has these elements; None ends it."""
     number = 0
 
     def page(exchange: Any) -> None:
@@ -259,7 +259,7 @@ async def test_both_orders_of_servers_are_taken(rig: Rig, keys: list[str]) -> No
 
 
 async def test_a_few_pages_without_a_name_are_no_end(rig: Rig) -> None:
-    """S3 may look through many keys and find none of them."""
+    """S3 may scan many keys without a match."""
     right = listing(lambda n: [entry("root/a")] if n == 20 else [] if n < 40 else None)
     rig.server.cue("ListObjectsV2", right, times=FOREVER)
     assert await listed(rig.store(), "list_prefix") == ["a"]

@@ -1,4 +1,4 @@
-"""A long body that broke is continued where it broke, of the same object, in the same memory; a short one is not."""
+"""A long broken body is resumed where it broke, from the same version, into the same memory; a short one is not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stored(rig: Rig) -> None:
 
 
 class Memory:
-    """A sink that counts."""
+    """A sink that counts its calls."""
 
     def __init__(self) -> None:
         self.memory = bytearray()
@@ -42,7 +42,7 @@ def ranges(rig: Rig) -> list[str | None]:
 
 
 @pytest.mark.parametrize("fault", [faults.reset_mid_body, faults.close_mid_body])
-async def test_the_rest_is_called_by_range_and_version(rig: Rig, fault: faults.Fault) -> None:
+async def test_the_rest_is_requested_by_range_and_version(rig: Rig, fault: faults.Fault) -> None:
     rig.server.cue("GetObject", fault)
     sink = Memory()
     blob = await rig.store().get("k", sink=sink)
@@ -103,7 +103,7 @@ async def test_a_version_that_was_replaced_meanwhile_is_a_conflict(rig: Rig) -> 
         await rig.store(attempts=4).get("k", version=blob.version)
 
 
-async def test_an_object_that_has_gone_meanwhile_is_absent(rig: Rig) -> None:
+async def test_an_object_deleted_meanwhile_is_absent(rig: Rig) -> None:
     async def remove() -> None:
         await rig.store().delete("k")
 
@@ -117,7 +117,7 @@ async def test_an_object_that_has_gone_meanwhile_is_absent(rig: Rig) -> None:
     [faults.content_range("bytes 1-2/3"), faults.short_range, faults.whole_for_range, faults.internal_error],
     ids=["another range", "short", "whole", "500"],
 )
-async def test_a_wrong_rest_is_not_put_together(rig: Rig, wrong: faults.Fault) -> None:
+async def test_a_wrong_rest_is_not_combined(rig: Rig, wrong: faults.Fault) -> None:
     rig.server.cue("GetObject", faults.reset_mid_body)
     rig.server.cue("GetObject", wrong, nth=2)
     sink = Memory()
@@ -127,14 +127,14 @@ async def test_a_wrong_rest_is_not_put_together(rig: Rig, wrong: faults.Fault) -
 
 
 def in_chunks(exchange: Exchange) -> None:
-    """A proxy took the length off."""
+    """Answer without Content-Length, as after a proxy."""
     answer = exchange.carry_out()
     head = with_header(with_header(answer.head, "Content-Length", None), "Transfer-Encoding", "chunked")
     body = bytes(answer.body)
     exchange.write(head + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")
 
 
-async def test_a_rest_that_comes_in_chunks_is_put_in_its_place(rig: Rig) -> None:
+async def test_a_rest_in_chunked_framing_is_put_in_its_place(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.reset_mid_body)
     rig.server.cue("GetObject", in_chunks, nth=2)
     sink = Memory()
@@ -146,7 +146,7 @@ async def test_a_rest_that_comes_in_chunks_is_put_in_its_place(rig: Rig) -> None
 
 
 def broken_of(body: bytes, status: str = "206 Partial Content", **lines: str) -> faults.Fault:
-    """Half of a body that is not the one to continue with."""
+    """Half of a body that is not the rest of the first one."""
 
     def fault(exchange: Exchange) -> None:
         etag = exchange.request.headers.get("if-match", "")
@@ -193,8 +193,8 @@ async def test_a_range_that_was_not_requested_is_not_continued(rig: Rig) -> None
     assert ranges(rig) == [None, None]
 
 
-async def test_the_rest_of_another_object_is_never_the_whole(rig: Rig) -> None:
-    """Not even where a version was asked for, and the server looks at no precondition."""
+async def test_the_rest_of_another_version_is_never_combined(rig: Rig) -> None:
+    """Also with a pinned version on a server that ignores preconditions."""
     blob = await rig.store().get("k")
     assert blob is not None
     rig.server.forget()

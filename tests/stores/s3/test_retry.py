@@ -1,4 +1,4 @@
-"""RetryingTransport retries where that may help, counts every attempt once, and holds a slot only during one."""
+"""RetryingTransport retries transient failures, counts each attempt once, and holds a slot only during an attempt."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_every_attempt_is_one_event_and_every_wait_another() -> None:
 
 
 async def test_an_attempt_that_a_transport_ended_in_time_is_retried() -> None:
-    """The transports time their attempts; that they end is tested with each of them."""
+    """The transports enforce the attempt timeout; that is tested for each of them."""
     way = Way(attempt_timed_out(GET, 0.01), attempt_timed_out(GET, 0.01), attempts=2)
     with pytest.raises(DeadlineExceeded, match="attempt_timeout"):
         await way.retrying.send(GET)
@@ -160,19 +160,19 @@ async def test_cancellation_gives_the_slot_back() -> None:
     [NetworkError("reset"), DeadlineExceeded("late"), UnexpectedResponse("no length"), ChecksumMismatch("damaged")],
     ids=lambda error: type(error).__name__,
 )
-async def test_what_a_transport_raises_for_a_bad_answer_is_retried(error: StoreError) -> None:
+async def test_the_error_of_a_transport_for_a_bad_answer_is_retried(error: StoreError) -> None:
     way = Way(error, ok())
     assert (await way.retrying.send(GET))[1] == 2
 
 
-async def test_what_a_transport_raises_for_no_request_is_not_retried() -> None:
+async def test_the_error_of_a_transport_without_a_request_is_not_retried() -> None:
     error = StoreError("no way to send it")
     with pytest.raises(StoreError) as caught:
         await Way(error, ok()).retrying.send(GET)
     assert caught.value is error
 
 
-async def test_damage_that_repeats_is_no_accident() -> None:
+async def test_damage_is_retried_once_and_then_an_error() -> None:
     way = Way(*[ChecksumMismatch("damaged")] * 3)
     with pytest.raises(ChecksumMismatch) as caught:
         await way.retrying.send(GET)
@@ -180,7 +180,7 @@ async def test_damage_that_repeats_is_no_accident() -> None:
 
 
 async def test_an_outage_does_not_multiply_the_load() -> None:
-    """Once the budget is spent every request fails with its first attempt; answers fill it again."""
+    """When the budget is spent, every request fails with its first attempt; successful responses refill it."""
     way = Way(*[NetworkError("down")] * 1000, attempts=5)
     way.retrying._budget = RetryBudget(4)
     for _ in range(100):

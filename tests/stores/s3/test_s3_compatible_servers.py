@@ -1,4 +1,4 @@
-"""S3-compatible servers as people have them: without DeleteObjects, without newer checksums, with ETags made weak."""
+"""S3-compatible servers in use: without DeleteObjects, without newer checksums, with weak ETags."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NO_BULK_DELETE = [
 
 @TRANSPORTS
 @pytest.mark.parametrize("refusal", NO_BULK_DELETE, ids=[fault.__name__ for fault in NO_BULK_DELETE])
-async def test_without_delete_objects_keys_are_deleted_one_by_one_and_that_is_remembered(
+async def test_without_delete_objects_keys_are_deleted_one_by_one_from_then_on(
     server: FaultServer, transport: Any, refusal: Fault
 ) -> None:
     server.cue("DeleteObjects", refusal, times=FOREVER)
@@ -71,9 +71,7 @@ async def test_without_delete_objects_keys_are_deleted_one_by_one_and_that_is_re
 
 
 @TRANSPORTS
-async def test_a_refusal_of_delete_objects_is_an_error_and_remembered_by_nothing(
-    server: FaultServer, transport: Any
-) -> None:
+async def test_a_refusal_of_delete_objects_is_an_error_and_is_not_cached(server: FaultServer, transport: Any) -> None:
     server.cue("DeleteObjects", faults.access_denied)
     async with zs.Session(s3=config(server, transport=transport)) as session:
         store = session.s3("data")
@@ -123,7 +121,7 @@ async def test_optional_documents_that_are_forbidden_are_absent_where_the_option
         else:
             await session.create_group(store, zarr_format=2)
     absent = (".zattrs", ".zmetadata", "zarr.json", "/1", ".zgroup" if kind == "array" else ".zarray")
-    for name in absent:  # who may not list is told so of what is absent
+    for name in absent:  # without permission to list, S3 answers 403 for absent keys
         server.cue("GetObject", faults.access_denied, key=name, times=FOREVER)
     async with zs.Session(s3=config(server, transport=transport, missing_on_403=True)) as session:
         store = session.s3("data", "p")
@@ -134,7 +132,7 @@ async def test_optional_documents_that_are_forbidden_are_absent_where_the_option
         else:
             assert dict((await session.open_group(store, zarr_format=2)).attrs) == {}
             assert isinstance(await session.open(store, zarr_format=2), zs.Group)
-        with pytest.raises(zs.AccessDenied):  # what decides is never taken for absent
+        with pytest.raises(zs.AccessDenied):  # the required document is never taken for absent
             await session.open(store)
     async with zs.Session(s3=config(server, transport=transport)) as session:
         with pytest.raises(zs.AccessDenied):
@@ -158,10 +156,10 @@ async def test_attributes_that_are_forbidden_are_not_edited_as_if_they_were_abse
 
 
 @TRANSPORTS
-async def test_a_server_that_never_accepts_the_right_version_is_found_out_by_the_probe(
+async def test_a_server_that_never_accepts_the_right_version_is_detected_by_the_probe(
     server: FaultServer, transport: Any
 ) -> None:
-    """SeaweedFS 3.97, or a proxy that rewrites ETags: a merge would fail as changed by others, 32 times."""
+    """SeaweedFS 3.97, or a proxy that rewrites ETags: otherwise a merge would fail 32 times with a conflict."""
 
     def mismatch(exchange: Any) -> None:
         has_condition = "if-match" in exchange.request.headers
@@ -199,9 +197,7 @@ async def test_an_etag_made_weak_is_sent_back_strong(server: FaultServer, transp
 
 
 @TRANSPORTS
-async def test_the_error_does_not_accuse_others_where_no_one_changed_anything(
-    server: FaultServer, transport: Any
-) -> None:
+async def test_the_error_does_not_blame_other_writers_if_none_wrote(server: FaultServer, transport: Any) -> None:
     retry = zs.RetryPolicy(conflict_attempts=3, base_delay=0.001)
     async with zs.Session(s3=config(server, transport=transport), retry=retry) as session:
         array = await session.create_array(

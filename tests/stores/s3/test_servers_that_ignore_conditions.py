@@ -1,6 +1,6 @@
-"""Servers that take the preconditions of writes, ignore them and answer 200: found out, warned, and lived with.
+"""Servers that ignore the preconditions of writes and answer 200: they are detected, reported and supported.
 
-JuiceFS's gateway does that; the fault server does it on demand, everywhere.
+JuiceFS's gateway does that; the fault server does it on request.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def ignoring() -> Iterator[FaultServer]:
     params=["ignoring", pytest.param("juicefs", marks=[pytest.mark.integration, needs_juicefs])],
 )
 def place(request: pytest.FixtureRequest) -> tuple[str, zs.S3Config]:
-    """A URL that nobody else uses, and how to reach it."""
+    """A URL for this test only, and the options to reach it."""
     server = request.getfixturevalue(request.param)
     config = zs.S3Config(
         endpoint_url=server.endpoint_url,
@@ -63,7 +63,7 @@ def config(request: pytest.FixtureRequest, place: tuple[str, zs.S3Config]) -> zs
 
 
 async def write_parts_of_one_chunk(session: zs.Session, url: str) -> np.ndarray[Any, Any]:
-    """Every task adds its own row to a chunk that all share; what is read back has them all."""
+    """Write a row of one shared chunk from every task. Returns the chunk as read back."""
     array = await session.create_array(url, shape=(WRITERS, 4), chunks=(WRITERS, 4), dtype="int32")
     rows = [array.set_slice(row + 1, start=(row, 0), stop=(row + 1, 4)) for row in range(WRITERS)]
     await asyncio.gather(*rows)
@@ -122,7 +122,7 @@ async def test_off_is_silent_and_probes_nothing(
 @needs_juicefs
 @pytest.mark.parametrize("transport", ["wire", pytest.param("sdk", marks=pytest.mark.slow)])
 async def test_juicefs_keeps_every_other_promise_of_a_store(juicefs: JuiceS3, transport: Any) -> None:
-    """All checks of the conformance suite but those that need preconditions, or a file system's minute."""
+    """All checks of the conformance suite except those that need preconditions or are slow on a file system."""
     minutes = {"many_keys_are_listed_and_deleted", "a_wide_level"}
     checks = [check for check in CHECKS if check_name(check) not in DEVIATIONS["juicefs"] | minutes]
     with warnings.catch_warnings():
@@ -139,7 +139,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {"plain": {"zarr_format": 2}, "sharded": {"
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("mode", ["auto", "off"])
 @pytest.mark.filterwarnings("ignore:.*no conditional writes")
-async def test_a_condition_that_the_caller_names_holds_all_the_same(
+async def test_a_condition_of_the_caller_holds_on_a_server_that_ignores_it(
     place: tuple[str, zs.S3Config], config: zs.S3Config, mode: Any, layout: dict[str, Any]
 ) -> None:
     async with zs.Session(s3=replace(config, conditional_writes=mode)) as session:
@@ -167,7 +167,7 @@ async def test_a_condition_that_the_caller_names_holds_all_the_same(
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
 @pytest.mark.filterwarnings("ignore:.*no conditional writes")
-async def test_what_other_libraries_put_under_a_condition_holds_all_the_same(
+async def test_conditional_puts_of_other_libraries_hold_on_a_server_that_ignores_them(
     place: tuple[str, zs.S3Config], config: zs.S3Config, mode: Any
 ) -> None:
     async with zs.Session(s3=replace(config, conditional_writes=mode)) as session:

@@ -1,4 +1,4 @@
-"""The signer: published vectors, botocore's own signer as the oracle, and no secret in sight."""
+"""The signer: published test vectors, botocore's signer as the oracle, and no secrets in a repr."""
 
 import calendar
 import re
@@ -153,7 +153,7 @@ NAMES = [
 
 
 def made_up(random: Random) -> SimpleNamespace:
-    """A request like no other, and who signs it."""
+    """A random request with random credentials."""
 
     def text(longest: int, alphabet: str = ODD) -> str:
         return "".join(random.choices(alphabet, k=random.randint(1, longest)))
@@ -179,7 +179,7 @@ def made_up(random: Random) -> SimpleNamespace:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_thousands_of_signatures_are_botocores(seed):
-    """A thousand requests for each seed: every part at random, payloads signed and unsigned."""
+    """A thousand random requests for each seed, with signed and unsigned payloads."""
     from hashlib import sha256
 
     random = Random(seed)
@@ -227,14 +227,14 @@ def test_a_session_token_is_signed_and_sent():
     assert "x-amz-security-token" in lines["authorization"]
 
 
-def test_the_payload_hash_is_what_was_given():
+def test_the_given_payload_hash_is_signed():
     """Over TLS the payload goes unsigned: the header and the signature say so."""
     lines = signed_lines(Signer(DOCUMENTED, "us-east-1").sign("PUT", "h", "/k", "", {}, UNSIGNED_PAYLOAD, 0.0))
     assert lines["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
 
 
 def test_a_signer_that_lives_past_midnight_signs_as_a_new_one_does():
-    """What is cached per second and per day is renewed, in either direction of time."""
+    """What is cached per second and per day is renewed, also when the clock goes back."""
     lasting = Signer(DOCUMENTED, "us-east-1")
     midnight = calendar.timegm((2024, 3, 1, 0, 0, 0))
     for now in (midnight - 1.0, midnight - 0.5, midnight, midnight + 86_400 * 3, midnight - 1.0):

@@ -1,4 +1,4 @@
-"""A throttled bucket gets fewer slots, and slows no other; it gets them back as it answers."""
+"""A throttled bucket gets fewer slots without slowing others; successful responses restore its slots."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_a_throttled_bucket_waits_without_a_slot() -> None:
     assert await third is not None
 
 
-async def test_the_share_shrinks_and_grows_and_goes() -> None:
+async def test_the_share_shrinks_grows_and_is_removed() -> None:
     clock = Seconds()
     slots = Slots(Limiter(8), clock)
     for clock.now in (0.0, 1.0):
@@ -57,7 +57,7 @@ async def test_the_share_shrinks_and_grows_and_goes() -> None:
     assert await slots.acquire("b") is None, "as if nothing had been"
 
 
-async def test_what_was_sent_before_a_bucket_throttled_leaves_its_share_alone() -> None:
+async def test_responses_to_requests_sent_before_throttling_do_not_change_the_share() -> None:
     clock = Seconds()
     slots = Slots(Limiter(8), clock)
     slots.refused("b", None)
@@ -82,7 +82,7 @@ async def test_cancelled_while_waiting_for_a_slot_the_share_is_given_back() -> N
         assert await slots.acquire("b") is not None
 
 
-async def test_a_hedge_takes_what_no_caller_waits_for() -> None:
+async def test_a_hedge_takes_a_slot_only_if_no_caller_waits_for_it() -> None:
     slots = Slots(Limiter(2), Seconds())
     release = slots.try_acquire("b")
     assert release is not None

@@ -1,4 +1,4 @@
-"""Idle connections that a server has closed: what it costs to find that out, and that every sending is counted."""
+"""Idle connections that the server has closed: what it costs to detect them, and that every request is counted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPERATIONS = ("GetObject", "PutObject", "HeadObject", "DeleteObject", "ListObjec
 
 
 def one_answer_per_connection(rig: Rig) -> None:
-    """A server that closes every connection after one answer, which the client learns only when it uses it again."""
+    """A server that closes every connection after one response; the client notices only when it uses it again."""
     for operation in OPERATIONS:
         rig.server.cue(operation, faults.closed_after_one_answer, times=FOREVER)
 
@@ -58,7 +58,7 @@ async def test_one_attempt_sends_a_write_once(rig: Rig, conditional: bool) -> No
 
 
 async def test_reads_succeed_where_all_idle_connections_have_died(rig: Rig) -> None:
-    """With a single attempt: a read changes nothing, so that its connection was closed costs it none."""
+    """With a single attempt: a read is idempotent, so a closed idle connection does not count as an attempt."""
     rig.put("k", b"data")
     store = rig.store(attempts=1)
     barrier = asyncio.Barrier(8)
@@ -87,7 +87,7 @@ async def test_reads_succeed_where_all_idle_connections_have_died(rig: Rig) -> N
 
 
 async def test_a_write_that_was_carried_out_before_the_connection_closed_is_found_by_its_id(rig: Rig) -> None:
-    """It looks as if the server had closed an idle connection, and the request had been carried out."""
+    """The client sees a closed idle connection, although the request was carried out."""
     rig.put("k", b"old")
     store = rig.store(attempts=3)
     blob = await store.get("k")

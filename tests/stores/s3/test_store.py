@@ -1,4 +1,4 @@
-"""S3Store composes the right requests, and reads an answer as what it is: only NoSuchKey is absent."""
+"""S3Store builds the correct requests and interprets responses correctly: only NoSuchKey means absent."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_ranges_are_requested_in_http_terms(asked: Span | Suffix | None, h
     way = Way(ok(whole))
     blob = await way.store.get("k", range=asked)
     assert way.script.requests[0].headers.get("range") == header
-    # The script ignored the range, as some servers do: the store cuts.
+    # The script ignores the range, as some servers do; the store cuts it out.
     assert blob is not None
     assert bytes(blob.data) == {Span(3, 7): b"3456", Suffix(5): b"56789", None: whole}[asked]
     assert blob.size == 10
@@ -202,7 +202,7 @@ async def test_keys_have_a_length_that_s3_takes(key: str) -> None:
 async def test_another_version_than_the_one_requested_is_a_conflict_though_the_server_sends_it(
     range_: Span | None,
 ) -> None:
-    """A server that ignores If-Match: what is pinned to a version would be torn."""
+    """On a server that ignores If-Match, a read pinned to a version would otherwise be torn."""
     status = 200 if range_ is None else 206
     answer = ok(etag='"2"', status=status, content_range="bytes 0-3/9")
     with pytest.raises(Conflict, match='it sent version "2"'):

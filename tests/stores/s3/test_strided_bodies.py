@@ -1,4 +1,4 @@
-"""Strided bodies: however they are cut into pieces, every byte lands where NumPy would put it."""
+"""Strided bodies: however they are split, every byte is stored where NumPy would put it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_pieces_of_any_size_make_up_the_block_and_touch_nothing_else(shape, data
     assert (around == 255).all()
 
 
-def test_bytes_beyond_the_end_are_left_to_whoever_asks():
+def test_bytes_beyond_the_end_are_not_written():
     block = strided((3, 4))
     received = StridedBody(memoryview(block), memoryview(bytearray(8)))
     assert received.feed(memoryview(bytes(20))) == 12
@@ -57,7 +57,7 @@ def test_bytes_beyond_the_end_are_left_to_whoever_asks():
 
 
 @given(shapes, st.data())
-def test_a_rest_is_placed_behind_what_came_before(shape, data):
+def test_a_resumed_body_is_placed_after_the_received_part(shape, data):
     block = strided(shape)
     body = bytes(range(1, 251)) * (block.size // 250 + 1)
     body = body[: block.size]
@@ -114,7 +114,7 @@ async def stored(server: FaultServer, transport: str, edge: int) -> AsyncIterato
         yield array, data
 
 
-async def test_raw_chunks_of_a_wider_result_are_laid_out_as_they_come(server, transport, monkeypatch) -> None:
+async def test_raw_chunks_are_received_in_place_in_a_wider_result(server, transport, monkeypatch) -> None:
     decoded: list[int] = []
     decode = Pipeline.decode
     monkeypatch.setattr(Pipeline, "decode", lambda *args: decoded.append(1) or decode(*args))
@@ -124,8 +124,8 @@ async def test_raw_chunks_of_a_wider_result_are_laid_out_as_they_come(server, tr
 
 
 @pytest.mark.parametrize("fault", [faults.reset_mid_body, faults.close_mid_body, faults.internal_error])
-@pytest.mark.parametrize("edge", [256, 1056])  # read again from the start, and continued where it broke
-async def test_a_broken_one_is_whole_in_the_end(server, transport, fault: faults.Fault, edge: int) -> None:
+@pytest.mark.parametrize("edge", [256, 1056])  # read again from the start, and resumed where it broke
+async def test_a_broken_strided_body_is_completed(server, transport, fault: faults.Fault, edge: int) -> None:
     async with stored(server, transport, edge) as (array, data):
         for nth in (1, 3, 4):
             server.cue("GetObject", fault, nth=nth)
@@ -135,7 +135,7 @@ async def test_a_broken_one_is_whole_in_the_end(server, transport, fault: faults
         assert any(asked) == (edge == 1056 and fault is not faults.internal_error)
 
 
-async def test_an_object_of_another_size_is_no_chunk(server, transport) -> None:
+async def test_an_object_of_the_wrong_size_is_not_a_chunk(server, transport) -> None:
     async with stored(server, transport, 256) as (array, data):
         for size in (10, 256 * 256 * 4 - 4, 256 * 256 * 4 + 4):
             server.put("data", "rows/c/0/1", bytes(size))
@@ -143,8 +143,8 @@ async def test_an_object_of_another_size_is_no_chunk(server, transport) -> None:
                 await array.get_slice((0, 0), data.shape)
 
 
-async def test_checksummed_bodies_come_in_one_piece(server, transport) -> None:
-    """What is summed up afterwards has to lie together."""
+async def test_checksummed_bodies_are_contiguous(server, transport) -> None:
+    """A body that is checksummed afterwards must be contiguous."""
     async with stored(server, transport, 256) as (array, data):
         config = dataclasses.replace(array._runtime.store.config, checksums="on")
         async with zs.Session(s3=config) as session:

@@ -1,4 +1,4 @@
-"""What counts as success: the answer that S3 gives to this operation, about this key, and no other good status."""
+"""What counts as success: S3's own response to this operation on this key, not just any 2xx status."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ BIG = bytes(6 * 2**20)
 
 
 def with_etag(status: int, body: bytes = b"", content_type: str = "text/html") -> Fault:
-    """Nothing is carried out, and the answer has an ETag all the same."""
+    """Answer with an ETag without carrying the request out."""
     return faults.refuse(status, body=body, content_type=content_type, etag='"1"')
 
 
 def in_chunks(exchange: Any) -> None:
-    """A page whose length no header says."""
+    """A page without Content-Length."""
     head = 'HTTP/1.1 200 OK\r\ncontent-type: text/html\r\netag: "1"\r\ntransfer-encoding: chunked\r\n\r\n'
     exchange.write(head.encode() + b"5\r\n<html\r\n0\r\n\r\n")
 
@@ -116,7 +116,7 @@ def no_such(key: str) -> Fault:
 
 
 @pytest.mark.parametrize("key", ["another", "root/k2", "root", "root/", "data/root/k2"])
-async def test_the_absence_of_another_key_is_not_this_ones(rig: Rig, key: str) -> None:
+async def test_no_such_key_about_another_key_is_not_absence(rig: Rig, key: str) -> None:
     rig.put("k", b"stored")
     rig.server.cue("GetObject", no_such(key), times=FOREVER)
     with pytest.raises(UnexpectedResponse, match="another key"):
@@ -135,8 +135,8 @@ async def test_servers_may_spell_the_absent_key_in_their_own_way(rig: Rig, key: 
     assert await rig.store().get("k") is None
 
 
-async def test_a_conflict_about_another_key_is_none(rig: Rig) -> None:
-    """If-Match on an absent key is answered with NoSuchKey by AWS; of another key it says nothing."""
+async def test_a_conflict_about_another_key_is_not_a_conflict(rig: Rig) -> None:
+    """AWS answers If-Match on an absent key with NoSuchKey; one that names another key means nothing."""
     rig.put("k", b"stored")
     rig.server.cue("PutObject", no_such("another"), times=FOREVER)
     with pytest.raises(UnexpectedResponse, match="another key"):
@@ -148,7 +148,7 @@ GOOD = EVIL.replace(b"evil", b"good")
 
 
 class Late:
-    """A server that sends a second answer, which nobody asked for, once its `release` is set."""
+    """A server that sends an unsolicited second response when its `release` is set."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -198,15 +198,15 @@ def late_server() -> Iterator[Late]:
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_an_answer_that_comes_while_the_next_request_is_made_answers_nothing(transport: str) -> None:
-    """It comes after the idle connection was chosen and before anything was sent on it."""
+async def test_an_answer_that_arrives_before_the_next_request_is_not_its_response(transport: str) -> None:
+    """It arrives after the idle connection was chosen and before the request was sent on it."""
     with late_server() as server:
         config = zs.S3Config(
             endpoint_url=server.url,
             region="us-east-1",
             access_key_id="AKIDTEST",
             secret_access_key="s",
-            transport=transport,  # type: ignore[arg-type]  # both
+            transport=transport,  # type: ignore[arg-type]  # "wire" or "sdk"
         )
         async with zs.Session(s3=config) as session:
             store = session.s3("data")
@@ -220,11 +220,11 @@ async def test_an_answer_that_comes_while_the_next_request_is_made_answers_nothi
 
 @contextmanager
 def between_choice_and_request(transport: str, server: Late) -> Iterator[None]:
-    """The late answer arrives exactly there: on the SDK's transport after aiohttp has asked whether it is connected."""
+    """Make the late response arrive at that moment: over the SDK, after aiohttp has checked the connection."""
     if transport == "wire":
         server.release.set()
         server.sent.wait(10)
-        yield  # the wire chooses a connection and writes to it without a turn of the loop in between
+        yield  # the wire chooses a connection and writes to it without yielding to the loop
         return
     from zarr_s3_async.stores.s3.sdk import session as sdk_session
 

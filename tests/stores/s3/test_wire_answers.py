@@ -1,4 +1,4 @@
-"""What an answer's body says: S3's error documents, and what merely looks like one. Hostile XML is no document."""
+"""Response bodies: S3's error documents, bodies that only look like one, and malicious XML."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ WRONG_REGION = b"""\xef\xbb\xbf<?xml version="1.0" encoding="UTF-8"?>
 
 
 def test_code_message_and_region_of_an_error_document():
-    """Entities of XML itself are read, what lies deeper is not."""
+    """XML's predefined entities are decoded; nested elements are ignored."""
     assert parse_error(WRONG_REGION, {}) == ErrorDocument(
         "AuthorizationHeaderMalformed",
         "The region 'us-east-1' is wrong; expecting 'eu-west-1' & so on",
@@ -28,7 +28,7 @@ def test_code_message_and_region_of_an_error_document():
 
 
 def test_the_region_may_be_in_a_header():
-    """A redirect names it there, with a body and without."""
+    """A redirect names the region in a header, with or without a body."""
     headers = {"x-amz-bucket-region": "eu-west-1"}
     moved = b"<Error><Code>PermanentRedirect</Code></Error>"
     assert parse_error(moved, headers) == ErrorDocument("PermanentRedirect", "", "eu-west-1")
@@ -59,20 +59,20 @@ def test_the_region_may_be_in_a_header():
         b"<Error><Code>NoSuchKey</Code></Error>" + b" " * MAX_SMALL_BODY,
     ],
 )
-def test_what_is_no_error_document_of_s3_has_no_code(body):
-    """Then S3 itself did not say it, and nothing may be taken for absent."""
+def test_a_body_that_is_not_an_error_document_of_s3_has_no_code(body):
+    """Such a response is not from S3 itself, so the object must not be taken for absent."""
     assert parse_error(body, {}) == ErrorDocument("")
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_parsed_without_an_exception(tail):
-    """Whatever follows a good beginning."""
+    """Arbitrary bytes after a valid start."""
     for body in (tail, b"<Error>" + tail, b"<?xml version='1.0'?><Error><Code>" + tail):
         assert isinstance(parse_error(body, {}), ErrorDocument)
 
 
 def test_a_document_type_is_refused_wherever_it_gets_in():
-    """The parser itself takes none, should it ever see one: no entity is expanded."""
+    """The parser itself rejects one, too: no entity is expanded."""
     assert error_document._fields(b"<!DOCTYPE Error [<!ENTITY a 'b'>]><Error><Code>x</Code></Error>") == {}
 
 
@@ -94,14 +94,14 @@ def test_deep_nesting_is_harmless():
     ],
 )
 def test_what_looks_like_an_error_document(body, looks):
-    """Only the beginning decides."""
+    """Only the start of the body decides."""
     assert looks_like_error(body) is looks
 
 
-# ---- as the wire tells them
+# ---- over the wire
 
 
-def asked(answer, request=None):
+def answer_over_wire(answer, request=None):
     async def main(server):
         wire = server.wire()
         try:
@@ -115,18 +115,18 @@ def asked(answer, request=None):
 
 @pytest.mark.parametrize("status", ["301 Moved", "304 Not Modified", "404 Not Found", "412 No", "500 Oops"])
 def test_every_status_of_300_and_above_carries_an_error(status):
-    """With a code where S3 said one."""
+    """With a code if S3 sent one."""
     bodiless = status.startswith("304")
-    answer = asked(response(b"", status) if bodiless else error("TheCode", status, x_amz_request_id="r1"))
+    answer = answer_over_wire(response(b"", status) if bodiless else error("TheCode", status, x_amz_request_id="r1"))
     assert answer.status == int(status[:3])
     assert answer.error.code == ("" if bodiless else "TheCode")
     assert bodiless or answer.headers["x-amz-request-id"] == "r1"
 
 
 def test_a_head_has_no_document():
-    """Its cause is lost: the code is empty."""
+    """The error code of a HEAD is empty."""
     head = Request("HeadObject", "bucket", "k")
-    answer = asked(b"HTTP/1.1 404 Not Found\r\ncontent-length: 300\r\n\r\n", head)
+    answer = answer_over_wire(b"HTTP/1.1 404 Not Found\r\ncontent-length: 300\r\n\r\n", head)
     assert (answer.status, answer.error) == (404, ErrorDocument(""))
 
 
@@ -135,13 +135,13 @@ ERROR_BODY = b"<Error><Code>InternalError</Code><Message>m</Message></Error>"
 
 @pytest.mark.parametrize("operation", ["GetObject", "PutObject", "UploadPart", "DeleteObject"])
 def test_a_200_with_an_error_document_and_no_etag_is_an_error(operation):
-    """S3 says so where it began its answer before it knew."""
-    answer = asked(response(ERROR_BODY, etag=""), Request(operation, "bucket", "k"))
+    """S3 sends this if the operation fails after it has sent the head."""
+    answer = answer_over_wire(response(ERROR_BODY, etag=""), Request(operation, "bucket", "k"))
     assert (answer.status, answer.error.code) == (200, "InternalError")
 
 
 def test_a_chunk_may_hold_what_looks_like_an_error():
     """With an ETag it is data."""
-    answer = asked(response(ERROR_BODY))
+    answer = answer_over_wire(response(ERROR_BODY))
     assert answer.error is None
     assert answer.body == ERROR_BODY

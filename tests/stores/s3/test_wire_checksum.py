@@ -1,4 +1,4 @@
-"""S3's own checksums: what is sent with an upload, and which downloads can be checked by it."""
+"""S3 checksums: which one is sent with an upload, and which downloads can be verified."""
 
 import base64
 import hashlib
@@ -33,7 +33,7 @@ def _without_google_crc32c(monkeypatch):
 
 
 def test_an_upload_carries_crc32c():
-    """As the header's name says, of bytes and of views of them."""
+    """For bytes and for memoryviews."""
     pytest.importorskip("google_crc32c")
     for payload in (BODY, bytearray(BODY), memoryview(BODY), memoryview(b"0" + BODY)[1:]):
         assert upload_checksum(payload) == ("x-amz-checksum-crc32c", SUMS["crc32c"])
@@ -41,14 +41,14 @@ def test_an_upload_carries_crc32c():
 
 @pytest.mark.usefixtures("_without_google_crc32c")
 def test_an_upload_carries_crc32_where_crc32c_would_be_slow():
-    """S3 takes either; a CRC-32C in Python would cost more than the upload."""
+    """S3 accepts either; computing CRC-32C in Python would take longer than the upload."""
     assert upload_checksum(BODY) == ("x-amz-checksum-crc32", SUMS["crc32"])
     assert checksum_fault({"x-amz-checksum-crc32c": SUMS["crc32c"]}, b"other") is None
 
 
 @pytest.mark.parametrize("name", SUMS)
 def test_a_download_is_compared_with_its_checksum(name):
-    """Each algorithm that is there; the fault names it."""
+    """With each supported algorithm; the error names it."""
     headers = {f"x-amz-checksum-{name}": SUMS[name], "x-amz-checksum-type": "FULL_OBJECT"}
     assert checksum_fault(headers, BODY) is None
     assert checksum_fault(headers, memoryview(bytearray(BODY))) is None
@@ -64,6 +64,6 @@ def test_a_download_is_compared_with_its_checksum(name):
         {"x-amz-checksum-crc64nvme": "abc="},
     ],
 )
-def test_what_cannot_be_checked_passes(headers):
-    """No checksum, the sums of an object uploaded in parts, an algorithm that is not here."""
+def test_a_download_without_a_usable_checksum_passes(headers):
+    """No checksum, composite checksums of a multipart upload, an unsupported algorithm."""
     assert checksum_fault(headers, BODY) is None

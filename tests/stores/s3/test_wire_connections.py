@@ -1,4 +1,4 @@
-"""The pool: how many connections there are, which are used again, and that none outlives the wire."""
+"""The connection pool: the number of connections, which are reused, and that none outlives the wire."""
 
 import asyncio
 import socket
@@ -29,7 +29,7 @@ def pooled(wire):
 
 
 def test_connections_are_bounded_and_all_requests_are_served(run):
-    """50 requests at once over 4 connections, each with its own answer."""
+    """50 concurrent requests over 4 connections, each with its own response."""
     in_flight, peak, lock = 0, 0, threading.Lock()
 
     def script(peer):
@@ -57,7 +57,7 @@ def test_connections_are_bounded_and_all_requests_are_served(run):
 
 
 def test_a_stale_connection_is_noticed_before_it_is_used(run):
-    """The server hung up while it was idle: no attempt is spent on it, not even by a request that must go once."""
+    """The server closed the idle connection: no attempt is spent on it, even if a request may be sent only once."""
 
     def script(peer):
         peer.request()
@@ -76,7 +76,7 @@ def test_a_stale_connection_is_noticed_before_it_is_used(run):
 
 
 def test_a_stale_connection_is_noticed_even_when_the_loop_had_no_turn(run):
-    """The hang-up is in the socket and the loop has not looked yet: it is asked right before the request is sent."""
+    """The socket has the FIN but the loop has not seen it: the socket is checked right before the request is sent."""
     hung_up = threading.Event()
 
     def script(peer):
@@ -105,8 +105,8 @@ def hanging_up_on_the_second_request(peer):
 
 
 @pytest.mark.parametrize("request_", [GET, ONCE], ids=["read", "write"])
-def test_a_request_on_a_stale_connection_goes_once_and_reports_it(run, request_):
-    """Nothing of an answer came: sending it again, over a new connection, is for the layer that counts."""
+def test_a_request_on_a_stale_connection_is_sent_once_and_reported(run, request_):
+    """No byte of a response arrived: the retry layer sends it again on a new connection, and counts it."""
 
     async def main(server):
         wire = server.wire()
@@ -139,7 +139,7 @@ def test_a_new_connection_that_breaks_is_not_stale(run):
 
 
 def test_a_break_in_an_answer_is_not_repeated(run):
-    """One byte of a head came: the request was taken, and trying again is for the layer above."""
+    """One byte of a head arrived: the server has taken the request, and only the retry layer may repeat it."""
 
     def script(peer):
         peer.request()
@@ -159,8 +159,8 @@ def test_a_break_in_an_answer_is_not_repeated(run):
     assert len(server.requests) == 2
 
 
-def test_a_second_answer_that_was_not_requested_is_never_anothers(run):
-    """It comes after the first was complete, in a packet of its own: the connection is not used again."""
+def test_an_unsolicited_second_answer_is_never_another_requests(run):
+    """It arrives in its own packet after the first response was complete: the connection is not reused."""
     came = threading.Event()
 
     def script(peer):
@@ -175,7 +175,7 @@ def test_a_second_answer_that_was_not_requested_is_never_anothers(run):
         wire = server.wire()
         for _ in range(4):
             assert (await wire.send(GET)).body == b"asked for"
-            came.wait(5)  # blocks the loop: the bytes are there, and it has not seen them
+            came.wait(5)  # blocks the loop: the bytes have arrived, and the loop has not seen them
             came.clear()
         await wire.aclose()
 
@@ -185,7 +185,7 @@ def test_a_second_answer_that_was_not_requested_is_never_anothers(run):
 
 
 def test_idle_connections_are_closed_after_their_time(run):
-    """And the wire goes on with a new one."""
+    """The wire continues with a new one."""
     hung_up = threading.Event()
 
     def script(peer):
@@ -209,7 +209,7 @@ def test_idle_connections_are_closed_after_their_time(run):
 
 
 def test_waiting_for_a_connection_ends_with_the_attempt_timeout(run):
-    """The time of an attempt includes its wait; who waited leaves nothing behind."""
+    """The attempt timeout includes the wait; an expired waiter leaves no state."""
 
     async def main(server):
         wire = server.wire(max_connections=1, attempt_timeout=0.05)
@@ -225,8 +225,8 @@ def test_waiting_for_a_connection_ends_with_the_attempt_timeout(run):
         run(main(server))
 
 
-def test_who_waits_and_is_cancelled_passes_its_turn_on(run):
-    """Of many waiters on one connection any may go, at any moment, and all others are served."""
+def test_a_cancelled_waiter_passes_its_connection_on(run):
+    """Any of the waiters for one connection may be cancelled at any moment; all others are served."""
 
     def script(peer):
         while True:
@@ -253,7 +253,7 @@ def test_who_waits_and_is_cancelled_passes_its_turn_on(run):
 
 @pytest.mark.parametrize("ending", [{"connection": "close"}, {"content_length": "9"}])
 def test_a_closed_connection_frees_a_slot_for_the_next_in_line(run, ending):
-    """One that says close, and one that breaks, while others wait for it."""
+    """A response with `Connection: close`, and a broken connection, while others wait for it."""
 
     def script(peer):
         peer.request()
@@ -272,7 +272,7 @@ def test_a_closed_connection_frees_a_slot_for_the_next_in_line(run, ending):
 
 
 def test_a_failed_connection_frees_a_slot_for_the_next_in_line(run):
-    """Nobody waits for a place that a refused connection held."""
+    """A refused connection releases its slot in the pool."""
     with ScriptedServer(answering(response())) as gone:
         pass
 
@@ -285,7 +285,7 @@ def test_a_failed_connection_frees_a_slot_for_the_next_in_line(run):
     run(main())
 
 
-def test_close_ends_what_runs_and_leaves_nothing_open(run):
+def test_close_ends_running_requests_and_leaves_nothing_open(run):
     """Requests in flight, waiting and connecting end with SessionClosed; sockets, timers and tasks are gone."""
     hung_up = threading.Semaphore(0)
 
@@ -317,7 +317,7 @@ def test_close_ends_what_runs_and_leaves_nothing_open(run):
 
 
 def test_a_retired_wire_lets_its_requests_end_and_keeps_no_connection(run):
-    """Those in flight and those in line get their answers; then nothing is open."""
+    """Requests in flight and in the queue get their responses; then no connection is open."""
     answer_now = threading.Event()
 
     def script(peer):
@@ -343,7 +343,7 @@ def test_a_retired_wire_lets_its_requests_end_and_keeps_no_connection(run):
 
 
 def test_close_while_connecting_does_not_wait_for_the_connect_timeout(run):
-    """A connection that hangs in its handshake is given up."""
+    """A connection that hangs in its handshake is abandoned."""
     entered = threading.Event()
 
     def never_shaking_hands(peer):
@@ -383,7 +383,7 @@ def test_every_address_of_a_name_is_tried_and_used(run, monkeypatch):
 
 
 def test_connections_are_spread_over_all_addresses(run, monkeypatch):
-    """As S3 wants it: eight connections to two addresses are four to each."""
+    """As S3 recommends: eight connections to two addresses are four to each."""
     with ScriptedServer(answering(response()), host="0.0.0.0") as server:  # both loopback addresses
 
         def addresses(*_, **__):
@@ -403,7 +403,7 @@ def test_connections_are_spread_over_all_addresses(run, monkeypatch):
 
 
 def test_a_name_is_looked_up_once_for_connections_made_at_once(run, monkeypatch):
-    """And a cancelled one among them takes nobody along."""
+    """Cancelling one of them does not cancel the others."""
     lookups = []
     with ScriptedServer(answering(response())) as server:
 

@@ -1,4 +1,4 @@
-"""The wire over real sockets, on asyncio's loop and on uvloop: right answers, and an error of ours for every fault."""
+"""The wire over real sockets, on asyncio and uvloop: correct responses, and one of our errors for every fault."""
 
 import asyncio
 import socket
@@ -30,7 +30,7 @@ def endpoint_on(port, host="127.0.0.1"):
 
 
 def sent(server, *requests, **options):
-    """Send one after the other on a wire of its own; the answers."""
+    """Send requests one after the other on a new wire. Returns the responses."""
 
     async def main():
         wire = server.wire(**options)
@@ -42,7 +42,7 @@ def sent(server, *requests, **options):
     return main()
 
 
-# ---- what is asked
+# ---- requests
 
 
 def test_each_operation_is_the_request_of_the_s3_api(run):
@@ -86,7 +86,7 @@ def test_each_operation_is_the_request_of_the_s3_api(run):
 
 
 def test_without_credentials_nothing_is_signed(run):
-    """No callable, or one that knows of none."""
+    """No credentials callable, or one that returns None."""
 
     async def none():
         return None
@@ -104,7 +104,7 @@ def test_without_credentials_nothing_is_signed(run):
 
 
 def test_refreshed_credentials_are_used_for_the_next_request(run):
-    """They are asked for before every request."""
+    """Credentials are fetched before every request."""
     names = iter(["first", "second"])
 
     async def refreshed():
@@ -139,7 +139,7 @@ def test_a_header_cannot_smuggle_another(run, value):
 
 
 def test_control_operations_are_refused(run):
-    """They belong to the SDK."""
+    """They are sent over the SDK."""
 
     async def main():
         wire = Wire(endpoint_on(1), keys)
@@ -150,7 +150,7 @@ def test_control_operations_are_refused(run):
     run(main())
 
 
-# ---- right answers
+# ---- correct responses
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_384, 100_000, 2_097_152])
@@ -167,7 +167,7 @@ def test_bodies_arrive_whole(run, size):
 
 
 def test_slow_pieces_make_a_whole_answer(run):
-    """A byte here, a byte there."""
+    """The response arrives in small pieces with pauses."""
     answer = b"HTTP/1.1 100 Continue\r\n\r\n" + response(b"0123456789")
 
     def script(peer):
@@ -193,7 +193,7 @@ def test_chunks_over_the_network(run):
 
 
 def test_connection_close_is_obeyed(run):
-    """The answer counts, the next request has a new connection."""
+    """The response is used; the next request gets a new connection."""
     with ScriptedServer(answering(response(b"a", connection="close"))) as server:
         answers = run(sent(server, GET, GET))
     assert [a.body for a in answers] == [b"a", b"a"]
@@ -243,7 +243,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_a_network_error_and_costs_one_request(run, fault):
-    """It names the object, chains its cause, and the wire works on with a new connection."""
+    """The error names the object and chains its cause; the wire continues with a new connection."""
 
     def script(peer):
         if peer.number == 0:
@@ -268,7 +268,7 @@ def test_a_fault_is_a_network_error_and_costs_one_request(run, fault):
 
 
 def test_nothing_listens(run):
-    """A refused connection is a NetworkError at once."""
+    """A refused connection is a NetworkError immediately."""
     with ScriptedServer(answering(response())) as server:
         port = server.port
 
@@ -282,7 +282,7 @@ def test_nothing_listens(run):
 
 
 def test_a_name_that_does_not_resolve(run):
-    """So is one."""
+    """A name that does not resolve is a NetworkError, too."""
 
     async def main():
         wire = Wire(endpoint_on(80, "nowhere.invalid"), keys)
@@ -295,7 +295,7 @@ def test_a_name_that_does_not_resolve(run):
 
 
 def test_a_20_mb_error_page_is_cut(run):
-    """64 KiB of it are read; the connection is closed, and S3 did not say it."""
+    """64 KiB of it are read and the connection is closed; it is not taken for S3's own error."""
     page = b"<html>" + b"x" * 20_000_000
 
     def script(peer):
@@ -315,7 +315,7 @@ def test_a_20_mb_error_page_is_cut(run):
 
 
 def test_a_big_upload_arrives_whole_to_a_slow_reader(run):
-    """Flow control: the payload waits with us, not in a copy; then the connection serves again."""
+    """Flow control: the payload is not copied while it waits; afterwards the connection is reused."""
     payload = BIG * 4
 
     def script(peer):
@@ -338,7 +338,7 @@ def test_a_big_upload_arrives_whole_to_a_slow_reader(run):
 
 
 def test_an_early_error_during_an_upload_is_the_answer(run):
-    """The server refuses after the head and reads no further: its answer counts, and the connection is not reused."""
+    """The server refuses after the head and stops reading: its response is used, and the connection is not reused."""
     put = Request("PutObject", "bucket", "k", payload=BIG * 8)
     another = threading.Event()
 
@@ -346,7 +346,7 @@ def test_an_early_error_during_an_upload_is_the_answer(run):
         if peer.number == 0:
             peer.head()
             peer.send(error("AccessDenied", "403 Forbidden"))
-            another.wait(30)  # not reading: what is read to its end may well be followed by the next request
+            another.wait(30)  # without reading: a fully read upload may be followed by the next request
         else:
             another.set()
             answering(response())(peer)
@@ -359,7 +359,7 @@ def test_an_early_error_during_an_upload_is_the_answer(run):
 
 
 def test_an_early_success_before_the_upload_ends_closes_the_connection(run):
-    """Its rest would be read as the next request."""
+    """The rest of the upload would be read as the next request."""
     put = Request("PutObject", "bucket", "k", payload=BIG * 8)
     another = threading.Event()
 
@@ -379,7 +379,7 @@ def test_an_early_success_before_the_upload_ends_closes_the_connection(run):
 
 
 def test_a_server_that_hangs_up_during_an_upload(run):
-    """Without an answer it is a NetworkError."""
+    """Without a response it is a NetworkError."""
 
     def script(peer):
         peer.head()
@@ -396,8 +396,8 @@ def test_a_server_that_hangs_up_during_an_upload(run):
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["answered", "given up"])
-def test_a_cancelled_upload_goes_on_until_it_is_answered(run, monkeypatch, answered):
-    """Cancelled twice while most of its payload waits to be sent; it is sent, and the connection serves again.
+def test_a_cancelled_upload_continues_until_it_is_answered(run, monkeypatch, answered):
+    """Cancelled twice while most of the payload is unsent; the payload is sent, and the connection is reused.
 
     Without an answer within the grace period, the connection is closed.
     """
@@ -461,7 +461,7 @@ def stalling_after(came):
 
 @pytest.mark.parametrize("came", [b"", b"HTTP/1.1 200 OK\r\ncontent-le"])
 def test_a_stall_before_the_body_ends_with_the_attempt_timeout(run, came):
-    """DeadlineExceeded, named; then a new connection serves."""
+    """DeadlineExceeded that names the object; then a new connection is used."""
 
     async def main(server):
         wire = server.wire(attempt_timeout=0.2)
@@ -478,7 +478,7 @@ def test_a_stall_before_the_body_ends_with_the_attempt_timeout(run, came):
 
 @pytest.mark.parametrize("with_sink", [False, True])
 def test_a_stall_in_the_body_ends_sooner_and_reports_the_bytes_received(run, with_sink):
-    """A quarter of the attempt's time without 64 KiB is too slow; what came can be continued."""
+    """Less than 64 KiB in a quarter of the attempt timeout is too slow; the received part can be resumed."""
     memory = bytearray(len(BIG))
     sink = (lambda _: memoryview(memory)) if with_sink else None
 
@@ -507,7 +507,7 @@ def test_a_stall_in_the_body_ends_sooner_and_reports_the_bytes_received(run, wit
 
 @pytest.mark.parametrize("fault", ["half a big body", "reset in the body"])
 def test_a_broken_body_reports_the_bytes_received(run, fault):
-    """So that the rest can be asked for: the bytes, the whole length, the ETag."""
+    """The error holds the bytes received, the total length and the ETag, so that the rest can be requested."""
 
     async def main(server):
         wire = server.wire()
@@ -538,7 +538,7 @@ def trickling(piece, pause):
 
 
 def test_a_trickle_is_too_slow(run):
-    """A byte now and then keeps no attempt alive until its timeout."""
+    """Single bytes do not keep an attempt alive until its timeout."""
 
     async def main(server):
         wire = server.wire(attempt_timeout=60.0)
@@ -552,7 +552,7 @@ def test_a_trickle_is_too_slow(run):
 
 
 def test_a_slow_body_that_keeps_pace_is_received(run):
-    """Longer than a step's time in all, and 64 KiB within each."""
+    """It takes longer than one pace interval, but each interval receives 64 KiB."""
 
     async def main(server):
         wire = server.wire(attempt_timeout=60.0)
@@ -566,7 +566,7 @@ def test_a_slow_body_that_keeps_pace_is_received(run):
 
 
 def test_an_upload_that_is_not_read_ends_with_the_attempt_timeout(run):
-    """The payload is let go of."""
+    """The payload is released."""
     payload = bytearray(BIG * 8)
 
     def script(peer):
@@ -583,8 +583,8 @@ def test_an_upload_that_is_not_read_ends_with_the_attempt_timeout(run):
         run(main(server))
 
 
-def test_a_connection_that_never_stands_ends_with_the_connect_timeout(run):
-    """A listener whose queue is full does not answer; the error says which timeout it was."""
+def test_a_connection_that_is_never_established_ends_with_the_connect_timeout(run):
+    """A listener with a full queue does not answer; the error names the timeout."""
 
     async def main(port):
         wire = Wire(endpoint_on(port), keys, connect_timeout=0.2)
@@ -606,7 +606,7 @@ def test_a_connection_that_never_stands_ends_with_the_connect_timeout(run):
 
 @pytest.mark.parametrize("came", [b"", response(BIG)[:500_000]])
 def test_a_cancelled_request_closes_its_connection_and_leaves_the_sink_alone(run, came):
-    """From the moment that the cancelled task ends; the next request has another connection and its own answer."""
+    """From the end of the cancelled task on; the next request gets another connection and its own response."""
     memory = bytearray(len(BIG))
     waiting = threading.Event()
 
@@ -615,7 +615,7 @@ def test_a_cancelled_request_closes_its_connection_and_leaves_the_sink_alone(run
             peer.request()
             peer.send(came)
             waiting.set()
-            while came:  # until the client hangs up, which ends the script
+            while came:  # until the client closes, which ends the script
                 peer.send(b"z" * 10_000)
                 time.sleep(0.001)
             peer.wait_for_hang_up()
@@ -643,7 +643,7 @@ def test_a_cancelled_request_closes_its_connection_and_leaves_the_sink_alone(run
 
 
 def test_a_cancelled_upload_closes_its_connection(run):
-    """Its payload is free at once: a bytearray that is still being sent could not be resized."""
+    """Its payload is released immediately: a bytearray that is still exported could not be resized."""
     payload = bytearray(BIG * 8)
 
     def script(peer):
@@ -666,7 +666,7 @@ def test_a_cancelled_upload_closes_its_connection(run):
 
 @pytest.mark.parametrize("turns", range(12))
 def test_cancelled_at_any_turn_of_the_loop_it_leaves_a_working_wire(run, turns):
-    """Of a pool of one: while connecting, sending, receiving, after; and twice over."""
+    """With a pool of one connection: while connecting, sending, receiving and afterwards; once and twice."""
 
     async def main(server):
         wire = server.wire(max_connections=1)

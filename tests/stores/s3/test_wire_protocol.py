@@ -1,4 +1,4 @@
-"""The connection, without sockets: every way that an answer can be cut, lengthened and mutated."""
+"""The connection without sockets: responses that are truncated, extended, split and mutated."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ CHUNKED = b'HTTP/1.1 200 OK\r\netag: "e"\r\ntransfer-encoding: chunked\r\n\r\n'
 
 
 def outcome(answer: asyncio.Future):
-    """What the exchange came to; a pending one is a hang."""
+    """The result of the exchange; a pending one would be a hang."""
     assert answer.done(), "it would wait forever"
     try:
         return answer.result()
@@ -49,7 +49,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_an_answer_may_be_split_at_every_byte(name):
-    """In two at each place, and in single bytes; the connection serves again afterwards."""
+    """In two at each position, and in single bytes; the connection is reused afterwards."""
     request, data, body = ANSWERS[name]
     splits = [[cut] for cut in range(1, len(data))] + [list(range(1, len(data)))]
     with MemoryConnection() as memory:
@@ -63,7 +63,7 @@ async def test_an_answer_may_be_split_at_every_byte(name):
 
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_an_answer_that_ends_early_is_a_broken_connection(name):
-    """Cut anywhere, by a FIN: never a shorter body, never a hang."""
+    """Truncated anywhere by a FIN: never a shorter body, never a hang."""
     request, data, _ = ANSWERS[name]
     for end in range(len(data)):
         with MemoryConnection() as memory:
@@ -76,7 +76,7 @@ async def test_an_answer_that_ends_early_is_a_broken_connection(name):
 
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_bytes_beyond_the_answer_spoil_it(name):
-    """In one piece with the answer they are an anomaly: the answer is not believed, the connection not reused."""
+    """If they arrive together with the response, it is rejected and the connection is not reused."""
     request, data, _ = ANSWERS[name]
     with MemoryConnection() as memory:
         answer = memory.exchange(request)
@@ -88,7 +88,7 @@ async def test_bytes_beyond_the_answer_spoil_it(name):
 @pytest.mark.parametrize("size", [16_384, 65_536, 98_304, 131_072, 1_000_000])
 @pytest.mark.parametrize("with_sink", [False, True])
 async def test_a_longer_body_than_promised_is_seen_at_every_size(size, with_sink):
-    """Also where most of it is received straight into its memory, whose end it then does not cross."""
+    """Also if most of it is received directly into the sink's memory; nothing is written beyond its end."""
     memory_of_sink = bytearray(size + 100)
     sink = (lambda length: memoryview(memory_of_sink)[:length]) if with_sink else None
     with MemoryConnection() as memory:
@@ -132,7 +132,7 @@ async def test_bodies_of_all_sizes_arrive_in_the_sink_or_in_memory_of_their_own(
     ids=["range unasked", "whole instead of range", "no etag", "odd status", "error", "no length"],
 )
 async def test_the_sink_is_not_called_for_what_was_not_requested(headers, answer):
-    """Only for the status that fits the request, with an ETag and a length; else the body has memory of its own."""
+    """Only for the expected status with an ETag and a length; otherwise the body gets its own memory."""
 
     def sink(length):
         raise AssertionError("called")
@@ -144,7 +144,7 @@ async def test_the_sink_is_not_called_for_what_was_not_requested(headers, answer
 
 
 async def test_a_sink_that_raises_ends_the_exchange_with_its_error():
-    """And closes the connection, on which the body still waits to be read."""
+    """The connection is closed, since its body is unread."""
 
     def sink(length):
         raise LookupError("no")
@@ -168,7 +168,7 @@ async def test_a_sink_with_memory_that_does_not_fit_is_a_value_error(memory_give
 
 
 async def test_a_get_whose_end_cannot_be_determined_is_refused():
-    """Neither Content-Length nor chunks: a truncated object would look whole."""
+    """Neither Content-Length nor chunked framing: a truncated object would look complete."""
     with MemoryConnection() as memory:
         answer = memory.exchange()
         memory.receive(b'HTTP/1.1 200 OK\r\netag: "e"\r\n\r\nbody')
@@ -189,7 +189,7 @@ async def test_an_error_may_end_with_the_connection(request_):
 @pytest.mark.parametrize("framing", [b"content-length: 20000000\r\n", b"", b"transfer-encoding: chunked\r\n"])
 @pytest.mark.parametrize("status", ["500 No", "404 Not Found", "200 OK"])
 async def test_of_a_huge_page_64_kib_are_read(framing, status):
-    """Of an error, and of a success without an ETag; and the connection closed without waiting for the rest."""
+    """For errors and for successes without an ETag; the connection is closed without waiting for the rest."""
     page = b"x" * 100_000
     if b"chunked" in framing:
         page = b"1312d00\r\n" + page
@@ -214,7 +214,7 @@ async def test_of_a_huge_page_64_kib_are_read(framing, status):
     ],
 )
 async def test_garbage_is_refused_at_once(garbage):
-    """No waiting for a timeout, no memory for a length that nobody can have."""
+    """Without waiting for a timeout, and without allocating memory for an impossible length."""
     with MemoryConnection() as memory:
         answer = memory.exchange()
         memory.receive(garbage)
@@ -223,7 +223,7 @@ async def test_garbage_is_refused_at_once(garbage):
 
 
 async def test_bytes_between_two_answers_close_the_connection():
-    """Nobody asked for them; and a buffer is there for them all the same, as the TLS layer and uvloop demand."""
+    """They are unsolicited; a buffer is still provided, as the TLS layer and uvloop require."""
     with MemoryConnection() as memory:
         answer = memory.exchange()
         memory.receive(response(b"x"))
@@ -235,7 +235,7 @@ async def test_bytes_between_two_answers_close_the_connection():
 
 
 async def test_a_break_is_stale_only_on_a_used_connection_that_said_nothing():
-    """Only then may the request go out again by itself."""
+    """Only then may the request be sent again automatically."""
     for served, came, stale in [(0, b"", False), (1, b"", True), (1, b"H", False), (1, response(b"12")[:-1], False)]:
         with MemoryConnection() as memory:
             for _ in range(served):
@@ -248,7 +248,7 @@ async def test_a_break_is_stale_only_on_a_used_connection_that_said_nothing():
 
 
 async def test_no_byte_reaches_the_sink_after_an_abort():
-    """What the loop still delivers goes into the connection's own scratch buffer."""
+    """Bytes that the loop still delivers go into the connection's scratch buffer."""
     memory_of_sink = bytearray(500_000)
     with MemoryConnection() as memory:
         memory.exchange(Request("GetObject", "b", "k", sink=lambda _: memoryview(memory_of_sink)))
@@ -266,7 +266,7 @@ async def test_no_byte_reaches_the_sink_after_an_abort():
 
 @st.composite
 def mutated(draw, data: bytes) -> bytes:
-    """A few bytes changed, left out, doubled or put in."""
+    """`data` with a few bytes changed, removed, duplicated or inserted."""
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, max(0, len(data) - 1)))
         piece = draw(st.sampled_from([b"", b"\r\n", b"\n", b"0", b"5", b" ", b":", b"\0", b"chunked", b"\xff"]))
@@ -275,7 +275,7 @@ def mutated(draw, data: bytes) -> bytes:
 
 
 def by_h11(request: Request, data: bytes) -> tuple[int, bytes] | None:
-    """(status, body) as h11 reads them, or None where it refuses."""
+    """(status, body) as h11 parses them, or None if it rejects the response."""
     peer = h11.Connection(h11.CLIENT)
     peer.send(h11.Request(method="HEAD" if request is HEAD else "GET", target="/", headers=[("host", "h")]))
     peer.send(h11.EndOfMessage())
@@ -301,7 +301,7 @@ def by_h11(request: Request, data: bytes) -> tuple[int, bytes] | None:
 @settings(max_examples=max(300, settings().max_examples))
 @given(name=st.sampled_from(sorted(ANSWERS)), data=st.data())
 def test_mutated_and_split_answers_are_read_as_h11_reads_them_or_refused(name, data):
-    """Never a hang, never a body that another implementation of HTTP does not see, and the next answer is its own."""
+    """Never a hang, never a body that another HTTP implementation does not see, and no effect on the next response."""
     request, good, _ = ANSWERS[name]
     bad = data.draw(mutated(good))
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(bad) - 1)), max_size=4)))
@@ -331,7 +331,7 @@ def test_mutated_and_split_answers_are_read_as_h11_reads_them_or_refused(name, d
 @settings(max_examples=max(200, settings().max_examples))
 @given(st.binary(max_size=200), st.booleans())
 def test_arbitrary_bytes_end_an_exchange(data, hang_up):
-    """Whatever comes: at the latest the end of the stream ends it, with an error of ours."""
+    """Whatever arrives, the exchange ends at the latest with the stream, with one of our errors."""
 
     async def main():
         with MemoryConnection() as memory:
@@ -344,8 +344,8 @@ def test_arbitrary_bytes_end_an_exchange(data, hang_up):
 
 
 async def test_an_upload_waits_while_the_transport_is_full():
-    """The payload goes out in slices, as fast as it is taken, and stays where it is till then."""
-    payload = bytes(range(256)) * 4096  # what goes out in one turn of the loop
+    """The payload is sent in slices as fast as the transport accepts them, without a copy."""
+    payload = bytes(range(256)) * 4096  # what is sent in one iteration of the loop
     with MemoryConnection() as memory:
         answer = memory.exchange(Request("PutObject", "b", "k", payload=memoryview(payload)))
         assert memory.transport.written == b"request" + payload
@@ -360,7 +360,7 @@ async def test_an_upload_waits_while_the_transport_is_full():
 
 
 async def test_an_error_answer_keeps_the_connection():
-    """A 404 is an everyday answer: its body is read, and the connection serves again."""
+    """A 404 is a normal response: its body is read, and the connection is reused."""
     with MemoryConnection() as memory:
         for _ in range(3):
             answer = memory.exchange()
@@ -369,8 +369,8 @@ async def test_an_error_answer_keeps_the_connection():
             assert memory.connection.reusable
 
 
-async def test_an_upload_that_the_network_takes_at_once_leaves_others_their_turns() -> None:
-    """Eight MiB in one go would hold the loop up for milliseconds."""
+async def test_an_upload_to_a_fast_network_yields_to_other_tasks() -> None:
+    """Writing eight MiB at once would block the loop for milliseconds."""
     payload = bytes(range(256)) * (8 * 2**20 // 256)
     with MemoryConnection() as memory:
         answer = memory.exchange(Request("PutObject", "bucket", "key", payload=payload))

@@ -30,7 +30,7 @@ def server(request):
 
 @pytest.fixture(params=list(LOOPS))
 def with_wire(request, server):
-    """Runs a function with a wire that is made as a session makes it: all it knows comes from the SDK."""
+    """Runs a function with a wire created as in a session: endpoint and credentials come from the SDK."""
 
     async def main(work):
         pool, config = ClientPool(4), server.s3_config()
@@ -50,8 +50,8 @@ def with_wire(request, server):
     return lambda work: run_on(request.param, main(work), seconds=60.0)
 
 
-def test_what_was_put_is_got(with_wire):
-    """All sizes around those of the buffers, whole and in ranges, into sinks and without."""
+def test_a_get_returns_what_was_put(with_wire):
+    """Sizes around the buffer sizes, whole and in ranges, with and without sinks."""
 
     async def work(wire, bucket):
         for size in (0, 1, 16_384, 65_536, 131_072, 5_000_000):
@@ -76,7 +76,7 @@ def test_what_was_put_is_got(with_wire):
 
 
 def test_odd_keys_are_the_same_objects_for_put_and_get(with_wire):
-    """The server, which computes the signature itself, agrees with every spelling."""
+    """The server computes the signature itself and accepts every encoding of the key."""
 
     async def work(wire, bucket):
         for number, key in enumerate(ODD_KEYS):
@@ -99,7 +99,7 @@ def needs_client(work):
 
 
 def test_parts_of_an_upload_that_the_sdk_controls(with_wire):
-    """The SDK begins and completes it, the wire sends the parts."""
+    """The SDK starts and completes the upload; the wire sends the parts."""
     parts = [os.urandom(5 * 2**20), os.urandom(100)]
 
     async def work(wire, bucket, client):
@@ -118,7 +118,7 @@ def test_parts_of_an_upload_that_the_sdk_controls(with_wire):
 
 
 def test_many_at_once(with_wire):
-    """100 objects over 16 connections: each reader gets its own."""
+    """100 objects over 16 connections: each reader gets its own object."""
 
     async def work(wire, bucket):
         async def one(number):
@@ -152,8 +152,8 @@ def test_the_answers_of_failures(with_wire):
     with_wire(work)
 
 
-def test_checksums_are_accepted_and_come_back(with_wire):
-    """The server sums up the upload, and refuses one whose checksum is another's."""
+def test_checksums_are_accepted_and_returned(with_wire):
+    """The server verifies the checksum of an upload, and refuses a wrong one."""
 
     async def work(wire, bucket):
         name, value = upload_checksum(b"data")

@@ -1,4 +1,4 @@
-"""The wire over TLS: whom it trusts, and that everything works as over plain TCP."""
+"""The wire over TLS: which certificates it trusts, and that everything works as over plain TCP."""
 
 import asyncio
 import ssl
@@ -42,7 +42,7 @@ async def ask(server, *requests, **options):
 
 
 def test_bodies_of_all_sizes_arrive_over_one_connection(run, certificate, server_side):
-    """Received into the sink and into buffers; sent with an unsigned payload."""
+    """Received into sinks and into buffers; sent with an unsigned payload."""
     memory = bytearray(len(BIG))
     answers = [response(BIG[:10]), response(BIG), response(BIG), response(b"")]
     requests = [
@@ -61,7 +61,7 @@ def test_bodies_of_all_sizes_arrive_over_one_connection(run, certificate, server
 
 
 def test_an_unknown_authority_is_refused(run, server_side):
-    """The system does not know ours; nothing of the request is sent."""
+    """The system does not trust the test authority; nothing of the request is sent."""
     refused = pytest.raises(NetworkError, match="certificate verify failed")
     with ScriptedServer(answering(response()), tls=server_side) as server, refused:
         run(ask(server, GET))
@@ -69,7 +69,7 @@ def test_an_unknown_authority_is_refused(run, server_side):
 
 
 def test_a_certificate_of_another_name_is_refused(run, certificate, server_side, monkeypatch):
-    """The authority is known, the name is not the endpoint's."""
+    """The authority is trusted, but the name is not the endpoint's."""
     with ScriptedServer(answering(response()), tls=server_side) as server:
 
         def here(*_, **__):
@@ -83,7 +83,7 @@ def test_a_certificate_of_another_name_is_refused(run, certificate, server_side,
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_a_ca_bundle_that_is_none_is_a_config_error(run, server_side, tmp_path, content):
+def test_an_invalid_ca_bundle_is_a_config_error(run, server_side, tmp_path, content):
     """Missing, or not PEM; the message names the file."""
     bundle = tmp_path / "bundle.pem"
     if content is not None:
@@ -94,7 +94,7 @@ def test_a_ca_bundle_that_is_none_is_a_config_error(run, server_side, tmp_path, 
 
 
 def test_a_context_may_be_shared(run, certificate, server_side):
-    """It is made once per wire, in a thread, by who is given."""
+    """It is created once per wire, in a thread, by the given function."""
     made = []
 
     def make():
@@ -114,7 +114,7 @@ def test_a_context_may_be_shared(run, certificate, server_side):
 
 
 def test_faults_over_tls_are_network_errors(run, certificate, server_side):
-    """A truncated body, then bytes that are none of an answer: the wire works on."""
+    """A truncated body, then bytes that are not HTTP: the wire continues to work."""
 
     def script(peer):
         peer.request()
@@ -140,7 +140,7 @@ def test_faults_over_tls_are_network_errors(run, certificate, server_side):
 
 
 def test_a_request_cancelled_over_tls_leaves_the_sink_alone(run, certificate, server_side):
-    """Decrypted bytes that were waiting in the TLS layer go nowhere."""
+    """Decrypted bytes still in the TLS layer are discarded."""
     memory = bytearray(len(BIG))
 
     def script(peer):
@@ -168,7 +168,7 @@ def test_a_request_cancelled_over_tls_leaves_the_sink_alone(run, certificate, se
 
 @pytest.mark.parametrize("turns", range(0, 60, 6))
 def test_cancelled_during_the_handshake_it_leaves_a_working_wire(run, certificate, server_side, turns):
-    """At any turn of the loop, on a pool of one."""
+    """In any iteration of the loop, with a pool of one connection."""
 
     async def main(server):
         wire = server.wire(max_connections=1, ca_bundle=str(certificate.authority))

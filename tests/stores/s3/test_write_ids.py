@@ -1,4 +1,4 @@
-"""Ids of writes: carried forward, sixteen of them; what others left in their place is not taken for one."""
+"""Write ids: sixteen are kept with the object; other metadata under their header is not taken for an id."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_last_sixteen_are_kept() -> None:
         (",".join(["0123456789abcdef"] * 1000), ("0123456789abcdef",) * 16),
     ],
 )
-def test_what_others_wrote_there_is_left_alone(header: str, ids: tuple[str, ...]) -> None:
+def test_other_metadata_under_the_header_is_not_taken_for_ids(header: str, ids: tuple[str, ...]) -> None:
     assert writes_of({HEADER: header}) == ids
     version = version_of({"etag": '"1"', HEADER: header})
     assert isinstance(version, WrittenVersion)

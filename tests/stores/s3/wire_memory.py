@@ -1,4 +1,4 @@
-"""One connection without sockets: what it writes is kept, and what it shall receive is put into its buffers."""
+"""A connection without sockets: what it writes is recorded, and tests put received bytes into its buffers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GET = Request("GetObject", "bucket", "key")
 
 
 class MemoryTransport(asyncio.Transport):
-    """Takes everything at once."""
+    """Accepts all bytes immediately."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__({"socket": sock})
@@ -41,7 +41,7 @@ class MemoryTransport(asyncio.Transport):
 
 
 class MemoryConnection:
-    """A `Connection` and its far end. Use as a context manager, within a running loop."""
+    """A `Connection` and its peer. Use as a context manager, within a running loop."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -61,7 +61,7 @@ class MemoryConnection:
         return self.connection.exchange(b"request", request, request.payload, float("inf"))
 
     def receive(self, data: bytes) -> None:
-        """As the loop would: into the connection's buffers, as much as they take at a time."""
+        """Deliver bytes as the loop does: into the connection's buffers, as many as fit at a time."""
         view = memoryview(data)
         while view and not self.connection.closed:
             buffer = self.connection.get_buffer(-1)
@@ -72,7 +72,7 @@ class MemoryConnection:
             view = view[count:]
 
     def hang_up(self) -> None:
-        """FIN."""
+        """Deliver the end of the stream (FIN)."""
         if not self.connection.closed:
             self.connection.eof_received()
         self.connection.connection_lost(None)

@@ -1,4 +1,4 @@
-"""A server that does what a script says, byte by byte, on plain sockets in threads of its own."""
+"""A server that follows a script, byte by byte, on plain sockets in its own threads."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ async def keys() -> Any:
 
 
 def response(body: bytes = b"", status: str = "200 OK", *, etag: str = '"e"', **headers: str) -> bytes:
-    """A whole answer with a Content-Length."""
+    """A complete response with a Content-Length."""
     lines = {"content-length": str(len(body)), "etag": etag, **{k.replace("_", "-"): v for k, v in headers.items()}}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
     return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + body
 
 
 def error(code: str, status: str, **headers: str) -> bytes:
-    """S3's error answer."""
+    """An S3 error response."""
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>m</Message></Error>'
     return response(body.encode(), status, etag="", **headers)
 
@@ -53,12 +53,12 @@ class Peer:
         self._reader = SocketReader(sock)
 
     def request(self) -> tuple[str, bytes]:
-        """(head, body) of the next request; raises EOFError where the client hung up."""
+        """(head, body) of the next request; raises EOFError if the client has closed."""
         head = self._next_head()
         return _text(head), self._reader.body(head)
 
     def head(self) -> str:
-        """The head of the next request; what follows of its body stays unread."""
+        """The head of the next request; its body stays unread."""
         return _text(self._next_head(byte_by_byte=True))
 
     def _next_head(self, *, byte_by_byte: bool = False) -> Head:
@@ -71,12 +71,12 @@ class Peer:
         self.sock.sendall(data)
 
     def reset(self) -> None:
-        """Hang up with a RST."""
+        """Close with a RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
     def wait_for_hang_up(self) -> None:
-        """Until the client closes."""
+        """Wait until the client closes."""
         with suppress(OSError):
             while self.sock.recv(1 << 16):
                 pass
@@ -165,7 +165,7 @@ class ScriptedServer:
 
 
 class _Recording(Peer):
-    """Writes down the head of each request."""
+    """Records the head of each request."""
 
     def __init__(self, sock: socket.socket, number: int, requests: list[str]) -> None:
         super().__init__(sock, number)
@@ -183,7 +183,7 @@ class _Recording(Peer):
 
 
 def answering(*answers: bytes) -> Script:
-    """One answer per request, over all connections in turn; the last one again and again."""
+    """One response per request, in order over all connections; the last one is repeated."""
     remaining = list(answers)
 
     def script(peer: Peer) -> None:
@@ -195,7 +195,7 @@ def answering(*answers: bytes) -> Script:
 
 
 def run_on(loop_name: str, work: Awaitable[Any], seconds: float = 20.0) -> Any:
-    """Run to its end on a loop of this kind; whatever the loop complains of is a failure."""
+    """Run to completion on a loop of this kind; an error reported by the loop is a failure."""
     complaints: list[dict[str, Any]] = []
 
     async def main() -> Any:

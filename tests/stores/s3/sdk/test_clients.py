@@ -1,4 +1,4 @@
-"""The SDK's clients of a session: made once each, closed when they are idle and there are many."""
+"""The SDK clients of a session are created once each, and idle ones are closed when there are many."""
 
 from __future__ import annotations
 

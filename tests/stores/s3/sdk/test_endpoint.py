@@ -1,4 +1,4 @@
-"""The endpoint: whatever botocore's rules say, and nothing sent to find out."""
+"""The endpoint is that of botocore's rules, and is resolved without a request."""
 
 import asyncio
 import random
@@ -40,7 +40,7 @@ async def a_client(*, keys=True, region="eu-west-1", endpoint_url=None, **config
 
 @cache
 def _session():
-    """One for all tests: it keeps botocore's data files, which take a third of a second to parse."""
+    """One session for all tests: it caches botocore's data files, which take a third of a second to parse."""
     return AioSession()
 
 
@@ -137,8 +137,8 @@ async def test_the_endpoint_is_the_one_of_botocores_rules(options, bucket, schem
 
 
 @pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
-async def test_botocores_retries_do_not_ask_again(mode):
-    """Whatever retry mode the client has, stopping its request is not taken for a failure to be retried."""
+async def test_botocore_does_not_retry_the_stopped_request(mode):
+    """In every retry mode, botocore does not retry the request that we stop."""
     async with a_client(retries={"mode": mode, "total_max_attempts": 5}) as client:
         seen = []
         client.meta.events.register("before-sign.s3", lambda **kwargs: seen.append(kwargs))
@@ -147,26 +147,26 @@ async def test_botocores_retries_do_not_ask_again(mode):
 
 
 async def test_an_anonymous_client_resolves_too():
-    """Without a signature the region is the client's."""
+    """Without a signature, the client's region is used."""
     async with a_client(keys=False, signature_version=UNSIGNED) as client:
         endpoint = await resolve_endpoint(client, "bucket")
     assert (endpoint.region, endpoint.service, endpoint.unsupported) == ("eu-west-1", "s3", None)
 
 
 async def test_no_credentials_is_botocores_error():
-    """The caller maps it, as it maps every error of the SDK."""
+    """The caller maps it like every error of the SDK."""
     async with a_client(keys=False) as client:
         with pytest.raises(NoCredentialsError):
             await resolve_endpoint(client, "bucket")
 
 
 async def a_moment(**_):
-    """A handler that lets other requests overtake this one."""
+    """A handler that delays this request, so that others overtake it."""
     await asyncio.sleep(random.uniform(0.0, 0.02))
 
 
-async def test_questions_at_the_same_time_get_their_own_answers():
-    """Many buckets asked at once over one client: each answer is of its own bucket."""
+async def test_concurrent_resolutions_get_their_own_results():
+    """Many buckets resolved concurrently over one client: each result is for its own bucket."""
     async with a_client() as client:
         client.meta.events.register("before-sign.s3", a_moment)
         buckets = [f"bucket-{number}" for number in range(20)]
@@ -175,17 +175,17 @@ async def test_questions_at_the_same_time_get_their_own_answers():
 
 
 async def test_other_requests_of_the_client_are_left_alone():
-    """A GetObject of somebody else, running at the same time, is not stopped; afterwards no handler stays behind."""
+    """A concurrent GetObject of other code is not stopped; afterwards no handler is left registered."""
     async with a_client() as client:
         client.meta.events.register("before-sign.s3", a_moment)
 
-        async def somebody_else():
+        async def other_request():
             with pytest.raises(AssertionError, match="somebody-elses-key would have been sent"):
                 await client.get_object(Bucket="bucket", Key="somebody-elses-key")
 
         ours = [resolve_endpoint(client, "bucket") for _ in range(5)]
-        await asyncio.gather(*ours, *[somebody_else() for _ in range(5)])
-        await somebody_else()
+        await asyncio.gather(*ours, *[other_request() for _ in range(5)])
+        await other_request()
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ async def test_other_requests_of_the_client_are_left_alone():
     ],
 )
 async def test_buckets_of_other_services_are_for_the_sdk(bucket, reason):
-    """Directory buckets and ARNs are told by their names: asking botocore would send a request or want a library."""
+    """Directory buckets and ARNs are recognised by name: resolving them would send a request or need a library."""
     async with a_client(region="us-west-2") as client:
         endpoint = await resolve_endpoint(client, bucket)
     assert reason in endpoint.unsupported
@@ -223,7 +223,7 @@ async def test_a_proxy_of_the_environment_is_for_the_sdk(monkeypatch):
 
 
 async def test_other_signatures_are_for_the_sdk():
-    """A client that signs with version 2, and one that has a certificate to show."""
+    """A client that signs with version 2, and one with a client certificate."""
     async with a_client(signature_version="s3") as client:
         assert "signature" in (await resolve_endpoint(client, "bucket")).unsupported
     async with a_client(client_cert="/nowhere.pem") as client:
@@ -240,5 +240,5 @@ async def test_other_signatures_are_for_the_sdk():
     ],
 )
 def test_the_authority_leaves_the_default_port_out(scheme, host, port, authority):
-    """As every HTTP client spells Host, because the signature covers it."""
+    """As HTTP clients write Host, because the signature covers it."""
     assert Endpoint(scheme=scheme, host=host, port=port, path_prefix="", region="us-east-1").authority == authority

@@ -1,4 +1,4 @@
-"""What the SDK and aiohttp would do below us, and do not: ask again, follow, read without end, stay after the end."""
+"""The SDK and aiohttp do not retry, follow redirects, read without bound, or outlive the session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.mark.parametrize("operation", ["PutObject", "GetObject", "DeleteObject"])
 @pytest.mark.parametrize("fault", [faults.reset_before_head, faults.close_before_head])
-async def test_a_kept_alive_connection_that_breaks_is_not_used_twice_in_silence(
+async def test_a_request_on_a_broken_kept_alive_connection_is_not_repeated_silently(
     rig: Rig, operation: str, fault: faults.Fault
 ) -> None:
     transport = SdkTransport(rig.pool, rig.config)
@@ -44,22 +44,22 @@ async def test_error_pages_are_read_to_64_kib(rig: Rig) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert response.status == 500
-    # The server is in this process, and makes 20 MiB of its own.
+    # The server is in this process, and allocates 20 MiB itself.
     assert peak < 21 * 2**20 + 2**20
 
 
-async def test_an_unknown_header_is_an_error_of_ours(rig: Rig) -> None:
+async def test_an_invalid_header_raises_one_of_our_errors(rig: Rig) -> None:
     with pytest.raises(ConfigError, match="x-unknown"):
         await SdkTransport(rig.pool, rig.config).send(Request("GetObject", BUCKET, "k", {"x-unknown": "1"}))
 
 
-async def test_a_page_where_a_listing_should_be_is_none(rig: Rig) -> None:
+async def test_an_html_page_is_not_a_listing(rig: Rig) -> None:
     rig.server.cue("ListObjectsV2", faults.page_in_200, times=99)
     with pytest.raises(UnexpectedResponse, match="not a listing"):
         await rig.store().list_dir("")
 
 
-async def test_after_the_end_there_is_no_new_client() -> None:
+async def test_after_closing_no_client_is_created() -> None:
     pool = ClientPool(2)
     await pool.aclose()
     await pool.aclose()
@@ -67,7 +67,7 @@ async def test_after_the_end_there_is_no_new_client() -> None:
         await pool.client(S3Config(anonymous=True))
 
 
-async def test_a_profile_that_is_missing_is_an_error_of_ours() -> None:
+async def test_a_missing_profile_raises_one_of_our_errors() -> None:
     pool = ClientPool(2)
     with pytest.raises(CredentialsNotFound, match="no-such-profile"):
         await pool.client(S3Config(profile="no-such-profile"))

@@ -1,4 +1,4 @@
-"""A world with nothing in it but a server that checks signatures, and an array on it."""
+"""An empty environment, and a server that checks signatures with an array on it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def server(shared_server: VerifyingServer) -> VerifyingServer:
 
 @pytest.fixture
 def lifetimes() -> tuple[float, ...]:
-    """Seconds that keys are good for."""
+    """Lifetimes of the keys in seconds."""
     return (3600.0,)
 
 
@@ -62,5 +62,5 @@ def world(
 
 @pytest.fixture
 def config(server: VerifyingServer) -> zs.S3Config:
-    """How the server is reached, without keys."""
+    """Options to reach the server, without keys."""
     return zs.S3Config(endpoint_url=server.endpoint_url, region="eu-west-3")

@@ -1,4 +1,4 @@
-"""Small fakes of the services that give credentials: STS, SSO, its OIDC, a container's agent, instance metadata."""
+"""Small fakes of the services that issue credentials: STS, SSO, OIDC, a container's agent, instance metadata."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Answer = tuple[int, str]
 
 
 class Fake:
-    """An HTTP server on this machine; `answer` says what it says."""
+    """A local HTTP server; `answer` returns its response to a call."""
 
     def __init__(self, answer: Callable[[Call], Answer], **headers: str) -> None:
         self.calls: list[Call] = []
@@ -71,7 +71,7 @@ class Fake:
             do_PUT = do_POST = do_GET
 
             def log_message(self, *_: object) -> None:
-                """Nothing on the terminal."""
+                """Write nothing to the terminal."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -86,16 +86,16 @@ class Fake:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """URL at which it listens."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
 
 def sts(issuer: Issuer, server: VerifyingServer, roles: list[tuple[str, str]]) -> Fake:
-    """STS: a role for whoever signs with keys that are known, or shows a web identity.
+    """STS: issues keys of a role for requests that are signed with known keys or have a web identity.
 
     Args:
-        issuer: Of the keys.
-        server: Knows who may ask.
+        issuer: Issues the keys.
+        server: Knows the keys that may sign requests.
         roles: Receives (role, the key or the web identity that asked) of every request.
     """
 
@@ -133,7 +133,7 @@ def _assumed(action: str, keys: Keys) -> str:
 
 
 def sso(issuer: Issuer, *tokens: str) -> Fake:
-    """The SSO portal, for who shows one of these tokens."""
+    """The SSO portal; accepts these tokens."""
 
     def answer(call: Call) -> Answer:
         if call.headers.get("x-amz-sso_bearer_token") not in tokens:
@@ -154,7 +154,7 @@ def sso(issuer: Issuer, *tokens: str) -> Fake:
 
 
 def oidc() -> Fake:
-    """Gives a new SSO token for a refresh token."""
+    """Issues a new SSO token for a refresh token."""
 
     def answer(call: Call) -> Answer:
         said = json.loads(call.body)
@@ -165,7 +165,7 @@ def oidc() -> Fake:
 
 
 def described(keys: Keys) -> str:
-    """The document of a container's agent and of instance metadata."""
+    """The credentials document of a container's agent and of instance metadata."""
     return json.dumps(
         {
             "Code": "Success",
@@ -180,7 +180,7 @@ def described(keys: Keys) -> str:
 
 
 def container(issuer: Issuer) -> Fake:
-    """The agent beside a container, for who shows its token."""
+    """The agent of a container; requires its token."""
 
     def answer(call: Call) -> Answer:
         if call.headers.get("authorization") != AGENT_TOKEN:

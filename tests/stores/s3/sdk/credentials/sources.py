@@ -1,4 +1,4 @@
-"""Every source of credentials that the standard chain knows, each set up with a small fake of what is behind it."""
+"""Every credentials source of the standard chain, each set up with a small fake of its service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START_URL = "https://example.awsapps.com/start"
 
 @dataclass
 class World:
-    """Where credentials may come from: files below `home`, variables, services of AWS."""
+    """The environment that credentials come from: files below `home`, variables, AWS services."""
 
     home: Path
     patch: pytest.MonkeyPatch
@@ -40,18 +40,18 @@ class World:
         self.issues = lambda: len(self.issuer.issued)
 
     def set(self, **variables: str) -> None:
-        """Variables of the environment, without their `AWS_`."""
+        """Set environment variables, named without `AWS_`."""
         for name, value in variables.items():
             self.patch.setenv(f"AWS_{name}", value)
 
     def write(self, variable: str, text: str) -> None:
-        """A shared file, named by this variable (without `AWS_`)."""
+        """Write a shared file, and set this variable (without `AWS_`) to its path."""
         path = self.home / variable.lower()
         path.write_text(text)
         self.set(**{variable: str(path)})
 
     def start(self, fake: fakes.Fake, *variables: str) -> fakes.Fake:
-        """A service; the variables (without `AWS_`) say where it is."""
+        """Start a service, and set the variables (without `AWS_`) to its URL."""
         self.stack.enter_context(fake)
         self.set(**dict.fromkeys(variables, fake.url))
         return fake
@@ -85,7 +85,7 @@ def config_file(world: World) -> Options:
 
 def profile_by_argument(world: World) -> Options:
     world.write("SHARED_CREDENTIALS_FILE", f"[default]\n{_key_lines(OTHER)}[reader]\n{_key_lines(LONG_TERM)}")
-    world.set(ACCESS_KEY_ID=OTHER.access_key, SECRET_ACCESS_KEY=OTHER.secret_key)  # a profile that is named goes first
+    world.set(ACCESS_KEY_ID=OTHER.access_key, SECRET_ACCESS_KEY=OTHER.secret_key)  # a named profile takes precedence
     return {"profile": "reader"}
 
 
@@ -143,7 +143,7 @@ def sso_by_profile(world: World) -> Options:
 
 
 def sso_session(world: World) -> Options:
-    """Its token has expired; the refresh token gives a new one."""
+    """The SSO token has expired; the refresh token gives a new one."""
     world.start(fakes.sso(world.issuer, fakes.NEW_SSO_TOKEN), "ENDPOINT_URL_SSO")
     world.start(fakes.oidc(), "ENDPOINT_URL_SSO_OIDC")
     _cached_sso_token(
@@ -194,7 +194,7 @@ def _in(hours: int) -> str:
 
 
 def _cached_sso_token(world: World, name: str, **token: str) -> None:
-    """What `aws sso login` leaves."""
+    """Write the token file that `aws sso login` creates."""
     cache = world.home / "sso"
     cache.mkdir()
     (cache / f"{hashlib.sha1(name.encode()).hexdigest()}.json").write_text(json.dumps(token))

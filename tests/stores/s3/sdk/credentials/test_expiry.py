@@ -1,4 +1,4 @@
-"""Credentials that expire while an array is read: refreshed once for all who need them, and the read goes on."""
+"""Credentials that expire during a read: they are refreshed once for all requests, and the read continues."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .verifying import VerifyingServer
 
 # botocore refreshes keys that have less than ten minutes left; a role lasts fifteen at least.
 SHORT, LONG = 300.0, 3600.0
-# Instance metadata's keys are used past their time where the service gives no better ones: so says botocore.
+# botocore uses keys of instance metadata past their expiry if the service gives no newer ones.
 BY_TIME = [source for source in REFRESHED if source is not sources.instance]
 
 
 def cases(of: Sequence[Source]) -> Any:
-    """Every source over the wire, and two over the SDK: there they share all but the asking."""
+    """Every source over the wire, and two over the SDK, where they share all code but the request."""
     over_sdk = (sources.role, sources.process)
     pairs = [(source, "wire") for source in of] + [(source, "sdk") for source in over_sdk]
     ids = [f"{source.__name__}-{transport}" for source, transport in pairs]
@@ -36,7 +36,7 @@ def cases(of: Sequence[Source]) -> Any:
 
 
 async def first_keys(session: zs.Session) -> None:
-    """Let the session ask its source, and S3 nothing."""
+    """Make the session fetch its credentials without a request to S3."""
     session.s3(BUCKET)
     (service,) = (shared for shared in session._context.shared.values() if isinstance(shared, S3Service))
     await service._pool.identity(session._config)
@@ -47,12 +47,12 @@ def lifetimes(request: pytest.FixtureRequest) -> tuple[float, ...]:
     node = request.node
     if not node.name.startswith("test_keys_near_their_end"):
         return (LONG,)
-    # The first keys of a chain are the middle role's.
+    # The first keys of a chain belong to the middle role.
     return (SHORT, SHORT, LONG) if node.callspec.params["source"] is sources.chained_roles else (SHORT, LONG)
 
 
 @cases(BY_TIME)
-async def test_keys_near_their_end_are_refreshed_once_for_all_reads(
+async def test_keys_near_their_expiry_are_refreshed_once_for_all_reads(
     source: Source, transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
 ) -> None:
     config = replace(config, transport=transport, **source(world))
@@ -68,7 +68,7 @@ async def test_keys_near_their_end_are_refreshed_once_for_all_reads(
 
 
 @cases(REFRESHED)
-async def test_keys_that_s3_reports_expired_are_replaced_in_mid_read(
+async def test_keys_that_s3_reports_expired_are_replaced_during_a_read(
     source: Source, transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
 ) -> None:
     config = replace(config, transport=transport, **source(world))
@@ -87,7 +87,7 @@ async def test_keys_that_s3_reports_expired_are_replaced_in_mid_read(
 
 
 def _revoking(server: VerifyingServer, key: str) -> faults.Fault:
-    """From this request on, the key is a thing of the past."""
+    """A fault that revokes the key from this request on."""
 
     def revoke(exchange: object) -> None:
         server.revoked.add(key)
@@ -111,7 +111,7 @@ async def test_a_file_that_another_program_renews_is_read_again(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_source_that_fails_in_mid_read_is_an_error_of_ours(
+async def test_a_source_that_fails_during_a_read_raises_one_of_our_errors(
     transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
 ) -> None:
     sources.process(world)
@@ -124,7 +124,7 @@ async def test_a_source_that_fails_in_mid_read_is_an_error_of_ours(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_source_that_fails_when_keys_near_their_end_is_an_error_of_ours(
+async def test_a_source_that_fails_near_the_expiry_raises_one_of_our_errors(
     transport: Literal["wire", "sdk"], world: World, config: zs.S3Config
 ) -> None:
     world.issuer._lifetimes = [SHORT]
@@ -138,7 +138,7 @@ async def test_a_source_that_fails_when_keys_near_their_end_is_an_error_of_ours(
 
 @pytest.mark.parametrize("source", [sources.role, sources.process, sources.container], ids=lambda s: s.__name__)
 def test_keys_are_refreshed_on_uvloop_too(source: Source, world: World, config: zs.S3Config) -> None:
-    """The first ones come in a thread, with a loop of its own; those that follow come on the loop of the session."""
+    """The first keys are fetched in a thread with its own loop; later ones on the session's loop."""
     uvloop = pytest.importorskip("uvloop")
     world.issuer._lifetimes = [SHORT, LONG]
 
@@ -152,7 +152,7 @@ def test_keys_are_refreshed_on_uvloop_too(source: Source, world: World, config: 
     assert world.issues() == 2
 
 
-async def test_who_is_cancelled_takes_no_refresh_along(world: World, config: zs.S3Config) -> None:
+async def test_a_cancelled_request_does_not_cancel_the_refresh(world: World, config: zs.S3Config) -> None:
     world.issuer._lifetimes = [SHORT, LONG]
     sources.web_identity(world)
     async with zs.Session(s3=config) as session:

@@ -68,7 +68,7 @@ async def test_anonymous_asks_no_source(world: World, config: zs.S3Config, serve
     assert server.signers == ["", ""]
 
 
-async def test_no_source_is_an_error_with_advice_and_is_not_remembered(world: World, config: zs.S3Config) -> None:
+async def test_no_source_is_an_error_with_advice_and_is_not_cached(world: World, config: zs.S3Config) -> None:
     async with zs.Session(s3=config) as session:
         for transport in TRANSPORTS:
             with pytest.raises(CredentialsNotFound, match="AWS_ACCESS_KEY_ID"):
@@ -77,7 +77,7 @@ async def test_no_source_is_an_error_with_advice_and_is_not_remembered(world: Wo
         np.testing.assert_array_equal(await read(session, config, "wire"), EXPECTED)
 
 
-# What sources do wrong: each is an error of ours, over either transport, and nothing was sent to S3
+# Broken sources: each raises one of our errors, over either transport, and nothing is sent to S3
 
 
 def broken_process(world: World) -> None:
@@ -126,7 +126,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("breakage", BROKEN, ids=lambda breakage: breakage.__name__)
-async def test_a_broken_source_is_an_error_of_ours(
+async def test_a_broken_source_raises_one_of_our_errors(
     breakage: Any, world: World, config: zs.S3Config, server: VerifyingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiobotocore.utils.AioContainerMetadataFetcher.SLEEP_TIME", 0)
@@ -153,7 +153,7 @@ async def test_only_the_agent_hosts_that_botocore_allows_are_requested(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_no_redirect_takes_a_signed_question_to_sts_elsewhere(
+async def test_no_redirect_sends_a_signed_sts_request_to_another_host(
     status: int, world: World, config: zs.S3Config
 ) -> None:
     elsewhere = world.start(fakes.Fake(lambda _: (200, "")))

@@ -1,4 +1,4 @@
-"""An S3 server that knows keys: it checks every signature, and remembers who signed."""
+"""An S3 server that checks every signature and records the access keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ADDED_BY_SIGNER = frozenset({"host", "x-amz-content-sha256", "x-amz-date", "x-a
 
 
 class Keys(NamedTuple):
-    """One set of credentials, whoever gave them."""
+    """One set of credentials."""
 
     access_key: str
     secret_key: str
@@ -33,13 +33,13 @@ class Keys(NamedTuple):
 
     @property
     def expiration(self) -> str:
-        """As every service of AWS spells it."""
+        """The expiry in the format of AWS services."""
         assert self.expires is not None
         return self.expires.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class VerifyingServer(FaultServer):
-    """Answers only to requests that are signed with keys it knows and that are not revoked."""
+    """Accepts only requests that are signed with known keys that are not revoked."""
 
     def __init__(self, **options: Any) -> None:
         self.known: dict[str, Keys] = {}
@@ -49,7 +49,7 @@ class VerifyingServer(FaultServer):
         super().__init__(**options)
 
     def admit(self, keys: Keys) -> Keys:
-        """Know these."""
+        """Accept these keys from now on."""
         self.known[keys.access_key] = keys
         return keys
 
@@ -95,11 +95,11 @@ def _signature(request: Request, keys: Keys, region: str, signed: list[str]) -> 
 
 
 class Issuer:
-    """Gives out temporary keys that the server knows, and counts.
+    """Issues temporary keys that the server accepts, and counts them.
 
     Args:
-        server: What they are for.
-        lifetimes: Seconds that the first, the second, … are good for; the last one for all that follow.
+        server: The server that accepts the keys.
+        lifetimes: Lifetimes in seconds of the first, the second, … keys; the last value is used for all later ones.
     """
 
     def __init__(self, server: VerifyingServer, *lifetimes: float) -> None:
@@ -109,7 +109,7 @@ class Issuer:
         self.issued: list[Keys] = []
 
     def issue(self) -> Keys:
-        """New ones."""
+        """Issue new keys."""
         with self._lock:
             number = len(self.issued)
             seconds = self._lifetimes[min(number, len(self._lifetimes) - 1)]
