@@ -46,7 +46,7 @@ def spread_of_batches(samples: np.ndarray) -> float:
 def table() -> str:
     """Markdown."""
     lines = [
-        "| shuffle | travel | chunks in a batch of 32 | spread of batch means |",
+        "| shuffle | distance | chunks in a batch of 32 | spread of batch means |",
         "|---|---:|---:|---:|",
     ]
     for shuffle, window in [*((shuffle, 1) for shuffle in SHUFFLES), ("chunks", 8)]:
