@@ -118,7 +118,7 @@ async def test_a_source_that_changes_is_noticed_by_the_workers(pool: ProcessPool
 
         part = _Part(call, 0, plan.arrays[0].record, 0, 0, 1)
         loop = asyncio.get_running_loop()
-        with pytest.raises(zs.ConcurrentModification, match="was removed"):  # it was never claimed
+        with pytest.raises(zs.ConcurrentModification, match="were deleted"):  # it was never claimed
             await loop.run_in_executor(pool, run_part, part)
         await array[0, 0].set(7)
         later = part._replace(call=replace(call, name="another process"))

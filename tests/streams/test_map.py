@@ -117,8 +117,8 @@ async def test_what_cannot_be_mapped_is_refused() -> None:
         array = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
         other = await session.create_array(zs.MemoryStore(), shape=9, chunks=2, dtype="i4")
         for arguments, match in (
-            ((later, array, array), "plain function"),
-            ((None, array, array), "plain function"),
+            ((later, array, array), "not async"),
+            ((None, array, array), "not async"),
             ((np.abs, [], array), "at least one"),
             ((np.abs, [array, other], array), "shape"),
             ((np.abs, ["memory://x"], array), "open Arrays"),

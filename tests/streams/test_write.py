@@ -167,7 +167,7 @@ async def test_blocks_may_not_overlap_nor_leave_the_region_nor_have_another_shap
             with pytest.raises(zs.SelectionError, match="twice"):
                 await out.write(np.s_[1:3, 2:4], 2)
             await out.write(np.s_[0:4, 4:8], 3)
-            with pytest.raises(zs.SelectionError, match="before"):
+            with pytest.raises(zs.SelectionError, match="complete already"):
                 await out.write(np.s_[3:4, 4:5], 4)
             with pytest.raises(zs.SelectionError, match="region"):
                 await out.write(np.s_[5:7], 5)

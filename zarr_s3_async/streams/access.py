@@ -1,4 +1,4 @@
-"""What an array handle is made of: for streams and copies, which work below it."""
+"""Access to the internals of an array handle, for streams and copies, which use the engine directly."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from .._array import Array
 from .._engine.runtime import Layout, Runtime
 
 
-def inside(array: Array) -> tuple[Runtime, str, Layout]:
-    """The runtime of its session, its path below the store's root, and the layout that it has now."""
-    return array._runtime, array._path, array._layout  # noqa: SLF001  # streams are built on what arrays are built on
+def internals(array: Array) -> tuple[Runtime, str, Layout]:
+    """The runtime of the array's session, its path below the store's root, and its current layout."""
+    return array._runtime, array._path, array._layout  # noqa: SLF001  # streams use the same engine as arrays

@@ -1,4 +1,4 @@
-"""Boxes of an array: axis-parallel blocks, cut by regular grids. Pure arithmetic."""
+"""Boxes of an array: axis-parallel blocks, and how grids divide them. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -35,25 +35,28 @@ class Box(NamedTuple):
 
     @property
     def place(self) -> tuple[slice, ...]:
-        """As a NumPy index into the whole array."""
+        """The box as a NumPy index into the whole array."""
         return tuple(map(slice, self.start, self.stop))
 
     def within(self, origin: Shape) -> tuple[Any, ...]:
-        """As a NumPy index into an array whose first element is the element `origin` of the whole: always a view."""
-        # Without the ellipsis, an array of no dimension gives a scalar.
+        """The box as a NumPy index into an array that starts at element `origin` of the whole array.
+
+        Indexing with it always gives a view.
+        """
+        # The ellipsis makes an array without dimensions give a view instead of a scalar.
         return (*(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, origin, strict=True)), ...)
 
-    def meets(self, other: Box) -> bool:
-        """True where they have an element in common."""
+    def overlaps(self, other: Box) -> bool:
+        """True if the boxes have an element in common."""
         return self.intersection(other).size > 0
 
     def intersection(self, other: Box) -> Box:
-        """What both have; of size 0 where that is nothing."""
+        """The elements that both boxes contain: a box of size 0 if there are none."""
         start = tuple(map(max, self.start, other.start))
         return Box(start, tuple(max(low, min(a, b)) for low, a, b in zip(start, self.stop, other.stop, strict=True)))
 
     def joined(self, other: Box) -> Box | None:
-        """Both as one box, where they lie side by side and make one; else None."""
+        """The union of two adjacent boxes if it is a box, else None."""
         differing = [
             axis
             for axis in range(len(self.start))
@@ -67,15 +70,15 @@ class Box(NamedTuple):
 
 
 def whole(shape: Shape) -> Box:
-    """All of an array."""
+    """The box of all elements of an array."""
     return Box((0,) * len(shape), shape)
 
 
 def region_of(key: Any, shape: Shape) -> Box:
-    """The box that a NumPy index of slices means; None and `...` are the whole array.
+    """The box that a NumPy index of slices selects; None and `...` select the whole array.
 
     Raises:
-        SelectionError: It is no such index, or holds an integer, a step or an index array.
+        SelectionError: The index contains something other than slices of step 1.
     """
     if key is None:
         return whole(shape)
@@ -85,32 +88,34 @@ def region_of(key: Any, shape: Shape) -> Box:
     axes: list[tuple[int, int]] = []
     for axis in chosen.wanted:
         if not isinstance(axis, Stride) or axis.step != 1 or axis.reverse or not axis.keep:
-            raise SelectionError(f"a region is made of slices without a step, one per dimension, unlike {key!r}")
+            raise SelectionError(f"a region must be one slice without a step per dimension, not {key!r}")
         axes.append((axis.first, axis.first + axis.number))
     if len(chosen.out_shape) != len(shape):
-        raise SelectionError(f"a region has no new axes, unlike {key!r}")
+        raise SelectionError(f"a region must not add axes, as {key!r} does")
     return Box(tuple(low for low, _ in axes), tuple(high for _, high in axes))
 
 
 def cells(box: Box, axes: Sequence[Axis], skip: int = 0) -> Iterator[Box]:
-    """The box cut by a grid that begins at the array's origin, row-major, without the first `skip`. Nothing is listed
-    ahead."""
+    """The parts of a box in each cell of a grid, in row-major order, without the first `skip`.
+
+    The grid starts at the array's origin. Cells are generated one at a time: a grid may have billions of them.
+    """
     for coords in islice(coords_in(box, axes), skip, None):
         yield cell(coords, axes).intersection(box)
 
 
 def n_cells(box: Box, axes: Sequence[Axis]) -> int:
-    """How many `cells` there are."""
+    """The number of boxes that `cells` generates."""
     return prod(len(_numbers(axis, low, high)) for axis, low, high in zip(axes, box.start, box.stop, strict=True))
 
 
 def coords_in(box: Box, axes: Sequence[Axis]) -> Iterator[Coords]:
-    """Grid coordinates of the cells that a box touches, row-major."""
+    """Grid coordinates of the cells that a box intersects, in row-major order."""
     return product(*(_numbers(axis, low, high) for axis, low, high in zip(axes, box.start, box.stop, strict=True)))
 
 
 def coords_between(box: Box, axes: Sequence[Axis], start: int, stop: int) -> Iterator[Coords]:
-    """Those of `coords_in` from number `start` up to `stop` (exclusive), without going through the ones before."""
+    """Items `start` to `stop` (exclusive) of `coords_in`, computed without iterating over the items before."""
     numbers = [_numbers(axis, low, high) for axis, low, high in zip(axes, box.start, box.stop, strict=True)]
     for flat in range(start, min(stop, prod(map(len, numbers)))):
         rest, coords = flat, []
@@ -121,12 +126,12 @@ def coords_between(box: Box, axes: Sequence[Axis], start: int, stop: int) -> Ite
 
 
 def cells_at(position: Shape, axes: Sequence[Axis]) -> Coords:
-    """Coordinates of the cell that holds a position."""
+    """Coordinates of the cell that contains a position."""
     return tuple(map(cell_at, axes, position))
 
 
 def cell(coords: Coords, axes: Sequence[Axis]) -> Box:
-    """A cell of a grid, in its full length."""
+    """The box of a grid cell, which may extend beyond the array's edge."""
     places = [place(axis, at) for axis, at in zip(axes, coords, strict=True)]
     return Box(tuple(start for start, _ in places), tuple(start + length for start, length in places))
 
@@ -136,7 +141,7 @@ def _numbers(axis: Axis, low: int, high: int) -> range:
 
 
 def is_aligned(box: Box, axes: Sequence[Axis], shape: Shape) -> bool:
-    """True where no cell of the grid is cut by the box, but by the array's edge."""
+    """True if the box contains each cell of the grid completely or not at all, apart from cells at the array's edge."""
     if not box.size:
         return True
     for axis, low, high, n in zip(axes, box.start, box.stop, shape, strict=True):

@@ -1,7 +1,7 @@
-"""Copies on the workers of a cluster: each process makes the same plan again, and does parts of its passes.
+"""Copies on the workers of a cluster: each process makes the same plan, and runs parts of its passes.
 
-Parts are disjoint sets of stored objects of the target, and are idempotent: those of a lost process are run again by
-another one. Workers receive only the arguments of the copy and the numbers of a part.
+Parts write disjoint sets of stored objects of the target and are idempotent: if a process is lost, another one runs its
+parts again. Workers receive only the arguments of the copy and the numbers of a part.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from .copying import CopyPlan
 
 _PART_BYTES: Final = 2**28
-"""Bytes of a part, about: some seconds of work."""
+"""Approximate bytes of a part: a few seconds of work."""
 _MIN_PARTS: Final = 64
-"""Parts into which a smaller copy is cut, if it has as many objects."""
+"""Minimum number of parts of a pass with at least as many items, so that a small copy uses all workers."""
 _MAX_PARTS: Final = 2**17
-"""Parts into which a larger copy is cut: a scheduler of dask takes 700 to 2,000 tasks a second."""
+"""Maximum number of parts of a pass: dask's scheduler handles 700 to 2,000 tasks per second."""
 _KEPT_PLANS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyCall:
-    """What `plan_copy` was asked for, as other processes can ask it."""
+    """The arguments of `plan_copy`, in a form that another process can use."""
 
     name: str
-    """Of this run of the copy: its plan is made once per process."""
+    """Identifies this run of the copy: each process makes its plan once."""
     source: ArrayRef | GroupRef
     zarr_format: Any
     target: ArrayRef
@@ -55,7 +55,7 @@ class CopyCall:
 class _Part(NamedTuple):
     call: CopyCall
     array: int
-    """Position in the plan."""
+    """Position of the array in the plan."""
     record: Record
     pass_number: int
     start: int
@@ -66,20 +66,20 @@ def describe_call(source: Array | Group, runtime: Runtime, path: str, **argument
     """The arguments of a copy for other processes.
 
     Args:
-        source: What is copied.
-        runtime: Of the target's store.
-        path: Of the target in that store.
+        source: The array or group to copy.
+        runtime: The runtime of the target's store.
+        path: The path of the target in that store.
         arguments: `region`, `max_bytes` and `options` of `plan_copy`.
 
     Raises:
-        ConfigError: Other processes cannot open the source or the target: it is in this one's memory.
+        ConfigError: Other processes cannot open the source or the target, because it is in the memory of this process.
     """
     where = type(source.ref)
-    stores = source._runtime.store, runtime.store  # noqa: SLF001  # as `inside` does
+    stores = source._runtime.store, runtime.store  # noqa: SLF001  # as `internals` does
     try:
         origin, place = map(optional.ref, stores)
     except TypeError as error:
-        raise ConfigError(f"client= takes source and target that other processes can open: {error}") from error
+        raise ConfigError(f"client= needs a source and a target that other processes can open: {error}") from error
     return CopyCall(
         name=uuid4().hex,
         source=where(url=origin.url, path=source.path, config=origin.config),
@@ -90,13 +90,13 @@ def describe_call(source: Array | Group, runtime: Runtime, path: str, **argument
 
 
 async def transfer_on(client: Executor, call: CopyCall, number: int, copy: ArrayCopy) -> None:
-    """Run the passes of one array on other processes; its meter counts every part that is done.
+    """Run the passes of one array on other processes. The array's meter counts each finished part.
 
     Args:
-        client: Runs the parts.
-        call: What was asked for.
+        client: The executor that runs the parts.
+        call: The arguments of the copy.
         number: Position of the array in the plan.
-        copy: The array's plan here, with its target claimed.
+        copy: The array's plan in this process, which has claimed the target.
     """
     for pass_number, one in enumerate(copy.passes()):
         size = _part_size(one)
@@ -112,18 +112,18 @@ async def transfer_on(client: Executor, call: CopyCall, number: int, copy: Array
 
 
 def _part_size(one: Pass) -> int:
-    """Items of a part."""
+    """Number of items of a part."""
     size = min(_PART_BYTES // max(1, one.nbytes), -(-one.n // _MIN_PARTS))
     return max(1, size, -(-one.n // _MAX_PARTS))
 
 
 def run_part(part: _Part) -> Progress:
-    """Run a part on a worker, in the session that all blocking calls of its process share."""
+    """Run a part on a worker, in the session that all blocking calls of the process share."""
     return background_loop().run(_run_part(part))
 
 
 async def _run_part(part: _Part) -> Progress:
-    plan = await _planned_here(part.call)
+    plan = await _plan_in_this_process(part.call)
     with bulk_unless_named():
         return await plan.arrays[part.array].run_part(part.record, part.pass_number, part.start, part.stop)
 
@@ -132,7 +132,7 @@ _plans: OrderedDict[tuple[AbstractEventLoop, str], tuple[Lock, list[CopyPlan]]] 
 """Plans of the latest copies, by event loop and `CopyCall.name`."""
 
 
-async def _planned_here(call: CopyCall) -> CopyPlan:
+async def _plan_in_this_process(call: CopyCall) -> CopyPlan:
     from .copying import plan_copy
 
     key = get_running_loop(), call.name

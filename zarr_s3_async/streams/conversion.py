@@ -1,4 +1,4 @@
-"""The metadata of a copy: what the options change, and whether encoded chunks may be moved as they are."""
+"""The metadata of a copy: what the options change, and whether encoded chunks can be copied without decoding."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SHUFFLES: Final = ("noshuffle", "shuffle", "bitshuffle")
 
 
 class CopyOptions(TypedDict, total=False):
-    """What a copy changes. Options that are left out keep what the source has, as far as the format has it."""
+    """The properties that a copy changes. Omitted options keep the source's values if the target's format has them."""
 
     chunks: Any
     """As for a new array."""
     shards: Any
-    """As for a new array; None: each chunk is an object. Format 2 has no shards, and gets the chunks in them."""
+    """As for a new array; None: each chunk is an object. Format 2 has no shards: the copy has the inner chunks."""
     codecs: Any
-    """Format 3: the whole chain."""
+    """Format 3: all codecs of the chain."""
     compressor: Any
     """As for a new array."""
     filters: Any
@@ -43,7 +43,7 @@ class CopyOptions(TypedDict, total=False):
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an option that a copy does not have; their values are checked where they are used."""
+    """Raise ConfigError for an unknown option. Values are checked where they are used."""
     check_names(options, CopyOptions.__annotations__, "copy")
     if "zarr_format" in options:
         check_choice("zarr_format", options["zarr_format"], FORMATS)
@@ -53,12 +53,13 @@ def converted(meta: ArrayMeta, box: Box, options: CopyOptions) -> ArrayMeta:
     """The metadata of the copy.
 
     Args:
-        meta: Of the source.
-        box: The region that is copied.
-        options: What is changed.
+        meta: Metadata of the source.
+        box: The region to copy.
+        options: The properties to change.
 
     Raises:
-        ConfigError: An option does not fit the array, or the source has what the format lacks and no option replaces.
+        ConfigError: An option does not fit the array, or the source uses a feature that the target's format lacks and
+            that no option replaces.
     """
     zarr_format = options.get("zarr_format", meta.zarr_format)
     shape, changed = box.shape, {name for name in options if name != "zarr_format"}
@@ -89,7 +90,7 @@ def _grids(meta: ArrayMeta, box: Box, zarr_format: int, options: CopyOptions) ->
 
 
 def _grid_option(meta: ArrayMeta, box: Box) -> list[Any]:
-    """The grid of the stored objects, as far as they lie in the box, as the option of a new array spells it."""
+    """The grid of the stored objects inside the box, in the form of the `chunks` option of a new array."""
     return [
         axis if isinstance(axis, int) else _lengths(axis, low, high)
         for axis, low, high in zip(meta.object_axes, box.start, box.stop, strict=True)
@@ -121,12 +122,12 @@ def _dtype(meta: ArrayMeta, zarr_format: int) -> Any:
 
 def _fill_value(meta: ArrayMeta, zarr_format: int) -> Any:
     if meta.fill_value is None and zarr_format == 3 and not meta.dtype.hasobject:
-        return fill_array(meta)[()]  # what null of format 2 reads as
+        return fill_array(meta)[()]  # format 3 has no null: the value that absent chunks of format 2 read as
     return meta.fill_value
 
 
 def _names(meta: ArrayMeta, zarr_format: int) -> dict[str, Any]:
-    """Attributes and dimension names: format 2 has these among those."""
+    """Attributes and dimension names. Format 2 stores dimension names as an attribute."""
     attributes = dict(meta.attributes)
     if zarr_format == 2:
         return {
@@ -152,23 +153,23 @@ def _keys(meta: ArrayMeta, zarr_format: int, options: CopyOptions) -> dict[str, 
 def _codecs(meta: ArrayMeta, zarr_format: int, options: CopyOptions) -> dict[str, Any]:
     chain_options = ("codecs", "compressor", "filters")
     given: dict[str, Any] = {name: value for name, value in options.items() if name in chain_options}
-    if given:  # the transposition of order F is in `codecs`, where it is wanted
+    if given:  # `codecs` is complete, so the user puts a transpose codec there if order F is to stay
         return given if "codecs" in given else {"order": meta.order, **given}
     if meta.zarr_format == 2:
         filters, objects = meta.source.get("filters"), meta.dtype.hasobject
         return {
             "order": meta.order,
-            "filters": _without_text(filters) if zarr_format == 3 and objects else filters,
+            "filters": _without_vlen(filters) if zarr_format == 3 and objects else filters,
             "compressor": meta.source.get("compressor"),
         }
     chain = inner_chain(meta)
     if zarr_format == 3:
         return {"codecs": [{"name": codec.name, "configuration": dict(codec.configuration)} for codec in chain]}
-    return _in_format_2(meta, chain)
+    return _chain_in_format_2(meta, chain)
 
 
-def _without_text(filters: Sequence[Mapping[str, JSON]] | None) -> list[Mapping[str, JSON]]:
-    """Format 3 says by the data type which codec stores elements of any length."""
+def _without_vlen(filters: Sequence[Mapping[str, JSON]] | None) -> list[Mapping[str, JSON]]:
+    """The filters of format 2 without those for elements of variable length: format 3 derives these from the dtype."""
     return [entry for entry in filters or () if entry["id"] not in ("vlen-utf8", "vlen-bytes")]
 
 
@@ -177,7 +178,7 @@ def inner_chain(meta: ArrayMeta) -> tuple[CodecSpec, ...]:
     return meta.codecs if meta.shards is None else chains.inner(meta.codecs[0])
 
 
-def _in_format_2(meta: ArrayMeta, chain: Sequence[CodecSpec]) -> dict[str, Any]:
+def _chain_in_format_2(meta: ArrayMeta, chain: Sequence[CodecSpec]) -> dict[str, Any]:
     order, made_bytes = "C", False
     filters: list[dict[str, JSON]] = []
     coders: list[dict[str, JSON]] = []
@@ -188,7 +189,7 @@ def _in_format_2(meta: ArrayMeta, chain: Sequence[CodecSpec]) -> dict[str, Any]:
                 if axes == list(reversed(range(meta.ndim))):
                     order = "F" if meta.ndim > 1 else "C"
                 elif axes != list(range(meta.ndim)):
-                    raise _no_form(codec)
+                    raise _not_in_format_2(codec)
             case "bytes":
                 made_bytes = True
             case "vlen-utf8" | "vlen-bytes":
@@ -208,15 +209,15 @@ def _as_numcodecs(codec: CodecSpec) -> dict[str, JSON]:
         case "zstd" | "gzip":
             return {"id": name, **configuration}
         case "blosc":
-            configuration.pop("typesize", None)  # the element's size there
+            configuration.pop("typesize", None)  # format 2 always uses the element's size
             configuration["shuffle"] = _SHUFFLES.index(str(configuration["shuffle"]))
             return {"id": "blosc", **configuration}
-    raise _no_form(codec)
+    raise _not_in_format_2(codec)
 
 
-def _no_form(codec: CodecSpec) -> ConfigError:
+def _not_in_format_2(codec: CodecSpec) -> ConfigError:
     return ConfigError(
-        f"the codec {codec.name!r} has no form in Zarr format 2: pass compressor= (and filters=) for the copy"
+        f"the codec {codec.name!r} does not exist in Zarr format 2: pass compressor= (and filters=) for the copy"
     )
 
 
@@ -224,28 +225,28 @@ def _no_form(codec: CodecSpec) -> ConfigError:
 
 
 def moves_chunks(source: ArrayMeta, box: Box, target: ArrayMeta) -> bool:
-    """True where the encoded chunks of the source are those of the target, at other places: nothing need be decoded."""
+    """True if the copy can take the encoded chunks of the source without decoding: only their coordinates change."""
     same_grid = source.chunk_axes == target.chunk_axes and is_aligned(box, source.chunk_axes, source.shape)
-    if source.edges is not None:  # objects of differing shapes are moved whole, or not at all
+    if source.edges is not None:  # chunks of different lengths are supported only if the whole array is copied
         same_grid = same_grid and box == whole(source.shape) and moves_objects(source, box, target)
     return (
         same_grid
         and _same_elements(source, target)
         and _same_fill(source, target)
-        and [_normal(codec, source) for codec in _without_identity(source)]
-        == [_normal(codec, target) for codec in _without_identity(target)]
+        and [_normalized(codec, source) for codec in _without_identity(source)]
+        == [_normalized(codec, target) for codec in _without_identity(target)]
     )
 
 
 def moves_objects(source: ArrayMeta, box: Box, target: ArrayMeta) -> bool:
-    """True where chunks move, and stored objects of the source are those of the target, under other keys."""
+    """True if the copy can also take whole stored objects of the source: only their keys change."""
     if source.shards is None and target.shards is None:
         return True
     return (
         source.shards == target.shards
         and source.object_axes == target.object_axes
         and is_aligned(box, source.object_axes, source.shape)
-        # The index and its place are said there.
+        # These options define the shard index and its location.
         and _index_of(source) == _index_of(target)
     )
 
@@ -257,7 +258,7 @@ def _index_of(meta: ArrayMeta) -> dict[str, JSON]:
 def _same_elements(source: ArrayMeta, target: ArrayMeta) -> bool:
     if source.dtype == target.dtype:
         return True
-    # Numbers whose chain says in which byte order they are stored; filters have types of their own.
+    # A different byte order in memory is harmless where the chain states the stored one; filters name their own dtypes.
     plain = all(
         codec.name in ("transpose", "bytes") or find_kind(codec.name) == "bytes->bytes" for codec in inner_chain(source)
     )
@@ -279,8 +280,8 @@ def _without_identity(meta: ArrayMeta) -> list[CodecSpec]:
     ]
 
 
-def _normal(codec: CodecSpec, meta: ArrayMeta) -> tuple[str, dict[str, JSON]]:
-    """The same for two spellings of one codec. What it does not know is the same only where it is spelled alike."""
+def _normalized(codec: CodecSpec, meta: ArrayMeta) -> tuple[str, dict[str, JSON]]:
+    """A normal form, equal for equivalent configurations of one codec. Unknown codecs are compared as they are."""
     name, configuration = codec.name, dict(codec.configuration)
     short = name.removeprefix("numcodecs.")
     name = short if short in _SAME_IN_V3 else name
@@ -291,7 +292,7 @@ def _normal(codec: CodecSpec, meta: ArrayMeta) -> tuple[str, dict[str, JSON]]:
         case "zstd":
             return name, {"level": configuration.get("level", 0), "checksum": bool(configuration.get("checksum"))}
         case "blosc":
-            configuration.pop("typesize", None)  # format 2 takes the element's size
+            configuration.pop("typesize", None)  # format 2 always uses the element's size
             shuffle = configuration.get("shuffle")
             if isinstance(shuffle, int) and shuffle in (0, 1, 2):
                 configuration["shuffle"] = _SHUFFLES[shuffle]

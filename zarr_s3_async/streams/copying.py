@@ -1,4 +1,4 @@
-"""Copies of arrays and groups, from any store to any store: planned, resumable, verified on request."""
+"""Copies of arrays and groups between any two stores: planned, resumable, and verified on request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .._shared import shared_session
 from .._types import JSON
 from ..errors import ConcurrentModification, ConfigError, NodeExists, VerificationFailed
 from ..stores.base import Store
-from .access import inside
+from .access import internals
 from .boxes import Box, region_of
 from .cluster import CopyCall, describe_call, transfer_on
 from .conversion import CopyOptions, check_options, converted
@@ -47,12 +47,12 @@ _PUT_PRICE: Final = 0.005 / 1000
 _GET_PRICE: Final = 0.0004 / 1000
 """US dollars per request of Amazon S3 Standard in us-east-1: PUT, COPY and LIST; GET."""
 _ARRAYS_AT_ONCE: Final = 8
-"""Arrays of a group that are copied at once: small ones are all latency."""
+"""Arrays of a group that are copied concurrently: the copy of a small array is dominated by latency."""
 
 
 @dataclass(frozen=True, slots=True)
 class _GroupCopy:
-    """A group to be created at the target, with everything below it."""
+    """A group to create at the target."""
 
     runtime: Runtime
     path: str
@@ -61,9 +61,9 @@ class _GroupCopy:
 
 
 class CopyPlan:
-    """What a copy will do and cost. Nothing is read and nothing written before `run`.
+    """What a copy will do and cost. No data is read or written before `run`.
 
-    Made by `plan_copy`. A plan may be run again after an interruption, as may a new one of the same call.
+    Made by `plan_copy`. After an interruption, run the same plan again, or a new plan made with the same arguments.
     """
 
     __slots__ = ("_call", "_consolidates", "_groups", "_overwrite", "_record", "arrays", "source_url", "target_url")
@@ -84,7 +84,7 @@ class CopyPlan:
         self.source_url: str = source_url
         self.target_url: str = target_url
         self.arrays: tuple[ArrayCopy, ...] = tuple(arrays)
-        """One per array."""
+        """One plan per array."""
         self._groups = tuple(groups)
         self._record = record
         self._consolidates = consolidates
@@ -99,36 +99,36 @@ class CopyPlan:
 
     @property
     def get_requests(self) -> int:
-        """Requests of the price class of GET, at most, without those for metadata."""
+        """Upper bound of the requests priced as GET, without those for metadata."""
         return sum(stage.get_requests for stage in self.stages)
 
     @property
     def put_requests(self) -> int:
-        """Requests of the price class of PUT, at most: puts, and copies inside the service."""
+        """Upper bound of the requests priced as PUT: puts, and copies inside the service."""
         return sum(stage.put_requests + stage.copy_requests for stage in self.stages)
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes that are decoded or encoded, at most; 0 where encoded chunks are moved as they are."""
+        """Upper bound of the bytes decoded and encoded; 0 if encoded chunks are copied without decoding."""
         return sum(stage.decoded_bytes for stage in self.stages)
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the sources, as they are stored."""
+        """Stored (encoded) bytes of the sources."""
         return sum(array.stored_bytes for array in self.arrays)
 
     @property
     def memory_bytes(self) -> int:
-        """The most that lies in memory beside what `Limits.bytes` bounds."""
+        """Maximum bytes of memory in addition to those that `Limits.bytes` bounds."""
         return max((array.memory_bytes for array in self.arrays), default=0)
 
     @property
     def price(self) -> float:
-        """US dollars for the requests, by the prices of Amazon S3 Standard in us-east-1; traffic is not counted."""
+        """US dollars for the requests, at prices of Amazon S3 Standard in us-east-1; without data transfer."""
         return self.get_requests * _GET_PRICE + self.put_requests * _PUT_PRICE
 
     def as_dict(self) -> dict[str, JSON]:
-        """The same as plain JSON."""
+        """The plan as JSON-compatible values."""
         return {
             "source": self.source_url,
             "target": self.target_url,
@@ -162,8 +162,8 @@ class CopyPlan:
         return f"<CopyPlan {self.source_url} to {self.target_url}, {len(self.arrays)} arrays>"
 
     def print(self) -> None:
-        """Print it."""
-        print(self)  # noqa: T201  # asked for
+        """Print the plan."""
+        print(self)  # noqa: T201  # the purpose of this method
 
     def _lines(self) -> Iterator[str]:
         yield f"copy of {self.source_url} to {self.target_url}"
@@ -179,11 +179,11 @@ class CopyPlan:
                 yield f"    {number}. {stage.what}: {stage.boxes:,} boxes{box}, {requests}"
         yield (
             f"requests: {self.get_requests:,} GET, {self.put_requests:,} PUT, "
-            f"about ${self.price:,.4f} at Amazon S3 Standard"
+            f"about ${self.price:,.4f} on Amazon S3 Standard"
         )
         yield (
             f"bytes: {_si(self.stored_bytes)} stored at the source, {_si(self.decoded_bytes)} to decode and encode; "
-            f"memory: {_si(self.memory_bytes)} beside Limits.bytes"
+            f"memory: {_si(self.memory_bytes)} in addition to Limits.bytes"
         )
 
     # The work
@@ -196,31 +196,32 @@ class CopyPlan:
         verify: bool = False,
         client: Executor | None = None,
     ) -> Array | Group:
-        """Copy what is not stored yet.
+        """Copy the objects that are not stored at the target yet.
 
         Args:
             progress: Called with a `Progress` for every object; or `rich` or `tqdm`.
-            resume: Take what an interrupted run of the same copy has stored. False copies everything.
-            verify: Read both sides at the end, and compare every element; in this process.
-            client: Copies on other processes: a `distributed.Client`, or an executor of processes. They must reach
-                source and target with credentials of their own, and each has `max_bytes` for its boxes. What a lost
-                process has not ended is done again by another one, if the client does so.
+            resume: Keep the objects that an interrupted run of the same copy has stored. False copies everything.
+            verify: Read source and target after the copy, and compare every element. This runs in this process.
+            client: Runs the copy on other processes: a `distributed.Client`, or an executor of processes. They need
+                credentials of their own for source and target, and each uses up to `max_bytes` for its boxes. If the
+                client retries the tasks of a lost process, another process does its unfinished parts.
 
         Returns:
             The copy, open.
 
         Raises:
             ConcurrentModification: A source has changed since the plan was made.
-            NodeExists: Something that is not this copy is stored at the target.
-            VerificationFailed: The copy differs: somebody has written to one of the two meanwhile.
-            ConfigError: `client`, and the source or the target is in the memory of this process.
+            NodeExists: Something other than this copy is stored at the target.
+            VerificationFailed: The copy differs: the source or the target was written to during the copy.
+            ConfigError: `client` was passed, and the source or the target is in the memory of this process.
         """
         check_flag("resume", resume)
         check_flag("verify", verify)
         check_progress(progress)
         for array in self.arrays:
             array.runtime.guard()
-        # What the plan lists as absent would be fill in the copy, and an earlier run may have copied the older state.
+        # Objects that the plan lists as absent would become fill in the copy, and an earlier run may have copied an
+        # older state of the source.
         await run_workers(min(_ARRAYS_AT_ONCE, len(self.arrays)), iter(self.arrays), _check_unchanged)
         return await self._run(progress, resume=resume, verify=verify, client=client)
 
@@ -262,7 +263,7 @@ class CopyPlan:
         assert self._record is not None  # noqa: S101  # groups have one
 
         async def nothing() -> None:
-            """Groups have no objects but their documents; arrays in them have records of their own."""
+            """A group has no objects other than its metadata; its arrays have records of their own."""
 
         claim = Claim(
             runtime=runtime,
@@ -280,7 +281,7 @@ class CopyPlan:
             try:
                 await creation.create(runtime, group.path, group.meta, overwrite=False)
             except NodeExists:
-                await claim.check()  # another run of the same call was first
+                await claim.check()  # fine if a concurrent run of the same copy created it
 
 
 async def plan_copy(
@@ -296,25 +297,27 @@ async def plan_copy(
 ) -> CopyPlan:
     """Plan a copy of an array, or of a group with everything below it. Only metadata and listings are read.
 
-    What the options leave as it is, is not touched: where chunks, codecs and fill value stay, encoded chunks are moved
-    as they are, and where both ends are S3 under the same options and whole objects stay, S3 copies them by itself.
+    The copy does as little as the options allow. If chunks, codecs and fill value stay the same, encoded chunks are
+    copied without decoding. If stored objects stay the same as well, and source and target are on S3 with the same
+    options, S3 copies them inside the service.
 
     Args:
-        source: An open array or group, or where one is.
-        target: Where to: a URL, a path, a `Store` or a ref. Nothing may be stored there but a copy of the same call.
-        path: Below `target`.
-        region: Of an array, as slices without a step; the copy has its shape.
-        max_bytes: Decoded bytes of the boxes in work, at most: a rechunking whose boxes do not fit goes through an
-            intermediate array, in two stages. One source chunk and one target object always fit. `Limits.bytes` of the
-            session bounds what is being encoded and decoded besides.
-        overwrite: Remove what is at the target first.
-        session: Opens source and target where the source is not open yet; default: the loop's shared session.
-        options: What is changed; see `CopyOptions`. For a group, `chunks` and `shards` are mappings from the paths of
-            arrays in it.
+        source: An open array or group, or a URL, path, `Store` or ref of one.
+        target: The location of the copy: a URL, a path, a `Store` or a ref. It must be empty, or hold an unfinished
+            copy that was made with the same arguments.
+        path: Path below `target`.
+        region: The region of an array to copy, as slices without a step; the copy has the shape of the region.
+        max_bytes: Maximum decoded bytes of all boxes in memory. A rechunking with larger boxes goes through an
+            intermediate array, in two stages. One source chunk and one target object are always allowed. The session's
+            `Limits.bytes` separately bounds the chunks being encoded and decoded.
+        overwrite: Remove an existing array or group at the target first.
+        session: Opens source and target if the source is not open yet; default: the loop's shared session.
+        options: The properties to change; see `CopyOptions`. For a group, `chunks` and `shards` map paths of arrays in
+            the group to values.
 
     Raises:
-        ConfigError: An option has a value that it cannot have, or does not fit the source.
-        NodeNotFound: There is no source.
+        ConfigError: An option has an invalid value, or does not fit the source.
+        NodeNotFound: There is no array or group at `source`.
     """
     check_options(options)
     check_count("max_bytes", max_bytes)
@@ -324,21 +327,21 @@ async def plan_copy(
     if not isinstance(source, Array | Group):
         source = await (session or shared_session()).open(cast("Any", source))
     elif session is not None:
-        raise ConfigError("the source is open already, and its session opens the target: leave session= out")
+        raise ConfigError("the source is open, and its session also opens the target: omit session=")
     if isinstance(target, Array | Group):
         raise ConfigError(
-            "the target is a place, where the copy is created: a URL, a path, a Store or a ref; to fill an array that "
-            "exists, use zs.map_chunks or array.write_stream"
+            "the target must be a URL, a path, a Store or a ref, where the copy is created; to write to an existing "
+            "array, use zs.map_chunks or array.write_stream"
         )
     if isinstance(source, Array):
-        runtime, below = inside(source)[0].resolve(target, path)
-        _check_apart(inside(source)[0], source.path, runtime, below)
+        runtime, below = internals(source)[0].resolve(target, path)
+        _check_apart(internals(source)[0], source.path, runtime, below)
         copy = await _plan_array(source, runtime, below, region, options, max_bytes=max_bytes, overwrite=overwrite)
         call = partial(describe_call, source, runtime, below, region=region, max_bytes=max_bytes, options=options)
         return CopyPlan(source.url, copy.url, [copy], overwrite=overwrite, call=call)
     if region is not None:
-        raise ConfigError("region= is for arrays: copy those of a group one by one")
-    runtime, below = source._runtime.resolve(target, path)  # noqa: SLF001  # as `inside` does for arrays
+        raise ConfigError("region= applies to an array, not to a group: copy the arrays of the group one by one")
+    runtime, below = source._runtime.resolve(target, path)  # noqa: SLF001  # as `internals` does for arrays
     _check_apart(source._runtime, source.path, runtime, below)  # noqa: SLF001  # likewise
     return await _plan_group(source, runtime, below, options, max_bytes=max_bytes, overwrite=overwrite)
 
@@ -358,10 +361,10 @@ async def copy(
     client: Executor | None = None,
     **options: Unpack[CopyOptions],
 ) -> Array | Group:
-    """Copy an array, or a group with everything below it: `plan_copy` and `CopyPlan.run` in one.
+    """Copy an array, or a group with everything below it: `plan_copy` and `CopyPlan.run` in one call.
 
-    A second run of the same call does only what is missing, whatever ended the first one. The copy can be opened once
-    all of it is there.
+    If a copy is interrupted, the same call copies only the missing objects. The copy cannot be opened before it is
+    complete, because its metadata is written last.
 
     Args:
         source: See `plan_copy`.
@@ -386,7 +389,8 @@ async def copy(
     plan = await plan_copy(
         source, target, path=path, region=region, max_bytes=max_bytes, overwrite=overwrite, session=session, **options
     )
-    return await plan._run(progress, resume=resume, verify=verify, client=client)  # noqa: SLF001  # it has just been made
+    # `_run`, not `run`: the plan has just been made, so the sources need no check for changes.
+    return await plan._run(progress, resume=resume, verify=verify, client=client)  # noqa: SLF001  # of this module
 
 
 async def _plan_array(
@@ -399,7 +403,7 @@ async def _plan_array(
     max_bytes: int,
     overwrite: bool,
 ) -> ArrayCopy:
-    origin, source_path, layout = inside(source)
+    origin, source_path, layout = internals(source)
     box = region_of(region, source.shape)
     meta = converted(layout.meta, box, options)
     path = check_path(path, zarr_format=meta.zarr_format)
@@ -421,16 +425,20 @@ async def _plan_array(
 
 
 async def _check_unchanged(copy: ArrayCopy) -> None:
-    """Raise where the source is not what the plan was made from; attributes aside, which a copy takes as planned."""
-    runtime, path, layout = inside(copy.source)
+    """Raise if the source has changed since the plan was made. Attributes are ignored: the copy gets the planned ones.
+
+    Raises:
+        ConcurrentModification: The source has changed.
+    """
+    runtime, path, layout = internals(copy.source)
     now = cast("ArrayMeta", (await nodes.load(runtime, path, layout.meta.zarr_format, "array")).meta)
     same = formats.dump(formats.with_attributes(now, {})) == formats.dump(formats.with_attributes(copy.origin, {}))
     if same and not isinstance(copy.stored.marks, AllMarks):
         same = (await list_stored(runtime, path, now)).digest == copy.stored.digest
     if not same:
         raise ConcurrentModification(
-            f"{copy.source.url} has changed since this copy of it was planned: plan it again, "
-            "with `await array.refresh()` before where the array is open",
+            f"{copy.source.url} has changed since this copy was planned: plan the copy again; if the array is open, "
+            "call `await array.refresh()` first",
             attempts=1,
         )
 
@@ -489,9 +497,7 @@ def _options_of(name: str, options: CopyOptions) -> CopyOptions:
     for option in ("chunks", "shards"):
         if option in own:
             if not isinstance(own[option], Mapping):
-                raise ConfigError(
-                    f"{option} of the arrays of a group is a mapping from their paths, not {own[option]!r}"
-                )
+                raise ConfigError(f"for a group, {option} must map paths of its arrays to values, not {own[option]!r}")
             if name in own[option]:
                 own[option] = own[option][name]
             else:
@@ -503,19 +509,21 @@ def _check_paths(options: CopyOptions, arrays: Mapping[str, ArrayMeta]) -> None:
     for option in ("chunks", "shards"):
         for name in cast("Mapping[str, Any]", options).get(option) or ():
             if name not in arrays:
-                raise ConfigError(f"{option} names {name!r}, and the group has the arrays {', '.join(sorted(arrays))}")
+                raise ConfigError(
+                    f"{option} names {name!r}, which is not an array of the group: it has {', '.join(sorted(arrays))}"
+                )
 
 
 def _check_apart(origin: Runtime, source_path: str, runtime: Runtime, path: str) -> None:
     source, target = origin.name_of(source_path).rstrip("/"), runtime.name_of(path).rstrip("/")
     if target == source or target.startswith(f"{source}/"):
-        raise ConfigError(f"the target {target} lies in the source {source}: choose another place")
-    if source.startswith(f"{target}/"):  # overwrite=True would remove the source with what is there
-        raise ConfigError(f"the source {source} lies in the target {target}: choose another place")
+        raise ConfigError(f"the target {target} is inside the source {source}: choose another target")
+    if source.startswith(f"{target}/"):  # overwrite=True would delete the source together with the target
+        raise ConfigError(f"the source {source} is inside the target {target}: choose another target")
 
 
 async def _compare(plan: ArrayCopy, target: Array) -> None:
-    """Read both sides, and compare them bit by bit."""
+    """Read source and target, and compare the bytes of their elements."""
     blocks: BlockStream = target.stream(order="any")
     async with blocks:
         async for block in blocks:
@@ -523,8 +531,8 @@ async def _compare(plan: ArrayCopy, target: Array) -> None:
             wanted = await plan.read(plan.in_source(here))
             if not _equal(wanted, block.data):
                 raise VerificationFailed(
-                    f"elements {here} of {target.url} differ from those of {plan.source.url}: one of the two was "
-                    "written to while it was copied; copy again, with overwrite=True",
+                    f"elements {here} of {target.url} differ from those of {plan.source.url}: the source or the target "
+                    "was written to during the copy; copy again with overwrite=True",
                     url=target.url,
                     path=target.path,
                 )

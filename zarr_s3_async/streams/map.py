@@ -1,4 +1,4 @@
-"""Computing one array from others, object by object: read, compute in threads, write, all at once."""
+"""Computing one array from others, object by object: reads, computations in threads and writes overlap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._engine.operations import as_array
 from .._engine.runtime import Layout
 from .._options import check_count, check_flag
 from ..errors import ConfigError
-from .access import inside
+from .access import internals
 from .boxes import Box, cells, region_of
 from .progress import ProgressOption, check_progress
 
@@ -34,27 +34,28 @@ async def map_chunks(
     progress: ProgressOption = None,
     resume: bool = False,
 ) -> None:
-    """Fill `target` with `fn` of the same region of every source, one stored object of the target at a time.
+    """Fill `target` with the results of `fn`, which is called once per stored object of the target.
 
-    Reads, computations and writes overlap. `fn` runs in the threads of the target's session (`Limits.cpu_threads`), so
-    it must be safe to call in several at once; NumPy releases the GIL for most of its work.
+    Each call gets the same region of every source. Reads, computations and writes overlap. `fn` runs in the threads of
+    the target's session (`Limits.cpu_threads`), so it must be thread-safe; NumPy releases the GIL for most of its work.
 
     Args:
-        fn: Takes one array per source, of equal shapes, and returns one of that shape, or what broadcasts to it. It may
-            keep none of them, nor change them once it has returned.
-        sources: One array, or several, all of the target's shape. A chunk that several objects of the target need is
-            read for each of them, unless its session caches chunks.
-        target: What is written.
-        region: As for `Array.stream`; None is all of it.
-        max_bytes: Decoded bytes of the blocks in work, inputs and results together, at most; the blocks of a larger
-            object are alone. The sessions' `Limits.bytes` bounds what is being decoded and encoded besides.
-        progress: Called with a `Progress` for every object that is put; or `rich` or `tqdm`.
-        resume: As for `Array.write_stream`: what an interrupted run has stored is neither computed nor written.
+        fn: Takes one array per source, all of one shape, and returns an array of that shape or one that broadcasts to
+            it. After it has returned, it must not use its inputs or its result.
+        sources: One array or several, all of the target's shape. If several objects of the target need a chunk, it is
+            read for each of them, unless the session caches chunks.
+        target: The array to write to.
+        region: As for `Array.stream`; None is the whole array.
+        max_bytes: Maximum decoded bytes of all blocks in memory, inputs and results together; the blocks of a larger
+            object are processed alone. `Limits.bytes` of the sessions separately bounds the chunks being decoded and
+            encoded.
+        progress: Called with a `Progress` for every stored object; or `rich` or `tqdm`.
+        resume: As for `Array.write_stream`: objects that an interrupted run has stored are not computed again.
 
     Raises:
-        ConfigError: The shapes differ, or an option has a value that it cannot have.
-        Exception: Whatever `fn` raises, with a note that says for which region of the target. No further object is
-            begun, puts in flight are finished, and it carries the `outcome`.
+        ConfigError: The shapes differ, or an option has an invalid value.
+        Exception: The exception that `fn` raised, with a note that names the region of the target. No further object
+            is started, puts in flight are completed, and the exception has the attribute `outcome`.
     """
     if not isinstance(sources, Array | list | tuple):
         raise ConfigError(f"sources must be an open Array, or a list of them, not a {type(sources).__name__}")
@@ -63,7 +64,7 @@ async def map_chunks(
     check_count("max_bytes", max_bytes)
     check_flag("resume", resume)
     check_progress(progress)
-    runtime, _, layout = inside(target)
+    runtime, _, layout = internals(target)
     meta = layout.meta
     box = region_of(region, meta.shape)
     itemsize = sum(array.dtype.itemsize for array in arrays)
@@ -92,7 +93,7 @@ async def map_chunks(
 
 def _check(fn: object, arrays: Sequence[object], target: object) -> None:
     if not callable(fn) or iscoroutinefunction(fn):
-        raise ConfigError(f"fn must be a plain function: it runs in threads, unlike {fn!r}")
+        raise ConfigError(f"fn must be a plain (not async) function, because it runs in threads; got {fn!r}")
     if not isinstance(target, Array):
         raise ConfigError(f"target must be an open Array, not a {type(target).__name__}")
     if not arrays:
@@ -101,7 +102,9 @@ def _check(fn: object, arrays: Sequence[object], target: object) -> None:
         if not isinstance(array, Array):
             raise ConfigError(f"sources must be open Arrays, not a {type(array).__name__}")
         if array.shape != target.shape:
-            raise ConfigError(f"{array.url} has shape {array.shape} and the target {target.shape}: they must be equal")
+            raise ConfigError(
+                f"{array.url} has shape {array.shape}, and the target has {target.shape}: they must be equal"
+            )
 
 
 def _computed(fn: Callable[..., Any], blocks: Sequence[Data], part: Box, url: str, layout: Layout) -> Data:

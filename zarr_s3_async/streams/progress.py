@@ -1,4 +1,4 @@
-"""Progress of a long operation: one value, given to a callback, to rich or to tqdm."""
+"""Progress of a long operation, reported to a callback, to rich or to tqdm."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a long operation is."""
+    """How much of a long operation is done."""
 
     done: int
-    """Units that are finished: blocks of a stream, stored objects of a copy."""
+    """Number of finished units: blocks of a stream, stored objects of a copy."""
     total: int
-    """Units in all."""
+    """Number of all units."""
     bytes: int
-    """Bytes that the finished units took: decoded ones, or stored ones where nothing was decoded."""
+    """Bytes of the finished units: decoded, or stored where nothing was decoded."""
     seconds: float
-    """Since it began."""
+    """Seconds since the start."""
 
     @property
     def rate(self) -> float:
-        """Bytes per second since it began."""
+        """Bytes per second since the start."""
         return self.bytes / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest takes at the pace so far; None as long as nothing is done."""
+        """Estimated seconds to the end at the rate so far; None until the first unit is done."""
         return self.seconds * (self.total - self.done) / self.done if self.done else None
 
 
@@ -41,12 +41,12 @@ ProgressOption: TypeAlias = ProgressCallback | Literal["rich", "tqdm"] | None
 
 
 class Meter:
-    """Counts units and tells the callback."""
+    """Counts finished units and calls the callback."""
 
-    __slots__ = ("_bytes", "_done", "_start", "_tell", "_total")
+    __slots__ = ("_bytes", "_callback", "_done", "_start", "_total")
 
-    def __init__(self, tell: ProgressCallback | None, total: int) -> None:
-        self._tell = tell
+    def __init__(self, callback: ProgressCallback | None, total: int) -> None:
+        self._callback = callback
         self._total = total
         self._done = 0
         self._bytes = 0
@@ -54,39 +54,39 @@ class Meter:
 
     @property
     def state(self) -> Progress:
-        """How far it is now."""
+        """The progress at this moment."""
         return Progress(done=self._done, total=self._total, bytes=self._bytes, seconds=monotonic() - self._start)
 
     def add(self, done: int, nbytes: int) -> None:
-        """So many more units are finished."""
+        """Count `done` more finished units, of `nbytes` bytes together."""
         self._done += done
         self._bytes += nbytes
-        if self._tell is not None:
-            self._tell(self.state)
+        if self._callback is not None:
+            self._callback(self.state)
 
 
 @contextmanager
 def metered(option: ProgressOption, total: int, what: str) -> Iterator[Meter]:
-    """A meter for as long as the block runs.
+    """A meter for the duration of the `with` block.
 
     Args:
-        option: What the user passed as `progress=`.
-        total: Units in all.
-        what: A word for a progress bar: `copy`.
+        option: The user's `progress=`.
+        total: Number of all units.
+        what: The label of a progress bar, such as `copy`.
 
     Raises:
-        ConfigError: The option is none of those, or its library is not installed.
+        ConfigError: The option has an invalid value, or its library is not installed.
     """
     if option is None or callable(option):
         yield Meter(option, total)
         return
     check_progress(option)
-    with (_rich if option == "rich" else _tqdm)(total, what) as tell:
-        yield Meter(tell, total)
+    with (_rich if option == "rich" else _tqdm)(total, what) as callback:
+        yield Meter(callback, total)
 
 
 def check_progress(option: object) -> None:
-    """Raise ConfigError where this is no value of `progress=`."""
+    """Raise ConfigError if this is not a valid value of `progress=`."""
     if not (option is None or callable(option) or (isinstance(option, str) and option in ("rich", "tqdm"))):
         raise ConfigError(f"progress must be a callable, 'rich', 'tqdm' or None, not {option!r}")
 
@@ -102,10 +102,10 @@ def _rich(total: int, what: str) -> Iterator[ProgressCallback]:
     with Bar(*columns, TimeRemainingColumn()) as bar:
         task = bar.add_task(what, total=total, rate="")
 
-        def tell(progress: Progress) -> None:
+        def update(progress: Progress) -> None:
             bar.update(task, completed=progress.done, rate=f"{progress.rate / 1e6:,.0f} MB/s")
 
-        yield tell
+        yield update
 
 
 @contextmanager
@@ -116,8 +116,8 @@ def _tqdm(total: int, what: str) -> Iterator[ProgressCallback]:
         raise ConfigError("progress='tqdm' needs tqdm: pip install tqdm") from error
     with tqdm(total=total, desc=what) as bar:
 
-        def tell(progress: Progress) -> None:
+        def update(progress: Progress) -> None:
             bar.update(progress.done - bar.n)
             bar.set_postfix_str(f"{progress.rate / 1e6:,.0f} MB/s", refresh=False)
 
-        yield tell
+        yield update

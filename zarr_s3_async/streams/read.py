@@ -1,4 +1,4 @@
-"""Reading an array as a stream of blocks: read ahead in the background, under a bound of bytes."""
+"""Reading an array as a stream of blocks, which are read ahead in the background within a limit of bytes."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ _STATE_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """A part of an array, with its place there."""
+    """A part of an array, with its location in the array."""
 
     place: tuple[slice, ...]
-    """Where it is: `whole_array[block.place]` is `block.data`."""
+    """The location: `whole_array[block.place]` equals `block.data`."""
     data: Data
-    """Its elements; the memory belongs to whoever takes the block."""
+    """The elements; the receiver of the block owns the memory."""
 
 
 class _Taken:
-    """Numbers of the blocks that were taken: all below the first that was not, and few above."""
+    """The set of block numbers that were taken: all below `first`, and those in `above`, which are few."""
 
     __slots__ = ("above", "first")
 
@@ -67,8 +67,8 @@ class _Taken:
 class BlockStream:
     """Blocks of an array, each read once: `async with array.stream() as blocks:` and `async for block in blocks:`.
 
-    Several tasks may iterate over one stream at once; each block goes to one of them. Leaving the `async with` cancels
-    what is still being read, and returns when that has ended.
+    Several tasks may iterate over one stream concurrently; each block goes to one of them. Leaving the `async with`
+    cancels the reads in progress, and waits until they have ended.
     """
 
     __slots__ = (
@@ -111,18 +111,18 @@ class BlockStream:
     ) -> None:
         """
         Args:
-            runtime: The session's.
-            layout: Of the array.
-            region: What is streamed.
-            boxes: Its blocks, in the order in which they are read, from the first on that was not taken.
-            total: How many there are in all.
-            taken: Those that an earlier stream has handed out.
-            name: What a state of another stream does not have.
-            largest: Bytes of the largest.
-            in_order: They are handed out in this order, too.
-            ahead_bytes: Decoded bytes that wait to be taken, at most; a block above that is read alone.
-            missing: What absent chunks are.
-            progress: Told of every block that is taken.
+            runtime: The session's runtime.
+            layout: The array's layout.
+            region: The region to stream.
+            boxes: The blocks, in the order in which they are read, starting with the first one that was not taken.
+            total: Number of all blocks.
+            taken: The blocks that an earlier stream has returned.
+            name: Identifies the stream in its state, so that a state of another stream is rejected.
+            largest: Bytes of the largest block.
+            in_order: Whether blocks are returned in the order of `boxes`.
+            ahead_bytes: Maximum decoded bytes of blocks that are read and not taken; a larger block is read alone.
+            missing: How absent chunks are treated.
+            progress: The user's `progress=`, called for every block that is taken.
         """
         self._runtime = runtime
         self._layout = layout
@@ -133,8 +133,8 @@ class BlockStream:
         self._missing: Missing = missing
         self._progress: ProgressOption = progress
         self._size = min(runtime.limits.requests, total, max(1, ahead_bytes // max(1, largest)))
-        # A bound of this stream's own: were ready blocks to hold leases of the session, a consumer that reads something
-        # else before it takes them would wait for itself.
+        # The stream has a limit of its own. If ready blocks held leases of the session, a consumer that reads another
+        # array before it takes them would deadlock.
         self._ahead = Limiter(ahead_bytes)
         self._ready: dict[int, Block] = {}
         self._taken = taken
@@ -154,31 +154,31 @@ class BlockStream:
 
     @property
     def progress(self) -> Progress:
-        """How far it is: blocks that were taken, and their decoded bytes."""
+        """The progress so far: blocks that were taken, and their decoded bytes."""
         self._require_open()
         return self._meter.state
 
     def state(self) -> dict[str, JSON]:
-        """Which blocks were taken, for `stream(…, state=…)` of the same array in any process. JSON can hold it."""
+        """Which blocks were taken, as JSON-compatible values, for `stream(…, state=…)` of the same array anywhere."""
         taken = self._taken
         return {"version": _STATE_VERSION, "stream": self._name, "first": taken.first, "above": sorted(taken.above)}
 
     def explain(self) -> Explanation:
-        """What the stream costs, with no request; blocks that an earlier stream has handed out are counted, too."""
+        """What the stream costs, computed without a request. Blocks that an earlier stream returned are included."""
         box, shape = self._region, self._layout.meta.shape
         return explain(self._runtime, self._layout, selection.region(box.start, box.stop, None, shape))
 
     async def __aenter__(self) -> Self:
         self._runtime.guard()
         if self._background is not None or self._ended:
-            raise StateError("a stream is entered once; make another one")
+            raise StateError("a stream can be entered only once; create another one")
         self._meter = self._closing.enter_context(metered(self._progress, self._total, "stream"))
         if len(self._taken):
             self._meter.add(len(self._taken), 0)
         numbered = zip(count(self._taken.first), self._boxes, strict=False)
         above = frozenset(self._taken.above)
         left = (item for item in numbered if item[0] not in above)
-        with bulk_unless_named():  # the task has the priority that stands here
+        with bulk_unless_named():  # the background task inherits the priority that is set here
             work = run_workers(self._size, left, self._read)
             self._background = Background(work, self._finish)
         return self
@@ -189,7 +189,7 @@ class BlockStream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what is being read; returns when it has ended. Again is fine."""
+        """Cancel the reads in progress, and wait until they have ended. Calling it again does nothing."""
         background, self._background = self._background, None
         self._ended = True
         try:
@@ -203,7 +203,7 @@ class BlockStream:
     async def _read(self, item: tuple[int, Box]) -> None:
         number, box = item
         nbytes = self._nbytes(box.shape)
-        # First come, first served: an earlier block never waits for memory that a later one holds.
+        # The limiter is first come, first served, so an earlier block never waits for memory that a later one holds.
         await self._ahead.acquire(nbytes)
         try:
             chosen = selection.region(box.start, box.stop, None, self._layout.meta.shape)
@@ -244,7 +244,7 @@ class BlockStream:
             self._taken.add(number)
             self._ahead.release(self._nbytes(block.data.shape))
             if self._taken.first in self._ready or len(self._taken) == self._total:
-                self._changed.set()  # for the other tasks that wait
+                self._changed.set()  # wakes other tasks that iterate over this stream
             self._meter.add(1, block.data.nbytes)
         return block
 
@@ -258,7 +258,7 @@ class BlockStream:
 
 
 class SliceStream:
-    """Slabs of an array along one axis, in order; otherwise as `BlockStream`. Each chunk is read once."""
+    """Slabs of an array along one axis, in order; otherwise like `BlockStream`. Each chunk is read once."""
 
     __slots__ = ("_at", "_axis", "_bands", "_name", "_parts", "_region", "_size")
 
@@ -270,7 +270,7 @@ class SliceStream:
         self._at = at
         self._name = name
         self._parts: deque[Block] = deque()
-        """Bands that hold what comes next."""
+        """Bands that contain the next elements."""
 
     def __repr__(self) -> str:
         return f"<SliceStream along axis {self._axis}, {self._size} at a time, at {self._at}>"
@@ -280,12 +280,14 @@ class SliceStream:
         return -(-self._region.shape[self._axis] // self._size) if self._region.size else 0
 
     def state(self) -> dict[str, JSON]:
-        """Up to where slabs were taken, for `stream_slices(…, state=…)` of the same array in any process. JSON can hold
-        it."""
+        """The position behind the last slab that was taken, as JSON-compatible values.
+
+        It is for `stream_slices(…, state=…)` of the same array in any process.
+        """
         return {"version": _STATE_VERSION, "stream": self._name, "at": self._at}
 
     def explain(self) -> Explanation:
-        """What the stream costs, with no request."""
+        """What the stream costs, computed without a request."""
         return self._bands.explain()
 
     async def __aenter__(self) -> Self:
@@ -298,7 +300,7 @@ class SliceStream:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what is being read; returns when it has ended. Again is fine."""
+        """Cancel the reads in progress, and wait until they have ended. Calling it again does nothing."""
         try:
             await self._bands.aclose()
         finally:
@@ -325,7 +327,7 @@ class SliceStream:
             inside[axis] = slice(max(start, low) - low, min(stop, high) - low)
             pieces.append(part.data[tuple(inside)])
         whole = len(pieces) == 1 and pieces[0].shape == self._parts[0].data.shape
-        # Copied, but for a whole band: a view would keep all of the band in memory, and share it with the next slab.
+        # Copied unless it is a whole band: a view would keep the band in memory, and share it with the next slab.
         data = self._parts[0].data if whole else np.concatenate(pieces, axis=axis)
         while self._parts and self._parts[0].place[axis].stop <= stop:
             self._parts.popleft()
@@ -361,10 +363,10 @@ def stream(
         first, above = state["first"], state["above"]
         if not isinstance(first, int) or not 0 <= first <= total:
             raise ConfigError(
-                f"state['first'] must be a number up to {total}, the blocks of this stream, not {first!r}"
+                f"state['first'] must be an integer from 0 to {total}, the number of blocks, not {first!r}"
             )
         if not isinstance(above, list) or not all(isinstance(at, int) and first < at < total for at in above):
-            raise ConfigError(f"state['above'] must be numbers of blocks above {first}, not {above!r}")
+            raise ConfigError(f"state['above'] must be a list of block numbers above {first}, not {above!r}")
         taken = _Taken(first, cast("list[int]", above))
     return BlockStream(
         runtime,
@@ -430,23 +432,25 @@ def stream_slices(
 
 
 def _name_of(*parts: object) -> str:
-    """What tells the states of one stream from those of another, whose blocks have other places."""
+    """A short name of a division into blocks: states of streams with other blocks have another name."""
     return f"{crc32(repr(parts).encode()):08x}"
 
 
 def _check_state(state: object, name: str, *fields: str) -> None:
     if not isinstance(state, Mapping) or set(state) != {"version", "stream", *fields}:
-        raise ConfigError("state takes what state() of such a stream returned, as it was or from JSON")
+        raise ConfigError("state must be a value that state() of a stream of this kind returned")
     if state["version"] != _STATE_VERSION or state["stream"] != name:
         raise ConfigError(
-            "this state is of a stream with other blocks: make the stream as it was, of an array of the same shape and "
-            "chunks, with the same region, order and ahead_bytes, or the same axis and size"
+            "this state is of a stream with other blocks: create the stream with the same arguments (region, order and "
+            "ahead_bytes, or axis and size), on an array of the same shape and chunks"
         )
 
 
 def block_sides(layout: Layout, ahead_bytes: int) -> tuple[tuple[Axis, ...], int]:
-    """The grid of the blocks, and bytes of the largest: stored objects, or rows of the chunks of shards where a shard
-    exceeds a quarter of the bound."""
+    """The grid of the blocks, and the bytes of the largest one.
+
+    A block is a stored object. If a shard exceeds a quarter of the limit, a block is a row of its chunks.
+    """
     meta = layout.meta
     axes, sides = list(meta.object_axes), list(meta.object_shape)
     for axis, chunk in enumerate(meta.chunks):
@@ -457,7 +461,7 @@ def block_sides(layout: Layout, ahead_bytes: int) -> tuple[tuple[Axis, ...], int
 
 
 def _by_object(layout: Layout, region: Box, axes: Sequence[Axis], skip: int) -> Iterator[Box]:
-    """The blocks, those of one stored object after the other, without the first `skip`."""
+    """The blocks, ordered by stored object, without the first `skip`."""
     for box in cells(region, layout.meta.object_axes):
         number = n_cells(box, axes)
         if skip < number:
@@ -466,8 +470,11 @@ def _by_object(layout: Layout, region: Box, axes: Sequence[Axis], skip: int) -> 
 
 
 def _band_axes(layout: Layout, region: Box, axis: int, ahead_bytes: int) -> tuple[tuple[Axis, ...], int]:
-    """All across, and along the axis a stored object, or a chunk where that is a large part of the bound; and bytes of
-    the largest."""
+    """The grid of the bands, and the bytes of the largest one.
+
+    A band covers all other dimensions. Along the axis it is one stored object long, or one chunk if bands of that
+    length would take more than half of the limit.
+    """
     meta = layout.meta
     across = region.size // max(1, region.shape[axis]) * meta.dtype.itemsize
     fits = across * meta.object_shape[axis] * 2 <= ahead_bytes

@@ -1,10 +1,10 @@
-"""Plans of rechunkings that fit into a bound of memory. Pure arithmetic.
+"""Plans of rechunkings within a memory limit. Pure arithmetic.
 
-The plan is that of rechunker (pangeo-data/rechunker, `algorithm.py`): chunks are consolidated into larger boxes as far
-as memory allows, and where no box serves both the reads and the writes, the array goes through an intermediate one in
-two stages, so that every chunk is read and written once, however large the array is. The package itself needs dask and
-zarr < 3. One thing differs: the intermediate has a chunk for every intersection of a box that is read and one that is
-written, so that no two writers ever share one.
+The algorithm is that of rechunker (pangeo-data/rechunker, `algorithm.py`): chunks are consolidated into larger boxes as
+far as memory allows. If no box suits both the reads and the writes, the array goes through an intermediate array in two
+stages, so that every chunk is read and written once, however large the array is. The package itself is not used: it
+needs dask and zarr < 3. There is one difference: the intermediate array has one chunk for every intersection of a read
+box and a write box, so that no two writers share a chunk.
 """
 
 from __future__ import annotations
@@ -19,47 +19,48 @@ from .._types import Shape
 from .boxes import Box, n_cells
 
 _AMPLIFICATION = 2.0
-"""Times that the source may be read in one stage. Two stages read it once, and write and read the intermediate."""
+"""How often one stage may read the source. Two stages read it once, and write and read the intermediate array."""
 _PIECE = 8 * 2**20
-"""Bytes up to which boxes are made of several objects where that changes nothing but their number."""
+"""Maximum bytes of a box that is enlarged only to have fewer boxes."""
 _MAX_AXES = 4
-"""Dimensions up to which every order of axes is tried."""
+"""Maximum number of dimensions for which every order of axes is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Direct:
-    """One stage: boxes of whole target objects, each read from the source."""
+    """One stage: each box consists of whole target objects, and is read from the source directly."""
 
     box: Sequence[Axis]
-    """In the target's grid."""
+    """The grid of the boxes, in the target's coordinates."""
     amplification: float
-    """How often a chunk of the source is read on average."""
+    """How often each source chunk is read on average."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoStages:
-    """Boxes of whole source chunks are cut into pieces, which are put together to boxes of whole target objects."""
+    """Two stages: read boxes (of whole source chunks) are cut into pieces; write boxes (of whole target objects) are
+    assembled from the pieces."""
 
     read: Shape
-    """In the source's grid."""
+    """Shape of the read boxes, whole source chunks."""
     write: Shape
-    """In the target's grid."""
+    """Shape of the write boxes, whole target objects."""
     pieces: int
-    """Chunks of the intermediate array."""
+    """Number of pieces: the chunks of the intermediate array."""
 
 
 def plan_rechunk(
     region: Box, source: Shape, target: Shape, shape: Shape, itemsize: int, box_bytes: int
 ) -> Direct | TwoStages:
-    """The cheapest plan whose boxes have at most `box_bytes`, or one source chunk or target object where that is more.
+    """The cheapest plan with boxes of at most `box_bytes`, or of one source chunk or target object if that is more.
 
     Args:
-        region: Of the source, in its coordinates; the target's first element is its first.
-        source: Sides of the source's chunks.
-        target: Sides of the target's objects.
-        shape: The target's.
+        region: The region to copy, in the source's coordinates.
+        source: Shape of the source's chunks.
+        target: Shape of the target's objects.
+        shape: Shape of the target, which is that of the region.
         itemsize: Bytes of an element.
-        box_bytes: Of one box, decoded.
+        box_bytes: Maximum decoded bytes of one box.
     """
     times, _, box = min(
         _direct(region, source, target, shape, itemsize, box_bytes, order) for order in _orders(len(shape))
@@ -76,7 +77,7 @@ def _orders(ndim: int) -> Iterator[tuple[int, ...]]:
 
 
 def _grow(sides: Shape, unit: Shape, axis: int, wanted: int, itemsize: int, max_bytes: int) -> Shape:
-    """The box with more units along one axis: up to `wanted` elements, and no more than the bytes allow."""
+    """The box enlarged along one axis, in whole units: to at most `wanted` elements and `max_bytes` bytes."""
     across = max(1, prod(sides) // sides[axis] * itemsize) * unit[axis]
     count = max(sides[axis] // unit[axis], min(-(-wanted // unit[axis]), max_bytes // across))
     return (*sides[:axis], count * unit[axis], *sides[axis + 1 :])
@@ -85,12 +86,12 @@ def _grow(sides: Shape, unit: Shape, axis: int, wanted: int, itemsize: int, max_
 def _direct(
     region: Box, source: Shape, target: Shape, shape: Shape, itemsize: int, max_bytes: int, order: Sequence[int]
 ) -> tuple[float, int, Shape]:
-    """How often chunks are read on average with the best box of this order of axes, its size, and the box."""
+    """The best box that is found by enlarging axes in this order: its amplification, its size, and the box."""
     box = target
     for axis in order:
         best = _axis_reads(region, source, box, shape, axis)
         grown = _grow(box, target, axis, max(1, shape[axis]), itemsize, max_bytes)[axis] // target[axis]
-        # The smallest number of units with the fewest reads: memory that is left serves the other axes.
+        # Of the boxes with the fewest reads the smallest is best: it leaves memory for the other axes.
         for count in _counts(target[axis], source[axis], grown):
             candidate = (*box[:axis], count * target[axis], *box[axis + 1 :])
             reads = _axis_reads(region, source, candidate, shape, axis)
@@ -105,36 +106,36 @@ def _amplification(region: Box, source: Shape, box: Shape, shape: Shape) -> floa
 
 
 def _axis_reads(region: Box, source: Shape, box: Shape, shape: Shape, axis: int) -> int:
-    """Source chunks along an axis that its boxes touch, each counted as often as it is touched."""
+    """Number of reads of source chunks along one axis; a chunk that several boxes touch is counted for each."""
     return n_pieces(region.start[axis], source[axis], box[axis], shape[axis])
 
 
-def _counts(unit: int, chunk: int, most: int) -> list[int]:
-    """Numbers of units to try: small ones, powers of two, and those that end where chunks do."""
+def _counts(unit: int, chunk: int, max_count: int) -> list[int]:
+    """Numbers of units to try: small ones, powers of two, and those whose box ends at a chunk border."""
     aligned = lcm(unit, chunk) // unit
     tried = {
-        most,
+        max_count,
         *range(1, 17),
         *(2**power for power in range(4, 40)),
-        *range(aligned, min(most, 16 * aligned), aligned),
+        *range(aligned, min(max_count, 16 * aligned), aligned),
     }
-    return sorted(count for count in tried if count <= most)
+    return sorted(count for count in tried if count <= max_count)
 
 
 def n_pieces(offset: int, one: int, other: int, n: int) -> int:
-    """Pieces into which two regular grids cut 0..n together.
+    """Number of pieces into which two regular grids together cut the range 0 to n.
 
     Args:
-        offset: How far 0 lies behind a line of the first grid.
+        offset: Distance from a grid line of the first grid to 0.
         one: Length of the first grid's cells.
-        other: Length of the second grid's cells, of which one begins at 0.
+        other: Length of the second grid's cells; one of them starts at 0.
         n: Length of the axis.
     """
     if n == 0:
         return 0
     ones = (offset + n - 1) // one - offset // one + 1
     others = -(-n // other)
-    # Both grids begin a piece at 0, and wherever k * other + offset is a multiple of `one`.
+    # Positions where cells of both grids start count once: 0, and each k * other + offset that is a multiple of `one`.
     common, shared = 1, gcd(one, other)
     if offset % shared == 0:
         period = one // shared
@@ -146,7 +147,7 @@ def n_pieces(offset: int, one: int, other: int, n: int) -> int:
 def _extended(
     region: Box, source: Shape, box: Shape, unit: Shape, shape: Shape, itemsize: int, max_bytes: int
 ) -> Shape:
-    """The box made of more objects, where that reads no chunk more often."""
+    """The box enlarged to more objects along each axis where that causes no additional read."""
     for axis in reversed(range(len(shape))):
         larger = _grow(box, unit, axis, max(1, shape[axis]), itemsize, max_bytes)
         if _axis_reads(region, source, larger, shape, axis) <= _axis_reads(region, source, box, shape, axis):

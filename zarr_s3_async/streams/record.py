@@ -1,7 +1,7 @@
-"""The record of a copy: a small object beside the target that says what is, or was, copied there.
+"""The record of a copy: a small object beside the target that states which copy was started there.
 
-Which objects are copied is never recorded: what is stored tells it. The record only says whether what is stored may be
-trusted: it was written by the same call, from the same state of the source.
+The record does not list the copied objects: a listing of the target shows them. It only tells whether the objects can
+be kept, which is the case if the same call wrote them from the same state of the source.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..stores.base import COPY_RECORD
 _MAX_BYTES: Final = 2**16
 _TRIES: Final = 5
 _MIXED: Final = "mixed_with"
-"""Field of a record, once another copy may have written to the same target meanwhile."""
+"""Field of a record that is set if another copy may have written to the same target."""
 
 Record = Mapping[str, JSON]
 
@@ -35,15 +35,15 @@ def make_record(source: str, state: str, target: ArrayMeta | GroupMeta, **call: 
 
     Args:
         source: URL of the source.
-        state: A digest of all that is stored of it.
+        state: A digest of the source's metadata and stored objects.
         target: Metadata of the copy.
-        call: What else decides about the objects of the copy.
+        call: Other arguments that the objects of the copy depend on.
     """
     return {"source": source, "state": state, "target": digest_of(formats.dump(target)), **call}
 
 
 def digest_of(documents: Mapping[str, bytes]) -> str:
-    """A digest of a node's documents."""
+    """A digest of a node's metadata documents."""
     digest = blake2b(digest_size=16)
     for name, data in sorted(documents.items()):
         digest.update(f"{name}\0{len(data)}\0".encode() + data)
@@ -51,16 +51,16 @@ def digest_of(documents: Mapping[str, bytes]) -> str:
 
 
 class StoredRecord(NamedTuple):
-    """What is stored as the record of a target."""
+    """The record stored at a target."""
 
     record: Record | None
-    """None where there is none that can be read."""
+    """None if there is no record, or it is unreadable."""
     version: Version | None
-    """None where nothing is stored."""
+    """None if there is no record."""
 
 
 async def read_record(runtime: Runtime, path: str) -> StoredRecord:
-    """The record that is stored at a target."""
+    """Read the record of a target."""
     blob = await runtime.store.get(join(path, COPY_RECORD))
     if blob is None:
         return StoredRecord(None, None)
@@ -77,8 +77,7 @@ async def _write_record(runtime: Runtime, path: str, record: Record, when: When)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """How a copy takes its target: so that what is stored there is of this copy, and of no other that runs now or ran
-    before."""
+    """Reserves a target for one copy, so that no object of another copy, earlier or concurrent, becomes part of it."""
 
     runtime: Runtime
     path: str
@@ -86,22 +85,22 @@ class Claim:
     resume: bool
     overwrite: bool
     refuse: Callable[[], Awaitable[None]]
-    """Raises NodeExists where objects are stored that no copy has left."""
+    """Raises NodeExists if the target contains objects that no copy has written."""
     clear: Callable[[], Awaitable[None]]
-    """Deletes what another copy has left."""
+    """Deletes the objects of another copy."""
 
     async def make(self) -> bool:
-        """Take the target. True where the copy has its metadata already.
+        """Reserve the target. Returns True if the copy is complete, that is, its metadata is stored.
 
         Raises:
-            NodeExists: Something that is not this copy is stored there.
+            NodeExists: Something other than this copy is stored there.
         """
         place = url_of(self.runtime.store, self.path)
 
-        def given_up(attempts: int) -> str:
-            return f"others began copies to {place} during all of {attempts} attempts to begin this one"
+        def message(attempts: int) -> str:
+            return f"another process started a copy to {place} during each of {attempts} attempts to start this one"
 
-        return await retry_conflicts(self.runtime, join(self.path, COPY_RECORD), self._attempt, given_up)
+        return await retry_conflicts(self.runtime, join(self.path, COPY_RECORD), self._attempt, message)
 
     async def _attempt(self) -> bool:
         runtime, path = self.runtime, self.path
@@ -117,7 +116,7 @@ class Claim:
             await self._refuse()
             await _write_record(runtime, path, self.record, "absent")
             return False
-        # In this order: a run that is killed before all is deleted leaves a record that no copy takes for its own.
+        # Mark, delete, then write: if this run is killed before it has deleted everything, no copy accepts the record.
         clearing = {**self.record, "clearing": True}
         version = await _write_record(runtime, path, clearing, found.version)
         await self.clear()
@@ -129,30 +128,32 @@ class Claim:
             await self.refuse()
         except NodeExists:
             if (await read_record(self.runtime, self.path)).version is not None:
-                raise Conflict("another run has begun meanwhile", key=join(self.path, COPY_RECORD)) from None
+                raise Conflict("another run has started", key=join(self.path, COPY_RECORD)) from None
             raise
 
     def _occupied(self, stored: Record | None) -> NodeExists:
         url = url_of(self.runtime.store, self.path)
         if stored is not None and _MIXED in stored:
             what = (
-                f"a copy is stored there to which another one, {_named(stored[_MIXED])}, wrote as well, so that chunks "
-                "of both may lie in it; overwrite=True copies it again"
+                f"another copy, {_describe(stored[_MIXED])}, wrote to the copy stored there, which may contain chunks "
+                "of both; overwrite=True copies it again"
             )
         elif _is_earlier_state(stored, self.record):
             what = (
                 f"a copy of an earlier state of {self.record['source']} is stored there; overwrite=True copies it again"
             )
         else:
-            what = "another array or group is stored there; choose another place, or pass overwrite=True"
+            what = "another array or group is stored there; choose another target, or pass overwrite=True"
         return NodeExists(f"{url}: {what}", url=url, path=self.path)
 
     async def check(self) -> None:
-        """See whether the target is still of this copy alone. Where another one has taken it, that one is told: what
-        this one had in flight may lie among its chunks.
+        """Check that the target is still reserved for this copy.
+
+        If another copy has reserved it, its record is marked: writes of this copy that were in flight may have
+        replaced its chunks.
 
         Raises:
-            ConcurrentModification: It is not.
+            ConcurrentModification: The target is not reserved for this copy any more.
         """
         url = url_of(self.runtime.store, self.path)
         found = await read_record(self.runtime, self.path)
@@ -160,41 +161,41 @@ class Claim:
             return
         if found.record is None:
             what = (
-                f"what was copied to {url}, or the record of it, was removed while this copy ran; remove what is left "
-                f"with session.delete({url!r}, everything=True), and copy again"
+                f"objects of the copy at {url}, or its record, were deleted while this copy ran; delete the rest with "
+                f"session.delete({url!r}, everything=True), and copy again"
             )
         elif {**found.record, _MIXED: None} == {**self.record, _MIXED: None}:
             what = (
-                f"another copy, {_named(found.record[_MIXED])}, was running to {url} when this one began, and wrote "
-                "there as well; copy again, which removes what both have written"
+                f"another copy, {_describe(found.record[_MIXED])}, was running to {url} when this one started, and "
+                "wrote to the same target; copy again, which deletes the objects of both"
             )
         else:
-            await self._tell(found)
+            await self._mark_mixed(found)
             what = (
-                f"another copy, {_named(found.record)}, to {url} was begun while this one ran; one of the two has to "
-                "go elsewhere"
+                f"another copy, {_describe(found.record)}, to {url} was started while this one ran; one of the two "
+                "needs another target"
             )
         raise ConcurrentModification(what, attempts=1)
 
-    async def _tell(self, found: StoredRecord) -> None:
-        """Write into the record of another copy that this one wrote to its target."""
+    async def _mark_mixed(self, found: StoredRecord) -> None:
+        """Note in the record of another copy that this one wrote to its target."""
         for _ in range(_TRIES):
             if found.record is None or found.version is None or _MIXED in found.record:
                 return
             mixed = {**found.record, _MIXED: {name: self.record[name] for name in ("source", "target")}}
             try:
                 await _write_record(self.runtime, self.path, mixed, found.version)
-            except Conflict:  # it is clearing the place, or a third one has come
+            except Conflict:  # the other copy is deleting old objects, or a third copy has started
                 found = await read_record(self.runtime, self.path)
             else:
                 return
 
 
-def _named(record: JSON) -> str:
-    """A copy, for people who made two."""
+def _describe(record: JSON) -> str:
+    """The description of a copy in an error message."""
     return f"of {record.get('source')}" if isinstance(record, Mapping) else "of another source"
 
 
 def _is_earlier_state(stored: Record | None, record: Record) -> bool:
-    """True where the same call has copied another state of the source."""
+    """True if the same call copied another state of the source."""
     return stored is not None and {**stored, "state": ""} == {**record, "state": ""}

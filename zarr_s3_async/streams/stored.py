@@ -1,4 +1,4 @@
-"""Which objects of an array are stored, as one listing tells."""
+"""Which objects of an array are stored, according to one listing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .._types import Coords, Shape
 from ..errors import AccessDenied, Unsupported
 
 _MAX_BITS = 2**30
-"""Positions of a grid up to which a bit is kept for each; of a larger one, the positions that are in it."""
+"""Positions below this number are stored as bits; those above are stored in a set of integers."""
 
 
 class Marks:
-    """A set of positions of a grid, in a bit each as far as the last one that is in it."""
+    """A set of grid positions, stored as a bitmap that ends at the last position in the set."""
 
     __slots__ = ("_bits", "_far", "_grid", "n")
 
@@ -28,7 +28,7 @@ class Marks:
         self._bits = bytearray()
         self._far: set[int] = set()
         self.n: int = 0
-        """How many there are."""
+        """Number of positions in the set."""
 
     def __contains__(self, coords: Coords) -> bool:
         flat = self._flat(coords)
@@ -38,7 +38,7 @@ class Marks:
         return byte < len(self._bits) and bool(self._bits[byte] >> bit & 1)
 
     def add(self, coords: Coords) -> None:
-        """Put it in; there already is fine."""
+        """Add a position. If it is in the set, nothing happens."""
         if coords in self:
             return
         self.n += 1
@@ -76,7 +76,7 @@ class Marks:
 
 
 class AllMarks(Marks):
-    """Every position of a grid: of what cannot be listed, each object may be there."""
+    """The set of all positions of a grid: if the store cannot be listed, any object may exist."""
 
     __slots__ = ()
 
@@ -92,23 +92,24 @@ class AllMarks(Marks):
 
 
 class StoredObjects:
-    """The objects of one array that a listing named."""
+    """The stored objects of one array, as found by a listing."""
 
     __slots__ = ("digest", "marks", "nbytes")
 
     def __init__(self, marks: Marks, nbytes: int, digest: str) -> None:
         self.marks: Marks = marks
         self.nbytes: int = nbytes
-        """Bytes of all of them, as they are stored."""
+        """Stored (encoded) bytes of all objects."""
         self.digest: str = digest
-        """Of their keys, sizes and versions: it differs where any of them has changed."""
+        """Digest of keys, sizes and versions: it changes if any object changes."""
 
 
 async def list_stored(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObjects:
-    """One listing below the array: a request per 1,000 keys.
+    """List the stored objects of an array: one request per 1,000 keys.
 
     Raises:
-        Unsupported, AccessDenied: The store cannot list, or not for us.
+        Unsupported: The store cannot list.
+        AccessDenied: The credentials do not allow listing.
     """
     marks, nbytes, digest = Marks(meta.grid_shape), 0, blake2b(digest_size=16)
     prefix = f"{path}/" if path else ""
@@ -121,8 +122,11 @@ async def list_stored(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObj
 
 
 async def list_source(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObjects:
-    """As `list_stored`, of an array that is only read. Where nothing can be listed, as on a web server, every object
-    may be stored, and the digest differs each time: no one can tell whether anything has changed."""
+    """Like `list_stored`, for the source of a copy.
+
+    If listing is impossible, as on a web server, every object is assumed to exist. The digest is random then, because
+    changes cannot be detected.
+    """
     try:
         return await list_stored(runtime, path, meta)
     except (Unsupported, AccessDenied):

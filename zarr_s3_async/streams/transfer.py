@@ -1,7 +1,7 @@
-"""Copying one array: whole objects or encoded chunks as they are, or decoded in one stage or two.
+"""Copying one array: stored objects or encoded chunks without decoding, or decoded elements in one or two stages.
 
-Every object of the target is put once and whole, by one worker, and only where it is not stored yet: what a killed run
-has stored is what the next one need not do. The metadata is stored last, so that half a copy is no array.
+One worker puts each object of the target once and complete, and only if it is not stored yet: after a killed run, the
+next one skips the stored objects. The metadata is stored last, so that an incomplete copy cannot be opened.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ..codecs.shard_format import Encoded
 from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, NodeExists, Unsupported
 from ..stores.base import COPY_PIECE, SupportsCopy, SupportsForbiddenIsMissing
 from ..stores.optional import delete_stream
-from .access import inside
+from .access import internals
 from .boxes import Box, cell, cells_at, coords_between, coords_in, n_cells, whole
 from .conversion import inner_chain, moves_chunks, moves_objects
 from .progress import Meter, Progress
@@ -49,31 +49,31 @@ from .stored import AllMarks, Marks, StoredObjects, list_stored
 
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Transfer: TypeAlias = "Callable[[ArrayCopy], Awaitable[None]]"
-"""Does the passes of a copy elsewhere."""
+"""Runs the passes of a copy on other processes."""
 Mode: TypeAlias = Literal["objects", "chunks", "decoded"]
 T = TypeVar("T")
 
 _ZSTD: Final = CodecSpec("zstd", {"level": 1, "checksum": True})
 _MAX_BLOSC: Final = 2**31 - 2**16
-"""Bytes that blosc takes at once."""
+"""Maximum bytes of a blosc buffer."""
 _MAX_BLOSC_ITEM: Final = 255
 _CHECKED_EVERY: Final = 10.0
-"""Seconds after which a copy looks whether another one has taken its target."""
+"""Seconds between checks that no other copy has reserved the target."""
 _BOXES: Final = 4
-"""Boxes that `max_bytes` holds: while one is read, others are written."""
+"""Number of boxes that fit into `max_bytes`: while one is read, others are written."""
 
 
 class Pass(NamedTuple):
-    """One pass over the things of one kind that a copy has to do, in any order and by any process."""
+    """Work items of one kind, such as boxes to read and write. Any process may do them, in any order."""
 
     n: int
-    """How many there are."""
+    """Number of items."""
     nbytes: int
-    """Bytes of one, about."""
+    """Approximate bytes of one item."""
     items: Callable[[int, int], Iterator[Any]]
-    """Those from one number up to another (exclusive)."""
+    """Generates the items from one number up to another (exclusive)."""
     work: Callable[[Any], Awaitable[None]]
-    """Does one. What is stored already is not done again."""
+    """Does one item, except for the parts that are stored already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,33 +81,34 @@ class Stage:
     """One pass over the array."""
 
     what: str
-    """What is done to a box, or to an object."""
+    """Description of what is done with each box or object."""
     boxes: int
-    """How many there are."""
+    """Number of boxes or objects."""
     box: Shape | None = None
-    """Elements of the largest; None where objects are moved."""
+    """Shape of the largest box; None if nothing is decoded."""
     get_requests: int = 0
     put_requests: int = 0
     copy_requests: int = 0
-    """Copies inside the service, of the price class of PUT."""
+    """Copies inside the service, priced as PUT."""
     decoded_bytes: int = 0
-    """Bytes that are decoded or encoded, at most."""
+    """Upper bound of the bytes decoded and encoded."""
     moved_bytes: int = 0
-    """Stored bytes that pass through this process as they are."""
+    """Stored bytes that this process transfers without decoding."""
 
 
 class ArrayCopy:
-    """One array to be copied: what is known before anything is read, and the work.
+    """The copy of one array: its plan, and its execution.
 
     Args:
-        source: The array.
-        box: The region of it.
-        runtime: Of the target's store.
-        path: Of the target.
-        meta: Of the target.
-        stored: What is stored of the source.
-        max_bytes: Of the boxes in memory, all together.
-        overwrite: Another node at the target is removed first.
+        source: The array to copy.
+        box: The region to copy.
+        runtime: The runtime of the target's store.
+        path: The path of the target.
+        meta: The metadata of the target.
+        stored: The stored objects of the source.
+        state: A digest of the source's metadata and stored objects.
+        max_bytes: Maximum bytes of all boxes in memory.
+        overwrite: Remove another node at the target first.
     """
 
     __slots__ = (
@@ -124,6 +125,7 @@ class ArrayCopy:
         "_source_path",
         "_source_runtime",
         "_uncut",
+        "existing",
         "memory",
         "meta",
         "meter",
@@ -132,7 +134,6 @@ class ArrayCopy:
         "pieces",
         "runtime",
         "stored",
-        "there",
     )
 
     def __init__(
@@ -149,7 +150,7 @@ class ArrayCopy:
         overwrite: bool,
     ) -> None:
         self._source = source
-        self._source_runtime, self._source_path, self._source_layout = inside(source)
+        self._source_runtime, self._source_path, self._source_layout = internals(source)
         self._box = box
         self.runtime: Runtime = runtime
         self.path: str = path
@@ -157,7 +158,8 @@ class ArrayCopy:
         self.stored: StoredObjects = stored
         self._max_bytes = max_bytes
         self._layout: Layout = lay_out(runtime, path, meta)
-        # No object is cut by the edge of this one: a fresh copy need not look what lies behind it.
+        # A layout whose shape ends at an object border: objects at the edge are written whole, without a merge with
+        # stored elements beyond the edge, since a new copy has none.
         last = tuple(n - 1 for n in meta.grid_shape)
         reach = cell(last, meta.object_axes).stop if min(last, default=0) >= 0 else meta.shape
         self._uncut: Layout = lay_out(runtime, path, formats.with_shape(meta, reach))
@@ -174,10 +176,10 @@ class ArrayCopy:
         self._free: list[_Memory] = []
         self._joining = Lock()
         self._joined = False
-        """Whether this process, which does parts of the copy, has listed the target."""
-        self.there: Marks = Marks(meta.grid_shape)
+        """Whether this process has listed the target, for the parts that it runs."""
+        self.existing: Marks = Marks(meta.grid_shape)
         self.pieces: set[str] = set()
-        """Keys of stored pieces, where there are two stages."""
+        """Keys of the stored pieces of a copy in two stages."""
         self.meter: Meter = Meter(None, 0)
         self._rechunk: Direct | TwoStages | None = None
         origin = self._source_layout.meta
@@ -188,7 +190,7 @@ class ArrayCopy:
             self._rechunk = self._planned(origin)
 
     def _planned(self, origin: ArrayMeta) -> Direct | TwoStages:
-        if self.meta.edges is not None:  # no box of several objects has the same shape as the next
+        if self.meta.edges is not None:  # boxes of several objects of different lengths would differ in shape
             return Direct(box=self.meta.object_axes, amplification=1.0)
         box_bytes = max(1, self._max_bytes // _BOXES)
         shape, itemsize = self.meta.shape, origin.dtype.itemsize
@@ -197,36 +199,36 @@ class ArrayCopy:
     def __repr__(self) -> str:
         return f"<ArrayCopy {self._source.url} to {self._layout.url}, {self.mode}>"
 
-    # What it costs
+    # Costs
 
     @property
     def source(self) -> Array:
-        """What is copied."""
+        """The array to copy."""
         return self._source
 
     @property
     def origin(self) -> ArrayMeta:
-        """Metadata of the source, as it was planned with."""
+        """Metadata of the source at the time of planning."""
         return self._source_layout.meta
 
     @property
     def url(self) -> str:
-        """Where to."""
+        """URL of the target."""
         return self._layout.url
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the copy, decoded."""
+        """Decoded bytes of the copy."""
         return prod(self.meta.shape) * self.meta.dtype.itemsize
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the source as they are stored."""
+        """Stored (encoded) bytes of the source."""
         return self.stored.nbytes
 
     @property
     def memory_bytes(self) -> int:
-        """The most that lies in memory beside what the session's own limit bounds."""
+        """Maximum bytes of memory in addition to those that the session's `Limits.bytes` bounds."""
         if self._rechunk is None:
             return 0
         return min(max(self._max_bytes, self._largest_box()), max(self.nbytes, self._largest_box()))
@@ -240,14 +242,14 @@ class ArrayCopy:
         return 0
 
     def units(self) -> int:
-        """How many steps its progress has."""
+        """Number of units of its progress."""
         if self.mode == "objects":
             return sum(1 for _ in self._moved_objects())
         objects = prod(self.meta.grid_shape)
         return objects + (self._rechunk.pieces if isinstance(self._rechunk, TwoStages) else 0)
 
     def stages(self) -> list[Stage]:
-        """What will be done, if nothing is there yet."""
+        """The stages of the copy, with their costs if nothing is stored at the target yet."""
         objects, stored = prod(self.meta.grid_shape), self.stored.marks.n
         match self._rechunk:
             case None if self.mode == "objects":
@@ -302,15 +304,15 @@ class ArrayCopy:
     # The work
 
     async def run(self, meter: Meter, *, resume: bool, transfer: Transfer | None = None) -> Array:
-        """Copy what is missing, and return the copy.
+        """Copy the missing objects, and return the copy.
 
         Args:
-            meter: Counts what is done.
-            resume: Take what an interrupted run has stored.
-            transfer: Does the passes elsewhere; None: this process does.
+            meter: Counts the finished units.
+            resume: Keep the objects that an interrupted run has stored.
+            transfer: Runs the passes on other processes; None: this process runs them.
 
         Raises:
-            NodeExists: Something that is not this copy is stored at the target.
+            NodeExists: Something other than this copy is stored at the target.
         """
         self.meter = meter
         complete = await self._prepare(resume=resume)
@@ -329,7 +331,7 @@ class ArrayCopy:
         return Array(self.runtime, self.path, self.meta)
 
     def passes(self) -> list[Pass]:
-        """The passes, each to be ended before the next one begins."""
+        """The passes. Each must be complete before the next one starts."""
         meta, everything = self.meta, whole(self.meta.shape)
         match self._rechunk:
             case None if self.mode == "objects":
@@ -340,7 +342,7 @@ class ArrayCopy:
                 box, axes = everything, meta.object_axes
                 work: Callable[[Coords], Awaitable[None]] = self._gather_chunks
                 if self._layout.n_slots == 1 and self._source_layout.n_slots > 1:
-                    # What lies in one shard of the source is fetched together.
+                    # Iterate over the shards of the source, so that the chunks of a shard are fetched together.
                     box, axes, work = self._box, self._source_layout.meta.object_axes, self._scatter_chunks
                 n = n_cells(box, axes)
                 return [Pass(n, self.stored.nbytes // max(1, n), partial(coords_between, box, axes), work)]
@@ -351,7 +353,7 @@ class ArrayCopy:
                 reads = partial(coords_between, region, plan.read)
                 return [
                     Pass(n_cells(region, plan.read), self.weight(plan.read), reads, stages.cut),
-                    self._pass(everything, plan.write, stages.put_together),
+                    self._pass(everything, plan.write, stages.assemble),
                 ]
 
     def _pass(self, box: Box, axes: Sequence[Axis], work: Callable[[Box], Awaitable[None]]) -> Pass:
@@ -362,19 +364,20 @@ class ArrayCopy:
         return Pass(n_cells(box, axes), self.weight(tuple(map(longest, axes))), items, work)
 
     async def run_part(self, record: Record, number: int, start: int, stop: int) -> Progress:
-        """Do a part of a pass, in a process that has planned the same copy. Any number of parts may run at once.
+        """Run a part of a pass, in a process that has planned the same copy. Parts may run concurrently.
 
         Args:
-            record: Of the copy, as the process has planned it that runs the copy.
-            number: Of the pass.
-            start: Number of the first item.
-            stop: Number behind the last item.
+            record: The record of the copy, as planned by the process that runs the copy.
+            number: The number of the pass.
+            start: The first item.
+            stop: One after the last item.
 
         Raises:
-            ConcurrentModification: The source is not as it was planned there, or another copy has taken the target.
+            ConcurrentModification: The source has changed since that process planned the copy, or another copy has
+                reserved the target.
         """
         own = self._claim.record
-        if isinstance(self.stored.marks, AllMarks):  # no state of it can be told from another
+        if isinstance(self.stored.marks, AllMarks):  # without a listing, the digest of the source is random
             own = {**own, "state": record["state"]}
         if own != record:
             raise ConcurrentModification(
@@ -386,7 +389,7 @@ class ArrayCopy:
             if not self._joined:
                 await self._list_target()
                 self._joined = True
-        part = shallow_copy(self)  # with a meter of its own, and the memory of all
+        part = shallow_copy(self)  # the part has its own meter, and shares the memory limit with other parts
         part.meter = Meter(None, 0)
         one = part.passes()[number]
         await part.run_checked(one.items(start, stop), one.work)
@@ -395,11 +398,11 @@ class ArrayCopy:
 
     @property
     def record(self) -> Record:
-        """What is stored beside the target while it is copied."""
+        """The record that is stored beside the target."""
         return self._claim.record
 
     async def run_checked(self, items: Iterator[T], work: Callable[[T], Awaitable[None]]) -> None:
-        """Work on many objects at once, and look now and then whether the target is still of this copy alone."""
+        """Do items concurrently, and check periodically that the target is still reserved for this copy."""
         checked = monotonic()
 
         async def check_and_work(item: T) -> None:
@@ -412,7 +415,7 @@ class ArrayCopy:
         await run_workers(self.runtime.limits.requests, items, check_and_work)
 
     async def _prepare(self, *, resume: bool) -> bool:
-        """See what an earlier run has left. True where the copy has its metadata already."""
+        """Reserve the target, and list the objects of an earlier run. Returns True if the copy is complete."""
         runtime, path = self.runtime, self.path
         self._claim = replace(self._claim, resume=resume)
         exists = await self._claim.make()
@@ -421,8 +424,8 @@ class ArrayCopy:
         return exists
 
     async def _list_target(self) -> None:
-        """What an earlier run has stored, which is not made again."""
-        self.there = (await list_stored(self.runtime, self.path, self.meta)).marks
+        """Find the objects that an earlier run has stored."""
+        self.existing = (await list_stored(self.runtime, self.path, self.meta)).marks
         self.pieces.clear()
         if isinstance(self._rechunk, TwoStages):
             async for entry in self.runtime.store.list_prefix(join(self.path, COPY_PIECE)):
@@ -446,22 +449,22 @@ class ArrayCopy:
         try:
             await creation.create(self.runtime, self.path, self.meta, overwrite=False, adopts=True)
         except NodeExists:
-            await self._claim.check()  # another run of the same call was first: it has stored the same
+            await self._claim.check()  # fine if a concurrent run of the same copy created it
 
     async def _delete_pieces(self) -> None:
         if isinstance(self._rechunk, TwoStages):
             entries = self.runtime.store.list_prefix(join(self.path, COPY_PIECE))
             await delete_stream(self.runtime.store, (entry.key async for entry in entries))
 
-    # Objects as they are
+    # Stored objects, without decoding
 
     def _copies_inside(self) -> bool:
-        """True where the service can copy objects of the source to the target by itself."""
+        """True if the service can copy objects of the source to the target itself."""
         store = self.runtime.store
         return isinstance(store, SupportsCopy) and store.copies_from(self._source_runtime.store)
 
     def _moved_objects(self) -> Iterator[Coords]:
-        """Objects of the source, by their coordinates there, that have a place in the target."""
+        """Coordinates, in the source's grid, of the stored objects inside the region to copy."""
         axes = self._source_layout.meta.object_axes
         first = cells_at(self._box.start, axes)
         grid = self.meta.grid_shape
@@ -472,7 +475,7 @@ class ArrayCopy:
     async def _move_object(self, coords: Coords) -> None:
         first = cells_at(self._box.start, self._source_layout.meta.object_axes)
         here = tuple(at - low for at, low in zip(coords, first, strict=True))
-        if here in self.there:
+        if here in self.existing:
             self.meter.add(1, 0)
             return
         source_key, key = self._source_layout.chunks.locate(coords), self._layout.chunks.locate(here)
@@ -481,7 +484,7 @@ class ArrayCopy:
             try:
                 await store.copy_from(self._source_runtime.store, source_key, key)
             except (Unsupported, AccessDenied):
-                pass  # by way of this process then, which needs fewer permissions
+                pass  # transfer the object through this process, which needs fewer permissions
             else:
                 self.meter.add(1, 0)
                 return
@@ -503,8 +506,8 @@ class ArrayCopy:
     # Encoded chunks
 
     async def _gather_chunks(self, coords: Coords) -> None:
-        """Put one object of the target together."""
-        if coords in self.there:
+        """Assemble one object of the target from encoded chunks of the source."""
+        if coords in self.existing:
             self.meter.add(1, 0)
             return
         wanted: dict[Coords, list[tuple[int, int]]] = {}
@@ -531,14 +534,14 @@ class ArrayCopy:
             self.runtime.leases.release(lease)
 
     async def _scatter_chunks(self, origin: Coords) -> None:
-        """Take one shard of the source apart."""
+        """Store each chunk of one shard of the source as an object of the target."""
         source, first = self._source_layout.meta, self._first_chunk()
         wanted: list[tuple[int, Coords]] = []
         for slot, chunk in _chunks_in(origin, source):
             here = tuple(at - low for at, low in zip(chunk, first, strict=True))
             if not all(0 <= at < n for at, n in zip(here, self.meta.grid_shape, strict=True)):
                 continue
-            if origin not in self.stored.marks or here in self.there:
+            if origin not in self.stored.marks or here in self.existing:
                 self.meter.add(1, 0)
             else:
                 wanted.append((slot, here))
@@ -568,7 +571,7 @@ class ArrayCopy:
         return tuple(low // side for low, side in zip(self._box.start, self.meta.chunks, strict=True))
 
     def _source_of(self, chunk: Coords) -> tuple[Coords, int]:
-        """Where a chunk of the target is in the source: its object there, and its slot."""
+        """Where the source stores a chunk of the target: coordinates of the object, and the slot in it."""
         meta = self._source_layout.meta
         there = tuple(at + low for at, low in zip(chunk, self._first_chunk(), strict=True))
         inner = _inner_grid(meta)
@@ -580,14 +583,14 @@ class ArrayCopy:
     # Decoded boxes
 
     def in_source(self, box: Box) -> Box:
-        """A box of the target, in the source's coordinates."""
+        """Convert a box from the target's coordinates to the source's."""
         return Box(
             tuple(low + at for low, at in zip(self._box.start, box.start, strict=True)),
             tuple(low + at for low, at in zip(self._box.start, box.stop, strict=True)),
         )
 
     def is_blank(self, box: Box) -> bool:
-        """True where nothing of a box of the source is stored, and that reads the same in the target."""
+        """True if no object of a box of the source is stored, and absent objects of the target read the same."""
         if not self._drops_fill or not self._same_fill:
             return False
         return not any(coords in self.stored.marks for coords in coords_in(box, self._source_layout.meta.object_axes))
@@ -603,20 +606,20 @@ class ArrayCopy:
 
     @property
     def source_fill(self) -> Data:
-        """The source's fill value as an array of no dimension."""
+        """The source's fill value as an array without dimensions."""
         return self._source_layout.fill
 
     async def read(self, box: Box, out: Data | None = None) -> Data:
-        """A box of the source, decoded."""
+        """Read a box of the source."""
         chosen = selection.region(box.start, box.stop, None, self._source_layout.meta.shape)
         return await operations.get(self._source_runtime, self._source_layout, chosen, out=out)
 
     @asynccontextmanager
     async def buffer(self, shape: Shape) -> AsyncIterator[Data]:
-        """Memory for a box of the source, with anything in it, once `max_bytes` leaves room for it.
+        """Uninitialized memory for a box of the source. Waits until it fits into `max_bytes`.
 
-        It is used again for boxes of the same size: allocators keep what is freed, and large blocks that come and go
-        between small ones leave gaps.
+        Memory is reused for boxes of the same size: allocating and freeing large blocks between small ones fragments
+        the heap, and the process would grow.
         """
         dtype, weight = self._source_layout.meta.dtype, self.weight(shape)
         await self.memory.acquire(weight)
@@ -639,8 +642,8 @@ class ArrayCopy:
             self.memory.release(weight)
 
     def missing(self, box: Box) -> list[Coords]:
-        """Objects of the target in a box that are not there; those that are count as done."""
-        absent = [coords for coords in coords_in(box, self.meta.object_axes) if coords not in self.there]
+        """Objects of the target in a box that are not stored yet. Stored ones are counted as done."""
+        absent = [coords for coords in coords_in(box, self.meta.object_axes) if coords not in self.existing]
         present = n_cells(box, self.meta.object_axes) - len(absent)
         if present:
             self.meter.add(present, 0)
@@ -653,9 +656,9 @@ class ArrayCopy:
         if self.is_blank(self.in_source(box)):
             self.meter.add(len(todo), 0)
             return
-        # Where an earlier run was broken off in this box, only what it lacks is read.
-        broken = len(todo) < n_cells(box, self.meta.object_axes)
-        parts = [self.object_box(coords) for coords in todo] if broken else [box]
+        # If an earlier run was interrupted in this box, only the regions of the missing objects are read.
+        interrupted = len(todo) < n_cells(box, self.meta.object_axes)
+        parts = [self.object_box(coords) for coords in todo] if interrupted else [box]
         for part in parts:
             async with self.buffer(part.shape) as data:
                 await self.read(self.in_source(part), data)
@@ -666,11 +669,11 @@ class ArrayCopy:
         return max(1, prod(shape) * self._source_layout.meta.dtype.itemsize)
 
     def object_box(self, coords: Coords) -> Box:
-        """What of an object of the target lies in the array."""
+        """The part of an object of the target that is inside the array."""
         return cell(coords, self.meta.object_axes).intersection(whole(self.meta.shape))
 
     async def put_objects(self, box: Box, data: Data, todo: Sequence[Coords]) -> None:
-        """Encode and put objects of the target whose elements are in `data`, which holds `box`."""
+        """Encode and put objects of the target. `data` contains the elements of `box`."""
 
         async def put(coords: Coords) -> None:
             part = self.object_box(coords)
@@ -684,7 +687,7 @@ class ArrayCopy:
         if values.dtype != meta.dtype:
             values = values.astype(meta.dtype)
         if self._drops_fill and is_fill(values, layout.fill):
-            return  # nothing is stored there, and nothing need be
+            return  # the object is absent, and reads as fill
         box = cell(coords, meta.object_axes)
         if values.shape != box.shape:
             padded = np.full(box.shape, layout.fill[()], meta.dtype)
@@ -696,7 +699,7 @@ class ArrayCopy:
 
 
 class _Memory:
-    """Bytes for a box. Compared by identity."""
+    """Memory for a box. A class, because arrays have no identity comparison that `list.remove` can use."""
 
     __slots__ = ("bytes", "nbytes")
 
@@ -706,7 +709,7 @@ class _Memory:
 
 
 class _Stages:
-    """The two stages of a rechunking, through an intermediate array of one object per piece."""
+    """The two stages of a rechunking, with an intermediate array that has one object per piece."""
 
     __slots__ = ("_copy", "_pipelines", "_plan", "_prefix")
 
@@ -718,7 +721,7 @@ class _Stages:
         self._pipelines: dict[Shape, Pipeline] = {}
 
     def _read_box(self, coords: Coords) -> Box:
-        """A box that is read, in the target's coordinates."""
+        """A read box, in the target's coordinates."""
         copy = self._copy
         region = copy.in_source(whole(copy.meta.shape))
         box = cell(coords, self._plan.read).intersection(region)
@@ -734,12 +737,12 @@ class _Stages:
         return f"{self._prefix}{'.'.join(map(str, read))}-{'.'.join(map(str, write))}"
 
     async def cut(self, coords: Coords) -> None:
-        """Cut a box that is read into its pieces. One that an earlier run has stored is not made again."""
+        """Read a read box, and store its pieces. Pieces that an earlier run has stored are skipped."""
         copy, box = self._copy, self._read_box(coords)
         todo = []
         for other in coords_in(box, self._plan.write):
             key, target = self._key(coords, other), self._write_box(other)
-            if key in copy.pieces or all(at in copy.there for at in coords_in(target, copy.meta.object_axes)):
+            if key in copy.pieces or all(at in copy.existing for at in coords_in(target, copy.meta.object_axes)):
                 copy.meter.add(1, 0)
             else:
                 todo.append((key, target.intersection(box)))
@@ -760,7 +763,7 @@ class _Stages:
 
     async def _put_piece(self, key: str, values: Data) -> None:
         runtime, pipeline = self._copy.runtime, self._pipeline(values.shape)
-        lease = 3 * max(1, pipeline.nbytes)  # in one piece, and encoded, of which some codecs need more at first
+        lease = 3 * max(1, pipeline.nbytes)  # a contiguous copy, and an output buffer larger than the input
         await runtime.leases.acquire(lease)
         try:
             encoded = await runtime.cpu.run(lambda: pipeline.encode(np.ascontiguousarray(values)))
@@ -768,8 +771,8 @@ class _Stages:
         finally:
             runtime.leases.release(lease)
 
-    async def put_together(self, box: Box) -> None:
-        """Put a box that is written together from its pieces, and store its objects."""
+    async def assemble(self, box: Box) -> None:
+        """Assemble a write box from its pieces, and store its objects."""
         copy = self._copy
         todo = copy.missing(box)
         if not todo:
@@ -785,14 +788,14 @@ class _Stages:
             async def get(read: Coords) -> None:
                 piece = self._read_box(read).intersection(box)
                 if not await self._get_piece(read, write, data[piece.within(box.start)]):
-                    # Another run of the same call has ended meanwhile, and deleted it.
+                    # A concurrent run of the same copy has finished, and deleted the piece.
                     data[piece.within(box.start)] = await copy.read(copy.in_source(piece))
 
             await run_workers(min(copy.runtime.limits.requests, len(reads)), iter(reads), get)
             await copy.put_objects(box, data, todo)
 
     async def _get_piece(self, read: Coords, write: Coords, out: Data) -> bool:
-        """Decode a piece into its place. False where it is gone."""
+        """Decode a piece into `out`. Returns False if the piece is absent."""
         copy = self._copy
         runtime, key, pipeline = copy.runtime, self._key(read, write), self._pipeline(out.shape)
         if copy.is_blank(copy.in_source(self._read_box(read))):
@@ -823,7 +826,7 @@ def _decode_into(pipeline: Pipeline, data: Buffer, out: Data) -> None:
 
 
 def _piece_codecs(meta: ArrayMeta, nbytes: int) -> list[CodecSpec]:
-    """Quick compression: a piece is written and read once."""
+    """The codecs of a piece. Compression is fast rather than strong: a piece is written and read only once."""
     if meta.dtype.hasobject:
         names = [codec.name.removeprefix("numcodecs.") for codec in inner_chain(meta)]
         chain = next((name for name in names if name.startswith("vlen-")), "vlen-utf8")
@@ -839,11 +842,11 @@ def _piece_codecs(meta: ArrayMeta, nbytes: int) -> list[CodecSpec]:
 
 
 async def _no_fill() -> Encoded:
-    raise AssertionError("chunks that are moved are never emptied")
+    raise AssertionError("a copied chunk is never replaced by fill")
 
 
 def _chunks_in(coords: Coords, meta: ArrayMeta) -> Iterator[tuple[int, Coords]]:
-    """Slots of an object with the coordinates of their chunks, as far as these lie in the array."""
+    """Slots of an object with the coordinates of their chunks, for the chunks inside the array."""
     inner = _inner_grid(meta)
     for slot, cells_ in enumerate(product(*map(range, inner))):
         chunk = tuple(at * n + cell_ for at, n, cell_ in zip(coords, inner, cells_, strict=True))
@@ -856,13 +859,13 @@ def _inner_grid(meta: ArrayMeta) -> Shape:
 
 
 def _bounded(layout: Layout, key: str) -> Any:
-    """Memory for an object, and none for one that is longer than any object of the array can be."""
+    """A sink that allocates memory for an object, and rejects one larger than any valid object of the array."""
     limit = layout.pipeline.max_encoded_nbytes * layout.n_slots + 2**20
 
     def memory(length: int) -> memoryview:
         if length > limit:
             raise ChunkDecodeError(
-                f"{layout.url}: the object {key} has {length:,} bytes, more than any object of this array can have",
+                f"{layout.url}: the object {key} has {length:,} bytes, more than any valid object of this array",
                 key=key,
             )
         return memoryview(bytearray(length))

@@ -1,4 +1,4 @@
-"""Writing an array from blocks of any size in any order: each object is put once, when all of it is there."""
+"""Writing an array from blocks of any size in any order: each stored object is put once, when it is complete."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ from .stored import Marks, list_stored
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 _COPIED_INLINE: Final = 2**20
-"""Bytes up to which a block's part of an object is copied on the loop: 0.1 ms."""
+"""Maximum bytes that are copied on the event loop instead of in a thread: this takes 0.1 ms."""
 
 
 class _Object:
-    """A stored object that is being put together."""
+    """A stored object that is being assembled from blocks."""
 
     __slots__ = ("box", "boxes", "claimed", "coords", "data", "left", "nbytes")
 
     def __init__(self, coords: Coords, box: Box, nbytes: int) -> None:
         self.coords = coords
         self.box = box
-        """What of it lies in the region."""
+        """The part of the object inside the region."""
         self.data: Data | None = None
         self.boxes: list[Box] = []
-        """What has been written of it."""
+        """The parts that have been written."""
         self.claimed: list[Box] = []
-        """What is being copied into it."""
+        """The parts that are being copied into it."""
         self.left = box.size
-        """Elements that are missing."""
+        """Number of missing elements."""
         self.nbytes = nbytes
 
     def claim(self, part: Box) -> None:
-        """Keep others from writing this part. Raises SelectionError where some of it was written before."""
+        """Reserve a part for one block. Raises SelectionError if some of its elements were written before."""
         for other in (*self.boxes, *self.claimed):
-            if other.meets(part):
+            if other.overlaps(part):
                 raise SelectionError(f"elements {other.intersection(part)} are written twice")
         self.claimed.append(part)
 
     def complete(self, part: Box) -> None:
-        """The values of a claimed part are there."""
+        """Record that the values of a claimed part were copied."""
         self.left -= part.size
         joined = part
         for at in reversed(range(len(self.boxes))):
@@ -73,22 +73,23 @@ class _Object:
 
 
 class WriteStream:
-    """Takes blocks that partition a region of an array: `async with array.write_stream() as out: await out.write(...)`.
+    """Accepts blocks that partition a region of an array: `async with array.write_stream() as out: await out.write(…)`.
 
-    Each stored object is encoded and put once, when all of it that lies in the region is there. What is incomplete when
-    the block ends is merged with what is stored, under compare-and-swap. Several tasks may write at once.
+    Each stored object is encoded and put once, when all of its elements inside the region have been written. Objects
+    that are incomplete at the end of the `async with` are merged with the stored ones, under compare-and-swap. Several
+    tasks may write concurrently.
 
-    Left by an exception, no further object is put: those in flight are finished (a cancellation cancels them), and the
-    exception carries the `outcome`.
+    If an exception leaves the `async with`, no further object is put. Puts in flight are completed (or cancelled, if
+    the exception is a cancellation), and the exception has the attribute `outcome`.
     """
 
     __slots__ = (
         "_background",
         "_closing",
+        "_enqueued",
         "_failure",
         "_feed",
         "_freed",
-        "_handed",
         "_held",
         "_layout",
         "_max_bytes",
@@ -134,16 +135,16 @@ class WriteStream:
         self._state = "was not entered"
         grid = layout.meta.grid_shape
         self._open: dict[Coords, _Object] = {}
-        self._handed = Marks(grid)
-        """Objects of which all is there."""
+        self._enqueued = Marks(grid)
+        """Objects that were passed to the workers, complete or at the end of the stream."""
         self._written = Marks(grid)
         self._unknown: set[Coords] = set()
         self._stored: Marks | None = None
-        """What was stored at the beginning, where that is known."""
+        """The objects that were stored when the stream was entered; None if they were not listed."""
         self._held = 0
-        """Bytes of the objects that are being put together, or wait, or are being put."""
+        """Bytes of the objects that are being assembled, are queued, or are being put."""
         self._pending = 0
-        """How many wait or are being put."""
+        """Number of objects that are queued or are being put."""
         self._freed = Event()
         self._failure: Exception | None = None
 
@@ -156,25 +157,25 @@ class WriteStream:
 
     @property
     def progress(self) -> Progress:
-        """How far it is: objects that are put, and their decoded bytes."""
+        """The progress so far: objects that were put, and their decoded bytes."""
         if self._meter is None:
             return Progress(done=0, total=self._total, bytes=0, seconds=0.0)
         return self._meter.state
 
     def outcome(self) -> WriteOutcome:
-        """Which objects of the region are written by now, which are not, and of which no answer tells."""
+        """Which objects of the region are written so far, which are not, and for which this is unknown."""
         groups: tuple[list[Coords], list[Coords], list[Coords]] = ([], [], [])
         for coords in coords_in(self._region, self._layout.meta.object_axes):
             groups[0 if coords in self._written else 2 if coords in self._unknown else 1].append(coords)
         written, not_written, unknown = (tuple(group) for group in groups)
         return WriteOutcome(written=written, not_written=not_written, unknown=unknown)
 
-    # Life
+    # Entering and leaving
 
     async def __aenter__(self) -> Self:
         self._runtime.guard()
         if self._state != "was not entered":
-            raise StateError("a write stream is entered once; make another one")
+            raise StateError("a write stream can be entered only once; create another one")
         self._state = "is being entered"
         if self._resume:
             self._stored = (await list_stored(self._runtime, self._path, self._layout.meta)).marks
@@ -206,10 +207,10 @@ class WriteStream:
         try:
             if error is None:
                 for item in list(self._open.values()):
-                    if item.boxes:  # else its first block is still being copied, and will be refused
-                        self._hand_over(item)
+                    if item.boxes:  # else its first block is still being copied, and its `write` will raise
+                        self._enqueue(item)
             elif isinstance(error, Exception):
-                self._failure = self._failure or error  # nothing further is begun
+                self._failure = self._failure or error  # workers start no further put
             self._feed.close()
             if error is None or isinstance(error, Exception):
                 await background.wait()
@@ -219,8 +220,8 @@ class WriteStream:
             raise self._failure
 
     def _attach_outcome(self, error: BaseException) -> None:
-        with suppress(AttributeError):  # an error of others may take no attribute
-            error.outcome = self.outcome()  # type: ignore[attr-defined]  # only those of this library have one
+        with suppress(AttributeError):  # a foreign exception class may allow no new attributes
+            error.outcome = self.outcome()  # type: ignore[attr-defined]  # only errors of this library declare it
 
     def _stop(self, failure: BaseException | None) -> None:
         if isinstance(failure, Exception):
@@ -230,8 +231,14 @@ class WriteStream:
     # Blocks
 
     def is_stored(self, place: Any) -> bool:
-        """True where an earlier run has stored every object that this place touches: with `resume=True`, `write` would
-        drop such a block, so that it need not be made."""
+        """True if an earlier run has stored every object that a block at `place` touches.
+
+        With `resume=True`, `write` ignores such a block, so it does not need to be computed. The objects are counted as
+        written.
+
+        Args:
+            place: The location of the block, as slices of the whole array.
+        """
         self._require_open()
         box = self._box(place)
         axes = self._layout.meta.object_axes
@@ -243,19 +250,20 @@ class WriteStream:
         return True
 
     async def write(self, place: Any, data: Any, *, copy: bool = True) -> None:
-        """Take a block over. It returns when that is done, and waits while `max_bytes` are in memory.
+        """Accept a block, and return when it is copied. Waits while `max_bytes` are in memory.
 
         Args:
-            place: Where it belongs, as slices of the whole array: `block.place` of a stream.
-            data: Its elements, of that place's shape or broadcast to it; cast as NumPy assigns.
-            copy: False lets the stream keep `data` itself until it is left: then nobody may change it before.
+            place: The location of the block, as slices of the whole array: `block.place` of a stream.
+            data: The elements, of the shape of `place` or broadcast to it; cast as by NumPy's assignment.
+            copy: False allows the stream to keep a reference to `data`, which must not change until the stream is
+                left.
 
         Raises:
-            DataError, DataOverflowError: A Python value does not fit the data type.
-            SelectionError: It lies outside the region, has another shape, or some of it was written before.
-            ConfigError: The incomplete objects do not fit into `max_bytes`: the order of the blocks leaves too many
-                unfinished.
-            ZarrS3Error: A put of an earlier block has failed.
+            DataError: A Python value does not fit the data type.
+            DataOverflowError: A Python number is out of range for the data type.
+            SelectionError: The block is outside the region, has another shape, or overlaps with an earlier block.
+            ConfigError: The incomplete objects do not fit into `max_bytes`, because of the order of the blocks.
+            ZarrS3Error: A put has failed.
         """
         self._require_open()
         check_flag("copy", copy)
@@ -278,7 +286,7 @@ class WriteStream:
     def _box(self, place: Any) -> Box:
         box = region_of(place, self._layout.meta.shape)
         if box.intersection(self._region) != box and box.size:
-            raise SelectionError(f"the block {box} does not lie in the region {self._region} of this write stream")
+            raise SelectionError(f"the block {box} is not inside the region {self._region} of this write stream")
         return box
 
     def _values(self, box: Box, data: Any) -> Data:
@@ -288,14 +296,17 @@ class WriteStream:
         try:
             return np.broadcast_to(values, box.shape)
         except ValueError as error:
-            raise SelectionError(f"data of shape {values.shape} does not fit the place {box}") from error
+            raise SelectionError(f"data of shape {values.shape} does not fit the block {box}") from error
 
     def _cell(self, coords: Coords) -> Box:
-        """What of an object lies in the region."""
+        """The part of an object inside the region."""
         return cell(coords, self._layout.meta.object_axes).intersection(self._region)
 
     def _is_skipped(self, coords: Coords, box: Box) -> bool:
-        """True where an earlier run of the same call has stored it. What other regions share with it is not trusted."""
+        """True if an earlier run has stored the object completely.
+
+        An object that extends beyond the region does not count: a write to another region may have stored it.
+        """
         if self._stored is None or coords not in self._stored:
             return False
         meta = self._layout.meta
@@ -307,7 +318,7 @@ class WriteStream:
             self._count(box)
 
     async def _add(self, coords: Coords, box: Box, part: Box, values: Data, *, copy: bool) -> None:
-        item = await self._opened(coords, box)
+        item = await self._open_object(coords, box)
         try:
             item.claim(part)
         except SelectionError as error:
@@ -319,14 +330,14 @@ class WriteStream:
             self._drop_untouched(item)
             raise
         item.claimed.remove(part)
-        if self._open.get(coords) is not item:  # it was put without this part, which was still being copied
+        if self._open.get(coords) is not item:  # the stream was left, and put the object without this part
             self._require_open()
         item.complete(part)
         if not item.left:
-            self._hand_over(item)
+            self._enqueue(item)
 
     def _drop_untouched(self, item: _Object) -> None:
-        """Free an object that was opened for nothing but a block that was not taken."""
+        """Free an object that was created for one block only, if that block was not accepted."""
         if not item.boxes and not item.claimed and self._open.get(item.coords) is item:
             del self._open[item.coords]
             self._held -= item.nbytes
@@ -344,11 +355,11 @@ class WriteStream:
         else:
             target[...] = values
 
-    async def _opened(self, coords: Coords, box: Box) -> _Object:
+    async def _open_object(self, coords: Coords, box: Box) -> _Object:
         while (item := self._open.get(coords)) is None:
-            if coords in self._handed:
+            if coords in self._enqueued:
                 raise SelectionError(
-                    f"object {coords} of {self._layout.url} was written whole before: blocks may not overlap"
+                    f"object {coords} of {self._layout.url} is complete already: blocks may not overlap"
                 )
             self._require_open()
             nbytes = max(1, prod(box.shape) * self._layout.meta.dtype.itemsize)
@@ -363,17 +374,17 @@ class WriteStream:
         if not self._pending:
             raise ConfigError(
                 f"{len(self._open)} objects of {self._layout.url} are incomplete and hold {self._held:,} bytes; one "
-                f"more of {nbytes:,} would exceed max_bytes={self._max_bytes:,}, and none of them can be put: write "
-                "blocks in an order that completes objects sooner, raise max_bytes, or rechunk with zs.copy"
+                f"more of {nbytes:,} would exceed max_bytes={self._max_bytes:,}, and none of them can be put yet: "
+                "write blocks in an order that completes objects sooner, raise max_bytes, or rechunk with zs.copy"
             )
         self._freed.clear()
         await self._freed.wait()
 
     # Objects
 
-    def _hand_over(self, item: _Object) -> None:
+    def _enqueue(self, item: _Object) -> None:
         del self._open[item.coords]
-        self._handed.add(item.coords)
+        self._enqueued.add(item.coords)
         self._pending += 1
         self._feed.put(item)
 
@@ -384,10 +395,10 @@ class WriteStream:
                 self._written.add(item.coords)
                 self._count(item.box)
         except CancelledError as error:
-            self._note(error, item)
+            self._note_unknown(error, item)
             raise
         except Exception as error:  # noqa: BLE001  # raised by the next `write`, or when the stream is left
-            self._note(error, item)
+            self._note_unknown(error, item)
             self._failure = self._failure or error
         finally:
             item.data = None
@@ -395,13 +406,13 @@ class WriteStream:
             self._pending -= 1
             self._freed.set()
 
-    def _note(self, error: BaseException, item: _Object) -> None:
+    def _note_unknown(self, error: BaseException, item: _Object) -> None:
         outcome = getattr(error, "outcome", None)
         if isinstance(outcome, WriteOutcome) and outcome.unknown:
             self._unknown.add(item.coords)
 
     async def _store(self, item: _Object) -> None:
-        assert item.data is not None  # noqa: S101  # it is dropped only afterwards
+        assert item.data is not None  # noqa: S101  # `_put` drops it afterwards
         if self._is_absent_fill(item):
             return
         meta = self._layout.meta
@@ -416,7 +427,7 @@ class WriteStream:
         await Writing(self._runtime, self._layout, plan, item.data, write_empty=self._write_empty).run()
 
     def _is_absent_fill(self, item: _Object) -> bool:
-        """True where nothing need be stored and nothing is: it spares a DELETE."""
+        """True if the object is all fill and is known to be absent: this saves a DELETE request."""
         if self._stored is None or item.coords in self._stored or item.left or item.data is None:
             return False
         meta = self._layout.meta
@@ -428,7 +439,7 @@ class WriteStream:
 
 
 class _Incomplete:
-    """The plan of one object of which not all is there: only those elements are written, in one merge."""
+    """The write plan of an incomplete object: one merge writes only the elements that are present."""
 
     __slots__ = ("_item", "_plan")
 
@@ -446,20 +457,20 @@ class _Incomplete:
 
     @property
     def buffer_shape(self) -> Shape:
-        """The same."""
+        """Shape of the object's data; the plan drops no axes."""
         return self._plan.buffer_shape
 
     @property
     def n_chunks(self) -> int:
-        """Chunks of the object, of which some may have no element that is written."""
+        """Number of chunks of the object, including those without an element to write."""
         return self._plan.n_chunks
 
     def partly_covered(self) -> int:
-        """All of them, at most."""
+        """Upper bound: all chunks."""
         return self.n_chunks
 
     def n_replaced(self) -> int:
-        """None for sure."""
+        """Lower bound: none."""
         return 0
 
     def objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
@@ -469,16 +480,16 @@ class _Incomplete:
 
 
 class _IncompleteParts(ObjectParts):
-    """The parts of an object, each cut down to the elements that are there."""
+    """The parts of an object, each restricted to the elements that are present."""
 
     __slots__ = ("_parts",)
 
     def __init__(self, item: _Object, parts: Sequence[Part]) -> None:
-        self._parts = [kept for part in parts if (kept := _present(item, part)) is not None]
+        self._parts = [kept for part in parts if (kept := _restrict_to_present(item, part)) is not None]
 
     @property
     def whole(self) -> bool:
-        """Not all of it is there."""
+        """False: elements are missing."""
         return False
 
     def __len__(self) -> int:
@@ -488,8 +499,8 @@ class _IncompleteParts(ObjectParts):
         return self._parts[index]
 
 
-def _present(item: _Object, part: Part) -> Part | None:
-    """The part without the elements that are missing; None where there is none."""
+def _restrict_to_present(item: _Object, part: Part) -> Part | None:
+    """The part restricted to the elements that are present; None if there are none."""
     here = Box(
         tuple(at.start + low for at, low in zip(part.put, item.box.start, strict=True)),
         tuple(at.stop + low for at, low in zip(part.put, item.box.start, strict=True)),
