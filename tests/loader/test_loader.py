@@ -548,7 +548,7 @@ async def test_another_iteration_ends_the_one_that_runs(session: zs.Session) -> 
     first, second = loader.epoch(0), loader.epoch(1)
     await anext(first)
     await anext(second)
-    with pytest.raises(zs.StateError, match="iterated over again"):
+    with pytest.raises(zs.StateError, match="another iteration was started"):
         await anext(first)
     assert len([batch async for batch in second]) == 12
 

@@ -267,7 +267,7 @@ def test_the_numbers_of_tiny_samples_take_no_more_than_the_buffer(shuffle: Shuff
 
 def test_arrays_that_do_not_share_the_axis_are_refused() -> None:
     geometries = [Geometry((n, 4), (10, 4), None, np.dtype("f4")) for n in (100, 99)]
-    with pytest.raises(zs.ConfigError, match=r"do not share axis 0.*'x': 100, 'y': 99"):
+    with pytest.raises(zs.ConfigError, match=r"different lengths along axis 0.*'x': 100, 'y': 99"):
         plan_feeds({"x": 0, "y": 1}, geometries, {}, axis=0, shuffle=None, buffer_bytes=10**6)
 
 

@@ -192,7 +192,7 @@ def test_a_copy_for_another_process_goes_on_where_the_loader_is(url: str) -> Non
     copy = pickle.loads(pickle.dumps(loader))
     assert copy.state() == loader.state()
     ring = zs.BatchLoader(url, batch_size=16, out=[np.zeros((16, 3), "i4"), np.zeros((16, 3), "i4")])
-    with pytest.raises(zs.ConfigError, match="buffers of this process"):
+    with pytest.raises(zs.ConfigError, match="buffers belong to this process"):
         pickle.dumps(ring)
     secret = zs.BatchLoader(url, batch_size=16, session_options={"access_key_id": "a", "secret_access_key": "hidden"})
     with pytest.raises(zs.ConfigError, match="not pickled") as caught:

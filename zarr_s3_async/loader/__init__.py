@@ -1,4 +1,4 @@
-"""Batch loaders: batches of samples from stored arrays, read ahead, for training and everything like it."""
+"""Batch loaders: batches of samples from stored arrays, read ahead, for training and similar workloads."""
 
 from .feeds import Window
 from .iteration import Epoch

@@ -1,4 +1,4 @@
-"""The memory of batches, and what the user sees of it: NumPy arrays, tensors, or buffers of the user's own."""
+"""The memory of batches, and the objects that the user gets: NumPy arrays, tensors, or the user's own buffers."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .feeds import Field
 from .memory import BatchMemory, Block
 
 Ring: TypeAlias = Sequence[Any]
-"""Buffers of the user's, each what one batch is: an array or a tensor, or a mapping of them."""
+"""The user's buffers. Each holds one batch: an array or a tensor, or a mapping of them."""
 Targets: TypeAlias = Sequence[Block]
-"""NumPy's view of a batch, one per field."""
+"""NumPy views of a batch, one per field."""
 
 KINDS = ("numpy", "torch", "dlpack")
 _PORTABLE = "biufc"
-"""Kinds of dtype that tensors and DLPack have."""
+"""Kinds of dtype that tensors and DLPack support."""
 
 
 def check_out(out: Any) -> None:
-    """Raise ConfigError for anything that `out=` does not take."""
+    """Raise ConfigError if this is not a valid value of `out=`."""
     if isinstance(out, str):
         check_choice("out", out, KINDS)
-    elif not isinstance(out, list | tuple) or len(out) < 2:  # one is with the user, one is filled
+    elif not isinstance(out, list | tuple) or len(out) < 2:  # the user has one, and the loader fills another
         raise ConfigError(
-            'out takes "numpy", "torch", "dlpack", or a list of two buffers or more, each an array of a whole batch '
+            'out must be "numpy", "torch", "dlpack", or a list of two or more buffers, each an array of a whole batch '
             f"or a dict of them, not {type(out).__name__}"
         )
 
@@ -38,12 +38,12 @@ class BatchMaker:
     """Makes batches of one shape.
 
     Args:
-        fields: Of a batch.
-        shapes: Of one sample, by field.
-        dtypes: By field.
-        batch_size: Samples of a whole batch.
-        out: `numpy`, `torch`, `dlpack`, or the buffers.
-        kept_bytes: Memory of batches that were dropped that is used again.
+        fields: The fields of a batch.
+        shapes: Shape of one sample, by field.
+        dtypes: Dtypes by field.
+        batch_size: Samples of a full batch.
+        out: `numpy`, `torch`, `dlpack`, or the user's buffers.
+        kept_bytes: Maximum bytes of memory that is kept for reuse after the user has dropped a batch.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class BatchMaker:
 
     @property
     def buffers(self) -> int:
-        """Buffers of the user's; 0 where each batch has memory of its own."""
+        """Number of the user's buffers; 0 if each batch has its own memory."""
         return len(self._ring)
 
     @property
@@ -82,14 +82,14 @@ class BatchMaker:
         return sum(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in pairs)
 
     def targets(self, number: int, samples: int) -> Targets:
-        """Memory for the batch of this number."""
+        """Memory for batch `number`, uninitialized."""
         if self._ring:
             return [view[:samples] for view in self._views[number % len(self._views)]]
         pairs = zip(self._shapes, self.dtypes, strict=True)
         return [self._memory.new((samples, *shape), dtype) for shape, dtype in pairs]
 
     def present(self, number: int, samples: int, targets: Targets) -> Any:
-        """What the user gets."""
+        """The batch as the user gets it: an array or tensor, or a dict of them."""
         if self._ring:
             found: list[Any] = [buffer[:samples] for buffer in self._ring[number % len(self._ring)]]
         elif self._kind == "torch":
@@ -103,10 +103,10 @@ class BatchMaker:
 
     def _portable(self, field: Field, dtype: np.dtype[Any]) -> np.dtype[Any]:
         if dtype.kind not in _PORTABLE:
-            raise ConfigError(f"{_named(field)} has dtype {dtype}, which out={self._kind!r} cannot hand over")
+            raise ConfigError(f"{_named(field)} has dtype {dtype}, which out={self._kind!r} does not support")
         return dtype.newbyteorder("=")
 
-    # Buffers of the user's
+    # The user's buffers
 
     def _buffers(self, number: int, buffer: Any) -> list[Any]:
         if self.fields[0].name is None:
@@ -130,20 +130,20 @@ class BatchMaker:
         flat = [view for views in self._views for view in views]
         for at, view in enumerate(flat):
             if any(np.may_share_memory(view, other) for other in flat[:at]):
-                raise ConfigError("the buffers of out share memory; give each memory of its own")
+                raise ConfigError("the buffers of out share memory; give each buffer its own memory")
 
 
 def _as_numpy(buffer: Any) -> Block:
-    """NumPy's view of a buffer, without a copy."""
+    """A NumPy view of a buffer, without a copy."""
     if isinstance(buffer, np.ndarray):
         return buffer
     numpy = getattr(buffer, "numpy", None)
-    if callable(numpy):  # a tensor in the memory of this machine, pinned or not
+    if callable(numpy):  # a tensor in host memory, pinned or not
         try:
             return cast("Block", numpy())
         except (RuntimeError, TypeError) as error:
-            raise ConfigError(f"a buffer of out cannot be seen by NumPy: {error}") from error
-    raise ConfigError(f"a buffer of out is a NumPy array or a tensor, not {type(buffer).__name__}")
+            raise ConfigError(f"NumPy cannot access a buffer of out: {error}") from error
+    raise ConfigError(f"a buffer of out must be a NumPy array or a tensor, not {type(buffer).__name__}")
 
 
 def _named(field: Field) -> str:
@@ -151,16 +151,20 @@ def _named(field: Field) -> str:
 
 
 def import_torch() -> Any:
-    """PyTorch, where it is installed."""
+    """Import PyTorch.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
     try:
         import torch
     except ImportError as error:
-        raise ConfigError("PyTorch is missing; install it: pip install 'zarr-s3-async[torch]'") from error
+        raise ConfigError("out='torch' needs PyTorch: pip install 'zarr-s3-async[torch]'") from error
     return torch
 
 
 def gather(target: Block, block: Block, places: np.ndarray[Any, np.dtype[np.int64]], length: int | None) -> None:
-    """Copy rows of a block into a batch: from each place one, or `length` of them that follow one another."""
+    """Copy rows of a block into a batch: from each position one row, or `length` consecutive rows."""
     if length is None:
         if _consecutive(places):
             target[:] = block[places[0] : places[0] + places.size]

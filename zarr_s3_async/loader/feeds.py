@@ -1,8 +1,8 @@
-"""What a loader reads of its arrays: fields of a batch, and the feeds of rows that they are cut from.
+"""How a loader reads its arrays: the fields of a batch, and the feeds of rows that they are taken from.
 
-A *row* is one position along the axis, over all other dimensions. A *band* is as many rows as a chunk, or a shard,
-has along the axis: the least that can be read of an array without fetching anything twice. A *feed* gives one or more
-fields the rows of one array, so that windows that overlap are cut from the same memory.
+A *row* is one position along the axis, over all other dimensions. A *band* is as many rows as a chunk, or a shard, is
+long along the axis: the smallest unit that can be read without fetching a chunk or shard twice. A *feed* supplies the
+rows of one array to one or more fields, so that overlapping windows are taken from the same memory.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from ..errors import ConfigError
 Shuffle: TypeAlias = Literal["chunks", "buffer", "global"]
 
 _RESIDENT_SHARE = 8
-"""A feed of at most this share of the buffer is read once per epoch and stays: labels beside images, for example."""
+"""A feed of at most 1/8 of the buffer is read once per epoch and stays in memory: labels beside images, for example."""
 _KEPT_SHARE = 4
-"""A quarter of the buffer holds what units of chunks keep for their neighbours, where windows overlap."""
+"""Where windows overlap, 1/4 of the buffer holds the rows that units of chunks keep for their neighbours."""
 _FEWEST_WALKS, _MANY_WALKS = 2, 8
 _RUN = 8
-"""Units of one walk in a fill, where that is left of many walks."""
+"""Minimum units of each walk in a fill; the number of walks is reduced (to no fewer than `_MANY_WALKS`) for this."""
 _SHORTEST_WALK = 32
-"""Units of a walk, likewise: where workers divide an epoch, each of them fetches a chunk of every walk again."""
+"""Minimum units of a walk, likewise: if workers divide an epoch, each of them fetches a chunk of every walk again."""
 _MAX_UNITS = 2**20
 _OBJECT_BYTES = 64
-"""Counted for an element of any length, such as a string."""
+"""Estimated bytes of an element of variable length, such as a string."""
 SEQUENTIAL_FILLS = (8 * 2**20, 32 * 2**20)
-"""Bytes that are read as one where the stored order is kept: of the first fill, for which the first batch waits, and of
-all after the second, since each fill takes a task per request in flight."""
+"""Bytes of a fill in stored order: of the first fill, which is small because the first batch waits for it, and of those
+after the second, which are large because each fill needs a task per request in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a sample takes along the axis: sample `i` is the positions from `offset + i * stride`, `length` of them.
+    """The positions of a sample along the axis: sample `i` has `length` positions, starting at `offset + i * stride`.
 
     Inputs and targets of a time series are two windows of one array: `Window(8)` and `Window(1, offset=8)`.
 
     Args:
-        length: Positions of one sample; the batch has an axis of this length behind its first.
+        length: Positions of one sample; the batch has an axis of this length after its first axis.
         stride: Positions from the start of one sample to the start of the next.
         offset: The position at which sample 0 starts.
     """
@@ -59,13 +59,13 @@ class Window:
         check_count("Window.offset", self.offset, least=0)
 
     def samples(self, positions: int) -> int:
-        """How many samples an axis of so many positions has."""
+        """Number of samples on an axis of `positions` positions."""
         return max(0, (positions - self.offset - self.length) // self.stride + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What is needed to know of a stored array to plan its epochs. Equal geometries give equal plans."""
+    """The properties of a stored array that the plan of an epoch depends on. Equal geometries give equal plans."""
 
     shape: Shape
     chunks: Shape
@@ -73,7 +73,7 @@ class Geometry:
     dtype: np.dtype[Any]
 
     def with_length(self, axis: int, length: int) -> Geometry:
-        """The same with another length along the axis."""
+        """This geometry with another length along the axis."""
         return replace(self, shape=(*self.shape[:axis], length, *self.shape[axis + 1 :]))
 
     def row_bytes(self, axis: int) -> int:
@@ -88,10 +88,10 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Rows of one array; sample `s` needs those from `first + s * stride`, `width` of them."""
+    """Rows of one array: sample `s` needs `width` rows, starting at `first + s * stride`."""
 
     source: int
-    """Which of the arrays."""
+    """Number of the array."""
     first: int
     stride: int
     width: int
@@ -107,22 +107,22 @@ class Feed:
 
     @property
     def sparse(self) -> bool:
-        """True where whole bands may lie between samples: only what samples need is read then."""
+        """True if whole bands may lie between samples, so that only the samples' own rows are read."""
         return self.stride >= self.width + self.band
 
     @property
     def keeps(self) -> bool:
-        """True where units of samples share chunks with the units beside them."""
+        """True if adjacent units of samples may share chunks, whose rows are then kept in memory."""
         return not self.resident and not self.sparse
 
     def rows_of(self, samples: int) -> int:
-        """Rows that so many samples in a row take in memory."""
+        """Rows in memory for this number of consecutive samples."""
         if samples <= 0:
             return 0
         return samples * self.width if self.sparse else (samples - 1) * self.stride + self.width
 
     def bytes_of(self, samples: int) -> int:
-        """Bytes of `rows_of`."""
+        """Bytes in memory for this number of consecutive samples."""
         return self.rows_of(samples) * self.row_bytes
 
 
@@ -131,41 +131,43 @@ class Field:
     """One array of a batch."""
 
     name: str | None
-    """None where a batch is one array."""
+    """None if a batch is a single array."""
     feed: int
+    """Number of the feed."""
     offset: int
-    """Rows from the feed's first to the field's first."""
+    """Rows from the first row of the feed to the first row of the field."""
     length: int | None
-    """Rows of a sample; None: one, without an axis of its own."""
+    """Rows of a sample; None: one row, without an axis in the batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Feeds:
-    """What an epoch is made of, whatever its order."""
+    """The part of an epoch's plan that is the same for every epoch."""
 
     samples: int
     fields: tuple[Field, ...]
     feeds: tuple[Feed, ...]
     fill_bytes: int
-    """Memory of one fill of the buffer at most."""
+    """Maximum bytes of one fill of the buffer."""
     unit: Units
     walks: int = 0
-    """Where windows overlap, permuted chunks are taken along so many walks through the array; 0: in any order,
-    and what neighbours share is fetched for each of them."""
+    """Number of walks through the array along which permuted chunks are read if windows overlap; see `Order._walks`.
+    0: chunks are read in any order, and chunks that adjacent units share are fetched for each of them."""
     kept_bytes: int = 0
-    """Memory for rows that walks keep between fills."""
+    """Bytes of rows that walks keep between fills."""
 
     @property
     def resident_bytes(self) -> int:
-        """Memory of the feeds that stay."""
+        """Bytes of the resident feeds."""
         return sum(feed.bytes_of(self.samples) for feed in self.feeds if feed.resident)
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Samples whose windows start in the same rows, by runs of bands: what is shuffled as one.
+    """The units of samples that `shuffle="chunks"` permutes: samples whose windows start in the same run of bands.
 
-    Unit `u` has the samples whose first row of a feed is in rows `(start + u) * rows` to `(start + u + 1) * rows`.
+    Unit `u` has the samples with a first row from `(start + u) * rows` to `(start + u + 1) * rows`, where `start` is
+    the run that contains the first row of sample 0.
     """
 
     rows: int
@@ -176,13 +178,13 @@ class Units:
 
     @property
     def number(self) -> int:
-        """How many there are."""
+        """Number of units."""
         if self.samples == 0:
             return 0
         return (self.first + (self.samples - 1) * self.stride) // self.rows - self.first // self.rows + 1
 
     def starts(self, units: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """First sample of each of these units; of the one behind the last, the number of samples."""
+        """First sample of each of these units; for the unit after the last one, the number of samples."""
         rows = (units + self.first // self.rows) * self.rows
         samples: np.ndarray[Any, np.dtype[np.int64]] = -((self.first - rows) // self.stride)
         return samples.clip(0, self.samples)
@@ -201,14 +203,14 @@ def plan_feeds(
 
     Args:
         arrays: Number of the stored array, by name of the field.
-        geometries: Of the stored arrays.
-        windows: By name of the field; a field without one takes one row.
-        axis: The one that samples lie along.
-        shuffle: The order.
-        buffer_bytes: Memory for decoded rows.
+        geometries: Geometries of the stored arrays.
+        windows: Windows by name of the field; a sample of a field without a window is one row.
+        axis: The axis of the samples.
+        shuffle: The order of the samples.
+        buffer_bytes: Maximum bytes of decoded rows.
 
     Raises:
-        ConfigError: The arrays do not share the axis, or the buffer holds less than any order needs.
+        ConfigError: The lengths of the arrays along the axis do not match, or the buffer is too small.
     """
     samples = _count_samples(arrays, geometries, windows, axis)
     fields, feeds = _share_feeds(arrays, geometries, windows, axis, buffer_bytes)
@@ -220,18 +222,18 @@ def plan_feeds(
     least = _least_fill(feeds, unit, shuffle)
     walks = kept = 0
     if shuffle == "chunks" and any(feed.keeps and _neighbours_share_chunks(feed, unit) for feed in feeds):
-        # Each walk is between two units at any time, and keeps a chunk, or the rows that windows share with it.
+        # At any time each walk is between two units, and keeps a chunk or the rows that windows share with it.
         of_each = sum((feed.chunk + feed.width) * feed.row_bytes for feed in feeds if feed.keeps)
         rest_of_chunks = sum(feed.chunk * feed.row_bytes for feed in feeds if feed.keeps)
-        # Few, so that a fill reads runs of neighbours, and enough, so that it has samples from many places.
+        # Few walks make a fill read runs of adjacent units; many walks make it contain samples from many places.
         wanted = max(_MANY_WALKS, min(fill // least // _RUN, unit.number // _SHORTEST_WALK))
         fitting = min(max(_FEWEST_WALKS, (buffer_bytes - resident) // _KEPT_SHARE // of_each), wanted, unit.number)
         smaller = (buffer_bytes - resident - fitting * of_each) // 2
-        if least + rest_of_chunks <= smaller:  # else what neighbours share is fetched for each of them
+        if least + rest_of_chunks <= smaller:  # else chunks that adjacent units share are fetched for each of them
             walks, kept, fill = fitting, fitting * of_each, smaller
     if least > fill:
         raise ConfigError(
-            f"buffer_bytes={buffer_bytes} is too little: {_least_of(shuffle)} takes {least} bytes decoded, and the "
+            f"buffer_bytes={buffer_bytes} is too small: {_least_of(shuffle)} has {least} decoded bytes, and the "
             f"buffer must hold two; set buffer_bytes to at least {2 * least + resident}, or store the arrays in "
             "chunks that are shorter along the axis"
         )
@@ -249,7 +251,7 @@ def plan_feeds(
 
 
 def _neighbours_share_chunks(feed: Feed, unit: Units) -> bool:
-    """True where windows reach into the next unit, or units of this array do not end where chunks do."""
+    """True if windows extend into the next unit, or units do not end at chunk borders of this array."""
     starts = feed.first + unit.starts(np.arange(1, unit.number)) * feed.stride
     return bool(((starts - feed.stride + feed.width - 1) // feed.chunk >= starts // feed.chunk).any())
 
@@ -269,8 +271,8 @@ def _count_samples(
     if len(set(steps.values())) > 1:
         shown = ", ".join(f"{name!r}: {lengths[name]}" for name in arrays)
         raise ConfigError(
-            f"the arrays do not share axis {axis}; their lengths along it are {shown} (a window's stride divides the "
-            "length of its array)"
+            f"the arrays have different lengths along axis {axis}: {shown} (the length of an array with a window is "
+            "divided by the window's stride)"
         )
     for name in arrays:
         if name in windows and lengths[name] and not windows[name].samples(lengths[name]):
@@ -285,7 +287,7 @@ def _share_feeds(
     axis: int,
     buffer_bytes: int,
 ) -> tuple[list[Field], list[Feed]]:
-    """Fields of one array share a feed where they step alike and the rows between them are few."""
+    """Assign fields to feeds. Fields of one array share a feed if they have the same stride and are close together."""
     fields: list[Field] = []
     feeds: list[Feed] = []
     ordered = sorted(arrays, key=lambda name: windows[name].offset if name in windows else 0)
@@ -318,7 +320,7 @@ def _share_feeds(
 
 
 def _joined(feed: Feed, other: Feed, buffer_bytes: int) -> Feed | None:
-    """One feed for both; `other` starts no earlier. None where they are better apart."""
+    """One feed for both, or None if separate feeds are better. `other` starts no earlier than `feed`."""
     if (feed.source, feed.stride) != (other.source, other.stride):
         return None
     width = max(feed.width, other.first + other.width - feed.first)
@@ -334,7 +336,7 @@ def _decide_residence(feed: Feed, samples: int, buffer_bytes: int, feeds: Sequen
 
 
 def _with_band(feed: Feed, geometry: Geometry, axis: int, fill: int) -> Feed:
-    """Whole shards where the buffer holds several of them: their chunks come in fewer requests."""
+    """The feed with bands of whole shards if a fill holds at least four: their chunks need fewer requests."""
     if geometry.shards is None or geometry.shards[axis] * feed.row_bytes * 4 > fill:
         return feed
     return replace(feed, band=geometry.shards[axis])
@@ -347,7 +349,7 @@ def _choose_units(feeds: Sequence[Feed], samples: int, fill: int, shuffle: Shuff
     bands = least
     if shuffle == "chunks":
         bands = _bands_of_a_run(moving, lead, least, fill)
-    # However many chunks there are, a table of the units stays small.
+    # An upper bound for the number of units, which are listed in a table.
     bands = max(bands, -(-samples * lead.stride // (lead.band * _MAX_UNITS)))
     return Units(rows=bands * lead.band, first=lead.first, stride=lead.stride, samples=samples)
 
@@ -358,11 +360,11 @@ def _bands_of_a_run(moving: Sequence[Feed], lead: Feed, least: int, fill: int) -
         return sum(feed.bytes_of(samples) for feed in moving) * times <= fill
 
     bands = least
-    # Where other arrays have longer chunks, a run ends where theirs do.
+    # If other arrays have longer chunks, end runs at their chunk borders.
     common = lcm(*(feed.band * lead.stride for feed in moving if feed.band % feed.stride == 0), lead.band)
     if any(feed is not lead for feed in moving) and fits(common // lead.band, 4):
         bands = max(bands, common // lead.band)
-    # Windows reach no farther than into the run beside theirs: so a chunk is kept for one run at most.
+    # Make runs so long that windows extend into the next run only: then a chunk is kept for at most one run.
     for feed in moving:
         reach = -(-(feed.width - 1) * lead.stride // (feed.stride * lead.band))
         if fits(reach, 2):

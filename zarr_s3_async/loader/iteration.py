@@ -1,4 +1,4 @@
-"""Iterating over an epoch: with `async for`, and with a plain `for` that a background loop serves."""
+"""Iterating over an epoch: with `async for`, and with a plain `for`, which uses the background loop."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .run import NOT_READY, EpochRun
 from .sources import Sources
 
 Begin: TypeAlias = Callable[[Session | None], Awaitable[EpochRun]]
-"""Starts the epoch in the running loop. Arrays are opened in the session; None: open arrays are used as they are."""
+"""Starts the epoch in the running loop. Arrays are opened in the session; None: the user's open arrays are used."""
 
 
 class Epoch:
     """The batches of one epoch: an asynchronous iterator. Make one with `BatchLoader.epoch`."""
 
-    __slots__ = ("__weakref__", "_begin", "_run", "_took")
+    __slots__ = ("__weakref__", "_begin", "_on_taken", "_run")
 
-    def __init__(self, begin: Begin, took: Callable[[EpochRun], None]) -> None:
+    def __init__(self, begin: Begin, on_taken: Callable[[EpochRun], None]) -> None:
         """
         Args:
-            begin: Called for the first batch.
-            took: Told of each batch that was taken.
+            begin: Starts the epoch; called for the first batch.
+            on_taken: Called after each batch that was taken.
         """
         self._begin = begin
-        self._took = took
+        self._on_taken = on_taken
         self._run: EpochRun | None = None
 
     def __aiter__(self) -> Self:
@@ -44,28 +44,28 @@ class Epoch:
         """The next batch.
 
         Args:
-            session: Where arrays are opened by their references; None: open arrays are used as they are.
+            session: The session in which arrays are opened by their refs; None: the user's open arrays are used.
 
         Raises:
-            StopAsyncIteration: There are no more.
+            StopAsyncIteration: There are no more batches.
         """
         if self._run is None:
             self._run = await self._begin(session)
         batch = await self._run.take()
-        self._took(self._run)
+        self._on_taken(self._run)
         return batch
 
     def take_now(self) -> Any:
-        """The next batch where one is ready, else `NOT_READY`: for another thread than the loop's."""
+        """The next batch if it is ready, else `NOT_READY`. For threads other than the loop's."""
         if self._run is None:
             return NOT_READY
         batch = self._run.take_now()
         if batch is not NOT_READY:
-            self._took(self._run)
+            self._on_taken(self._run)
         return batch
 
     async def aclose(self) -> None:
-        """Stop reading ahead, and return when nothing of it is left. Again is fine."""
+        """Stop reading ahead, and wait until its tasks and requests have ended. Calling it again does nothing."""
         if self._run is not None:
             await self._run.end()
 
@@ -78,13 +78,13 @@ class Epoch:
         await self.aclose()
 
     def __del__(self) -> None:
-        # Whoever breaks out of the loop has nothing left to close it with.
+        # After a `break` in `async for batch in loader.epoch()` the caller has no reference to close.
         if self._run is not None:
             self._run.abandon()
 
 
 class BlockingEpoch:
-    """An epoch for callers that block: it runs on the background loop of this process."""
+    """An epoch for blocking callers: it runs on the background loop of this process."""
 
     __slots__ = ("_epoch", "_pid", "_session")
 
@@ -98,7 +98,7 @@ class BlockingEpoch:
 
     def __next__(self) -> Any:
         if self._pid != os.getpid():
-            raise StateError("this iteration was begun before a fork; begin one in this process")
+            raise StateError("this iteration was started before a fork; start one in this process")
         batch = self._epoch.take_now()
         if batch is not NOT_READY:
             return batch
@@ -112,7 +112,7 @@ class BlockingEpoch:
 
 
 class BlockingSession:
-    """The session of plain iteration: on the background loop of this process, for as long as the loader."""
+    """The session of plain iteration. It belongs to the background loop, and lives as long as the loader."""
 
     __slots__ = ("__weakref__", "_finalizer", "_loop", "_pid", "_session", "_sources", "_stack")
 
@@ -125,8 +125,8 @@ class BlockingSession:
         self._pid = 0
 
     async def get(self) -> Session:
-        """Return the session, opened if need be. Called on the background loop."""
-        # A forked child leaves the parent's alone; the loop's shared session may have been closed by others.
+        """Return the session, opening it if necessary. Called on the background loop."""
+        # A forked child must not use the parent's session; other code may have closed the loop's shared session.
         if self._session is None or self._pid != os.getpid() or self._session.closed:
             self._stack = AsyncExitStack()
             self._session = await self._sources.session(self._stack)
@@ -135,11 +135,11 @@ class BlockingSession:
             # session could be collected first; the finalizer keeps it alive until it is closed.
             self._forget_finalizer()
             self._finalizer = finalize(self, _close_without_waiting, self._loop, self._stack)
-            self._finalizer.atexit = False  # the background loop ends what is left
+            self._finalizer.atexit = False  # at exit the background loop cleans up
         return self._session
 
     def close(self) -> None:
-        """Close the session. Called from any thread but the loop's."""
+        """Close the session. Called from any thread except the loop's."""
         self._forget_finalizer()
         session, self._session = self._session, None
         if session is not None and self._loop is not None and self._loop.usable:

@@ -1,4 +1,4 @@
-"""BatchLoader: batches of samples from arrays that are bigger than memory, in an order that is known beforehand."""
+"""BatchLoader: batches of samples from arrays larger than memory, in a reproducible order."""
 
 from __future__ import annotations
 
@@ -27,38 +27,40 @@ _SHUFFLES = ("chunks", "buffer", "global")
 
 
 class BatchLoader:
-    """Reads batches of samples ahead, each chunk once, in bounded memory, in an order that a seed determines.
+    """Reads batches of samples ahead, in bounded memory, in an order that depends only on a seed.
 
-        async for batch in loader.epoch(3): ...    # where a loop runs
-        for batch in loader: ...                   # anywhere else, also in a forked worker; each time the next epoch
+        async for batch in loader.epoch(3): ...    # in a running event loop
+        for batch in loader: ...                   # elsewhere, also in a forked worker; each `for` is the next epoch
 
-    A batch is an array whose first axis is the samples, or a dict of such arrays; a window has an axis of its own
-    behind that, then come the other dimensions of the array. One iteration at a time: use two loaders for two.
+    A batch is an array whose first axis is the samples, or a dict of such arrays. With a window, the second axis is the
+    positions of the window. The other dimensions of the array follow. A loader supports one iteration at a time.
 
     Args:
-        arrays: One array, or a dict of arrays by name that have the axis in common: each an `Array`, an `ArrayRef` or a
-            URL (or a `pathlib.Path`). What is not open is opened when it is needed; see `session_options`.
+        arrays: One array, or a dict of arrays by name with equal lengths along `axis`. Each is an `Array`, an
+            `ArrayRef`, a URL or a `pathlib.Path`. Arrays that are not open are opened when they are needed; see
+            `session_options`.
         batch_size: Samples of a batch.
-        axis: The axis that samples lie along.
-        window: What one sample takes along the axis, where it is more than one position: a `Window`, or a dict of them
-            by name.
-        shuffle: `None`: as stored. `chunks`: chunks are permuted, then samples within the buffer. `buffer`: as stored,
-            but permuted within the buffer. `global`: a true permutation, for which a chunk is fetched once per buffer.
-        buffer_bytes: Decoded rows in memory at most. Half of it is shuffled while the other half is read.
-        seed: With the number of the epoch, rank, world_size and workers it determines the order.
-        drop_last: Leave out what does not fill a batch; every rank then has the same number of batches.
-        rank: Which of the processes that share the samples this is.
-        world_size: How many processes share them.
-        prefetch_bytes: Batches that are ready and not yet taken, or in the making; at least one.
-        transform: Called with each batch, in a thread and in order; what it returns is the batch.
-        out: `numpy`; `torch` for tensors; `dlpack` for arrays that every library can take without a copy. Or a list of
-            two buffers or more, each an array or tensor (or a dict of them) of a whole batch: batches are laid into
-            them in turn, and a batch is the user's until the next one is asked for.
-        session_options: What `Session` takes, for a session of the loader's own. Without them, what is not open is
-            opened in the shared session of the event loop.
+        axis: The axis of the samples.
+        window: The positions of one sample along the axis, if it has more than one: a `Window`, or a dict of them by
+            name.
+        shuffle: `None`: stored order. `chunks`: chunks are permuted, then samples within the buffer. `buffer`: stored
+            order, permuted within the buffer. `global`: a permutation of all samples; a chunk is fetched once per
+            buffer that needs it.
+        buffer_bytes: Maximum bytes of decoded rows. One half of the buffer is shuffled while the other half is read.
+        seed: The order depends on the seed, the number of the epoch, `rank`, `world_size` and the number of workers.
+        drop_last: Omit the samples that do not fill a batch; every rank then has the same number of batches.
+        rank: The number of this process among those that share the samples.
+        world_size: The number of processes that share the samples.
+        prefetch_bytes: Maximum bytes of batches that are ready or in progress; at least one batch is allowed.
+        transform: Called with each batch, in a thread and in order; its result replaces the batch.
+        out: `numpy`; `torch` for tensors; `dlpack` for arrays that other libraries can import without a copy. Or a list
+            of two or more buffers, each an array or tensor (or a dict of them) of a full batch. Batches are written to
+            the buffers in turn; a batch is valid until the next one is requested.
+        session_options: Options of `Session`, for a session that only this loader uses. Without them, arrays that are
+            not open are opened in the shared session of the event loop.
 
     Raises:
-        ConfigError: An option does not fit; the message says which and why.
+        ConfigError: An option has an invalid value or does not fit the arrays.
     """
 
     def __init__(
@@ -109,9 +111,9 @@ class BatchLoader:
         self._out = out
         self._planned: tuple[list[Geometry], Feeds] | None = None
         self._next = Position(0, 0)
-        """Where the next iteration that names no epoch begins."""
+        """The current position; an iteration without an epoch number starts in the epoch after it."""
         self._restored: Position | None = None
-        """Where the next iteration of that epoch begins."""
+        """The position set by `restore`, where the next iteration of its epoch starts."""
         self._run: EpochRun | None = None
         self._blocking = BlockingSession(self._sources)
         self._meter = Meter(0, shuffle)
@@ -126,7 +128,7 @@ class BatchLoader:
         return f"<BatchLoader {names or 'of one array'}, batch_size={self._batch_size}{shuffle}>"
 
     def __len__(self) -> int:
-        """Batches of one epoch of this rank, over all workers. Arrays that are not open are opened for a moment."""
+        """Batches of one epoch of this rank, over all workers. Arrays that are not open are opened temporarily."""
         feeds = self._feeds()
         part = Part(self._rank, self._world_size)
         return share_of_rank(feeds.samples, self._batch_size, part, drop_last=self._drop_last).batches
@@ -138,21 +140,21 @@ class BatchLoader:
 
     @property
     def fills_buffers(self) -> bool:
-        """True where batches are laid into buffers of the user's."""
+        """True if batches are written to the user's buffers."""
         return not isinstance(self._out, str)
 
     # Iterating
 
     def epoch(self, number: int | None = None, *, worker: int = 0, workers: int = 1) -> Epoch:
-        """The batches of one epoch, to be run through with `async for`.
+        """The batches of one epoch, for `async for`.
 
-        Left early it stops by itself; `async with loader.epoch(3) as batches:` also waits until it has.
+        After an early exit reading stops in the background; `async with loader.epoch(3) as batches:` waits for that.
 
         Args:
-            number: Which; None is the one behind the last that was begun. Where `restore` set a position in this epoch,
-                it goes on there.
-            worker: Which of the processes that share the batches of this rank this is.
-            workers: How many share them.
+            number: Number of the epoch; None is the one after the epoch that was started last. If `restore` has set a
+                position in this epoch, the iteration continues there.
+            worker: Number of this process among those that share the batches of this rank.
+            workers: Number of processes that share them.
         """
         if number is not None:
             check_count("epoch", number, least=0)
@@ -160,17 +162,17 @@ class BatchLoader:
         check_count("worker", worker, least=0)
         if worker >= workers:
             raise ConfigError(f"worker must be less than workers, which is {workers}, not {worker}")
-        return Epoch(partial(self._begin, number, worker, workers), self._took)
+        return Epoch(partial(self._begin, number, worker, workers), self._count_taken)
 
     def batches(self, number: int | None = None, *, worker: int = 0, workers: int = 1) -> Iterator[Any]:
-        """The same for code without a loop: read ahead on the background loop of this process.
+        """The batches of one epoch for blocking code. They are read on the background loop of this process.
 
-        Arrays are opened again there, by their references; see `session_options`.
+        Arrays are opened again on that loop, by their refs; see `session_options`.
 
         Args:
-            number: As of `epoch`.
-            worker: As of `epoch`.
-            workers: As of `epoch`.
+            number: See `epoch`.
+            worker: See `epoch`.
+            workers: See `epoch`.
         """
         return BlockingEpoch(self.epoch(number, worker=worker, workers=workers), self._blocking)
 
@@ -181,7 +183,7 @@ class BatchLoader:
         return self.epoch()
 
     def close(self) -> None:
-        """End what runs, and close a session that plain iteration made. Iterating again opens another."""
+        """Stop a running iteration, and close the session of plain iteration. A later iteration opens another one."""
         run, self._run = self._run, None
         if run is not None:
             run.abandon()
@@ -196,66 +198,72 @@ class BatchLoader:
         self.close()
 
     def explain(self, number: int = 0, *, workers: int = 1) -> LoaderCost:
-        """What an epoch of this rank costs, with no request for data.
+        """What an epoch of this rank costs, computed without reading data.
 
         Args:
-            number: Of the epoch.
-            workers: How many processes share the batches of this rank.
+            number: Number of the epoch.
+            workers: Number of processes that share the batches of this rank.
         """
         check_count("epoch", number, least=0)
         check_count("workers", workers)
         feeds = self._feeds()
-        busy = min(workers, max(1, feeds.samples))  # of more workers than batches, the last ones have none
+        busy = min(workers, max(1, feeds.samples))  # with more workers than batches, the last ones have none
         parts = [Part(self._rank, self._world_size, worker, workers) for worker in range(busy)]
         shares = [share_of(feeds.samples, self._batch_size, part, drop_last=self._drop_last) for part in parts]
         order = Order(feeds, self._shuffle, self._seed, number)
         return cost_of(order, shares, memory_bytes=self._buffer_bytes + self._prefetch_bytes)
 
-    # State and figures
+    # State and statistics
 
     def state(self) -> dict[str, Any]:
-        """Where the loader is: behind the last batch that was taken. JSON can hold it; there is no secret in it.
+        """The position behind the last batch that was taken, as JSON-compatible values. It contains no secrets.
 
         Raises:
-            StateError: In a worker, which knows of its own batches alone.
+            StateError: Called in a worker, which knows only its own batches.
         """
         at = self._next
         if at.workers > 1:
-            raise StateError("a worker does not know how many batches the others made; see ZarrBatches.state")
+            raise StateError("a worker does not know how many batches the other workers made; see ZarrBatches.state")
         if at.batch and at.batch >= len(self):
-            at = Position(at.epoch + 1, 0)  # whoever restores it gets a batch, not an epoch without any
+            at = Position(at.epoch + 1, 0)  # after a restore the next iteration has batches
         return self.state_at(at.epoch, at.batch)
 
     def next_state(self) -> dict[str, Any]:
-        """Where the next iteration begins: where `restore` said, else at the beginning of the next epoch."""
+        """The state at the start of the next iteration: the restored position, or the start of the next epoch."""
         at = self._restored or Position(self._next.epoch + self._begun, 0)
         return self.state_at(at.epoch, at.batch, workers=at.workers)
 
     def state_at(self, epoch: int, batch: int, *, workers: int = 1) -> dict[str, Any]:
-        """The state behind `batch` batches of an epoch, for whoever counts them: `workers` made them by turns."""
+        """The state after `batch` batches of an epoch, for callers that count batches themselves.
+
+        Args:
+            epoch: Number of the epoch.
+            batch: Number of batches that were taken.
+            workers: Number of workers that made them in turn.
+        """
         return to_json(Position(epoch, batch, workers), self._identity())
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state was taken: the next iteration of its epoch, or without a number, gives the next batch.
+        """Continue at a state: the next iteration, if it is of the same epoch or has no number, starts there.
 
         Raises:
-            ConfigError: The state was made by a loader with another order of samples; the message says what differs. Or
-                it is behind more batches than an epoch has.
+            ConfigError: The state is of a loader with another order of samples, and the message states the difference;
+                or the state counts more batches than an epoch has.
         """
         position = from_json(state, self._identity())
         if position.batch > len(self):
-            raise ConfigError(f"this state is behind {position.batch:,} batches of an epoch, which has {len(self):,}")
+            raise ConfigError(f"this state counts {position.batch:,} batches, and an epoch has only {len(self):,}")
         self._restored = self._next = position
         self._begun = False
 
     def report(self) -> LoaderReport:
-        """Figures of the epoch that runs, or ran last: as text, one line that says who is slow and what to change."""
+        """Statistics of the current or last epoch. As text, one line with the bottleneck and advice."""
         return self._meter.report()
 
     # Planning
 
     def _identity(self) -> dict[str, Any]:
-        """What decides which sample comes when, beside the position."""
+        """The values that the order of samples depends on, apart from the position."""
         planned = repr((self._feeds(), self._axis))
         return {
             "samples": self._feeds().samples,
@@ -271,20 +279,20 @@ class BatchLoader:
 
     def _feeds(self) -> Feeds:
         if self._planned is None:
-            background_loop().run(self._look())
+            background_loop().run(self._open_and_plan())
         assert self._planned is not None  # noqa: S101  # it was just set
         return self._planned[1]
 
-    async def _look(self) -> None:
+    async def _open_and_plan(self) -> None:
         async with AsyncExitStack() as stack:
             arrays = await self._sources.open(stack, None, here=False)
             self._plan([geometry_of(array) for array in arrays])
 
     def _plan(self, geometries: list[Geometry]) -> None:
-        """Decide how the arrays are read: once, so that every process that gets a copy of this decides alike."""
+        """Plan how the arrays are read. This is done once, so that copies of this loader in other processes agree."""
         short = [geometry.shape for geometry in geometries if len(geometry.shape) <= self._axis]
         if short:
-            raise ConfigError(f"axis {self._axis} is not one of an array of shape {short[0]}")
+            raise ConfigError(f"axis {self._axis} does not exist in an array of shape {short[0]}")
         feeds = plan_feeds(
             self._sources.fields,
             geometries,
@@ -293,7 +301,7 @@ class BatchLoader:
             shuffle=self._shuffle,
             buffer_bytes=self._buffer_bytes,
         )
-        self._maker(geometries, feeds)  # raises where out= does not fit
+        self._maker(geometries, feeds)  # raises if out= does not fit
         self._planned = geometries, feeds
 
     def _maker(self, geometries: list[Geometry], feeds: Feeds) -> BatchMaker:
@@ -311,13 +319,13 @@ class BatchLoader:
             grown = now.shape[axis] >= geometry.shape[axis]
             if not grown or now.with_length(axis, geometry.shape[axis]) != geometry:
                 raise ConfigError(
-                    f"{array.url} has changed since this loader was made: it was {geometry}, and is {now}; "
-                    "make a new one"
+                    f"{array.url} has changed since this loader was created: it was {geometry}, and is {now}; "
+                    "create a new loader"
                 )
 
     async def _begin(self, number: int | None, worker: int, workers: int, session: Session | None) -> EpochRun:
-        """Start an epoch, in the running loop; the one that runs is ended."""
-        await self._end_other()
+        """Start an epoch in the running loop, after stopping the current one."""
+        await self._end_current()
         closing = AsyncExitStack()
         try:
             arrays = list(await self._sources.open(closing, session, here=session is None))
@@ -326,7 +334,7 @@ class BatchLoader:
             assert self._planned is not None  # noqa: S101  # it was just set
             geometries, feeds = self._planned
             self._check_unchanged(arrays, geometries)
-            await self._end_other()  # one that began while arrays were opened
+            await self._end_current()  # another one may have started while arrays were opened
             at = self._position(number, workers)
             part = Part(self._rank, self._world_size, worker, workers)
             plan = EpochPlan(
@@ -347,7 +355,7 @@ class BatchLoader:
         self._restored, self._next, self._begun = None, at, True
         return self._run
 
-    async def _end_other(self) -> None:
+    async def _end_current(self) -> None:
         while self._run is not None:
             run, self._run = self._run, None
             await run.replace()
@@ -357,15 +365,15 @@ class BatchLoader:
         if at is not None and number in (None, at.epoch):
             if at.batch and at.workers != workers:
                 raise ConfigError(
-                    f"the restored state is of {at.workers} workers in the middle of an epoch, which {workers} cannot "
-                    "go on with: use as many, or start the next epoch"
+                    f"the restored state is in the middle of an epoch of {at.workers} workers, which {workers} cannot "
+                    f"continue: use {at.workers} workers, or start the next epoch"
                 )
             return Position(at.epoch, at.batch, workers)
         if number is not None:
             return Position(number, 0, workers)
         return Position(self._next.epoch + self._begun, 0, workers)
 
-    def _took(self, run: EpochRun) -> None:
+    def _count_taken(self, run: EpochRun) -> None:
         if run is self._run:
             self._next = self._next._replace(batch=self._next.batch + 1)
 
@@ -373,7 +381,7 @@ class BatchLoader:
 
     def __getstate__(self) -> dict[str, Any]:
         if not isinstance(self._out, str):
-            raise ConfigError("a loader that lays batches into buffers of this process cannot go to another one")
+            raise ConfigError("a loader with out= buffers cannot be pickled: the buffers belong to this process")
         state = self.__dict__.copy()
         state.update(_run=None, _blocking=BlockingSession(self._sources), _meter=Meter(0, self._shuffle))
         return state
@@ -384,11 +392,11 @@ def _checked_session_options(options: Mapping[str, Any] | None) -> Mapping[str, 
         return {}
     if not isinstance(options, Mapping):
         raise ConfigError(
-            f"session_options takes a dict of what Session takes, not {type(options).__name__}; for example "
+            f"session_options must be a dict of options of Session, not {type(options).__name__}; for example "
             'session_options={"region": "eu-central-1"}'
         )
     check_names(options, SessionOptions.__annotations__, "Session")
-    Session(**options)  # raises for a name or a value that it does not take
+    Session(**options)  # raises for an invalid value
     return options
 
 
@@ -398,8 +406,8 @@ def _windows(window: Any, sources: Sources) -> dict[str | None, Window]:
     if isinstance(window, Window):
         return dict.fromkeys(sources.fields, window)
     if not isinstance(window, Mapping) or not all(isinstance(one, Window) for one in window.values()):
-        raise ConfigError("window takes a zs.Window(length), or a dict of them by the names of the arrays")
+        raise ConfigError("window must be a zs.Window(length), or a dict of them by the names of the arrays")
     if None in sources.fields:
-        raise ConfigError("window names arrays, and there is one without a name: write window=zs.Window(length)")
+        raise ConfigError("window is a dict, and the only array has no name: write window=zs.Window(length)")
     check_names(window, [str(name) for name in sources.fields], "window")
     return dict(window)

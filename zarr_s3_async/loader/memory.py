@@ -1,4 +1,4 @@
-"""Memory for decoded rows and for batches, used again: fresh pages cost more than the bytes that come into them."""
+"""Reused memory for decoded rows and for batches: the kernel takes longer to map a new page than a copy into it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .._types import Shape
 Block: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 _KEPT = 4
-"""Free blocks of rows that are kept at most."""
+"""Maximum number of free blocks of rows that are kept."""
 _MAX_BATCH_BLOCKS: Final = 64
-"""Blocks of batches that are remembered at most; each new batch looks through them."""
+"""Maximum number of blocks of batches that are tracked; each new batch searches them."""
 _FEW_BLOCKS: Final = 3
-"""One is with the user, one is ready, one is filled."""
+"""The user has one, one is ready, and one is being filled."""
 _SMALL: Final = 2**16
-"""Bytes below which the allocator has memory at hand that was used before."""
+"""Below this number of bytes the allocator itself reuses memory."""
 _probe: Final = deque([object()])
 _UNREFERENCED: Final = sys.getrefcount(_probe[0])
-"""References that are counted of what only a deque holds."""
+"""Reference count of an object that only a deque refers to."""
 _COUNTS_ARE_EXACT: Final = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class RowMemory:
-    """Blocks of one epoch. Those that are lent and those that are free take `limit` bytes at most.
+    """Memory blocks of one epoch. Blocks in use and free blocks together have at most `limit` bytes.
 
-    One block may be larger than `limit` where it is lent alone.
+    A single block may be larger than `limit` if no other block is in use.
     """
 
     __slots__ = ("_free", "_lent", "_limit")
@@ -41,7 +41,7 @@ class RowMemory:
         self._free: list[Block] = []
 
     def lend(self, shape: Shape, dtype: np.dtype[Any]) -> Block:
-        """Memory with anything in it."""
+        """Uninitialized memory; the caller returns it with `give_back`."""
         if dtype.hasobject:
             return np.empty(shape, dtype)
         nbytes = prod(shape) * dtype.itemsize
@@ -50,14 +50,14 @@ class RowMemory:
             block = min(fitting, key=lambda one: one.nbytes)
             self._free = [other for other in self._free if other is not block]
         else:
-            self._make_place(nbytes)
+            self._drop_free_blocks(nbytes)
             block = np.empty(nbytes, np.uint8)
         self._lent += block.nbytes
         view: Block = block[:nbytes].view(dtype).reshape(shape)
         return view
 
     def give_back(self, view: Block) -> None:
-        """Only once nothing looks at it any more."""
+        """Return memory that `lend` returned. No view of it may be used afterwards."""
         if view.dtype.hasobject:
             return
         block = view
@@ -70,18 +70,19 @@ class RowMemory:
     def _free_bytes(self) -> int:
         return sum(block.nbytes for block in self._free)
 
-    def _make_place(self, nbytes: int) -> None:
+    def _drop_free_blocks(self, nbytes: int) -> None:
+        """Drop free blocks until a new block of `nbytes` fits into the limit."""
         while self._free and self._lent + nbytes + self._free_bytes() > self._limit:
             del self._free[0]
 
 
 class BatchMemory:
-    """Memory for batches. What the user has dropped is used again, with all views of it: tensors, slices, DLPack.
+    """Memory for batches. A block is reused when the user has dropped the batch and all views: tensors, slices, DLPack.
 
-    Whether a batch was dropped, its reference count tells: every view refers to the block that owns the memory.
+    The reference count of the block shows this, because every view refers to the block that owns the memory.
 
     Args:
-        limit: Bytes of blocks that are remembered, in use or not; three at least.
+        limit: Maximum bytes of tracked blocks, in use or not; at least three blocks are tracked.
     """
 
     __slots__ = ("_blocks", "_limit")
@@ -91,7 +92,7 @@ class BatchMemory:
         self._limit = limit
 
     def new(self, shape: Shape, dtype: np.dtype[Any]) -> Block:
-        """An array with anything in it, which is the caller's until nothing refers to it any more."""
+        """An uninitialized array. Its memory is reused when no reference to the array or to a view of it is left."""
         nbytes = prod(shape) * dtype.itemsize
         if nbytes < _SMALL or dtype.hasobject or not _COUNTS_ARE_EXACT:
             return np.empty(shape, dtype)
@@ -101,7 +102,7 @@ class BatchMemory:
             if sys.getrefcount(blocks[-1]) == _UNREFERENCED and blocks[-1].nbytes == nbytes:
                 break
         else:
-            # Of what a user keeps, and drops at some other time, nothing is remembered.
+            # Stop tracking the oldest blocks: the user keeps these batches, and their memory is freed as usual.
             while len(blocks) >= _MAX_BATCH_BLOCKS or (
                 len(blocks) >= _FEW_BLOCKS and nbytes + sum(block.nbytes for block in blocks) > self._limit
             ):

@@ -1,9 +1,10 @@
-"""The order of an epoch's samples: which part has which, in which order, and what is read for them together.
+"""The order of an epoch's samples, their division among processes, and the fills in which they are read.
 
-Pure: (seed, epoch, rank, world_size, worker, workers) and the feeds determine everything here, and nothing else does.
+Pure: everything here depends only on (seed, epoch, rank, world_size, worker, workers) and the feeds.
 
-An epoch is a sequence of positions, cut into ranks, and a rank's batches into workers. Positions are read by *fills*:
-as many as half of the buffer holds. Within a fill samples are in any order, and it is read once, whatever that is.
+An epoch is a sequence of positions, which is divided among ranks; the batches of a rank are divided among its workers.
+Positions are read in *fills*, of as many samples as half of the buffer holds. A fill is read once, whatever the order
+of its samples.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from .feeds import SEQUENTIAL_FILLS, Feed, Feeds, Shuffle
 from .permutation import Ints, Permutation, key_of
 
 _NUMBERS_PER_SAMPLE = 64
-"""Bytes that permuting a sample, and finding its rows, takes for a while."""
+"""Temporary bytes per sample for permuting samples and locating their rows."""
 _FEW_SAMPLES = 2**16
 _UNITS, _WITHIN, _SAMPLES, _PHASE, _CUTS = range(5)
-"""What a key is for, so that no two permutations of an epoch are related."""
+"""The purpose of a key. It is part of the key, so that the permutations of an epoch are independent."""
 
 
 class Part(NamedTuple):
-    """Which of the processes that share an epoch this is."""
+    """The position of a process among those that share an epoch."""
 
     rank: int = 0
     world_size: int = 1
@@ -36,7 +37,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one part has of an epoch: positions `start` to `stop`, in batches."""
+    """The share of one part in an epoch: positions `start` to `stop`, in batches."""
 
     start: int
     stop: int
@@ -44,16 +45,16 @@ class Share:
 
     @property
     def batches(self) -> int:
-        """How many."""
+        """Number of batches."""
         return -(-(self.stop - self.start) // self.batch_size)
 
     def size_of(self, batch: int) -> int:
-        """Samples of a batch: the last one may be short."""
+        """Number of samples of a batch: the last batch may be shorter."""
         return min(self.batch_size, self.stop - self.start - batch * self.batch_size)
 
 
 def share_of_rank(samples: int, batch_size: int, part: Part, *, drop_last: bool) -> Share:
-    """Ranks differ by one sample at most; with `drop_last` each has the same number of whole batches."""
+    """The share of a rank. Ranks differ by at most one sample; with `drop_last` all have the same number of batches."""
     start = part.rank * samples // part.world_size
     stop = (part.rank + 1) * samples // part.world_size
     if drop_last:
@@ -62,7 +63,7 @@ def share_of_rank(samples: int, batch_size: int, part: Part, *, drop_last: bool)
 
 
 def share_of(samples: int, batch_size: int, part: Part, *, drop_last: bool) -> Share:
-    """A rank's batches, dealt to its workers as runs that differ by one batch at most, the longer ones first."""
+    """The share of a worker: a run of its rank's batches. Workers differ by at most one batch; the first have more."""
     whole = share_of_rank(samples, batch_size, part, drop_last=drop_last)
     each, longer = divmod(whole.batches, part.workers)
     first = part.worker * each + min(part.worker, longer)
@@ -72,31 +73,31 @@ def share_of(samples: int, batch_size: int, part: Part, *, drop_last: bool) -> S
 
 
 class Span(NamedTuple):
-    """Rows that one fill keeps in memory for a later one, which then need not fetch their chunks again."""
+    """Rows that one fill keeps in memory for a later one, so that their chunks are not fetched again."""
 
     name: int
-    """Between which units, or fills, it is: unique in a feed."""
+    """Identifies the border between two units, or fills; unique in a feed."""
     start: int
     stop: int
 
 
 class Rows(NamedTuple):
-    """Rows of a feed that a fill holds: `starts` to `stops`, ascending and apart, one behind the other in memory."""
+    """Rows of a feed in a fill: ascending, disjoint ranges from `starts` to `stops`, which are contiguous in memory."""
 
     starts: Ints
     stops: Ints
     taken: tuple[Span, ...] = ()
-    """Those that earlier fills have kept for this one: they are copied, not read."""
+    """Rows that earlier fills have kept for this one: they are copied, not read."""
     kept: tuple[Span, ...] = ()
-    """Those that later fills take from this one."""
+    """Rows that this fill keeps for later ones."""
 
     @property
     def number(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return int((self.stops - self.starts).sum())
 
     def places(self, rows: Ints) -> Ints:
-        """Where in memory these rows are."""
+        """Positions of these rows in memory."""
         if self.starts.size == 1:
             return rows - int(self.starts[0])
         offsets = np.cumsum(self.stops - self.starts) - (self.stops - self.starts)
@@ -105,7 +106,7 @@ class Rows(NamedTuple):
         return places
 
     def to_read(self) -> tuple[Ints, Ints]:
-        """Starts and stops of the rows that are not taken, ascending and apart."""
+        """Starts and stops of the ranges to read, without the taken rows; ascending and disjoint."""
         if not self.taken:
             return self.starts, self.stops
         spans = sorted((span.start, span.stop) for span in self.taken)
@@ -120,24 +121,24 @@ class Fill:
     """Samples that are read together."""
 
     start: int
-    """Position of the first."""
+    """Position of the first sample in the epoch."""
     samples: Ints
-    """In the order in which batches take them."""
+    """Samples in the order of the epoch."""
     rows: tuple[Rows | None, ...]
-    """By feed; None for one that is resident."""
+    """Rows by feed; None for a resident feed."""
 
     def nbytes(self, feeds: Feeds) -> int:
-        """Memory of its rows."""
+        """Bytes of its rows in memory."""
         pairs = zip(self.rows, feeds.feeds, strict=True)
         return sum(rows.number * feed.row_bytes for rows, feed in pairs if rows is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order of one epoch, whole.
+    """The order of one epoch, over all ranks and workers.
 
     Args:
-        feeds: What is read.
+        feeds: How the arrays are read.
         shuffle: `None`, `chunks`, `buffer` or `global`.
         seed: Any integer.
         epoch: Number of the epoch.
@@ -149,7 +150,7 @@ class Order:
     epoch: int
 
     def fills(self, share: Share, skip: int = 0) -> Iterator[Fill]:
-        """The fills of a share, from the one with its sample `skip` on; the samples before that are left out."""
+        """The fills of a share, without its first `skip` samples."""
         if self.shuffle is None:
             yield from self._in_order(share.start + skip, share.stop)
         elif self.shuffle == "buffer":
@@ -160,7 +161,7 @@ class Order:
             yield from self._global(share, skip)
 
     def resident_rows(self) -> tuple[Rows | None, ...]:
-        """What every fill needs, by feed."""
+        """The rows of resident feeds; None for other feeds."""
         everything = np.array([0]), np.array([self.feeds.samples])
         return tuple(_rows(feed, *everything) if feed.resident else None for feed in self.feeds.feeds)
 
@@ -175,7 +176,7 @@ class Order:
             yield Fill(low, np.arange(low, high), reader.next(low, high))
 
     def _in_buffers(self, share: Share, skip: int) -> Iterator[Fill]:
-        # Where buffers begin differs from epoch to epoch, so that no border between samples stays one.
+        # The first buffer has another size in each epoch, so that buffers do not always end at the same samples.
         first = max(1, self._key(_PHASE) % self.feeds.fill_bytes)
         reader = _Forward(self.feeds, share.stop)
         nbytes = chain((first,), repeat(self.feeds.fill_bytes))
@@ -187,26 +188,26 @@ class Order:
             yield Fill(high - samples.size, samples, reader.next(low, high))
 
     def _stored_cuts(self, start: int, stop: int, nbytes: Iterator[int]) -> Iterator[tuple[int, int]]:
-        """Runs of samples in stored order, of so many bytes each, and of whole units where there are several in it."""
+        """Runs of samples in stored order, of these numbers of bytes; a run of several units ends at a unit border."""
         unit = self.feeds.unit
         least = max(1, unit.rows // unit.stride)
         while start < stop:
             room = self._samples_in(min(next(nbytes), self.feeds.fill_bytes))
             last = (unit.first + (start + max(room, 1)) * unit.stride) // unit.rows - unit.first // unit.rows
             border = int(unit.starts(np.array([last]))[0])
-            if border <= start:  # not one unit ends in it
+            if border <= start:  # no unit ends within this number of bytes
                 border = int(unit.starts(np.array([last + 1]))[0]) if room < least else start + room
             yield start, min(border, stop)
             start = border
 
     def _samples_in(self, nbytes: int) -> int:
-        """How many samples in a row take so much memory, about."""
+        """Approximate number of consecutive samples in this number of bytes."""
         moving = [feed for feed in self.feeds.feeds if not feed.resident]
         fixed = sum(feed.bytes_of(1) - _step(feed) for feed in moving)
-        return min(max(0, (nbytes - fixed) // max(1, sum(map(_step, moving)))), self._most_samples())
+        return min(max(0, (nbytes - fixed) // max(1, sum(map(_step, moving)))), self._max_samples())
 
-    def _most_samples(self) -> int:
-        """In a fill: of tiny samples the numbers would take more memory than the rows."""
+    def _max_samples(self) -> int:
+        """Maximum number of samples in a fill: for tiny samples their numbers would take more memory than the rows."""
         return max(_FEW_SAMPLES, self.feeds.fill_bytes // _NUMBERS_PER_SAMPLE)
 
     def _in_chunks(self, share: Share, skip: int) -> Iterator[Fill]:
@@ -222,7 +223,7 @@ class Order:
         borders = _Borders(order, low, high, first, last + 1) if self.feeds.walks else None
         position = share.start
         while position < share.stop:
-            # Units from `first` on, as many as half of the buffer holds.
+            # A fill has the units from `first` on, as many as half of the buffer holds.
             stop_unit = self._units_of_fill(counts, first, last + 1, borders)
             end = min(share.stop, int(ends[stop_unit - 1]))
             if end - share.start > skip:
@@ -246,11 +247,11 @@ class Order:
         return Permutation(number, self._key(_UNITS)).at(np.arange(number))
 
     def _walks(self) -> Ints:
-        """The units along walks through the array, which all advance at once: an order in which the units beside one
-        another come soon after one another, so that little is kept for long.
+        """The units in the order of several concurrent walks through the array.
 
-        Walks begin at random places, and every other one goes backwards: so at no border between two walks is one side
-        read at the beginning of the epoch, and the other one at its end.
+        Each walk covers one section of the array. Adjacent units follow each other closely in this order, so that few
+        rows must be kept. Sections start at random units, and every second walk goes backwards: otherwise one side of a
+        border between two sections would be read at the start of the epoch, and the other side at its end.
         """
         number = self.feeds.unit.number
         units = np.arange(number)
@@ -260,14 +261,14 @@ class Order:
         begin, end = starts[walk], stops[walk]
         backwards = (walk + self._key(_CUTS, 1) % 2) % 2 == 1
         done = np.where(backwards, end - 1 - units, units - begin)
-        # Walks are of different length, and end together.
+        # Walks have different lengths; relative progress makes them end together, and jitter varies their order.
         jitter = Permutation(number, self._key(_UNITS)).at(units) / number
         order: Ints = np.argsort((done + jitter) / (end - begin), kind="stable")
         return order
 
     def _units_of_fill(self, counts: Ints, first: int, end: int, borders: _Borders | None) -> int:
-        """The unit behind those from `first` on that a fill holds: one at least."""
-        end = min(end, first + self._most_units())
+        """One after the last unit of a fill that starts with unit `first`; a fill has at least one unit."""
+        end = min(end, first + self._max_units())
         counts = counts[first:end]
         ends = 1 if borders is None else 1 - borders.joined(first, end)
         nbytes = np.zeros(counts.size, np.int64)
@@ -276,20 +277,21 @@ class Order:
                 continue
             if feed.sparse:
                 rows = counts * feed.width
-            else:  # where a run of neighbours ends, the rest of its windows, and of a chunk that is kept
+            else:  # at the end of a run of adjacent units: the rest of its windows, and of a kept chunk
                 rows = counts * feed.stride + ends * (feed.width - feed.stride + feed.chunk * (borders is not None))
             nbytes += rows * feed.row_bytes
         fitting = np.searchsorted(np.cumsum(nbytes), self.feeds.fill_bytes, side="right")
-        few = np.searchsorted(np.cumsum(counts), self._most_samples(), side="right")
+        few = np.searchsorted(np.cumsum(counts), self._max_samples(), side="right")
         return first + max(1, int(min(fitting, few)))
 
-    def _most_units(self) -> int:
+    def _max_units(self) -> int:
+        """An upper bound for the units of a fill, so that `_units_of_fill` looks at few of them."""
         return 2 + 2 * self._samples_in(self.feeds.fill_bytes) * self.feeds.unit.stride // self.feeds.unit.rows
 
     def _global(self, share: Share, skip: int) -> Iterator[Fill]:
         permutation = Permutation(self.feeds.samples, self._key(_SAMPLES))
         each = sum(feed.bytes_of(1) for feed in self.feeds.feeds if not feed.resident)
-        count = min(max(1, self.feeds.fill_bytes // max(1, each)), self._most_samples())
+        count = min(max(1, self.feeds.fill_bytes // max(1, each)), self._max_samples())
         for start in range(share.start, share.stop, count):
             stop = min(start + count, share.stop)
             if stop - share.start > skip:
@@ -300,20 +302,20 @@ class Order:
 
 
 class _Forward:
-    """Rows of fills that follow one another in stored order: each band is read once, by the first that needs it."""
+    """Rows of consecutive fills in stored order: each band is read once, by the first fill that needs it."""
 
     def __init__(self, feeds: Feeds, stop: int) -> None:
         """
         Args:
-            feeds: What is read.
-            stop: The sample behind the last.
+            feeds: How the arrays are read.
+            stop: One after the last sample.
         """
         self._feeds = feeds.feeds
         self._stop = stop
         self._read_to = [-1] * len(feeds.feeds)
 
     def next(self, low: int, high: int) -> tuple[Rows | None, ...]:
-        """Of the samples `low` to `high`."""
+        """Rows of the samples `low` to `high`, by feed."""
         return tuple(None if f.resident else self._next(n, f, low, high) for n, f in enumerate(self._feeds))
 
     def _next(self, number: int, feed: Feed, low: int, high: int) -> Rows:
@@ -333,15 +335,16 @@ class _Forward:
 
 
 class _Borders:
-    """Rows at the borders of permuted units, which neighbours share: read with the unit that comes first, and kept for
-    the other one where that comes in a later fill.
+    """Rows at the borders of permuted units, which adjacent units share.
+
+    They are read with the unit that comes first in the order, and kept for the other one if that is in a later fill.
 
     Args:
-        order: The units.
-        low: First sample of each, in this order.
-        high: The one behind the last.
-        first: The first unit of this share of the epoch, by its place in the order.
-        stop: The one behind the last.
+        order: The units, in order.
+        low: First sample of each unit, in this order.
+        high: One after the last sample of each unit.
+        first: Position in the order of the first unit of this share of the epoch.
+        stop: One after the position of its last unit.
     """
 
     def __init__(self, order: Ints, low: Ints, high: Ints, first: int, stop: int) -> None:
@@ -351,12 +354,12 @@ class _Borders:
         self._first = first
         self._stop = stop
         self._places = np.argsort(order)
-        """Of each unit, its place in the order."""
+        """Position of each unit in the order."""
         self._open: dict[tuple[int, int], Span] = {}
-        """What earlier fills keep, by feed and the lower unit: none for fills that were skipped."""
+        """Rows that earlier fills keep, by feed and lower unit; skipped fills keep none."""
 
     def joined(self, begin: int, end: int) -> Ints:
-        """Of the units from one place of the order to another: how many of its two neighbours came before each."""
+        """For each unit from one position to another: how many of its two neighbours come before it in this range."""
         units, here = self._order[begin:end], np.arange(begin, end)
         found: Ints = np.zeros(units.size, np.int64)
         for other in (units - 1, units + 1):
@@ -365,7 +368,7 @@ class _Borders:
         return found
 
     def rows(self, number: int, feed: Feed, begin: int, end: int) -> Rows:
-        """Rows of the units from one place of the order to another."""
+        """Rows of the units from one position of the order to another."""
         at = begin + np.argsort(self._order[begin:end])
         starts = feed.first + self._low[at] * feed.stride
         stops = feed.first + (self._high[at] - 1) * feed.stride + feed.width
@@ -389,7 +392,7 @@ class _Borders:
         return Rows(*_union(starts, stops), tuple(taken), tuple(kept))
 
     def _shared(self, feed: Feed, lower: int, *, later: int) -> Span:
-        """Rows that the later one of two neighbours needs of the chunks that the other one reads, too."""
+        """Rows that the later one of two adjacent units needs, and whose chunks the earlier one reads."""
         below, above = int(self._places[lower]), int(self._places[lower + 1])
         end = feed.first + (int(self._high[below]) - 1) * feed.stride + feed.width
         start = feed.first + int(self._low[above]) * feed.stride
@@ -403,8 +406,8 @@ class _Borders:
 
 
 def chunks_in(feed: Feed, starts: Ints, stops: Ints) -> int:
-    """Chunks that ranges of rows touch, each counted once; their starts ascend, no two alike, and their stops do."""
-    if starts[-1] - starts[0] == starts.size - 1:  # without a gap
+    """Number of distinct chunks in ranges of rows. Starts are strictly ascending, and stops are ascending."""
+    if starts[-1] - starts[0] == starts.size - 1:  # no gap between starts
         return int((stops[-1] - 1) // feed.chunk + 1 - starts[0] // feed.chunk) * feed.across
     low, high = starts // feed.chunk, (stops - 1) // feed.chunk + 1
     more = np.maximum(high[1:] - np.maximum(low[1:], high[:-1]), 0).sum()
@@ -412,7 +415,7 @@ def chunks_in(feed: Feed, starts: Ints, stops: Ints) -> int:
 
 
 def chunks_read(feed: Feed, rows: Rows) -> int:
-    """Chunks that are fetched for rows of a fill."""
+    """Number of chunks that are fetched for rows of a fill."""
     starts, stops = rows.to_read()
     return chunks_in(feed, starts, stops) if starts.size else 0
 
@@ -422,7 +425,7 @@ def _step(feed: Feed) -> int:
 
 
 def _rows(feed: Feed, low: Ints, high: Ints) -> Rows:
-    """Rows of ranges of samples, which ascend."""
+    """Rows of ascending ranges of samples."""
     if feed.sparse:
         low = expand(low, high)
         high = low + 1
@@ -430,14 +433,14 @@ def _rows(feed: Feed, low: Ints, high: Ints) -> Rows:
 
 
 def _union(starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
-    """Ranges whose starts ascend, those that touch made one."""
+    """Merge ranges that overlap or touch; their starts are ascending."""
     reach = np.maximum.accumulate(stops)
     apart = np.flatnonzero(starts[1:] > reach[:-1]) + 1
     return starts[np.r_[0, apart]], reach[np.r_[apart - 1, starts.size - 1]]
 
 
 def expand(low: Ints, high: Ints) -> Ints:
-    """All integers of these ranges, one range behind the other."""
+    """The integers of all ranges, concatenated."""
     counts = high - low
     offsets = np.cumsum(counts) - counts
     values: Ints = np.repeat(low - offsets, counts) + np.arange(int(counts.sum()))

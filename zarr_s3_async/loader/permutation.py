@@ -1,6 +1,7 @@
-"""Permutations that a key determines: the same on every machine and with every version of NumPy.
+"""Permutations that depend only on a key: the same on every machine and with every version of NumPy.
 
-NumPy's own generators may change their streams between versions, and a table of every position costs 8 bytes each.
+NumPy's generators are not used: their streams may change between versions, and a permutation of all positions as a
+table takes 8 bytes per position.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ Ints: TypeAlias = NDArray[np.int64]
 _Words: TypeAlias = NDArray[np.uint64]
 
 _TABLE_SIZE = 2**18
-"""Up to so many elements a permutation is a sorted table of 2 MiB; above, it is computed place by place."""
+"""Maximum number of elements of a permutation stored as a table (2 MiB); a larger one is computed per element."""
 _ROUNDS = 8
 _MASK = 2**64 - 1
 
 
 def key_of(*parts: int) -> int:
-    """One 64-bit key of several integers, in their order."""
+    """A 64-bit key derived from several integers and their order."""
     key = 0x9E3779B97F4A7C15
     for part in parts:
         key = int(_mixed(np.array([part & _MASK], np.uint64), key)[0])
@@ -57,12 +58,12 @@ class Permutation:
         self._keys = [key_of(key, number) for number in range(_ROUNDS)]
 
     def at(self, positions: Ints) -> Ints:
-        """The elements at these positions, each 0 … n-1."""
+        """The elements at these positions, which are in 0 … n-1."""
         if self._table is not None:
             return self._table[positions]
         found = self._encrypt(positions.astype(np.uint64))
         outside = np.flatnonzero(found >= self.n)
-        while outside.size:  # walking the cycle until it comes back below n keeps it a permutation
+        while outside.size:  # cycle walking: repeating the cipher until the value is below n gives a permutation of n
             found[outside] = self._encrypt(found[outside])
             outside = outside[found[outside] >= self.n]
         return found.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Reading ahead: fills are read side by side, into as much memory as the buffer may take, and handed on in order."""
+"""Reading ahead: fills are read concurrently, within the memory of the buffer, and returned in order."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from .report import Meter
 
 _FILLS_AT_ONCE = 64
 _CHUNKS_AT_ONCE = 256
-"""Chunks of the fills that are read side by side: enough for a session's requests, and few that wait for a slot, since
-each wait costs as much as a tenth of a request."""
+"""Maximum chunks of the fills that are read concurrently. It is enough to use all of a session's request slots; more
+would only wait for a slot, and each wait takes a tenth of the CPU time of a request."""
 _READS_AT_ONCE = 16
 _SCATTERED = 64 * 2**10
-"""Bytes of a range below which a fill of many is read by one call: a call costs more than placing by index."""
+"""Average bytes of a range below which many ranges are read by one call: for short ranges the overhead of a call
+exceeds that of indexing."""
 
 
 class ReadableView(Protocol):
-    """What a loader needs of a view."""
+    """The part of a view's interface that a loader uses."""
 
     async def get(self, *, out: Block) -> Any: ...
 
 
 class ReadableArray(Protocol):
-    """What a loader needs of an array."""
+    """The part of an array's interface that a loader uses."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -47,42 +48,42 @@ class ReadableArray(Protocol):
 
 
 _Name: TypeAlias = tuple[int, int]
-"""Of rows that are kept: the feed, and the name of the span."""
+"""Identifies kept rows: the number of the feed, and the name of the span."""
 
 
 class HeldFill:
-    """A fill and its rows in memory."""
+    """A fill, with its rows in memory once it is read."""
 
     __slots__ = ("blocks", "done", "error", "fill", "keepers", "kept", "nbytes")
 
     def __init__(self, fill: Fill, nbytes: int, keepers: dict[_Name, HeldFill]) -> None:
         """
         Args:
-            fill: What is read.
-            nbytes: Its memory.
-            keepers: The fills from which it takes rows.
+            fill: The fill to read.
+            nbytes: Bytes of its rows.
+            keepers: The earlier fills that keep rows for this one.
         """
         self.fill: Fill = fill
         self.nbytes: int = nbytes
         self.keepers: dict[_Name, HeldFill] = keepers
         self.blocks: list[Block | None] = [None] * len(fill.rows)
-        """Rows by feed: the axis of the samples comes first."""
+        """Rows by feed; the axis of the samples is the first one."""
         self.kept: dict[_Name, Block] = {}
-        """Copies of rows that later fills take: they may come to that after this one's memory was given back."""
+        """Copies of the rows for later fills, which may take them after the memory of this fill was returned."""
         self.done: asyncio.Event = asyncio.Event()
         self.error: Exception | None = None
 
     def spans(self, *, kept: bool) -> Iterator[tuple[_Name, Span]]:
-        """Rows that it keeps, or takes."""
+        """The spans that this fill keeps for later fills, or takes from earlier ones."""
         for number, rows in enumerate(self.fill.rows):
             for span in () if rows is None else rows.kept if kept else rows.taken:
                 yield (number, span.name), span
 
     def memory_of(self, number: int, span: Span) -> Block:
-        """Where rows of a feed are in memory: those of a span lie one behind the other."""
+        """The memory of a span of rows of a feed. The rows of a span are contiguous in memory."""
         rows, block = self.fill.rows[number], self.blocks[number]
-        assert rows is not None  # noqa: S101  # a feed that is resident keeps nothing
-        assert block is not None  # noqa: S101  # it was just read
+        assert rows is not None  # noqa: S101  # resident feeds have no spans
+        assert block is not None  # noqa: S101  # the fill has just been read
         first = int(rows.places(np.array([span.start]))[0])
         view: Block = block[first : first + span.stop - span.start]
         return view
@@ -95,14 +96,14 @@ class ReadAhead:
     """Reads the fills of one epoch.
 
     Args:
-        arrays: By number, as the feeds have them.
-        axis: The one that samples lie along.
+        arrays: The arrays, by the numbers that the feeds use.
+        axis: The axis of the samples.
         feeds: How the arrays are read.
-        dtypes: Of the rows in memory, by feed.
-        fills: In order.
-        buffer_bytes: Decoded rows in memory at most, those being read among them.
-        threads: Where fills are planned.
-        meter: What is read is counted there.
+        dtypes: Dtypes of the rows in memory, by feed.
+        fills: The fills, in order.
+        buffer_bytes: Maximum bytes of decoded rows, including those being read.
+        threads: The threads in which fills are planned.
+        meter: Counts what is read.
     """
 
     def __init__(
@@ -130,26 +131,26 @@ class ReadAhead:
         self._turn = asyncio.Lock()
         self._failed = False
         self._keepers: dict[_Name, HeldFill] = {}
-        """Which fill has the rows that later ones take."""
+        """The fills that keep rows for later ones, by the rows."""
         self._queue: asyncio.Queue[HeldFill | None] = asyncio.Queue()
         self.resident: list[Block | None] = [None] * len(feeds.feeds)
-        """The rows of feeds that stay."""
+        """The rows of resident feeds, by feed."""
 
     async def run(self) -> None:
-        """Read all of them. A failure belongs to its fill and is raised where that is taken."""
+        """Read all fills. If a fill fails, its error is raised when it is taken."""
         await run_workers_async(_FILLS_AT_ONCE, self, self._read)
 
     async def read_resident(self, rows: Sequence[Rows | None]) -> None:
-        """Read what every fill needs."""
+        """Read the rows of the resident feeds."""
         for number, wanted in enumerate(rows):
             if wanted is not None:
                 self.resident[number] = await self._read_rows(number, wanted)
 
     async def take(self) -> HeldFill | None:
-        """The next fill in order, read; None behind the last.
+        """Wait for the next fill in order; None after the last one.
 
         Raises:
-            Exception: What its read raised.
+            Exception: The error of reading the fill.
         """
         held = await self._queue.get()
         if held is None:
@@ -160,14 +161,14 @@ class ReadAhead:
         return held
 
     def release(self, held: HeldFill) -> None:
-        """Its samples are in batches: its memory is for another fill."""
+        """Return the memory of a fill whose samples were all copied to batches."""
         for block in held.blocks:
             if block is not None:
                 self._memory.give_back(block)
         held.blocks = []
         self._budget.release(held.nbytes)
 
-    # The fills, one for each worker that asks
+    # The iterator of fills, from which each worker takes the next one
 
     def __aiter__(self) -> Self:
         return self
@@ -190,7 +191,7 @@ class ReadAhead:
     def _next_fill(self) -> Fill | None:
         return next(self._fills, None)
 
-    # Reading one
+    # Reading one fill
 
     async def _read(self, held: HeldFill) -> None:
         try:
@@ -206,9 +207,10 @@ class ReadAhead:
             await self._take_kept(held)
             for name, span in held.spans(kept=True):
                 held.kept[name] = held.memory_of(name[0], span).copy()
-        except Exception as error:  # noqa: BLE001  # raised where this fill is taken, after the batches before it
-            # Nothing behind it is of use. A worker must not go on in any case: a group whose member failed in the very
-            # turn in which it was cancelled raises the failure alone, and the cancellation is lost.
+        except Exception as error:  # noqa: BLE001  # raised when this fill is taken, after the batches before it
+            # Later fills are not needed, so no further one is started. The error is stored instead of raised: if a
+            # member of a task group fails in the same turn of the loop in which the group is cancelled, the group
+            # raises only the failure, and the cancellation is lost.
             held.error = error
             self._failed = True
         finally:
@@ -216,7 +218,7 @@ class ReadAhead:
             held.done.set()
 
     async def _take_kept(self, held: HeldFill) -> None:
-        """Copy rows that earlier fills have read. Those were begun before this one and wait for none behind them."""
+        """Copy the rows that earlier fills keep for this one. No deadlock: fills wait only for earlier ones."""
         for name, span in held.spans(kept=False):
             keeper = held.keepers[name]
             await keeper.done.wait()
@@ -234,7 +236,7 @@ class ReadAhead:
         if starts.size:
             places = rows.places(starts)
             if self._is_scattered(feed, starts, stops):
-                # All that lies side by side in memory is one read: what was taken from other fills lies between.
+                # One read for each run of ranges that are adjacent in memory; kept rows of other fills lie between.
                 begin = np.flatnonzero(np.r_[True, places[1:] != (places + stops - starts)[:-1]])
             else:
                 begin = np.arange(starts.size)
@@ -247,13 +249,13 @@ class ReadAhead:
         return block
 
     def _is_scattered(self, feed: Feed, starts: Ints, stops: Ints) -> bool:
-        """True where ranges may share a chunk, or are so short that a call for each costs more than it saves."""
+        """True if ranges may share a chunk, or are too short to be read by a call each."""
         if (starts[1:] // feed.band == (stops[:-1] - 1) // feed.band).any():
             return True
         return int((stops - starts).sum()) * feed.row_bytes < starts.size * _SCATTERED
 
     async def _read_ranges(self, feed: Feed, starts: Ints, stops: Ints, target: Block, place: int) -> None:
-        """Read ranges of rows into memory, one behind the other from a place on."""
+        """Read ranges of rows into contiguous memory, which starts at row `place` of the target."""
         array = self._arrays[feed.source]
         along: Block = target[(slice(None),) * self._axis + (slice(place, place + int((stops - starts).sum())),)]
         if starts.size == 1:

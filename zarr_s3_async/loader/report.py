@@ -1,4 +1,4 @@
-"""Figures of an epoch: what it will cost, what it has done so far, and whether the loader or its consumer is slower."""
+"""Statistics of an epoch: its cost, its progress, and whether the loader or its consumer is the bottleneck."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from .order import Order, Rows, Share, chunks_in, chunks_read
 from .permutation import Ints
 
 _SLOW = 0.1
-"""Share of the time that one may wait for the other before it is called slow."""
+"""Share of the time that one side must wait for the other, for the other to be the bottleneck."""
 _COUNTED_FILLS = 2000
-"""The cost of an epoch of more is reckoned from so many."""
+"""Maximum number of fills whose cost is computed; the cost of a longer epoch is extrapolated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderCost:
-    """What one epoch costs one rank, known before anything is read."""
+    """The cost of one epoch for one rank, computed before data is read."""
 
     batches: int
     samples: int
     chunks: int
-    """Chunks that are fetched and decoded, each as often as that is done; where each is an object, as many requests."""
+    """Number of chunk fetches; without shards, this is the number of requests. A chunk fetched twice counts twice."""
     stored_chunks: int
-    """Chunks that the arrays have."""
+    """Number of chunks of the arrays."""
     decoded_bytes: int
-    """Of the chunks that are fetched: without compression this is at most what is transferred."""
+    """Decoded bytes of the fetched chunks: without compression, an upper bound of the bytes transferred."""
     memory_bytes: int
-    """At most, in each worker: decoded rows, and batches ready or in the making."""
+    """Maximum memory of each worker: decoded rows, and batches that are ready or in progress."""
     exact: bool
-    """False where it was reckoned from the beginning of a very long epoch."""
+    """False if the cost was extrapolated from the start of a very long epoch."""
 
     def __str__(self) -> str:
         about = "" if self.exact else "about "
@@ -45,12 +45,12 @@ class LoaderCost:
 
 
 def cost_of(order: Order, shares: Sequence[Share], *, memory_bytes: int) -> LoaderCost:
-    """Of the shares of one rank, one per worker.
+    """The cost of an epoch for one rank.
 
     Args:
-        order: Of the epoch.
-        shares: What each worker has of it.
-        memory_bytes: Of one worker.
+        order: The order of the epoch.
+        shares: The share of each worker.
+        memory_bytes: Maximum memory of one worker.
     """
     feeds = order.feeds.feeds
     counted = [0] * len(feeds)
@@ -85,40 +85,42 @@ def cost_of(order: Order, shares: Sequence[Share], *, memory_bytes: int) -> Load
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderReport:
-    """Figures of one epoch, from its first batch on. As text it is one line that ends with what to change."""
+    """Statistics of one epoch since its first batch. As text, one line that ends with advice."""
 
     epoch: int
     batches: int
-    """Taken by the consumer."""
+    """Batches taken by the consumer."""
     samples: int
+    """Samples of those batches."""
     nbytes: int
     """Bytes of those batches."""
     seconds: float
+    """Seconds from the start to the last batch taken."""
     consumer_waited: float
     """Seconds in which the consumer waited for a batch."""
     loader_waited: float
-    """Seconds in which the loader waited for the consumer, with as many batches ready as `prefetch_bytes` holds."""
+    """Seconds in which the loader waited for the consumer, because `prefetch_bytes` of batches were ready."""
     buffer_waited: float
-    """Seconds in which nothing more was asked for, since `buffer_bytes` were read and not yet in batches."""
+    """Seconds in which no further read was started, because `buffer_bytes` of rows were read and not yet in batches."""
     chunks: int
-    """Chunks fetched and decoded, each as often as that was done."""
+    """Number of chunk fetches. A chunk fetched twice counts twice."""
     reused: int
-    """Chunks that a batch needed and that were in memory: fetched for an earlier one, or for a field beside it."""
+    """Number of chunks that a batch needed and that were in memory already, fetched for another batch or field."""
     shuffle: Shuffle | None
 
     @property
     def samples_per_second(self) -> float:
-        """Rate at which the consumer took samples."""
+        """Samples per second that the consumer took."""
         return self.samples / self.seconds if self.seconds else 0.0
 
     @property
     def bytes_per_second(self) -> float:
-        """Rate at which the consumer took bytes."""
+        """Bytes per second that the consumer took."""
         return self.nbytes / self.seconds if self.seconds else 0.0
 
     @property
     def bottleneck(self) -> str:
-        """`loader`, `consumer`, or `neither` where both wait little."""
+        """`loader`, `consumer`, or `neither` if both wait little."""
         waited = self.consumer_waited / self.seconds if self.seconds else 0.0
         if waited > _SLOW:
             return "loader"
@@ -126,13 +128,13 @@ class LoaderReport:
 
     @property
     def advice(self) -> str:
-        """What to change."""
+        """What to change to make the epoch faster."""
         if self.bottleneck == "consumer":
-            return "the loader waits for its consumer; a faster model, or fewer workers, would change something"
+            return "the loader waits for its consumer: only a faster consumer makes this faster; fewer workers suffice"
         if self.bottleneck == "neither":
-            return "they keep pace; nothing to change"
+            return "loader and consumer are equally fast; nothing to change"
         if self.shuffle == "global" and self.chunks > 2 * self.reused:
-            return 'each batch fetches chunks of its own: raise buffer_bytes, or use shuffle="chunks"'
+            return 'most chunks are fetched for one batch only: raise buffer_bytes, or use shuffle="chunks"'
         if self.buffer_waited > _SLOW * self.seconds:
             return (
                 "the buffer is full while batches are late: raise buffer_bytes and prefetch_bytes, or use more workers"
@@ -150,7 +152,7 @@ class LoaderReport:
 
 
 class Meter:
-    """Counts while an epoch runs."""
+    """Counts reads and batches while an epoch runs."""
 
     __slots__ = (
         "_batches",
@@ -176,20 +178,20 @@ class Meter:
         self._chunks = self._touched = 0
 
     def start(self) -> None:
-        """The consumer asked for its first batch."""
+        """The consumer requested its first batch."""
         self._started = self._last = perf_counter()
 
     def read(self, feed: Feed, starts: Ints, stops: Ints) -> None:
-        """Rows were read, by one call."""
+        """One call has read these ranges of rows."""
         self._chunks += chunks_in(feed, starts, stops)
 
     def touched(self, feed: Feed, places: Ints, width: int) -> None:
-        """A batch took rows: `width` from each of these on."""
+        """A batch has taken `width` rows from each of these positions on."""
         starts = np.sort(places)
         self._touched += chunks_in(feed, starts, starts + width)
 
     def taken(self, samples: int, nbytes: int, waited: float) -> None:
-        """The consumer has a batch, for which it waited so many seconds."""
+        """The consumer has taken a batch, after waiting for `waited` seconds."""
         self._batches += 1
         self._samples += samples
         self._nbytes += nbytes
@@ -197,15 +199,15 @@ class Meter:
         self._last = perf_counter()
 
     def waited_for_consumer(self, seconds: float) -> None:
-        """No batch more was made meanwhile."""
+        """The loader has waited because enough batches were ready."""
         self._loader_waited += seconds
 
     def buffer_was_full(self, seconds: float) -> None:
-        """No fill more was read meanwhile."""
+        """Reading has waited because the buffer was full."""
         self._buffer_waited += seconds
 
     def report(self) -> LoaderReport:
-        """The figures up to the last batch that was taken."""
+        """The statistics up to the last batch that was taken."""
         return LoaderReport(
             epoch=self._epoch,
             batches=self._batches,

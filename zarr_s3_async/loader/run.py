@@ -1,4 +1,4 @@
-"""One epoch under way: fills are read ahead, batches are cut from them, and wait for whoever takes them."""
+"""A running epoch: fills are read ahead, and batches are assembled from them and queued for the consumer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .reading import HeldFill, ReadableArray, ReadAhead
 from .report import Meter
 
 _INLINE = 2**22
-"""Bytes of a batch up to which it is put together on the loop: that takes 0.1 ms, and a thread costs more."""
+"""Maximum bytes of a batch that is assembled on the event loop: this takes 0.1 ms, less than the use of a thread."""
 
 NOT_READY: Final = object()
 Transform: TypeAlias = Callable[[Any], Any]
@@ -34,12 +34,12 @@ Transform: TypeAlias = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EpochPlan:
-    """All that one epoch of one process is."""
+    """The plan of one epoch for one process."""
 
     order: Order
     share: Share
     skip: int
-    """Batches of the share that were taken before, in an earlier run."""
+    """Number of batches of the share that were taken in an earlier run."""
     axis: int
     maker: BatchMaker
     buffer_bytes: int
@@ -48,17 +48,17 @@ class EpochPlan:
 
     @property
     def feeds(self) -> Feeds:
-        """What is read."""
+        """How the arrays are read."""
         return self.order.feeds
 
 
 class EpochRun:
-    """Produces the batches of an epoch in a task of its own, from the first `take` to `end`.
+    """Produces the batches of an epoch in a background task, from its creation until `end`.
 
     Args:
-        plan: What is to be made.
-        arrays: By number.
-        closing: What was opened for this epoch, to be closed with it.
+        plan: The plan of the epoch.
+        arrays: The arrays, by number.
+        closing: Closes the session that was opened for this epoch, if any.
     """
 
     def __init__(self, plan: EpochPlan, arrays: Sequence[ReadableArray], closing: AsyncExitStack) -> None:
@@ -67,19 +67,19 @@ class EpochRun:
         self._closing = closing
         self.meter: Meter = Meter(plan.order.epoch, plan.order.shuffle)
         ring = plan.maker.buffers
-        # Batches that are ready or being made: so many bytes, or all buffers but the one that the consumer has.
+        # Limits batches that are ready or in progress: by bytes, or by the number of the user's buffers.
         self._places = Limiter(ring or plan.prefetch_bytes)
         self._weight = 1 if ring else max(1, plan.maker.sample_bytes * plan.share.batch_size)
         self._ready: deque[Any] = deque()
         self._more = asyncio.Event()
         self._with_consumer = False
         self._over = False
-        """No batch comes behind those that are ready."""
+        """No batch is made any more; ready ones can still be taken."""
         self._error: Exception | None = None
         self._complete = False
-        """There were no more."""
+        """All batches were made."""
         self._closed = False
-        """By whoever iterates."""
+        """The consumer has called `end`."""
         self._threads = CodecThreads(2)  # so that a slow transform does not keep the next fill from being planned
         self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
         self.meter.start()
@@ -88,15 +88,15 @@ class EpochRun:
     async def take(self) -> Any:
         """The next batch.
 
-        A cancelled call takes none.
+        A cancelled call takes no batch.
 
         Raises:
-            StopAsyncIteration: There are no more.
-            StateError: It was stopped, by another iteration of the loader for example.
-            Exception: What failed: once, behind the batches before it.
+            StopAsyncIteration: There are no more batches.
+            StateError: The epoch was stopped, for example by another iteration of the loader.
+            Exception: The error of making the next batch; raised once, after the batches before it.
         """
         started = perf_counter()
-        if self._with_consumer:  # whoever asks for the next batch is done with the buffer of the last
+        if self._with_consumer:  # the consumer requests the next batch, so the buffer of the last one is free
             self._with_consumer = False
             self._places.release(self._weight)
         while not self._ready:
@@ -108,8 +108,8 @@ class EpochRun:
                 if self._complete or self._closed:
                     raise StopAsyncIteration
                 raise StateError(
-                    "this iteration was stopped before its end: its loader was closed, or iterated over again; "
-                    "use a loader for each of two iterations"
+                    "this iteration was stopped before its end: its loader was closed, or another iteration was "
+                    "started; use one loader for each concurrent iteration"
                 )
             self._more.clear()
             await self._more.wait()
@@ -119,9 +119,9 @@ class EpochRun:
         return batch
 
     def take_now(self) -> Any:
-        """As `take`, in another thread than the loop's; `NOT_READY` where that would wait.
+        """Like `take`, for threads other than the loop's; `NOT_READY` if `take` would wait.
 
-        Waking the loop, and being woken by it, costs ten times as much as this.
+        It exists because a round trip to the loop's thread costs ten times as much.
         """
         started = perf_counter()
         if not self._ready:
@@ -140,12 +140,12 @@ class EpochRun:
         return batch
 
     def abandon(self) -> None:
-        """Stop without waiting; from any thread, and from a finalizer. In a forked child the parent's is left alone."""
+        """Stop without waiting. Called from any thread, or from a finalizer; does nothing in a forked child."""
         if self._pid == os.getpid():
             self._task.cancel()
 
     async def replace(self) -> None:
-        """Another iteration begins: this one stops, and whoever still asks for a batch of it gets an error."""
+        """Stop because another iteration starts: a later `take` of this one raises StateError."""
         self._ready.clear()
         if self._pid == os.getpid() and self._loop is asyncio.get_running_loop():
             await self._stop()
@@ -153,7 +153,7 @@ class EpochRun:
             self.abandon()
 
     async def end(self) -> None:
-        """Stop, and return when nothing of it is left: no task, no request, no lease."""
+        """Stop, and wait until no task, request or lease of the epoch is left."""
         self._closed = True
         await self._stop()
 
@@ -164,18 +164,18 @@ class EpochRun:
         try:
             await self._task.aclose()
         finally:
-            self._ready.clear()  # what was made until the task saw its cancellation
-            await self._closing.aclose()  # where the task was cancelled before its first step
+            self._ready.clear()  # batches that were made before the task was cancelled
+            await self._closing.aclose()  # in case the task was cancelled before its first step
             await self._threads.aclose()
 
-    # In the task
+    # In the background task
 
     async def _run(self) -> None:
         try:
             async with self._closing:
                 await self._produce()
             self._complete = True
-        except Exception as error:  # noqa: BLE001  # it belongs to the consumer, behind the batches before it
+        except Exception as error:  # noqa: BLE001  # raised to the consumer, after the batches before it
             self._error = error
         finally:
             self._threads.close()
@@ -214,7 +214,7 @@ class EpochRun:
             while filled < size:
                 if held is None:
                     held, used = await reader.take(), 0
-                    assert held is not None  # noqa: S101  # the fills have the share's samples
+                    assert held is not None  # noqa: S101  # the fills contain all samples of the share
                 count = min(size - filled, held.fill.samples.size - used)
                 await self._copy(reader, held, resident, slice(used, used + count), [t[filled:] for t in targets])
                 filled, used = filled + count, used + count
@@ -224,13 +224,13 @@ class EpochRun:
             batch = await self._finished(number, size, targets)
             self._ready.append((batch, size, sum(target.nbytes for target in targets)))
             self._more.set()
-            # The consumer comes between: a burst of batches would hold up the loop, and take fresh memory for each.
+            # Let the consumer run: a burst of batches would block the loop, and allocate new memory for each batch.
             await asyncio.sleep(0)
 
     async def _copy(
         self, reader: ReadAhead, held: HeldFill, resident: Sequence[Rows | None], part: slice, targets: Targets
     ) -> None:
-        """Samples of a fill into a batch."""
+        """Copy samples of a fill to a batch."""
         feeds = self._plan.feeds
         samples = held.fill.samples[part]
         jobs: list[tuple[Block, Block, Ints, int | None]] = []
@@ -238,7 +238,7 @@ class EpochRun:
             feed = feeds.feeds[field.feed]
             rows = resident[field.feed] or held.fill.rows[field.feed]
             block = reader.resident[field.feed] if feed.resident else held.blocks[field.feed]
-            assert rows is not None  # noqa: S101  # a feed is resident, or every fill has its rows
+            assert rows is not None  # noqa: S101  # of a feed that is not resident, every fill has rows
             assert block is not None  # noqa: S101  # likewise
             wanted = feed.first + field.offset + samples * feed.stride
             self.meter.touched(feed, wanted, field.length or 1)
@@ -262,7 +262,7 @@ class EpochRun:
 
 
 def _nothing(failure: BaseException | None) -> None:
-    """What fails is handed over behind the last batch."""
+    """Do nothing: `take` raises errors, after the last batch."""
 
 
 def _gather_all(jobs: Sequence[tuple[Block, Block, Ints, int | None]]) -> None:

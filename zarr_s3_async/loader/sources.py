@@ -1,4 +1,4 @@
-"""The arrays of a loader, wherever it runs: open ones, references, or URLs that are opened when they are needed."""
+"""The arrays of a loader: open arrays, or refs and URLs that are opened when they are needed, in any process."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ class Source:
     zarr_format: Literal[2, 3] | None = None
     missing: Missing = "fill"
     array: Array | None = None
-    """Open, in a session of the user's."""
+    """The open array, in a session of the user; None: it is opened when it is needed."""
 
     @classmethod
     def of(cls, given: Any) -> Self:
-        """From what the user gave."""
+        """The source of an item of the user's `arrays`.
+
+        Raises:
+            ConfigError: It is of another type.
+        """
         match given:
             case Array():
                 return cls(given.ref, given.metadata.zarr_format, given.missing, given)
@@ -46,16 +50,16 @@ class Source:
                 )
 
     def closed(self) -> Source:
-        """The same array, to be opened elsewhere."""
+        """This source without the open array, for another event loop or process."""
         return replace(self, array=None)
 
     def geometry(self) -> Geometry | None:
-        """Where the array is open: what it was when it was given or refreshed."""
+        """The geometry of an open array, as of its opening or last refresh; None if it is not open."""
         return None if self.array is None else geometry_of(self.array)
 
 
 def geometry_of(array: Array) -> Geometry:
-    """What planning needs of an array. Where chunks differ in length, that of the longest stands for all."""
+    """The geometry of an array. If chunks have different lengths, the longest is used for all."""
     try:
         return Geometry(array.shape, array.chunks, array.shards, array.dtype)
     except UnsupportedFeature:
@@ -64,11 +68,11 @@ def geometry_of(array: Array) -> Geometry:
 
 
 class Sources:
-    """The distinct arrays of a loader, by number, and which field is which.
+    """The distinct arrays of a loader, by number, and the number of each field's array.
 
     Args:
-        arrays: What the user gave: one, or a dict of them.
-        session_options: Of the sessions that are made for those that are not open.
+        arrays: The user's `arrays`: one, or a dict of them.
+        session_options: Options of the sessions in which arrays are opened.
     """
 
     def __init__(self, arrays: Any, session_options: Mapping[str, Any]) -> None:
@@ -79,7 +83,7 @@ class Sources:
         if isinstance(arrays, Mapping):
             given = dict(arrays)
             if not given or not all(isinstance(name, str) for name in given):
-                raise ConfigError("a dict of arrays names each with a str, and has one at least")
+                raise ConfigError("a dict of arrays must have at least one item, and its keys must be str")
         for name, one in given.items():
             self.fields[name] = self._number(Source.of(one))
 
@@ -94,8 +98,8 @@ class Sources:
         secret = [name for name in _SECRETS if name in self._options]
         if secret:
             raise ConfigError(
-                f"a loader whose session_options hold {secret[0]} is not pickled, so that keys do not leave this "
-                "process: let the other one have keys of its own (environment, profile, role)"
+                f"a loader with {secret[0]} in session_options cannot be pickled, so that secrets do not leave this "
+                "process: give the other process its own credentials (environment, profile, role)"
             )
         return {
             "sources": [source.closed() for source in self.sources],
@@ -107,21 +111,21 @@ class Sources:
         self.__dict__.update(state)
 
     def geometries(self) -> list[Geometry] | None:
-        """Of all arrays, where all are open."""
+        """The geometries of all arrays; None if some are not open."""
         found = [source.geometry() for source in self.sources]
         return None if None in found else [one for one in found if one is not None]
 
     async def session(self, stack: AsyncExitStack) -> Session:
-        """For arrays that are not open: this loop's shared session, or one with the loader's options on the stack."""
+        """The session for arrays that are not open: the loop's shared one, or with options one that `stack` closes."""
         return await stack.enter_async_context(Session(**self._options)) if self._options else shared_session()
 
     async def open(self, stack: AsyncExitStack, session: Session | None, *, here: bool) -> Sequence[Array]:
-        """All arrays.
+        """Return all arrays, open.
 
         Args:
-            stack: Closes what is opened for it.
-            session: For arrays that are not open; None: see `session`.
-            here: Whether open arrays of the user's are of this event loop.
+            stack: Closes the session that is opened, if any.
+            session: The session for arrays that are not open; None: see `session`.
+            here: Whether the user's open arrays belong to this event loop.
         """
         arrays: list[Array] = []
         for source in self.sources:

@@ -1,4 +1,4 @@
-"""Where a loader is, as a value that JSON can hold; and whether it fits the loader that it is given to."""
+"""The position of a loader as JSON-compatible values, and the check that a position belongs to a loader."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ _COUNTS = ("epoch", "batch")
 
 
 class Position(NamedTuple):
-    """Behind how many batches of an epoch a rank is. Its workers take turns: batch `b` is worker `b % workers`'s."""
+    """Number of batches of an epoch that a rank has taken. Workers take turns: worker `b % workers` makes batch `b`."""
 
     epoch: int
     batch: int
     workers: int = 1
 
     def taken_by(self, worker: int) -> int:
-        """How many of those batches this worker made."""
+        """Number of those batches that this worker made."""
         return len(range(worker, self.batch, self.workers))
 
 
 def to_json(position: Position, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The state: the position, and what decides the order of samples."""
+    """The state: the position, and the values that the order of samples depends on."""
     return {"version": VERSION, **position._asdict(), **identity}
 
 
 def from_json(state: Any, identity: Mapping[str, Any]) -> Position:
-    """The position of a state.
+    """The position in a state.
 
     Raises:
-        ConfigError: It is none, or it was made by a loader with another order of samples.
+        ConfigError: It is not a state, or it is of a loader with another order of samples.
     """
     if not isinstance(state, Mapping) or state.get("version") != VERSION:
-        raise ConfigError("restore takes what BatchLoader.state() returned, as it was or from JSON")
+        raise ConfigError("restore needs a value that BatchLoader.state() returned")
     wanted = {"version", *Position._fields, *identity}
     if set(state) != wanted:
         raise ConfigError(
-            f"this state is not of this version: it has {sorted(state)}, and should have {sorted(wanted)}"
+            f"this state is of another version: it has the fields {sorted(state)} instead of {sorted(wanted)}"
         )
     for name, value in identity.items():
         if state[name] != value:
             raise ConfigError(
-                f"this state was made with {name}={state[name]!r}, and the loader has {value!r}: its samples come in "
-                "another order, so some would come twice and others never; make the loader as it was"
+                f"this state was made with {name}={state[name]!r}, and the loader has {value!r}: the order of samples "
+                "differs, so some would come twice and others never; create the loader with the same arguments"
             )
     for name in _COUNTS:
         check_count(f"state[{name!r}]", state[name], least=0)
