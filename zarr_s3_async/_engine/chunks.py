@@ -202,7 +202,7 @@ class PlainChunks:
 
     def _too_large(self, key: str) -> ChunkDecodeError:
         return ChunkDecodeError(
-            f"{self._store.url}/{key} is no chunk of this array: no encoded chunk has more than "
+            f"{self._store.url}/{key} is not a chunk of this array: an encoded chunk has at most "
             f"{self._max_bytes:,} bytes",
             key=key,
         )

@@ -32,7 +32,7 @@ Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Piece: TypeAlias = tuple[Part, Buffer | None]
 """A part, and the encoded chunk."""
 _Item: TypeAlias = tuple[Coords, Sequence[Part], SharedFetch | None]
-"""An object with what is read of it, and the fetch that was announced for it."""
+"""An object, the parts to read of it, and the fetch that this read has announced for it, if any."""
 
 _MIN_STRIDED = 64 * 2**10
 """Minimum bytes of a chunk that is received directly into a strided block; smaller ones are copied afterwards."""
@@ -69,9 +69,9 @@ async def read(runtime: Runtime, layout: Layout, plan: Touched, out: Result, mis
     workers = min(runtime.limits.requests, n_objects)
     small = n_objects == 1 and out.nbytes <= BULK_BYTES and PRIORITY.get() is None  # the common case, without a call
     bulk = not small and is_bulk(n_objects, out.nbytes, runtime.limits)
-    # Others can join in the turn of the loop before the request is sent. Reads of several objects have that turn in any
-    # case, before their tasks start; those of more objects than slots let no one join, which would cost them 2 µs per
-    # object.
+    # Other reads can join in the loop iteration before the request is sent. A read of several objects has such an
+    # iteration anyway, before its tasks start. A read of more objects than slots does not wait for others to join,
+    # which would cost 2 µs per object.
     reading = _Reading(runtime, layout, plan, out, missing, bulk, turns=1 if n_objects == 1 else 0)
     work = reading.read_with_one_refetch
     if layout.of_shape is not None:
@@ -109,12 +109,12 @@ async def _read_one_of_many_shapes(
 
 
 def is_bulk(n_objects: int, nbytes: int, limits: Limits) -> bool:
-    """Whether the current call is bulk: by its `PRIORITY`, else where it is large.
+    """True if the current call is bulk: by its `PRIORITY`, or by its size if it has none.
 
     Args:
         n_objects: Number of objects that it touches.
         nbytes: Bytes of its elements.
-        limits: Of the session.
+        limits: Limits of the session.
     """
     priority = PRIORITY.get()
     return n_objects > limits.requests or nbytes > BULK_BYTES if priority is None else priority == BULK
@@ -204,10 +204,10 @@ class _Reading:
             raise
 
     async def read_several(self, objects: Iterator[tuple[Coords, Sequence[Part]]]) -> None:
-        """Read a few objects at once.
+        """Read a few objects concurrently.
 
-        Their fetches are announced before any task is started, so that other calls of the same turn of the loop join
-        them; and what others have announced takes no task, but is placed when it arrives.
+        All fetches are announced before the first task starts, so that other calls of the same loop iteration can join
+        them. Objects that other calls have announced need no task here: they are copied when they arrive.
         """
         joined = _JoinedReads(self, self._layout)
         items: list[_Item | None] = self._announced(objects, joined)
@@ -229,7 +229,7 @@ class _Reading:
             raise
 
     def _announced(self, objects: Iterator[tuple[Coords, Sequence[Part]]], joined: _JoinedReads) -> list[_Item | None]:
-        """Announce the fetches of what this call must read itself; the rest is added to `joined`."""
+        """Announce fetches of the objects that this call reads itself; add the others to `joined`."""
         layout = self._layout
         fetches, elements = layout.fetches, layout.elements
         items: list[_Item | None] = []
@@ -244,7 +244,7 @@ class _Reading:
             if fetch is None:
                 fetch = fetches[name] = SharedFetch(layout.readable, layout.reader.since)
                 items.append((coords, parts, fetch))
-            elif fetch.is_sent:
+            elif fetch.is_sent:  # its response may be older than this read, so it cannot be joined
                 items.append((coords, parts, None))
             else:
                 joined.add(fetch, coords, key, parts)
@@ -264,7 +264,7 @@ class _Reading:
             await self.refetch((coords, parts))
 
     def _name(self, key: str, parts: Sequence[Part]) -> Hashable:
-        """Of a fetch. The chunks of a shard are fetched together: only reads of exactly the same chunks share one."""
+        """Name of a fetch. Chunks of a shard are fetched together: only reads of the same chunks share a fetch."""
         return key if self._layout.n_slots == 1 else (key, *[part.slot for part in parts])
 
     async def read_object(self, item: tuple[Coords, Sequence[Part]]) -> None:
@@ -323,10 +323,10 @@ class _Reading:
         A read may join a fetch only before its request is sent: a later response could be older than the read.
 
         Args:
-            coords: Of the object.
-            key: Of the object.
-            parts: What is read of it.
-            fetch: One that this read has announced; None: join or announce one.
+            coords: Grid coordinates of the object.
+            key: Key of the object.
+            parts: The parts to read of it.
+            fetch: A fetch that this read has announced; None: join a fetch, or announce one.
         """
         # One function: another coroutine would cost a small chunk 1 % of its time.
         layout, leases = self._layout, self._runtime.leases
@@ -347,11 +347,11 @@ class _Reading:
         outcome: ObjectChunks | Exception | None = None
         try:
             if waits or self._turns:
-                # Reads that start in the same iteration of the loop can still join; and of those that waited for the
-                # end of one fetch, which resume in the same iteration too, each would send a request after the other.
+                # Reads that start in the same loop iteration can still join. So can those that waited for the end of
+                # one fetch, which all resume in this iteration: without this, each would send its own request.
                 self._turns = max(0, self._turns - 1)
                 await sleep(0)
-            # A lease is never waited for by the joined reads: they hold none, so the fetch cannot deadlock with them.
+            # Joined reads hold no lease while they wait for this one, so waiting for a lease cannot deadlock.
             if not leases.try_acquire(lease):
                 await leases.acquire(lease)
             held = lease
@@ -375,7 +375,7 @@ class _Reading:
             layout.fetches.end(name, fetch, outcome)
 
     def place_shared(self, coords: Coords, key: str, parts: Sequence[Part], chunks: ObjectChunks) -> None:
-        """Copy what another read has fetched."""
+        """Copy chunks that another read has fetched to the result."""
         self._runtime.emit(ReadShared(key=key))
         self._place_cached(coords, key, parts, chunks)
 
@@ -393,9 +393,9 @@ class _Reading:
         return chunks
 
     async def _read_through_cache(self, coords: Coords, key: str, parts: Sequence[Part]) -> None:
-        """Read from the cache, and the rest by one fetch, which concurrent reads of the same chunks share.
+        """Read cached chunks, and the others by one fetch, which concurrent reads of the same chunks share.
 
-        A reader that waited for another one uses that one's fetch only if it was sent after its own call.
+        A read that waited for another one uses its fetch only if that was sent after this read had started.
         """
         cache, reader, name = self._runtime.decoded, self._layout.reader, f"{self._runtime.place}/{key}"
         asked = monotonic()
@@ -555,7 +555,7 @@ class _Reading:
 
 
 class _JoinedReads:
-    """The objects of one call that other calls fetch. Their chunks are placed as they come, by no task of this call."""
+    """Objects of one call that other calls fetch. Their chunks are copied on arrival, without a task of this call."""
 
     __slots__ = ("_again", "_failure", "_layout", "_left", "_reading", "_woken", "pending")
 
@@ -576,13 +576,13 @@ class _JoinedReads:
         self.pending += 1
 
     def leave(self) -> None:
-        """Place nothing from now on: the call has ended."""
+        """Copy nothing any more: the call has ended, and its result may belong to the caller again."""
         self._left = True
         for reading in self._again:
             reading.close()
 
     async def wait(self) -> None:
-        """Return when everything is placed; read what others began and did not end.
+        """Wait until all objects are copied; read those again whose fetch the other call has abandoned.
 
         Raises:
             Exception: An error of a fetch.
@@ -590,7 +590,7 @@ class _JoinedReads:
         while self._failure is None and (self.pending or self._again):
             if self._again:
                 again, self._again = self._again, []
-                if len(again) == 1:  # with no task, it comes early enough to share the fetch of others
+                if len(again) == 1:  # without a task, this starts early enough to share the fetch of others
                     await again[0]
                 else:
                     await gather_all(*again)

@@ -134,8 +134,7 @@ class ShardedChunks:
 
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """A request for the index unless it is cached, then few parallel ranges; see `Chunks.fetch`."""
-        # Compared first with the cached index, the fast path; otherwise the index and the chunks are fetched as they
-        # need.
+        # Fast path: one chunk, and the index is cached. If the shard has changed since, the loop below fetches both.
         many = len(slots) >= self._many
         if len(slots) == 1 and not many:
             state = self._cached_index(self._place + key)
@@ -338,7 +337,7 @@ class ShardedChunks:
         return not cached and spared <= self._limits.gap_bytes
 
     async def fetch_unless(self, key: str, slots: Sequence[int], version: Version) -> Fetched | None:
-        """A conditional GET of one byte; where the shard has changed, `fetch` with its new index."""
+        """A conditional GET of one byte; if the shard has changed, `fetch` with its new index."""
         if await get_unless(self._store, key, version, range=Span(0, 1)) is Unchanged.UNCHANGED:
             return None
         self.forget(key)
@@ -380,7 +379,7 @@ class ShardedChunks:
             with self._indexes.fetching(name, self._reader) as pending:
                 return await self._open(key, wanted, pending)
         except ObjectTooLarge:
-            return await self._index(key)  # skips the unused bytes that make it too large
+            return await self._index(key)  # reads only the index and the chunks, not the unused bytes between them
 
     async def _fetch_unpinned(self, key: str) -> _Opened | None:
         """Fetch the whole shard by one request, which always returns one version, however often it is rewritten.
@@ -470,7 +469,7 @@ class ShardedChunks:
     def _too_long_error(self, key: str, version: Version, span: Span) -> ChunkDecodeError:
         """The error for an index entry longer than any chunk, for which no lease covers the memory."""
         problem = ChunkDecodeError(
-            f"it gives a chunk {span.stop - span.start:,} bytes, and none can have more than {self._max_chunk_nbytes:,}"
+            f"a chunk has {span.stop - span.start:,} bytes in it, more than the maximum of {self._max_chunk_nbytes:,}"
         )
         return self._damaged_index_error(key, version, problem)
 

@@ -101,6 +101,7 @@ class Capabilities:
         known = self._known.get(capability)
         if known is None:
             async with self._probing:
+                # Concurrent writers wait here for one probe, which may have found the answer meanwhile.
                 known = self._known.get(capability)
                 if known is None and (now or not self._skips()):
                     known = await self._find_out(capability, near)

@@ -93,7 +93,7 @@ async def verified(request: Request, outcome: Outcome) -> Outcome:
     headers, body = outcome.headers, outcome.body
     if memoryview(body).nbytes <= _INLINE:
         fault = checksum_fault(headers, body)
-    else:
+    else:  # in a thread, since hashing a large body would block the event loop
         fault = await run_blocking(checksum_fault, headers, body)
     if fault is None:
         return outcome

@@ -71,6 +71,7 @@ class PageReader:
         found: Iterable[Mapping[str, Any]] = page.get("Contents", ())
         folders: Iterable[Mapping[str, Any]] = page.get("CommonPrefixes", ())
         problem = self._problem([*(content["Key"] for content in found), *(folder["Prefix"] for folder in folders)])
+        # A listing of a single page cannot loop, so its order does not matter.
         if problem is not None and (self._pages > 1 or self._token is not None):
             raise unexpected(self._request, Response(200, {}), f"page {self._pages:,} of the listing {problem}")
         return page

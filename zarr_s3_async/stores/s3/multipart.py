@@ -243,6 +243,7 @@ class _Upload:
         return _RestartUpload(error) if must_restart_upload(response) else error
 
     async def _abort(self, upload: Mapping[str, str]) -> None:
+        """Abort an upload. A failure is logged, not raised: it would hide the error that ended the upload."""
         request = self._request("AbortMultipartUpload", {}, upload)
         try:
             async with timeout(_ABORT_SECONDS):

@@ -195,6 +195,7 @@ class RetryingTransport:
         return await self._recovery.recover(request, response, tried)
 
     def _may_retry(self, attempt: int) -> bool:
+        # The budget is shared by the session, so that retries do not multiply the load during an outage.
         return attempt < self._policy.attempts and self._budget.spend()
 
     async def _attempt(self, request: Request, attempt: int) -> Outcome:
@@ -205,7 +206,7 @@ class RetryingTransport:
         try:
             if self._hedging is not None and request.operation == "GetObject":
                 return await self._hedging.send(self._try_once, request, attempt)
-            # As `_try_once`, without a coroutine more.
+            # The same as `_try_once`, without one more coroutine.
             sent = slots.clock() if slots.shares else None
             return self._judged(request, await self._traced.send(request, attempt), sent)
         except _RETRIED_ERRORS as error:
@@ -231,7 +232,7 @@ class RetryingTransport:
             return error
 
     def _judged(self, request: Request, response: Response, sent: float | None) -> Outcome:
-        """Tell the slots what came of a request; an error for a response that must not be used."""
+        """Report a response to the slots; returns an error instead of a response that must not be used."""
         slots = self._slots
         if response.error is not None and is_throttle(response):
             slots.refused(request.bucket, sent)

@@ -77,8 +77,8 @@ class Slots:
         """Record a throttled response: reduce the bucket's share, or create one.
 
         Args:
-            bucket: That throttles.
-            sent: When the request was sent; None: before the bucket had a share, so it says nothing about that.
+            bucket: The bucket that throttles.
+            sent: When the request was sent; None: before the bucket had a share, so the response does not reduce it.
         """
         share = self.shares.get(bucket)
         if share is None:

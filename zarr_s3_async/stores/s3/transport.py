@@ -131,6 +131,7 @@ class RoutedTransport:
         return found
 
     async def _route(self, request: Request, config: S3Config) -> _Route:
+        """Create the route of a bucket: over the wire if it supports the endpoint, else over the SDK."""
         endpoint, identity, ca_bundle = await self._way(request, config)
         if endpoint.unsupported is None:
             wire = Wire(

@@ -365,6 +365,7 @@ class ObjectResponses:
         if request.max_bytes is not None and len(data) > request.max_bytes:
             raise too_long(request, len(data))
         sink = request.sink
+        # A body this small is not copied to strided memory here: the decoder does that.
         if sink is None or not takes_sink(request, head.status, head.headers) or strided_target(sink, len(data)):
             return bytes(data)
         memory = _checked(sink(len(data)), len(data))
