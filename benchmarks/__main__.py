@@ -1,6 +1,6 @@
 """`python -m benchmarks`: run a matrix, write results.json, benchmarks.md and the plots.
 
-A whole full run writes into docs/, anything less into build/bench/.
+A complete run of the full matrix writes to docs/; any other run writes to build/bench/.
 """
 
 from __future__ import annotations
@@ -35,10 +35,14 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_const", const="smoke", dest="matrix", help=argparse.SUPPRESS)
     parser.add_argument("--only", default="", help="rows whose group or name contains this")
     parser.add_argument("--libraries", default="", help="comma-separated names; default: all")
-    parser.add_argument("--rounds", type=int, help="repeats at most")
-    parser.add_argument("--minutes", type=float, help="of the whole run; repeats are cut to fit")
-    parser.add_argument("--output", type=Path, help="folder to write benchmarks.md and benchmarks/ into")
-    parser.add_argument("--report", action="store_true", help="write the page of the last run again, and run nothing")
+    parser.add_argument("--rounds", type=int, help="maximum number of repeats")
+    parser.add_argument(
+        "--minutes", type=float, help="minutes of the whole run; the number of repeats is reduced to fit"
+    )
+    parser.add_argument("--output", type=Path, help="folder for benchmarks.md and benchmarks/")
+    parser.add_argument(
+        "--report", action="store_true", help="only write the page again, from the results of the last run"
+    )
     parser.add_argument("--list", action="store_true", help="list the rows and the contenders")
     options = parser.parse_args(arguments)
     if options.output is None:
@@ -48,7 +52,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def _command(arguments: list[str]) -> str:
-    """As a reader would type it: where the files went is nobody's business."""
+    """The command as a reader would type it, without `--output`, which holds a path of this machine."""
     words = list(arguments)
     if "--output" in words:
         here = words.index("--output")
@@ -61,7 +65,7 @@ def _rows(options: argparse.Namespace) -> list[matrix.Row]:
     if options.libraries:
         named = {name.strip() for name in options.libraries.split(",")}
         if unknown := named - CONTENDERS.keys():
-            sys.exit(f"no such library: {', '.join(sorted(unknown))}; there are: {', '.join(CONTENDERS)}")
+            sys.exit(f"unknown library: {', '.join(sorted(unknown))}; known: {', '.join(CONTENDERS)}")
         rows = [matrix.Row(r.workload, tuple(e for e in r.entries if e.library in named)) for r in rows]
     return [row for row in rows if row.entries]
 
@@ -75,7 +79,7 @@ def _list(rows: list[matrix.Row]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run, write, and return 1 where something failed."""
+    """Run the benchmarks and write the page; returns 1 if something failed."""
     options = _options(arguments)
     rows = _rows(options)
     if options.list:
@@ -94,7 +98,7 @@ def main(arguments: list[str]) -> int:
         seconds=60 * (options.minutes or _MINUTES[options.matrix]),
         say=lambda line: print(line, flush=True),
     )
-    last = committed_run()  # before it is written over
+    last = committed_run()  # read before it is overwritten
     document: dict[str, Any] = {
         "command": _command(arguments),
         "minutes": 0.0,
@@ -108,7 +112,7 @@ def main(arguments: list[str]) -> int:
     results: list[Measured] = []
 
     def keep(found: list[Measured]) -> None:
-        """What there is so far is on disk, whatever becomes of the run."""
+        """Write the results so far, so that they are kept if the run fails."""
         results[:] = found
         document["minutes"] = round((time.monotonic() - began) / 60, 1)
         document["results"] = to_json(found)
@@ -118,7 +122,7 @@ def main(arguments: list[str]) -> int:
     try:
         document["profiles"] = asyncio.run(driver.run(rows, keep))
     except KeyboardInterrupt:
-        print("interrupted: the page tells of the rows that are done")
+        print("interrupted: the page contains the completed rows")
     document["machine"]["load"].append(round(os.getloadavg()[0], 1))
     keep(list(results))
     write_report(document, options.output, last)
@@ -127,7 +131,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _one_result_a_line(document: Mapping[str, Any]) -> str:
-    """JSON whose diff shows which rows changed: each element of a list on a line of its own."""
+    """JSON with one list element per line, so that a diff shows which rows changed."""
     members = []
     for name, value in document.items():
         text = json.dumps(value)

@@ -1,4 +1,4 @@
-"""One pass over a workload, whatever the library; with `check`, every value read is compared with what is stored."""
+"""One pass over a workload with any library; with `check`, every value read is compared with the stored one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _BAND = 16
 
 
 class WrongValues(Exception):
-    """A library returned something else than what is stored."""
+    """A library returned values that differ from the stored ones."""
 
 
 class Work:
-    """A workload made ready: regions and the data to write are there before anything is measured."""
+    """A workload with its regions and the data to write, prepared before the measurement."""
 
     def __init__(self, workload: Workload, library: Library) -> None:
         self.workload = workload
@@ -66,10 +66,10 @@ class Work:
         rows, columns = region
         place = f"{self.workload.name}: {region}"
         if found.shape != (rows.stop - rows.start, columns.stop - columns.start) or found.dtype != DTYPE:
-            raise WrongValues(f"{place} came as {found.shape} of {found.dtype}")
-        # In bands: what is compared with must not count as the library's memory.
+            raise WrongValues(f"{place} was returned with shape {found.shape} and data type {found.dtype}")
+        # In bands, so that the expected values do not count as memory of the library.
         for start in range(rows.start, rows.stop, _BAND):
             band = slice(start, min(start + _BAND, rows.stop)), columns
             here = found[start - rows.start : band[0].stop - rows.start]
             if not np.array_equal(here, self.workload.dataset.values(band)):
-                raise WrongValues(f"{place} does not hold what is stored there, in {band}")
+                raise WrongValues(f"{place} differs from the stored values in {band}")

@@ -1,8 +1,8 @@
-"""zarr-python over `ZarrStore` beside zarr-python over obstore, and beside our own reader.
+"""Compare zarr-python over `ZarrStore` with zarr-python over obstore, and with our own reader.
 
-`python -m benchmarks.adapters`, or with words of the rows that are wanted. Paired: each round runs both sides on one
-server and event loop, now one first and now the other. Figures are CPU of the whole process, obstore's threads too,
-and the ratio is the median of the rounds' ratios. Rows above their bar are named at the end.
+`python -m benchmarks.adapters`, or with words that select rows. Measurements are paired: each round runs both sides
+on one server and event loop, in alternating order. Figures are CPU of the whole process, including obstore's threads,
+and the ratio is the median of the rounds' ratios. Rows that exceed their limit are listed at the end.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from zarr_s3_async.testing import LocalS3
 
 ROUNDS = 9
 BAR = 1.0
-"""Of the CPU over obstore."""
+"""Maximum ratio of our CPU to that over obstore."""
 ENGINE_BAR = 2.0
-"""Of the CPU of our own reader: above it, xarray would deserve an engine of its own."""
+"""Maximum ratio to the CPU of our own reader; above it, a separate xarray engine would be justified."""
 IN_FLIGHT = 64
 
 Side = Callable[[], Awaitable[Callable[[], Awaitable[object]]]]
-"""Gets ready, and returns what is measured."""
+"""Prepares one side, and returns the function to measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ class Row:
 
     name: str
     units: int
-    """What the figures are per: chunks, keys."""
+    """Number of units (chunks, keys) by which figures are divided."""
     ours: Side
     other: Side
     bar: float = BAR
 
 
 class Rows:
-    """Everything that is measured, on one server."""
+    """All rows, on one server."""
 
     def __init__(self, server: LocalS3) -> None:
         self._config = server.s3_config()
@@ -83,7 +83,7 @@ class Rows:
         await array.setitem(slice(None), self._random.random(shape, dtype="f4"))
 
     def both(self, name: str, units: int, path: str, work: Callable[[Any], Awaitable[object]]) -> Row:
-        """Work on an opened array."""
+        """A row that works on an opened array."""
 
         def side(make: Callable[[str], Any]) -> Side:
             async def ready() -> Callable[[], Awaitable[object]]:
@@ -95,7 +95,7 @@ class Rows:
         return Row(name, units, side(self.ours), side(self.obstore))
 
     def stores(self, name: str, units: int, path: str, work: Callable[[Any], Awaitable[object]]) -> Row:
-        """Work on a store."""
+        """A row that works on a store."""
 
         def side(make: Callable[[str], Any]) -> Side:
             async def ready() -> Callable[[], Awaitable[object]]:
@@ -107,7 +107,7 @@ class Rows:
         return Row(name, units, side(self.ours), side(self.obstore))
 
     def engines(self, name: str, units: int, path: str, regions: list[Any]) -> Row:
-        """zarr-python over our store beside our own reader."""
+        """A row that compares zarr-python over our store with our own reader."""
 
         async def through_store() -> Callable[[], Awaitable[object]]:
             array = await zarr_async.open_array(store=self.ours(path), mode="r")
@@ -152,7 +152,7 @@ class Rows:
         return Row(name, units, side(engine=Engine), side(engine="zarr"))
 
     async def all(self) -> list[Row]:
-        """Store what is read, and list the rows."""
+        """Store the arrays to read, and return the rows."""
         await self.array("small", (1024, 2048), 64, compressors=None)
         await self.array("middle", (2048, 2048), 256, compressors=None)
         await self.array("big", (3072, 3072), 1024, compressors=None)
@@ -236,7 +236,7 @@ class Rows:
 
 
 async def measure(row: Row) -> float:
-    """Print one row; its ratio."""
+    """Measure one row, print it, and return its ratio."""
     ours, other = await row.ours(), await row.other()
     await ours()
     await other()
@@ -255,16 +255,16 @@ async def measure(row: Row) -> float:
 
 
 async def main(server: LocalS3, wanted: list[str]) -> None:
-    """Every row whose name holds one of the words, or every row."""
+    """Measure every row whose name contains one of the words; without words, every row."""
     zarr.config.set({"async.concurrency": IN_FLIGHT})
-    print("| row | µs | µs of what it is beside | ratio |\n|---|---|---|---|")
+    print("| row | µs | µs of the other side | ratio |\n|---|---|---|---|")
     lost = []
     for row in await Rows(server).all():
         if not wanted or any(word in row.name for word in wanted):
             ratio = await measure(row)
             if ratio > row.bar:
-                lost.append(f"{row.name}: {ratio:.2f}, the bar is {row.bar}")
-    print("\nlost: " + ("; ".join(lost) if lost else "none"))
+                lost.append(f"{row.name}: {ratio:.2f}, limit {row.bar}")
+    print("\nabove the limit: " + ("; ".join(lost) if lost else "none"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The bars that this library is built against, and how far a run is from each. Every ratio is of one run."""
+"""Performance targets (bars) of this library, and the ratio to each in one run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEST = "the best peer"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """At most `limit` times what `against` needs, on each of some workloads."""
+    """A target: at most `limit` times the cost of `against`, on each of these workloads."""
 
     rows: tuple[str, ...]
     metric: Metric
@@ -24,22 +24,22 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A bar on one workload of a run."""
+    """The result of a bar on one workload of a run."""
 
     bar: Bar
     ours: Figure
     other: Figure
     noise: float
-    """How far two processes of ours are apart, as a share."""
+    """Relative difference between two processes of ours."""
 
     @property
     def ratio(self) -> float:
-        """Ours over theirs."""
+        """Our cost divided by theirs."""
         return float(getattr(self.ours, self.bar.metric) / getattr(self.other, self.bar.metric))
 
     @property
     def outcome(self) -> Literal["met", "missed", "within the noise"]:
-        """Met and missed are outside of the noise."""
+        """`met` or `missed` only if the difference exceeds the noise."""
         if self.ratio * (1 + self.noise) <= self.bar.limit:
             return "met"
         return "missed" if self.ratio > self.bar.limit * (1 + self.noise) else "within the noise"
@@ -85,7 +85,7 @@ BARS = (
 
 
 def verdicts(results: Results) -> Iterator[Verdict]:
-    """Every bar on every workload of the run that it is about."""
+    """The verdict of every bar on each of its workloads in the run."""
     for bar in BARS:
         for name in bar.rows:
             if name not in results.workloads:

@@ -1,4 +1,4 @@
-"""What it would bring to fetch only some blocks of a Blosc chunk, beside fetching it whole: requests, bytes, time.
+"""Estimate the gain of fetching only some blocks of a Blosc chunk, compared with all of it: requests, bytes, time.
 
 A frame is a header of 16 bytes, the positions of its blocks, and the blocks, each decodable on its own. numcodecs has
 no function for a part of a frame, so blocks are decoded here as frames of their own, with headers made for them.
@@ -30,7 +30,7 @@ SHAPES = {"64 MiB": (64, 1024, 256), "4 MiB": (16, 256, 256), "1 MiB": (4, 256, 
 
 
 def frame_of(frame: bytes, span: Span, nbytes: int) -> bytes:
-    """A frame of the one block that lies at `span`."""
+    """A frame with only the block at `span`."""
     version, inner, flags, typesize, *_ = HEADER.unpack_from(frame)
     head = HEADER.pack(version, inner, flags, typesize, nbytes, nbytes, 20 + span.stop - span.start)
     return head + struct.pack("<I", 20) + frame[span.start : span.stop]
@@ -81,7 +81,7 @@ def timed(call: Any) -> float:
 
 
 def main() -> None:
-    """Chunks of three sizes, two compressors."""
+    """Measure chunks of three sizes with two compressors."""
     blosc.use_threads = False
     for edge, shape in SHAPES.items():
         for cname in ("lz4", "zstd"):

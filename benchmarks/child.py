@@ -1,6 +1,6 @@
-"""One process for one library on one workload. The driver tells it when to run; only what it then does is measured.
+"""A process that runs one library on one workload. The driver starts each pass; only the pass is measured.
 
-Lines of JSON on standard input and output. Whatever a library prints goes to standard error.
+It exchanges lines of JSON on standard input and output. Output of libraries is redirected to standard error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .memory import PeakMemory, cpu_seconds
 from .workload import Workload
 
 PROFILE = "profile"
-"""A line that asks for a pass under the profiler."""
+"""The input line that requests a pass under the profiler."""
 _SHOWN = 8
 
 
@@ -39,7 +39,7 @@ class Child:
         self._answers.flush()
 
     async def serve(self, order: dict[str, Any]) -> None:
-        """Open, one checked pass, and then a measured pass per line, until the input ends."""
+        """Open the array, run one checked pass, then one measured pass per input line until the input ends."""
         contender = CONTENDERS[order["library"]]
         try:
             library = contender.load(_task(order))
@@ -47,7 +47,7 @@ class Child:
             work = Work(Workload.from_json(order["workload"]), library)
             peak = await _first_pass(work)
             self._say(ready=True, peak=max(peak, library.peak_of_children))
-            # The loop must run on while we wait, or connections age unseen.
+            # The loop must run while we wait; otherwise closed connections are not noticed.
             while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
                 self._say(**(await _profiled(work) if line.strip() == PROFILE else await _measured(work)))
             await library.close()
@@ -68,7 +68,7 @@ def _task(order: dict[str, Any]) -> Task:
 
 
 async def _first_pass(work: Work) -> int:
-    """Warm up and check the values; what the pass took of memory at most."""
+    """Warm up and check the values; returns the peak memory of the pass in bytes."""
     gc.collect()
     memory = PeakMemory()
     await work.once(check=True)
@@ -85,7 +85,7 @@ async def _measured(work: Work) -> dict[str, float]:
 
 
 async def _profiled(work: Work) -> dict[str, Any]:
-    """Where the loop's thread spends its time: the functions with the most of it, and their shares."""
+    """The functions in which the event loop's thread spends most time, with their shares."""
     profile = cProfile.Profile()
     profile.enable()
     await work.once()
@@ -99,7 +99,7 @@ async def _profiled(work: Work) -> dict[str, Any]:
 
 
 def _function(file: str, _: int, name: str) -> str:
-    """`folder/file.py:name`, or what a builtin is called: no path of the machine."""
+    """`folder/file.py:name`, or the name of a builtin, without paths of this machine."""
     return name.strip("<>") if file == "~" else "/".join(file.split("/")[-2:]) + f":{name}"
 
 
@@ -117,7 +117,7 @@ def main() -> None:
     else:
         asyncio.run(work)
     answers.flush()
-    os._exit(0)  # some native libraries take seconds to tear their threads down
+    os._exit(0)  # some native libraries take seconds to end their threads
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Copies beside the peers' own, in MB per CPU second: `python benchmarks/copies.py [MiB]`.
+"""Compare copies with those of the peers, in MB per CPU second: `python benchmarks/copies.py [MiB]`.
 
-It takes Python 3.12, the extra `bench` and dask. Each copy runs in a process of its own, on the same array in a local
-folder, after a small one that loads what there is; the best of three counts. `moved` changes nothing but keys,
-`recoded` the codec; `cut` makes smaller chunks, `across` turns rows of chunks into columns: as the others do, with all
-of the array in memory. `bounded` is the same in 64 MiB, which only ours can be told: in two stages.
+It needs Python 3.12, the extra `bench` and dask. Each copy runs in a separate process, on the same array in a local
+folder, after a small copy as warm-up; the best of three counts. `moved` changes only keys, `recoded` the codec, `cut`
+makes smaller chunks, and `across` turns rows of chunks into columns, with the whole array in memory as the peers do.
+`bounded` is the same with 64 MiB of memory, in two stages; only our copy supports a limit.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def tensorstore(source: str, target: str, options: dict[str, Any]) -> None:
 
 
 def run(library: str, case: str, source: str, target: str) -> None:
-    """In the child: one copy of a small array, then one that counts."""
+    """In the child process: one copy of a small array, then the measured one."""
     fn = globals()[library]
 
     def call(*arguments: Any) -> None:

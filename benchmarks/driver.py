@@ -1,4 +1,4 @@
-"""Runs the rows: starts servers and children, interleaves the repeats, counts the requests."""
+"""Run the rows: start servers and child processes, interleave the repeats, count the requests."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .servers import Server, Servers, Stand
 from .workload import Workload
 
 _PATIENCE = 60.0
-"""Seconds for one answer of a child; then it is killed, and the table says so."""
+"""Timeout in seconds of one response of a child process; then it is killed, which the table notes."""
 _LEAST_ROUNDS = 3
 _OVERTIME = 120.0
-"""Seconds after the end of a run in which rows that are left get one repeat each; then they are skipped."""
+"""Seconds after the planned end of a run during which remaining rows get one repeat each; later ones are skipped."""
 _NO_TIME_LEFT = 1.0
 _SLOW = 8
-"""A contender that takes more than this part of a row's time is not repeated."""
+"""A contender that takes more than one such part of a row's time is not repeated."""
 
 
 @dataclass(slots=True)
 class Measured:
-    """What came of one entry of a row."""
+    """Results of one entry of a row."""
 
     workload: str
     library: str
@@ -41,13 +41,13 @@ class Measured:
     wall: list[float] = field(default_factory=list)
     """Seconds of each repeat."""
     cpu: list[float] = field(default_factory=list)
-    """Client processor seconds, user and system, of each repeat."""
+    """CPU seconds (user and system) of the client in each repeat."""
     requests: int | None = None
-    """Of one repeat, as the server counted them."""
+    """Requests of one repeat, counted by the server."""
     peak_bytes: int | None = None
-    """Memory at most during the first pass, above what was resident before it."""
+    """Peak resident bytes during the first pass, relative to those before it."""
     note: str | None = None
-    """Why there are no figures."""
+    """Reason why there are no figures."""
 
 
 class Contestant:
@@ -89,9 +89,9 @@ class Contestant:
             self.result.cpu.append(answer["cpu"])
 
     async def profile(self) -> list[tuple[str, float]]:
-        """The functions in which a pass spends the most, with their shares."""
+        """The functions in which a pass spends most time, with their shares."""
         answer = await self._ask(PROFILE)
-        self.result.note = None  # its figures stand, whatever became of the profile
+        self.result.note = None  # its figures stay valid if only the profile failed
         return [(name, share) for name, share in answer.get("profile", [])]
 
     async def _ask(self, line: str) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Contestant:
         return answer
 
     async def stop(self) -> None:
-        """End it; kill it where it does not."""
+        """Stop the process; kill it if it does not end."""
         assert self._process.stdin is not None
         with suppress(OSError):
             self._process.stdin.close()
@@ -132,14 +132,14 @@ class Driver:
         self._prepared: set[tuple[str, str]] = set()
 
     async def run(self, rows: list[Row], keep: Callable[[list[Measured]], None]) -> dict[str, list[tuple[str, float]]]:
-        """Every row, in order; a row that fails is noted, and the next one begins with a new server.
+        """Run every row in order. A failed row is noted, and the next one starts with a new server.
 
         Args:
-            rows: What is run.
-            keep: Called with what there is after each row.
+            rows: The rows to run.
+            keep: Called with all results so far after each row.
 
         Returns:
-            Of each row in which a peer needs less CPU than ours, the functions in which ours spends its time.
+            For each row in which a peer needs less CPU, the functions in which our library spends its time.
         """
         results: list[Measured] = []
         profiles: dict[str, list[tuple[str, float]]] = {}
@@ -151,7 +151,7 @@ class Driver:
                 found = [Measured(row.workload.name, entry.library, entry.in_flight) for entry in row.entries]
                 try:
                     if left < -_OVERTIME:
-                        raise TimeoutError("no time was left for it")
+                        raise TimeoutError("no time left")
                     server = await servers.get(row.workload.server)
                     await self._row(row, server, share, found, profiles)
                 except Exception as error:
@@ -198,7 +198,7 @@ class Driver:
     async def _start(
         self, workload: Workload, server: Server, present: list[tuple[Entry, Measured]]
     ) -> list[Contestant]:
-        # First passes side by side, but where the server is told to throttle: they would throttle each other.
+        # First passes run in parallel, unless the server throttles: they would affect each other.
         gate = asyncio.Semaphore(1 if workload.rate else os.cpu_count() or 1)
 
         async def start(entry: Entry, result: Measured) -> Contestant:
@@ -217,12 +217,12 @@ class Driver:
         return [task.result() for task in tasks]
 
     async def _repeat(self, children: list[Contestant], server: Server, began: float, seconds: float) -> None:
-        """Interleaved rounds, each in another order; one repeat is enough of the very slow."""
+        """Interleaved rounds, each in a different order; very slow contenders are measured once."""
         least = _LEAST_ROUNDS if seconds > _NO_TIME_LEFT else 1
         for number in range(self._rounds):
             if number >= least and time.monotonic() > began + seconds:
                 return
-            # Shuffled: who always follows the same other one finds the caches and free pages that this one leaves.
+            # Shuffled, since the preceding contender affects caches and free pages.
             for child in Random(number).sample(children, len(children)):
                 if not child.runs or child.result.wall[:1] > [seconds / _SLOW]:
                     continue
@@ -234,7 +234,7 @@ class Driver:
     async def _prepare(
         self, workload: Workload, server: Server, present: list[tuple[Entry, Measured]]
     ) -> list[tuple[Entry, Measured]]:
-        """Store what is not there yet; those whose array could not be stored fall out, with a note."""
+        """Store missing arrays; contenders whose array could not be stored are dropped, with a note."""
         if workload.action in ("plan", "copy"):
             return present
         ready = []
@@ -280,7 +280,7 @@ class Driver:
 
 
 def is_lost(results: list[Measured]) -> bool:
-    """Whether a peer needs less CPU than ours, which is the first of them."""
+    """True if a peer needs less CPU than our library, which is the first result."""
     first, *others = results
     if OURS not in first.library or not first.cpu:
         return False
@@ -289,7 +289,7 @@ def is_lost(results: list[Measured]) -> bool:
 
 
 def path_of(workload: Workload, entry: Entry) -> str:
-    """Where the array of this entry is: readers share one, writers have their own."""
+    """Path of the array of this entry: readers share one, each writer has its own."""
     folder = "repositories" if entry.library == "icechunk" else "arrays"
     if not workload.writes:
         return f"{folder}/{workload.dataset.name}"
@@ -301,7 +301,7 @@ def _slug(text: str) -> str:
 
 
 async def _run_module(name: str, order: dict[str, Any]) -> str | None:
-    """None, or the last line of what it complained of."""
+    """Run a module; returns None, or the last line of its error output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -322,7 +322,7 @@ async def _run_module(name: str, order: dict[str, Any]) -> str | None:
 
 
 def _environment(place: dict[str, Any]) -> dict[str, str]:
-    """Credentials for libraries that take them from nowhere else; no instance metadata is asked for."""
+    """Environment with credentials, for libraries that read them only there; instance metadata is disabled."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {
         "AWS_ACCESS_KEY_ID": place["access_key_id"],

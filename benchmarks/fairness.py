@@ -1,9 +1,9 @@
-"""`python -m benchmarks.fairness`: one-chunk reads beside a read of many chunks in the same session.
+"""`python -m benchmarks.fairness`: reads of one chunk during a read of many chunks in the same session.
 
-Each round measures small reads alone, then beside a bulk read that never ends; medians over the rounds are printed.
-`clock` is what a caller waits. `loop` is the processor time that the event loop's thread spends while the caller waits:
-what this library adds, whatever else the machine does. `bare GET` is a request of another process to the same server,
-beside the bulk read: what the server and the machine take.
+Each round measures small reads alone, then during a bulk read that never ends; medians over the rounds are printed.
+`clock` is the time that a caller waits. `loop` is the CPU time of the event loop's thread during that wait: the share
+of this library, independent of the machine's load. `bare GET` is a request of another process to the same server
+during the bulk read: the share of the server and the machine.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ print(json.dumps(taken))
 
 
 class Case(NamedTuple):
-    """What the bulk read reads."""
+    """The array of the bulk read."""
 
     name: str
     chunks: int
     edge: int
-    """Of a square float32 chunk."""
+    """Edge of a square float32 chunk."""
     codec: str | None
 
 
@@ -70,7 +70,7 @@ class Figures(NamedTuple):
 
 
 async def measure_reads(read: Callable[[int], Awaitable[Any]]) -> Figures:
-    """`_READS` reads, one after the other with pauses, as handlers come."""
+    """`_READS` reads, one after the other with pauses, as from handlers of a web service."""
     clock, loop = [], []
     for number in range(_READS):
         started, used = time.perf_counter(), time.thread_time()

@@ -38,12 +38,12 @@ class Figure:
 
     @property
     def is_ours(self) -> bool:
-        """This library, whatever its loop or transport."""
+        """True for this library, with any loop or transport."""
         return self.entry.library.startswith(OURS) or self.entry.library in ADAPTED
 
     @property
     def is_peer(self) -> bool:
-        """A library that does the same: neither ours nor a bare loop."""
+        """True for another library: neither ours nor a bare loop."""
         return not self.is_ours and not CONTENDERS[self.entry.library].bare
 
 
@@ -87,14 +87,14 @@ class Results:
         return list(dict.fromkeys(w.group for w in self.workloads.values()))
 
     def ours(self, name: str) -> Figure | None:
-        """This library at its defaults; where a workload sets the requests in flight, with those.
+        """This library at its defaults; if a workload sets the requests in flight, with that number.
 
         In the rows of adapters another library over our stores."""
         mine = (OURS, *sorted(ADAPTED))
         return next((f for f in self.figures[name] if f.entry.library in mine), None)
 
     def noise(self, name: str, metric: Metric) -> float:
-        """How far two processes of ours are apart on this workload, at least the median of the run, as a share."""
+        """Relative difference between two processes of ours on this workload, at least the median of the run."""
         apart = {n: found for n in self.figures if (found := self._apart(n, metric)) is not None}
         usual = median(apart.values()) if apart else 0.0
         return max(apart.get(name, 0.0), usual)
@@ -107,7 +107,7 @@ class Results:
         return abs(float(getattr(ours, metric) / getattr(again, metric)) - 1)
 
     def best(self, name: str, metric: Metric, accept: Callable[[Figure], bool] | None = None) -> Figure | None:
-        """The peer, in whichever of its settings, with the least."""
+        """The best peer, in the better of its settings."""
         found = [f for f in self.figures[name] if f.is_peer and (accept is None or accept(f))]
         return min(found, key=lambda f: getattr(f, metric), default=None)
 

@@ -1,6 +1,6 @@
-"""What a call into a codec's thread costs beside its work: our threads against the standard library's pool.
+"""Overhead of a call in a codec thread: our threads compared with the standard library's pool.
 
-Prints microseconds of processor time per call, 64 callers at once, as they are when a slice of many chunks is read.
+Prints microseconds of CPU time per call with 64 concurrent callers, as in a read of many chunks.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _DATA = bytes(1_000_000)
 
 
 def work() -> int:
-    """About 0.2 ms without the interpreter's lock, as a decompressor of a 256 KiB chunk."""
+    """About 0.2 ms without the GIL, like decompressing a chunk of 256 KiB."""
     return zlib.crc32(_DATA)
 
 
@@ -26,7 +26,7 @@ async def measured(run: Callable[[Callable[[], int]], Awaitable[int]]) -> float:
 
     async def call(numbers: Iterator[int]) -> None:
         for _ in numbers:
-            await asyncio.sleep(0)  # where the request would be
+            await asyncio.sleep(0)  # stands for the request
             await run(work)
 
     numbers, start = iter(range(CALLS)), time.process_time()
@@ -37,7 +37,7 @@ async def measured(run: Callable[[Callable[[], int]], Awaitable[int]]) -> float:
 
 
 async def main() -> None:
-    """Interleaved rounds, medians."""
+    """Print medians of interleaved rounds."""
     threads, executor = CodecThreads(THREADS), ThreadPoolExecutor(THREADS)
     loop = asyncio.get_running_loop()
 
@@ -52,7 +52,7 @@ async def main() -> None:
     rounds = [[await measured(way) for way in ways.values()] for _ in range(ROUNDS)]
     medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
     for name, median in zip(ways, medians, strict=True):
-        print(f"{name:20} {median:6.1f} µs per call, {median - medians[0]:5.1f} of them for the way")
+        print(f"{name:20} {median:6.1f} µs per call, {median - medians[0]:5.1f} of them overhead")
     threads.close()
     executor.shutdown()
 

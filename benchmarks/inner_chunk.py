@@ -1,7 +1,7 @@
-"""`python -m benchmarks.inner_chunk`: microseconds of a chunk of 16 KiB, alone in an object and out of a shard of 256.
+"""`python -m benchmarks.inner_chunk`: time of reading a chunk of 16 KiB, from its own object and from a shard of 256.
 
-The store answers from memory at once, and the index is known: what is timed is the library above the store. Processor
-time, medians of interleaved rounds.
+The store responds immediately from memory and the index is cached, so only the library above the store is timed. CPU
+time in microseconds, medians of interleaved rounds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SIDE, _EDGE, _ROUNDS, _READS = 16, 64, 15, 512
 
 
 class InstantStore:
-    """Answers from a dictionary, without a turn of the loop."""
+    """A store that responds from a dictionary, without suspending."""
 
     def __init__(self, name: str, objects: dict[str, bytes]) -> None:
         self.url = f"instant://{name}"
@@ -35,7 +35,7 @@ class InstantStore:
         key: str,
         *,
         range: ByteRange | None = None,  # noqa: A002  # the protocol's name
-        version: Version | None = None,  # noqa: ARG002  # there is one
+        version: Version | None = None,  # noqa: ARG002  # there is only one
         sink: Sink | None = None,
     ) -> zs.Blob | None:
         """A view of the object, or a copy in the sink's memory."""
@@ -75,7 +75,7 @@ async def _reading(session: zs.Session, codec: str | None, *, sharded: bool) -> 
 
 
 async def measure() -> dict[str, float]:
-    """Microseconds by what is read."""
+    """Microseconds per read, by kind of read."""
     async with zs.Session() as session:
         runs = {
             f"{codec or 'raw'}, {'of a shard' if sharded else 'alone'}": await _reading(session, codec, sharded=sharded)

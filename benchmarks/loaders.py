@@ -1,13 +1,13 @@
-"""`python -m benchmarks.loaders`: epochs of batches beside the ways in which people make them without this library.
+"""`python -m benchmarks.loaders`: epochs of batches, compared with common ways to make them without this library.
 
-Samples of 4 KiB in chunks of 64 KiB, 64 MiB in all, on the stand-in at 0 and 20 ms of latency. Each contender is a
-process of its own; after an epoch to warm up, four epochs at a time are timed in turn, and medians are printed. CPU is
-that of the process and its workers; requests are the server's own count. Epochs are cut off after some seconds, and
-rates are of what came until then.
+Samples of 4 KiB in chunks of 64 KiB, 64 MiB in all, on the stand-in at 0 and 20 ms of latency. Each contender
+runs in a separate process; after one epoch as warm-up, groups of four epochs are timed in turn; medians are printed.
+CPU includes worker processes; requests are counted by the server. Epochs are stopped after some seconds, and rates are
+of the samples received until then.
 
-The peers' best settings that we know: 64 requests in flight, one read per batch, two batches ahead per worker. Their
-shuffle is PyTorch's sampler; a hand-written loop over tensorstore permutes chunks, and samples within eight of them.
-It needs what the peers need, and PyTorch and xbatcher besides.
+Peers run with the best settings that we know: 64 requests in flight, one read per batch, two batches ahead per worker.
+They shuffle with PyTorch's sampler; the hand-written loop over tensorstore permutes chunks, and samples within eight of
+them. Requires all peers, PyTorch and xbatcher.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .machine import machine
 
 SAMPLES, WIDTH, CHUNK, BATCH, WINDOW = 16_384, 1024, 16, 64, 8
 EPOCHS, SECONDS = 4, 6.0
-"""Timed together, since the system counts CPU in steps of 10 ms; and cut off after so many seconds."""
+"""Epochs that are timed together, since the system counts CPU in steps of 10 ms; and the time limit of such a group."""
 AHEAD = 8
 """Batches, or chunks, that the hand-written loop reads ahead."""
 
@@ -52,7 +52,7 @@ class Setting:
     workers: int = 0
     latency: float = 0.0
     path: str = "group/x"
-    """Of the array, below the bucket."""
+    """Path of the array in the bucket."""
 
     def __str__(self) -> str:
         words = ["shuffled" if self.shuffle else "plain", f"windows of {WINDOW}" if self.window else "single samples"]
@@ -60,11 +60,11 @@ class Setting:
 
 
 Epoch = Callable[[int], Iterator[int]]
-"""The sizes of an epoch's batches, as they come."""
+"""Returns an iterator over the sizes of an epoch's batches."""
 
 
 def session_options(place: Place) -> dict[str, Any]:
-    """For sessions of ours: keys come from the environment, as workers need them."""
+    """Options of our sessions. Keys come from the environment, so that worker processes have them."""
     return {"endpoint_url": place.endpoint_url, "region": place.region}
 
 
@@ -110,7 +110,7 @@ def ours_in_torch(setting: Setting, place: Place) -> Epoch:
 
 
 def bare(setting: Setting, place: Place) -> Epoch:
-    """One concurrent read of the whole array: what no loader can be faster than."""
+    """One concurrent read of the whole array, a lower bound for every loader."""
     runner = asyncio.Runner()
     session = zs.Session(**session_options(place))
 
@@ -170,9 +170,7 @@ def torch_on_zarr(setting: Setting, place: Place) -> Epoch:
         shuffle=setting.shuffle,
         num_workers=setting.workers,
         persistent_workers=setting.workers > 0,
-        multiprocessing_context="forkserver"
-        if setting.workers
-        else None,  # obstore's threads do not live through a fork
+        multiprocessing_context="forkserver" if setting.workers else None,  # obstore's threads do not survive a fork
     )
     return lambda _: (len(batch) for batch in source)
 
@@ -289,7 +287,7 @@ CONTENDERS: dict[str, Callable[[Setting, Place], Epoch]] = {
 
 
 def cannot(name: str, setting: Setting) -> bool:
-    """Whether a contender has nothing to say to a row."""
+    """True if a contender does not support the setting of a row."""
     if name == "bare read":
         return setting.shuffle or setting.window or setting.workers > 0
     if name == "zarr_s3_async, global":
@@ -303,7 +301,7 @@ def cannot(name: str, setting: Setting) -> bool:
 
 
 def child(order: dict[str, Any]) -> None:
-    """Warm up; then epochs for every line of standard input."""
+    """Warm up, then run a group of epochs for every line of standard input."""
     place, setting = Place(**order["place"]), Setting(**order["setting"])
     os.environ["AWS_ACCESS_KEY_ID"] = place.access_key_id
     os.environ["AWS_SECRET_ACCESS_KEY"] = place.secret_access_key
@@ -330,7 +328,7 @@ def _timed(epoch: Epoch, numbers: Iterator[int], epochs: int) -> dict[str, float
 
 
 def _cpu() -> float:
-    """Of this process and its children, those that run among them."""
+    """CPU seconds of this process and of its children, including those that still run."""
     children = [int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
     grandchildren = [
         int(pid)
@@ -345,7 +343,7 @@ def _cpu() -> float:
     return total
 
 
-# Those who start them
+# The parent process
 
 
 @dataclass
@@ -356,7 +354,7 @@ class Running:
     process: subprocess.Popen[str]
 
     def answer(self) -> str:
-        """The next line of it."""
+        """The next line of its output."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -364,7 +362,7 @@ class Running:
         return line
 
     def ask(self) -> dict[str, float]:
-        """An epoch."""
+        """Run a group of epochs and return their figures."""
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
@@ -373,7 +371,7 @@ class Running:
 
 
 def start(setting: Setting, place: Place) -> Running:
-    """A process that is ready."""
+    """Start the process of a contender."""
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "benchmarks.loaders", "--child"]
     process = subprocess.Popen(
@@ -422,7 +420,7 @@ async def store(place: Place) -> None:
 
 
 def rows() -> list[Setting]:
-    """What is measured."""
+    """All settings to measure."""
     return [
         Setting("", shuffle, window, workers, latency)
         for workers in (0, 2)

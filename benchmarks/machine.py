@@ -1,4 +1,4 @@
-"""What a run was made on and with: facts that a reader needs, and no path of the machine."""
+"""The machine and the software versions of a run, without paths of the machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of every contender that is installed, and of the server."""
+    """Versions of all installed contenders and of the server."""
     found: dict[str, str] = {}
     for contender in CONTENDERS.values():
         if contender.missing() is None:

@@ -1,4 +1,4 @@
-"""Which workloads are run with which contenders: the quick matrix, and the full one."""
+"""Workloads and their contenders: the quick and the full matrix."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A workload and who does it."""
+    """A workload and its contenders."""
 
     workload: Workload
     entries: tuple[Entry, ...]
@@ -56,10 +56,10 @@ def _tuned(names: Iterable[str]) -> tuple[Entry, ...]:
 
 OURSELVES = (OURS, f"{OURS} + uvloop", f"{OURS}, sdk")
 OURS_TWICE = (OURS, NULL)
-"""What is between the two is the noise."""
+"""The difference between the two is the noise."""
 EVERYONE = _defaults((*OURS_TWICE, *OURSELVES[1:])) + _defaults(PEERS) + _tuned(PEERS) + _defaults(BARE)
 _FAST = tuple(peer for peer in PEERS if peer != "zarr + s3fs")
-"""s3fs needs ten times as long as any other: it is in the rows of raw chunks alone."""
+"""s3fs takes ten times as long as any other, so it runs only in the rows of raw chunks."""
 COMPETITORS = _defaults((*OURS_TWICE, *_FAST)) + _tuned(_FAST)
 _PATIENT = ("zarr + zarrs",)
 """It takes half a minute over a thousand chunks at 20 ms, and is asked once."""
@@ -69,7 +69,7 @@ FEW = _defaults((*OURS_TWICE, *_FAST)) + _tuned(("tensorstore", "zarr + obstore"
 
 
 def quick() -> list[Row]:
-    """A run of two or three minutes."""
+    """The matrix of a run of two or three minutes."""
     rows = [
         Row(_read(size, codec, SMALL_GRIDS[size]), FEW)
         for size, codec in (("16 KiB", "raw"), ("256 KiB", "raw"), ("256 KiB", "zstd"), ("4 MiB", "raw"))
@@ -98,7 +98,7 @@ def full() -> list[Row]:
 
 
 def smoke() -> list[Row]:
-    """The smallest that goes through the whole harness; for its test."""
+    """The smallest matrix that uses the whole harness, for its test."""
     data = Dataset(chunk=(16, 16), grid=(4, 4))
     read = Workload(name="smoke", group=READ_OVER_HTTP, action="read", dataset=data, server="stand-in")
     return [Row(read, _defaults((OURS, "tensorstore", "zarr + obstore", *BARE)))]
@@ -186,7 +186,7 @@ def _widths() -> Iterator[Row]:
 
 
 def _adapters() -> Iterator[Row]:
-    """zarr-python and dask over our stores, beside the same over obstore."""
+    """zarr-python and dask over our stores, compared with the same over obstore."""
     zarr = _defaults(("zarr + zarr_s3_async", "zarr + obstore"))
     zarr += _tuned(("zarr + zarr_s3_async", "zarr + obstore"))
     for size in SIZES:

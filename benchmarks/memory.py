@@ -1,4 +1,4 @@
-"""How much memory this process has touched at most, since a mark; what it has used of the processors."""
+"""Peak memory of this process since a given moment, and its CPU time."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def cpu_seconds() -> float:
 
 
 class PeakMemory:
-    """Bytes resident at most since it was made, above what was resident then."""
+    """Peak resident bytes since its creation, relative to those at its creation."""
 
     def __init__(self) -> None:
         self._resets = _reset_peak()
         self._start = _resident() if self._resets else _highest()
 
     def above_start(self) -> int:
-        """Where the system cannot forget an earlier peak, growth of the overall peak: then it may be too small."""
+        """The peak in bytes; if the system cannot reset it, the growth of the overall peak, which may be too small."""
         return max(0, (_proc("VmHWM") if self._resets else _highest()) - self._start)
 
 
 def _reset_peak() -> bool:
-    """Let the kernel forget the highest resident size (Linux: 5 to clear_refs)."""
+    """Reset the kernel's record of the peak resident size (Linux: write 5 to clear_refs)."""
     try:
         _CLEAR.write_text("5")
     except OSError:
@@ -50,4 +50,4 @@ def _proc(name: str) -> int:
     for line in _STATUS.read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) * 1024
-    raise OSError(f"{_STATUS} tells no {name}")
+    raise OSError(f"{_STATUS} has no {name}")

@@ -1,9 +1,9 @@
-"""What becomes of a dask array that is stored in chunks which its blocks do not fit, without a lock.
+"""Errors in a dask array that is stored without a lock in chunks to which its blocks are not aligned.
 
     python -m benchmarks.misaligned [--rounds 3]
 
 Every library is given the same blocks through `dask.array.store(lock=False)`, on SeaweedFS, in threads and in two
-processes. Counted are elements that are wrong afterwards; no library raises an error. Prints a table for a page.
+processes. Elements that are wrong afterwards are counted; no library raises an error. Prints a Markdown table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the pages of a fresh result cost: `python benchmarks/pages.py`, µs of CPU per MiB of 64 MiB that are filled.
+"""Cost of the memory pages of a new result: `python benchmarks/pages.py`, µs of CPU per MiB for filling 64 MiB.
 
 NumPy asks the kernel for huge pages (`madvise`) from 4 MiB on; `NUMPY_MADVISE_HUGEPAGE=0` turns that off.
 """
@@ -18,13 +18,13 @@ _kept = np.ones(SIZE, "u1")
 
 
 def fill(memory: np.ndarray) -> None:
-    """Copy 4 MiB at a time, as bodies come."""
+    """Copy 4 MiB at a time, like response bodies."""
     for at in range(0, SIZE, _SOURCE.size):
         memory[at : at + _SOURCE.size] = _SOURCE
 
 
 def mapped(advice: int) -> np.ndarray:
-    """Anonymous memory, aligned to huge pages, with an advice."""
+    """Anonymous memory, aligned to huge pages, with the given `madvise` option."""
     memory = mmap.mmap(-1, SIZE + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(advice)
     data = np.frombuffer(memory, "u1")

@@ -1,4 +1,4 @@
-"""Pictures of a run: bars by contender, and lines over the number of chunks and of requests in flight."""
+"""Plots of a run: bars by contender, and lines over the number of chunks and of requests in flight."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINES = ("#c8442b", "#4c6a92", "#5a9367", "#8a6fb0", "#c9a227")
 
 
 def draw(results: Results, folder: Path) -> list[tuple[str, str]]:
-    """Write the pictures for which the run has figures; their file names and titles."""
+    """Write the plots for which the run has figures; returns their file names and titles."""
     import matplotlib as mpl
 
     mpl.use("agg")

@@ -1,6 +1,6 @@
-"""Stores the arrays that are read, and the empty ones that are written. A process of its own.
+"""Store the arrays to read and the empty arrays to write. Runs as a separate process.
 
-Every contender reads the same bytes: zarr-python makes them in memory, and they are put as they are.
+Every contender reads the same bytes: zarr-python creates them in memory, and they are stored unchanged.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def _upload(objects: zarr.storage.MemoryStore, place: Place, paths: list[s
 
 
 async def prepare(order: dict[str, Any]) -> None:
-    """Store what one workload needs at the paths that the driver names."""
+    """Store the arrays of one workload at the paths given by the driver."""
     place, data = Place(**order["place"]), Workload.from_json(order["workload"]).dataset
     zarr.config.set({"async.concurrency": _IN_FLIGHT})
     if order["paths"]:

@@ -1,7 +1,7 @@
-"""The microseconds of one chunk's read, room by room: configurations stacked on each other, and their differences.
+"""Time of reading one chunk, layer by layer: configurations with one more layer each, and their differences.
 
-No profiler: each configuration is run as it is, repeats are interleaved, medians are of processor time. What the
-differences do not explain is printed as what it is.
+No profiler is used: repeats of all configurations are interleaved, and figures are medians of CPU time in microseconds.
+The rest that the differences do not explain is printed too.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ Run = Callable[[], Awaitable[None]]
 
 
 class InstantStore(zs.MemoryStore):
-    """A store that answers from a dictionary at once: the engine above it, and nothing below."""
+    """A store that responds immediately from a dictionary: measures the engine above the store."""
 
     def __init__(self, stored: dict[str, bytes]) -> None:
         super().__init__("instant")
         self._stored = stored
 
     async def get(self, key: str, *, sink: Sink | None = None, **_: Any) -> zs.Blob | None:  # type: ignore[override]
-        """The object, into the sink where there is one; nothing else is asked here."""
+        """Return the object, in the sink's memory if there is one; no other option is used here."""
         body = self._stored.get(key)
         if body is None:
             return None
@@ -53,13 +53,13 @@ class InstantStore(zs.MemoryStore):
 
 
 class Instant:
-    """A transport that answers from a dictionary at once: everything above the network, and nothing of it."""
+    """A transport that responds immediately from a dictionary: measures everything above the network."""
 
     def __init__(self, objects: dict[str, bytes]) -> None:
         self._objects = objects
 
     async def send(self, request: Request) -> Response:
-        """GetObject, into the sink where there is one; nothing else is asked here."""
+        """GetObject, into the sink's memory if there is one; no other operation is used here."""
         body = self._objects.get(request.key)
         if body is None:
             return Response(404, {}, error=ErrorDocument("NoSuchKey"))
@@ -72,7 +72,7 @@ class Instant:
 
 
 class InstantService(S3Service):
-    """The way of a request as it is, down to the transport."""
+    """The complete S3 stack down to the transport."""
 
     objects: dict[str, bytes]
 
@@ -93,7 +93,7 @@ async def contents(store: zs.Store) -> dict[str, bytes]:
 
 
 async def filled(session: zs.Session, where: str | zs.Store, data: Dataset) -> zs.Array:
-    """The array, stored by ourselves."""
+    """Store the array with this library."""
     codec = None if data.codec == "raw" else data.codec
     array = await session.create_array(
         where, shape=data.shape, chunks=data.chunk, dtype="<f4", compressor=codec, overwrite=False
@@ -112,7 +112,7 @@ def reading(array: zs.Array) -> Run:
 
 
 def planning(array: zs.Array) -> Run:
-    """The plan of a full read, gone through."""
+    """Iterate over the plan of a full read."""
 
     async def run() -> None:
         chosen = selection.region((0,) * array.ndim, array.shape, None, array.shape)
@@ -124,7 +124,7 @@ def planning(array: zs.Array) -> Run:
 
 
 async def configurations(data: Dataset, stack: AsyncExitStack) -> dict[str, Run]:
-    """From the plan alone to everything."""
+    """All configurations, from the plan alone to the complete stack."""
     server = await stack.enter_async_context(StandIn())
     place = Place(
         endpoint_url=server.endpoint_url,
@@ -173,7 +173,7 @@ async def measure(runs: dict[str, Run], chunks: int, rounds: int) -> dict[str, f
 
 
 def rooms(us: dict[str, float]) -> list[tuple[str, float]]:
-    """What each room costs: differences of the stack."""
+    """Cost of each layer, as differences between configurations."""
     return [
         ("plan (_plan)", us["plan"]),
         ("engine, codec, placing (_engine, codecs)", us["engine"] - us["plan"]),
@@ -186,7 +186,7 @@ def rooms(us: dict[str, float]) -> list[tuple[str, float]]:
 
 
 async def profile(data: Dataset, rounds: int) -> list[tuple[str, float]]:
-    """Room and microseconds per chunk."""
+    """Layer and microseconds per chunk."""
     async with AsyncExitStack() as stack:
         runs = await configurations(data, stack)
         return rooms(await measure(runs, data.grid[0] * data.grid[1], rounds))
@@ -195,7 +195,7 @@ async def profile(data: Dataset, rounds: int) -> list[tuple[str, float]]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--edge", type=int, default=64, help="of a square float32 chunk; 64: 16 KiB")
+    parser.add_argument("--edge", type=int, default=64, help="edge of a square float32 chunk; 64: 16 KiB")
     parser.add_argument("--chunks", type=int, default=256)
     parser.add_argument("--codec", choices=("raw", "zstd", "blosc"), default="raw")
     parser.add_argument("--rounds", type=int, default=7)

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.race`: writers of the same chunks, shards and arrays in four processes, and what gets lost.
+"""`python -m benchmarks.race`: concurrent writers of chunks, shards and arrays in four processes, and the lost writes.
 
-Each library is used as its users would: one array per process, eight tasks on it. The parts that they write are
-disjoint, so that whatever is missing at the end got lost. It writes a table to standard output, and nothing else.
+Each library is used as in an application: one array per process, with eight tasks. The parts that they write are
+disjoint, so every missing part was lost. The output is a table.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WRITERS = PROCESSES * TASKS
 OBJECTS, PER_OBJECT = 3, 5 * WRITERS
 SIZE = OBJECTS * PER_OBJECT
 APPENDS = 4
-"""Of each writer, one row each."""
+"""Number of appends of each writer, one row each."""
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "elements of the same chunks": {"shape": (SIZE,), "chunks": (PER_OBJECT,)},
@@ -41,7 +41,7 @@ LIBRARIES = ("zarr-python with obstore", "zarr_s3_async")
 
 @dataclass(frozen=True)
 class Job:
-    """What one process is told."""
+    """The job of one process."""
 
     library: str
     race: str
@@ -52,13 +52,13 @@ class Job:
 
 @dataclass
 class Told:
-    """What one process tells, or all of them together."""
+    """The result of one process, or of all of them."""
 
     errors: int = 0
     conflicts: int = 0
 
 
-# What is to be there at the end
+# Expected values
 
 
 def wanted(race: str) -> Counter[int]:
@@ -67,7 +67,7 @@ def wanted(race: str) -> Counter[int]:
 
 
 def lost(race: str, stored: np.ndarray) -> int:
-    """How many of the values are not where they belong."""
+    """Number of expected values that are missing."""
     if race == "appended rows":
         return (wanted(race) - Counter(stored.tolist())).total()
     return int((stored != np.arange(1, SIZE + 1)).sum())
@@ -109,7 +109,7 @@ async def write_with_ours(job: Job) -> Told:
 
 
 async def all_tasks(job: Job, put: Any, append: Any) -> int:
-    """Wait for the start, then write everything that is this process's part; how often that raised."""
+    """Wait for the start, then write the part of this process; returns the number of exceptions."""
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
@@ -129,11 +129,11 @@ async def all_tasks(job: Job, put: Any, append: Any) -> int:
     return sum(await asyncio.gather(*(one(writer) for writer in range(first, first + TASKS))))
 
 
-# Those who start them
+# The parent process
 
 
 async def race(library: str, name: str, place: Place, path: str) -> tuple[int, Told]:
-    """How much of it got lost, and what the processes told."""
+    """The number of lost parts, and the results of the processes."""
     url = f"s3://{place.bucket}/{path}"
     async with zs.Session(s3=s3_config(place)) as session:
         await session.create_array(url, dtype="i4", fill_value=0, **LAYOUTS[name])
@@ -184,7 +184,7 @@ def _cell(missing: int, told: Told, total: int) -> str:
 
 
 async def main() -> None:
-    """Every race with every library on one server."""
+    """Run every race with every library on one server."""
     found: dict[str, dict[str, tuple[int, Told]]] = {}
     async with LocalS3() as server:
         place = Place(

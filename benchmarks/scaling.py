@@ -1,10 +1,10 @@
-"""How clients use the cores that they get: `python -m benchmarks.scaling [--cores 1,2] [--libraries ours,zarrista]`.
+"""How clients scale with the number of cores: `python -m benchmarks.scaling [--cores 1,2] [--libraries ours,zarrista]`.
 
-Server processes send chunks of 4 MiB from memory; the client, a process of its own, is pinned to as many cores as a
-row says, and the servers to the others where there are more. Each figure is the median of some reads of the whole
-array: decoded GB per second by the clock, and seconds of the client's CPU per GB. zstd chunks compress by half.
+Server processes send chunks of 4 MiB from memory. The client process is pinned to the number of cores of a row, and the
+servers to the other cores if there are any. Each figure is the median of several reads of the whole array: decoded GB
+per second of wall time, and seconds of the client's CPU per GB. zstd chunks compress to half their size.
 
-With as many servers as cores on the same machine, wall times of a client on all cores are those of both together.
+If the client uses all cores, its wall times include those of the servers on the same machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ runpy.run_module("benchmarks.child", run_name="__main__")
 
 
 async def stored(data: Dataset) -> Stored:
-    """The array's document, and its one chunk, which is everywhere."""
+    """The array's metadata document, and the one chunk that is served for every key."""
     async with zs.Session() as session:
         store = zs.MemoryStore()
         compressor = None if data.codec == "raw" else {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
@@ -123,7 +123,7 @@ def measure(codec: Any, tls: bool, cores: int, libraries: tuple[str, ...], round
         try:
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in libraries}
             for number in range(rounds):
-                # Shuffled: who follows another one's gigabytes finds other free pages than who follows its own kind.
+                # Shuffled, since the preceding client affects the caches and free pages.
                 for name in Random(number).sample(libraries, len(libraries)):
                     client = clients[name]
                     if client.failure is None:

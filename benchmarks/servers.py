@@ -1,4 +1,4 @@
-"""The servers of a run: SeaweedFS over http and TLS, and the stand-in; each with a count of the requests it has had."""
+"""The servers of a run: SeaweedFS over http and TLS, and the stand-in, each with a count of its requests."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 _COUNT = re.compile(rb"^SeaweedFS_s3_request_seconds_count\{[^}]*\} ([0-9.e+]+)", re.MULTILINE)
 _BUCKET = "benchmarks"
 _COUNTED_AFTER = 0.1
-"""Seconds: SeaweedFS counts a request when it has ended, which the client may learn first."""
+"""Seconds to wait before reading the count: SeaweedFS counts a request after the client has its response."""
 
 
 class Server(Protocol):
-    """What the driver asks of a server."""
+    """The interface of a server for the driver."""
 
     @property
     def place(self) -> Place: ...
 
     async def requests(self) -> int | None:
-        """Answered so far; None where it does not tell."""
+        """Number of requests answered so far; None if not known."""
         ...
 
     async def behave(self, workload: Workload) -> None:
-        """Be as slow as the workload wants."""
+        """Set latency, bandwidth and request rate of the workload."""
         ...
 
 
 class _Counted(SeaweedLaunch):
-    """SeaweedFS with its metrics to be read."""
+    """SeaweedFS with a port for its metrics."""
 
     metrics_port = 0
 
@@ -54,7 +54,7 @@ class _Counted(SeaweedLaunch):
 
 
 class Seaweed(LocalS3):
-    """A `LocalS3` that counts."""
+    """A `LocalS3` that counts requests."""
 
     def _launches(self) -> list[Launch]:
         found = seaweed_launch()
@@ -112,7 +112,7 @@ class Stand(StandIn):
 
 
 class Servers:
-    """Started when first needed, stopped with the run."""
+    """All servers: each is started at first use, and stopped at the end of the run."""
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
@@ -132,7 +132,7 @@ class Servers:
         return self._running[kind]
 
     def discard(self, kind: str) -> None:
-        """The next row gets a new one: this one may be what made a row fail."""
+        """Let the next row start a new server, since this one may have caused a failure."""
         self._running.pop(kind, None)
 
     @staticmethod

@@ -1,13 +1,13 @@
-"""The viewer's tiles under load, beside the same handler on zarr-python with obstore and on tensorstore.
+"""The viewer's tiles under load, compared with the same handler on zarr-python with obstore and on tensorstore.
 
 `python -m benchmarks.service`; `--clients 50,200`, `--rounds 3`, `--requests 2000`, `--libraries ours,tensorstore` ask
 for another run.
 
 Each library serves in a process of its own, one after the other and interleaved over the rounds, from one local S3
 server. A handler differs in one function alone: how the elements of a tile are read; routing, painting, PNGs and ETags
-are the same code. Clients ask for one tile after the other, without a pause; a quarter of the requests are hung up in
-the middle. CPU is that of the serving process, per answered request; ratios are medians of the rounds' ratios. Bars
-that are missed are named at the end.
+are the same code. Clients request one tile after the other without a pause; a quarter of the requests are disconnected
+half-way. CPU is that of the serving process, per answered request; ratios are medians of the rounds' ratios. Missed
+targets are listed at the end.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from .machine import versions
 
 SIZE, CHUNK = 8192, 512
 TILES = 16
-"""Of the plane's 32 by 32 tiles, 16 by 16 are asked for: 64 chunks, 32 MiB decoded."""
+"""Of the plane's 32 by 32 tiles, 16 by 16 are requested: 64 chunks, 32 MiB decoded."""
 HANG_UP = 0.25
 LIBRARIES = ("ours", "zarr-python + obstore", "tensorstore", "ours, nothing cached", "tensorstore, cached")
 BARS = (("zarr-python + obstore", 0.5), ("tensorstore", 0.8))
-"""Of their CPU per request; of their p99, 1."""
+"""Maximum ratio of our CPU per request to theirs; for p99 it is 1."""
 CPU_BAR_AGAINST: dict[str, float] = dict(BARS)
 
 
@@ -75,7 +75,7 @@ async def reader_of(library: str, url: str, place: Place) -> Any:
                 "aws_credentials": {"type": "environment"},
             },
         }
-        if library.endswith("cached"):  # it is never looked whether a cached chunk has changed
+        if library.endswith("cached"):  # cached chunks are never revalidated
             spec |= {"context": {"cache_pool": {"total_bytes_limit": 2**28}}, "recheck_cached_data": False}
         opened = await tensorstore.open(spec, open=True)
 
@@ -87,7 +87,7 @@ async def reader_of(library: str, url: str, place: Place) -> Any:
 
 
 async def application(library: str, url: str, place: Place) -> Any:
-    """The viewer, whose elements are read by a library."""
+    """The viewer, with elements read by the given library."""
     from zarr_s3_async.viewer import create_app, planes, sources
 
     options = {name: value for name, value in asdict(place).items() if name not in {"bucket", "ca_bundle"}}
@@ -115,7 +115,7 @@ async def application(library: str, url: str, place: Place) -> Any:
 
 
 async def serve(library: str, url: str, place: Place) -> None:
-    """Serve at a free port, and print it."""
+    """Serve on a free port and print the port."""
     import uvicorn
 
     app = await application(library, url, place)
@@ -155,34 +155,34 @@ def _is_socket(descriptor: Path) -> bool:
 
 @dataclass
 class Told:
-    """What came of one round."""
+    """Results of one round."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     hung_up: int = 0
     broken: int = 0
-    """Connections that ended without an answer."""
+    """Connections that were closed without a response."""
     seconds: list[float] = field(default_factory=list)
     cpu: float = 0.0
-    """Of the service, per answered request."""
+    """CPU seconds of the service per answered request."""
     left: dict[str, Any] = field(default_factory=dict)
 
     @property
     def answered(self) -> int:
-        """Requests that were not hung up."""
+        """Number of requests that were not disconnected."""
         return sum(self.statuses.values())
 
     @property
     def failed(self) -> int:
-        """Answers of 500 and above, and connections that broke."""
+        """Number of responses with status 500 and above, and of broken connections."""
         return self.broken + sum(n for status, n in self.statuses.items() if status >= 500)
 
     def percentile(self, share: float) -> float:
-        """Milliseconds in which that share of the answers came."""
+        """Quantile of the response times in milliseconds."""
         return float(np.percentile(self.seconds, share)) * 1000 if self.seconds else float("nan")
 
 
 class Client:
-    """One that asks for a tile after the other over one connection, and sometimes goes in the middle."""
+    """A client that requests one tile after the other over one connection, and sometimes disconnects half-way."""
 
     def __init__(self, port: int, number: int, told: Told) -> None:
         self._port, self._told = port, told
@@ -190,7 +190,7 @@ class Client:
         self._stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def run(self, requests: int) -> None:
-        """Ask so many times."""
+        """Send this many requests."""
         for _ in range(requests):
             try:
                 await self._ask()
@@ -220,14 +220,14 @@ class Client:
         self._told.statuses[status] += 1
 
     def close(self) -> None:
-        """Go, whatever is on its way."""
+        """Disconnect, with a response in transit."""
         if self._stream is not None:
             self._stream[1].transport.abort()
             self._stream = None
 
 
 async def asked(port: int) -> dict[str, Any]:
-    """What the service says of itself."""
+    """Statistics reported by the service."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /left HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
     body = (await reader.read()).partition(b"\r\n\r\n")[2]
@@ -237,12 +237,12 @@ async def asked(port: int) -> dict[str, Any]:
 
 
 async def load(port: int, clients: int, requests: int) -> Told:
-    """One round: so many clients at once, so many requests together."""
+    """One round with this many concurrent clients and requests in total."""
     told = Told()
     before = await asked(port)
     each = max(1, requests // clients)
     await asyncio.gather(*(Client(port, number, told).run(each) for number in range(clients)))
-    for _ in range(100):  # what clients left behind ends by itself, or is told below
+    for _ in range(100):  # waits until abandoned requests have ended; the rest is reported below
         await asyncio.sleep(0.1)
         told.left = await asked(port)
         if told.left["held"] == 0 and told.left["tasks"] <= before["tasks"]:
@@ -276,7 +276,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 def place_of(server: LocalS3) -> Place:
-    """As the libraries of the benchmarks take it."""
+    """The server as a `Place`, for the libraries."""
     return Place(
         bucket=server.bucket,
         endpoint_url=server.endpoint_url,
@@ -301,7 +301,7 @@ async def store_plane(url: str, server: LocalS3) -> None:
 
 
 async def measure(arguments: argparse.Namespace) -> list[str]:
-    """Print the tables; returns the bars that are missed."""
+    """Print the tables; returns the missed targets."""
     clients = [int(n) for n in arguments.clients.split(",")]
     libraries = [name for name in LIBRARIES if arguments.libraries is None or name in arguments.libraries.split(",")]
     missed: list[str] = []
@@ -325,9 +325,9 @@ async def measure(arguments: argparse.Namespace) -> list[str]:
 
 
 def report(clients: int, rounds: dict[str, list[Told]]) -> list[str]:
-    """Print what one number of clients brought; returns the bars that are missed."""
+    """Print the results for one number of clients; returns the missed targets."""
     n_rounds = len(next(iter(rounds.values())))
-    print(f"\n{clients:,} clients, a quarter of the requests hung up; medians of {n_rounds} rounds\n")
+    print(f"\n{clients:,} clients, a quarter of the requests disconnected; medians of {n_rounds} rounds\n")
     print(
         "| | answered | hung up | 5xx, broken | p50 ms | p99 ms | CPU ms per request | sockets, tasks, MiB afterwards |"
     )
@@ -373,7 +373,7 @@ def main() -> None:
     parsing = "httptools" if importlib.util.find_spec("httptools") else "h11"
     print(", ".join(f"{name} {version}" for name, version in versions().items()), f"uvicorn with {parsing}", sep=", ")
     missed = asyncio.run(measure(arguments))
-    print("\n" + ("\n".join(["Bars that are missed:", *missed]) if missed else "All bars are kept."))
+    print("\n" + ("\n".join(["Missed bars:", *missed]) if missed else "All bars are met."))
 
 
 if __name__ == "__main__":

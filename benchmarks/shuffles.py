@@ -1,6 +1,6 @@
-"""`python benchmarks/shuffles.py docs/loader/shuffles.png`: how far samples travel in each shuffle: a table, a figure.
+"""`python benchmarks/shuffles.py docs/loader/shuffles.png`: how far samples move in each shuffle; a table and a plot.
 
-Computed from the order of an epoch alone: 4,096 samples in chunks of 16, and a buffer that holds an eighth of them.
+Computed only from the order of an epoch: 4,096 samples in chunks of 16, and a buffer that holds an eighth of them.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def order(shuffle: Shuffle | None, epoch: int = 0, window: int = 1) -> np.ndarra
 
 
 def travel(samples: np.ndarray) -> float:
-    """Mean distance from the stored place to that in the epoch, as a share of what a random permutation gives: a third
-    of all samples."""
+    """Mean distance between stored position and position in the epoch, relative to that of a random permutation, which
+    is a third of the number of samples."""
     return float(np.abs(samples - np.arange(SAMPLES)).mean() / (SAMPLES / 3))
 
 
 def chunks_in_a_batch(samples: np.ndarray) -> float:
-    """Different chunks in a batch, in the mean."""
+    """Mean number of different chunks in a batch."""
     return float(np.mean([np.unique(batch // CHUNK).size for batch in samples.reshape(-1, BATCH)]))
 
 
 def spread_of_batches(samples: np.ndarray) -> float:
-    """Standard deviation of the batches' means, as a multiple of what random batches have: 1 is a true shuffle."""
+    """Standard deviation of the batches' means, relative to that of random batches: 1 is a true shuffle."""
     means = samples.reshape(-1, BATCH).mean(axis=1)
     return float(means.std() / (SAMPLES / np.sqrt(12 * BATCH)))
 
@@ -61,7 +61,7 @@ def table() -> str:
 
 
 def draw(path: Path) -> None:
-    """Where in the epoch each stored sample comes."""
+    """Plot the position in the epoch of each stored sample."""
     import matplotlib as mpl
 
     mpl.use("agg")

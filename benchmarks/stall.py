@@ -1,4 +1,4 @@
-"""Prints the import time of the package, and the longest stall of the event loop while a session opens and reads."""
+"""Print the import time of the package, and the longest stall of the event loop while a session opens and reads."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ IMPORT = "from time import perf_counter as w, process_time as c; a, b = w(), c()
 
 
 def import_seconds(modules: str, runs: int = 11) -> tuple[float, float]:
-    """Wall and CPU seconds of an import, as it is once bytecode has been written: the least of some runs."""
+    """Wall and CPU seconds of an import with compiled bytecode: minimum of several runs."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", IMPORT.format(modules)]
     told = [subprocess.check_output(command, env=environment).split() for _ in range(runs)]
@@ -21,8 +21,8 @@ def import_seconds(modules: str, runs: int = 11) -> tuple[float, float]:
 
 
 async def longest_stall(work: asyncio.Task[None]) -> float:
-    """The longest time between two turns of the loop, in seconds, while `work` runs."""
-    worst, last = 0.0, time.perf_counter()  # a turn is due every millisecond
+    """The longest time between two iterations of the event loop while `work` runs, in seconds."""
+    worst, last = 0.0, time.perf_counter()  # an iteration is due every millisecond
     while not work.done():
         await asyncio.sleep(0.001)
         now = time.perf_counter()
@@ -32,7 +32,7 @@ async def longest_stall(work: asyncio.Task[None]) -> float:
 
 
 async def open_session() -> None:
-    """Everything up to the first answer: client, endpoint rules, connection (refused: nobody listens on port 9)."""
+    """Everything up to the first answer: client, endpoint rules, connection (refused: no server listens on port 9)."""
     keys = {"access_key_id": "nobody", "secret_access_key": "nothing"}
     retry = zs.RetryPolicy(attempts=1)
     async with zs.Session(endpoint_url="http://127.0.0.1:9", retry=retry, s3=zs.S3Config(**keys)) as session:
@@ -40,11 +40,11 @@ async def open_session() -> None:
             await session.open_array("s3://some-bucket/array")
         except zs.NetworkError:
             return
-    raise AssertionError("somebody answered on port 9")
+    raise AssertionError("there was a response on port 9")
 
 
 async def main() -> None:
-    """Both figures."""
+    """Print both figures."""
     for modules in ("numpy", "numpy, asyncio", "zarr_s3_async"):
         wall, cpu = import_seconds(modules)
         print(f"import {modules}: {wall * 1e3:.0f} ms, {cpu * 1e3:.0f} ms of CPU")

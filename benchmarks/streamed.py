@@ -1,8 +1,8 @@
-"""`python -m benchmarks.streamed`: write an array that is larger than memory is meant to be, and print what it took.
+"""`python -m benchmarks.streamed`: write an array larger than the intended memory, and print the cost.
 
-Every library is given the same source, a view of one row, and an empty array in shards of 8 MiB; afterwards it reads
-what it wrote back, slab by slab, and every value is compared. Memory is what was resident at most during the write,
-above what was before.
+Every library gets the same source, a view of one row, and an empty array in shards of 8 MiB. Afterwards it reads the
+array slab by slab, and every value is compared. Memory is the peak of resident memory during the write, relative to
+that before it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _line(result: Measured) -> str:
 
 
 def main() -> None:
-    """Run and print."""
+    """Run the measurements and print them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streamed", description=__doc__)
     parser.add_argument("--mebibytes", type=int, default=2048)
     parser.add_argument("--libraries", default="", help="comma-separated names; default: all")

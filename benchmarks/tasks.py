@@ -1,4 +1,4 @@
-"""What it costs to start a worker: asyncio's TaskGroup against anyio's. Prints microseconds per task."""
+"""Cost of starting a worker task: asyncio's TaskGroup compared with anyio's. Prints microseconds per task."""
 
 import asyncio
 import statistics
@@ -14,7 +14,7 @@ async def nothing() -> None:
 
 
 async def with_asyncio() -> float:
-    """Seconds for one crew."""
+    """Seconds for one group of workers."""
     start = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(WORKERS):
@@ -23,7 +23,7 @@ async def with_asyncio() -> float:
 
 
 async def with_anyio() -> float:
-    """Seconds for one crew."""
+    """Seconds for one group of workers."""
     start = time.perf_counter()
     async with anyio.create_task_group() as group:
         for _ in range(WORKERS):
@@ -32,7 +32,7 @@ async def with_anyio() -> float:
 
 
 async def main() -> None:
-    """Interleaved rounds, medians."""
+    """Print medians of interleaved rounds."""
     rounds = [(await with_asyncio(), await with_anyio()) for _ in range(ROUNDS)]
     asyncio_us, anyio_us = (statistics.median(column) / WORKERS * 1e6 for column in zip(*rounds, strict=True))
     print(f"asyncio.TaskGroup {asyncio_us:.1f} µs per task, anyio {anyio_us:.1f} µs, ratio {asyncio_us / anyio_us:.2f}")

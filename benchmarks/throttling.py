@@ -1,9 +1,9 @@
-"""Laws that adapt a client to a server that throttles, in a simulation: `python -m benchmarks.throttling [PICTURE]`.
+"""Simulate algorithms (laws) that adapt a client to throttling: `python -m benchmarks.throttling [PICTURE]`.
 
-Virtual time, and every random number from a seed: a second run prints the same table. The server is what is known of
-S3: a rate per prefix, as a token bucket of 50 ms, above which it answers 503; a rate that may change; and latency that
-doubles near the limit, with log-normal noise. Clients always have more to ask, hold at most 64 requests in flight, and
-wait before they send a refused one again as `RetryPolicy` does at its defaults.
+It runs in virtual time with seeded random numbers, so every run prints the same table. The server models what is known
+of S3: a rate per prefix, as a token bucket of 50 ms, above which it responds 503; the rate may change; latency doubles
+near the limit, with log-normal noise. Clients always have more requests, keep at most 64 in flight, and wait before a
+retry as `RetryPolicy` does by default.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ from zarr_s3_async.config import RetryPolicy
 CEILING = 64
 SEEDS = (1, 2, 3)
 _BURST = 0.05
-"""Seconds of its rate that the server's token bucket holds."""
+"""Capacity of the server's token bucket, in seconds of its rate."""
 
 
 # Laws
 
 
 class Law:
-    """What a client asks before it sends, and tells afterwards. This one never waits."""
+    """An algorithm: the client queries it before it sends, and reports responses to it. This one never waits."""
 
     def room(self, now: float, in_flight: int) -> bool:  # noqa: ARG002
-        """Whether one more may be sent."""
+        """True if one more request may be sent."""
         return True
 
     def later(self, now: float) -> float | None:  # noqa: ARG002
-        """When to ask again; None: after the next response."""
+        """Time at which `room` should be called again; None: after the next response."""
         return None
 
     def sent(self, now: float) -> None:
-        """One was sent."""
+        """A request was sent."""
 
     def refused(self, now: float, sent: float) -> None:
-        """One was throttled."""
+        """A request was throttled."""
 
     def answered(self, now: float, sent: float) -> None:
-        """One was answered."""
+        """A request was answered."""
 
 
 class Window(Law):
-    """At most so many requests in flight, halved once a second, plus one per round trip: what this library had."""
+    """At most so many requests in flight, halved once a second, plus one per round trip: our former law."""
 
     decrease = 0.5
     hold = 1.0
@@ -78,7 +78,7 @@ class Window(Law):
 
 
 class PerRoundTrip(Window):
-    """Decreases once per round trip: what was sent before a decrease says nothing about it."""
+    """Decreases at most once per round trip: responses to requests sent before a decrease are ignored."""
 
     def refused(self, now: float, sent: float) -> None:
         if sent >= self._decreased_at:
@@ -87,7 +87,7 @@ class PerRoundTrip(Window):
 
 
 class Gradient(PerRoundTrip):
-    """Shrinks with the ratio of the least latency to the present one, as Netflix's concurrency-limits."""
+    """Shrinks with the ratio of the lowest latency to the current one, as Netflix's concurrency-limits does."""
 
     decrease = 0.9
 
@@ -103,7 +103,7 @@ class Gradient(PerRoundTrip):
 
 
 class Vegas(PerRoundTrip):
-    """Keeps three to six requests queued at the server, as TCP Vegas reckons them from latency."""
+    """Keeps three to six requests queued at the server, which TCP Vegas estimates from latency."""
 
     decrease = 0.7
 
@@ -119,7 +119,7 @@ class Vegas(PerRoundTrip):
 
 
 class Paced(Law):
-    """A token bucket, once the server has refused."""
+    """A token bucket, active after the first throttled response."""
 
     burst = 1.0
     """Seconds."""
@@ -204,7 +204,7 @@ class PacedAsServed(Paced):
 
 
 class WindowAsServed(Law):
-    """What this library uses: `_policy/window.py`."""
+    """The algorithm of this library: `_policy/window.py`."""
 
     def __init__(self) -> None:
         self._window: ThrottledWindow | None = None
@@ -271,20 +271,20 @@ class Server:
 
 @dataclass
 class Client:
-    """Has always more to ask, or so many requests."""
+    """A client with unlimited requests, or with a given number."""
 
     law: Law
     left: float = math.inf
     in_flight: int = 0
     again: deque[int] = field(default_factory=deque)
-    """Attempts made of requests that may be sent again."""
+    """Number of attempts of each request that waits for a retry."""
     waits: bool = False
     answers: list[float] = field(default_factory=list)
     refusals: list[float] = field(default_factory=list)
 
 
 class Simulation:
-    """Clients of one server, until `seconds`, or until they have nothing left to ask."""
+    """Simulate clients of one server for `seconds`, or until all their requests are answered."""
 
     def __init__(self, server: Server, clients: list[Client], seconds: float) -> None:
         self._server, self._random = server, server.random
@@ -360,7 +360,7 @@ def simulate(
     return clients
 
 
-# What is measured
+# Measurements
 
 
 def steady(law: Callable[[], Law], rate: float, latency: float, starts: list[float], seed: int) -> tuple[float, ...]:
@@ -481,7 +481,7 @@ def _per_second(times: list[float]) -> tuple[list[float], list[float]]:
 
 
 def main() -> None:
-    """Print the table; draw, where a picture is named."""
+    """Print the table; write the plot if a file is given."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throttling", description=__doc__.partition("\n")[0])
     parser.add_argument("picture", type=Path, nargs="?")
     picture = parser.parse_args().picture

@@ -1,4 +1,4 @@
-"""What was tried on rows in which a peer is ahead: kept by hand, printed beside the figures of a run."""
+"""Attempted improvements of rows in which a peer is faster: maintained by hand, printed with the figures of a run."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _TRIED: tuple[tuple[str, str], ...] = (
     ("read 16 KiB", _SMALL),
     ("chunks", _SMALL),
 )
-"""Part of a workload's name, and what was tried; the first that fits."""
+"""Part of a workload's name, and attempted improvements; the first match is used."""
 
 
 def tried(name: str) -> str:
-    """For a cell of a table."""
+    """Attempted improvements of a workload, as text of a table cell."""
     return next((text for part, text in _TRIED if part in name), "")

@@ -1,4 +1,4 @@
-"""What is measured: arrays whose every value is known, and the work done on them."""
+"""Workloads: arrays with known values, and the operations on them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Dataset:
     shard: tuple[int, int] | None = None
     """Chunks per shard and dimension."""
     uniform: bool = False
-    """Every chunk holds the same, so that a stand-in can serve any number of them."""
+    """All chunks are equal, so that a stand-in can serve any number of them."""
     alike: bool = False
-    """Every row holds the same, so that all of it can be handed over as a view of one row."""
+    """All rows are equal, so that the whole array can be passed as a view of one row."""
 
     @property
     def name(self) -> str:
@@ -68,7 +68,7 @@ class Dataset:
         return slice(i * h, (i + 1) * h), slice(j * w, (j + 1) * w)
 
     def values(self, region: Region) -> np.ndarray[Any, Any]:
-        """What is stored there: waves with noise, a function of the place, so that any read can be checked."""
+        """The stored values: waves with noise, a function of the position, so that any read can be checked."""
         rows, columns = (np.arange(part.start, part.stop) for part in region)
         if self.uniform:
             rows, columns = rows % self.chunk[0], columns % self.chunk[1]
@@ -80,7 +80,7 @@ class Dataset:
         return values
 
     def source(self, region: Region) -> np.ndarray[Any, Any]:
-        """The values as what is written: a view of one row, where all rows are alike."""
+        """The values to write: a view of one row if all rows are equal."""
         if not self.alike:
             return self.values(region)
         rows, columns = region
@@ -88,7 +88,7 @@ class Dataset:
         return np.broadcast_to(row, (rows.stop - rows.start, row.shape[1]))
 
     def slabs(self, region: Region) -> Iterator[Region]:
-        """A region by rows of stored objects, so that it can be read back without being in memory at once."""
+        """A region split into rows of stored objects, so that it need not be in memory at once."""
         rows, columns = region
         height = self.chunk[0] * (1 if self.shard is None else self.shard[0])
         return ((slice(at, min(at + height, rows.stop)), columns) for at in range(rows.start, rows.stop, height))
@@ -125,11 +125,11 @@ class Workload:
 
     @property
     def writes(self) -> bool:
-        """Whether it changes the array: then each library gets an array of its own."""
+        """True if it changes the array; each library then gets its own array."""
         return self.action in ("write", "partial", "streamed")
 
     def regions(self) -> list[Region]:
-        """What is read or written in one pass, in order."""
+        """The regions that are read or written in one pass, in order."""
         data = self.dataset
         match self.action:
             case "read" | "write" | "streamed" | "plan" | "epoch" | "copy" | "cold":

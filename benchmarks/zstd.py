@@ -1,6 +1,6 @@
-"""What it costs to decompress a zstd chunk: zstandard, which keeps its context, against numcodecs, in microseconds.
+"""Cost of decompressing a zstd chunk: zstandard, which reuses its context, compared with numcodecs, in microseconds.
 
-`--large`: what pieces that a timeout can end cost where chunks are large, and how long codecs take that have none.
+`--large`: cost of decompressing large chunks in interruptible pieces, and duration of codecs without interruption.
 """
 
 import statistics

@@ -22,7 +22,7 @@ class Contender:
     needs: tuple[str, ...]
     """Modules that must be installed."""
     distributions: tuple[str, ...]
-    """Whose versions are told."""
+    """Distributions whose versions are reported."""
     bare: bool = False
     """Moves bytes only: a floor, not a competitor."""
 
@@ -31,13 +31,13 @@ class Contender:
         return next((name for name in self.needs if find_spec(name) is None), None)
 
     def load(self, task: Task) -> Library:
-        """Import it and make one."""
+        """Import the class and create an instance."""
         module, _, name = _BY_ACTION.get(task.workload.action, self.where).partition(":")
         cls: type[Library] = getattr(import_module(f".{module}", __name__), name)
         return cls(task)
 
     def versions(self) -> dict[str, str]:
-        """Of its distributions, as far as they are installed."""
+        """Versions of its installed distributions."""
         found = {}
         for name in self.distributions:
             try:
@@ -48,9 +48,9 @@ class Contender:
 
 
 _BY_ACTION = {"epoch": "on_loaders:Epochs", "copy": "on_copies:Copies", "cold": "on_cold:Cold"}
-"""Workloads that one class runs for all contenders, which it finds by name."""
+"""Workloads for which one class runs all contenders, by their name."""
 NULL = f"{OURS}, again"
-"""The same as ours, in a process of its own: how far the two are apart is the noise of a run."""
+"""The same as ours, in another process: the difference between the two is the noise of a run."""
 ADAPTED = {"zarr + zarr_s3_async", "dask + zarr_s3_async"}
 """Other libraries over our stores: ours, in the rows of adapters."""
 

@@ -1,4 +1,4 @@
-"""Bare loops: the objects of a region fetched, or put, by a crew; nothing is decoded. Floors, not competitors."""
+"""Bare loops: workers fetch or put the objects of a region, without decoding. Lower bounds, not competitors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _NOTHING = np.empty(0, dtype="u1")
 
 
 class Bare(Library):
-    """What the three share: which objects a region touches, and a crew that pulls from that list."""
+    """Base class: lists the objects that a region touches, and runs workers over the list."""
 
     checks_values = False
 
     async def get(self, key: str) -> int:
-        """Fetch an object; its size."""
+        """Fetch an object and return its size in bytes."""
         raise NotImplementedError
 
     async def put(self, key: str, data: bytes) -> None:
@@ -32,7 +32,7 @@ class Bare(Library):
 
     async def read(self, region: Region) -> np.ndarray[Any, Any]:
         if self.task.dataset.shard is not None:
-            raise CannotDo("an object is a shard here, not a chunk")
+            raise CannotDo("objects are shards, not chunks")
         keys = (self._key(i, j) for i, j in self.task.dataset.touched(region))
         await self._crew(keys, self.get)
         return _NOTHING
@@ -40,7 +40,7 @@ class Bare(Library):
     async def write(self, region: Region, data: np.ndarray[Any, Any]) -> None:
         dataset = self.task.dataset
         if self.task.workload.action != "write" or dataset.codec != "raw" or dataset.shard is not None:
-            raise CannotDo("a bare put knows neither codecs nor parts of chunks")
+            raise CannotDo("a bare put supports neither codecs nor parts of chunks")
 
         async def put_chunk(cell: tuple[int, int]) -> None:
             await self.put(self._key(*cell), data[dataset.chunk_region(*cell)].tobytes())

@@ -1,4 +1,4 @@
-"""What the harness asks of a library: open the array, read a region, write a region."""
+"""The interface of a library for the harness: open the array, read a region, write a region."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from ..workload import Dataset, Region, Workload
 
 IN_FLIGHT = 64
-"""Requests in flight of peers in their tuned setting, and of bare loops: what our own default is."""
+"""Requests in flight of peers in their tuned setting, and of bare loops; equals our default."""
 
 
 class CannotDo(Exception):
-    """This library does not do this work; the message says why."""
+    """The library does not support this workload; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Task:
     path: str
     """Key prefix of the array, without a trailing slash."""
     in_flight: int | None
-    """Requests in flight; None: whatever the library does by default."""
+    """Requests in flight; None: the library's default."""
     library: str = ""
     """The contender's name, for workloads that one class runs for all of them."""
 
@@ -58,18 +58,18 @@ class Task:
 
 
 class Library:
-    """One way of reading and writing the array. Made in a process of its own, used by one task at a time."""
+    """One way of reading and writing the array. Created in a separate process, used by one task at a time."""
 
     checks_values = True
-    """False where bytes are moved and nothing is decoded."""
+    """False if bytes are only transferred, not decoded."""
     peak_of_children = 0
-    """Bytes, where the work is done in a process of its own."""
+    """Peak memory in bytes, if child processes do the work."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
     async def open(self) -> None:
-        """Get ready: clients and array handles. Not measured."""
+        """Create clients and open the array. Not measured."""
         raise NotImplementedError
 
     async def read(self, region: Region) -> np.ndarray[Any, Any]:
@@ -81,15 +81,15 @@ class Library:
         raise NotImplementedError
 
     async def read_chunk(self, i: int, j: int) -> np.ndarray[Any, Any]:
-        """One inner chunk, the best way there is."""
+        """One inner chunk, read in the fastest way."""
         return await self.read(self.task.dataset.chunk_region(i, j))
 
     async def begin(self) -> None:
-        """Before each pass: whatever is remembered of an earlier one is forgotten."""
+        """Called before each pass; drops cached data of earlier passes."""
 
-    async def plan(self, region: Region) -> None:  # noqa: ARG002  # what a library without a plan ignores
+    async def plan(self, region: Region) -> None:  # noqa: ARG002  # unused without a plan
         """Go through the plan of a read, without reading."""
-        raise CannotDo("its plan is not to be had on its own")
+        raise CannotDo("it has no separate plan")
 
     async def run(self) -> None:
         """An epoch, a copy or a cold start."""
@@ -100,4 +100,4 @@ class Library:
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Let go."""
+        """Release all resources."""

@@ -19,12 +19,12 @@ _NAMES = {"zarr_s3_async": "ours"}
 
 
 def mebibytes(workload: Workload) -> int:
-    """How large the source is."""
+    """Size of the source."""
     return workload.nbytes() // 2**20
 
 
 class Copies(Library):
-    """The source is made when it is opened; each pass makes a new target."""
+    """Creates the source in `open`; each pass creates a new target."""
 
     async def open(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="copies-"))

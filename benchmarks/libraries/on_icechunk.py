@@ -1,4 +1,4 @@
-"""icechunk: the same array in a repository of its own, through zarr-python. A write ends with a commit."""
+"""icechunk: the same array in a separate repository, through zarr-python. A write ends with a commit."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ class Icechunk(Library):
         array = await zarr.api.asynchronous.open_array(store=session.store, mode="r+")
         await array.setitem(region, data)
         await session.commit_async("written")
-        # What is read later is what was committed.
+        # Later reads return the committed data.
         session = await self._repository.readonly_session_async("main")
         self._array = await zarr.api.asynchronous.open_array(store=session.store, mode="r")

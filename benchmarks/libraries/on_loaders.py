@@ -12,7 +12,7 @@ _NAMES = {"tensorstore": "tensorstore by hand"}
 
 
 class Epochs(Library):
-    """One epoch after the other, each with a number of its own."""
+    """Runs one epoch after the other, with consecutive numbers."""
 
     async def open(self) -> None:
         task = self.task
@@ -23,5 +23,5 @@ class Epochs(Library):
         self._numbers = count()
 
     async def run(self) -> None:
-        # All of them block, as the training loops do that use them.
+        # All of them block, like the training loops that use them.
         await asyncio.to_thread(lambda: sum(self._epoch(next(self._numbers))))

@@ -15,7 +15,7 @@ from .base import Library, Place
 
 
 def obstore_store(place: Place, prefix: str) -> Any:
-    """An obstore S3 store; a test server's authority is trusted by not asking (obstore takes no CA file)."""
+    """An obstore S3 store; certificates are not verified, since obstore accepts no CA file."""
     from obstore.store import S3Store
 
     client: dict[str, Any] = {"allow_http": True}
@@ -34,7 +34,7 @@ def obstore_store(place: Place, prefix: str) -> Any:
 
 
 class ZarrPython(Library):
-    """What the stores share."""
+    """Base class of the stores."""
 
     def make_store(self) -> Store:
         """Rooted at the array."""

@@ -1,4 +1,4 @@
-"""zarr_s3_async itself, as a user would write it."""
+"""zarr_s3_async, used as in an application."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def s3_config(place: Place, transport: Transport = "auto") -> zs.S3Config:
 
 
 class Ours(Library):
-    """At its defaults."""
+    """This library with its defaults."""
 
     transport: Transport = "auto"
     cache = zs.CacheSize()
@@ -77,13 +77,13 @@ class OnUvloop(Ours):
 
 
 class OnSdk(Ours):
-    """Every request through aiobotocore."""
+    """All requests through aiobotocore."""
 
     transport: Transport = "sdk"
 
 
 class Remembering(Ours):
-    """With decoded chunks kept, for one pass: readers of one chunk at once share its request and its decoding."""
+    """With a cache of decoded chunks for one pass: concurrent reads of a chunk share its request and decoding."""
 
     cache = zs.CacheSize(chunks=256 * 2**20)
 
