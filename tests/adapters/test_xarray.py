@@ -122,7 +122,7 @@ def test_an_array_that_was_replaced_is_an_error_and_not_other_numbers(tmp_path: 
     dataset().to_zarr(store, mode="w", consolidated=False)
     opened = xr.open_dataset(store, engine=Engine, consolidated=False)
     dataset().isel(lon=slice(0, 10)).to_zarr(store, mode="w", consolidated=False)
-    with pytest.raises(zs.ConcurrentModification, match="open it again"):
+    with pytest.raises(zs.ConcurrentModification, match="open the dataset again"):
         opened.t.load()
 
 

@@ -1,4 +1,4 @@
-"""Ways into other libraries. Each module imports its library when it is imported itself; the extra has its name."""
+"""Adapters to other libraries. Each module is imported on first use; the extra has the module's name."""
 
 from importlib import import_module as _import_module
 

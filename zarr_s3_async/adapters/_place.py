@@ -1,4 +1,4 @@
-"""A store that any event loop of any process may use: opened where it is used, by the session that the loop shares."""
+"""A store for any event loop of any process: each loop opens it in its shared session."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ _OF_SESSION = ("limits", "retry", "hedge", "cache", "hooks")
 
 
 class Place:
-    """Where objects are, and how the loop that asks reaches them.
+    """The location of a store, and the options with which each event loop opens it.
 
-    Pickled, it is a reference: URL and options without keys, which the other process has to have of its own.
+    It pickles as a reference: URL and options without keys. The other process needs credentials of its own.
 
     Args:
-        where: A URL, a path of the file system, or a store. The connections of an `S3Store` belong to one loop: the one
-            that runs now, or else the first to use it. On others it is opened again. Other stores are used as they are.
-        options: Of the session, as `zs.Session` takes them; with a URL only. Those of S3 concern this store alone.
-            Places that have the same `limits`, `retry`, `hedge`, `cache` and `hooks` share a session per loop; where
-            there are none, it is the loop's shared session.
+        where: A URL, a path of the file system, or a store. The connections of an `S3Store` belong to one event loop:
+            the running one, or else the first one that uses the store. Other loops open the store again. Stores of
+            other kinds are used from every loop.
+        options: Options of `zs.Session`, with a URL only. S3 options apply to this store only. Places with the same
+            `limits`, `retry`, `hedge`, `cache` and `hooks` share one session per loop; without any of these, that is
+            the loop's shared session.
 
     Raises:
-        ConfigError: The URL or an option cannot be, or there are options beside a store.
+        ConfigError: The URL or an option is invalid, or options were passed together with a store.
     """
 
     __slots__ = ("_config", "_given", "_home", "_of_session", "_open", "url")
@@ -40,27 +41,29 @@ class Place:
     def __init__(self, where: str | PathLike[str] | zs.Store, options: Mapping[str, Any]) -> None:
         self._given: zs.Store | None = None
         self._home: AbstractEventLoop | None = None
-        """Of a given S3Store."""
+        """The event loop of the S3Store that was passed."""
         self._open: tuple[AbstractEventLoop, zs.Session, zs.Store] | None = None
-        """The last other loop, with its session and store."""
+        """The last loop that opened the store, with its session and store."""
         self._config: zs.S3Config | None = None
-        """None: what the session has."""
+        """None: the session's configuration."""
         self._of_session: zs.SessionOptions = {}
         if isinstance(where, str | PathLike):
             given = {name: value for name, value in options.items() if value is not None}
             url = where if isinstance(where, str) else Path(where).absolute().as_uri()
             session = zs.Session(**given)
             self.url: str = session.store(url).url
-            session._abandon()  # noqa: SLF001  # it was to check the URL and the options, and has nothing to close
+            session._abandon()  # noqa: SLF001  # it only checked the URL and the options, and has nothing to close
             of_session: Any = {name: given.pop(name) for name in _OF_SESSION if name in given}
             self._of_session = of_session
             if given:
                 self._config = (given.pop("s3", None) or zs.S3Config()).with_options(**given)
             return
         if not isinstance(where, zs.Store):
-            raise zs.ConfigError(f"a store is a URL such as s3://bucket/prefix, or a zs.Store, not {where!r}")
+            raise zs.ConfigError(f"a store must be a URL such as s3://bucket/prefix, or a zs.Store, not {where!r}")
         if options:
-            raise zs.ConfigError(f"{', '.join(sorted(options))}: a store has the options of its session already")
+            raise zs.ConfigError(
+                f"{', '.join(sorted(options))}: options are only for URLs; a store has those of its session"
+            )
         self.url = where.url
         self._given = where
         if isinstance(where, zs.S3Store):
@@ -69,7 +72,7 @@ class Place:
                 self._home = get_running_loop()
 
     def store(self) -> zs.Store:
-        """The store, for the running loop."""
+        """The store for the running loop, opened if necessary."""
         known = self._open
         loop = get_running_loop()
         if known is not None and known[0] is loop and not known[1].closed:
@@ -82,7 +85,7 @@ class Place:
         return store
 
     def session(self) -> zs.Session:
-        """The session of the running loop, for arrays of the store."""
+        """The session of the running loop in which arrays of the store are opened."""
         return session_with(self._of_session)
 
     def _is_at_home(self, given: zs.Store, loop: AbstractEventLoop) -> bool:
@@ -93,15 +96,15 @@ class Place:
         return self._home is loop
 
     def forget(self) -> None:
-        """Forget the store of the last loop; that loop's session closes its connections."""
+        """Drop the store of the last loop. That loop's session closes the connections."""
         self._open = None
 
     @property
     def ref(self) -> StoreRef:
-        """Where another process finds the store, and the options that differ from their defaults and are no secret.
+        """A reference for other processes: the URL, and the options that differ from their defaults and are not secret.
 
         Raises:
-            TypeError: The store can be used in this process alone.
+            TypeError: The store can be used only in this process.
         """
         if self._given is not None:
             return optional.ref(self._given)
@@ -131,10 +134,10 @@ def _opened_again(url: str, config: dict[str, Any], of_session: dict[str, Any]) 
 
 
 class _BucketErrors:
-    """`with bucket_errors:` turns BucketNotFound, a FileNotFoundError, into a StoreError that is none.
+    """`with bucket_errors:` converts BucketNotFound, a FileNotFoundError, to a StoreError that is not one.
 
-    Other libraries take a FileNotFoundError for an absent object: zarr-python's shard reader returns fill values then.
-    A class rather than a generator: it is entered for every chunk.
+    Other libraries treat every FileNotFoundError as an absent object; zarr-python's shard reader would return fill
+    values. This is a class because it is entered for every chunk, and a generator-based context manager is slower.
     """
 
     __slots__ = ()

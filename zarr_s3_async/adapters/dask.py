@@ -1,8 +1,8 @@
-"""dask arrays from stored ones, and stored ones from dask arrays: on threads, processes or a cluster (extra `dask`).
+"""Reading stored arrays as dask arrays, and storing dask arrays: in threads, processes or a cluster (extra `dask`).
 
-Graphs hold references: each worker process opens an array once, with one session of its own. Tasks read and write
-regions and may run again, on another worker too, without changing the outcome. By default blocks are
-aligned with chunks or shards; where they are not, tasks that share a stored object do not lose each other's updates.
+Graphs contain references: each worker process opens an array once, in its own session. Tasks read and write regions and
+are idempotent, so dask may run them again, also on another worker. By default blocks are aligned with chunks or shards;
+if they are not, tasks that write to the same stored object do not lose each other's updates.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ def to_dask(
     cache: CachePolicy | None = None,
     **options: Unpack[OpenOptions],
 ) -> da.Array:
-    """A dask array over a stored one; nothing is read before it computes.
+    """A dask array that reads a stored array. No data is read before it is computed.
 
     Args:
         where: A URL, a `pathlib.Path`, or a ref.
-        path: Below `where`.
-        chunks: Of the dask array. None: a block per stored object (shard or chunk). `"auto"`: as many whole objects as
-            `array.chunk-size` of dask's configuration takes. Anything else is used as dask defines it.
-        zarr_format: Which of two formats side by side.
-        missing: What absent chunks are: the fill value, or `ChunkNotFound`.
-        cache: How old may be what a worker has cached of the array; see `zarr_s3_async.Session.open_array`.
-        options: Fields of `S3Config`. Keys among them stay here: workers have keys of their own.
+        path: Path below `where`.
+        chunks: Chunks of the dask array. None: one block per stored object (shard or chunk). `"auto"`: as many whole
+            objects per block as fit into dask's `array.chunk-size`. Other values have dask's meaning.
+        zarr_format: The format to open if both are present.
+        missing: `"fill"`: absent chunks read as the fill value; `"raise"`: they raise `ChunkNotFound`.
+        cache: Maximum age of a worker's cached data of the array; see `zarr_s3_async.Session.open_array`.
+        options: Fields of `S3Config`. Keys are not sent to workers, which need credentials of their own.
 
     Raises:
-        NodeNotFound: No array is there.
+        NodeNotFound: There is no array at this location.
     """
     array = blocking.open_array(where, path=path, zarr_format=zarr_format, missing=missing, cache=cache, **options)
     stored = array.shard_sizes or array.chunk_sizes
@@ -56,7 +56,7 @@ def to_dask(
     elif chunks == "auto":
         whole = tuple(max(lengths, default=1) or 1 for lengths in stored)
         chunks = da.core.normalize_chunks("auto", array.shape, dtype=array.dtype, previous_chunks=whole)
-    # The name is never the same: results that a cluster keeps of an earlier state are not taken for this one.
+    # A unique name, so that a cluster does not reuse results of an earlier state of the array.
     name = f"zarr-s3-{uuid4().hex}"
     meta = np.empty((0,) * array.ndim, array.dtype)
     return da.from_array(array, chunks=chunks, name=name, lock=False, inline_array=True, meta=meta)
@@ -66,11 +66,11 @@ def from_dask(array: da.Array, where: Where, *, path: str = "", **options: Unpac
     """Create a stored array of the same shape and dtype, and store the dask array in it.
 
     Args:
-        array: What is computed and stored.
+        array: The dask array to compute and store.
         where: A URL, a `pathlib.Path`, or a ref.
-        path: Below `where`.
-        options: Those of `ArrayOptions`, and fields of `S3Config`. Default of `chunks`: the dask array's, where they
-            are of one shape and none is above 64 MiB; else as for every new array.
+        path: Path below `where`.
+        options: Options of `ArrayOptions`, and fields of `S3Config`. By default, `chunks` are those of the dask array,
+            if they have the same shape and at most 64 MiB; otherwise those of any new array.
     """
     _check_known(array)
     options.setdefault("shape", array.shape)
@@ -92,17 +92,17 @@ def store(
     compute: bool = True,
     **options: Unpack[OpenOptions],
 ) -> Any:
-    """Store a dask array in an array that exists.
+    """Store a dask array in an existing array.
 
     Args:
-        array: What is computed and stored, of the shape of the target or of `regions`.
+        array: The dask array to compute and store, of the shape of the target or of `regions`.
         where: A URL, a `pathlib.Path`, a ref, or a blocking array.
-        path: Below `where`.
-        regions: Slices of the target, of step 1; None: all of it.
-        align: Cut the blocks along stored objects first, so that each is put once and none is read. False leaves them
-            as they are: where several share an object, each merges its part into it.
-        compute: False returns what dask computes later.
-        options: Fields of `S3Config`. Keys among them stay here: workers have keys of their own.
+        path: Path below `where`.
+        regions: Slices of the target, of step 1; None: the whole array.
+        align: Rechunk the dask array to stored objects first, so that each object is put once and none is read. False
+            keeps the blocks: if several blocks share an object, each merges its part into it.
+        compute: False returns a delayed value instead of computing.
+        options: Fields of `S3Config`. Keys are not sent to workers, which need credentials of their own.
 
     Returns:
         None, or a `dask.delayed.Delayed`.
@@ -123,7 +123,7 @@ def _store(
         stored = target.shard_sizes or target.chunk_sizes
         starts = [piece.start for piece in place]
         array = array.rechunk(tuple(map(_aligned, array.chunks, stored, starts)))
-    # No lock of dask's: parts of one object that several tasks write are merged under compare-and-swap.
+    # No dask lock is needed: if several tasks write parts of one object, they are merged under compare-and-swap.
     return da.store(array, target, regions=place, lock=False, compute=compute)
 
 
@@ -137,15 +137,15 @@ def _place(array: da.Array, target: blocking.Array, regions: Sequence[slice] | N
         raise ConfigError("regions must be made of slices of step 1")
     shape = tuple(max(0, stop - start) for start, stop, _ in found)
     if array.shape != shape:
-        raise ConfigError(f"the dask array has shape {array.shape}, and what it is stored in has {shape}")
+        raise ConfigError(f"the dask array has shape {array.shape}, and its target region has {shape}")
     return tuple(slice(start, max(start, stop)) for start, stop, _ in found)
 
 
 def _aligned(blocks: Lengths, stored: Lengths, start: int) -> Lengths:
-    """Lengths near to those of the blocks that end where stored objects end.
+    """Block lengths close to the given ones, with all borders at borders of stored objects.
 
     Args:
-        blocks: Along one dimension.
+        blocks: Lengths of the blocks along one dimension.
         stored: Lengths of the target's objects along it.
         start: Position of the first block in the target.
     """
@@ -176,6 +176,6 @@ def _are_regular(array: da.Array) -> bool:
 
 def _check_known(array: da.Array) -> None:
     if not isinstance(array, da.Array):
-        raise ConfigError(f"store takes a dask array, not a {type(array).__name__}: dask.array.from_array makes one")
+        raise ConfigError(f"store needs a dask array, not a {type(array).__name__}: dask.array.from_array makes one")
     if np.isnan(array.shape).any():
-        raise ConfigError("the dask array does not know its shape: call array.compute_chunk_sizes() first")
+        raise ConfigError("the shape of the dask array is unknown: call array.compute_chunk_sizes() first")

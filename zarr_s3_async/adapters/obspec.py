@@ -1,7 +1,8 @@
-"""`ObspecStore`: the protocols of obspec over the stores of this library, for what asks for them instead of a class.
+"""`ObspecStore`: the protocols of obspec over the stores of this library, for libraries that use these protocols.
 
-The asynchronous protocols: Get, GetRange, GetRanges, Head, Put, Copy, Delete, List and ListWithDelimiter, all `…Async`;
-of the blocking ones those that read. obspec itself is not needed: its protocols are structural.
+Implemented are the asynchronous protocols Get, GetRange, GetRanges, Head, Put, Copy, Delete, List and
+ListWithDelimiter, all `…Async`, and the blocking protocols that read. obspec itself is not needed: its protocols are
+structural.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 """Time of last modification for stores that report none: obspec requires one."""
 
 
-# obspec's `map_exception` knows errors by the names of their classes.
+# obspec's `map_exception` identifies errors by the names of their classes.
 
 
 class NotFoundError(zs.StoreError, FileNotFoundError):
-    """There is no object at that path."""
+    """There is no object at this path."""
 
 
 class AlreadyExistsError(zs.Conflict):
-    """There is an object at that path, and the put was to create one."""
+    """A put with the mode `create` found an object at this path."""
 
 
 class PreconditionError(zs.Conflict):
-    """The object is not at the version that was named."""
+    """The object is not at the required version."""
 
 
 class NotSupportedError(zs.Unsupported):
-    """An option of obspec that the stores of this library do not have."""
+    """An option of obspec that the stores of this library do not support."""
 
 
 class ObjectMeta(TypedDict):
@@ -64,7 +65,7 @@ class ListResult(TypedDict):
 
 
 class GetResult:
-    """An object that was read, whole or in part. Its bytes are in memory already."""
+    """An object, or a part of it, that was read. Its bytes are in memory."""
 
     __slots__ = ("_blob", "_path", "_wanted", "attributes")
 
@@ -106,15 +107,15 @@ class GetResult:
 class ObspecStore:
     """obspec's protocols over a store of this library.
 
-    Every event loop that uses it does so through the session that the loop shares; blocking calls go through the
-    process's background loop. It pickles as a reference: URL and options without keys.
+    Each event loop uses it through the loop's shared session; blocking calls use the process's background loop. It
+    pickles as a reference: URL and options without keys.
 
     Args:
         where: A URL, a path, or a `zs.Store`.
-        options: Of the session, with a URL only.
+        options: Options of the session, with a URL only.
 
     Raises:
-        ConfigError: The URL or an option cannot be.
+        ConfigError: The URL or an option is invalid.
     """
 
     __slots__ = ("_place",)
@@ -124,7 +125,7 @@ class ObspecStore:
 
     @property
     def url(self) -> str:
-        """Where the store is, without a trailing slash."""
+        """URL of the store, without a trailing slash."""
         return self._place.url
 
     def __repr__(self) -> str:
@@ -140,12 +141,12 @@ class ObspecStore:
     # Reads
 
     async def get_async(self, path: str, *, options: Any = None) -> GetResult:
-        """obspec.GetAsync; of the options `range`, `if_match` and `head` are known.
+        """obspec.GetAsync, with the options `range`, `if_match` and `head`.
 
         Raises:
-            NotFoundError: There is no such object.
+            NotFoundError: The object does not exist.
             PreconditionError: It is not at the version of `if_match`.
-            NotSupportedError: Another option was given.
+            NotSupportedError: Another option was passed.
         """
         asked = {name: value for name, value in (options or {}).items() if value is not None and value is not False}
         wanted, version = _range_of(asked.pop("range", None)), asked.pop("if_match", None)
@@ -212,12 +213,12 @@ class ObspecStore:
         chunk_size: int = 0,  # noqa: ARG002  # likewise
         max_concurrency: int = 0,  # noqa: ARG002  # likewise
     ) -> dict[str, str | None]:
-        """obspec.PutAsync. What is iterated over or read from a file is collected in memory before it is sent.
+        """obspec.PutAsync. The data of an iterator or a file is collected in memory before it is sent.
 
         Raises:
-            AlreadyExistsError: With the mode `create`: there is an object.
-            PreconditionError: With an `e_tag` as mode: the object is at another version.
-            NotSupportedError: Attributes or tags were given.
+            AlreadyExistsError: The mode is `create`, and the object exists.
+            PreconditionError: The mode is an `e_tag`, and the object is at another version.
+            NotSupportedError: Attributes or tags were passed.
         """
         if attributes or tags:
             raise NotSupportedError(f"put of {path!r}: attributes and tags are not supported")
@@ -233,12 +234,12 @@ class ObspecStore:
         return {"e_tag": version, "version": None}
 
     async def copy_async(self, from_: str, to: str, *, overwrite: bool = True) -> None:
-        """obspec.CopyAsync. The bytes go through this process."""
+        """obspec.CopyAsync. This process reads and writes the bytes."""
         blob = await self._get(from_, None, None)
         await self.put_async(to, blob.data, mode="overwrite" if overwrite else "create")
 
     async def delete_async(self, paths: str | Sequence[str]) -> None:
-        """obspec.DeleteAsync. Absent objects are fine, whatever the store."""
+        """obspec.DeleteAsync. Absent objects are ignored, with every store."""
         with bucket_errors:
             if isinstance(paths, str):
                 await self._place.store().delete(paths)
@@ -250,7 +251,7 @@ class ObspecStore:
     async def list_async(
         self, prefix: str | None = None, *, offset: str | None = None
     ) -> AsyncIterator[list[ObjectMeta]]:
-        """obspec.ListAsync: pages of what lies below the folder `prefix`, sorted, behind the path `offset`."""
+        """obspec.ListAsync: pages of the objects below the folder `prefix`, sorted, after the path `offset`."""
         with bucket_errors:
             async for page in optional.list_pages(self._place.store(), _folder(prefix), after=offset or ""):
                 yield [_meta(entry) for entry in page]
@@ -311,12 +312,12 @@ def _range_of(asked: Any) -> ByteRange | None:
             return Suffix(length)
         case [int(start), int(stop)]:
             return Span(start, stop)
-    raise TypeError(f"a range is (start, end), {{'offset': start}} or {{'suffix': length}}, not {asked!r}")
+    raise TypeError(f"a range must be (start, end), {{'offset': start}} or {{'suffix': length}}, not {asked!r}")
 
 
 def _spans(starts: Sequence[int], ends: Sequence[int] | None, lengths: Sequence[int] | None) -> list[Span]:
     if (ends is None) == (lengths is None):
-        raise TypeError("a range needs an end or a length, one of the two")
+        raise TypeError("a range needs either an end or a length")
     if ends is not None:
         return [Span(start, end) for start, end in zip(starts, ends, strict=True)]
     return [Span(start, start + length) for start, length in zip(starts, lengths or (), strict=True)]
@@ -330,7 +331,7 @@ def _condition_of(mode: Any) -> Any:
             return "absent"
         case {"e_tag": str(version)}:
             return version
-    raise TypeError(f"a mode is 'overwrite', 'create' or {{'e_tag': …}}, not {mode!r}")
+    raise TypeError(f"a mode must be 'overwrite', 'create' or {{'e_tag': …}}, not {mode!r}")
 
 
 async def _bytes_of(file: Any) -> Any:

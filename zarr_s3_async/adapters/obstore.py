@@ -1,7 +1,7 @@
-"""`ObstoreStore`: arrays of this library in whatever obstore reaches: Google's and Azure's clouds, and others.
+"""`ObstoreStore`: a store of this library over a store of obstore, such as Google Cloud Storage or Azure.
 
-What a backend cannot promise stands in docs/obstore.md. Requests, retries and connections are obstore's: neither
-`Limits.requests` nor `RetryPolicy` applies to them.
+docs/obstore.md states what each backend does not support. obstore makes requests, retries and connections itself:
+neither `Limits.requests` nor `RetryPolicy` applies to them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from ..byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, res
 from ..stores.base import Blob, Entry, Listing
 
 _numbered: list[tuple[ref[object], int]] = []
-"""Stores that live, each with its number."""
+"""Stores that are alive, each with its number."""
 _numbers = count(1)
 _SORTED = (backends.S3Store, backends.GCSStore, backends.AzureStore)
-"""Backends whose listings are sorted by key; those of others are sorted here."""
+"""Backends with listings sorted by key; listings of other backends are sorted here."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 """Error codes for a missing bucket, which obstore reports like a missing object."""
 _SCHEMES: Mapping[type, str] = {
@@ -47,32 +47,32 @@ class ObstoreStore:
     """A `zs.Store` over a store of obstore.
 
     Args:
-        store: Of obstore, with its options and credentials.
-        url: What it is called in messages; by default the scheme of the backend and its bucket and prefix.
+        store: The store of obstore, with its options and credentials.
+        url: The URL of the store in messages; default: the scheme of the backend, its bucket and its prefix.
 
     Raises:
-        ConfigError: It is no store of obstore.
+        ConfigError: `store` is not a store of obstore.
     """
 
     __slots__ = ("_number", "_store", "_url")
 
     def __init__(self, store: object, *, url: str | None = None) -> None:
         if not isinstance(store, tuple(_SCHEMES)):
-            raise zs.ConfigError(f"ObstoreStore takes a store of obstore.store, not {store!r}")
+            raise zs.ConfigError(f"ObstoreStore needs a store of obstore.store, not {store!r}")
         if url is not None and (not isinstance(url, str) or "://" not in url):  # type: ignore[redundant-expr]  # untyped callers
-            raise zs.ConfigError(f"url= is a URL such as gs://bucket/prefix, not {url!r}")
+            raise zs.ConfigError(f"url= must be a URL such as gs://bucket/prefix, not {url!r}")
         self._store: Any = store
         self._url = (url or _url_of(store)).rstrip("/")
         self._number = _number_of(store)
 
     @property
     def url(self) -> str:
-        """For messages, without a trailing slash. It cannot be opened."""
+        """URL for messages, without a trailing slash. It cannot be opened."""
         return self._url
 
     @property
     def place(self) -> str:
-        """See `SupportsIdentity.place`: whatever `url=` calls it; each MemoryStore is another one."""
+        """See `SupportsIdentity.place`. It does not depend on `url=`; each MemoryStore has its own."""
         if isinstance(self._store, backends.MemoryStore):
             return f"{_url_of(self._store)}#{self._number}"
         config: Mapping[str, Any] = getattr(self._store, "config", None) or {}
@@ -81,11 +81,11 @@ class ObstoreStore:
 
     @property
     def owner(self) -> int:
-        """See `SupportsIdentity.owner`: the same for stores that are equal, whose credentials are too."""
+        """See `SupportsIdentity.owner`. Equal stores of obstore have equal credentials, and so the same owner."""
         return self._number
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are over the same store, as obstore compares them."""
+        """Whether both use the same store, according to obstore's comparison."""
         return isinstance(other, ObstoreStore) and bool(self._store == other._store)
 
     def __hash__(self) -> int:
@@ -131,12 +131,13 @@ class ObstoreStore:
         start, stop = result.range
         if max_bytes is not None and stop - start > max_bytes:
             raise zs.ObjectTooLarge(
-                f"{self.url}/{key} has {stop - start} bytes, where at most {max_bytes} can be right", key=key
+                f"{self.url}/{key} has {stop - start} bytes, more than the {max_bytes} that a valid object can have",
+                key=key,
             )
         with self._mapped(key):
             body = memoryview(await result.buffer_async()).cast("B")
         if len(body) != stop - start:
-            raise zs.NetworkError(f"{self.url}/{key}: {len(body)} bytes came of {stop - start}", key=key)
+            raise zs.NetworkError(f"{self.url}/{key}: received {len(body)} of {stop - start} bytes", key=key)
         if sink is not None:
             memory = sink(len(body))
             memory.cast("B")[:] = body
@@ -144,7 +145,7 @@ class ObstoreStore:
         return Blob(body, _version_of(meta), meta["size"], meta["last_modified"])
 
     async def _nothing(self, key: str, version: Version | None) -> Blob | None:
-        """An empty range."""
+        """Read an empty range: only the object's existence and version are checked."""
         entry = await self.stat(key)
         if entry is None:
             self._refuse_absent(key, version)
@@ -155,7 +156,7 @@ class ObstoreStore:
     async def _after_refusal(
         self, key: str, wanted: ByteRange, version: Version | None, sink: Sink | None, max_bytes: int | None
     ) -> Blob | None:
-        """A range that the backend refuses: it starts past the end, or is a suffix, which Azure does not have."""
+        """Read a range that the backend rejects: one past the object's end, or a suffix (which Azure lacks)."""
         entry = await self.stat(key)
         if entry is None:
             self._refuse_absent(key, version)
@@ -173,7 +174,7 @@ class ObstoreStore:
         return await self._received(key, result, version, sink, max_bytes)
 
     async def stat(self, key: str) -> Entry | None:
-        """See `SupportsStat.stat`. The 404 of a HEAD may mean a missing bucket: a GET decides what is absent."""
+        """See `SupportsStat.stat`. After a 404 of a HEAD, a GET shows whether the bucket or the object is missing."""
         try:
             with self._mapped(key):
                 return _entry(await obstore.head_async(self._store, key))
@@ -199,12 +200,12 @@ class ObstoreStore:
         """See `Writable.put`.
 
         Raises:
-            Unsupported: The backend has no such precondition.
+            Unsupported: The backend does not support the precondition.
         """
         mode: Any = {"always": "overwrite", "absent": "create"}.get(when) or {"e_tag": when}
         try:
             with self._mapped(key):
-                # A copy: the backend keeps what it is given, beyond a cancelled call or, in memory, for ever.
+                # A copy, because the backend keeps the data: after a cancelled call, or permanently in memory.
                 result = await obstore.put_async(self._store, key, bytes(data), mode=mode)
         except _Absent:
             self._refuse_absent(key, Version(when))
@@ -213,17 +214,17 @@ class ObstoreStore:
             return Version(result["e_tag"])
         entry = await self.stat(key)
         if entry is None:
-            raise zs.Conflict(f"{self.url}/{key} was deleted just after it was put", key=key)
+            raise zs.Conflict(f"{self.url}/{key} was deleted immediately after it was put", key=key)
         return entry.version
 
     async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
         """See `Writable.delete`.
 
         Raises:
-            Unsupported: A version was given; obstore has no conditional delete.
+            Unsupported: A version was passed; obstore has no conditional delete.
         """
         if when != "always":
-            raise zs.Unsupported(f"cannot delete {self.url}/{key} under a version: obstore has no such delete", key=key)
+            raise zs.Unsupported(f"cannot delete {self.url}/{key} at a version: obstore has no such delete", key=key)
         try:
             with self._mapped(key):
                 await obstore.delete_async(self._store, key)
@@ -236,14 +237,14 @@ class ObstoreStore:
         try:
             with self._mapped(None):
                 await obstore.delete_async(self._store, wanted)
-        except _Absent:  # some backends stop at an absent one
+        except _Absent:  # some backends stop at an absent object
             for key in wanted:
                 await self.delete(key)
 
     # Listings
 
     async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
-        """See `SupportsPages.list_pages`. A listing that the backend does not sort is collected first."""
+        """See `SupportsPages.list_pages`. If the backend does not sort listings, all entries are collected first."""
         folder = prefix.rpartition("/")[0]
         collected: list[Entry] = []
         with self._mapped(None):
@@ -275,7 +276,7 @@ class ObstoreStore:
 
     @contextmanager
     def _mapped(self, key: str | None) -> Iterator[None]:
-        """Turn obstore's errors into ours, and an absent object into `_Absent`."""
+        """Convert obstore's errors to errors of this library, and the one for an absent object to `_Absent`."""
         try:
             yield
         except FileNotFoundError as error:
@@ -292,7 +293,7 @@ class ObstoreStore:
 
 
 class _Absent(Exception):
-    """There is no object."""
+    """The object does not exist."""
 
 
 _ERRORS: tuple[tuple[type[BaseException], type[zs.StoreError]], ...] = (
@@ -307,7 +308,7 @@ _ERRORS: tuple[tuple[type[BaseException], type[zs.StoreError]], ...] = (
 
 
 def _first_line(error: Exception) -> str:
-    """obstore's messages go on with a debugger's view of their causes."""
+    """The first line of obstore's message; the others are a debug representation of the causes."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
@@ -334,7 +335,7 @@ def _entry(meta: Mapping[str, Any]) -> Entry:
 
 
 def _number_of(store: object) -> int:
-    """A number for all living stores that are equal; stores of obstore have no hash."""
+    """A number that equal stores share, while one of them is alive. Stores of obstore are not hashable."""
     living = [(known, number) for known, number in _numbered if known() is not None]
     number = next((number for known, number in living if known() == store), None) or next(_numbers)
     _numbered[:] = [*living, (ref(store), number)]

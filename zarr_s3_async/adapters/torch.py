@@ -17,41 +17,41 @@ from .._options import check_count
 
 _MAX_WORKERS = 1024
 _OWN = ("batch_size", "batch_sampler", "sampler", "shuffle", "drop_last")
-"""Options of DataLoader that are the loader's business."""
+"""Options of DataLoader that BatchLoader replaces."""
 
 
 class ZarrBatches(IterableDataset[Any]):
     """The batches of a loader as a dataset: `DataLoader(ZarrBatches(loader), batch_size=None, num_workers=4)`.
 
-    Workers share the batches of the loader's rank, whichever way they are started. Each has a session of its own, made
-    in its process. Each iteration over the `DataLoader` is the next epoch, also with `persistent_workers=True`.
+    Workers share the batches of the loader's rank, with any start method. Each worker process opens its own session.
+    Each iteration over the `DataLoader` is the next epoch, also with `persistent_workers=True`.
 
     Args:
-        loader: Its batches are what the `DataLoader` gives. In a distributed job, with `rank` and `world_size`.
+        loader: Makes the batches. In a distributed job, create it with `rank` and `world_size`.
 
     Raises:
-        ConfigError: It is no `BatchLoader`, or one that lays batches into buffers.
+        ConfigError: It is not a `BatchLoader`, or it writes batches to buffers.
     """
 
     def __init__(self, loader: zs.BatchLoader) -> None:
         super().__init__()
         if not isinstance(loader, zs.BatchLoader):
-            raise zs.ConfigError(f"ZarrBatches takes a zs.BatchLoader, not {type(loader).__name__}")
+            raise zs.ConfigError(f"ZarrBatches needs a zs.BatchLoader, not {type(loader).__name__}")
         if loader.fills_buffers:
             raise zs.ConfigError(
-                'batches of a DataLoader come from other processes: make the loader with out="torch", and let the '
-                "DataLoader pin memory (pin_memory=True)"
+                'batches of a DataLoader come from other processes: create the loader with out="torch", and use '
+                "pin_memory=True of DataLoader"
             )
-        len(loader)  # it plans now, so that all workers have one plan whatever becomes of the arrays
+        len(loader)  # makes the plan now, so that all workers have the same one even if arrays change
         self._loader = loader
         at = loader.next_state()
-        # In memory that worker processes share, however they are started.
+        # Tensors in shared memory, because workers with any start method must see and change them.
         self._epochs = torch.full((_MAX_WORKERS,), at["epoch"], dtype=torch.int64).share_memory_()
-        """By worker: the epoch that its next iteration is."""
+        """By worker: the epoch of its next iteration."""
         self._running = torch.tensor([at["epoch"]], dtype=torch.int64).share_memory_()
-        """The epoch that runs, or ran last; before the first one, that one."""
+        """The current or last epoch; before the first iteration, its epoch."""
         self._resumed = torch.tensor([at["epoch"], at["batch"]], dtype=torch.int64).share_memory_()
-        """An epoch, and how many of its batches were taken in an earlier run."""
+        """An epoch, and the number of its batches that were taken in an earlier run."""
         self._workers = torch.tensor([at["workers"]], dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
@@ -64,13 +64,13 @@ class ZarrBatches(IterableDataset[Any]):
         taken = self._taken_before(epoch)
         if taken and workers != int(self._workers):
             raise zs.ConfigError(
-                f"the restored state is of {int(self._workers)} workers in the middle of an epoch, which {workers} "
-                "cannot go on with: use as many, or start the next epoch (set_epoch)"
+                f"the restored state is in the middle of an epoch of {int(self._workers)} workers, which {workers} "
+                f"cannot continue: use {int(self._workers)} workers, or start the next epoch (set_epoch)"
             )
         self._workers[0] = workers
         self._running[0] = epoch
         self._epochs[number] = epoch + 1
-        # DataLoader asks worker 0 first: it takes the turn at which the earlier run stopped.
+        # DataLoader takes the first batch from worker 0: it must make the batch at which the earlier run ended.
         turn = (number + taken) % workers
         self._loader.restore(self._loader.state_at(epoch, taken, workers=workers))
         return self._loader.batches(epoch, worker=turn, workers=workers)
@@ -79,7 +79,7 @@ class ZarrBatches(IterableDataset[Any]):
         """A `DataLoader` of this dataset, with these options of `torch.utils.data.DataLoader`."""
         own = [name for name in _OWN if name in options]
         if own:
-            raise zs.ConfigError(f"{own[0]} is not an option here: zs.BatchLoader makes the batches; give it to that")
+            raise zs.ConfigError(f"{own[0]} is not an option here: zs.BatchLoader makes the batches; pass it to that")
         return DataLoader(self, batch_size=None, **options)
 
     def set_epoch(self, number: int) -> None:
@@ -90,10 +90,12 @@ class ZarrBatches(IterableDataset[Any]):
         self._resumed.fill_(-1)
 
     def state(self, taken: int) -> dict[str, Any]:
-        """Where the `DataLoader` is, as `BatchLoader.state`: whoever iterates counts, since workers read ahead.
+        """The position of the `DataLoader`, like `BatchLoader.state`.
+
+        The caller counts batches, since workers read ahead.
 
         Args:
-            taken: Batches of the running iteration that were taken from the `DataLoader`.
+            taken: Number of batches that the current iteration took from the `DataLoader`.
         """
         check_count("taken", taken, least=0)
         epoch = int(self._running)
@@ -105,7 +107,7 @@ class ZarrBatches(IterableDataset[Any]):
         return self._loader.state_at(epoch, batch, workers=int(self._workers))
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue where a state was taken: the next iteration starts with the next batch, with as many workers.
+        """Continue at a state: the next iteration starts with the next batch. It needs the same number of workers.
 
         Raises:
             ConfigError: The state is of a loader with another order of samples.

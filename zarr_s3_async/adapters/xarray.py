@@ -1,7 +1,8 @@
-"""An engine of xarray's that reads arrays by this library's own reader: `xr.open_dataset(url, engine="zarr_s3")`.
+"""An xarray engine that reads arrays with this library: `xr.open_dataset(url, engine="zarr_s3")`.
 
-Names, dimensions, attributes and their decoding are xarray's own, through `ZarrStore`; only the bytes of arrays are
-read past zarr-python. Sharded arrays gain most: docs/xarray.md has the figures. To write, give `to_zarr` a `ZarrStore`.
+xarray itself reads names, dimensions and attributes, through `ZarrStore` and zarr-python; only the elements of arrays
+are read without zarr-python. Sharded arrays gain most: docs/xarray.md has the figures. To write, pass a `ZarrStore` to
+`to_zarr`.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from ._place import Place
 from .zarr import ZarrStore
 
 _KINDS = "biufcmM"
-"""Of NumPy's data types: numbers and times, which are the same here and in zarr-python. Texts are left to that."""
+"""Kinds of dtypes that this library and zarr-python read alike: numbers and times. zarr-python reads the others."""
 
 
 class Engine(ZarrBackendEntrypoint):
     """The engine `zarr_s3`: `xr.open_dataset("s3://bucket/prefix", engine="zarr_s3", options={"anonymous": True})`.
 
-    It takes what xarray's engine `zarr` takes, but for `mode`, `storage_options` and `store`, and `options`: those of
-    a session, with a URL only. `xr.open_datatree` and `xr.open_groups` take it too.
+    It has the arguments of xarray's engine `zarr` except `mode`, `storage_options` and `store`. In addition it has
+    `options`: options of a session, with a URL only. `xr.open_datatree` and `xr.open_groups` support it too.
     """
 
     description = "Open Zarr arrays on S3, in folders and on web servers with zarr-s3-async"
@@ -44,11 +45,11 @@ class Engine(ZarrBackendEntrypoint):
     supports_groups = True
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Never: xarray's own engine is the one for what ends in `.zarr`."""
+        """Always False: for URLs that end in `.zarr`, xarray's own engine is the default."""
         del filename_or_obj
         return False
 
-    def open_dataset(  # type: ignore[override]  # less than xarray's, whose store is always a place of zarr-python's
+    def open_dataset(  # type: ignore[override]  # fewer arguments than xarray's engine has
         self,
         filename_or_obj: str | os.PathLike[Any] | zs.Store | ZarrStore,
         *,
@@ -67,7 +68,7 @@ class Engine(ZarrBackendEntrypoint):
         """See `xr.open_dataset`.
 
         Raises:
-            ConfigError: The place or an option cannot be.
+            ConfigError: The URL or an option is invalid.
         """
         store = _store(filename_or_obj, options)
         opened = _Arrays.open_group(store, mode="r", group=group, consolidated=consolidated, zarr_format=zarr_format)
@@ -93,7 +94,7 @@ class Engine(ZarrBackendEntrypoint):
         options: Mapping[str, Any] | None = None,
         **decoding: Any,
     ) -> dict[str, xarray.Dataset]:
-        """A dataset per group, by path below `group`; see `xr.open_groups`."""
+        """One dataset per group, by path below `group`; see `xr.open_groups`."""
         store, root = _store(filename_or_obj, options), f"/{(group or '').strip('/')}"
         opened = _Arrays.open_store(store, mode="r", group=root, consolidated=consolidated, zarr_format=zarr_format)
         return {
@@ -106,7 +107,7 @@ class Engine(ZarrBackendEntrypoint):
     def open_datatree(  # type: ignore[override]  # as above
         self, filename_or_obj: str | os.PathLike[Any] | zs.Store | ZarrStore, **options: Any
     ) -> xarray.DataTree:
-        """All groups as a tree; see `xr.open_datatree`. Takes what `open_groups_as_dict` takes."""
+        """All groups as a tree; see `xr.open_datatree`. The arguments are those of `open_groups_as_dict`."""
         return xarray.DataTree.from_dict(self.open_groups_as_dict(filename_or_obj, **options))
 
 
@@ -114,12 +115,12 @@ def _store(where: str | os.PathLike[Any] | zs.Store | ZarrStore, options: Mappin
     if not isinstance(where, ZarrStore):
         return ZarrStore(where, read_only=True, **(options or {}))
     if options:
-        raise zs.ConfigError("options= goes with a URL: a ZarrStore has its own")
+        raise zs.ConfigError("options= is only for URLs: a ZarrStore has options already")
     return where.with_read_only(read_only=True)
 
 
 class _Arrays(XarrayStore):
-    """xarray's view of a group, whose variables are read by this library."""
+    """xarray's view of a group, with variables that this library reads."""
 
     def open_store_variable(self, name: str) -> xarray.Variable:
         variable: xarray.Variable = super().open_store_variable(name)  # type: ignore[no-untyped-call]  # of xarray's
@@ -132,7 +133,7 @@ class _Arrays(XarrayStore):
 
 
 class _Reader(BackendArray):
-    """One array. It pickles as a reference."""
+    """A lazily opened array. It pickles as a reference."""
 
     __slots__ = ("_open", "_path", "_place", "dtype", "shape")
 
@@ -142,7 +143,7 @@ class _Reader(BackendArray):
         self.shape = shape
         self.dtype = dtype
         self._open: tuple[AbstractEventLoop, zs.Session, zs.Array] | None = None
-        """The last loop, with its session and array."""
+        """The last event loop, with its session and array."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Reader, (self._place, self._path, self.shape, self.dtype)
@@ -151,11 +152,11 @@ class _Reader(BackendArray):
         return background_loop().run(self.async_getitem(key))
 
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
-        """What `load_async` calls, and `__getitem__` in the background loop."""
+        """Read a selection. Called by `load_async`, and by `__getitem__` on the background loop."""
         support, read = indexing.IndexingSupport.VECTORIZED, self._read_outer
         if isinstance(key, indexing.VectorizedIndexer):
             if any(isinstance(part, slice) for part in key.tuple):
-                support = indexing.IndexingSupport.OUTER  # `vindex` takes coordinates alone
+                support = indexing.IndexingSupport.OUTER  # `vindex` supports no slices
             else:
                 read = self._read_points
         return await indexing.async_explicit_indexing_adapter(key, self.shape, support, read)
@@ -175,8 +176,8 @@ class _Reader(BackendArray):
         array = await session.open_array(store, path=self._path)
         if array.shape != self.shape or array.dtype != self.dtype:
             raise zs.ConcurrentModification(
-                f"{array.url} has shape {array.shape} and type {array.dtype}, and had {self.shape} and {self.dtype} "
-                "when the dataset was opened; open it again"
+                f"{array.url} has shape {array.shape} and dtype {array.dtype}, but had {self.shape} and {self.dtype} "
+                "when the dataset was opened; open the dataset again"
             )
         self._open = (loop, session, array)
         return array

@@ -1,7 +1,7 @@
-"""`ZarrStore`: zarr-python, xarray and what builds on them, over the stores of this library.
+"""`ZarrStore`: the stores of this library for zarr-python, xarray and the libraries that use them.
 
-Writing through zarr-python is zarr-python's: it reads a chunk, changes a part of it and writes the whole, without a
-precondition. The compare-and-swap of `zs.Array` is lost that way, and two writers of one chunk may lose an update.
+zarr-python writes a part of a chunk by reading the chunk, changing it, and writing it without a precondition. It does
+not use the compare-and-swap of `zs.Array`, so two writers of one chunk may lose an update.
 """
 
 from __future__ import annotations
@@ -38,54 +38,54 @@ if TYPE_CHECKING:
     from ..stores.base import Entry
 
 _CLOSING_SECONDS = 10
-"""How long the interpreter's exit waits for connections to close."""
+"""Maximum seconds that interpreter exit waits for connections to close."""
 _read_version: ContextVar[tuple[Place, str, Version] | None] = ContextVar("_read_version", default=None)
-"""Place, key and version of the last ranged read of this task: of a shard's index, where the next is of its chunks."""
+"""Place, key and version of the last range that this task read: of a shard's index, before its chunks are read."""
 
 
 class ZarrStore(Store):
     """A store of zarr-python over a store of this library.
 
-    Every event loop that uses it does so through the session that the loop shares (`zs.shared_session`), so one
-    `ZarrStore` serves zarr-python's own thread and any number of loops of the caller's. It pickles as a reference: URL
-    and options without keys.
+    Each event loop uses it through the loop's shared session (`zs.shared_session`), so one `ZarrStore` works in
+    zarr-python's thread and in any number of the caller's loops. It pickles as a reference: URL and options without
+    keys.
 
     Args:
         where: A URL (`s3://bucket/prefix`, `file:///folder`, `https://host/path`, …), a path, or a `zs.Store`.
-        read_only: Refuse what changes the store.
-        options: Of the session, with a URL only: `region=`, `endpoint_url=`, `anonymous=`, `limits=`, …
+        read_only: Raise an error for every operation that changes the store.
+        options: Options of the session, with a URL only: `region=`, `endpoint_url=`, `anonymous=`, `limits=`, …
 
     Raises:
-        ConfigError: The URL or an option cannot be.
+        ConfigError: The URL or an option is invalid.
     """
 
     def __init__(self, where: str | PathLike[str] | zs.Store, *, read_only: bool = False, **options: Any) -> None:
         if not isinstance(read_only, bool):
-            raise zs.ConfigError(f"read_only is True or False, not {read_only!r}")
+            raise zs.ConfigError(f"read_only must be True or False, not {read_only!r}")
         super().__init__(read_only=read_only)
         self._place = Place(where, options)
 
-    # What it is
+    # Identity
 
     @property
     def url(self) -> str:
-        """Where the store is, without a trailing slash."""
+        """URL of the store, without a trailing slash."""
         return self._place.url
 
     @property
     def place(self) -> Place:
-        """Where the store is, for other adapters."""
+        """The location of the store, for other adapters."""
         return self._place
 
     def with_read_only(self, read_only: bool = False) -> Self:
-        """The same store, which refuses changes or does not."""
+        """The same store, read-only or writable."""
         store = type(self).__new__(type(self))
         Store.__init__(store, read_only=read_only)
         store._place = self._place  # noqa: SLF001  # of this class
         return store
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same store, with the same options and as read-only as each other."""
+        """Whether both are the same store, with the same options and the same `read_only`."""
         return isinstance(other, ZarrStore) and self.read_only == other.read_only and bool(self._place == other._place)
 
     def __hash__(self) -> int:
@@ -98,7 +98,7 @@ class ZarrStore(Store):
         return f"ZarrStore({self.url!r}{', read_only=True' if self.read_only else ''})"
 
     def close(self) -> None:
-        """Forget the store. Connections belong to the loop's shared session, which closes them with the loop."""
+        """Drop the store. Its connections belong to the loop's shared session, which closes them with the loop."""
         super().close()
         self._place.forget()
 
@@ -109,10 +109,10 @@ class ZarrStore(Store):
     # Reads
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The object or a range of it, or None where it is absent; a missing bucket is an error, not absence.
+        """The object or a range of it; None if the object is absent. A missing bucket is an error.
 
         Raises:
-            TypeError: The range is none of zarr-python's three kinds.
+            TypeError: The range is not of one of zarr-python's three kinds.
             StoreError: The store failed.
         """
         wanted = None if byte_range is None else _to_range(byte_range)
@@ -134,18 +134,18 @@ class ZarrStore(Store):
         max_gap_bytes: int = 2**20,
         max_coalesced_bytes: int = 16 * 2**20,
     ) -> AsyncIterator[Sequence[tuple[int, Buffer | None]]]:
-        """Many ranges of one object, all of one version of it.
+        """Read ranges of one object, all from the same version.
 
-        Where this task has just read a range of the same object, they are of the version that it read: so the chunks of
-        a shard are those of the index that zarr-python read, or the read fails.
+        If the last range that this task read is of the same object, the ranges are read from that version. So the
+        chunks of a shard match the index that zarr-python has read, or the read fails.
 
         Yields:
-            All ranges at once, each with its position in `byte_ranges`.
+            All ranges in one list, each with its position in `byte_ranges`.
 
         Raises:
-            ExceptionGroup: Of one FileNotFoundError, where the object is absent: zarr-python looks for that.
-            ConcurrentModification: It was rewritten since.
-            StoreError: The store failed. It is raised as it is, which `except*` catches as well.
+            ExceptionGroup: The object is absent: a group of one FileNotFoundError, which zarr-python expects.
+            ConcurrentModification: The object was rewritten after the earlier read.
+            StoreError: The store failed. The error is not in a group; `except*` catches it as well.
         """
         if not byte_ranges:
             return
@@ -175,7 +175,7 @@ class ZarrStore(Store):
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        """Ranges of any objects, in their order; None for an absent one."""
+        """Read ranges of several objects, in order; None for an absent object."""
         wanted = [(key, None if asked is None else _to_range(asked)) for key, asked in key_ranges]
         with bucket_errors:
             blobs = await optional.get_many(self._place.store(), wanted)
@@ -192,7 +192,7 @@ class ZarrStore(Store):
             yield key, None if blob is None else prototype.buffer.from_bytes(blob.data)
 
     async def exists(self, key: str) -> bool:
-        """Whether the object is there."""
+        """Whether the object exists."""
         return await self._stat(key) is not None
 
     async def getsize(self, key: str) -> int:
@@ -207,7 +207,7 @@ class ZarrStore(Store):
         return entry.size
 
     async def getsize_prefix(self, prefix: str) -> int:
-        """Bytes of all objects below the folder `prefix`, by its listing."""
+        """Bytes of all objects below the folder `prefix`, from a listing."""
         return sum([entry.size async for page in self._pages(_folder(prefix)) for entry in page])
 
     async def _stat(self, key: str) -> Entry | None:
@@ -217,11 +217,11 @@ class ZarrStore(Store):
     # Writes
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Store the object, whatever was there before."""
+        """Store the object, replacing an existing one."""
         await self._put(key, value, "always")
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        """Store the object unless there is one: of many writers at once, one is first."""
+        """Store the object unless it exists. Of several concurrent writers, only the first one stores it."""
         try:
             await self._put(key, value, "absent")
         except zs.Conflict:
@@ -230,20 +230,20 @@ class ZarrStore(Store):
     async def _put(self, key: str, value: Buffer, when: When) -> None:
         self._check_writable()
         if not isinstance(value, Buffer):
-            raise TypeError(f"a value is a zarr Buffer, not {type(value).__name__}")
+            raise TypeError(f"a value must be a zarr Buffer, not {type(value).__name__}")
         with bucket_errors:
             store = self._place.store()
             await optional.check_condition(store, key, when)
             await store.put(key, value.as_buffer_like(), when=when)
 
     async def delete(self, key: str) -> None:
-        """Remove the object; an absent one is fine."""
+        """Delete the object; an absent one is ignored."""
         self._check_writable()
         with bucket_errors:
             await self._place.store().delete(key)
 
     async def delete_dir(self, prefix: str) -> None:
-        """Remove every object below the folder `prefix`, in as few requests as the store can."""
+        """Delete every object below the folder `prefix`, with as few requests as the store allows."""
         self._check_writable()
         with bucket_errors:
             await optional.delete_stream(self._place.store(), self.list_prefix(_folder(prefix)))
@@ -298,12 +298,12 @@ def _to_range(byte_range: ByteRequest) -> ByteRange:
 
 
 def _close_before_zarr() -> None:
-    """Close the session of zarr-python's loop, as `asyncio.run` would: at exit, zarr-python just stops the loop."""
+    """Close the session of zarr-python's loop, as `asyncio.run` would do. At exit, zarr-python only stops the loop."""
     loop = _zarr_sync.loop[0]
     if loop is not None and loop.is_running():
-        with suppress(Exception):  # the interpreter is going, and nothing is left to do about it
+        with suppress(Exception):  # the interpreter exits, and an error could not be handled
             finish_generators(loop, _CLOSING_SECONDS)
 
 
-# zarr-python registered its own when it was imported above, and the last one registered is called first.
+# Exit handlers run in reverse order: this one runs before the one that zarr-python registered when it was imported.
 atexit.register(_close_before_zarr)

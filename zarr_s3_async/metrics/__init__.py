@@ -1,6 +1,6 @@
-"""Hooks that show a session to its operators: `prometheus` and `otel` (extras of these names), and `logs`.
+"""Hooks that export a session's events and metrics: `prometheus` and `otel` (extras of these names), and `logs`.
 
-Each module imports its library when it is imported itself.
+Each module is imported on first use, and then imports its library.
 """
 
 from importlib import import_module as _import_module

@@ -11,8 +11,8 @@ from .._options import check_integer
 class LogHook:
     """A hook that logs events: `Session(hooks=[LogHook()])`.
 
-    The message is for people. For programs, `record.zarr_s3` is a dict of the event's fields, with its class name as
-    `event`. Retries, throttling, conflicts, hedges and failures have a level of their own, since they are rare.
+    The message is human-readable. For programs, `record.zarr_s3` is a dict of the event's fields, with its class name
+    as `event`. Retries, throttling, conflicts, hedges and failures have a separate level, since they are rare.
 
     Args:
         logger: The logger to use; default: `zarr_s3_async.events`.
@@ -34,7 +34,7 @@ class LogHook:
         self._level, self._trouble = level, trouble
 
     def __call__(self, event: Event, /) -> None:
-        """Log it."""
+        """Log the event."""
         level = self._trouble if _is_trouble(event) else self._level
         if self._logger.isEnabledFor(level):
             fields = event._asdict()
@@ -50,7 +50,7 @@ def _is_trouble(event: Event) -> bool:
 
 
 _NORMAL = frozenset({304, 404})
-"""Statuses that are no failure although S3 reports them as errors: not modified, and not found."""
+"""Statuses that S3 reports as errors and that are not failures: not modified, and not found."""
 
 
 def _message(event: Event, fields: dict[str, object]) -> str:

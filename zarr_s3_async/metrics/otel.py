@@ -31,7 +31,7 @@ _METHODS: Final = {
     "CopyObject": "PUT",
 }
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Bounds that the conventions name for `http.client.request.duration`."""
+"""Bounds that the OpenTelemetry conventions recommend for `http.client.request.duration`."""
 _MIN_ERROR: Final = 400
 _NAME: Final = "zarr_s3_async"
 
@@ -61,14 +61,14 @@ class OtelHook:
         self._received = meter.create_histogram("http.client.response.body.size", "By", "Bytes of bodies received")
         self._waits = meter.create_histogram("zarr_s3.slot.wait", "s", "Waits for a request slot")
         self._decodes = meter.create_histogram("zarr_s3.decode.duration", "s", "Decoding of the chunks of one object")
-        self._retries = meter.create_counter("zarr_s3.retries", "{retry}", "Requests that are sent again")
-        self._conflicts = meter.create_counter("zarr_s3.conflicts", "{conflict}", "Conditional writes that lost")
-        self._hedges = meter.create_counter("zarr_s3.hedges", "{hedge}", "Slow reads that were asked twice")
-        self._shared = meter.create_counter("zarr_s3.shared_reads", "{read}", "Reads that shared another one's request")
+        self._retries = meter.create_counter("zarr_s3.retries", "{retry}", "Retries of requests")
+        self._conflicts = meter.create_counter("zarr_s3.conflicts", "{conflict}", "Conditional writes that lost a race")
+        self._hedges = meter.create_counter("zarr_s3.hedges", "{hedge}", "Second requests for slow reads")
+        self._shared = meter.create_counter("zarr_s3.shared_reads", "{read}", "Reads that used another read's request")
         self._looked = meter.create_counter("zarr_s3.cache.lookups", "{lookup}", "Look-ups in caches")
 
     def __call__(self, event: Event, /) -> None:
-        """Record it."""
+        """Record the event."""
         match event:
             case RequestDone():
                 self._request_done(event)
@@ -118,7 +118,7 @@ class OtelHook:
 
 
 def _attributes(event: RequestDone) -> dict[str, Any]:
-    """The attributes of low cardinality, which metrics have too."""
+    """The attributes of low cardinality, for spans and metrics."""
     attributes: dict[str, Any] = {"http.request.method": _METHODS.get(event.operation, "_OTHER")}
     if event.status is not None:
         attributes["http.response.status_code"] = event.status

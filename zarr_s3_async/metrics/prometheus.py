@@ -31,7 +31,7 @@ _PUT_PRICE: Final = 0.005 / 1000
 _PRICES: Final = dict.fromkeys(("GetObject", "HeadObject"), _GET_PRICE) | dict.fromkeys(
     ("DeleteObject", "DeleteObjects", "AbortMultipartUpload"), 0.0
 )
-"""Of operations that cost less than a PUT."""
+"""Prices of operations that cost less than a PUT."""
 
 
 class PrometheusHook:
@@ -52,9 +52,9 @@ class PrometheusHook:
             self._register(registry, seconds)
         except ValueError as error:
             raise ConfigError(
-                "this registry has a PrometheusHook already: give one hook to all sessions, or another registry to each"
+                "this registry has a PrometheusHook already: use one hook for all sessions, or one registry per hook"
             ) from error
-        # Looking a label up costs more than counting.
+        # Children are cached, because looking up a label takes longer than counting.
         self._of_operation: dict[str, _Operation] = {}
         self._of_lookup: dict[tuple[str, bool], Counter] = {}
 
@@ -90,7 +90,7 @@ class PrometheusHook:
         self._usage.sessions.add(session)
 
     def __call__(self, event: Event, /) -> None:
-        """Count it."""
+        """Count the event."""
         match event:
             case RequestDone():
                 self._request_done(event)
@@ -114,7 +114,7 @@ class PrometheusHook:
                 self._conflicts.inc()
 
     def _request_done(self, event: RequestDone) -> None:
-        # Kept per operation: `labels()` takes a lock and a dict look-up, at every request.
+        # Cached per operation: `labels()` would take a lock and a dict look-up for every request.
         operation = self._of_operation.get(event.operation)
         if operation is None:
             operation = self._of_operation[event.operation] = _Operation(self, event.operation)
@@ -122,7 +122,7 @@ class PrometheusHook:
 
 
 class _Operation:
-    """The metrics of one S3 operation, kept because looking up a label costs more than counting."""
+    """The metrics of one S3 operation, cached because looking up a label takes longer than counting."""
 
     __slots__ = ("_by_status", "_dollars", "_hook", "_name", "_price", "_received", "_seconds", "_sent")
 
@@ -136,7 +136,7 @@ class _Operation:
         self._by_status: dict[int | None, Counter] = {}
 
     def count(self, event: RequestDone) -> None:
-        """One attempt."""
+        """Count one attempt."""
         hook = self._hook
         requests = self._by_status.get(event.status)
         if requests is None:
