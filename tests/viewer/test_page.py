@@ -287,7 +287,7 @@ def test_odd_arrays_are_shown_or_reported(driver: Any) -> None:
 
     with served(create_app(asyncio.run(odd()), details=True)) as address:
         for path, words in (
-            ("text", "no colours"),
+            ("text", "cannot be drawn"),
             ("empty", "is empty"),
             ("single", ""),
             ("row", ""),

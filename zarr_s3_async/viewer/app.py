@@ -31,10 +31,10 @@ from .planes import TILE, Plane
 from .sources import Source, Sources, default_plane, multiscale
 
 MAX_MEMBERS: Final = 2000
-"""Of one group are listed."""
+"""Maximum number of members of a group that are listed."""
 _MAX_JSON_ELEMENTS: Final = 10_000
 _SAMPLE_PIXELS: Final = 512
-"""Along the longer side of what statistics are made of."""
+"""Maximum pixels along each side of the sample for statistics."""
 _KEPT_STATISTICS: Final = 256
 _STATISTICS_SECONDS: Final = 60.0
 _PAGE: Final = {"page.js": "text/javascript", "page.css": "text/css"}
@@ -54,22 +54,22 @@ def create_app(
     hosts: Sequence[str] | None = None,
     **options: Unpack[SessionOptions],
 ) -> FastAPI:
-    """An application that shows the array at a URL, or those of a group: its page is at `/`, its figures at `/metrics`.
+    """An application that shows an array, or the arrays of a group: its page is at `/`, its metrics are at `/metrics`.
 
     Args:
         where: A URL, a store or a ref.
-        cache_policy: How old what a tile shows may be, here and in browsers; see `Session.open_array`. None: nothing
-            is kept.
-        max_tile_bytes: Decoded bytes of the chunks that are read for one tile.
-        max_slice_bytes: Of the elements of one slice.
-        timeout: Seconds in which a tile, a value or the first elements of a slice must be there.
-        details: Problem documents say all that is known, also of failures that name buckets and servers: for an
-            application that only its user reaches.
-        hosts: The names by which it may be asked, against pages elsewhere that lead a browser here; None: any.
-        options: Those of `Session`.
+        cache_policy: Maximum age of the data in a tile, for the session's cache and for browsers; see
+            `Session.open_array`. None: nothing is cached.
+        max_tile_bytes: Maximum decoded bytes of the chunks that are read for one tile.
+        max_slice_bytes: Maximum bytes of one slice.
+        timeout: Maximum seconds until a tile, a value or the first elements of a slice are read.
+        details: Send all error messages to the client, also those that name buckets and servers: for an application
+            that only its own user can reach.
+        hosts: The accepted values of the Host header, as a protection against DNS rebinding; None: any.
+        options: Options of `Session`.
 
     Raises:
-        ConfigError: An option has a value that it cannot have.
+        ConfigError: An option has an invalid value.
     """
     check_count("max_tile_bytes", max_tile_bytes)
     check_count("max_slice_bytes", max_slice_bytes)
@@ -84,7 +84,7 @@ def create_app(
         options = {**options, "hooks": [*(options.get("hooks") or ()), PrometheusHook(registry)]}
     app = FastAPI(
         title="Zarr viewer",
-        docs_url=None,  # FastAPI's pages of these load programs from other hosts
+        docs_url=None,  # FastAPI's documentation pages load scripts from other hosts
         redoc_url=None,
         lifespan=kit.lifespan(**options),
         exception_handlers={
@@ -101,7 +101,7 @@ def create_app(
     viewer = _Viewer(
         where, cache=cache_policy, max_tile_bytes=max_tile_bytes, max_slice_bytes=max_slice_bytes, timeout=timeout
     )
-    # First, and without FastAPI's parameters, whose validation takes as long as everything else of a tile.
+    # The first route, and without FastAPI's parameters: their validation would double the time of a tile.
     app.add_route("/api/tile/{zoom}/{row}/{column}.png", viewer.tile, methods=["GET"])
     for path, handler in (
         ("/api/nodes", viewer.nodes),
@@ -144,7 +144,7 @@ def _serve_page(app: FastAPI) -> None:
 
 
 async def _problem(request: Request, error: Exception, *, details: bool) -> Response:
-    assert isinstance(error, ZarrS3Error)  # noqa: S101  # registered for nothing else
+    assert isinstance(error, ZarrS3Error)  # noqa: S101  # registered for this class only
     return kit.problem(error, request.url.path, details=details)
 
 
@@ -160,13 +160,13 @@ def _other_problem(request: Request, status: int, name: str, detail: str) -> Res
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for nothing else
-    told = "; ".join(f"{'.'.join(map(str, found['loc'][1:]))}: {found['msg']}" for found in error.errors())
-    return _other_problem(request, 422, "invalid-request", told)
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class only
+    detail = "; ".join(f"{'.'.join(map(str, found['loc'][1:]))}: {found['msg']}" for found in error.errors())
+    return _other_problem(request, 422, "invalid-request", detail)
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # registered for nothing else
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class only
     return _other_problem(request, error.status_code, "http", str(error.detail))
 
 
@@ -174,22 +174,23 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return _other_problem(request, 500, "internal", f"an error of the viewer: {type(error).__name__}; see its log")
 
 
-# What tells which plane and how it is drawn
+# Query parameters: which plane, and how it is drawn
 
 
 class _View(NamedTuple):
     path: str
     variable: str
     plane: Plane | None
-    """None: as the page begins."""
+    """None: the default plane."""
     part: Part
     hide: Hide
 
 
 def _view(query: Mapping[str, str]) -> _View:
-    """
+    """Parse the parameters of a plane.
+
     Raises:
-        ConfigError: A parameter is not what it should be.
+        ConfigError: A parameter is invalid.
     """
     part, hide = query.get("part", "abs"), query.get("hide", "auto")
     check_choice("part", part, get_args(Part))
@@ -201,7 +202,7 @@ def _view(query: Mapping[str, str]) -> _View:
 
 
 class _TileQuery(NamedTuple):
-    """Which tile, and how it is drawn."""
+    """The parameters of a tile request."""
 
     view: _View
     zoom: tuple[int, int]
@@ -210,25 +211,26 @@ class _TileQuery(NamedTuple):
     colors: str
     is_reversed: bool
     stretch: Stretch | None
-    """None: as the statistics of the plane say."""
+    """None: the limits are percentiles of the plane."""
     thin: bool
-    """Leave chunks out where there are too many, instead of refusing."""
+    """Omit chunks if the tile covers too many, instead of failing."""
 
 
 def _tile_query(request: Request) -> _TileQuery:
-    """
+    """Parse the parameters of a tile request.
+
     Raises:
-        ConfigError: A parameter is not what it should be.
+        ConfigError: A parameter is invalid.
     """
     query, places = request.query_params, request.path_params
     colors = query.get("colors", "viridis")
     check_choice("colors", colors, COLOR_MAPS)
     zooms = kit.integers("zoom", places["zoom"])
     if len(zooms) not in {1, 2} or not all(0 <= z <= planes.MAX_ZOOM for z in zooms):
-        raise ConfigError(f"zoom must be a number from 0 to {planes.MAX_ZOOM}, or two, not {places['zoom'][:80]!r}")
+        raise ConfigError(f"zoom must be one or two integers from 0 to {planes.MAX_ZOOM}, not {places['zoom'][:80]!r}")
     tile = [kit.integers(name, places[name]) for name in ("row", "column")]
     if not all(len(numbers) == 1 for numbers in tile):
-        raise ConfigError("row and column are one number each")
+        raise ConfigError("row and column must be one integer each")
     return _TileQuery(
         _view(query),
         (zooms[0], zooms[-1]),
@@ -246,7 +248,7 @@ def _axis(name: str, text: str | None) -> int | None:
         return None
     found = kit.integers(name, text)
     if len(found) != 1:
-        raise ConfigError(f"{name} must be the number of a dimension, or none, not {text[:80]!r}")
+        raise ConfigError(f"{name} must be the number of a dimension or `none`, not {text[:80]!r}")
     return found[0]
 
 
@@ -254,7 +256,7 @@ _Session = Annotated[Session, Depends(kit.session)]
 
 
 class _Viewer:
-    """The handlers, and what they keep between requests."""
+    """The request handlers, and their state between requests."""
 
     def __init__(
         self,
@@ -281,10 +283,10 @@ class _Viewer:
         else:
             self._cache_control = "public, max-age=31536000, immutable" if age == inf else f"max-age={int(age)}"
 
-    # What there is
+    # Nodes
 
     async def nodes(self, session: _Session, path: str = "") -> Response:
-        """The members of a group; of an array, the array alone."""
+        """The members of a group. For an array, the list is empty."""
         node = await self._sources.node(session, path)
         if isinstance(node, Array):
             return JSONResponse({"path": path, "url": node.url, "kind": "array", "members": [], "complete": True})
@@ -300,7 +302,7 @@ class _Viewer:
         return JSONResponse(found | {"attributes": strict(node.attrs)})
 
     async def describe(self, session: _Session, path: str = "", variable: str = "") -> Response:
-        """An array, or a multiscale group: its metadata, its levels, and the plane to begin with."""
+        """An array or a multiscale group: metadata, levels, and default plane."""
         source, array = await self._first(session, path, variable)
         names = _names(source, array)
         y, x = default_plane(array.shape, names)
@@ -340,16 +342,16 @@ class _Viewer:
         return await self._sources.array(session, path)
 
     async def _first(self, session: Session, path: str, variable: str) -> tuple[Source, Array]:
-        """The source, and its finest level."""
+        """The source, and the array of its finest level."""
         source = await self._sources.find(session, path, variable)
         return source, await self._array(session, source.levels[0].path)
 
-    # Pictures
+    # Tiles
 
     async def tile(self, request: Request) -> Response:
-        """A tile of 256 by 256 pixels, cut at the edge; each shows one element of 2**zoom by 2**zoom.
+        """A tile of up to 256 by 256 pixels, each of which shows one of 2**zoom by 2**zoom elements.
 
-        `zoom` is one number, or two: down and across, as in `3,10`.
+        `zoom` is one number, or two numbers (vertical and horizontal), as in `3,10`.
         """
         session = await kit.session(request)
         asked = _tile_query(request)
@@ -397,7 +399,7 @@ class _Viewer:
         return await planes.read(array, plane, grid, max_bytes=max_bytes, thin=thin, timeout=self._timeout)
 
     async def statistics(self, request: Request, session: _Session) -> Response:
-        """Percentiles and a histogram of a plane, from a sample of it."""
+        """Percentiles and a histogram of a plane, computed from a sample."""
         view = _view(request.query_params)
         source, first = await self._first(session, view.path, view.variable)
         found = await self._statistics_of(session, view, source, first, _plane_of(view, source, first))
@@ -427,7 +429,7 @@ class _Viewer:
     # Elements
 
     async def value(self, session: _Session, path: str = "", variable: str = "", at: str = "") -> Response:
-        """One element of the first level, with its coordinates where the store has some."""
+        """One element of the first level, with its coordinates if they are stored."""
         source, array = await self._first(session, path, variable)
         index = kit.integers("at", at)
         element = await array.get_slice(index, tuple(i + 1 for i in index), timeout=self._timeout)
@@ -437,13 +439,13 @@ class _Viewer:
         places = await self._coordinates_of(session, path, variable, names, array.shape)
         for number, (i, place) in enumerate(zip(index, places, strict=True)):
             coordinates.append(await self._coordinate(session, source, number, i, place))
-        told = {"at": index, "value": strict(found), "text": _text(found), "coordinates": coordinates}
-        return JSONResponse(told, headers={"Cache-Control": self._cache_control})
+        document = {"at": index, "value": strict(found), "text": _text(found), "coordinates": coordinates}
+        return JSONResponse(document, headers={"Cache-Control": self._cache_control})
 
     async def _coordinates_of(
         self, session: Session, path: str, variable: str, names: Sequence[str | None], shape: Sequence[int]
     ) -> tuple[str | None, ...]:
-        """The arrays beside this one that are named as its dimensions, as xarray has them."""
+        """Paths of the coordinate arrays: arrays in the same group with the names of the dimensions, as xarray does."""
         known = self._coordinates.get((path, variable))
         if known is not None and len(known) == len(shape):
             return known
@@ -452,7 +454,7 @@ class _Viewer:
         if path and not variable:
             for number, (name, n) in enumerate(zip(names, shape, strict=True)):
                 if name and "/" not in name and name != own:
-                    with suppress(ZarrS3Error):  # without it, the index is shown
+                    with suppress(ZarrS3Error):  # without coordinates, the page shows the index
                         beside = await self._array(session, f"{parent}{sep}{name}")
                         if beside.shape == (n,):
                             places[number] = f"{parent}{sep}{name}"
@@ -480,7 +482,7 @@ class _Viewer:
         variable: str = "",
         format: Literal["bytes", "npy", "json"] = "npy",  # noqa: A002  # the name in the query
     ) -> Response:
-        """A region of the first level, as `.npy`, as bytes, or, if it is small, as JSON."""
+        """A region of the first level, as `.npy`, as bytes, or as JSON if it is small."""
         _, array = await self._first(session, path, variable)
         if format != "json":
             return kit.SliceResponse(
@@ -488,14 +490,14 @@ class _Viewer:
             )
         lengths = zip(region.start, region.stop, region.step or (1,) * len(region.start), strict=False)
         if prod(max(0, -(-(b - a) // max(n, 1))) for a, b, n in lengths) > _MAX_JSON_ELEMENTS:
-            raise kit.ResponseTooLarge(f"JSON is for at most {_MAX_JSON_ELEMENTS:,} elements: ask for npy or bytes")
+            raise kit.ResponseTooLarge(f"JSON is limited to {_MAX_JSON_ELEMENTS:,} elements: request npy or bytes")
         data = await array.get_slice(*region, timeout=self._timeout)
         return JSONResponse({"shape": data.shape, "dtype": str(data.dtype), "values": strict(data)})
 
-    # Figures
+    # Metrics
 
     async def figures(self, session: _Session) -> Response:
-        """Figures of the session, since the viewer was started and at this moment."""
+        """Metrics of the session since the viewer was started, and its current usage."""
         metrics, usage = session.metrics, session.usage
         return JSONResponse(
             {
@@ -519,13 +521,13 @@ class _Viewer:
 
 
 async def _colors() -> Response:
-    """The colour maps: 255 colours each, from low to high."""
+    """The colour maps, with 255 colours each, from low to high."""
     tables = {name: painting.color_table(name).tobytes().hex() for name in COLOR_MAPS}
     return JSONResponse(tables, headers={"Cache-Control": "max-age=86400"})
 
 
 async def _health(session: _Session) -> Response:
-    """That the application runs; nothing is asked of the store."""
+    """A health check of the application. It sends no request to the store."""
     return JSONResponse({"status": "closed" if session.closed else "ok"}, 503 if session.closed else 200)
 
 
@@ -542,14 +544,15 @@ def _stretch(low: str | None, high: str | None) -> Stretch | None:
     except ValueError:
         found = Stretch(inf, -inf)
     if not (isfinite(found.low) and isfinite(found.high)) or found.low > found.high:
-        raise ConfigError(f"low and high are two finite numbers, low <= high, or neither is given; not {low}, {high}")
+        raise ConfigError(f"low and high must be finite numbers with low <= high, or both absent, not {low} and {high}")
     return found
 
 
 def _plane_of(view: _View, source: Source, array: Array) -> Plane:
-    """
+    """The plane of a request, or the default plane.
+
     Raises:
-        SelectionError: The array has no such plane.
+        SelectionError: The plane does not exist in the array.
     """
     if view.plane is None:
         return Plane(*default_plane(array.shape, _names(source, array)), (0,) * array.ndim)
@@ -564,13 +567,16 @@ def _names(source: Source, array: Array) -> tuple[str | None, ...]:
 
 
 def _hidden(array: Array, hide: Hide) -> Any:
-    """The element that is not drawn beside NaN, or None. `auto`: what the attributes call missing, else a fill value
-    other than zero, which would be the black of pictures."""
+    """The element that, like NaN, is not drawn; None for no such element.
+
+    `auto` is the missing value in the attributes, or else the fill value, unless that is zero: in pictures zero is
+    black.
+    """
     if hide == "none":
         return None
-    told = array.attrs.get("_FillValue", array.attrs.get("missing_value"))
-    if isinstance(told, int | float) and not isinstance(told, bool):
-        return told
+    declared = array.attrs.get("_FillValue", array.attrs.get("missing_value"))
+    if isinstance(declared, int | float) and not isinstance(declared, bool):
+        return declared
     fill = array.fill_value
     if hide == "auto" and (fill is None or array.dtype.kind == "b" or not np.any(np.asarray(fill))):
         return None
@@ -586,7 +592,7 @@ def _member(member: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """An element as a person reads it."""
+    """An element as text, with a readable number of digits."""
     if isinstance(value, np.datetime64 | np.timedelta64):
         return str(value)
     if isinstance(value, np.floating):
@@ -594,11 +600,11 @@ def _text(value: Any) -> str:
     if isinstance(value, np.complexfloating):
         return f"{value:.7g}"
     text = str(value)
-    return text if len(text) <= 200 else text[:199] + "…"  # fits a line
+    return text if len(text) <= 200 else text[:199] + "…"  # one line of the page
 
 
 def strict(value: Any) -> Any:
-    """JSON alone: NumPy's numbers as Python's, and what JSON has no number for (NaN, infinities) as text."""
+    """Convert to strict JSON: NumPy's numbers to Python's, and numbers that JSON lacks (NaN, infinities) to text."""
     match value:
         case None | bool() | int() | str():
             return value

@@ -1,4 +1,4 @@
-"""Elements as colours: numbers stretched between two limits, a colour map, a PNG with a palette."""
+"""Drawing of elements: numbers are scaled between two limits, mapped to colours, and encoded as a palette PNG."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ except ImportError as _error:  # pragma: no cover  # the extra is there in the t
 
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Part: TypeAlias = Literal["abs", "real", "imag", "phase"]
-"""What is shown of complex numbers."""
+"""The part of complex numbers that is shown."""
 
 COLORS: Final = 255
-"""Of a palette; the last entry is transparent."""
+"""Number of colours of a palette; one more entry is transparent."""
 _CUSTOM: Final = 2
-"""`dtype.isbuiltin` of types that NumPy does not know, such as bfloat16."""
+"""`dtype.isbuiltin` of types that are registered with NumPy, such as bfloat16."""
 _BINS: Final = 128
 _TABLE_BYTES: Final = 2
-"""Integers up to this size are looked up in a table, which takes a third of the time of computing each."""
+"""Maximum bytes of integers that are looked up in a table, which takes a third of the time of computing each."""
 _LARGE: Final = 1e30
-"""Limits beyond are stretched in double precision."""
+"""Numbers are scaled in double precision if a limit exceeds this."""
 
-# Colours from low to high, the same distance apart; between them it is interpolated. The first five are 17 samples each
-# of matplotlib's maps of these names, which are in the public domain (CC0).
+# Equally spaced colours from low to high, between which colours are interpolated. The first five maps are 17 samples
+# each of matplotlib's maps of the same names, which are in the public domain (CC0).
 _STOPS: Final = {
     "viridis": "44015448186a472d7b4240863b528b33638d2c728e26828e21918c1fa08828ae803fbc735ec96284d44baddc30d8e219fde725",
     "magma": "0000040a08221d114736106b51127c6a1c818326819c2e7fb73779d0416fe75263f56b5cfc8961fea772fec488fde2a3fcfdbf",
@@ -47,31 +47,33 @@ COLOR_MAPS: Final = tuple(_STOPS)
 
 
 class Stretch(NamedTuple):
-    """What of a range of numbers becomes the first and the last colour."""
+    """The numbers that have the first and the last colour."""
 
     low: float
     high: float
 
 
 class Statistics(NamedTuple):
-    """Of the numbers of a sample."""
+    """Statistics of a sample."""
 
     low: float
-    """2nd percentile; a little below the only number there is."""
+    """2nd percentile; if all numbers are equal, a little less."""
     high: float
-    """98th percentile."""
+    """98th percentile; if all numbers are equal, a little more."""
     min: float | None
-    """Of the finite numbers; None without any."""
+    """Minimum of the finite numbers; None if there are none."""
     max: float | None
+    """Maximum of the finite numbers; None if there are none."""
     first: float
-    """Where the histogram begins."""
+    """Lower end of the histogram."""
     last: float
+    """Upper end of the histogram."""
     counts: tuple[int, ...]
-    """Numbers in each bin of the histogram; those outside of it are in the outer bins."""
+    """Count of each bin of the histogram; numbers outside the histogram are counted in the outer bins."""
     total: int
-    """Elements of the sample."""
+    """Number of elements of the sample."""
     hidden: int
-    """Of these, those that are not drawn: NaN, NaT, and the fill value where it is hidden."""
+    """Number of elements that are not drawn: NaN, NaT, and the fill value if it is hidden."""
 
 
 def color_table(name: str, *, is_reversed: bool = False) -> Data:
@@ -84,24 +86,26 @@ def color_table(name: str, *, is_reversed: bool = False) -> Data:
 
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
-    """
+    """Check that elements of a type can be drawn.
+
     Raises:
-        UnsupportedFeature: Elements of this type are no numbers: text, bytes, structures.
+        UnsupportedFeature: Elements of this type are not numbers: text, bytes, structures.
     """
     if dtype.isbuiltin != _CUSTOM and dtype.kind not in "biufcmM":
-        raise UnsupportedFeature(f"elements of type {dtype} have no colours: numbers, times and booleans have")
+        raise UnsupportedFeature(f"elements of type {dtype} cannot be drawn: only numbers, times and booleans can")
 
 
 def numbers(data: Data, *, part: Part = "abs", hidden: Any = None) -> tuple[Data, Data | None]:
-    """Elements as numbers that can be stretched.
+    """Convert elements to real numbers.
 
     Args:
-        data: Elements of a type that `check_dtype` takes.
-        part: What is shown of complex numbers.
-        hidden: An element that is not drawn; None: every one is.
+        data: Elements of a type that `check_dtype` accepts.
+        part: The part of complex numbers to show.
+        hidden: An element that is not drawn; None: all elements are drawn.
 
     Returns:
-        Integers or floats of the same shape, and which of them are not drawn beside NaN; None for no others.
+        Integers or floats of the same shape; and a mask of the elements that are not drawn, in addition to NaN, or
+        None.
     """
     dtype = data.dtype
     mask = None if hidden is None else np.asarray(data == hidden)
@@ -130,12 +134,12 @@ def _real(data: Data, part: Part) -> Data:
         case "phase":
             return np.angle(data)
         case _:
-            with np.errstate(over="ignore"):  # infinite then, which is a number that can be drawn
+            with np.errstate(over="ignore"):  # an overflow gives infinity, which can be drawn
                 return np.abs(data)
 
 
 def statistics(values: Data, mask: Data | None) -> Statistics:
-    """Percentiles and a histogram of a sample, as `numbers` gives it."""
+    """Percentiles and a histogram of a sample that `numbers` returned."""
     flat = values.astype(np.float64).ravel()
     if mask is not None:
         flat = flat[~mask.ravel()]
@@ -153,7 +157,7 @@ def statistics(values: Data, mask: Data | None) -> Statistics:
     first, last = max(least, low - margin), min(most, high + margin)
     if not first < last:
         first, last = low, high
-    # Halved: the width of all doubles is no double.
+    # Halved, because the difference of two doubles may overflow.
     place = (np.clip(finite, first, last) / 2 - first / 2) / (last / 2 - first / 2) * _BINS
     counts = np.bincount(np.minimum(place.astype(np.int64), _BINS - 1), minlength=_BINS)
     return Statistics(low, high, least, most, first, last, tuple(counts.tolist()), int(values.size), hidden)
@@ -168,12 +172,13 @@ def paint(values: Data, mask: Data | None, stretch: Stretch) -> Data:
     """The palette entry of each number.
 
     Args:
-        values: As `numbers` gives them.
-        mask: Which of them are not drawn.
-        stretch: Numbers at and beyond the limits have the outer colours. Equal limits divide the numbers there.
+        values: Numbers that `numbers` returned.
+        mask: Mask of the elements that are not drawn.
+        stretch: The limits. Numbers at and beyond them have the outer colours. If the limits are equal, smaller numbers
+            have the first colour and larger ones the last.
 
     Returns:
-        uint8 of the same shape; `COLORS` where nothing is drawn.
+        uint8 of the same shape; `COLORS` for elements that are not drawn.
     """
     low, high = stretch
     width = values.dtype.itemsize
@@ -192,20 +197,20 @@ def paint(values: Data, mask: Data | None, stretch: Stretch) -> Data:
 
 @lru_cache(maxsize=64)
 def _table(kind: str, width: int, low: float, high: float) -> Data:
-    """The palette entry of every integer of a small type, by its bits."""
+    """The palette entries of all integers of a small type, indexed by their bits."""
     every = np.arange(256**width, dtype=f"u{width}").view(f"{kind}{width}")
     return _scaled(every.astype(np.float64), low, high)
 
 
 def _scaled(numbers: Data, low: float, high: float) -> Data:
-    """Overwrites `numbers`, which are floats."""
+    """Palette entries of floats. Overwrites `numbers`."""
     width = high / 2 - low / 2
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         if width > 0:
             if max(abs(low), abs(high)) < _LARGE:
                 numbers -= low
                 numbers *= (COLORS - 1) / width / 2
-            else:  # the difference of two doubles may be no double
+            else:  # halved, because the difference of two doubles may overflow
                 numbers /= 2
                 numbers -= low / 2
                 numbers *= (COLORS - 1) / width
@@ -218,15 +223,15 @@ def _scaled(numbers: Data, low: float, high: float) -> Data:
 
 
 def digest(content: bytes) -> str:
-    """A short name that no other content has."""
-    return sha256(content, usedforsecurity=False).hexdigest()[:32]  # the fastest where the processor knows it
+    """A short name that depends on all of the content."""
+    return sha256(content, usedforsecurity=False).hexdigest()[:32]  # fastest on processors with SHA instructions
 
 
 class Painter:
-    """PNGs of palette entries; equal ones are compressed once.
+    """Encodes palette entries as PNG, with a cache: equal tiles are compressed once.
 
     Args:
-        max_bytes: Of PNGs that are kept.
+        max_bytes: Maximum bytes of cached PNGs.
     """
 
     def __init__(self, max_bytes: int = 2**25) -> None:
@@ -236,11 +241,11 @@ class Painter:
 
     @staticmethod
     def name(painted: Data, colors: str, *, is_reversed: bool) -> str:
-        """The same for equal pictures, and for no others: what an ETag is made of."""
+        """A name that is the same for equal pictures only, for ETags."""
         return digest(f"{painted.shape} {colors} {is_reversed} ".encode() + painted.tobytes())
 
     def png(self, painted: Data, colors: str, *, is_reversed: bool, name: str) -> bytes:
-        """A picture as PNG; `name` is what `name` gave for it."""
+        """Encode a picture as PNG. The argument `name` is the result of the method `name` for this picture."""
         found = self._kept.get(name)
         if found is not None:
             self._kept.move_to_end(name)
@@ -254,12 +259,12 @@ class Painter:
 
 
 @lru_cache(maxsize=32)
-def _palette(colors: str, is_reversed: bool) -> bytes:  # cached by position
-    return color_table(colors, is_reversed=is_reversed).tobytes() + bytes(3)  # the last one is transparent
+def _palette(colors: str, is_reversed: bool) -> bytes:
+    return color_table(colors, is_reversed=is_reversed).tobytes() + bytes(3)  # the last entry is transparent
 
 
 def encode_png(painted: Data, colors: str, *, is_reversed: bool = False) -> bytes:
-    """Palette entries as PNG."""
+    """Encode palette entries as PNG."""
     height, width = painted.shape
     image = Image.frombytes("P", (width, height), painted.tobytes())
     image.putpalette(_palette(colors, is_reversed))

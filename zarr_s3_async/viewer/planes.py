@@ -1,4 +1,4 @@
-"""Which elements a tile shows, and how they are read: a pixel of zoom z stands for 2**z elements of the first level."""
+"""Which elements a tile shows, and how they are read. A pixel of zoom z covers 2**z elements of the first level."""
 
 from __future__ import annotations
 
@@ -13,53 +13,54 @@ from ..fastapi import ResponseTooLarge
 from .sources import Level
 
 Picks: TypeAlias = "range | np.ndarray[Any, np.dtype[np.int64]]"
-"""Indices along a dimension, rising."""
+"""Indices along a dimension, in ascending order."""
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 TILE: Final = 256
 """Pixels along a side of a tile."""
 MAX_ZOOM: Final = 62
 _EXPLAINED_CHUNKS: Final = 256
-"""So many are looked at one by one to learn what a read of them transfers."""
+"""Maximum number of chunks for which the bytes of a read are computed per chunk."""
 
 
 class TileTooLarge(ResponseTooLarge):
-    """The chunks below a tile have more bytes than may be read for one."""
+    """The chunks that a tile covers have more bytes than the limit for one tile."""
 
 
 class Plane(NamedTuple):
     """A plane of the first level."""
 
     y: int | None
-    """The dimension that goes down; None for a single row."""
+    """The vertical dimension; None for a single row."""
     x: int | None
-    """The dimension that goes across; None for a single column."""
+    """The horizontal dimension; None for a single column."""
     at: tuple[int, ...]
-    """An index for each dimension; those of `y` and `x` are not used."""
+    """An index for each dimension; those of `y` and `x` are ignored."""
 
 
 class Reading(NamedTuple):
-    """What a tile is made of."""
+    """The elements of a tile, and how they were read."""
 
     data: Data
     """Elements by row and column."""
     chunks: int
-    """That were read."""
+    """Number of chunks that were read."""
     skipped: int
-    """Of the chunks that the tile covers, those that were left out to keep within the limit."""
+    """Number of chunks that the tile covers and that were omitted because of the limit."""
 
 
 def check_plane(plane: Plane, shape: Sequence[int]) -> None:
-    """
+    """Check a plane against the shape of an array.
+
     Raises:
-        SelectionError: The array has no such plane.
+        SelectionError: The plane does not exist in the array.
     """
     ndim = len(shape)
     for name, axis in (("y", plane.y), ("x", plane.x)):
         if axis is not None and not 0 <= axis < ndim:
-            raise SelectionError(f"{name}={axis}: this array has the dimensions 0 to {ndim - 1}, or none")
+            raise SelectionError(f"{name}={axis} must be a dimension from 0 to {ndim - 1}, or `none`")
     if plane.y is not None and plane.y == plane.x:
-        raise SelectionError(f"x and y are both dimension {plane.x}: choose two")
+        raise SelectionError(f"x and y are both dimension {plane.x}: they must differ")
     if len(plane.at) != ndim:
         raise SelectionError(f"at= has {len(plane.at)} indices and the array {ndim} dimensions: give one for each")
     for axis, (index, n) in enumerate(zip(plane.at, shape, strict=True)):
@@ -68,7 +69,7 @@ def check_plane(plane: Plane, shape: Sequence[int]) -> None:
 
 
 def pixels(n: int, zoom: int) -> int:
-    """Pixels of zoom `zoom` that stand for n elements."""
+    """Number of pixels of zoom `zoom` that cover n elements."""
     return -(-n >> zoom) if n else 0
 
 
@@ -83,12 +84,12 @@ def choose_level(levels: Sequence[Level], plane: Plane, zoom: tuple[int, int]) -
 
 
 def picks(first: int, stop: int, zoom: int, factor: float, n: int) -> Picks:
-    """The indices of a level that pixels `first` to `stop` show: of each, the element at its beginning.
+    """The indices of a level that pixels `first` to `stop` show: each pixel shows its first element.
 
     Args:
         first: The first pixel.
-        stop: Behind the last one.
-        zoom: Each stands for 2**zoom elements of the first level.
+        stop: One after the last pixel.
+        zoom: Each pixel covers 2**zoom elements of the first level.
         factor: Elements of the first level per element of this one.
         n: Elements of this level.
     """
@@ -101,20 +102,20 @@ def picks(first: int, stop: int, zoom: int, factor: float, n: int) -> Picks:
 
 
 def n_cells(chosen: Picks, length: int) -> int:
-    """Chunks of that length that the indices lie in."""
+    """Number of chunks of this length that contain the indices."""
     if isinstance(chosen, range):
         return len(chosen) if chosen.step >= length else chosen[-1] // length - chosen[0] // length + 1
     return int(np.count_nonzero(np.diff(chosen // length))) + 1
 
 
 def thinned(chosen: Picks, length: int, n: int, cells: int) -> Picks:
-    """The indices, moved into so many chunks: neighbouring chunks are shown by the one in their middle.
+    """Move indices into `cells` chunks: of each group of neighbouring chunks only the middle one is read.
 
     Args:
         chosen: Indices along a dimension.
-        length: Of a chunk.
+        length: Length of a chunk.
         n: Elements along the dimension.
-        cells: Chunks that may be read; fewer than the indices lie in.
+        cells: Number of chunks to read; less than the number that contains the indices.
     """
     wanted = np.asarray(chosen, dtype=np.int64)
     _, rank = np.unique(wanted // length, return_inverse=True)
@@ -132,12 +133,12 @@ def thinned(chosen: Picks, length: int, n: int, cells: int) -> Picks:
 
 
 class Grid(NamedTuple):
-    """Elements of one level: a plane of them, by rows and columns."""
+    """A grid of elements of one level, by rows and columns."""
 
     down: Picks
     across: Picks
     at: tuple[int, ...]
-    """An index of this level for each dimension."""
+    """An index in this level for each dimension."""
 
 
 def grid_of(
@@ -146,22 +147,24 @@ def grid_of(
     """The elements of a level for a box of pixels.
 
     Args:
-        level: Which one.
-        shape: Of its array.
-        plane: Of the first level.
-        zoom: Of the pixels, down and across.
-        box: Pixels: top, bottom, left, right; bottom and right are exclusive. It is cut at the plane's edge.
+        level: The level.
+        shape: Shape of the level's array.
+        plane: The plane, in coordinates of the first level.
+        zoom: Vertical and horizontal zoom of the pixels.
+        box: The pixels: top, bottom, left, right; bottom and right are exclusive. It is clipped at the plane's edge.
         full: Shape of the first level.
 
     Raises:
-        SelectionError: The box lies outside the plane.
+        SelectionError: The box is outside the plane.
     """
     top, bottom, left, right = box
     height = 1 if plane.y is None else pixels(full[plane.y], zoom[0])
     width = 1 if plane.x is None else pixels(full[plane.x], zoom[1])
     bottom, right = min(bottom, height), min(right, width)
     if not (0 <= top < bottom and 0 <= left < right):
-        raise SelectionError(f"no such tile: at zoom {zoom[0]},{zoom[1]} this plane has {height} by {width} pixels")
+        raise SelectionError(
+            f"the tile is outside the plane, which has {height} by {width} pixels at zoom {zoom[0]},{zoom[1]}"
+        )
 
     def along(axis: int | None, first: int, stop: int, z: int) -> Picks:
         return range(1) if axis is None else picks(first, stop, z, level.factors[axis], shape[axis])
@@ -176,15 +179,15 @@ async def read(
     """Read elements by row and column.
 
     Args:
-        array: A level.
-        plane: Which dimensions go where.
-        grid: Which elements.
-        max_bytes: Decoded bytes of the chunks that may be read.
-        thin: Leave chunks out where there would be more, instead of refusing. At least one is read.
+        array: The array of a level.
+        plane: The plane.
+        grid: The elements to read.
+        max_bytes: Maximum decoded bytes of the chunks that are read.
+        thin: Omit chunks beyond `max_bytes` instead of raising. At least one chunk is read.
         timeout: Seconds until `DeadlineExceeded`.
 
     Raises:
-        TileTooLarge: More would have to be read.
+        TileTooLarge: The chunks have more than `max_bytes`.
     """
     lengths = _chunk_lengths(array)
     if lengths is None:  # chunks differ in shape
@@ -212,7 +215,7 @@ async def read(
 
 
 def chunk_nbytes(array: Array) -> int:
-    """Bytes of a chunk, decoded; of the largest where they differ."""
+    """Decoded bytes of the largest chunk."""
     return prod(array.metadata.chunks) * array.dtype.itemsize
 
 
@@ -224,7 +227,7 @@ def _chunk_lengths(array: Array) -> tuple[int, ...] | None:
 
 
 def _transferred(array: Array, plane: Plane, grid: Grid) -> int:
-    """Bytes of a read: of chunks that are stored uncompressed, only the elements' own ranges are fetched."""
+    """Bytes that a read fetches. From chunks that are stored uncompressed, it fetches only ranges of the elements."""
     return array.oindex[_key(plane, grid)].explain().read_bytes
 
 
@@ -261,6 +264,6 @@ async def _elements(
 
 def _too_large(array: Array, chunks: int, nbytes: int, max_bytes: int) -> TileTooLarge:
     return TileTooLarge(
-        f"this tile covers {chunks:,} chunks with {nbytes:,} bytes of {array.url}, and may read {max_bytes:,}: zoom "
-        "in, store coarser levels beside the array, or allow more (max_tile_bytes=)"
+        f"this tile covers {chunks:,} chunks of {array.url} with {nbytes:,} bytes, more than the limit of "
+        f"{max_bytes:,}: zoom in, store coarser levels beside the array, or increase max_tile_bytes="
     )

@@ -1,4 +1,4 @@
-"""What can be shown: single arrays, and the levels of multiscale groups, found from the attributes of the group."""
+"""The sources that the viewer shows: single arrays, and multiscale groups, which list their levels in attributes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .. import Array, Group, MetadataError, NodeNotFound, Session, Where
 from ..config import CachePolicy
 
 MAX_LEVELS: Final = 64
-"""More levels of a pyramid are not looked at: each halves something."""
+"""Maximum number of levels of a pyramid; further ones are ignored. Since levels halve dimensions, none has so many."""
 _MAX_KEPT: Final = 1000
 _KEPT_SECONDS: Final = 5.0
-"""How long it is believed which arrays are the levels of a pyramid. The arrays themselves follow the cache policy."""
+"""How long the list of a pyramid's levels is cached. The arrays themselves follow the cache policy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +24,14 @@ class Level:
     """One resolution of a source."""
 
     path: str
-    """Of its array, below the URL of the viewer."""
+    """Path of its array, below the URL of the viewer."""
     factors: tuple[float, ...]
     """Elements of the first level per element of this one, for each dimension."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """What a multiscale group says of a dimension."""
+    """The description of a dimension in a multiscale group."""
 
     name: str | None = None
     unit: str | None = None
@@ -42,22 +42,22 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Something to show: an array, or several of falling resolution."""
+    """An array, or several arrays of decreasing resolution."""
 
     levels: tuple[Level, ...]
     """Finest first; never empty."""
     axes: tuple[Axis, ...]
-    """One per dimension, from what the group says; empty for a plain array."""
+    """One per dimension, from the group's attributes; empty for a plain array."""
     attributes: Mapping[str, Any]
-    """Those of the node that was asked for."""
+    """Attributes of the requested node."""
 
 
 class Sources:
     """The sources below one URL.
 
     Args:
-        where: What the viewer was started on.
-        cache: How old what a tile shows may be; see `Session.open_array`.
+        where: The location that the viewer shows.
+        cache: Maximum age of the data in a tile; see `Session.open_array`.
     """
 
     def __init__(self, where: Where, cache: CachePolicy | None) -> None:
@@ -68,48 +68,49 @@ class Sources:
         self._finding: dict[tuple[str, str], Event] = {}
 
     def _place(self, session: Session) -> Where:
-        """The store of the URL, made once: what a URL and the options of S3 mean is looked up for each new one."""
+        """The store of the URL, created once, because parsing the URL and the S3 options takes time."""
         if self._store is None or self._store[0] is not session:
             where = session.store(self._where) if isinstance(self._where, str) else self._where
             self._store = session, where
         return self._store[1]
 
     async def array(self, session: Session, path: str) -> Array:
-        """The array at a path, by the policy of the cache."""
+        """Open the array at a path, with the cache policy."""
         return await session.open_array(self._place(session), path=path, cache=self._cache)
 
     async def uncached(self, session: Session, path: str) -> Array:
-        """The array at a path, whose large raw chunks are read by the ranges that are needed, and not kept."""
+        """Open the array at a path without caching chunks: of large raw chunks only the needed ranges are read."""
         return await session.open_array(self._place(session), path=path)
 
     async def node(self, session: Session, path: str) -> Array | Group:
-        """The array or the group at a path, read now."""
+        """Open the array or group at a path, without a cache policy."""
         return await session.open(self._place(session), path=path)
 
     async def find(self, session: Session, path: str, variable: str = "") -> Source:
-        """The source at a path.
+        """Find the source at a path.
 
         Args:
-            session: Reads it.
-            path: Of an array, or of a multiscale group.
-            variable: The array that is meant, where the levels of the group are groups of arrays.
+            session: The session to read with.
+            path: Path of an array or of a multiscale group.
+            variable: The name of the array in each level, if the levels of the group are groups of arrays.
 
         Raises:
-            NodeNotFound: Nothing is there, or a group that is no multiscale group.
-            MetadataError: Its levels do not fit each other.
+            NodeNotFound: There is no node, or a group that is not a multiscale group.
+            MetadataError: The levels are inconsistent.
         """
         name = (path, variable)
         known = self._known.get(name)
         if known is None and name in self._finding:
-            await self._finding[name].wait()  # of many who ask at once one looks; where it fails, each of them does
+            # One of several concurrent requests reads the metadata; if it fails, each of the others does.
+            await self._finding[name].wait()
             known = self._known.get(name)
-        # While one looks again the others use what is known: a loaded service would have all of them look.
+        # While one request refreshes an entry, the others use the old one: otherwise all of them would wait or refresh.
         if known is not None and (monotonic() - known[0] < _KEPT_SECONDS or name in self._finding):
             return known[1]
         ended = Event()
         self._finding.setdefault(name, ended)
         try:
-            source = await self._look(session, path, variable)
+            source = await self._read_source(session, path, variable)
         finally:
             ended.set()
             if self._finding.get(name) is ended:
@@ -119,7 +120,7 @@ class Sources:
         self._known[name] = (monotonic(), source)
         return source
 
-    async def _look(self, session: Session, path: str, variable: str) -> Source:
+    async def _read_source(self, session: Session, path: str, variable: str) -> Source:
         node = await self.node(session, path)
         if not isinstance(node, Array):
             return await self._pyramid(session, node, path, variable)
@@ -130,7 +131,7 @@ class Sources:
         described = multiscale(group.attrs)
         if described is None:
             raise NodeNotFound(
-                f"{group.url} is a group without levels: choose an array in it", url=group.url, path=path
+                f"{group.url} is not a multiscale group: choose an array in it", url=group.url, path=path
             )
         shapes: list[tuple[int, ...]] = []
         paths: list[str] = []
@@ -140,7 +141,7 @@ class Sources:
             found = await self.node(session, paths[-1])
             if not isinstance(found, Array):
                 raise NodeNotFound(
-                    f"{found.url} is a level of several arrays: say which one by variable=", url=found.url, path=path
+                    f"{found.url} is a level with several arrays: choose one with variable=", url=found.url, path=path
                 )
             shapes.append(found.shape)
         if len({len(shape) for shape in shapes}) != 1:
@@ -157,16 +158,16 @@ class Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Multiscale:
-    """What the attributes of a group say of its levels, unchecked."""
+    """The description of a group's levels in its attributes. It is not checked against the arrays."""
 
     paths: tuple[str, ...]
-    """Of the levels, relative to the group, finest first."""
+    """Paths of the levels, relative to the group, finest first."""
     scales: tuple[tuple[float, ...] | None, ...]
-    """Of each level, coordinates per element and dimension."""
+    """Coordinate distance per element, for each level and dimension."""
     axes: tuple[Axis, ...]
 
     def ratios(self, number: int, ndim: int) -> tuple[float, ...] | None:
-        """Elements of the first level per element of this one, as the attributes say."""
+        """Elements of the first level per element of level `number`, for each dimension, from the scales."""
         first, this = self.scales[0], self.scales[number]
         if first is None or this is None or not len(first) == len(this) == ndim or 0 in first:
             return None
@@ -174,10 +175,10 @@ class Multiscale:
 
 
 def multiscale(attributes: Mapping[str, Any]) -> Multiscale | None:
-    """The levels of a group, or None where its attributes name none.
+    """The description of a group's levels, or None if its attributes have none.
 
-    Understood are OME-Zarr 0.4 (`multiscales`) and 0.5 (`ome`), pyramids of xarray datasets (as OME's, but levels are
-    groups), and the convention of zarr-conventions (`multiscales` with a `layout`).
+    Supported are OME-Zarr 0.4 (`multiscales`) and 0.5 (`ome`), pyramids of xarray datasets (like OME's, with groups as
+    levels), and the convention of zarr-conventions (`multiscales` with a `layout`).
     """
     ome = attributes.get("ome")
     entry: Any = (ome if isinstance(ome, Mapping) else attributes).get("multiscales")
@@ -219,7 +220,7 @@ def _from_datasets(entry: Mapping[str, Any]) -> Multiscale | None:
 
 
 def _numbers(dataset: Mapping[str, Any], kind: str) -> tuple[float, ...] | None:
-    """The numbers of the first transformation of a kind."""
+    """The numbers of the first coordinate transformation of a kind."""
     for found in _sequence(dataset.get("coordinateTransformations")):
         if isinstance(found, Mapping) and found.get("type") == kind:
             numbers = _sequence(found.get(kind))
@@ -235,8 +236,8 @@ def _sequence(value: Any) -> Sequence[Any]:
 def factors_of(first: Sequence[int], shape: Sequence[int], ratios: Sequence[float] | None = None) -> tuple[float, ...]:
     """Elements of the first level per element of another one, for each dimension.
 
-    Shapes alone say it inexactly, since sizes are rounded: a whole number that explains the size is taken first, then
-    what the attributes say if it agrees with the shapes, then the ratio of the shapes.
+    Shapes alone are inexact, since sizes are rounded. The ratio in the attributes is used if it gives the size; then an
+    integer that gives the size; then the ratio in the attributes if it is close to that of the shapes; else the latter.
     """
     claimed: Iterable[float | None] = ratios if ratios is not None else [None] * len(shape)
     return tuple(_factor(n, m, claim) for n, m, claim in zip(first, shape, claimed, strict=True))
@@ -253,7 +254,7 @@ def _factor(n: int, m: int, claim: float | None) -> float:
 
 
 def default_plane(shape: Sequence[int], names: Sequence[str | None]) -> tuple[int | None, int | None]:
-    """The dimensions that go down and across, unless the user says otherwise: (y, x), None where there is none."""
+    """The default vertical and horizontal dimensions (y, x); None if there is none."""
     ndim = len(shape)
     if ndim == 0:
         return None, None

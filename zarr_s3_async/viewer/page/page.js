@@ -1,8 +1,8 @@
 // The viewer's page: a canvas of tiles, and the panel beside it. No libraries, nothing from other hosts.
 //
-// A plane is measured in elements of the finest level: element (i, j) covers [j, j+1) across and [i, i+1) down. A tile of
-// zoom (zy, zx) has 256 x 256 pixels of 2**zy by 2**zx elements. `look` names all that decides what a tile's picture is;
-// tiles of the look before stay on screen until those of the new one are there.
+// Coordinates of a plane are elements of the finest level: element (i, j) covers [j, j+1) horizontally and [i, i+1)
+// vertically. A tile of zoom (zy, zx) has 256 x 256 pixels of 2**zy by 2**zx elements. `look` identifies all settings that
+// a tile's picture depends on; tiles with the previous look stay on screen until the new ones are loaded.
 
 const $ = (id) => document.getElementById(id);
 const stage = $("stage"), canvas = $("canvas"), context = canvas.getContext("2d");
@@ -16,7 +16,7 @@ const tiles = new Map();  // key -> {look, zy, zx, row, column, status, bitmap, 
 let look = "", lookBefore = "", loading = 0, frame = 0, revalidate = false, generation = 0;
 let pointer = null;
 
-// Talking to the viewer
+// Requests to the server
 
 class Problem extends Error {
   constructor(document) { super(document.detail || document.title); this.title = document.title; this.status = document.status; }
@@ -56,9 +56,9 @@ function forgive() {
   draw();
 }
 
-// What there is
+// Nodes
 
-/** List the members of a group; of an array or a multiscale group, those of the group that it is in. */
+/** List the members of a group; for an array or a multiscale group, those of its parent group. */
 async function browse(path) {
   const found = await get("api/nodes", { path });
   if (found.kind === "group" || !path) showMembers(found);
@@ -110,7 +110,7 @@ function markCurrent() {
   }
 }
 
-/** Open what is at a path: an array, a multiscale group, or a group, of which the largest array is shown. */
+/** Open the node at a path: an array, a multiscale group, or a group, whose largest array is shown. */
 async function go(path, kind, saved = null) {
   const mine = ++generation;
   forgive();
@@ -392,7 +392,7 @@ const extent = () => {
   return [plane.x === null ? 1 : info.shape[plane.x], plane.y === null ? 1 : info.shape[plane.y]];
 };
 
-/** Show all of the plane. `decide`: also whether it is stretched to the window. */
+/** Show the whole plane. `decide`: also decide whether it is stretched to the window. */
 function fit(decide = false) {
   if (!state.info || !state.plane) return;
   const [nx, ny] = extent(), width = stage.clientWidth, height = stage.clientHeight;
@@ -435,7 +435,7 @@ function moved() {
 
 // Tiles
 
-/** Anything that decides what tiles look like has changed. */
+/** Called when a setting that tiles depend on has changed. */
 function renew() {
   if (!drawable()) return;
   const query = { ...planeQuery(), colors: state.colors, reverse: state.reverse ? 1 : 0, low: state.low, high: state.high, thin: 1 };
@@ -490,7 +490,7 @@ function paint() {
   for (const [key, tile] of tiles) if (tile.status === "loading" && !isWanted.has(key)) { tile.controller.abort(); tiles.delete(key); }
 
   const missing = wanted.filter(([key]) => tiles.get(key)?.status !== "ready");
-  if (missing.length) {  // what else there is of these places, from far to near, until they are there
+  if (missing.length) {  // until they are loaded, draw other tiles of these areas, from coarse to fine
     const others = [...tiles.values()].filter((tile) => tile.status === "ready" && (tile.look === look || tile.look === lookBefore));
     others.sort((a, b) => (a.look === look) - (b.look === look) || b.zy + b.zx - a.zy - a.zx);
     for (const tile of others) put(tile, ratio, false);
@@ -511,7 +511,7 @@ function paint() {
 function box(tile, ratio) {
   const size = state.info.tile, [nx, ny] = extent(), [sx, sy] = state.scale;
   const x0 = tile.column * size * 2 ** tile.zx, y0 = tile.row * size * 2 ** tile.zy;
-  // The last pixel of a coarse tile may reach beyond the plane: it is drawn as far as it is meant, and cut at the edge.
+  // The last pixel of a coarse tile may extend beyond the plane: it is drawn at full size and clipped at the edge.
   const x1 = x0 + (tile.bitmap ? tile.bitmap.width : size) * 2 ** tile.zx, y1 = y0 + (tile.bitmap ? tile.bitmap.height : size) * 2 ** tile.zy;
   const device = (world, centre, scale, length) => ((world - centre) * scale + length / 2) * ratio;
   return {
@@ -658,7 +658,7 @@ function clearProbe() {
   $("where").textContent = "Move over the picture to read values";
 }
 
-// Hands
+// Input events
 
 function hands() {
   const down = new Map();
@@ -745,7 +745,7 @@ async function refresh() {
   } catch (error) { fail(error); }
 }
 
-// What the address keeps, so that a reload and a bookmark show the same
+// State in the URL, so that a reload or a bookmark shows the same view
 
 function remember() {
   clearTimeout(remember.timer);
@@ -775,7 +775,7 @@ function remembered() {
   };
 }
 
-// Figures of the session
+// Metrics of the session
 
 const rates = [];
 
@@ -812,7 +812,7 @@ function drawRate() {
   painter.fillRect(0, height - 1, width, 1);
 }
 
-// Begin
+// Start
 
 function wire() {
   hands(); dragLimits();
