@@ -324,7 +324,7 @@ async def accepted_format(request: Request) -> Format:
         if weight > highest:
             best, highest = format_, weight
     if best is None:
-        raise NotAcceptable(f"a region is sent as {', '.join(_MEDIA_TYPES.values())}: accept one of these")
+        raise NotAcceptable(f"a region can be sent as {', '.join(_MEDIA_TYPES.values())}: accept one of these")
     return best
 
 
@@ -401,7 +401,7 @@ class SliceResponse(Response):
         self.init_headers({**described, **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read and send."""
+        """Read the region, and send the response."""
         begin: Message = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         if scope["method"] == "HEAD":
             await send(begin)
@@ -525,7 +525,7 @@ class _ArrowStream:
         self.head: bytes = self._schema.serialize().to_pybytes()
 
     def batch(self, elements: Data) -> bytes:
-        """A record batch of contiguous elements."""
+        """Encode contiguous elements as a record batch."""
         column = self._pa.array(elements.reshape(-1), self._schema.field("data").type)
         encoded: bytes = self._pa.record_batch([column], schema=self._schema).serialize().to_pybytes()
         return encoded

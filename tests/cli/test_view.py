@@ -90,7 +90,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(url: str, tmp_path: Path) -> N
         cases = {
             "in use": [url, "--port", port],
             "NodeNotFound": [f"{tmp_path.as_uri()}/nothing"],
-            "--cache takes": [url, "--cache", "often"],
+            "--cache must be": [url, "--cache", "often"],
             "cannot listen": [url, "--host", "203.0.113.7"],
         }
         for words, arguments in cases.items():

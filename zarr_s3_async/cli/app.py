@@ -1,4 +1,4 @@
-"""The application: all commands, in the order of the help. The commands are in the other files of this package."""
+"""The application: all commands, in the order of the help. Each command is in another file of this package."""
 
 from __future__ import annotations
 

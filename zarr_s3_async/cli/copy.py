@@ -1,4 +1,4 @@
-"""`zarr-s3 copy` and `zarr-s3 rechunk`: with the plan first, progress meanwhile, and resumable."""
+"""`zarr-s3 copy` and `zarr-s3 rechunk`: print the plan, then copy with a progress bar. Both are resumable."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def rechunk(
 ) -> None:
     """Copy an array into other chunks, in bounded memory. After an interruption, the same command continues."""
     if chunks is None:
-        raise ConfigError("--chunks N,N says which chunks the copy has")
+        raise ConfigError("rechunk needs --chunks N,N, the chunks of the copy")
     options = {name: value for name, value in grid_options(chunks, shards).items() if value is not None}
     await _copy(
         call, source, target, {**options, "max_bytes": max_bytes, "overwrite": overwrite}, plan=plan, verify=verify

@@ -1,4 +1,4 @@
-"""`zarr-s3 demo`: a local S3 server, real and generated data, what it cost, and a picture of it."""
+"""`zarr-s3 demo`: store real and generated data on a local S3 server, and show the costs and a picture."""
 
 from __future__ import annotations
 

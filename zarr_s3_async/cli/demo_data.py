@@ -64,7 +64,7 @@ class Landscape:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole."""
+        """Bytes of all heights."""
         return self.shape[0] * self.shape[1] * 4
 
     def region(self, start: tuple[int, int], stop: tuple[int, int]) -> Grid:

@@ -65,7 +65,7 @@ def _show(call: Call, array: Array, data: Any) -> None:
 
 def _to_stdout(data: Any, form: files.Form) -> None:
     if sys.stdout.isatty() and form != "csv":
-        raise ConfigError("this would write binary data to the terminal: name a file by --out, or pipe it to a program")
+        raise ConfigError("this would write binary data to the terminal: name a file with --out, or pipe the output")
     buffer = io.BytesIO()
     files.write(np.asarray(data), buffer, form)
     sys.stdout.flush()
@@ -114,7 +114,7 @@ async def _stream(array: Array, selection: Region, path: Path, form: files.Form)
 
 
 def _bounds(shape: tuple[int, ...], selection: Region) -> list[tuple[int, int]]:
-    """Start and stop of each dimension, as NumPy takes the slices."""
+    """Start and stop of each dimension, as NumPy interprets the slices."""
     given = list(selection)
     fill = len(shape) - (len(given) - given.count(Ellipsis))
     if given.count(Ellipsis) > 1 or fill < 0:

@@ -113,7 +113,7 @@ def _strict(value: Any) -> Any:
     if hasattr(value, "tolist"):  # NumPy's
         return _strict(value.tolist())
     if isinstance(value, float) and not isfinite(value):
-        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # as Zarr has it
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # Zarr's spelling
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
@@ -125,7 +125,7 @@ _is_index = re.compile(r"\s*[+-]?\d+\s*").fullmatch
 
 
 def parse_region(text: str | None) -> Region:
-    """The selection; None and an empty text are all of an array.
+    """Parse a region; None and an empty text select the whole array.
 
     Raises:
         SelectionError: A part is neither a number, nor a slice, nor an ellipsis.
@@ -150,9 +150,9 @@ def _part(part: str, whole: str) -> int | slice | EllipsisType:
 
 
 def parse_numbers(text: str) -> list[int]:
-    """`100,200` or `100x200` as numbers.
+    """Parse `100,200` or `100x200`.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The text is not a list of integers.
     """
     return [int(part) for part in re.split(r"[,x\N{MULTIPLICATION SIGN}]", text.strip("()[] ")) if part.strip()]

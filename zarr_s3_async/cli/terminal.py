@@ -1,7 +1,7 @@
-"""Output of commands, and how they end: results go to stdout, one line per error to stderr.
+"""Output and exit statuses of commands: results go to stdout, one line per error to stderr.
 
-Exit statuses, the same in every command (docs/cli.md): 0, done; 1, done and the answer is no (findings, checks that
-failed, a question answered with no); 2, could not be done (wrong usage, nothing there, refused, no network); 130,
+Every command has the same exit statuses (docs/cli.md): 0, success; 1, completed with a negative result (findings,
+failed checks, a confirmation denied); 2, error (wrong usage, nothing at the URL, access denied, no network); 130,
 interrupted.
 """
 
@@ -51,7 +51,7 @@ def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed: requests cost a tenth less on it. None: asyncio's own."""
+    """uvloop's loop factory if it is installed: it saves a tenth of the CPU time of requests. None: asyncio's."""
     try:
         import uvloop
     except ImportError:
@@ -74,7 +74,7 @@ def print_line(text: str, style: str = "") -> None:
 
 
 def print_lines(text: str, style: str = "") -> None:
-    """Each line as `print_line` does."""
+    """Print each line with `print_line`."""
     for line in text.splitlines():
         print_line(line, style)
 
@@ -106,7 +106,7 @@ _FLAGS = {
     "attributes": "--attribute",
     "axis": "--axis",
 }
-"""Options of the library that commands have too."""
+"""Options of the library that are also options of commands."""
 _as_field = re.compile(r"\bS3Config\.(" + "|".join(_FLAGS) + r")\b")
 _spelled = re.compile(r"\b(" + "|".join(_FLAGS) + r")=(True\b|None\b|'[^']*'|\"[^\"]*\"|[\w.:/-]+)?")
 
@@ -132,7 +132,7 @@ def in_flags(message: str) -> str:
 
 # Terminals without UTF-8
 
-_IN_ASCII = {  # of one column each where a table may hold it
+_IN_ASCII = {  # characters that tables contain are replaced by one character, to keep the columns aligned
     "\N{MULTIPLICATION SIGN}": "x",
     "\N{MIDDLE DOT}": ".",
     "\N{HORIZONTAL ELLIPSIS}": "...",
@@ -153,7 +153,7 @@ _HANDLER = "zarr-s3-plain"
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeEncodeError)  # noqa: S101  # of an encoder
+    assert isinstance(error, UnicodeEncodeError)  # noqa: S101  # the handler is used for encoding only
     text = error.object[error.start : error.end]
     return "".join(_IN_ASCII.get(c, "?") for c in text), error.end
 
@@ -162,7 +162,7 @@ codecs.register_error(_HANDLER, _replaced)
 
 
 def adapt_streams() -> None:
-    """Make stdout and stderr write what their encoding lacks in ASCII, instead of raising UnicodeEncodeError."""
+    """Make stdout and stderr replace characters that their encoding lacks, instead of raising UnicodeEncodeError."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors != _HANDLER:
             stream.reconfigure(errors=_HANDLER)

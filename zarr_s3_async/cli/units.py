@@ -1,4 +1,4 @@
-"""How numbers are shown: decimal sizes, rates, shapes, counts with their noun."""
+"""Formatting of numbers: decimal sizes, rates, shapes, and counts with a noun."""
 
 from __future__ import annotations
 

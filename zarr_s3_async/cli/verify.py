@@ -1,4 +1,4 @@
-"""`zarr-s3 verify URL`: is what is stored what its metadata says? The exit status tells, and the report says more."""
+"""`zarr-s3 verify URL`: check stored objects against their metadata. The exit status is the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def verify(
 ) -> None:
     """Read every object of an array or a group, decode it, and compare it with its metadata.
 
-    Ends with 0 where all is well, with 1 where there are findings, and with 2 where it could not verify.
+    Exit status: 0 if there are no findings, 1 if there are some, 2 if it could not verify.
     """
     ticker = Ticker()
     async with call.session(checksums="on") as session:
@@ -48,7 +48,7 @@ async def verify(
 
 
 class Ticker:
-    """How far it has come, in one line; rich asks for it as often as it redraws."""
+    """The progress in one line, which rich renders at each refresh."""
 
     def __init__(self) -> None:
         self._progress = VerifyProgress(listed=0, objects=0, nbytes=0, findings=0)

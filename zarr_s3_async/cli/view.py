@@ -28,16 +28,16 @@ async def view(
     port: Annotated[
         int | None, typer.Option(metavar="N", help=f"Default: {_PORT}, or a free one.", min=0, max=65535)
     ] = None,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Whom to serve: this machine alone.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open no browser.")] = False,
     cache: Annotated[
-        str, typer.Option(metavar="SECONDS", help="How old a picture may be; or immutable, or revalidate.")
+        str, typer.Option(metavar="SECONDS", help="Maximum age of a tile; or immutable, or revalidate.")
     ] = "10",
     max_tile_mib: Annotated[
-        int, typer.Option("--max-tile-mib", metavar="N", help="MiB of chunks, decoded, that one tile may read.", min=1)
+        int, typer.Option("--max-tile-mib", metavar="N", help="Maximum decoded MiB that one tile may read.", min=1)
     ] = 64,
 ) -> None:
-    """Look at an array, or at those of a group, in the browser: pan, zoom, choose axes and colours."""
+    """Show an array, or the arrays of a group, in the browser: pan, zoom, choose axes and colours."""
     try:
         import uvicorn
 
@@ -48,7 +48,7 @@ async def view(
     class Server(uvicorn.Server):
         @contextmanager
         def capture_signals(self) -> Generator[None]:
-            yield  # Ctrl-C is this command's, which stops the server in order
+            yield  # this command handles Ctrl-C itself, and shuts the server down
 
     local = _is_loopback(host)
     app = create_app(
@@ -61,7 +61,7 @@ async def view(
     )
     with err.status("opening …"):
         async with call.session() as session:
-            node = await session.open(url)  # what is wrong with the URL is said here, not in the browser
+            node = await session.open(url)  # reports a wrong URL here rather than in the browser
     listening = _listen(host, port)
     with listening:
         name = "localhost" if host == "127.0.0.1" else f"[{host}]" if ":" in host else host
@@ -73,7 +73,7 @@ async def view(
             print_line(address, "bold cyan")
             print_line(f"shows   {node.url}")
             if not local:
-                err.print("[yellow]Whoever reaches this address sees what your credentials may read.[/]")
+                err.print("[yellow]Anyone who can reach this address can read everything your credentials can.[/]")
             out.print("[dim]Ctrl-C stops it.[/]")
 
         async with anyio.create_task_group() as group:
@@ -90,7 +90,7 @@ async def view(
 
 
 async def _open_browser(address: str) -> None:
-    # In a thread that is left alone: a browser in the terminal would run until it is closed.
+    # The thread is abandoned on cancellation: a browser in the terminal runs until the user closes it.
     await anyio.to_thread.run_sync(webbrowser.open, address, abandon_on_cancel=True)
 
 
@@ -104,7 +104,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
                 continue
             if error.errno == errno.EADDRINUSE:
                 raise ConfigError(
-                    f"port {port} of {host} is in use: choose another by --port, or leave it out"
+                    f"port {port} of {host} is in use: choose another one with --port, or omit --port"
                 ) from error
             raise ConfigError(f"cannot listen at {host}, port {choice}: {error.strerror or error}") from error
     raise ConfigError(f"no port of {host} is free")
@@ -123,4 +123,4 @@ def _policy(text: str) -> Any:
     try:
         return float(text)
     except ValueError:
-        raise ConfigError(f"--cache takes immutable, revalidate or a number of seconds, not {text!r}") from None
+        raise ConfigError(f"--cache must be immutable, revalidate or a number of seconds, not {text!r}") from None

@@ -63,9 +63,9 @@ async def create(
     """Create an array (with --shape and --dtype) or a group (with --group)."""
     attributes = parse_attributes(attribute or [])
     if group and any(given is not None for given in (shape, dtype, shards, fill_value, codecs, dimension_names)):
-        raise ConfigError("--group goes with --attribute, --zarr-format and --overwrite alone")
+        raise ConfigError("--group allows only --attribute, --zarr-format and --overwrite besides")
     if not group and (shape is None or dtype is None):
-        raise ConfigError("an array needs --shape and --dtype; a group is made by --group")
+        raise ConfigError("an array needs --shape and --dtype; a group needs --group")
     form = cast("Literal[2, 3]", zarr_format)
     async with call.session() as session:
         if group:
@@ -164,23 +164,23 @@ def _numbers(text: str, flag: str) -> list[int]:
     try:
         return parse_numbers(text)
     except ValueError as error:
-        raise ConfigError(f"{flag} {text}: write numbers with commas between, like 100,200") from error
+        raise ConfigError(f"{flag} {text}: write integers separated by commas, like 100,200") from error
 
 
 def parsed_json(text: str, flag: str) -> Any:
-    """The value of a flag that takes JSON.
+    """Parse the value of a flag as JSON.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: The value is not JSON.
     """
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"{flag}: this is no JSON: {error}") from error
+        raise ConfigError(f"{flag}: the value is not JSON: {error}") from error
 
 
 def _value(text: str) -> Any:
-    """JSON where it is some, else text: `NaN` and `0xffff` are spellings of fill values."""
+    """Parse a value as JSON, or else take it as text: `NaN` and `0xffff` are valid fill values."""
     try:
         return json.loads(text)
     except ValueError:
@@ -197,7 +197,7 @@ def parse_attributes(given: list[str]) -> dict[str, Any]:
     for text in given:
         key, sign, value = text.partition("=")
         if not sign or not key:
-            raise ConfigError(f"{text!r} is no attribute: write KEY=VALUE")
+            raise ConfigError(f"{text!r} is not an attribute: write KEY=VALUE")
         found[key] = _value(value)
     return found
 
