@@ -1,4 +1,4 @@
-"""A store that counts what is asked of its shards."""
+"""A store that counts requests for its shards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zarr_s3_async._types import Version
 
 
 class Counting(zs.MemoryStore):
-    """Notes every get of a shard: its range and its bytes. `before_range` runs once, before a pinned range."""
+    """Records the range and the bytes of every get of a shard. `before_range` runs once, before a pinned range."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Objects that the array's edge cuts: what others append behind it stays, whatever shape a handle remembers."""
+"""Objects cut by the array's edge: elements that others append beyond it stay, whatever shape a handle has cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents of many codecs, dimensions, fields or nodes: refused, or read without holding up the event loop."""
+"""Documents with many codecs, dimensions, fields or nodes are rejected, or read without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def session() -> AsyncIterator[zs.Session]:
 
 
 def entered(monkeypatch: pytest.MonkeyPatch, *modules: Any) -> list[str]:
-    """The names of functions of the model that are called now and then, one for each call."""
+    """The names of the model's functions called from now on, one entry per call."""
     calls: list[str] = []
     for module, name in modules:
         original = getattr(module, name)

@@ -1,4 +1,4 @@
-"""Remembered shard indexes: so many bytes, the least recently used go first, and what is forgotten stays forgotten."""
+"""The shard index cache: bounded in bytes, evicts the least recently used, and keeps no invalidated entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`open_array(cache=...)`: how old what a session has cached may be, and what it costs to know."""
+"""`open_array(cache=...)`: how old cached chunks may be, and how many requests confirm them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POLICIES: list[Any] = ["immutable", "revalidate", 3600.0]
 
 
 class Conditional(zs.MemoryStore):
-    """A store with conditional reads, which counts what is asked and what of it was answered by 304."""
+    """A store with conditional reads that counts requests and those answered with 304."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ async def test_readers_at_once_share_one_request_and_one_confirmation(
     await filled(store, kind)
     decode = Pipeline.decode
     monkeypatch.setattr(Pipeline, "decode", lambda *args: decoded.update(["chunk"]) or decode(*args))
-    requests = 1 if "shards" not in kind else 2  # with the shard's index, which is decoded as well
+    requests = 1 if "shards" not in kind else 2  # with the shard's index, which is decoded, too
     async with zs.Session() as session:
         array = await session.open_array(store, cache="revalidate")
         for expected, unchanged in ((requests, 0), (1, 1), (1, 1)):
@@ -217,7 +217,7 @@ def test_a_long_read_evicts_nothing_that_was_used_again() -> None:
         cache.put(f"bulk {number}", chunks_of(800))
         assert cache.nbytes <= cache.limit
     assert all(cache.get(name, reader) is not None for name in "abcd")
-    assert cache.get("bulk 99", reader) is not None  # there is room for what is new
+    assert cache.get("bulk 99", reader) is not None  # new entries are still cached
 
 
 @given(st.lists(st.tuples(st.sampled_from(["put", "get", "forget", "below"]), st.integers(0, 9), st.integers(0, 4000))))
@@ -267,7 +267,7 @@ async def test_opening_again_costs_a_look_up_or_one_conditional_request(policy: 
         store.clear()
         opened = await asyncio.gather(*(session.open_array(store, cache=policy) for _ in range(200)))
         assert (store.asked.total(), store.unchanged) == (again, again)
-        assert len({id(array) for array in opened}) == 200  # a refresh of one changes no other
+        assert len({id(array) for array in opened}) == 200  # refreshing one does not change another
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -369,7 +369,7 @@ async def test_a_policy_without_memory_is_refused() -> None:
 
 
 class Clock:
-    """Seconds that pass when a test says so, and a little with every look."""
+    """A clock that tests advance, and that advances a little with every reading."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -395,7 +395,7 @@ async def test_a_consistent_read_takes_nothing_from_the_cache(kind: dict[str, An
 
 @pytest.mark.parametrize("policy", ["revalidate", None])
 async def test_chunks_that_other_codecs_decoded_are_not_used(policy: Any) -> None:
-    """Metadata that is edited in place leaves the objects, and so their versions, as they are."""
+    """Metadata edited in place changes neither the objects nor their versions."""
     store = zs.MemoryStore()
     async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as session:
         array = await session.create_array(store, path="a", shape=4, chunks=2, dtype="u2", compressor=None)
@@ -412,7 +412,7 @@ async def test_chunks_that_other_codecs_decoded_are_not_used(policy: Any) -> Non
 
 @pytest.mark.parametrize("policy", ["revalidate", 3600])
 async def test_a_shards_cached_index_is_no_older_than_its_chunks_may_be(policy: Any) -> None:
-    """Of chunks that are not in the cache any more, the index may be, from a time when they were absent."""
+    """Chunks may have been evicted while the index is still cached from a time when they were absent."""
     store = Conditional()
     async with zs.Session(cache=zs.CacheSize(chunks=1)) as session, zs.Session() as other:
         theirs = await other.create_array(store, shape=SHAPE, dtype="i4", fill_value=0, **KINDS[2])
@@ -425,7 +425,7 @@ async def test_a_shards_cached_index_is_no_older_than_its_chunks_may_be(policy: 
 
 @pytest.mark.parametrize("consolidated", [True, False])
 async def test_arrays_of_a_group_have_the_policy_that_the_group_was_opened_with(consolidated: bool) -> None:
-    """Of the same session: chunks that another store object has changed are seen as the policy allows."""
+    """In the same session, changes through another store object are seen as the policy allows."""
     store = zs.MemoryStore()
     async with zs.Session() as session, zs.Session() as other:
         group = await session.create_group(store)

@@ -1,4 +1,4 @@
-"""`consistent=True`: what it asks for, how it ends, and where it is refused."""
+"""`consistent=True`: its requests, its results and errors, and where it is unsupported."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ async def session() -> AsyncIterator[zs.Session]:
 @pytest.mark.parametrize(
     ("region", "gets", "pages"),
     [
-        ((slice(0, 1), slice(0, 1)), 1, 0),  # one object is one state
-        ((slice(0, 2), slice(0, 3)), 12, 0),  # asked for one by one
+        ((slice(0, 1), slice(0, 1)), 1, 0),  # one object needs no check
+        ((slice(0, 2), slice(0, 3)), 12, 0),  # checked one by one
         ((slice(0, 2), slice(0, 10)), 40, 0),  # one by one, too: two pages cost more than 20 requests
-        ((slice(0, 3), slice(0, 10)), 30, 1),  # less than two pages, as a page ends behind the last of them
-        ((slice(5, 6), slice(0, 40)), 40, 1),  # one page, though the array has 2,000 objects
+        ((slice(0, 3), slice(0, 10)), 30, 1),  # less than two pages: listing stops after the last of them
+        ((slice(5, 6), slice(0, 40)), 40, 1),  # one page, although the array has 2,000 objects
         ((slice(0, 50), slice(3, 4)), 50, 2),
         ((slice(3, 3), slice(0, 9)), 0, 0),
     ],
@@ -96,7 +96,7 @@ async def test_a_plain_read_asks_for_nothing_more(session: zs.Session, store: Wa
 
 @st.composite
 def chosen(draw: st.DrawFn) -> Any:
-    """How keys are spelled, a grid of objects, and a region of it."""
+    """A key encoding, a grid of objects, and a region of it."""
     grid = draw(st.lists(st.sampled_from([1, 2, 11, 30]), min_size=1, max_size=3))
     low = [draw(st.integers(0, n - 1)) for n in grid]
     high = [draw(st.integers(a + 1, n)) for a, n in zip(low, grid, strict=True)]
@@ -105,7 +105,7 @@ def chosen(draw: st.DrawFn) -> Any:
 
 
 class Changing(zs.MemoryStore):
-    """Once `key` is set, changes that object right after it is read the first time."""
+    """When `key` is set, changes that object right after its first read."""
 
     key = ""
 
@@ -119,7 +119,7 @@ class Changing(zs.MemoryStore):
 
 @given(chosen(), st.randoms(use_true_random=False))
 async def test_what_changes_in_the_middle_is_read_again(what: Any, random: Any) -> None:
-    """However the check is made, it covers every object of the region."""
+    """With either kind of check, every object of the region is covered."""
     (form, separator), grid, region, path = what
     store = Changing()
     async with zs.Session() as session:
@@ -139,7 +139,7 @@ async def test_what_changes_in_the_middle_is_read_again(what: Any, random: Any) 
         place = tuple(random.randrange(n) for n in data.shape)
         coords = tuple(at + one.start for at, one in zip(place, region, strict=True))
         store.key = f"{path}/{array.metadata.object_key(coords)}".removeprefix("/")
-        if data.size > 1:  # one object alone is one state, and so is what it was before
+        if data.size > 1:  # a single object is consistent by itself, also in its earlier state
             data[place] = 7
         np.testing.assert_array_equal(await array[region].get(consistent=True), data)
 
@@ -158,7 +158,7 @@ async def test_what_always_changes_is_an_error_in_the_end(session: zs.Session, s
     store.clear()
     with pytest.raises(zs.ConcurrentModification, match=f"all of 4 attempts.* 1 of its {count} objects"):
         await array.get_slice(0, count, consistent=True)
-    reads = count + 3  # all of it once, and three times what had changed
+    reads = count + 3  # everything once, and three times the changed object
     assert len(store.gets) == reads + (4 * count if count == 3 else 0)
     assert session.metrics.conflicts == 4
     store.then = None
@@ -180,7 +180,7 @@ async def test_objects_that_come_and_go_are_changes(session: zs.Session, store: 
 
 
 async def test_caches_are_not_trusted(store: Watched) -> None:
-    """Neither decoded chunks, nor the index of a shard that others have written since."""
+    """Neither cached chunks nor a cached shard index that is outdated."""
     async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as session, zs.Session() as other:
         for name, options in {"chunks": {}, "shards": {"shards": (4,)}}.items():
             array = await session.create_array(store, path=name, shape=(8,), chunks=(2,), dtype="i4", **options)
@@ -253,7 +253,7 @@ async def test_cancelled_at_any_await_nothing_is_held(session: zs.Session, store
         task.cancel()
         await asyncio.wait([task])
     store.then = None
-    leases = array._runtime.leases  # what it must have given back
+    leases = array._runtime.leases  # all leases must be released
     assert leases.try_acquire(leases.limit)
     leases.release(leases.limit)
     assert (await array.get_slice(0, count, consistent=True)).tolist() == [0] + [3] * (count - 1)

@@ -1,4 +1,4 @@
-"""Consolidated metadata: what this session edits is told to it, and what it says wrongly is not believed."""
+"""Consolidated metadata: edits of this session update it, and outdated entries are not used."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def stored_copy(store: zs.MemoryStore, zarr_format: int) -> dict[str, Any]
 
 
 async def assert_true(session: zs.Session, store: zs.MemoryStore, zarr_format: int) -> None:
-    """The copy says what consolidating afresh makes of what is stored."""
+    """Check that the consolidated copy equals a newly consolidated one."""
     before = await stored_copy(store, zarr_format)
     await (await session.open_group(store, zarr_format=zarr_format)).consolidate()  # type: ignore[arg-type]  # 2 or 3
     assert before == await stored_copy(store, zarr_format)
@@ -57,7 +57,7 @@ async def test_every_edit_of_the_session_keeps_it_true(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any
 ) -> None:
     group = await consolidated(session, store, zarr_format)
-    array = await session.open_array(store, path="deep/er/b")  # not by way of the group
+    array = await session.open_array(store, path="deep/er/b")  # not through the group
     await array.resize((2,))
     await assert_true(session, store, zarr_format)
     await array.append(np.ones(3, "i4"))
@@ -146,20 +146,20 @@ async def test_edits_of_others_are_read_and_reported_where_that_is_requested(
         await (await other.open_array(store, path="a")).resize((9,))
         await other.create_array(store, path="new", shape=(1,), dtype="i4", zarr_format=zarr_format)
         await other.delete(store, path="gone")
-        await store.put(name, old.data)  # as after a program that does not keep it true
+        await store.put(name, old.data)  # as after an edit by a program that does not update it
     async with zs.Session() as reader:
         believing = await reader.open_group(store)
         assert (await believing.open("a")).metadata.shape == (4,)  # type: ignore[union-attr]  # documented
         for how in (False, "check"):
-            group = await reader.open_group(store, consolidated=how)  # type: ignore[arg-type]  # both are
+            group = await reader.open_group(store, consolidated=how)  # type: ignore[arg-type]  # both values are valid
             with caplog.at_level(logging.WARNING, logger="zarr_s3_async"):
                 caplog.clear()
                 assert [n async for n, _ in group.members()] == ["a", "deep", "new"]
                 assert (await group.open("a")).metadata.shape == (9,)  # type: ignore[union-attr]  # it is an array
                 assert (await group.open("deep/er/b")).metadata.shape == (4,)  # type: ignore[union-attr]  # likewise
-            told = [record.getMessage() for record in caplog.records]
-            assert all("is outdated" in line for line in told)
-            assert {n for n in ("'a'", "'new'", "'gone'", "'deep'") if any(n in line for line in told)} == (
+            warned = [record.getMessage() for record in caplog.records]
+            assert all("is outdated" in line for line in warned)
+            assert {n for n in ("'a'", "'new'", "'gone'", "'deep'") if any(n in line for line in warned)} == (
                 {"'a'", "'new'", "'gone'"} if how == "check" else set()
             )
     with pytest.raises(zs.ConfigError, match="did you mean 'check'"):
@@ -280,7 +280,7 @@ async def test_members_of_a_big_group_let_the_loop_turn(session: zs.Session, sto
             turns += 1
             await asyncio.sleep(0)
 
-    counter = asyncio.create_task(count())  # noqa: TID251, RUF100  # a test's own
+    counter = asyncio.create_task(count())  # noqa: TID251, RUF100  # tests may start tasks
     await asyncio.sleep(0)
     before = turns
     assert len([name async for name, _ in group.members()]) == 600
@@ -333,7 +333,7 @@ async def test_it_is_true_after_an_append_and_a_shrink_that_fail_in_the_middle(
 async def change_at_random(session: zs.Session, store: zs.MemoryStore, dice: random.Random) -> None:
     path = dice.choice(["x", "y", "g/x", "g/y"])
     kind = dice.random()
-    with contextlib.suppress(zs.NodeError, zs.ConcurrentModification):  # another one was first, or removed it
+    with contextlib.suppress(zs.NodeError, zs.ConcurrentModification):  # another session was first, or removed it
         if kind < 0.3:
             dtype, overwrite = dice.choice(["i4", "f4"]), dice.random() < 0.5
             await session.create_array(store, path=path, shape=(2,), chunks=(2,), dtype=dtype, overwrite=overwrite)
@@ -358,7 +358,7 @@ async def test_two_sessions_that_create_edit_and_remove_at_once_leave_it_true(st
                 await change_at_random(session, store, dice)
 
         await asyncio.gather(*(work(session) for session in (one, other) for _ in range(3)))
-        told = await stored_copy(store, 3)
+        copied = await stored_copy(store, 3)
         await (await one.open_group(store)).consolidate()
         stored = await stored_copy(store, 3)
-    assert told == stored
+    assert copied == stored

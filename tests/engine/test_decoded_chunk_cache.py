@@ -1,4 +1,4 @@
-"""Remembered chunks: one request and one decoding for all who want one, never older than what the session wrote."""
+"""The decoded-chunk cache: readers share requests and decoding; entries are never older than own writes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_own_writes_of_any_kind_are_seen_at_once(session: zs.Session, kind
     await other.set_slice(8, (3, 3), (6, 6))
     model[3:6, 3:6] = 8
     await check()
-    await array.set_slice(0, (8, 0), (16, 20))  # chunks that go
+    await array.set_slice(0, (8, 0), (16, 20))  # these chunks are deleted
     model[8:] = 0
     await check()
     await array.resize((10, 20))
@@ -121,7 +121,7 @@ async def test_own_writes_of_any_kind_are_seen_at_once(session: zs.Session, kind
 
 
 async def test_a_read_beside_a_write_is_not_remembered(session: zs.Session) -> None:
-    """It may have got the old bytes, and comes to its end after the write."""
+    """The read may have received the old bytes, and ends after the write."""
 
     class Pausing(zs.MemoryStore):
         paused: asyncio.Event | None = None

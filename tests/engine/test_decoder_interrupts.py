@@ -1,4 +1,4 @@
-"""A call that is cancelled, or whose time is over, does not wait for a decoder that has gigabytes to go."""
+"""A cancelled or timed-out call does not wait for a decoder that still has gigabytes to decode."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_streaming_decoders_end_at_the_next_block(name: str, monkeypatch: pytest
     with pytest.raises((Abandoned, ChunkDecodeError)):
         interruptible(interrupt, lambda: pipeline.decode(data))
     assert len(blocks) == 1
-    check_interrupt()  # of no work that runs now
+    check_interrupt()  # has no effect outside of a decoding call
 
 
 def test_large_zstd_frames_end_at_the_next_piece(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_large_zstd_frames_end_at_the_next_piece(monkeypatch: pytest.MonkeyPatch
 
     def look() -> None:
         pieces.append(1)
-        if len(pieces) == 3:  # after the walk over the frame's blocks, which looks too
+        if len(pieces) == 3:  # after the scan of the frame's blocks, which checks for interrupts, too
             interrupt.request()
         check_interrupt()
 
@@ -79,7 +79,7 @@ def test_large_zstd_frames_end_at_the_next_piece(monkeypatch: pytest.MonkeyPatch
 
 
 def endless(*_: Any) -> Any:
-    """Stands for a decoder that goes block by block, and has more of them than anybody waits for."""
+    """Imitates a decoder that works block by block and does not end."""
     while True:
         check_interrupt()
         time.sleep(0.001)
@@ -113,7 +113,7 @@ async def test_a_batch_of_many_chunks_ends_between_two(session: zs.Session, monk
 
     def slow(self: Pipeline, *arguments: Any) -> Any:
         decoded.append(1)
-        while len(decoded) > 1 and not reading.cancelling():  # the second lasts until its caller has left
+        while len(decoded) > 1 and not reading.cancelling():  # the second lasts until its caller is cancelled
             time.sleep(0.001)
         return decode(self, *arguments)
 

@@ -1,4 +1,4 @@
-"""A few elements of a large uncompressed chunk come by the byte ranges that hold them: what it moves, what it gives."""
+"""A few elements of a large uncompressed chunk are read by byte ranges: number of requests, bytes, and results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def body() -> bytes:
 
 
 async def stored(session: zs.Session, store: Counting, body: Any, **options: Any) -> zs.Array:
-    """An array of one chunk of 64 MiB, which is not encoded for it."""
+    """An array of one chunk of 64 MiB, whose object is stored directly."""
     array = await session.create_array(
         store, **{"shape": SHAPE, "chunks": SHAPE, "dtype": "<u4", "compressor": None, **options}
     )
@@ -52,16 +52,16 @@ async def stored(session: zs.Session, store: Counting, body: Any, **options: Any
     [
         (np.s_[7, 100, :], 1, 1024),  # a row
         (np.s_[:, 100, 9], 64, 256),  # a column
-        (np.s_[7], 1, MIB),  # a plane that lies in one piece
-        (np.s_[:, 100, :], 64, 64 * 1024),  # one that lies in a row of each of the others
+        (np.s_[7], 1, MIB),  # a contiguous plane
+        (np.s_[:, 100, :], 64, 64 * 1024),  # a plane with one row in each of the others
         (np.s_[7, 100, 9], 1, 4),  # a point
-        (np.s_[7:9, 100:102, 3:5], 2, 2 * 2048),  # the rest of two rows is less than another request
-        (np.s_[7, :, 9], 1, MIB),  # a column whose elements lie in every row of a plane
+        (np.s_[7:9, 100:102, 3:5], 2, 2 * 2048),  # fetching the rest of two rows costs less than another request
+        (np.s_[7, :, 9], 1, MIB),  # a column with one element in every row of a plane
         (np.s_[0:4, :, 9], 1, 4 * MIB),
         (np.s_[:, 100:164, 9], 64, 64 * 64 * 1024),
         (np.s_[0:8, :, ::2], 1, 8 * MIB),
         (np.s_[:, ::64, 9], 1024, 4096),
-        (np.s_[..., 9], 1, 64 * MIB),  # 65,536 ranges would spare 1 KiB each: the chunk is read whole
+        (np.s_[..., 9], 1, 64 * MIB),  # 65,536 ranges would save 1 KiB each: the whole chunk is read
     ],
     ids=[
         "row", "column", "plane", "plane across", "point", "block",
@@ -82,7 +82,7 @@ async def test_what_a_chunk_of_64_mib_moves(
 
 
 async def test_elements_by_their_coordinates(session: zs.Session, body: bytes) -> None:
-    """Those of one plane, more than there may be ranges, bring this plane; those far apart a range each."""
+    """More points of one plane than the limit of ranges: the plane is read. Distant points: one range each."""
     store = Counting()
     array = await stored(session, store, body)
     mask = np.zeros(SHAPE, bool)
@@ -106,7 +106,7 @@ async def test_a_column_of_a_square_chunk_does_not_move_it(session: zs.Session, 
 
 
 async def test_a_chunk_inside_a_shard(session: zs.Session, body: bytes) -> None:
-    """The index, and the ranges, of the version that the index is of."""
+    """The index is read, then the ranges, pinned to the index's version."""
     store = Counting()
     array = await session.create_array(
         store, shape=(2, *SHAPE), chunks=(1, *SHAPE), shards=(2, *SHAPE), dtype="<u4", compressor=None
@@ -167,7 +167,7 @@ def keys(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[str, Any]:
 
 
 class OfAnyKey(zs.MemoryStore):
-    """Counts gets of chunks, however they are called."""
+    """Counts gets of chunks and their bytes, for any key encoding."""
 
     gets = received = 0
 
@@ -181,7 +181,7 @@ class OfAnyKey(zs.MemoryStore):
 
 @given(data=st.data(), name=st.sampled_from(list(CODECS)), gap=st.sampled_from([1, 20, 100]))
 def test_any_selection_of_any_uncompressed_array(data: st.DataObject, name: str, gap: int) -> None:
-    """It gives what NumPy does, and costs what `explain` says; `explain` is the same with and without an index."""
+    """The result equals NumPy's, and the cost equals `explain`, which is the same with and without a cached index."""
 
     async def run() -> None:
         store = OfAnyKey()
@@ -224,7 +224,7 @@ def expected(mirror: np.ndarray[Any, Any], kind: str, key: Any) -> Any:
 
 
 async def test_ranges_are_of_one_version(session: zs.Session, body: bytes) -> None:
-    """A chunk that is rewritten after the first range is read again: never a mix of two."""
+    """A chunk that is rewritten after the first range is read again: never a mix of two versions."""
     store = Counting()
     array = await stored(session, store, body)
 
@@ -236,7 +236,7 @@ async def test_ranges_are_of_one_version(session: zs.Session, body: bytes) -> No
 
 
 async def test_a_chunk_that_is_always_rewritten_is_read_whole(session: zs.Session, body: bytes) -> None:
-    """One request is of one version, however often others write."""
+    """A single request returns one version, however often others write."""
     store = Counting()
     array = await stored(session, store, body)
 

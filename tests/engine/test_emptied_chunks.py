@@ -1,4 +1,4 @@
-"""An object that a merge has emptied is deleted under the version that was read, or stored as fill."""
+"""An object that a merge has emptied is deleted if it still has the version read, or stored as fill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def session() -> AsyncIterator[zs.Session]:
 
 @pytest.fixture(params=LAYOUTS)
 async def array(session: zs.Session, request: pytest.FixtureRequest) -> zs.Array:
-    """Of 16 elements in two objects; the first holds 1 at its positions 0 and 1, and fill else."""
+    """An array of 16 elements in two objects; elements 0 and 1 are 1, all others are fill."""
     store = FaultyStore(zs.MemoryStore())
     options: Any = LAYOUTS[request.param]
     made = await session.create_array(store, shape=(16,), dtype="i4", fill_value=FILL, **options)
@@ -39,7 +39,7 @@ def store_of(array: zs.Array) -> FaultyStore:
 
 
 def meanwhile(array: zs.Array, act: Callable[[zs.Array], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
-    """Another session's writer, who does that through a store without faults."""
+    """Let another session run `act` through a store without faults."""
 
     async def run() -> None:
         async with zs.Session() as other:

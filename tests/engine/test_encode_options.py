@@ -1,4 +1,4 @@
-"""Options that only concern encoding: any value is read, and held against the rules when something is to be written."""
+"""Options that only affect encoding: reads accept any value; writes validate it."""
 
 import json
 
@@ -10,7 +10,7 @@ import zarr_s3_async as zs
 
 NUMBERS = np.arange(12, dtype="<i4")
 
-# What other writers leave in documents, by compressor: (id, its options as they are right, as they are found).
+# Options in documents of other writers: (compressor, valid options, options as found).
 FOUND = [
     ("zstd", {"level": 1}, {"checksum": "NO"}),  # GDAL 3.12
     ("zstd", {"level": 1}, {"level": "high"}),
@@ -23,7 +23,7 @@ FOUND = [
     ("lzma", {"preset": 1}, {"filters": "none"}),
 ]
 
-# What says nothing of the bytes: such arrays are written as well.
+# Options that do not change the bytes: such arrays can be written, too.
 HARMLESS = [
     ("gzip", {"level": 1}, {"level": -1}),  # Java
     ("gzip", {"level": 1}, {"useZlib": False}),  # n5
@@ -35,7 +35,7 @@ HARMLESS = [
 
 
 async def stored(session, where, codec, options, found):
-    """An array of NUMBERS whose document says `found` in place of `options`."""
+    """Store an array of NUMBERS whose document has `found` instead of `options`."""
     array = await session.create_array(
         where, shape=12, chunks=12, dtype="<i4", zarr_format=2, compressor={"id": codec, **options}
     )
@@ -139,14 +139,14 @@ async def test_an_error_of_a_codec_names_the_array():
 
 
 async def test_blosc_with_snappy_is_unsupported_and_not_damaged():
-    """numcodecs is built without it: the object is sound, and nothing is to be restored."""
+    """numcodecs is built without snappy: the object is intact, so the error is not about damage."""
     if "snappy" in blosc.list_compressors():
         pytest.skip("this numcodecs has snappy")
     found = {"cname": "snappy"}
     async with zs.Session() as session:
         store = await stored(session, "memory://snappy", "blosc", {"cname": "lz4", "clevel": 5, "shuffle": 1}, found)
         encoded = bytearray((await store.get("0")).data)
-        encoded[2] = encoded[2] & 0x1D | 2 << 5  # compressed, by snappy
+        encoded[2] = encoded[2] & 0x1D | 2 << 5  # flags: compressed with snappy
         await store.put("0", bytes(encoded))
         array = await session.open_array("memory://snappy")
         for read in (lambda: array[...], lambda: array[0:2], lambda: array.get_slice(0, 12, out=np.empty(12, "<i4"))):

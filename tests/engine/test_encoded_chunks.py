@@ -1,4 +1,4 @@
-"""Chunks as they are stored: read, put, erased and listed, in arrays of chunks, of shards and of differing lengths."""
+"""Encoded chunks: get, put, erase and list, in plain, sharded and rectilinear arrays."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def grid_of(array: zs.Array) -> list[tuple[int, ...]]:
 
 
 def block_of(array: zs.Array, coords: tuple[int, ...]) -> tuple[slice, ...]:
-    """What a chunk holds of the array."""
+    """The region of the array that a chunk holds."""
     edges = [np.cumsum([0, *lengths]) for lengths in array.chunk_sizes]
     return tuple(slice(int(e[at]), int(e[at + 1])) for e, at in zip(edges, coords, strict=True))
 
@@ -106,7 +106,7 @@ async def test_an_erased_chunk_reads_as_fill_and_the_others_stay(session: zs.Ses
     await array[...].set(DATA)
     for coords in grid_of(array)[1::2]:
         await array.erase_chunk(coords)
-        await array.erase_chunk(coords)  # absent is fine
+        await array.erase_chunk(coords)  # an absent chunk is no error
         expected[block_of(array, coords)] = -1
         assert await array.chunk_at(coords) is None
     np.testing.assert_array_equal(await array[...], expected)
@@ -202,7 +202,7 @@ async def test_arguments_are_checked(session: zs.Session) -> None:
 
 @SHARDED
 async def test_writers_of_one_shard_lose_nothing_of_each_other(session: zs.Session, layout: str) -> None:
-    """Puts, erasures and merges of different chunks at once, from two sessions."""
+    """Concurrent puts, erasures and merges of different chunks from two sessions."""
     store = zs.MemoryStore()
     array = await make(session, layout, store)
     await array[...].set(DATA)
@@ -231,7 +231,7 @@ async def test_what_another_session_stored_is_seen_whatever_is_cached(session: z
     async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as caching:
         array = await make(caching, layout, store)
         await array[0:1, 0:1].set(1)
-        assert await array[...] is not None  # now all of it is cached
+        assert await array[...] is not None  # fills the cache
         last = grid_of(array)[-1]
         other = await session.open_array(store)
         await other[...].set(DATA)
@@ -374,7 +374,7 @@ async def test_cancelled_at_any_await_nothing_is_held(session: zs.Session, layou
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-    leases = array._runtime.leases  # what it must have given back
+    leases = array._runtime.leases  # all leases must be released
     assert leases.try_acquire(leases.limit)
     leases.release(leases.limit)
     await array.put_chunk((0, 0), data)

@@ -1,4 +1,4 @@
-"""`explain` tells the requests that a store then sees: reads and writes, plain and sharded, whatever caches hold."""
+"""`explain` predicts the requests that a store gets: reads and writes, plain and sharded, with any cache state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import zarr_s3_async as zs
 
 
 class Counting(zs.MemoryStore):
-    """Counts what is asked of chunks and shards, and the bytes of the answers."""
+    """Counts requests for chunks and shards, and the bytes returned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def arrays(draw: st.DrawFn, *, raw: bool) -> dict[str, Any]:
 
 @st.composite
 def keys(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[str, Any]:
-    """What to subscript, and with what. No view is made while more is drawn: one that is never used warns."""
+    """An indexer and its key. Views are not created here: a view that is never used warns."""
     match draw(st.sampled_from(["region", "steps", "oindex", "vindex"])):
         case "region":
             low = [draw(st.integers(0, n)) for n in shape]
@@ -97,7 +97,7 @@ LIMITS = st.builds(
 
 @given(data=st.data(), limits=LIMITS, cached=st.booleans())
 def test_arrays_with_all_their_chunks(data: st.DataObject, limits: zs.Limits, cached: bool) -> None:
-    """Raw chunks: exact before any index is known, after it is, and with decoded chunks in the cache."""
+    """Raw chunks: exact without cached indexes, with them, and with decoded chunks in the cache."""
 
     async def run() -> None:
         store, cache = Counting(), zs.CacheSize(chunks=2**20 if cached else 0)
@@ -123,7 +123,7 @@ def test_arrays_with_all_their_chunks(data: st.DataObject, limits: zs.Limits, ca
 
 @given(data=st.data(), limits=LIMITS)
 def test_arrays_that_lack_chunks(data: st.DataObject, limits: zs.Limits) -> None:
-    """Compressed chunks, some of them absent: exact wherever it says so, which it does once the indexes are known."""
+    """Compressed chunks, some absent: exact if `is_exact`, which it is when the indexes are cached."""
 
     async def run() -> None:
         store = Counting()
@@ -131,7 +131,7 @@ def test_arrays_that_lack_chunks(data: st.DataObject, limits: zs.Limits) -> None
             array = await session.create_array(store, **data.draw(arrays(raw=False)))
             await array[...].set(np.random.default_rng(1).integers(0, 1000, array.shape))
             emptied, *chosen = [data.draw(keys(array.shape)) for _ in range(3)]
-            await view_of(array, emptied).set(-1)  # whole chunks of these are left out
+            await view_of(array, emptied).set(-1)  # whole chunks of fill are not stored
             await array.refresh()
             view, other = (view_of(array, each) for each in chosen)
             if view.explain().is_exact:
@@ -148,6 +148,6 @@ def test_arrays_that_lack_chunks(data: st.DataObject, limits: zs.Limits) -> None
 
 
 async def all_stored(store: Counting, array: zs.Array) -> bool:
-    """An absent object is one GET less in a write that finds nothing to keep."""
+    """Whether all objects are stored: a merge with an absent object takes one GET less."""
     found = [entry async for entry in store.list_prefix("c/")]
     return len(found) == int(np.prod(array.metadata.grid_shape))

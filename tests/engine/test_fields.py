@@ -1,4 +1,4 @@
-"""Single fields of structured elements: reads return them, writes leave the others as they are."""
+"""Single fields of structured elements: reads return only them, writes keep the others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def session() -> AsyncIterator[zs.Session]:
 
 
 def plain(data: np.ndarray[Any, Any]) -> Any:
-    """Lists that compare, also where fields hold arrays."""
+    """The data as lists, which compare also if fields hold arrays."""
     return data.tolist() if data.dtype.names is None else {name: data[name].tolist() for name in data.dtype.names}
 
 
@@ -55,7 +55,7 @@ def records(shape: tuple[int, ...], seed: int, dtype: np.dtype[Any] = DTYPE) -> 
 
 @given(data=st.data(), options=st.sampled_from(list(OPTIONS)), cached=st.booleans())
 def test_any_write_and_read_of_fields(data: st.DataObject, options: str, cached: bool) -> None:
-    """What NumPy holds after the same assignments, of whole elements and of fields."""
+    """The array equals NumPy's after the same assignments to whole elements and to fields."""
 
     async def run() -> None:
         store = zs.MemoryStore()
@@ -109,7 +109,7 @@ async def test_every_way_to_name_them(session: zs.Session) -> None:
 
 
 async def test_fields_that_hold_arrays(session: zs.Session) -> None:
-    """Their dimensions come behind those of the selection, whatever selects."""
+    """Their dimensions follow those of the selection, for every kind of selection."""
     array = await session.create_array(zs.MemoryStore(), shape=(10, 7), chunks=(4, 3), dtype=WITH_ARRAYS, zarr_format=2)
     assert (await array["w", 0, 0]).tolist() == [[0] * 3] * 2
     data = records((10, 7), 1, WITH_ARRAYS)
@@ -134,7 +134,7 @@ async def test_fields_that_hold_arrays(session: zs.Session) -> None:
 
 
 async def test_tensorstore_shares_fields_that_hold_arrays(session: zs.Session, tmp_path: Path) -> None:
-    """zarr-python 3 has no such fields."""
+    """zarr-python 3 does not support such fields."""
     ts = pytest.importorskip("tensorstore")
     data = records((10, 7), 1, WITH_ARRAYS)
     array = await session.create_array(
@@ -201,6 +201,6 @@ async def test_elements_without_fields(session: zs.Session) -> None:
     with pytest.raises(zs.SelectionError, match="has no fields"):
         array["a"]
     with pytest.raises(zs.SelectionError, match="a name or a list of names"):
-        await array.get_slice(0, 1, fields=5)  # type: ignore[arg-type]  # what a typo would give
+        await array.get_slice(0, 1, fields=5)  # type: ignore[arg-type]  # as after a typo
     with pytest.raises(zs.SelectionError, match="at least one"):
         await (await session.create_array(zs.MemoryStore(), shape=(4,), dtype=DTYPE)).get_slice(0, 1, fields=[])

@@ -1,4 +1,4 @@
-"""What a session caches and locks belongs to a place and to a reader: never to a name that two of them share."""
+"""Cache entries and locks are keyed by location and reader identity, never by a name that two of them share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def config_of(server: FaultServer, transport: Any = "wire", key: str = "one") ->
         endpoint_url=server.endpoint_url,
         region="us-east-1",
         access_key_id=key,
-        secret_access_key="secret",  # the server does not look at it
+        secret_access_key="secret",  # not checked by the server
         transport=transport,
     )
 
@@ -64,11 +64,11 @@ async def test_two_servers_of_one_session_share_nothing(
         assert (await arrays[0][:]).tolist() == [1, 1, 9, 1, 1, 1, 1, 1]
         assert (await arrays[1][:] == 2).all()
         async with session_locks(session, arrays[0]):
-            await arrays[1][2:3].set([8])  # waits for no lock of the other's
+            await arrays[1][2:3].set([8])  # does not wait for the other's lock
 
 
 class session_locks:  # used like a function
-    """Holds the lock of an array's first object, as a merge of it does."""
+    """Holds the lock of an array's first object, as a merge does."""
 
     def __init__(self, session: zs.Session, array: zs.Array) -> None:
         key = array._layout.chunks.locate((0,))
@@ -173,7 +173,7 @@ async def test_an_array_that_is_opened_sees_what_others_have_written_since(layou
         await (await other.open_array(store))[2:8].set(2)
         again = await session.open_array(store)
         expected = [1, 1, 2, 2, 2, 2, 2, 2] if "shards" in layout else [1, 1, 0, 0, 2, 2, 2, 2]
-        assert (await again[4:8]).tolist() == expected[4:]  # were absent: cached chunks that were there may be older
+        assert (await again[4:8]).tolist() == expected[4:]  # were absent; cached chunks that existed may be older
         await array.refresh()
         assert (await array[:]).tolist() == [1, 1, 2, 2, 2, 2, 2, 2]
 

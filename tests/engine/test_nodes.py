@@ -1,4 +1,4 @@
-"""Creating: a conflict alone does not say that a node exists."""
+"""Creating nodes: a conflict alone does not mean that the node exists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def session() -> AsyncIterator[zs.Session]:
 
 
 def conflicting(times: int | None) -> Fault:
-    """S3's 409: others are at it, whatever becomes of them."""
+    """S3's 409: another request for the key is in progress, whatever its result."""
     return Fault(verb="put", key="zarr.json", times=times, error=lambda: zs.Conflict("409"))
 
 

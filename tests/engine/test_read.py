@@ -1,4 +1,4 @@
-"""Bytes that are a chunk land in the result themselves; everything else is decoded straight into it where it fits."""
+"""Raw chunks are received directly into the result; other chunks are decoded directly into it where they fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zarr_s3_async.codecs.pipeline import Pipeline
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """One entry per decoded chunk: whether it was decoded straight into the result, and not into scratch memory."""
+    """One entry per decoded chunk: True if it was decoded directly into the result, not into scratch memory."""
     calls: list[bool] = []
     decode, scratch = Pipeline.decode, Cpu.scratch
     scratches: list[Any] = []

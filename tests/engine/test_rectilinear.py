@@ -1,4 +1,4 @@
-"""Arrays whose chunks or shards differ in shape: grown, shrunk, appended to, merged, verified, addressed by chunk."""
+"""Arrays with chunks or shards of different shapes: resizes, appends, merges, verify, access by chunk."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_shape_that_chunks_do_not_have_is_an_error(session: zs.Session) 
 
 @given(data=st.data(), sharded=st.booleans())
 def test_any_history_of_writes_resizes_and_appends(data: st.DataObject, sharded: bool) -> None:
-    """What NumPy would hold after the same steps, in the session that did them and in another."""
+    """The array equals NumPy's after the same steps, in the writing session and in another."""
 
     async def run() -> None:
         store = zs.MemoryStore()
@@ -121,7 +121,7 @@ async def test_appenders_at_once_get_chunks_of_their_own(session: zs.Session, op
 
 
 async def test_an_array_in_the_place_of_another_is_noticed(session: zs.Session) -> None:
-    """Lengths that are stored never change: where they have, it is another array."""
+    """Stored chunk lengths never change: different lengths mean that it is another array."""
     store = zs.MemoryStore()
     array = await session.create_array(store, dtype="i4", **PLAIN)
     await session.create_array(store, dtype="i4", overwrite=True, **{**PLAIN, "chunks": [[3, 3, 4], [(4, 2), 1]]})
@@ -143,7 +143,7 @@ async def test_writers_of_parts_of_one_chunk_lose_nothing(session: zs.Session, o
 
 @BOTH
 async def test_verify_finds_a_chunk_of_another_shape(session: zs.Session, options: Any) -> None:
-    """Each object is decoded as what its place in the grid says that it is."""
+    """Each object is decoded with the chunk shape of its grid position."""
     store = zs.MemoryStore()
     array = await session.create_array(store, dtype="i4", compressor=None, **options)
     await array[...].set(numbered(array.shape))
@@ -159,7 +159,7 @@ async def test_verify_finds_a_chunk_of_another_shape(session: zs.Session, option
 
 
 async def test_grids_of_few_runs_are_as_cheap_as_regular_ones(session: zs.Session) -> None:
-    """A list may stand for more chunks than memory holds."""
+    """A run-length encoded list may describe more chunks than memory can hold."""
     array = await session.create_array(
         zs.MemoryStore(), shape=(8 * 10**12,), chunks=[[(3, 10**12), (5, 10**12)]], dtype="u1"
     )
@@ -199,5 +199,5 @@ async def test_a_shard_of_one_chunk_keeps_what_others_appended_behind_the_edge()
         late = await other.open_array(store)
         await array.resize(6)
         await array.set_slice(7, 5, 6)
-        await late.set_slice(9, 4, 5)  # all of the last chunk, as far as this handle knows
+        await late.set_slice(9, 4, 5)  # the whole last chunk by this handle's shape
         assert (await array.get_slice(4, 6)).tolist() == [9, 7]

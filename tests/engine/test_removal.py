@@ -1,4 +1,4 @@
-"""Removing and overwriting: what belongs to a node goes, what does not stays, and nothing is adopted."""
+"""Deleting and overwriting nodes: their objects are removed, others stay, and no old object is adopted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_a_prefix_that_is_no_node_is_not_deleted(session: zs.Session) -> N
     assert await keys(store) == ["data/precious.csv"]
     await session.delete(store, path="data", everything=True)
     assert await keys(store) == []
-    await session.delete(store, path="data")  # nothing there is fine
+    await session.delete(store, path="data")  # an empty prefix is no error
 
 
 async def test_overwrite_removes_no_prefix_that_is_no_node(session: zs.Session) -> None:
@@ -76,7 +76,7 @@ async def test_what_belongs_to_others_stays_and_is_named(
 
 
 class Bucket(zs.MemoryStore):
-    """A store whose root is a bucket's."""
+    """A store whose root is the root of a bucket."""
 
     @property
     def url(self) -> str:
@@ -99,12 +99,12 @@ async def test_a_whole_bucket_is_removed_only_by_name(session: zs.Session) -> No
     with pytest.raises(zs.ConfigError, match="whole bucket"):
         await session.create_group(store, overwrite=True)
     with pytest.raises(zs.ConfigError, match="everything"):
-        await session.delete(store, everything="yes")  # type: ignore[arg-type]  # no flag
+        await session.delete(store, everything="yes")  # type: ignore[arg-type]  # not a bool
     assert await keys(store) == before
     await session.delete(store, everything=True)
     assert await keys(store) == []
     await ones(session, store)
-    await ones(session, store, overwrite=True)  # an array has nothing of others
+    await ones(session, store, overwrite=True)  # an array contains no other objects
 
 
 @FORMATS
@@ -113,7 +113,7 @@ async def test_folder_markers_go_with_the_node_and_are_no_node(session: zs.Sessi
     for key in ("a/", "a/c/", "a/0/"):
         await store.put(key, b"")
     assert not await session.exists(store, path="a")
-    await session.delete(store, path="a")  # no objects but markers: nothing is there
+    await session.delete(store, path="a")  # only folder markers: the node is absent
     await ones(session, store, path="a", zarr_format=zarr_format)
     again = await session.create_array(store, path="a", shape=(4,), dtype="i4", overwrite=True, zarr_format=zarr_format)
     assert (await again[:]).tolist() == [0] * 4
@@ -202,7 +202,7 @@ async def test_chunks_of_an_earlier_array_are_not_adopted(session: zs.Session, z
         await session.create_array(store, shape=(8,), dtype="i4", zarr_format=zarr_format, overwrite=True, **options)
     await store.put("README", b"x")
     await session.delete(store, everything=True)
-    await store.put("README", b"x")  # no chunk of anything
+    await store.put("README", b"x")  # not a chunk of any array
     await session.create_array(store, shape=(8,), dtype="i4", zarr_format=zarr_format, **options)
 
 
@@ -340,6 +340,6 @@ async def test_a_node_created_while_the_old_one_was_being_removed_stays(session:
         async with zs.Session() as other:
             await other.create_array(inner, path="a", shape=(7,), dtype="f8")
 
-    store.add(Fault(verb="list_prefix", key="a/*", meanwhile=create))  # the documents are gone by then
+    store.add(Fault(verb="list_prefix", key="a/*", meanwhile=create))  # the documents are already deleted
     await session.delete(store, path="a")
     assert (await session.open_array(inner, path="a")).shape == (7,)

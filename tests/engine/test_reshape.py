@@ -1,4 +1,4 @@
-"""Appends that meet: rows and columns that others add meanwhile, in the same objects, are never lost."""
+"""Concurrent appends: rows and columns that others add to the same objects are never lost."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ async def session() -> AsyncIterator[zs.Session]:
 
 @pytest.fixture(params=LAYOUTS, ids=["plain", "sharded"])
 async def array(session: zs.Session, request: pytest.FixtureRequest) -> zs.Array:
-    """Of four rows and three columns: its edges cut objects in the columns, and none in the rows."""
+    """An array of four rows and three columns: its edge cuts objects along the columns only."""
     made = await session.create_array(FaultyStore(zs.MemoryStore()), shape=(4, 3), dtype="i4", **request.param)
     await made.set_slice(1, (0, 0), (4, 3))
     return made
 
 
 def before_first_put(array: zs.Array, act: Callable[[zs.Array], Awaitable[object]]) -> None:
-    """Another session's array does that just before the first chunk or shard is stored."""
+    """Let another session's handle run `act` just before the first chunk or shard is stored."""
     store = array._runtime.store
     assert isinstance(store, FaultyStore)
 
@@ -119,7 +119,7 @@ async def test_rows_that_are_given_back_are_not_taken_from_who_claims_them_next(
                 await theirs.append(np.full((1, 3), 8))
 
     store.add(failing())
-    store.add(Fault(times=None, nth=4, meanwhile=append))  # from the claim on, as soon as it is given back
+    store.add(Fault(times=None, nth=4, meanwhile=append))  # runs when the claimed rows have been released
     with pytest.raises(zs.Throttled, match="not now") as caught:
         await array.append(np.full((2, 3), 7))
     assert "given back" in caught.value.__notes__[0]

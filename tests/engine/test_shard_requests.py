@@ -1,4 +1,4 @@
-"""What shards cost: requests and bytes, counted."""
+"""Number of requests and bytes for reads and writes of shards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sharding(chunks: tuple[int, ...], location: str, *compressors: dict[str, Any
 
 
 async def filled(session: zs.Session, store: Counting, location: str = "end") -> tuple[zs.Array, np.ndarray]:
-    """Four shards of 16 raw chunks of 256 bytes; nothing is counted, and no index known."""
+    """Four shards of 16 raw chunks of 256 bytes; counters at zero, no cached index."""
     array = await session.create_array(
         store, shape=(64, 64), chunks=(32, 32), dtype="i4", codecs=sharding((8, 8), location), fill_value=7
     )
@@ -75,7 +75,7 @@ async def test_a_small_gap_is_fetched_along_and_a_wide_one_is_not() -> None:
         array, _ = await filled(session, store)
         await array.get_slice((0, 0), (1, 1))
         store.clear()
-        await array.oindex[[0, 1], [0, 16]]  # chunks 0 and 2 of a row: one of 256 bytes between them
+        await array.oindex[[0, 1], [0, 16]]  # chunks 0 and 2 of a row: a gap of one 256-byte chunk
         assert store.gets == [Span(0, 768)]
         store.clear()
         await array.oindex[[0, 1], [0, 24]]
@@ -137,7 +137,7 @@ async def test_ranges_of_one_shard_are_in_flight_together() -> None:
         store.most = 0
         await array.get_slice((0, 0), (16, 8))  # two chunks far apart
         assert store.most == 2
-        await array.get_slice((0, 0), (32, 32))  # one long range, in pieces
+        await array.get_slice((0, 0), (32, 32))  # one long range, in parts
         assert store.most == 8
 
 
@@ -221,7 +221,7 @@ async def test_what_is_replaced_is_not_fetched(location: str, known: bool) -> No
         if known:
             await array.get_slice((0, 0), (1, 1))
         store.clear()
-        await array.set_slice(np.ones((26, 32), "i4"), (0, 0))  # three rows of chunks, and two lines of the fourth
+        await array.set_slice(np.ones((26, 32), "i4"), (0, 0))  # three rows of chunks, and two array rows of the fourth
         assert store.received == 4 * 256 + INDEX * (not known)
         assert len(store.gets) == 1 + (not known)
         assert store.puts == 1
@@ -238,13 +238,13 @@ async def test_what_is_replaced_is_fetched_along_where_that_is_cheaper_than_the_
 
 
 async def test_an_old_index_that_leaves_nothing_to_fetch_is_not_believed() -> None:
-    """Where a server has no conditional writes, no refused PUT would tell that it is old."""
+    """Without conditional writes, no refused PUT would reveal that the index is outdated."""
     store = Counting()
     async with zs.Session(limits=zs.Limits(gap_bytes=1)) as session, zs.Session() as other:
         array, _ = await filled(session, store)
         await array.set_slice(np.full((32, 32), 7), (0, 0))
         await array.set_slice(np.ones((16, 32)), (0, 0))
-        await array.get_slice((0, 0), (1, 1))  # the lower half is known to be empty
+        await array.get_slice((0, 0), (1, 1))  # caches an index in which the lower half is empty
         await (await other.open_array(store)).set_slice(np.full((8, 32), 2), (24, 0))
         store.ignores_conditions = True
         await array.set_slice(np.full((16, 32), 3), (0, 0))

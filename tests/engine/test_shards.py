@@ -1,4 +1,4 @@
-"""Shards: read the bytes that are wanted, write without losing any."""
+"""Shards: reads fetch only the needed bytes, writes keep the other chunks."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_a_shard_that_is_always_rewritten_is_read_as_one_state_by_one_requ
 
 async def test_a_shard_too_long_to_be_read_at_once_that_is_always_rewritten_is_an_error(session: zs.Session) -> None:
     class Padded(Counting):
-        """Shards have more between their chunks than chunks can have."""
+        """Its shards have large gaps between chunks, so that they exceed the maximum size of a shard."""
 
         async def put(self, key: str, data: Any, **options: Any) -> Version:  # type: ignore[override]  # handed on
             return await super().put(key, bytes(2**20) + bytes(data) if key.startswith("c/") else data, **options)
@@ -198,7 +198,7 @@ async def test_an_error_names_the_chunk_inside_the_shard(session: zs.Session) ->
     store = Counting()
     array, _ = await filled(session, store, compressor={"name": "crc32c"})
     body = bytearray((await store.get("c/1/0")).data)
-    body[6 * 260 + 5] ^= 1  # the second row's third chunk of the shard below the first
+    body[6 * 260 + 5] ^= 1  # third chunk of the second row, in the shard below the first
     await store.put("c/1/0", body)
     for act in (lambda: array[...], lambda: array[32:64, 0:32], lambda: array.set_slice([[1]], (41, 17))):
         with pytest.raises(zs.ChunkDecodeError, match=r"chunk \(5, 2\)") as caught:
@@ -235,7 +235,7 @@ def worlds(draw: st.DrawFn) -> tuple[Any, ...]:
     reads = [tuple(draw(_selectors(n)) for n in shape) for _ in range(draw(st.integers(0, 3)))]
     compressor = draw(st.sampled_from([(), ({"name": "zstd"},), ({"name": "crc32c"},)]))
     codecs = sharding(chunks, draw(LOCATION), *compressor)
-    if draw(st.booleans()):  # shards in a shard
+    if draw(st.booleans()):  # nested shards
         outer = sharding(middle, draw(LOCATION))
         outer[0]["configuration"]["codecs"] = codecs
         codecs = outer

@@ -1,4 +1,4 @@
-"""Readers who ask for a chunk at once share one fetch, and none gets an answer to what was sent before it asked."""
+"""Concurrent readers of a chunk share one fetch, but none joins a request that was sent before its read started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..servers.latency_proxy import LatencyProxy
 
 
 class Scripted(zs.MemoryStore):
-    """Answers a get only when it is told to, with the bytes of the moment at which it was asked."""
+    """Answers a get only when the test releases it, with the bytes at the time of the request."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ async def test_two_hundred_who_ask_at_once_make_one_get_and_one_decode(
     session: zs.Session, store: Scripted, shards: Any, compressor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array = await make(session, store, shards=shards, compressor=compressor)
-    await array.get_slice((0, 0), (1, 1))  # the index of a shard is cached
+    await array.get_slice((0, 0), (1, 1))  # caches the index of a shard
     decodes, decode = [], Pipeline.decode
     monkeypatch.setattr(Pipeline, "decode", lambda self, *how: decodes.append(1) or decode(self, *how))
     store.gets = 0
@@ -116,12 +116,12 @@ async def test_a_result_is_the_readers_own(session: zs.Session, store: Scripted)
 
 
 async def test_a_write_that_ended_before_a_reader_started_is_seen(session: zs.Session, store: Scripted) -> None:
-    """The reader asks while a request is in flight that was answered from the bytes of before."""
+    """The reader starts while an older request is in flight that returns the old bytes."""
     array = await make(session, store)
     store.gate.clear()
     early = asyncio.create_task(array.get_slice((0, 0), (4, 4)))
     await turns()
-    async with zs.Session() as other:  # another process, as far as this session knows
+    async with zs.Session() as other:  # acts as another process
         handle = await other.open_array(zs_store_below(store))
         await handle.set_slice(np.full((4, 4), 7), (0, 0))
     late = asyncio.create_task(array.get_slice((0, 0), (4, 4)))
@@ -132,7 +132,7 @@ async def test_a_write_that_ended_before_a_reader_started_is_seen(session: zs.Se
 
 
 def zs_store_below(store: zs.MemoryStore) -> zs.Store:
-    """The same objects, without the gate."""
+    """A store with the same objects, without the gate."""
     plain = zs.MemoryStore("plain")
     plain._objects = store._objects
     return plain
@@ -140,7 +140,7 @@ def zs_store_below(store: zs.MemoryStore) -> zs.Store:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_no_reader_is_staler_than_the_moment_at_which_it_started(seed: int) -> None:
-    """Counters that a writer raises: a reader who asks after a write has ended reads that number, or a later one."""
+    """A writer increments counters: a read that starts after a write has ended returns that number or a later one."""
 
     class Slow(zs.MemoryStore):
         async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
@@ -261,10 +261,10 @@ async def test_handles_that_are_opened_for_each_call_share_too(session: zs.Sessi
 
 
 async def test_a_handle_that_is_opened_later_trusts_no_older_absence(session: zs.Session, store: Scripted) -> None:
-    """Of a shard, the newest handle among the readers decides which index is trusted."""
+    """For a shard, the newest handle among the readers decides which cached index is used."""
     array = await session.create_array(store, shape=(8,), chunks=(2,), shards=(8,), dtype="i4", compressor=None)
     await array.set_slice([1, 2], 0)
-    assert (await array.get_slice(4, 6)).tolist() == [0, 0]  # the index, which knows of one chunk, is cached
+    assert (await array.get_slice(4, 6)).tolist() == [0, 0]  # caches the index, which has one chunk
     async with zs.Session() as other:
         await (await other.open_array(zs_store_below(store))).set_slice([5, 6], 4)
     newer = await session.open_array(store)
@@ -300,7 +300,7 @@ async def test_a_long_read_makes_a_request_per_chunk(session: zs.Session, store:
 
 
 async def test_reads_of_many_chunks_share_from_the_second_request_on(session: zs.Session, store: Scripted) -> None:
-    """They do not let the loop turn for others, so the first read is alone; those that wait for its end share one."""
+    """They start without yielding to the loop, so the first reads alone; those that wait for its end share one."""
     n = 40
     array = await make(session, store, shape=(n,), chunks=(1,))
     store.gets = 0
@@ -350,7 +350,7 @@ async def test_chunks_that_other_calls_fetch_take_no_task(session: zs.Session, s
     store.gate.clear()
     calls = [asyncio.ensure_future(array.get_slice((0, 0), (8, 8))) for _ in range(10)]
     await turns()
-    assert len(asyncio.all_tasks()) == 1 + len(calls) + 4  # this one, the calls, and one for each chunk
+    assert len(asyncio.all_tasks()) == 1 + len(calls) + 4  # this task, the calls, and one for each chunk
     store.gate.set()
     assert all(result.sum() == sum(range(64)) for result in await asyncio.gather(*calls))
 
@@ -440,7 +440,7 @@ async def test_a_joined_call_reads_again_what_did_not_decode(session: zs.Session
 
 @pytest.mark.integration
 async def test_on_a_server_every_reader_sees_what_was_written_before_it_asked(seaweed: Any) -> None:
-    """Answers are on their way for 20 ms, while another session writes: a reader that joined one would see the past."""
+    """Responses take 20 ms while another session writes: a reader that joined an older request would get old data."""
     keys = {"access_key_id": seaweed.access_key_id, "secret_access_key": seaweed.secret_access_key}
     url, dice = f"s3://{seaweed.bucket}/written-before", random.Random(1)
     written = 0
@@ -463,7 +463,7 @@ async def test_on_a_server_every_reader_sees_what_was_written_before_it_asked(se
 
             async def read(length: int) -> None:
                 while written < 29:
-                    await asyncio.sleep(dice.random() * 0.02)  # else all would ask at the same moments
+                    await asyncio.sleep(dice.random() * 0.02)  # otherwise all would read at the same moments
                     least = written
                     assert (await array.get_slice(0, length)).min() >= least
 

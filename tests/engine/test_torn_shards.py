@@ -1,4 +1,4 @@
-"""A shard that is rewritten while it is read or merged: old or new, never a mix, never fill, nothing lost."""
+"""A shard that is rewritten during a read or merge: the old or new state, never a mix or fill, and no lost writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOCATIONS = pytest.mark.parametrize("location", ["start", "end"])
 
 
 class Scripted(Counting):
-    """Lets `act` happen before its n-th get of a shard, counted from 1; a cancelled get does not cancel it."""
+    """Runs `act` before its n-th get of a shard, counted from 1; a cancelled get does not cancel it."""
 
     n = 0
     act: Any = None
@@ -67,14 +67,14 @@ async def test_a_read_is_of_one_state_whenever_the_shard_changes(location: str, 
         writer = await other.open_array(store)
 
         async def change() -> None:
-            # Of another length, so that every chunk has another place.
+            # Of another length, so that every chunk has another offset.
             await writer.set_slice(np.full((32, 32), NEW) if to == "rewritten" else np.zeros((32, 32)), (0, 0))
 
         seen = set()
         for n in range(1, 100):
             store.n = 0
             await writer.set_slice(np.full((32, 32), OLD), (0, 0))
-            await writer.set_slice(np.zeros((8, 8)), (16, 16))  # is left out
+            await writer.set_slice(np.zeros((8, 8)), (16, 16))  # all fill, not stored
             session._indexes.forget_below("")
             if warm:
                 await array.get_slice((0, 0), (1, 1))
@@ -122,7 +122,7 @@ async def test_a_merge_loses_nothing_whenever_the_shard_changes(location: str, r
 
 
 async def test_an_index_that_was_read_beside_a_write_is_not_remembered() -> None:
-    """The reader's index arrives after the write that it is older than; a chunk that it lacks would read as fill."""
+    """The reader gets its index after a newer write; chunks missing in the old index would read as fill."""
     async with zs.Session() as session:
         store, array = await made(session, "end")
         await array.set_slice(np.full((8, 8), OLD), (0, 0))
@@ -164,7 +164,7 @@ async def test_a_range_that_comes_short_is_never_decoded() -> None:
         )
         await array.set_slice(np.full((32, 32), OLD), (0, 0))
         for region in (np.s_[0:8, 0:8], np.s_[0:8, :], np.s_[::8, ::31]):
-            assert (await array[region] == OLD).all()  # of the whole shard, in the end
+            assert (await array[region] == OLD).all()  # in the end the whole shard is read
 
 
 async def test_an_array_of_another_layout_in_the_same_place_is_read_by_its_own_index() -> None:

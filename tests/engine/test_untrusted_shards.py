@@ -1,4 +1,4 @@
-"""Shards that claim more than they hold take no more memory than the leases that cover them."""
+"""Shards that claim more than they hold take no more memory than their leases cover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values on their way into an array: what Python gives must fit the data type, as in NumPy's assignment."""
+"""Values that are written must fit the data type, as in NumPy's assignment."""
 
 import array
 import datetime as dt
@@ -126,7 +126,7 @@ async def test_records_take_tuples():
 
 @pytest.mark.parametrize("dtype", ["<M8[ns]", "<m8[s]"])
 async def test_an_absent_chunk_of_times_with_a_null_fill_value_reads_as_nat(dtype):
-    """As zarr-python reads it, which stores no chunk that is all NaT there."""
+    """As in zarr-python, which does not store chunks that are all NaT."""
     async with zs.Session() as session:
         where = f"memory://times-{dtype[1]}"
         array = await session.create_array(where, shape=6, chunks=2, dtype=dtype, zarr_format=2, fill_value=None)

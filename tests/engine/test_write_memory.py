@@ -1,4 +1,4 @@
-"""Chunks that lie in strides of the caller's array: gathered in memory that is used again, and none is mixed up."""
+"""Strided chunks of the caller's array are copied into reused buffers without mixing up any."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_memory_is_used_again_only_when_nothing_refers_to_it() -> None:
 
 @pytest.mark.parametrize("dtype", ["<f4", ">i4", "<M8[s]", "<c16", [("a", "<i2"), ("b", "u1", (2,))]], ids=str)
 async def test_strided_chunks_are_stored_as_they_are(dtype: Any) -> None:
-    """Of every dtype, many at once, and overwritten by others while the first are still referred to."""
+    """For several dtypes, many concurrently, and while earlier buffers are still referenced."""
     kind = np.dtype(dtype)
     side = int((MIN_GATHERED / kind.itemsize) ** 0.5) + 1
     shape = (2 * side, 3 * side)
