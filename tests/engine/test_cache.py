@@ -30,7 +30,7 @@ def test_the_least_recently_used_are_forgotten_under_a_bound_of_bytes() -> None:
     assert (cache.get("too big"), cache.nbytes) == (None, 12 * 16)
 
 
-def test_one_that_is_remembered_again_counts_once() -> None:
+def test_an_index_cached_twice_counts_once() -> None:
     cache = IndexCache(1000)
     for _ in range(3):
         cache.put("a", index())
@@ -41,7 +41,7 @@ def test_one_that_is_remembered_again_counts_once() -> None:
 
 
 @pytest.mark.parametrize("forget", [lambda cache: cache.forget("s/a"), lambda cache: cache.forget_below("s/")])
-def test_what_is_forgotten_while_it_is_read_is_not_remembered(forget: object) -> None:
+def test_an_index_invalidated_while_it_is_read_is_not_cached(forget: object) -> None:
     cache = IndexCache(1000)
     with cache.fetching("s/a") as first, cache.fetching("s/a") as second:
         first.keep(index())
@@ -77,7 +77,7 @@ async def test_a_session_keeps_no_more_than_its_cache_size() -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 8], ids=["by itself", "with the shard"])
-async def test_a_remembered_index_keeps_nothing_of_the_shard_alive(stop: int) -> None:
+async def test_a_cached_index_keeps_no_memory_of_the_shard_alive(stop: int) -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(8,), chunks=(2,), shards=(8,), dtype="i2", compressor=None)

@@ -109,7 +109,7 @@ async def test_readers_who_ask_while_a_request_is_in_flight_share_one_more() -> 
 
 
 @pytest.mark.parametrize("policy", ["immutable", 3600.0])
-async def test_what_is_fresh_costs_no_request(policy: Any) -> None:
+async def test_a_fresh_cached_chunk_needs_no_request(policy: Any) -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session() as session:

@@ -192,7 +192,7 @@ async def test_caches_are_not_trusted(store: Watched) -> None:
             assert (await array.get_slice(0, 4, consistent=True)).tolist() == [2, 2, 2, 2]
 
 
-async def test_who_may_not_list_asks_for_each_object(session: zs.Session, store: Watched) -> None:
+async def test_without_permission_to_list_each_object_is_checked(session: zs.Session, store: Watched) -> None:
     array = await session.create_array(store, shape=(20,), chunks=(1,), dtype="u2")
     await array[...].set(3)
     store.may_list = False

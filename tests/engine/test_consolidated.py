@@ -104,7 +104,7 @@ async def test_edits_at_once_are_all_in_it(session: zs.Session, store: zs.Memory
 
 
 @FORMATS
-async def test_a_handle_from_before_an_edit_does_not_use_what_it_remembers(
+async def test_a_handle_from_before_an_edit_does_not_use_cached_metadata(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any
 ) -> None:
     await consolidated(session, store, zarr_format)

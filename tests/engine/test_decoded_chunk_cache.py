@@ -66,7 +66,7 @@ async def test_handlers_that_read_at_once_share_a_request_and_a_decoding(
     assert len(store.gets) == decoded["chunk"] == touched
 
 
-async def test_whoever_waits_for_one_who_is_cancelled_asks_instead(session: zs.Session) -> None:
+async def test_a_waiter_takes_over_the_request_of_a_cancelled_reader(session: zs.Session) -> None:
     class Slow(zs.MemoryStore):
         gate: asyncio.Event | None = None
 
@@ -120,7 +120,7 @@ async def test_own_writes_of_any_kind_are_seen_at_once(session: zs.Session, kind
     await check()
 
 
-async def test_a_read_beside_a_write_is_not_remembered(session: zs.Session) -> None:
+async def test_a_read_concurrent_with_a_write_is_not_cached(session: zs.Session) -> None:
     """The read may have received the old bytes, and ends after the write."""
 
     class Pausing(zs.MemoryStore):
@@ -154,7 +154,7 @@ async def test_what_another_session_wrote_is_seen_after_refresh(session: zs.Sess
     assert (await array[0:4, 0:5] == 5).all()
 
 
-async def test_absent_chunks_are_remembered_and_raise_where_they_shall(session: zs.Session) -> None:
+async def test_absent_chunks_are_cached_and_raise_on_request(session: zs.Session) -> None:
     store = Counting()
     array = await session.create_array(store, shape=SHAPE, chunks=(4, 5), dtype="i4", fill_value=6)
     for _ in range(2):
@@ -164,7 +164,7 @@ async def test_absent_chunks_are_remembered_and_raise_where_they_shall(session: 
         await array.get_slice((0, 0), (4, 5), missing="raise")
 
 
-async def test_the_bound_is_kept_and_no_one_can_change_what_is_remembered(session: zs.Session) -> None:
+async def test_the_cache_is_bounded_and_its_entries_are_read_only(session: zs.Session) -> None:
     store = zs.MemoryStore()
     async with zs.Session(cache=zs.CacheSize(chunks=1000)) as small:
         array = await filled(small, store, KINDS[0])

@@ -87,7 +87,7 @@ async def test_other_refusals_are_errors(array: zs.Array) -> None:
     assert calls(array) == ["get", "put"]
 
 
-async def test_who_wrote_between_the_read_and_the_delete_is_not_lost(array: zs.Array) -> None:
+async def test_a_write_between_the_read_and_the_delete_is_not_lost(array: zs.Array) -> None:
     write = meanwhile(array, lambda other: other.set_slice([5], 6))
     store_of(array).add(Fault(verb="delete", meanwhile=write))
     await array.set_slice(FILL, 0, 2)
@@ -95,7 +95,7 @@ async def test_who_wrote_between_the_read_and_the_delete_is_not_lost(array: zs.A
     assert (await array.get_slice(0, 8)).tolist() == [FILL] * 6 + [5, FILL]
 
 
-async def test_who_emptied_it_between_the_read_and_the_write_is_not_undone(array: zs.Array) -> None:
+async def test_emptying_between_the_read_and_the_write_is_not_undone(array: zs.Array) -> None:
     empty = meanwhile(array, lambda other: other.set_slice(FILL, 0, 2))
     store_of(array).add(Fault(verb="put", meanwhile=empty))
     await array.set_slice([5], 6)

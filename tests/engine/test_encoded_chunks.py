@@ -144,7 +144,7 @@ async def test_a_condition_holds_or_nothing_changes(session: zs.Session, layout:
 
 
 @EVERY_LAYOUT
-async def test_what_is_no_chunk_is_not_stored_unless_that_is_wanted(session: zs.Session, layout: str) -> None:
+async def test_invalid_chunks_are_not_stored_unless_requested(session: zs.Session, layout: str) -> None:
     store = Counting()
     array = await make(session, layout, store)
     await array[...].set(DATA)

@@ -105,7 +105,7 @@ def failing(error: type[zs.StoreError] = zs.Throttled) -> Fault:
     return Fault(verb="put", key="c/*", times=None, error=lambda: error("not now"))
 
 
-async def test_rows_that_are_given_back_are_not_taken_from_who_claims_them_next(array: zs.Array) -> None:
+async def test_released_rows_are_not_taken_from_their_next_owner(array: zs.Array) -> None:
     store = array._runtime.store
     assert isinstance(store, FaultyStore)
     shrunk = False

@@ -76,7 +76,7 @@ async def turns(n: int = 5) -> None:
 
 @pytest.mark.parametrize("shards", [None, (8, 8)], ids=["plain", "sharded"])
 @pytest.mark.parametrize("compressor", ["zstd", None], ids=["zstd", "raw"])
-async def test_two_hundred_who_ask_at_once_make_one_get_and_one_decode(
+async def test_two_hundred_concurrent_readers_share_one_get_and_one_decode(
     session: zs.Session, store: Scripted, shards: Any, compressor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     array = await make(session, store, shards=shards, compressor=compressor)
@@ -91,7 +91,7 @@ async def test_two_hundred_who_ask_at_once_make_one_get_and_one_decode(
     assert under_way(array) == 0
 
 
-async def test_two_hundred_who_ask_while_it_is_in_flight_make_one_more(session: zs.Session, store: Scripted) -> None:
+async def test_two_hundred_readers_during_a_request_share_one_more(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     store.gets = 0
     store.gate.clear()
@@ -139,7 +139,7 @@ def zs_store_below(store: zs.MemoryStore) -> zs.Store:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_no_reader_is_staler_than_the_moment_at_which_it_started(seed: int) -> None:
+def test_no_read_is_older_than_its_start(seed: int) -> None:
     """A writer increments counters: a read that starts after a write has ended returns that number or a later one."""
 
     class Slow(zs.MemoryStore):

@@ -121,7 +121,7 @@ async def test_a_merge_loses_nothing_whenever_the_shard_changes(location: str, r
         assert n > 1
 
 
-async def test_an_index_that_was_read_beside_a_write_is_not_remembered() -> None:
+async def test_an_index_read_during_a_write_is_not_cached() -> None:
     """The reader gets its index after a newer write; chunks missing in the old index would read as fill."""
     async with zs.Session() as session:
         store, array = await made(session, "end")
@@ -141,7 +141,7 @@ async def test_an_index_that_was_read_beside_a_write_is_not_remembered() -> None
         assert (await array.get_slice((8, 8), (16, 16)) == NEW).all()
 
 
-async def test_a_session_reads_what_it_wrote_though_it_knew_the_chunk_to_be_missing() -> None:
+async def test_a_session_reads_what_it_wrote_to_a_chunk_cached_as_missing() -> None:
     async with zs.Session() as session:
         _, array = await made(session, "end")
         await array.set_slice(np.full((8, 8), OLD), (0, 0))

@@ -159,7 +159,7 @@ def test_writes_in_flight_end_with_an_outcome_and_nothing_is_sent_afterwards(tra
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-def test_closing_while_the_first_request_looks_for_its_way(transport: str) -> None:
+def test_closing_while_the_first_request_resolves_its_endpoint(transport: str) -> None:
     """The first request resolves client, credentials and endpoint; the session closes after `turns` loop iterations."""
     with serving("chunks", transport) as (server, _, runner):
 
@@ -213,7 +213,7 @@ def test_the_loop_goes_on_while_a_thread_still_decodes() -> None:
     asyncio.run(main())
 
 
-async def test_closing_again_and_at_once_is_fine() -> None:
+async def test_closing_repeatedly_and_immediately_is_allowed() -> None:
     session = zs.Session()
     await session.create_array(zs.MemoryStore(), shape=(4,), dtype="i4")
     await asyncio.gather(*(session.aclose() for _ in range(5)))

@@ -131,7 +131,7 @@ def run(layout: str, *, consistent: bool) -> tuple[Race, list[Distant]]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_with_it_every_read_is_of_one_moment_of_its_call(layout: str) -> None:
+def test_every_consistent_read_is_of_one_moment_of_its_call(layout: str) -> None:
     outcome, stores = run(layout, consistent=True)
     assert outcome.torn == 0
     assert outcome.whole > 100
@@ -139,7 +139,7 @@ def test_with_it_every_read_is_of_one_moment_of_its_call(layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_without_it_reads_are_of_several_moments(layout: str) -> None:
+def test_plain_reads_may_mix_several_moments(layout: str) -> None:
     outcome, _ = run(layout, consistent=False)
     assert outcome.torn > 0
 
@@ -148,7 +148,7 @@ def test_without_it_reads_are_of_several_moments(layout: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "of different lengths"])  # too few objects
-async def test_beside_four_writing_processes_on_a_real_server(place: Place, layout: str) -> None:
+async def test_consistent_reads_with_four_writing_processes_on_a_real_server(place: Place, layout: str) -> None:
     """Alternate both kinds of reads until enough plain ones were torn; no consistent one may be."""
     columns, options = LAYOUTS[layout]
     plain, consistent = Race(), Race()

@@ -291,7 +291,7 @@ async def test_a_wrong_range_is_retried_and_then_an_error(bench: Bench, fault: F
 
 
 @pytest.mark.parametrize("read", RANGED)
-async def test_416_is_believed_only_of_an_object_that_is_so_short(bench: Bench, read: str) -> None:
+async def test_416_is_believed_only_for_an_object_shorter_than_the_range(bench: Bench, read: str) -> None:
     array = await bench.array("shard")
     bench.cue("GetObject", faults.invalid_range, nth=READS[read].nth)
     assert await READS[read].run(array) == READS[read].right
@@ -359,7 +359,7 @@ async def test_a_shard_that_is_always_rewritten_is_read_whole_after_a_bounded_nu
     assert bench.count("GetObject") == 2 * 8 + 1
 
 
-async def test_a_shard_that_has_gone_meanwhile_is_absent_in_the_end(bench: Bench) -> None:
+async def test_a_shard_deleted_during_a_read_is_absent(bench: Bench) -> None:
     array = await bench.array("shard")
 
     def gone(exchange: Any) -> None:
@@ -419,7 +419,7 @@ async def test_a_checksum_that_is_not_of_these_bytes_is_retried_once(transport: 
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_what_an_option_calls_missing_is_missing_to_reads_of_chunks_alone(transport: str) -> None:
+async def test_options_for_missing_objects_apply_to_chunk_reads_only(transport: str) -> None:
     async def both(array: zs.Array) -> Awaitable[list[int]]:
         return (await array.get_slice(1, 3)).tolist()
 

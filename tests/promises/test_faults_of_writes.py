@@ -272,7 +272,7 @@ async def test_a_passing_fault_of_the_read_half_costs_one_more(
 
 
 @pytest.mark.parametrize("write", MERGES)
-async def test_an_absence_that_is_none_overwrites_nothing(bench: Bench, write: str) -> None:
+async def test_a_false_absence_overwrites_nothing(bench: Bench, write: str) -> None:
     """A cache in between answers NoSuchKey for an existing object: the conditional put fails."""
     array = await bench.array(WRITES[write].layout)
     bench.cue("GetObject", faults.no_such_key)

@@ -63,7 +63,7 @@ async def test_an_outage_gets_a_bounded_number_of_retries_however_many_ask(trans
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_who_backs_off_holds_no_one_up(transport: str) -> None:
+async def test_a_call_that_backs_off_does_not_block_others(transport: str) -> None:
     """With one request slot, a call that backs off for an hour does not hold up the next read."""
     waiting = asyncio.Event()
 
@@ -123,7 +123,7 @@ async def given_up(array: zs.Array, how: str, server: FaultServer) -> None:
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("how", ["timeout=", "asyncio.timeout", "wait_for", "cancel"])
-async def test_a_read_that_is_given_up_ends_on_the_servers_side_too(transport: str, how: str) -> None:
+async def test_an_abandoned_read_closes_its_connection(transport: str, how: str) -> None:
     with FaultServer() as server:
         async with session_on(server, transport) as session:
             array = await array_of(session, 2)

@@ -100,7 +100,7 @@ async def test_whatever_fails_the_outcome_agrees_with_what_is_stored(layout: str
 
 
 @EVERY_LAYOUT
-async def test_a_timeout_tells_what_became_of_every_object(layout: str) -> None:
+async def test_a_timeout_reports_the_state_of_every_object(layout: str) -> None:
     async with zs.Session(limits=zs.Limits(requests=4)) as session:
         it = await Written.make(session, layout)
         stuck = anyio.Event()  # never set

@@ -58,7 +58,7 @@ class Counting(zs.MemoryStore):
         ([2**20] * 3, [1, 1, 1]),
     ],
 )
-async def test_a_huge_shape_is_fine_until_all_of_it_is_requested(shape: list[int], chunk: list[int]) -> None:
+async def test_a_huge_shape_is_accepted_until_all_of_it_is_requested(shape: list[int], chunk: list[int]) -> None:
     store = Counting()
     await store.put("zarr.json", document(shape=shape, chunk_grid=grid(*chunk)))
     async with zs.Session() as session:
@@ -163,7 +163,7 @@ async def test_no_range_is_requested_that_the_object_does_not_have(transport: st
         assert bench.count("PutObject") == 0
 
 
-async def test_names_that_lead_elsewhere_are_skipped_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+async def test_names_outside_of_the_group_are_skipped_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     store = zs.MemoryStore()
     bad = ["..", ".", "back\\slash", "nul\0", "zarr.json", ".zarray"]
     async with zs.Session() as session:
