@@ -1,9 +1,9 @@
-"""Bodies of 4 MiB received by threads that block, beside the present transport: `python -m benchmarks.bodies`.
+"""Bodies of 4 MiB received by blocking threads, compared with the current transport: `python -m benchmarks.bodies`.
 
-A prototype, not a part of the library: heads are read and requests sent by threads, each with a connection of its own,
-and a body comes in by one `recv_into(MSG_WAITALL)` into its place in the result (over TLS by a loop of `recv_into`,
-without asyncio's memory BIO). Servers send from memory. Client CPU per MiB, and MiB per second by the clock, medians
-of rounds in turn. What the prototype lacks is what would cost: timeouts, cancellation, checks of heads, signing.
+A prototype, not part of the library: threads, each with its own connection, send requests and read heads, and receive
+a body by one `recv_into(MSG_WAITALL)` into its final memory (over TLS by several, without asyncio's memory
+BIO). Servers send from memory. Medians of interleaved rounds: client CPU per MiB, and MiB per second of wall
+time. The prototype lacks timeouts, cancellation, checks of heads and signing, which would add to its cost.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MIB = 64
 
 
 class Threads:
-    """Connections, each in a thread of its own."""
+    """Connections, each with its own thread."""
 
     def __init__(self, port: int, count: int, context: ssl.SSLContext | None) -> None:
         self._jobs: queue.SimpleQueue[tuple[str, memoryview] | None] = queue.SimpleQueue()
@@ -62,7 +62,7 @@ class Threads:
             self._done.put(None)
 
     def read(self) -> None:
-        """The whole array, into a fresh result."""
+        """Read the whole array into a new result."""
         out = np.empty(DATA.shape, "<f4")
         view = memoryview(out).cast("B")
         for number in range(16):
@@ -87,7 +87,7 @@ def measure(name: str, ways: dict[str, Callable[[], None]], rounds: int) -> None
 
 
 def run(tls: bool, cores: int, rounds: int) -> None:
-    """Both ways, with the client on so many cores."""
+    """Measure both ways, with the client on this number of cores."""
     available = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         authority, pair, context = None, None, None

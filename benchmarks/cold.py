@@ -1,9 +1,9 @@
-"""What it costs to begin: a cold process to its first chunk, a new session, a loop per call, a request of a web server.
+"""Startup costs: a new process to its first chunk, a new session, a loop per call, a request of a web server.
 
     python -m benchmarks.cold [--rounds 7] [--markdown]
 
-CPU time (user and system, all threads) of a process of its own per row and round, the libraries in turn; medians.
-Everything is read from one stand-in server, whose CPU time is not counted: one array of a single chunk of 1 MiB, zstd.
+Figures are medians of CPU time (user and system, all threads) of a new process per row and round, with the libraries
+in turn. All read one array with a single zstd chunk of 1 MiB from a stand-in server; its CPU time is not counted.
 """
 
 from __future__ import annotations
@@ -112,13 +112,13 @@ print((time.process_time() - started) / 50)
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that is measured, of several libraries."""
+    """One measurement, with several libraries."""
 
     name: str
     programs: dict[str, str]
     bar: str
     inside: bool = False
-    """The program prints its own figure; otherwise the whole process counts."""
+    """True if the program prints its own figure; otherwise the CPU time of the whole process counts."""
 
 
 ROWS = (
@@ -149,7 +149,7 @@ ROWS = (
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the measurements and print them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="", help="rows whose name contains this")
@@ -168,7 +168,7 @@ def main() -> None:
 
 
 def environment(url: str, array: str, bytecode: str) -> dict[str, str]:
-    """What a program needs but keys; bytecode is written into a folder that may be empty."""
+    """Environment of a program, without keys. Bytecode is written to the given folder, which may be empty."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
         "URL": url,
@@ -192,7 +192,7 @@ def _measure(row: Row, environment: dict[str, str], rounds: int) -> None:
     for number in range(rounds + 1):
         for name, program in row.programs.items():
             figure = _once(program, environment, inside=row.inside)
-            if number:  # the first writes the bytecode
+            if number:  # the first round writes the bytecode
                 found[name].append(figure)
     for name, figures in found.items():
         print(

@@ -137,7 +137,7 @@ def _zarr_array(place: Place, path: str) -> Any:
 
 
 class ZarrSamples:
-    """A dataset over zarr-python, whose items DataLoader asks for by the batch; opened in the process that reads."""
+    """A dataset over zarr-python that DataLoader reads by batches; opened in the process that reads."""
 
     def __init__(self, place: Place, path: str, length: int) -> None:
         self._place, self._path = place, path

@@ -62,7 +62,7 @@ _FAST = tuple(peer for peer in PEERS if peer != "zarr + s3fs")
 """s3fs takes ten times as long as any other, so it runs only in the rows of raw chunks."""
 COMPETITORS = _defaults((*OURS_TWICE, *_FAST)) + _tuned(_FAST)
 _PATIENT = ("zarr + zarrs",)
-"""It takes half a minute over a thousand chunks at 20 ms, and is asked once."""
+"""It takes half a minute for a thousand chunks at 20 ms, so it runs once."""
 DISTANT = tuple(e for e in COMPETITORS if e.library not in _PATIENT)
 STREAMING = _defaults((*OURS_TWICE, "zarrista", "tensorstore", "zarr + obstore"))
 FEW = _defaults((*OURS_TWICE, *_FAST)) + _tuned(("tensorstore", "zarr + obstore")) + _defaults(BARE[:2])

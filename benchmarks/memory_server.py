@@ -1,8 +1,8 @@
-"""Servers that send one array from memory, in processes that share a port: fast enough to measure clients against.
+"""Server processes that send one array from memory and share a port, fast enough to measure clients.
 
     server = MemoryServers(objects, everywhere=body, processes=2, tls=None)
 
-GET alone, with keep-alive. Keys of `objects` have their bytes, every key with "/c/" in it the chunk, others are absent.
+Only GET, with keep-alive. Keys in `objects` have their bytes, every key with "/c/" has the chunk, others are absent.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class Stored:
-    """What is served."""
+    """The served objects."""
 
     objects: dict[str, bytes]
-    """By the end of the key."""
+    """Bytes by the end of the key."""
     chunk: bytes
 
     def answer(self, head: bytes) -> tuple[bytes, bytes]:
@@ -59,7 +59,7 @@ class MemoryServers:
             process = context.Process(target=_serve, args=(self.port, self._stored, self._tls), daemon=True)
             process.start()
             self._processes.append(process)
-        self._listener.close()  # it held the port until they were there
+        self._listener.close()  # it reserved the port until the processes had started
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -40,7 +40,7 @@ def lookup(name: str) -> np.dtype[Any]:
     """The NumPy type of one of `BITS`.
 
     Raises:
-        ImportError: ml_dtypes is not installed, or too old to have the type. The message says what to install.
+        ImportError: ml_dtypes is not installed, or too old to have the type. The message names the package to install.
     """
     try:
         module = package()

@@ -41,7 +41,7 @@ class ZarrPython(Library):
         raise NotImplementedError
 
     def configure(self) -> None:
-        """The tuned setting is as many requests in flight as asked for; threads follow zarr's own default."""
+        """The tuned setting limits requests in flight; threads follow zarr's default."""
         if self.task.in_flight is not None:
             zarr.config.set({"async.concurrency": self.task.in_flight})
 

@@ -469,7 +469,7 @@ class ShardedChunks:
     def _too_long_error(self, key: str, version: Version, span: Span) -> ChunkDecodeError:
         """The error for an index entry longer than any chunk, for which no lease covers the memory."""
         problem = ChunkDecodeError(
-            f"a chunk has {span.stop - span.start:,} bytes in it, more than the maximum of {self._max_chunk_nbytes:,}"
+            f"a chunk has {span.stop - span.start:,} bytes, more than the maximum of {self._max_chunk_nbytes:,}"
         )
         return self._damaged_index_error(key, version, problem)
 
