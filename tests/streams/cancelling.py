@@ -1,4 +1,4 @@
-"""Cancels a call after each number of turns of the event loop, in every way in which a call can be cancelled."""
+"""Cancels a call after each number of event loop iterations, in every way in which a call can be cancelled."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _MOST_TURNS = 3000
 
 
 async def at_every_turn(way: str, call: Callable[[], Awaitable[Any]], check: Callable[[], Awaitable[None]]) -> int:
-    """Run `call` again and again, cancelled after 1, 2, 3 … turns, until it ends before it is cancelled.
+    """Run `call` repeatedly, cancelled after 1, 2, 3 … iterations, until it ends before it is cancelled.
 
     Args:
-        way: How it is cancelled.
-        call: What is cancelled; a new one each time.
-        check: Run after each of them.
+        way: Kind of cancellation.
+        call: Creates the call to cancel.
+        check: Run after each call.
 
     Returns:
-        How often it was cancelled.
+        The number of cancellations.
     """
     for turns in range(_MOST_TURNS):
         if not await _is_cancelled(way, turns, call):
@@ -51,7 +51,7 @@ async def _is_cancelled(way: str, turns: int, call: Callable[[], Awaitable[Any]]
 
 
 async def _run(way: str, turns: int, call: Callable[[], Awaitable[Any]]) -> bool:
-    """True where it was cancelled."""
+    """Run the call. Returns True if it was cancelled."""
     match way:
         case "anyio":
             with anyio.CancelScope() as scope:
@@ -61,7 +61,7 @@ async def _run(way: str, turns: int, call: Callable[[], Awaitable[Any]]) -> bool
         case "timeout":
             try:
                 async with asyncio.timeout(None) as timeout:
-                    # A timeout of no seconds fires in the next turn.
+                    # A timeout of zero seconds fires in the next iteration.
                     _after(turns, lambda: timeout.reschedule(0))
                     await call()
             except TimeoutError:
@@ -72,7 +72,7 @@ async def _run(way: str, turns: int, call: Callable[[], Awaitable[Any]]) -> bool
 
 
 def _after(turns: int, act: Callable[[], Any]) -> None:
-    """Do something after so many turns of the loop."""
+    """Call `act` after this many iterations of the loop."""
     loop = asyncio.get_running_loop()
 
     def turn(left: int) -> None:
@@ -86,7 +86,7 @@ def _after(turns: int, act: Callable[[], Any]) -> None:
 
 
 async def through_generator(make: Callable[[], Any], taken: int) -> None:
-    """Iterate within an async generator over `async with make()`, and close it after so many items."""
+    """Iterate in an async generator over `async with make()`, and close it after `taken` items."""
 
     async def items() -> AsyncIterator[Any]:
         async with make() as stream:

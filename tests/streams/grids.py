@@ -1,4 +1,4 @@
-"""Arrays of every kind for the property tests of this folder, and stores that count and block."""
+"""Strategies for arrays of every kind, and stores that count and block, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CODECS: tuple[Any, ...] = ("auto", None, "gzip", {"id": "blosc", "cname": "lz4"}
 
 @st.composite
 def arrays(draw: st.DrawFn, *, min_dims: int = 0, max_side: int = 9) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    """Contents, and the options of an array for them: both formats, shards, codecs, orders, fill values."""
+    """Data and the options of an array for it: both formats, shards, codecs, orders, fill values."""
     shape, chunks = draw(grids(min_dims=min_dims, max_side=max_side, max_chunks=40))
     dtype = draw(dtypes())
     zarr_format = draw(st.sampled_from((2, 3)))
@@ -44,7 +44,7 @@ def arrays(draw: st.DrawFn, *, min_dims: int = 0, max_side: int = 9) -> tuple[np
 
 
 def lengths(side: int) -> st.SearchStrategy[list[int]]:
-    """Chunk lengths that make up an axis."""
+    """Chunk lengths that cover an axis."""
     cuts = st.sets(st.integers(1, max(1, side - 1)), max_size=4)
     return cuts.map(lambda cuts: np.diff([0, *sorted(cut for cut in cuts if cut < side), side]).tolist())
 
@@ -106,7 +106,7 @@ class Counting(zs.MemoryStore):
             self.running -= 1
 
     def chunk_gets(self) -> list[int]:
-        """How often each object that is no metadata was asked for."""
+        """Number of gets of each chunk or shard."""
         return [n for key, n in self.gets.items() if not key.rpartition("/")[2].startswith((".z", "zarr.json"))]
 
     def clear(self) -> None:
@@ -116,7 +116,7 @@ class Counting(zs.MemoryStore):
 
 
 def nothing_left(session: zs.Session, *stores: Counting) -> None:
-    """No task, request or lease is left behind."""
+    """Check that no task, request or lease is left."""
     assert session._leases.held == 0
     assert all(store.running == 0 for store in stores)
     others = asyncio.all_tasks() - {asyncio.current_task()}

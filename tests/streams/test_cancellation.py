@@ -16,7 +16,7 @@ from .grids import Counting, nothing_left
 LAYOUTS: dict[str, dict[str, Any]] = {
     "plain": {"chunks": (2, 3)},
     "sharded": {"chunks": (2, 3), "shards": (4, 6)},
-    # Large enough for a thread.
+    # Large enough to be processed in a thread.
     "threads": {"chunks": (2, 3), "dtype": "S200000", "compressor": "zstd"},
 }
 
@@ -95,7 +95,7 @@ async def test_entered_in_one_task_and_left_in_another() -> None:
 
 
 async def test_a_consumer_that_reads_something_else_never_waits_for_itself() -> None:
-    """Blocks that wait hold no lease of the session."""
+    """Blocks that wait for the consumer hold no lease."""
     async with zs.Session(limits=zs.Limits(bytes=1, requests=1)) as session:
         _, array, data = await make(session, "plain")
         async with array.stream() as blocks:

@@ -1,4 +1,4 @@
-"""Copies are equal to their sources, whatever changes, and move as bytes what need not be decoded."""
+"""Copies equal their sources, whatever options change, and chunks are copied encoded where possible."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECORD, PIECE = ".zarr-copy", ".zarr-copy-piece-"
 
 
 class Coded:
-    """Counts what is encoded and decoded while it is entered."""
+    """Counts chunks encoded and decoded inside the context."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -39,7 +39,7 @@ class Coded:
             return encode(pipeline, chunk)
 
         def counted_decode(pipeline: Pipeline, data: Any, out: Any = None) -> Any:
-            # The index of a shard is one, too: that is no chunk.
+            # Shard indexes use a pipeline, too, but are not chunks.
             calls["decode"] += pipeline.chunk.dtype != np.uint64 or pipeline.chunk.shape[-1:] != (2,)
             return decode(pipeline, data, out)
 
@@ -58,7 +58,7 @@ class Coded:
 
 @st.composite
 def changes(draw: st.DrawFn, shape: tuple[int, ...], source: dict[str, Any]) -> dict[str, Any]:
-    """Options of a copy of an array that was made with these."""
+    """Options for a copy of an array that was created with `source`."""
     options: dict[str, Any] = {}
     zarr_format = draw(st.sampled_from((2, 3)))
     if zarr_format != source["zarr_format"] or draw(st.booleans()):
@@ -220,7 +220,7 @@ async def test_a_plan_shows_what_it_costs_before_anything_is_read(capsys: pytest
 
 
 class Peak(Limiter):
-    """Remembers how much was held at most."""
+    """Records the peak weight held."""
 
     peak = 0
 
@@ -549,7 +549,7 @@ async def test_broken_off_after_any_request_a_second_run_completes_it_and_puts_n
                 assert allowed > 3
                 break
             with pytest.raises(zs.NodeNotFound):
-                await session.open_array(store)  # half a copy is no array
+                await session.open_array(store)  # an incomplete copy is not an array
             store.before = None
             if changed:
                 data = data + 1
@@ -643,7 +643,7 @@ async def test_a_typo_in_an_option_is_refused_before_anything_is_written(options
 
 
 class Unlisted(zs.MemoryStore):
-    """A store that cannot list, as web servers cannot."""
+    """A store without listings, like a web server."""
 
     def list_prefix(self, prefix: str = "") -> Any:
         raise zs.Unsupported("no listing")
@@ -725,7 +725,7 @@ async def test_elements_of_any_length_are_copied_in_every_way(dtype: Any) -> Non
 
 @pytest.mark.parametrize("change", ["data", "chunk", "shape", "replaced"])
 async def test_a_plan_of_an_older_state_of_its_source_is_not_run(change: str) -> None:
-    """It would leave out what was absent, and go on with what it has copied of the older state."""
+    """It would skip chunks that were absent, and keep chunks copied from the older state."""
     async with zs.Session() as session:
         place = session.store("memory://sources/a")
         source = await session.create_array(place, shape=8, chunks=2, dtype="i4")

@@ -1,4 +1,4 @@
-"""Copies on a real S3 server: inside the service where nothing changes, through this process where it must be."""
+"""Copies on a real S3 server: inside the service if bytes do not change, otherwise through this process."""
 
 from __future__ import annotations
 

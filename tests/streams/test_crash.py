@@ -1,4 +1,4 @@
-"""Killed in its middle, a copy or a write stream is completed by a second run: equal to NumPy, and nothing twice."""
+"""A killed copy or write stream is completed by a second run: equal to NumPy, and no object is written twice."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def main(source, folder, options):
                 done[place] = [done.get(place, [0])[0] + 1, int(block.data.astype("i8").sum())]
                 with open(f"{folder}/next", "w") as file:
                     json.dump([done, blocks.state()], file)
-                os.replace(f"{folder}/next", f"{folder}/done")  # what was done, and the state behind it, in one step
+                os.replace(f"{folder}/next", f"{folder}/done")  # the completed block and the state after it, atomically
                 open(f"{folder}/block-{len(done)}", "w").close()
     print("done", flush=True)
 
@@ -150,7 +150,7 @@ async def make_source(session: zs.Session, folder: Path) -> tuple[zs.Array, np.n
 
 
 def kill_when(program: str, arguments: list[Any], folder: Path, objects: int) -> bool:
-    """Let another process work, and kill it when so many objects are stored; False where it was done before."""
+    """Run another process and kill it when `objects` objects are stored. Returns False if it ended before."""
     process = subprocess.Popen(
         [sys.executable, "-c", program, json.dumps(arguments)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""`map_chunks`: equal to NumPy, each object of the target once, and a failing function says where."""
+"""`map_chunks`: equal to NumPy, each object of the target once, and the error of a failing function names the block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams, write streams and crosswise rechunkings stay under what was asked, the session's limit, and 64 MiB.
+"""Memory of streams, write streams and rechunkings: below the requested bytes, the session's limit and 64 MiB.
 
 256 MiB are enough to show it; with `STREAM_MIB=4096` it is 4 GiB, and takes minutes. What the allocator keeps for each
 thread (glibc: 5 to 8 MiB for chunks of 4 MiB) is in the 64 MiB, and grows with their number, not with the array.
@@ -28,7 +28,7 @@ import zarr_s3_async as zs
 def highest():
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # There, ru_maxrss begins with what the parent held.
+    # Elsewhere, ru_maxrss starts at the parent's value.
     return 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 
 def row(side, at):
@@ -64,7 +64,7 @@ async def rechunk(session, url, side, rows, asked):
 
 async def main(what, url, side, rows, asked, limit):
     async with zs.Session(limits=zs.Limits(bytes=limit, cpu_threads=2)) as session:
-        # Imports, threads and the allocator's first pages are there.
+        # Imports, threads and the allocator's first pages are counted before.
         small = await create(session, "memory://small", 256, (16, 256))
         await small[...].set(np.ones((256, 256), "u4"))
         await zs.copy(small, "memory://other", chunks=(256, 16), max_bytes=2**16)
@@ -78,13 +78,13 @@ asyncio.run(main(*json.loads(sys.argv[1])))
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """The array, and what it took to write it."""
+    """The array's folder, and the memory that writing it took."""
     folder = tmp_path_factory.mktemp("memory")
     return folder, grown("write", folder)
 
 
 def grown(what: str, folder: Path) -> int:
-    """Bytes by which a process of its own grew."""
+    """Bytes by which a separate process grew."""
     side = int((SIZE * MIB // 4) ** 0.5)
     rows = max(1, MIB // side)  # chunks of 4 MiB
     arguments = [what, (folder / "array").as_uri(), side, rows, ASKED * MIB, LIMIT * MIB]

@@ -1,4 +1,4 @@
-"""Progress: a value for a callback, and a bar by one word."""
+"""Progress: values for a callback, and progress bars by name."""
 
 from __future__ import annotations
 

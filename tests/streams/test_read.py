@@ -1,4 +1,4 @@
-"""Streams of blocks: equal to NumPy, each chunk read once, bounded, in the order that was asked for."""
+"""Streams of blocks: equal to NumPy, each chunk read once, bounded, in the requested order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans of rechunkings: within the bound, no cell lost, and the arithmetic is that of sets."""
+"""Rechunking plans: within the memory bound, covering every cell once; `Marks` behaves as a set."""
 
 from __future__ import annotations
 

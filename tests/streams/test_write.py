@@ -21,7 +21,7 @@ Place = tuple[slice, ...]
 
 @st.composite
 def partitions(draw: st.DrawFn, region: Place) -> list[Place]:
-    """Blocks that make up a region, cut recursively, in any order."""
+    """Blocks that partition a region, split recursively, in any order."""
     blocks = [region]
     for _ in range(draw(st.integers(0, 8))):
         at = draw(st.integers(0, len(blocks) - 1))
@@ -400,11 +400,11 @@ async def test_a_value_that_does_not_fit_the_data_type_is_refused_and_not_wrappe
 async def test_a_block_whose_stream_is_left_meanwhile_is_not_acknowledged(
     rows: slice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is put at the end does not have it."""
+    """The object put at the end does not contain the block."""
     left, run = asyncio.Event(), Cpu.run
 
     async def run_once_left(self: Cpu, work: Any) -> Any:
-        await left.wait()  # however quick the machine is, the copy does not end before the stream is left
+        await left.wait()  # even on a fast machine, the copy ends after the stream was left
         return await run(self, work)
 
     monkeypatch.setattr(Cpu, "run", run_once_left)
@@ -412,7 +412,7 @@ async def test_a_block_whose_stream_is_left_meanwhile_is_not_acknowledged(
         array = await session.create_array(zs.MemoryStore(), shape=(1024, 1024), chunks=(512, 1024), dtype="i4")
         out = array.write_stream()
         await out.__aenter__()
-        # Copied in a thread, so that it does not end in this turn of the loop.
+        # Copied in a thread, so that it does not end in this iteration of the loop.
         writing = asyncio.create_task(out.write((rows, slice(0, 1024)), np.ones((rows.stop, 1024), "i4")))
         await asyncio.sleep(0)
         assert not writing.done()
@@ -424,7 +424,7 @@ async def test_a_block_whose_stream_is_left_meanwhile_is_not_acknowledged(
 
 
 async def test_a_write_that_was_cancelled_leaves_nothing_of_its_block() -> None:
-    """Neither something to put when the stream is left, nor memory that others wait for."""
+    """No data to put when the stream is left, and no memory that other writers wait for."""
     side = 512 * 1024 * 4
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=(1024, 1024), chunks=(512, 1024), dtype="i4")

@@ -1,4 +1,4 @@
-"""verify: what is damaged, missing or nobody's is found and named, and what is well is read to the last chunk."""
+"""verify reports damaged, missing and foreign objects by name, and reads intact arrays completely."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def node(report: zs.VerifyReport, path: str = "") -> zs.NodeReport:
     return found
 
 
-# What is well
+# Intact arrays
 
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -148,7 +148,7 @@ async def test_chunks_of_a_shard_beyond_the_arrays_edge_are_neither_stored_nor_m
     assert (node(report).chunks, node(report).chunks_expected) == (15, 15)
 
 
-# What is damaged
+# Damage
 
 
 def flip(at: int) -> Callable[[bytes], bytes]:
@@ -355,7 +355,7 @@ async def test_a_shard_rewritten_while_its_ranges_are_read_is_read_again(session
 
 async def test_nothing_that_the_session_remembers_is_trusted(session: zs.Session, store: zs.MemoryStore) -> None:
     array = await sharded(session, store)
-    await array.get_slice(0, 1)  # its index is known now
+    await array.get_slice(0, 1)  # caches its index
     await store.put("c/0", b"")
     stale = await session.open_array(store)
     await (await session.open_array(store)).resize((4,))

@@ -214,7 +214,7 @@ async def test_contradictions_of_consolidated_metadata_are_reported_per_member(
     await deep.update_attributes({"units": "km"})
     await session.create_array(store, path="deep/new", shape=(1,), dtype="i4", zarr_format=zarr_format)
     await session.delete(store, path="gone")
-    await store.put(consolidated, old.data)  # as after edits by a program that does not keep it true
+    await store.put(consolidated, old.data)  # as after edits by a program that does not update it
     document = {2: ".zarray", 3: "zarr.json"}[zarr_format]
     report = await session.verify(store)
     findings = {finding.key: finding.what for finding in report.of("metadata")}
@@ -373,7 +373,7 @@ async def test_requests_and_memory_are_bounded_by_the_sessions_limits(objects: i
 
 async def test_while_the_listing_is_waited_for_what_it_named_goes_on_being_read(session: zs.Session) -> None:
     class Slow(zs.MemoryStore):
-        """Names the second page when all of the first was read."""
+        """Yields the second page when all objects of the first were read."""
 
         read = 0
         all_read = asyncio.Event()
@@ -404,7 +404,7 @@ async def test_while_the_listing_is_waited_for_what_it_named_goes_on_being_read(
 
 async def test_listings_of_many_pages_are_pulled_lazily(session: zs.Session) -> None:
     class Paged(zs.MemoryStore):
-        """Counts what was listed and what was read."""
+        """Counts listed and read objects."""
 
         listed = read = ahead = 0
 
@@ -536,7 +536,7 @@ def test_seen_forgets_what_lies_beyond_its_bound(monkeypatch: pytest.MonkeyPatch
 @settings(max_examples=20)
 @given(st.data())
 async def test_whatever_happens_to_objects_each_is_well_or_found(data: Any) -> None:
-    """Some objects are damaged, some removed, some strangers are added: the report says exactly which."""
+    """Some objects are damaged, removed or added: the report names exactly these."""
     async with zs.Session() as session:
         store = zs.MemoryStore()
         array = await grid(session, store, compressor={"name": "zstd", "configuration": {"level": 1, "checksum": True}})
@@ -560,7 +560,7 @@ async def test_whatever_happens_to_objects_each_is_well_or_found(data: Any) -> N
     assert set(found.get("missing", ())) == removed
     assert {*found.get("extra", ()), *found.get("foreign", ())} == added
     assert set(found.get("corrupt", ())) <= damaged
-    # A bit that a decoder has no use for may be flipped for nothing; no checksum covers the head.
+    # A flipped bit that the decoder ignores has no effect: no checksum covers the header.
     for key in damaged - set(found.get("corrupt", ())):
         position = tuple(map(int, key.split("/")[1:]))
         start = tuple(2 * at for at in position)
