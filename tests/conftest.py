@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_credentials_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads the AWS settings of whoever runs it, nor asks a metadata service."""
+    """No test reads the user's AWS settings or queries a metadata service."""
     nothing = tmp_path_factory.mktemp("aws") / "none"
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -101,5 +101,5 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def s3_url(seaweed: LocalS3) -> str:
-    """A prefix that nobody else uses, in the one bucket of the run's S3 server."""
+    """A prefix for this test only, in the bucket of the run's S3 server."""
     return f"s3://{seaweed.bucket}/{secrets.token_hex(6)}"

@@ -16,7 +16,7 @@ URL = "memory://options"
 
 
 async def _now(_: object) -> None:
-    """What is wrong is told where it is given, not when it is used."""
+    """Invalid options raise where they are given, not when they are used."""
 
 
 WRONG_WORDS: dict[str, Any] = {

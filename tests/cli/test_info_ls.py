@@ -31,7 +31,7 @@ def one_line(result: Result, status: int) -> str:
 
 
 async def fill(url: str, **options: Any) -> None:
-    """A group with an array of which 4 of 6 chunks are stored, a folder of nobody's, and an object."""
+    """A group with an array of which 4 of 6 chunks are stored, a foreign folder, and a foreign object."""
     async with zs.Session(**options) as session:
         group = await session.create_group(url, attributes={"project": "demo"})
         array = await group.create_array(

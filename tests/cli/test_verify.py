@@ -19,7 +19,7 @@ from .test_info_ls import command, fill, one_line, words
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """A group with an array of which 4 of 6 chunks are stored, and two objects that are nobody's."""
+    """A group with an array of which 4 of 6 chunks are stored, and two foreign objects."""
     asyncio.run(fill(tmp_path.as_uri()))
     return tmp_path.as_uri()
 

@@ -1,4 +1,4 @@
-"""A shard's entries beside one another: no two share a byte, and what nobody wants is counted."""
+"""Checks of a shard's index: no two chunks overlap, and unused bytes are counted."""
 
 from __future__ import annotations
 

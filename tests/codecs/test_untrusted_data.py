@@ -1,4 +1,4 @@
-"""Bytes from strangers: every codec gives a chunk of the right kind or a ChunkDecodeError, in bounded memory."""
+"""Untrusted bytes: every codec returns a chunk of the right kind or a ChunkDecodeError, in bounded memory."""
 
 from __future__ import annotations
 

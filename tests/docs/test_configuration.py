@@ -157,7 +157,7 @@ async def test_configured_endpoints_are_ignored_where_that_is_requested(settings
 
 @pytest.mark.parametrize(("upper", "lower"), pairs("Profile"))
 async def test_profile(settings: Settings, upper: str, lower: str) -> None:
-    """Told by its region; credentials of a profile are told in `tests/stores/s3/credentials`."""
+    """Checked by its region; credentials of a profile are tested in `tests/stores/s3/credentials`."""
     settings.others += ["[profile unused]", "region = us-west-1"]
     if upper == rows("Profile")[0]:  # a profile that is named has keys of its own
         settings.folder.joinpath("none").write_text("[eu-west-1]\naws_access_key_id = AK\naws_secret_access_key = SK\n")

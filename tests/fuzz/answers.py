@@ -211,7 +211,7 @@ async def _exchange(wire: Wire, server: Server, number: int, kind: str) -> Respo
         if sending.done() and not server.busy:
             break
         if server.received > received and not server.busy:
-            server.hang_up()  # nothing else will come: who is told so has an outcome
+            server.hang_up()  # nothing follows: the end of the stream is an outcome, too
     else:
         raise AssertionError("it waits for what cannot come")
     try:

@@ -88,7 +88,7 @@ VALUES: tuple[Any, ...] = (
 """Nothing here is big: what is refused for its size is tested elsewhere."""
 
 _THE_STORE, _THE_ARRAY, _ANOTHER = object(), object(), object()
-"""Stand for what is made anew for each run."""
+"""Placeholders for objects that are created for each run."""
 RIGHT: dict[str, Any] = {
     "where": _THE_STORE,
     "source": _THE_ARRAY,
@@ -209,7 +209,7 @@ async def _call(name: str, method: Method, given: dict[str, Any], session: zs.Se
     owner = {"Session": session, "Array": array, "Group": group}.get(name.partition(".")[0]) if "." in name else None
     if name.startswith("View."):
         owner = array[0:2]
-        await owner  # a view that is never read is a mistake of its own, which is told when it is dropped
+        await owner  # a view that is never read warns when it is collected
     made = {_THE_STORE: store, _THE_ARRAY: array}
     if "sources" in given:
         made[_ANOTHER] = await group.create_array("b", shape=(4, 6), chunks=(4, 2), dtype="i4")

@@ -75,7 +75,7 @@ def _parsed(files: dict[str, bytes]) -> object:
 
 
 def _build(meta: ArrayMeta) -> None:
-    """The codecs that a stranger's document names, with the options that it gives them."""
+    """The codecs that an untrusted document names, with their options."""
     try:
         spec = ChunkSpec(meta.chunks, meta.dtype, meta.fill_value)
         if meta.shards is None:

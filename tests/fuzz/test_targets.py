@@ -1,4 +1,4 @@
-"""Whatever comes from strangers: the kept inputs first, then as many changed ones as FUZZ_EXAMPLES says."""
+"""Fuzzing of untrusted input: first the corpus, then as many mutated inputs as FUZZ_EXAMPLES states."""
 
 from __future__ import annotations
 

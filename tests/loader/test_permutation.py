@@ -49,7 +49,7 @@ def test_the_order_of_parts_of_a_key_counts() -> None:
 
 
 def test_they_never_change() -> None:
-    """States of loaders are kept for years: whoever changes this changes what a resumed epoch reads."""
+    """States of loaders are kept for years: a change here changes what a resumed epoch reads."""
     assert key_of(1, 2, 3) == KEY
     assert Permutation(10, 42).at(np.arange(10)).tolist() == SMALL
     assert Permutation(10**9, 42).at(np.arange(4)).tolist() == LARGE

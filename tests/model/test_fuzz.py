@@ -244,7 +244,7 @@ def survives(docs):
 
 
 def refused(error):
-    """Every refusal says where, and not at any length that a stranger likes."""
+    """Every error names the location, in a message of bounded length."""
     assert URL in str(error)
     assert error.url == URL
     assert len(str(error)) < 1000

@@ -1,4 +1,4 @@
-"""Which key is which: chunks of the array, chunk keys that are none of its, and strangers."""
+"""Classes of keys: chunks of the array, chunk keys outside of its grid, and foreign keys."""
 
 from __future__ import annotations
 

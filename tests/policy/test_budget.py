@@ -25,7 +25,7 @@ def test_everything_in_flight_may_fail_twice_and_no_more(requests: int, retries:
         ([1] * 5, 1),  # five answers at once pay for one retry
         ([2], 1),  # a retry that was answered has cost nothing
         ([5], 1),
-        ([1] * 10_000, 100),  # but nobody saves up more than there was
+        ([1] * 10_000, 100),  # but the budget never exceeds its initial size
     ],
 )
 def test_answers_fill_an_empty_budget(answers: list[int], retries: int) -> None:

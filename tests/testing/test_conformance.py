@@ -276,7 +276,7 @@ class Torn(Around):
 
 
 class WritesAfterLeaving(Around):
-    """Fills the sink's memory later, as a thread does that nobody waits for."""
+    """Fills the sink's memory later, like a thread that is not awaited."""
 
     async def get(self, key, *, sink=None, **how):
         blob = await self.inner.get(key, **how)

@@ -1,4 +1,4 @@
-"""ServerProcess and its guard: what was started ends, whoever ends first, and takes its files along."""
+"""ServerProcess and its guard: the server ends and its files are removed, whichever process ends first."""
 
 import os
 import signal

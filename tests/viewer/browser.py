@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-# As root in a container, without a graphics card, asking no host but the one it is told.
+# As root in a container, without a graphics card, with requests only to the given host.
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),

@@ -255,7 +255,7 @@ def test_only_visible_tiles_are_fetched_and_those_left_behind_are_given_up(page:
     until(lambda: page.execute_script(near))
     page.execute_script("viewer.state.info = null; document.getElementById('fit').click();"
                         "for (const t of viewer.tiles.values()) t.controller?.abort()")  # fmt: skip
-    until(lambda: store.waiting == 0)  # the reads of tiles that nobody waits for have ended
+    until(lambda: store.waiting == 0)  # the reads of abandoned tiles have ended
 
 
 def test_the_figures_of_the_session_move(page: Any) -> None:
