@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from ...._http.body import MAX_SMALL_BODY
 from ..errors import parse_error
-from .transport import ATTEMPT, Attempt
+from .attempt import ATTEMPT, Attempt
 
 _MAX_DOCUMENT = 8 * 2**20
 """Maximum bytes read of a control operation's response: 1,000 keys of 1,024 bytes, all percent-encoded, fit."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
 from functools import lru_cache
 from math import inf
 from typing import Any, NamedTuple
@@ -30,6 +29,7 @@ from ..errors import attempt_timed_out, network_error, stale_connection, too_lon
 from ..recovery import Regions
 from ..request import Request, Response
 from ..resume import BrokenBody
+from .attempt import ATTEMPT, Attempt
 from .clients import ClientPool
 from .errors import is_disconnect, response_or_raise
 
@@ -309,24 +309,3 @@ def _parameters(request: Request, names: _Names) -> dict[str, Any]:
         # botocore accepts bytes and bytearray directly, but treats a memoryview as a file.
         parameters["Body"] = bytes(data) if isinstance(data, memoryview) else data
     return parameters
-
-
-class Attempt:
-    """One attempt and its connection.
-
-    Attributes:
-        fresh: Use a new connection.
-        reused: The connection had been used before.
-        answered: The head of a response has arrived.
-    """
-
-    __slots__ = ("answered", "fresh", "reused")
-
-    def __init__(self, *, fresh: bool) -> None:
-        self.fresh: bool = fresh
-        self.reused: bool = False
-        self.answered: bool = False
-
-
-ATTEMPT: ContextVar[Attempt | None] = ContextVar("zarr_s3_async_attempt", default=None)
-"""The current attempt: aiohttp offers no other way to pass it to a connection."""
