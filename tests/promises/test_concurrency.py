@@ -122,6 +122,7 @@ async def test_requests_reach_the_limit_on_the_real_server_and_never_pass_it(pla
         async with zs.Session(s3=config, limits=zs.Limits(requests=limit)) as session:
             array = await session.create_array(place.url, shape=(200,), chunks=(1,), dtype="i4")
             proxy.reset()
+            proxy.crowd = limit
             await array.set_slice(np.arange(1, 201), 0)
             assert proxy.peak == limit
             proxy.reset()

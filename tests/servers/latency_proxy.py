@@ -43,6 +43,9 @@ class LatencyProxy(Proxy):
         self.in_flight = 0
         """Requests whose head has arrived and whose last response byte was not sent yet."""
         self.peak = 0
+        self.crowd = 0
+        """Responses wait until so many requests were in flight at once, for 30 seconds at most: unlike a latency, this
+        does not depend on how fast the client is."""
 
     def count(self, method: str | None = None) -> int:
         """Count requests so far, of this method or of all."""
@@ -52,6 +55,14 @@ class LatencyProxy(Proxy):
         """Forget the requests and the peak."""
         self.exchanges.clear()
         self.peak = self.in_flight
+
+    async def delay(self) -> None:
+        """Wait before a response."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 30
+        while self.peak < self.crowd and loop.time() < end:
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(self.latency)
 
     def began(self, exchange: Exchange) -> None:
         """Count a request whose head has arrived."""
@@ -114,7 +125,7 @@ class _Tunnel:
             if head.status < 200:  # 100 Continue: the final response follows
                 self._writer.write(head.raw)
                 continue
-            await asyncio.sleep(self._proxy.latency)
+            await self._proxy.delay()
             if has_no_body(self._asked[0], head.status):
                 self._end_exchange()
                 self._writer.write(head.raw)

@@ -45,7 +45,7 @@ async def first_keys(session: zs.Session) -> None:
 @pytest.fixture
 def lifetimes(request: pytest.FixtureRequest) -> tuple[float, ...]:
     node = request.node
-    if not node.name.startswith("test_keys_near_their_end"):
+    if not node.name.startswith("test_keys_near_their_expiry"):
         return (LONG,)
     # The first keys of a chain belong to the middle role.
     return (SHORT, SHORT, LONG) if node.callspec.params["source"] is sources.chained_roles else (SHORT, LONG)
