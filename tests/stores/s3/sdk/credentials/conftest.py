@@ -40,15 +40,7 @@ def server(shared_server: VerifyingServer) -> VerifyingServer:
 
 
 @pytest.fixture
-def lifetimes() -> tuple[float, ...]:
-    """Lifetimes of the keys in seconds."""
-    return (3600.0,)
-
-
-@pytest.fixture
-def world(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: VerifyingServer, lifetimes: tuple[float, ...]
-) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: VerifyingServer) -> Iterator[World]:
     for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -57,7 +49,7 @@ def world(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "1")
     with ExitStack() as stack:
-        yield World(tmp_path, monkeypatch, server, Issuer(server, *lifetimes), stack)
+        yield World(tmp_path, monkeypatch, server, Issuer(server), stack)
 
 
 @pytest.fixture

@@ -42,19 +42,12 @@ async def first_keys(session: zs.Session) -> None:
     await service._pool.identity(session._config)
 
 
-@pytest.fixture
-def lifetimes(request: pytest.FixtureRequest) -> tuple[float, ...]:
-    node = request.node
-    if not node.name.startswith("test_keys_near_their_expiry"):
-        return (LONG,)
-    # The first keys of a chain belong to the middle role.
-    return (SHORT, SHORT, LONG) if node.callspec.params["source"] is sources.chained_roles else (SHORT, LONG)
-
-
 @cases(BY_TIME)
 async def test_keys_near_their_expiry_are_refreshed_once_for_all_reads(
     source: Source, transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
 ) -> None:
+    # The first keys of a chain belong to the middle role.
+    world.issuer.lifetimes = [SHORT, SHORT, LONG] if source is sources.chained_roles else [SHORT, LONG]
     config = replace(config, transport=transport, **source(world))
     async with zs.Session(s3=config) as session:
         store = session.s3(BUCKET, "a")
@@ -127,7 +120,7 @@ async def test_a_source_that_fails_during_a_read_raises_one_of_our_errors(
 async def test_a_source_that_fails_near_the_expiry_raises_one_of_our_errors(
     transport: Literal["wire", "sdk"], world: World, config: zs.S3Config
 ) -> None:
-    world.issuer._lifetimes = [SHORT]
+    world.issuer.lifetimes = [SHORT]
     sources.web_identity(world)
     async with zs.Session(s3=replace(config, transport=transport)) as session:
         await first_keys(session)
@@ -140,7 +133,7 @@ async def test_a_source_that_fails_near_the_expiry_raises_one_of_our_errors(
 def test_keys_are_refreshed_on_uvloop_too(source: Source, world: World, config: zs.S3Config) -> None:
     """The first keys are fetched in a thread with its own loop; later ones on the session's loop."""
     uvloop = pytest.importorskip("uvloop")
-    world.issuer._lifetimes = [SHORT, LONG]
+    world.issuer.lifetimes = [SHORT, LONG]
 
     async def main() -> None:
         async with zs.Session(s3=replace(config, **source(world))) as session:
@@ -153,7 +146,7 @@ def test_keys_are_refreshed_on_uvloop_too(source: Source, world: World, config: 
 
 
 async def test_a_cancelled_request_does_not_cancel_the_refresh(world: World, config: zs.S3Config) -> None:
-    world.issuer._lifetimes = [SHORT, LONG]
+    world.issuer.lifetimes = [SHORT, LONG]
     sources.web_identity(world)
     async with zs.Session(s3=config) as session:
         store = session.s3(BUCKET, "a")

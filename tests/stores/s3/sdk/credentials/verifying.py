@@ -99,12 +99,14 @@ class Issuer:
 
     Args:
         server: The server that accepts the keys.
+
+    Attributes:
         lifetimes: Lifetimes in seconds of the first, the second, … keys; the last value is used for all later ones.
     """
 
-    def __init__(self, server: VerifyingServer, *lifetimes: float) -> None:
+    def __init__(self, server: VerifyingServer) -> None:
         self._server = server
-        self._lifetimes = list(lifetimes) or [3600.0]
+        self.lifetimes = [3600.0]
         self._lock = threading.Lock()
         self.issued: list[Keys] = []
 
@@ -112,7 +114,7 @@ class Issuer:
         """Issue new keys."""
         with self._lock:
             number = len(self.issued)
-            seconds = self._lifetimes[min(number, len(self._lifetimes) - 1)]
+            seconds = self.lifetimes[min(number, len(self.lifetimes) - 1)]
             expires = datetime.now(UTC) + timedelta(seconds=seconds)
             keys = Keys(f"ASIA{number:012}", f"secret/{number}", f"token+{number}==", expires)
             self.issued.append(self._server.admit(keys))
