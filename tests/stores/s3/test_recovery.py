@@ -6,6 +6,7 @@ import asyncio
 import pickle
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from time import time
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from .rig import BUCKET, Rig
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 FOREVER = 1000
+USES = count()
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +47,15 @@ def expired_but(key: str) -> faults.Fault:
 
 
 @pytest.fixture
-def from_chain(rig: Rig, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> S3Config:
-    """Options without keys; the environment has some. Each test has its own client."""
+def from_chain(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> S3Config:
+    """Options without keys; the environment has some."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDOLD")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    own = 10.0 + sum(map(ord, request.node.name)) / 1000
-    return replace(rig.config, access_key_id=None, secret_access_key=None, session_token=None, connect_timeout=own)
+    # The pool shares a client, and its keys, between equal options: no two tests have the same.
+    options = replace(rig.config, connect_timeout=10.0 + next(USES))
+    return replace(options, access_key_id=None, secret_access_key=None, session_token=None)
 
 
 async def test_expired_credentials_are_renewed_once_for_all(
