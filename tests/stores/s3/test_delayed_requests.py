@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import pytest
 
+from zarr_s3_async._types import Version
+from zarr_s3_async.stores.s3.store import S3Store
+
 from ...servers import faults
 from .rig import BUCKET, PREFIX, Rig
 
@@ -25,21 +28,39 @@ def hashed_etags(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.put("k", b"0")
 
 
-async def test_a_late_put_of_a_merge_changes_nothing_that_others_wrote_since(rig: Rig) -> None:
+async def late_merge(rig: Rig) -> tuple[S3Store, faults.Late, Version]:
+    """Replace the stored bytes; the first request is delayed, and its retry succeeds."""
     store, late = rig.store(), faults.Late()
     blob = await store.get("k")
     assert blob is not None
     rig.server.cue("PutObject", late)
-    ours = await store.put("k", b"0+ours", when=blob.version)
+    return store, late, await store.put("k", b"0+ours", when=blob.version)
+
+
+async def late_creation(rig: Rig) -> tuple[S3Store, faults.Late, Version]:
+    store, late = rig.store(), faults.Late()
+    rig.server.cue("PutObject", late)
+    return store, late, await store.put("new", b"ours", when="absent")
+
+
+async def late_deletion(rig: Rig) -> tuple[S3Store, faults.Late]:
+    store, late = rig.store(), faults.Late()
+    blob = await store.get("k")
+    assert blob is not None
+    rig.server.cue("DeleteObject", late)
+    await store.delete("k", when=blob.version)
+    return store, late
+
+
+async def test_a_late_put_of_a_merge_changes_nothing_that_others_wrote_since(rig: Rig) -> None:
+    store, late, ours = await late_merge(rig)
     await store.put("k", b"0+ours+theirs", when=ours)
     assert late.deliver() == [412]
     assert rig.stored("k") == b"0+ours+theirs"
 
 
 async def test_a_late_creation_changes_nothing_that_others_wrote_since(rig: Rig) -> None:
-    store, late = rig.store(), faults.Late()
-    rig.server.cue("PutObject", late)
-    ours = await store.put("new", b"ours", when="absent")
+    store, late, ours = await late_creation(rig)
     await store.put("new", b"ours+theirs", when=ours)
     assert late.deliver() == [412]
     assert rig.stored("new") == b"ours+theirs"
@@ -47,11 +68,7 @@ async def test_a_late_creation_changes_nothing_that_others_wrote_since(rig: Rig)
 
 
 async def test_a_late_deletion_of_a_version_deletes_nothing_that_others_wrote_since(rig: Rig) -> None:
-    store, late = rig.store(), faults.Late()
-    blob = await store.get("k")
-    assert blob is not None
-    rig.server.cue("DeleteObject", late)
-    await store.delete("k", when=blob.version)
+    store, late = await late_deletion(rig)
     await store.put("k", b"theirs", when="absent")
     assert late.deliver() == [412]
     assert rig.stored("k") == b"theirs"
@@ -85,20 +102,14 @@ async def test_not_promised_a_late_condition_holds_if_others_restored_the_old_by
     rig: Rig, hashed_etags: None
 ) -> None:
     """An ETag is a hash of the bytes: it does not show that they were different in between. See docs/writers.md."""
-    store, late = rig.store(), faults.Late()
-    old = await store.get("k")
-    assert old is not None
-    rig.server.cue("PutObject", late)
-    ours = await store.put("k", b"0+ours", when=old.version)
+    store, late, ours = await late_merge(rig)
     await store.put("k", b"0", when=ours)
     assert late.deliver() == [200]
     assert rig.stored("k") == b"0+ours"
 
 
 async def test_not_promised_a_late_creation_recreates_a_deleted_object(rig: Rig) -> None:
-    store, late = rig.store(), faults.Late()
-    rig.server.cue("PutObject", late)
-    ours = await store.put("new", b"ours", when="absent")
+    store, late, ours = await late_creation(rig)
     await store.delete("new", when=ours)
     assert late.deliver() == [200]
     assert rig.stored("new") == b"ours"
@@ -106,11 +117,7 @@ async def test_not_promised_a_late_creation_recreates_a_deleted_object(rig: Rig)
 
 
 async def test_not_promised_a_late_deletion_deletes_restored_old_bytes(rig: Rig, hashed_etags: None) -> None:
-    store, late = rig.store(), faults.Late()
-    old = await store.get("k")
-    assert old is not None
-    rig.server.cue("DeleteObject", late)
-    await store.delete("k", when=old.version)
+    store, late = await late_deletion(rig)
     await store.put("k", b"0", when="absent")
     assert late.deliver() == [204]
     assert rig.stored("k") is None
