@@ -70,13 +70,7 @@ async def objects_of(layout: str) -> dict[str, bytes]:
 def serving(layout: str, transport: str) -> Iterator[tuple[FaultServer, zs.Session, asyncio.Runner]]:
     """A server with an array, and a session with 64 concurrent requests that reads it."""
     with FaultServer(buckets=("data",)) as server, asyncio.Runner() as runner:
-        config = zs.S3Config(
-            endpoint_url=server.endpoint_url,
-            region="us-east-1",
-            access_key_id="AKIDTEST",
-            secret_access_key="s",
-            transport=transport,  # type: ignore[arg-type]  # both
-        )
+        config = server.s3_config(transport=transport)
 
         for key, body in runner.run(objects_of(layout)).items():
             server.put("data", f"a/{key}", body)

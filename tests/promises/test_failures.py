@@ -103,14 +103,7 @@ def test_every_error_class_pickles() -> None:
 @pytest.mark.parametrize("transport", ["sdk", "wire"])
 async def test_missing_on_403_is_for_chunk_reads_only(transport: str) -> None:
     with FaultServer(buckets=("bucket",)) as server:
-        config = zs.S3Config(
-            endpoint_url=server.endpoint_url,
-            region="us-east-1",
-            access_key_id="somebody",
-            secret_access_key="something",
-            transport=transport,  # type: ignore[arg-type]  # "wire" or "sdk"
-            missing_on_403=True,
-        )
+        config = server.s3_config(transport=transport, missing_on_403=True)
         async with zs.Session(s3=config) as session:
             array = await session.create_array("s3://bucket/a", shape=(4,), chunks=(2,), dtype="i4", fill_value=7)
             await array.set_slice([1, 2, 3, 4], 0)

@@ -21,13 +21,7 @@ RETRIES = 128
 
 
 def session_on(server: FaultServer, transport: str, **options: Any) -> zs.Session:
-    config = zs.S3Config(
-        endpoint_url=server.endpoint_url,
-        region="us-east-1",
-        access_key_id="a",
-        secret_access_key="s",
-        transport=transport,  # type: ignore[arg-type]  # "wire" or "sdk"
-    )
+    config = server.s3_config(transport=transport)
     retry = options.pop("retry", zs.RetryPolicy(attempts=5, base_delay=1e-9, max_delay=1e-9))
     return zs.Session(s3=config, retry=retry, **options)
 

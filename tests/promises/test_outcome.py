@@ -226,10 +226,7 @@ async def test_a_refusal_of_s3_is_not_written_and_a_server_in_trouble_leaves_it_
     transport: Any, fault: Any, state: str
 ) -> None:
     with FaultServer(buckets=("bucket",)) as server:
-        config = zs.S3Config(
-            endpoint_url=server.endpoint_url, region="us-east-1", access_key_id="a", secret_access_key="b",
-            transport=transport,
-        )  # fmt: skip
+        config = server.s3_config(transport=transport)
         limits, retry = zs.Limits(requests=1), zs.RetryPolicy(attempts=1)
         async with zs.Session(s3=config, limits=limits, retry=retry) as session:
             array = await session.create_array("s3://bucket/a", shape=(3,), chunks=(1,), dtype="i4")

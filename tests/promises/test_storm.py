@@ -99,13 +99,7 @@ async def test_nothing_is_held_or_torn_whatever_is_cancelled(transport: Any) -> 
     dice, ended = Random(1), Counter[str]()
     before = asyncio.all_tasks()
     with FaultServer(buckets=("data",)) as server:
-        config = zs.S3Config(
-            endpoint_url=server.endpoint_url,
-            region="us-east-1",
-            access_key_id="AKIDTEST",
-            secret_access_key="s",
-            transport=transport,
-        )
+        config = server.s3_config(transport=transport)
         async with zs.Session(s3=config, limits=zs.Limits(requests=6, bytes=2**14)) as session:
             arrays = [
                 await session.create_array(

@@ -78,13 +78,7 @@ async def test_a_huge_shape_is_accepted_until_all_of_it_is_requested(shape: list
 @pytest.mark.parametrize("name", ["zarr.json", ".zarray", ".zmetadata"])
 async def test_a_document_of_a_terabyte_is_refused_by_its_length(transport: str, name: str) -> None:
     with FaultServer() as server:
-        config = zs.S3Config(
-            endpoint_url=server.endpoint_url,
-            region="us-east-1",
-            access_key_id="a",
-            secret_access_key="s",
-            transport=transport,  # type: ignore[arg-type]  # both
-        )
+        config = server.s3_config(transport=transport)
         server.put("data", f"a/{name}", b"{}")
         server.cue("GetObject", faults.changed(content_length=str(10**12)), key=name)
         async with zs.Session(s3=config) as session:

@@ -15,7 +15,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from zarr_s3_async.config import S3Config
 
 from .exchange import Exchange, read_request
 from .faults import Fault, operation_of
@@ -98,6 +100,16 @@ class FaultServer:
     def endpoint_url(self) -> str:
         """URL at which it listens."""
         return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def s3_config(self, **overrides: Any) -> S3Config:
+        """The S3 options with which a session uses this server; `overrides` replaces fields."""
+        options: dict[str, Any] = {
+            "endpoint_url": self.endpoint_url,
+            "region": "us-east-1",
+            "access_key_id": "AKIDTEST",
+            "secret_access_key": "s",
+        }
+        return S3Config(**options | overrides)
 
     # Interface for tests
 
