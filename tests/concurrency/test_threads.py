@@ -156,21 +156,31 @@ def test_a_loop_closed_under_a_call_ends_its_thread() -> None:
     del task
 
 
-async def test_calls_wait_for_a_thread_in_the_order_of_their_priority_and_none_starves() -> None:
+async def order_of_calls(numbers: dict[int, int]) -> list[tuple[int, int]]:
+    """In which order one thread runs calls, as (priority, number), that wait for it when it becomes free.
+
+    Args:
+        numbers: How many calls of each priority arrive, one priority after the other.
+    """
     threads, gate = CodecThreads(1), threading.Event()
-    order: list[Any] = []
-    calls = [asyncio.ensure_future(threads.run(lambda: gate.wait(30)))]
+    order: list[tuple[int, int]] = []
+    calls: list[asyncio.Future[Any]] = [asyncio.ensure_future(threads.run(lambda: gate.wait(30)))]
     await asyncio.sleep(0)
     while threads._jobs._tokens.qsize():  # until the thread has taken it
         await asyncio.sleep(0)
-    for priority in (BULK, NORMAL, HIGH):
-        for number in range(12):
+    for priority, count in numbers.items():
+        for number in range(count):
             with at_priority(priority):
                 calls.append(asyncio.ensure_future(threads.run(partial(order.append, (priority, number)))))
     await asyncio.sleep(0)
     gate.set()
     await asyncio.gather(*calls)
     await threads.aclose()
+    return order
+
+
+async def test_calls_wait_for_a_thread_in_the_order_of_their_priority_and_none_starves() -> None:
+    order = await order_of_calls({BULK: 12, NORMAL: 12, HIGH: 12})
     left = {priority: list(range(12)) for priority in (HIGH, NORMAL, BULK)}
     expected = []
     for place in range(2, 38):  # the call that waits for the gate was the first
@@ -178,3 +188,9 @@ async def test_calls_wait_for_a_thread_in_the_order_of_their_priority_and_none_s
         first = next(priority for priority in classes if left[priority])
         expected.append((first, left[first].pop(0)))
     assert order == expected
+
+
+async def test_a_normal_call_does_not_starve_between_high_and_bulk_ones() -> None:
+    order = await order_of_calls({NORMAL: 1, BULK: 40, HIGH: 40})
+    assert order.index((NORMAL, 0)) < FAIR_TURN
+    assert order.index((BULK, 0)) < 2 * FAIR_TURN

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from asyncio import CancelledError, Future, get_running_loop
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from ..errors import session_closed
 
+Class = TypeVar("Class")
+
 FAIR_TURN: Final = 8
-"""One in this many grants goes to the longest waiter, whatever its priority, so that no class starves another."""
+"""See `next_class`."""
 
 Priority: TypeAlias = Literal["high", "normal", "bulk"]
 PRIORITIES: Final = ("high", "normal", "bulk")
@@ -49,6 +51,21 @@ def bulk_unless_named() -> Iterator[None]:
         return
     with at_priority(BULK):
         yield
+
+
+def next_class(waiting: Sequence[Class], turn: int, arrival: Callable[[Class], int]) -> Class:
+    """The class of waiters to serve next: the first one, in `PRIORITIES` order.
+
+    One in `FAIR_TURN` turns goes to the longest waiter, whatever its priority, so that no class starves another.
+
+    Args:
+        waiting: The classes in which somebody waits, in the order of their priority.
+        turn: How many were served before.
+        arrival: Number of the class's first waiter, in the order of arrival over all classes.
+    """
+    if len(waiting) > 1 and turn % FAIR_TURN == FAIR_TURN - 1:
+        return min(waiting, key=arrival)
+    return waiting[0]
 
 
 class _Waiter(NamedTuple):
@@ -168,10 +185,7 @@ class Limiter:
 
     def _next_queue(self) -> _Queue:
         """The queue to serve next. If its first waiter does not fit, all wait, so that large leases do not starve."""
-        waiting = [queue for queue in self._queues if queue]
-        if len(waiting) > 1 and self._granted % FAIR_TURN == FAIR_TURN - 1:
-            return min(waiting, key=_first_number)
-        return waiting[0]
+        return next_class([queue for queue in self._queues if queue], self._granted, _first_number)
 
 
 def _first_number(queue: _Queue) -> int:

@@ -18,7 +18,7 @@ from weakref import finalize
 
 from ..errors import session_closed
 from .blocking import wait_despite_cancellation
-from .limiter import FAIR_TURN, NORMAL, PRIORITIES, PRIORITY
+from .limiter import NORMAL, PRIORITIES, PRIORITY, next_class
 
 T = TypeVar("T")
 
@@ -90,9 +90,11 @@ class CodecThreads:
 class _Job(Generic[T]):
     """One call. Either the thread or a cancelled caller pops `work` from its list, and owns the call then."""
 
-    __slots__ = ("_late", "_settled", "answer", "error", "result", "work")
+    __slots__ = ("_late", "_settled", "answer", "error", "number", "result", "work")
 
     result: T
+    number: int
+    """Order of arrival, over all priorities."""
 
     def __init__(self, work: Callable[[], T], answer: Future[T]) -> None:
         self.work = [work]
@@ -147,17 +149,19 @@ class _Job(Generic[T]):
 class _Jobs:
     """Calls that no thread has started yet, and how threads are told to end."""
 
-    __slots__ = ("_classes", "_number", "_tokens")
+    __slots__ = ("_arrivals", "_classes", "_tokens", "_turns")
 
     def __init__(self) -> None:
         self._classes: tuple[deque[_Job[Any]], ...] = tuple(deque() for _ in PRIORITIES)
         self._tokens: SimpleQueue[bool] = SimpleQueue()
         """True for each call, False for each thread that shall end."""
-        self._number = count(1)
+        self._arrivals = count()
+        self._turns = count()
 
     def put(self, job: _Job[Any]) -> None:
         """Add a call of the current priority."""
         priority = PRIORITY.get()
+        job.number = next(self._arrivals)
         self._classes[NORMAL if priority is None else priority].append(job)
         self._tokens.put(True)
 
@@ -177,13 +181,14 @@ class _Jobs:
                     yield self._next()
 
     def _next(self) -> _Job[Any]:
-        fair = next(self._number) % FAIR_TURN == 0
+        turn = next(self._turns)
         while True:  # there is a call for each token, though other threads may take one from the class looked at
-            for jobs in reversed(self._classes) if fair else self._classes:
-                try:
-                    return jobs.popleft()
-                except IndexError:
-                    continue
+            with suppress(IndexError):
+                return next_class([jobs for jobs in self._classes if jobs], turn, _first_number).popleft()
+
+
+def _first_number(jobs: deque[_Job[Any]]) -> int:
+    return jobs[0].number
 
 
 class _LoopNotifier:
