@@ -68,6 +68,18 @@ async def test_a_cancelled_waiter_leaves_nothing_behind_and_lets_the_next_in() -
     assert limiter.held == 2
 
 
+async def test_a_cancelled_waiter_that_did_not_fit_lets_smaller_ones_in_at_once() -> None:
+    limiter = Limiter(2)
+    await limiter.acquire()
+    large = asyncio.create_task(limiter.acquire(2))
+    small = asyncio.create_task(limiter.acquire())
+    await asyncio.sleep(0)
+    large.cancel()
+    await asyncio.wait((large,))
+    await asyncio.wait_for(small, 30)
+    assert limiter.held == 2
+
+
 async def test_a_grant_in_the_turn_of_the_cancellation_is_given_back() -> None:
     limiter = Limiter(1)
     await limiter.acquire()

@@ -63,6 +63,28 @@ async def test_calls_of_one_class_take_turns_and_each_keeps_its_order() -> None:
     assert order == ["long0", "short0", "single0", "long1", "short1", "late0", "long2", "long3", "long4"]
 
 
+async def test_workers_within_a_call_are_part_of_it() -> None:
+    limiter, order = Limiter(1), []
+    await limiter.acquire()
+
+    async def part(number: int) -> None:
+        async def work(piece: int) -> None:
+            await take(limiter, order, f"parts{number}.{piece}")
+
+        await run_workers(2, iter(range(2)), work)
+
+    parts = asyncio.ensure_future(run_workers(2, iter(range(2)), part))
+    while limiter.waiting < 4:
+        await asyncio.sleep(0)
+    single = asyncio.ensure_future(take(limiter, order, "single"))
+    await asyncio.sleep(0)
+    for _ in range(5):
+        limiter.release()
+        await asyncio.sleep(0)
+    await asyncio.gather(parts, single)
+    assert order == ["parts0.0", "single", "parts0.1", "parts1.0", "parts1.1"]
+
+
 @pytest.mark.parametrize("weight", [1, 5])
 async def test_a_bulk_waiter_is_served_although_interactive_ones_keep_arriving(weight: int) -> None:
     limiter, order = Limiter(1), []

@@ -141,6 +141,28 @@ async def test_during_an_interactive_call_a_bulk_one_sends_one_request_per_itera
         assert max(store.sent.values()) == 16
 
 
+@pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
+async def test_a_small_read_or_write_makes_iterations_short_and_records_its_end(write: bool) -> None:
+    held = asyncio.Event()
+    store = AtOnce(held)
+    async with zs.Session() as session, counted() as counter:
+        array = await session.create_array(store, shape=(1,), chunks=(1,), dtype="f8")
+        turns = session._turns
+        turns.short, turns.ended = False, 0.0
+        store.counter = counter
+        call: asyncio.Future[Any] = asyncio.ensure_future(
+            array.set_slice(5.0, start=0, stop=1) if write else array.get_slice(0, 1)
+        )
+        while not store.sent:
+            await asyncio.sleep(0)
+        assert (turns.short, turns.active) == (True, 1)
+        before = monotonic()
+        held.set()
+        await call
+        assert turns.active == 0
+        assert turns.ended >= before
+
+
 async def test_during_an_interactive_call_a_bulk_one_decodes_one_chunk_per_iteration() -> None:
     gate, held = asyncio.Event(), asyncio.Event()
     store, other = AtOnce(gate), AtOnce(held)
