@@ -75,9 +75,10 @@ async def test_one_that_never_stops_changing_is_an_error_after_a_bounded_number(
     inner = zs.MemoryStore()
     await inner.put("x", _DATA)
     store = FaultyStore(inner, Fault(verb="get", times=None, meanwhile=lambda: inner.put("x", _DATA)))
-    with pytest.raises(zs.ConcurrentModification):
+    with pytest.raises(zs.ConcurrentModification) as failed:
         await optional.get_ranges(store, "x", [Span(0, 5), Suffix(5)], at_once=1)
     assert store.count("get") < 50
+    assert store.count("get") == 2 * (failed.value.attempts or 0)
 
 
 async def test_a_version_that_is_wanted_and_is_not_there_is_a_conflict() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from .._model.metadata import ArrayMeta
 from .._plan.runs import Runs
+from .._policy.backoff import PINNED_ATTEMPTS
 from .._types import Buffer, Coords, Sink, Version
 from ..codecs.shard_format import Encoded
 from ..config import Limits
@@ -25,8 +26,6 @@ from .ranges import Ranges
 
 Changes: TypeAlias = Mapping[int, Encoded | None]
 """Encoded chunks by slot; None deletes one. In shards, a NumPy array stands for its raw bytes, copied on assembly."""
-_PINNED_ATTEMPTS = 8
-"""Attempts to read several ranges of one version before the whole object is read by one request."""
 _NOTHING: Final[Mapping[int, Buffer]] = MappingProxyType({})
 
 
@@ -212,7 +211,7 @@ class PlainChunks:
         (chunk,) = wanted
         pieces = chunk.pieces()
         request, number = self._ranges.first([span for span, _ in pieces])
-        for _ in range(_PINNED_ATTEMPTS):
+        for _ in range(PINNED_ATTEMPTS):
             blob = await self._store.get(key, range=request)
             if blob is None:
                 return Fetched((None,), None)

@@ -18,6 +18,7 @@ from .._concurrency.locks import KeyedLocks
 from .._grid import place
 from .._model.metadata import ArrayMeta
 from .._plan.runs import Runs
+from .._policy.backoff import PINNED_ATTEMPTS
 from .._types import Buffer, Coords, Sink, Version
 from ..byte_range import ByteRange, Span, Suffix
 from ..codecs.shard_format import MISSING, Encoded, ShardLayout, joined, nbytes_of, refuse_overlaps
@@ -31,8 +32,6 @@ from .cpu import Cpu
 from .elements import Wanted
 from .ranges import Ranges
 
-_PINNED_ATTEMPTS = 8
-"""Attempts to read ranges of one version before the whole shard is fetched by one request."""
 _NEARLY_WHOLE = 0.75
 """Share of a shard's chunks from which on the whole shard is fetched, including its index."""
 _JOINED_INLINE = 2**20
@@ -143,7 +142,7 @@ class ShardedChunks:
                     return await self._fetch_single(key, slots[0], None if sinks is None else sinks[0], state)
                 except Conflict:
                     self._indexes.forget(self._place + key)
-        for _ in range(_PINNED_ATTEMPTS):
+        for _ in range(PINNED_ATTEMPTS):
             try:
                 opened = await (self._fetch_whole_or_tail(key) if many else self._index(key))
                 if opened is None:
@@ -156,7 +155,7 @@ class ShardedChunks:
 
     async def fetch_runs(self, key: str, wanted: Sequence[Wanted]) -> Fetched | None:
         """A request for the index unless it is cached, then the ranges in parallel; see `Chunks.fetch_runs`."""
-        for _ in range(_PINNED_ATTEMPTS):
+        for _ in range(PINNED_ATTEMPTS):
             opened = await self._index(key)
             if opened is None:
                 return Fetched([None] * len(wanted), None)
@@ -181,7 +180,7 @@ class ShardedChunks:
         Unchanged chunks are copied without decoding.
         """
         kept = [slot for slot in range(self._layout.n_chunks) if slot not in overwritten]
-        for _ in range(_PINNED_ATTEMPTS):
+        for _ in range(PINNED_ATTEMPTS):
             cached = self._cached_index(self._place + key) is not None
             try:
                 whole = self._is_cheaper_whole(kept, cached=cached)
@@ -396,10 +395,10 @@ class ShardedChunks:
                     return await self._open(key, None, pending)
             except (ObjectTooLarge, Conflict) as error:
                 raise ConcurrentModification(
-                    f"the shard {self._store.url}/{key} was rewritten during all of {_PINNED_ATTEMPTS} attempts to "
+                    f"the shard {self._store.url}/{key} was rewritten during all of {PINNED_ATTEMPTS} attempts to "
                     "read it, and is too large to be read at once; try again later",
                     key=key,
-                    attempts=_PINNED_ATTEMPTS,
+                    attempts=PINNED_ATTEMPTS,
                 ) from error
 
     async def _open(self, key: str, wanted: ByteRange | None, pending: PendingEntry[ShardIndex]) -> _Opened | None:

@@ -1,4 +1,6 @@
-"""When to retry: delays between attempts, and a session's retry budget. Pure: clock and random numbers are arguments.
+"""When to retry: numbers of attempts, delays between them, and a session's retry budget.
+
+Pure: clock and random numbers are arguments.
 
 Full jitter as in the AWS Architecture Blog's "Exponential Backoff And Jitter": uniform below an exponential
 bound. The budget keeps retries from amplifying an overload. It is a token bucket without a clock: responses fill it,
@@ -22,6 +24,11 @@ _ROUNDS = 2
 CONFLICT_BASE = 0.005
 """Seconds; a conflict is retried soon, since the other writer has finished already."""
 CONFLICT_MAX = 0.5
+
+PINNED_ATTEMPTS = 8
+"""Attempts to read several byte ranges of one version of an object; an attempt fails if the object is replaced between
+two of its requests. Without a delay: the new version is complete. After the last one, the object is read by one request
+or ConcurrentModification is raised."""
 
 
 def uniform() -> float:

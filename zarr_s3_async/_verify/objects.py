@@ -15,6 +15,7 @@ from .._engine.cpu import runs_inline
 from .._engine.runtime import Runtime, fill_array
 from .._grid import grid_shape, place
 from .._model.metadata import ArrayMeta
+from .._policy.backoff import PINNED_ATTEMPTS
 from .._types import Buffer, Coords, Shape, Version
 from ..byte_range import Span
 from ..codecs.base import ChunkSpec
@@ -22,9 +23,6 @@ from ..codecs.pipeline import VARIABLE_LIMIT, Pipeline, build_pipeline
 from ..codecs.shard_format import ShardFormat, stored_slots, unused_bytes
 from ..errors import ChunkDecodeError, ConcurrentModification, Conflict, UnsupportedFeature
 from ..stores.base import Entry
-
-_ATTEMPTS = 8
-"""How often a shard is read again because it was rewritten between two ranges."""
 
 _KEPT_SHAPES = 256
 """Number of object shapes whose readers are cached, where objects differ in shape."""
@@ -163,7 +161,7 @@ class ShardObjects:
         try:
             if entry.size <= self._runtime.limits.range_bytes:
                 return await self._whole(entry, position)
-            for _ in range(_ATTEMPTS):
+            for _ in range(PINNED_ATTEMPTS):
                 try:
                     return await self._by_ranges(entry.key, position)
                 except Conflict:
@@ -171,7 +169,9 @@ class ShardObjects:
         except ChunkDecodeError as error:  # of the index, without which no chunk can be located
             return CheckedObject(nbytes=entry.size, bad=[(None, error)])
         raise ConcurrentModification(
-            f"it was rewritten during all of {_ATTEMPTS} attempts to read it", key=entry.key, attempts=_ATTEMPTS
+            f"it was rewritten during all of {PINNED_ATTEMPTS} attempts to read it",
+            key=entry.key,
+            attempts=PINNED_ATTEMPTS,
         )
 
     async def _whole(self, entry: Entry, position: Coords) -> CheckedObject | None:

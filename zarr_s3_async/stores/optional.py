@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, TypeGuard
 
 from .._concurrency.workers import run_workers
+from .._policy.backoff import PINNED_ATTEMPTS
 from .._types import Version, When
 from ..byte_range import ByteRange, Span, checked, resolve
 from ..errors import ConcurrentModification, Conflict
@@ -27,8 +28,6 @@ from .base import (
 
 BATCH = 1000
 """Keys per `delete_many` and objects per page: the limits of one S3 request."""
-_ATTEMPTS = 8
-"""Attempts to read several ranges of one version before ConcurrentModification is raised."""
 
 
 async def stat(store: Store, key: str) -> Entry | None:
@@ -220,7 +219,7 @@ async def get_ranges(
         ConcurrentModification: The object was rewritten during every attempt.
     """
     requests = list(_requests(ranges, max_gap, max_bytes))
-    for _ in range(_ATTEMPTS):
+    for _ in range(PINNED_ATTEMPTS):
         found = await _receive_all(store, key, version, requests, at_once)
         versions = {None if blob is None else blob.version for blob in found}
         if len(versions) > 1:
@@ -229,7 +228,9 @@ async def get_ranges(
             return None
         return _apart(ranges, requests, [blob for blob in found if blob is not None])
     raise ConcurrentModification(
-        f"{store.url}/{key} was rewritten during each of {_ATTEMPTS} reads of its ranges", key=key
+        f"{store.url}/{key} was rewritten during each of {PINNED_ATTEMPTS} reads of its ranges",
+        key=key,
+        attempts=PINNED_ATTEMPTS,
     )
 
 
