@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
+from zarr_s3_async.testing import FaultyStore
 
 PLAIN = {"shape": (10, 9), "chunks": [[3, 2, 5], [(4, 2), 1]]}
 SHARDED = {"shape": (12, 9), "chunks": (2, 3), "shards": [[4, 6, 2], [6, 3]]}
@@ -41,6 +42,21 @@ async def test_every_chunk_by_its_place_in_the_grid(session: zs.Session, options
         view = array.blocks[at]
         np.testing.assert_array_equal(await view, data[place])
         assert (view.explain().chunks, view.explain().partly_covered) == (1, 0)
+
+
+@BOTH
+async def test_concurrent_readers_share_one_request_per_object(session: zs.Session, options: Any) -> None:
+    store = FaultyStore(zs.MemoryStore())
+    array = await session.create_array(store, dtype="i4", **options)
+    data = numbered(array.shape)
+    await array[...].set(data)
+    await array[...]  # caches the indexes of shards
+    objects = array[...].explain().objects
+    for region, requests in ((np.s_[0:2, 0:2], 1), (np.s_[:], objects)):
+        before = store.count("get")
+        for result in await asyncio.gather(*[array[region].get() for _ in range(20)]):
+            np.testing.assert_array_equal(result, data[region])
+        assert store.count("get") - before == requests
 
 
 async def test_a_shape_that_chunks_do_not_have_is_an_error(session: zs.Session) -> None:

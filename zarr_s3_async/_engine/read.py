@@ -105,7 +105,9 @@ async def _read_one_of_many_shapes(
     bulk: bool,
     item: tuple[Coords, Sequence[Part]],
 ) -> None:
-    await _Reading(runtime, layout.at(item[0]), plan, out, missing, bulk).read_with_one_refetch(item)
+    # Other reads can join here too. A bulk read does not wait for them, as in `read`.
+    reading = _Reading(runtime, layout.at(item[0]), plan, out, missing, bulk, turns=0 if bulk else 1)
+    await reading.read_with_one_refetch(item)
 
 
 def is_bulk(n_objects: int, nbytes: int, limits: Limits) -> bool:
