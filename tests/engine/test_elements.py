@@ -133,6 +133,23 @@ async def test_small_chunks_and_cached_ones_are_read_whole(body: bytes) -> None:
         assert cached.explain(np.s_[7, 100, 9]).read_bytes == 64 * MIB
 
 
+@pytest.mark.parametrize(
+    "key", [np.s_[7], np.s_[7:500:100], np.s_[:, ::2]], ids=["one range", "many ranges", "whole chunks"]
+)
+async def test_the_ranges_of_each_object_are_computed_once(
+    session: zs.Session, monkeypatch: pytest.MonkeyPatch, key: Any
+) -> None:
+    array = await session.create_array(
+        zs.MemoryStore(), shape=(512, 1024), chunks=(512, 256), dtype="<u4", compressor=None
+    )
+    data = np.arange(512 * 1024, dtype="<u4").reshape(512, 1024)
+    await array[...].set(data)
+    chosen, choose = [], elements.Elements.choose
+    monkeypatch.setattr(elements.Elements, "choose", lambda self, parts: chosen.append(parts) or choose(self, parts))
+    np.testing.assert_array_equal(await array[key], data[key])
+    assert len(chosen) == array.explain(key).objects
+
+
 CODECS: dict[str, dict[str, Any]] = {
     "little": {"codecs": [LITTLE]},
     "big": {"codecs": [BIG]},

@@ -24,15 +24,16 @@ from ..events import ChunksDecoded, ReadShared, has_hooks, report_cache_lookup
 from .cache import ObjectChunks
 from .chunks import Fetched
 from .cpu import SPLIT_BYTES, runs_inline
-from .elements import Elements, wanted
+from .elements import Choice, Elements, wanted
 from .runtime import Layout, Runtime
 from .sharing import Left, Outcome, SharedFetch, own_copy
 
 Result: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Piece: TypeAlias = tuple[Part, Buffer | None]
 """A part, and the encoded chunk."""
-_Item: TypeAlias = tuple[Coords, Sequence[Part], SharedFetch | None]
-"""An object, the parts to read of it, and the fetch that this read has announced for it, if any."""
+_Item: TypeAlias = tuple[Coords, Sequence[Part], SharedFetch | None, Choice | None]
+"""An object, the parts to read of it, and if any, the fetch that this read has announced for it, and the byte ranges to
+fetch instead of whole chunks."""
 
 _MIN_STRIDED = 64 * 2**10
 """Minimum bytes of a chunk that is received directly into a strided block; smaller ones are copied afterwards."""
@@ -237,17 +238,18 @@ class _Reading:
         items: list[_Item | None] = []
         for coords, lazy_parts in objects:
             parts = tuple(lazy_parts)
-            if elements is not None and elements.choose(parts) is not None:
-                items.append((coords, parts, None))
+            chosen = None if elements is None else elements.choose(parts)
+            if chosen is not None:
+                items.append((coords, parts, None, chosen))
                 continue
             key = layout.chunks.locate(coords)
             name = self._name(key, parts)
             fetch = fetches.get(name)
             if fetch is None:
                 fetch = fetches[name] = SharedFetch(layout.readable, layout.reader.since)
-                items.append((coords, parts, fetch))
+                items.append((coords, parts, fetch, None))
             elif fetch.is_sent:  # its response may be older than this read, so it cannot be joined
-                items.append((coords, parts, None))
+                items.append((coords, parts, None, None))
             else:
                 joined.add(fetch, coords, key, parts)
         return items
@@ -256,12 +258,11 @@ class _Reading:
         if item is None:
             await joined.wait()
             return
-        coords, parts, fetch = item
-        if fetch is None:
-            await self.read_with_one_refetch((coords, parts))
-            return
+        coords, parts, fetch, chosen = item
+        key = self._layout.chunks.locate(coords)
         try:
-            await self._read_parts(coords, self._layout.chunks.locate(coords), parts, fetch)
+            if chosen is None or not await self._read_elements(chosen, coords, key, parts):
+                await self._read_parts(coords, key, parts, fetch)
         except ChunkDecodeError:
             await self.refetch((coords, parts))
 
@@ -276,15 +277,17 @@ class _Reading:
         key = self._layout.chunks.locate(coords)
         if self.caches:
             await self._read_through_cache(coords, key, parts)
-        elif self._layout.elements is None or not await self._read_elements(self._layout.elements, coords, key, parts):
+            return
+        elements = self._layout.elements
+        chosen = None if elements is None else elements.choose(parts)
+        if chosen is None or not await self._read_elements(chosen, coords, key, parts):
             await self._read_parts(coords, key, parts)
 
-    async def _read_elements(self, elements: Elements, coords: Coords, key: str, parts: Sequence[Part]) -> bool:
+    async def _read_elements(self, chosen: Choice, coords: Coords, key: str, parts: Sequence[Part]) -> bool:
         """Read byte ranges of the wanted elements; False if the chunks must be read whole instead."""
         layout, runtime = self._layout, self._runtime
-        chosen = elements.choose(parts)
-        if chosen is None:
-            return False
+        elements = layout.elements
+        assert elements is not None  # noqa: S101  # they have chosen
         nbytes = sum([runs.nbytes for runs in chosen.runs])
         # The runs, and the responses that they are copied from; all are held until the elements are copied.
         lease = min(nbytes + chosen.moved, layout.lease * len(parts))
