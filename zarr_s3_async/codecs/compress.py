@@ -167,7 +167,6 @@ _PIECE: Final = 4 * 2**20
 _MAX_WINDOW: Final = 8 * 2**20
 """Bytes of memory beside the chunk that pieces take; frames of zstd's levels up to 19 need no more."""
 
-BLOSC_COMPRESSORS: Final = ("blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd")
 _BLOSC_QUICK: Final = ("blosclz", "lz4", "lz4hc")
 _BLOSC_SHUFFLES: Final = ("noshuffle", "shuffle", "bitshuffle")
 _BLOSC_MAX_OVERHEAD: Final = 16

@@ -16,6 +16,7 @@ from .._concurrency.executor import Executor, check_client
 from .._concurrency.limiter import bulk_unless_named
 from .._concurrency.workers import run_workers
 from .._engine import creation, nodes
+from .._engine.explain import si
 from .._engine.hierarchy import UnreadableNode
 from .._engine.nodes import join
 from .._engine.runtime import Runtime
@@ -182,8 +183,8 @@ class CopyPlan:
             f"about ${self.price:,.4f} on Amazon S3 Standard"
         )
         yield (
-            f"bytes: {_si(self.stored_bytes)} stored at the source, {_si(self.decoded_bytes)} to decode and encode; "
-            f"memory: {_si(self.memory_bytes)} in addition to Limits.bytes"
+            f"bytes: {si(self.stored_bytes)} stored at the source, {si(self.decoded_bytes)} to decode and encode; "
+            f"memory: {si(self.memory_bytes)} in addition to Limits.bytes"
         )
 
     # The work
@@ -546,8 +547,3 @@ def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 
 def _grid(meta: ArrayMeta) -> str:
     return f"chunks {spelled(meta.chunk_axes)}" + (f" in shards {spelled(meta.object_axes)}" if meta.shards else "")
-
-
-def _si(nbytes: int) -> str:
-    power = min(max(nbytes, 1).bit_length() - 1, 49) // 10
-    return f"{nbytes / 1024**power:.{1 if power else 0}f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
