@@ -153,13 +153,12 @@ def decode_encoded(layout: Layout, data: Any, coords: Coords | None) -> Result:
 
 def _decoded(layout: Layout, data: Buffer, coords: Coords | None, version: Version | None = None) -> Result:
     pipeline = layout.pipeline
-    spec, size = pipeline.chunk, memoryview(data).nbytes
+    size = memoryview(data).nbytes
     which = "a chunk" if coords is None else f"chunk {coords}"
     try:
         if size > pipeline.max_encoded_nbytes:
             raise ChunkDecodeError(f"no encoded chunk has more than {pipeline.max_encoded_nbytes:,} bytes")
-        target = None if pipeline.raw or spec.dtype.hasobject else np.empty(spec.shape, spec.dtype)
-        chunk = pipeline.decode(data, target)
+        return pipeline.decode_to_copy(data)
     except ChunkDecodeError as error:
         raise ChunkDecodeError(
             f"these {size:,} bytes do not decode to {which} of {layout.url}: {error}",
@@ -170,7 +169,6 @@ def _decoded(layout: Layout, data: Buffer, coords: Coords | None, version: Versi
         ) from error
     except UnsupportedFeature as error:
         raise UnsupportedFeature(f"{which} of {layout.url} cannot be decoded here: {error}", url=layout.url) from error
-    return chunk if chunk is target else chunk.copy()
 
 
 def _checked_bytes(data: Any) -> Buffer:

@@ -386,13 +386,17 @@ class _Reading:
 
     async def _decoded(self, coords: Coords, key: str, parts: Sequence[Part], fetched: Fetched) -> ObjectChunks:
         """Decode whole chunks into newly allocated memory, which readers and the cache may share."""
-        chunks = ObjectChunks(fetched.version, decoder=self._layout.fetches)
+        layout = self._layout
+        chunks = ObjectChunks(fetched.version, decoder=layout.fetches)
 
         def decode(pieces: Sequence[Piece]) -> None:
             for part, data in pieces:
                 if len(pieces) > 1:
                     check_interrupt()
-                chunks[part.slot] = None if data is None else self._decode_alone(coords, key, fetched, part, data)
+                if data is None:
+                    chunks[part.slot] = None
+                else:
+                    chunks[part.slot] = decode_chunk(layout, coords, part.slot, key, data, fetched, copy=True)
 
         await self._decode(key, list(zip(parts, fetched.buffers, strict=True)), decode)
         return chunks
@@ -510,13 +514,6 @@ class _Reading:
                 self._fill(coords, key, part)
             else:
                 self._decode_into_result(coords, key, fetched, part, data)
-
-    def _decode_alone(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> Result:
-        """Decode a chunk into newly allocated memory: a view would keep the whole response alive."""
-        spec = self._layout.pipeline.chunk
-        target = None if self._layout.pipeline.raw or spec.dtype.hasobject else np.empty(spec.shape, spec.dtype)
-        chunk = decode_chunk(self._layout, coords, part.slot, key, data, fetched, target)
-        return chunk if chunk is target else chunk.copy()
 
     def _decode_into_result(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> None:
         block = self._decodable(part)
@@ -656,11 +653,22 @@ def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
 
 
 def decode_chunk(
-    layout: Layout, coords: Coords, slot: int, key: str, data: Buffer, fetched: Fetched, target: Result | None = None
+    layout: Layout, coords: Coords, slot: int, key: str, data: Buffer, fetched: Fetched, *, copy: bool = False
 ) -> Result:
-    """Decode one chunk of the object at `coords`, into `target` if possible; errors name the array and the chunk."""
+    """Decode one chunk of the object at `coords`; errors name the array and the chunk.
+
+    Args:
+        layout: Layout of the object.
+        coords: Its position in the grid of objects.
+        slot: The chunk's slot in it.
+        key: Key of the object, for errors.
+        data: The encoded chunk.
+        fetched: The response with it, for errors.
+        copy: Decode into newly allocated memory; by default, the result may be a read-only view of `data`.
+    """
+    pipeline = layout.pipeline
     try:
-        return layout.pipeline.decode(data, target)
+        return pipeline.decode_to_copy(data) if copy else pipeline.decode(data)
     except (ChunkDecodeError, UnsupportedFeature) as error:
         raise _with_location(error, layout, chunk_of(layout, coords, slot), key, fetched) from error
 

@@ -198,6 +198,12 @@ class Pipeline:
             raise ChunkDecodeError(f"codec {name!r} cannot decode the chunk: {_message(error)}", codec=name) from error
         return chunk
 
+    def decode_to_copy(self, data: Buffer) -> Array:
+        """As `decode`, into newly allocated memory: a view would keep all of `data` alive."""
+        target = None if self.raw or self.chunk.dtype.hasobject else np.empty(self.chunk.shape, self.chunk.dtype)
+        chunk = self.decode(data, target)
+        return chunk if chunk is target else chunk.copy()
+
 
 def _given_writable(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The encoder of a registered codec, wrapped to receive a copy of read-only arrays.
