@@ -144,7 +144,7 @@ def _read_cost(runtime: Runtime, layout: Layout, coords: Coords, parts: Sequence
             dense = layout.elements.dense(listed)
         if len(parts) == layout.n_slots:  # a whole shard: listing its parts only to count them would be slow
             return layout.readable.fetch_cost(coords, range(layout.n_slots))._replace(dense=dense)
-    chunks = runtime.decoded.peek(f"{runtime.place}/{layout.chunks.locate(coords)}", layout.reader)
+    chunks = runtime.decoded.peek(runtime.name_of(layout.chunks.locate(coords)), layout.reader)
     slots = [part.slot for part in parts if cached_chunk(layout, chunks, part.slot) is NOT_CACHED]
     return layout.readable.fetch_cost(coords, slots)._replace(dense=dense) if slots else FetchCost(0, 0)
 

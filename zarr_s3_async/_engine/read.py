@@ -406,7 +406,7 @@ class _Reading:
 
         A read that waited for another one uses its fetch only if that was sent after this read had started.
         """
-        cache, reader, name = self._runtime.decoded, self._layout.reader, f"{self._runtime.place}/{key}"
+        cache, reader, name = self._runtime.decoded, self._layout.reader, self._runtime.name_of(key)
         asked = monotonic()
         parts = self._place_cached(coords, key, parts, cache.get(name, reader, asked))
         report_cache_lookup(self._runtime.emit, "chunks", hit=not parts)

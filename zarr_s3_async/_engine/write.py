@@ -164,7 +164,7 @@ class Writing:
                 f"object {coords} of {url} (key {key!r}) is not written: {error}", array=url, key=key, codec=error.codec
             ) from error
         finally:
-            self._runtime.decoded.forget(f"{self._runtime.place}/{key}")
+            self._runtime.decoded.forget(self._runtime.name_of(key))
             self._runtime.leases.release(lease)
 
     def _lease(self, key: str, whole: bool, n_parts: int) -> int:
@@ -219,7 +219,7 @@ class Writing:
             )
 
         # Serializes merges within the session, which would only conflict with each other.
-        async with self._runtime.locks.hold(f"{self._runtime.place}/{key}"):
+        async with self._runtime.locks.hold(self._runtime.name_of(key)):
             await retry_conflicts(self._runtime, key, attempt, given_up, read)
 
     async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
