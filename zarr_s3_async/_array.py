@@ -636,18 +636,16 @@ class Array(Unread):
         client: Executor | None = None,
     ) -> VerifyReport:
         """Read and decode all objects of the array, and compare them with the metadata; see `Session.verify`."""
-        from ._cluster import checks_on
         from ._verify import verify
 
-        form = self.metadata.zarr_format
         return await verify(
             self._runtime,
             self._path,
-            form,
+            self.metadata.zarr_format,
             strict=strict,
             max_findings=max_findings,
             progress=progress,
-            elsewhere=checks_on(client, self._runtime),
+            client=client,
         )
 
     # Edits

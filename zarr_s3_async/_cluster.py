@@ -32,18 +32,16 @@ class _Call(NamedTuple):
     what: ObjectsToCheck
 
 
-def checks_on(client: Executor | None, runtime: Runtime) -> CheckElsewhere | None:
-    """The function with which `verify` checks objects on a cluster; None if there is no client.
+def checks_on(client: Executor, runtime: Runtime) -> CheckElsewhere:
+    """The function with which `verify` checks objects on a cluster.
 
     Args:
-        client: Runs the checks; None: they run in this process.
+        client: Runs the checks.
         runtime: The store and its session.
 
     Raises:
         ConfigError: Other processes cannot open the store, for example a memory store.
     """
-    if client is None:
-        return None
     check_client(client)
     try:
         ref = optional.ref(runtime.store)

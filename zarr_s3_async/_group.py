@@ -202,18 +202,16 @@ class Group:
         client: Executor | None = None,
     ) -> VerifyReport:
         """Read and decode everything stored below, and compare it with the metadata; see `Session.verify`."""
-        from ._cluster import checks_on
         from ._verify import verify
 
-        form = self._meta.zarr_format
         return await verify(
             self._runtime,
             self._path,
-            form,
+            self._meta.zarr_format,
             strict=strict,
             max_findings=max_findings,
             progress=progress,
-            elsewhere=checks_on(client, self._runtime),
+            client=client,
         )
 
     async def _children(self) -> Children:

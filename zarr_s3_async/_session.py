@@ -510,7 +510,6 @@ class Session:
         """
         check_format(zarr_format)
         runtime, path = self._resolve(where, path)
-        from ._cluster import checks_on
         from ._verify import verify
 
         return await verify(
@@ -520,7 +519,7 @@ class Session:
             strict=strict,
             max_findings=max_findings,
             progress=progress,
-            elsewhere=checks_on(client, runtime),
+            client=client,
         )
 
     # Stores

@@ -16,6 +16,7 @@ from sys import maxsize
 from time import perf_counter
 from typing import NamedTuple, Self, TypeAlias
 
+from .._concurrency.executor import Executor
 from .._concurrency.limiter import bulk_unless_named
 from .._concurrency.workers import gather_all, run_workers_async
 from .._engine.runtime import Runtime
@@ -58,7 +59,7 @@ async def verify(
     strict: bool,
     max_findings: int,
     progress: OnProgress | None,
-    elsewhere: CheckElsewhere | None = None,
+    client: Executor | None,
 ) -> VerifyReport:
     """See `Session.verify`.
 
@@ -69,12 +70,17 @@ async def verify(
         strict: See there.
         max_findings: See there.
         progress: See there.
-        elsewhere: Checks chunks and shards in other processes; None: this one does.
+        client: See there.
     """
     runtime.guard()
     check_flag("strict", strict)
     check_count("max_findings", max_findings, least=0)
     check_callable("progress", progress)
+    elsewhere = None
+    if client is not None:
+        from .._cluster import checks_on
+
+        elsewhere = checks_on(client, runtime)
     max_findings = min(max_findings, maxsize)
     started, nodes = perf_counter(), Nodes(runtime, max_findings)
     root = await nodes.node_at(path, None, (zarr_format,) if zarr_format else (3, 2))
