@@ -298,6 +298,19 @@ async def test_a_second_run_of_the_same_call_does_nothing_twice() -> None:
         assert not store.chunk_gets()
 
 
+async def test_a_copy_of_a_group_with_many_arrays_continues() -> None:
+    other = Counting()
+    async with zs.Session() as session:
+        group = await session.create_group(zs.MemoryStore())
+        for number in range(300):
+            await group.create_array(f"{number:0>240}", shape=2, chunks=2, dtype="u1")
+        await zs.copy(group, other)
+        await zs.copy(group, other)
+        await group.create_array("one more", shape=2, chunks=2, dtype="u1")
+        with pytest.raises(zs.NodeExists, match="earlier state"):
+            await zs.copy(group, other)
+
+
 async def test_of_two_copies_to_one_place_the_later_one_is_there_and_the_earlier_one_an_error() -> None:
     store = Counting()
     gate, reached = asyncio.Event(), asyncio.Event()

@@ -473,7 +473,10 @@ async def _plan_group(
     state = blake2b(digest_size=16)
     for group in made:
         state.update(f"{group.path}\0{digest_of(formats.dump(group.meta))}\n".encode())
-    record = make_record(source.url, state.hexdigest(), made[0].meta, arrays=sorted(arrays))
+    # Names are part of the digest: a list of them would exceed the maximum size of a record.
+    for name in sorted(arrays):
+        state.update(f"{name}\n".encode())
+    record = make_record(source.url, state.hexdigest(), made[0].meta)
     return CopyPlan(
         source.url,
         made[0].url,
