@@ -197,6 +197,32 @@ def test_batches_fill_pinned_buffers(url: str) -> None:
         assert torch.equal(batch, next(plain))
 
 
+def test_memory_of_tensors_is_used_again_once_no_view_of_it_is_left(tmp_path: Path) -> None:
+    data = np.repeat(np.arange(640), 4096).reshape(80, 8, 4096)
+
+    async def write() -> None:
+        async with zs.Session() as session:
+            array = await session.create_array(f"file://{tmp_path}/b", shape=(640, 4096), chunks=(16, 4096), dtype="i8")
+            await array[...].set(data.reshape(640, 4096))
+
+    asyncio.run(write())
+    places, views = set(), []
+    ways = (lambda part: part, torch.Tensor.numpy, torch.Tensor.untyped_storage, np.from_dlpack)
+    batches = loader(f"file://{tmp_path}/b", shuffle=None, prefetch_bytes=2 * data[0].nbytes).batches(0)
+    for number, batch in enumerate(batches):
+        places.add(batch.data_ptr())
+        if number % 10 == 0:  # the batch goes, and a view of it stays
+            views.append((number, ways[number // 10 % len(ways)](batch[3:5, ::2])))
+        del batch
+    assert len(places) < 40
+    for number, view in views:
+        if isinstance(view, torch.UntypedStorage):
+            kept = torch.tensor([], dtype=torch.int64).set_(view).reshape(8, 4096)
+            assert np.array_equal(kept, data[number])
+        else:
+            assert np.array_equal(view, data[number, 3:5, ::2])
+
+
 def test_what_does_not_fit_is_refused(url: str) -> None:
     ring = [torch.zeros((8, 3), dtype=torch.int64) for _ in range(2)]
     for wrong in (url, loader(url, out=ring)):
