@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from zarr_s3_async._http.head import parse_content_range
 from zarr_s3_async._policy.backoff import parse_http_date, parse_retry_after
-from zarr_s3_async.stores.s3.answer_checks import parse_content_range
 from zarr_s3_async.stores.s3.errors import is_missing_key, looks_like_error, parse_error
 from zarr_s3_async.stores.s3.request import Response
 

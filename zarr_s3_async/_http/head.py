@@ -16,6 +16,7 @@ MAX_HEAD = 32 * 1024
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?", re.ASCII)
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 _MAX_DIGITS = 18
 _MAX_NAMES = 256
 
@@ -147,3 +148,12 @@ def _is_chunked(coding: str) -> bool:
 def _keeps_alive(said: str, minor_version: str) -> bool:
     tokens = {token.strip().lower() for token in said.split(",")}
     return "close" not in tokens and (minor_version == "1" or "keep-alive" in tokens)
+
+
+def parse_content_range(header: str) -> tuple[int, int, int] | None:
+    """(first, last + 1, size of the whole object) of a 206; None if the header is invalid."""
+    match = _CONTENT_RANGE.fullmatch(header.strip())
+    if match is None:
+        return None
+    first, last, size = (int(group) for group in match.groups())
+    return (first, last + 1, size) if first <= last < size else None

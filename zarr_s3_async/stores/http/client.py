@@ -26,7 +26,7 @@ from ..._http.errors import (
     ProtocolError,
     TooSlow,
 )
-from ..._http.head import Head
+from ..._http.head import Head, parse_content_range
 from ..._http.pool import ConnectionPool
 from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay, uniform
 from ..._types import Buffer, Sink
@@ -490,16 +490,3 @@ def _memory_of(receiving: _Receiving, head: Head, length: int) -> memoryview | N
         raise ValueError(f"the sink must give writable, contiguous memory of {length} bytes, not {memory.nbytes}")
     receiving.in_sink = True
     return memory if memory.ndim == 1 and memory.format == "B" else memory.cast("B")
-
-
-def parse_content_range(header: str) -> tuple[int, int, int] | None:
-    """(first, last + 1, size of the whole object) of a 206; None if the header is invalid."""
-    unit, _, rest = header.strip().partition(" ")
-    span, _, size = rest.partition("/")
-    first, _, last = span.partition("-")
-    if unit != "bytes" or not all(
-        text.isascii() and text.isdecimal() and len(text) <= 18 for text in (first, last, size)
-    ):
-        return None
-    start, stop, total = int(first), int(last) + 1, int(size)
-    return (start, stop, total) if start < stop <= total else None

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NoReturn, Self
 from urllib.parse import quote
 
+from ..._http.head import parse_content_range
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...errors import AccessDenied, ConfigError, Conflict, UnexpectedResponse, Unsupported
 from ..base import Blob, Entry, Listing, StoreRef, Unchanged
-from .client import Answer, HttpClient, HttpRequest, parse_content_range, parse_origin, too_large, unexpected
+from .client import Answer, HttpClient, HttpRequest, parse_origin, too_large, unexpected
 
 if TYPE_CHECKING:
     from ..registry import StoreContext

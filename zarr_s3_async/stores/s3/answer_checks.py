@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
+from ..._http.head import parse_content_range
 from ..._types import Buffer
 from ...errors import StoreError
 from .errors import is_transient_code, looks_like_error, unexpected
 from .request import ErrorDocument, Operation, Request, Response
-
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
-
-
-def parse_content_range(header: str) -> tuple[int, int, int] | None:
-    """(first, last + 1, size of the whole object) of a 206; None if the header is invalid."""
-    match = _CONTENT_RANGE.fullmatch(header.strip())
-    if match is None:
-        return None
-    first, last, size = (int(group) for group in match.groups())
-    return (first, last + 1, size) if first <= last < size else None
 
 
 def takes_sink(request: Request, status: int, headers: Mapping[str, str]) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..._http.body import PartialBody
+from ..._http.head import parse_content_range
 from ..._types import Version
 from ...errors import DeadlineExceeded, NetworkError, StoreError
-from .answer_checks import parse_content_range
 from .errors import unexpected
 from .request import Request, Response
 from .write_ids import if_match

@@ -12,13 +12,13 @@ from itertools import islice
 from typing import Any, Literal
 
 from ..._concurrency.workers import run_workers
+from ..._http.head import parse_content_range
 from ..._options import is_unicode
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...config import S3Config
 from ...errors import ConfigError, StoreError, Unsupported
 from ..base import Blob, Entry, Listing, Store, StoreRef, Unchanged
-from .answer_checks import parse_content_range
 from .capabilities import Capabilities, Capability
 from .checksums import MODE_HEADER, checksum_of
 from .conditional import ConditionalWrites, conflict_of
