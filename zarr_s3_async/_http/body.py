@@ -24,6 +24,8 @@ MAX_SMALL_BODY = 64 * 1024
 """Maximum number of bytes that are read of an error document or a short confirmation."""
 MAX_UNREQUESTED = 2**20
 """Maximum bytes of a whole object received instead of a range, if the response does not announce its length."""
+MAX_OBJECT = 5 * 2**30
+"""Maximum bytes of an object whose length neither the caller nor the response limits: what one PUT of S3 stores."""
 Bytes: TypeAlias = NDArray[np.uint8]
 _TAIL = 32 * 1024
 """The last bytes of a long body are not received in place: only memory beyond the body's end can show that the

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from ..._concurrency.interruptible import Interruptible
-from ..._http.body import MAX_SMALL_BODY, MAX_UNREQUESTED, Body, ChunkedBody, ExactBody, SlicedBody, SmallBody
+from ..._http.body import (
+    MAX_OBJECT,
+    MAX_SMALL_BODY,
+    MAX_UNREQUESTED,
+    Body,
+    ChunkedBody,
+    ExactBody,
+    SlicedBody,
+    SmallBody,
+)
 from ..._http.buffers import Buffers
 from ..._http.dial import Dialer, tls_context
 from ..._http.errors import (
@@ -49,7 +58,6 @@ if TYPE_CHECKING:
 
 _IDLE_SECONDS = 60.0
 _MAX_REDIRECTS = 5
-_MAX_OBJECT = 5 * 2**30
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _THROTTLED = frozenset({429, 503})
@@ -432,7 +440,7 @@ class _Reader:
     def open_body(receiving: _Receiving, head: Head, buffers: Buffers) -> Body:
         request = receiving.request
         is_object = head.status in (200, 206)
-        limit = _MAX_OBJECT if request.max_bytes is None else request.max_bytes
+        limit = MAX_OBJECT if request.max_bytes is None else request.max_bytes
         longest = receiving.longest(head.status) if is_object else None
         if head.chunked:
             if longest is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..._http.body import MAX_SMALL_BODY
 from ...errors import (
     AccessDenied,
     BucketNotFound,
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
     from ..._types import Buffer
 
-
-MAX_SMALL_BODY = 64 * 1024
-"""Maximum bytes of an error body that are read; S3's own have a few hundred."""
 
 _WANTED = {"Code": "code", "Message": "message", "Region": "region", "Key": "key"}
 _may_be_error = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}\?>)?\s*<Error[\s>/]").match

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._concurrency.completion import wait_for_end
 from ..._http.body import (
+    MAX_OBJECT,
     MAX_SMALL_BODY,
     MAX_UNREQUESTED,
     Body,
@@ -82,8 +83,6 @@ _CONSTANT_LINES = "user-agent: zarr-s3-async\r\naccept-encoding: identity\r\n"
 _HASH_SLICE = 512 * 1024
 _LISTING_QUERY = {"list-type": "2", "encoding-type": "url"}
 """XML cannot represent every key, but it can represent every URL-encoded key."""
-_MAX_OBJECT = 5 * 2**30
-"""Maximum size in bytes of an object that one S3 PUT stores."""
 _MAX_LISTING = 8 * 2**20
 """Maximum size in bytes of a page: 1,000 keys of 1,024 bytes, three characters each, and as much for the tags."""
 
@@ -432,7 +431,7 @@ def _chunked_body(request: Request, head: Head, *, data: bool, page: bool) -> Ch
         return ChunkedBody(longest, too_much(request, head.headers))
     if request.max_bytes is not None:
         return ChunkedBody(request.max_bytes, too_long(request))
-    return ChunkedBody(_MAX_OBJECT, ProtocolError(f"an object of more than {_MAX_OBJECT} bytes"))
+    return ChunkedBody(MAX_OBJECT, ProtocolError(f"an object of more than {MAX_OBJECT} bytes"))
 
 
 def _memory_for(request: Request, length: int, buffers: Buffers) -> memoryview:

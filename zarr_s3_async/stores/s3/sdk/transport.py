@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import inf
 from typing import Any, NamedTuple
 
-from ...._http.body import MAX_SMALL_BODY, MAX_UNREQUESTED, PartialBody
+from ...._http.body import MAX_OBJECT, MAX_SMALL_BODY, MAX_UNREQUESTED, PartialBody
 from ...._types import Buffer
 from ....config import S3Config
 from ....errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, ZarrS3Error
@@ -37,8 +37,6 @@ _READ_SIZE = 2**18
 _STEP = 2**16
 """Bytes that must arrive within each quarter of the attempt timeout: 4 KiB/s by default."""
 _STEPS = 4
-_MAX_OBJECT = 5 * 2**30
-"""Maximum size in bytes of an object that one S3 PUT stores."""
 
 
 class Receiving:
@@ -163,8 +161,8 @@ class Receiving:
                 raise unbounded(request, headers)
             if request.max_bytes is not None and len(body) > request.max_bytes:
                 raise too_long(request)
-            if len(body) > _MAX_OBJECT:
-                raise _broken(request, f"the object has more than {_MAX_OBJECT} bytes")
+            if len(body) > MAX_OBJECT:
+                raise _broken(request, f"the object has more than {MAX_OBJECT} bytes")
         return body
 
 
