@@ -60,7 +60,7 @@ Where: TypeAlias = str | PathLike[str] | Store | ArrayRef | GroupRef
 
 @dataclass(slots=True, kw_only=True)
 class _Context:
-    """The part of a session that is passed to store factories (`stores.registry.StoreContext`)."""
+    """The part of a session that is passed to store factories (`stores.base.StoreContext`)."""
 
     s3: S3Config
     limits: Limits

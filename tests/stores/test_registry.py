@@ -13,7 +13,7 @@ from zarr_s3_async.config import HedgePolicy, Limits, RetryPolicy, S3Config
 from zarr_s3_async.errors import ConfigError
 from zarr_s3_async.events import Emit
 from zarr_s3_async.stores import registry
-from zarr_s3_async.stores.base import Store
+from zarr_s3_async.stores.base import Store, StoreContext
 from zarr_s3_async.stores.local import LocalStore
 from zarr_s3_async.stores.memory import MemoryStore
 from zarr_s3_async.stores.registry import (
@@ -43,7 +43,7 @@ def context() -> Context:
     return Context()
 
 
-def _factory(url: str, context: registry.StoreContext) -> Store:
+def _factory(url: str, context: StoreContext) -> Store:
     return MemoryStore("of-" + split_url(url)[1])
 
 

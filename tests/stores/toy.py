@@ -14,8 +14,8 @@ import zarr_s3_async as zs
 from zarr_s3_async import errors
 from zarr_s3_async.byte_range import ByteRange, Offset, Span, Suffix, checked
 from zarr_s3_async.events import RequestDone, RetryScheduled
-from zarr_s3_async.stores.base import Blob, Entry, Listing, StoreRef
-from zarr_s3_async.stores.registry import StoreContext, split_url
+from zarr_s3_async.stores.base import Blob, Entry, Listing, StoreContext, StoreRef
+from zarr_s3_async.stores.registry import split_url
 
 RANGES = {"span": Span, "suffix": Suffix, "offset": Offset}
 

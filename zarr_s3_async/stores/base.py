@@ -6,7 +6,7 @@ Keys are relative to the store's root, without a leading slash. An absent object
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checka
 
 from .._types import Buffer, Sink, Version, When
 from ..byte_range import ByteRange
+from ..config import HedgePolicy, Limits, RetryPolicy, S3Config
+from ..events import Emit
 
 PROBE = ".zarr-s3-async-probe-"
 """Prefix of the last part of keys that a store uses to probe its server's capabilities."""
@@ -319,4 +321,38 @@ class RequestLimiter(Protocol):
 
     def release(self) -> None:
         """Release a slot."""
+        ...
+
+
+class StoreContext(Protocol):
+    """What a session provides to the stores that it opens."""
+
+    @property
+    def s3(self) -> S3Config: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def requests(self) -> RequestLimiter:
+        """The session's limit on requests in flight (`Limits.requests`): acquire a slot for every request."""
+        ...
+
+    @property
+    def retry(self) -> RetryPolicy: ...
+
+    @property
+    def hedge(self) -> HedgePolicy | None: ...
+
+    @property
+    def emit(self) -> Emit: ...
+
+    @property
+    def shared(self) -> dict[object, Any]:
+        """Objects that stores of one session share; each factory uses its own key."""
+        ...
+
+    @property
+    def closing(self) -> list[Callable[[], Awaitable[None]]]:
+        """Functions that are called when the session closes, the last one first."""
         ...

@@ -3,54 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote
 
-from ..config import HedgePolicy, Limits, RetryPolicy, S3Config
 from ..errors import ConfigError
-from ..events import Emit
-from .base import RequestLimiter, Store
+from .base import Store, StoreContext
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "zarr_s3_async.stores"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
-
-
-class StoreContext(Protocol):
-    """What a session provides to the stores that it opens."""
-
-    @property
-    def s3(self) -> S3Config: ...
-
-    @property
-    def limits(self) -> Limits: ...
-
-    @property
-    def requests(self) -> RequestLimiter:
-        """The session's limit on requests in flight (`Limits.requests`): acquire a slot for every request."""
-        ...
-
-    @property
-    def retry(self) -> RetryPolicy: ...
-
-    @property
-    def hedge(self) -> HedgePolicy | None: ...
-
-    @property
-    def emit(self) -> Emit: ...
-
-    @property
-    def shared(self) -> dict[object, Any]:
-        """Objects that stores of one session share; each factory uses its own key."""
-        ...
-
-    @property
-    def closing(self) -> list[Callable[[], Awaitable[None]]]:
-        """Functions that are called when the session closes, the last one first."""
-        ...
 
 
 StoreFactory: TypeAlias = Callable[[str, StoreContext], Store]

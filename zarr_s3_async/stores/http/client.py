@@ -54,7 +54,7 @@ from ...events import RequestDone, RetryScheduled, SlotWaited, has_hooks
 
 if TYPE_CHECKING:
     from ..._http.connection import Connection
-    from ..registry import StoreContext
+    from ..base import StoreContext
 
 _IDLE_SECONDS = 60.0
 _MAX_REDIRECTS = 5

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NoReturn, Self
+from typing import Literal, NoReturn, Self
 from urllib.parse import quote
 
 from ..._http.head import parse_content_range
 from ..._types import Buffer, Sink, Version, When
 from ...byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ...errors import AccessDenied, ConfigError, Conflict, UnexpectedResponse, Unsupported
-from ..base import Blob, Entry, Listing, StoreRef, Unchanged
+from ..base import Blob, Entry, Listing, StoreContext, StoreRef, Unchanged
 from .client import Answer, HttpClient, HttpRequest, parse_origin, too_large, unexpected
-
-if TYPE_CHECKING:
-    from ..registry import StoreContext
 
 _ABSENT = frozenset({404, 410})
 _NOT_MODIFIED = 304

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..._http.buffers import Buffers
 from ..._options import is_unicode
@@ -12,7 +12,7 @@ from ..._policy.backoff import RetryBudget
 from ...config import HedgePolicy, RetryPolicy, S3Config
 from ...errors import ConfigError
 from ...events import Emit
-from ..base import RequestLimiter
+from ..base import RequestLimiter, StoreContext
 from .capabilities import Capabilities
 from .hedging import Hedging
 from .recovery import Recovery, Regions
@@ -22,9 +22,6 @@ from .sdk.clients import ClientPool
 from .slots import Slots
 from .store import S3Store
 from .transport import RoutedTransport
-
-if TYPE_CHECKING:
-    from ..registry import StoreContext
 
 _MIN_BUCKET, _MAX_BUCKET = 3, 63
 _access_point = re.compile(
