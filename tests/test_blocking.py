@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -362,6 +363,20 @@ def _parameters(function: Any) -> list[tuple[str, Any, Any]]:
 def test_the_module_is_there_by_name_and_not_loaded_before() -> None:
     program = "import sys, zarr_s3_async as zs; assert 'zarr_s3_async.blocking' not in sys.modules; zs.blocking.open"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_groups_that_ignore_consolidated_metadata_do_so_when_pickled_and_opened_again(tmp_path: Path) -> None:
+    root = zs.blocking.create_group(tmp_path)
+    root.create_group("inner").create_array("a", shape=4, chunks=2, dtype="i4")
+    root.consolidate()
+    shutil.rmtree(tmp_path / "inner" / "a")  # by another program, so the consolidated metadata is outdated
+    assert [name for name, _ in zs.blocking.open_group(tmp_path)["inner"].members()] == ["a"]
+    group = zs.blocking.open_group(tmp_path, consolidated=False)
+    again = pickle.loads(pickle.dumps(group))
+    inner = group["inner"]
+    zs.blocking.close()  # the handles are opened again on another loop
+    for one in (group["inner"], inner, again["inner"], zs.blocking.open(tmp_path, consolidated=False)["inner"]):
+        assert one.members() == []
 
 
 def test_the_cache_policy_is_kept_below_and_when_pickled(tmp_path: Path) -> None:

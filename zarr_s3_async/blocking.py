@@ -77,6 +77,7 @@ T = TypeVar("T")
 Node = TypeVar("Node", bound=_array.Array | _group.Group)
 Live = TypeVar("Live", _array.Array, _group.Group)
 Format = Literal[2, 3]
+Consolidated = bool | Literal["check"]
 
 _options: SessionOptions = {}
 
@@ -132,14 +133,21 @@ class _Place:
     path: str = ""
     options: OpenOptions = field(default_factory=OpenOptions)
     cache: CachePolicy | None = None
+    consolidated: Consolidated = True
 
     def below(self, name: str, cache: CachePolicy | None = None) -> _Place:
         path = "/".join(part for part in (self.path, name.strip("/")) if part)
         return replace(self, path=path, cache=self.cache if cache is None else cache)
 
 
-def _place(where: Where, path: str, options: OpenOptions, cache: CachePolicy | None = None) -> _Place:
-    return _Place(as_url(where) if isinstance(where, os.PathLike) else where, path, options, cache)
+def _place(
+    where: Where,
+    path: str,
+    options: OpenOptions,
+    cache: CachePolicy | None = None,
+    consolidated: Consolidated = True,
+) -> _Place:
+    return _Place(as_url(where) if isinstance(where, os.PathLike) else where, path, options, cache, consolidated)
 
 
 class _Handle(Generic[Live]):
@@ -511,7 +519,12 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         place = self._place
         return _awaited(
             _shared.open_group(
-                place.where, path=place.path, zarr_format=self._zarr_format, cache=place.cache, **place.options
+                place.where,
+                path=place.path,
+                zarr_format=self._zarr_format,
+                consolidated=place.consolidated,
+                cache=place.cache,
+                **place.options,
             )
         )
 
@@ -525,7 +538,8 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         )  # the protocol of notebooks
 
     def __reduce__(self) -> tuple[Callable[..., Group], tuple[Any, ...]]:
-        return _unpickled_group, (self.ref, self.metadata.zarr_format, self._place.cache)
+        own = self._place.cache, self._place.consolidated
+        return _unpickled_group, (self.ref, self.metadata.zarr_format, *own)
 
     def __eq__(self, other: object) -> bool:
         """Compare handles by identity: the comparison of `Mapping` would open everything below."""
@@ -721,8 +735,10 @@ def _unpickled_array(
     return found
 
 
-def _unpickled_group(ref: GroupRef, zarr_format: Format, cache: CachePolicy | None) -> Group:
-    return Group(_Place(ref, cache=cache), zarr_format, None)
+def _unpickled_group(
+    ref: GroupRef, zarr_format: Format, cache: CachePolicy | None, consolidated: Consolidated
+) -> Group:
+    return Group(_Place(ref, cache=cache, consolidated=consolidated), zarr_format, None)
 
 
 # Module functions
@@ -756,7 +772,7 @@ def open_group(
     *,
     path: str = "",
     zarr_format: Format | None = None,
-    consolidated: bool | Literal["check"] = True,
+    consolidated: Consolidated = True,
     cache: CachePolicy | None = None,
     **options: Unpack[OpenOptions],
 ) -> Group:
@@ -764,7 +780,7 @@ def open_group(
     opening = _shared.open_group(
         where, path=path, zarr_format=zarr_format, consolidated=consolidated, cache=cache, **options
     )
-    return Group(_place(where, path, options, cache), zarr_format, _awaited(opening))
+    return Group(_place(where, path, options, cache, consolidated), zarr_format, _awaited(opening))
 
 
 def open(  # noqa: A001  # as `zarr_s3_async.open`
@@ -773,12 +789,12 @@ def open(  # noqa: A001  # as `zarr_s3_async.open`
     path: str = "",
     zarr_format: Format | None = None,
     missing: Missing = "fill",
-    consolidated: bool | Literal["check"] = True,
+    consolidated: Consolidated = True,
     cache: CachePolicy | None = None,
     **options: Unpack[OpenOptions],
 ) -> Array | Group:
     """Open an array or a group, whichever is stored; see `open_array` and `open_group`."""
-    place = _place(where, path, options, cache)
+    place = _place(where, path, options, cache, consolidated)
     opening = _shared.open(
         where, path=path, zarr_format=zarr_format, missing=missing, consolidated=consolidated, cache=cache, **options
     )
