@@ -211,8 +211,8 @@ def main() -> None:
     else:
         table = asyncio.run(work)
     print(f"one chunk of {data.chunk_bytes / 1024:g} KiB, {data.codec}, of {side * side} in one get_slice; client CPU")
-    for room, microseconds in table:
-        print(f"{microseconds:9.1f} µs  {room}")
+    for step, microseconds in table:
+        print(f"{microseconds:9.1f} µs  {step}")
 
 
 if __name__ == "__main__":

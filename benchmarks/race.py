@@ -51,7 +51,7 @@ class Job:
 
 
 @dataclass
-class Told:
+class Outcome:
     """The result of one process, or of all of them."""
 
     errors: int = 0
@@ -76,7 +76,7 @@ def lost(race: str, stored: np.ndarray) -> int:
 # A process
 
 
-async def write_with_zarr(job: Job) -> Told:
+async def write_with_zarr(job: Job) -> Outcome:
     """Eight tasks on one `AsyncArray`."""
     import zarr.api.asynchronous
 
@@ -89,10 +89,10 @@ async def write_with_zarr(job: Job) -> Told:
     async def append(number: int) -> None:
         await array.append(np.array([number + 1], "i4"))
 
-    return Told(errors=await all_tasks(job, put, append))
+    return Outcome(errors=await all_tasks(job, put, append))
 
 
-async def write_with_ours(job: Job) -> Told:
+async def write_with_ours(job: Job) -> Outcome:
     """Eight tasks on one `Array`."""
     place = Place(**job.place)
     async with zs.Session(s3=s3_config(place)) as session:
@@ -105,7 +105,7 @@ async def write_with_ours(job: Job) -> Told:
             await array.append([number + 1])
 
         errors = await all_tasks(job, put, append)
-        return Told(errors, session.metrics.conflicts)
+        return Outcome(errors, session.metrics.conflicts)
 
 
 async def all_tasks(job: Job, put: Any, append: Any) -> int:
@@ -132,23 +132,23 @@ async def all_tasks(job: Job, put: Any, append: Any) -> int:
 # The parent process
 
 
-async def race(library: str, name: str, place: Place, path: str) -> tuple[int, Told]:
+async def race(library: str, name: str, place: Place, path: str) -> tuple[int, Outcome]:
     """The number of lost parts, and the results of the processes."""
     url = f"s3://{place.bucket}/{path}"
     async with zs.Session(s3=s3_config(place)) as session:
         await session.create_array(url, dtype="i4", fill_value=0, **LAYOUTS[name])
-        told = _run([Job(library, name, asdict(place), path, number) for number in range(PROCESSES)])
+        outcome = _run([Job(library, name, asdict(place), path, number) for number in range(PROCESSES)])
         array = await session.open_array(url)
-        return lost(name, await array[...]), told
+        return lost(name, await array[...]), outcome
 
 
-def _run(jobs: list[Job]) -> Told:
+def _run(jobs: list[Job]) -> Outcome:
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "benchmarks.race", "--child"]
     processes = [
         subprocess.Popen([*command, json.dumps(asdict(job))], stdin=pipe, stdout=pipe, text=True) for job in jobs
     ]
-    told = Told()
+    outcome = Outcome()
     try:
         for process in processes:
             assert process.stdout is not None
@@ -158,16 +158,16 @@ def _run(jobs: list[Job]) -> Told:
             process.stdin.write("go\n")
             process.stdin.flush()
         for process in processes:
-            one = Told(**json.loads(process.communicate()[0]))
-            told = Told(told.errors + one.errors, told.conflicts + one.conflicts)
+            one = Outcome(**json.loads(process.communicate()[0]))
+            outcome = Outcome(outcome.errors + one.errors, outcome.conflicts + one.conflicts)
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    return told
+    return outcome
 
 
-def table(found: dict[str, dict[str, tuple[int, Told]]]) -> str:
+def table(found: dict[str, dict[str, tuple[int, Outcome]]]) -> str:
     """Markdown."""
     lines = ["| 32 writers in 4 processes | " + " | ".join(LIBRARIES) + " |", "|---|---|---|"]
     for name, results in found.items():
@@ -177,15 +177,15 @@ def table(found: dict[str, dict[str, tuple[int, Told]]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(missing: int, told: Told, total: int) -> str:
-    merged = f", {told.conflicts} conflicts merged" if told.conflicts else ""
-    failed = f", {told.errors} writes raised" if told.errors else ""
+def _cell(missing: int, outcome: Outcome, total: int) -> str:
+    merged = f", {outcome.conflicts} conflicts merged" if outcome.conflicts else ""
+    failed = f", {outcome.errors} writes raised" if outcome.errors else ""
     return f"{missing} of {total} lost{merged}{failed}"
 
 
 async def main() -> None:
     """Run every race with every library on one server."""
-    found: dict[str, dict[str, tuple[int, Told]]] = {}
+    found: dict[str, dict[str, tuple[int, Outcome]]] = {}
     async with LocalS3() as server:
         place = Place(
             endpoint_url=server.endpoint_url,

@@ -154,7 +154,7 @@ def _is_socket(descriptor: Path) -> bool:
 
 
 @dataclass
-class Told:
+class Round:
     """Results of one round."""
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -184,8 +184,8 @@ class Told:
 class Client:
     """A client that requests one tile after the other over one connection, and sometimes disconnects half-way."""
 
-    def __init__(self, port: int, number: int, told: Told) -> None:
-        self._port, self._told = port, told
+    def __init__(self, port: int, number: int, found: Round) -> None:
+        self._port, self._round = port, found
         self._random = random.Random(number)
         self._stream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -195,7 +195,7 @@ class Client:
             try:
                 await self._ask()
             except (OSError, asyncio.IncompleteReadError, IndexError, ValueError):
-                self._told.broken += 1
+                self._round.broken += 1
                 self.close()
         self.close()
 
@@ -210,14 +210,14 @@ class Client:
         if goes:
             await asyncio.sleep(self._random.uniform(0, 0.02))
             self.close()
-            self._told.hung_up += 1
+            self._round.hung_up += 1
             return
         head = await reader.readuntil(b"\r\n\r\n")
         status = int(head[9:12])
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         await reader.readexactly(length)
-        self._told.seconds.append(time.perf_counter() - begun)
-        self._told.statuses[status] += 1
+        self._round.seconds.append(time.perf_counter() - begun)
+        self._round.statuses[status] += 1
 
     def close(self) -> None:
         """Disconnect, with a response in transit."""
@@ -236,19 +236,19 @@ async def asked(port: int) -> dict[str, Any]:
     return found
 
 
-async def load(port: int, clients: int, requests: int) -> Told:
+async def load(port: int, clients: int, requests: int) -> Round:
     """One round with this many concurrent clients and requests in total."""
-    told = Told()
+    found = Round()
     before = await asked(port)
     each = max(1, requests // clients)
-    await asyncio.gather(*(Client(port, number, told).run(each) for number in range(clients)))
+    await asyncio.gather(*(Client(port, number, found).run(each) for number in range(clients)))
     for _ in range(100):  # waits until abandoned requests have ended; the rest is reported below
         await asyncio.sleep(0.1)
-        told.left = await asked(port)
-        if told.left["held"] == 0 and told.left["tasks"] <= before["tasks"]:
+        found.left = await asked(port)
+        if found.left["held"] == 0 and found.left["tasks"] <= before["tasks"]:
             break
-    told.cpu = (told.left["cpu"] - before["cpu"]) / max(1, told.answered)
-    return told
+    found.cpu = (found.left["cpu"] - before["cpu"]) / max(1, found.answered)
+    return found
 
 
 def start(library: str, url: str, server: LocalS3) -> tuple[subprocess.Popen[str], int]:
@@ -313,7 +313,7 @@ async def measure(arguments: argparse.Namespace) -> list[str]:
             for name in libraries:  # imports, first connections, caches
                 await load(running[name][1], 10, 500)
             for number in clients:
-                rounds: dict[str, list[Told]] = {name: [] for name in libraries}
+                rounds: dict[str, list[Round]] = {name: [] for name in libraries}
                 for turn in range(arguments.rounds):
                     for name in libraries if turn % 2 == 0 else reversed(libraries):
                         rounds[name].append(await load(running[name][1], number, max(arguments.requests, 5 * number)))
@@ -324,7 +324,7 @@ async def measure(arguments: argparse.Namespace) -> list[str]:
     return missed
 
 
-def report(clients: int, rounds: dict[str, list[Told]]) -> list[str]:
+def report(clients: int, rounds: dict[str, list[Round]]) -> list[str]:
     """Print the results for one number of clients; returns the missed targets."""
     n_rounds = len(next(iter(rounds.values())))
     print(f"\n{clients:,} clients, a quarter of the requests disconnected; medians of {n_rounds} rounds\n")

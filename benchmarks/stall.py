@@ -15,8 +15,8 @@ def import_seconds(modules: str, runs: int = 11) -> tuple[float, float]:
     """Wall and CPU seconds of an import with compiled bytecode: minimum of several runs."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", IMPORT.format(modules)]
-    told = [subprocess.check_output(command, env=environment).split() for _ in range(runs)]
-    wall, cpu = (min(map(float, column)) for column in zip(*told, strict=True))
+    outputs = [subprocess.check_output(command, env=environment).split() for _ in range(runs)]
+    wall, cpu = (min(map(float, column)) for column in zip(*outputs, strict=True))
     return wall, cpu
 
 

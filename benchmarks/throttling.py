@@ -37,12 +37,12 @@ _BURST = 0.05
 class Law:
     """An algorithm: the client queries it before it sends, and reports responses to it. This one never waits."""
 
-    def room(self, now: float, in_flight: int) -> bool:  # noqa: ARG002
+    def may_send(self, now: float, in_flight: int) -> bool:  # noqa: ARG002
         """True if one more request may be sent."""
         return True
 
     def later(self, now: float) -> float | None:  # noqa: ARG002
-        """Time at which `room` should be called again; None: after the next response."""
+        """Time at which `may_send` should be called again; None: after the next response."""
         return None
 
     def sent(self, now: float) -> None:
@@ -65,7 +65,7 @@ class Window(Law):
         self.limit = float(CEILING)
         self._decreased_at = -math.inf
 
-    def room(self, now: float, in_flight: int) -> bool:  # noqa: ARG002
+    def may_send(self, now: float, in_flight: int) -> bool:  # noqa: ARG002
         return in_flight < max(1, int(self.limit))
 
     def refused(self, now: float, sent: float) -> None:  # noqa: ARG002
@@ -134,7 +134,7 @@ class Paced(Law):
             self._tokens = min(most, self._tokens + (now - self._filled_at) * self.rate)
         self._filled_at = now
 
-    def room(self, now: float, in_flight: int) -> bool:  # noqa: ARG002
+    def may_send(self, now: float, in_flight: int) -> bool:  # noqa: ARG002
         self.fill(now)
         return self.rate == math.inf or self._tokens >= 1 - 1e-9
 
@@ -213,7 +213,7 @@ class WindowAsServed(Law):
     def limit(self) -> float:
         return CEILING if self._window is None else self._window.limit
 
-    def room(self, now: float, in_flight: int) -> bool:  # noqa: ARG002
+    def may_send(self, now: float, in_flight: int) -> bool:  # noqa: ARG002
         return in_flight < self.limit
 
     def refused(self, now: float, sent: float) -> None:
@@ -308,7 +308,7 @@ class Simulation:
 
     def _send(self, now: float, client: Client) -> None:
         while client.in_flight < CEILING and (client.again or client.left > 0):
-            if not client.law.room(now, client.in_flight):
+            if not client.law.may_send(now, client.in_flight):
                 when = client.law.later(now)
                 if when is not None and not client.waits:
                     client.waits = True
@@ -363,7 +363,9 @@ def simulate(
 # Measurements
 
 
-def steady(law: Callable[[], Law], rate: float, latency: float, starts: list[float], seed: int) -> tuple[float, ...]:
+def constant_rate(
+    law: Callable[[], Law], rate: float, latency: float, starts: list[float], seed: int
+) -> tuple[float, ...]:
     """Goodput as a share of the rate and Jain's index of the clients, in the second half; share of refused requests."""
     seconds = 20.0
     clients = simulate(law, lambda _: rate, latency, seed=seed, starts=starts, seconds=seconds)
@@ -410,21 +412,21 @@ def figures(law: Callable[[], Law]) -> Iterator[str]:
         (3500.0, 0.03, [0.05 * n for n in range(16)]),
         (400.0, 0.02, [0.05 * n for n in range(40)]),
     ):
-        good, fair, wasted = average([steady(law, rate, latency, starts, seed) for seed in SEEDS])
+        good, fair, wasted = average([constant_rate(law, rate, latency, starts, seed) for seed in SEEDS])
         yield f"{good:.0%}, {wasted:.1%}" + (f", {fair:.2f}" if len(starts) > 1 else "")
     yield f"{mean(recovery(law, seed) for seed in SEEDS):.1f} s"
     yield f"{mean(rising(law, seed) for seed in SEEDS):.0%}"
 
 
 HEAD = (
-    "law",
+    "algorithm",
     "1,024 requests",
     "one client, 2,000/s",
     "four, 3,500/s",
     "sixteen, 3,500/s",
     "forty, 400/s",
     "1,000/s to 3,000/s",
-    "rising",
+    "rising 10 %/s",
 )
 
 

@@ -34,7 +34,7 @@ class Bare(Library):
         if self.task.dataset.shard is not None:
             raise CannotDo("objects are shards, not chunks")
         keys = (self._key(i, j) for i, j in self.task.dataset.touched(region))
-        await self._crew(keys, self.get)
+        await self._in_parallel(keys, self.get)
         return _NOTHING
 
     async def write(self, region: Region, data: np.ndarray[Any, Any]) -> None:
@@ -45,15 +45,15 @@ class Bare(Library):
         async def put_chunk(cell: tuple[int, int]) -> None:
             await self.put(self._key(*cell), data[dataset.chunk_region(*cell)].tobytes())
 
-        await self._crew(dataset.touched(region), put_chunk)
+        await self._in_parallel(dataset.touched(region), put_chunk)
 
-    async def _crew(self, items: Iterator[Any], work: Callable[[Any], Awaitable[Any]]) -> None:
+    async def _in_parallel(self, items: Iterator[Any], work: Callable[[Any], Awaitable[Any]]) -> None:
         async def pull() -> None:
             for item in items:
                 await work(item)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(self.task.crew):
+            for _ in range(self.task.workers):
                 group.create_task(pull())
 
 
@@ -85,7 +85,7 @@ class Aiobotocore(Bare):
 
         place = self.task.place
         config = AioConfig(
-            max_pool_connections=self.task.crew,
+            max_pool_connections=self.task.workers,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"payload_signing_enabled": False, "addressing_style": "path"},
@@ -140,7 +140,7 @@ class OurWire(Bare):
             return frozen
 
         self._request = Request
-        self._wire = Wire(endpoint, credentials, max_connections=self.task.crew, ca_bundle=place.ca_bundle)
+        self._wire = Wire(endpoint, credentials, max_connections=self.task.workers, ca_bundle=place.ca_bundle)
 
     async def get(self, key: str) -> int:
         answer = await self._wire.send(self._request("GetObject", self.task.place.bucket, key))

@@ -52,7 +52,7 @@ class Task:
         return self.workload.dataset
 
     @property
-    def crew(self) -> int:
+    def workers(self) -> int:
         """Requests in flight of a bare loop, which has no default."""
         return self.in_flight or IN_FLIGHT
 

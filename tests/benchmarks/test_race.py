@@ -26,7 +26,7 @@ def test_rows_may_come_in_any_order() -> None:
 
 
 def test_the_table_shows_what_got_lost() -> None:
-    clean, dirty = race.Told(conflicts=3), race.Told(errors=2)
+    clean, dirty = race.Outcome(conflicts=3), race.Outcome(errors=2)
     row = {race.LIBRARIES[0]: (5, dirty), race.LIBRARIES[1]: (0, clean)}
     text = race.table({"appended rows": row})
     assert "| 5 of 128 lost, 2 writes raised | 0 of 128 lost, 3 conflicts merged |" in text

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks.throttling import LAWS, SEEDS, burst, recovery, steady
+from benchmarks.throttling import LAWS, SEEDS, burst, constant_rate, recovery
 
 NOW = LAWS["window as served (now)"]
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
-    assert steady(NOW, 2000.0, 0.005, [0.0], 7) == steady(NOW, 2000.0, 0.005, [0.0], 7)
+    assert constant_rate(NOW, 2000.0, 0.005, [0.0], 7) == constant_rate(NOW, 2000.0, 0.005, [0.0], 7)
     assert burst(NOW, 7) != burst(NOW, 8)
 
 
 def test_one_client_uses_the_rate_and_is_hardly_refused() -> None:
     for seed in SEEDS:
-        goodput, _, refused = steady(NOW, 2000.0, 0.005, [0.0], seed)
+        goodput, _, refused = constant_rate(NOW, 2000.0, 0.005, [0.0], seed)
         assert goodput > 0.97
         assert refused < 0.02
 
@@ -28,7 +28,7 @@ def test_a_thousand_requests_take_little_more_than_the_rate_allows() -> None:
 
 def test_clients_that_come_one_after_the_other_share_a_rate() -> None:
     for seed in SEEDS:
-        goodput, fairness, refused = steady(NOW, 3500.0, 0.02, [0.0, 0.0, 3.0, 6.0], seed)
+        goodput, fairness, refused = constant_rate(NOW, 3500.0, 0.02, [0.0, 0.0, 3.0, 6.0], seed)
         assert goodput > 0.97
         assert fairness > 0.95
         assert refused < 0.02
