@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,3 +54,13 @@ def test_small_gaps_are_bridged_however_little_is_wanted() -> None:
 def test_touching_and_overlapping_spans_are_one() -> None:
     wanted = [Span(0, 10), Span(2, 5), Span(10, 20), Span(15, 16)]
     assert list(coalesce(wanted, max_gap=1)) == [(Span(0, 20), wanted)]
+
+
+@given(spans, st.integers(0, 100), st.integers(1, 200))
+def test_requests_of_several_spans_have_a_maximum_size(wanted: list[Span], max_gap: int, max_size: int) -> None:
+    groups = list(coalesce(wanted, max_gap=max_gap, small_gap=max_gap, max_size=max_size))
+    assert [span for _, members in groups for span in members] == wanted
+    for (start, stop), members in groups:
+        assert len(members) == 1 or stop - start <= max_size
+    for ((start, stop), _), (_, (following, *_)) in pairwise(groups):  # the next span could not be added
+        assert following.start - stop > max_gap or max(stop, following.stop) - start > max_size

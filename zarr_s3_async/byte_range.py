@@ -1,6 +1,7 @@
 """Byte ranges of an object, and merging adjacent ranges into one request."""
 
 from collections.abc import Iterable, Iterator
+from math import inf
 from typing import NamedTuple, TypeAlias
 
 
@@ -68,7 +69,9 @@ a body: 20 ms with 64 in parallel, at 85 MB/s. The value is smaller, since bytes
 fewer of them in that time."""
 
 
-def coalesce(spans: Iterable[Span], *, max_gap: int, small_gap: int = 0) -> Iterator[tuple[Span, list[Span]]]:
+def coalesce(
+    spans: Iterable[Span], *, max_gap: int, small_gap: int = 0, max_size: float = inf
+) -> Iterator[tuple[Span, list[Span]]]:
     """Merge sorted spans into requests where transferring the gap is cheaper than another request.
 
     Args:
@@ -76,6 +79,7 @@ def coalesce(spans: Iterable[Span], *, max_gap: int, small_gap: int = 0) -> Iter
         max_gap: Maximum number of unwanted bytes between two spans of one request. Requests run in parallel, so a gap
             costs its transfer, and saves only the overhead of a request.
         small_gap: Gaps of up to this many bytes are always transferred, even if few bytes around them are wanted.
+        max_size: Maximum length in bytes of a request that covers several spans.
 
     Yields:
         The span to request, and the wanted spans inside it, in order. Apart from small gaps, a request never
@@ -86,7 +90,7 @@ def coalesce(spans: Iterable[Span], *, max_gap: int, small_gap: int = 0) -> Iter
     for span in spans:
         gap = max(0, span.start - stop)
         grown = max(stop, span.stop) - start
-        fits = gap <= max_gap and (gap <= small_gap or 2 * (waste + gap) <= grown)
+        fits = gap <= max_gap and grown <= max_size and (gap <= small_gap or 2 * (waste + gap) <= grown)
         if members and not fits:
             yield Span(start, stop), members
             members = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from math import prod
@@ -17,7 +17,7 @@ from .._grid import grid_shape, place
 from .._model.metadata import ArrayMeta
 from .._policy.backoff import PINNED_ATTEMPTS
 from .._types import Buffer, Coords, Shape, Version
-from ..byte_range import Span
+from ..byte_range import Span, coalesce
 from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import VARIABLE_LIMIT, Pipeline, build_pipeline
 from ..codecs.shard_format import ShardFormat, stored_slots, unused_bytes
@@ -206,7 +206,8 @@ class ShardObjects:
             slots = [(slot_of[span], span) for span in spans]
             bad.update(await self._range(key, request, head.version, slots))
 
-        ranges = _ranges(sorted(slot_of), max_gap=limits.gap_bytes, max_size=limits.range_bytes)
+        gap = limits.gap_bytes
+        ranges = coalesce(sorted(slot_of), max_gap=gap, small_gap=gap, max_size=limits.range_bytes)
         await run_workers(limits.requests, ranges, check)
         return self._checked(position, head.size, index, bad, unused)
 
@@ -273,18 +274,6 @@ class ShardObjects:
         within = np.stack(np.unravel_index(np.arange(self._shard.n_chunks), grid), axis=-1)
         starts = [place(axis, at)[0] for axis, at in zip(self._axes, position, strict=True)]
         return within.astype(np.int64) + np.array(starts, np.int64) // np.array(self._shard.chunk_shape, np.int64)
-
-
-def _ranges(spans: Iterable[Span], *, max_gap: int, max_size: int) -> Iterator[tuple[Span, list[Span]]]:
-    """Group neighbouring spans into requests of at most `max_size` bytes, unless a single span is longer."""
-    members: list[Span] = []
-    for span in spans:
-        if members and (span.start - members[-1].stop > max_gap or span.stop - members[0].start > max_size):
-            yield Span(members[0].start, members[-1].stop), members
-            members = []
-        members.append(span)
-    if members:
-        yield Span(members[0].start, members[-1].stop), members
 
 
 def _error_of(pipeline: Pipeline, data: Buffer) -> ChunkDecodeError | None:

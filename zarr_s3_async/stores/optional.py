@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, TypeGuard
 from .._concurrency.workers import run_workers
 from .._policy.backoff import PINNED_ATTEMPTS
 from .._types import Version, When
-from ..byte_range import ByteRange, Span, checked, resolve
+from ..byte_range import ByteRange, Span, checked, coalesce, resolve
 from ..errors import ConcurrentModification, Conflict
 from .base import (
     Blob,
@@ -241,20 +241,12 @@ _Request: TypeAlias = tuple[ByteRange | None, list[int]]
 def _requests(ranges: Sequence[ByteRange | None], max_gap: int, max_bytes: int) -> Iterator[_Request]:
     """Merge neighbouring spans into one request; every other range is a request of its own."""
     spans = sorted((span, number) for number, span in enumerate(ranges) if isinstance(span, Span))
-    merged: Span | None = None
-    members: list[int] = []
-    for span, number in spans:
+    for span, _ in spans:
         checked(span)
-        if merged is not None:
-            stop = max(merged.stop, span.stop)
-            if span.start - merged.stop <= max_gap and stop - merged.start <= max_bytes:
-                merged = Span(merged.start, stop)
-                members.append(number)
-                continue
-            yield merged, members
-        merged, members = span, [number]
-    if merged is not None:
-        yield merged, members
+    numbers = iter([number for _, number in spans])
+    merged = coalesce((span for span, _ in spans), max_gap=max_gap, small_gap=max_gap, max_size=max_bytes)
+    for request, members in merged:
+        yield request, [next(numbers) for _ in members]
     for number, other in enumerate(ranges):
         if not isinstance(other, Span):
             yield other, [number]
