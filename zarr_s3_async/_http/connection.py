@@ -12,9 +12,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from .._concurrency.turns import STEP_BYTES, TURNS
-from .body import PartialBody
 from .errors import ConnectionBroken, IncompleteResponse, ProtocolError
 from .head import MAX_HEAD, Head, looks_like_http, parse_head
+from .partial import PartialBody
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .body import PartialBody
+    from .partial import PartialBody
 
 
 class ProtocolError(Exception):

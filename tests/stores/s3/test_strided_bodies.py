@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
-from zarr_s3_async._http.body import StridedBody, copy_strided
+from zarr_s3_async._http.body import StridedBody
+from zarr_s3_async._http.partial import copy_strided
 from zarr_s3_async._types import strided_target
 from zarr_s3_async.codecs.pipeline import Pipeline
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..._http.body import PartialBody
 from ..._http.head import parse_content_range
+from ..._http.partial import PartialBody
 from ..._types import Version
 from ...errors import DeadlineExceeded, NetworkError, StoreError
 from .errors import unexpected

@@ -12,7 +12,8 @@ from functools import lru_cache
 from math import inf
 from typing import Any, NamedTuple
 
-from ...._http.body import MAX_OBJECT, MAX_SMALL_BODY, MAX_UNREQUESTED, PartialBody
+from ...._http.body import MAX_OBJECT, MAX_SMALL_BODY, MAX_UNREQUESTED
+from ...._http.partial import PartialBody
 from ...._types import Buffer
 from ....config import S3Config
 from ....errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, ZarrS3Error
