@@ -21,9 +21,9 @@ _CLOSED = "the connection pool was closed"
 _MIN_TICK, _MAX_TICK = 0.005, 1.0
 _TICKS = 10
 """Sweeps per attempt timeout: a timeout is noticed up to a tenth of itself late, or a second."""
-_STEP = 64 * 1024
-_STEPS = 4
-"""`_STEP` bytes of a body must arrive within each quarter of the attempt timeout: 4 KiB/s by default."""
+PACE_BYTES = 64 * 1024
+PACE_STEPS = 4
+"""`PACE_BYTES` bytes of a body must arrive within each quarter of the attempt timeout: 4 KiB/s by default."""
 _CLOSING_TURNS = 2
 """Loop iterations until asyncio has closed the socket of a connection attempt that was cancelled."""
 
@@ -75,7 +75,7 @@ class ConnectionPool:
         self._limit = limit
         self._idle_timeout = idle_timeout
         self._tick = max(_MIN_TICK, min(_MAX_TICK, idle_timeout / _TICKS, (attempt_timeout or inf) / _TICKS))
-        self._step_seconds = None if attempt_timeout is None else attempt_timeout / _STEPS
+        self._step_seconds = None if attempt_timeout is None else attempt_timeout / PACE_STEPS
         # A stack: the most recently used connection is taken first, so that surplus ones become idle and are closed.
         self._idle: list[Connection] = []
         # Dicts for their order: closing is the same each time, which a run in virtual time repeats.
@@ -247,9 +247,9 @@ class ConnectionPool:
         if received is None or self._step_seconds is None:
             return
         if pace is NOT_BEGUN or received >= pace.received:
-            connection.pace = Pace(received + _STEP, now + self._step_seconds)
+            connection.pace = Pace(received + PACE_BYTES, now + self._step_seconds)
         elif pace.due <= now:
-            slow = f"fewer than {_STEP} bytes arrived within {self._step_seconds:g} s, after {received} bytes"
+            slow = f"fewer than {PACE_BYTES} bytes arrived within {self._step_seconds:g} s, after {received} bytes"
             connection.fail(TooSlow(slow))
 
     def retire(self) -> None:

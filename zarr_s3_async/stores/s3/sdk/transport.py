@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ...._http.body import MAX_OBJECT, MAX_SMALL_BODY, MAX_UNREQUESTED
 from ...._http.partial import PartialBody
+from ...._http.pool import PACE_BYTES, PACE_STEPS
 from ...._types import Buffer
 from ....config import S3Config
 from ....errors import ConfigError, DeadlineExceeded, NetworkError, StoreError, ZarrS3Error
@@ -35,9 +36,6 @@ from .clients import ClientPool
 from .errors import is_disconnect, response_or_raise
 
 _READ_SIZE = 2**18
-_STEP = 2**16
-"""Bytes that must arrive within each quarter of the attempt timeout: 4 KiB/s by default."""
-_STEPS = 4
 
 
 class Receiving:
@@ -101,8 +99,9 @@ class Receiving:
         if asyncio.get_running_loop().time() >= self._deadline:
             return BrokenBody.of(attempt_timed_out(self._request, self._seconds), self._partial)
         too_slow = DeadlineExceeded(
-            f"{where(self._request)}: fewer than {_STEP} bytes arrived within {self._seconds / _STEPS:g} s, after "
-            f"{self._partial.received} of {self._partial.size}; check the network, or raise S3Config.attempt_timeout",
+            f"{where(self._request)}: fewer than {PACE_BYTES} bytes arrived within {self._seconds / PACE_STEPS:g} s, "
+            f"after {self._partial.received} of {self._partial.size}; check the network, or raise "
+            "S3Config.attempt_timeout",
             bucket=self._request.bucket,
             key=self._request.key,
             code="TooSlow",
@@ -122,7 +121,7 @@ class Receiving:
         return memory
 
     async def _fill(self, stream: Any, partial: PartialBody, timer: asyncio.Timeout) -> None:
-        memory, size, due = partial.memory, partial.size, _STEP
+        memory, size, due = partial.memory, partial.size, PACE_BYTES
         self._wind(timer)
         while partial.received < size:
             piece = await stream.content.read(min(_READ_SIZE, size - partial.received))
@@ -131,13 +130,13 @@ class Receiving:
             memory[partial.received : partial.received + len(piece)] = piece
             partial.received += len(piece)
             if partial.received >= due:
-                due = partial.received + _STEP
+                due = partial.received + PACE_BYTES
                 self._wind(timer)
         if await stream.content.read(1):  # lets aiohttp see the end, so that the connection returns to its pool
             raise _broken(self._request, f"the body continues after its {size} bytes")
 
     def _wind(self, timer: asyncio.Timeout) -> None:
-        step = asyncio.get_running_loop().time() + self._seconds / _STEPS
+        step = asyncio.get_running_loop().time() + self._seconds / PACE_STEPS
         timer.reschedule(min(step, self._deadline))
 
     def _memory(self, status: int, headers: Mapping[str, str], size: int) -> memoryview:
