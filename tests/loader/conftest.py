@@ -1,4 +1,4 @@
-"""Arrays whose every value is known, and stores that count and dawdle."""
+"""Arrays whose every value is known, stores that count and dawdle, and the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
+
+SHUFFLES = (None, "chunks", "buffer", "global")
 
 
 class Watched(zs.MemoryStore):
@@ -53,6 +55,31 @@ async def stored(session: zs.Session, store: Any, data: np.ndarray, **options: A
 def numbered(*shape: int) -> np.ndarray:
     """Every element another number."""
     return np.arange(np.prod(shape), dtype="i4").reshape(shape)
+
+
+async def batches_of(loader: zs.BatchLoader, number: int | None = None, **part: int) -> list[Any]:
+    return [batch async for batch in loader.epoch(number, **part)]
+
+
+async def collect(epoch: Any, into: list[Any]) -> None:
+    async for batch in epoch:
+        into.append(batch)
+
+
+async def order_of(loader: zs.BatchLoader, number: int | None = None, **part: int) -> list[int]:
+    """Samples of an array whose rows hold their number."""
+    batches = await batches_of(loader, number, **part)
+    return np.concatenate(batches).reshape(sum(map(len, batches)), -1)[:, 0].tolist()
+
+
+def rows(*shape: int) -> np.ndarray:
+    """Each row holds its number."""
+    return np.broadcast_to(np.arange(shape[0], dtype="i4").reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 def others() -> list[asyncio.Task[Any]]:

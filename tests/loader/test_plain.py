@@ -21,8 +21,7 @@ import pytest
 
 import zarr_s3_async as zs
 
-from .conftest import stored
-from .test_loader import rows
+from .conftest import rows, stored
 
 
 @pytest.fixture
