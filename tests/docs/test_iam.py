@@ -212,7 +212,7 @@ async def test_the_policy_for_reading_lets_read_and_not_write(users: Users) -> N
 
 @pytest.mark.integration
 async def test_the_policy_without_listing_lets_read_what_is_there(users: Users) -> None:
-    """moto says 404 of absent keys to everyone; that S3 says 403 is tested in tests/stores/s3/test_answer_checks.py."""
+    """moto says 404 of absent keys to everyone; test_answers_by_operation.py of the S3 store tests that S3 says 403."""
     url = await make(users, "no-listing")
     async with zs.Session(s3=users.configs[NO_LISTING], missing_on_403=True) as session:
         array = await session.open_array(url, zarr_format=3)

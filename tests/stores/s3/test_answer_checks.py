@@ -6,10 +6,6 @@ The server counts requests: only our retry layer retries, and no library below i
 from __future__ import annotations
 
 import asyncio
-import pickle
-import traceback
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
 
 import pytest
 
@@ -28,19 +24,16 @@ from zarr_s3_async.errors import (
     UnexpectedResponse,
     Unsupported,
     WrongRegion,
-    ZarrS3Error,
 )
 from zarr_s3_async.events import RequestDone
 from zarr_s3_async.stores.s3.store import S3Store
 
 from ...servers import faults
 from ...servers.faults import Fault
-from .rig import SECRET, TOKEN, Rig
+from .rig import Rig
+from .verbs import BODY, FOREVER, READS, VERBS, WITH_BODY, Verb, by_verb, failure, version_of, whole_get
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-BODY = b"0123456789" * 100
-FOREVER = 1000
 
 
 @pytest.fixture(autouse=True)
@@ -49,97 +42,12 @@ def stored(rig: Rig) -> None:
     rig.forget()
 
 
-class Verb(NamedTuple):
-    """One operation of a store, and its result without a fault."""
-
-    operation: str
-    run: Callable[[S3Store, Version], Awaitable[Any]]
-    right: Any
-
-
-async def whole_get(store: S3Store, _: Version) -> Any:
-    blob = await store.get("k")
-    return None if blob is None else (bytes(blob.data), blob.size)
-
-
-async def ranged_get(store: S3Store, _: Version) -> Any:
-    blob = await store.get("k", range=Span(5, 50))
-    return None if blob is None else (bytes(blob.data), blob.size)
-
-
-async def put(store: S3Store, _: Version) -> Any:
-    return bool(await store.put("k", BODY))
-
-
-async def conditional_put(store: S3Store, version: Version) -> Any:
-    return bool(await store.put("k", BODY, when=version))
-
-
-async def delete(store: S3Store, _: Version) -> Any:
-    return await store.delete("k")
-
-
-async def conditional_delete(store: S3Store, version: Version) -> Any:
-    return await store.delete("k", when=version)
-
-
-async def delete_many(store: S3Store, _: Version) -> Any:
-    return await store.delete_many(["k", "never"])
-
-
-async def list_all(store: S3Store, _: Version) -> Any:
-    return [entry.key for entry in (await store.list_dir("")).entries]
-
-
 DOCTYPE = b"<!DOCTYPE Error [<!ENTITY a 'NoSuchKey'>]>"
 
 
 def page(body: bytes) -> Fault:
     """A 404 page that is not from S3."""
     return faults.refuse(404, body=body)
-
-
-VERBS = {
-    "whole get": Verb("GetObject", whole_get, (BODY, len(BODY))),
-    "ranged get": Verb("GetObject", ranged_get, (BODY[5:50], len(BODY))),
-    "put": Verb("PutObject", put, True),
-    "conditional put": Verb("PutObject", conditional_put, True),
-    "delete": Verb("DeleteObject", delete, None),
-    "conditional delete": Verb("DeleteObject", conditional_delete, None),
-    "delete many": Verb("DeleteObjects", delete_many, None),
-    "list": Verb("ListObjectsV2", list_all, ["k"]),
-}
-READS = ("whole get", "ranged get")
-WITH_BODY = (*READS, "list", "delete many")
-
-
-def by_verb(*rows: tuple[str, Fault, Any], verbs: tuple[str, ...] = tuple(VERBS)) -> Any:
-    """Each row with each of these operations."""
-    cases = [
-        pytest.param(fault, error, VERBS[verb], id=f"{name}-{verb}") for name, fault, error in rows for verb in verbs
-    ]
-    return pytest.mark.parametrize(("fault", "error", "verb"), cases)
-
-
-async def version_of(rig: Rig) -> Version:
-    blob = await rig.store().get("k")
-    assert blob is not None
-    rig.forget()
-    return blob.version
-
-
-async def failure(verb: Verb, store: S3Store, version: Version) -> StoreError:
-    """The error that the operation raises; checks that it is one of ours, pickles, and contains no secrets."""
-    with pytest.raises(ZarrS3Error) as caught:
-        await verb.run(store, version)
-    error = caught.value
-    assert isinstance(error, StoreError)
-    assert type(error).__module__ == "zarr_s3_async.errors"
-    assert pickle.loads(pickle.dumps(error)).args == error.args
-    texts = "".join(traceback.format_exception(error)) + repr(vars(error)) + repr(store)
-    assert SECRET not in texts
-    assert TOKEN not in texts
-    return error
 
 
 @by_verb(
@@ -483,214 +391,3 @@ async def _reads_right(rig: Rig, store: S3Store) -> None:
         assert blob is not None
         assert bytes(blob.data) == body
     rig.remove("other")
-
-
-# Responses whose meaning depends on the operation
-
-
-@pytest.mark.parametrize("verb", READS)
-async def test_no_such_key_is_absent_to_a_read(rig: Rig, verb: str) -> None:
-    rig.server.cue("GetObject", faults.no_such_key)
-    assert await VERBS[verb].run(rig.store(), Version("")) is None
-    assert rig.attempts == 1
-
-
-async def test_no_such_key_is_success_for_a_delete(rig: Rig) -> None:
-    rig.server.cue("DeleteObject", faults.no_such_key)
-    assert await delete(rig.store(), Version("")) is None
-    assert rig.attempts == 1
-
-
-@pytest.mark.parametrize("verb", ["put", "list", "delete many"])
-async def test_no_such_key_is_no_answer_to_the_others(rig: Rig, verb: str) -> None:
-    rig.server.cue(VERBS[verb].operation, faults.no_such_key)
-    assert type(await failure(VERBS[verb], rig.store(), Version(""))) is UnexpectedResponse
-
-
-@pytest.mark.parametrize("fault", [faults.precondition_failed, faults.conflict, faults.no_such_key])
-@pytest.mark.parametrize("verb", ["conditional put", "conditional delete"])
-async def test_a_lost_race_is_a_conflict_after_one_request(rig: Rig, fault: Fault, verb: str) -> None:
-    rig.server.cue(VERBS[verb].operation, fault)
-    assert type(await failure(VERBS[verb], rig.store(), Version('"1"'))) is Conflict
-    assert rig.attempts == 1
-
-
-async def test_a_pinned_read_of_another_version_is_a_conflict(rig: Rig) -> None:
-    async def pinned(store: S3Store, version: Version) -> Any:
-        return await store.get("k", range=Span(0, 4), version=version)
-
-    verb = Verb("GetObject", pinned, None)
-    assert type(await failure(verb, rig.store(), Version('"another"'))) is Conflict
-    rig.server.cue("GetObject", faults.no_such_key)
-    assert type(await failure(verb, rig.store(), Version('"another"'))) is Conflict
-
-
-@pytest.mark.parametrize("asked", [Span(0, 4), None], ids=["range", "whole"])
-async def test_a_pinned_read_returns_its_version_on_servers_that_ignore_conditions(
-    rig: Rig, asked: Span | None
-) -> None:
-    async def pinned(store: S3Store, version: Version) -> Any:
-        return await store.get("k", range=asked, version=version)
-
-    verb = Verb("GetObject", pinned, None)
-    for careless in (faults.ignoring("if-match"), faults.ignoring("if-match", "range")):
-        rig.server.forget()
-        rig.server.cue("GetObject", careless, times=FOREVER)
-        raised = await failure(verb, rig.store(), Version('"another"'))
-        assert type(raised) is Conflict
-        assert rig.server.count("GetObject") == 1
-        version = (await rig.store().get("k")).version
-        assert (await pinned(rig.store(), version)).version == version
-        assert (await pinned(rig.store(), Version(f"W/{version}"))).version == version, "the same, weakly"
-
-
-async def test_a_whole_answer_to_a_range_is_cut(rig: Rig) -> None:
-    rig.server.cue("GetObject", faults.whole_for_range)
-    assert await ranged_get(rig.store(), Version("")) == VERBS["ranged get"].right
-    assert rig.attempts == 1
-
-
-WRONG_RANGES = {
-    "another": faults.content_range("bytes 4-48/1000"),
-    "without size": faults.content_range("bytes 5-49/*"),
-    "beyond the object": faults.content_range("bytes 5-49/20"),
-    "nonsense": faults.content_range("some of it"),
-    "short": faults.short_range,
-    "endless": faults.content_range("bytes 5-49/" + "9" * 5000),
-    "the same length elsewhere": faults.content_range("bytes 6-50/1000"),
-}
-
-
-@pytest.mark.parametrize("fault", WRONG_RANGES.values(), ids=WRONG_RANGES)
-async def test_a_wrong_range_is_retried_and_then_an_error(rig: Rig, fault: Fault) -> None:
-    rig.server.cue("GetObject", fault)
-    assert await ranged_get(rig.store(), Version("")) == VERBS["ranged get"].right
-    assert rig.server.count("GetObject") == 2
-    rig.server.cue("GetObject", fault, times=FOREVER)
-    assert type(await failure(VERBS["ranged get"], rig.store(), Version(""))) is UnexpectedResponse
-
-
-async def test_a_short_body_is_reported_as_short_as_it_is(rig: Rig) -> None:
-    """If Content-Length matches, only the decoder can detect it."""
-    rig.server.cue("GetObject", faults.truncated_at(10))
-    assert await whole_get(rig.store(), Version("")) == (BODY[:10], 10)
-
-
-async def test_a_range_past_the_end_is_empty(rig: Rig) -> None:
-    blob = await rig.store().get("k", range=Span(5000, 6000))
-    assert blob is not None
-    assert (bytes(blob.data), blob.size) == (b"", len(BODY))
-
-
-async def test_416_for_a_range_that_exists_is_not_believed(rig: Rig) -> None:
-    rig.server.cue("GetObject", faults.invalid_range)
-    assert await ranged_get(rig.store(), Version("")) == VERBS["ranged get"].right
-    rig.server.cue("GetObject", faults.invalid_range, times=FOREVER)
-    assert type(await failure(VERBS["ranged get"], rig.store(), Version(""))) is UnexpectedResponse
-
-
-@pytest.mark.parametrize("fault", [faults.bare_404, faults.bare_403, faults.refuse(301), faults.html_404])
-async def test_a_head_never_decides_absence(rig: Rig, fault: Fault) -> None:
-    rig.server.cue("HeadObject", fault)
-    verb = Verb("GetObject", lambda store, _: store.get("k", range=Span(5000, 6000)), None)
-    raised = await failure(verb, rig.store(), Version(""))
-    assert raised.status == 416, "the GET's word, asked a second time"
-    assert rig.server.count("GetObject") == 2
-
-
-LISTED = "<Contents><Key>root/k</Key><ETag>1</ETag><Size>3</Size></Contents>"
-LISTINGS = {
-    "of elsewhere": LISTED.replace("root/", "roof/"),
-    "of shorter names": LISTED.replace("root/k", "r"),
-    "without names": LISTED.replace("<Key>root/k</Key>", ""),
-    "without sizes": LISTED.replace("<Size>3</Size>", ""),
-    "without ETags": LISTED.replace("<ETag>1</ETag>", ""),
-    "of sizes that are none": LISTED.replace("3", "three"),
-    "of endless sizes": LISTED.replace("3", "9" * 5000),
-    "of folders elsewhere": "<CommonPrefixes><Prefix>roof/</Prefix></CommonPrefixes>",
-    "of folders without names": "<CommonPrefixes></CommonPrefixes>",
-    "cut off": "<Contents><Key>root/k</K",
-    "without an end": "<IsTruncated>true</IsTruncated>",
-    "of no characters": LISTED.replace("root/k", "root/&#0;"),
-    "of an entity": LISTED.replace("root/k", "root/&a;"),
-}
-
-
-@pytest.mark.parametrize("listed", LISTINGS.values(), ids=LISTINGS)
-async def test_an_invalid_listing_is_retried_and_then_an_error(rig: Rig, listed: str) -> None:
-    """Never a wrong or a missing name, never an exception of another library."""
-    truncated = "" if "IsTruncated" in listed else "<IsTruncated>false</IsTruncated>"
-    body = f"<ListBucketResult>{truncated}{listed}</ListBucketResult>".encode()
-    rig.server.cue("ListObjectsV2", faults.refuse(200, body=body))
-    assert await list_all(rig.store(), Version("")) == ["k"]
-    assert rig.server.count("ListObjectsV2") == 2
-    rig.server.cue("ListObjectsV2", faults.refuse(200, body=body), times=FOREVER)
-    assert type(await failure(VERBS["list"], rig.store(), Version(""))) is UnexpectedResponse
-
-
-async def test_a_listing_whose_tokens_repeat_ends(rig: Rig) -> None:
-    page = "<IsTruncated>true</IsTruncated><NextContinuationToken>here</NextContinuationToken>"
-    round_and_round = faults.refuse(200, body=f"<ListBucketResult>{page}{LISTED}</ListBucketResult>".encode())
-    rig.server.cue("ListObjectsV2", round_and_round, times=FOREVER)
-    with pytest.raises(UnexpectedResponse, match="same continuation token"):
-        await rig.store().list_dir("")
-    with pytest.raises(UnexpectedResponse, match="same continuation token"):
-        [entry async for entry in rig.store().list_prefix("")]
-
-
-async def test_retry_after_is_waited(rig: Rig) -> None:
-    rig.server.cue("GetObject", faults.retry_after(7))
-    await rig.store().get("k")
-    assert rig.waits == [7.0]
-
-
-async def test_keys_that_were_not_deleted_are_retried(rig: Rig) -> None:
-    error = b"<Error><Key>root/k</Key><Code>SlowDown</Code><Message>x</Message></Error>"
-    partly = faults.refuse(200, body=b"<DeleteResult>" + error + b"</DeleteResult>")
-    rig.server.cue("DeleteObjects", partly)
-    await rig.store().delete_many(["k"])
-    assert rig.server.count("DeleteObjects") == 2
-    assert rig.stored("k") is None
-
-
-# Opt-ins
-
-
-@pytest.mark.parametrize("fault", [faults.bare_404, faults.html_404])
-@pytest.mark.parametrize("verb", READS)
-async def test_bare_404s_are_missing_where_the_user_specifies_it(rig: Rig, fault: Fault, verb: str) -> None:
-    rig.server.cue("GetObject", fault, times=FOREVER)
-    assert await VERBS[verb].run(rig.store(accept_bare_404=True), Version("")) is None
-    rig.server.forget()
-    rig.server.cue("GetObject", faults.no_such_bucket)
-    assert type(await failure(VERBS[verb], rig.store(accept_bare_404=True), Version(""))) is BucketNotFound
-
-
-@pytest.mark.parametrize("verb", READS)
-async def test_missing_on_403_is_for_chunk_reads_alone(rig: Rig, verb: str) -> None:
-    rig.server.cue("GetObject", faults.access_denied, times=FOREVER)
-    store = rig.store(missing_on_403=True)
-    assert await VERBS[verb].run(store.for_chunk_reads, Version("")) is None
-    assert type(await failure(VERBS[verb], store, Version(""))) is AccessDenied
-    assert type(await failure(VERBS[verb], rig.store().for_chunk_reads, Version(""))) is AccessDenied
-
-
-@pytest.mark.parametrize("verb", ["put", "delete", "list", "conditional delete"])
-async def test_missing_on_403_is_for_reads_alone(rig: Rig, verb: str) -> None:
-    rig.server.cue(VERBS[verb].operation, faults.access_denied, times=FOREVER)
-    store = rig.store(missing_on_403=True).for_chunk_reads
-    assert type(await failure(VERBS[verb], store, Version('"1"'))) is AccessDenied
-
-
-@pytest.mark.parametrize("fault", [faults.bare_403, faults.refuse(403, "SignatureDoesNotMatch"), faults.no_such_bucket])
-async def test_missing_on_403_is_s3s_own_access_denied_alone(rig: Rig, fault: Fault) -> None:
-    rig.server.cue("GetObject", fault)
-    store = rig.store(missing_on_403=True).for_chunk_reads
-    await failure(VERBS["whole get"], store, Version(""))
-
-
-async def test_missing_on_403_does_not_concern_a_pinned_version(rig: Rig) -> None:
-    rig.server.cue("GetObject", faults.access_denied)
-    store = rig.store(missing_on_403=True).for_chunk_reads
-    verb = Verb("GetObject", lambda store, version: store.get("k", version=version), None)
-    assert type(await failure(verb, store, Version('"1"'))) is AccessDenied
