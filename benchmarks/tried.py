@@ -19,7 +19,7 @@ _TRIED: tuple[tuple[str, str], ...] = (
     ("write 256 KiB zstd", "Compression is nine tenths; the rest is the small requests."),
     (
         "partial write",
-        "A read, a merge and a conditional write: two requests per chunk, where peers write unconditionally.",
+        "A read, a merge and a conditional write: two requests per chunk.",
     ),
     (
         "TLS",
