@@ -213,6 +213,8 @@ def test_fill_values_keep_their_spelling_and_json_is_strict(tmp_path: Path) -> N
         (["create", "memory://x", "--shape", "two", "--dtype", "i4"], "--shape"),
         (["create", "memory://x", "--shape", "2", "--dtype", "i4", "--codecs", "["], "--codecs"),
         (["create", "memory://x", "--shape", "2", "--group"], "--group"),
+        (["create", "memory://x", "--group", "--chunks", "2"], "--group"),
+        (["create", "memory://x", "--shape", "2,2", "--dtype", "i4", "--chunks", "10"], "--chunks 10 has 1"),
         (["rechunk", "memory://x", "memory://y"], "--chunks"),
         (["plot", "memory://x", "--out", "x.jpg"], "--out"),
         (["ls", "s3://bucket", "--anonymous", "--profile", "somebody"], "--anonymous"),
@@ -237,6 +239,43 @@ def test_a_url_in_the_place_of_the_file_is_told(name: str, tmp_path: Path) -> No
     assert "there is no file" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "options", "told"),
+    [
+        ("x.npy", ["--dtype", "flot"], "--dtype flot is not a data type"),
+        ("x.npy", ["--dtype", "int16"], "omit --dtype"),
+        ("x.npz", ["--dtype", "int16"], "omit --dtype"),
+        ("x.npy", ["--shape", "2,2"], "omit --shape"),
+        ("x.csv", ["--shape", "2,2"], "omit --shape"),
+        ("x.csv", ["--dtype", "flot"], "--dtype flot is not a data type"),
+        ("x.raw", ["--dtype", "flot", "--shape", "4"], "--dtype flot is not a data type"),
+        ("x.npy", ["--format", "npz"], "is an npy file"),
+        ("x.npz", ["--format", "npy"], "is an npz file"),
+        ("bad.npz", [], "is not an array of the format npz"),
+        ("x.npy", ["--at", "...", "--chunks", "2"], "omit --chunks"),
+        ("x.npy", ["--at", "...", "--shards", "2"], "omit --chunks, --shards"),
+        ("x.npy", ["--at", "...", "--zarr-format", "3"], "--zarr-format"),
+        ("x.npy", ["--at", "...", "--overwrite"], "--overwrite"),
+    ],
+)
+def test_an_option_of_put_that_would_have_no_effect_is_refused(
+    tmp_path: Path, url: str, file: str, options: list[str], told: str
+) -> None:
+    data = np.arange(4.0)
+    np.save(tmp_path / "x.npy", data)
+    np.savez(tmp_path / "x.npz", data=data)
+    (tmp_path / "x.csv").write_text("0,1,2,3")
+    (tmp_path / "x.raw").write_bytes(data.tobytes())
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 and no archive")
+    target = url if "--at" in options else f"{tmp_path.as_uri()}/new"
+    before = sorted(tmp_path.rglob("*"))
+    result = command("put", str(tmp_path / file), target, *options)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert told in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_hints_of_the_library_are_in_the_words_of_a_shell() -> None:
     place = command("info", "bucket/a").stderr
     assert "file://$PWD/bucket/a" in place
@@ -249,6 +288,7 @@ def test_hints_of_the_library_are_spelled_as_flags() -> None:
     assert (
         terminal.in_flags("give region='eu-west-1', or endpoint_url=") == "give --region eu-west-1, or --endpoint-url"
     )
+    assert terminal.in_flags("chunks=[10, 20], shards=(5,)") == "--chunks 10,20, --shards 5"
     assert terminal.in_flags("missing_on_403=True stays") == "missing_on_403=True stays"
 
 

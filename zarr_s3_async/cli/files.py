@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, cast, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -66,13 +67,32 @@ def mapped(path: Path, shape: tuple[int, ...], dtype: Any, form: Form) -> np.mem
 def read(path: Path, form: Form, *, dtype: Any = None, shape: tuple[int, ...] | None = None) -> Values:
     """An array from a file; npy and raw files are memory-mapped.
 
+    Args:
+        path: The file.
+        form: Its format.
+        dtype: The data type of a csv or raw file; npy and npz files have their own, which it must be.
+        shape: The shape of a raw file; files of other formats have their own, which it must be.
+
     Raises:
-        ConfigError: The file does not contain an array of this format.
+        ConfigError: The file does not contain such an array.
     """
+    found = _read(path, form, dtype, shape)
+    if shape is not None and found.shape != shape:
+        raise ConfigError(f"{path} has the shape {found.shape}, not {shape}: omit --shape")
+    if dtype is not None and form != "csv" and found.dtype != np.dtype(dtype):
+        raise ConfigError(f"{path} has the data type {found.dtype}, not {dtype}: omit --dtype")
+    return found
+
+
+def _read(path: Path, form: Form, dtype: Any, shape: tuple[int, ...] | None) -> Values:
+    try:
+        np.dtype(dtype)
+    except TypeError as error:
+        raise ConfigError(f"--dtype {dtype} is not a data type: {error}") from error
     try:
         match form:
             case "npy":
-                return cast("Values", np.load(path, mmap_mode="r", allow_pickle=False))
+                return _mapped(path)
             case "npz":
                 return _only_member(path)
             case "csv":
@@ -83,12 +103,23 @@ def read(path: Path, form: Form, *, dtype: Any = None, shape: tuple[int, ...] | 
                 return np.memmap(path, mode="r", dtype=np.dtype(dtype), shape=shape)
             case "png":
                 raise ConfigError("a picture is not an array: png is only for reading from a store")
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise ConfigError(f"{path} is not an array of the format {form}: {error}") from error
 
 
+def _mapped(path: Path) -> Values:
+    found = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(found, np.ndarray):  # np.load decides by the content
+        found.close()
+        raise ConfigError(f"{path} is an npz file")
+    return found
+
+
 def _only_member(path: Path) -> Values:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file:  # np.load(path) does not close it if it is not an archive
+        archive = np.load(file, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ConfigError(f"{path} is an npy file")
         names = archive.files
         if len(names) != 1:
             raise ConfigError(f"{path} holds {len(names)} arrays ({', '.join(names)}): write each to an npy file")

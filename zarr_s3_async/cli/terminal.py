@@ -109,7 +109,7 @@ _FLAGS = {
 }
 """Options of the library that are also options of commands."""
 _as_field = re.compile(r"\bS3Config\.(" + "|".join(_FLAGS) + r")\b")
-_spelled = re.compile(r"\b(" + "|".join(_FLAGS) + r")=(True\b|None\b|'[^']*'|\"[^\"]*\"|[\w.:/-]+)?")
+_spelled = re.compile(r"\b(" + "|".join(_FLAGS) + r")=(True\b|None\b|'[^']*'|\"[^\"]*\"|[\[(][\d, ]*[\])]|[\w.:/-]+)?")
 
 
 _of_python = (
@@ -126,6 +126,8 @@ def in_flags(message: str) -> str:
 
     def spelled(match: re.Match[str]) -> str:
         flag, value = _FLAGS[match[1]], (match[2] or "").strip("'\"")
+        if value.startswith(("[", "(")):  # chunks=[10, 10]
+            value = value.strip("[()]").replace(" ", "").removesuffix(",")
         return flag if value in {"", "True", "None"} else f"{flag} {value}"
 
     return _spelled.sub(spelled, _as_field.sub(lambda match: _FLAGS[match[1]], message))

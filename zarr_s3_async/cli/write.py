@@ -26,13 +26,15 @@ def _existing(file: Path) -> Path:
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="x.npy, x.npz, x.csv or x.raw.", callback=_existing)]
 _Format = Annotated[str | None, typer.Option("--format", metavar="NAME", help="Default: the file's ending.")]
 _Chunks = Annotated[
-    str, typer.Option("--chunks", metavar="N,N", help="Elements of a chunk per dimension; auto aims at 1 MiB.")
+    str | None, typer.Option("--chunks", metavar="N,N", help="Elements of a chunk per dimension. Default: about 1 MiB.")
 ]
 _Shards = Annotated[str | None, typer.Option("--shards", metavar="N,N", help="Elements of a stored object.")]
 _Dtype = Annotated[str | None, typer.Option("--dtype", metavar="NAME", help="float32, int16, str …")]
 _Shape = Annotated[str | None, typer.Option("--shape", metavar="N,N", help="Elements per dimension.")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove what is there first.")]
-_ZarrFormat = Annotated[int, typer.Option("--zarr-format", metavar="2|3", help="Of the new array.", min=2, max=3)]
+_ZarrFormat = Annotated[
+    int | None, typer.Option("--zarr-format", metavar="2|3", help="Of the new array. Default: 3.", min=2, max=3)
+]
 
 
 async def create(
@@ -40,7 +42,7 @@ async def create(
     url: Url,
     shape: _Shape = None,
     dtype: _Dtype = None,
-    chunks: _Chunks = "auto",
+    chunks: _Chunks = None,
     shards: _Shards = None,
     fill_value: Annotated[
         str | None, typer.Option("--fill-value", metavar="VALUE", help="What absent chunks hold.")
@@ -57,16 +59,18 @@ async def create(
         typer.Option("--attribute", metavar="KEY=VALUE", help="VALUE is JSON, or else text. Repeatable."),
     ] = None,
     group: Annotated[bool, typer.Option("--group", help="Make a group instead of an array.")] = False,
-    zarr_format: _ZarrFormat = 3,
+    zarr_format: _ZarrFormat = None,
     overwrite: _Overwrite = False,
 ) -> None:
     """Create an array (with --shape and --dtype) or a group (with --group)."""
     attributes = parse_attributes(attribute or [])
-    if group and any(given is not None for given in (shape, dtype, shards, fill_value, codecs, dimension_names)):
+    if group and any(
+        given is not None for given in (shape, dtype, chunks, shards, fill_value, codecs, dimension_names)
+    ):
         raise ConfigError("--group allows only --attribute, --zarr-format and --overwrite besides")
     if not group and (shape is None or dtype is None):
         raise ConfigError("an array needs --shape and --dtype; a group needs --group")
-    form = cast("Literal[2, 3]", zarr_format)
+    form = cast("Literal[2, 3]", zarr_format or 3)
     async with call.session() as session:
         if group:
             made = await session.create_group(url, attributes=attributes, zarr_format=form, overwrite=overwrite)
@@ -99,14 +103,18 @@ async def put(
         typer.Option("--at", metavar="REGION", help="Write into this region of an array that is there."),
     ] = None,
     form: _Format = None,
-    chunks: _Chunks = "auto",
+    chunks: _Chunks = None,
     shards: _Shards = None,
     dtype: _Dtype = None,
     shape: _Shape = None,
-    zarr_format: _ZarrFormat = 3,
+    zarr_format: _ZarrFormat = None,
     overwrite: _Overwrite = False,
 ) -> None:
     """Store a file as a new array, or (with --at) into a region of one that is there."""
+    if part is not None and (overwrite or any(given is not None for given in (chunks, shards, zarr_format))):
+        raise ConfigError(
+            "--at writes into an array that is there: omit --chunks, --shards, --zarr-format and --overwrite"
+        )
     data = _read(file, form, dtype, shape)
     async with call.session() as session:
         if part is not None:
@@ -116,7 +124,7 @@ async def put(
         else:
             array = await session.create_array(
                 url, shape=data.shape, dtype=data.dtype, overwrite=overwrite,
-                zarr_format=cast("Literal[2, 3]", zarr_format), **grid_options(chunks, shards),
+                zarr_format=cast("Literal[2, 3]", zarr_format or 3), **grid_options(chunks, shards),
             )  # fmt: skip
             with err.status("writing …"):
                 await array[...].set(data)
@@ -152,10 +160,10 @@ def _read(file: Path, form: str | None, dtype: str | None, shape: str | None) ->
     return files.read(file, files.checked_form(str(file), form), dtype=dtype, shape=numbers)
 
 
-def grid_options(chunks: str, shards: str | None) -> dict[str, Any]:
+def grid_options(chunks: str | None, shards: str | None) -> dict[str, Any]:
     """`--chunks` and `--shards` as options of a new array."""
     return {
-        "chunks": "auto" if chunks == "auto" else _numbers(chunks, "--chunks"),
+        "chunks": "auto" if chunks is None or chunks == "auto" else _numbers(chunks, "--chunks"),
         "shards": None if shards is None else _numbers(shards, "--shards"),
     }
 
