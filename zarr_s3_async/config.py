@@ -103,6 +103,10 @@ class Credentials:
         raise ConfigError("Credentials cannot be pickled, so that keys do not leave this process")
 
 
+SECRET_OPTIONS = ("access_key_id", "secret_access_key", "session_token", "credentials")
+"""Fields of `S3Config` that never leave this process. `credentials` is a function, which may contain keys."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Config:
     """Options of S3. None means the value of the standard AWS configuration.
@@ -215,11 +219,10 @@ class S3Config:
 
     def public(self) -> dict[str, Any]:
         """Fields that differ from their defaults, without secrets, as an `ArrayRef` carries them."""
-        secret = {"access_key_id", "secret_access_key", "session_token", "credentials"}
         return {
             f.name: getattr(self, f.name)
             for f in fields(self)
-            if f.name not in secret and getattr(self, f.name) != f.default
+            if f.name not in SECRET_OPTIONS and getattr(self, f.name) != f.default
         }
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import weakref
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ def url(tmp_path: Path) -> str:
 
     asyncio.run(write())
     return f"file://{tmp_path}/rows"
+
+
+async def provide_keys(secret: str) -> zs.Credentials:
+    return zs.Credentials(access_key_id="a", secret_access_key=secret)
 
 
 def order(batches: Any) -> list[int]:
@@ -193,10 +198,15 @@ def test_a_copy_for_another_process_goes_on_where_the_loader_is(url: str) -> Non
     ring = zs.BatchLoader(url, batch_size=16, out=[np.zeros((16, 3), "i4"), np.zeros((16, 3), "i4")])
     with pytest.raises(zs.ConfigError, match="buffers belong to this process"):
         pickle.dumps(ring)
-    secret = zs.BatchLoader(url, batch_size=16, session_options={"access_key_id": "a", "secret_access_key": "hidden"})
-    with pytest.raises(zs.ConfigError, match="cannot be pickled") as caught:
-        pickle.dumps(secret)
-    assert "hidden" not in str(caught.value)
+    for options in (
+        {"access_key_id": "a", "secret_access_key": "hidden"},
+        {"s3": zs.S3Config(access_key_id="a", secret_access_key="hidden")},
+        {"credentials": partial(provide_keys, "hidden")},
+    ):
+        secret = zs.BatchLoader(url, batch_size=16, session_options=options)
+        with pytest.raises(zs.ConfigError, match="cannot be pickled") as caught:
+            pickle.dumps(secret)
+        assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")

@@ -13,10 +13,9 @@ from .._session import Session
 from .._shared import shared_session
 from .._types import Missing
 from .._where import as_url
+from ..config import SECRET_OPTIONS
 from ..errors import ConfigError, UnsupportedFeature
 from .feeds import Geometry
-
-_SECRETS = ("access_key_id", "secret_access_key", "session_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class Sources:
         return len(self.sources) - 1
 
     def __getstate__(self) -> dict[str, Any]:
-        secret = [name for name in _SECRETS if name in self._options]
+        secret = [name for name in SECRET_OPTIONS if self._options.get(name) is not None]
         if secret:
             raise ConfigError(
                 f"a loader with {secret[0]} in session_options cannot be pickled, so that secrets do not leave this "
