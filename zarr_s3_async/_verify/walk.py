@@ -41,11 +41,11 @@ from .report import Finding, FindingKind, OnProgress, VerifyReport
 _PAGE = 1000
 """Keys classified at once: a page of an S3 listing."""
 _BATCH = 256
-"""Objects that are checked by one call in another process, at most."""
+"""Maximum number of objects that one call in another process checks."""
 _BATCH_BYTES = 2**26
-"""Bytes of these, about: a second of work."""
+"""Stored bytes of objects from which on no more are added to such a call: about a second of work."""
 _BATCHES = 4096
-"""Such calls at once, at most."""
+"""Maximum number of such calls at once."""
 _OURS = (PROBE, TEMPORARY, COPY_PIECE)
 """Prefixes of temporary objects of this library, which it removes unless its process is killed."""
 _DOCUMENTS = frozenset((*formats.document_names(None), formats.CONSOLIDATED_V2))
@@ -65,12 +65,12 @@ async def verify(
 
     Args:
         runtime: The store and its session.
-        path: Of the root.
-        zarr_format: See there.
-        strict: See there.
-        max_findings: See there.
-        progress: See there.
-        client: See there.
+        path: Path of the array or group in the store.
+        zarr_format: The format to verify; None: v3, or v2 if there is no v3 node.
+        strict: Count absent chunks as problems.
+        max_findings: Maximum number of findings kept per kind and node.
+        progress: Called on the event loop as objects are checked.
+        client: Checks chunks and shards in other processes; None: this process checks them.
     """
     runtime.guard()
     check_flag("strict", strict)
