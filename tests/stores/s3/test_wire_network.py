@@ -568,15 +568,17 @@ def test_a_slow_body_that_keeps_pace_is_received(run):
 def test_an_upload_that_is_not_read_ends_with_the_attempt_timeout(run):
     """The payload is released."""
     payload = bytearray(BIG * 8)
+    ended = threading.Event()
 
     def script(peer):
         peer.head()
-        time.sleep(0.5)
+        ended.wait(30)
 
     async def main(server):
         wire = server.wire(attempt_timeout=0.2)
         with pytest.raises(DeadlineExceeded):
             await wire.send(Request("PutObject", "bucket", "k", payload=payload))
+        ended.set()
         await wire.aclose()
 
     with ScriptedServer(script) as server:
