@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
+from zarr_s3_async._concurrency.executor import submit_call
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -214,6 +216,40 @@ async def test_a_copy_that_is_cancelled_leaves_nothing_running(client: Any, tmp_
         copied = await plan.run(client=client)
         assert isinstance(copied, zs.Array)
         assert np.array_equal(await copied[...], DATA)
+
+
+async def test_a_cancelled_call_is_cancelled_where_it_runs() -> None:
+    running: Future[int] = Future()
+
+    class Client:
+        def submit(self, *_: Any) -> Future[int]:
+            return running
+
+    task = asyncio.ensure_future(submit_call(Client(), len, "call"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert running.cancelled()
+
+
+async def test_no_call_equals_another_one(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    """dask returns the result of the first of equal calls for all of them."""
+    calls: list[Any] = []
+
+    class Client:
+        def submit(self, fn: Any, call: Any) -> Any:
+            calls.append(call)
+            return pool.submit(fn, call)
+
+    async with zs.Session() as session:
+        array = await _stored(tmp_path / "a", session, chunks=(30, 30))
+        plan = await zs.plan_copy(array, tmp_path / "b", chunks=(20, 20), max_bytes=6400)
+        for _ in range(2):
+            await plan.run(client=Client())
+            assert (await array.verify(client=Client())).ok
+    assert len(calls) > 8
+    assert all(one != other for one, other in combinations(calls, 2))
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ def test_a_refusal_leaves_what_the_server_served_in_a_round_trip(rate: float, li
     assert abs(window.refused(now, sent=now - 0.02) - limit) <= 1
 
 
+def test_the_mean_duration_begins_with_the_first_answer() -> None:
+    """A mean that began at zero would be a third too low after ten answers, and so would the limit."""
+    window = ThrottledWindow(64, 0.0)
+    now = answered(window, rate=1200.0, duration=0.02, since=0.05, until=0.058)
+    assert window.refused(now, sent=now - 0.02) == 25
+
+
 def test_a_pause_of_the_caller_costs_no_more_than_half() -> None:
     window = ThrottledWindow(64, 0.0)
     answered(window, rate=1000, duration=0.02, until=0.1)
