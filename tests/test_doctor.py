@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from typer.testing import CliRunner
 
 import zarr_s3_async as zs
 from zarr_s3_async._doctor import Diagnosis
+from zarr_s3_async.stores.s3.request import Request, Response
+from zarr_s3_async.stores.s3.retry import RetryingTransport
 from zarr_s3_async.stores.s3.sdk.describe import masked
+
+from .servers.stand_in import StandIn
 
 
 def outcomes(found: Diagnosis) -> dict[str, str]:
@@ -72,6 +76,36 @@ async def test_wrong_keys_fail_at_the_bucket_with_advice(bucket: Any) -> None:
 async def test_a_bucket_that_is_missing_is_named(bucket: Any) -> None:
     found = await zs.doctor("s3://no-such-bucket-here", s3=bucket.s3_config())
     assert "BucketNotFound" in check(found, "bucket").detail
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_the_bucket_is_checked_over_either_transport(transport: Literal["wire", "sdk"]) -> None:
+    async with StandIn() as server:
+        config = zs.S3Config(
+            endpoint_url=server.endpoint_url,
+            access_key_id=server.access_key_id,
+            secret_access_key=server.secret_access_key,
+            transport=transport,
+        )
+        found = await zs.doctor(f"s3://{server.bucket}/x", s3=config)
+    assert check(found, "bucket").outcome == "ok"
+
+
+async def test_the_bucket_is_checked_by_a_listing_of_one_key_which_the_requester_pays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[Request] = []
+
+    async def refused(_: RetryingTransport, request: Request) -> tuple[Response, int]:
+        sent.append(request)
+        return Response(403, {}), 1
+
+    monkeypatch.setattr(RetryingTransport, "send", refused)
+    config = zs.S3Config(endpoint_url="http://127.0.0.1:9", anonymous=True, requester_pays=True)
+    await zs.doctor("s3://bucket/x", s3=config)
+    (listing,) = sent
+    assert listing.headers == {"x-amz-request-payer": "requester"}
+    assert listing.query == {"prefix": "x/", "max-keys": "1"}
 
 
 async def test_a_wrong_endpoint_fails_at_the_connection() -> None:

@@ -49,7 +49,7 @@ async def diagnose(store: S3Store, *, write: bool) -> AsyncIterator[Finding]:
     kind = "Amazon's" if is_amazon(endpoint) else "an S3-compatible server"
     yield Finding("endpoint", "ok", f"{endpoint}, {kind}")
     request = Request(
-        "ListObjectsV2", store.bucket, "", {}, {"prefix": f"{store.prefix}/" if store.prefix else "", "maxKeys": "1"}
+        "ListObjectsV2", store.bucket, "", {}, {"prefix": f"{store.prefix}/" if store.prefix else "", "max-keys": "1"}
     )
     try:
         response, attempts = await store.send(request)

@@ -325,8 +325,8 @@ class S3Store:
         return await self._capabilities.endpoint_url()
 
     async def send(self, request: Request) -> tuple[Response, int]:
-        """Send any request, for diagnosis: the unprocessed response, and the number of attempts."""
-        return await self._transport.send(request)
+        """Send any read, for diagnosis: the unprocessed response, and the number of attempts."""
+        return await self._transport.send(replace(request, headers={**self._read_headers, **request.headers}))
 
     async def keeps(self, key: str, when: Version | Literal["absent"]) -> bool:
         """See `SupportsUnkeptConditions.keeps`: False where the server ignores conditions, or they are off."""
