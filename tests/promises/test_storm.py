@@ -108,7 +108,7 @@ async def test_nothing_is_held_or_torn_whatever_is_cancelled(transport: Any) -> 
                 for name, layout in LAYOUTS.items()
             ]
             until, value = monotonic() + SECONDS, 0
-            while monotonic() < until:
+            while monotonic() < until or ended["cancelled"] <= 20:  # of a slow machine, too
                 tasks = []
                 for _ in range(TASKS):
                     value = value % 1000 + 1
