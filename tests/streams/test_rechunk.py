@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from math import prod
+from unittest import mock
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zarr_s3_async.streams import stored
 from zarr_s3_async.streams.boxes import Box, cell, cells, coords_in, is_aligned, n_cells, whole
 from zarr_s3_async.streams.rechunk import Direct, TwoStages, n_pieces, plan_rechunk
 from zarr_s3_async.streams.stored import Marks
@@ -100,3 +102,21 @@ def test_marks_of_a_huge_grid_take_memory_for_what_is_in_it() -> None:
     marks.add((0, 3))
     assert list(marks) == [(0, 3), (10**9 - 1, 5)]
     assert (5, 5) not in marks
+
+
+@given(
+    st.sets(st.integers(0, 2**17 - 1) | st.integers(0, 40)),
+    st.lists(st.integers(0, 60), min_size=2, max_size=2).map(sorted),
+)
+def test_marks_are_cut_into_parts_that_together_are_all(wanted: set[int], cuts: list[int]) -> None:
+    limits = {"_MAX_BITS": 2**16, "_SKIPPED": 16}  # so that examples have blocks to skip, and positions beyond the bits
+    with mock.patch.multiple(stored, **limits):
+        marks = Marks((2**8, 2**9))
+        for flat in wanted:
+            marks.add(divmod(flat, 2**9))
+        everything = [divmod(flat, 2**9) for flat in sorted(wanted)]
+        assert list(marks) == everything
+        start, stop = cuts
+        assert list(marks.between(start, stop)) == everything[start:stop]
+    every = stored.AllMarks((5, 9))
+    assert list(every.between(start, stop)) == list(every)[start:stop] == list(np.ndindex(5, 9))[start:stop]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from itertools import product
+from itertools import islice
 from math import prod
 from secrets import token_hex
 
@@ -16,6 +16,8 @@ from ..errors import AccessDenied, Unsupported
 
 _MAX_BITS = 2**30
 """Positions below this number are stored as bits; those above are stored in a set of integers."""
+_SKIPPED = 2**12
+"""Bytes of the bitmap that are counted at once, to skip them."""
 
 
 class Marks:
@@ -53,13 +55,26 @@ class Marks:
         self._bits[byte] |= 1 << bit
 
     def __iter__(self) -> Iterator[Coords]:
-        for at, byte in enumerate(self._bits):
+        return self.between(0, self.n)
+
+    def between(self, start: int, stop: int) -> Iterator[Coords]:
+        """The positions with these numbers in ascending order, without iterating over those before."""
+        number = 0
+        for begin in range(0, len(self._bits), _SKIPPED):
+            block = self._bits[begin : begin + _SKIPPED]
+            count = int.from_bytes(block, "little").bit_count()
+            if number < stop and number + count > start:
+                found = islice(self._in_block(begin, block), max(0, start - number), stop - number)
+                yield from map(self._coords, found)
+            number += count
+        yield from map(self._coords, sorted(self._far)[max(0, start - number) : max(0, stop - number)])
+
+    def _in_block(self, begin: int, block: bytearray) -> Iterator[int]:
+        for at, byte in enumerate(block, begin):
             while byte:
                 low = byte & -byte
-                yield self._coords(8 * at + low.bit_length() - 1)
+                yield 8 * at + low.bit_length() - 1
                 byte ^= low  # noqa: PLW2901  # its lowest bit is done
-        for flat in sorted(self._far):
-            yield self._coords(flat)
 
     def _flat(self, coords: Coords) -> int:
         flat = 0
@@ -87,8 +102,9 @@ class AllMarks(Marks):
     def __contains__(self, coords: Coords) -> bool:
         return True
 
-    def __iter__(self) -> Iterator[Coords]:
-        return product(*map(range, self._grid))
+    def between(self, start: int, stop: int) -> Iterator[Coords]:
+        """The positions with these numbers in row-major order."""
+        return map(self._coords, range(start, min(stop, self.n)))
 
 
 class StoredObjects:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from copy import copy as shallow_copy
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, product
+from itertools import product
 from math import prod
 from time import monotonic
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
@@ -244,7 +244,7 @@ class ArrayCopy:
     def units(self) -> int:
         """Number of units of its progress."""
         if self.mode == "objects":
-            return sum(1 for _ in self._moved_objects())
+            return sum(1 for _ in self._moved_objects(0, self.stored.marks.n))
         objects = prod(self.meta.grid_shape)
         return objects + (self._rechunk.pieces if isinstance(self._rechunk, TwoStages) else 0)
 
@@ -335,9 +335,8 @@ class ArrayCopy:
         meta, everything = self.meta, whole(self.meta.shape)
         match self._rechunk:
             case None if self.mode == "objects":
-                n = self.units()
-                nbytes = self.stored.nbytes // max(1, n)
-                return [Pass(n, nbytes, partial(islice, self._moved_objects()), self._move_object)]
+                n = self.stored.marks.n
+                return [Pass(n, self.stored.nbytes // max(1, n), self._moved_objects, self._move_object)]
             case None:
                 box, axes = everything, meta.object_axes
                 work: Callable[[Coords], Awaitable[None]] = self._gather_chunks
@@ -463,12 +462,12 @@ class ArrayCopy:
         store = self.runtime.store
         return isinstance(store, SupportsCopy) and store.copies_from(self._source_runtime.store)
 
-    def _moved_objects(self) -> Iterator[Coords]:
-        """Coordinates, in the source's grid, of the stored objects inside the region to copy."""
+    def _moved_objects(self, start: int, stop: int) -> Iterator[Coords]:
+        """Coordinates, in the source's grid, of the stored objects with these numbers inside the region to copy."""
         axes = self._source_layout.meta.object_axes
         first = cells_at(self._box.start, axes)
         grid = self.meta.grid_shape
-        for coords in self.stored.marks:
+        for coords in self.stored.marks.between(start, stop):
             if all(0 <= at - low < n for at, low, n in zip(coords, first, grid, strict=True)):
                 yield coords
 
