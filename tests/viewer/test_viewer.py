@@ -509,6 +509,19 @@ async def test_a_page_elsewhere_that_leads_a_browser_here_by_its_own_name_is_ref
     assert "access-control-allow-origin" not in here.headers
 
 
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"cache_polcy": 3}, "cache_polcy.*write cache_policy="),
+        ({"hosts": "localhost"}, r"write hosts=\['localhost'\]"),  # it would be nine names of a letter
+        ({"details": "no"}, "details must be True or False"),
+    ],
+)
+def test_a_wrong_option_is_told_with_the_right_one(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(zs.ConfigError, match=told):
+        create_app("memory://x", **wrong)
+
+
 def test_options_are_checked_before_the_application_runs() -> None:
     for wrong in (
         {"max_tile_bytes": 0},

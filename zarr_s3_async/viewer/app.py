@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 
 from .. import Array, ConfigError, Group, Session, SessionOptions, Where, ZarrS3Error
 from .. import fastapi as kit
-from .._options import check_choice, check_count, check_timeout, max_age_of
+from .._options import check_choice, check_count, check_flag, check_names, check_timeout, max_age_of
 from ..config import CachePolicy
 from . import painting, planes
 from .painting import COLOR_MAPS, Painter, Part, Statistics, Stretch
@@ -74,6 +74,10 @@ def create_app(
     check_count("max_tile_bytes", max_tile_bytes)
     check_count("max_slice_bytes", max_slice_bytes)
     check_timeout(timeout)
+    check_flag("details", details)
+    if isinstance(hosts, str):
+        raise ConfigError(f"hosts is a list of names: write hosts=[{hosts!r}]")
+    check_names(options, {*(create_app.__kwdefaults__ or ()), *SessionOptions.__annotations__}, "create_app")
     registry = None
     if find_spec("prometheus_client") is not None:
         from prometheus_client import CollectorRegistry
