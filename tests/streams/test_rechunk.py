@@ -6,7 +6,7 @@ from math import prod
 from unittest import mock
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zarr_s3_async.streams import stored
@@ -108,6 +108,7 @@ def test_marks_of_a_huge_grid_take_memory_for_what_is_in_it() -> None:
     st.sets(st.integers(0, 2**17 - 1) | st.integers(0, 40)),
     st.lists(st.integers(0, 60), min_size=2, max_size=2).map(sorted),
 )
+@example({*range(10), *range(2**16, 2**16 + 30)}, [2, 5])
 def test_marks_are_cut_into_parts_that_together_are_all(wanted: set[int], cuts: list[int]) -> None:
     limits = {"_MAX_BITS": 2**16, "_SKIPPED": 16}  # so that examples have blocks to skip, and positions beyond the bits
     with mock.patch.multiple(stored, **limits):
