@@ -174,6 +174,25 @@ async def test_what_the_client_requested_wrongly_is_a_problem_document(
     assert len(document["detail"]) > 20
 
 
+@pytest.mark.parametrize(
+    ("start", "stop", "step"),
+    [
+        (0, 1, None),
+        ((0, 0, 0), (1, 1, 1), 0),
+        ("0,0,0", (1, 1, 1), None),
+        ((0.0, 0, 0), (1, 1, 1), None),
+        (None, None, None),
+    ],
+)
+async def test_a_region_that_is_not_integers_is_a_selection_error(start: Any, stop: Any, step: Any) -> None:
+    async with zs.Session() as session:
+        array = await session.open_array(await stored(), path="array")
+        with pytest.raises(zs.SelectionError):
+            kit.SliceResponse(array, start, stop, step)
+        whole = kit.SliceResponse(array, np.zeros(3, int), np.array(array.shape))  # as get_slice takes it
+        assert int(whole.headers["content-length"]) == DATA.nbytes
+
+
 def test_every_error_of_the_library_has_the_status_of_its_kind() -> None:
     expected = {
         zs.NodeNotFound: 404,

@@ -16,7 +16,7 @@ import json
 import logging
 import operator
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
@@ -462,9 +462,9 @@ def _per_dimension(array: Array, start: Any, stop: Any, step: Any) -> Region:
         SelectionError: The region is not inside the array.
     """
     ndim = array.ndim
-    begin = _tuple_of(start, ndim)
-    end = array.shape if stop is None else _tuple_of(stop, ndim)
-    steps = None if step is None else _tuple_of(step, ndim)
+    begin = _integers(start)
+    end = array.shape if stop is None else _integers(stop)
+    steps = None if step is None else _integers(step)
     if not len(begin) == len(end) == len(steps or begin) == ndim:
         raise SelectionError(f"{array.url} has {ndim} dimensions: start, stop and step need one number for each")
     for a, b, n, size in zip(begin, end, steps or (1,) * ndim, array.shape, strict=True):
@@ -476,10 +476,11 @@ def _per_dimension(array: Array, start: Any, stop: Any, step: Any) -> Region:
     return Region(begin, end, None if steps is None or set(steps) <= {1} else steps)
 
 
-def _tuple_of(value: Any, ndim: int) -> tuple[int, ...]:
-    return (
-        (operator.index(value),) if ndim == 1 and not isinstance(value, Sequence) else tuple(map(operator.index, value))
-    )
+def _integers(value: Any) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, value if isinstance(value, Iterable) else (value,)))
+    except TypeError as error:
+        raise SelectionError(f"start, stop and step are integers, one per dimension, not {value!r:.80}") from error
 
 
 def _sent_dtype(array: Array, format: Format) -> np.dtype[Any]:  # noqa: A002  # see `SliceResponse`
