@@ -229,6 +229,15 @@ def test_mistakes_are_reported_in_the_words_of_flags(arguments: list[str], flag:
     assert not re.search(r"\b(endpoint_url|anonymous|profile|overwrite|chunks|shape)=", line)
 
 
+def test_a_region_with_a_typo_is_told_in_one_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    result = command("info", "s3://bucket/a", "--region", "us_east")
+    assert result.exit_code == 2
+    assert "us_east" in result.stderr
+    assert len(result.stderr) < 160  # it does not list every option of S3Config
+
+
 @pytest.mark.parametrize("name", ["put", "append"])
 def test_a_url_in_the_place_of_the_file_is_told(name: str, tmp_path: Path) -> None:
     result = command(name, "s3://bucket/a", "x.npy")

@@ -204,7 +204,7 @@ def _create(config: S3Config, connections: int, identity: Identity, keys: Any | 
     except ZarrS3Error:
         raise
     except (BotoCoreError, ValueError) as error:
-        wrong = ConfigError(f"no S3 client for {config!r}: {error}")
+        wrong = ConfigError(f"the S3 options are not valid: {error}")  # it names the value
         raise credentials_error(error) or wrong from error
     except OSError as error:
         raise StoreError(f"no S3 client for {config!r}: {error}") from error
