@@ -214,6 +214,28 @@ async def test_odd_numbers_have_statistics_and_a_picture(data: Any) -> None:
     assert colours(tile).shape == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("tile/0/0/0.png?path=array&color=gray", "colors="),
+        ("tile/0/0/0.png?path=array&reverse=ture", "reverse"),
+        ("tile/0/0/0.png?path=array&thin=maybe", "thin"),
+        ("statistics?path=array&hid=none", "hide="),
+        ("statistics?path=array&colors=gray", "colors"),
+        ("nodes?pth=array", "path="),
+        ("array?path=array&varible=x", "variable="),
+        ("value?path=array&att=0,0", "at="),
+        ("slice?path=array&strat=1,0&stop=2,2", "start="),
+        ("session?path=array", "path"),
+    ],
+)
+async def test_a_misspelt_parameter_is_refused(address: str, meant: str) -> None:
+    async with client_of(create_app(await stored(np.ones((2, 2))), details=True)) as client:
+        answer = await client.get(f"/api/{address}")
+    assert answer.status_code == 422
+    assert meant in answer.json()["detail"]
+
+
 def test_limits_as_far_apart_as_doubles_go_divide_the_colours() -> None:
     most = np.finfo("f8").max
     painted = painting.paint(np.array([[-most, 0.0, most, np.inf, -np.inf]]), None, painting.Stretch(-most, most))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from importlib.util import find_spec
+from inspect import signature
 from math import inf, isfinite, prod
 from time import monotonic
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, Unpack, cast, get_args
@@ -39,7 +40,18 @@ _KEPT_STATISTICS: Final = 256
 _STATISTICS_SECONDS: Final = 60.0
 _PAGE: Final = {"page.js": "text/javascript", "page.css": "text/css"}
 _POLICY: Final = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'"
-_TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FLAGS: Final = {
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+}
+_PLANE_QUERY: Final = frozenset({"path", "variable", "y", "x", "at", "part", "hide"})
+_TILE_QUERY: Final = _PLANE_QUERY | {"colors", "reverse", "low", "high", "thin"}
 Hide: TypeAlias = Literal["auto", "fill", "none"]
 
 
@@ -54,7 +66,8 @@ def create_app(
     hosts: Sequence[str] | None = None,
     **options: Unpack[SessionOptions],
 ) -> FastAPI:
-    """An application that shows an array, or the arrays of a group: its page is at `/`, its metrics are at `/metrics`.
+    """An application that shows an array, or the arrays of a group: its page is at `/`, its metrics are at `/metrics`
+    where `prometheus-client` is installed.
 
     Args:
         where: A URL, a store or a ref.
@@ -107,17 +120,18 @@ def create_app(
     )
     # The first route, and without FastAPI's parameters: their validation would double the time of a tile.
     app.add_route("/api/tile/{zoom}/{row}/{column}.png", viewer.tile, methods=["GET"])
-    for path, handler in (
+    app.add_api_route("/api/statistics", viewer.statistics, methods=["GET"], response_model=None)
+    routes: tuple[tuple[str, *tuple[Callable[..., Any], ...]], ...] = (
         ("/api/nodes", viewer.nodes),
         ("/api/array", viewer.describe),
-        ("/api/statistics", viewer.statistics),
         ("/api/value", viewer.value),
-        ("/api/slice", viewer.slice),
+        ("/api/slice", viewer.slice, kit.region),
         ("/api/session", viewer.figures),
         ("/api/colors", _colors),
         ("/health", _health),
-    ):
-        app.add_api_route(path, handler, methods=["GET"], response_model=None)
+    )
+    for path, *readers in routes:
+        app.add_api_route(path, readers[0], methods=["GET"], response_model=None, dependencies=[_check_query(*readers)])
     if registry is not None:
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -190,12 +204,37 @@ class _View(NamedTuple):
     hide: Hide
 
 
-def _view(query: Mapping[str, str]) -> _View:
+def _check_query(*readers: Callable[..., Any]) -> Any:
+    """A dependency that refuses query parameters which none of the `readers` has.
+
+    FastAPI ignores unknown ones, so that a misspelt parameter would have its default.
+    """
+    known = {name for reader in readers for name in signature(reader).parameters} - {"session", "region"}
+
+    async def check(request: Request) -> None:
+        check_names(request.query_params, known, "this address")
+
+    return Depends(check)
+
+
+def _flag(query: Mapping[str, str], name: str) -> bool:
+    """Parse a parameter that is true or false; the default is False."""
+    text = query.get(name, "0")
+    check_choice(name, text, tuple(_FLAGS))
+    return _FLAGS[text]
+
+
+def _view(query: Mapping[str, str], known: Collection[str]) -> _View:
     """Parse the parameters of a plane.
 
+    Args:
+        query: All parameters of the request.
+        known: Names that the request may have.
+
     Raises:
-        ConfigError: A parameter is invalid.
+        ConfigError: A parameter is unknown or invalid.
     """
+    check_names(query, known, "this address")
     part, hide = query.get("part", "abs"), query.get("hide", "auto")
     check_choice("part", part, get_args(Part))
     check_choice("hide", hide, get_args(Hide))
@@ -236,14 +275,14 @@ def _tile_query(request: Request) -> _TileQuery:
     if not all(len(numbers) == 1 for numbers in tile):
         raise ConfigError("row and column must be one integer each")
     return _TileQuery(
-        _view(query),
+        _view(query, _TILE_QUERY),
         (zooms[0], zooms[-1]),
         tile[0][0],
         tile[1][0],
         colors,
-        query.get("reverse", "0") in _TRUE,
+        _flag(query, "reverse"),
         _stretch(query.get("low"), query.get("high")),
-        query.get("thin", "0") in _TRUE,
+        _flag(query, "thin"),
     )
 
 
@@ -404,7 +443,7 @@ class _Viewer:
 
     async def statistics(self, request: Request, session: _Session) -> Response:
         """Percentiles and a histogram of a plane, computed from a sample."""
-        view = _view(request.query_params)
+        view = _view(request.query_params, _PLANE_QUERY)
         source, first = await self._first(session, view.path, view.variable)
         found = await self._statistics_of(session, view, source, first, _plane_of(view, source, first))
         return JSONResponse(strict(found._asdict()), headers={"Cache-Control": self._cache_control})
