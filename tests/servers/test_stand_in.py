@@ -14,6 +14,10 @@ from zarr_s3_async.byte_range import Span, Suffix
 
 from .stand_in import StandIn
 
+# The latency is waited for by another process: its timer and our clock were seen to differ by 0.6 ms on a virtual
+# machine. Without a latency the answers take 1 ms.
+_CLOCK_SKEW = 0.01
+
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[StandIn]:
@@ -129,7 +133,7 @@ async def test_waits_for_the_latency_and_serves_meanwhile(server, session):
         for _ in range(16):
             group.create_task(store.get("key"))
     taken = time.monotonic() - start
-    assert taken >= 0.2
+    assert taken >= 0.2 - _CLOCK_SKEW
     assert (await server.counters()).peak_in_flight > 1
 
 
@@ -172,7 +176,7 @@ async def test_an_option_given_at_the_start_holds_and_the_async_form_starts_and_
             start = time.monotonic()
             writer.write(b"HEAD /two HTTP/1.1\r\n\r\n")
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
-            assert time.monotonic() - start >= 0.2
+            assert time.monotonic() - start >= 0.2 - _CLOCK_SKEW
     with pytest.raises(RuntimeError, match="not running"):
         await server.counters()
 

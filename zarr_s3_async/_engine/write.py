@@ -164,7 +164,8 @@ class Writing:
                 f"object {coords} of {url} (key {key!r}) is not written: {error}", array=url, key=key, codec=error.codec
             ) from error
         finally:
-            self._runtime.decoded.forget(self._runtime.name_of(key))
+            # As `Runtime.name_of`, without a call for each chunk written; so is the name of the lock below.
+            self._runtime.decoded.forget(f"{self._runtime.place}/{key}")
             self._runtime.leases.release(lease)
 
     def _lease(self, key: str, whole: bool, n_parts: int) -> int:
@@ -219,7 +220,7 @@ class Writing:
             )
 
         # Serializes merges within the session, which would only conflict with each other.
-        async with self._runtime.locks.hold(self._runtime.name_of(key)):
+        async with self._runtime.locks.hold(f"{self._runtime.place}/{key}"):
             await retry_conflicts(self._runtime, key, attempt, given_up, read)
 
     async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
