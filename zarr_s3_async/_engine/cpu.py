@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .._buffers import Buffers
 from .._concurrency.threads import CodecThreads
 from .._concurrency.workers import gather_all
-from .._http.buffers import Buffers
 from .._types import Shape
 from ..codecs.base import Cost, Interrupt, interruptible
 

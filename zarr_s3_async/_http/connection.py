@@ -19,10 +19,10 @@ from .partial import PartialBody
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .._buffers import Buffers
     from .._concurrency.turns import LoopTurns
     from .._types import Buffer
     from .body import Body
-    from .buffers import Buffers
 
 _SCRATCH = 64 * 1024
 _SLICE = 256 * 1024

@@ -14,7 +14,7 @@ from .connection import NOT_BEGUN, Connection, Pace, ResponseReader
 from .errors import AttemptTimeout, ConnectTimeout, PoolClosed, TooSlow
 
 if TYPE_CHECKING:
-    from .buffers import Buffers
+    from .._buffers import Buffers
     from .dial import Dialer
 
 _CLOSED = "the connection pool was closed"

@@ -81,7 +81,7 @@ def test_only_a_body_of_just_that_size_is_laid_out():
 
 
 def test_the_scratch_is_shared_by_all_connections_and_a_single_one():
-    from zarr_s3_async._http.buffers import Buffers
+    from zarr_s3_async._buffers import Buffers
 
     buffers = Buffers()
     assert buffers.scratch() is buffers.scratch()

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any, Self
 
-from zarr_s3_async._http.buffers import Buffers
+from zarr_s3_async._buffers import Buffers
 from zarr_s3_async._http.connection import Answer, Connection
 from zarr_s3_async.stores.s3.request import Request
 from zarr_s3_async.stores.s3.wire import ObjectResponses

@@ -13,6 +13,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from ..._buffers import Buffers
 from ..._concurrency.interruptible import Interruptible
 from ..._http.body import (
     MAX_OBJECT,
@@ -24,7 +25,6 @@ from ..._http.body import (
     SlicedBody,
     SmallBody,
 )
-from ..._http.buffers import Buffers
 from ..._http.dial import Dialer, tls_context
 from ..._http.errors import (
     AttemptTimeout,

@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import NamedTuple
 
-from ..._http.buffers import Buffers
+from ..._buffers import Buffers
 from ..._options import is_unicode
 from ..._policy.backoff import RetryBudget
 from ...config import HedgePolicy, RetryPolicy, S3Config

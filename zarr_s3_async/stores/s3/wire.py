@@ -15,6 +15,7 @@ from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from ..._buffers import Buffers
 from ..._concurrency.completion import wait_for_end
 from ..._http.body import (
     MAX_OBJECT,
@@ -27,7 +28,6 @@ from ..._http.body import (
     SmallBody,
     StridedBody,
 )
-from ..._http.buffers import Buffers
 from ..._http.dial import Dialer, tls_context
 from ..._http.errors import (
     AttemptTimeout,

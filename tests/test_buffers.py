@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zarr_s3_async._http.buffers import Buffers
+from zarr_s3_async._buffers import Buffers
 
 SIZE = 100_000
 

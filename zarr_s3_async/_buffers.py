@@ -1,4 +1,4 @@
-"""Reusable receive buffers: page faults of fresh memory cost more than copying the bytes."""
+"""Reusable buffers for bodies and encoded chunks: page faults of fresh memory cost more than copying the bytes."""
 
 from __future__ import annotations
 
