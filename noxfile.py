@@ -112,6 +112,13 @@ _FUZZED = ("answers", "arguments", "chunks", "documents", "errors", "sdk_answers
 
 
 @nox.session
+def memory(session: nox.Session) -> None:
+    """Memory of streams, write streams and a crosswise rechunking of 4 GiB; takes a minute and 12 GiB of disk."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-n", "0", "-s", "--timeout", "0", "tests/streams/test_memory.py", env={"STREAM_MIB": "4096"})
+
+
+@nox.session
 def artefact(session: nox.Session) -> None:
     """The wheel and the sdist: built, or those in the named folder; installed into empty environments and tried."""
     # Not a folder of nox's own: ruff passes over whatever lies below `.nox`.

@@ -235,10 +235,37 @@ async def test_boxes_in_memory_stay_under_max_bytes() -> None:
         await source[...].set(np.random.default_rng(0).random((64, 64)))
         for max_bytes in (2000, 4096, 10_000):
             plan = await zs.plan_copy(source, Counting(), chunks=(1, 64), max_bytes=max_bytes)
-            plan.arrays[0].memory = memory = Peak(max_bytes)
+            plan.arrays[0].memory.limiter = memory = Peak(max_bytes)
             await plan.run(verify=True)
             assert 0 < memory.peak <= max_bytes
             assert memory.held == 0
+
+
+async def test_the_arrays_of_a_group_share_max_bytes() -> None:
+    async with zs.Session() as session:
+        group = await session.create_group(zs.MemoryStore())
+        data = np.random.default_rng(0).random((64, 64))
+        for name in "abcd":
+            array = await group.create_array(name, shape=(64, 64), chunks=(64, 1), dtype="f4")
+            await array[...].set(data)
+        chunks = dict.fromkeys("abcd", (1, 64))
+        plan = await zs.plan_copy(group, zs.MemoryStore(), chunks=chunks, max_bytes=4096)
+        memory = Peak(4096)
+        for one in plan.arrays:
+            one.memory.limiter = memory
+        assert len({id(one.memory) for one in plan.arrays}) == 1
+        await plan.run(verify=True)
+        assert 0 < memory.peak <= 4096
+
+
+async def test_a_plan_says_that_it_needs_more_than_max_bytes() -> None:
+    async with zs.Session() as session:
+        source = await session.create_array(zs.MemoryStore(), shape=(64, 64), chunks=(64, 1), dtype="f4")
+        fits = await zs.plan_copy(source, zs.MemoryStore(), chunks=(1, 64), max_bytes=256)
+        assert "exceeded" not in str(fits)
+        exceeds = await zs.plan_copy(source, zs.MemoryStore(), chunks=(1, 64), max_bytes=100)
+        assert "max_bytes=100 is too small and will be exceeded" in str(exceeds)
+        assert "takes 256 bytes" in str(exceeds)
 
 
 async def make_group(session: zs.Session, store: Any, zarr_format: Any = 3) -> zs.Group:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Lock, get_running_loop
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import uuid4
 
 from .._array import Array, ArrayRef, GroupRef
@@ -26,9 +26,6 @@ from .progress import Progress
 from .record import Record
 from .transfer import ArrayCopy, Pass
 
-if TYPE_CHECKING:
-    from .copying import CopyPlan
-
 _PART_BYTES: Final = 2**28
 """Approximate bytes of a part: a few seconds of work."""
 _MIN_PARTS: Final = 64
@@ -38,12 +35,21 @@ _MAX_PARTS: Final = 2**17
 _KEPT_PLANS: Final = 4
 
 
+class _Plan(Protocol):
+    """The part of a `CopyPlan` that a worker uses."""
+
+    @property
+    def arrays(self) -> Sequence[ArrayCopy]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyCall:
-    """The arguments of `plan_copy`, in a form that another process can use."""
+    """A call of `plan_copy`, in a form that another process can use."""
 
     name: str
     """Identifies this run of the copy: each process makes its plan once."""
+    make_plan: Callable[..., Awaitable[_Plan]]
+    """`plan_copy`, which pickles as a reference. It is passed because the module that defines it uses this one."""
     source: ArrayRef | GroupRef
     zarr_format: Any
     target: ArrayRef
@@ -62,10 +68,13 @@ class _Part(NamedTuple):
     stop: int
 
 
-def describe_call(source: Array | Group, runtime: Runtime, path: str, **arguments: Any) -> CopyCall:
-    """The arguments of a copy for other processes.
+def describe_call(
+    make_plan: Callable[..., Awaitable[_Plan]], source: Array | Group, runtime: Runtime, path: str, **arguments: Any
+) -> CopyCall:
+    """The call that plans a copy, for other processes.
 
     Args:
+        make_plan: `plan_copy`.
         source: The array or group to copy.
         runtime: The runtime of the target's store.
         path: The path of the target in that store.
@@ -82,6 +91,7 @@ def describe_call(source: Array | Group, runtime: Runtime, path: str, **argument
         raise ConfigError(f"client= needs a source and a target that other processes can open: {error}") from error
     return CopyCall(
         name=uuid4().hex,
+        make_plan=make_plan,
         source=where(url=origin.url, path=source.path, config=origin.config),
         zarr_format=source.metadata.zarr_format,
         target=ArrayRef(url=place.url, path=path, config=place.config),
@@ -128,13 +138,11 @@ async def _run_part(part: _Part) -> Progress:
         return await plan.arrays[part.array].run_part(part.record, part.pass_number, part.start, part.stop)
 
 
-_plans: OrderedDict[tuple[AbstractEventLoop, str], tuple[Lock, list[CopyPlan]]] = OrderedDict()
+_plans: OrderedDict[tuple[AbstractEventLoop, str], tuple[Lock, list[_Plan]]] = OrderedDict()
 """Plans of the latest copies, by event loop and `CopyCall.name`."""
 
 
-async def _plan_in_this_process(call: CopyCall) -> CopyPlan:
-    from .copying import plan_copy
-
+async def _plan_in_this_process(call: CopyCall) -> _Plan:
     key = get_running_loop(), call.name
     lock, found = _plans.setdefault(key, (Lock(), []))
     while len(_plans) > _KEPT_PLANS:
@@ -146,6 +154,7 @@ async def _plan_in_this_process(call: CopyCall) -> CopyPlan:
                 source: Array | Group = await session.open_array(call.source, zarr_format=call.zarr_format)
             else:
                 source = await session.open_group(call.source, zarr_format=call.zarr_format)
-            options = cast("Any", call.options)
-            found.append(await plan_copy(source, call.target, region=call.region, max_bytes=call.max_bytes, **options))
+            found.append(
+                await call.make_plan(source, call.target, region=call.region, max_bytes=call.max_bytes, **call.options)
+            )
     return found[0]

@@ -39,7 +39,7 @@ from .progress import ProgressOption, check_progress, metered
 from .read import BlockStream
 from .record import Claim, Record, digest_of, make_record
 from .stored import AllMarks, list_source, list_stored
-from .transfer import ArrayCopy, Stage
+from .transfer import ArrayCopy, BoxMemory, Stage
 
 Place: TypeAlias = "str | PathLike[str] | Store | ArrayRef | GroupRef"
 Source: TypeAlias = "Array | Group | Place"
@@ -186,6 +186,12 @@ class CopyPlan:
             f"bytes: {si(self.stored_bytes)} stored at the source, {si(self.decoded_bytes)} to decode and encode; "
             f"memory: {si(self.memory_bytes)} in addition to Limits.bytes"
         )
+        limit = max((array.max_bytes for array in self.arrays), default=0)
+        if self.memory_bytes > limit:
+            yield (
+                f"max_bytes={limit:,} is too small and will be exceeded: a chunk of the source, or an object of the "
+                f"target, takes {self.memory_bytes:,} bytes"
+            )
 
     # The work
 
@@ -338,7 +344,8 @@ async def plan_copy(
         runtime, below = internals(source)[0].resolve(target, path)
         _check_apart(internals(source)[0], source.path, runtime, below)
         copy = await _plan_array(source, runtime, below, region, options, max_bytes=max_bytes, overwrite=overwrite)
-        call = partial(describe_call, source, runtime, below, region=region, max_bytes=max_bytes, options=options)
+        arguments = {"region": region, "max_bytes": max_bytes, "options": options}
+        call = partial(describe_call, plan_copy, source, runtime, below, **arguments)
         return CopyPlan(source.url, copy.url, [copy], overwrite=overwrite, call=call)
     if region is not None:
         raise ConfigError("region= applies to an array, not to a group: copy the arrays of the group one by one")
@@ -458,13 +465,14 @@ async def _plan_group(
     _check_paths(options, arrays)
     groups = [("", source.metadata), *((name, meta) for name, meta in found if isinstance(meta, GroupMeta))]
     copies: list[ArrayCopy] = []
+    memory = BoxMemory(max_bytes)
     for name, meta in arrays.items():
         handle = Array(source._runtime, join(source.path, name), meta)  # noqa: SLF001  # as above
-        copies.append(
-            await _plan_array(
-                handle, runtime, join(path, name), None, of_each[name], max_bytes=max_bytes, overwrite=overwrite
-            )
+        copy = await _plan_array(
+            handle, runtime, join(path, name), None, of_each[name], max_bytes=max_bytes, overwrite=overwrite
         )
+        copy.memory = memory  # several arrays are copied at a time
+        copies.append(copy)
     made = [
         _GroupCopy(runtime, place, _group_meta(meta, zarr_format), f"{runtime.store.url}/{place}".rstrip("/"))
         for name, meta in groups
@@ -485,7 +493,9 @@ async def _plan_group(
         record=record,
         consolidates=source.metadata.consolidated is not None,
         overwrite=overwrite,
-        call=partial(describe_call, source, runtime, path, region=None, max_bytes=max_bytes, options=options),
+        call=partial(
+            describe_call, plan_copy, source, runtime, path, region=None, max_bytes=max_bytes, options=options
+        ),
     )
 
 

@@ -96,6 +96,45 @@ class Stage:
     """Stored bytes that this process transfers without decoding."""
 
 
+class BoxMemory:
+    """Memory for the boxes of a copy: at most `max_bytes` in use at a time, or one larger box.
+
+    Memory is reused for boxes of the same size: allocating and freeing large blocks between small ones fragments the
+    heap, and the process would grow.
+    """
+
+    __slots__ = ("_free", "limiter")
+
+    def __init__(self, max_bytes: int) -> None:
+        self.limiter: Limiter = Limiter(max_bytes)
+        self._free: dict[int, list[np.ndarray[Any, np.dtype[np.uint8]]]] = {}
+        """Free blocks by size."""
+
+    @asynccontextmanager
+    async def lend(self, shape: Shape, dtype: np.dtype[Any]) -> AsyncIterator[Data]:
+        """An uninitialized array, once it fits into the limit."""
+        nbytes = max(1, prod(shape) * dtype.itemsize)
+        await self.limiter.acquire(nbytes)
+        block = None
+        try:
+            if dtype.hasobject:
+                yield np.empty(shape, dtype)
+                return
+            same = self._free.get(nbytes)
+            if not same:
+                self._free.clear()
+            block = same.pop() if same else np.empty(nbytes, np.uint8)
+            yield block[: prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        finally:
+            if block is not None:
+                self._free.setdefault(nbytes, []).append(block)
+            self.limiter.release(nbytes)
+
+    def drop_free_blocks(self) -> None:
+        """Free the blocks that are not in use."""
+        self._free.clear()
+
+
 class ArrayCopy:
     """The copy of one array: its plan, and its execution.
 
@@ -114,11 +153,9 @@ class ArrayCopy:
     __slots__ = (
         "_box",
         "_claim",
-        "_free",
         "_joined",
         "_joining",
         "_layout",
-        "_max_bytes",
         "_rechunk",
         "_source",
         "_source_layout",
@@ -126,6 +163,7 @@ class ArrayCopy:
         "_source_runtime",
         "_uncut",
         "existing",
+        "max_bytes",
         "memory",
         "meta",
         "meter",
@@ -156,7 +194,8 @@ class ArrayCopy:
         self.path: str = path
         self.meta: ArrayMeta = meta
         self.stored: StoredObjects = stored
-        self._max_bytes = max_bytes
+        self.max_bytes: int = max_bytes
+        """The limit that the user set; one chunk of the source and one object of the target may exceed it."""
         self._layout: Layout = lay_out(runtime, path, meta)
         # A layout whose shape ends at an object border: objects at the edge are written whole, without a merge with
         # stored elements beyond the edge, since a new copy has none.
@@ -172,8 +211,8 @@ class ArrayCopy:
             refuse=self._refuse_leftovers,
             clear=self._delete_leftovers,
         )
-        self.memory: Limiter = Limiter(max_bytes)
-        self._free: list[_Memory] = []
+        self.memory: BoxMemory = BoxMemory(max_bytes)
+        """A group's copy replaces it by one that its arrays share."""
         self._joining = Lock()
         self._joined = False
         """Whether this process has listed the target, for the parts that it runs."""
@@ -192,7 +231,7 @@ class ArrayCopy:
     def _planned(self, origin: ArrayMeta) -> Direct | TwoStages:
         if self.meta.edges is not None:  # boxes of several objects of different lengths would differ in shape
             return Direct(box=self.meta.object_axes, amplification=1.0)
-        box_bytes = max(1, self._max_bytes // _BOXES)
+        box_bytes = max(1, self.max_bytes // _BOXES)
         shape, itemsize = self.meta.shape, origin.dtype.itemsize
         return plan_rechunk(self._box, origin.chunks, self.meta.object_shape, shape, itemsize, box_bytes)
 
@@ -231,7 +270,7 @@ class ArrayCopy:
         """Maximum bytes of memory in addition to those that the session's `Limits.bytes` bounds."""
         if self._rechunk is None:
             return 0
-        return min(max(self._max_bytes, self._largest_box()), max(self.nbytes, self._largest_box()))
+        return min(max(self.max_bytes, self._largest_box()), max(self.nbytes, self._largest_box()))
 
     def _largest_box(self) -> int:
         match self._rechunk:
@@ -323,7 +362,7 @@ class ArrayCopy:
             else:
                 await transfer(self)
         finally:
-            self._free.clear()
+            self.memory.drop_free_blocks()
         if not complete:
             await self._publish()
         await self._delete_pieces()
@@ -392,7 +431,7 @@ class ArrayCopy:
         part.meter = Meter(None, 0)
         one = part.passes()[number]
         await part.run_checked(one.items(start, stop), one.work)
-        self._free.clear()
+        self.memory.drop_free_blocks()
         return part.meter.state
 
     @property
@@ -613,33 +652,6 @@ class ArrayCopy:
         chosen = selection.region(box.start, box.stop, None, self._source_layout.meta.shape)
         return await operations.get(self._source_runtime, self._source_layout, chosen, out=out)
 
-    @asynccontextmanager
-    async def buffer(self, shape: Shape) -> AsyncIterator[Data]:
-        """Uninitialized memory for a box of the source. Waits until it fits into `max_bytes`.
-
-        Memory is reused for boxes of the same size: allocating and freeing large blocks between small ones fragments
-        the heap, and the process would grow.
-        """
-        dtype, weight = self._source_layout.meta.dtype, self.weight(shape)
-        await self.memory.acquire(weight)
-        memory = None
-        try:
-            if dtype.hasobject:
-                yield np.empty(shape, dtype)
-                return
-            same = [free for free in self._free if free.nbytes == weight]
-            if same:
-                memory = same[-1]
-                self._free.remove(memory)
-            else:
-                self._free.clear()
-                memory = _Memory(weight)
-            yield memory.bytes[: prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
-        finally:
-            if memory is not None:
-                self._free.append(memory)
-            self.memory.release(weight)
-
     def missing(self, box: Box) -> list[Coords]:
         """Objects of the target in a box that are not stored yet. Stored ones are counted as done."""
         absent = [coords for coords in coords_in(box, self.meta.object_axes) if coords not in self.existing]
@@ -659,7 +671,7 @@ class ArrayCopy:
         interrupted = len(todo) < n_cells(box, self.meta.object_axes)
         parts = [self.object_box(coords) for coords in todo] if interrupted else [box]
         for part in parts:
-            async with self.buffer(part.shape) as data:
+            async with self.memory.lend(part.shape, self.origin.dtype) as data:
                 await self.read(self.in_source(part), data)
                 await self.put_objects(part, data, list(coords_in(part, self.meta.object_axes)))
 
@@ -695,16 +707,6 @@ class ArrayCopy:
         region = selection.region(box.start, box.stop, None, layout.meta.shape)
         plan = make_plan(region, layout.meta.shape, layout.chunk_axes, layout.shard_axes)
         await Writing(self.runtime, layout, plan, values, write_empty=False).run()
-
-
-class _Memory:
-    """Memory for a box. A class, because arrays have no identity comparison that `list.remove` can use."""
-
-    __slots__ = ("bytes", "nbytes")
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
-        self.bytes = np.empty(nbytes, np.uint8)
 
 
 class _Stages:
@@ -750,7 +752,7 @@ class _Stages:
         if copy.is_blank(copy.in_source(box)):
             copy.meter.add(len(todo), 0)
             return
-        async with copy.buffer(box.shape) as data:
+        async with copy.memory.lend(box.shape, copy.origin.dtype) as data:
             await copy.read(copy.in_source(box), data)
 
             async def put(item: tuple[str, Box]) -> None:
@@ -780,7 +782,7 @@ class _Stages:
         if copy.is_blank(region):
             copy.meter.add(len(todo), 0)
             return
-        async with copy.buffer(box.shape) as data:
+        async with copy.memory.lend(box.shape, copy.origin.dtype) as data:
             (write,) = coords_in(box, self._plan.write)
             reads = list(coords_in(region, self._plan.read))
 
