@@ -39,6 +39,7 @@ class Edges:
             runs: At least one run. Lengths and counts are at least 1, and the total length is below 2**63. Adjacent
                 runs of equal length are joined.
         """
+        # Joined, so that equal grids compare equal however their runs were written.
         joined: list[EdgeRun] = []
         for length, count in runs:
             before = joined.pop()[1] if joined and joined[-1][0] == length else 0

@@ -126,6 +126,7 @@ class Limiter:
         priority = PRIORITY.get()
         queue = self._queues[NORMAL if priority is None else priority]
         waiter = _Waiter(weight, get_running_loop().create_future(), next(self._numbers))
+        # A call of one task is a queue of its own.
         call = CALL.get() or waiter
         waiters = queue.get(call)
         if waiters is None:
@@ -173,6 +174,7 @@ class Limiter:
                 return
             waiter = waiters.popleft()
             if waiters:
+                # The call has had its turn: the others of its class come first now.
                 queue.move_to_end(call)
             else:
                 del queue[call]

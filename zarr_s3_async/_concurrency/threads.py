@@ -49,6 +49,7 @@ class CodecThreads:
         answer: Future[T] = get_running_loop().create_future()
         job = _Job(work, answer)
         self._outstanding += 1
+        # Threads start when calls wait for one: a session that decodes little has few.
         if self._outstanding > len(self._threads) < self._limit:
             self._start()
         self._jobs.put(job)
@@ -97,6 +98,7 @@ class _Job(Generic[T]):
     """Order of arrival, over all priorities."""
 
     def __init__(self, work: Callable[[], T], answer: Future[T]) -> None:
+        # A list, because `list.pop` is atomic: it decides between the thread and a cancelled caller without a lock.
         self.work = [work]
         self.answer = answer
         self.error: BaseException | None = None
@@ -171,6 +173,7 @@ class _Jobs:
 
     def get(self) -> _Job[Any] | None:
         """Runs in a thread: wait for the call that comes next; None: end."""
+        # The token says that there is a call; which one is decided now, by priority, not when it was queued.
         return self._next() if self._tokens.get() else None
 
     def drain(self) -> Iterator[_Job[Any]]:

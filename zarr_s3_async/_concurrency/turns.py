@@ -59,6 +59,7 @@ class LoopTurns:
     async def wait(self) -> None:
         """Wait for a turn of the loop in which no other bulk call does a step; first come, first served."""
         loop = get_running_loop()
+        # The callback schedules itself again while steps wait, so one is enough.
         if not self._waiting:
             loop.call_soon(self._grant, loop)
         turn: Future[None] = loop.create_future()

@@ -35,6 +35,7 @@ async def _run(size: int, worker: Callable[[], Coroutine[Any, Any, None]]) -> No
     # A group wraps even one failure in an exception group; callers get the failure itself.
     failure: BaseException
     before = _cancellations()
+    # The tasks inherit it: in the limiters, the workers of one call take turns with other calls as one.
     call = CALL.set(CALL.get() or object())
     try:
         async with TaskGroup() as group:

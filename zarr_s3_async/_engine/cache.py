@@ -71,6 +71,7 @@ class _Opened:
 
 def new_reader(owner: Hashable, max_age: float | None = None) -> Reader:
     """A reader for a handle opened now: chunks found absent earlier are fetched again."""
+    # A class attribute: `ChunkCache.add` needs the last opening of any handle, not of one.
     _Opened.time = next(_times)
     return Reader(owner, _Opened.time, max_age)
 
@@ -140,6 +141,7 @@ class Cache(Generic[T]):
         if size > self.limit:
             return
         time = next(_times) if time is None else time
+        # With the time at which the fetch started: the data may be as old as that.
         self._entries[name] = _CacheEntry(value, size, owner, time, monotonic() if checked is None else checked)
         self.nbytes += size
         while self.nbytes > self.limit:
@@ -148,11 +150,13 @@ class Cache(Generic[T]):
     def forget(self, name: str) -> None:
         """Invalidate a value, including one that is being fetched. Unknown names are ignored."""
         self._drop(name)
+        # A fetch in progress may have read the object before the change that invalidates it.
         for pending in self._pending.get(name, ()):
             pending.is_stale = True
 
     def forget_below(self, prefix: str) -> None:
         """Invalidate all values whose name starts with `prefix`."""
+        # Also names that are only being fetched; a list, because `forget` changes the tables.
         for name in [name for name in (*self._names(), *self._pending) if name.startswith(prefix)]:
             self.forget(name)
 
@@ -261,6 +265,7 @@ class ChunkCache(Cache[ObjectChunks]):
         checked: float | None = None,
     ) -> None:
         """See `Cache.put`; a hot entry stays hot."""
+        # `put` replaces the entry, which would lose its rank: a confirmed chunk must not cool down.
         was_hot = name in self._hot
         super().put(name, value, owner, time, checked)
         if was_hot and name in self._entries:
@@ -295,6 +300,7 @@ class ChunkCache(Cache[ObjectChunks]):
 
     def confirm(self, pending: PendingEntry[ObjectChunks], chunks: ObjectChunks) -> None:
         """Mark cached chunks as checked: the object was found to have their version still."""
+        # Not if another fetch has replaced the entry meanwhile: its chunks are newer.
         if self.stale(pending.name, Reader(pending.owner)) is chunks:
             pending.keep(chunks)
 
@@ -365,6 +371,7 @@ class Edits:
         self._now += 1
         self._last[name] = self._now
         self._last.move_to_end(name)
+        # Bounded: a dropped record makes all handles opened before it ask the store again, which is correct but slower.
         if len(self._last) > _KEPT:
             self._dropped = self._last.popitem(last=False)[1]
 
@@ -381,6 +388,7 @@ class Edits:
         if self._dropped > since:
             return True
         prefix = name + "/"
+        # Newest first, and it stops at the first edit that is too old: usually after none or one.
         later = takewhile(lambda edit: edit[1] > since, reversed(self._last.items()))
         return any(edited == name or edited.startswith(prefix) for edited, _ in later)
 

@@ -210,6 +210,7 @@ class PlainChunks:
         """One range, whose response gives the version, then the others in parallel, pinned to it; see `Chunks`."""
         (chunk,) = wanted
         pieces = chunk.pieces()
+        # The first range is not pinned: its response says which version the others must have.
         request, number = self._ranges.first([span for span, _ in pieces])
         for _ in range(PINNED_ATTEMPTS):
             blob = await self._store.get(key, range=request)
@@ -269,6 +270,7 @@ class PlainChunks:
                 return None
             data = await encode_fill()
         assert not isinstance(data, np.ndarray)  # noqa: S101  # elements are copied only into shards
+        # The whole object is new, so no state of it needs to be protected.
         if base is None:
             return await self._store.put(key, data)
         # The version was fetched together with the merged data: anything stored since is not overwritten.

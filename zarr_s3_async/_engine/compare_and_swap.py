@@ -37,14 +37,17 @@ async def retry_conflicts(
     for number in range(1, attempts + 1):
         try:
             return await attempt()
+        # It is a Conflict too, but `attempt` raises it after attempts of its own.
         except ConcurrentModification:
             raise
         except Conflict as conflict:
             runtime.emit(ConflictMet(key=key, attempt=number))
             last = conflict
         if number < attempts:
+            # Random, so that writers which conflicted do not meet again at once.
             await runtime.wait(conflict_delay(number, uniform()))
     message = given_up(attempts)
+    # The object never changed, so another writer cannot have caused the conflicts: the advice must be another one.
     if len(read) == attempts > 1 and None not in read and all(version == read[0] for version in read):
         message = (
             f"{runtime.store.url}/{key} had the same version {read[0]} in all of {attempts} attempts to change it, and "

@@ -110,6 +110,7 @@ def choose_check(layout: Layout, plan: Plan) -> Check | None:
         shared = _shared_coordinates(plan)
     others = grid[len(shared) :]
     pages = ceil(prod(others) / BATCH)
+    # A listing also returns objects that the plan does not touch; then one request per object is cheaper.
     if pages * _PRICE_OF_A_PAGE >= plan.n_objects:
         return Check(0, plan.n_objects)
     first = layout.readable.locate((*shared, *([0] * len(others))))
@@ -170,6 +171,7 @@ def _refuse_weak(store: Store, versions: Mapping[str, Version | None]) -> None:
 
 async def _listed(store: Store, prefix: str, wanted: Mapping[str, Version | None]) -> Versions:
     """The versions of the wanted keys in a listing."""
+    # Keys are listed in their order, so the listing can start before the first and stop after the last one.
     first, last = min(wanted), max(wanted)
     found: Versions = {}
     async for page in list_pages(store, prefix, after=first[:-1]):
@@ -187,6 +189,7 @@ def _noting(layout: Layout, versions: Versions) -> Layout:
     return replace(
         layout,
         readable=_NotingChunks(layout.readable, versions),
+        # A shared fetch may have been sent before this attempt; the proof needs reads that start after it.
         fetches=SharedFetches(),
         reader=layout.reader._replace(max_age=None),
         of_shape=None if of_shape is None else lambda shape: _noting(of_shape(shape), versions),

@@ -127,6 +127,7 @@ async def _sync_copy(runtime: Runtime, holder: _Holder, *, gone: _Gone | None) -
             blob = (await nodes.fetch_documents(store, folder, (name,))).get(name)
         except AccessDenied:
             return  # credentials for one folder often cannot read the folders above
+        # Every document with a copy contains this key; most groups have none and need not be parsed.
         if blob is None or b"metadata" not in bytes(blob.data):
             return
         found = await _to_copy(runtime.store, members, gone)

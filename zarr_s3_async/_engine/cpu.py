@@ -56,6 +56,7 @@ class Cpu:
         run = self.run
         if not split:
             return [await run(partial(work, items))]
+        # One batch per thread, not one call per item: a call in a thread has a fixed cost.
         size = -(-len(items) // min(self._limit, len(items)))
         batches = [items[at : at + size] for at in range(0, len(items), size)]
         return await gather_all(*(run(partial(work, batch)) for batch in batches))

@@ -45,6 +45,7 @@ async def create(
         if isinstance(meta, ArrayMeta) and not overwrite and not adopts:
             adopted.extend(await _stored_chunk(store, path, meta))
 
+    # All checks at once: creating an array should not take one round trip per check.
     await gather_all(look(), look_for_chunks(), _refuse_below_array(store))
     if nodes.is_node(found) and not overwrite:
         raise _already_there(store, path)
@@ -62,6 +63,7 @@ async def create(
     documents = formats.dump(meta)
     deciding = next(iter(documents))
     await _put_deciding(runtime, path, deciding, documents[deciding])
+    # After the main document, so that a refused creation leaves no attributes behind.
     if meta.zarr_format == 2 and (meta.attributes or left is not None):
         await _put_attributes(runtime, path, meta, left)
     runtime.forget_below(path)

@@ -72,6 +72,7 @@ class Elements:
 
     def choose(self, parts: Sequence[Part]) -> Choice | None:
         """The runs of each part of one object; None if reading whole chunks is cheaper."""
+        # The common case, decided without any arithmetic.
         if all(part.whole for part in parts):
             return None
         chosen = list(map(self._runs, parts))
@@ -84,6 +85,7 @@ class Elements:
     def dense(self, parts: Sequence[Part]) -> int:
         """Number of parts that want at most half of their chunk, of parts for which `choose` gives None: their elements
         lie too close together for ranges to leave much out, or so far apart that there would be too many ranges."""
+        # Indexing a chunk of one broadcast element counts what an index selects, without the memory of a chunk.
         chunk = np.broadcast_to(np.uint8(0), self._shape)
         max_size = _MOVED * self._nbytes / self._itemsize
         return sum([not part.whole and chunk[part.take].size <= max_size for part in parts])

@@ -95,6 +95,7 @@ def _locate(layout: Layout, coords: Coords) -> _Place:
     for axis, at, start, chunk, length in zip(
         meta.object_axes, objects, starts, meta.chunks, there.meta.object_shape, strict=True
     ):
+        # Horner's scheme: the row-major index of the chunk in its shard.
         slot = slot * (length // chunk) + (start - place(axis, at)[0]) // chunk
     return _Place(coords, there, there.chunks.locate(objects), slot)
 
@@ -254,6 +255,7 @@ async def _change_shard(runtime: Runtime, at: _Place, data: Buffer | None, versi
         refusal = _refusal(runtime, at, base, version)
         if refusal is not None:
             return refusal
+        # The chunk is absent already: storing the shard again would only change its version.
         if data is None and base.stored.get(at.slot) is None:
             return base.version
         return await there.chunks.replace(at.key, changes, base, encode_fill=_no_fill)
@@ -264,6 +266,7 @@ async def _change_shard(runtime: Runtime, at: _Place, data: Buffer | None, versi
             "write whole shards, or raise RetryPolicy.conflict_attempts"
         )
 
+    # As for a merge: the fetched chunks, the changed ones, and the shard assembled from them.
     lease = 3 * max(1, there.pipeline.nbytes) * there.n_slots
     if there.has_big_index:
         lease += there.chunks.overhead(at.key)

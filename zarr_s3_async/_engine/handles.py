@@ -52,6 +52,7 @@ class HandleCache:
             NodeNotFound, MetadataError, UnsupportedFeature: See `nodes.load`.
         """
         place = runtime.name_of(path)
+        # The URL too, because it appears in errors and references; the owner, because permissions may differ.
         name = (place, runtime.store.url, runtime.owner, zarr_format, max_age)
         asked = monotonic()
         opened = self._fresh(runtime, name, place, max_age, asked)
@@ -81,10 +82,12 @@ class HandleCache:
     async def _load(
         self, runtime: Runtime, path: str, zarr_format: Format | None, max_age: float, known: _Opened | None
     ) -> _Opened:
+        # Before the request: an edit or a change during it must make the result count as older.
         edits, checked = runtime.edits.now(), monotonic()
         if known is not None and await _is_unchanged(runtime, path, known.node):
             return known._replace(checked=checked, edits=edits)
         node = await nodes.load(runtime, path, zarr_format, "array")
+        # The old layout is kept, so that its handles go on sharing fetches and decoded chunks with new ones.
         if known is not None and known.node.versions == node.versions and known.node.meta == node.meta:
             return known._replace(checked=checked, edits=edits)
         layout = lay_out(runtime, path, cast("ArrayMeta", node.meta), new_reader(runtime.owner, max_age))

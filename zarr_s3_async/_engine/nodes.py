@@ -64,6 +64,7 @@ async def load(
         and store.for_chunk_reads is not store  # the option is enabled
     ):
         return await _load_either(runtime, path, fresh=fresh)
+    # v3 first, alone: it is the common format, and its node is one document.
     for stage in _stages(zarr_format, kind, fresh):
         found = await fetch_documents(store, path, stage, to_read=not fresh)
         documents = {name: blob.data for name, blob in found.items()}
@@ -219,5 +220,6 @@ async def update(
 async def _replace(store: Store, path: str, node: Node, edited: ArrayMeta | GroupMeta) -> None:
     before, after = formats.dump(node.meta), formats.dump(edited)
     for name, data in after.items():
+        # Only changed documents: of a v2 node, an edit of attributes must not conflict with a resize.
         if before.get(name) != data:
             await store.put(join(path, name), data, when=node.versions.get(name, "absent"))

@@ -84,6 +84,7 @@ async def within(timeout: float | None, layout: Layout, what: str, work: Corouti
     Raises:
         DeadlineExceeded: The work took longer than the timeout.
     """
+    # `_ends_in_time` reports only whether the work ended, so the result is passed around it.
     results: list[T] = []
 
     async def run() -> None:
@@ -114,6 +115,7 @@ async def _ends_in_time(work: Coroutine[Any, Any, object], timeout: float | None
         async with asyncio.timeout(timeout) as timer:
             await work
     except TimeoutError:
+        # A TimeoutError of the work itself, not of this timer.
         if not timer.expired():
             raise
         return False
@@ -130,6 +132,7 @@ def planned(runtime: Runtime, layout: Layout, selection: Selection) -> Plan:
         )
     plan = make_plan(selection, meta.shape, layout.chunk_axes, layout.shard_axes)
     max_chunks = runtime.limits.max_chunks_per_call
+    # Checked before the first request: a small mistake in a selection may touch millions of chunks.
     if plan.n_chunks > max_chunks:
         at_most = "" if meta.edges is None else "at most "
         raise SelectionError(
@@ -162,6 +165,7 @@ def _checked_out(layout: Layout, plan: Plan, out: Result) -> Result:
     casting: Literal["safe", "same_kind"] = "safe" if out.dtype.kind in "SUV" else "same_kind"
     if not np.can_cast(layout.dtype.base, out.dtype, casting):
         raise ConfigError(f"out has dtype {out.dtype}, to which {layout.dtype.base} does not cast without a loss")
+    # Chunks are written concurrently and in any order, so shared elements would have random values.
     if _shares_memory(out):
         raise ConfigError(
             "out has elements that share memory, or may (a broadcast or strided view): give one of its own"

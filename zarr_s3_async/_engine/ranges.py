@@ -65,6 +65,7 @@ class Ranges:
         spans = [(span, at) for at, (span, _) in enumerate(pieces)]
         await self.fetch(key, version, spans, buffers, [partial(_exactly, memory) for _, memory in pieces])
         for (_, memory), data in zip(pieces, buffers, strict=True):
+            # The store did not use the sink, or the span was received in a merged request.
             if data is not None and memoryview(data).obj is not memory.obj:
                 memory[:] = data
 
@@ -78,6 +79,7 @@ class Ranges:
         requests = nbytes = 0
         for request, _ in self._coalesce(sorted(spans)):
             length = request.stop - request.start
+            # A long request is split into pieces: see `_in_pieces`.
             requests += -(-length // self._longest)
             nbytes += length
         return requests, nbytes
@@ -121,6 +123,7 @@ class Ranges:
     async def _in_pieces(self, key: str, version: Version, span: Span, sink: Sink | None) -> Buffer:
         """Fetch a long range in pieces, in parallel."""
         length = span.stop - span.start
+        # One buffer for all pieces, so that they need not be joined; `empty` does not zero it, as `bytearray` would.
         memory = memoryview(np.empty(length, np.uint8)) if sink is None else sink(length)
 
         async def receive(at: int) -> None:
@@ -136,4 +139,5 @@ class Ranges:
 
 
 def _exactly(memory: memoryview, length: int) -> memoryview:
+    # A body of another length is received elsewhere; the store or the caller refuses it.
     return memory if length == len(memory) else memoryview(bytearray(length))

@@ -75,6 +75,7 @@ async def read(runtime: Runtime, layout: Layout, plan: Touched, out: Result, mis
     # which would cost 2 µs per object.
     reading = _Reading(runtime, layout, plan, out, missing, bulk, turns=1 if n_objects == 1 else 0)
     work = reading.read_with_one_refetch
+    # Objects of different shapes need a layout each, and so a `_Reading` each.
     if layout.of_shape is not None:
         work = partial(_read_one_of_many_shapes, runtime, layout, plan, out, missing, bulk)
     # The plan is lazy and workers pull from it, so a call of millions of objects holds only those in flight.
@@ -82,12 +83,14 @@ async def read(runtime: Runtime, layout: Layout, plan: Touched, out: Result, mis
         with turns.bulk():  # it would occupy every slot until it ends: smaller reads go first
             await run_workers(workers, plan.objects(), work)
         return
+    # Not a context manager: every read of one chunk would pay for it.
     turns.active += 1
     turns.short = True
     try:
         if n_objects == 1:
             for item in plan.objects():
                 await work(item)
+        # One task per object, so all fetches can be announced before the first of them is sent.
         elif n_objects == workers and not reading.caches and layout.of_shape is None:
             await reading.read_several(plan.objects())
         else:
@@ -140,6 +143,7 @@ class _DirectSink:
     def __call__(self, length: int) -> memoryview:
         if self.strided is None and length == len(self.view):
             return self.view
+        # If the length is wrong, the response is wrong: it must not reach the result.
         # An unexpected length, or a store without strided sinks: receive into other memory, and let the decoder
         # reject or copy it.
         return memoryview(bytearray(length))
@@ -175,6 +179,8 @@ class _Reading:
         self._missing = missing
         self._fields = layout.fields
         self._fill_value = layout.fill if layout.fields is None else layout.fill[layout.fields]
+        # Only a basic selection maps each chunk to one block of the result. Other data types and fields need a cast or
+        # a copy of the decoded chunk, and objects have no bytes to receive.
         self._direct = (
             layout.fields is None and plan.basic and out.dtype == layout.meta.dtype and not out.dtype.hasobject
         )
@@ -197,6 +203,7 @@ class _Reading:
 
     async def refetch(self, item: tuple[Coords, Sequence[Part]]) -> None:
         """Read an object again that did not decode."""
+        # A cached shard index may be the reason why the bytes did not decode.
         self._layout.readable.forget(self._layout.readable.locate(item[0]))
         self._turns += 1  # lets the reads that shared the fetch share the second one too
         try:
@@ -222,6 +229,7 @@ class _Reading:
                 items.append(None)  # a task that waits for them, so that a failure on either side ends the other
             await run_workers(len(items), iter(items), partial(self._read_announced, joined))
         except BaseException:
+            # The caller owns the result again: fetches of other calls must not write to it any more.
             joined.leave()
             fetches = self._layout.fetches
             for item in items:
@@ -239,6 +247,7 @@ class _Reading:
         for coords, lazy_parts in objects:
             parts = tuple(lazy_parts)
             chosen = None if elements is None else elements.choose(parts)
+            # Byte ranges are not shared: other reads would have to want the same elements.
             if chosen is not None:
                 items.append((coords, parts, None, chosen))
                 continue
@@ -275,6 +284,7 @@ class _Reading:
         coords, lazy_parts = item
         parts = tuple(lazy_parts)  # a plan computes its parts again in every iteration
         key = self._layout.chunks.locate(coords)
+        # The cache holds whole chunks; byte ranges of elements would never fill it.
         if self.caches:
             await self._read_through_cache(coords, key, parts)
             return
@@ -363,10 +373,12 @@ class _Reading:
             fetch.is_sent = True  # no read can join from here on: the request may be sent at any moment
             # Without other readers, decode directly into the result; with others, into memory that all copy from.
             if fetch.joined:
+                # Not this handle's chunks: a reader that joined may have been opened later (see `SharedFetch.join`).
                 fetched = await fetch.source.fetch(key, [part.slot for part in parts])
                 chunks = outcome = await self._decoded(coords, key, parts, fetched)
                 self._place_cached(coords, key, parts, chunks)
             else:
+                # Only raw chunks can be received in place: the encoded bytes of others are not the elements.
                 sinks = [self._sink(part) for part in parts] if layout.pipeline.raw else None
                 fetched = await layout.readable.fetch(key, [part.slot for part in parts], sinks=sinks)
                 pieces = _still_encoded(parts, sinks, fetched.buffers)
@@ -411,6 +423,7 @@ class _Reading:
         parts = self._place_cached(coords, key, parts, cache.get(name, reader, asked))
         report_cache_lookup(self._runtime.emit, "chunks", hit=not parts)
         while parts:
+            # One lock for these chunks, not for the object: readers of its other chunks need not wait.
             slots = ",".join([str(part.slot) for part in parts])
             # One caller leads and fetches, the others wait and look in the cache again; if the leader is cancelled,
             # the next one leads.
@@ -436,6 +449,7 @@ class _Reading:
                     and known.version is not None
                     and all(cached_chunk(layout, known, slot) is not NOT_CACHED for slot in slots)
                 ):
+                    # The version belongs to the whole object, so one conditional request confirms all these chunks.
                     fetched = await layout.readable.fetch_unless(key, slots, known.version)
                     if fetched is None:
                         cache.confirm(pending, known)
@@ -528,6 +542,7 @@ class _Reading:
 
     def _decodable(self, part: Part) -> Result | None:
         """The block of the result to decode directly into, or None."""
+        # Raw chunks are decoded as views of the received bytes, whatever the target is.
         block = None if self._layout.pipeline.raw else self._block(part)
         if block is None or not block.flags.c_contiguous:
             return None
@@ -581,6 +596,7 @@ class _JoinedReads:
         """Copy nothing any more: the call has ended, and its result may belong to the caller again."""
         self._left = True
         for reading in self._again:
+            # It was never awaited, about which Python would warn.
             reading.close()
 
     async def wait(self) -> None:
@@ -590,6 +606,7 @@ class _JoinedReads:
             Exception: An error of a fetch.
         """
         while self._failure is None and (self.pending or self._again):
+            # Before the next wait: these reads send requests, and the other objects arrive meanwhile.
             if self._again:
                 again, self._again = self._again, []
                 if len(again) == 1:  # without a task, this starts early enough to share the fetch of others
@@ -606,12 +623,14 @@ class _JoinedReads:
         if self._left:
             return
         self.pending -= 1
+        # The call that led was cancelled, which must not fail this one: it reads the object itself.
         if outcome is Left.LEADER:
             self._again.append(self._reading.read_with_one_refetch((coords, parts)))
         elif isinstance(outcome, ChunkDecodeError):
             self._again.append(self._reading.refetch((coords, parts)))
         elif isinstance(outcome, Exception):
             self._failure = own_copy(outcome)
+            # A copied exception has no cause of its own.
             self._failure.__cause__ = outcome.__cause__
         else:
             try:
@@ -647,6 +666,7 @@ def chunk_of(layout: Layout, coords: Coords, slot: int) -> Coords:
         return coords
     meta = layout.meta
     inner = tuple(n // chunk for n, chunk in zip(meta.object_shape, meta.chunks, strict=True))
+    # Slots count the chunks of a shard in C order.
     cells = np.unravel_index(slot, inner)
     starts = [place(axis, at)[0] for axis, at in zip(meta.object_axes, coords, strict=True)]
     return tuple(start // chunk + int(cell) for start, chunk, cell in zip(starts, meta.chunks, cells, strict=True))

@@ -128,6 +128,7 @@ async def remove_node(runtime: Runtime, path: str) -> None:
     tree = await _tree(runtime, path)
     if path not in tree:
         return
+    # Before the nodes: a copy that lists a deleted array would make it appear to exist.
     await drop_copies(runtime, list(tree))
     foreign: list[str] = []
     own = [nodes.join(path, name) for name in nodes.ALL_DOCUMENTS]

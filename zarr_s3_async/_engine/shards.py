@@ -134,6 +134,7 @@ class ShardedChunks:
     async def fetch(self, key: str, slots: Sequence[int], *, sinks: Sequence[Sink | None] | None = None) -> Fetched:
         """A request for the index unless it is cached, then few parallel ranges; see `Chunks.fetch`."""
         # Fast path: one chunk, and the index is cached. If the shard has changed since, the loop below fetches both.
+        # For nearly all chunks, one request for the whole shard is cheaper than an index and many ranges.
         many = len(slots) >= self._many
         if len(slots) == 1 and not many:
             state = self._cached_index(self._place + key)
@@ -248,6 +249,7 @@ class ShardedChunks:
         """Cost of `_chunks` after `_fetch_whole_or_tail` (with `whole`) or `_index`."""
         layout, limit = self._layout, self._limits.range_bytes
         fits = self._shard_nbytes + layout.index_nbytes <= limit
+        # Nothing is known of the shard, and all of it is wanted: the estimate is a full one.
         if whole and fits and index is None and len(slots) == layout.n_chunks:
             return FetchCost(1, layout.n_chunks * self._chunk_nbytes + layout.index_nbytes)
         entries = self._full_index(coords) if index is None else index.entries
@@ -258,6 +260,7 @@ class ShardedChunks:
         if index is None:
             requests, nbytes = 1, layout.index_nbytes
             if whole:
+                # The same range as in `_fetch_whole_or_tail`: the chunks inside it need no further request.
                 nbytes = min(max(limit, layout.index_nbytes), size)
                 here = range(nbytes) if layout.index_location == "start" else range(size - nbytes, size)
         spans = [span for span in layout.spans(entries, slots) if span is not None]
@@ -267,6 +270,7 @@ class ShardedChunks:
 
     def _size(self, entries: Entries) -> int:
         """Size in bytes of a shard with this index."""
+        # Shards may have gaps, so the size is where the last chunk ends, not the sum of the lengths.
         present = entries[entries[:, 1] != MISSING]
         end = int(present.sum(axis=1).max(initial=0))
         return (
@@ -315,6 +319,7 @@ class ShardedChunks:
         chunks: dict[int, Encoded | None] = {**(base.stored if base else {}), **changes}
         present = {slot: data for slot, data in chunks.items() if data is not None}
         try:
+            # A shard without chunks reads as fill, as an absent object does, but its readers fetch an index.
             if not present and await delete_emptied(self._store, key, base):
                 return None
             body = await self._joined(present)
@@ -332,11 +337,13 @@ class ShardedChunks:
         """True if skipping the overwritten chunks saves less than a request for the index costs."""
         if len(kept) >= self._many:
             return True
+        # An estimate: the real lengths are in the index, which is what would have to be fetched first.
         spared = self._shard_nbytes * (self._layout.n_chunks - len(kept)) // self._layout.n_chunks
         return not cached and spared <= self._limits.gap_bytes
 
     async def fetch_unless(self, key: str, slots: Sequence[int], version: Version) -> Fetched | None:
         """A conditional GET of one byte; if the shard has changed, `fetch` with its new index."""
+        # A range, so that a server which has changed the shard sends one byte and not all of it.
         if await get_unless(self._store, key, version, range=Span(0, 1)) is Unchanged.UNCHANGED:
             return None
         self.forget(key)
@@ -403,6 +410,7 @@ class ShardedChunks:
 
     async def _open(self, key: str, wanted: ByteRange | None, pending: PendingEntry[ShardIndex]) -> _Opened | None:
         """Fetch the shard, or the end of it that contains the index, by one request, and cache the index."""
+        # The object is untrusted input: a larger one than any shard of this array is refused before it is received.
         longest = self._layout.n_chunks * self._max_chunk_nbytes + self._layout.index_nbytes
         blob = await self._store.get(key, range=wanted, max_bytes=longest if wanted is None else None)
         if blob is None:

@@ -74,6 +74,7 @@ class SharedFetch:
 
     def finish(self, outcome: Outcome) -> None:
         """Wake all readers."""
+        # Callbacks, not futures: a read of many objects joins many fetches with one task.
         for take in self.joined or ():
             take(outcome)
         for late in self.late or ():
@@ -93,6 +94,7 @@ class SharedFetches(dict[Hashable, SharedFetch]):
 
     def end(self, name: Hashable, fetch: SharedFetch, outcome: ObjectChunks | Exception | None) -> None:
         """Pass the outcome to the joined readers. None: the leader was cancelled, and one of them leads a new fetch."""
+        # Before the readers are woken: each of them looks for the next fetch by this name.
         del self[name]
         if fetch.joined is not None or fetch.late is not None:
             fetch.finish(Left.LEADER if outcome is None else outcome)

@@ -79,10 +79,12 @@ class Writing:
     def _set_layout(self, layout: Layout) -> None:
         self._layout = layout
         pipeline = layout.pipeline
+        # Shards are assembled by a copy, so their raw chunks need not be turned into bytes before.
         self._encode_chunk: Callable[[Values], Encoded] = (
             pipeline.encode if layout.n_slots == 1 else pipeline.encode_to_copy
         )
         self._is_gathered = pipeline.raw and layout.n_slots == 1
+        # Encoding only makes a view then: it needs no thread, however large the chunk is.
         self._free = pipeline.cost == "view" and self._plan.basic and self._values.dtype == layout.meta.dtype
 
     def _at(self, coords: Coords) -> Writing:
@@ -178,6 +180,7 @@ class Writing:
         return chunks + (layout.chunks.overhead(key) if layout.has_big_index else 0)
 
     async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> None:
+        # Encoded before `mark_sent`: an error of a codec certainly leaves the object unchanged.
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
         self._progress.mark_sent(number)
         await self._layout.chunks.replace(key, changes, None, encode_fill=self._encoded_fill)
@@ -205,6 +208,7 @@ class Writing:
                 return  # an absent object already reads as fill
             # Marked before the request: if this is cancelled from here on, the object's state is unknown.
             self._progress.mark_sent(number)
+            # If all attempts read the same version, no other writer caused the conflicts: see `retry_conflicts`.
             read.append(base.version)
             try:
                 await self._layout.chunks.replace(key, changes, base, encode_fill=self._encoded_fill)
@@ -239,6 +243,7 @@ class Writing:
     async def _encoded(self, work: Callable[[Sequence[T]], Changes], items: Sequence[T]) -> Changes:
         pipeline = self._layout.pipeline
         nbytes = pipeline.nbytes * len(items)
+        # No larger limit for quick codecs, as `runs_inline` has: they encode more slowly than they decode.
         if self._free or nbytes <= INLINE_BYTES:
             return work(items)
         batches = await self._runtime.cpu.each(work, items, split=nbytes >= SPLIT_BYTES)
@@ -268,12 +273,14 @@ class Writing:
 
     def _stored(self, coords: Coords, slot: int, key: str, data: Buffer, base: Fetched) -> Values:
         chunk = decode_chunk(self._layout, coords, slot, key, data, base)
+        # A raw chunk is decoded as a view of the response, which may be read-only memory.
         return chunk if chunk.flags.writeable else chunk.copy()
 
     def _fresh(self, part: Part) -> Values:
         """The whole chunk with the new values; fill values beyond the array's edge."""
         values: Values = self._values[part.put]
         meta = self._layout.meta
+        # The caller's memory is encoded in place, without a copy.
         if self._plan.basic and values.size == self._layout.chunk_size and values.dtype == meta.dtype:
             return values.reshape(meta.chunks)
         chunk = self._blank()
@@ -288,6 +295,7 @@ class Writing:
         """Encode a chunk; None if it contains only fill values and such chunks are not stored."""
         if self._drop_fill and is_fill(chunk, self._layout.fill):
             return None
+        # A strided view must be copied before it is sent; this copy reuses memory.
         if self._is_gathered and chunk.nbytes >= MIN_GATHERED and not chunk.flags.c_contiguous:
             return self._runtime.cpu.gathered(chunk)
         return self._encode_chunk(chunk)
@@ -312,6 +320,7 @@ def replaced_slots(layout: Layout, coords: Coords, parts: Sequence[Part]) -> set
     whole = {part.slot for part in parts if part.whole} if layout.fields is None else set()
     if not whole or not is_cut(meta.object_axes, meta.shape, coords):
         return whole
+    # Beyond the edge, others may have appended to a cut chunk since the array was opened: it is merged.
     return {slot for slot in whole if not is_cut(meta.chunk_axes, meta.shape, chunk_of(layout, coords, slot))}
 
 
@@ -355,6 +364,7 @@ class Progress:
 
     def outcome(self, plan: Plan) -> WriteOutcome:
         """The outcome so far."""
+        # The plan is computed again, so that writes which succeed need not record coordinates.
         groups: tuple[list[Coords], list[Coords], list[Coords]] = ([], [], [])
         for number, (coords, _) in enumerate(plan.objects()):
             done = number < self._upto or number in self._beyond
@@ -372,6 +382,7 @@ def _leaves_doubt(error: ZarrS3Error) -> bool:
         return True  # closed during a request, or between two attempts
     if not isinstance(error, StoreError) or isinstance(error, ConcurrentModification):
         return False
+    # A redirect or a 4xx response means that the request was not executed; a 5xx response does not.
     refused = error.status is not None and error.status // 100 in (3, 4)
     unanswered = error.status is None and not isinstance(error, NetworkError | DeadlineExceeded)
     return not (refused or unanswered) or (error.attempts or 1) > 1

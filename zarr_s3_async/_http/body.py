@@ -125,6 +125,7 @@ class SlicedBody(Body):
 
     def feed(self, data: memoryview) -> int:
         count = min(len(data), self._length - self._at)
+        # The overlap of the received bytes with the slice, both as offsets in the body.
         first, last = max(self._at, self._start), min(self._at + count, self._stop)
         if first < last:
             self.body[first - self._start : last - self._start] = data[first - self._at : last - self._at]
@@ -152,6 +153,7 @@ class SmallBody(Body):
         count = min(wanted, len(data), MAX_SMALL_BODY - len(self.body))
         self.body += data[:count]
         self.done = len(self.body) == self._length
+        # The beginning is enough for an error; the connection is closed rather than reading the rest.
         self.overflowed = len(self.body) == MAX_SMALL_BODY and not self.done
         return count
 
@@ -224,6 +226,7 @@ class ChunkedBody(Body):
 
     def _take_size(self, line: bytes) -> None:
         digits = line.partition(b";")[0].rstrip(b" \t")
+        # Stricter than `int(…, 16)`, which accepts signs, underscores and a prefix, and numbers of any length.
         if not digits or len(digits) > _MAX_HEX_DIGITS or not _HEX.issuperset(digits):
             raise ProtocolError(f"not a chunk size: {line[:40]!r}")
         self._left = int(digits, 16)

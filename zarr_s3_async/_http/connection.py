@@ -121,6 +121,7 @@ class Connection(asyncio.BufferedProtocol):
         self._on_closed = on_closed
         self._on_lost = on_lost
         self._scratch = bytearray(_SCRATCH)
+        # One view, sliced for each read: a slice of a bytearray would be a copy.
         self._view = memoryview(self._scratch)
         self._aside = self._view  # scratch buffer: receives everything that is not received in place
         self._request: Any = None
@@ -214,9 +215,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's name
         if self._direct is not None:
+            # A bulk call receives in short steps while interactive calls wait for their turn of the loop.
             if self._turns is not None and self._turns.short:
                 return self._direct[:STEP_BYTES]
             return self._direct
+        # Behind an unfinished head, whose bytes must stay together to be parsed.
         return self._view[self._filled :] if self._filled else self._aside
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -231,6 +234,7 @@ class Connection(asyncio.BufferedProtocol):
             self.fail(error)
 
     def eof_received(self) -> None:
+        # Without a length and without chunks, the end of the stream is the only end that a body has.
         if self._answer is not None and self._body is not None and self._body.ends_with_stream():
             self._end(self._body.body, keep=False)
         self._break("the server closed the connection before the end of the response", None)
@@ -272,6 +276,7 @@ class Connection(asyncio.BufferedProtocol):
         self._informational += 1
         if head.status == 101 or self._informational > _MAX_INFORMATIONAL:
             raise ProtocolError(f"an unexpected {head.status}, or too many informational responses")
+        # Copied, because source and target may overlap.
         rest = bytes(self._view[length : self._filled])
         self._view[: len(rest)] = rest
         self._filled = len(rest)

@@ -104,6 +104,7 @@ class Dialer:
                 addresses = others
 
     def _in_turn(self, addresses: list[str]) -> list[str]:
+        # Each connection starts with the next address, so that a pool spreads over all servers of an endpoint.
         first = self._turn % len(addresses)
         self._turn += 1
         return (addresses[first:] + addresses[:first])[:_TRIES]

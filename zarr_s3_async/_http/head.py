@@ -66,6 +66,7 @@ def parse_head(data: bytes | bytearray | memoryview) -> Head:
     Raises:
         ProtocolError: The bytes are not a valid head.
     """
+    # Every byte is a character of Latin-1, so decoding cannot fail.
     text = str(data, "latin-1")
     status_line, *lines = text.split("\r\n")
     status, minor_version = _status_lines.get(status_line) or _parsed_status_line(status_line)
@@ -134,6 +135,7 @@ def _joined(name: str, first: str, second: str) -> str:
 
 
 def _length(text: str) -> int:
+    # `int` alone would also accept signs, spaces, underscores and digits of other scripts.
     if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
         raise ProtocolError(f"not a Content-Length: {text[:40]!r}")
     return int(text)

@@ -136,6 +136,7 @@ class ConnectionPool:
         """Return a connection after a complete response; `connection.reusable` says whether it can be used again."""
         if connection.closed:
             return
+        # A pool that is replaced keeps no connection open for a later request.
         if self._retired:
             connection.abort()
             return
@@ -170,6 +171,7 @@ class ConnectionPool:
             self.release(connection)
 
     def _hand_over(self, connection: Connection | None) -> bool:
+        # Waiters that were cancelled are still in the queue: their futures are done.
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -275,6 +277,7 @@ class ConnectionPool:
             self._sweeper.cancel()
             self._sweeper = None
         now = asyncio.get_running_loop().time()
+        # Attempts to connect end as if their time was up: that closes their sockets without cancelling their callers.
         for timer in self._dials:
             if not timer.expired():
                 timer.reschedule(now)

@@ -130,6 +130,7 @@ def byte_order(codecs: Sequence[CodecSpec]) -> Literal["<", ">"]:
     """The byte order that the chain stores elements in; little-endian where it does not define one."""
     for codec in codecs:
         if codec.name == SHARDING:
+            # Fill values of records are stored like the elements, which in a shard the inner chain encodes.
             return byte_order(inner(codec))
         if codec.name == "bytes":
             return ">" if codec.configuration.get("endian") == "big" else "<"
@@ -234,6 +235,7 @@ def v2_chain(
         Invalid: An object codec for elements that are no objects, or objects without an object codec.
     """
     coders = [*filters, *([] if compressor is None else [compressor])]
+    # Zarr v2 applies the order before the filters.
     turn = [CodecSpec("transpose", {"order": list(reversed(range(ndim)))})] if order == "F" and ndim > 1 else []
     step = next((at for at, coder in enumerate(coders) if coder.id in _OBJECT_CODECS), None)
     if step is not None:

@@ -57,6 +57,7 @@ def _edges(option: Any, where: str, extents: Shape) -> Shape:
     if len(edges) != len(extents):
         raise Invalid(f"{where}={short_repr(option)} has {len(edges)} dimensions, and the array has {len(extents)}")
     lengths = tuple(
+        # A chunk has at least one element, also along an empty dimension.
         max(extent, 1) if (edge is None or (not isinstance(edge, str) and bool(edge == -1))) else edge
         for edge, extent in zip(edges, extents, strict=True)
     )

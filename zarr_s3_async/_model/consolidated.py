@@ -39,6 +39,7 @@ def read_v2(document: Mapping[str, JSON], url: str) -> dict[str, dict[str, JSON]
     skipped = []
     for key, value in mapping(member(document, "metadata"), "'metadata'").items():
         path, _, name = key.rpartition("/")
+        # Other tools store entries of their own here; they are no nodes.
         if name not in _FILES_V2:
             continue
         if isinstance(value, dict) and (key == name or is_safe_path(path)):
@@ -188,6 +189,7 @@ def with_members(raw: Document, name: str, members: Members) -> bytes | None:
     before: dict[str, JSON] = holder["metadata"]
     edit = _edit_v2 if name == CONSOLIDATED_V2 else _edit_v3
     after = edit(before, members)
+    # No write: it would only change the version, and cause conflicts with other writers.
     if after == before:
         return None
     holder = {**holder, "metadata": after}

@@ -190,10 +190,12 @@ _VARIABLE: dict[type | str, DataType] = {
 
 
 def _data_type(option: Any, objects: Variable | None, *, native: bool) -> DataType:
+    # Before NumPy sees it: `np.dtype(str)` is text of length 0.
     if isinstance(option, type | str) and option in _VARIABLE:
         return _VARIABLE[option]
     if isinstance(option, Mapping):
         return dtype_names.read_v3(plain(option, "dtype"))
+    # By name and not through NumPy, which knows these names only after ml_dtypes was imported.
     if isinstance(option, str) and (option in _ml_dtypes.BITS or dtype_names.is_raw(option)):
         return dtype_names.read_v3(option)
     dtype = _numpy_type(option)
@@ -276,6 +278,7 @@ def key_encoding(options: ArrayOptions) -> KeyEncoding:
 
 
 def _encoding_option(option: Any, default: str) -> tuple[Any, Any]:
+    # An object of zarr-python.
     option = option.to_dict() if hasattr(option, "to_dict") else option
     if option is not None and not isinstance(option, str | Mapping):
         raise Invalid(f"chunk_key_encoding is a name or a mapping, not {short_repr(option)}")
@@ -324,6 +327,7 @@ def _codecs(options: ArrayOptions, described: Outline, kind_of: KindOf) -> list[
         codecs = codec_options.chain(codec_list(options, "codecs"), data_type, kind_of)
     if options["order"] == "F" and ndim > 1:
         turn = {"name": "transpose", "configuration": {"order": list(reversed(range(ndim)))}}
+        # First in the chain: the other codecs then see the elements in the stored order.
         codecs.insert(0, turn)
     return codecs
 

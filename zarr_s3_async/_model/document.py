@@ -64,6 +64,7 @@ def _parse(raw: bytes) -> JSON:
 
 
 def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    # JSON leaves duplicate names undefined: two readers could take different values.
     value = dict(pairs)
     if len(value) != len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -72,6 +73,7 @@ def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
 
 
 def _check_depth(value: JSON) -> None:
+    # Level by level, not by recursion, which a deep document could exhaust.
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [child for node in level for child in _children(node) if type(child) in (dict, list)]
@@ -95,6 +97,7 @@ def check_portable(value: JSON, where: str) -> None:
     Raises:
         Invalid: A NaN or Infinity (also a number too large for a double), or a lone surrogate.
     """
+    # A list instead of recursion, for the same reason as in `_check_depth`.
     pending = [value]
     while pending:
         item = pending.pop()
@@ -189,6 +192,7 @@ def one_of(value: JSON, where: str, choices: Sequence[str]) -> str:
 
 def integer(value: JSON, where: str, *, minimum: int, maximum: int = MAX_EXTENT) -> int:
     """An integer within bounds, both included."""
+    # A boolean is an integer in Python, but not in JSON.
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise Invalid(f"{where} must be an integer of at least {minimum}, not {short_repr(value)}")
     if value > maximum:

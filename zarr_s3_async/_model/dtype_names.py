@@ -86,6 +86,7 @@ def _simple_v2(match: re.Match[str], name: str) -> DType:
         return np.dtype(_ONE_BYTE[code])
     if kind in ("S", "V"):
         return sized("S" if kind == "S" else "V", int(digits), name)
+    # Numbers of several bytes without a byte order: guessing one could return wrong numbers.
     if order == "|":
         raise Invalid(f"the data type {short_repr(name)} has no byte order")
     if kind == "U":

@@ -53,6 +53,7 @@ def sized(kind: Literal["S", "U", "V"], length: int, what: object) -> DType:
     """A type of fixed length: bytes, code points, raw bytes. Length zero is refused."""
     if length < 1:
         raise Invalid(f"the data type {short_repr(what)} has no length")
+    # NumPy stores each character of text in four bytes.
     check_item(length * (4 if kind == "U" else 1), what)
     return np.dtype(f"{kind}{length}")
 

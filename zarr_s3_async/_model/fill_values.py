@@ -137,6 +137,7 @@ def _float(value: JSON) -> float:
 def _from_bits(value: str, dtype: DType) -> Any:
     if len(value) != 2 + 2 * dtype.itemsize:
         raise _wrong(value, f"'0x' and {2 * dtype.itemsize} digits for {dtype}")
+    # The specification spells the bits as a number, most significant digit first, whatever order they are stored in.
     raw = int(value, 16).to_bytes(dtype.itemsize, sys.byteorder)
     return np.frombuffer(raw, dtype=dtype.newbyteorder("="))[0]
 
@@ -147,6 +148,7 @@ def _read_ml(value: JSON, dtype: DType) -> Any:
     if isinstance(value, str) and re.fullmatch(_HEX, value):
         return _from_bits(value, dtype)
     number = _float(value)
+    # The smallest types have no infinity or no NaN and silently turn it into another value: checked below.
     scalar = dtype.type(number)
     if number == 0 and isnan(float(scalar)):  # float8_e8m0fnu has no zero: its smallest value is the nearest
         return np.zeros((), dtype=dtype)[()]
@@ -200,6 +202,7 @@ def _exactly(data: bytes, length: int) -> bytes:
 def _read_record(value: JSON, dtype: DType, byte_order: ByteOrder) -> Any:
     if isinstance(value, dict):
         return _read_fields(value, dtype, byte_order)
+    # The bytes of a v3 record are those of a stored element, in the order that the codec `bytes` names.
     stored = dtype.newbyteorder(byte_order) if byte_order else dtype
     return np.frombuffer(_exactly(_bytes(value), dtype.itemsize), dtype=stored).astype(dtype)[0]
 
@@ -252,6 +255,7 @@ def cast(value: Any, data_type: DataType) -> Any:
     try:
         match data_type.variable:
             case "string":
+                # Not the method of a subclass, such as `numpy.str_`, which documents cannot contain.
                 return str.__str__(_kind_of(value, str))
             case "bytes":
                 return bytes(_kind_of(value, bytes | bytearray | memoryview))
@@ -295,11 +299,13 @@ def _cast_number(value: Any, dtype: DType) -> Any:
         scalar = np.empty(1, dtype=dtype.newbyteorder("="))
         scalar.real, scalar.imag = (_cast_number(part, scalar.real.dtype) for part in (value.real, value.imag))
         return scalar[0]
+    # NaN: the only value that is not equal to itself.
     if isinstance(value, float | np.generic) and value != value:
         return _cast_nan(value, dtype)
     if isinstance(value, np.generic):
         value = float(value) if _ml_dtypes.is_ml(value.dtype) or isinstance(value, np.floating) else value.item()
     scalar = read_fixed(value, dtype)
+    # A finite number must not become infinite: the user would read back another fill value.
     if isinstance(value, int | float) and isfinite(value) and not np.isfinite(complex(scalar)):
         raise Invalid(f"fill_value={short_repr(value)} is too large for {dtype}")
     return scalar
@@ -378,6 +384,7 @@ def write(value: Any, data_type: DataType, *, zarr_format: Literal[2, 3]) -> JSO
             return b64encode(value).decode()
         case "any":
             return value
+    # `r16` and its kin: the specification gives their fill value as a list of bytes.
     if data_type.v3_name and zarr_format == 3:
         return list(value.tobytes())
     return _write_fixed(value, data_type.dtype, zarr_format)

@@ -104,6 +104,7 @@ def parse_node(
         with document_errors(url, NODE_V3):
             document = load(docs[NODE_V3])
             kind = v3.kind(document)
+        # Parsed once: a document of a large group takes milliseconds.
         parsed = {NODE_V3: document}
         return v3.parse_array(parsed, url=url) if kind == "array" else v3.parse_group(parsed, url=url)
     if zarr_format == 3:

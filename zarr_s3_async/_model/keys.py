@@ -91,5 +91,6 @@ def is_inside(coords: Coords, grid: Shape) -> bool:
 
 def _of_any_rank(key: str, encoding: KeyEncoding) -> Coords | None:
     """The coordinates in a key of this encoding, for any number of dimensions."""
+    # The number of separators tells the number of dimensions that would fit.
     separators = key.count(encoding.separator)
     return encoding.decode(key, separators if encoding.name == "default" else separators + 1)

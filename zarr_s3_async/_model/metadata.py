@@ -126,6 +126,7 @@ def _of_arrays(one: ArrayMeta, other: ArrayMeta) -> Iterator[str]:
     yield from (name for name in _FIELDS if getattr(one, name) != getattr(other, name))
     if len(one.codecs) != len(other.codecs) or not all(map(_agree, one.codecs, other.codecs)):
         yield "codecs"
+    # With another data type the fill value differs in any case; naming both would be noise.
     if one.dtype == other.dtype and not _same_fill(one.fill_value, other.fill_value):
         yield "fill_value"
     if not same(one.attributes, other.attributes):

@@ -75,6 +75,7 @@ def _array(source: Mapping[str, JSON], attributes: Mapping[str, JSON], names: tu
     order = cast("Literal['C', 'F']", one_of(member(source, "order"), "'order'", ("C", "F")))
     filters = chains.read_filters(source.get("filters"))
     compressor = chains.read_compressor(source.get("compressor"))
+    # An object codec may also be in the place of the compressor.
     coders = [*filters, *([compressor] if compressor else [])]
     data_type = dtype_names.read_v2(member(source, "dtype"), chains.objects_of(coders))
     chunking.check(shape, chunks, chunks, data_type)
@@ -104,6 +105,7 @@ def _chunks(chunks: Shape, shape: Shape) -> Shape:
 
 def _dimension_names(attributes: Mapping[str, JSON], ndim: int) -> tuple[str, ...] | None:
     names = attributes.get(_DIMENSIONS)
+    # The attribute is only a convention: anything else in it is the user's, and no error.
     if isinstance(names, list) and len(names) == ndim and all(isinstance(name, str) for name in names):
         return tuple(names)
     return None
@@ -122,6 +124,7 @@ def parse_group(docs: Mapping[str, Document], *, url: str) -> GroupMeta:
         with document_errors(url, CONSOLIDATED_V2):
             nodes = consolidated.read_v2(load(docs[CONSOLIDATED_V2]), url)
         own = nodes.pop("", {})
+        # Documents that were fetched are newer than their copies in `.zmetadata`.
         docs = docs if GROUP_V2 in docs else {**docs, **own}
         below = nodes
     attributes = _parse_attributes(docs, url)
@@ -144,6 +147,7 @@ def dump_group(meta: GroupMeta) -> dict[str, bytes]:
 
 def _dump(meta: ArrayMeta | GroupMeta, deciding: str) -> dict[str, bytes]:
     documents = {deciding: dump(meta.source)}
+    # An empty `.zattrs` is still written where one exists: otherwise the old attributes would stay.
     if meta.attributes or ATTRS_V2 in meta.documents:
         documents[ATTRS_V2] = dump(meta.attributes)
     return documents

@@ -63,6 +63,7 @@ def kind(source: Mapping[str, JSON]) -> Literal["array", "group"]:
 
 def _check_members(source: Mapping[str, JSON], known: tuple[str, ...]) -> None:
     for name in known:
+        # Attributes are the user's own and may contain NaN; copies of other nodes are checked when those are parsed.
         if name not in ("attributes", "consolidated_metadata"):
             check_portable(source.get(name), repr(name))
     unknown = [name for name in source if name not in known and not _may_ignore(source[name])]
@@ -161,6 +162,7 @@ def _dimension_names(value: JSON, ndim: int) -> tuple[str | None, ...] | None:
     if len(names) != ndim:
         raise Invalid(f"'dimension_names' must hold {ndim} names, not {len(names)}")
     for name in names:
+        # The specification permits null and the empty string as names.
         if name is not None and name != "":
             text(name, "every one of 'dimension_names'")
     return tuple(names)
@@ -210,6 +212,7 @@ def with_shape(meta: ArrayMeta, shape: Any) -> ArrayMeta:
     with option_errors():
         extents = chunking.resized(meta.shape, shape)
         stored = named(meta.source["chunk_grid"], "'chunk_grid'")
+        # A new shard must be divisible into chunks.
         multiples = (1,) * meta.ndim if meta.shards is None else meta.chunks
         grid = chunk_grid.resized(meta.source["chunk_grid"], stored, (meta.shape, extents), multiples)
         axes = chunk_grid.read(named(grid, "'chunk_grid'"), extents)

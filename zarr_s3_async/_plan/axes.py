@@ -198,6 +198,7 @@ class StrideAxis:
         start, stop = self._chunks.positions(cell)
         covered = stop - start == min(length, self._size - origin)
         low = first + start * step - origin
+        # An integer: the axis is dropped from the result, so there is nothing to index in it.
         if not keep:
             return (number,), (low,), (), covered
         high = low + (stop - start - 1) * step + 1
@@ -276,6 +277,7 @@ class IndexAxis:
     def __init__(self, indices: Ints, size: int, chunk: Axis, shard: Axis | None) -> None:
         numbers = cells_at(chunk, indices)
         order = stable_order(numbers)
+        # `stable_order` returns None for sorted indices, the common case, which then are not copied.
         if order is not None:
             indices, numbers = indices[order], numbers[order]
         edges = bounds(numbers)
@@ -287,6 +289,7 @@ class IndexAxis:
         self._local = indices - places(chunk, numbers)[0]
         self._numbers = numbers[edges[:-1]]
         self._take_steps = even_steps(self._local, edges)
+        # Without reordering, each chunk fills one contiguous slice of the result.
         self._put_steps = np.ones_like(self._take_steps) if order is None else even_steps(order, edges)
         self._covered = self._find_covered(indices)
         # All chunks of a sharded array have one length, so a chunk's number says where it starts.
@@ -423,6 +426,7 @@ class AxesPlan:
         return self._even_shards(self._shards)
 
     def _plain_objects(self) -> Iterator[tuple[Coords, Sequence[Part]]]:
+        # The first axis is iterated once; the inner ones once for each of its entries, so they are kept (`Replay`).
         first, *inner = self._axes
         entries = [Replay(partial(axis.entries, 0, axis.n_chunks), axis.n_chunks) for axis in inner]
         # Part(…) goes through a Python-level function, which takes half of the time per chunk in this loop.

@@ -77,6 +77,7 @@ def even_or_indices(values: Ints, start: int, stop: int, step: int) -> slice | I
 
 def rows(start: int, stop: int, *columns: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
     """The rows `start` to `stop` of a table, as Python scalars."""
+    # `tolist` makes Python integers in C; iterating over an array would make a NumPy scalar for each element.
     for block in range(start, stop, _BLOCK):
         end = min(block + _BLOCK, stop)
         yield from zip(*(column[block:end].tolist() for column in columns), strict=True)

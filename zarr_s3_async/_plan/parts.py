@@ -82,6 +82,7 @@ class Replay(Generic[T]):
         self._kept: list[T] | None = None
 
     def __iter__(self) -> Iterator[T]:
+        # Computed again rather than kept: the memory of a plan must not depend on the length of an axis.
         if self._n > _KEPT:
             return self._make()
         if self._kept is None:
@@ -132,6 +133,7 @@ class Run:
         return iter(self._kept)
 
     def __getitem__(self, cell: int) -> Entry:
+        # Made from the axis, not from `__iter__`: one part of a long run needs no list of all.
         (number,), take, put, whole = self._axis.entry(self._start + cell)
         return (number - self._origin) * self._stride, take, put, whole
 

@@ -162,9 +162,11 @@ def _plan_in_one_chunk(
         first, number, step, reverse, keep = choice
         at, low = divmod(first, chunk)
         high = low + number if step == 1 else low + (number - 1) * step + 1
+        # It touches a second chunk: the general plan.
         if high > chunk:
             return None
         inside = size - at * chunk
+        # `number` elements of a stride with a step above 1 are never all of a chunk, so this comparison is enough.
         whole = whole and number in (chunk, inside)
         is_cut = is_cut or inside < chunk
         if shards is not None:

@@ -40,6 +40,7 @@ class Groups:
         # Without shards each object is one chunk, in slot 0.
         keys = [*numbers, np.zeros(numbers[0].size, np.int64)] if shards is None else _keys(numbers, chunks, shards)
         local = [axis - places(chunk, number)[0] for axis, number, chunk in zip(points, numbers, chunks, strict=True)]
+        # One sort brings the points of a chunk together, and the chunks of an object.
         order = row_major_order(keys)
         if order is not None:
             keys, numbers, local = (_picked(columns, order) for columns in (keys, numbers, local))
@@ -95,6 +96,7 @@ class Groups:
         for local, extent in zip(self.local, extents, strict=True):
             # Number of each point's element inside its chunk, so that repeats are equal numbers.
             element = element * extent[group] + local[wanted]
+        # Sorted by group and element, repeated points are neighbours, and `bounds` counts each once.
         order = np.lexsort((element, group))
         firsts = bounds(group[order], element[order])[:-1]
         distinct = np.bincount(group[order][firsts], minlength=self.n)

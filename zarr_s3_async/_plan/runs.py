@@ -135,6 +135,7 @@ def _positions(item: Any, n: int) -> tuple[range | Ints, Any]:
         chosen = range(*item.indices(n))
         return chosen, slice(0, len(chosen))
     if isinstance(item, np.ndarray):
+        # A repeated or unsorted index is fetched once, in ascending order; `inverse` restores what was asked for.
         distinct, inverse = np.unique(item, return_inverse=True)
         return distinct.astype(np.int64, copy=False), inverse.reshape(item.shape)
     return range(item, item + 1), 0
@@ -147,6 +148,7 @@ def _of_points(index: tuple[Ints, ...], shape: Shape, order: Sequence[int], item
         flat = flat * shape[axis] + index[axis]
     distinct, inverse = np.unique(flat, return_inverse=True)
     length, starts = itemsize, distinct * itemsize
+    # Neighbours lie closer together than a request costs, or there would be too many requests: one run for all.
     if distinct.size > _MAX_RUNS or (np.diff(starts) - itemsize <= max_gap).all():
         first, last = int(distinct[0]), int(distinct[-1])
         distinct, inverse = np.arange(first, last + 1), flat - first

@@ -342,6 +342,7 @@ def elements(key: object, shape: Shape) -> list[Element]:
     dots = [at for at, item in enumerate(spelled) if item is Ellipsis]
     if len(dots) > 1:
         raise SelectionError("a selection can have one ellipsis ('...') only")
+    # New axes consume no dimension of the array, and neither does an ellipsis.
     given = sum(item is not None for item in spelled) - len(dots)
     if given > len(shape):
         raise SelectionError(
@@ -358,8 +359,10 @@ def element(item: object) -> Element:
     Raises:
         SelectionError: It is a boolean, a float, a string or another type that selects nothing.
     """
+    # The usual types first: every subscript of every read is checked here.
     if item is None or type(item) is int or isinstance(item, slice):
         return item
+    # Python takes a boolean for 0 or 1, NumPy for a mask without dimensions; here it is nearly always a mistake.
     if isinstance(item, bool | np.bool_):
         raise SelectionError(f"{item!r} is a boolean and no position: write an integer, or a boolean array as a mask")
     try:
@@ -375,6 +378,7 @@ def _array(item: object) -> NDArray[Any]:
         array = np.asarray(item)
     except (ValueError, TypeError, OverflowError) as error:
         raise SelectionError(f"{reprlib.repr(item)} is no array of indices: {error}") from error
+    # NumPy makes an empty list an array of floats.
     if array.size == 0 and isinstance(item, list | tuple | range):
         return array.astype(np.int64)
     if array.dtype.kind not in "iub":

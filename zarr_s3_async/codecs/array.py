@@ -67,6 +67,7 @@ class BytesCodec:
     def decode(self, data: Bytes, out: Array | None = None) -> Array:
         if len(data) != self._nbytes:
             raise ValueError(f"{len(data)} bytes, and a chunk has {self._nbytes}")
+        # A view of the received bytes; the caller copies it where the memory must be writable.
         if self.as_is:
             return np.ndarray(self._shape, self._dtype, data)
         if self._mask is not None:

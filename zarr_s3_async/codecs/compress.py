@@ -203,6 +203,7 @@ class Zstd:
             size_bound, is_exact = self._frames.bound(data, limit)
             return cast("Bytes", self._library().decompress(data, np.empty(size_bound, np.uint8) if is_exact else None))
         claimed = self._frames.content_size(data)
+        # Refused before the library allocates what an untrusted header claims.
         if claimed > size:
             raise ValueError(f"claims {claimed} bytes, but a chunk has {size}")
         if claimed == size and (size <= _SMALL or self._is_early(size)):
@@ -259,6 +260,7 @@ class LZ4:
     def decode(self, data: Bytes, size: int | None, limit: int, out: Array | None = None) -> Bytes:
         claimed = int.from_bytes(data[:_LZ4_HEADER], "little")
         if claimed != size:
+            # LZ4 cannot compress better than this, so a larger claim is wrong whatever the chunk's size.
             maximum = min(limit, _LZ4_MAX_RATIO * len(data))
             if size is not None or claimed > maximum:
                 raise ValueError(f"claims {claimed} bytes, but at most {maximum} are possible")
@@ -308,6 +310,7 @@ class Blosc:
             raise UnsupportedFeature("blosc with snappy cannot be decoded: numcodecs is built without it")
         if nbytes != size and (size is not None or nbytes > limit):
             raise ValueError(f"claims {nbytes} bytes, but a chunk has at most {limit}")
+        # The library trusts this number and would read beyond the end of a truncated chunk.
         if cbytes != len(data):
             raise ValueError(f"claims to be {cbytes} bytes long, but is {len(data)}")
         if (

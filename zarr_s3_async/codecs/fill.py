@@ -16,6 +16,7 @@ def is_fill(chunk: Array, fill: Array) -> bool:
     bits = _BITS.get(chunk.dtype.itemsize)
     if bits is not None:
         wanted = fill.view(bits)[()]
+        # Compared as integers: two NaN, or 0.0 and -0.0, are compared bit by bit.
         words = chunk.view(bits)
         # Most chunks with other values differ in their first element, which spares comparing all.
         return words.size == 0 or bool(words.flat[0] == wanted and (words == wanted).all())

@@ -49,6 +49,7 @@ class _Filter:
 
     def encode(self, chunk: Array) -> Array:
         flat = np.ascontiguousarray(chunk).reshape(-1).view(self._decoded)
+        # Casts to a smaller type may overflow, about which NumPy would warn; numcodecs stores the same values.
         with np.errstate(all="ignore"):
             return self._encode(flat).reshape(self._encoded_shape)
 
@@ -83,12 +84,14 @@ class Delta(_Typed):
 
     def _encode(self, flat: Array) -> Array:
         encoded = np.empty(flat.shape, self._encoded)
+        # Slices instead of indices: a chunk may have no elements.
         encoded[:1] = flat[:1]
         encoded[1:] = np.diff(flat)
         return encoded
 
     def _decode(self, flat: Array) -> Array:
         decoded = np.empty(flat.shape, self._decoded)
+        # `out` fixes the data type of the sum, so that integers wrap as they did while encoding.
         np.cumsum(flat, out=decoded)
         return decoded
 
@@ -224,6 +227,7 @@ class Categorize(_Filter):
         return np.array(numbers, self._encoded).reshape(self._shape)
 
     def decode(self, chunk: Array) -> Array:
+        # Untrusted input: an index of NumPy below 0 would count from the end.
         known = (chunk >= 0) & (chunk < len(self._labels))
         return self._labels[np.where(known, chunk, 0)].astype(self._dtype, copy=False)
 

@@ -96,6 +96,7 @@ class Pipeline:
         name, codec = array_bytes
         chain: list[tuple[str, Any]] = [*arrays, array_bytes, *compressors]
         self.cost = max((each.cost for _, each in chain), key=COSTS.index)
+        # The elements need no change after decompression: no axes are moved and no bytes are swapped.
         as_is = not arrays and isinstance(codec, BytesCodec) and codec.as_is
         self.raw = as_is and not compressors
         self.element_order = None
@@ -139,10 +140,12 @@ class Pipeline:
         try:
             for name, encode in self._encoders:  # noqa: B007  the handler uses the name
                 data = encode(data)
+        # Too little memory says nothing about the chunk.
         except (ChunkError, MemoryError):
             raise
         except Exception as error:
             raise ChunkError(f"codec {name!r} cannot encode the chunk: {_message(error)}", codec=name) from error
+        # A memoryview of the array: bytes would be one more copy.
         return data.data if isinstance(data, np.ndarray) else cast("Buffer", data)
 
     def encode_to_copy(self, chunk: Array) -> Buffer | Array:
@@ -192,8 +195,10 @@ class Pipeline:
             # A registered codec may return anything.
             if chunk.shape != self.chunk.shape or chunk.dtype != self.chunk.dtype:
                 raise ValueError(f"returned {chunk.dtype} elements of the shape {chunk.shape}")
+        # Already of the right type, or not about the chunk: reading it again would not help.
         except (ChunkDecodeError, UnsupportedFeature, MemoryError):
             raise
+        # Codecs and their C libraries raise anything for damaged bytes.
         except Exception as error:
             raise ChunkDecodeError(f"codec {name!r} cannot decode the chunk: {_message(error)}", codec=name) from error
         return chunk
@@ -291,6 +296,7 @@ def _unpacking(
     limit = limit if size is None else size
     for name, codec in compressors:
         limit = limit if size is None else size
+        # Decoding goes the other way round.
         steps.insert(0, _Unpack(name, codec.decode, size, limit))
         size = None if size is None else codec.encoded_size(size)
         limit = codec.encoded_size(limit) or limit + limit // _SHARE + _SLACK

@@ -38,6 +38,7 @@ def nbytes_of(data: Encoded) -> int:
 
 def joined(parts: Sequence[Encoded]) -> Buffer:
     """The parts concatenated, with a single copy."""
+    # `join` allocates and copies once; with arrays among the parts it would need their bytes first.
     if not any(isinstance(part, np.ndarray) for part in parts):
         return b"".join(cast("Sequence[Bytes]", parts))
     body = np.empty(sum(map(nbytes_of, parts)), np.uint8)
@@ -61,6 +62,7 @@ class ShardLayout:
         self.n_chunks: int = prod(grid)
         self.index_location: IndexLocation = index_location
         self._index = build_pipeline(index_codecs, ChunkSpec((*grid, 2), np.dtype(np.uint64), np.uint64(MISSING)))
+        # A reader must know the length of the index before it has read it.
         if self._index.encoded_nbytes is None:
             names = ", ".join(codec.name for codec in index_codecs)
             raise UnsupportedFeature(f"codec {NAME!r}: an index encoded by {names} has no fixed size")
@@ -119,12 +121,14 @@ class ShardLayout:
     @staticmethod
     def span(index: Array, slot: int) -> Span | None:
         """Byte span of a chunk in the object, or None where the chunk is absent."""
+        # Python integers, which do not wrap around when they are added.
         offset, length = index[slot].tolist()
         return None if length == MISSING else Span(offset, offset + length)
 
     @staticmethod
     def spans(index: Array, slots: Sequence[int]) -> list[Span | None]:
         """`span` of each slot."""
+        # One conversion for all slots: indexing one by one takes far longer than the conversion.
         entries = index[slots].tolist()
         return [None if length == MISSING else Span(offset, offset + length) for offset, length in entries]
 
@@ -138,6 +142,7 @@ class ShardLayout:
         Args:
             chunks: Encoded chunks by slot. Other slots are marked as absent.
         """
+        # In the order of their slots: neighbouring chunks are then neighbours in the object, and one range reads them.
         slots = sorted(chunks)
         parts = [chunks[slot] for slot in slots]
         lengths = [nbytes_of(part) for part in parts]
@@ -179,6 +184,7 @@ class ShardFormat:
         """
         options = Options(codec.name, codec.configuration)
         made = cls(options, shard)
+        # It refuses options that were not read above: they may change what the bytes mean.
         options.finish()
         return made
 

@@ -108,10 +108,12 @@ class Capabilities:
         return known
 
     async def _find_out(self, capability: Capability, near: Request) -> bool | None:
+        # One temporary object serves the probes of both preconditions of PutObject.
         together = _OF_PUT if capability in _OF_PUT else (capability,)
         verdicts = await self._probe(together, near)
         self._known.update({name: verdict for name, verdict in verdicts.items() if verdict is not None})
         if verdicts[capability] is None:
+            # A refusal is usually a missing permission, which stays: a probe per write would double the requests.
             self._skip = min(2**self._refusals - 1, _MAX_SKIPPED)
             self._refusals += 1
         else:
@@ -172,6 +174,7 @@ class Capabilities:
             warnings.warn(text, RuntimeWarning, stacklevel=3)
 
     async def _probe(self, capabilities: tuple[Capability, ...], near: Request) -> dict[Capability, bool | None]:
+        # Beside the object: permissions often cover a prefix only.
         folder = near.key.rpartition("/")[0]
         key = f"{folder}/{PROBE}{new_id()}" if folder else PROBE + new_id()
         plain = {name: value for name, value in near.headers.items() if _is_storage(name)}

@@ -34,6 +34,7 @@ def upload_checksum(payload: Buffer) -> tuple[str, str]:
 
 def checksum_fault(headers: Mapping[str, str], body: Buffer) -> str | None:
     """The mismatch of a whole object's checksum; None if it matches or there is none that can be verified."""
+    # Computed over the parts of an upload, whose lengths a reader does not know.
     if headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
         return None
     for name, algorithm in _algorithms().items():

@@ -126,6 +126,7 @@ class ConditionalWrites:
     async def _with_equal_bytes(self, request: Request, head: Response) -> Version | None:
         """If a proxy drops metadata, an object with equal bytes counts as our write."""
         mine = memoryview(request.payload or b"").cast("B")
+        # Sizes first: most other objects are refused without a download.
         if int(head.headers["content-length"]) != len(mine):
             return None
         get = Request("GetObject", request.bucket, request.key, _payer(request))
@@ -135,6 +136,7 @@ class ConditionalWrites:
         return version_of(response.headers)
 
     async def _is_gone(self, request: Request, response: Response) -> bool:
+        # A 412 does not say whether the object is gone or another version; one byte of it does.
         if response.status != 404:
             headers = {**_payer(request), "range": "bytes=0-0"}
             response, _ = await self._transport.send(Request("GetObject", request.bucket, request.key, headers))

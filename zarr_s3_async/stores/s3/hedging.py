@@ -52,6 +52,7 @@ class Hedging:
         """Send one attempt, and possibly a hedge; the caller holds the slot of the first."""
         pace = self.pace(request.bucket)
         start = self._clock()
+        # Too few reads were measured to know what "slow" means here.
         if pace.delay is None:
             outcome = await try_once(request, attempt)
         else:
@@ -71,6 +72,7 @@ class Hedging:
     def _backup(self, try_once: Send, request: Request, attempt: int) -> Backup[Outcome] | None:
         """The hedge, if a slot is free and the budget allows it."""
         release = self._slots.try_acquire(request.bucket)
+        # A hedge that waited for a slot would delay other reads, and be late itself.
         if release is None:
             return None
         pace = self.pace(request.bucket)

@@ -149,6 +149,7 @@ class _Upload:
         """Create the upload, send its parts, complete it; abort it on any failure."""
         writes = history_including(new_id(), self._when)
         try:
+            # Even if cancelled: otherwise the id of the upload would be lost, and the upload could not be aborted.
             upload = await run_to_completion(self._begin(header_of(writes)))
             await self._send_parts(upload)
             # A cancellation between request and response would leave it unknown whether the object was replaced.

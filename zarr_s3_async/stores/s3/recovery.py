@@ -100,6 +100,7 @@ class Recovery:
         """Perform the action that may let the request succeed, and add it to `tried`; False if there is none."""
         code = response.error.code if response.error else ""
         action = _BY_CODE.get(code) or ("region" if is_wrong_region(response) else None)
+        # Once per request: an action that did not help will not help the second time.
         if action is None or action in tried:
             return False
         tried.add(action)

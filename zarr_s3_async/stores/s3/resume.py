@@ -74,6 +74,7 @@ class Resumption:
         # Another length is another range: received into other memory, and rejected by the response checks.
         if length != partial.size - partial.received:
             return memoryview(bytearray(length))
+        # The rest can be received in place only where the body is one piece of memory; a strided one gets it copied.
         together = partial.memory.c_contiguous
         self._place = partial.memory[partial.received :] if together else memoryview(bytearray(length))
         return self._place
@@ -100,6 +101,7 @@ class Resumption:
             # A body in chunked coding was not received in place.
             partial.add(memoryview(response.body).cast("B"), in_place=response.body is self._place)
             self._partial = None  # if its checksum is wrong, the whole body must be requested again
+            # As if the first attempt had succeeded: with its headers, because those of the second one describe a range.
             return Response(200, partial.headers, partial.memory)
         # Our own `If-Match` failed: the object was replaced. The next attempt requests the new version from its start.
         if response.status == 206 or (response.status == 412 and "if-match" not in self._request.headers):

@@ -49,6 +49,7 @@ class Traced:
         try:
             response = await self._inner.send(request)
         except BaseException as error:
+            # A cancelled attempt is reported too: the request may have been sent.
             failure = getattr(error, "code", None) or type(error).__name__
             self._report(request, attempt, start, None, str(failure))
             raise
@@ -64,6 +65,7 @@ class Traced:
         received = 0 if response is None else _size(response.body)
         throttled = error is not None and response is not None and is_throttle(response)
         sent = 0 if request.payload is None else _size(request.payload)
+        # Without hooks no event is made: its object would cost every small request time.
         if self._count is not None:
             self._count(request.operation, error, sent, received, throttled=throttled)
             return
@@ -146,6 +148,7 @@ class RetryingTransport:
         """
         # The first attempt takes this short path; the state of `_persist` is made only if there is something to retry.
         outcome = await self._attempt(request, 1)
+        # Checked before the call, which would cost every read without checksums a coroutine.
         if MODE_HEADER in request.headers:
             outcome = await verified(request, outcome)
         if isinstance(outcome, Response) and outcome.error is None:
@@ -207,6 +210,7 @@ class RetryingTransport:
             if self._hedging is not None and request.operation == "GetObject":
                 return await self._hedging.send(self._try_once, request, attempt)
             # The same as `_try_once`, without one more coroutine.
+            # The time decides whether a throttled response says anything new about the bucket: see `Slots.refused`.
             sent = slots.clock() if slots.shares else None
             return self._judged(request, await self._traced.send(request, attempt), sent)
         except _RETRIED_ERRORS as error:

@@ -83,6 +83,7 @@ class S3Service:
 
     def _way(self, config: S3Config) -> _Way:
         """`RetryingTransport(Traced(Transport))` for these options, created once."""
+        # Stores with equal options share connections, the clock and what was learnt of regions.
         way = self._ways.get(config)
         if way is None:
             regions = Regions(config)

@@ -82,6 +82,7 @@ class Slots:
         """
         share = self.shares.get(bucket)
         if share is None:
+            # A new window already halves the limit (`ThrottledWindow`), so `refused` need not be called too.
             self.shares[bucket] = Share(self.session.limit, self.clock())
         elif sent is not None:
             share.limiter.limit = share.window.refused(self.clock(), sent)
@@ -92,5 +93,6 @@ class Slots:
         if share is None or sent is None:
             return
         share.limiter.limit = share.window.answered(self.clock(), sent)
+        # Without a share, requests to this bucket cost nothing again.
         if share.window.recovered:
             del self.shares[bucket]

@@ -234,9 +234,11 @@ class S3Store:
             response, attempts = await self._transport.send(request)
         if response.ok:
             blob = blob_of(response, range)
+            # A server that ignores `If-Match` responds 200 with whatever it has.
             if version is not None and not is_same(blob.version, version):
                 raise version_mismatch_error(request, response, attempts)
             return blob
+        # With a version, absence means that the object was deleted since: a conflict, not an absent chunk.
         if version is None and (self._is_missing(response) or (self._chunk_reads and is_forbidden(response))):
             return None
         raise self._error(request, response, attempts)
@@ -458,6 +460,7 @@ class S3Store:
     def _not_deleted(self, failed: list[Mapping[str, str]]) -> StoreError:
         first = failed[0]
         request = Request("DeleteObjects", self.bucket, first.get("Key", ""))
+        # Each key has an error of its own in a 200 response; the first one is raised as if it were the response.
         document = ErrorDocument(first.get("Code", ""), first.get("Message", ""))
         error = error_of(request, Response(200, {}, error=document))
         error.args = (f"{error.args[0]} ({len(failed)} key(s) were not deleted)",)

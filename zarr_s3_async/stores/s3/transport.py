@@ -117,6 +117,7 @@ class RoutedTransport:
 
     async def _find(self, request: Request, config: S3Config) -> _Route:
         """Resolved once per bucket and region, by the first request, or by the next one if that is cancelled."""
+        # One at a time: concurrent first requests of a bucket must not resolve its endpoint more than once.
         async with self._making:
             route = self._routes.get(request.bucket)
             if route is not None and route.config is config:
@@ -127,6 +128,7 @@ class RoutedTransport:
             self._routes[request.bucket] = found
         if route is not None and route.wire is not None:
             route.wire.retire()  # requests in flight to the wrong region are completed
+            # Kept until the session closes, because its requests may still be in flight.
             self._retired.append(route.wire)
         return found
 
