@@ -169,6 +169,7 @@ def gather(target: Block, block: Block, places: np.ndarray[Any, np.dtype[np.int6
         if _consecutive(places):
             target[:] = block[places[0] : places[0] + places.size]
         else:
+            # With the default mode, NumPy copies to a buffer first, in case an index is out of bounds.
             block.take(places, axis=0, out=target, mode="clip")
         return
     block.take(places[:, None] + np.arange(length), axis=0, out=target, mode="clip")

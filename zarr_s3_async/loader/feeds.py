@@ -216,6 +216,7 @@ def plan_feeds(
     fields, feeds = _share_feeds(arrays, geometries, windows, axis, buffer_bytes)
     feeds = [_decide_residence(feed, samples, buffer_bytes, feeds) for feed in feeds]
     resident = sum(feed.bytes_of(samples) for feed in feeds if feed.resident)
+    # Half: one fill is used while the next one is read.
     fill = max(1, (buffer_bytes - resident) // 2)
     feeds = [_with_band(feed, geometries[feed.source], axis, fill) for feed in feeds]
     unit = _choose_units(feeds, samples, fill, shuffle)
@@ -290,6 +291,7 @@ def _share_feeds(
     """Assign fields to feeds. Fields of one array share a feed if they have the same stride and are close together."""
     fields: list[Field] = []
     feeds: list[Feed] = []
+    # By offset, so that a feed only ever grows at its end.
     ordered = sorted(arrays, key=lambda name: windows[name].offset if name in windows else 0)
     for name in ordered:
         window = windows.get(name, Window(1))
@@ -324,6 +326,7 @@ def _joined(feed: Feed, other: Feed, buffer_bytes: int) -> Feed | None:
     if (feed.source, feed.stride) != (other.source, other.stride):
         return None
     width = max(feed.width, other.first + other.width - feed.first)
+    # Rows between the two windows, which a shared feed would hold for nothing.
     extra = width - feed.width - other.width
     return replace(feed, width=width) if extra * feed.row_bytes <= buffer_bytes // 16 else None
 
@@ -331,6 +334,7 @@ def _joined(feed: Feed, other: Feed, buffer_bytes: int) -> Feed | None:
 def _decide_residence(feed: Feed, samples: int, buffer_bytes: int, feeds: Sequence[Feed]) -> Feed:
     nbytes = feed.bytes_of(samples)
     largest = max(feeds, key=lambda one: one.bytes_of(samples))
+    # The largest array is never resident: the units of an epoch are runs of its chunks.
     small = nbytes <= buffer_bytes // (_RESIDENT_SHARE * len(feeds))
     return replace(feed, resident=small and feed is not largest and nbytes < largest.bytes_of(samples))
 
@@ -344,6 +348,7 @@ def _with_band(feed: Feed, geometry: Geometry, axis: int, fill: int) -> Feed:
 
 def _choose_units(feeds: Sequence[Feed], samples: int, fill: int, shuffle: Shuffle | None) -> Units:
     moving = [feed for feed in feeds if not feed.resident]
+    # The array with the most bytes per sample: its chunks are the ones not to fetch twice.
     lead = max(moving, key=lambda feed: feed.stride * feed.row_bytes)
     least = max(1, -(-lead.stride // lead.band))
     bands = least

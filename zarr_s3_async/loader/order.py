@@ -55,6 +55,7 @@ class Share:
 
 def share_of_rank(samples: int, batch_size: int, part: Part, *, drop_last: bool) -> Share:
     """The share of a rank. Ranks differ by at most one sample; with `drop_last` all have the same number of batches."""
+    # Products before the division, so that the shares differ by at most one sample.
     start = part.rank * samples // part.world_size
     stop = (part.rank + 1) * samples // part.world_size
     if drop_last:
@@ -98,6 +99,7 @@ class Rows(NamedTuple):
 
     def places(self, rows: Ints) -> Ints:
         """Positions of these rows in memory."""
+        # The common case, without a search for each row.
         if self.starts.size == 1:
             return rows - int(self.starts[0])
         offsets = np.cumsum(self.stops - self.starts) - (self.stops - self.starts)
@@ -181,8 +183,10 @@ class Order:
         reader = _Forward(self.feeds, share.stop)
         nbytes = chain((first,), repeat(self.feeds.fill_bytes))
         for low, high in self._stored_cuts(share.start, share.stop, nbytes):
+            # Batches of an earlier run: the fill is not read, but its number of samples counts.
             if high - share.start <= skip:
                 continue
+            # Computed from a key, not drawn: every process gets the same order, and a resumed epoch too.
             order = Permutation(high - low, self._key(_WITHIN, low)).at(np.arange(high - low))
             samples = (low + order)[max(0, share.start + skip - low) :]
             yield Fill(high - samples.size, samples, reader.next(low, high))
@@ -227,6 +231,7 @@ class Order:
             stop_unit = self._units_of_fill(counts, first, last + 1, borders)
             end = min(share.stop, int(ends[stop_unit - 1]))
             if end - share.start > skip:
+                # Rows are read in stored order, whatever order the samples have.
                 by_start = first + np.argsort(order[first:stop_unit])
                 rows: list[Rows | None] = []
                 for number, feed in enumerate(self.feeds.feeds):
@@ -296,6 +301,7 @@ class Order:
             stop = min(start + count, share.stop)
             if stop - share.start > skip:
                 samples = permutation.at(np.arange(max(start, share.start + skip), stop))
+                # Sorted, so that samples of one chunk are read together.
                 low = np.sort(samples)
                 rows = tuple(None if f.resident else _rows(f, low, low + 1) for f in self.feeds.feeds)
                 yield Fill(stop - samples.size, samples, rows)

@@ -174,7 +174,9 @@ class ReadAhead:
         return self
 
     async def __anext__(self) -> HeldFill:
+        # One worker at a time: fills get memory in their order, so an earlier one never waits for a later one.
         async with self._turn:
+            # In a thread: planning a fill of many samples takes milliseconds.
             fill = None if self._failed else await self._threads.run(self._next_fill)
             if fill is None:
                 self._queue.put_nowait(None)
@@ -182,6 +184,7 @@ class ReadAhead:
             held = HeldFill(fill, max(1, fill.nbytes(self._feeds)), {})
             held.keepers = {name: self._keepers.pop(name) for name, _ in held.spans(kept=False)}
             self._keepers.update((name, held) for name, _ in held.spans(kept=True))
+            # Before waiting for memory, so that fills are taken in their order, whichever is read first.
             self._queue.put_nowait(held)
             started = perf_counter()
             await self._budget.acquire(held.nbytes)

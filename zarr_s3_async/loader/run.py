@@ -130,6 +130,7 @@ class EpochRun:
         self._with_consumer = False
         batch = self._hand_out(started)
         if release or not self._with_consumer:
+            # The limiter belongs to the loop's thread.
             self._loop.call_soon_threadsafe(self._places.release, self._weight)
         return batch
 
@@ -206,11 +207,13 @@ class EpochRun:
         used = 0
         for number in range(plan.skip, plan.share.batches):
             started = perf_counter()
+            # Before the batch is made: its memory counts from here on.
             await self._places.acquire(self._weight)
             self.meter.waited_for_consumer(perf_counter() - started)
             size = plan.share.size_of(number)
             targets = plan.maker.targets(number, size)
             filled = 0
+            # A batch may take samples from several fills, and a fill may serve several batches.
             while filled < size:
                 if held is None:
                     held, used = await reader.take(), 0

@@ -87,6 +87,7 @@ class Sources:
             self.fields[name] = self._number(Source.of(one))
 
     def _number(self, source: Source) -> int:
+        # Fields of the same array share a source, and so its rows in memory.
         for number, other in enumerate(self.sources):
             if (source.closed(), source.array is None) == (other.closed(), other.array is None):
                 return number

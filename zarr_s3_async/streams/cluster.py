@@ -144,6 +144,7 @@ _plans: OrderedDict[tuple[AbstractEventLoop, str], tuple[Lock, list[_Plan]]] = O
 
 async def _plan_in_this_process(call: CopyCall) -> _Plan:
     key = get_running_loop(), call.name
+    # One plan per process: parts that arrive meanwhile wait for it instead of making their own.
     lock, found = _plans.setdefault(key, (Lock(), []))
     while len(_plans) > _KEPT_PLANS:
         _plans.popitem(last=False)

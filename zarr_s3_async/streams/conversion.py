@@ -65,6 +65,7 @@ def converted(meta: ArrayMeta, box: Box, options: CopyOptions) -> ArrayMeta:
     shape, changed = box.shape, {name for name in options if name != "zarr_format"}
     if meta.edges is not None and box != whole(meta.shape):
         changed.add("edges")
+    # The document is kept as it is, with members that this library does not know.
     if not changed and zarr_format == meta.zarr_format:
         return meta if shape == meta.shape else formats.with_shape(meta, shape)
     new: dict[str, Any] = {
@@ -110,6 +111,7 @@ def _lengths(axis: Edges, low: int, high: int) -> list[Any] | int:
 
 
 def _dtype(meta: ArrayMeta, zarr_format: int) -> Any:
+    # The name in the document, since several names have the same NumPy type.
     if meta.zarr_format == 3 and zarr_format == 3:
         return meta.source["data_type"]
     if meta.dtype.hasobject and meta.dtype.names is None:
@@ -197,6 +199,7 @@ def _chain_in_format_2(meta: ArrayMeta, chain: Sequence[CodecSpec]) -> dict[str,
                 filters.append({"id": codec.name})
             case _:
                 (coders if made_bytes else filters).append(_as_numcodecs(codec))
+    # Format 2 has one compressor; codecs before it are filters, which may take bytes too.
     last = coders.pop() if coders else None
     return {"order": order, "filters": [*filters, *coders] or None, "compressor": last}
 
@@ -266,6 +269,7 @@ def _same_elements(source: ArrayMeta, target: ArrayMeta) -> bool:
 
 
 def _same_fill(source: ArrayMeta, target: ArrayMeta) -> bool:
+    # As absent chunks read, not as documents spell it: null and zero are the same here.
     one, other = fill_array(source), fill_array(target)
     if one.dtype.hasobject:
         return bool(one[()] == other[()])

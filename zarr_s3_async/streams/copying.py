@@ -247,6 +247,7 @@ class CopyPlan:
                 copies[array.path] = await array.run(meter, resume=resume, transfer=elsewhere)
 
             await run_workers(min(_ARRAYS_AT_ONCE, len(self.arrays)), enumerate(self.arrays), run)
+        # `ArrayCopy.run` has invalidated what was cached of the target, so this reads what is stored.
         if verify:
             for array in self.arrays:
                 await _compare(array, copies[array.path])
@@ -555,6 +556,7 @@ async def _compare(plan: ArrayCopy, target: Array) -> None:
 def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     if other.dtype.hasobject:
         return bool(np.array_equal(one, other))
+    # Bytes, not values: NaN equals itself, and 0.0 differs from -0.0.
     return one.astype(other.dtype).tobytes() == other.tobytes()
 
 

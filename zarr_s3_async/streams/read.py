@@ -132,6 +132,7 @@ class BlockStream:
         self._in_order = in_order
         self._missing: Missing = missing
         self._progress: ProgressOption = progress
+        # No more blocks at a time than fit into the limit: others would only wait for memory.
         self._size = min(runtime.limits.requests, total, max(1, ahead_bytes // max(1, largest)))
         # The stream has a limit of its own. If ready blocks held leases of the session, a consumer that reads another
         # array before it takes them would deadlock.
@@ -175,6 +176,7 @@ class BlockStream:
         self._meter = self._closing.enter_context(metered(self._progress, self._total, "stream"))
         if len(self._taken):
             self._meter.add(len(self._taken), 0)
+        # `boxes` starts at the first block that was not taken, so numbers of blocks are the same in every stream.
         numbered = zip(count(self._taken.first), self._boxes, strict=False)
         above = frozenset(self._taken.above)
         left = (item for item in numbered if item[0] not in above)
@@ -212,6 +214,7 @@ class BlockStream:
             self._ahead.release(nbytes)
             raise
         self._ready[number] = Block(box.place, data)
+        # In order, only the next block lets the consumer go on.
         if not self._in_order or number == self._taken.first:
             self._changed.set()
 
@@ -313,6 +316,7 @@ class SliceStream:
         end = self._region.stop[self._axis]
         while self._at < end:
             stop = min(self._at + self._size, end)
+            # The bands in memory reach to the end of this slab.
             if self._parts and self._parts[-1].place[self._axis].stop >= stop:
                 return self._cut(stop)
             self._parts.append(await self._bands.__anext__())
@@ -453,6 +457,7 @@ def block_sides(layout: Layout, ahead_bytes: int) -> tuple[tuple[Axis, ...], int
     """
     meta = layout.meta
     axes, sides = list(meta.object_axes), list(meta.object_shape)
+    # The slowest axes first, so that what remains of a shard is contiguous in it.
     for axis, chunk in enumerate(meta.chunks):
         if meta.shards is None or prod(sides) * meta.dtype.itemsize * 4 <= ahead_bytes:
             break

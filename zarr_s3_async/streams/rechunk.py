@@ -65,6 +65,7 @@ def plan_rechunk(
     times, _, box = min(
         _direct(region, source, target, shape, itemsize, box_bytes, order) for order in _orders(len(shape))
     )
+    # Reading some chunks twice is cheaper than writing and reading all elements once more.
     if times <= _AMPLIFICATION:
         box = _extended(region, source, box, target, shape, itemsize, min(box_bytes, _PIECE))
         return Direct(box=box, amplification=_amplification(region, source, box, shape))
@@ -73,6 +74,7 @@ def plan_rechunk(
 
 def _orders(ndim: int) -> Iterator[tuple[int, ...]]:
     axes = tuple(range(ndim))
+    # The number of orders grows as the factorial of the dimensions.
     yield from permutations(axes) if ndim <= _MAX_AXES else (axes, axes[::-1])
 
 

@@ -65,6 +65,7 @@ async def read_record(runtime: Runtime, path: str) -> StoredRecord:
     if blob is None:
         return StoredRecord(None, None)
     try:
+        # Untrusted input: an object of this name may be anything.
         record = json.loads(bytes(blob.data)) if blob.size <= _MAX_BYTES else None
     except ValueError:
         record = None
@@ -110,6 +111,7 @@ class Claim:
         if exists:
             if not self.overwrite:
                 raise self._occupied(found.record)
+            # It removes the record too, so it is read again.
             await removal.remove_node(runtime, path)
             found = await read_record(runtime, path)
         if found.version is None:
@@ -127,6 +129,7 @@ class Claim:
         try:
             await self.refuse()
         except NodeExists:
+            # The objects belong to a copy that started after the record was read: the next attempt deals with it.
             if (await read_record(self.runtime, self.path)).version is not None:
                 raise Conflict("another run has started", key=join(self.path, COPY_RECORD)) from None
             raise

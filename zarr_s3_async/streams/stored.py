@@ -50,6 +50,7 @@ class Marks:
             return
         byte, bit = divmod(flat, 8)
         if byte >= len(self._bits):
+            # Doubled, so that adding positions in ascending order copies each byte once on average.
             wanted = min(max(byte + 1, 2 * len(self._bits)), -(-prod(self._grid) // 8))
             self._bits.extend(bytes(wanted - len(self._bits)))
         self._bits[byte] |= 1 << bit
@@ -62,6 +63,7 @@ class Marks:
         number = 0
         for begin in range(0, len(self._bits), _SKIPPED):
             block = self._bits[begin : begin + _SKIPPED]
+            # One instruction per word, instead of a loop in Python over the bits.
             count = int.from_bytes(block, "little").bit_count()
             if number < stop and number + count > start:
                 found = islice(self._in_block(begin, block), max(0, start - number), stop - number)

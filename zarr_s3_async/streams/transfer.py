@@ -121,6 +121,7 @@ class BoxMemory:
                 yield np.empty(shape, dtype)
                 return
             same = self._free.get(nbytes)
+            # Blocks of other sizes are freed first: they would come on top of the memory that the limit counts.
             if not same:
                 self._free.clear()
             block = same.pop() if same else np.empty(nbytes, np.uint8)
@@ -363,8 +364,10 @@ class ArrayCopy:
                 await transfer(self)
         finally:
             self.memory.drop_free_blocks()
+        # Stored last: without its metadata, an unfinished copy cannot be opened.
         if not complete:
             await self._publish()
+        # After the metadata: if this run is killed before, the next one needs the pieces no more.
         await self._delete_pieces()
         self.runtime.forget_below(self.path)
         return Array(self.runtime, self.path, self.meta)
@@ -445,6 +448,7 @@ class ArrayCopy:
 
         async def check_and_work(item: T) -> None:
             nonlocal checked
+            # Set before the check: the other workers must not send the same request meanwhile.
             if monotonic() - checked > _CHECKED_EVERY:
                 checked = monotonic()
                 await self._claim.check()
@@ -530,6 +534,7 @@ class ArrayCopy:
         await self.runtime.leases.acquire(lease)
         try:
             reading = self._source_runtime.store
+            # A pure read of chunks: where the option allows it, a forbidden object counts as absent.
             if isinstance(reading, SupportsForbiddenIsMissing):
                 reading = reading.for_chunk_reads
             blob = await reading.get(source_key, sink=_bounded(self._source_layout, source_key))
@@ -548,6 +553,7 @@ class ArrayCopy:
         if coords in self.existing:
             self.meter.add(1, 0)
             return
+        # By source object, so that the chunks of each shard are fetched together.
         wanted: dict[Coords, list[tuple[int, int]]] = {}
         for slot, chunk in _chunks_in(coords, self.meta):
             origin, source_slot = self._source_of(chunk)
@@ -629,6 +635,7 @@ class ArrayCopy:
 
     def is_blank(self, box: Box) -> bool:
         """True if no object of a box of the source is stored, and absent objects of the target read the same."""
+        # Absent objects of the copy would read as another value, or as an undefined one.
         if not self._drops_fill or not self._same_fill:
             return False
         return not any(coords in self.stored.marks for coords in coords_in(box, self._source_layout.meta.object_axes))
@@ -700,6 +707,7 @@ class ArrayCopy:
         if self._drops_fill and is_fill(values, layout.fill):
             return  # the object is absent, and reads as fill
         box = cell(coords, meta.object_axes)
+        # An object at the edge: its chunks are stored complete, with fill values outside the array.
         if values.shape != box.shape:
             padded = np.full(box.shape, layout.fill[()], meta.dtype)
             padded[tuple(map(slice, values.shape))] = values
@@ -717,6 +725,7 @@ class _Stages:
     def __init__(self, copy: ArrayCopy, plan: TwoStages) -> None:
         self._copy = copy
         self._plan = plan
+        # Part of the key: pieces of a plan with other boxes must not be taken for pieces of this one.
         sides = "-".join(".".join(map(str, sides)) for sides in (plan.read, plan.write))
         self._prefix = f"{join(copy.path, COPY_PIECE)}{sides}-"
         self._pipelines: dict[Shape, Pipeline] = {}
@@ -743,6 +752,7 @@ class _Stages:
         todo = []
         for other in coords_in(box, self._plan.write):
             key, target = self._key(coords, other), self._write_box(other)
+            # A piece whose target objects are stored is not needed any more, and may have been deleted.
             if key in copy.pieces or all(at in copy.existing for at in coords_in(target, copy.meta.object_axes)):
                 copy.meter.add(1, 0)
             else:
@@ -835,10 +845,12 @@ def _piece_codecs(meta: ArrayMeta, nbytes: int) -> list[CodecSpec]:
     order = {"<": "little", ">": "big"}.get(meta.dtype.str[0])
     to_bytes = CodecSpec("bytes", {"endian": order} if order and meta.dtype.kind in "iufc" else {})
     size = meta.dtype.itemsize
+    # Beyond what one blosc buffer can hold.
     if size > _MAX_BLOSC_ITEM or nbytes > _MAX_BLOSC:
         return [to_bytes, _ZSTD]
     shuffle = "shuffle" if size > 1 else "noshuffle"
     options = {"typesize": size, "cname": "lz4", "clevel": 1, "shuffle": shuffle, "blocksize": 0}
+    # Blosc has no checksum of its own, unlike zstd: a damaged piece must not become a damaged copy.
     return [to_bytes, CodecSpec("blosc", options), CodecSpec("crc32c")]
 
 

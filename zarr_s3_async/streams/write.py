@@ -64,6 +64,7 @@ class _Object:
         """Record that the values of a claimed part were copied."""
         self.left -= part.size
         joined = part
+        # Adjacent parts are joined, so that the check for overlaps stays short when an object is written row by row.
         for at in reversed(range(len(self.boxes))):
             both = self.boxes[at].joined(joined)
             if both is not None:
@@ -177,6 +178,7 @@ class WriteStream:
         if self._state != "was not entered":
             raise StateError("a write stream can be entered only once; create another one")
         self._state = "is being entered"
+        # Listed only to resume: otherwise it is unknown what is stored, and every object is put.
         if self._resume:
             self._stored = (await list_stored(self._runtime, self._path, self._layout.meta)).marks
         self._meter = self._closing.enter_context(metered(self._progress, self._total, "write"))
@@ -212,6 +214,7 @@ class WriteStream:
             elif isinstance(error, Exception):
                 self._failure = self._failure or error  # workers start no further put
             self._feed.close()
+            # Not after a cancellation: the caller wants to leave now, and `aclose` cancels what is in flight.
             if error is None or isinstance(error, Exception):
                 await background.wait()
         finally:
@@ -344,6 +347,7 @@ class WriteStream:
             self._freed.set()
 
     async def _take(self, item: _Object, part: Box, values: Data, *, copy: bool) -> None:
+        # The block is the whole object: no memory of our own is needed.
         if part == item.box and not copy:
             item.data = values
             return
@@ -351,6 +355,7 @@ class WriteStream:
             item.data = np.empty(item.box.shape, self._layout.meta.dtype)
         target = item.data[part.within(item.box.start)]
         if values.nbytes > _COPIED_INLINE:
+            # "unsafe" is the cast of NumPy's assignment, as in the other branch.
             await self._runtime.cpu.run(partial(np.copyto, target, values, "unsafe"))
         else:
             target[...] = values
@@ -371,6 +376,7 @@ class WriteStream:
         return item
 
     async def _wait_for_memory(self, nbytes: int) -> None:
+        # No put is in progress that would free memory, so waiting would never end.
         if not self._pending:
             raise ConfigError(
                 f"{len(self._open)} objects of {self._layout.url} are incomplete and hold {self._held:,} bytes; one "
@@ -401,6 +407,7 @@ class WriteStream:
             self._note_unknown(error, item)
             self._failure = self._failure or error
         finally:
+            # Freed with its count: a reference in the queue would keep the memory.
             item.data = None
             self._held -= item.nbytes
             self._pending -= 1
@@ -510,6 +517,7 @@ def _restrict_to_present(item: _Object, part: Part) -> Part | None:
         found = box.intersection(here)
         if found.size:
             mask[found.within(here.start)] = True
+    # Most chunks of an incomplete object are complete, and keep their plain slices.
     if mask.all():
         return part
     if not mask.any():
