@@ -150,6 +150,7 @@ class Children:
             return self._unreadable(name, error, await self._documents(path, error))
         if self._copies == "check":
             self._compare(name, meta)
+        # Otherwise the copies in this group's document would be used for the nodes below it.
         elif self._copies is False and isinstance(meta, GroupMeta):
             return replace(meta, consolidated=None)
         return meta
@@ -184,6 +185,7 @@ class Children:
     async def walk(self) -> AsyncIterator[Found]:
         """All nodes below with their paths relative to this group: parents before children, siblings by name."""
         names = await self.names()
+        # A page of nodes at a time, so that a large group is neither held in memory nor read one by one.
         size = self._runtime.limits.requests
         for at in range(0, len(names), size):
             for name, meta in await self.load(names[at : at + size]):

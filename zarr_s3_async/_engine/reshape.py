@@ -67,6 +67,7 @@ def _changed(stored: ArrayMeta, opened: ArrayMeta) -> list[str]:
 async def resize(runtime: Runtime, path: str, meta: ArrayMeta, shape: Shape) -> ArrayMeta:
     """Change the array's shape and delete everything outside; if that fails, a note on the error says so."""
     before, after = await change_shape(runtime, path, meta, lambda _: shape)
+    # Growing writes no chunk: new elements are absent, and read as fill.
     if any(new < old for new, old in zip(after.shape, before.shape, strict=True)):
         try:
             await _delete_outside(runtime, path, before, after)
@@ -88,6 +89,7 @@ async def _delete_outside(runtime: Runtime, path: str, before: ArrayMeta, after:
         coords = after.keys.decode(key.removeprefix(prefix), after.ndim)
         return coords is not None and _between(coords, after.grid_shape, before.grid_shape)
 
+    # By a listing, not by the grid, which may have billions of chunks that were never stored.
     listed = runtime.store.list_prefix(prefix)
     await delete_stream(runtime.store, (entry.key async for entry in listed if is_outside(entry.key)))
     runtime.forget_below(path)

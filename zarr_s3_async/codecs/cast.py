@@ -26,6 +26,7 @@ class _ScalarMap:
         self._comparable: np.dtype[Any] = np.dtype(wide)
         keys = np.array([key.astype(self._comparable) for key, _ in pairs], self._comparable)
         values = np.array([value for _, value in pairs], target.dtype)
+        # `return_index` gives the first of equal keys, which is the one that counts.
         self._keys, first = np.unique(keys, return_index=True)
         self._values = values[first]
 
@@ -65,6 +66,7 @@ class CastValue:
 
     def encoded(self, spec: ChunkSpec) -> ChunkSpec:
         fill = np.zeros(1, spec.dtype) if spec.fill_value is None else np.array([spec.fill_value], spec.dtype)
+        # The fill value is stored in metadata and read back: it must survive the way there and back.
         try:
             encoded = self.encode(fill)
             self.decode(encoded)
@@ -233,6 +235,7 @@ def _float_to_float(numbers: Array, target: RealType, rounding: Rounding, beyond
 
 def _to_precision(numbers: Array, target: RealType, rounding: Rounding) -> Array:
     """float64 values rounded to the target's precision, without an upper bound, so that the cast is exact."""
+    # The target is float64, which the numbers are already.
     if target.bits == _EXACT_BITS:
         return numbers
     magnitude = np.abs(numbers)
@@ -270,6 +273,7 @@ def _integer_to_float64(values: Array, rounding: Rounding, *, exact: bool) -> Ar
         exact: Whether float64 is the target. Otherwise values of more than 53 bits are rounded to odd, after which
             rounding to fewer bits gives the same as a single rounding.
     """
+    # float64 holds every integer of 32 bits exactly.
     if values.dtype.itemsize <= 4:
         return values.astype(np.float64)
     negative = values < 0

@@ -102,6 +102,7 @@ def register_codec(name: str, cls: CodecClass) -> None:
     """
     if not isinstance(name, str) or re.fullmatch(_NAME, name) is None or is_pickle(name):  # type: ignore[redundant-expr]
         raise ConfigError(f"{name!r} cannot be the name of a codec")
+    # A codec of this name has decoded data before: replacing it would change what stored arrays read as.
     if name in _BUILT_IN or name in _added:
         raise ConfigError(f"the codec {name!r} exists already; unregister_codec removes one that was registered")
     kind = getattr(cls, "kind", None) if isinstance(cls, type) else None
@@ -192,6 +193,7 @@ def _find(name: str) -> _RegistryEntry:
         if point.name == name:
             try:
                 cls = point.load()
+                # Loading the module may have registered the codec already.
                 if point.name not in _added:
                     register_codec(point.name, cls)
             except Exception as error:

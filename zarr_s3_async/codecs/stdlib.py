@@ -90,6 +90,7 @@ class _Stream:
         if size is not None and size < _PIECE and len(data) < _WINDOW:
             decompressor = self._decompressor()
             decoded = decompressor.decompress(data, size + 1)
+            # Anything else takes the general path, which finds out what is wrong.
             if decompressor.eof and len(decoded) == size and not decompressor.unused_data:
                 return decoded
         view, target = memoryview(data), _Target(size, limit, out)
@@ -155,6 +156,7 @@ class Gzip(_Stream):
         self._decompressor = partial(zlib.decompressobj, 16 + zlib.MAX_WBITS)
 
     def encode(self, data: Bytes) -> bytes:
+        # Not `gzip.compress`: its header differs between versions of Python.
         deflate = zlib.compressobj(self._level, zlib.DEFLATED, -zlib.MAX_WBITS)
         trailer = struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
         return b"".join((self._header, deflate.compress(data), deflate.flush(), trailer))

@@ -107,6 +107,7 @@ class VLenUTF8(_PackedScalars):
         return str.__str__(value) if isinstance(value, str) else value
 
     def _payload(self, values: Array) -> int:
+        # One encoding of all text: encoding each element would take several times as long.
         text = "".join(values)
         return len(text) if text.isascii() else len(text.encode())
 
@@ -149,11 +150,13 @@ class _Items:
         return None
 
     def encode(self, chunk: Array) -> Bytes:
+        # An array without dimensions would become its element instead of a list.
         items: list[Any] = np.atleast_1d(chunk).tolist()
         return self._pack([*items, chunk.dtype.str, list(chunk.shape)])
 
     def decode(self, data: Bytes, out: Array | None = None) -> Array:  # noqa: ARG002  objects are not copied in place
         items = self._unpack(bytes(data))
+        # The data is untrusted: its shape must be the chunk's before any element is taken from it.
         if not isinstance(items, list) or items[-2:] != ["|O", list(self._shape)]:
             raise ValueError(f"it is not a list of elements of the shape {self._shape}")
         level: list[Any] = items[:-2]
@@ -221,6 +224,7 @@ class MsgPackItems(_Items):
 
     def _unpack(self, data: bytes) -> Any:
         items = self._msgpack.unpackb(data, raw=self._raw)
+        # With `raw`, text is read as bytes, and so is the data type that numcodecs appends.
         if self._raw and isinstance(items, list) and items[-2:-1] == [b"|O"]:
             items[-2] = "|O"
         return items

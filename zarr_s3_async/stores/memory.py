@@ -200,11 +200,13 @@ class MemoryEntries:
         return self
 
     async def __anext__(self) -> Entry:
+        # As often as a listing by pages would wait, so that a long one does not block the loop.
         if self._seen % _PAGE == 0:
             await asyncio.sleep(0)
         self._seen += 1
         if self._keys is None:
             self._keys = iter(self._sorted_keys())
+        # Objects may have been deleted since the names were sorted.
         for key in self._keys:
             if (entry := self._entry(key)) is not None:
                 return entry

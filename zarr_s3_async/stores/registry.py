@@ -104,6 +104,7 @@ def get_store(scheme: str) -> StoreFactory:
         points = [point for point in _entry_points() if point.name == scheme]
         if not points:
             raise ConfigError(f"no store for {scheme}://; known: {_known()}. register_store() adds one")
+        # Which of the two is meant cannot be known, and they may read different data.
         if len({point.value for point in points}) > 1:
             raise ConfigError(f"more than one installed package provides {scheme}://: {_described(points)}")
         try:
@@ -130,6 +131,7 @@ def open_store(where: str, context: StoreContext) -> Store:
     """
     scheme, _ = split_url(where)
     store = get_store(scheme)(where, context)
+    # A factory of another package: its mistake should show here, not in the first read.
     if not isinstance(store, Store):
         raise ConfigError(f"the factory of {scheme}:// returned {store!r}, which lacks methods of a Store")
     return store

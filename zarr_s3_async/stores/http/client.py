@@ -184,6 +184,7 @@ class HttpClient:
                 outcome = problem
             if isinstance(outcome, Answer):
                 if outcome.status in _REDIRECTS:
+                    # Not an attempt: a redirect is an answer, and the next request goes elsewhere.
                     redirects += 1
                     request = _redirected(request, outcome, redirects)
                     continue
@@ -209,6 +210,7 @@ class HttpClient:
         start, received = perf_counter(), 0
         status: int | None = None
         failure: str | None = None
+        # The usual case, a free slot, costs no coroutine.
         if not self._requests.try_acquire():
             await self._requests.acquire()
             if has_hooks(self._emit):
@@ -341,6 +343,7 @@ def _redirected(request: HttpRequest, answer: Answer, count: int) -> HttpRequest
         port, problem = None, "a redirect to an invalid URL"
     if problem is None and (not location or parts.scheme not in ("http", "https") or not parts.hostname):
         problem = "a redirect without a usable location"
+    # A redirect must not take away what the user asked for by writing https.
     if problem is None and parts.scheme == "http" and request.origin.scheme == "https":
         problem = "a redirect from https to http, which is not authenticated"
     if problem is None and (not location.isascii() or any(character <= " " for character in location)):
@@ -404,6 +407,7 @@ class _Receiving:
         requested = self.request.byte_range
         if requested is None:
             return None
+        # The server ignores ranges and sends the whole object: accepted only if it is short.
         if status == 200:
             return MAX_UNREQUESTED
         match requested:

@@ -106,6 +106,7 @@ class HttpStore:
     ) -> Blob | None:
         """GET; see `Readable.get`."""
         wanted = checked(range)
+        # HTTP has no empty ranges.
         if wanted is not None and is_empty(wanted):
             return await self._empty(self._compose("HEAD", key, wanted, version), wanted, version)
         request = self._compose("GET", key, wanted, version, sink=sink, max_bytes=max_bytes)
@@ -126,6 +127,7 @@ class HttpStore:
         max_bytes: int | None = None,
     ) -> Blob | Literal[Unchanged.UNCHANGED] | None:
         """GET with `If-None-Match`; see `SupportsUnless.get_unless`. Without a strong ETag it is always read."""
+        # Other versions cannot be sent in a condition: the object is read and compared here.
         if not version.startswith('"'):
             blob = await self.get(key, range=range, max_bytes=max_bytes)
             same = blob is not None and blob.version == version and not version.startswith("W/")

@@ -193,6 +193,7 @@ def _linked(target: ObjectFile, folder: int, temporary: str) -> bool:
 def _stamp(file: int, old: os.stat_result | None) -> None:
     """Set the file's modification time to now, or later if the replaced file's is not earlier."""
     now = time.time_ns()
+    # A file system may round times, and so undo a small step: the next one is larger.
     for step in _TIME_STEPS:
         stamp = now if old is None else max(now, old.st_mtime_ns + step)
         os.utime(file, ns=(stamp, stamp))

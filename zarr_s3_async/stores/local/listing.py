@@ -46,6 +46,7 @@ def one_level(root: str, folder: str) -> Listing:
     for _, name, is_folder in _names(path, ""):
         if not is_folder:
             entries += filter(None, [_entry(path, base, name)])
+        # As on S3, a folder exists only if an object is below it.
         elif next(_below(f"{path}/{name}", "", ""), None) is not None:
             dirs.append(base + name)
     return Listing(tuple(sorted(dirs)), tuple(entries))
@@ -85,6 +86,7 @@ def _names(path: str, start: str) -> list[_Name]:
 
 
 def _named(entry: os.DirEntry[str]) -> _Name:
+    # A link to a folder above would have no end; it is listed as what it is, not as a folder.
     is_folder = entry.is_dir() and not (entry.is_symlink() and _leads_back(entry.path))
     return _Name(entry.name + "/" if is_folder else entry.name, entry.name, is_folder)
 

@@ -208,6 +208,7 @@ class LocalStore:
 
         A folder with a put in progress contains a temporary file, so it is not empty.
         """
+        # A folder that is not empty cannot be removed: that is where this stops.
         with suppress(OSError):
             while len(folder) > len(self._root):
                 os.rmdir(folder)  # noqa: PTH106  # a Path per deleted chunk costs more than the call
@@ -219,6 +220,7 @@ def _attempts() -> range:
 
 
 async def _read(reading: Reading, version: Version | None, sink: Sink | None, max_bytes: int | None) -> Blob | None:
+    # With a sink, only small bodies are read in the first call; larger ones go straight into its memory.
     limit = max_bytes if sink is None else min(_ONE_CALL, _ONE_CALL if max_bytes is None else max_bytes)
     if not await run_blocking(reading.begin, version, limit):
         return None

@@ -51,6 +51,7 @@ def looks_like_error(body: Buffer) -> bool:
 def parse_error(body: Buffer, headers: Mapping[str, str]) -> ErrorDocument:
     """Parse an error document; the code is empty if the body is not a well-formed `<Error>` document of S3."""
     region = headers.get("x-amz-bucket-region", "")
+    # A cheap check first: most bodies of errors from proxies are HTML pages.
     if len(memoryview(body)) > MAX_SMALL_BODY or not looks_like_error(body):
         return ErrorDocument("", region=region)
     fields = _fields(bytes(body))
@@ -235,6 +236,7 @@ def _code(response: Response) -> str:
 
 def _class_of(response: Response) -> tuple[type[StoreError], str]:
     code = _code(response)
+    # The code is more specific than the status: servers use one status for several causes.
     if code in _BY_CODE:
         return _BY_CODE[code]
     return _BY_STATUS.get(response.status, (UnexpectedResponse, "see the code and the message"))

@@ -153,11 +153,13 @@ def read_plain(config: S3Config, environ: Mapping[str, str] = os.environ) -> Pla
     if config.accelerate or config.dualstack or config.addressing_style not in ("auto", "path"):
         return None
     variables = [name for name in environ if name.startswith("AWS_")]
+    # A variable that is not known here may change anything: the SDK decides.
     if any(name not in _HANDLED and not name.startswith(_CONCERN_OTHERS) for name in variables) or _has_proxy(environ):
         return None
     files = _files(config, environ)
     if files is None:
         return None
+    # As in the SDK, the credentials file takes precedence where both have a key.
     profile = {**files.config, **files.credentials}
     if not profile.keys() <= _PROFILE_KEYS | _CREDENTIAL_KEYS or any(value[:1] == "\n" for value in profile.values()):
         return None
@@ -251,6 +253,7 @@ def _keys(config: S3Config, environ: Mapping[str, str], files: _Files) -> Keys |
     if config.access_key_id is not None and config.secret_access_key is not None:
         return Keys(config.access_key_id, config.secret_access_key, config.session_token)
     if config.profile is None and environ.get("AWS_ACCESS_KEY_ID"):
+        # Keys with an expiry are left to the SDK, which refreshes them.
         secret, expires = environ.get("AWS_SECRET_ACCESS_KEY"), environ.get("AWS_CREDENTIAL_EXPIRATION")
         token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
         return Keys(environ["AWS_ACCESS_KEY_ID"], secret, token) if secret and not expires else None

@@ -85,6 +85,7 @@ class ClientPool:
             SessionClosed: The pool was closed, before or meanwhile.
         """
         key = _client_key(config)
+        # Counted before the client is made, so that it is not evicted while this call waits for it.
         self._uses[key] += 1
         try:
             client = await self.pooled(config)
@@ -149,6 +150,7 @@ class ClientPool:
 
     async def renew(self, config: S3Config) -> bool:
         """Fetch new credentials for these options, for all regions; see `Identity.renew`."""
+        # The same keys serve all regions, so they expire in all of them.
         wanted = _client_key(replace(config, region=None))
         of_all_regions = [identity for key, identity in self._identities.items() if replace(key, region=None) == wanted]
         return all([await identity.renew() for identity in of_all_regions]) and bool(of_all_regions)

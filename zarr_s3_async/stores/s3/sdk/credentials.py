@@ -243,6 +243,7 @@ class Identity:
         """
         if self._source is None or self._config.access_key_id is not None:
             return False
+        # Compared under the lock: a caller that waited for another one's renewal needs none of its own.
         known_renewals = self._renewals
         async with self._renewing:
             is_fresh = self._renewed_at is not None and self._monotonic() - self._renewed_at <= _FRESH

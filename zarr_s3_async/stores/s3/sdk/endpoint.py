@@ -91,6 +91,7 @@ async def resolve_endpoint(client: Any, bucket: str) -> Endpoint:
             region=client.meta.region_name,
             unsupported=reason,
         )
+    # A random key: the handler must stop this request and no other one of the client.
     key = f"zarr-s3-async-{os.urandom(16).hex()}"
     return _endpoint(client, await _stopped_request(client, bucket, key), key)
 

@@ -136,6 +136,7 @@ class Receiving:
             raise _broken(self._request, f"the body continues after its {size} bytes")
 
     def _wind(self, timer: asyncio.Timeout) -> None:
+        # Never beyond the timeout of the whole attempt, however fast the bytes arrive.
         step = asyncio.get_running_loop().time() + self._seconds / PACE_STEPS
         timer.reschedule(min(step, self._deadline))
 
@@ -232,6 +233,7 @@ class SdkTransport:
     async def _send(self, client: Any, request: Request) -> Response:
         receiving = Receiving(request, self._seconds)
         attempt = Attempt(fresh=request.fresh)
+        # A context variable, since aiohttp gives its connections no other way to the attempt that uses them.
         outer = ATTEMPT.set(attempt)
         try:
             async with asyncio.timeout(self._seconds) as timer:
