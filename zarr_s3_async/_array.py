@@ -474,7 +474,13 @@ class Array(Unread):
         )
 
     def write_stream(
-        self, region: Any = None, *, max_bytes: int = 2**28, resume: bool = False, progress: ProgressOption = None
+        self,
+        region: Any = None,
+        *,
+        max_bytes: int = 2**28,
+        resume: bool = False,
+        progress: ProgressOption = None,
+        state: Mapping[str, JSON] | None = None,
     ) -> WriteStream:
         """Write disjoint blocks of any size, in any order: enter with `async with`, then `await out.write(…)`.
 
@@ -489,10 +495,12 @@ class Array(Unread):
             resume: Continue an interrupted run of the same call: the objects that it has stored are listed first, and
                 their blocks are dropped. Only valid if the region was empty before that run.
             progress: Called with a `Progress` for every object that was put; or `rich` or `tqdm`.
+            state: Result of `state()` of an interrupted stream to this array: blocks of the objects that it has stored
+                completely, and that are still stored, are dropped. The region need not have been empty.
 
         Raises:
             SelectionError: The region does not consist of slices of this array.
-            ConfigError: An option has an invalid value.
+            ConfigError: An option has an invalid value, or the state belongs to another array or region.
         """
         from .streams.write import write_stream
 
@@ -505,6 +513,7 @@ class Array(Unread):
             resume=resume,
             write_empty=self._write_empty,
             progress=progress,
+            state=state,
         )
 
     # Chunks as they are stored

@@ -53,6 +53,31 @@ async def main(source, target, options):
 asyncio.run(main(*json.loads(sys.argv[1])))
 """
 
+WRITE_WITH_STATE = """
+import asyncio, json, os, sys
+import zarr_s3_async as zs
+
+async def main(source, target, folder):
+    state = None
+    if os.path.exists(f"{folder}/done"):
+        with open(f"{folder}/done") as file:
+            state = json.load(file)
+    async with zs.Session(limits=zs.Limits(requests=2)) as session:
+        reading, writing = await session.open_array(source), await session.open_array(target)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        async with reading.stream() as blocks, writing.write_stream(state=state) as out:
+            async for block in blocks:
+                await out.write(block.place, block.data)
+                with open(f"{folder}/next", "w") as file:
+                    json.dump(out.state(), file)
+                os.replace(f"{folder}/next", f"{folder}/done")
+                open(f"{folder}/block-{block.place[0].start}", "w").close()
+    print("done", flush=True)
+
+asyncio.run(main(*json.loads(sys.argv[1])))
+"""
+
 READ = """
 import asyncio, json, os, sys
 import zarr_s3_async as zs
@@ -125,6 +150,30 @@ async def test_a_write_stream_that_is_killed_is_completed_by_the_next_run(tmp_pa
             if in_time:
                 return
     raise AssertionError("no write stream was killed in its middle, so this run shows nothing")
+
+
+async def test_a_killed_write_stream_over_other_data_goes_on_from_its_state(tmp_path: Path) -> None:
+    """`resume=True` could not tell which objects are new."""
+    async with zs.Session() as session:
+        source, data = await make_source(session, tmp_path / "source")
+        array = await session.create_array(tmp_path / "target", shape=SHAPE, chunks=(2, 10_000), dtype="i4")
+        await array[...].set(np.full(SHAPE, -1))
+        folder = tmp_path / "progress"
+        folder.mkdir()
+        arguments = [source.url, array.url, str(folder)]
+        assert kill_when(WRITE_WITH_STATE, arguments, folder, 12)
+        state = json.loads((folder / "done").read_text())
+        done = [*range(state["first"]), *state["above"]]
+        assert done
+        for number in done:
+            row, column = divmod(number, 2)
+            here = np.s_[2 * row : 2 * row + 2, 10_000 * column : 10_000 * column + 10_000]
+            assert (await array[here] == data[here]).all()
+        left = files(tmp_path / "target")
+        kill_when(WRITE_WITH_STATE, arguments, folder, 10**6)  # to its end
+        assert (await array[...] == data).all()
+        after = files(tmp_path / "target")
+        assert all(after[f"c/{number // 2}/{number % 2}"] == left[f"c/{number // 2}/{number % 2}"] for number in done)
 
 
 @pytest.mark.parametrize("order", ["C", "any"])

@@ -125,6 +125,15 @@ def coords_between(box: Box, axes: Sequence[Axis], start: int, stop: int) -> Ite
         yield tuple(reversed(coords))
 
 
+def number_in(coords: Coords, box: Box, axes: Sequence[Axis]) -> int:
+    """The position of a cell in `coords_in`."""
+    number = 0
+    for at, axis, low, high in zip(coords, axes, box.start, box.stop, strict=True):
+        along = _numbers(axis, low, high)
+        number = number * len(along) + at - along.start
+    return number
+
+
 def cells_at(position: Shape, axes: Sequence[Axis]) -> Coords:
     """Coordinates of the cell that contains a position."""
     return tuple(map(cell_at, axes, position))

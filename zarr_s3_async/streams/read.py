@@ -11,7 +11,6 @@ from itertools import count
 from math import prod
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, cast
-from zlib import crc32
 
 import numpy as np
 
@@ -28,11 +27,11 @@ from .._types import JSON, Missing, Shape
 from ..errors import ConfigError, StateError
 from .boxes import Box, cells, n_cells, region_of
 from .progress import Progress, ProgressOption, check_progress, metered
+from .state import VERSION, Finished, check_state, name_of
 
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Order: TypeAlias = Literal["C", "chunks", "any"]
 ORDERS: Final = ("C", "chunks", "any")
-_STATE_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,25 +42,6 @@ class Block:
     """The location: `whole_array[block.place]` equals `block.data`."""
     data: Data
     """The elements; the receiver of the block owns the memory."""
-
-
-class _Taken:
-    """The set of block numbers that were taken: all below `first`, and those in `above`, which are few."""
-
-    __slots__ = ("above", "first")
-
-    def __init__(self, first: int = 0, above: Sequence[int] = ()) -> None:
-        self.first: int = first
-        self.above: set[int] = set(above)
-
-    def __len__(self) -> int:
-        return self.first + len(self.above)
-
-    def add(self, number: int) -> None:
-        self.above.add(number)
-        while self.first in self.above:
-            self.above.remove(self.first)
-            self.first += 1
 
 
 class BlockStream:
@@ -101,7 +81,7 @@ class BlockStream:
         boxes: Iterator[Box],
         total: int,
         *,
-        taken: _Taken,
+        taken: Finished,
         name: str,
         largest: int,
         in_order: bool,
@@ -161,8 +141,7 @@ class BlockStream:
 
     def state(self) -> dict[str, JSON]:
         """Which blocks were taken, as JSON-compatible values, for `stream(…, state=…)` of the same array anywhere."""
-        taken = self._taken
-        return {"version": _STATE_VERSION, "stream": self._name, "first": taken.first, "above": sorted(taken.above)}
+        return self._taken.state(self._name)
 
     def explain(self) -> Explanation:
         """What the stream costs, computed without a request. Blocks that an earlier stream returned are included."""
@@ -287,7 +266,7 @@ class SliceStream:
 
         It is for `stream_slices(…, state=…)` of the same array in any process.
         """
-        return {"version": _STATE_VERSION, "stream": self._name, "at": self._at}
+        return {"version": VERSION, "stream": self._name, "at": self._at}
 
     def explain(self) -> Explanation:
         """What the stream costs, computed without a request."""
@@ -360,18 +339,10 @@ def stream(
     box = region_of(region, layout.meta.shape)
     sides, largest = block_sides(layout, ahead_bytes)
     total = n_cells(box, sides)
-    name = _name_of("blocks", layout.meta.shape, box, sides, order == "chunks")
-    taken = _Taken()
+    name = name_of("blocks", layout.meta.shape, box, sides, order == "chunks")
+    taken = Finished()
     if state is not None:
-        _check_state(state, name, "first", "above")
-        first, above = state["first"], state["above"]
-        if not isinstance(first, int) or not 0 <= first <= total:
-            raise ConfigError(
-                f"state['first'] must be an integer from 0 to {total}, the number of blocks, not {first!r}"
-            )
-        if not isinstance(above, list) or not all(isinstance(at, int) and first < at < total for at in above):
-            raise ConfigError(f"state['above'] must be a list of block numbers above {first}, not {above!r}")
-        taken = _Taken(first, cast("list[int]", above))
+        taken = Finished.of_state(state, name, total)
     return BlockStream(
         runtime,
         layout,
@@ -411,9 +382,9 @@ def stream_slices(
         raise ConfigError(f"axis must be one of the array's {meta.ndim} dimensions, not {axis!r}")
     axis %= meta.ndim
     box = region_of(region, meta.shape)
-    name, at, rest = _name_of("slabs", meta.shape, box, axis, size), box.start[axis], box
+    name, at, rest = name_of("slabs", meta.shape, box, axis, size), box.start[axis], box
     if state is not None:
-        _check_state(state, name, "at")
+        check_state(state, name, "at")
         check_count("state['at']", state["at"], least=at)
         at = min(cast("int", state["at"]), box.stop[axis])
         rest = Box((*box.start[:axis], at, *box.start[axis + 1 :]), box.stop)
@@ -424,7 +395,7 @@ def stream_slices(
         rest,
         cells(rest, sides),
         n_cells(rest, sides),
-        taken=_Taken(),
+        taken=Finished(),
         name=name,
         largest=largest,
         in_order=True,
@@ -433,21 +404,6 @@ def stream_slices(
         progress=progress,
     )
     return SliceStream(bands, box, axis, size, at, name)
-
-
-def _name_of(*parts: object) -> str:
-    """A short name of a division into blocks: states of streams with other blocks have another name."""
-    return f"{crc32(repr(parts).encode()):08x}"
-
-
-def _check_state(state: object, name: str, *fields: str) -> None:
-    if not isinstance(state, Mapping) or set(state) != {"version", "stream", *fields}:
-        raise ConfigError("state must be a value that state() of a stream of this kind returned")
-    if state["version"] != _STATE_VERSION or state["stream"] != name:
-        raise ConfigError(
-            "this state is of a stream with other blocks: create the stream with the same arguments (region, order and "
-            "ahead_bytes, or axis and size), on an array of the same shape and chunks"
-        )
 
 
 def block_sides(layout: Layout, ahead_bytes: int) -> tuple[tuple[Axis, ...], int]:

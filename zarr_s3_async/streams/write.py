@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError, Event
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from math import prod
@@ -22,11 +22,12 @@ from .._plan import selection
 from .._plan.parts import ObjectParts, Part
 from .._plan.plan import Plan
 from .._plan.plan import plan as make_plan
-from .._types import Coords, Shape
+from .._types import JSON, Coords, Shape
 from ..codecs.fill import is_fill
 from ..errors import ConfigError, SelectionError, StateError, WriteOutcome
-from .boxes import Box, cell, coords_in, n_cells, region_of, whole
+from .boxes import Box, cell, coords_in, n_cells, number_in, region_of, whole
 from .progress import Meter, Progress, ProgressOption, check_progress, metered
+from .state import Finished, name_of
 from .stored import Marks, list_stored
 
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -87,14 +88,17 @@ class WriteStream:
     __slots__ = (
         "_background",
         "_closing",
+        "_earlier",
         "_enqueued",
         "_failure",
         "_feed",
+        "_finished",
         "_freed",
         "_held",
         "_layout",
         "_max_bytes",
         "_meter",
+        "_name",
         "_open",
         "_path",
         "_pending",
@@ -120,6 +124,7 @@ class WriteStream:
         resume: bool,
         write_empty: bool,
         progress: ProgressOption,
+        state: Mapping[str, JSON] | None,
     ) -> None:
         self._runtime = runtime
         self._path = path
@@ -139,6 +144,13 @@ class WriteStream:
         self._enqueued = Marks(grid)
         """Objects that were passed to the workers, complete or at the end of the stream."""
         self._written = Marks(grid)
+        self._name = name_of(
+            "objects", layout.url, layout.meta.shape, layout.meta.dtype, region, layout.meta.object_axes
+        )
+        self._earlier = None if state is None else Finished.of_state(state, self._name, self._total)
+        """The objects that an earlier stream had put completely when its state was taken; None without a state."""
+        self._finished = Finished() if state is None else Finished.of_state(state, self._name, self._total)
+        """The objects that were put completely, by number: the state."""
         self._unknown: set[Coords] = set()
         self._stored: Marks | None = None
         """The objects that were stored when the stream was entered; None if they were not listed."""
@@ -171,6 +183,13 @@ class WriteStream:
         written, not_written, unknown = (tuple(group) for group in groups)
         return WriteOutcome(written=written, not_written=not_written, unknown=unknown)
 
+    def state(self) -> dict[str, JSON]:
+        """Which objects were put completely, as JSON-compatible values, for `write_stream(…, state=…)` in any process.
+
+        Blocks of other objects have to be written again.
+        """
+        return self._finished.state(self._name)
+
     # Entering and leaving
 
     async def __aenter__(self) -> Self:
@@ -179,7 +198,7 @@ class WriteStream:
             raise StateError("a write stream can be entered only once; create another one")
         self._state = "is being entered"
         # Listed only to resume: otherwise it is unknown what is stored, and every object is put.
-        if self._resume:
+        if self._resume or self._earlier is not None:
             self._stored = (await list_stored(self._runtime, self._path, self._layout.meta)).marks
         self._meter = self._closing.enter_context(metered(self._progress, self._total, "write"))
         size = max(1, min(self._runtime.limits.requests, self._total))
@@ -236,8 +255,8 @@ class WriteStream:
     def is_stored(self, place: Any) -> bool:
         """True if an earlier run has stored every object that a block at `place` touches.
 
-        With `resume=True`, `write` ignores such a block, so it does not need to be computed. The objects are counted as
-        written.
+        With `resume=True` or `state=`, `write` ignores such a block, so it does not need to be computed. The objects
+        are counted as written.
 
         Args:
             place: The location of the block, as slices of the whole array.
@@ -306,18 +325,23 @@ class WriteStream:
         return cell(coords, self._layout.meta.object_axes).intersection(self._region)
 
     def _is_skipped(self, coords: Coords, box: Box) -> bool:
-        """True if an earlier run has stored the object completely.
-
-        An object that extends beyond the region does not count: a write to another region may have stored it.
-        """
+        """True if an earlier run has stored the object completely."""
         if self._stored is None or coords not in self._stored:
             return False
+        if self._earlier is not None:
+            # An object that is not stored any more is written again: the array was deleted since, or the object was.
+            return self._number(coords) in self._earlier
+        # An object that extends beyond the region does not count: a write to another region may have stored it.
         meta = self._layout.meta
         return box == cell(coords, meta.object_axes).intersection(whole(meta.shape))
+
+    def _number(self, coords: Coords) -> int:
+        return number_in(coords, self._region, self._layout.meta.object_axes)
 
     def _skip(self, coords: Coords, box: Box) -> None:
         if coords not in self._written:
             self._written.add(coords)
+            self._finished.add(self._number(coords))
             self._count(box)
 
     async def _add(self, coords: Coords, box: Box, part: Box, values: Data, *, copy: bool) -> None:
@@ -399,6 +423,8 @@ class WriteStream:
             if self._failure is None:
                 await self._store(item)
                 self._written.add(item.coords)
+                if not item.left:
+                    self._finished.add(self._number(item.coords))
                 self._count(item.box)
         except CancelledError as error:
             self._note_unknown(error, item)
@@ -538,10 +564,13 @@ def write_stream(
     resume: bool,
     write_empty: bool,
     progress: ProgressOption,
+    state: Mapping[str, JSON] | None,
 ) -> WriteStream:
     """See `Array.write_stream`."""
     check_count("max_bytes", max_bytes)
     check_flag("resume", resume)
+    if resume and state is not None:
+        raise ConfigError("resume=True trusts all stored objects, and state= those of one run: pass one of them")
     check_progress(progress)
     return WriteStream(
         runtime,
@@ -552,4 +581,5 @@ def write_stream(
         resume=resume,
         write_empty=write_empty,
         progress=progress,
+        state=state,
     )

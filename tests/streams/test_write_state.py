@@ -1,0 +1,162 @@
+"""The state of a write stream: a later one writes what is missing, and nothing is lost or trusted wrongly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import zarr_s3_async as zs
+
+from .grids import Counting, arrays, nothing_left, regions, same
+from .test_write import partitions
+
+
+@given(case=arrays(), more=st.data())
+def test_a_state_after_any_block_goes_on_with_what_is_missing(
+    case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject
+) -> None:
+    """Also where the array was full of other data before, and the region cuts objects that others write."""
+    data, options = case
+    region = more.draw(regions(data.shape))
+    blocks = more.draw(partitions(region))
+    cuts = more.draw(st.lists(st.integers(0, len(blocks)), max_size=3))
+    fails = more.draw(st.booleans())
+
+    async def run() -> None:
+        store = Counting()
+        async with zs.Session() as session:
+            array = await session.create_array(store, **options)
+            wanted = np.array(np.flip(data))
+            await array[...].set(wanted)
+            store.clear()
+            state: Any = None
+            complete = 0
+            for cut in (*cuts, len(blocks)):
+                out = array.write_stream(region, state=state)
+                try:
+                    async with out:
+                        for place in blocks[:cut]:
+                            if not out.is_stored(place):
+                                await out.write(place, data[(*place, ...)])
+                            await asyncio.sleep(0)
+                        if fails and cut < len(blocks):
+                            raise KeyError
+                except KeyError:
+                    pass
+                state = json.loads(json.dumps(out.state()))
+                assert complete <= state["first"] + len(state["above"]) <= out.progress.total
+                complete = state["first"] + len(state["above"])
+            assert state["first"] == out.progress.total
+            wanted[(*region, ...)] = data[(*region, ...)]
+            assert same(np.asarray(await array[...]), wanted)
+            nothing_left(session, store)
+
+    asyncio.run(run())
+
+
+async def test_objects_in_a_state_are_not_put_again_and_others_are_though_they_are_stored() -> None:
+    store = Counting()
+    async with zs.Session() as session:
+        array = await session.create_array(store, shape=(8, 4), chunks=(2, 4), dtype="i4")
+        await array[...].set(np.full((8, 4), 9))
+        out = array.write_stream()
+
+        async def interrupted() -> None:
+            async with out:
+                for row in (4, 5, 0, 1, 2):  # objects 2 and 0, and half of 1
+                    await out.write(np.s_[row : row + 1], row)
+                while out.progress.done < 2:
+                    await asyncio.sleep(0)
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            await interrupted()
+        state: Any = out.state()
+        assert (state["first"], state["above"]) == (1, [2])
+        store.clear()
+        async with array.write_stream(state=state) as out:
+            assert [out.is_stored(np.s_[row : row + 1]) for row in range(0, 8, 2)] == [True, False, True, False]
+            for row in range(8):
+                await out.write(np.s_[row : row + 1], row)
+        assert dict(store.puts) == {"c/1/0": 1, "c/3/0": 1}
+        assert (await array[:, 0]).tolist() == list(range(8))
+        assert out.state()["first"] == 4
+
+
+async def test_what_was_left_incomplete_is_not_in_the_state() -> None:
+    """The end of the `async with` puts it, but its other blocks are still to be written."""
+    async with zs.Session() as session:
+        array = await session.create_array(zs.MemoryStore(), shape=8, chunks=4, dtype="i4")
+        async with array.write_stream() as out:
+            await out.write(np.s_[0:6], 1)
+        state: Any = out.state()
+        assert (state["first"], state["above"]) == (1, [])
+        async with array.write_stream(state=state) as out:
+            await out.write(np.s_[6:8], 2)
+        assert (await array[...]).tolist() == [1] * 6 + [2] * 2
+
+
+async def test_objects_that_were_deleted_since_are_written_again() -> None:
+    async with zs.Session() as session:
+        options: dict[str, Any] = {"shape": 8, "chunks": 4, "dtype": "i4"}
+        store = zs.MemoryStore()
+        array = await session.create_array(store, **options)
+        async with array.write_stream() as out:
+            await out.write(np.s_[:], 3)
+        again = await session.create_array(store, overwrite=True, **options)
+        async with again.write_stream(state=out.state()) as out:
+            assert not out.is_stored(np.s_[0:4])
+            await out.write(np.s_[:], 4)
+        assert (await again[...]).tolist() == [4] * 8
+
+
+async def test_a_put_that_failed_is_not_in_the_state() -> None:
+    store = Counting()
+    async with zs.Session() as session:
+        array = await session.create_array(store, shape=8, chunks=2, dtype="i4")
+
+        async def before(what: str, key: str) -> None:
+            if what == "put" and key == "c/1":
+                raise zs.NetworkError("no answer", key=key)
+
+        store.before = before
+        with pytest.raises(zs.NetworkError):
+            async with array.write_stream() as out:
+                await out.write(np.s_[:], 3)
+        store.before = None
+        state: Any = out.state()
+        assert 1 not in [*range(state["first"]), *state["above"]]
+        async with array.write_stream(state=state) as out:
+            await out.write(np.s_[:], 3)
+        assert (await array[...]).tolist() == [3] * 8
+
+
+async def test_a_state_of_another_array_or_region_is_refused(tmp_path: Path) -> None:
+    async with zs.Session() as session:
+        options: dict[str, Any] = {"shape": (64, 8), "chunks": (8, 8), "dtype": "i4"}
+        array = await session.create_array(tmp_path / "one", **options)
+        other = await session.create_array(tmp_path / "two", **options)
+        another = await session.create_array(tmp_path / "three", **options | {"chunks": (4, 8)})
+        state = array.write_stream().state()
+        array.write_stream(state=state)
+        for refused in (
+            lambda: other.write_stream(state=state),
+            lambda: another.write_stream(state=state),
+            lambda: array.write_stream(np.s_[0:8], state=state),
+            lambda: array.write_stream(state=array.stream().state()),
+            lambda: array.write_stream(state=state | {"first": 9}),
+            lambda: array.write_stream(state=state | {"first": "0"}),
+            lambda: array.write_stream(state=state | {"above": [8]}),
+            lambda: array.write_stream(state=state | {"version": 2}),
+            lambda: array.write_stream(state={}),
+            lambda: array.write_stream(state=state, resume=True),
+        ):
+            with pytest.raises(zs.ConfigError, match="state"):
+                refused()
