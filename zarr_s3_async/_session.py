@@ -252,6 +252,7 @@ class Session:
             self._guard()
         self._state = "closed"
         self._context.requests.close()  # no request starts from here on
+        # Calls that wait for memory end too, instead of starting during the close.
         self._leases.close()
         self._cpu.close()
         await self._waits.aclose()
@@ -573,6 +574,7 @@ class Session:
         check_text("path", path)
         match where:
             case ArrayRef() | GroupRef():
+                # A reference has the options of its array; keys and limits are those of this session.
                 store = self._store(where.url, replace(self._config, **where.config))
                 path = "/".join(part for part in (where.path, path) if part)
             case str() | PathLike():

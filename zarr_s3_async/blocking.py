@@ -92,6 +92,7 @@ def configure(**options: Unpack[SessionOptions]) -> None:
         ConfigError: An option is invalid, or the session exists with other options (`close` ends it).
     """
     global _options  # noqa: PLW0603  # one session per process
+    # Set before the session is made, which reads it; an option that is refused must not stay.
     before, _options = _options, options
     try:
         _run(_session)

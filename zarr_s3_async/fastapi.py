@@ -295,6 +295,7 @@ def integers(name: str, text: str) -> tuple[int, ...]:
         ConfigError: It is not a list of integers.
     """
     parts = text.split(",") if text.strip() else []
+    # Not `int` alone: text comes from a client, and a number of a million digits takes seconds.
     if not all(re.fullmatch(r"\s*-?[0-9]{1,18}\s*", part) for part in parts):
         raise ConfigError(f"{name} must be whole numbers like 0,100, one per dimension, not {text[:80]!r}")
     return tuple(map(int, parts))
@@ -403,6 +404,7 @@ class SliceResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the region, and send the response."""
         begin: Message = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        # The headers are known without reading anything.
         if scope["method"] == "HEAD":
             await send(begin)
             await send({"type": "http.response.body", "body": b""})
@@ -443,6 +445,7 @@ class SliceResponse(Response):
         if step is not None or nbytes <= self._block_bytes:
             yield await self._array.get_slice(start, stop, step)
             return
+        # The slowest axis with more than one element: slabs along it are consecutive in C order.
         axis = next(axis for axis, n in enumerate(self._shape) if n > 1)
         rows = max(1, self._block_bytes * self._shape[axis] // nbytes)
         place = tuple(map(slice, start, stop))

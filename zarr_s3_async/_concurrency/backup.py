@@ -61,6 +61,7 @@ class _Race(Generic[T]):
     async def run(self, delay: float) -> tuple[T, bool]:
         results: list[T] = []
         failure: Exception | None = None
+        # A group, so that a cancellation of the caller ends the backup too.
         async with asyncio.TaskGroup() as group:
             timer = asyncio.get_running_loop().call_later(delay, self._start, group)
             try:

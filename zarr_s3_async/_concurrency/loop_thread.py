@@ -89,6 +89,7 @@ class LoopThread:
         self._closed = True
         with suppress(RuntimeError):  # the loop is closed already
             self._loop.call_soon_threadsafe(self._stop.set)
+        # The loop has closed its generators by then, so connections are closed when this returns.
         self._thread.join()
 
     def _schedule(self, callback: Callable[[], object]) -> None:

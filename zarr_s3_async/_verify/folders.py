@@ -38,6 +38,7 @@ class StoredPositions:
         for at, n in zip(position, self._grid, strict=True):
             flat = flat * n + at
         byte, bit = divmod(flat, 8)
+        # Not tracked: such chunks are counted, but which of them are missing is not listed.
         if flat >= _BITS:
             return
         # Doubling keeps the cost per added position constant; `_BITS` bounds the memory.

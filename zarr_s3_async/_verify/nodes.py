@@ -74,6 +74,7 @@ class Nodes:
         except (MetadataError, UnsupportedFeature) as error:
             return self._unreadable(path, above, "metadata", error)
         except StoreError as error:
+            # Below the root, one forbidden node must not hide what is wrong with the others.
             if above is None or isinstance(error, FATAL):
                 raise
             return self._unreadable(path, above, "unreadable", error)

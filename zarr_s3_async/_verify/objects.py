@@ -198,6 +198,7 @@ class ShardObjects:
             return None
         index = layout.decode_index(head.data, head.size)
         unused = unused_bytes(layout, index, head.size)
+        # Spans identify slots here: `unused_bytes` has refused chunks that share bytes.
         slot_of = {span: slot for slot, span in self._entries(index)}
         bad: dict[int, ChunkDecodeError] = {}
 

@@ -81,6 +81,7 @@ async def verify(
         from .._cluster import checks_on
 
         elsewhere = checks_on(client, runtime)
+    # `islice` accepts no larger number.
     max_findings = min(max_findings, maxsize)
     started, nodes = perf_counter(), Nodes(runtime, max_findings)
     root = await nodes.node_at(path, None, (zarr_format,) if zarr_format else (3, 2))
@@ -153,6 +154,7 @@ class _Walk:
             # One worker fetches the next page while the others still have work; an idle worker waits for the lock.
             if not self._ready or (self._is_low() and not self._filling.locked()):
                 async with self._filling:
+                    # Checked again: the worker that held the lock may have fetched the page.
                     if self._is_low():
                         await self._fill()
             if self._ready:
@@ -253,6 +255,7 @@ class _Walk:
         assert found.coords is not None  # noqa: S101  # a chunk has them
         tally.objects += 1
         folder.stored.add(found.coords)
+        # The codecs are not supported, which is reported once for the array.
         if folder.objects is None:
             tally.unchecked += 1
         else:
@@ -277,6 +280,7 @@ class _Walk:
         """Have objects of one array read elsewhere, and report what is wrong with them."""
         tally = batch[0].folder.tally
         assert tally.meta is not None  # noqa: S101  # it is an array's
+        # The metadata goes along, so that the other process need not read it for each batch.
         objects = tuple((item.entry, item.position) for item in batch if item.position is not None)
         found = await elsewhere(ObjectsToCheck(tally.path, tally.meta.zarr_format, formats.dump(tally.meta), objects))
         for item, (_, position), checked in zip(batch, objects, found, strict=True):
@@ -306,6 +310,7 @@ class _Walk:
         tally.unused += checked.unused
         for chunk, error in checked.bad:
             tally.add(_failed("corrupt", _Item(folder, entry, position), error, chunk))
+        # All are counted, but only the first ones kept: an empty shard may lack millions of chunks.
         tally.count("missing", len(checked.absent))
         for absent in checked.absent[: tally.remaining("missing")]:
             what, chunk = "its shard does not hold it, and it reads as the fill value", tuple(map(int, absent))
@@ -356,6 +361,7 @@ class _Batches:
                     item = await anext(self._walk, None)
                 if item is None:
                     break
+                # Documents are few and small: sending them to another process would cost more than reading them.
                 if item.position is None:
                     await self._walk.check(item)
                 elif batch and item.folder is not batch[0].folder:

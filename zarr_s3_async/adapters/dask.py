@@ -58,6 +58,7 @@ def to_dask(
         chunks = da.core.normalize_chunks("auto", array.shape, dtype=array.dtype, previous_chunks=whole)
     # A unique name, so that a cluster does not reuse results of an earlier state of the array.
     name = f"zarr-s3-{uuid4().hex}"
+    # Given, so that dask does not read elements to learn the type.
     meta = np.empty((0,) * array.ndim, array.dtype)
     return da.from_array(array, chunks=chunks, name=name, lock=False, inline_array=True, meta=meta)
 
@@ -157,6 +158,7 @@ def _aligned(blocks: Lengths, stored: Lengths, start: int) -> Lengths:
     for edge in wanted:
         if edge in (start, end):
             continue
+        # The border of a stored object that is closest to the border of the block.
         while at + 1 < len(edges) and edges[at + 1] - edge <= edge - edges[at]:
             at += 1
         if edges and (not chosen or edges[at] > chosen[-1]):

@@ -148,6 +148,7 @@ class ObspecStore:
             PreconditionError: It is not at the version of `if_match`.
             NotSupportedError: Another option was passed.
         """
+        # None and False mean that an option is not used; any other value is used, or refused.
         asked = {name: value for name, value in (options or {}).items() if value is not None and value is not False}
         wanted, version = _range_of(asked.pop("range", None)), asked.pop("if_match", None)
         is_head = asked.pop("head", False)

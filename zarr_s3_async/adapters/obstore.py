@@ -120,6 +120,7 @@ class ObstoreStore:
         except zs.StoreError:
             if wanted is None:
                 raise
+            # Backends report an impossible range by errors of different classes.
             return await self._after_refusal(key, wanted, version, sink, max_bytes)
         return await self._received(key, result, version, sink, max_bytes)
 
@@ -166,6 +167,7 @@ class ObstoreStore:
             return await self._nothing(key, version)
         try:
             with self._mapped(key):
+                # Pinned to the version of the HEAD, from whose size the range was computed.
                 options = _options(Span(start, stop), entry.version if version is None else version)
                 result = await obstore.get_async(self._store, key, options=options)
         except _Absent:
@@ -336,6 +338,7 @@ def _entry(meta: Mapping[str, Any]) -> Entry:
 
 def _number_of(store: object) -> int:
     """A number that equal stores share, while one of them is alive. Stores of obstore are not hashable."""
+    # Weak references, so that this list does not keep the stores of a program alive.
     living = [(known, number) for known, number in _numbered if known() is not None]
     number = next((number for known, number in living if known() == store), None) or next(_numbers)
     _numbered[:] = [*living, (ref(store), number)]

@@ -151,6 +151,7 @@ class ZarrStore(Store):
             return
         known = _read_version.get()
         version = known[2] if known is not None and known[0] is self._place and known[1] == key else None
+        # Used once: a later read of ranges without an index before it wants the current version.
         _read_version.set(None)
         try:
             with bucket_errors:

@@ -416,6 +416,7 @@ class _Viewer:
         if reading.skipped:
             headers["X-Skipped-Chunks"] = f"{reading.skipped}/{reading.skipped + reading.chunks}"
         self._tiles += 1
+        # Compared before the PNG is made: drawing is most of a tile's CPU time.
         if _is_known(request, etag):
             self._unchanged += 1
             return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
@@ -436,6 +437,7 @@ class _Viewer:
     ) -> planes.Reading:
         level = source.levels[planes.choose_level(source.levels, plane, zoom)]
         array = first if level is source.levels[0] else await self._array(session, level.path)
+        # A chunk that is larger than a tile's budget would be fetched whole for the cache.
         if planes.chunk_nbytes(array) > max_bytes:
             array = await self._sources.uncached(session, level.path)
         grid = planes.grid_of(level, array.shape, plane, zoom, box, first.shape)
@@ -464,6 +466,7 @@ class _Viewer:
         max_bytes = max(1, self._max_tile_bytes // 2)
         reading = await self._read(session, source, first, plane, (down, across), box, max_bytes=max_bytes, thin=True)
         found = painting.statistics(*painting.numbers(reading.data, part=view.part, hidden=_hidden(first, view.hide)))
+        # Emptied instead of evicted one by one: this happens after hundreds of different planes.
         if len(self._statistics) >= _KEPT_STATISTICS:
             self._statistics.clear()
         self._statistics[name] = (monotonic(), found)

@@ -197,11 +197,13 @@ async def read(
     chunk_bytes = chunk_nbytes(array)
     if down * across * chunk_bytes <= max_bytes:
         return Reading(await _elements(array, plane, grid, timeout), down * across, 0)
+    # Of uncompressed chunks only ranges are read, which may be little although the chunks are large.
     if down * across <= _EXPLAINED_CHUNKS and _transferred(array, plane, grid) <= max_bytes:
         return Reading(await _elements(array, plane, grid, timeout), down * across, 0)
     if not thin or chunk_bytes > max_bytes:
         raise _too_large(array, down * across, down * across * chunk_bytes, max_bytes)
     budget = max(1, max_bytes // chunk_bytes)
+    # The same share of rows and of columns, so that what remains is spread evenly over the tile.
     share = (budget / (down * across)) ** 0.5
     rows = max(1, min(down, int(down * share)))
     columns = max(1, min(across, budget // rows))

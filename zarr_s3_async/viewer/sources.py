@@ -115,6 +115,7 @@ class Sources:
             ended.set()
             if self._finding.get(name) is ended:
                 del self._finding[name]
+        # Bounded, because the path is part of the request, and a client may send any.
         if len(self._known) >= _MAX_KEPT:
             self._known.clear()
         self._known[name] = (monotonic(), source)
