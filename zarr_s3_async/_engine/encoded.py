@@ -18,8 +18,9 @@ from ..stores.optional import check_condition, stat
 from .chunks import Changes, Fetched
 from .compare_and_swap import retry_conflicts
 from .cpu import runs_inline
-from .read import Result
+from .read import Result, fetch_lease
 from .runtime import Layout, Runtime, store_for_chunks
+from .write import update_lease
 
 _COPIED_INLINE = 2**20
 """Maximum size of a chunk that is copied on the event loop: up to it, a thread would cost more."""
@@ -104,7 +105,7 @@ async def get_encoded(runtime: Runtime, layout: Layout, coords: Coords) -> Encod
     """See `Array.chunk_at`."""
     at = _locate(layout, coords)
     there, store = at.layout, store_for_chunks(runtime)
-    lease = there.lease + (there.chunks.overhead(at.key) if there.has_big_index else 0)
+    lease = fetch_lease(there, at.key, 1)
     await runtime.leases.acquire(lease)
     try:
         if there.shard_axes is None:
@@ -266,10 +267,7 @@ async def _change_shard(runtime: Runtime, at: _Place, data: Buffer | None, versi
             "write whole shards, or raise RetryPolicy.conflict_attempts"
         )
 
-    # As for a merge: the fetched chunks, the changed ones, and the shard assembled from them.
-    lease = 3 * max(1, there.pipeline.nbytes) * there.n_slots
-    if there.has_big_index:
-        lease += there.chunks.overhead(at.key)
+    lease = update_lease(there, at.key)
     await runtime.leases.acquire(lease)
     try:
         async with runtime.locks.hold(name):

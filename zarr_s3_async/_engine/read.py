@@ -300,9 +300,7 @@ class _Reading:
         assert elements is not None  # noqa: S101  # they have chosen
         nbytes = sum([runs.nbytes for runs in chosen.runs])
         # The runs, and the responses that they are copied from; all are held until the elements are copied.
-        lease = min(nbytes + chosen.moved, layout.lease * len(parts))
-        if layout.has_big_index:
-            lease += layout.chunks.overhead(key)
+        lease = fetch_lease(layout, key, len(parts), nbytes + chosen.moved)
         await runtime.leases.acquire(lease)
         try:
             fetched = await layout.readable.fetch_runs(key, wanted(parts, chosen.runs))
@@ -352,9 +350,7 @@ class _Reading:
             if chunks is not None:
                 self.place_shared(coords, key, parts, chunks)
                 return
-        lease = layout.lease * len(parts)
-        if layout.has_big_index:
-            lease += layout.chunks.overhead(key)
+        lease = fetch_lease(layout, key, len(parts))
         if fetch is None:
             fetch = layout.fetches[name] = SharedFetch(layout.readable, layout.reader.since)
         held = 0
@@ -436,7 +432,7 @@ class _Reading:
     async def _refreshed(self, coords: Coords, key: str, parts: Sequence[Part], name: str) -> ObjectChunks:
         """The chunks that are stored now: the cached ones if a conditional request confirms them, else new ones."""
         layout, runtime = self._layout, self._runtime
-        lease = layout.lease * len(parts) + (layout.chunks.overhead(key) if layout.has_big_index else 0)
+        lease = fetch_lease(layout, key, len(parts))
         await runtime.leases.acquire(lease)
         try:
             if layout.reader.max_age == 0:
@@ -652,6 +648,21 @@ def _still_encoded(
         for part, sink, data in zip(parts, sinks, buffers, strict=True)
         if not (isinstance(sink, _DirectSink) and sink.has(data))
     ]
+
+
+def fetch_lease(layout: Layout, key: str, n_chunks: int, at_most: int | None = None) -> int:
+    """Bytes to hold while chunks of one object are fetched and decoded.
+
+    Args:
+        layout: Of the object.
+        key: Of the object.
+        n_chunks: Number of chunks that are fetched.
+        at_most: Bytes of the chunks, if only parts of them are fetched.
+    """
+    lease = layout.lease * n_chunks
+    if at_most is not None and at_most < lease:
+        lease = at_most
+    return lease + layout.chunks.overhead(key) if layout.has_big_index else lease
 
 
 def cached_chunk(layout: Layout, chunks: ObjectChunks | None, slot: int) -> Result | None:

@@ -146,7 +146,7 @@ class Writing:
         covered = self._layout.fields is None and covers_object(parts)
         whole = covered and replaces_object(self._layout, coords, parts)
         key = self._layout.chunks.locate(coords)
-        lease = self._lease(key, whole, len(parts))
+        lease = update_lease(self._layout, key, len(parts) if whole else None)
         await self._runtime.leases.acquire(lease)
         try:
             if whole:
@@ -169,15 +169,6 @@ class Writing:
             # As `Runtime.name_of`, without a call for each chunk written; so is the name of the lock below.
             self._runtime.decoded.forget(f"{self._runtime.place}/{key}")
             self._runtime.leases.release(lease)
-
-    def _lease(self, key: str, whole: bool, n_parts: int) -> int:
-        """Maximum memory for one object in bytes, in addition to the caller's data."""
-        layout = self._layout
-        if layout.n_slots == 1:
-            return layout.lease
-        # Encoded chunks and the shard assembled from them; for a merge, also the fetched chunks.
-        chunks = max(1, layout.pipeline.nbytes) * (2 * n_parts if whole else 3 * layout.n_slots)
-        return chunks + (layout.chunks.overhead(key) if layout.has_big_index else 0)
 
     async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> None:
         # Encoded before `mark_sent`: an error of a codec certainly leaves the object unchanged.
@@ -299,6 +290,21 @@ class Writing:
         if self._is_gathered and chunk.nbytes >= MIN_GATHERED and not chunk.flags.c_contiguous:
             return self._runtime.cpu.gathered(chunk)
         return self._encode_chunk(chunk)
+
+
+def update_lease(layout: Layout, key: str, n_new: int | None = None) -> int:
+    """Maximum memory of a write of one object in bytes, in addition to the caller's data.
+
+    Args:
+        layout: Of the object.
+        key: Of the object.
+        n_new: Number of chunks that make up the new object; None: they are merged into the stored one.
+    """
+    if layout.n_slots == 1:
+        return layout.lease
+    # Encoded chunks and the shard assembled from them; for a merge, also the fetched chunks.
+    chunks = max(1, layout.pipeline.nbytes) * (3 * layout.n_slots if n_new is None else 2 * n_new)
+    return chunks + (layout.chunks.overhead(key) if layout.has_big_index else 0)
 
 
 def replaces_object(layout: Layout, coords: Coords, parts: Sequence[Part]) -> bool:
