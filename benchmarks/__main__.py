@@ -1,6 +1,7 @@
 """`python -m benchmarks`: run a matrix, write results.json, benchmarks.md and the plots.
 
-A complete run of the full matrix writes to docs/; any other run writes to build/bench/.
+A complete run of the full matrix writes to docs/; any other run writes to build/bench/. With `--against COMMIT` it
+compares this library with that of the commit instead, and prints a table.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import matrix
+from . import against, matrix
 from .driver import Driver, Measured, to_json
 from .libraries import CONTENDERS
 from .machine import machine, versions
@@ -43,8 +44,11 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--report", action="store_true", help="only write the page again, from the results of the last run"
     )
+    parser.add_argument("--against", metavar="COMMIT", help="compare our own rows with the library of this commit")
     parser.add_argument("--list", action="store_true", help="list the rows and the contenders")
     options = parser.parse_args(arguments)
+    if options.against and (options.libraries or options.report):
+        parser.error("--against runs only this library: leave out --libraries and --report")
     if options.output is None:
         whole = options.matrix == "full" and not (options.only or options.libraries)
         options.output = _ROOT / ("docs" if whole else "build/bench")
@@ -67,15 +71,22 @@ def _rows(options: argparse.Namespace) -> list[matrix.Row]:
         if unknown := named - CONTENDERS.keys():
             sys.exit(f"unknown library: {', '.join(sorted(unknown))}; known: {', '.join(CONTENDERS)}")
         rows = [matrix.Row(r.workload, tuple(e for e in r.entries if e.library in named)) for r in rows]
+    if options.against:
+        rows = [against.paired(row) for row in rows]
     return [row for row in rows if row.entries]
 
 
 def _list(rows: list[matrix.Row]) -> None:
     for row in rows:
         print(f"{row.workload.group}: {row.workload.name} ({len(row.entries)} contenders)")
-    for contender in CONTENDERS.values():
-        missing = contender.missing()
-        print(f"{contender.name}: {'installed' if missing is None else f'SKIPPED, {missing} is not installed'}")
+    for name in _libraries(rows):
+        missing = CONTENDERS[name].missing()
+        print(f"{name}: {'installed' if missing is None else f'SKIPPED, {missing} is not installed'}")
+
+
+def _libraries(rows: list[matrix.Row]) -> list[str]:
+    """The contenders of the rows, each once."""
+    return list(dict.fromkeys(entry.library for row in rows for entry in row.entries))
 
 
 def main(arguments: list[str]) -> int:
@@ -89,9 +100,11 @@ def main(arguments: list[str]) -> int:
     if options.report:
         write_report(json.loads((folder / "results.json").read_text()), options.output, committed_run())
         return 0
-    for contender in CONTENDERS.values():
-        if missing := contender.missing():
-            print(f"SKIPPED everywhere: {contender.name}, because {missing} is not installed", flush=True)
+    for name in _libraries(rows):
+        if missing := CONTENDERS[name].missing():
+            print(f"SKIPPED everywhere: {name}, because {missing} is not installed", flush=True)
+    if options.against:
+        return _compare(options, rows)
     began = time.monotonic()
     driver = Driver(
         rounds=options.rounds or _ROUNDS[options.matrix],
@@ -127,6 +140,26 @@ def main(arguments: list[str]) -> int:
     keep(list(results))
     write_report(document, options.output, last)
     print(f"{document['minutes']} minutes; see {options.output.name}/benchmarks.md")
+    return int(any((result.note or "").startswith("FAILED") for result in results))
+
+
+def _compare(options: argparse.Namespace, rows: list[matrix.Row]) -> int:
+    """Run the rows with this library and with that of the commit, and print the table; returns 1 if one failed."""
+    results: list[Measured] = []
+    try:
+        with against.unpacked(options.against) as folder:
+            driver = Driver(
+                rounds=options.rounds or against.ROUNDS,
+                seconds=60 * (options.minutes or _MINUTES[options.matrix]),
+                say=lambda line: print(line, flush=True),
+                before=folder,
+            )
+            asyncio.run(driver.run(rows, lambda found: results.__setitem__(slice(None), found)))
+    except against.NoSuchCommit as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: the table contains the completed rows")
+    print(f"\n{against.table(results, options.against)}")
     return int(any((result.note or "").startswith("FAILED") for result in results))
 
 

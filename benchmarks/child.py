@@ -46,7 +46,8 @@ class Child:
             await library.open()
             work = Work(Workload.from_json(order["workload"]), library)
             peak = await _first_pass(work)
-            self._say(ready=True, peak=max(peak, library.peak_of_children))
+            package = sys.modules.get("zarr_s3_async")
+            self._say(ready=True, peak=max(peak, library.peak_of_children), package=getattr(package, "__file__", None))
             # The loop must run while we wait; otherwise closed connections are not noticed.
             while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
                 self._say(**(await _profiled(work) if line.strip() == PROFILE else await _measured(work)))

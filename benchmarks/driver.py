@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Any
@@ -59,8 +60,8 @@ class Contestant:
         self._process = process
 
     @classmethod
-    async def start(cls, entry: Entry, result: Measured, order: dict[str, Any]) -> Contestant:
-        """Start it and wait until it has opened its array and read it once."""
+    async def start(cls, entry: Entry, result: Measured, order: dict[str, Any], folder: Path | None) -> Contestant:
+        """Start it in a folder (None: this one), and wait until it has opened its array and read it once."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -70,10 +71,13 @@ class Contestant:
             stderr=None if os.environ.get("BENCH_VERBOSE") else asyncio.subprocess.DEVNULL,
             env=_environment(order["place"]),
             limit=2**20,
+            cwd=folder,  # Python imports modules from there first
         )
         child = cls(entry, result, process)
         answer = await child._ask(json.dumps(order))
         result.peak_bytes = answer.get("peak")
+        if folder is not None and child.runs and not Path(answer["package"]).is_relative_to(folder):
+            raise RuntimeError(f"{entry.label} runs the package in {answer['package']}, not the one of the commit")
         return child
 
     @property
@@ -125,7 +129,11 @@ class Contestant:
 class Driver:
     """One run over many rows."""
 
-    def __init__(self, *, rounds: int, seconds: float, say: Callable[[str], None]) -> None:
+    def __init__(self, *, rounds: int, seconds: float, say: Callable[[str], None], before: Path | None = None) -> None:
+        """A run of at most so many rounds and about so many seconds.
+
+        `before` is the folder of another version of this library, for the contenders that run with it."""
+        self._before = before
         self._rounds = rounds
         self._deadline = time.monotonic() + seconds
         self._say = say
@@ -210,7 +218,8 @@ class Driver:
                 "path": path_of(workload, entry),
             }
             async with gate:
-                return await Contestant.start(entry, result, order)
+                folder = self._before if CONTENDERS[entry.library].before else None
+                return await Contestant.start(entry, result, order, folder)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(start(entry, result)) for entry, result in present]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -25,6 +25,8 @@ class Contender:
     """Distributions whose versions are reported."""
     bare: bool = False
     """Moves bytes only: a floor, not a competitor."""
+    before: bool = False
+    """Runs with this library as it was in the commit of `--against`."""
 
     def missing(self) -> str | None:
         """The first module that is not installed."""
@@ -49,14 +51,30 @@ class Contender:
 
 _BY_ACTION = {"epoch": "on_loaders:Epochs", "copy": "on_copies:Copies", "cold": "on_cold:Cold"}
 """Workloads for which one class runs all contenders, by their name."""
-NULL = f"{OURS}, again"
-"""The same as ours, in another process: the difference between the two is the noise of a run."""
+_AGAIN, _BEFORE = ", again", ", before"
+
+
+def again(name: str) -> str:
+    """The same contender in another process: the difference between the two is the noise of a run."""
+    return name + _AGAIN
+
+
+def before(name: str) -> str:
+    """The same contender with this library as it was in the commit of `--against`."""
+    return name + _BEFORE
+
+
+def base_name(name: str) -> str:
+    """The contender of which this is another process."""
+    return name.removesuffix(_AGAIN).removesuffix(_BEFORE)
+
+
+NULL = again(OURS)
 ADAPTED = {"zarr + zarr_s3_async", "dask + zarr_s3_async"}
 """Other libraries over our stores: ours, in the rows of adapters."""
 
 _ALL = (
     Contender(OURS, "ours:Ours", (), ("zarr-s3-async", "aiobotocore", "numcodecs", "numpy")),
-    Contender(NULL, "ours:Ours", (), ()),
     Contender(f"{OURS} + uvloop", "ours:OnUvloop", ("uvloop",), ("uvloop",)),
     Contender(f"{OURS}, sdk", "ours:OnSdk", (), ()),
     Contender(f"{OURS} + chunk cache", "ours:Remembering", (), ()),
@@ -78,4 +96,12 @@ _ALL = (
     Contender("bare aiobotocore", "bare:Aiobotocore", ("aiobotocore",), ("aiohttp",), bare=True),
     Contender("bare wire", "bare:OurWire", ("zarr_s3_async.stores.s3.wire",), (), bare=True),
 )
-CONTENDERS = {contender.name: contender for contender in _ALL}
+_OVER_OURS = tuple(c for c in _ALL if c.name in {OURS, *ADAPTED})
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        *_ALL,
+        *(replace(c, name=again(c.name)) for c in _OVER_OURS),
+        *(replace(c, name=before(c.name), before=True) for c in _OVER_OURS),
+    )
+}

@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 from .. import cold
+from . import base_name
 from .base import Library
 
 _NAMES = {"zarr_s3_async": "zarr-s3-async", "zarr + obstore": "zarr-python + obstore"}
@@ -20,7 +21,7 @@ class Cold(Library):
 
     async def open(self) -> None:
         task = self.task
-        name = task.library.removesuffix(", again")
+        name = base_name(task.library)
         (row,) = (row for row in cold.ROWS if row.name.endswith(task.workload.variant))
         self._program = row.programs[_NAMES.get(name, name)]
         self._folder = tempfile.TemporaryDirectory(prefix="bytecode-")

@@ -13,6 +13,7 @@ import zarr_s3_async as zs
 
 from .. import copies
 from ..workload import Workload
+from . import base_name
 from .base import Library
 
 _NAMES = {"zarr_s3_async": "ours"}
@@ -28,7 +29,7 @@ class Copies(Library):
 
     async def open(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="copies-"))
-        name = self.task.library.removesuffix(", again")
+        name = base_name(self.task.library)
         self._copy = getattr(copies, _NAMES.get(name, name))
         self._source, self._target = str(self._folder / "array"), self._folder / "copy"
         await copies.prepare(self._folder, mebibytes(self.task.workload))

@@ -6,6 +6,7 @@ import asyncio
 from itertools import count
 
 from ..loaders import CONTENDERS, Setting
+from . import base_name
 from .base import Library
 
 _NAMES = {"tensorstore": "tensorstore by hand"}
@@ -17,7 +18,7 @@ class Epochs(Library):
     async def open(self) -> None:
         task = self.task
         words = task.workload.variant.split()
-        name = task.library.removesuffix(", again")
+        name = base_name(task.library)
         setting = Setting("", shuffle="shuffled" in words, window="windows" in words, path=task.path)
         self._epoch = CONTENDERS[_NAMES.get(name, name)](setting, task.place)
         self._numbers = count()

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import matrix
+from benchmarks import against, matrix
 from benchmarks.actions import Work, WrongValues
 from benchmarks.bars import BARS, verdicts
-from benchmarks.driver import Driver
+from benchmarks.driver import Driver, Measured, path_of
 from benchmarks.figures import Results
 from benchmarks.libraries import CONTENDERS, NULL, OURS
 from benchmarks.libraries.base import Library
@@ -292,3 +292,75 @@ def test_the_smallest_run_goes_through_the_whole_harness(tmp_path):
         assert min(result["cpu"]) > 0
     assert document["command"] == shlex.join(["nox", "-s", "bench", "--", *command[3:-2]])
     assert not re.search(r"/(home|root|tmp|usr|work)/|://", written + (tmp_path / "benchmarks.md").read_text())
+
+
+def measured(library, *cpu, workload="a row", requests=4):
+    return Measured(workload, library, None, wall=list(cpu), cpu=list(cpu), requests=requests)
+
+
+@pytest.mark.parametrize(
+    ("now", "again", "verdict"),
+    [
+        ((1.1, 2.2, 4.4, 8.8), (1.11, 2.22, 4.44, 8.88), "dearer"),
+        ((0.9, 1.8, 3.6, 7.2), (0.89, 1.78, 3.56, 7.12), "cheaper"),
+        ((1.1, 2.2, 4.4, 8.8), (0.95, 1.9, 3.8, 7.6), "within the noise"),  # other processes differ by more
+        ((1.3, 1.6, 4.4, 12), (1.3, 1.6, 4.4, 12), "within the noise"),  # the rounds differ by more
+    ],
+)
+def test_a_version_is_dearer_only_by_more_than_the_noise(now, again, verdict):
+    # The machine became slower from round to round: only ratios of the same round say something.
+    results = [measured(OURS, *now), measured(against.again(OURS), *again), measured(against.before(OURS), 1, 2, 4, 8)]
+    assert f"| {verdict} | 4 |" in against.table(results, "v1")
+
+
+def test_other_requests_and_missing_figures_are_shown():
+    then = measured(against.before(OURS), 1, 1, requests=6)
+    failed = Measured("other", against.before(OURS), None, note="FAILED: no such name")
+    results = [
+        *(measured(name, 1, 1) for name in (OURS, against.again(OURS))),
+        then,
+        *(measured(name, 1, 1, workload="other") for name in (OURS, against.again(OURS))),
+        failed,
+    ]
+    text = against.table(results, "v1")
+    assert "| **6, 4** |" in text
+    assert f"other: {OURS}, before: FAILED: no such name" in text
+    assert text.count("\n| ") == 2, "a heading and one row"
+
+
+def test_a_comparison_runs_our_contenders_three_times_and_no_others():
+    for row in (against.paired(row) for row in matrix.full()):
+        names = [entry.library for entry in row.entries]
+        assert len(names) % 3 == 0
+        assert len(names) > 0
+        assert names.count(OURS) == sum(CONTENDERS[name].before for name in names) or OURS not in names
+        assert all(OURS in name for name in names)
+        paths = [path_of(row.workload, entry) for entry in row.entries]
+        assert len(set(paths)) == (len(paths) if row.workload.writes else 1)
+
+
+@pytest.mark.slow
+def test_the_version_of_a_commit_is_measured_beside_this_one():
+    if find_spec("zarr") is None or not (ROOT / ".git").exists():
+        pytest.skip("zarr-python is not installed, or this is not a git checkout")
+    command = [sys.executable, "-m", "benchmarks", "--smoke", "--against"]
+    run = subprocess.run([*command, "HEAD"], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"\| smoke \| [0-9.]+ \| [0-9.]+ \| [0-9.]+% \| [a-z ]+ \| 16 \|", run.stdout), run.stdout
+    wrong = subprocess.run([*command, "no-such-commit"], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert wrong.returncode == 1
+    assert "no-such-commit" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+async def test_a_contender_of_another_version_that_runs_this_one_is_an_error(tmp_path, monkeypatch):
+    """Such as with PYTHONSAFEPATH, or an option of Python that puts this checkout first."""
+    for shared in ("benchmarks", "tests", OURS):
+        (tmp_path / shared).symlink_to(ROOT / shared)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    found = []
+    driver = Driver(rounds=1, seconds=60, say=lambda _: None, before=tmp_path)
+    row = matrix.Row(workload("plan", name="plan", server="none"), (matrix.Entry(against.before(OURS)),))
+    await driver.run([row], lambda results: found.extend(results))
+    assert "not the one of the commit" in found[0].note
