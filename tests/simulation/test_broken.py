@@ -13,7 +13,7 @@ from zarr_s3_async._concurrency.interruptible import Interruptible
 from zarr_s3_async._concurrency.limiter import Limiter
 from zarr_s3_async._engine import operations
 from zarr_s3_async._http.pool import ConnectionPool
-from zarr_s3_async.stores.s3 import answer_checks, store, write_ids
+from zarr_s3_async.stores.s3 import answer_checks, retry, store, write_ids
 from zarr_s3_async.stores.s3.capabilities import Capabilities
 from zarr_s3_async.stores.s3.conditional import ConditionalWrites
 from zarr_s3_async.stores.s3.retry import RetryingTransport
@@ -116,7 +116,7 @@ def sockets_outlive_the_session(patch: Patch) -> None:
 
 
 def a_stale_connection_is_any_failure(patch: Patch) -> None:
-    patch.setattr(RetryingTransport, "_is_stale", lambda *_: False)
+    patch.setattr(retry._Attempts, "_is_stale", lambda *_: False)
 
 
 def a_stale_connection_is_followed_by_another(patch: Patch) -> None:

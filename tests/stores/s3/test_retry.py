@@ -182,7 +182,7 @@ async def test_damage_is_retried_once_and_then_an_error() -> None:
 async def test_an_outage_does_not_multiply_the_load() -> None:
     """When the budget is spent, every request fails with its first attempt; successful responses refill it."""
     way = Way(*[NetworkError("down")] * 1000, attempts=5)
-    way.retrying._budget = RetryBudget(4)
+    way.retrying._retries.budget = RetryBudget(4)
     for _ in range(100):
         with pytest.raises(NetworkError):
             await way.retrying.send(GET)
@@ -209,7 +209,7 @@ async def test_throttling_shrinks_the_share_of_the_bucket_alone() -> None:
 
 
 async def test_retry_after_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zarr_s3_async.stores.s3.retry.time", lambda: 1445412470.0)
+    monkeypatch.setattr("zarr_s3_async.stores.retries.time", lambda: 1445412470.0)
     way = Way(failed(503, "SlowDown", retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), ok())
     await way.retrying.send(GET)
     assert way.waits == [10.0]

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from time import perf_counter, time
+from time import perf_counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -37,7 +37,7 @@ from ..._http.errors import (
 )
 from ..._http.head import Head, parse_content_range
 from ..._http.pool import ConnectionPool
-from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay, uniform
+from ..._policy.backoff import RetryBudget, uniform
 from ..._types import Buffer, Sink
 from ...byte_range import ByteRange, Span, Suffix, resolve
 from ...errors import (
@@ -50,7 +50,8 @@ from ...errors import (
     Throttled,
     UnexpectedResponse,
 )
-from ...events import RequestDone, RetryScheduled, SlotWaited, has_hooks
+from ...events import RequestDone, SlotWaited, has_hooks
+from ..retries import Retries, Retry, Verdict
 
 if TYPE_CHECKING:
     from ..._http.connection import Connection
@@ -116,6 +117,16 @@ class HttpRequest:
     max_bytes: int | None = None
 
     @property
+    def operation(self) -> str:
+        """For events: named as on S3."""
+        return "GetObject" if self.method == "GET" else "HeadObject"
+
+    @property
+    def bucket(self) -> str:
+        """For events: the server."""
+        return self.origin.authority
+
+    @property
     def url(self) -> str:
         """For messages."""
         return f"{self.origin.scheme}://{self.origin.authority}{self.target.partition('?')[0]}"
@@ -150,17 +161,15 @@ class HttpClient:
         wait: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         self._requests = context.requests
-        self._policy = context.retry
         self._emit = context.emit
         self._connect_timeout = context.s3.connect_timeout
         self._attempt_timeout = context.s3.attempt_timeout
         self._tls = partial(tls_context, context.s3.ca_bundle)
-        self._budget = RetryBudget(context.requests.limit)
         self._buffers = Buffers()
         self._pools: dict[Origin, ConnectionPool] = {}
-        self._uniform = uniform
         self._running = Interruptible()
-        self._wait = wait or self._running.sleep
+        budget = RetryBudget(context.requests.limit)
+        self._retries = Retries(context.retry, budget, context.emit, uniform, wait or self._running.sleep)
 
     async def aclose(self) -> None:
         """Close every connection; running requests, and the waits between them, fail with SessionClosed."""
@@ -177,34 +186,19 @@ class HttpClient:
             ObjectTooLarge: The body is longer than `max_bytes`.
             StoreError: A redirect is invalid.
         """
-        attempt, redirects = 1, 0
-        while True:
-            outcome: Answer | StoreError = await self._attempt(request, attempt)
-            if isinstance(outcome, Answer) and (problem := _problem(request, outcome)) is not None:
-                outcome = problem
-            if isinstance(outcome, Answer):
-                if outcome.status in _REDIRECTS:
-                    # Not an attempt: a redirect is an answer, and the next request goes elsewhere.
-                    redirects += 1
-                    request = _redirected(request, outcome, redirects)
-                    continue
-                if outcome.status not in _RETRIED:
-                    self._budget.answered(attempt)
-                    return outcome
-            if attempt >= self._policy.attempts or not self._budget.spend():
-                if isinstance(outcome, StoreError):
-                    outcome.attempts = attempt
-                    raise outcome
-                if outcome.status in _THROTTLED:
-                    raise Throttled(
-                        f"{request.url} answered {outcome.status} to {attempt} attempt(s); lower Limits.requests",
-                        key=request.key,
-                        status=outcome.status,
-                        attempts=attempt,
-                    )
-                return outcome
-            await self._back_off(request, attempt, outcome)
-            attempt += 1
+        attempts = _Attempts(request, self._attempt)
+        outcome, number = await self._retries.run(attempts, await attempts.send(1))
+        if isinstance(outcome, StoreError):
+            outcome.attempts = number
+            raise outcome
+        if outcome.status in _THROTTLED:
+            raise Throttled(
+                f"{attempts.request.url} answered {outcome.status} to {number} attempt(s); lower Limits.requests",
+                key=request.key,
+                status=outcome.status,
+                attempts=number,
+            )
+        return outcome
 
     async def _attempt(self, request: HttpRequest, attempt: int) -> Answer | NetworkError | DeadlineExceeded:
         start, received = perf_counter(), 0
@@ -214,7 +208,7 @@ class HttpClient:
         if not self._requests.try_acquire():
             await self._requests.acquire()
             if has_hooks(self._emit):
-                self._emit(SlotWaited(bucket=request.origin.authority, seconds=perf_counter() - start))
+                self._emit(SlotWaited(bucket=request.bucket, seconds=perf_counter() - start))
             start = perf_counter()
         try:
             answer = await self._exchange(request)
@@ -232,8 +226,8 @@ class HttpClient:
             self._requests.release()
             self._emit(
                 RequestDone(
-                    operation="GetObject" if request.method == "GET" else "HeadObject",
-                    bucket=request.origin.authority,
+                    operation=request.operation,
+                    bucket=request.bucket,
                     key=request.key,
                     attempt=attempt,
                     status=status,
@@ -301,22 +295,36 @@ class HttpClient:
             )
         return pool
 
-    async def _back_off(self, request: HttpRequest, attempt: int, outcome: Answer | StoreError) -> None:
-        asked, reason = None, type(outcome).__name__
-        if isinstance(outcome, Answer):
-            asked, reason = parse_retry_after(outcome.headers.get("retry-after"), time()), str(outcome.status)
-        delay = retry_delay(self._policy, attempt, self._uniform(), asked)
-        self._emit(
-            RetryScheduled(
-                operation="GetObject" if request.method == "GET" else "HeadObject",
-                bucket=request.origin.authority,
-                key=request.key,
-                attempt=attempt,
-                delay=delay,
-                reason=reason,
-            )
-        )
-        await self._wait(delay)
+
+class _Attempts:
+    """The attempts of one request, redirects included: see `retries.Attempts`."""
+
+    __slots__ = ("_attempt", "_redirects", "request")
+
+    def __init__(
+        self, request: HttpRequest, attempt: Callable[[HttpRequest, int], Awaitable[Answer | StoreError]]
+    ) -> None:
+        self.request = request
+        self._attempt = attempt
+        self._redirects = 0
+
+    async def send(self, attempt: int) -> Answer | StoreError:
+        while True:
+            outcome = await self._attempt(self.request, attempt)
+            if isinstance(outcome, StoreError):
+                return outcome
+            problem = _problem(self.request, outcome)
+            if problem is not None or outcome.status not in _REDIRECTS:
+                return problem or outcome
+            self._redirects += 1
+            self.request = _redirected(self.request, outcome, self._redirects)
+
+    async def judge(self, outcome: Answer | StoreError, _: int) -> Verdict | Retry:
+        if isinstance(outcome, StoreError):
+            return Retry(type(outcome).__name__)
+        if outcome.status not in _RETRIED:
+            return Verdict.FINAL
+        return Retry(str(outcome.status), outcome.headers.get("retry-after"))
 
 
 async def _acquired(pool: ConnectionPool, deadline: float, *, fresh: bool = False) -> Connection:

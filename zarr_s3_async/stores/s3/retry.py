@@ -1,4 +1,4 @@
-"""The only retry layer: per HTTP attempt a slot, and the decision to retry, resume, recover or fail.
+"""The attempts of S3 requests: a slot for each, and the decision to retry, resume, recover or fail.
 
 The slot is released while waiting for the next attempt, so that a request that backs off delays no other.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 from asyncio import sleep
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from time import perf_counter, time
+from time import perf_counter
 
-from ..._policy.backoff import RetryBudget, parse_retry_after, retry_delay, uniform
+from ..._policy.backoff import RetryBudget, uniform
 from ..._types import Buffer
 from ...config import RetryPolicy
 from ...errors import ChecksumMismatch, DeadlineExceeded, NetworkError, UnexpectedResponse
-from ...events import Emit, Metrics, RequestDone, RetryScheduled, SlotWaited, has_hooks
+from ...events import Emit, Metrics, RequestDone, SlotWaited, has_hooks
+from ..retries import Retries, Retry, Verdict
 from .answer_checks import answer_error
 from .checksums import MODE_HEADER, verified
 from .errors import STALE, is_retried, is_throttle
@@ -105,15 +106,12 @@ class RetryingTransport:
     """
 
     __slots__ = (
-        "_budget",
         "_emit",
         "_hedging",
-        "_policy",
         "_recovery",
+        "_retries",
         "_slots",
         "_traced",
-        "_uniform",
-        "_wait",
     )
 
     def __init__(
@@ -131,13 +129,10 @@ class RetryingTransport:
     ) -> None:
         self._traced = traced
         self._slots = slots
-        self._policy = policy
         self._emit = emit
-        self._budget = budget or RetryBudget(slots.session.limit)
         self._hedging = hedging
         self._recovery = recovery
-        self._uniform = uniform
-        self._wait = wait
+        self._retries = Retries(policy, budget or RetryBudget(slots.session.limit), emit, uniform, wait)
 
     async def send(self, request: Request) -> tuple[Response, int]:
         """The response, and the number of attempts.
@@ -146,60 +141,22 @@ class RetryingTransport:
             NetworkError, DeadlineExceeded, UnexpectedResponse, ChecksumMismatch: There was no usable response.
             CredentialsNotFound, ConfigError: No request could be sent.
         """
-        # The first attempt takes this short path; the state of `_persist` is made only if there is something to retry.
+        # The first attempt takes this short path; `_Attempts` are made only if there is something to retry.
         outcome = await self._attempt(request, 1)
         # Checked before the call, which would cost every read without checksums a coroutine.
         if MODE_HEADER in request.headers:
             outcome = await verified(request, outcome)
         if isinstance(outcome, Response) and outcome.error is None:
-            self._budget.answered(1)
+            self._retries.budget.answered(1)
             return outcome, 1
-        return await self._persist(request, outcome)
-
-    async def _persist(self, request: Request, outcome: Outcome) -> tuple[Response, int]:
-        """Retry while that may succeed."""
-        attempt, mismatches, stale = 1, 0, 0
-        rest, tried = Resumption(request), set[RecoveryAction]()
-        outcome = rest.take(outcome)
-        while True:
-            mismatches += isinstance(outcome, ChecksumMismatch)
-            if isinstance(outcome, Response) and not is_retried(outcome):
-                # A final response, unless an action such as renewing the credentials lets another attempt succeed.
-                if not await self._recovered(request, outcome, tried):
-                    self._budget.answered(attempt)
-                    return outcome, attempt
-            elif not stale and self._is_stale(request, outcome, attempt):
-                stale = 1
-                await self._pause(request, attempt, 0.0, STALE)
-            elif mismatches < _MISMATCHES and self._may_retry(attempt - stale * (request.operation in _READS)):
-                await self._back_off(request, attempt, outcome)
-            else:
-                return _final(outcome, attempt), attempt
-            attempt += 1
-            following = rest.request()
-            if stale:  # the other idle connections are probably closed too
-                following = replace(following, fresh=True)
-            # Resumed bytes are put together before the checksum of the whole body is verified.
-            outcome = await verified(request, rest.take(await self._attempt(following, attempt)))
-
-    def _is_stale(self, request: Request, outcome: Outcome, attempt: int) -> bool:
-        """True if the request failed on a closed idle connection, and is sent again immediately.
-
-        A read has no side effects, so this does not count as an attempt. A write may have been executed: it is sent
-        again only if the policy allows another attempt.
-        """
-        if not isinstance(outcome, NetworkError) or outcome.code != STALE:
-            return False
-        return request.operation in _READS or attempt < self._policy.attempts
-
-    async def _recovered(self, request: Request, response: Response, tried: set[RecoveryAction]) -> bool:
-        if response.ok or self._recovery is None:
-            return False
-        return await self._recovery.recover(request, response, tried)
-
-    def _may_retry(self, attempt: int) -> bool:
-        # The budget is shared by the session, so that retries do not multiply the load during an outage.
-        return attempt < self._policy.attempts and self._budget.spend()
+        attempts = _Attempts(request, self._attempt, self._recovery, self._retries.policy.attempts)
+        outcome, number = await self._retries.run(attempts, attempts.rest.take(outcome))
+        if isinstance(outcome, Response):
+            return outcome, number
+        # BrokenBody holds the body's memory; the public error must not keep that alive.
+        error = outcome.plain() if isinstance(outcome, BrokenBody) else outcome
+        error.attempts = number
+        raise error
 
     async def _attempt(self, request: Request, attempt: int) -> Outcome:
         slots, share = self._slots, None
@@ -244,32 +201,66 @@ class RetryingTransport:
             slots.answered(request.bucket, sent)
         return answer_error(request, response) or response
 
-    async def _back_off(self, request: Request, attempt: int, outcome: Outcome) -> None:
-        retry_after, reason = None, type(outcome).__name__
+
+class _Attempts:
+    """The attempts of one request after the first: see `retries.Attempts`.
+
+    Args:
+        request: The request.
+        attempt: Makes an attempt with a given number.
+        recovery: Recovers from expired credentials, clock skew and wrong regions.
+        max_attempts: Maximum number of attempts.
+    """
+
+    __slots__ = ("_attempt", "_max_attempts", "_mismatches", "_recovery", "_stale", "_tried", "request", "rest")
+
+    def __init__(
+        self,
+        request: Request,
+        attempt: Callable[[Request, int], Awaitable[Outcome]],
+        recovery: Recovery | None,
+        max_attempts: int,
+    ) -> None:
+        self.request = request
+        self.rest = Resumption(request)
+        self._attempt = attempt
+        self._recovery = recovery
+        self._max_attempts = max_attempts
+        self._tried: set[RecoveryAction] = set()
+        self._mismatches = 0
+        self._stale = False
+
+    async def send(self, attempt: int) -> Outcome:
+        following = self.rest.request()
+        if self._stale:  # the other idle connections are probably closed too
+            following = replace(following, fresh=True)
+        # Resumed bytes are put together before the checksum of the whole body is verified.
+        return await verified(self.request, self.rest.take(await self._attempt(following, attempt)))
+
+    async def judge(self, outcome: Outcome, attempt: int) -> Verdict | Retry:
+        if isinstance(outcome, Response) and not is_retried(outcome):
+            # A final response, unless an action such as renewing the credentials lets another attempt succeed.
+            if outcome.ok or self._recovery is None:
+                return Verdict.FINAL
+            recovered = await self._recovery.recover(self.request, outcome, self._tried)
+            return Verdict.RECOVERED if recovered else Verdict.FINAL
+        self._mismatches += isinstance(outcome, ChecksumMismatch)
+        if not self._stale and self._is_stale(outcome, attempt):
+            self._stale = True
+            return Retry(STALE, at_once=True, counted=self.request.operation not in _READS)
+        if self._mismatches >= _MISMATCHES:
+            return Verdict.FAILED
         if isinstance(outcome, Response):
-            retry_after = parse_retry_after(outcome.headers.get("retry-after"), time())
             reason = (outcome.error.code if outcome.error else "") or str(outcome.status)
-        delay = retry_delay(self._policy, attempt, self._uniform(), retry_after)
-        await self._pause(request, attempt, delay, reason)
+            return Retry(reason, outcome.headers.get("retry-after"))
+        return Retry(type(outcome).__name__)
 
-    async def _pause(self, request: Request, attempt: int, delay: float, reason: str) -> None:
-        self._emit(
-            RetryScheduled(
-                operation=request.operation,
-                bucket=request.bucket,
-                key=request.key,
-                attempt=attempt,
-                delay=delay,
-                reason=reason,
-            )
-        )
-        await self._wait(delay)
+    def _is_stale(self, outcome: Outcome, attempt: int) -> bool:
+        """True if the request failed on a closed idle connection, and is sent again immediately.
 
-
-def _final(outcome: Outcome, attempts: int) -> Response:
-    if isinstance(outcome, Response):
-        return outcome
-    # BrokenBody holds the body's memory; the public error must not keep that alive.
-    error = outcome.plain() if isinstance(outcome, BrokenBody) else outcome
-    error.attempts = attempts
-    raise error
+        A read has no side effects, so this does not count as an attempt. A write may have been executed: it is sent
+        again only if the policy allows another attempt.
+        """
+        if not isinstance(outcome, NetworkError) or outcome.code != STALE:
+            return False
+        return self.request.operation in _READS or attempt < self._max_attempts
