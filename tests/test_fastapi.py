@@ -104,6 +104,22 @@ async def test_structured_elements_keep_their_fields() -> None:
     assert np.frombuffer(answer.content, dtype).tolist() == data.tolist()
 
 
+@pytest.mark.parametrize("name", ["größe", "大きさ", "a\nb", "x" * 66_000], ids=["latin", "kanji", "line", "long"])
+async def test_fields_may_have_any_name(name: str) -> None:
+    data = np.array([(1, 2.5), (3, 4.5)], dtype=[(name, ">i2"), ("y", "f8")])
+    store = await stored(data, zarr_format=2)
+    async with client_of(application(store)) as client:
+        answer = await client.get("/slices/array?start=0&stop=2")
+    dtype = np.dtype(ast.literal_eval(answer.headers["x-dtype"]))
+    assert dtype.names == (name, "y")
+    assert np.frombuffer(answer.content, dtype).tolist() == data.tolist()
+    async with client_of(application(store, format="npy")) as client:
+        answer = await client.get("/slices/array?start=0&stop=2")
+    block = np.load(io.BytesIO(answer.content), max_header_size=100_000)
+    assert block.dtype.names == (name, "y")
+    assert block.tolist() == data.tolist()
+
+
 async def test_an_array_without_dimensions_is_one_element() -> None:
     async with client_of(application(await stored(np.array(7, "u2")))) as client:
         answer = await client.get("/slices/array?start=&stop=")
@@ -436,6 +452,63 @@ async def test_a_handler_that_is_not_reading_yet_is_cancelled_too() -> None:
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(app(scope_of("/slices/array"), receive, send), 30)
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("form", ["bytes", "arrow"])
+@pytest.mark.parametrize("ends", ["client", "session"])
+async def test_nothing_is_left_whenever_the_client_or_the_session_goes(ends: str, form: Any) -> None:
+    store = await stored()
+    get = store.get
+
+    async def turning(key: str, **options: Any) -> Any:
+        await asyncio.sleep(0)
+        found = await get(key, **options)
+        await asyncio.sleep(0)
+        return found
+
+    store.get = turning
+    app = application(store, format=form, block_bytes=DATA[:7].nbytes)
+    messages: list[str] = []
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0)
+        messages.append(message["type"] + str(message.get("status", "")) + str(message.get("more_body", "")))
+
+    begun, whole = 0, 0
+    for turns in range(400):
+        messages.clear()
+        gone = asyncio.Event()
+        incoming = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+        async def receive(incoming: Any = incoming, gone: asyncio.Event = gone) -> Any:
+            for message in incoming:
+                return message
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async with app.router.lifespan_context(app):
+            session = app.state.zarr_s3_async_session
+            before = asyncio.all_tasks()
+            serving = asyncio.ensure_future(app(scope_of("/slices/array", "start=0,0,0&stop=30,17,5"), receive, send))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if ends == "client":
+                gone.set()
+            else:
+                await session.aclose()
+            (result,) = await asyncio.wait_for(asyncio.gather(serving, return_exceptions=True), 30)
+            # In the middle of a body, an error is the only way to tell the client that the body is cut.
+            assert result is None or (ends == "session" and isinstance(result, zs.SessionClosed | RuntimeError)), result
+            assert asyncio.all_tasks() == before
+            assert (session.usage.requests, session.usage.bytes, session.usage.bytes_waiting) == (0, 0, 0)
+        if ends == "session" and messages and not messages[0].endswith("200"):
+            assert messages[0].endswith("503"), messages
+        begun += bool(messages)
+        whole = whole + 1 if messages and messages[-1].endswith("False") and "200" in messages[0] else 0
+        if whole == 3:
+            break
+    assert begun
+    assert whole == 3
 
 
 async def test_a_body_reaches_its_handler_whole_and_no_faster_than_it_is_taken() -> None:

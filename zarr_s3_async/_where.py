@@ -56,6 +56,16 @@ def checked_store(where: Any) -> Store:
     raise ConfigError(f"a location must be {_TAKES}, not {_name(where)}{advice}")
 
 
+def check_where(where: Any) -> None:
+    """Raise ConfigError if this is neither a store nor a URL of a known scheme, for callers that open it later."""
+    from .stores.registry import get_store, split_url  # only such callers need them
+
+    if isinstance(where, str | os.PathLike):
+        get_store(split_url(as_url(where))[0])
+    else:
+        checked_store(where)
+
+
 def _name(where: object) -> str:
     return "None" if where is None else f"an object of type {type(where).__name__}"
 

@@ -173,11 +173,30 @@ def problem(error: ZarrS3Error, instance: str | None = None, *, details: bool = 
     is_internal = not details and (status == HTTPStatus.FORBIDDEN or status >= HTTPStatus.INTERNAL_SERVER_ERROR)
     if is_internal:
         log.error("%s of %s: %s", name, instance, error)
+    return problem_response(
+        status,
+        re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower(),
+        (type(error).__doc__ or name).partition("\n")[0].rstrip("."),
+        HTTPStatus(status).description or HTTPStatus(status).phrase if is_internal else str(error),
+        instance,
+    )
+
+
+def problem_response(status: int, name: str, title: str, detail: str, instance: str | None = None) -> Response:
+    """A problem document like those of `problem`, for errors of other origin.
+
+    Args:
+        status: The HTTP status; with 503 the response has `Retry-After`.
+        name: Identifies the kind of problem: `type` is `urn:zarr-s3-async:` and this name.
+        title: The kind of problem in words.
+        detail: What is wrong with this request; it is sent to the client.
+        instance: The URL path of the request.
+    """
     document: dict[str, Any] = {
-        "type": "urn:zarr-s3-async:" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower(),
-        "title": (type(error).__doc__ or name).partition("\n")[0].rstrip("."),
+        "type": f"urn:zarr-s3-async:{name}",
+        "title": title,
         "status": status,
-        "detail": HTTPStatus(status).description or HTTPStatus(status).phrase if is_internal else str(error),
+        "detail": detail,
     }
     if instance is not None:
         document["instance"] = instance
@@ -497,7 +516,7 @@ def _sent_dtype(array: Array, format: Format) -> np.dtype[Any]:  # noqa: A002  #
 
 def _name_of(dtype: np.dtype[Any]) -> str:
     if dtype.names is not None:
-        return str(dtype.descr)
+        return ascii(dtype.descr)  # headers have no other characters
     return dtype.name if dtype.isbuiltin == _CUSTOM else dtype.str
 
 
@@ -536,7 +555,13 @@ class _ArrowStream:
 
 
 def _npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    head = BytesIO()
     fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(head, fields)
+    head = BytesIO()
+    try:
+        np.lib.format.write_array_header_1_0(head, fields)
+    except ValueError:  # names of fields that are not Latin-1, or long; NumPy writes version 3.0 only with an array
+        text = repr(fields).encode()
+        begin = len(np.lib.format.magic(3, 0)) + 4
+        text += b" " * (-(begin + len(text) + 1) % np.lib.format.ARRAY_ALIGN) + b"\n"
+        return np.lib.format.magic(3, 0) + len(text).to_bytes(4, "little") + text
     return head.getvalue()

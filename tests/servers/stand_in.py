@@ -92,6 +92,13 @@ class StandIn:
         """URL at which it listens."""
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        """Process ID of the running server."""
+        if self._process is None:
+            raise RuntimeError(f"{self!r} has no process")
+        return self._process.pid
+
     def start(self) -> None:
         """Start the process and return when it listens."""
         if self._process is not None:

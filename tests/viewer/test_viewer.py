@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import zarr_s3_async as zs
+from zarr_s3_async.viewer import app as viewer_app
 from zarr_s3_async.viewer import create_app, painting
 
 
@@ -542,6 +544,48 @@ async def test_a_page_elsewhere_that_leads_a_browser_here_by_its_own_name_is_ref
 def test_a_wrong_option_is_told_with_the_right_one(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(zs.ConfigError, match=told):
         create_app("memory://x", **wrong)
+
+
+@pytest.mark.parametrize("where", [3, None, b"s3://a", object(), "data", "s3:/bucket", "ftp://host/data"])
+def test_a_location_that_cannot_be_is_refused_before_the_application_runs(where: Any) -> None:
+    with pytest.raises(zs.ConfigError):
+        create_app(where)
+
+
+async def test_every_kind_of_location_is_taken(tmp_path: Path) -> None:
+    async with zs.Session() as session:
+        array = await session.create_array(tmp_path.as_uri(), shape=(8, 8), chunks=(8, 8), dtype="u1")
+    for where in (tmp_path, tmp_path.as_uri(), array.ref, zs.LocalStore(tmp_path)):
+        async with client_of(create_app(where)) as client:
+            assert (await client.get("/api/array")).json()["shape"] == [8, 8]
+
+
+async def test_what_clients_write_in_addresses_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zarr_s3_async.viewer.app._KEPT_COORDINATES", 3)
+    monkeypatch.setattr("zarr_s3_async.viewer.app._KEPT_STATISTICS", 3)
+    monkeypatch.setattr("zarr_s3_async.viewer.sources._MAX_KEPT", 2)
+    viewers: list[Any] = []
+    made = viewer_app._Viewer.__init__
+
+    def remembered(viewer: Any, *arguments: Any, **options: Any) -> None:
+        viewers.append(viewer)
+        made(viewer, *arguments, **options)
+
+    monkeypatch.setattr(viewer_app._Viewer, "__init__", remembered)
+    store = Counted()
+    for name in "abcd":
+        await stored(np.ones((8, 8)), path=name, store=store)
+    async with client_of(create_app(store)) as client:
+        for slashes in range(5):
+            for name in "abcd":
+                for address in ("value?at=0,0&", "array?", "statistics?"):
+                    answer = await client.get(f"/api/{address}path={name}{'/' * slashes}")
+                    assert answer.status_code == 200
+        refused = await client.get("/api/array?path=a&variable=b")
+    (viewer,) = viewers
+    assert len(viewer._coordinates) == len(viewer._statistics) == 3
+    assert set(viewer._sources._known) == {("c", ""), ("d", "")}
+    assert (refused.status_code, refused.json()["type"]) == (416, "urn:zarr-s3-async:selection-error")
 
 
 def test_options_are_checked_before_the_application_runs() -> None:

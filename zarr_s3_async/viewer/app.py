@@ -22,14 +22,15 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from .. import Array, ConfigError, Group, Session, SessionOptions, Where, ZarrS3Error
+from .. import Array, ArrayRef, ConfigError, Group, GroupRef, Session, SessionOptions, Where, ZarrS3Error
 from .. import fastapi as kit
 from .._options import check_choice, check_count, check_flag, check_names, check_timeout, max_age_of
+from .._where import check_where
 from ..config import CachePolicy
 from . import painting, planes
 from .painting import COLOR_MAPS, Painter, Part, Statistics, Stretch
 from .planes import TILE, Plane
-from .sources import Source, Sources, default_plane, multiscale
+from .sources import Source, Sources, default_plane, keep, multiscale
 
 MAX_MEMBERS: Final = 2000
 """Maximum number of members of a group that are listed."""
@@ -37,7 +38,9 @@ _MAX_JSON_ELEMENTS: Final = 10_000
 _SAMPLE_PIXELS: Final = 512
 """Maximum pixels along each side of the sample for statistics."""
 _KEPT_STATISTICS: Final = 256
-_STATISTICS_SECONDS: Final = 60.0
+_KEPT_COORDINATES: Final = 1000
+_KEPT_SECONDS: Final = 60.0
+"""How long statistics, and the paths of coordinates, are kept."""
 _PAGE: Final = {"page.js": "text/javascript", "page.css": "text/css"}
 _POLICY: Final = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'"
 _FLAGS: Final = {
@@ -88,6 +91,8 @@ def create_app(
     check_count("max_slice_bytes", max_slice_bytes)
     check_timeout(timeout)
     check_flag("details", details)
+    if not isinstance(where, ArrayRef | GroupRef):
+        check_where(where)
     if isinstance(hosts, str):
         raise ConfigError(f"hosts is a list of names: write hosts=[{hosts!r}]")
     check_names(options, {*(create_app.__kwdefaults__ or ()), *SessionOptions.__annotations__}, "create_app")
@@ -167,14 +172,7 @@ async def _problem(request: Request, error: Exception, *, details: bool) -> Resp
 
 
 def _other_problem(request: Request, status: int, name: str, detail: str) -> Response:
-    document = {
-        "type": f"urn:zarr-s3-async:{name}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "instance": request.url.path,
-    }
-    return JSONResponse(document, status, media_type="application/problem+json")
+    return kit.problem_response(status, name, HTTPStatus(status).phrase, detail, request.url.path)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -317,7 +315,7 @@ class _Viewer:
         self._sources = Sources(where, cache)
         self._painter = Painter()
         self._statistics: dict[Any, tuple[float, Statistics]] = {}
-        self._coordinates: dict[tuple[str, str], tuple[str | None, ...]] = {}
+        self._coordinates: dict[tuple[str, str], tuple[float, tuple[str | None, ...]]] = {}
         self._tiles = 0
         self._unchanged = 0
         age = max_age_of(cache)
@@ -455,7 +453,7 @@ class _Viewer:
     ) -> Statistics:
         name = (view.path, view.variable, plane, first.shape, view.part, view.hide)
         known = self._statistics.get(name)
-        if known is not None and monotonic() - known[0] < _STATISTICS_SECONDS:
+        if known is not None and monotonic() - known[0] < _KEPT_SECONDS:
             return known[1]
         painting.check_dtype(first.dtype)
         height, width = (1 if axis is None else first.shape[axis] for axis in (plane.y, plane.x))
@@ -466,10 +464,7 @@ class _Viewer:
         max_bytes = max(1, self._max_tile_bytes // 2)
         reading = await self._read(session, source, first, plane, (down, across), box, max_bytes=max_bytes, thin=True)
         found = painting.statistics(*painting.numbers(reading.data, part=view.part, hidden=_hidden(first, view.hide)))
-        # Emptied instead of evicted one by one: this happens after hundreds of different planes.
-        if len(self._statistics) >= _KEPT_STATISTICS:
-            self._statistics.clear()
-        self._statistics[name] = (monotonic(), found)
+        keep(self._statistics, name, (monotonic(), found), _KEPT_STATISTICS)
         return found
 
     # Elements
@@ -493,8 +488,8 @@ class _Viewer:
     ) -> tuple[str | None, ...]:
         """Paths of the coordinate arrays: arrays in the same group with the names of the dimensions, as xarray does."""
         known = self._coordinates.get((path, variable))
-        if known is not None and len(known) == len(shape):
-            return known
+        if known is not None and monotonic() - known[0] < _KEPT_SECONDS and len(known[1]) == len(shape):
+            return known[1]
         places: list[str | None] = [None] * len(shape)
         parent, sep, own = path.rpartition("/")
         if path and not variable:
@@ -504,7 +499,8 @@ class _Viewer:
                         beside = await self._array(session, f"{parent}{sep}{name}")
                         if beside.shape == (n,):
                             places[number] = f"{parent}{sep}{name}"
-        found = self._coordinates[path, variable] = tuple(places)
+        found = tuple(places)
+        keep(self._coordinates, (path, variable), (monotonic(), found), _KEPT_COORDINATES)
         return found
 
     async def _coordinate(

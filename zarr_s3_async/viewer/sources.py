@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isclose
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from .. import Array, Group, MetadataError, NodeNotFound, Session, Where
+from .. import Array, Group, MetadataError, NodeNotFound, SelectionError, Session, Where
 from ..config import CachePolicy
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 MAX_LEVELS: Final = 64
 """Maximum number of levels of a pyramid; further ones are ignored. Since levels halve dimensions, none has so many."""
@@ -98,6 +101,7 @@ class Sources:
             NodeNotFound: There is no node, or a group that is not a multiscale group.
             MetadataError: The levels are inconsistent.
         """
+        path, variable = _plain(path), _plain(variable)
         name = (path, variable)
         known = self._known.get(name)
         if known is None and name in self._finding:
@@ -116,15 +120,15 @@ class Sources:
             if self._finding.get(name) is ended:
                 del self._finding[name]
         # Bounded, because the path is part of the request, and a client may send any.
-        if len(self._known) >= _MAX_KEPT:
-            self._known.clear()
-        self._known[name] = (monotonic(), source)
+        keep(self._known, name, (monotonic(), source), _MAX_KEPT)
         return source
 
     async def _read_source(self, session: Session, path: str, variable: str) -> Source:
         node = await self.node(session, path)
         if not isinstance(node, Array):
             return await self._pyramid(session, node, path, variable)
+        if variable:
+            raise SelectionError(f"variable= names an array in each level of a group, and {node.url} is an array")
         one = Level(path=path, factors=(1.0,) * node.ndim)
         return Source(levels=(one,), axes=(), attributes=node.attrs)
 
@@ -155,6 +159,19 @@ class Sources:
         return Source(
             levels=tuple(sorted(levels, key=lambda level: sum(level.factors))), axes=axes, attributes=group.attrs
         )
+
+
+def _plain(path: str) -> str:
+    """The path without empty parts: clients can write one path in any number of ways, and each would be kept."""
+    return "/".join(filter(None, path.split("/")))
+
+
+def keep(known: dict[K, V], key: K, value: V, limit: int) -> None:
+    """Set an entry as the newest one, and drop the oldest one if there would be more than `limit`."""
+    known.pop(key, None)
+    if len(known) >= limit:
+        del known[next(iter(known))]
+    known[key] = value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
