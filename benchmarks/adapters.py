@@ -138,7 +138,8 @@ class Rows:
 
         def side(**how: Any) -> Side:
             async def ready() -> Callable[[], Awaitable[object]]:
-                opened = await asyncio.to_thread(xarray.open_dataset, self.ours(path), consolidated=False, **how)
+                store: Any = self.ours(path)  # xarray takes zarr-python's stores, and does not declare it
+                opened = await asyncio.to_thread(xarray.open_dataset, store, consolidated=False, **how)
                 variable = opened["v"].variable
 
                 async def work() -> None:

@@ -100,8 +100,13 @@ def run(tls: bool, cores: int, rounds: int) -> None:
         with MemoryServers(asyncio.run(stored(DATA)), processes=2, tls=pair) as servers, asyncio.Runner() as runner:
             url = f"{'https' if tls else 'http'}://localhost:{servers.port}"
             os.sched_setaffinity(0, set(available[:cores]))
-            keys = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
-            session = zs.Session(endpoint_url=url, ca_bundle=authority, **keys)
+            session = zs.Session(
+                endpoint_url=url,
+                ca_bundle=authority,
+                access_key_id="key",
+                secret_access_key="secret",
+                region="us-east-1",
+            )
             array = runner.run(session.open_array("s3://memory/scaling"))
 
             async def whole() -> None:

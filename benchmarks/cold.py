@@ -181,8 +181,11 @@ def environment(url: str, array: str, bytecode: str) -> dict[str, str]:
 
 
 async def _prepare(server: StandIn) -> None:
-    options = {"access_key_id": server.access_key_id, "secret_access_key": server.secret_access_key}
-    async with zs.Session(endpoint_url=server.endpoint_url, **options) as session:
+    async with zs.Session(
+        endpoint_url=server.endpoint_url,
+        access_key_id=server.access_key_id,
+        secret_access_key=server.secret_access_key,
+    ) as session:
         array = await session.create_array("s3://benchmarks/cold", shape=_SHAPE, chunks=_SHAPE, dtype="f4")
         await array[...].set(np.random.default_rng(0).normal(size=_SHAPE))
 

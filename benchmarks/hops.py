@@ -44,7 +44,7 @@ async def main() -> None:
     async def inline(call: Callable[[], int]) -> int:
         return call()
 
-    ways = {
+    ways: dict[str, Callable[[Callable[[], int]], Awaitable[int]]] = {
         "on the loop": inline,
         "our threads": threads.run,
         "ThreadPoolExecutor": lambda call: loop.run_in_executor(executor, call),

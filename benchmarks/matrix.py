@@ -19,6 +19,8 @@ SIZES = {"16 KiB": 64, "256 KiB": 256, "4 MiB": 1024}
 """Edge of a square float32 chunk."""
 BROAD_GRIDS = {"16 KiB": (32, 32), "256 KiB": (12, 12), "4 MiB": (4, 4)}
 SMALL_GRIDS = {"16 KiB": (16, 32), "256 KiB": (8, 8), "4 MiB": (3, 3)}
+MIXED: tuple[tuple[str, Codec], ...] = (("16 KiB", "raw"), ("256 KiB", "zstd"))
+"""For rows of which one with small raw chunks and one with compressed chunks suffice."""
 READ_OVER_HTTP, READ_OVER_TLS, WRITE = "Full read, http", "Full read, TLS", "Write"
 PARTS, SHARDS, FAR, COUNT, WIDTH = "Parts", "Shards", "Far server", "Number of chunks", "Requests in flight"
 ADAPTERS, LOADER, COPIES, COLD = "Adapters", "Loader", "Copies", "Cold start"
@@ -70,10 +72,13 @@ FEW = _defaults((*OURS_TWICE, *_FAST)) + _tuned(("tensorstore", "zarr + obstore"
 
 def quick() -> list[Row]:
     """The matrix of a run of two or three minutes."""
-    rows = [
-        Row(_read(size, codec, SMALL_GRIDS[size]), FEW)
-        for size, codec in (("16 KiB", "raw"), ("256 KiB", "raw"), ("256 KiB", "zstd"), ("4 MiB", "raw"))
-    ]
+    reads: tuple[tuple[str, Codec], ...] = (
+        ("16 KiB", "raw"),
+        ("256 KiB", "raw"),
+        ("256 KiB", "zstd"),
+        ("4 MiB", "raw"),
+    )
+    rows = [Row(_read(size, codec, SMALL_GRIDS[size]), FEW) for size, codec in reads]
     rows.append(Row(_write("16 KiB", "raw"), FEW))
     rows.append(Row(_far("read", 20), tuple(e for e in FEW if e.library not in _PATIENT)))
     rows += [Row(_count(side, read=False), _defaults((OURS,))) for side in (10, 100, 1000)]
@@ -109,7 +114,7 @@ def _reads() -> Iterator[Row]:
     for size in SIZES:
         for codec in codecs:
             yield Row(_read(size, codec, BROAD_GRIDS[size]), EVERYONE if codec == "raw" else COMPETITORS)
-    for size, codec in (("16 KiB", "raw"), ("256 KiB", "zstd")):
+    for size, codec in MIXED:
         yield Row(_read(size, codec, BROAD_GRIDS[size], zarr_format=2), COMPETITORS)
     yield Row(_read("4 MiB", "raw", (16, 1), name="slab"), COMPETITORS)
     for size in SIZES:
@@ -132,7 +137,7 @@ def _parts() -> Iterator[Row]:
         yield Row(
             _work(f"one chunk at a time, {size}", PARTS, "chunks", _data(size, "raw", BROAD_GRIDS[size])), COMPETITORS
         )
-    for size, codec in (("16 KiB", "raw"), ("256 KiB", "zstd")):
+    for size, codec in MIXED:
         data = _data(size, codec, BROAD_GRIDS[size])
         yield Row(_work(f"random slices, {size} {codec}", PARTS, "slices", data), COMPETITORS)
         handlers = _work(f"100 handlers, {size} {codec}", PARTS, "handlers", data)

@@ -51,7 +51,7 @@ class MemoryServers:
         self._count = processes
         self._listener = _listener(0)
         self.port: int = self._listener.getsockname()[1]
-        self._processes: list[multiprocessing.Process] = []
+        self._processes: list[multiprocessing.process.BaseProcess] = []
 
     def __enter__(self) -> Self:
         context = multiprocessing.get_context("fork")

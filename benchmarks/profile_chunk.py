@@ -40,7 +40,7 @@ class InstantStore(zs.MemoryStore):
         super().__init__("instant")
         self._stored = stored
 
-    async def get(self, key: str, *, sink: Sink | None = None, **_: Any) -> zs.Blob | None:  # type: ignore[override]
+    async def get(self, key: str, *, sink: Sink | None = None, **_: Any) -> zs.Blob | None:
         """Return the object, in the sink's memory if there is one; no other option is used here."""
         body = self._stored.get(key)
         if body is None:

@@ -71,7 +71,7 @@ class Pinned:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("BENCH_VERBOSE") else subprocess.DEVNULL,
-            env=_environment(order["place"]),
+            env=_environment(place.to_json()),
             text=True,
         )
         self.failure: str | None = None

@@ -26,7 +26,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from zarr_s3_async.testing import LocalS3
 
 from .libraries.base import Place
 from .machine import versions
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 SIZE, CHUNK = 8192, 512
 TILES = 16
@@ -86,7 +89,7 @@ async def reader_of(library: str, url: str, place: Place) -> Any:
     return None
 
 
-async def application(library: str, url: str, place: Place) -> Any:
+async def application(library: str, url: str, place: Place) -> FastAPI:
     """The viewer, with elements read by the given library."""
     from zarr_s3_async.viewer import create_app, planes, sources
 
@@ -103,14 +106,15 @@ async def application(library: str, url: str, place: Place) -> Any:
     async def held(*_: Any) -> zs.Array:
         return array
 
-    sources.Sources.find, sources.Sources.array = find, held  # type: ignore[method-assign]  # open once, as the others
+    # Open once, as the other libraries do.
+    sources.Sources.find, sources.Sources.array = find, held  # type: ignore[method-assign, assignment]
     read = await reader_of(library, url, place)
     if read is not None:
 
         async def elements(_: Any, plane: Any, grid: Any, *__: Any) -> Any:
             return np.asarray(await read(planes._key(plane, grid)))
 
-        planes._elements = elements
+        planes._elements = elements  # type: ignore[assignment]
     return create_app(url, cache_policy=None, **options)
 
 
@@ -351,9 +355,9 @@ def report(clients: int, rounds: dict[str, list[Round]]) -> list[str]:
         print(f"\nours / {name}: CPU {cpu:.2f} (bar {bar}), p99 {late:.2f} (bar 1)")
         missed += [f"{clients} clients: CPU {cpu:.2f} of {name}'s, bar {bar}"] if cpu > bar else []
         missed += [f"{clients} clients: p99 {late:.2f} of {name}'s, bar 1"] if late > 1 else []
-    for found in rounds.get("ours", []):
-        if found.failed or found.left["held"]:
-            missed.append(f"{clients} clients: {found.failed} failures, {found.left['held']} held afterwards")
+    for mine in rounds.get("ours", []):
+        if mine.failed or mine.left["held"]:
+            missed.append(f"{clients} clients: {mine.failed} failures, {mine.left['held']} held afterwards")
     return missed
 
 

@@ -33,9 +33,9 @@ async def longest_stall(work: asyncio.Task[None]) -> float:
 
 async def open_session() -> None:
     """Everything up to the first answer: client, endpoint rules, connection (refused: no server listens on port 9)."""
-    keys = {"access_key_id": "nobody", "secret_access_key": "nothing"}
+    keys = zs.S3Config(access_key_id="nobody", secret_access_key="nothing")
     retry = zs.RetryPolicy(attempts=1)
-    async with zs.Session(endpoint_url="http://127.0.0.1:9", retry=retry, s3=zs.S3Config(**keys)) as session:
+    async with zs.Session(endpoint_url="http://127.0.0.1:9", retry=retry, s3=keys) as session:
         try:
             await session.open_array("s3://some-bucket/array")
         except zs.NetworkError:

@@ -33,7 +33,8 @@ def main() -> None:
     named = {name.strip() for name in options.libraries.split(",") if name.strip()}
     entries = tuple(entry for entry in STREAMING if not named or entry.library in named)
     driver = Driver(rounds=1, seconds=60 * _MINUTES, say=lambda line: print(line, flush=True))
-    results = asyncio.run(driver.run([Row(streamed(options.mebibytes), entries)]))
+    results: list[Measured] = []
+    asyncio.run(driver.run([Row(streamed(options.mebibytes), entries)], results.extend))
     print("\n".join(map(_line, results)))
 
 

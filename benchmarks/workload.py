@@ -160,7 +160,8 @@ class Workload:
 
     def nbytes(self) -> int:
         """Decoded bytes read or written in one pass: the result, not the chunks under it."""
-        return sum(prod(part.stop - part.start for part in region) for region in self.regions()) * DTYPE.itemsize
+        elements = sum(prod(int(part.stop) - int(part.start) for part in region) for region in self.regions())
+        return elements * DTYPE.itemsize
 
     def to_json(self) -> dict[str, Any]:
         """For the child process and the results."""

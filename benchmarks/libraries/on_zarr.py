@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -13,12 +13,15 @@ from zarr.abc.store import Store
 from ..workload import Region
 from .base import Library, Place
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig  # not a name at run time
+
 
 def obstore_store(place: Place, prefix: str) -> Any:
     """An obstore S3 store; certificates are not verified, since obstore accepts no CA file."""
     from obstore.store import S3Store
 
-    client: dict[str, Any] = {"allow_http": True}
+    client: ClientConfig = {"allow_http": True}
     if place.ca_bundle is not None:
         client["allow_invalid_certificates"] = True
     return S3Store(

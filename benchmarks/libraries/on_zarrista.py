@@ -22,13 +22,16 @@ class Zarrista(Library):
         self._options = {} if workers is None else {"concurrent_target": workers, "chunk_concurrent_minimum": workers}
 
     async def read(self, region: Region) -> np.ndarray[Any, Any]:
-        return (await self._array.retrieve_array_subset(region, **self._options)).to_numpy()
+        values: np.ndarray[Any, Any] = (await self._array.retrieve_array_subset(region, **self._options)).to_numpy()
+        return values
 
     async def read_chunk(self, i: int, j: int) -> np.ndarray[Any, Any]:
         if self._cache is None:
-            return (await self._array.retrieve_chunk([i, j], **self._options)).to_numpy()
-        tensor = await self._array.retrieve_subchunk([i, j], shard_cache=self._cache, **self._options)
-        return tensor.to_numpy()
+            tensor = await self._array.retrieve_chunk([i, j], **self._options)
+        else:
+            tensor = await self._array.retrieve_subchunk([i, j], shard_cache=self._cache, **self._options)
+        values: np.ndarray[Any, Any] = tensor.to_numpy()
+        return values
 
     async def write(self, region: Region, data: np.ndarray[Any, Any]) -> None:
         if not data.flags.c_contiguous:
