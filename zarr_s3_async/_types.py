@@ -1,12 +1,37 @@
-"""Types used across the package, and the format-neutral codec description."""
+"""Types used across the package, values as JSON, and the format-neutral codec description."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, Literal, NewType, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 JSON: TypeAlias = Any
 """A value that `json.loads` can return."""
+
+
+def strict_json(value: Any) -> JSON:
+    """Convert to strict JSON: NumPy's values to Python's, and what JSON lacks (NaN, infinities, times) to text."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case Mapping():
+            return {str(key): strict_json(member) for key, member in value.items()}
+        case list() | tuple():
+            return [strict_json(member) for member in value]
+        case float() if isfinite(value):
+            return value
+        case float():  # Zarr's names
+            return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+        case np.ndarray() if value.dtype.kind in "mMc":
+            return strict_json(value.astype(str).tolist())
+        case np.ndarray() | np.generic() if value.dtype.kind not in "mMc":
+            return strict_json(value.tolist())
+        case _:
+            return str(value)
+
 
 Shape: TypeAlias = tuple[int, ...]
 Coords: TypeAlias = tuple[int, ...]

@@ -9,12 +9,12 @@ import json
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from math import isfinite, isnan
+from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .._types import JSON, Buffer, Shape
+from .._types import JSON, Buffer, Shape, strict_json
 from ..errors import ConfigError
 from .problems import Invalid, Unknown, short_repr
 
@@ -113,24 +113,10 @@ def check_portable(value: JSON, where: str) -> None:
                 pending.extend(item)
 
 
-def portable(value: JSON) -> JSON:
-    """A fill value in which numbers that JSON cannot represent are replaced by their names, such as "NaN".
-
-    zarr-python 3.0.0 and 3.0.1 wrote bare NaN and Infinity, in both formats.
-    """
-    if isinstance(value, float) and not isfinite(value):
-        return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, list):
-        return [portable(item) for item in value]
-    if isinstance(value, dict):
-        return {name: portable(item) for name, item in value.items()}
-    return value
-
-
 def with_portable_fill(source: Mapping[str, JSON]) -> Mapping[str, JSON]:
     """The document of an array with its fill value as valid JSON, so that it is read and written back as such."""
     fill = source.get("fill_value")
-    strict = portable(fill) if isinstance(fill, float | list | dict) else fill
+    strict = strict_json(fill) if isinstance(fill, float | list | dict) else fill
     return source if strict is fill or strict == fill else {**source, "fill_value": strict}
 
 

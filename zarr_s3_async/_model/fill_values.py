@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from .. import _ml_dtypes
-from .._types import JSON
+from .._types import JSON, strict_json
 from .document import plain
 from .dtypes import DataType, DType, field_names, zero
 from .problems import Invalid, short_repr
@@ -418,9 +418,7 @@ def _spell_float(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
     number = float(value)
     if isnan(number):
         return _spell_nan(value, dtype, zarr_format)
-    if isinf(number):
-        return "Infinity" if number > 0 else "-Infinity"
-    return number
+    return strict_json(number)
 
 
 def _spell_nan(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:

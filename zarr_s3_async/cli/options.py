@@ -8,15 +8,15 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from math import isfinite
 from types import EllipsisType
 from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import typer
 
 from .._session import Session
+from .._types import strict_json
 from ..errors import SelectionError
 from .terminal import out, run
 
@@ -65,7 +65,7 @@ class Call:
     def show(self, fields: dict[str, Any], text: Callable[[], None]) -> None:
         """Print the result: `fields` as JSON, or the output of `text`."""
         if self.as_json:
-            out.out(json.dumps(_strict(fields), allow_nan=False), highlight=False)
+            out.out(json.dumps(strict_json(fields), allow_nan=False), highlight=False)
         else:
             text()
 
@@ -102,19 +102,6 @@ def add(app: typer.Typer, command: Command, *, remote: bool = True, name: str | 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-
-
-def _strict(value: Any) -> Any:
-    """Convert to strict JSON: NumPy's numbers to Python's, and NaN and infinities to text."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(member) for key, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(member) for member in value]
-    if hasattr(value, "tolist"):  # NumPy's
-        return _strict(value.tolist())
-    if isinstance(value, float) and not isfinite(value):
-        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"  # Zarr's spelling
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 Region: TypeAlias = tuple[int | slice | EllipsisType, ...]

@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from .. import Array, ArrayRef, ConfigError, Group, GroupRef, Session, SessionOptions, Where, ZarrS3Error
 from .. import fastapi as kit
 from .._options import check_choice, check_count, check_flag, check_names, check_timeout, max_age_of
+from .._types import strict_json
 from .._where import check_where
 from ..config import CachePolicy
 from . import painting, planes
@@ -340,7 +341,7 @@ class _Viewer:
             members.append({"name": name, **_member(member)})
         kind = "group" if multiscale(node.attrs) is None else "multiscale"
         found = {"path": path, "url": node.url, "kind": kind, "members": members, "complete": complete}
-        return JSONResponse(found | {"attributes": strict(node.attrs)})
+        return JSONResponse(found | {"attributes": strict_json(node.attrs)})
 
     async def describe(self, session: _Session, path: str = "", variable: str = "") -> Response:
         """An array or a multiscale group: metadata, levels, and default plane."""
@@ -372,7 +373,7 @@ class _Viewer:
                 {"path": level.path, "factors": level.factors, "shape": (await self._array(session, level.path)).shape}
                 for level in source.levels
             ],
-            "attributes": strict(source.attributes),
+            "attributes": strict_json(source.attributes),
             "plane": {"y": y, "x": x, "at": [0] * array.ndim},
             "tile": TILE,
             "cannot_draw": reason,
@@ -446,7 +447,7 @@ class _Viewer:
         view = _view(request.query_params, _PLANE_QUERY)
         source, first = await self._first(session, view.path, view.variable)
         found = await self._statistics_of(session, view, source, first, _plane_of(view, source, first))
-        return JSONResponse(strict(found._asdict()), headers={"Cache-Control": self._cache_control})
+        return JSONResponse(strict_json(found._asdict()), headers={"Cache-Control": self._cache_control})
 
     async def _statistics_of(
         self, session: Session, view: _View, source: Source, first: Array, plane: Plane
@@ -480,7 +481,7 @@ class _Viewer:
         places = await self._coordinates_of(session, path, variable, names, array.shape)
         for number, (i, place) in enumerate(zip(index, places, strict=True)):
             coordinates.append(await self._coordinate(session, source, number, i, place))
-        document = {"at": index, "value": strict(found), "text": _text(found), "coordinates": coordinates}
+        document = {"at": index, "value": strict_json(found), "text": _text(found), "coordinates": coordinates}
         return JSONResponse(document, headers={"Cache-Control": self._cache_control})
 
     async def _coordinates_of(
@@ -534,7 +535,7 @@ class _Viewer:
         if prod(max(0, -(-(b - a) // max(n, 1))) for a, b, n in lengths) > _MAX_JSON_ELEMENTS:
             raise kit.ResponseTooLarge(f"JSON is limited to {_MAX_JSON_ELEMENTS:,} elements: request npy or bytes")
         data = await array.get_slice(*region, timeout=self._timeout)
-        return JSONResponse({"shape": data.shape, "dtype": str(data.dtype), "values": strict(data)})
+        return JSONResponse({"shape": data.shape, "dtype": str(data.dtype), "values": strict_json(data)})
 
     # Metrics
 
@@ -643,24 +644,3 @@ def _text(value: Any) -> str:
         return f"{value:.7g}"
     text = str(value)
     return text if len(text) <= 200 else text[:199] + "…"  # one line of the page
-
-
-def strict(value: Any) -> Any:
-    """Convert to strict JSON: NumPy's numbers to Python's, and numbers that JSON lacks (NaN, infinities) to text."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case Mapping():
-            return {str(key): strict(member) for key, member in value.items()}
-        case list() | tuple():
-            return [strict(member) for member in value]
-        case float():
-            return value if isfinite(value) else "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-        case np.datetime64() | np.timedelta64() | complex() | np.complexfloating() | bytes():
-            return str(value)
-        case np.ndarray() if value.dtype.kind in "mMcV":
-            return strict(value.astype(str).tolist()) if value.dtype.kind != "V" else strict(value.tolist())
-        case np.ndarray() | np.generic():
-            return strict(value.tolist())
-        case _:
-            return str(value)
