@@ -272,3 +272,36 @@ def test_many_threads_share_the_contexts_of_a_zstd_codec():
     with ThreadPoolExecutor(8) as executor:
         assert all(executor.map(decode, range(8)))
     assert 1 <= len(codec._frames._idle) <= 8
+
+
+def test_threads_and_codecs_share_the_contexts_that_compress_zstd_and_the_frames_do_not_depend_on_them():
+    compress._compressors._idle.clear()
+    codecs = [
+        build_codec(CodecSpec("zstd", {"level": level, "checksum": level == 3}), ChunkSpec((2**16,), np.dtype("u1"), 0))
+        for level in (1, 3, 3, 5, -2, 0)
+    ]
+    chunks = [np.random.default_rng(seed).integers(0, 9 + seed, 2**16, "u1") for seed in range(4)]
+    first = [[codec.codec.encode(chunk) for chunk in chunks] for codec in codecs]
+
+    def encode(number: int) -> bool:
+        order = np.random.default_rng(number).permutation(24)
+        return all(codecs[at // 4].codec.encode(chunks[at % 4]) == first[at // 4][at % 4] for at in order)
+
+    with ThreadPoolExecutor(8) as executor:
+        assert all(executor.map(encode, range(64)))
+    for codec, level, encoded in zip(codecs, (1, 3, 3, 5, -2, 0), first, strict=True):
+        for chunk, frame in zip(chunks, encoded, strict=True):
+            assert Zstd().decode(frame) == chunk.tobytes()
+            assert bytes(codec.codec.decode(frame, 2**16, 2**16)) == chunk.tobytes()
+            assert bool(frame[4] & 4) == (level == 3), "the flag of a checksum"
+    assert 1 <= len(compress._compressors._idle) <= 4
+    assert all(len(idle) <= 8 for idle in compress._compressors._idle.values())
+
+
+def test_contexts_of_high_levels_and_for_large_chunks_are_not_kept():
+    """They take up to 70 MiB."""
+    compress._compressors._idle.clear()
+    for level, size in ((6, 2**16), (22, 2**16), (3, 2**20 + 1)):
+        codec = build_codec(CodecSpec("zstd", {"level": level}), ChunkSpec((size,), np.dtype("u1"), 0)).codec
+        assert Zstd().decode(codec.encode(bytes(size))) == bytes(size)
+    assert not compress._compressors._idle

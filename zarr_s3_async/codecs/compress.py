@@ -1,4 +1,4 @@
-"""Compressors in C: zstd, lz4 and blosc, by numcodecs; small zstd frames are decompressed by zstandard.
+"""Compressors in C: zstd, lz4 and blosc, by numcodecs; smaller zstd frames by zstandard, which reuses its contexts.
 
 Sizes in headers are untrusted: they are compared with the size of a chunk before a library allocates them.
 """
@@ -178,6 +178,48 @@ _BLOSC_SNAPPY: Final = 2
 """Its number in the upper three bits of a header's flags."""
 
 
+_KEPT_LEVEL: Final = 5
+"""Highest level whose contexts are kept: they take up to 4 MiB, those of higher levels 12 to 70."""
+_KEPT_BYTES: Final = range(2**15, 2**20 + 1)
+"""Chunk sizes for which a kept context costs less CPU time, 0.55 to 0.99: numcodecs creates one for every call. Smaller
+contexts are reused by the allocator, and larger chunks take longer themselves (`benchmarks/zstd.py --compress`)."""
+_MAX_IDLE: Final = 8
+_MAX_KINDS: Final = 4
+
+
+class ZstdCompressors:
+    """Compresses smaller chunks, with contexts that are kept for the next call of any array of this process.
+
+    Each context is used by one thread at a time.
+    """
+
+    __slots__ = ("_idle",)
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple[int, bool], list[Any]] = {}  # get, pop and append are atomic: no lock is needed
+
+    def compress(self, data: Bytes, level: int, checksum: bool) -> bytes:
+        """One frame with the content size in its header."""
+        idle = self._idle.get((level, checksum))
+        if idle is None:
+            if len(self._idle) >= _MAX_KINDS:
+                self._idle.clear()
+            idle = self._idle.setdefault((level, checksum), [])
+        try:
+            context = idle.pop()
+        except IndexError:
+            import zstandard
+
+            context = zstandard.ZstdCompressor(level=level, write_checksum=checksum)
+        encoded: bytes = context.compress(data)
+        if len(idle) < _MAX_IDLE:
+            idle.append(context)
+        return encoded
+
+
+_compressors: Final = ZstdCompressors()
+
+
 class Zstd:
     """Writes one Zstandard frame; reads any number of frames, with or without a content size."""
 
@@ -195,6 +237,8 @@ class Zstd:
         return None
 
     def encode(self, data: Bytes) -> bytes:
+        if self._level <= _KEPT_LEVEL and memoryview(data).nbytes in _KEPT_BYTES:
+            return _compressors.compress(data, self._level, self._checksum)
         encoded: bytes = self._library().compress(data, self._level, self._checksum)
         return encoded
 
