@@ -417,7 +417,7 @@ class SliceResponse(Response):
             described["Content-Length"] = str(len(self._head) + nbytes)
         self.status_code = 200
         self.background: BackgroundTask | None = None
-        self.media_type = _MEDIA_TYPES[format]
+        self.media_type: str | None = _MEDIA_TYPES[format]
         self.init_headers({**described, **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -142,6 +142,90 @@ def test_put_into_a_region_leaves_the_rest(url: str, tmp_path: Path) -> None:
     assert done("get", url)["values"] == wanted.tolist()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "values", "lost"),
+    [
+        ("int32", [1.0, np.nan], "nan"),
+        ("int32", [1.0, np.inf], "inf"),
+        ("int32", [1.0, 2.5], "2.5"),
+        ("int32", [1.0, 1e12], "1000000000000.0"),
+        ("uint8", [1, -1], "-1"),
+        ("int64", np.array([1, 2**63], "uint64"), "9223372036854775808"),
+        ("uint64", [1, -1], "-1"),
+        ("bool", [1, 2], "2"),
+        ("float32", [1.0, 1e300], "1e+300"),
+        ("float64", [1.0, 1j], "complex numbers"),
+    ],
+)
+def test_values_that_the_array_cannot_hold_are_refused_and_nothing_is_written(
+    tmp_path: Path, dtype: str, values: Any, lost: str
+) -> None:
+    url = f"{tmp_path.as_uri()}/a"
+    done("create", url, "--shape", "2", "--dtype", dtype)
+    np.save(tmp_path / "x.npy", np.asarray(values))
+    for arguments in (["put", str(tmp_path / "x.npy"), url, "--at", ":"], ["append", str(tmp_path / "x.npy"), url]):
+        result = command(*arguments)
+        assert result.exit_code == 2
+        (line,) = result.stderr.splitlines()
+        assert lost in line
+        assert f"data type {dtype} cannot hold" in line
+    assert done("get", url)["values"] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("int8", [1.0, -2.0]),
+        ("uint8", [1, 255]),
+        ("float32", [0.1, np.nan]),
+        ("float32", [np.inf, 16777217]),
+        ("bool", [0, 1]),
+        ("complex64", [1.5, 1j]),
+    ],
+)
+def test_values_that_the_array_can_hold_are_stored_as_numpy_converts_them(
+    tmp_path: Path, dtype: str, values: Any
+) -> None:
+    url = f"{tmp_path.as_uri()}/a"
+    done("create", url, "--shape", "2", "--dtype", dtype)
+    np.save(tmp_path / "x.npy", np.asarray(values))
+    done("put", str(tmp_path / "x.npy"), url, "--at", ":")
+    done("get", url, "--out", str(tmp_path / "out.npy"))
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.asarray(values).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "told"),
+    [
+        ("1,x", "int32", "could not convert string 'x' to int32 at row 1, column 2"),
+        ("1,2\n3,", "int32", "at row 2, column 2"),
+        ("1.5,2", "int32", "'1.5' to int32"),
+        ("300,2", "uint8", "'300' to uint8"),
+        ("a,b\n1,2", "float64", "'a' to float64 at row 1"),
+        ("yes,no", "bool", "'yes' to bool"),
+        ("1,2\n3", "float64", "the number of columns changed from 2 to 1 at row 2"),
+    ],
+)
+def test_a_cell_of_a_csv_that_is_no_number_of_the_type_is_refused(
+    tmp_path: Path, text: str, dtype: str, told: str
+) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    result = command("put", str(tmp_path / "x.csv"), f"{tmp_path.as_uri()}/a", "--dtype", dtype)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert told in line
+    assert "usecols" not in line
+
+
+def test_an_empty_cell_of_a_csv_is_nan_and_words_are_booleans(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("1,\n,4")
+    done("put", str(tmp_path / "x.csv"), f"{tmp_path.as_uri()}/a")
+    assert done("get", f"{tmp_path.as_uri()}/a")["values"] == [[1.0, "NaN"], ["NaN", 4.0]]
+    (tmp_path / "b.csv").write_text("True,0\nfalse,1")
+    done("put", str(tmp_path / "b.csv"), f"{tmp_path.as_uri()}/b", "--dtype", "bool")
+    assert done("get", f"{tmp_path.as_uri()}/b")["values"] == [[True, False], [False, True]]
+
+
 def test_a_file_of_pickles_is_not_read(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
     result = command("put", str(tmp_path / "x.npy"), f"{tmp_path.as_uri()}/y")

@@ -83,11 +83,10 @@ async def test_close_ends_the_threads() -> None:
 
 async def test_closing_waits_for_running_threads_without_blocking_the_loop() -> None:
     """Running calls complete, waiting calls are refused, and the loop keeps running."""
-    threads, may_end = CodecThreads(1), threading.Event()
-    running = asyncio.create_task(threads.run(lambda: may_end.wait(30)))
+    threads, begun, may_end = CodecThreads(1), threading.Event(), threading.Event()
+    running = asyncio.create_task(threads.run(lambda: begun.set() or may_end.wait(30)))
     waiting = asyncio.create_task(threads.run(lambda: None))
-    await asyncio.sleep(0)
-    while threads._jobs._tokens.qsize() > 1:  # until the thread has taken the first
+    while not begun.is_set():
         await asyncio.sleep(0.001)
     closing = asyncio.create_task(threads.aclose())
     while not waiting.done():

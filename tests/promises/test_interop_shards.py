@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,18 @@ def _quiet() -> Any:
         yield
 
 
+def _version_of(package: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version(package).split(".")[:3])
+
+
 REFUSED = {("tensorstore", "compressed-around"), ("tensorstore", "summed-around")}
 """tensorstore opens no shard that is itself compressed or summed up."""
 
 
 @pytest.mark.parametrize(("library", "chain"), [c for c in itertools.product(LIBRARIES, CHAINS) if c not in REFUSED])
 async def test_both_ways(library: str, chain: str, tmp_path: Path) -> None:
+    if (library, chain) == ("zarr-python", "nested") and _version_of("zarr") < (3, 1, 6):
+        pytest.skip("this zarr-python reads no part of a shard within a shard")
     expected = np.zeros(SHAPE, "i4")
     async with zs.Session() as session:
         ours = await session.create_array(

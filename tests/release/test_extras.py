@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+from packaging.requirements import Requirement
 
 from .conftest import ROOT
 
@@ -42,3 +43,13 @@ def test_the_tests_have_what_the_demo_needs_on_the_platforms_that_have_a_real_se
     assert {need for need in EXTRAS["demo"] if need not in real} == {
         f"{need}; sys_platform != 'linux' and sys_platform != 'darwin'" for need in EXTRAS["moto"]
     }
+
+
+def test_no_numpy_that_wraps_numbers_is_admitted() -> None:
+    """300 as uint8 is 44 in NumPy 1, and in 2.1.0 and 2.1.1 in all threads but the first."""
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    (numpy,) = (found for found in map(Requirement, needs) if found.name == "numpy")
+    refused = [
+        one for one in ("1.26.4", "2.0.0", "2.0.2", "2.1.0", "2.1.1", "2.1.2", "2.5.0") if one not in numpy.specifier
+    ]
+    assert refused == ["1.26.4", "2.1.0", "2.1.1"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias, cast, get_args
 from zipfile import BadZipFile
@@ -96,7 +99,7 @@ def _read(path: Path, form: Form, dtype: Any, shape: tuple[int, ...] | None) -> 
             case "npz":
                 return _only_member(path)
             case "csv":
-                return np.atleast_1d(np.genfromtxt(path, delimiter=",", dtype=dtype or float))
+                return _read_csv(path, np.dtype(dtype or float))
             case "raw":
                 if dtype is None or shape is None:
                     raise ConfigError("raw bytes need --dtype and --shape")
@@ -104,7 +107,71 @@ def _read(path: Path, form: Form, dtype: Any, shape: tuple[int, ...] | None) -> 
             case "png":
                 raise ConfigError("a picture is not an array: png is only for reading from a store")
     except (ValueError, EOFError, BadZipFile) as error:
-        raise ConfigError(f"{path} is not an array of the format {form}: {error}") from error
+        reason = str(error).partition("; use `usecols`")[0]  # advice for programs
+        reason = re.sub(
+            r"row (\d+), column", lambda row: f"row {int(row[1]) + 1}, column", reason
+        )  # columns begin at 1
+        raise ConfigError(f"{path} is not an array of the format {form}: {reason}") from error
+
+
+def _read_csv(path: Path, dtype: np.dtype[Any]) -> Values:
+    """Lines of cells; empty cells of a floating-point type are NaN. (`np.genfromtxt` reads any text as NaN or -1.)"""
+    cell: Callable[[str], Any] | None = None
+    if dtype.kind in "fc":
+        cell = _number_or_nan
+    elif dtype.kind == "b":
+        cell = _truth
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*no data", UserWarning)
+        return np.loadtxt(path, delimiter=",", quotechar='"', dtype=dtype, converters=cell, encoding="utf-8", ndmin=1)
+
+
+def _number_or_nan(text: str) -> complex:
+    if not text.strip():
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        return complex(text.strip())
+
+
+def _truth(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
+
+
+_CHECKED = 2**20
+"""Elements that are compared at once, to bound the memory of the copies."""
+
+
+def refuse_lossy_cast(path: Path, data: Values, dtype: np.dtype[Any]) -> None:
+    """Refuse values that would become others: NumPy casts NaN, fractions and large numbers to integers without a check.
+
+    Rounding to a floating-point type is allowed. Types other than NumPy's numbers are left to the write itself.
+
+    Raises:
+        ConfigError: A value of the file has no equivalent in the data type.
+    """
+    if data.dtype.kind not in _NUMBERS or dtype.kind not in _NUMBERS or np.can_cast(data.dtype, dtype, "safe"):
+        return
+    if data.dtype.kind == "c" and dtype.kind != "c":
+        raise ConfigError(f"{path} holds complex numbers, which the array's data type {dtype} cannot hold")
+    flat = data.ravel(order="K")  # a view of a file's memory
+    for first in range(0, flat.size, _CHECKED):
+        values = np.asarray(flat[first : first + _CHECKED])
+        with np.errstate(all="ignore"):
+            stored = values.astype(dtype)
+            if dtype.kind in "fc":
+                lost = np.isfinite(values) & ~np.isfinite(stored)
+            else:  # the signs too, because -1 as an unsigned number comes back as -1
+                lost = (stored.astype(values.dtype) != values) | ((stored < 0) != (values < 0))
+        if lost.any():
+            raise ConfigError(
+                f"{path} holds {values[lost][0]}, which the array's data type {dtype} cannot hold: convert the file, "
+                "or create an array of another --dtype"
+            )
+
+
+_NUMBERS = "biufc"
 
 
 def _mapped(path: Path) -> Values:

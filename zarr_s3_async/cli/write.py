@@ -119,6 +119,7 @@ async def put(
     async with call.session() as session:
         if part is not None:
             array = await session.open_array(url)
+            files.refuse_lossy_cast(file, data, array.dtype)
             with err.status("writing …"):
                 await array[parse_region(part)].set(data)
         else:
@@ -144,6 +145,7 @@ async def append(
     data = _read(file, form, dtype, shape)
     async with call.session() as session:
         array = await session.open_array(url)
+        files.refuse_lossy_cast(file, data, array.dtype)
         with err.status("writing …"):
             await array.append(data, axis=axis)
     _say_made(call, array, "appended to")
