@@ -83,7 +83,9 @@ def _found(loop: AbstractEventLoop, name: str, options: SessionOptions) -> tuple
     found = _sessions.get((loop, name))
     if found is not None and not found.session.closed:
         return found, False
-    _forget_closed_loops()
+    for key in list(_sessions):  # a copy, since other threads may add sessions of their own loops
+        if key[0].is_closed() and (shared := _sessions.pop(key, None)) is not None:
+            shared.session._abandon()  # noqa: SLF001  # internal to the package
     found = _sessions[loop, name] = _open(options)
     return found, True
 
@@ -106,12 +108,6 @@ async def _close_with_loop(session: Session) -> AsyncGenerator[None, None]:
 
 def _named(options: SessionOptions) -> str:
     return "the options " + ", ".join(sorted(options)) if options else "the default options"
-
-
-def _forget_closed_loops() -> None:
-    for key in list(_sessions):  # a copy, since other threads may add sessions of their own loops
-        if key[0].is_closed() and (shared := _sessions.pop(key, None)) is not None:
-            shared.session._abandon()  # noqa: SLF001  # internal to the package
 
 
 def _close_at_exit() -> None:

@@ -168,7 +168,8 @@ class Limiter:
 
     def _wake(self) -> None:
         while self._waiting and not self._closed:
-            queue = self._next_queue()
+            # The queue to serve next. If its first waiter does not fit, all wait, so that large leases do not starve.
+            queue = next_class([queue for queue in self._queues if queue], self._granted, _first_number)
             call, waiters = next(iter(queue.items()))
             if not self._fits(waiters[0].weight):
                 return
@@ -184,10 +185,6 @@ class Limiter:
                 self.held += waiter.weight
                 self._granted += 1
                 waiter.granted.set_result(None)
-
-    def _next_queue(self) -> _Queue:
-        """The queue to serve next. If its first waiter does not fit, all wait, so that large leases do not starve."""
-        return next_class([queue for queue in self._queues if queue], self._granted, _first_number)
 
 
 def _first_number(queue: _Queue) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -271,25 +271,16 @@ async def _change_shard(runtime: Runtime, at: _Place, data: Buffer | None, versi
     await runtime.leases.acquire(lease)
     try:
         async with runtime.locks.hold(name):
-            found = await _settled(runtime, at.key, attempt, given_up, version)
+            if version is None or version == "absent":
+                found = await retry_conflicts(runtime, at.key, attempt, given_up)
+            else:  # the caller's version is gone after a conflict: another attempt cannot succeed
+                found = await attempt()
     finally:
         runtime.decoded.forget(name)
         runtime.leases.release(lease)
     if isinstance(found, Conflict):
         raise found
     return found
-
-
-async def _settled(
-    runtime: Runtime,
-    key: str,
-    attempt: Callable[[], Awaitable[Version | Conflict | None]],
-    given_up: Callable[[int], str],
-    version: Expected,
-) -> Version | Conflict | None:
-    if version is None or version == "absent":
-        return await retry_conflicts(runtime, key, attempt, given_up)
-    return await attempt()  # the caller's version is gone after a conflict: another attempt cannot succeed
 
 
 def _refusal(runtime: Runtime, at: _Place, base: Fetched, version: Expected) -> Conflict | None:

@@ -205,7 +205,11 @@ async def update(
         node = await load(runtime, path, zarr_format, kind, fresh=True)
         edited = edit(cast("Meta", node.meta))
         read.append(" ".join(node.versions.values()))
-        await _replace(store, path, node, edited)
+        before, after = formats.dump(node.meta), formats.dump(edited)
+        for name, data in after.items():
+            # Only changed documents: of a v2 node, an edit of attributes must not conflict with a resize.
+            if before.get(name) != data:
+                await store.put(join(path, name), data, when=node.versions.get(name, "absent"))
         return edited
 
     def given_up(attempts: int) -> str:
@@ -215,11 +219,3 @@ async def update(
 
     async with runtime.locks.hold(runtime.name_of(path)):
         return await retry_conflicts(runtime, path, attempt, given_up, read)
-
-
-async def _replace(store: Store, path: str, node: Node, edited: ArrayMeta | GroupMeta) -> None:
-    before, after = formats.dump(node.meta), formats.dump(edited)
-    for name, data in after.items():
-        # Only changed documents: of a v2 node, an edit of attributes must not conflict with a resize.
-        if before.get(name) != data:
-            await store.put(join(path, name), data, when=node.versions.get(name, "absent"))

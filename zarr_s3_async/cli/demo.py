@@ -73,11 +73,17 @@ async def _demo(call: Call, options: Options) -> None:
             fail("the data that was read differs from NumPy's result", status=NO)
         _draw(window, model, options.picture)
         if not call.as_json:
-            _print_picture_path(options.picture)
+            text = Text.assemble(
+                "picture   ", (str(options.picture), "bold"), f"  ({units.size(options.picture.stat().st_size)})"
+            )
+            out.print(text, soft_wrap=True)
         with err.status("stopping the server …"):
             await stack.aclose()
     if options.keep is not None and is_kept and not call.as_json:
-        _print_next_commands(options.keep)
+        print_line(f"data      kept in {options.keep}; serve it again:")
+        _commands(f"serve --bucket {BUCKET} --keep {shlex.quote(str(options.keep))}")
+        print_line("and in another terminal, after the export lines that this prints:")
+        _commands(f"ls s3://{BUCKET}", f"info s3://{BUCKET}/{steps.ELEVATION}")
 
 
 async def _steps(
@@ -112,11 +118,6 @@ def _draw(window: np.ndarray[Any, np.dtype[Any]], model: Elevation, path: Path) 
     )
 
 
-def _print_picture_path(path: Path) -> None:
-    text = Text.assemble("picture   ", (str(path), "bold"), f"  ({units.size(path.stat().st_size)})")
-    out.print(text, soft_wrap=True)
-
-
 def _fields(server: LocalS3, options: Options, meter: Meter) -> dict[str, Any]:
     steps = [
         {
@@ -130,13 +131,6 @@ def _fields(server: LocalS3, options: Options, meter: Meter) -> dict[str, Any]:
         for step in meter.steps
     ]
     return {"server": server.kind, "bucket": server.bucket, "picture": str(options.picture), "steps": steps}
-
-
-def _print_next_commands(folder: Path) -> None:
-    print_line(f"data      kept in {folder}; serve it again:")
-    _commands(f"serve --bucket {BUCKET} --keep {shlex.quote(str(folder))}")
-    print_line("and in another terminal, after the export lines that this prints:")
-    _commands(f"ls s3://{BUCKET}", f"info s3://{BUCKET}/{steps.ELEVATION}")
 
 
 def _commands(*commands: str) -> None:

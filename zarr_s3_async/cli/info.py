@@ -51,7 +51,10 @@ async def info(
             return
         with err.status(f"counting stored objects, up to {units.count(count, 'object')} …"):
             found = await survey(store, node, limit=None if count_all else count)
-    call.show(_fields(node, found), lambda: _show(node, found))
+    call.show(
+        _fields(node, found),
+        lambda: out.print(_table(node.url, _array(node), _what_is_stored(node, found), node.attrs)),
+    )
 
 
 def _fields(array: Array, found: Survey) -> dict[str, Any]:
@@ -69,10 +72,6 @@ def _fields(array: Array, found: Survey) -> dict[str, Any]:
         "counted_all": found.is_whole,
         "attributes": dict(array.attrs),
     }
-
-
-def _show(array: Array, found: Survey) -> None:
-    out.print(_table(array.url, _array(array), _what_is_stored(array, found), array.attrs))
 
 
 def _has_text(array: Array) -> bool:

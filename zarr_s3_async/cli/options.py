@@ -85,7 +85,8 @@ def add(app: typer.Typer, command: Command, *, remote: bool = True, name: str | 
     hints = get_type_hints(command, include_extras=True)
     own = [p.replace(annotation=hints[p.name]) for p in list(inspect.signature(command).parameters.values())[1:]]
     shared = {**(_REACH if remote else {}), "as_json": (_Json, False)}
-    more = [_parameter(key, *value) for key, value in shared.items()]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    more = [inspect.Parameter(key, kind, annotation=hint, default=value) for key, (hint, value) in shared.items()]
 
     def start(**values: Any) -> None:
         as_json = values.pop("as_json")
@@ -98,10 +99,6 @@ def add(app: typer.Typer, command: Command, *, remote: bool = True, name: str | 
     start.__doc__ = command.__doc__
     start.__name__ = name or command.__name__
     app.command(name or command.__name__)(start)
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 Region: TypeAlias = tuple[int | slice | EllipsisType, ...]

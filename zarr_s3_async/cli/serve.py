@@ -48,7 +48,9 @@ async def serve(
         with err.status("starting a local S3 server …"):
             await stack.enter_async_context(server)
         if keep is not None:
-            _remember(keep, server)
+            port = int(server.endpoint_url.rpartition(":")[2])
+            text = {"port": port, "access_key": server.access_key_id, "secret_key": server.secret_access_key}
+            _write_privately(keep / _MEMORY, json.dumps(text))
         if env_file is not None:
             _write_privately(env_file, "".join(f"{line}\n" for line in environment_lines(server)))
         call.show(_fields(server), lambda: _show(server))
@@ -87,12 +89,6 @@ def _remembered(folder: Path) -> Remembered:
         return Remembered(int(found["port"]), str(found["access_key"]), str(found["secret_key"]))
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return Remembered(None, None, None)
-
-
-def _remember(folder: Path, server: LocalS3) -> None:
-    port = int(server.endpoint_url.rpartition(":")[2])
-    text = {"port": port, "access_key": server.access_key_id, "secret_key": server.secret_access_key}
-    _write_privately(folder / _MEMORY, json.dumps(text))
 
 
 def _write_privately(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ import logging
 import warnings
 from asyncio import Lock
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from ..._types import Version
@@ -35,6 +36,8 @@ _ACCEPT_ATTEMPTS = 4
 _OF_PUT: tuple[Capability, ...] = ("put-absent", "put-match")
 _MAX_SKIPPED = 63
 """Maximum number of writes without a new probe after probes were refused repeatedly."""
+_STORAGE_HEADERS = ("x-amz-server-side-encryption", "x-amz-storage-class", "x-amz-request-payer")
+"""Headers of a write that its probes send, too."""
 _NO_ETAG = '"00000000000000000000000000000000"'
 
 
@@ -177,7 +180,7 @@ class Capabilities:
         # Beside the object: permissions often cover a prefix only.
         folder = near.key.rpartition("/")[0]
         key = f"{folder}/{PROBE}{new_id()}" if folder else PROBE + new_id()
-        plain = {name: value for name, value in near.headers.items() if _is_storage(name)}
+        plain = {name: value for name, value in near.headers.items() if name.startswith(_STORAGE_HEADERS)}
         put = Request("PutObject", near.bucket, key, plain, payload=b"probe")
         response, attempts = await self._transport.send(put)
         if not response.ok:
@@ -272,27 +275,14 @@ class Capabilities:
             await self._clean_up(Request("AbortMultipartUpload", put.bucket, put.key, payer, upload))
 
 
-def _put_absent(put: Request, _etag: str) -> Request:
-    return Request("PutObject", put.bucket, put.key, {**put.headers, "if-none-match": "*"}, payload=b"ignored")
-
-
-def _put_match(put: Request, etag: str) -> Request:
-    return Request("PutObject", put.bucket, put.key, {**put.headers, "if-match": etag}, payload=b"ignored")
-
-
-def _delete_match(put: Request, etag: str) -> Request:
-    return Request("DeleteObject", put.bucket, put.key, {**_payer(put.headers), "if-match": etag})
-
-
 _CONDITIONAL: dict[str, Callable[[Request, str], Request]] = {
-    "put-absent": _put_absent,
-    "put-match": _put_match,
-    "delete-match": _delete_match,
+    "put-absent": lambda put, _: replace(put, headers={**put.headers, "if-none-match": "*"}, payload=b"ignored"),
+    "put-match": lambda put, etag: replace(put, headers={**put.headers, "if-match": etag}, payload=b"ignored"),
+    "delete-match": lambda put, etag: Request(
+        "DeleteObject", put.bucket, put.key, {**_payer(put.headers), "if-match": etag}
+    ),
 }
-
-
-def _is_storage(name: str) -> bool:
-    return name.startswith(("x-amz-server-side-encryption", "x-amz-storage-class", "x-amz-request-payer"))
+"""The conditional request that is to be refused, made from the put that stored the object and a version."""
 
 
 def _payer(headers: Mapping[str, str]) -> dict[str, str]:

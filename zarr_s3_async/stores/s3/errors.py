@@ -251,7 +251,10 @@ def error_of(request: Request, response: Response, attempts: int = 1) -> StoreEr
     """The error for a response."""
     cls, advice = _class_of(response)
     error = response.error
-    document = f"{error.code}: {_presentable(error.message)}" if error and error.code else "no S3 error document"
+    document = "no S3 error document"
+    if error and error.code:
+        # Some proxies include the request's headers, and so its signature, in their error pages.
+        document = f"{error.code}: {re.sub(_HIDDEN, '(not shown)', error.message)[:_LONGEST_MESSAGE]}"
     tries = f" after {attempts} attempts" if attempts > 1 else ""
     region = region_of(response)
     if cls is WrongRegion and region:
@@ -285,11 +288,6 @@ _HIDDEN = (
     r"(?is)AWS4-HMAC-SHA256[\s,]+Credential=.*?Signature=[0-9a-f]+"
     r"|Signature=[0-9a-f]{16,}|x-amz-security-token\s*[:=]\s*\S+"
 )
-
-
-def _presentable(message: str) -> str:
-    # Some proxies include the request's headers, and so its signature, in their error pages.
-    return re.sub(_HIDDEN, "(not shown)", message)[:_LONGEST_MESSAGE]
 
 
 def too_long(request: Request, nbytes: int | None = None) -> ObjectTooLarge:

@@ -21,7 +21,7 @@ from .capabilities import Capability
 from .checksums import checksum_of
 from .conditional import ConditionalWrites
 from .errors import error_of, is_missing_upload, must_restart_upload, where
-from .request import Request, Response
+from .request import Request
 from .retry import RetryingTransport
 from .write_ids import header_of, history_including, if_match, new_id, version_with_history
 
@@ -151,7 +151,9 @@ class _Upload:
         try:
             # Even if cancelled: otherwise the id of the upload would be lost, and the upload could not be aborted.
             upload = await run_to_completion(self._begin(header_of(writes)))
-            await self._send_parts(upload)
+            await run_workers(_AT_ONCE, self._numbers(), partial(self._try_part, upload))
+            if self._failure is not None:
+                raise self._failure
             # A cancellation between request and response would leave it unknown whether the object was replaced.
             return await run_to_completion(self._complete(upload, writes))
         except BaseException:
@@ -176,11 +178,6 @@ class _Upload:
             raise error_of(request, response, attempts)
         self._id = {"uploadId": str((response.document or {})["UploadId"])}
         return self._id
-
-    async def _send_parts(self, upload: Mapping[str, str]) -> None:
-        await run_workers(_AT_ONCE, self._numbers(), partial(self._try_part, upload))
-        if self._failure is not None:
-            raise self._failure
 
     def _numbers(self) -> Iterator[int]:
         """Numbers of the parts. After a failure no further part is started, and those in flight finish."""
@@ -232,16 +229,13 @@ class _Upload:
             if mine is not None:
                 self._id = None
                 return mine
-        raise self._refusal(request, response, attempts)
+        error = self._conditional.error(request, response, attempts)
+        raise _RestartUpload(error) if must_restart_upload(response) else error
 
     def _condition(self) -> dict[str, str]:
         if self._when == "always":
             return {}
         return {"if-none-match": "*"} if self._when == "absent" else {"if-match": if_match(Version(self._when))}
-
-    def _refusal(self, request: Request, response: Response, attempts: int) -> Exception:
-        error = self._conditional.error(request, response, attempts)
-        return _RestartUpload(error) if must_restart_upload(response) else error
 
     async def _abort(self, upload: Mapping[str, str]) -> None:
         """Abort an upload. A failure is logged, not raised: it would hide the error that ended the upload."""
