@@ -85,9 +85,8 @@ if _typing.TYPE_CHECKING:  # imported at run time by `__getattr__`
     from ._engine.encoded import EncodedChunk
     from ._engine.explain import Explanation
     from ._engine.hierarchy import UnreadableNode
-    from ._group import Group, Members
+    from ._group import Group, Members, Tree
     from ._stored import StoredChunks, StoredObject
-    from ._tree import Tree
     from ._verify import Finding, NodeReport, VerifyProgress, VerifyReport
     from .codecs.registry import list_codecs, register_codec, unregister_codec
     from .loader import BatchLoader, LoaderCost, LoaderReport, Window
@@ -245,7 +244,7 @@ _LAZY = {
     "SliceStream": "streams",
     "StoredChunks": "_stored",
     "StoredObject": "_stored",
-    "Tree": "_tree",
+    "Tree": "_group",
     "UnreadableNode": "_engine.hierarchy",
     "VerifyProgress": "_verify",
     "VerifyReport": "_verify",

@@ -259,7 +259,7 @@ def test_a_codec_that_does_not_take_what_it_is_given_is_named(monkeypatch):
     def refuses(self, spec):
         raise ValueError("no such chunk")
 
-    monkeypatch.setattr("zarr_s3_async.codecs.scale.ScaleOffset.encoded", refuses)
+    monkeypatch.setattr("zarr_s3_async.codecs.cast.ScaleOffset.encoded", refuses)
     with pytest.raises(MetadataError, match=r"'scale_offset'.*no such chunk"):
         pipeline("scale_offset", LITTLE)
 

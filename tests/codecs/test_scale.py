@@ -1,4 +1,4 @@
-"""codecs/scale.py: the scale_offset codec."""
+"""codecs/cast.py: the scale_offset codec."""
 
 from __future__ import annotations
 

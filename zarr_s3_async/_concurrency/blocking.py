@@ -1,16 +1,19 @@
-"""Blocking calls in threads of the event loop's own executor."""
+"""What is completed although its caller is cancelled: calls in threads of the loop's own executor, and uploads."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Generic, TypeVar, TypeVarTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
 from ..errors import StateError
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
+
+GRACE = 2.0
+"""Seconds that the work may still run after its caller was cancelled."""
 
 
 async def run_blocking(fn: Callable[[*Args], T], /, *args: *Args) -> T:
@@ -66,6 +69,38 @@ async def wait_despite_cancellation(
                 await asyncio.wait((future,))
             except asyncio.CancelledError as error:
                 cancelled = error
+    return cancelled
+
+
+async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `work`. When cancelled, wait until `work` has ended; after `GRACE` seconds cancel it too."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        # The shield keeps the caller's cancellation away from the task; the handler below bounds how long it runs on.
+        return await asyncio.shield(task)
+    except asyncio.CancelledError as error:
+        cancelled = await wait_for_end(task, error, task.cancel)
+        raise cancelled from None
+
+
+async def wait_for_end(
+    future: asyncio.Future[Any], cancelled: asyncio.CancelledError, give_up: Callable[[], object]
+) -> asyncio.CancelledError:
+    """Wait until `future` is done, for a caller that was cancelled.
+
+    Args:
+        future: What has begun; its result, or its failure, is dropped.
+        cancelled: The cancellation that was caught.
+        give_up: Called after `GRACE` seconds; it must make `future` done.
+
+    Returns:
+        The cancellation to raise: the latest one.
+    """
+    end = asyncio.get_running_loop().call_later(GRACE, give_up)
+    cancelled = await wait_despite_cancellation(future, cancelled)
+    end.cancel()
+    if not future.cancelled():
+        future.exception()  # marks it as seen: the caller gets the cancellation
     return cancelled
 
 

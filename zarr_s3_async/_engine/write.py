@@ -20,8 +20,7 @@ from .._concurrency.workers import run_workers
 from .._grid import is_cut
 from .._plan.plan import Part, Plan, covers_object
 from .._types import Buffer, Coords, Version
-from ..codecs.base import check_interrupt
-from ..codecs.fill import is_fill
+from ..codecs.base import check_interrupt, is_fill
 from ..codecs.shard_format import Encoded
 from ..errors import (
     ChunkDecodeError,

@@ -8,8 +8,7 @@ import typer
 
 from ..errors import ConfigError
 from .options import Call
-from .progress import progress_bar
-from .terminal import err, print_line, print_lines
+from .terminal import err, print_line, print_lines, progress_bar
 from .write import grid_options, parsed_json
 
 _Source = Annotated[str, typer.Argument(metavar="SOURCE", help="An array or a group.")]

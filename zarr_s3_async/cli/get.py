@@ -14,8 +14,7 @@ from .._array import Array
 from ..errors import ConfigError
 from . import files, units
 from .options import Call, Region, Url, parse_region
-from .progress import progress_bar
-from .terminal import err, out, print_line, print_lines
+from .terminal import err, out, print_line, print_lines, progress_bar
 
 
 async def get(

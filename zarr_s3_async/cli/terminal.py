@@ -12,14 +12,18 @@ import codecs
 import io
 import re
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from ..errors import ZarrS3Error
+
+if TYPE_CHECKING:
+    from ..streams import Progress
 
 out: Console = Console(highlight=False)
 err: Console = Console(stderr=True, highlight=False)
@@ -175,3 +179,22 @@ def _first_leaf(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[Progress], None] | None]:
+    """A progress bar on stderr: yields the callback to pass as `progress=`, or None if stderr is not a terminal."""
+    if not err.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Bar(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None, rate="")
+
+        def report(now: Progress) -> None:
+            bar.update(task, completed=now.done, total=now.total, rate=f"{now.rate / 1e6:,.0f} MB/s")
+
+        yield report

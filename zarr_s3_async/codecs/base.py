@@ -1,4 +1,4 @@
-"""The codec protocols, and strict parsing of a codec's configuration.
+"""The codec protocols, the comparison of chunks with the fill value, and strict parsing of a codec's configuration.
 
 A codec is synchronous and pure, and is built once per array. There are three kinds, as in the Zarr v3 core
 specification, section "Codecs". A codec class is called with the codec's configuration and the `ChunkSpec` of its
@@ -33,6 +33,7 @@ Cost: TypeAlias = Literal["view", "quick", "parallel", "blocking"]
 
 T = TypeVar("T")
 
+_BITS = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
 _log = logging.getLogger("zarr_s3_async")
 _OPTIONAL_OF_NUMCODECS: Final = ("zfpy", "pcodec", "msgpacks")
 
@@ -309,3 +310,21 @@ def numcodecs_module(name: str) -> Any:
                 _log.warning("the codec %s of numcodecs is disabled: its package is broken (%s)", optional, error)
                 return module
         raise
+
+
+def is_fill(chunk: Array, fill: Array) -> bool:
+    """True where every element is the fill value bit by bit: NaN is NaN, and -0.0 is not 0.0."""
+    if chunk.dtype.hasobject:
+        return all(element == fill[()] for element in chunk.flat)
+    bits = _BITS.get(chunk.dtype.itemsize)
+    if bits is not None:
+        wanted = fill.view(bits)[()]
+        # Compared as integers: two NaN, or 0.0 and -0.0, are compared bit by bit.
+        words = chunk.view(bits)
+        # Most chunks with other values differ in their first element, which spares comparing all.
+        return words.size == 0 or bool(words.flat[0] == wanted and (words == wanted).all())
+    size = chunk.dtype.itemsize
+    if size == 0:
+        return True
+    rows = np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).reshape(-1, size)
+    return bool((rows == np.frombuffer(fill.tobytes(), np.uint8)).all())

@@ -54,7 +54,7 @@ _BUILT_IN: Final[dict[str, _RegistryEntry]] = {
     "reshape": _array_array("array", "Reshape"),
     "zarrs.squeeze": _array_array("array", "Squeeze"),
     "cast_value": _array_array("cast", "CastValue"),
-    "scale_offset": _array_array("scale", "ScaleOffset"),
+    "scale_offset": _array_array("cast", "ScaleOffset"),
     "vlen-utf8": _array_bytes("vlen", "VLenUTF8"),
     "vlen-bytes": _array_bytes("vlen", "VLenBytes"),
     "vlen-array": _array_bytes("vlen", "VLenArray"),

@@ -17,8 +17,7 @@ import numpy as np
 from .._types import JSON, Buffer, CodecSpec, Shape
 from ..byte_range import ByteRange, Span, Suffix
 from ..errors import ChunkDecodeError, MetadataError, UnsupportedFeature
-from .base import Array, Bytes, ChunkSpec, Cost, Options
-from .fill import is_fill
+from .base import Array, Bytes, ChunkSpec, Cost, Options, is_fill
 from .pipeline import Pipeline, build_pipeline
 
 MISSING: Final = 2**64 - 1

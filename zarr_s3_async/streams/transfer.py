@@ -32,8 +32,7 @@ from .._model.metadata import ArrayMeta
 from .._plan import selection
 from .._plan.plan import plan as make_plan
 from .._types import Buffer, CodecSpec, Coords, Shape
-from ..codecs.base import ChunkSpec
-from ..codecs.fill import is_fill
+from ..codecs.base import ChunkSpec, is_fill
 from ..codecs.pipeline import Pipeline, build_pipeline
 from ..codecs.shard_format import Encoded
 from ..errors import AccessDenied, ChunkDecodeError, ConcurrentModification, NodeExists, Unsupported

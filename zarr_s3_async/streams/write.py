@@ -23,7 +23,7 @@ from .._plan.parts import ObjectParts, Part
 from .._plan.plan import Plan
 from .._plan.plan import plan as make_plan
 from .._types import JSON, Coords, Shape
-from ..codecs.fill import is_fill
+from ..codecs.base import is_fill
 from ..errors import ConfigError, SelectionError, StateError, WriteOutcome
 from .boxes import Box, cell, coords_in, n_cells, number_in, region_of, whole
 from .progress import Meter, Progress, ProgressOption, check_progress, metered

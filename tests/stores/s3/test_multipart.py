@@ -397,7 +397,7 @@ async def test_cancelled_while_the_server_does_not_answer_no_upload_stays_open(
     rig: Rig, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grace = 2.0 if operation == "UploadPart" else 60.0  # waited for in full if no response arrives
-    monkeypatch.setattr("zarr_s3_async._concurrency.completion.GRACE", grace)
+    monkeypatch.setattr("zarr_s3_async._concurrency.blocking.GRACE", grace)
     rig.put("k", b"old")
     rig.server.cue(operation, faults.stall_before_head if operation == "UploadPart" else late)
     put = asyncio.create_task(store_of(rig).put("k", BODY))

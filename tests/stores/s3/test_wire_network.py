@@ -402,7 +402,7 @@ def test_a_cancelled_upload_continues_until_it_is_answered(run, monkeypatch, ans
     Without an answer within the grace period, the connection is closed.
     """
     if not answered:
-        monkeypatch.setattr("zarr_s3_async._concurrency.completion.GRACE", 0.05)
+        monkeypatch.setattr("zarr_s3_async._concurrency.blocking.GRACE", 0.05)
     put = Request("PutObject", "bucket", "k", payload=BIG * 8)
     cancelled, bodies = threading.Event(), []
 

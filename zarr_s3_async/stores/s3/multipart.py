@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
-from ..._concurrency.completion import run_to_completion
+from ..._concurrency.blocking import run_to_completion
 from ..._concurrency.workers import run_workers
 from ..._types import Buffer, Version, When
 from ...config import S3Config

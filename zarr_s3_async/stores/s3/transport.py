@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..._buffers import Buffers
-from ..._concurrency.completion import run_to_completion
+from ..._concurrency.blocking import run_to_completion
 from ..._http.dial import tls_context
 from ...config import S3Config
 from ...errors import Unsupported, ZarrS3Error, session_closed

@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ..._buffers import Buffers
-from ..._concurrency.completion import wait_for_end
+from ..._concurrency.blocking import wait_for_end
 from ..._http.body import (
     MAX_OBJECT,
     MAX_SMALL_BODY,
