@@ -13,15 +13,10 @@ from zarr_s3_async.stores.s3.errors import STALE
 from zarr_s3_async.stores.s3.request import Request, Response
 from zarr_s3_async.stores.s3.resume import BrokenBody
 
-from .wire_server import LOOPS, ScriptedServer, answering, response, run_on
+from .wire_server import ScriptedServer, answering, response
 
 GET = Request("GetObject", "bucket", "key")
 ONCE = Request("PutObject", "bucket", "key", {"if-none-match": "*"}, payload=b"x")
-
-
-@pytest.fixture(params=list(LOOPS))
-def run(request):
-    return lambda work: run_on(request.param, work)
 
 
 def pooled(wire):

@@ -10,15 +10,10 @@ from zarr_s3_async.errors import ConfigError, NetworkError
 from zarr_s3_async.stores.s3.request import Request
 from zarr_s3_async.testing._certificate import make_certificate
 
-from .wire_server import LOOPS, ScriptedServer, answering, response, run_on
+from .wire_server import ScriptedServer, answering, response
 
 GET = Request("GetObject", "bucket", "key")
 BIG = bytes(range(256)) * 8192
-
-
-@pytest.fixture(params=list(LOOPS))
-def run(request):
-    return lambda work: run_on(request.param, work)
 
 
 @pytest.fixture(scope="module")

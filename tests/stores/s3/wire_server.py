@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import SimpleNamespace
@@ -14,11 +15,14 @@ from typing import Any, Self
 
 import uvloop
 
+from zarr_s3_async.stores.s3.request import Request, Response
 from zarr_s3_async.stores.s3.sdk.endpoint import Endpoint
 from zarr_s3_async.stores.s3.wire import Wire
 
 from ...servers.http1 import END_OF_HEAD, Head, SocketReader
 
+GET = Request("GetObject", "bucket", "some/key")
+BIG = bytes(range(256)) * 8192  # 2 MiB
 KEYS = SimpleNamespace(access_key="AK", secret_key="SK", token=None)
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -207,3 +211,44 @@ def run_on(loop_name: str, work: Awaitable[Any], seconds: float = 20.0) -> Any:
         result = runner.run(main())
     assert not complaints, complaints
     return result
+
+
+def endpoint_on(port: int, host: str = "127.0.0.1") -> Endpoint:
+    return Endpoint(scheme="http", host=host, port=port, path_prefix="/bucket", region="us-east-1")
+
+
+def sent(server: ScriptedServer, *requests: Request, **options: Any) -> Awaitable[list[Response]]:
+    """Send requests one after the other on a new wire. Returns the responses."""
+
+    async def main() -> list[Response]:
+        wire = server.wire(**options)
+        try:
+            return [await wire.send(request) for request in requests]
+        finally:
+            await wire.aclose()
+
+    return main()
+
+
+def hang_up(peer: Peer) -> None:
+    """Close the connection after a request."""
+    peer.request()
+
+
+def reset(peer: Peer) -> None:
+    """Reset the connection after a request."""
+    peer.request()
+    peer.reset()
+
+
+def talking(data: bytes, *, then: str | None = None) -> Callable[[Peer], None]:
+    """Answer a request with these bytes; with `then="reset"`, reset the connection after them."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(data)
+        if then == "reset":
+            time.sleep(0.05)
+            peer.reset()
+
+    return script
