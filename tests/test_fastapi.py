@@ -104,6 +104,69 @@ async def test_structured_elements_keep_their_fields() -> None:
     assert np.frombuffer(answer.content, dtype).tolist() == data.tolist()
 
 
+@pytest.mark.parametrize("dtype", [">f4", "<f4", ">M8[s]"])
+async def test_elements_are_sent_in_little_endian_however_they_are_stored(dtype: str) -> None:
+    data = np.arange(5).astype(dtype)
+    async with client_of(application(await stored(data, zarr_format=2))) as client:
+        answer = await client.get("/slices/array?start=0&stop=5")
+    assert answer.headers["x-dtype"] == np.dtype(dtype).newbyteorder("<").str
+    assert answer.content == data.astype(answer.headers["x-dtype"]).tobytes()
+
+
+async def messages_of(app: FastAPI, query: str, send: Callable[[Any], Any] | None = None) -> list[Any]:
+    """The messages of a response to a client that takes each at once, or as `send` does."""
+    messages: list[Any] = []
+    incoming = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> Any:
+        for message in incoming:
+            return message
+        return await asyncio.sleep(3600)
+
+    async def take(message: Any) -> None:
+        messages.append(message)
+        if send is not None:
+            await send(message)
+
+    async with app.router.lifespan_context(app):
+        await asyncio.wait_for(app(scope_of("/slices/array", query), receive, take), 30)
+    return messages
+
+
+@pytest.mark.parametrize("query", ["start=0,0,0&stop=1,30,17", "start=0,0,0&stop=1,30,17&step=1,1,1"])
+async def test_a_region_is_sent_in_pieces_along_its_first_axis_of_several_elements(query: str) -> None:
+    data = np.arange(30 * 17, dtype="i4").reshape(1, 30, 17)
+    messages = await messages_of(application(await stored(data), block_bytes=data.nbytes // 5), query)
+    bodies = [message["body"] for message in messages[1:]]
+    assert b"".join(bodies) == data.tobytes()
+    assert max(map(len, bodies)) <= data.nbytes // 5
+
+
+async def test_a_slow_client_is_read_ahead_for_no_more_than_four_blocks() -> None:
+    data = np.arange(70 * 7, dtype="i4").reshape(70, 7)
+    store, block = await stored(data), data[:7].nbytes
+    reads: list[str] = []
+    get = store.get
+
+    async def counted(key: str, **options: Any) -> Any:
+        if "/c/" in key:
+            reads.append(key)
+        return await get(key, **options)
+
+    store.get = counted
+    ahead: list[int] = []
+
+    async def slowly(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.sleep(0.01)
+            ahead.append(len(reads))
+
+    messages = await messages_of(application(store, block_bytes=block), "start=0,0&stop=70,7", slowly)
+    assert b"".join(message.get("body", b"") for message in messages) == data.tobytes()
+    assert len(reads) == 10
+    assert all(n <= sent + 1 + 4 + 1 for sent, n in enumerate(ahead)), ahead
+
+
 @pytest.mark.parametrize("name", ["größe", "大きさ", "a\nb", "x" * 66_000], ids=["latin", "kanji", "line", "long"])
 async def test_fields_may_have_any_name(name: str) -> None:
     data = np.array([(1, 2.5), (3, 4.5)], dtype=[(name, ">i2"), ("y", "f8")])
@@ -118,6 +181,7 @@ async def test_fields_may_have_any_name(name: str) -> None:
     block = np.load(io.BytesIO(answer.content), max_header_size=100_000)
     assert block.dtype.names == (name, "y")
     assert block.tolist() == data.tolist()
+    assert (len(answer.content) - data.nbytes) % 64 == 0  # as NumPy aligns what follows
 
 
 async def test_an_array_without_dimensions_is_one_element() -> None:
@@ -205,8 +269,17 @@ async def test_a_region_that_is_not_integers_is_a_selection_error(start: Any, st
         array = await session.open_array(await stored(), path="array")
         with pytest.raises(zs.SelectionError):
             kit.SliceResponse(array, start, stop, step)
-        whole = kit.SliceResponse(array, np.zeros(3, int), np.array(array.shape))  # as get_slice takes it
-        assert int(whole.headers["content-length"]) == DATA.nbytes
+        for stop in (np.array(array.shape), None):  # as get_slice takes it
+            whole = kit.SliceResponse(array, np.zeros(3, int), stop)
+            assert int(whole.headers["content-length"]) == DATA.nbytes
+
+
+@pytest.mark.parametrize(("start", "stop"), [((-1, 0, 0), (1, 1, 1)), ((0, 0, 0), (1, 1, 6)), ((0, 2, 0), (1, 1, 1))])
+async def test_a_region_outside_the_array_is_refused_before_the_response(start: Any, stop: Any) -> None:
+    async with zs.Session() as session:
+        array = await session.open_array(await stored(), path="array")
+        with pytest.raises(zs.SelectionError):
+            kit.SliceResponse(array, start, stop)
 
 
 def test_every_error_of_the_library_has_the_status_of_its_kind() -> None:
@@ -241,6 +314,24 @@ def test_what_went_wrong_inside_is_logged_and_not_reported(caplog: pytest.LogCap
         answer = kit.problem(zs.AccessDenied("s3://hidden-bucket/key is forbidden"), "/slices/x")
     assert b"hidden-bucket" not in bytes(answer.body)
     assert "hidden-bucket" in caplog.text
+
+
+@pytest.mark.parametrize("error", [zs.UnsupportedFeature("a codec of s3://hidden"), zs.NetworkError("s3://hidden")])
+def test_a_service_for_its_own_user_sends_every_message(error: zs.ZarrS3Error) -> None:
+    assert b"hidden" not in bytes(kit.problem(error).body)
+    assert b"hidden" in bytes(kit.problem(error, details=True).body)
+
+
+def test_the_title_is_the_kind_of_error_in_one_line() -> None:
+    document = json.loads(bytes(kit.problem(zs.NodeNotFound("no array"), "/x").body))
+    assert document == {
+        "type": "urn:zarr-s3-async:node-not-found",
+        "title": "No array or group exists at this path",
+        "status": 404,
+        "detail": "no array",
+        "instance": "/x",
+    }
+    assert "instance" not in json.loads(bytes(kit.problem_response(418, "teapot", "A teapot", "short").body))
 
 
 def test_a_service_that_is_busy_reports_when_to_retry() -> None:
@@ -355,6 +446,42 @@ async def test_a_handler_that_waits_for_its_body_does_not_spin(monkeypatch: pyte
     for task in (waiting, watching):
         task.cancel()
     await asyncio.wait([waiting, watching])
+
+
+async def test_a_handler_that_cannot_be_cancelled_learns_that_its_client_is_gone() -> None:
+    seen: list[str] = []
+
+    async def handler(request: Request) -> None:
+        with anyio.CancelScope(shield=True):
+            seen.extend([(await request.receive())["type"] for _ in range(3)])
+
+    app = application(zs.MemoryStore(), handler)
+    messages = iter([{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        await asyncio.sleep(0)
+        return next(messages)
+
+    async def send(message: Any) -> None: ...
+
+    async with app.router.lifespan_context(app):
+        await asyncio.wait_for(app(scope_of("/slices/array"), receive, send), 30)
+    assert seen == ["http.request", "http.disconnect", "http.disconnect"]
+
+
+@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
+async def test_only_http_requests_are_watched(kind: str) -> None:
+    given: list[Any] = []
+
+    async def inner(*arguments: Any) -> None:
+        given.extend(arguments)
+
+    async def receive() -> Any: ...
+
+    async def send(message: Any) -> None: ...
+
+    await kit.CancelOnDisconnect(inner)({"type": kind}, receive, send)
+    assert given == [{"type": kind}, receive, send]
 
 
 async def test_a_response_has_the_attributes_that_frameworks_look_at() -> None:
@@ -602,7 +729,9 @@ async def test_times_that_are_none_are_null_in_arrow() -> None:
     data = np.array(["2020-01-01", "NaT"], "M8[s]")
     async with client_of(application(await stored(data), format="arrow")) as client:
         answer = await client.get("/slices/array?start=0&stop=2")
-    assert ipc.open_stream(answer.content).read_all().column("data").null_count == 1
+    table = ipc.open_stream(answer.content).read_all()
+    assert table.column("data").null_count == 1
+    assert table.schema.field("data").nullable
 
 
 @pytest.mark.parametrize("query", ["start=0&stop=0", "start=3&stop=3"])

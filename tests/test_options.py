@@ -113,6 +113,12 @@ def test_an_unknown_name_is_refused_whatever_its_value(value: Any) -> None:
             zs.S3Config().with_options(**{name: value})
 
 
+@pytest.mark.parametrize(("cores", "threads"), [(1, 2), (3, 3), (64, 4)])
+def test_codecs_have_a_thread_per_core_within_bounds(monkeypatch: pytest.MonkeyPatch, cores: int, threads: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert zs.Limits().cpu_threads == threads
+
+
 def test_options_of_a_call_are_those_of_the_class() -> None:
     known = {field.name: field.type for field in fields(zs.S3Config)}
     options = {name: hint.__forward_arg__ for name, hint in S3Options.__annotations__.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -290,6 +291,11 @@ class HedgePolicy:
         check_share("HedgePolicy.max_share", self.max_share)
 
 
+def _default_threads() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, min(4, cores))  # two, so that one large chunk does not hold up all others
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Limits of a session, over all its arrays."""
@@ -314,8 +320,9 @@ class Limits:
     """Maximum number of requests and objects that wait for a slot or for memory. A call that starts while more wait
     is rejected (`Overloaded`) before it does anything. Calls with `priority="high"` are always accepted. None: no
     limit."""
-    cpu_threads: int = 4
-    """Maximum number of threads that decode and encode large chunks."""
+    cpu_threads: int = field(default_factory=_default_threads)
+    """Maximum number of threads that decode and encode large chunks. Default: the number of cores that the process may
+    use, but at least 2 and at most 4: with more threads than cores, the event loop waits for a core."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
