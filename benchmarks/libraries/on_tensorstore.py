@@ -37,7 +37,8 @@ class TensorStore(Library):
         )
 
     async def read(self, region: Region) -> np.ndarray[Any, Any]:
-        return await self._array[region].read()
+        data: np.ndarray[Any, Any] = await self._array[region].read()  # Any where tensorstore is not installed
+        return data
 
     async def write(self, region: Region, data: np.ndarray[Any, Any]) -> None:
         await self._array[region].write(data)
