@@ -13,7 +13,7 @@ from zarr_s3_async._buffers import Buffers
 SIZE = 100_000
 
 
-def test_memory_is_reused_when_no_reference_is_left():
+def test_memory_is_reused_when_no_view_of_it_is_left():
     """The next body of a similar length gets the same memory."""
     buffers = Buffers()
     first = buffers.take(SIZE)
@@ -22,8 +22,8 @@ def test_memory_is_reused_when_no_reference_is_left():
     assert buffers.take(SIZE + 5_000).obj is buffer
 
 
-def test_memory_that_a_slice_or_an_array_still_uses_is_not_reused():
-    """Also if the original view was deleted; it is reused after the last view is deleted."""
+def test_memory_used_by_a_slice_or_an_array_is_not_reused():
+    """This holds even if the original view was deleted; the memory is reused after the last view is deleted."""
     buffers = Buffers()
     for keep in (lambda view: view[10:20], lambda view: np.frombuffer(view, np.uint8)[5:], memoryview):
         view = buffers.take(SIZE)
@@ -37,7 +37,7 @@ def test_memory_that_a_slice_or_an_array_still_uses_is_not_reused():
         del again, buffer
 
 
-def test_kept_memory_is_bounded():
+def test_the_size_of_kept_memory_is_bounded():
     """The oldest buffers are freed first."""
     buffers = Buffers(limit=4 * SIZE)
     views = [buffers.take(SIZE) for _ in range(20)]
@@ -57,7 +57,7 @@ def test_small_and_huge_bodies_are_left_to_the_allocator():
     assert len(buffers.take(SIZE).obj) < 2 * SIZE
 
 
-def test_views_may_die_in_any_thread():
+def test_views_may_be_deleted_in_any_thread():
     """Decoding threads release bodies."""
     buffers = Buffers()
 
@@ -87,8 +87,8 @@ def test_views_may_outlive_the_buffers():
 
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(["take", "drop", "slice"]), st.integers(64_000, 90_000)), max_size=40))
-def test_no_two_living_views_share_memory(steps):
-    """For any order of allocating, slicing and deleting."""
+def test_two_existing_views_never_share_memory(steps):
+    """Views are allocated, sliced and deleted in any order."""
     buffers, alive = Buffers(limit=500_000), []
     for number, (step, size) in enumerate(steps):
         if step == "take":

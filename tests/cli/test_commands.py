@@ -1,4 +1,4 @@
-"""What the commands write, refuse and answer, beyond what the recorded sessions show (test_sessions.py)."""
+"""What the commands write, refuse and print, beyond what the recorded sessions show (test_sessions.py)."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def url(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     "text", ["", "3", "2:5", "::3", "-4:", "...,2", "1:4,::2", " 1 , 2 ", "[5:,1]", "...", "::-1,0"]
 )
-def test_a_region_means_what_numpy_means(text: str) -> None:
+def test_a_region_is_parsed_as_in_numpy(text: str) -> None:
     assert np.array_equal(DATA[parse_region(text)], eval(f"DATA[{text.strip('[]') or '...'}]", {"DATA": DATA}))
 
 
 @pytest.mark.parametrize("text", ["a", "1:2:3:4", "1.5", "0:1;2", "1,,2", "None"])
-def test_what_is_no_region_is_refused_before_anything_is_read(text: str) -> None:
+def test_an_invalid_region_is_refused_before_anything_is_read(text: str) -> None:
     with pytest.raises(zs.SelectionError, match="neither a number nor a slice"):
         parse_region(text)
 
@@ -70,7 +70,7 @@ def test_what_is_no_region_is_refused_before_anything_is_read(text: str) -> None
 
 
 @pytest.mark.parametrize("region", ["", "3:9,::1", "5:5", "2:4,3", "::2,::-1", "7"])
-def test_get_writes_npy_npz_csv_and_raw_as_numpy_has_the_region(url: str, tmp_path: Path, region: str) -> None:
+def test_get_writes_the_region_as_npy_npz_csv_and_raw(url: str, tmp_path: Path, region: str) -> None:
     wanted = DATA[parse_region(region)]
     for form in ("npy", "npz", "csv", "raw"):
         file = tmp_path / f"out.{form}"
@@ -85,14 +85,14 @@ def test_get_writes_npy_npz_csv_and_raw_as_numpy_has_the_region(url: str, tmp_pa
         assert np.array_equal(read.reshape(wanted.shape), wanted)
 
 
-def test_get_of_png_has_a_pixel_per_element(url: str, tmp_path: Path) -> None:
+def test_get_writes_a_png_with_a_pixel_per_element(url: str, tmp_path: Path) -> None:
     from matplotlib.image import imread
 
     done("get", url, "--out", str(tmp_path / "x.png"))
     assert imread(tmp_path / "x.png").shape[:2] == DATA.shape
 
 
-def test_a_plot_without_a_region_takes_every_nth_element_of_a_large_plane(tmp_path: Path) -> None:
+def test_a_plot_of_a_large_plane_shows_every_nth_element(tmp_path: Path) -> None:
     url = f"{tmp_path.as_uri()}/wide"
     done("create", url, "--shape", "3,10,2000", "--dtype", "float32", "--chunks", "1,10,2000", "--fill-value", "2.5")
     fields = done("plot", url)
@@ -102,12 +102,12 @@ def test_a_plot_without_a_region_takes_every_nth_element_of_a_large_plane(tmp_pa
     assert command("plot", url, "...").exit_code == 2
 
 
-def test_get_to_stdout_is_the_file_and_nothing_else(url: str) -> None:
+def test_get_to_stdout_writes_only_the_file(url: str) -> None:
     result = command("get", url, "0:3", "--out", "-", "--format", "raw")
     assert result.stdout_bytes == DATA[0:3].tobytes()
 
 
-def test_a_get_that_fails_leaves_what_was_there(url: str, tmp_path: Path) -> None:
+def test_a_failed_get_keeps_the_existing_file(url: str, tmp_path: Path) -> None:
     file = tmp_path / "x.npy"
     file.write_bytes(b"mine")
     assert command("get", f"{url}/nothing", "--out", str(file)).exit_code == 2
@@ -117,7 +117,7 @@ def test_a_get_that_fails_leaves_what_was_there(url: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("form", ["npy", "npz", "csv", "raw"])
-def test_put_stores_what_the_file_holds(tmp_path: Path, form: str) -> None:
+def test_put_stores_the_data_of_the_file(tmp_path: Path, form: str) -> None:
     file, url = tmp_path / f"in.{form}", f"{tmp_path.as_uri()}/y"
     match form:
         case "npy":
@@ -134,7 +134,7 @@ def test_put_stores_what_the_file_holds(tmp_path: Path, form: str) -> None:
     assert done("get", url, "20:")["values"] == DATA.tolist()
 
 
-def test_put_into_a_region_leaves_the_rest(url: str, tmp_path: Path) -> None:
+def test_put_into_a_region_keeps_the_rest(url: str, tmp_path: Path) -> None:
     np.save(tmp_path / "part.npy", np.full((2, 3), -1, "float32"))
     done("put", str(tmp_path / "part.npy"), url, "--at", "4:6,5:8")
     wanted = DATA.copy()
@@ -195,7 +195,7 @@ def test_values_that_the_array_can_hold_are_stored_as_numpy_converts_them(
 
 
 @pytest.mark.parametrize(
-    ("text", "dtype", "told"),
+    ("text", "dtype", "expected"),
     [
         ("1,x", "int32", "could not convert string 'x' to int32 at row 1, column 2"),
         ("1,2\n3,", "int32", "at row 2, column 2"),
@@ -207,13 +207,13 @@ def test_values_that_the_array_can_hold_are_stored_as_numpy_converts_them(
     ],
 )
 def test_a_cell_of_a_csv_that_is_no_number_of_the_type_is_refused(
-    tmp_path: Path, text: str, dtype: str, told: str
+    tmp_path: Path, text: str, dtype: str, expected: str
 ) -> None:
     (tmp_path / "x.csv").write_text(text)
     result = command("put", str(tmp_path / "x.csv"), f"{tmp_path.as_uri()}/a", "--dtype", dtype)
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert told in line
+    assert expected in line
     assert "usecols" not in line
 
 
@@ -226,7 +226,7 @@ def test_an_empty_cell_of_a_csv_is_nan_and_words_are_booleans(tmp_path: Path) ->
     assert done("get", f"{tmp_path.as_uri()}/b")["values"] == [[True, False], [False, True]]
 
 
-def test_a_file_of_pickles_is_not_read(tmp_path: Path) -> None:
+def test_a_file_with_pickles_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
     result = command("put", str(tmp_path / "x.npy"), f"{tmp_path.as_uri()}/y")
     assert result.exit_code == 2
@@ -236,14 +236,14 @@ def test_a_file_of_pickles_is_not_read(tmp_path: Path) -> None:
 # Plans, removals, attributes
 
 
-def test_a_plan_does_nothing(url: str, tmp_path: Path) -> None:
+def test_plan_copies_nothing(url: str, tmp_path: Path) -> None:
     plan = done("copy", url, f"{tmp_path.as_uri()}/copy", "--plan")
     assert plan["done"] is False
     assert plan["plan"]
     assert not (tmp_path / "copy").exists()
 
 
-def test_a_copy_and_a_rechunking_hold_the_same_and_go_on_when_repeated(url: str, tmp_path: Path) -> None:
+def test_copy_and_rechunk_keep_the_data_and_continue_when_repeated(url: str, tmp_path: Path) -> None:
     target = f"{tmp_path.as_uri()}/r"
     for _ in range(2):
         assert done("rechunk", url, target, "--chunks", "20,4", "--verify")["verified"] is True
@@ -254,7 +254,7 @@ def test_a_copy_and_a_rechunking_hold_the_same_and_go_on_when_repeated(url: str,
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
-def test_rm_asks_and_only_yes_removes(
+def test_rm_deletes_only_after_confirmation(
     url: str, tmp_path: Path, answer: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zarr_s3_async.cli.remove._is_at_terminal", lambda: True)
@@ -264,7 +264,7 @@ def test_rm_asks_and_only_yes_removes(
     assert (tmp_path / "x" / "zarr.json").exists() is (status != 0)
 
 
-def test_rm_of_what_is_no_node_takes_everything_by_name(tmp_path: Path) -> None:
+def test_rm_of_a_prefix_without_a_node_needs_its_name(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "notes.txt").write_text("mine")
     url = f"{tmp_path.as_uri()}/plain"
@@ -274,7 +274,7 @@ def test_rm_of_what_is_no_node_takes_everything_by_name(tmp_path: Path) -> None:
     assert not (tmp_path / "plain" / "notes.txt").exists()
 
 
-def test_attributes_are_json_or_text_and_what_is_not_there_cannot_be_removed(url: str) -> None:
+def test_attributes_are_json_or_text_and_removing_an_absent_one_fails(url: str) -> None:
     assert done("attrs", url, "a=1", 'b={"c": [true]}', "c=plain text")["attributes"] == {
         "a": 1, "b": {"c": [True]}, "c": "plain text",
     }  # fmt: skip
@@ -283,7 +283,7 @@ def test_attributes_are_json_or_text_and_what_is_not_there_cannot_be_removed(url
     assert done("attrs", url, "--remove", "a")["attributes"].keys() == {"b", "c"}
 
 
-def test_fill_values_keep_their_spelling_and_json_is_strict(tmp_path: Path) -> None:
+def test_fill_values_keep_their_notation_and_json_is_strict(tmp_path: Path) -> None:
     url = f"{tmp_path.as_uri()}/z"
     done("create", url, "--shape", "2", "--dtype", "float32", "--fill-value", "NaN")
     assert done("info", url)["fill_value"] == "NaN"
@@ -305,7 +305,7 @@ def test_fill_values_keep_their_spelling_and_json_is_strict(tmp_path: Path) -> N
         (["ls", "s3://bucket", "--endpoint-url", "localhost:9000"], "--endpoint-url"),
     ],
 )
-def test_mistakes_are_reported_in_the_words_of_flags(arguments: list[str], flag: str) -> None:
+def test_errors_of_options_name_the_flags(arguments: list[str], flag: str) -> None:
     result = command(*arguments)
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
@@ -313,7 +313,7 @@ def test_mistakes_are_reported_in_the_words_of_flags(arguments: list[str], flag:
     assert not re.search(r"\b(endpoint_url|anonymous|profile|overwrite|chunks|shape)=", line)
 
 
-def test_a_region_with_a_typo_is_told_in_one_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistyped_aws_region_is_one_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     result = command("info", "s3://bucket/a", "--region", "us_east")
@@ -323,7 +323,7 @@ def test_a_region_with_a_typo_is_told_in_one_short_line(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["put", "append"])
-def test_a_url_in_the_place_of_the_file_is_told(name: str, tmp_path: Path) -> None:
+def test_a_url_in_place_of_the_file_is_reported(name: str, tmp_path: Path) -> None:
     result = command(name, "s3://bucket/a", "x.npy")
     assert result.exit_code == 2
     assert "'s3://bucket/a' is a URL: the file comes first" in " ".join(result.stderr.replace("│", "").split())
@@ -333,7 +333,7 @@ def test_a_url_in_the_place_of_the_file_is_told(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("file", "options", "told"),
+    ("file", "options", "expected"),
     [
         ("x.npy", ["--dtype", "flot"], "--dtype flot is not a data type"),
         ("x.npy", ["--dtype", "int16"], "omit --dtype"),
@@ -352,7 +352,7 @@ def test_a_url_in_the_place_of_the_file_is_told(name: str, tmp_path: Path) -> No
     ],
 )
 def test_an_option_of_put_that_would_have_no_effect_is_refused(
-    tmp_path: Path, url: str, file: str, options: list[str], told: str
+    tmp_path: Path, url: str, file: str, options: list[str], expected: str
 ) -> None:
     data = np.arange(4.0)
     np.save(tmp_path / "x.npy", data)
@@ -365,18 +365,18 @@ def test_an_option_of_put_that_would_have_no_effect_is_refused(
     result = command("put", str(tmp_path / file), target, *options)
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
-    assert told in line
+    assert expected in line
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_hints_of_the_library_are_in_the_words_of_a_shell() -> None:
+def test_hints_about_python_calls_are_left_out() -> None:
     place = command("info", "bucket/a").stderr
     assert "file://$PWD/bucket/a" in place
     assert "Path(" not in place
     assert terminal.in_flags("but a node of kind array: open it by open_array(...)") == "but a node of kind array"
 
 
-def test_hints_of_the_library_are_spelled_as_flags() -> None:
+def test_hints_of_the_library_are_written_as_flags() -> None:
     assert terminal.in_flags("pass overwrite=True") == "pass --overwrite"
     assert (
         terminal.in_flags("give region='eu-west-1', or endpoint_url=") == "give --region eu-west-1, or --endpoint-url"
@@ -400,7 +400,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[byte
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
-def test_no_encoding_of_the_terminal_is_a_traceback(url: str, encoding: str) -> None:
+def test_output_works_in_every_terminal_encoding(url: str, encoding: str) -> None:
     assert command("attrs", url, "name=\N{SNOWMAN} na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve").exit_code == 0
     for arguments in (["info", url], ["--help"], ["ls", f"{url}/\N{SNOWMAN}"]):
         result = run(*arguments, PYTHONIOENCODING=encoding)
@@ -417,7 +417,7 @@ def test_no_color_and_dumb_terminals_get_no_escape_sequences(url: str) -> None:
     assert b"\x1b" not in run("info", url).stdout
 
 
-def test_a_reader_that_goes_away_is_no_error(url: str) -> None:
+def test_a_closed_pipe_is_no_error(url: str) -> None:
     code = "from zarr_s3_async.cli import main; main()"
     reader = f"{sys.executable} -c '{code}' ls --all {url}/c/0 | head -1"
     result = subprocess.run(
@@ -426,15 +426,15 @@ def test_a_reader_that_goes_away_is_no_error(url: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_the_version_is_the_packages() -> None:
+def test_version_prints_the_version_of_the_package() -> None:
     assert command("--version").stdout == f"zarr-s3 {zs.__version__}\n"
 
 
-def test_there_is_completion_for_shells() -> None:
+def test_shells_get_completion() -> None:
     assert "--install-completion" in command("--help").stdout
 
 
-def test_a_typo_in_a_command_or_a_flag_names_the_right_one(url: str) -> None:
+def test_the_error_of_a_mistyped_command_or_flag_names_the_right_one(url: str) -> None:
     assert "'info'" in command("inof", url).stderr
     assert "--region" in command("info", url, "--regon", "x").stderr
 
@@ -448,7 +448,7 @@ def documented() -> dict[str, set[str]]:
     return {name: set(re.findall(r"`(\w+)`", fields)) for name, fields in rows}
 
 
-def test_the_fields_of_json_are_those_of_the_page(url: str, tmp_path: Path) -> None:
+def test_json_output_has_the_documented_fields(url: str, tmp_path: Path) -> None:
     page, group, made = documented(), f"{tmp_path.as_uri()}/g", f"{tmp_path.as_uri()}/m"
     np.save(tmp_path / "a.npy", DATA)
     shown = {
@@ -475,6 +475,6 @@ def test_the_fields_of_json_are_those_of_the_page(url: str, tmp_path: Path) -> N
     assert shown["`bench`"]["best"] in {1, 2}
 
 
-def test_every_command_is_on_the_page() -> None:
+def test_every_command_is_documented() -> None:
     rows = re.findall(r"^\| `([a-z]+)[ `]", PAGE.partition("\n## ")[0], re.MULTILINE)
     assert rows == [one.name for one in app.registered_commands]

@@ -1,4 +1,4 @@
-"""What the demo stores."""
+"""The data that the demo stores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_elevation_model_is_the_real_one_with_north_up() -> None:
     assert all(0 <= a < b <= n for a, b, n in zip(WINDOW_START, WINDOW_STOP, model.heights.shape, strict=True))
 
 
-def test_a_region_of_the_landscape_is_the_same_numbers_however_it_is_cut() -> None:
+def test_the_values_of_the_landscape_do_not_depend_on_the_region_read() -> None:
     landscape = Landscape(640)
     whole = landscape.region((0, 0), landscape.shape)
     assert whole.dtype == np.float32
@@ -31,7 +31,7 @@ def test_a_region_of_the_landscape_is_the_same_numbers_however_it_is_cut() -> No
 
 
 @pytest.mark.parametrize("shape", [(64, 4096), (8192, 4096)])
-def test_the_regions_to_read_lie_inside_and_are_the_same_in_every_run(shape: tuple[int, int]) -> None:
+def test_the_regions_to_read_are_inside_the_array_and_the_same_in_every_run(shape: tuple[int, int]) -> None:
     spans = list(random_spans(shape, 20, 700))
     assert spans == list(random_spans(shape, 20, 700))
     for start, stop in spans:

@@ -15,7 +15,7 @@ COMMANDS = [command.name for command in app.registered_commands]
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_a_missing_extra_is_one_clear_line(
+def test_a_missing_extra_is_reported_in_one_line(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("zarr_s3_async.cli.")]:
@@ -29,7 +29,7 @@ def test_a_missing_extra_is_one_clear_line(
     assert capsys.readouterr().err == f"zarr-s3: {missing} is not installed: pip install 'zarr-s3-async[cli]'\n"
 
 
-def test_a_demo_without_matplotlib_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_demo_without_matplotlib_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -38,14 +38,14 @@ def test_a_demo_without_matplotlib_is_one_clear_line(monkeypatch: pytest.MonkeyP
     assert result.stderr == "zarr-s3: matplotlib is not installed: pip install 'zarr-s3-async[demo]'\n"
 
 
-def test_a_picture_that_has_nowhere_to_go_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_picture_in_a_missing_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["demo", "--picture", str(tmp_path / "no" / "picture.png")])
     assert result.exit_code == 2
     assert "does not exist" in result.stderr
     assert result.stdout == ""
 
 
-def test_importing_the_package_of_the_command_line_imports_no_extra() -> None:
+def test_importing_the_cli_package_imports_no_extra() -> None:
     import subprocess
 
     extras = "('typer', 'rich', 'matplotlib')"

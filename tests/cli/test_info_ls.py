@@ -49,7 +49,7 @@ def url(tmp_path: Path) -> str:
     return tmp_path.as_uri()
 
 
-def test_info_shows_what_an_array_is_and_how_much_of_it_is_stored(url: str) -> None:
+def test_info_shows_an_array_and_how_much_of_it_is_stored(url: str) -> None:
     shown = words(command("info", f"{url}/heights"))
     assert "format Zarr v3" in shown
     assert "shape 200 x 300" in shown
@@ -70,7 +70,7 @@ def test_info_of_a_group_lists_its_members_and_attributes(url: str) -> None:
     assert "project demo" in shown
 
 
-def test_info_of_a_group_names_members_that_cannot_be_read(url: str, tmp_path: Path) -> None:
+def test_info_of_a_group_names_unreadable_members(url: str, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "array", "shape": "none"}')
     shown = words(command("info", url))
@@ -78,7 +78,7 @@ def test_info_of_a_group_names_members_that_cannot_be_read(url: str, tmp_path: P
     assert "odd/ unreadable: " in shown
 
 
-def test_ls_shows_what_each_entry_is(url: str) -> None:
+def test_ls_shows_the_kind_of_each_entry(url: str) -> None:
     shown = words(command("ls", url))
     assert "array heights/ int16 200 x 300 chunks 100 x 100" in shown
     assert "folder raw/" in shown
@@ -87,7 +87,7 @@ def test_ls_shows_what_each_entry_is(url: str) -> None:
     assert "2 folders, 2 objects" in shown
 
 
-def test_ls_of_an_array_tells_chunks_from_other_objects(tmp_path: Path) -> None:
+def test_ls_of_an_array_distinguishes_chunks_from_other_objects(tmp_path: Path) -> None:
     async def fill() -> None:
         async with zs.Session() as session:
             array = await session.create_array(
@@ -114,7 +114,7 @@ def test_a_chunk_beyond_the_arrays_end_is_not_counted_as_stored(url: str) -> Non
     assert "other 1 object, 100 B" in shown
 
 
-def test_what_others_wrote_cannot_move_the_cursor(tmp_path: Path) -> None:
+def test_control_characters_in_names_are_not_printed(tmp_path: Path) -> None:
     async def create() -> None:
         async with zs.Session() as session:
             await session.create_array(
@@ -133,7 +133,7 @@ def test_what_others_wrote_cannot_move_the_cursor(tmp_path: Path) -> None:
 # Failures: one line, and a status
 
 
-def test_nothing_there_is_one_line_and_status_2(tmp_path: Path) -> None:
+def test_an_empty_prefix_is_one_line_and_status_2(tmp_path: Path) -> None:
     nowhere = (tmp_path / "nowhere").as_uri()
     for name in ("info", "ls"):
         line = one_line(command(name, nowhere), 2)
@@ -143,23 +143,21 @@ def test_nothing_there_is_one_line_and_status_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("info", "nowhere"), ("ls", "gs://bucket/x"), ("info", "s3://x")])
-def test_a_place_that_is_no_url_is_a_mistake_of_usage(arguments: tuple[str, ...]) -> None:
+def test_an_invalid_url_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     assert one_line(command(*arguments), 2).endswith("(ConfigError)")
 
 
-def test_an_unknown_option_is_a_mistake_of_usage() -> None:
+def test_an_unknown_option_is_a_usage_error() -> None:
     assert command("info", "file:///x", "--no-such-option").exit_code == 2
 
 
-def test_options_that_contradict_are_a_mistake_of_usage() -> None:
+def test_contradictory_options_are_a_usage_error() -> None:
     line = one_line(command("ls", "s3://bucket", "--anonymous", "--profile", "somebody"), 2)
     assert "anonymous" in line
 
 
 @pytest.mark.integration
-def test_on_s3_the_options_lead_to_the_server_and_errors_are_its_own(
-    seaweed: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_s3_options_reach_the_server_and_its_errors_are_reported(seaweed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"s3://{seaweed.bucket}/cli-test"
     asyncio.run(fill(url, s3=seaweed.s3_config()))
     environment = seaweed.environment()

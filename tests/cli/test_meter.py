@@ -1,4 +1,4 @@
-"""The table of the demo says what the session counted."""
+"""The demo's table shows the session's counters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shown(meter: Meter) -> str:
     return capture.get()
 
 
-def test_a_step_counts_what_happened_inside_it_and_nothing_else() -> None:
+def test_a_step_counts_only_requests_made_during_it() -> None:
     metrics = Metrics()
     meter = Meter(metrics)
     metrics(request("GetObject", 0, 500))
@@ -45,7 +45,7 @@ def test_a_step_counts_what_happened_inside_it_and_nothing_else() -> None:
     assert row[:7] == ["read", "2", "1", "1.03", "kB", "2.00", "kB"]
 
 
-def test_a_difference_from_numpy_is_shown_as_one() -> None:
+def test_a_difference_from_numpy_is_shown() -> None:
     meter = Meter(Metrics())
     for agrees in (True, False):
         with meter.step("read", 1) as step:

@@ -1,4 +1,4 @@
-"""The picture is of what was read."""
+"""The picture shows the data that was read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pixels(path: Path) -> np.ndarray:
     return imread(path)
 
 
-def test_it_is_a_png_and_shows_the_heights(tmp_path: Path) -> None:
+def test_the_picture_is_a_png_of_the_heights(tmp_path: Path) -> None:
     slope = np.add.outer(np.arange(40), np.arange(50)).astype(np.int16)
     draw(slope, FRAME, title="a slope", note="a note", path=tmp_path / "slope.png")
     draw(slope[::-1, ::-1].copy(), FRAME, title="a slope", note="a note", path=tmp_path / "other.png")
@@ -27,7 +27,7 @@ def test_it_is_a_png_and_shows_the_heights(tmp_path: Path) -> None:
     assert np.abs(there - back).mean() > 0.02
 
 
-def test_drawing_leaves_the_global_state_of_matplotlib_alone(tmp_path: Path) -> None:
+def test_drawing_does_not_change_the_global_state_of_matplotlib(tmp_path: Path) -> None:
     import sys
 
     before = "matplotlib.pyplot" in sys.modules

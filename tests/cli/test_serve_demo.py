@@ -23,14 +23,14 @@ pytestmark = pytest.mark.integration
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's, without any word on where S3 is."""
+    """The environment of this process without variables that configure S3."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "140", "PYTHONUNBUFFERED": "1"}
 
 
 @asynccontextmanager
 async def serving(*arguments: str, folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, dict[str, str]]]:
-    """A `zarr-s3 serve`, and the variables that it says to export."""
+    """A running `zarr-s3 serve`, and the variables that it prints for export."""
     process = await asyncio.create_subprocess_exec(
         *ZARR_S3, "serve", *arguments, cwd=folder, env=clean_environment(), stdout=subprocess.PIPE
     )
@@ -39,7 +39,7 @@ async def serving(*arguments: str, folder: Path) -> AsyncIterator[tuple[asyncio.
         exported: dict[str, str] = {}
         async with asyncio.timeout(40):
             while not (line := (await process.stdout.readline()).decode()).startswith("Ctrl-C"):
-                assert line, "it ended before it served"
+                assert line, "the server ended before it printed its address"
                 if match := re.fullmatch(r"export (\w+)=(.*)\n", line):
                     exported[match[1]] = match[2]
         yield process, exported
@@ -63,7 +63,7 @@ def listens(endpoint: str) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-async def test_serve_prints_what_leads_to_it_and_stops_cleanly(
+async def test_serve_prints_how_to_reach_it_and_stops_cleanly(
     how: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving("--bucket", "a-bucket", folder=tmp_path) as (process, exported):
@@ -78,7 +78,7 @@ async def test_serve_prints_what_leads_to_it_and_stops_cleanly(
         assert not listens(exported["AWS_ENDPOINT_URL"])
 
 
-async def test_the_demo_leaves_data_that_serve_serves_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_serve_can_serve_the_data_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo = [*ZARR_S3, "demo", "--size", "2", "--keep", "--folder", "kept"]
     done = await asyncio.to_thread(
         subprocess.run,
@@ -130,7 +130,7 @@ async def test_a_kept_server_has_the_same_port_keys_and_data_after_a_restart(
         assert await stop(process, signal.SIGTERM) == 0
 
 
-async def test_port_and_keys_are_those_that_were_requested(tmp_path: Path) -> None:
+async def test_serve_uses_the_requested_port_and_keys(tmp_path: Path) -> None:
     from zarr_s3_async.testing._ports import free_ports
 
     (port,) = free_ports(1)
@@ -141,7 +141,7 @@ async def test_port_and_keys_are_those_that_were_requested(tmp_path: Path) -> No
         taken = await asyncio.create_subprocess_exec(
             *ZARR_S3, "serve", "--port", str(port), cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE
         )
-        _, said = await asyncio.wait_for(taken.communicate(), 60)
+        _, errors_printed = await asyncio.wait_for(taken.communicate(), 60)
         assert taken.returncode == 2
-        assert f"port {port} on 127.0.0.1 is in use" in said.decode()
+        assert f"port {port} on 127.0.0.1 is in use" in errors_printed.decode()
         assert await stop(process, signal.SIGINT) == 0

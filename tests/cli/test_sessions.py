@@ -1,6 +1,6 @@
 """Whole terminal sessions, recorded as text: each command at 40, 80 and 120 columns, in ASCII, without colour.
 
-A change that is meant: `WRITE_DOCS=1 pytest tests/cli/test_sessions.py` records them again; look at the difference.
+After an intended change, `WRITE_DOCS=1 pytest tests/cli/test_sessions.py` records them again; check the difference.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ async def _fill() -> None:
 
 
 def main() -> None:
-    """Print the session: each command with its answer, and its status unless that is 0. In a folder of its own.
+    """Run the session in a new folder. Print each command with its output, and its status unless that is 0.
 
     `sample://` is a store in memory that outlives its sessions, so that every URL is the same on every machine.
     """
@@ -101,7 +101,9 @@ def main() -> None:
         assert result.exception is None or isinstance(result.exception, SystemExit), (line, result.exception)
         status = f"[status {result.exit_code}]\n" if result.exit_code else ""
         text = "\n".join(one.rstrip() for one in result.output.splitlines())
-        text = re.sub(r"in \d+\.\d+ s", "in 0.0 s", text)  # of verify, the only time in it
+        text = re.sub(
+            r"in \d+\.\d+ s", "in 0.0 s", text
+        )  # the duration that verify prints, the only one in the session
         print(f"$ zarr-s3 {line}\n{text}\n{status}")
 
 
@@ -124,10 +126,10 @@ def recorded(width: int, folder: Path) -> str:
     return done.stdout
 
 
-# Older ones word usage and the hint at a mistyped option in another way.
+# Older releases print usage and the hint for a mistyped option differently.
 @pytest.mark.skipif(tuple(map(int, version("typer").split(".")[:2])) < (0, 29), reason="recorded with a newer typer")
 @pytest.mark.parametrize("width", [40, 80, 120])
-def test_the_session_is_as_recorded(width: int, tmp_path: Path) -> None:
+def test_the_output_of_a_session_is_as_recorded(width: int, tmp_path: Path) -> None:
     now = recorded(width, tmp_path)
     assert now.isascii()
     assert "\x1b" not in now
@@ -138,8 +140,8 @@ def test_the_session_is_as_recorded(width: int, tmp_path: Path) -> None:
     assert now == file.read_text()
 
 
-def test_no_value_is_cut_in_a_narrow_terminal() -> None:
-    """Every name and number that 120 columns show stands in 40 as well, once the line ends are taken out."""
+def test_no_value_is_truncated_in_a_narrow_terminal() -> None:
+    """With 40 columns, every name and number of the output with 120 columns is there if line ends are ignored."""
     narrow = re.sub(r"\s+", "", (RECORDED / "40.txt").read_text())
     for word in (
         "elevation/",

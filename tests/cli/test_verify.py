@@ -1,4 +1,4 @@
-"""`zarr-s3 verify`: what it prints, and that its exit status tells."""
+"""`zarr-s3 verify`: its output and its exit status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def put(url: str, key: str, data: bytes, **options: Any) -> None:
     asyncio.run(put())
 
 
-def test_all_well_is_status_0_and_one_line_per_node(url: str) -> None:
+def test_an_intact_hierarchy_is_status_0_and_one_line_per_node(url: str) -> None:
     result = command("verify", f"{url}/heights")
     assert "/: array, v3, 4 of 6 chunks stored and well, " in words(result)
     assert "all well; 5 objects of" in words(result)
@@ -52,14 +52,14 @@ def test_findings_are_status_1_and_listed(url: str) -> None:
     assert shown.splitlines()[-1].startswith(f"{url}: 3 findings; ")
 
 
-def test_strict_counts_what_is_not_stored(url: str) -> None:
+def test_strict_reports_missing_chunks(url: str) -> None:
     result = command("verify", "--strict", f"{url}/heights")
     assert result.exit_code == 1
     assert "missing    'c/0/2', chunk (0, 2): " in result.stdout
     assert "2 findings; " in result.stdout
 
 
-def test_json_is_the_report_and_nothing_else(url: str) -> None:
+def test_json_output_is_only_the_report(url: str) -> None:
     put(url, "heights/c/0/1", b"")
     result = command("verify", "--json", "--max-findings", "1", url)
     assert result.exit_code == 1
@@ -71,7 +71,7 @@ def test_json_is_the_report_and_nothing_else(url: str) -> None:
     assert result.stdout.isascii()
 
 
-def test_lines_are_never_wrapped_and_never_coloured_by_their_content(url: str) -> None:
+def test_lines_are_not_wrapped_and_not_coloured_by_their_content(url: str) -> None:
     put(url, "heights/c/[red]" + "x" * 200, b"")
     result = command("verify", url)
     assert f"'heights/c/[red]{'x' * 200}'" in result.stdout
@@ -86,24 +86,24 @@ def test_lines_are_never_wrapped_and_never_coloured_by_their_content(url: str) -
         (lambda url: "memory://empty", "NodeNotFound"),
     ],
 )
-def test_what_it_cannot_verify_is_one_line_and_status_2(url: str, place: Callable[[str], str], kind: str) -> None:
+def test_a_failed_verify_is_one_line_and_status_2(url: str, place: Callable[[str], str], kind: str) -> None:
     assert one_line(command("verify", place(url)), 2).endswith(f"({kind})")
     assert one_line(command("verify", "--json", place(url)), 2).endswith(f"({kind})")
 
 
-def test_mistakes_of_usage_are_status_2(url: str) -> None:
+def test_usage_errors_are_status_2(url: str) -> None:
     for arguments in (["verify"], ["verify", url, "--no-such-option"], ["verify", url, "--max-findings", "-1"]):
         assert command(*arguments).exit_code == 2
 
 
-def test_the_ticker_explains_how_far_it_has_come() -> None:
+def test_the_ticker_shows_the_progress() -> None:
     ticker = Ticker()
     ticker(zs.VerifyProgress(listed=2000, objects=1234, nbytes=5_000_000, findings=1))
     assert ticker.__rich__().plain == "verifying: 1,234 objects, 5.00 MB read, 2,000 listed, 1 finding …"
 
 
 @pytest.mark.integration
-def test_on_s3_end_to_end(seaweed: Any, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_works_on_an_s3_server(seaweed: Any, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(fill(s3_url, s3=seaweed.s3_config()))
     for name, value in seaweed.environment().items():
         if "ENDPOINT" not in name:
@@ -111,7 +111,7 @@ def test_on_s3_end_to_end(seaweed: Any, s3_url: str, monkeypatch: pytest.MonkeyP
     there = ("--endpoint-url", seaweed.endpoint_url, "--region", seaweed.region)
 
     assert "all well; 5 objects" in words(command("verify", f"{s3_url}/heights", *there))
-    # What SeaweedFS makes of an object whose replacement broke off.
+    # What SeaweedFS leaves of an object if its replacement is interrupted.
     put(s3_url, "heights/c/1/1", b"", s3=seaweed.s3_config())
     result = command("verify", "--json", s3_url, *there)
     assert result.exit_code == 1
@@ -129,14 +129,16 @@ def test_on_s3_end_to_end(seaweed: Any, s3_url: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.integration
 @pytest.mark.parametrize("options", [{}, {"zarr_format": 2}, {"chunks": (5, 5), "shards": (10, 10)}], ids=str)
-async def test_the_api_on_s3_verifies_every_layout(seaweed: Any, s3_url: str, options: Any) -> None:
+async def test_verify_accepts_every_layout_on_an_s3_server(seaweed: Any, s3_url: str, options: Any) -> None:
     async with zs.Session(s3=seaweed.s3_config()) as session:
         group = await session.create_group(s3_url, zarr_format=options.get("zarr_format", 3))
         array = await group.create_array("a", **{"shape": (95, 45), "chunks": (10, 10), "dtype": "f4", **options})
         await array.set_slice(np.ones((95, 45)), (0, 0))
-        await array.set_slice(np.zeros((3, 3)), (4, 4))  # a merge: the server's conditional writes are probed for it
+        await array.set_slice(
+            np.zeros((3, 3)), (4, 4)
+        )  # a merge, for which the session probes the server's conditional writes
         await group.consolidate()
         report = await group.verify(strict=True)
         assert report.ok, str(report)
-        assert report.findings == ()  # the probes left nothing
+        assert report.findings == ()  # no probe object was left
         assert report.nodes[1].chunks == array.nchunks

@@ -1,4 +1,4 @@
-"""`zarr-s3 view`: it serves what the URL names, ends with Ctrl-C, and says in one line what is wrong."""
+"""`zarr-s3 view` serves the node of its URL, ends with Ctrl-C, and reports an error in one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def command(*arguments: str) -> list[str]:
 
 @contextmanager
 def viewing(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], Any]]:
-    """A running viewer, and what it printed."""
+    """A running viewer, and the match of its printed line."""
     with subprocess.Popen(
         command(*arguments, "--json"),
         stdout=subprocess.PIPE,
@@ -50,19 +50,21 @@ def viewing(*arguments: str, environment: dict[str, str] | None = None) -> Itera
             process.kill()
 
 
-def asked(address: str, path: str, **options: Any) -> httpx.Response:
-    transport = httpx.HTTPTransport(retries=50)  # the line is printed when it listens, just before it accepts
+def get_from(address: str, path: str, **options: Any) -> httpx.Response:
+    transport = httpx.HTTPTransport(
+        retries=50
+    )  # the line is printed when the viewer listens, just before it accepts connections
     with httpx.Client(transport=transport, timeout=30) as client:
         return client.get(f"{address}{path}", **options)
 
 
-def test_it_serves_an_array_to_this_machine_alone_and_ends_with_ctrl_c(url: str) -> None:
-    with viewing(url, "--port", "0") as (process, told):
-        assert told["url"] == url
-        assert told["address"].startswith("http://localhost:")
-        value = asked(told["address"], "api/value?at=2,3").json()
-        page = asked(told["address"], "")
-        elsewhere = asked(told["address"], "api/value?at=2,3", headers={"Host": "evil.example"})
+def test_view_serves_an_array_only_locally_and_ends_with_ctrl_c(url: str) -> None:
+    with viewing(url, "--port", "0") as (process, expected_message):
+        assert expected_message["url"] == url
+        assert expected_message["address"].startswith("http://localhost:")
+        value = get_from(expected_message["address"], "api/value?at=2,3").json()
+        page = get_from(expected_message["address"], "")
+        elsewhere = get_from(expected_message["address"], "api/value?at=2,3", headers={"Host": "evil.example"})
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
     assert value["value"] == 63
@@ -74,17 +76,20 @@ def test_it_serves_an_array_to_this_machine_alone_and_ends_with_ctrl_c(url: str)
 
 
 @pytest.mark.integration
-def test_it_reaches_a_server_by_the_options_of_every_command(s3_url: str, seaweed: Any) -> None:
+def test_view_takes_the_s3_options_of_every_command(s3_url: str, seaweed: Any) -> None:
     options = {"endpoint_url": seaweed.endpoint_url, "access_key_id": seaweed.access_key_id}
     group = zs.blocking.create_group(s3_url, secret_access_key=seaweed.secret_access_key, **options)
     group.create_array("array", shape=(4,), dtype="u1")[:] = 9
     environment = {name: value for name, value in seaweed.environment().items() if "ENDPOINT" not in name}
-    with viewing(s3_url, "--port", "0", "--endpoint-url", seaweed.endpoint_url, environment=environment) as (_, told):
-        assert asked(told["address"], "api/value?path=array&at=2").json()["value"] == 9
-        assert asked(told["address"], "api/nodes").json()["members"][0]["name"] == "array"
+    with viewing(s3_url, "--port", "0", "--endpoint-url", seaweed.endpoint_url, environment=environment) as (
+        _,
+        expected_message,
+    ):
+        assert get_from(expected_message["address"], "api/value?path=array&at=2").json()["value"] == 9
+        assert get_from(expected_message["address"], "api/nodes").json()["members"][0]["name"] == "array"
 
 
-def test_what_cannot_be_shown_is_said_in_one_line(url: str, tmp_path: Path) -> None:
+def test_a_node_that_cannot_be_shown_is_reported_in_one_line(url: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         cases = {

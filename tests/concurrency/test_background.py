@@ -11,7 +11,7 @@ import pytest
 from zarr_s3_async._concurrency.background import Background
 
 
-async def test_it_is_cancelled_from_another_thread_without_a_wait() -> None:
+async def test_a_background_task_is_cancelled_from_another_thread_without_waiting() -> None:
     failures: list[BaseException | None] = []
     background = Background(asyncio.sleep(1000), failures.append)
     canceller = threading.Thread(target=background.cancel)
@@ -22,7 +22,7 @@ async def test_it_is_cancelled_from_another_thread_without_a_wait() -> None:
     assert failures == []
 
 
-def test_it_is_cancelled_after_its_loop_was_closed() -> None:
+def test_a_background_task_can_be_cancelled_after_its_loop_was_closed() -> None:
     made: list[Background] = []
 
     async def make() -> None:
@@ -38,7 +38,7 @@ def test_it_is_cancelled_after_its_loop_was_closed() -> None:
     made[0].cancel()
 
 
-async def test_its_end_is_reported_with_what_it_raised() -> None:
+async def test_the_end_of_a_background_task_is_reported_with_its_error() -> None:
     ends: list[BaseException | None] = []
 
     async def fail() -> None:
@@ -56,10 +56,10 @@ async def test_its_end_is_reported_with_what_it_raised() -> None:
 
 
 @pytest.mark.parametrize("way", ["native", "anyio", "twice"])
-async def test_closing_waits_for_its_end_however_it_is_cancelled(way: str) -> None:
+async def test_closing_waits_for_the_end_of_the_task_even_if_cancelled(way: str) -> None:
     ended = False
 
-    async def stubborn() -> None:
+    async def delay_cancellation() -> None:
         nonlocal ended
         try:
             await asyncio.sleep(3600)
@@ -68,7 +68,7 @@ async def test_closing_waits_for_its_end_however_it_is_cancelled(way: str) -> No
                 await asyncio.sleep(0)
             ended = True
 
-    background = Background(stubborn(), lambda _: None)
+    background = Background(delay_cancellation(), lambda _: None)
     await asyncio.sleep(0)
     if way == "anyio":
         with anyio.CancelScope() as scope:
@@ -86,7 +86,7 @@ async def test_closing_waits_for_its_end_however_it_is_cancelled(way: str) -> No
     assert ended
 
 
-async def test_waiting_can_be_cancelled_and_leaves_it_running() -> None:
+async def test_cancelling_a_waiter_leaves_the_background_task_running() -> None:
     background = Background(asyncio.sleep(3600), lambda _: None)
     with anyio.move_on_after(0):
         await background.wait()

@@ -53,11 +53,11 @@ async def _spin(cycles: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def test_it_returns_what_the_function_returns(run: Run):
+async def test_a_blocking_call_returns_the_result_of_its_function(run: Run):
     assert await run(lambda: divmod(17, 5)) == (3, 2)
 
 
-async def test_it_runs_in_another_thread(run: Run):
+async def test_a_blocking_call_runs_in_another_thread(run: Run):
     assert await run(threading.get_ident) != threading.get_ident()
 
 
@@ -67,7 +67,7 @@ async def test_an_error_of_the_function_is_raised(run: Run):
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
-async def test_a_native_cancel_propagates_after_the_thread_has_ended(run: Run, times):
+async def test_a_cancellation_propagates_after_the_thread_has_ended(run: Run, times):
     work = Work()
     task = asyncio.create_task(run(work))
     await work.until_begun()
@@ -81,7 +81,7 @@ async def test_a_native_cancel_propagates_after_the_thread_has_ended(run: Run, t
     assert work.ended
 
 
-async def test_a_cancel_at_the_moment_the_thread_ends_propagates(run: Run):
+async def test_a_cancellation_when_the_thread_ends_propagates(run: Run):
     """The loop is notified of the end before the cancelled caller resumes."""
     ended = threading.Event()
     task = asyncio.create_task(run(ended.set))
@@ -115,7 +115,7 @@ async def test_a_timeout_is_raised_after_the_thread_has_ended(run: Run, call: Ca
     loop.call_later(0.05, work.may_end.set)
     with pytest.raises(TimeoutError):
         await call(run, work)
-    assert work.ended == work.began.is_set(), "on a busy machine it may not have begun"
+    assert work.ended == work.began.is_set(), "on a busy machine the call may not have started"
 
 
 async def test_a_cancelled_scope_does_not_keep_the_loop_busy(run: Run, monkeypatch):
@@ -141,7 +141,7 @@ async def test_a_cancelled_scope_does_not_keep_the_loop_busy(run: Run, monkeypat
     assert cycles < 100
 
 
-async def test_a_native_cancel_inside_a_cancelled_scope_is_not_swallowed(run: Run):
+async def test_a_task_cancellation_inside_a_cancelled_scope_is_not_swallowed(run: Run):
     work = Work()
 
     async def within_a_scope() -> None:
@@ -162,7 +162,7 @@ async def test_a_native_cancel_inside_a_cancelled_scope_is_not_swallowed(run: Ru
 
 
 async def test_a_cancelled_call_that_waits_for_a_thread_never_runs():
-    """Only for the bounded pool, where calls wait for a thread."""
+    """This concerns only the bounded pool, where calls wait for a thread."""
     work, never, threads = Work(), Work(), CodecThreads(1)
     first = asyncio.create_task(threads.run(work))
     await work.until_begun()
@@ -203,7 +203,7 @@ async def test_an_error_of_a_cancelled_call_is_not_logged(run: Run):
 
 
 async def test_an_error_is_raised_when_python_starts_no_more_threads() -> None:
-    """As at interpreter exit while other threads still run."""
+    """Python does so at interpreter exit while other threads still run."""
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(1)
     loop.set_default_executor(executor)

@@ -7,7 +7,7 @@ import asyncio
 from zarr_s3_async._concurrency.workers import Feed, run_workers_async
 
 
-async def test_every_item_goes_to_one_worker_and_closing_ends_them_all() -> None:
+async def test_every_item_goes_to_one_worker_and_closing_ends_all_workers() -> None:
     feed: Feed[int] = Feed()
     taken: list[int] = []
 
@@ -27,7 +27,7 @@ async def test_every_item_goes_to_one_worker_and_closing_ends_them_all() -> None
     assert sorted(taken) == list(range(50))
 
 
-async def test_a_worker_that_is_cancelled_loses_no_item() -> None:
+async def test_a_cancelled_worker_loses_no_item() -> None:
     feed: Feed[int] = Feed()
     waiting = asyncio.create_task(feed.__anext__())
     await asyncio.sleep(0)

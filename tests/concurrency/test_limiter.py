@@ -9,7 +9,7 @@ from zarr_s3_async._concurrency.limiter import Limiter
 from ..peak_limiter import PeakLimiter
 
 
-async def test_never_holds_more_than_its_limit_and_reaches_it() -> None:
+async def test_a_limiter_reaches_its_limit_and_never_exceeds_it() -> None:
     limiter = PeakLimiter(3)
 
     async def work() -> None:
@@ -35,7 +35,7 @@ async def test_a_weight_above_the_limit_runs_alone() -> None:
     assert limiter.try_acquire(1)
 
 
-async def test_waiters_are_served_in_order_even_where_a_later_one_would_fit() -> None:
+async def test_waiters_are_served_in_order_even_if_a_later_one_would_fit() -> None:
     limiter = Limiter(10)
     await limiter.acquire(8)
     order: list[str] = []
@@ -54,7 +54,7 @@ async def test_waiters_are_served_in_order_even_where_a_later_one_would_fit() ->
     assert order == ["big", "small"]
 
 
-async def test_a_cancelled_waiter_leaves_nothing_behind_and_lets_the_next_in() -> None:
+async def test_a_cancelled_waiter_holds_no_weight_and_the_next_one_is_served() -> None:
     limiter = Limiter(2)
     await limiter.acquire(2)
     first = asyncio.create_task(limiter.acquire(2))
@@ -68,7 +68,7 @@ async def test_a_cancelled_waiter_leaves_nothing_behind_and_lets_the_next_in() -
     assert limiter.held == 2
 
 
-async def test_a_cancelled_waiter_that_did_not_fit_lets_smaller_ones_in_at_once() -> None:
+async def test_smaller_waiters_are_served_when_a_large_one_is_cancelled() -> None:
     limiter = Limiter(2)
     await limiter.acquire()
     large = asyncio.create_task(limiter.acquire(2))
@@ -80,7 +80,7 @@ async def test_a_cancelled_waiter_that_did_not_fit_lets_smaller_ones_in_at_once(
     assert limiter.held == 2
 
 
-async def test_a_grant_in_the_turn_of_the_cancellation_is_given_back() -> None:
+async def test_a_weight_granted_to_a_waiter_cancelled_in_the_same_iteration_is_released() -> None:
     limiter = Limiter(1)
     await limiter.acquire()
     waiter = asyncio.create_task(limiter.acquire())

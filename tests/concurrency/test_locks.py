@@ -27,7 +27,7 @@ async def test_holders_of_one_key_exclude_each_other_and_other_keys_do_not() -> 
     assert len(locks) == 0
 
 
-async def test_a_cancelled_waiter_leaves_nothing_behind() -> None:
+async def test_a_cancelled_waiter_for_a_lock_leaves_no_entry() -> None:
     locks = KeyedLocks()
 
     async def wait() -> None:

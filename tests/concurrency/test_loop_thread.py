@@ -32,7 +32,7 @@ async def double(value: int) -> int:
     return 2 * value
 
 
-def test_results_and_errors_come_back_to_every_thread(thread: LoopThread) -> None:
+def test_results_and_errors_are_returned_to_the_calling_thread(thread: LoopThread) -> None:
     async def fail() -> None:
         raise LookupError("mine")
 
@@ -42,7 +42,7 @@ def test_results_and_errors_come_back_to_every_thread(thread: LoopThread) -> Non
         thread.run(fail())
 
 
-def test_calls_of_several_threads_overlap(thread: LoopThread) -> None:
+def test_calls_of_several_threads_run_concurrently(thread: LoopThread) -> None:
     async def meet() -> None:
         nonlocal waiting
         waiting += 1
@@ -56,7 +56,7 @@ def test_calls_of_several_threads_overlap(thread: LoopThread) -> None:
         list(pool.map(lambda _: thread.run(meet()), range(3)))
 
 
-def test_the_callers_context_is_seen(thread: LoopThread) -> None:
+def test_a_call_runs_in_the_context_of_its_caller(thread: LoopThread) -> None:
     variable = contextvars.ContextVar[str]("variable")
     variable.set("mine")
 
@@ -111,7 +111,7 @@ def test_closing_cancels_running_calls_and_refuses_new_ones() -> None:
         thread.run(double(1))
 
 
-def test_asynchronous_generators_are_finished_when_it_closes() -> None:
+def test_closing_finishes_asynchronous_generators() -> None:
     thread = LoopThread()
     finished = []
 
@@ -154,7 +154,7 @@ def test_an_interrupt_cancels_and_is_raised_after_the_coroutine_has_ended(thread
     assert thread.run(double(2)) == 4
 
 
-def test_the_background_loop_is_one_for_the_process() -> None:
+def test_a_process_has_one_background_loop() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = set(pool.map(lambda _: background_loop(), range(50)))
     assert len(found) == 1
@@ -189,7 +189,7 @@ def test_a_forked_child_gets_its_own_loop_and_the_parents_continues() -> None:
     assert _run(program) == "fine"
 
 
-def test_the_interpreter_ends_while_calls_run() -> None:
+def test_the_interpreter_can_exit_while_calls_run() -> None:
     program = """
         import asyncio, threading
         from zarr_s3_async._concurrency.loop_thread import background_loop
@@ -212,7 +212,7 @@ def test_the_interpreter_ends_while_calls_run() -> None:
 
 
 @pytest.mark.parametrize("first", ["unused before", "used at exit"])
-def test_a_call_of_a_finalizer_while_the_interpreter_exits_is_refused_and_does_not_hang(first: str) -> None:
+def test_a_call_in_a_finalizer_during_interpreter_exit_is_refused(first: str) -> None:
     """Threads no longer run at that point: waiting for one would never end."""
     used = "atexit.register(use)" if first == "used at exit" else ""
     answer = _run(f"""

@@ -40,7 +40,7 @@ def starters_in(source: str) -> list[str]:
     return found
 
 
-def test_no_task_and_no_thread_is_started_elsewhere() -> None:
+def test_no_other_module_starts_a_task_or_a_thread() -> None:
     found = {
         str(path.relative_to(PACKAGE)): starters
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -63,7 +63,7 @@ def test_no_task_and_no_thread_is_started_elsewhere() -> None:
         ("anyio.to_thread.run_sync(f)", "to_thread"),
     ],
 )
-def test_each_way_to_start_one_is_detected(line: str, found: str) -> None:
+def test_every_way_to_start_a_task_or_thread_is_detected(line: str, found: str) -> None:
     assert starters_in(line) == [f"line 1: {found}"]
 
 

@@ -26,7 +26,7 @@ def waiting_at(limiter: Limiter, order: list[Any], priority: int, name: Any, wei
         return asyncio.ensure_future(take(limiter, order, name, weight))
 
 
-async def test_classes_go_in_their_order_and_each_by_arrival() -> None:
+async def test_waiters_are_served_by_priority_and_then_by_arrival() -> None:
     limiter, order = Limiter(1), []
     await limiter.acquire()
     for number, priority in enumerate((BULK, NORMAL, HIGH, BULK, NORMAL, HIGH)):
@@ -38,7 +38,7 @@ async def test_classes_go_in_their_order_and_each_by_arrival() -> None:
     assert order == [(HIGH, 2), (HIGH, 5), (NORMAL, 1), (NORMAL, 4), (BULK, 0), (BULK, 3)]
 
 
-async def test_calls_of_one_class_take_turns_and_each_keeps_its_order() -> None:
+async def test_calls_of_one_priority_alternate_and_each_keeps_its_order() -> None:
     limiter, order = Limiter(1), []
     await limiter.acquire()
 
@@ -63,7 +63,7 @@ async def test_calls_of_one_class_take_turns_and_each_keeps_its_order() -> None:
     assert order == ["long0", "short0", "single0", "long1", "short1", "late0", "long2", "long3", "long4"]
 
 
-async def test_workers_within_a_call_are_part_of_it() -> None:
+async def test_workers_of_a_call_count_as_part_of_it() -> None:
     limiter, order = Limiter(1), []
     await limiter.acquire()
 
@@ -86,7 +86,7 @@ async def test_workers_within_a_call_are_part_of_it() -> None:
 
 
 @pytest.mark.parametrize("weight", [1, 5])
-async def test_a_bulk_waiter_is_served_although_interactive_ones_keep_arriving(weight: int) -> None:
+async def test_a_bulk_waiter_is_served_even_if_interactive_ones_keep_arriving(weight: int) -> None:
     limiter, order = Limiter(1), []
     await limiter.acquire()
     tasks = [waiting_at(limiter, order, BULK, "bulk", weight)]
@@ -106,7 +106,7 @@ async def test_a_bulk_waiter_is_served_although_interactive_ones_keep_arriving(w
         st.tuples(st.sampled_from(["ask", "cancel", "release"]), st.integers(0, 2), st.integers(1, 4)), max_size=40
     )
 )
-async def test_what_is_held_never_exceeds_the_limit_and_everyone_is_served(steps: list[tuple[str, int, int]]) -> None:
+async def test_the_limit_is_never_exceeded_and_every_waiter_is_served(steps: list[tuple[str, int, int]]) -> None:
     limiter, tasks, held = Limiter(3), [], []
 
     async def hold(weight: int) -> None:
@@ -172,7 +172,7 @@ async def array_of(session: zs.Session, store: zs.Store, chunks: int) -> zs.Arra
     return array
 
 
-async def test_a_long_read_and_a_stream_are_bulk_unless_the_call_specifies_another() -> None:
+async def test_long_reads_and_streams_are_bulk_by_default() -> None:
     store = Slow()
     async with zs.Session(limits=zs.Limits(requests=4)) as session:
         array = await array_of(session, store, 5)
@@ -197,7 +197,7 @@ async def test_a_long_read_and_a_stream_are_bulk_unless_the_call_specifies_anoth
         assert PRIORITY.get() is None
 
 
-async def test_a_read_of_one_object_is_bulk_if_that_is_large() -> None:
+async def test_a_read_of_one_large_object_is_bulk() -> None:
     store, side = Slow(), BULK_BYTES + 1
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(side,), chunks=(side,), dtype="u1")
@@ -241,7 +241,7 @@ async def test_a_small_read_overtakes_a_long_one_that_waits() -> None:
         assert (await long).sum() == sum(range(1000))
 
 
-async def test_a_session_that_is_full_refuses_with_its_figures() -> None:
+async def test_a_full_session_refuses_calls_and_names_its_figures() -> None:
     store = Slow()
     limits = zs.Limits(requests=64, bytes=160, max_waiting=3)
     async with zs.Session(limits=limits) as session:
@@ -266,7 +266,7 @@ async def test_a_session_that_is_full_refuses_with_its_figures() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["hi", "", 0, True, "High"])
-async def test_a_wrong_priority_is_refused(wrong: Any) -> None:
+async def test_an_invalid_priority_is_refused(wrong: Any) -> None:
     async with zs.Session() as session:
         array = await array_of(session, zs.MemoryStore(), 1)
         with pytest.raises(zs.ConfigError, match="priority"):

@@ -19,12 +19,12 @@ from zarr_s3_async._concurrency.threads import CodecThreads
 from zarr_s3_async.errors import SessionClosed
 
 
-async def test_threads_are_started_as_they_are_needed_and_never_more_than_the_limit() -> None:
+async def test_threads_are_started_as_needed_up_to_the_limit() -> None:
     threads, may_end = CodecThreads(3), threading.Event()
     assert threads._threads == []
     await threads.run(lambda: None)
     await threads.run(lambda: None)
-    assert len(threads._threads) == 1, "one at a time needs one thread"
+    assert len(threads._threads) == 1, "sequential calls need one thread"
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(threads.run(may_end.wait)) for _ in range(8)]
         await asyncio.sleep(0)
@@ -34,7 +34,7 @@ async def test_threads_are_started_as_they_are_needed_and_never_more_than_the_li
     await threads.aclose()
 
 
-async def test_each_call_gets_its_own_answer_or_error() -> None:
+async def test_each_call_gets_its_own_result_or_error() -> None:
     threads = CodecThreads(4)
 
     def work(number: int) -> int:
@@ -53,7 +53,7 @@ async def test_each_call_gets_its_own_answer_or_error() -> None:
     await threads.aclose()
 
 
-async def test_results_that_arrive_while_the_loop_is_busy_wake_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_results_that_arrive_while_the_loop_is_blocked_wake_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loop, threads, ended = asyncio.get_running_loop(), CodecThreads(1), threading.Semaphore(0)
     wakes: Counter[str] = Counter()
     wake = loop.call_soon_threadsafe
@@ -68,11 +68,11 @@ async def test_results_that_arrive_while_the_loop_is_busy_wake_it_once(monkeypat
     for _ in tasks:
         ended.acquire()  # the loop is blocked: no result is delivered meanwhile
     await asyncio.gather(*tasks)
-    assert wakes["calls"] <= 2, "one, and one more where the last answer was not yet back"
+    assert wakes["calls"] <= 2, "one wake-up, and a second one if the last result was late"
     await threads.aclose()
 
 
-async def test_close_ends_the_threads() -> None:
+async def test_closing_ends_the_threads() -> None:
     threads = CodecThreads(2)
     await asyncio.gather(threads.run(lambda: None), threads.run(lambda: None))
     started = list(threads._threads)
@@ -132,7 +132,7 @@ async def test_a_cancelled_close_can_be_repeated() -> None:
     await running
 
 
-async def test_threads_that_were_not_closed_end_when_they_are_collected() -> None:
+async def test_threads_end_when_their_pool_is_garbage_collected() -> None:
     threads = CodecThreads(2)
     await threads.run(lambda: None)
     (started,) = threads._threads
@@ -142,7 +142,7 @@ async def test_threads_that_were_not_closed_end_when_they_are_collected() -> Non
     assert not started.is_alive()
 
 
-def test_a_loop_closed_under_a_call_ends_its_thread() -> None:
+def test_a_thread_ends_if_the_loop_is_closed_during_its_call() -> None:
     loop, threads, may_end = asyncio.new_event_loop(), CodecThreads(1), threading.Event()
     task = loop.create_task(threads.run(may_end.wait))
     loop.run_until_complete(asyncio.sleep(0))
@@ -156,10 +156,10 @@ def test_a_loop_closed_under_a_call_ends_its_thread() -> None:
 
 
 async def order_of_calls(numbers: dict[int, int]) -> list[tuple[int, int]]:
-    """In which order one thread runs calls, as (priority, number), that wait for it when it becomes free.
+    """The order in which one thread runs waiting calls, as (priority, number).
 
     Args:
-        numbers: How many calls of each priority arrive, one priority after the other.
+        numbers: Number of calls of each priority; they arrive one priority after the other.
     """
     threads, gate = CodecThreads(1), threading.Event()
     order: list[tuple[int, int]] = []
@@ -178,7 +178,7 @@ async def order_of_calls(numbers: dict[int, int]) -> list[tuple[int, int]]:
     return order
 
 
-async def test_calls_wait_for_a_thread_in_the_order_of_their_priority_and_none_starves() -> None:
+async def test_calls_get_a_thread_by_priority_and_none_starves() -> None:
     order = await order_of_calls({BULK: 12, NORMAL: 12, HIGH: 12})
     left = {priority: list(range(12)) for priority in (HIGH, NORMAL, BULK)}
     expected = []

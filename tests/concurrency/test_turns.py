@@ -64,7 +64,7 @@ async def test_waiters_proceed_one_per_iteration_in_order_without_cancelled_ones
     assert [number - numbers[0] for number in numbers] == [0, 1, 2, 3, 4]
 
 
-async def test_iterations_are_short_until_some_time_after_the_last_interactive_call(
+async def test_iterations_stay_short_for_some_time_after_an_interactive_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     turns = LoopTurns()
@@ -110,7 +110,7 @@ class AtOnce(zs.MemoryStore):
 
 @pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
 @pytest.mark.parametrize("interactive", [False, True], ids=["alone", "beside"])
-async def test_during_an_interactive_call_a_bulk_one_sends_one_request_per_iteration(
+async def test_a_bulk_call_sends_one_request_per_iteration_during_an_interactive_call(
     interactive: bool, write: bool
 ) -> None:
     gate, held = asyncio.Event(), asyncio.Event()
@@ -142,7 +142,7 @@ async def test_during_an_interactive_call_a_bulk_one_sends_one_request_per_itera
 
 
 @pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
-async def test_a_small_read_or_write_makes_iterations_short_and_records_its_end(write: bool) -> None:
+async def test_a_small_read_or_write_shortens_iterations_and_records_its_end(write: bool) -> None:
     held = asyncio.Event()
     store = AtOnce(held)
     async with zs.Session() as session, counted() as counter:
@@ -163,7 +163,7 @@ async def test_a_small_read_or_write_makes_iterations_short_and_records_its_end(
         assert turns.ended >= before
 
 
-async def test_during_an_interactive_call_a_bulk_one_decodes_one_chunk_per_iteration() -> None:
+async def test_a_bulk_call_decodes_one_chunk_per_iteration_during_an_interactive_call() -> None:
     gate, held = asyncio.Event(), asyncio.Event()
     store, other = AtOnce(gate), AtOnce(held)
     decoded: Counter[int] = Counter()
@@ -199,7 +199,7 @@ async def test_during_an_interactive_call_a_bulk_one_decodes_one_chunk_per_itera
     assert max(decoded.values()) == 1
 
 
-async def test_during_an_interactive_call_a_bulk_body_is_received_in_small_steps(
+async def test_a_bulk_body_is_received_in_small_steps_during_an_interactive_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps: list[int] = []
@@ -225,7 +225,7 @@ async def test_during_an_interactive_call_a_bulk_body_is_received_in_small_steps
 
 
 @pytest.mark.parametrize(("n_objects", "nbytes"), [(5, 1), (1, BULK_BYTES + 1)])
-def test_a_call_of_many_objects_or_many_bytes_is_bulk_unless_it_names_a_priority(n_objects: int, nbytes: int) -> None:
+def test_a_call_of_many_objects_or_bytes_is_bulk_by_default(n_objects: int, nbytes: int) -> None:
     limits = zs.Limits(requests=4)
     assert is_bulk(n_objects, nbytes, limits)
     assert not is_bulk(4, BULK_BYTES, limits)

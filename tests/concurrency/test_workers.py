@@ -31,7 +31,7 @@ async def test_items_are_pulled_as_workers_become_free() -> None:
     assert done == 1000
 
 
-async def test_a_source_that_waits_serves_as_many_as_ask_it_at_once() -> None:
+async def test_several_workers_may_wait_for_an_asynchronous_source_at_once() -> None:
     class Source:
         asking = peak = made = 0
 
@@ -59,7 +59,7 @@ async def test_a_source_that_waits_serves_as_many_as_ask_it_at_once() -> None:
     assert source.peak == 4
 
 
-async def test_a_worker_that_waits_for_an_item_keeps_none() -> None:
+async def test_a_worker_waiting_for_an_item_keeps_no_reference_to_the_last_one() -> None:
     class Item:
         pass
 
@@ -103,7 +103,7 @@ async def test_one_worker_needs_no_task(size: int) -> None:
     assert seen == [(1, True), (2, True)]
 
 
-async def test_a_failure_cancels_the_siblings_and_is_raised_itself() -> None:
+async def test_a_failure_cancels_the_other_workers_and_is_raised_unchanged() -> None:
     cancelled = 0
 
     async def work(item: int) -> None:
@@ -171,7 +171,7 @@ async def test_gather_all_keeps_the_order() -> None:
     assert await gather_all() == []
 
 
-async def test_gather_all_raises_the_failure_itself() -> None:
+async def test_gather_all_raises_the_error_unchanged() -> None:
     async def fail() -> None:
         raise LookupError("gone")
 
@@ -180,8 +180,8 @@ async def test_gather_all_raises_the_failure_itself() -> None:
 
 
 @pytest.mark.parametrize("size", [2, 5])
-async def test_a_failure_leaves_no_cancellation_behind(size: int) -> None:
-    """In Python 3.11 and 3.12, a failing TaskGroup does not take back the cancellation of its parent task."""
+async def test_a_failure_does_not_leave_the_parent_task_cancelled(size: int) -> None:
+    """In Python 3.11 and 3.12, a failing TaskGroup does not undo the cancellation of its parent task."""
     task = asyncio.current_task()
     assert task is not None
 

@@ -20,7 +20,9 @@ KINDS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("length", [2, 3, 5])
-async def test_a_handle_with_an_old_shape_keeps_rows_that_others_appended(kind: dict[str, Any], length: int) -> None:
+async def test_a_write_through_a_handle_with_an_old_shape_keeps_rows_that_others_appended(
+    kind: dict[str, Any], length: int
+) -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session, zs.Session() as other:
         array = await session.create_array(store, shape=(length,), dtype="i4", **kind)
@@ -31,11 +33,13 @@ async def test_a_handle_with_an_old_shape_keeps_rows_that_others_appended(kind: 
         await array.refresh()
         assert (await array[...]).tolist() == [2] * length + [7, 8]
         await appender.set_slice(np.full(length + 2, 0), 0)
-        assert (await appender[...]).tolist() == [0] * (length + 2), "what is of the array is written in full"
+        assert (await appender[...]).tolist() == [0] * (length + 2), (
+            "all elements inside this handle's shape are written"
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-async def test_writers_of_the_edge_and_appenders_at_once_lose_nothing(kind: dict[str, Any]) -> None:
+async def test_concurrent_writers_of_the_edge_and_appenders_lose_nothing(kind: dict[str, Any]) -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session, zs.Session() as other:
         array = await session.create_array(store, shape=(2,), dtype="i4", **kind)
@@ -67,7 +71,7 @@ async def test_a_damaged_object_at_the_edge_can_be_written_again(kind: dict[str,
         assert (await array[...]).tolist() == [4, 5, 6]
 
 
-async def test_one_damaged_chunk_of_a_shard_does_not_cost_others_what_they_appended_to_it() -> None:
+async def test_a_write_over_a_damaged_chunk_keeps_what_others_appended_to_the_shard() -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session, zs.Session() as other:
         array = await session.create_array(
@@ -88,7 +92,7 @@ async def test_one_damaged_chunk_of_a_shard_does_not_cost_others_what_they_appen
         assert (await appender.get_slice(4, 7)).tolist() == [11, 12, 13]
 
 
-async def test_in_two_dimensions_only_the_cut_ones_cost_a_get() -> None:
+async def test_in_two_dimensions_only_chunks_cut_by_the_edge_need_a_get() -> None:
     async with zs.Session() as session:
         gets: list[str] = []
 

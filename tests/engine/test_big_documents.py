@@ -55,7 +55,7 @@ def entered(monkeypatch: pytest.MonkeyPatch, *modules: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("documents", ENDLESS.values(), ids=ENDLESS)
-async def test_what_is_endless_is_refused_before_it_is_checked(
+async def test_a_document_with_too_many_entries_is_refused_before_each_is_checked(
     session: zs.Session, documents: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from zarr_s3_async._model import chains, document, dtype_names, v3
@@ -90,7 +90,7 @@ async def test_a_big_document_is_parsed_in_a_thread(session: zs.Session, monkeyp
     assert [thread is threading.main_thread() for thread in parsed_in] == [True, False]
 
 
-async def test_opening_is_cancelled_while_a_big_document_is_parsed(session: zs.Session) -> None:
+async def test_opening_can_be_cancelled_while_a_big_document_is_parsed(session: zs.Session) -> None:
     await session.create_array("memory://big", shape=(1,), dtype="i4", attributes={"text": "x" * 2**20})
     for turns in range(20):
         opening = asyncio.ensure_future(session.open_array("memory://big"))

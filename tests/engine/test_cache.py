@@ -16,7 +16,7 @@ def index(chunks: int = 4) -> ShardIndex:
     return ShardIndex(np.zeros((chunks, 2), np.uint64), Version("1"))
 
 
-def test_the_least_recently_used_are_forgotten_under_a_bound_of_bytes() -> None:
+def test_the_least_recently_used_indexes_are_evicted_beyond_the_byte_limit() -> None:
     cache = IndexCache(3 * 64)
     for name in "abc":
         cache.put(name, index())
@@ -55,7 +55,7 @@ def test_an_index_invalidated_while_it_is_read_is_not_cached(forget: object) -> 
     assert cache._pending == {}
 
 
-async def test_a_session_keeps_no_more_than_its_cache_size() -> None:
+async def test_a_session_caches_no_more_bytes_than_its_cache_size() -> None:
     store = Counting()
     async with zs.Session(cache=zs.CacheSize(shard_indexes=2 * 64)) as session:
         array = await session.create_array(store, shape=(40,), chunks=(2,), shards=(8,), dtype="i2")

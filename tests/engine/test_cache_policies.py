@@ -74,7 +74,7 @@ async def first_chunk(array: zs.Array) -> np.ndarray[Any, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-async def test_readers_at_once_share_one_request_and_one_confirmation(
+async def test_concurrent_readers_share_one_request_and_one_revalidation(
     kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, decoded = Conditional(), Counter[str]()
@@ -91,7 +91,7 @@ async def test_readers_at_once_share_one_request_and_one_confirmation(
             assert (store.chunks_asked, store.unchanged, decoded["chunk"]) == (expected, unchanged, requests)
 
 
-async def test_readers_who_ask_while_a_request_is_in_flight_share_one_more() -> None:
+async def test_readers_that_start_while_a_request_is_in_flight_share_one_more() -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session() as session:
@@ -120,7 +120,9 @@ async def test_a_fresh_cached_chunk_needs_no_request(policy: Any) -> None:
     assert not store.asked
 
 
-async def test_after_its_seconds_a_chunk_is_confirmed_by_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_chunk_older_than_its_maximum_age_is_revalidated_by_one_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = Clock(monkeypatch)
     store = Conditional()
     await filled(store, KINDS[0])
@@ -134,7 +136,7 @@ async def test_after_its_seconds_a_chunk_is_confirmed_by_one_request(monkeypatch
             assert (store.chunks_asked, store.unchanged) == (expected, expected), seconds
 
 
-async def test_what_others_wrote_is_seen_when_the_policy_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_writes_of_others_are_seen_when_the_cached_chunk_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     store = Conditional()
     await filled(store, KINDS[0])
@@ -169,7 +171,7 @@ async def test_own_writes_are_seen_under_every_policy(kind: dict[str, Any], poli
     )
 )
 @settings(max_examples=30)
-async def test_revalidated_reads_are_what_is_stored_whoever_wrote_it(
+async def test_revalidated_reads_return_what_any_session_has_stored(
     kind: dict[str, Any], steps: list[tuple[bool, int, int, int]]
 ) -> None:
     store, expected = Conditional(), np.zeros(SHAPE, "i4")
@@ -183,7 +185,7 @@ async def test_revalidated_reads_are_what_is_stored_whoever_wrote_it(
             np.testing.assert_array_equal(await array.get_slice((row, 0), (row + 1, 20)), expected[row : row + 1])
 
 
-async def test_a_cancelled_reader_hands_over() -> None:
+async def test_another_reader_takes_over_the_request_of_a_cancelled_one() -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session() as session:
@@ -208,7 +210,7 @@ def chunks_of(size: int) -> ObjectChunks:
     return ObjectChunks(None, {0: np.zeros(size, "u1")})
 
 
-def test_a_long_read_evicts_nothing_that_was_used_again() -> None:
+def test_a_long_read_evicts_no_entry_that_was_used_twice() -> None:
     cache, reader = ChunkCache(10_000), Reader(max_age=float("inf"))
     for name in "abcd":
         cache.put(name, chunks_of(800))
@@ -221,7 +223,7 @@ def test_a_long_read_evicts_nothing_that_was_used_again() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["put", "get", "forget", "below"]), st.integers(0, 9), st.integers(0, 4000))))
-def test_the_bytes_are_counted_right_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
+def test_the_size_of_the_cache_is_right_after_any_steps(steps: list[tuple[str, int, int]]) -> None:
     cache, reader = ChunkCache(10_000), Reader(max_age=float("inf"))
     for act, number, size in steps:
         name = f"{number % 2}/{number}"
@@ -242,7 +244,7 @@ def test_the_bytes_are_counted_right_whatever_happens(steps: list[tuple[str, int
         assert len(cache) == sum(chunks is not None for chunks in held)
 
 
-async def test_a_whole_array_read_keeps_the_hot_chunk() -> None:
+async def test_a_read_of_a_whole_array_keeps_a_chunk_that_is_often_read() -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session(cache=zs.CacheSize(chunks=3 * (4 * 5 * 4 + 200))) as session:
@@ -259,7 +261,7 @@ async def test_a_whole_array_read_keeps_the_hot_chunk() -> None:
 
 
 @pytest.mark.parametrize(("policy", "again"), [("immutable", 0), (3600, 0), ("revalidate", 1)])
-async def test_opening_again_costs_a_look_up_or_one_conditional_request(policy: Any, again: int) -> None:
+async def test_opening_again_needs_no_request_or_one_conditional_request(policy: Any, again: int) -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session() as session:
@@ -271,7 +273,7 @@ async def test_opening_again_costs_a_look_up_or_one_conditional_request(policy: 
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-async def test_a_shape_that_others_changed_is_seen_when_the_policy_allows_it(zarr_format: Any) -> None:
+async def test_a_shape_changed_by_others_is_seen_when_the_cached_metadata_expires(zarr_format: Any) -> None:
     store = Conditional()
     await filled(store, KINDS[0], zarr_format=zarr_format)
     async with zs.Session() as session, zs.Session() as other:
@@ -283,7 +285,7 @@ async def test_a_shape_that_others_changed_is_seen_when_the_policy_allows_it(zar
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-async def test_own_edits_are_seen_by_whoever_opens_next(policy: Any) -> None:
+async def test_own_edits_are_seen_when_the_array_is_opened_next(policy: Any) -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session() as session:
@@ -297,7 +299,7 @@ async def test_own_edits_are_seen_by_whoever_opens_next(policy: Any) -> None:
             await session.open_array(store, cache=policy)
 
 
-async def test_an_array_that_others_removed_is_not_found_any_more() -> None:
+async def test_an_array_removed_by_others_is_not_found() -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session() as session, zs.Session() as other:
@@ -309,7 +311,7 @@ async def test_an_array_that_others_removed_is_not_found_any_more() -> None:
         assert (await session.open_array(store, cache="revalidate")).shape == SHAPE
 
 
-async def test_look_ups_are_counted() -> None:
+async def test_hits_and_misses_of_the_cache_are_counted() -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session() as session:
@@ -352,7 +354,7 @@ async def test_s3_answers_304_over_both_transports(
 
 
 @pytest.mark.parametrize("wrong", ["imutable", "", 0, -1, True, float("nan"), [], "10"], ids=repr)
-async def test_a_wrong_policy_is_refused(wrong: Any) -> None:
+async def test_an_invalid_cache_policy_is_refused(wrong: Any) -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session() as session:
@@ -360,7 +362,7 @@ async def test_a_wrong_policy_is_refused(wrong: Any) -> None:
             await session.open_array(store, cache=wrong)
 
 
-async def test_a_policy_without_memory_is_refused() -> None:
+async def test_a_cache_policy_is_refused_in_a_session_without_cache_memory() -> None:
     store = Conditional()
     await filled(store, KINDS[0])
     async with zs.Session(cache=zs.CacheSize(chunks=0)) as session:
@@ -383,7 +385,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-async def test_a_consistent_read_takes_nothing_from_the_cache(kind: dict[str, Any]) -> None:
+async def test_a_consistent_read_does_not_use_the_cache(kind: dict[str, Any]) -> None:
     store = Conditional()
     await filled(store, kind)
     async with zs.Session() as session, zs.Session() as other:
@@ -394,7 +396,7 @@ async def test_a_consistent_read_takes_nothing_from_the_cache(kind: dict[str, An
 
 
 @pytest.mark.parametrize("policy", ["revalidate", None])
-async def test_chunks_that_other_codecs_decoded_are_not_used(policy: Any) -> None:
+async def test_cached_chunks_decoded_with_other_codecs_are_not_used(policy: Any) -> None:
     """Metadata edited in place changes neither the objects nor their versions."""
     store = zs.MemoryStore()
     async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as session:
@@ -411,7 +413,7 @@ async def test_chunks_that_other_codecs_decoded_are_not_used(policy: Any) -> Non
 
 
 @pytest.mark.parametrize("policy", ["revalidate", 3600])
-async def test_a_shards_cached_index_is_no_older_than_its_chunks_may_be(policy: Any) -> None:
+async def test_a_cached_shard_index_is_no_older_than_the_policy_allows_for_its_chunks(policy: Any) -> None:
     """Chunks may have been evicted while the index is still cached from a time when they were absent."""
     store = Conditional()
     async with zs.Session(cache=zs.CacheSize(chunks=1)) as session, zs.Session() as other:
@@ -424,7 +426,7 @@ async def test_a_shards_cached_index_is_no_older_than_its_chunks_may_be(policy: 
 
 
 @pytest.mark.parametrize("consolidated", [True, False])
-async def test_arrays_of_a_group_have_the_policy_that_the_group_was_opened_with(consolidated: bool) -> None:
+async def test_arrays_of_a_group_inherit_its_cache_policy(consolidated: bool) -> None:
     """In the same session, changes through another store object are seen as the policy allows."""
     store = zs.MemoryStore()
     async with zs.Session() as session, zs.Session() as other:

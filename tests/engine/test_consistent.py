@@ -66,7 +66,7 @@ async def session() -> AsyncIterator[zs.Session]:
         ((slice(3, 3), slice(0, 9)), 0, 0),
     ],
 )
-async def test_the_cheaper_check_is_made_and_explain_tells_it(
+async def test_the_cheaper_check_is_used_and_explain_predicts_it(
     session: zs.Session, store: Watched, region: Any, gets: int, pages: int
 ) -> None:
     array = await session.create_array(store, shape=(50, 40), chunks=(1, 1), dtype="u2")
@@ -80,13 +80,13 @@ async def test_the_cheaper_check_is_made_and_explain_tells_it(
     assert pages <= explanation.check_list_requests <= 2 * pages
 
 
-async def test_explain_prints_text(session: zs.Session, store: Watched) -> None:
+async def test_explain_prints_the_requests_of_the_check(session: zs.Session, store: Watched) -> None:
     array = await session.create_array(store, shape=(30,), chunks=(1,), dtype="u2")
     for region, text in ((slice(0, 1), "nothing"), (slice(0, 2), "2 GET"), (slice(0, 30), "at most 1 LIST")):
         assert f"consistent=True: {text} more" in str(array.explain(region))
 
 
-async def test_a_plain_read_asks_for_nothing_more(session: zs.Session, store: Watched) -> None:
+async def test_a_plain_read_makes_no_check_requests(session: zs.Session, store: Watched) -> None:
     array = await session.create_array(store, shape=(30,), chunks=(1,), dtype="u2")
     await array[...].set(1)
     store.clear()
@@ -118,7 +118,7 @@ class Changing(zs.MemoryStore):
 
 
 @given(chosen(), st.randoms(use_true_random=False))
-async def test_what_changes_in_the_middle_is_read_again(what: Any, random: Any) -> None:
+async def test_objects_that_change_during_the_read_are_read_again(what: Any, random: Any) -> None:
     """With either kind of check, every object of the region is covered."""
     (form, separator), grid, region, path = what
     store = Changing()
@@ -145,7 +145,9 @@ async def test_what_changes_in_the_middle_is_read_again(what: Any, random: Any) 
 
 
 @pytest.mark.parametrize("count", [3, 20])
-async def test_what_always_changes_is_an_error_in_the_end(session: zs.Session, store: Watched, count: int) -> None:
+async def test_an_object_that_always_changes_is_an_error_after_all_attempts(
+    session: zs.Session, store: Watched, count: int
+) -> None:
     array = await session.create_array(store, shape=(count,), chunks=(1,), dtype="u2", compressor=None)
     await array[...].set(1)
     number = iter(range(10_000))
@@ -158,14 +160,14 @@ async def test_what_always_changes_is_an_error_in_the_end(session: zs.Session, s
     store.clear()
     with pytest.raises(zs.ConcurrentModification, match=f"all of 4 attempts.* 1 of its {count} objects"):
         await array.get_slice(0, count, consistent=True)
-    reads = count + 3  # everything once, and three times the changed object
+    reads = count + 3  # each object once, and the changed object three more times
     assert len(store.gets) == reads + (4 * count if count == 3 else 0)
     assert session.metrics.conflicts == 4
     store.then = None
     assert (await array.get_slice(0, count, consistent=True)).shape == (count,)
 
 
-async def test_objects_that_come_and_go_are_changes(session: zs.Session, store: Watched) -> None:
+async def test_objects_created_or_deleted_during_the_read_are_detected(session: zs.Session, store: Watched) -> None:
     array = await session.create_array(store, shape=(3,), chunks=(1,), dtype="u2", compressor=None)
     await array.set_slice(5, 0, 1)
 
@@ -179,7 +181,7 @@ async def test_objects_that_come_and_go_are_changes(session: zs.Session, store: 
     assert (await array.get_slice(0, 3, consistent=True)).tolist() == [0, 6, 0]
 
 
-async def test_caches_are_not_trusted(store: Watched) -> None:
+async def test_a_consistent_read_trusts_no_cache(store: Watched) -> None:
     """Neither cached chunks nor a cached shard index that is outdated."""
     async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as session, zs.Session() as other:
         for name, options in {"chunks": {}, "shards": {"shards": (4,)}}.items():
@@ -192,7 +194,7 @@ async def test_caches_are_not_trusted(store: Watched) -> None:
             assert (await array.get_slice(0, 4, consistent=True)).tolist() == [2, 2, 2, 2]
 
 
-async def test_without_permission_to_list_each_object_is_checked(session: zs.Session, store: Watched) -> None:
+async def test_each_object_is_checked_without_permission_to_list(session: zs.Session, store: Watched) -> None:
     array = await session.create_array(store, shape=(20,), chunks=(1,), dtype="u2")
     await array[...].set(3)
     store.may_list = False
@@ -206,7 +208,7 @@ class Vague(zs.MemoryStore):
         return True
 
 
-async def test_versions_that_may_come_back_are_refused(session: zs.Session) -> None:
+async def test_stores_with_recurring_versions_are_refused(session: zs.Session) -> None:
     array = await session.create_array(Vague(), shape=(2,), chunks=(1,), dtype="u2")
     await array[...].set(3)
     assert (await array.get_slice(0, 1, consistent=True)).tolist() == [3]
@@ -214,7 +216,7 @@ async def test_versions_that_may_come_back_are_refused(session: zs.Session) -> N
         await array.get_slice(0, 2, consistent=True)
 
 
-async def test_options_are_checked(session: zs.Session, store: Watched) -> None:
+async def test_consistent_must_be_a_boolean(session: zs.Session, store: Watched) -> None:
     array = await session.create_array(store, shape=(2,), chunks=(1,), dtype="u2")
     for wrong in ("yes", 1, None):
         with pytest.raises(zs.ConfigError, match="consistent must be True or False"):
@@ -223,7 +225,7 @@ async def test_options_are_checked(session: zs.Session, store: Watched) -> None:
             await array[0:2].get(consistent=wrong)
 
 
-async def test_the_rest_of_a_read_is_as_ever(session: zs.Session, store: Watched) -> None:
+async def test_a_consistent_read_takes_the_other_options_of_a_read(session: zs.Session, store: Watched) -> None:
     array = await session.create_array(store, shape=(20,), chunks=(2,), dtype=[("a", "i4"), ("b", "f4")])
     await array.set_slice(np.arange(4), 0, 4, fields="a")
     out = np.zeros(3, "i4")
@@ -236,7 +238,9 @@ async def test_the_rest_of_a_read_is_as_ever(session: zs.Session, store: Watched
 
 
 @pytest.mark.parametrize("count", [3, 20])
-async def test_cancelled_at_any_await_nothing_is_held(session: zs.Session, store: Watched, count: int) -> None:
+async def test_a_consistent_read_cancelled_at_any_await_holds_no_lease(
+    session: zs.Session, store: Watched, count: int
+) -> None:
     array = await session.create_array(store, shape=(count,), chunks=(1,), dtype="u2")
     await array[...].set(3)
 

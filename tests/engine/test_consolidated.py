@@ -45,7 +45,7 @@ async def stored_copy(store: zs.MemoryStore, zarr_format: int) -> dict[str, Any]
     return (document if zarr_format == 2 else document["consolidated_metadata"])["metadata"]  # type: ignore[no-any-return]
 
 
-async def assert_true(session: zs.Session, store: zs.MemoryStore, zarr_format: int) -> None:
+async def assert_up_to_date(session: zs.Session, store: zs.MemoryStore, zarr_format: int) -> None:
     """Check that the consolidated copy equals a newly consolidated one."""
     before = await stored_copy(store, zarr_format)
     await (await session.open_group(store, zarr_format=zarr_format)).consolidate()  # type: ignore[arg-type]  # 2 or 3
@@ -53,35 +53,35 @@ async def assert_true(session: zs.Session, store: zs.MemoryStore, zarr_format: i
 
 
 @FORMATS
-async def test_every_edit_of_the_session_keeps_it_true(
+async def test_every_edit_of_the_session_updates_consolidated_metadata(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any
 ) -> None:
     group = await consolidated(session, store, zarr_format)
     array = await session.open_array(store, path="deep/er/b")  # not through the group
     await array.resize((2,))
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     await array.append(np.ones(3, "i4"))
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     await array.update_attributes({"units": "km"})
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     await (await session.open_group(store, path="deep")).update_attributes({"x": 1})
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     await group.update_attributes({"title": "t"})
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     await session.create_array(store, path="new/in/c", shape=(1,), dtype="i4", zarr_format=zarr_format)
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     await session.create_array(store, path="a", shape=(4,), dtype="f4", zarr_format=zarr_format, overwrite=True)
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     await session.create_array(store, path="new", shape=(4,), dtype="f4", zarr_format=zarr_format, overwrite=True)
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     await session.delete(store, path="deep")
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     assert (await stored_copy(store, zarr_format)).keys() == (
         {"a", "new"} if zarr_format == 3 else {".zgroup", ".zattrs", "a/.zarray", "new/.zarray"}
     )
 
 
-async def test_it_is_kept_true_above_the_store_s_root_too(session: zs.Session) -> None:
+async def test_consolidated_metadata_above_the_root_of_the_store_is_updated(session: zs.Session) -> None:
     group = await session.create_group("memory://above/g")
     await group.create_array("x/a", shape=(4,), dtype="i4")
     await group.consolidate()
@@ -92,7 +92,9 @@ async def test_it_is_kept_true_above_the_store_s_root_too(session: zs.Session) -
 
 
 @FORMATS
-async def test_edits_at_once_are_all_in_it(session: zs.Session, store: zs.MemoryStore, zarr_format: Any) -> None:
+async def test_consolidated_metadata_contains_all_concurrent_edits(
+    session: zs.Session, store: zs.MemoryStore, zarr_format: Any
+) -> None:
     group = await consolidated(session, store, zarr_format)
     array = await session.open_array(store, path="a")
     await asyncio.gather(
@@ -100,7 +102,7 @@ async def test_edits_at_once_are_all_in_it(session: zs.Session, store: zs.Memory
         *((array.append(np.ones(1, "i4"))) for _ in range(5)),
         group.delete("deep"),
     )
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
 
 
 @FORMATS
@@ -123,7 +125,7 @@ async def test_a_handle_from_before_an_edit_does_not_use_cached_metadata(
     assert [name async for name, _ in group.members()] == ["a", "deep", "z"]
 
 
-async def test_an_edit_in_the_middle_of_a_walk_is_seen(store: zs.MemoryStore) -> None:
+async def test_a_walk_sees_an_edit_made_during_it(store: zs.MemoryStore) -> None:
     async with zs.Session(limits=zs.Limits(requests=1)) as session:
         group = await consolidated(session, store, 3)
         await group.create_array("z", shape=(4,), dtype="i4")
@@ -134,7 +136,7 @@ async def test_an_edit_in_the_middle_of_a_walk_is_seen(store: zs.MemoryStore) ->
 
 
 @FORMATS
-async def test_edits_of_others_are_read_and_reported_where_that_is_requested(
+async def test_edits_of_others_are_read_and_reported_on_request(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     group = await consolidated(session, store, zarr_format)
@@ -148,8 +150,8 @@ async def test_edits_of_others_are_read_and_reported_where_that_is_requested(
         await other.delete(store, path="gone")
         await store.put(name, old.data)  # as after an edit by a program that does not update it
     async with zs.Session() as reader:
-        believing = await reader.open_group(store)
-        assert (await believing.open("a")).metadata.shape == (4,)  # type: ignore[union-attr]  # documented
+        trusting = await reader.open_group(store)
+        assert (await trusting.open("a")).metadata.shape == (4,)  # type: ignore[union-attr]  # documented
         for how in (False, "check"):
             group = await reader.open_group(store, consolidated=how)  # type: ignore[arg-type]  # both values are valid
             with caplog.at_level(logging.WARNING, logger="zarr_s3_async"):
@@ -166,19 +168,23 @@ async def test_edits_of_others_are_read_and_reported_where_that_is_requested(
         await session.open_group(store, consolidated="chek")  # type: ignore[arg-type]  # a typo
 
 
-async def test_a_copy_that_may_not_be_written_is_named_and_fails_nothing(
+async def test_write_protected_consolidated_metadata_is_reported_and_the_edit_succeeds(
     session: zs.Session, store: zs.MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     await consolidated(session, store, 3)
-    fenced = FaultyStore(store, Fault(verb="put", key="zarr.json", times=None, error=lambda: zs.AccessDenied("no")))
-    array = await session.open_array(fenced, path="a")
+    write_protected = FaultyStore(
+        store, Fault(verb="put", key="zarr.json", times=None, error=lambda: zs.AccessDenied("no"))
+    )
+    array = await session.open_array(write_protected, path="a")
     with caplog.at_level(logging.WARNING, logger="zarr_s3_async"):
         await array.resize((7,))
     assert "consolidated metadata that is outdated now" in caplog.text
     assert (await session.open_array(store, path="a")).shape == (7,)
 
 
-async def test_a_copy_whose_state_is_unknown_is_a_clear_error(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_consolidated_metadata_in_an_unknown_state_raises_an_error_with_a_remedy(
+    session: zs.Session, store: zs.MemoryStore
+) -> None:
     await consolidated(session, store, 3)
     broken = FaultyStore(store, Fault(verb="put", key="zarr.json", times=None, error=lambda: zs.NetworkError("reset")))
     array = await session.open_array(broken, path="a")
@@ -187,7 +193,7 @@ async def test_a_copy_whose_state_is_unknown_is_a_clear_error(session: zs.Sessio
     assert "consolidate()" in "".join(caught.value.__notes__)
 
 
-async def test_a_member_whose_codec_is_unknown_hides_no_sibling(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_a_member_with_an_unknown_codec_hides_no_sibling(session: zs.Session, store: zs.MemoryStore) -> None:
     group = await consolidated(session, store, 3)
     blob = await store.get("a/zarr.json")
     assert blob is not None
@@ -222,7 +228,7 @@ async def with_unreadable(session: zs.Session, store: zs.MemoryStore) -> zs.Grou
     return group
 
 
-async def test_a_member_that_cannot_be_read_hides_no_sibling(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_an_unreadable_member_hides_no_sibling(session: zs.Session, store: zs.MemoryStore) -> None:
     group = await with_unreadable(session, store)
     found = {name: node async for name, node in group.members()}
     assert list(found) == ["a", "damaged", "member", "type", "z"]
@@ -254,12 +260,12 @@ async def test_a_group_with_unreadable_members_is_consolidated(
     assert isinstance(found["a"], zs.Array)
 
 
-async def test_a_member_that_is_refused_hides_no_sibling_and_is_not_left_out_silently(
+async def test_a_member_without_read_permission_is_reported_and_hides_no_sibling(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     await consolidated(session, store, 3)
-    fenced = FaultyStore(store, Fault(verb="get", key="a/*", times=None, error=lambda: zs.AccessDenied("no")))
-    group = await session.open_group(fenced, consolidated=False)
+    write_protected = FaultyStore(store, Fault(verb="get", key="a/*", times=None, error=lambda: zs.AccessDenied("no")))
+    group = await session.open_group(write_protected, consolidated=False)
     found = {name: node async for name, node in group.members()}
     assert isinstance(found["a"], zs.UnreadableNode)
     assert isinstance(found["deep"], zs.Group)
@@ -267,7 +273,9 @@ async def test_a_member_that_is_refused_hides_no_sibling_and_is_not_left_out_sil
         await group.consolidate()
 
 
-async def test_members_of_a_big_group_let_the_loop_turn(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_listing_the_members_of_a_big_group_yields_to_the_loop(
+    session: zs.Session, store: zs.MemoryStore
+) -> None:
     group = await session.create_group(store)
     for n in range(0, 600, 100):
         await asyncio.gather(*(group.create_array(f"a{i:03}", shape=(1,), dtype="i4") for i in range(n, n + 100)))
@@ -290,7 +298,9 @@ async def test_members_of_a_big_group_let_the_loop_turn(session: zs.Session, sto
 
 @pytest.mark.integration
 @FORMATS
-async def test_edits_and_removals_on_an_s3_server(seaweed: Any, s3_url: str, zarr_format: Any) -> None:
+async def test_edits_and_removals_update_consolidated_metadata_on_an_s3_server(
+    seaweed: Any, s3_url: str, zarr_format: Any
+) -> None:
     async with zs.Session(s3=seaweed.s3_config()) as session:
         group = await session.create_group(f"{s3_url}/g", zarr_format=zarr_format)
         array = await session.create_array(f"{s3_url}/g/a", shape=(4,), dtype="i4", zarr_format=zarr_format)
@@ -309,7 +319,7 @@ async def test_edits_and_removals_on_an_s3_server(seaweed: Any, s3_url: str, zar
 
 
 @FORMATS
-async def test_it_is_true_after_an_append_and_a_shrink_that_fail_in_the_middle(
+async def test_consolidated_metadata_is_correct_after_an_append_and_a_shrink_that_fail(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any
 ) -> None:
     await consolidated(session, store, zarr_format)
@@ -321,33 +331,35 @@ async def test_it_is_true_after_an_append_and_a_shrink_that_fail_in_the_middle(
     array = await session.open_array(broken, path="a")
     with pytest.raises(zs.NetworkError):
         await array.append(np.ones(40, "i4"))
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
     await (await session.open_array(store, path="a")).append(np.ones(40, "i4"))
     await array.refresh()
     with pytest.raises(zs.NetworkError):
         await array.resize((0,))
     assert (await session.open_array(store, path="a")).shape == (0,)
-    await assert_true(session, store, zarr_format)
+    await assert_up_to_date(session, store, zarr_format)
 
 
-async def change_at_random(session: zs.Session, store: zs.MemoryStore, dice: random.Random) -> None:
-    path = dice.choice(["x", "y", "g/x", "g/y"])
-    kind = dice.random()
+async def change_at_random(session: zs.Session, store: zs.MemoryStore, rng: random.Random) -> None:
+    path = rng.choice(["x", "y", "g/x", "g/y"])
+    kind = rng.random()
     with contextlib.suppress(zs.NodeError, zs.ConcurrentModification):  # another session was first, or removed it
         if kind < 0.3:
-            dtype, overwrite = dice.choice(["i4", "f4"]), dice.random() < 0.5
+            dtype, overwrite = rng.choice(["i4", "f4"]), rng.random() < 0.5
             await session.create_array(store, path=path, shape=(2,), chunks=(2,), dtype=dtype, overwrite=overwrite)
         elif kind < 0.55:
             await session.delete(store, path=path)
         elif kind < 0.8:
             await (await session.open_array(store, path=path)).append(np.ones(1))
         else:
-            await (await session.open_array(store, path=path)).update_attributes({"k": dice.random()})
+            await (await session.open_array(store, path=path)).update_attributes({"k": rng.random()})
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_two_sessions_that_create_edit_and_remove_at_once_leave_it_true(store: zs.MemoryStore, seed: int) -> None:
-    dice = random.Random(seed)
+async def test_concurrent_edits_of_two_sessions_leave_consolidated_metadata_correct(
+    store: zs.MemoryStore, seed: int
+) -> None:
+    rng = random.Random(seed)
     async with zs.Session() as one, zs.Session() as other:
         group = await one.create_group(store)
         await group.create_array("s", shape=(2,), dtype="i4")
@@ -355,10 +367,10 @@ async def test_two_sessions_that_create_edit_and_remove_at_once_leave_it_true(st
 
         async def work(session: zs.Session) -> None:
             for _ in range(12):
-                await change_at_random(session, store, dice)
+                await change_at_random(session, store, rng)
 
         await asyncio.gather(*(work(session) for session in (one, other) for _ in range(3)))
-        copied = await stored_copy(store, 3)
+        copy_of = await stored_copy(store, 3)
         await (await one.open_group(store)).consolidate()
         stored = await stored_copy(store, 3)
-    assert copied == stored
+    assert copy_of == stored

@@ -40,7 +40,7 @@ async def filled(session: zs.Session, store: zs.MemoryStore, kind: dict[str, Any
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-async def test_what_was_read_once_is_not_requested_again(session: zs.Session, kind: dict[str, Any]) -> None:
+async def test_a_chunk_that_was_read_is_not_requested_again(session: zs.Session, kind: dict[str, Any]) -> None:
     store = Counting()
     array = await filled(session, store, kind)
     for _ in range(2):
@@ -50,7 +50,7 @@ async def test_what_was_read_once_is_not_requested_again(session: zs.Session, ki
     assert store.gets == []
 
 
-async def test_handlers_that_read_at_once_share_a_request_and_a_decoding(
+async def test_concurrent_readers_of_a_chunk_share_one_request_and_one_decode(
     session: zs.Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, decoded = Counting(), Counter[str]()
@@ -89,7 +89,7 @@ async def test_a_waiter_takes_over_the_request_of_a_cancelled_reader(session: zs
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-async def test_own_writes_of_any_kind_are_seen_at_once(session: zs.Session, kind: dict[str, Any]) -> None:
+async def test_own_writes_of_any_kind_are_seen_immediately(session: zs.Session, kind: dict[str, Any]) -> None:
     store, model = zs.MemoryStore(), DATA.copy()
     array = await filled(session, store, kind)
     other = await session.open_array(store)  # another handle of the same session
@@ -143,13 +143,13 @@ async def test_a_read_concurrent_with_a_write_is_not_cached(session: zs.Session)
     assert (await array.get_slice((0, 0), (4, 5)) == 9).all()
 
 
-async def test_what_another_session_wrote_is_seen_after_refresh(session: zs.Session) -> None:
+async def test_writes_of_another_session_are_seen_after_refresh(session: zs.Session) -> None:
     store = zs.MemoryStore()
     array = await filled(session, store, KINDS[1])
     await array[...]
     async with zs.Session() as other:
         await (await other.open_array(store)).set_slice(5, (0, 0), (4, 5))
-    assert (await array[0:4, 0:5] == DATA[:4, :5]).all(), "that is what the option asks for"
+    assert (await array[0:4, 0:5] == DATA[:4, :5]).all(), "a cached chunk may be outdated until refresh()"
     await array.refresh()
     assert (await array[0:4, 0:5] == 5).all()
 
@@ -174,7 +174,7 @@ async def test_the_cache_is_bounded_and_its_entries_are_read_only(session: zs.Se
         np.testing.assert_array_equal(await array[...], DATA)
 
 
-async def test_strings_are_not_kept_and_read_all_the_same(session: zs.Session) -> None:
+async def test_arrays_of_strings_are_read_without_the_cache(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(4,), chunks=(2,), dtype="str")
     await array[...].set(np.array(["a", "bb", "", "ccc"], object))
     for _ in range(2):
@@ -184,7 +184,9 @@ async def test_strings_are_not_kept_and_read_all_the_same(session: zs.Session) -
 
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(KINDS), st.lists(st.tuples(*[st.integers(0, 15)] * 2, *[st.integers(0, 19)] * 2), max_size=12))
-def test_any_order_of_reads_and_writes_is_as_without(kind: dict[str, Any], steps: list[tuple[int, ...]]) -> None:
+def test_any_order_of_reads_and_writes_gives_the_same_results_as_without_a_cache(
+    kind: dict[str, Any], steps: list[tuple[int, ...]]
+) -> None:
     async def run() -> None:
         model = DATA.copy()
         async with zs.Session(cache=zs.CacheSize(chunks=3000)) as session:

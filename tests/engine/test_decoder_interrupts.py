@@ -62,7 +62,7 @@ def test_large_zstd_frames_end_at_the_next_piece(monkeypatch: pytest.MonkeyPatch
     data = pipeline.encode(chunk)
     interrupt, pieces = Interrupt(), []
 
-    def look() -> None:
+    def count_piece() -> None:
         pieces.append(1)
         if len(pieces) == 3:  # after the scan of the frame's blocks, which checks for interrupts, too
             interrupt.request()
@@ -70,7 +70,7 @@ def test_large_zstd_frames_end_at_the_next_piece(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(compress, "_PIECE", 2**20)
     monkeypatch.setattr(compress.ZstdFrames, "_walk", lambda _, frame: (SIZE, len(frame), True))
-    monkeypatch.setattr(compress, "check_interrupt", look)
+    monkeypatch.setattr(compress, "check_interrupt", count_piece)
     with pytest.raises((Abandoned, ChunkDecodeError)):
         interruptible(interrupt, lambda: pipeline.decode(data))
     assert len(pieces) == 3
@@ -85,7 +85,9 @@ def endless(*_: Any) -> Any:
         time.sleep(0.001)
 
 
-async def test_a_timeout_bounds_a_decode(session: zs.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_decode_ends_when_its_call_times_out_or_is_cancelled(
+    session: zs.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     array = await session.create_array("memory://a", shape=(2**20,), chunks=(2**20,), dtype="u1", compressor="gzip")
     await array[:].set(np.arange(2**20) % 251)
     with monkeypatch.context() as patch:
@@ -102,7 +104,9 @@ async def test_a_timeout_bounds_a_decode(session: zs.Session, monkeypatch: pytes
     assert (await array[:] == np.arange(2**20) % 251).all()
 
 
-async def test_a_batch_of_many_chunks_ends_between_two(session: zs.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_batch_of_chunks_ends_before_the_next_chunk(
+    session: zs.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     n, chunk = 64, 2**14
     array = await session.create_array(
         "memory://a", shape=(n * chunk,), chunks=(chunk,), shards=(n * chunk,), dtype="u1", compressor="gzip"

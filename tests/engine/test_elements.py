@@ -68,7 +68,7 @@ async def stored(session: zs.Session, store: Counting, body: Any, **options: Any
         "dense column", "dense planes", "dense pieces", "every other", "steps", "too dense",
     ],
 )  # fmt: skip
-async def test_what_a_chunk_of_64_mib_moves(
+async def test_a_read_of_few_elements_transfers_only_their_ranges(
     session: zs.Session, body: bytes, key: Any, requests: int, nbytes: int
 ) -> None:
     store = Counting()
@@ -81,7 +81,7 @@ async def test_what_a_chunk_of_64_mib_moves(
     assert ("read whole for few elements: 1 uncompressed chunks" in str(explanation)) == (nbytes == 64 * MIB)
 
 
-async def test_elements_by_their_coordinates(session: zs.Session, body: bytes) -> None:
+async def test_elements_selected_by_coordinates_are_read_by_ranges(session: zs.Session, body: bytes) -> None:
     """More points of one plane than the limit of ranges: the plane is read. Distant points: one range each."""
     store = Counting()
     array = await stored(session, store, body)
@@ -94,7 +94,7 @@ async def test_elements_by_their_coordinates(session: zs.Session, body: bytes) -
     assert (len(store.gets), store.received) == (2, 3 * MIB)
 
 
-async def test_a_column_of_a_square_chunk_does_not_move_it(session: zs.Session, body: bytes) -> None:
+async def test_a_column_of_a_square_chunk_does_not_transfer_all_of_it(session: zs.Session, body: bytes) -> None:
     store = Counting()
     array = await stored(session, store, body, shape=(4096, 4096), chunks=(4096, 4096))
     np.testing.assert_array_equal(await array[:, 5], DATA.reshape(4096, 4096)[:, 5])
@@ -105,7 +105,7 @@ async def test_a_column_of_a_square_chunk_does_not_move_it(session: zs.Session, 
     assert store.received == 4098 * 4
 
 
-async def test_a_chunk_inside_a_shard(session: zs.Session, body: bytes) -> None:
+async def test_elements_of_a_chunk_inside_a_shard_are_read_by_ranges(session: zs.Session, body: bytes) -> None:
     """The index is read, then the ranges, pinned to the index's version."""
     store = Counting()
     array = await session.create_array(
@@ -120,7 +120,7 @@ async def test_a_chunk_inside_a_shard(session: zs.Session, body: bytes) -> None:
     assert store.received == explanation.read_bytes == 256 + 2 * 16 + 4
 
 
-async def test_small_chunks_and_cached_ones_are_read_whole(body: bytes) -> None:
+async def test_small_and_cached_chunks_are_read_whole(body: bytes) -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(256, 256), chunks=(256, 256), dtype="<u4", compressor=None)
@@ -197,7 +197,9 @@ class OfAnyKey(zs.MemoryStore):
 
 
 @given(data=st.data(), name=st.sampled_from(list(CODECS)), gap=st.sampled_from([1, 20, 100]))
-def test_any_selection_of_any_uncompressed_array(data: st.DataObject, name: str, gap: int) -> None:
+def test_any_selection_of_an_uncompressed_array_equals_numpys_and_costs_what_explain_predicts(
+    data: st.DataObject, name: str, gap: int
+) -> None:
     """The result equals NumPy's, and the cost equals `explain`, which is the same with and without a cached index."""
 
     async def run() -> None:
@@ -240,7 +242,7 @@ def expected(mirror: np.ndarray[Any, Any], kind: str, key: Any) -> Any:
     return mirror
 
 
-async def test_ranges_are_of_one_version(session: zs.Session, body: bytes) -> None:
+async def test_all_ranges_of_a_read_are_of_one_version(session: zs.Session, body: bytes) -> None:
     """A chunk that is rewritten after the first range is read again: never a mix of two versions."""
     store = Counting()
     array = await stored(session, store, body)
@@ -267,7 +269,7 @@ async def test_a_chunk_that_is_always_rewritten_is_read_whole(session: zs.Sessio
 
 
 @pytest.mark.parametrize("size", [0, 1, 300, 64 * MIB - 1, 64 * MIB + 1])
-async def test_an_object_of_another_size_is_an_error(session: zs.Session, body: bytes, size: int) -> None:
+async def test_a_range_of_an_object_of_another_size_is_an_error(session: zs.Session, body: bytes, size: int) -> None:
     store = Counting()
     array = await stored(session, store, (body + b"\0")[:size])
     for key in (np.s_[0, 0, 0], np.s_[:, 100, 9], np.s_[63, 1023]):
@@ -275,7 +277,7 @@ async def test_an_object_of_another_size_is_an_error(session: zs.Session, body: 
             await array[key]
 
 
-async def test_an_absent_chunk_is_fill_or_an_error_as_requested(session: zs.Session) -> None:
+async def test_an_absent_chunk_is_fill_or_an_error_as_requested_for_ranges(session: zs.Session) -> None:
     for options in ({"chunks": SHAPE}, {"chunks": SHAPE, "shards": (128, *SHAPE[1:])}):
         array = await session.create_array(
             zs.MemoryStore(), shape=(128, *SHAPE[1:]), dtype="<u4", compressor=None, fill_value=7, **options
@@ -285,7 +287,7 @@ async def test_an_absent_chunk_is_fill_or_an_error_as_requested(session: zs.Sess
             await array[:64, 100, 9].get(missing="raise")
 
 
-async def test_cancelled_reads_give_their_memory_back(session: zs.Session, body: bytes) -> None:
+async def test_cancelled_reads_release_their_leases(session: zs.Session, body: bytes) -> None:
     store = Counting()
     array = await stored(session, store, body)
     stuck = asyncio.Event()

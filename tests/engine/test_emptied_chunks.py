@@ -52,24 +52,26 @@ def calls(array: zs.Array) -> list[str]:
     return [call.verb for call in store_of(array).calls]
 
 
-async def test_it_is_deleted_under_the_version_that_was_read(array: zs.Array) -> None:
+async def test_an_emptied_object_is_deleted_if_it_still_has_the_version_read(array: zs.Array) -> None:
     blob = await store_of(array).inner.get("c/0")
     assert blob is not None
     await array.set_slice(FILL, 0, 3)
-    assert calls(array) == ["get", "delete"], "no request more than a put would be"
+    assert calls(array) == ["get", "delete"], "as many requests as with a put"
     assert store_of(array).calls[1].when == blob.version
     assert await store_of(array).inner.get("c/0") is None
     assert (await array.get_slice(0, 16) == FILL).all()
 
 
-async def test_what_still_holds_something_stays(array: zs.Array) -> None:
+async def test_an_object_that_is_not_empty_is_not_deleted(array: zs.Array) -> None:
     await array.set_slice(FILL, 0, 1)
     assert calls(array) == ["get", "put"]
     assert (await array.get_slice(0, 3)).tolist() == [FILL, 1, FILL]
 
 
 @pytest.mark.parametrize("error", [zs.Unsupported, zs.AccessDenied])
-async def test_it_is_stored_as_fill_where_it_cannot_be_deleted(array: zs.Array, error: type[zs.StoreError]) -> None:
+async def test_an_emptied_object_is_stored_as_fill_where_it_cannot_be_deleted(
+    array: zs.Array, error: type[zs.StoreError]
+) -> None:
     before = await store_of(array).inner.get("c/0")
     store_of(array).add(Fault(verb="delete", times=None, error=lambda: error("not here")))
     await array.set_slice(FILL, 0, 3)
@@ -80,7 +82,7 @@ async def test_it_is_stored_as_fill_where_it_cannot_be_deleted(array: zs.Array, 
     assert (await array.get_slice(0, 16) == FILL).all()
 
 
-async def test_other_refusals_are_errors(array: zs.Array) -> None:
+async def test_other_refused_deletes_are_errors(array: zs.Array) -> None:
     store_of(array).add(Fault(verb="put", times=None, error=lambda: zs.AccessDenied("read only")))
     with pytest.raises(zs.AccessDenied):
         await array.set_slice(2, 0, 1)
@@ -95,7 +97,7 @@ async def test_a_write_between_the_read_and_the_delete_is_not_lost(array: zs.Arr
     assert (await array.get_slice(0, 8)).tolist() == [FILL] * 6 + [5, FILL]
 
 
-async def test_emptying_between_the_read_and_the_write_is_not_undone(array: zs.Array) -> None:
+async def test_a_merge_does_not_restore_an_object_emptied_since_its_read(array: zs.Array) -> None:
     empty = meanwhile(array, lambda other: other.set_slice(FILL, 0, 2))
     store_of(array).add(Fault(verb="put", meanwhile=empty))
     await array.set_slice([5], 6)
@@ -104,7 +106,7 @@ async def test_emptying_between_the_read_and_the_write_is_not_undone(array: zs.A
     assert (await array.get_slice(0, 8)).tolist() == [FILL] * 6 + [5, FILL]
 
 
-async def test_two_may_empty_it_at_once(array: zs.Array) -> None:
+async def test_two_writers_may_empty_an_object_at_the_same_time(array: zs.Array) -> None:
     empty = meanwhile(array, lambda other: other.set_slice(FILL, 0, 2))
     store_of(array).add(Fault(verb="delete", meanwhile=empty))
     await array.set_slice(FILL, 0, 2)
@@ -112,7 +114,7 @@ async def test_two_may_empty_it_at_once(array: zs.Array) -> None:
     assert await store_of(array).inner.get("c/0") is None
 
 
-async def test_a_delete_whose_answer_is_lost_leaves_the_object_in_doubt(array: zs.Array) -> None:
+async def test_a_delete_with_a_lost_response_has_an_unknown_outcome(array: zs.Array) -> None:
     lost = Fault(verb="delete", lost_answer=True, error=lambda: zs.NetworkError("reset"))
     store_of(array).add(lost)
     with pytest.raises(zs.NetworkError) as caught:
@@ -121,7 +123,7 @@ async def test_a_delete_whose_answer_is_lost_leaves_the_object_in_doubt(array: z
 
 
 @pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
-async def test_it_is_stored_where_empty_chunks_are(session: zs.Session, options: Any) -> None:
+async def test_an_emptied_object_is_stored_where_empty_chunks_are_stored(session: zs.Session, options: Any) -> None:
     store = FaultyStore(zs.MemoryStore())
     array = await session.create_array(store, shape=(16,), dtype="i4", write_empty_chunks=True, **options)
     await array.set_slice([1], 0)

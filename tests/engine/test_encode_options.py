@@ -49,7 +49,7 @@ async def stored(session, where, codec, options, found):
 
 
 @pytest.mark.parametrize(("codec", "options", "found"), FOUND, ids=str)
-async def test_an_option_that_only_concerns_encoding_keeps_no_array_from_being_read(codec, options, found):
+async def test_an_array_with_an_unsupported_encoding_option_is_read_but_not_written(codec, options, found):
     async with zs.Session() as session:
         where = f"memory://found-{codec}-{next(iter(found))}"
         store = await stored(session, where, codec, options, found)
@@ -73,7 +73,7 @@ async def test_an_option_that_only_concerns_encoding_keeps_no_array_from_being_r
 
 
 @pytest.mark.parametrize(("codec", "options", "found"), HARMLESS, ids=str)
-async def test_what_other_writers_leave_and_what_changes_nothing_is_written_to_as_well(codec, options, found):
+async def test_an_array_with_an_option_that_changes_no_bytes_is_read_and_written(codec, options, found):
     async with zs.Session() as session:
         where = f"memory://harmless-{codec}-{next(iter(found))}"
         await stored(session, where, codec, options, found)
@@ -82,7 +82,7 @@ async def test_what_other_writers_leave_and_what_changes_nothing_is_written_to_a
         assert (await array[...]).tolist() == [0, 1, 2, 70, *range(4, 12)]
 
 
-async def test_rounding_of_integers_is_read_and_not_written():
+async def test_an_array_with_quantized_integers_is_read_but_not_written():
     document = {
         "zarr_format": 2,
         "shape": [3],
@@ -105,16 +105,16 @@ async def test_rounding_of_integers_is_read_and_not_written():
 
 
 @pytest.mark.parametrize(
-    ("codec", "most"), [("blosc", 2**31 - 17), ("numcodecs.lz4", 2_113_929_216), ({"id": "blosc"}, 2**31 - 17)]
+    ("codec", "max_bytes"), [("blosc", 2**31 - 17), ("numcodecs.lz4", 2_113_929_216), ({"id": "blosc"}, 2**31 - 17)]
 )
 @pytest.mark.parametrize("shards", [None, 2**32])
-async def test_a_chunk_that_its_codec_can_never_take_is_refused_on_create(codec, most, shards):
+async def test_a_chunk_larger_than_its_codec_accepts_is_refused_on_create(codec, max_bytes, shards):
     async with zs.Session() as session:
         options = {"shape": 2**32, "chunks": 2**31, "shards": shards, "dtype": "u1", "compressor": codec}
-        with pytest.raises(zs.ConfigError, match=f"{most:,} bytes at most, but a chunk has 2,147,483,648"):
+        with pytest.raises(zs.ConfigError, match=f"{max_bytes:,} bytes at most, but a chunk has 2,147,483,648"):
             await session.create_array("memory://too-large", **options)
         assert not await session.exists("memory://too-large")
-        taken = options | {"shape": most, "chunks": most, "shards": None}
+        taken = options | {"shape": max_bytes, "chunks": max_bytes, "shards": None}
         await session.create_array("memory://just-fits", overwrite=True, **taken)
 
 

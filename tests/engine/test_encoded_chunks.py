@@ -64,7 +64,7 @@ def inside(chunk: np.ndarray[Any, Any], block: tuple[slice, ...]) -> np.ndarray[
 
 
 @EVERY_LAYOUT
-async def test_a_chunk_is_what_a_read_of_it_decodes(session: zs.Session, layout: str) -> None:
+async def test_an_encoded_chunk_decodes_to_what_a_read_returns(session: zs.Session, layout: str) -> None:
     array = await make(session, layout)
     await array[...].set(DATA)
     for coords in grid_of(array):
@@ -79,7 +79,7 @@ async def test_a_chunk_is_what_a_read_of_it_decodes(session: zs.Session, layout:
 
 
 @EVERY_LAYOUT
-async def test_what_is_not_stored_is_none(session: zs.Session, layout: str) -> None:
+async def test_a_chunk_that_is_not_stored_is_none(session: zs.Session, layout: str) -> None:
     array = await make(session, layout)
     assert [await array.chunk_at(coords) for coords in grid_of(array)] == [None] * len(grid_of(array))
     await array[0:1, 0:1].set(5)
@@ -87,7 +87,7 @@ async def test_what_is_not_stored_is_none(session: zs.Session, layout: str) -> N
 
 
 @EVERY_LAYOUT
-async def test_a_chunk_moves_between_arrays_as_bytes(session: zs.Session, layout: str) -> None:
+async def test_an_encoded_chunk_can_be_put_into_another_array_unchanged(session: zs.Session, layout: str) -> None:
     source, target = await make(session, layout), await make(session, layout)
     await source[...].set(DATA)
     expected = np.full((10, 10), -1)
@@ -101,7 +101,7 @@ async def test_a_chunk_moves_between_arrays_as_bytes(session: zs.Session, layout
 
 
 @EVERY_LAYOUT
-async def test_an_erased_chunk_reads_as_fill_and_the_others_stay(session: zs.Session, layout: str) -> None:
+async def test_an_erased_chunk_reads_as_fill_and_the_others_are_unchanged(session: zs.Session, layout: str) -> None:
     array, expected = await make(session, layout), DATA.copy()
     await array[...].set(DATA)
     for coords in grid_of(array)[1::2]:
@@ -116,7 +116,7 @@ async def test_an_erased_chunk_reads_as_fill_and_the_others_stay(session: zs.Ses
 
 
 @EVERY_LAYOUT
-async def test_a_condition_holds_or_nothing_changes(session: zs.Session, layout: str) -> None:
+async def test_a_put_or_erase_with_an_unmet_condition_changes_nothing(session: zs.Session, layout: str) -> None:
     array = await make(session, layout)
     await array[...].set(DATA)
     first = await chunk_at(array, (0, 0))
@@ -165,7 +165,7 @@ async def test_invalid_chunks_are_not_stored_unless_requested(session: zs.Sessio
         await array[0, 0]
 
 
-async def test_arguments_are_checked(session: zs.Session) -> None:
+async def test_invalid_arguments_of_chunk_methods_are_refused(session: zs.Session) -> None:
     array = await make(session, "chunks")
     for outside in ((3, 0), (-1, 0), (0,), 0, (0, 0, 0), ()):
         for call in (array.chunk_at, array.erase_chunk, lambda at: array.put_chunk(at, b"")):
@@ -201,7 +201,7 @@ async def test_arguments_are_checked(session: zs.Session) -> None:
 
 
 @SHARDED
-async def test_writers_of_one_shard_lose_nothing_of_each_other(session: zs.Session, layout: str) -> None:
+async def test_concurrent_writers_of_one_shard_lose_no_chunks(session: zs.Session, layout: str) -> None:
     """Concurrent puts, erasures and merges of different chunks from two sessions."""
     store = zs.MemoryStore()
     array = await make(session, layout, store)
@@ -226,7 +226,9 @@ async def test_writers_of_one_shard_lose_nothing_of_each_other(session: zs.Sessi
 
 
 @EVERY_LAYOUT
-async def test_what_another_session_stored_is_seen_whatever_is_cached(session: zs.Session, layout: str) -> None:
+async def test_encoded_chunks_stored_by_another_session_are_seen_whatever_is_cached(
+    session: zs.Session, layout: str
+) -> None:
     store = zs.MemoryStore()
     async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as caching:
         array = await make(caching, layout, store)
@@ -263,7 +265,7 @@ def grids(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(grids(), st.randoms(use_true_random=False))
-async def test_of_any_grid_exactly_the_stored_chunks_are_found(options: dict[str, Any], random: Any) -> None:
+async def test_stored_chunks_lists_exactly_the_stored_chunks_of_any_grid(options: dict[str, Any], random: Any) -> None:
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), dtype="u2", **options)
         await array.resize([random.randint(1, n) for n in array.shape])  # the edge cuts any object
@@ -285,7 +287,7 @@ async def test_of_any_grid_exactly_the_stored_chunks_are_found(options: dict[str
 
 
 @EVERY_LAYOUT
-async def test_what_is_stored_is_reported_with_sizes_versions_and_sums(session: zs.Session, layout: str) -> None:
+async def test_stored_chunks_reports_sizes_versions_and_totals(session: zs.Session, layout: str) -> None:
     store = zs.MemoryStore()
     array = await make(session, layout, store, dtype="i4", fill_value=0)
     await array[0:5, 0:5].set(3)
@@ -311,7 +313,7 @@ async def test_what_is_stored_is_reported_with_sizes_versions_and_sums(session: 
     assert deep._repr_html_().count("#4c8bb5") == len(deep.chunks or ())
 
 
-async def test_an_empty_array_has_no_ratio(session: zs.Session) -> None:
+async def test_stored_chunks_of_an_empty_array_have_no_ratio(session: zs.Session) -> None:
     stored = await (await make(session, "chunks")).stored_chunks()
     assert (len(stored), stored.nbytes, stored.ratio, stored.bitmap.any()) == (0, 0, None, np.False_)
     point = await session.create_array(zs.MemoryStore(), shape=(), dtype="i4")
@@ -325,7 +327,7 @@ async def test_an_empty_array_has_no_ratio(session: zs.Session) -> None:
     assert (await chunk_at(text, 0)).decode().tolist() == ["a", "bb", "ccc"]
 
 
-async def test_listing_an_array_below_others_takes_one_page_and_no_get(session: zs.Session) -> None:
+async def test_listing_the_chunks_of_one_of_several_arrays_takes_one_page_and_no_get(session: zs.Session) -> None:
     store = Counting()
     group = await session.create_group(store)
     for name in ("a", "a b", "ab"):
@@ -336,7 +338,7 @@ async def test_listing_an_array_below_others_takes_one_page_and_no_get(session: 
     assert store.gets == []
 
 
-async def test_more_than_a_call_may_touch_is_refused() -> None:
+async def test_listing_more_chunks_than_a_call_may_touch_is_refused() -> None:
     async with zs.Session(limits=zs.Limits(max_chunks_per_call=3)) as session:
         array = await session.create_array(zs.MemoryStore(), shape=(8,), chunks=(2,), shards=(4,), dtype="i4")
         await array[0:4].set(1)
@@ -346,7 +348,7 @@ async def test_more_than_a_call_may_touch_is_refused() -> None:
             await array.stored_chunks(inner=True)
 
 
-async def test_a_chunk_that_is_too_long_is_refused_before_it_is_read(session: zs.Session) -> None:
+async def test_a_chunk_that_is_too_long_is_refused_before_it_is_received(session: zs.Session) -> None:
     store = zs.MemoryStore()
     array = await make(session, "chunks", store)
     await store.put("c/0/0", bytes(10**6))
@@ -355,7 +357,7 @@ async def test_a_chunk_that_is_too_long_is_refused_before_it_is_read(session: zs
 
 
 @EVERY_LAYOUT
-async def test_cancelled_at_any_await_nothing_is_held(session: zs.Session, layout: str) -> None:
+async def test_a_chunk_method_cancelled_at_any_await_holds_no_lease(session: zs.Session, layout: str) -> None:
     store = zs.MemoryStore()
     array = await make(session, layout, store)
     await array[...].set(DATA)
@@ -381,7 +383,7 @@ async def test_cancelled_at_any_await_nothing_is_held(session: zs.Session, layou
     assert await array[0, 0] == 1
 
 
-async def test_a_closed_session_and_a_deadline_are_errors(session: zs.Session) -> None:
+async def test_chunk_methods_raise_for_a_closed_session_and_an_expired_deadline(session: zs.Session) -> None:
     array = await make(session, "shards")
     await array[...].set(DATA)
     with pytest.raises(zs.DeadlineExceeded):

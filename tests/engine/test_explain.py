@@ -96,7 +96,9 @@ LIMITS = st.builds(
 
 
 @given(data=st.data(), limits=LIMITS, cached=st.booleans())
-def test_arrays_with_all_their_chunks(data: st.DataObject, limits: zs.Limits, cached: bool) -> None:
+def test_explain_is_exact_for_arrays_with_all_their_chunks(
+    data: st.DataObject, limits: zs.Limits, cached: bool
+) -> None:
     """Raw chunks: exact without cached indexes, with them, and with decoded chunks in the cache."""
 
     async def run() -> None:
@@ -122,7 +124,7 @@ def test_arrays_with_all_their_chunks(data: st.DataObject, limits: zs.Limits, ca
 
 
 @given(data=st.data(), limits=LIMITS)
-def test_arrays_that_lack_chunks(data: st.DataObject, limits: zs.Limits) -> None:
+def test_explain_is_exact_if_it_says_so_for_arrays_that_lack_chunks(data: st.DataObject, limits: zs.Limits) -> None:
     """Compressed chunks, some absent: exact if `is_exact`, which it is when the indexes are cached."""
 
     async def run() -> None:

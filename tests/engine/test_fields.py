@@ -54,7 +54,7 @@ def records(shape: tuple[int, ...], seed: int, dtype: np.dtype[Any] = DTYPE) -> 
 
 
 @given(data=st.data(), options=st.sampled_from(list(OPTIONS)), cached=st.booleans())
-def test_any_write_and_read_of_fields(data: st.DataObject, options: str, cached: bool) -> None:
+def test_writes_and_reads_of_fields_equal_numpys(data: st.DataObject, options: str, cached: bool) -> None:
     """The array equals NumPy's after the same assignments to whole elements and to fields."""
 
     async def run() -> None:
@@ -85,7 +85,7 @@ def test_any_write_and_read_of_fields(data: st.DataObject, options: str, cached:
     asyncio.run(run())
 
 
-async def test_every_way_to_name_them(session: zs.Session) -> None:
+async def test_fields_can_be_named_in_every_way(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(10, 7), chunks=(4, 3), dtype=DTYPE)
     data = records((10, 7), 1)
     await array[...].set(data)
@@ -108,7 +108,7 @@ async def test_every_way_to_name_them(session: zs.Session) -> None:
     assert (await array[...]).tolist() == data.tolist()
 
 
-async def test_fields_that_hold_arrays(session: zs.Session) -> None:
+async def test_fields_that_hold_arrays_add_their_dimensions_to_the_selection(session: zs.Session) -> None:
     """Their dimensions follow those of the selection, for every kind of selection."""
     array = await session.create_array(zs.MemoryStore(), shape=(10, 7), chunks=(4, 3), dtype=WITH_ARRAYS, zarr_format=2)
     assert (await array["w", 0, 0]).tolist() == [[0] * 3] * 2
@@ -133,7 +133,7 @@ async def test_fields_that_hold_arrays(session: zs.Session) -> None:
         await array["v"].set(np.zeros((10, 7)))
 
 
-async def test_tensorstore_shares_fields_that_hold_arrays(session: zs.Session, tmp_path: Path) -> None:
+async def test_we_and_tensorstore_read_each_others_fields_that_hold_arrays(session: zs.Session, tmp_path: Path) -> None:
     """zarr-python 3 does not support such fields."""
     ts = pytest.importorskip("tensorstore")
     data = records((10, 7), 1, WITH_ARRAYS)
@@ -169,7 +169,7 @@ async def test_a_write_of_a_field_merges_every_chunk(session: zs.Session) -> Non
     assert (await array[...]).tolist() == data.tolist()
 
 
-async def test_absent_chunks_give_the_fields_fill_value(session: zs.Session) -> None:
+async def test_a_field_of_an_absent_chunk_is_its_fill_value(session: zs.Session) -> None:
     fill = np.array((5, 0.5, b"ab"), DTYPE)
     array = await session.create_array(zs.MemoryStore(), shape=(4,), chunks=2, dtype=DTYPE, fill_value=fill[()])
     assert (await array["c"]).tolist() == [b"ab"] * 4
@@ -190,13 +190,13 @@ async def test_absent_chunks_give_the_fields_fill_value(session: zs.Session) -> 
     ],
     ids=str,
 )
-async def test_fields_that_are_none(session: zs.Session, key: Any, problem: str) -> None:
+async def test_invalid_field_names_are_refused(session: zs.Session, key: Any, problem: str) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(4, 4), chunks=2, dtype=DTYPE)
     with pytest.raises(zs.SelectionError, match=problem):
         array[key]
 
 
-async def test_elements_without_fields(session: zs.Session) -> None:
+async def test_a_field_of_elements_without_fields_is_refused(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(4,), chunks=2, dtype="i4")
     with pytest.raises(zs.SelectionError, match="has no fields"):
         array["a"]

@@ -49,7 +49,7 @@ async def filled(session: zs.Session, store: Any, value: int, **layout: Any) -> 
 
 @TRANSPORTS
 @EACH_LAYOUT
-async def test_two_servers_of_one_session_share_nothing(
+async def test_two_servers_in_one_session_share_no_cache_entry_and_no_lock(
     servers: tuple[FaultServer, FaultServer], transport: Any, layout: Any
 ) -> None:
     async with zs.Session(cache=CACHE) as session:
@@ -82,7 +82,7 @@ class session_locks:  # used like a function
 
 
 @EACH_LAYOUT
-async def test_two_stores_in_memory_of_one_name_share_nothing(layout: Any) -> None:
+async def test_two_memory_stores_of_the_same_name_share_no_cache_entry(layout: Any) -> None:
     async with zs.Session(cache=CACHE) as session:
         arrays = [await filled(session, zs.MemoryStore("same"), value, **layout) for value in (1, 2)]
         for _ in range(2):
@@ -91,7 +91,7 @@ async def test_two_stores_in_memory_of_one_name_share_nothing(layout: Any) -> No
 
 @TRANSPORTS
 @EACH_LAYOUT
-async def test_what_one_key_has_read_is_not_given_to_another(
+async def test_data_cached_for_one_access_key_is_not_returned_to_another(
     servers: tuple[FaultServer, FaultServer], transport: Any, layout: Any
 ) -> None:
     server, _ = servers
@@ -115,7 +115,7 @@ async def test_what_one_key_has_read_is_not_given_to_another(
 
 @EACH_LAYOUT
 @pytest.mark.parametrize("cache", [CACHE, zs.CacheSize()], ids=["cached", "uncached"])
-async def test_two_keys_that_read_at_once_join_no_request_of_each_other(
+async def test_readers_with_different_access_keys_do_not_share_requests(
     servers: tuple[FaultServer, FaultServer], layout: Any, cache: zs.CacheSize
 ) -> None:
     server, other = servers
@@ -138,7 +138,9 @@ async def test_two_keys_that_read_at_once_join_no_request_of_each_other(
             assert (second == 2).all()  # type: ignore[union-attr]  # likewise
 
 
-async def test_what_one_key_writes_another_of_the_session_reads(servers: tuple[FaultServer, FaultServer]) -> None:
+async def test_writes_with_one_access_key_are_seen_by_readers_with_another(
+    servers: tuple[FaultServer, FaultServer],
+) -> None:
     server, _ = servers
     async with zs.Session(cache=CACHE) as session:
         mine = await filled(session, session.s3("data", "a", config=config_of(server)), 1, chunks=(4,))
@@ -148,7 +150,7 @@ async def test_what_one_key_writes_another_of_the_session_reads(servers: tuple[F
         assert (await theirs[:] == 2).all()
 
 
-async def test_what_is_read_as_missing_for_one_is_not_missing_for_another(
+async def test_a_403_read_as_missing_for_one_reader_is_an_error_for_another(
     servers: tuple[FaultServer, FaultServer],
 ) -> None:
     server, _ = servers
@@ -164,7 +166,7 @@ async def test_what_is_read_as_missing_for_one_is_not_missing_for_another(
 
 
 @EACH_LAYOUT
-async def test_an_array_that_is_opened_sees_what_others_have_written_since(layout: Any) -> None:
+async def test_a_newly_opened_array_sees_chunks_that_others_added(layout: Any) -> None:
     store = zs.MemoryStore()
     async with zs.Session(cache=CACHE) as session, zs.Session() as other:
         array = await session.create_array(store, shape=(8,), dtype="i4", **layout)
@@ -178,7 +180,7 @@ async def test_an_array_that_is_opened_sees_what_others_have_written_since(layou
         assert (await array[:]).tolist() == [1, 1, 2, 2, 2, 2, 2, 2]
 
 
-async def test_a_handle_that_is_open_keeps_the_indexes_that_it_has_read() -> None:
+async def test_an_open_handle_keeps_the_shard_indexes_that_it_has_read() -> None:
     from .counting import Counting
 
     store = Counting()
@@ -208,7 +210,7 @@ OTHER = [
 ]
 
 
-async def test_places_are_distinguished_by_where_bytes_are() -> None:
+async def test_cache_keys_distinguish_locations() -> None:
     async with zs.Session() as session:
 
         def place(options: dict[str, Any], prefix: str = "a/b") -> str:
@@ -221,7 +223,7 @@ async def test_places_are_distinguished_by_where_bytes_are() -> None:
         assert place({}, "a/b") == place({}, "a") + "/b" == place({}, "") + "/a/b"
 
 
-async def test_the_endpoint_of_the_environment_and_of_a_profile_count(
+async def test_cache_keys_contain_the_endpoint_of_the_environment_or_the_profile(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "config").write_text(
@@ -246,7 +248,7 @@ async def test_the_endpoint_of_the_environment_and_of_a_profile_count(
         assert place() == place(endpoint_url="http://h2")
 
 
-async def test_readers_are_distinguished_by_what_they_may_see_and_no_key_is_shown() -> None:
+async def test_cache_keys_distinguish_readers_and_contain_no_secret() -> None:
     async with zs.Session() as session:
 
         def owner(**options: Any) -> Any:
@@ -267,7 +269,7 @@ async def test_readers_are_distinguished_by_what_they_may_see_and_no_key_is_show
 
 
 @EACH_LAYOUT
-async def test_a_folder_is_one_place_by_whatever_name(layout: Any, tmp_path: Path) -> None:
+async def test_a_folder_has_one_cache_key_under_all_its_names(layout: Any, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     async with zs.Session(cache=CACHE) as session:

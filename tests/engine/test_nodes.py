@@ -21,14 +21,14 @@ def conflicting(times: int | None) -> Fault:
     return Fault(verb="put", key="zarr.json", times=times, error=lambda: zs.Conflict("409"))
 
 
-async def test_a_conflict_that_has_ended_does_not_prevent_creation(session: zs.Session) -> None:
+async def test_a_node_is_created_after_a_conflict_that_ends(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore(), conflicting(2))
     array = await session.create_array(store, shape=(2,), dtype="i4")
     assert (await session.open_array(store)).shape == array.shape
     assert session.metrics.conflicts == 2
 
 
-async def test_a_node_created_first_by_another_exists(session: zs.Session) -> None:
+async def test_creating_a_node_that_another_creates_first_raises_node_exists(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
 
     async def be_first() -> None:
@@ -39,6 +39,6 @@ async def test_a_node_created_first_by_another_exists(session: zs.Session) -> No
         await session.create_array(store, shape=(2,), dtype="i4")
 
 
-async def test_a_conflict_that_does_not_end_is_its_own_error(session: zs.Session) -> None:
+async def test_a_conflict_that_does_not_end_raises_concurrent_modification(session: zs.Session) -> None:
     with pytest.raises(zs.ConcurrentModification, match="all of 3 attempts"):
         await session.create_array(FaultyStore(zs.MemoryStore(), conflicting(None)), shape=(2,), dtype="i4")

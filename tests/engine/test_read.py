@@ -42,16 +42,18 @@ async def made(session: zs.Session, compressor: Any) -> tuple[zs.Array, np.ndarr
     return array, data
 
 
-async def test_raw_chunks_that_are_blocks_of_the_result_are_not_touched_again(decoded: list[bool]) -> None:
+async def test_raw_chunks_that_are_contiguous_in_the_result_are_received_into_it(decoded: list[bool]) -> None:
     async with zs.Session() as session:
         array, data = await made(session, None)
         np.testing.assert_array_equal(await array.get_slice((2, 0), (4, 5)), data[2:4, :5])
         assert decoded == []
         np.testing.assert_array_equal(await array.get_slice((0, 0), (6, 10)), data)
-        assert len(decoded) == 6, "rows of a wider result have gaps: these are placed"
+        assert len(decoded) == 6, (
+            "the rows of a chunk are not contiguous in a wider result, so each chunk is copied into it"
+        )
 
 
-async def test_compressed_chunks_are_decoded_into_the_result(decoded: list[bool]) -> None:
+async def test_compressed_chunks_are_decoded_directly_into_the_result(decoded: list[bool]) -> None:
     async with zs.Session() as session:
         array, data = await made(session, "zstd")
         np.testing.assert_array_equal(await array.get_slice((2, 0), (4, 5)), data[2:4, :5])
@@ -62,7 +64,7 @@ async def test_compressed_chunks_are_decoded_into_the_result(decoded: list[bool]
 
 
 @pytest.mark.parametrize("compressor", [None, "zstd"])
-async def test_another_dtype_of_out_is_cast_and_never_filled_with_raw_bytes(compressor: Any) -> None:
+async def test_values_are_cast_to_the_dtype_of_out(compressor: Any) -> None:
     async with zs.Session() as session:
         array, data = await made(session, compressor)
         for dtype in ("f8", ">i4", "i8"):
@@ -71,7 +73,7 @@ async def test_another_dtype_of_out_is_cast_and_never_filled_with_raw_bytes(comp
             np.testing.assert_array_equal(out, data[0:2, 5:10])
 
 
-async def test_a_reversed_block_is_placed_and_not_received_as_it_is() -> None:
+async def test_a_chunk_read_into_a_reversed_view_is_reversed() -> None:
     async with zs.Session() as session:
         array, data = await made(session, None)
         np.testing.assert_array_equal(await array[1::-1, 4::-1], data[1::-1, 4::-1])
@@ -87,7 +89,7 @@ async def test_a_raw_object_of_another_size_is_an_error_and_leaves_no_torn_resul
                 await array.get_slice((0, 0), (2, 5))
 
 
-async def test_scratch_memory_serves_one_chunk_after_the_other_and_none_is_mixed_up() -> None:
+async def test_scratch_memory_is_reused_for_one_chunk_after_the_other() -> None:
     async with zs.Session() as session:
         array = await session.create_array(
             zs.MemoryStore(), shape=(640, 640), chunks=(128, 160), dtype="i4", compressor="zstd"
@@ -99,7 +101,7 @@ async def test_scratch_memory_serves_one_chunk_after_the_other_and_none_is_mixed
 
 
 @pytest.mark.parametrize("nbytes", [1, 4 * 2**20, 4 * 2**20 + 1])
-def test_scratch_memory_is_kept_up_to_a_bound(nbytes: int) -> None:
+def test_only_small_scratch_memory_is_kept(nbytes: int) -> None:
     cpu = Cpu(1)
     first, second = (cpu.scratch((nbytes,), np.dtype("u1")) for _ in range(2))
     assert first.shape == second.shape == (nbytes,)

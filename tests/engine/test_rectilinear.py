@@ -31,7 +31,7 @@ def numbered(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
 
 
 @BOTH
-async def test_every_chunk_by_its_place_in_the_grid(session: zs.Session, options: Any) -> None:
+async def test_every_chunk_is_addressed_by_its_coordinates_in_the_grid(session: zs.Session, options: Any) -> None:
     array = await session.create_array(zs.MemoryStore(), dtype="i4", **options)
     data = numbered(array.shape)
     await array[...].set(data)
@@ -59,7 +59,7 @@ async def test_concurrent_readers_share_one_request_per_object(session: zs.Sessi
         assert store.count("get") - before == requests
 
 
-async def test_a_shape_that_chunks_do_not_have_is_an_error(session: zs.Session) -> None:
+async def test_chunk_shape_is_an_error_for_chunks_of_different_shapes(session: zs.Session) -> None:
     plain = await session.create_array(zs.MemoryStore(), dtype="i4", **PLAIN)
     assert plain.chunk_sizes == ((3, 2, 5), (4, 4, 1))
     assert plain.shard_sizes is None
@@ -76,7 +76,7 @@ async def test_a_shape_that_chunks_do_not_have_is_an_error(session: zs.Session) 
 
 
 @given(data=st.data(), sharded=st.booleans())
-def test_any_history_of_writes_resizes_and_appends(data: st.DataObject, sharded: bool) -> None:
+def test_any_writes_resizes_and_appends_give_what_numpy_gives(data: st.DataObject, sharded: bool) -> None:
     """The array equals NumPy's after the same steps, in the writing session and in another."""
 
     async def run() -> None:
@@ -118,7 +118,7 @@ def test_any_history_of_writes_resizes_and_appends(data: st.DataObject, sharded:
 
 
 @BOTH
-async def test_appenders_at_once_get_chunks_of_their_own(session: zs.Session, options: Any) -> None:
+async def test_concurrent_appends_get_separate_chunks(session: zs.Session, options: Any) -> None:
     store = zs.MemoryStore()
     array = await session.create_array(store, dtype="i4", **options)
     before = array.shape[0]
@@ -136,7 +136,7 @@ async def test_appenders_at_once_get_chunks_of_their_own(session: zs.Session, op
     assert (await array.verify()).ok
 
 
-async def test_an_array_in_the_place_of_another_is_noticed(session: zs.Session) -> None:
+async def test_a_handle_detects_that_its_array_was_replaced(session: zs.Session) -> None:
     """Stored chunk lengths never change: different lengths mean that it is another array."""
     store = zs.MemoryStore()
     array = await session.create_array(store, dtype="i4", **PLAIN)
@@ -146,7 +146,7 @@ async def test_an_array_in_the_place_of_another_is_noticed(session: zs.Session) 
 
 
 @BOTH
-async def test_writers_of_parts_of_one_chunk_lose_nothing(session: zs.Session, options: Any) -> None:
+async def test_concurrent_writers_of_parts_of_one_chunk_lose_no_updates(session: zs.Session, options: Any) -> None:
     store = zs.MemoryStore()
     array = await session.create_array(store, dtype="i4", **options)
     async with zs.Session() as another, asyncio.TaskGroup() as group:
@@ -174,7 +174,7 @@ async def test_verify_finds_a_chunk_of_another_shape(session: zs.Session, option
         await array[...]
 
 
-async def test_grids_of_few_runs_are_as_cheap_as_regular_ones(session: zs.Session) -> None:
+async def test_a_huge_grid_in_few_runs_costs_no_more_than_a_regular_one(session: zs.Session) -> None:
     """A run-length encoded list may describe more chunks than memory can hold."""
     array = await session.create_array(
         zs.MemoryStore(), shape=(8 * 10**12,), chunks=[[(3, 10**12), (5, 10**12)]], dtype="u1"
@@ -188,7 +188,7 @@ async def test_grids_of_few_runs_are_as_cheap_as_regular_ones(session: zs.Sessio
         assert array.chunk_sizes
 
 
-async def test_a_bounded_grid_stores_the_last_chunk_as_long_as_the_array(session: zs.Session) -> None:
+async def test_a_bounded_grid_cuts_the_last_chunk_at_the_edge_of_the_array(session: zs.Session) -> None:
     store = zs.MemoryStore()
     await session.create_array(store, shape=(7,), chunks=3, dtype="u1", compressor=None)
     blob = await store.get("zarr.json")
@@ -207,7 +207,7 @@ async def test_a_bounded_grid_stores_the_last_chunk_as_long_as_the_array(session
     assert (await array[...]).tolist() == [1, 2, 3, 4, 5, 6, 9, 9]
 
 
-async def test_a_shard_of_one_chunk_keeps_what_others_appended_behind_the_edge() -> None:
+async def test_a_shard_of_one_chunk_keeps_what_others_appended_beyond_the_edge() -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session, zs.Session() as other:
         array = await session.create_array(store, shape=(6,), chunks=(2,), shards=((4, 2),), dtype="i4")

@@ -32,7 +32,7 @@ async def ones(session: zs.Session, store: Any, **options: Any) -> zs.Array:
     return array
 
 
-async def test_a_prefix_that_is_no_node_is_not_deleted(session: zs.Session) -> None:
+async def test_a_prefix_without_a_node_is_not_deleted(session: zs.Session) -> None:
     store = zs.MemoryStore()
     await store.put("data/precious.csv", b"1")
     with pytest.raises(zs.NodeNotFound, match=r"precious.csv.*everything=True"):
@@ -45,7 +45,7 @@ async def test_a_prefix_that_is_no_node_is_not_deleted(session: zs.Session) -> N
     await session.delete(store, path="data")  # an empty prefix is no error
 
 
-async def test_overwrite_removes_no_prefix_that_is_no_node(session: zs.Session) -> None:
+async def test_overwrite_does_not_remove_a_prefix_without_a_node(session: zs.Session) -> None:
     store = zs.MemoryStore()
     await store.put("data/precious.csv", b"1")
     for create in (
@@ -58,7 +58,7 @@ async def test_overwrite_removes_no_prefix_that_is_no_node(session: zs.Session) 
 
 
 @FORMATS
-async def test_what_belongs_to_others_stays_and_is_named(
+async def test_delete_keeps_and_reports_objects_that_belong_to_no_node(
     session: zs.Session, caplog: pytest.LogCaptureFixture, zarr_format: Any
 ) -> None:
     store = zs.MemoryStore()
@@ -83,14 +83,14 @@ class Bucket(zs.MemoryStore):
         return "s3://bucket"
 
 
-async def test_the_root_of_an_access_point_is_a_whole_bucket(session: zs.Session) -> None:
+async def test_the_root_of_an_access_point_is_treated_as_a_whole_bucket(session: zs.Session) -> None:
     point = "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"
     for url in (f"s3://{point}", f"s3://{point}/", "s3://bucket", "s3://bucket/"):
         with pytest.raises(zs.ConfigError, match="whole bucket"):
             await session.delete(url)
 
 
-async def test_a_whole_bucket_is_removed_only_by_name(session: zs.Session) -> None:
+async def test_the_objects_of_a_whole_bucket_are_deleted_only_node_by_node(session: zs.Session) -> None:
     store = Bucket()
     await ones(session, store, path="a")  # with a group at the root
     before = await keys(store)
@@ -108,7 +108,9 @@ async def test_a_whole_bucket_is_removed_only_by_name(session: zs.Session) -> No
 
 
 @FORMATS
-async def test_folder_markers_go_with_the_node_and_are_no_node(session: zs.Session, zarr_format: Any) -> None:
+async def test_folder_markers_are_deleted_with_the_node_and_are_not_a_node(
+    session: zs.Session, zarr_format: Any
+) -> None:
     store = zs.MemoryStore()
     for key in ("a/", "a/c/", "a/0/"):
         await store.put(key, b"")
@@ -135,7 +137,7 @@ STOPS: list[tuple[str, Any]] = [
 
 @FORMATS
 @pytest.mark.parametrize("error", [stop[1] for stop in STOPS], ids=[stop[0] for stop in STOPS])
-async def test_a_delete_that_stops_half_way_leaves_nothing_that_reads_and_explains_how_to_continue(
+async def test_a_delete_that_fails_half_way_leaves_no_readable_node_and_explains_how_to_continue(
     session: zs.Session, zarr_format: Any, error: Any
 ) -> None:
     inner = zs.MemoryStore()
@@ -155,7 +157,7 @@ async def test_a_delete_that_stops_half_way_leaves_nothing_that_reads_and_explai
 
 
 @FORMATS
-async def test_a_group_whose_removal_stops_shows_no_array_that_lacks_chunks(
+async def test_a_group_delete_that_fails_half_way_leaves_no_array_without_its_chunks(
     session: zs.Session, zarr_format: Any
 ) -> None:
     inner = zs.MemoryStore()
@@ -206,7 +208,7 @@ async def test_chunks_of_an_earlier_array_are_not_adopted(session: zs.Session, z
     await session.create_array(store, shape=(8,), dtype="i4", zarr_format=zarr_format, **options)
 
 
-async def test_creating_costs_one_page_of_a_listing(session: zs.Session) -> None:
+async def test_creating_a_node_lists_one_page(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
     await session.create_array(store, shape=(4,), dtype="i4")
     assert store.count("list_prefix") == 1
@@ -215,7 +217,7 @@ async def test_creating_costs_one_page_of_a_listing(session: zs.Session) -> None
 
 @pytest.mark.parametrize("what", ["array", "group"])
 @FORMATS
-async def test_nothing_is_created_below_an_array_by_url_either(
+async def test_nothing_is_created_below_an_array_by_its_full_url(
     session: zs.Session, zarr_format: Any, what: str
 ) -> None:
     await session.create_array("memory://b/x/a", shape=(1,), dtype="i4", zarr_format=zarr_format)
@@ -226,12 +228,12 @@ async def test_nothing_is_created_below_an_array_by_url_either(
     await session.create_array("memory://b/x/b", shape=(1,), dtype="i4")
 
 
-async def test_a_folder_above_that_may_not_be_read_does_not_keep_from_creating(session: zs.Session) -> None:
-    class Fenced(zs.MemoryStore):
+async def test_an_unreadable_parent_folder_does_not_prevent_creating_an_array(session: zs.Session) -> None:
+    class WithUnreadableParent(zs.MemoryStore):
         def parent(self) -> Any:
             return FaultyStore(zs.MemoryStore(), Fault(times=None, error=lambda: zs.AccessDenied("no"))), "mine"
 
-    await session.create_array(Fenced(), shape=(1,), dtype="i4")
+    await session.create_array(WithUnreadableParent(), shape=(1,), dtype="i4")
 
 
 UNKNOWN = [
@@ -242,7 +244,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize("document", UNKNOWN, ids=["type", "member", "damaged"])
-async def test_a_node_that_cannot_be_read_here_exists(session: zs.Session, document: bytes) -> None:
+async def test_a_node_of_an_unsupported_type_exists(session: zs.Session, document: bytes) -> None:
     store = zs.MemoryStore()
     group = await session.create_group(store)
     await store.put("x/zarr.json", document)
@@ -256,14 +258,14 @@ async def test_a_node_that_cannot_be_read_here_exists(session: zs.Session, docum
     assert (await group.open("x")).metadata.zarr_format == 3
 
 
-async def test_what_is_below_an_array_of_unknown_type_is_refused(session: zs.Session) -> None:
+async def test_creating_below_an_array_of_an_unsupported_type_is_refused(session: zs.Session) -> None:
     store = zs.MemoryStore()
     await store.put("x/zarr.json", UNKNOWN[0])
     with pytest.raises(zs.NodeExists, match="array that cannot be read here"):
         await session.create_array(store, path="x/below", shape=(1,), dtype="i4")
 
 
-async def test_attributes_set_while_a_v2_array_is_created_stay(session: zs.Session) -> None:
+async def test_attributes_set_while_a_v2_array_is_created_are_kept(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
 
     async def set_one() -> None:
@@ -302,7 +304,7 @@ def act_of(session: zs.Session, store: zs.MemoryStore, what: str, zarr_format: A
     ("what", "zarr_format"),
     [("delete", 3), ("delete group", 2), ("delete everything", 3), ("overwrite", 2), ("create", 2)],
 )
-async def test_cancelled_at_every_await_nothing_reads_wrong_and_no_copy_names_what_is_gone(
+async def test_a_removal_cancelled_at_any_await_leaves_no_wrong_data_and_no_outdated_metadata(
     session: zs.Session, zarr_format: Any, what: str
 ) -> None:
     for turns in range(200):
@@ -331,7 +333,7 @@ async def test_cancelled_at_every_await_nothing_reads_wrong_and_no_copy_names_wh
     raise AssertionError("it did not end")
 
 
-async def test_a_node_created_while_the_old_one_was_being_removed_stays(session: zs.Session) -> None:
+async def test_a_node_created_during_the_removal_of_the_old_one_is_kept(session: zs.Session) -> None:
     inner = zs.MemoryStore()
     await session.create_array(inner, path="a", shape=(4,), dtype="i4")
     store = FaultyStore(inner)

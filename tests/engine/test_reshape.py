@@ -41,21 +41,21 @@ def before_first_put(array: zs.Array, act: Callable[[zs.Array], Awaitable[object
     store.add(Fault(verb="put", key="c/*", meanwhile=run))
 
 
-async def test_rows_that_others_append_to_the_same_object_meanwhile_stay(array: zs.Array) -> None:
+async def test_rows_that_others_append_to_the_same_object_meanwhile_are_kept(array: zs.Array) -> None:
     before_first_put(array, lambda other: other.append(np.full((1, 3), 8)))
     await array.append(np.full((2, 3), 7))
     await array.refresh()
     assert (await array[4:, 0]).tolist() == [7, 7, 8]
 
 
-async def test_columns_that_others_append_to_the_same_object_meanwhile_stay(array: zs.Array) -> None:
+async def test_columns_that_others_append_to_the_same_object_meanwhile_are_kept(array: zs.Array) -> None:
     before_first_put(array, lambda other: other.append(np.full((8, 1), 8), axis=1))
     await array.append(np.full((4, 3), 7))
     await array.refresh()
     assert (await array[...]).tolist() == [[1, 1, 1, 8]] * 4 + [[7, 7, 7, 8]] * 4
 
 
-async def test_a_cancelled_append_names_which_rows_it_leaves_claimed(array: zs.Array) -> None:
+async def test_a_cancelled_append_reports_the_rows_that_stay_claimed(array: zs.Array) -> None:
     store = array._runtime.store
     assert isinstance(store, FaultyStore)
     store.add(Fault(verb="put", key="c/*", error=asyncio.CancelledError))
@@ -69,7 +69,7 @@ async def test_a_cancelled_append_names_which_rows_it_leaves_claimed(array: zs.A
 @pytest.mark.parametrize(
     "error", [asyncio.CancelledError, lambda: zs.NetworkError("reset")], ids=["cancelled", "reset"]
 )
-async def test_an_append_whose_claim_is_in_doubt_reports_it(array: zs.Array, error: Any) -> None:
+async def test_an_append_whose_claim_has_an_unknown_outcome_reports_it(array: zs.Array, error: Any) -> None:
     store = array._runtime.store
     assert isinstance(store, FaultyStore)
     store.add(Fault(verb="put", key="zarr.json", error=error, lost_answer=True))
@@ -105,7 +105,7 @@ def failing(error: type[zs.StoreError] = zs.Throttled) -> Fault:
     return Fault(verb="put", key="c/*", times=None, error=lambda: error("not now"))
 
 
-async def test_released_rows_are_not_taken_from_their_next_owner(array: zs.Array) -> None:
+async def test_rows_released_by_a_failed_append_and_claimed_by_another_are_kept(array: zs.Array) -> None:
     store = array._runtime.store
     assert isinstance(store, FaultyStore)
     shrunk = False
@@ -129,7 +129,7 @@ async def test_released_rows_are_not_taken_from_their_next_owner(array: zs.Array
     assert (await array[...])[4:].tolist() == [[8, 8, 8]]
 
 
-async def test_nothing_of_rows_that_were_given_back_is_left(session: zs.Session) -> None:
+async def test_a_failed_append_leaves_no_data_in_the_rows_that_it_releases(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
     array = await session.create_array(store, shape=(3,), dtype="i4", chunks=(2,))
     await array.set_slice([1, 2, 3], 0)
@@ -140,7 +140,7 @@ async def test_nothing_of_rows_that_were_given_back_is_left(session: zs.Session)
     assert (await array[...]).tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
 
 
-async def test_a_claim_stays_where_others_have_claimed_behind_it(array: zs.Array) -> None:
+async def test_a_failed_append_keeps_its_rows_if_others_have_claimed_rows_after_them(array: zs.Array) -> None:
     store = array._runtime.store
     assert isinstance(store, FaultyStore)
     before_first_put(array, lambda other: other.append(np.full((1, 3), 8)))

@@ -47,7 +47,7 @@ def forget(session: zs.Session, store: Counting) -> None:
 
 
 @LOCATIONS
-async def test_one_chunk_is_two_requests_cold_and_one_warm(location: str) -> None:
+async def test_a_chunk_takes_two_requests_without_and_one_with_a_cached_index(location: str) -> None:
     store = Counting()
     async with zs.Session() as session:
         array, data = await filled(session, store, location)
@@ -59,7 +59,7 @@ async def test_one_chunk_is_two_requests_cold_and_one_warm(location: str) -> Non
         assert store.received == INDEX + 2 * 256
 
 
-async def test_a_row_of_chunks_is_one_range() -> None:
+async def test_a_row_of_chunks_is_read_as_one_range() -> None:
     store = Counting()
     async with zs.Session() as session:
         array, data = await filled(session, store)
@@ -69,7 +69,7 @@ async def test_a_row_of_chunks_is_one_range() -> None:
         assert (len(store.gets), store.received) == (1, 4 * 256)
 
 
-async def test_a_small_gap_is_fetched_along_and_a_wide_one_is_not() -> None:
+async def test_a_small_gap_between_chunks_is_fetched_and_a_wide_one_is_skipped() -> None:
     store = Counting()
     async with zs.Session(limits=zs.Limits(gap_bytes=256)) as session:
         array, _ = await filled(session, store)
@@ -82,7 +82,7 @@ async def test_a_small_gap_is_fetched_along_and_a_wide_one_is_not() -> None:
         assert sorted(store.gets) == [Span(0, 256), Span(768, 1024)]
 
 
-async def test_a_gap_that_costs_less_than_a_request_is_bridged() -> None:
+async def test_a_gap_that_costs_less_than_a_request_is_fetched() -> None:
     store = Counting()
     async with zs.Session() as session:
         array, _ = await filled(session, store)
@@ -93,20 +93,20 @@ async def test_a_gap_that_costs_less_than_a_request_is_bridged() -> None:
 
 
 @LOCATIONS
-async def test_a_whole_shard_is_one_request(location: str) -> None:
+async def test_a_whole_shard_is_read_by_one_request(location: str) -> None:
     store = Counting()
     async with zs.Session() as session:
         array, data = await filled(session, store, location)
         np.testing.assert_array_equal(await array.get_slice((0, 0), (32, 32)), data[:32, :32])
         assert store.gets == [None]
         await array.get_slice((0, 0), (8, 8))
-        assert len(store.gets) == 2, "the index came along"
+        assert len(store.gets) == 2, "the index was part of the one response"
 
 
 @LOCATIONS
 @pytest.mark.parametrize("range_bytes", [100, 256, 300, 1000, 1500, 4000])
 @pytest.mark.parametrize("rows", [32, 24])
-async def test_a_big_shard_is_few_ranges_at_once(location: str, range_bytes: int, rows: int) -> None:
+async def test_a_big_shard_is_read_by_a_few_concurrent_ranges(location: str, range_bytes: int, rows: int) -> None:
     store = Counting()
     async with zs.Session(limits=zs.Limits(range_bytes=range_bytes, gap_bytes=1)) as session:
         array, data = await filled(session, store, location)
@@ -115,11 +115,11 @@ async def test_a_big_shard_is_few_ranges_at_once(location: str, range_bytes: int
             store.clear()
             np.testing.assert_array_equal(await array.get_slice((0, 0), (rows, 32)), data[:rows, :32])
             assert len(store.gets) <= 1 + ceil(size / range_bytes) - known
-            assert store.received <= size + max(256, range_bytes) * (not known), "hardly a byte comes twice"
+            assert store.received <= size + max(256, range_bytes) * (not known), "almost no byte is received twice"
             assert all(isinstance(r, Suffix) or r.stop - r.start <= max(range_bytes, INDEX) for r in store.gets)
 
 
-async def test_ranges_of_one_shard_are_in_flight_together() -> None:
+async def test_ranges_of_one_shard_are_requested_concurrently() -> None:
     class Waiting(Counting):
         at_once = most = 0
 
@@ -141,7 +141,7 @@ async def test_ranges_of_one_shard_are_in_flight_together() -> None:
         assert store.most == 8
 
 
-async def test_long_chunks_are_received_in_pieces_where_they_shall_be() -> None:
+async def test_a_long_chunk_is_received_in_several_ranges_into_the_result() -> None:
     store = Counting()
     async with zs.Session(limits=zs.Limits(range_bytes=100)) as session:
         array, data = await filled(session, store)
@@ -153,7 +153,7 @@ async def test_long_chunks_are_received_in_pieces_where_they_shall_be() -> None:
         assert sorted(r.stop - r.start for r in store.gets) == [56, 100, 100]
 
 
-async def test_a_missing_shard_is_its_one_index_request() -> None:
+async def test_a_missing_shard_takes_only_the_index_request() -> None:
     store = Counting()
     async with zs.Session() as session:
         array, _ = await filled(session, store)
@@ -167,7 +167,7 @@ async def test_a_missing_shard_is_its_one_index_request() -> None:
         assert len(store.gets) == 1
 
 
-async def test_an_empty_chunk_is_fill_for_no_request_once_the_index_is_known() -> None:
+async def test_an_absent_chunk_is_fill_without_a_request_if_the_index_is_cached() -> None:
     store = Counting()
     async with zs.Session() as session:
         array, _ = await filled(session, store)
@@ -178,7 +178,7 @@ async def test_an_empty_chunk_is_fill_for_no_request_once_the_index_is_known() -
         assert store.gets == []
 
 
-async def test_one_percent_of_a_100_mb_shard_moves_less_than_five_percent_of_its_bytes() -> None:
+async def test_one_percent_of_a_100_mb_shard_transfers_less_than_five_percent_of_its_bytes() -> None:
     store = Counting()
     n, edge = 80, 64
     async with zs.Session(limits=zs.Limits(bytes=2**30)) as session:
@@ -200,7 +200,7 @@ async def test_one_percent_of_a_100_mb_shard_moves_less_than_five_percent_of_its
 # Writes
 
 
-async def test_a_whole_shard_is_one_put_and_a_part_one_get_and_one_put() -> None:
+async def test_a_whole_shard_takes_one_put_and_a_part_of_it_one_get_and_one_put() -> None:
     store = Counting()
     async with zs.Session() as session:
         array, data = await filled(session, store)
@@ -214,7 +214,7 @@ async def test_a_whole_shard_is_one_put_and_a_part_one_get_and_one_put() -> None
 
 @LOCATIONS
 @pytest.mark.parametrize("known", [False, True], ids=["cold", "warm"])
-async def test_what_is_replaced_is_not_fetched(location: str, known: bool) -> None:
+async def test_chunks_that_are_overwritten_are_not_fetched(location: str, known: bool) -> None:
     store = Counting()
     async with zs.Session(limits=zs.Limits(gap_bytes=1)) as session:
         array, data = await filled(session, store, location)
@@ -229,7 +229,7 @@ async def test_what_is_replaced_is_not_fetched(location: str, known: bool) -> No
         np.testing.assert_array_equal(await array[...], data)
 
 
-async def test_what_is_replaced_is_fetched_along_where_that_is_cheaper_than_the_index() -> None:
+async def test_a_whole_shard_is_fetched_where_that_is_cheaper_than_reading_its_index_first() -> None:
     store = Counting()
     async with zs.Session() as session:
         array, _ = await filled(session, store)
@@ -237,7 +237,7 @@ async def test_what_is_replaced_is_fetched_along_where_that_is_cheaper_than_the_
         assert store.gets == [None]
 
 
-async def test_an_old_index_that_leaves_nothing_to_fetch_is_not_believed() -> None:
+async def test_an_outdated_index_by_which_nothing_needs_fetching_is_not_trusted() -> None:
     """Without conditional writes, no refused PUT would reveal that the index is outdated."""
     store = Counting()
     async with zs.Session(limits=zs.Limits(gap_bytes=1)) as session, zs.Session() as other:

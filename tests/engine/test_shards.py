@@ -39,7 +39,7 @@ async def filled(session: zs.Session, store: Counting, **options: Any) -> tuple[
     return array, data
 
 
-async def test_chunks_that_do_not_change_are_copied_as_bytes(session: zs.Session) -> None:
+async def test_unchanged_chunks_of_a_shard_are_copied_without_decoding(session: zs.Session) -> None:
     store = Counting()
     array, _ = await filled(session, store, compressor=None)
     body = bytearray((await store.get("c/0/0")).data)
@@ -53,7 +53,7 @@ async def test_chunks_that_do_not_change_are_copied_as_bytes(session: zs.Session
     assert bytes(after[256:4096]) == bytes(body[256:4096])
 
 
-async def test_fill_only_chunks_are_left_out_and_an_emptied_shard_stays_readable(session: zs.Session) -> None:
+async def test_chunks_of_fill_are_left_out_and_an_emptied_shard_is_readable(session: zs.Session) -> None:
     store = Counting()
     array, _ = await filled(session, store)
     full = len((await store.get("c/0/0")).data)
@@ -88,7 +88,7 @@ async def test_a_shard_deleted_between_index_and_range_is_fill(session: zs.Sessi
     assert (await array.get_slice((0, 0), (8, 8)) == 0).all()
 
 
-async def test_a_shard_that_is_always_rewritten_is_read_as_one_state_by_one_request(session: zs.Session) -> None:
+async def test_a_shard_that_is_always_rewritten_is_finally_read_by_one_request(session: zs.Session) -> None:
     store = Counting()
     array, _ = await filled(session, store)
     value = 1
@@ -112,7 +112,7 @@ async def test_a_shard_that_is_always_rewritten_is_read_as_one_state_by_one_requ
         assert (await array[0:32, 0:32])[:2, 0].tolist() == [99, value]
 
 
-async def test_a_shard_too_long_to_be_read_at_once_that_is_always_rewritten_is_an_error(session: zs.Session) -> None:
+async def test_an_always_rewritten_shard_too_large_for_one_request_is_an_error(session: zs.Session) -> None:
     class Padded(Counting):
         """Its shards have large gaps between chunks, so that they exceed the maximum size of a shard."""
 
@@ -133,7 +133,7 @@ async def test_a_shard_too_long_to_be_read_at_once_that_is_always_rewritten_is_a
         await array.get_slice(0, 1)
 
 
-async def test_readers_of_one_shard_share_its_index_request_also_when_the_first_is_cancelled() -> None:
+async def test_readers_share_the_index_request_of_a_shard_even_if_the_first_is_cancelled() -> None:
     class Slow(Counting):
         async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
             if key.startswith("c/"):
@@ -154,7 +154,7 @@ async def test_readers_of_one_shard_share_its_index_request_also_when_the_first_
         assert sum(isinstance(r, Suffix) for r in store.gets) == 1
 
 
-async def test_a_big_shard_of_raw_chunks_is_put_together_and_taken_apart_in_threads() -> None:
+async def test_a_big_shard_of_raw_chunks_is_encoded_and_decoded_in_threads() -> None:
     threads: set[str] = set()
 
     class Watching(zs.MemoryStore):
@@ -209,7 +209,7 @@ async def test_an_error_names_the_chunk_inside_the_shard(session: zs.Session) ->
         await array.get_slice((41, 17), (42, 18), missing="raise")
 
 
-async def test_writers_of_one_shard_lose_nothing() -> None:
+async def test_concurrent_writers_of_one_shard_lose_no_updates() -> None:
     store = zs.MemoryStore()
     async with zs.Session() as one, zs.Session() as two:
         await sharded(one, store)
@@ -222,7 +222,7 @@ async def test_writers_of_one_shard_lose_nothing() -> None:
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[Any, ...]:
+def cases(draw: st.DrawFn) -> tuple[Any, ...]:
     ndim = draw(st.integers(1, 3))
     chunks = tuple(draw(st.integers(1, 3)) for _ in range(ndim))
     middle = tuple(c * draw(st.integers(1, 2)) for c in chunks)
@@ -251,9 +251,9 @@ def _selectors(n: int) -> st.SearchStrategy[Any]:
 
 
 @settings(max_examples=60)
-@given(worlds())
-async def test_any_interleaving_of_writes_reads_as_numpy_does(world: tuple[Any, ...]) -> None:
-    shape, shards, codecs, regions, reads, write_empty, range_bytes = world
+@given(cases())
+async def test_any_sequence_of_writes_to_shards_reads_as_in_numpy(case: tuple[Any, ...]) -> None:
+    shape, shards, codecs, regions, reads, write_empty, range_bytes = case
     expected = np.zeros(shape, "i2")
     limits = zs.Limits(range_bytes=range_bytes, gap_bytes=20)
     async with zs.Session(limits=limits) as session, zs.Session() as other:

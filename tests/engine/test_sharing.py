@@ -65,7 +65,7 @@ async def make(session: zs.Session, store: zs.Store, **options: Any) -> zs.Array
     return array
 
 
-def under_way(array: zs.Array) -> int:
+def requests_in_flight(array: zs.Array) -> int:
     return len(array._layout.fetches)
 
 
@@ -88,7 +88,7 @@ async def test_two_hundred_concurrent_readers_share_one_get_and_one_decode(
     for i, result in enumerate(results):
         np.testing.assert_array_equal(result, np.arange(64).reshape(8, 8)[i % 4 : 4, :4])
     assert (store.gets, len(decodes)) == (1, 1)
-    assert under_way(array) == 0
+    assert requests_in_flight(array) == 0
 
 
 async def test_two_hundred_readers_during_a_request_share_one_more(session: zs.Session, store: Scripted) -> None:
@@ -104,10 +104,10 @@ async def test_two_hundred_readers_during_a_request_share_one_more(session: zs.S
     store.gate.set()
     await asyncio.gather(first, *later)
     assert store.gets == 2
-    assert under_way(array) == 0
+    assert requests_in_flight(array) == 0
 
 
-async def test_a_result_is_the_readers_own(session: zs.Session, store: Scripted) -> None:
+async def test_each_reader_gets_a_result_of_its_own(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     one, two, three = await asyncio.gather(*(array.get_slice((0, 0), (4, 4)) for _ in range(3)))
     one[...] = 0
@@ -122,7 +122,7 @@ async def test_a_write_that_ended_before_a_reader_started_is_seen(session: zs.Se
     early = asyncio.create_task(array.get_slice((0, 0), (4, 4)))
     await turns()
     async with zs.Session() as other:  # acts as another process
-        handle = await other.open_array(zs_store_below(store))
+        handle = await other.open_array(store_without_gate(store))
         await handle.set_slice(np.full((4, 4), 7), (0, 0))
     late = asyncio.create_task(array.get_slice((0, 0), (4, 4)))
     await turns()
@@ -131,7 +131,7 @@ async def test_a_write_that_ended_before_a_reader_started_is_seen(session: zs.Se
     assert (await early)[0, 1] == 1
 
 
-def zs_store_below(store: zs.MemoryStore) -> zs.Store:
+def store_without_gate(store: zs.MemoryStore) -> zs.Store:
     """A store with the same objects, without the gate."""
     plain = zs.MemoryStore("plain")
     plain._objects = store._objects
@@ -144,9 +144,9 @@ def test_no_read_is_older_than_its_start(seed: int) -> None:
 
     class Slow(zs.MemoryStore):
         async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
-            await asyncio.sleep(dice.random() * 0.01)
+            await asyncio.sleep(rng.random() * 0.01)
             blob = await super().get(key, **options)
-            await asyncio.sleep(dice.random() * 0.01)
+            await asyncio.sleep(rng.random() * 0.01)
             return blob
 
     async def scenario() -> None:
@@ -161,22 +161,22 @@ def test_no_read_is_older_than_its_start(seed: int) -> None:
                 for number in range(1, 20):
                     await writer.set_slice(np.full(4, number), 0)
                     written = number
-                    await asyncio.sleep(dice.random() * 0.02)
+                    await asyncio.sleep(rng.random() * 0.02)
 
             async def read() -> None:
                 for _ in range(20):
                     least = written
                     assert (await array.get_slice(0, 4) >= least).all()
-                    await asyncio.sleep(dice.random() * 0.01)
+                    await asyncio.sleep(rng.random() * 0.01)
 
             await asyncio.gather(write(), *(read() for _ in range(8)))
 
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         runner.run(scenario())
 
 
-async def test_a_cancelled_reader_leaves_the_others_alone(session: zs.Session, store: Scripted) -> None:
+async def test_a_cancelled_reader_leaves_the_others_running(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     store.gets = 0
     store.gate.clear()
@@ -192,7 +192,9 @@ async def test_a_cancelled_reader_leaves_the_others_alone(session: zs.Session, s
 
 
 @pytest.mark.parametrize("moment", [0, 1, 2, 3, 5])
-async def test_a_leader_that_is_cancelled_hands_over(session: zs.Session, store: Scripted, moment: int) -> None:
+async def test_another_reader_continues_the_request_of_a_cancelled_one(
+    session: zs.Session, store: Scripted, moment: int
+) -> None:
     array = await make(session, store)
     store.gets = 0
     store.gate.clear()
@@ -205,21 +207,21 @@ async def test_a_leader_that_is_cancelled_hands_over(session: zs.Session, store:
     assert isinstance(results[0], asyncio.CancelledError)
     assert all(isinstance(result, np.ndarray) for result in results[1:])
     assert store.gets <= 2
-    assert under_way(array) == 0
+    assert requests_in_flight(array) == 0
 
 
-async def test_a_readers_own_timeout_is_its_own(session: zs.Session, store: Scripted) -> None:
+async def test_the_timeout_of_one_reader_does_not_affect_the_others(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     store.gate.clear()
-    hasty = asyncio.create_task(array.get_slice((0, 0), (4, 4), timeout=0.01))
-    patient = [asyncio.create_task(array.get_slice((0, 0), (4, 4))) for _ in range(3)]
+    with_timeout = asyncio.create_task(array.get_slice((0, 0), (4, 4), timeout=0.01))
+    without_timeout = [asyncio.create_task(array.get_slice((0, 0), (4, 4))) for _ in range(3)]
     with pytest.raises(zs.DeadlineExceeded):
-        await hasty
+        await with_timeout
     store.gate.set()
-    assert [(await reader)[0, 1] for reader in patient] == [1, 1, 1]
+    assert [(await reader)[0, 1] for reader in without_timeout] == [1, 1, 1]
 
 
-async def test_a_failure_is_reported_to_all_and_requested_once(session: zs.Session, store: Scripted) -> None:
+async def test_all_readers_get_the_error_of_one_failed_request(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     store.gets = 0
     store.failures = [zs.NetworkError("no answer", bucket="b", key="k", attempts=5)]
@@ -231,7 +233,7 @@ async def test_a_failure_is_reported_to_all_and_requested_once(session: zs.Sessi
     assert (await array.get_slice((0, 0), (4, 4)))[0, 1] == 1
 
 
-async def test_what_absence_means_is_each_readers_own(session: zs.Session, store: Scripted) -> None:
+async def test_readers_with_different_missing_options_share_a_request(session: zs.Session, store: Scripted) -> None:
     array = await session.create_array(store, shape=(4,), chunks=(4,), dtype="i4", fill_value=9)
     store.gets = 0
     results = await asyncio.gather(
@@ -243,7 +245,9 @@ async def test_what_absence_means_is_each_readers_own(session: zs.Session, store
     assert store.gets == 1
 
 
-async def test_a_chunk_that_does_not_decode_is_fetched_once_more_for_all(session: zs.Session, store: Scripted) -> None:
+async def test_a_chunk_that_does_not_decode_is_fetched_once_more_for_all_readers(
+    session: zs.Session, store: Scripted
+) -> None:
     array = await make(session, store)
     await store.put("c/0/0", b"no zstd")
     store.gets = 0
@@ -252,7 +256,7 @@ async def test_a_chunk_that_does_not_decode_is_fetched_once_more_for_all(session
     assert store.gets == 2
 
 
-async def test_handles_that_are_opened_for_each_call_share_too(session: zs.Session, store: Scripted) -> None:
+async def test_handles_opened_for_each_call_share_requests(session: zs.Session, store: Scripted) -> None:
     await make(session, store)
     handles = [await session.open_array(store) for _ in range(10)]
     store.gets = 0
@@ -260,13 +264,13 @@ async def test_handles_that_are_opened_for_each_call_share_too(session: zs.Sessi
     assert store.gets == 1
 
 
-async def test_a_handle_that_is_opened_later_trusts_no_older_absence(session: zs.Session, store: Scripted) -> None:
+async def test_a_handle_opened_later_does_not_use_an_older_index(session: zs.Session, store: Scripted) -> None:
     """For a shard, the newest handle among the readers decides which cached index is used."""
     array = await session.create_array(store, shape=(8,), chunks=(2,), shards=(8,), dtype="i4", compressor=None)
     await array.set_slice([1, 2], 0)
     assert (await array.get_slice(4, 6)).tolist() == [0, 0]  # caches the index, which has one chunk
     async with zs.Session() as other:
-        await (await other.open_array(zs_store_below(store))).set_slice([5, 6], 4)
+        await (await other.open_array(store_without_gate(store))).set_slice([5, 6], 4)
     newer = await session.open_array(store)
     old, new = await asyncio.gather(array.get_slice(4, 6), newer.get_slice(4, 6))
     assert new.tolist() == [5, 6]
@@ -277,7 +281,7 @@ async def test_an_array_of_another_kind_at_the_same_keys_shares_nothing(session:
     array = await make(session, store, compressor=None)
     async with zs.Session() as other:
         await other.create_array(
-            zs_store_below(store),
+            store_without_gate(store),
             shape=(8, 8),
             chunks=(4, 4),
             dtype="f4",
@@ -291,15 +295,17 @@ async def test_an_array_of_another_kind_at_the_same_keys_shares_nothing(session:
     assert (new == 2).all()
 
 
-async def test_a_long_read_makes_a_request_per_chunk(session: zs.Session, store: Scripted) -> None:
+async def test_a_read_of_several_chunks_makes_one_request_per_chunk(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     store.gets = 0
     np.testing.assert_array_equal(await array[...], np.arange(64).reshape(8, 8))
     assert store.gets == 4
-    assert under_way(array) == 0
+    assert requests_in_flight(array) == 0
 
 
-async def test_reads_of_many_chunks_share_from_the_second_request_on(session: zs.Session, store: Scripted) -> None:
+async def test_concurrent_reads_of_many_chunks_share_all_but_the_first_request(
+    session: zs.Session, store: Scripted
+) -> None:
     """They start without yielding to the loop, so the first reads alone; those that wait for its end share one."""
     n = 40
     array = await make(session, store, shape=(n,), chunks=(1,))
@@ -319,7 +325,7 @@ ERRORS = sorted(
 
 
 @pytest.mark.parametrize("cls", ERRORS, ids=lambda cls: cls.__name__)
-def test_an_error_that_several_readers_get_is_copied_with_all_of_it(cls: Any) -> None:
+def test_an_error_for_several_readers_is_copied_with_all_its_attributes(cls: Any) -> None:
     parameters = inspect.signature(cls.__init__).parameters.values()
     error = cls("message", **{p.name: f"its {p.name}" for p in parameters if p.kind is p.KEYWORD_ONLY})
     error.add_note("a note")
@@ -333,7 +339,7 @@ def test_an_error_that_several_readers_get_is_copied_with_all_of_it(cls: Any) ->
 
 
 @pytest.mark.parametrize("chunks", [4, 9, 64])
-async def test_calls_of_several_chunks_that_ask_at_once_make_one_request_per_chunk(
+async def test_concurrent_calls_of_several_chunks_make_one_request_per_chunk(
     session: zs.Session, store: Scripted, chunks: int
 ) -> None:
     array = await make(session, store, shape=(chunks * 4,), chunks=(4,))
@@ -342,10 +348,10 @@ async def test_calls_of_several_chunks_that_ask_at_once_make_one_request_per_chu
     assert store.gets == chunks
     for n, result in enumerate(results):
         assert result.tolist() == list(range(n % 2, chunks * 4 - n % 3))
-    assert not under_way(array)
+    assert not requests_in_flight(array)
 
 
-async def test_chunks_that_other_calls_fetch_take_no_task(session: zs.Session, store: Scripted) -> None:
+async def test_waiting_for_chunks_that_other_calls_fetch_takes_no_task(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     store.gate.clear()
     calls = [asyncio.ensure_future(array.get_slice((0, 0), (8, 8))) for _ in range(10)]
@@ -356,7 +362,7 @@ async def test_chunks_that_other_calls_fetch_take_no_task(session: zs.Session, s
 
 
 @pytest.mark.parametrize("moment", range(6))
-async def test_calls_that_joined_a_call_which_is_cancelled_read_its_chunks(
+async def test_calls_that_joined_a_cancelled_call_read_its_chunks_themselves(
     session: zs.Session, store: Scripted, moment: int
 ) -> None:
     array = await make(session, store)
@@ -369,27 +375,29 @@ async def test_calls_that_joined_a_call_which_is_cancelled_read_its_chunks(
     expected = np.arange(64).reshape(8, 8)
     for result in await asyncio.gather(*others):
         assert np.array_equal(result, expected)
-    assert not under_way(array)
+    assert not requests_in_flight(array)
     with pytest.raises(asyncio.CancelledError):
         await leader
 
 
-async def test_a_call_whose_tasks_are_cancelled_before_they_begin_announces_nothing_any_more(
+async def test_a_call_whose_tasks_are_cancelled_before_they_start_leaves_no_pending_entry(
     session: zs.Session, store: Scripted
 ) -> None:
     array = await make(session, store)
     leader = asyncio.ensure_future(array.get_slice((0, 0), (8, 8)))
     await asyncio.sleep(0)
-    assert under_way(array) == 4
+    assert requests_in_flight(array) == 4
     for task in asyncio.all_tasks() - {asyncio.current_task()}:  # as a loop does that shuts down
         task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leader
-    assert not under_way(array)
+    assert not requests_in_flight(array)
     assert (await array.get_slice((0, 0), (8, 8))).sum() == sum(range(64))
 
 
-async def test_a_call_that_joined_and_left_is_not_written_to(session: zs.Session, store: Scripted) -> None:
+async def test_nothing_is_written_into_the_array_of_a_cancelled_call_that_joined(
+    session: zs.Session, store: Scripted
+) -> None:
     array = await make(session, store)
     store.gate.clear()
     leader = asyncio.ensure_future(array.get_slice((0, 0), (8, 8)))
@@ -405,7 +413,7 @@ async def test_a_call_that_joined_and_left_is_not_written_to(session: zs.Session
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["all joined", "one of its own"])
-async def test_a_failure_ends_a_call_that_joined(session: zs.Session, store: Scripted, own: bool) -> None:
+async def test_a_failed_request_fails_a_call_that_joined_it(session: zs.Session, store: Scripted, own: bool) -> None:
     array = await make(session, store)
     store.gate.clear()
     store.failures = [zs.NetworkError("the line is cut") for _ in range(4)]
@@ -416,10 +424,10 @@ async def test_a_failure_ends_a_call_that_joined(session: zs.Session, store: Scr
     failures = await asyncio.gather(leader, joined, return_exceptions=True)
     assert [type(failure) for failure in failures] == [zs.NetworkError] * 2
     assert failures[0] is not failures[1]
-    assert not under_way(array)
+    assert not requests_in_flight(array)
 
 
-async def test_a_joined_call_reads_again_what_did_not_decode(session: zs.Session, store: Scripted) -> None:
+async def test_a_call_that_joined_fetches_a_damaged_chunk_again(session: zs.Session, store: Scripted) -> None:
     array = await make(session, store)
     good = (await zs.MemoryStore.get(store, "c/0/0")).data
     await store.put("c/0/0", b"no zstd")
@@ -432,17 +440,17 @@ async def test_a_joined_call_reads_again_what_did_not_decode(session: zs.Session
     expected = np.arange(64).reshape(8, 8)
     assert all(np.array_equal(result, expected) for result in await asyncio.gather(*calls))
     assert store.gets == 1
-    assert not under_way(array)
+    assert not requests_in_flight(array)
 
 
 # A real server
 
 
 @pytest.mark.integration
-async def test_on_a_server_every_reader_sees_what_was_written_before_it_asked(seaweed: Any) -> None:
+async def test_readers_on_a_real_server_see_all_writes_that_ended_before_their_start(seaweed: Any) -> None:
     """Responses take 20 ms while another session writes: a reader that joined an older request would get old data."""
     keys = {"access_key_id": seaweed.access_key_id, "secret_access_key": seaweed.secret_access_key}
-    url, dice = f"s3://{seaweed.bucket}/written-before", random.Random(1)
+    url, rng = f"s3://{seaweed.bucket}/written-before", random.Random(1)
     written = 0
     with LatencyProxy(seaweed.endpoint_url, latency=0.02) as proxy:
         async with (
@@ -463,7 +471,7 @@ async def test_on_a_server_every_reader_sees_what_was_written_before_it_asked(se
 
             async def read(length: int) -> None:
                 while written < 29:
-                    await asyncio.sleep(dice.random() * 0.02)  # otherwise all would read at the same moments
+                    await asyncio.sleep(rng.random() * 0.02)  # otherwise all would read at the same moments
                     least = written
                     assert (await array.get_slice(0, length)).min() >= least
 

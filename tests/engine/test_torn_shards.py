@@ -60,7 +60,9 @@ READS = {
 @pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
 @pytest.mark.parametrize("what", READS)
 @pytest.mark.parametrize("to", ["rewritten", "deleted"])
-async def test_a_read_is_of_one_state_whenever_the_shard_changes(location: str, warm: bool, what: str, to: str) -> None:
+async def test_a_read_returns_one_state_whenever_the_shard_changes(
+    location: str, warm: bool, what: str, to: str
+) -> None:
     limits = zs.Limits(range_bytes=300, gap_bytes=1)
     async with zs.Session(limits=limits) as session, zs.Session() as other:
         store, array = await made(session, location)
@@ -96,7 +98,7 @@ async def test_a_read_is_of_one_state_whenever_the_shard_changes(location: str, 
 
 @LOCATIONS
 @pytest.mark.parametrize("region", [np.s_[1:3, 1:3], np.s_[0:24, :], np.s_[0:26, :], np.s_[4:28, 4:28]], ids=str)
-async def test_a_merge_loses_nothing_whenever_the_shard_changes(location: str, region: Any) -> None:
+async def test_a_merge_loses_no_updates_whenever_the_shard_changes(location: str, region: Any) -> None:
     limits = zs.Limits(range_bytes=300, gap_bytes=1)
     async with zs.Session(limits=limits) as session, zs.Session() as other:
         store, array = await made(session, location)
@@ -150,7 +152,7 @@ async def test_a_session_reads_what_it_wrote_to_a_chunk_cached_as_missing() -> N
         assert (await array.get_slice((8, 8), (16, 16)) == NEW).all()
 
 
-async def test_a_range_that_comes_short_is_never_decoded() -> None:
+async def test_a_range_response_that_is_too_short_is_never_decoded() -> None:
     class Short(Scripted):
         async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
             blob = await super().get(key, **options)
@@ -167,7 +169,7 @@ async def test_a_range_that_comes_short_is_never_decoded() -> None:
             assert (await array[region] == OLD).all()  # in the end the whole shard is read
 
 
-async def test_an_array_of_another_layout_in_the_same_place_is_read_by_its_own_index() -> None:
+async def test_a_new_array_of_another_layout_at_the_same_location_is_read_with_its_own_index() -> None:
     async with zs.Session() as session, zs.Session() as other:
         store, array = await made(session, "end")
         await array.set_slice(np.full((8, 8), OLD), (0, 0))
@@ -182,7 +184,7 @@ async def test_an_array_of_another_layout_in_the_same_place_is_read_by_its_own_i
             assert (await again.get_slice((28, 28), (32, 32)) == NEW).all()
 
 
-async def test_an_array_that_was_deleted_leaves_no_index_behind() -> None:
+async def test_a_deleted_array_leaves_no_cached_index() -> None:
     async with zs.Session() as session:
         store, array = await made(session, "end")
         await array.set_slice(np.full((8, 8), OLD), (0, 0))
@@ -214,7 +216,9 @@ async def test_a_conflict_that_does_not_end_is_an_error_and_never_fill(region: A
 
 @pytest.mark.parametrize("what", ["read", "merge", "replace"])
 @pytest.mark.parametrize("known", [False, True], ids=["cold", "warm"])
-async def test_cancelled_at_every_await_a_shard_is_old_or_new_and_nothing_is_held(what: str, known: bool) -> None:
+async def test_a_call_cancelled_at_any_await_leaves_a_shard_old_or_new_and_holds_nothing(
+    what: str, known: bool
+) -> None:
     async with zs.Session(limits=zs.Limits(range_bytes=300, gap_bytes=1)) as session:
         _, array = await made(session, "end")
         for turns in range(200):
@@ -241,4 +245,4 @@ async def test_cancelled_at_every_await_a_shard_is_old_or_new_and_nothing_is_hel
                 task.result()
                 assert turns > 1
                 return
-    raise AssertionError("it never gets through")
+    raise AssertionError("the call never completes")

@@ -30,7 +30,7 @@ async def sharded(session: zs.Session, store: zs.MemoryStore, n_chunks: int, chu
     )
 
 
-async def test_an_index_of_millions_of_absent_chunks_is_held_little_more_than_once(session: zs.Session) -> None:
+async def test_an_index_of_millions_of_absent_chunks_is_in_memory_hardly_more_than_once(session: zs.Session) -> None:
     n_chunks = 2**21
     store = zs.MemoryStore()
     array = await sharded(session, store, n_chunks, 1)
@@ -64,7 +64,7 @@ async def test_a_lease_covers_the_index_of_a_shard(session: zs.Session) -> None:
 
 
 @pytest.mark.parametrize("region", [slice(0, 1), slice(0, 1024)])
-async def test_entries_that_overlap_are_not_copied_into_a_new_shard(session: zs.Session, region: slice) -> None:
+async def test_overlapping_index_entries_are_not_copied_into_a_new_shard(session: zs.Session, region: slice) -> None:
     n_chunks, chunk = 1024, 2**18
     store = zs.MemoryStore()
     array = await sharded(session, store, n_chunks, chunk)
@@ -79,7 +79,7 @@ async def test_entries_that_overlap_are_not_copied_into_a_new_shard(session: zs.
     assert blob.data == body + index
 
 
-async def test_a_chunk_longer_than_any_can_be_is_refused_before_it_is_fetched(session: zs.Session) -> None:
+async def test_a_chunk_longer_than_its_codecs_can_produce_is_refused_before_it_is_fetched(session: zs.Session) -> None:
     store = zs.MemoryStore()
     array = await sharded(session, store, 4, 16)
     size = 2**22
@@ -92,7 +92,7 @@ async def test_a_chunk_longer_than_any_can_be_is_refused_before_it_is_fetched(se
         assert caught.value.key == "c/0"
 
 
-async def test_what_lies_between_the_chunks_of_a_shard_is_not_fetched(session: zs.Session) -> None:
+async def test_unused_bytes_between_the_chunks_of_a_shard_are_not_fetched(session: zs.Session) -> None:
     store = zs.MemoryStore()
     array = await sharded(session, store, 4, 16)
     size = 2**22

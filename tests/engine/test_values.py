@@ -56,7 +56,7 @@ async def by_append(array, data):
         by_append,
     ],
 )
-async def test_a_number_that_does_not_fit_is_an_overflow_error_and_nothing_is_written(write, data):
+async def test_a_number_out_of_range_is_an_overflow_error_and_nothing_is_written(write, data):
     async with zs.Session() as session:
         array = await session.create_array("memory://values", shape=3, chunks=3, dtype="u1", overwrite=True)
         await array.set_slice([1, 2, 3], start=0)
@@ -79,7 +79,7 @@ class _Layout:
     st.sampled_from(["i1", "u1", "i2", ">u4", "i8", "u8", "f2", "f4", "f8", "c8", "?"]),
     st.one_of(NUMBERS, st.lists(NUMBERS, min_size=1, max_size=4)),
 )
-def test_every_number_is_taken_or_refused_as_numpys_assignment_does(dtype, data):
+def test_every_number_is_accepted_or_refused_as_in_numpys_assignment(dtype, data):
     expected = np.zeros(np.shape(data), dtype)
     with np.errstate(all="ignore"):
         refused = None
@@ -95,12 +95,12 @@ def test_every_number_is_taken_or_refused_as_numpys_assignment_does(dtype, data)
             assert type(raised.value) is refused
 
 
-def test_arrays_are_cast_chunk_by_chunk_without_a_look_at_their_values():
+def test_arrays_are_cast_chunk_by_chunk_without_a_check_of_their_values():
     for data in (np.array([300]), np.int64(300)):
         assert as_array(_Layout("u1"), data).dtype == np.int64
 
 
-def test_what_numpy_reads_as_an_array_or_as_a_value_of_the_type():
+def test_array_likes_and_scalars_are_converted_as_numpy_does():
     assert as_array(_Layout("i2"), array.array("i", [1, 2])).tolist() == [1, 2]
     assert as_array(_Layout("i2"), range(3)).tolist() == [0, 1, 2]
     assert as_array(_Layout("M8[s]"), dt.datetime(2020, 1, 1)) == np.datetime64("2020-01-01T00:00:00")  # noqa: DTZ001
@@ -109,7 +109,7 @@ def test_what_numpy_reads_as_an_array_or_as_a_value_of_the_type():
         as_array(_Layout([("a", "i1"), ("b", "f4")]), [(300, 2.5)])
 
 
-def test_the_integers_of_ml_dtypes_do_not_wrap():
+def test_integers_of_ml_dtypes_do_not_wrap_around():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     for data in (8, -9, [1, 8]):
         with pytest.raises(zs.DataOverflowError, match="int4"):
@@ -117,7 +117,7 @@ def test_the_integers_of_ml_dtypes_do_not_wrap():
     assert as_array(_Layout(ml_dtypes.int4), [-8, 7]).astype(int).tolist() == [-8, 7]
 
 
-async def test_records_take_tuples():
+async def test_structured_elements_are_set_from_tuples():
     async with zs.Session() as session:
         array = await session.create_array("memory://records", shape=3, dtype=[("a", "i2"), ("b", "f4")])
         await array.set_slice([(1, 2.5), (3, 4.5)], start=0)
@@ -144,7 +144,7 @@ async def test_an_absent_chunk_of_times_with_a_null_fill_value_reads_as_nat(dtyp
     ],
     ids=["objects", "text", "nothing"],
 )
-async def test_arrays_of_text_and_objects_are_values_of_python_too(data, error):
+async def test_values_in_arrays_of_text_and_objects_are_checked_like_python_values(data, error):
     async with zs.Session() as session:
         array = await session.create_array("memory://text-for-numbers", shape=3, chunks=3, dtype="u1", overwrite=True)
         for write in (lambda: array.set_slice(data, start=0), lambda: array.append(data), lambda: array[...].set(data)):

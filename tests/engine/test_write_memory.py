@@ -12,7 +12,7 @@ import zarr_s3_async as zs
 from zarr_s3_async._engine.cpu import MIN_GATHERED, Cpu
 
 
-def test_memory_is_used_again_only_when_nothing_refers_to_it() -> None:
+def test_a_buffer_is_reused_only_when_nothing_refers_to_it() -> None:
     cpu = Cpu(1)
     values = np.arange(3 * 2**20, dtype=np.uint8).reshape(1024, -1)[:, ::2]
 
@@ -31,7 +31,7 @@ def test_memory_is_used_again_only_when_nothing_refers_to_it() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">i4", "<M8[s]", "<c16", [("a", "<i2"), ("b", "u1", (2,))]], ids=str)
-async def test_strided_chunks_are_stored_as_they_are(dtype: Any) -> None:
+async def test_strided_chunks_are_stored_unchanged(dtype: Any) -> None:
     """For several dtypes, many concurrently, and while earlier buffers are still referenced."""
     kind = np.dtype(dtype)
     side = int((MIN_GATHERED / kind.itemsize) ** 0.5) + 1

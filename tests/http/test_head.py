@@ -10,15 +10,15 @@ from zarr_s3_async._http.head import looks_like_http, parse_head
 
 
 def test_a_head_gives_status_headers_and_framing():
-    """Names in lower case, values without surrounding whitespace, in order of arrival."""
+    """Names are in lower case, values without surrounding whitespace, in order of arrival."""
     head = parse_head(b'HTTP/1.1 206 Partial Content\r\nETag: "e"\r\nX-Empty:\r\nContent-LENGTH: \t 12 ')
     assert head.status == 206
     assert head.headers == {"etag": '"e"', "x-empty": "", "content-length": "12"}
     assert (head.length, head.chunked, head.keep_alive) == (12, False, True)
 
 
-def test_lines_of_one_name_are_joined():
-    """RFC 9110, section 5.3."""
+def test_header_lines_of_the_same_name_are_joined():
+    """RFC 9110, section 5.3, requires it."""
     assert parse_head(b"HTTP/1.1 200 OK\r\nVary: a\r\nvary: b").headers == {"vary": "a, b"}
 
 
@@ -33,7 +33,7 @@ def test_lines_of_one_name_are_joined():
         (b"HTTP/1.0 200 OK\r\nConnection: keep-alive, close", False),
     ],
 )
-def test_whether_the_connection_is_reused(lines, keeps):
+def test_the_head_decides_whether_the_connection_is_reused(lines, keeps):
     """HTTP/1.1 unless the head has `close`; HTTP/1.0 only if it has `keep-alive`."""
     assert parse_head(lines).keep_alive is keeps
 
@@ -83,14 +83,14 @@ def test_ambiguous_framing_is_refused(head):
 
 
 @pytest.mark.parametrize("start", [b"", b"H", b"HTTP/1", b"HTTP/1.", b"HTTP/1.1 200 OK\r\n"])
-def test_the_beginning_of_an_answer_is_recognised(start):
-    """However few bytes have arrived."""
+def test_the_beginning_of_a_response_is_recognised(start):
+    """A single byte is enough."""
     assert looks_like_http(start)
 
 
 @pytest.mark.parametrize("start", [b"\x15\x03\x03", b"h", b"HTTP/2", b"SSH-2.0", b"\r\nHTTP/1.1"])
 def test_other_protocols_are_recognised_from_their_first_bytes(start):
-    """So that garbage is rejected immediately and not after a timeout."""
+    """Garbage must be rejected immediately, not after a timeout."""
     assert not looks_like_http(start)
 
 
@@ -114,7 +114,7 @@ def fed(body: ChunkedBody, data: bytes, size: int) -> int:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=6), st.integers(1, 40), st.binary(max_size=5))
-def test_chunks_become_the_body_however_they_are_split(chunks, size, more):
+def test_chunks_are_joined_however_they_are_split(chunks, size, more):
     """Bytes after the last chunk are not consumed."""
     body, data = ChunkedBody(10_000), chunked(*chunks)
     assert fed(body, data + more, size) == len(data)
@@ -123,8 +123,8 @@ def test_chunks_become_the_body_however_they_are_split(chunks, size, more):
     assert body.body == b"".join(chunks)
 
 
-def test_extensions_and_trailers_are_read_over():
-    """RFC 9112, section 7.1.1 and 7.1.2."""
+def test_chunk_extensions_and_trailers_are_ignored():
+    """RFC 9112, sections 7.1.1 and 7.1.2, allow it."""
     body, data = ChunkedBody(100), b'3;a="b"\r\nabc\r\n0 ; x\r\nX-Sum: 1\r\nY: 2\r\n\r\n'
     assert fed(body, data, 1) == len(data)
     assert (body.done, body.body) == (True, b"abc")
@@ -157,6 +157,6 @@ def test_a_long_chunked_body_is_cut_at_the_limit(size):
 )
 @pytest.mark.parametrize("size", [1, 10_000])
 def test_broken_chunks_are_refused(data, size):
-    """Invalid sizes, chunks longer than stated, endless lines."""
+    """The cases: invalid sizes, chunks longer than stated, endless lines."""
     with pytest.raises(ProtocolError):
         fed(ChunkedBody(10_000), data, size)

@@ -1,4 +1,4 @@
-"""Arrays whose every value is known, stores that count and dawdle, and the batches of an epoch."""
+"""Arrays with known values, stores that count and delay requests, and the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def stored(session: zs.Session, store: Any, data: np.ndarray, **options: A
 
 
 def numbered(*shape: int) -> np.ndarray:
-    """Every element another number."""
+    """An array of different numbers."""
     return np.arange(np.prod(shape), dtype="i4").reshape(shape)
 
 
@@ -82,8 +82,8 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def others() -> list[asyncio.Task[Any]]:
-    """Tasks beside the one that asks."""
+def other_tasks() -> list[asyncio.Task[Any]]:
+    """All tasks except the current one."""
     return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 

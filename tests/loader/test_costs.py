@@ -66,7 +66,7 @@ async def test_windows_that_overlap_in_permuted_chunks_fetch_each_chunk_once(
             assert (np.diff(first) < 0).sum() > samples / 3
 
 
-async def test_ranks_and_resumed_epochs_fetch_what_lies_at_their_border_only(session: zs.Session) -> None:
+async def test_ranks_and_resumed_epochs_fetch_again_only_chunks_at_their_borders(session: zs.Session) -> None:
     store = Watched()
     array = await stored(session, store, rows(4000, 10), chunks=(10, 10))
     options: Any = {"window": zs.Window(8), "shuffle": "chunks", "buffer_bytes": 40_000}
@@ -86,7 +86,7 @@ async def test_ranks_and_resumed_epochs_fetch_what_lies_at_their_border_only(ses
     assert sorted(found) == list(range(3993))
 
 
-async def test_a_buffer_too_small_to_keep_chunks_fetches_them_for_each_neighbour(session: zs.Session) -> None:
+async def test_chunks_that_do_not_fit_the_buffer_are_fetched_for_each_neighbour(session: zs.Session) -> None:
     store = Watched()
     array = await stored(session, store, rows(400, 10), chunks=(10, 10))
     loader = zs.BatchLoader(array, batch_size=32, window=zs.Window(8), shuffle="chunks", buffer_bytes=1400)
@@ -105,7 +105,7 @@ async def test_a_global_shuffle_fetches_a_chunk_once_per_half_of_the_buffer(sess
         assert max(store.gets.values()) == halves
 
 
-async def test_what_no_sample_takes_is_not_fetched(session: zs.Session) -> None:
+async def test_chunks_that_no_sample_uses_are_not_fetched(session: zs.Session) -> None:
     store = Watched()
     array = await stored(session, store, rows(1000, 4), chunks=(10, 4))
     for shuffle in SHUFFLES:
@@ -115,7 +115,7 @@ async def test_what_no_sample_takes_is_not_fetched(session: zs.Session) -> None:
         assert store.gets.total() == 10
 
 
-async def test_chunks_of_a_shard_come_together(session: zs.Session) -> None:
+async def test_chunks_of_a_shard_are_fetched_together(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), rows(400, 10), chunks=(5, 10), shards=(100, 10))
     for shuffle in SHUFFLES:
         assert sorted(await order_of(zs.BatchLoader(array, batch_size=32, shuffle=shuffle))) == list(range(400))
@@ -130,16 +130,16 @@ async def test_chunks_of_differing_lengths_are_read(session: zs.Session) -> None
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_what_an_epoch_costs_is_reported_before(session: zs.Session, shuffle: Any, workers: int) -> None:
+async def test_the_cost_of_an_epoch_is_reported_before_it_starts(
+    session: zs.Session, shuffle: Any, workers: int
+) -> None:
     store, labels = Watched(), await stored(session, zs.MemoryStore(), rows(400), chunks=(400,))
     array = await stored(session, store, rows(400, 10), chunks=(10, 5))
     loader = zs.BatchLoader(
         {"x": array, "y": labels}, batch_size=7, shuffle=shuffle, buffer_bytes=26_000, world_size=2, rank=1
     )
     explanation = loader.explain(3, workers=workers)
-    assert loader.explain(3, workers=2**62).samples == explanation.samples, (
-        "the last ones have no batch, and cost nothing"
-    )
+    assert loader.explain(3, workers=2**62).samples == explanation.samples, "workers without a batch cost nothing"
     assert store.gets.total() == 0
     found = [await batches_of(loader, 3, worker=n, workers=workers) for n in range(workers)]
     assert explanation.chunks == store.gets.total() + workers  # and the labels, once in each
@@ -149,7 +149,7 @@ async def test_what_an_epoch_costs_is_reported_before(session: zs.Session, shuff
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-async def test_what_windows_cost_is_reported_before(session: zs.Session, shuffle: Any) -> None:
+async def test_the_cost_of_windows_is_reported_before_the_epoch_starts(session: zs.Session, shuffle: Any) -> None:
     store = Watched()
     array = await stored(session, store, rows(400, 10), chunks=(10, 5))
     loader = zs.BatchLoader(array, batch_size=7, window=zs.Window(6), shuffle=shuffle, buffer_bytes=16_000)
@@ -160,7 +160,7 @@ async def test_what_windows_cost_is_reported_before(session: zs.Session, shuffle
     assert f"{explanation.chunks} chunks fetched of 80 stored" in str(explanation)
 
 
-async def test_what_a_very_long_epoch_costs_is_reckoned_from_its_beginning(session: zs.Session) -> None:
+async def test_the_cost_of_a_very_long_epoch_is_estimated_from_its_beginning(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(10**8, 10), chunks=(10, 10), dtype="i4")
     explanation = zs.BatchLoader(array, batch_size=7, shuffle="chunks", buffer_bytes=16_000).explain()
     assert not explanation.exact
@@ -172,7 +172,7 @@ async def test_what_a_very_long_epoch_costs_is_reckoned_from_its_beginning(sessi
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-async def test_no_more_is_read_ahead_than_buffer_and_prefetch_hold(session: zs.Session, shuffle: Any) -> None:
+async def test_no_more_is_read_ahead_than_fits_the_buffer_and_prefetch_bytes(session: zs.Session, shuffle: Any) -> None:
     store = Watched(1)
     array = await stored(session, store, rows(2000, 10), chunks=(5, 10))
     loader = zs.BatchLoader(array, batch_size=10, shuffle=shuffle, buffer_bytes=8000, prefetch_bytes=2000)
@@ -187,7 +187,7 @@ async def test_no_more_is_read_ahead_than_buffer_and_prefetch_hold(session: zs.S
 
 
 @pytest.mark.parametrize("out", ["numpy", "dlpack"])
-async def test_memory_of_batches_is_used_again_once_no_view_of_it_is_left(session: zs.Session, out: str) -> None:
+async def test_memory_of_batches_is_reused_only_when_no_view_of_it_exists(session: zs.Session, out: str) -> None:
     data = np.repeat(rows(640), 4096).reshape(640, 4096)
     array = await stored(session, zs.MemoryStore(), data, chunks=(16, 4096), compressor=None)
     loader = zs.BatchLoader(array, batch_size=8, out=out)
@@ -197,7 +197,7 @@ async def test_memory_of_batches_is_used_again_once_no_view_of_it_is_left(sessio
     places: set[int] = set()
     views = []
     number = 0
-    # The batch goes, and a view of a view stays, of each kind in turn.
+    # The batch is deleted, and a view of a view of it is kept; each kind of view in turn.
     ways: list[Callable[[np.ndarray[Any, Any]], Any]] = [
         memoryview,
         np.from_dlpack,
@@ -215,7 +215,7 @@ async def test_memory_of_batches_is_used_again_once_no_view_of_it_is_left(sessio
         assert np.array_equal(view, wanted[number, 3:5, ::2])
 
 
-async def test_memory_of_batches_that_were_kept_for_long_is_given_back(session: zs.Session) -> None:
+async def test_memory_of_batches_that_were_kept_for_long_is_freed(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), rows(320, 8192), chunks=(16, 8192), compressor=None)
     loader = zs.BatchLoader(array, batch_size=8, prefetch_bytes=2 * 8 * 8192 * 4)
     kept = []

@@ -1,4 +1,4 @@
-"""BatchLoader where a loop runs: what batches hold, in which order, and how an epoch goes on after a state."""
+"""BatchLoader inside an event loop: the contents and the order of batches, and how an epoch is resumed from a state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import zarr_s3_async as zs
 
-from .conftest import SHUFFLES, Watched, batches_of, collect, numbered, order_of, others, rows, settle, stored
+from .conftest import SHUFFLES, Watched, batches_of, collect, numbered, order_of, other_tasks, rows, settle, stored
 
 # What batches hold
 
@@ -37,7 +37,7 @@ def grids(draw: st.DrawFn) -> dict[str, Any]:
     buffer_bytes=st.sampled_from([200, 2000, 10**6]),
     prefetch_bytes=st.sampled_from([1, 10**6]),
 )
-def test_windows_are_slices_of_numpy(
+def test_batches_of_windows_equal_slices_in_numpy(
     grid: dict[str, Any], data: Any, shuffle: Any, batch_size: int, buffer_bytes: int, prefetch_bytes: int
 ) -> None:
     axis = data.draw(st.integers(0, len(grid["shape"]) - 1))
@@ -87,7 +87,7 @@ def _bytes(pair: tuple[np.ndarray, np.ndarray]) -> bytes:
     return b"|".join(one.astype(one.dtype.newbyteorder("=")).tobytes() for one in pair)
 
 
-async def test_arrays_of_different_chunks_stay_side_by_side(session: zs.Session) -> None:
+async def test_batches_of_arrays_with_different_chunks_have_the_same_samples(session: zs.Session) -> None:
     images = await stored(session, zs.MemoryStore(), rows(300, 8), chunks=(7, 8))
     masks = await stored(session, zs.MemoryStore(), rows(300, 5, 2), chunks=(20, 5, 1))
     labels = await stored(session, zs.MemoryStore(), rows(300), chunks=(300,))
@@ -104,7 +104,7 @@ async def test_arrays_of_different_chunks_stay_side_by_side(session: zs.Session)
             assert sorted(seen) == list(range(300))
 
 
-async def test_strings_of_any_length_are_batches_of_objects(session: zs.Session) -> None:
+async def test_batches_of_strings_have_the_object_dtype(session: zs.Session) -> None:
     words = np.array([f"word {n}" for n in range(50)], object)
     array = await session.create_array(zs.MemoryStore(), shape=(50,), chunks=(7,), dtype=str)
     await array[...].set(words)
@@ -112,7 +112,7 @@ async def test_strings_of_any_length_are_batches_of_objects(session: zs.Session)
     assert sorted(np.concatenate(await batches_of(loader))) == sorted(words)
 
 
-async def test_absent_chunks_are_what_the_array_was_opened_with(session: zs.Session) -> None:
+async def test_absent_chunks_are_treated_as_the_array_was_opened(session: zs.Session) -> None:
     store = zs.MemoryStore()
     await session.create_array(store, shape=(20,), chunks=(5,), dtype="i4", fill_value=7)
     lenient, strict = await session.open_array(store), await session.open_array(store, missing="raise")
@@ -125,7 +125,7 @@ async def test_absent_chunks_are_what_the_array_was_opened_with(session: zs.Sess
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-async def test_the_order_is_the_same_whatever_the_scheduler_does(session: zs.Session, shuffle: Any) -> None:
+async def test_the_order_does_not_depend_on_scheduling(session: zs.Session, shuffle: Any) -> None:
     orders = set()
     for seed in range(6):
         array = await stored(session, Watched(seed), rows(200, 3), chunks=(7, 3))
@@ -135,7 +135,7 @@ async def test_the_order_is_the_same_whatever_the_scheduler_does(session: zs.Ses
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES[1:])
-async def test_each_iteration_is_another_epoch(session: zs.Session, shuffle: Any) -> None:
+async def test_each_iteration_is_a_new_epoch(session: zs.Session, shuffle: Any) -> None:
     array = await stored(session, zs.MemoryStore(), rows(200, 3), chunks=(7, 3))
     loader = zs.BatchLoader(array, batch_size=9, shuffle=shuffle)
     orders = [await order_of(loader) for _ in range(3)]
@@ -168,9 +168,7 @@ async def test_an_empty_array_has_no_batch(session: zs.Session, shuffle: Any) ->
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
 @pytest.mark.parametrize("window", [None, zs.Window(5)])
-async def test_a_state_after_any_batch_goes_on_with_the_next_one(
-    session: zs.Session, shuffle: Any, window: Any
-) -> None:
+async def test_an_epoch_resumes_with_the_batch_after_its_state(session: zs.Session, shuffle: Any, window: Any) -> None:
     array = await stored(session, zs.MemoryStore(), rows(60, 3), chunks=(7, 3))
 
     def new() -> zs.BatchLoader:
@@ -187,13 +185,13 @@ async def test_a_state_after_any_batch_goes_on_with_the_next_one(
         assert resumed.state() == state
         rest = [*await batches_of(resumed), *await batches_of(resumed)]
         wanted = [*whole[count:], *next_epoch]
-        if count == len(whole):  # an epoch without a batch is left out
+        if count == len(whole):  # an epoch without batches is skipped
             rest = rest[: len(next_epoch)]
         assert len(rest) == len(wanted)
         assert all(np.array_equal(one, other) for one, other in zip(rest, wanted, strict=True))
 
 
-async def test_an_epoch_by_its_number_goes_on_where_a_state_was_and_another_one_at_its_beginning(
+async def test_the_restored_epoch_resumes_at_its_state_and_any_other_starts_at_its_beginning(
     session: zs.Session,
 ) -> None:
     array = await stored(session, zs.MemoryStore(), rows(60, 3), chunks=(7, 3))
@@ -207,7 +205,7 @@ async def test_an_epoch_by_its_number_goes_on_where_a_state_was_and_another_one_
     assert len(await order_of(loader, 5)) == 60
 
 
-async def test_a_state_of_another_order_is_refused(session: zs.Session) -> None:
+async def test_a_state_of_a_loader_with_other_options_is_refused(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), rows(60, 3), chunks=(7, 3))
     longer = await stored(session, zs.MemoryStore(), rows(61, 3), chunks=(7, 3))
     wider = await stored(session, zs.MemoryStore(), rows(60, 4), chunks=(7, 4))
@@ -239,7 +237,7 @@ async def test_a_state_of_another_order_is_refused(session: zs.Session) -> None:
             loader.restore(wrong)  # type: ignore[arg-type]  # on purpose
 
 
-async def test_after_a_failure_the_state_is_that_of_the_last_batch(session: zs.Session) -> None:
+async def test_the_state_after_a_failure_is_that_of_the_last_batch(session: zs.Session) -> None:
     store = Watched(3)
     array = await stored(session, store, rows(60, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8, buffer_bytes=400)
@@ -249,17 +247,17 @@ async def test_after_a_failure_the_state_is_that_of_the_last_batch(session: zs.S
         await collect(loader.epoch(), taken)
     assert 1 <= len(taken) <= 3  # those of fills before the one that failed
     assert np.array_equal(np.concatenate(taken), rows(8 * len(taken), 3))
-    assert not others()
+    assert not other_tasks()
     store.broken.clear()
     loader.restore(loader.state())
     assert np.array_equal(np.concatenate([*taken, *await batches_of(loader)]), rows(60, 3))
 
 
-# Buffers of the user's, transforms, kinds of batches
+# Buffers of the caller, transforms, kinds of batches
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-async def test_batches_are_laid_into_buffers_in_turn(session: zs.Session, shuffle: Any) -> None:
+async def test_batches_are_put_into_the_callers_buffers_in_turn(session: zs.Session, shuffle: Any) -> None:
     array = await stored(session, Watched(1), rows(100, 3), chunks=(4, 3))
     ring = [np.zeros((8, 3), "i4") for _ in range(3)]
     plain = zs.BatchLoader(array, batch_size=8, shuffle=shuffle)
@@ -268,13 +266,13 @@ async def test_batches_are_laid_into_buffers_in_turn(session: zs.Session, shuffl
     number = 0
     async for batch in loader.epoch(0):
         assert batch.base is ring[number % 3]
-        await settle()  # whatever is read ahead meanwhile, it is ours until the next one
+        await settle()  # reading ahead must not change this buffer before the next batch
         assert np.array_equal(batch, wanted[number])
         number += 1
     assert number == len(wanted)
 
 
-async def test_buffers_that_do_not_fit_are_refused(session: zs.Session) -> None:
+async def test_buffers_of_another_shape_or_dtype_are_refused(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), rows(100, 3), chunks=(4, 3))
     good = np.zeros((8, 3), "i4")
     read_only = np.zeros((8, 3), "i4")
@@ -290,7 +288,7 @@ async def test_buffers_that_do_not_fit_are_refused(session: zs.Session) -> None:
         zs.BatchLoader({"x": array}, batch_size=8, out=[good, good.copy()])
 
 
-async def test_a_transform_is_called_in_order_and_its_failure_names_which_batch(session: zs.Session) -> None:
+async def test_a_transform_is_called_in_order_and_its_error_names_the_batch(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), rows(100, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8, transform=lambda batch: batch.sum())
     assert await batches_of(loader) == [rows(100, 3)[at : at + 8].sum() for at in range(0, 100, 8)]
@@ -305,10 +303,10 @@ async def test_a_transform_is_called_in_order_and_its_failure_names_which_batch(
         await collect(zs.BatchLoader(array, batch_size=8, transform=fail).epoch(2), taken)
     assert len(taken) == 3
     assert caught.value.__notes__ == ["raised by the transform of batch 3 of epoch 2"]
-    assert not others()
+    assert not other_tasks()
 
 
-async def test_dlpack_batches_are_taken_without_a_copy(session: zs.Session) -> None:
+async def test_dlpack_batches_are_exported_without_a_copy(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), numbered(40, 3).astype(">i4"), chunks=(4, 3))
     async for batch in zs.BatchLoader(array, batch_size=8, out="dlpack").epoch():
         assert np.shares_memory(np.from_dlpack(batch), batch)
@@ -321,7 +319,7 @@ async def test_dlpack_batches_are_taken_without_a_copy(session: zs.Session) -> N
 # Options
 
 
-async def test_every_option_is_checked(session: zs.Session) -> None:
+async def test_every_option_of_a_loader_is_checked(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), rows(100, 3), chunks=(4, 3))
     wrong: list[dict[str, Any]] = [
         {"batch_size": 0}, {"batch_size": True}, {"batch_size": 2.0}, {"axis": 2}, {"axis": -1}, {"axis": "0"},
@@ -347,7 +345,7 @@ async def test_every_option_is_checked(session: zs.Session) -> None:
             loader.epoch(**part)  # type: ignore[arg-type]  # on purpose
 
 
-async def test_an_array_that_changed_its_grid_is_refused_and_one_that_grew_is_read_as_it_was(
+async def test_an_array_that_shrank_is_refused_and_one_that_grew_is_read_with_its_old_length(
     session: zs.Session,
 ) -> None:
     store = zs.MemoryStore()
@@ -363,7 +361,7 @@ async def test_an_array_that_changed_its_grid_is_refused_and_one_that_grew_is_re
 # Figures
 
 
-async def test_the_report_shows_who_waits(session: zs.Session) -> None:
+async def test_the_report_shows_whether_loader_or_consumer_is_slower(session: zs.Session) -> None:
     array = await stored(session, Watched(1), rows(400, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8, buffer_bytes=2000, prefetch_bytes=200)
     await batches_of(loader)
@@ -379,7 +377,7 @@ async def test_the_report_shows_who_waits(session: zs.Session) -> None:
 
 @settings(max_examples=20)
 @given(consumer=st.floats(0, 10), loader=st.floats(0, 10), seconds=st.floats(10, 20))
-def test_one_line_explains_what_to_change(consumer: float, loader: float, seconds: float) -> None:
+def test_the_report_explains_what_to_change(consumer: float, loader: float, seconds: float) -> None:
     report = zs.LoaderReport(
         epoch=0, batches=1, samples=1, nbytes=1, seconds=seconds, consumer_waited=consumer, loader_waited=loader,
         buffer_waited=0, chunks=1, reused=0, shuffle=None,

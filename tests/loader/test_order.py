@@ -1,4 +1,4 @@
-"""The order of an epoch, without any array: who has which samples, in which order, and which rows are read for them."""
+"""The order of an epoch, without any array: the samples of each rank and worker, their order, and the rows to read."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @given(cases())
-def test_no_sample_is_lost_or_comes_twice_over_ranks_and_workers(case: Case) -> None:
+def test_ranks_and_workers_together_have_each_sample_once(case: Case) -> None:
     samples, size = case.feeds.samples, case.batch_size
     found = np.concatenate([case.samples(part) for part in case.parts()])
     assert np.unique(found).size == found.size
@@ -85,14 +85,14 @@ def test_no_sample_is_lost_or_comes_twice_over_ranks_and_workers(case: Case) -> 
 
 
 @given(cases())
-def test_a_rank_has_as_many_batches_whatever_its_workers_and_only_the_last_is_short(case: Case) -> None:
+def test_the_batches_of_a_rank_do_not_depend_on_its_workers_and_only_the_last_is_short(case: Case) -> None:
     for rank in range(case.world_size):
         whole = share_of_rank(
             case.feeds.samples, case.batch_size, Part(rank, case.world_size), drop_last=case.drop_last
         )
         shares = [case.share(Part(rank, case.world_size, w, case.workers)) for w in range(case.workers)]
         assert sum(share.batches for share in shares) == whole.batches
-        # DataLoader takes batches from its workers by turns: so the longer ones come first.
+        # DataLoader takes batches from its workers in turn, so workers with one batch more must come first.
         assert [s.batches for s in shares] == sorted((s.batches for s in shares), reverse=True)
         assert shares[0].batches - shares[-1].batches <= 1
         sizes = [share.size_of(batch) for share in shares for batch in range(share.batches)]
@@ -111,7 +111,7 @@ def test_with_drop_last_every_rank_has_the_same_number_of_whole_batches(case: Ca
 
 
 @given(cases(), st.data())
-def test_what_follows_a_skip_is_what_would_have_followed(case: Case, data: st.DataObject) -> None:
+def test_an_order_after_a_skip_equals_the_rest_of_the_whole_order(case: Case, data: st.DataObject) -> None:
     for part in case.parts():
         everything = case.samples(part)
         skip = data.draw(st.integers(0, everything.size))
@@ -135,8 +135,8 @@ def test_a_fill_holds_the_rows_of_its_samples_and_none_outside_the_array(case: C
 
 
 @given(cases())
-def test_a_fill_takes_half_of_the_buffer_or_what_cannot_be_less(case: Case) -> None:
-    """Beside its samples' rows a fill in stored order holds what is left of the bands that it reads."""
+def test_a_fill_takes_half_of_the_buffer_or_the_necessary_minimum(case: Case) -> None:
+    """In stored order, a fill also holds the remaining rows of the bands that it reads."""
     bands = sum(feed.band * feed.row_bytes for feed in case.feeds.feeds)
     for part in case.parts():
         for fill in case.order().fills(case.share(part)):
@@ -197,7 +197,7 @@ def test_with_windows_in_permuted_chunks_each_chunk_is_read_once(
 
 
 @given(cases())
-def test_rows_that_are_taken_were_kept_by_a_fill_before(case: Case) -> None:
+def test_reused_rows_were_kept_by_an_earlier_fill(case: Case) -> None:
     for part in case.parts():
         kept: dict[tuple[int, int], Span] = {}
         for fill in case.order().fills(case.share(part)):
@@ -240,7 +240,7 @@ def test_samples_of_one_chunk_have_another_order_in_every_epoch(shuffle: Shuffle
     assert len(orders) == 20
 
 
-def test_buffers_begin_elsewhere_in_every_epoch() -> None:
+def test_buffers_start_at_another_sample_in_every_epoch() -> None:
     geometry = Geometry((1000, 4), (10, 4), None, np.dtype("f4"))
     feeds = plan_feeds({None: 0}, [geometry], {}, axis=0, shuffle="buffer", buffer_bytes=6400)
     share = share_of(1000, 10, Part(), drop_last=False)
@@ -248,7 +248,7 @@ def test_buffers_begin_elsewhere_in_every_epoch() -> None:
     assert len(sizes) > 5
 
 
-def test_a_million_chunks_cost_no_table_of_samples() -> None:
+def test_the_order_of_a_million_chunks_needs_no_table_of_samples() -> None:
     geometry = Geometry((10**9,), (1000,), None, np.dtype("f4"))
     for shuffle in SHUFFLES:
         feeds = plan_feeds({None: 0}, [geometry], {}, axis=0, shuffle=shuffle, buffer_bytes=2**20)
@@ -257,7 +257,7 @@ def test_a_million_chunks_cost_no_table_of_samples() -> None:
 
 
 @pytest.mark.parametrize("shuffle", SHUFFLES)
-def test_the_numbers_of_tiny_samples_take_no_more_than_the_buffer(shuffle: Shuffle | None) -> None:
+def test_the_indices_of_tiny_samples_take_no_more_memory_than_the_buffer(shuffle: Shuffle | None) -> None:
     geometry = Geometry((10**9,), (10_000,), None, np.dtype("u1"))
     feeds = plan_feeds({None: 0}, [geometry], {}, axis=0, shuffle=shuffle, buffer_bytes=2**28)
     fills = Order(feeds, shuffle, 0, 0).fills(share_of(10**9, 32, Part(), drop_last=False))
@@ -265,13 +265,13 @@ def test_the_numbers_of_tiny_samples_take_no_more_than_the_buffer(shuffle: Shuff
         assert next(fills).samples.size * 64 <= 2**27
 
 
-def test_arrays_that_do_not_share_the_axis_are_refused() -> None:
+def test_arrays_of_different_lengths_are_refused() -> None:
     geometries = [Geometry((n, 4), (10, 4), None, np.dtype("f4")) for n in (100, 99)]
     with pytest.raises(zs.ConfigError, match=r"different lengths along axis 0.*'x': 100, 'y': 99"):
         plan_feeds({"x": 0, "y": 1}, geometries, {}, axis=0, shuffle=None, buffer_bytes=10**6)
 
 
-def test_a_daily_array_goes_with_windows_of_24_hours() -> None:
+def test_windows_of_24_hours_match_a_daily_array() -> None:
     geometries = [Geometry((24 * 30 + 5,), (50,), None, np.dtype("f4")), Geometry((30,), (7,), None, np.dtype("f4"))]
     feeds = plan_feeds(
         {"hours": 0, "day": 1}, geometries, {"hours": Window(24, 24)}, axis=0, shuffle=None, buffer_bytes=10**6
@@ -280,14 +280,14 @@ def test_a_daily_array_goes_with_windows_of_24_hours() -> None:
 
 
 @pytest.mark.parametrize("shuffle", [None, "chunks", "buffer"])
-def test_a_buffer_that_holds_no_two_rows_of_chunks_is_refused_with_what_it_takes(shuffle: Shuffle | None) -> None:
+def test_a_buffer_too_small_for_two_rows_of_chunks_is_refused_with_the_needed_size(shuffle: Shuffle | None) -> None:
     geometry = Geometry((100, 1000), (10, 1000), None, np.dtype("f4"))
     with pytest.raises(zs.ConfigError, match="set buffer_bytes to at least 80000"):
         plan_feeds({None: 0}, [geometry], {}, axis=0, shuffle=shuffle, buffer_bytes=79_999)
     plan_feeds({None: 0}, [geometry], {}, axis=0, shuffle=shuffle, buffer_bytes=80_000)
 
 
-def test_small_arrays_beside_large_ones_stay_in_memory() -> None:
+def test_small_arrays_are_kept_in_memory_beside_large_ones() -> None:
     geometries = [
         Geometry((1000, 1000), (10, 1000), None, np.dtype("f4")),
         Geometry((1000,), (1000,), None, np.dtype("i8")),

@@ -1,4 +1,4 @@
-"""BatchLoader for code without a loop: a plain `for`, forks, copies for other processes, a killed process, memory."""
+"""BatchLoader without an event loop: a plain `for`, forks, copies for other processes, a killed process, memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .conftest import rows, stored
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """Where 200 rows are stored, each holding its number."""
+    """URL of an array of 200 rows; each row holds its number."""
 
     async def write() -> None:
         async with zs.Session() as session:
@@ -45,7 +45,7 @@ def order(batches: Any) -> list[int]:
     return np.concatenate([batch[:, 0] for batch in batches]).tolist()
 
 
-def test_a_plain_loop_reads_what_an_asynchronous_one_does_and_each_time_the_next_epoch(url: str) -> None:
+def test_a_plain_loop_reads_the_same_batches_as_an_asynchronous_one(url: str) -> None:
     async def read(number: int) -> list[int]:
         async with zs.Session() as session:
             loader = zs.BatchLoader(await session.open_array(url), batch_size=16, shuffle="chunks")
@@ -59,7 +59,7 @@ def test_a_plain_loop_reads_what_an_asynchronous_one_does_and_each_time_the_next
     assert found == [asyncio.run(read(number)) for number in range(3)]
 
 
-def test_an_open_array_is_opened_again_by_its_reference(url: str) -> None:
+def test_the_loader_opens_an_array_again_by_its_reference(url: str) -> None:
     async def run() -> None:
         async with zs.Session() as session:
             array = await session.open_array(url)
@@ -73,7 +73,7 @@ def test_an_open_array_is_opened_again_by_its_reference(url: str) -> None:
     asyncio.run(run())
 
 
-def test_absent_chunks_are_still_what_the_array_was_opened_with(url: str) -> None:
+def test_absent_chunks_are_treated_as_the_reopened_array_was_opened(url: str) -> None:
     async def run() -> None:
         Path(url.removeprefix("file://"), "c", "12", "0").unlink()
         async with zs.Session() as session:
@@ -86,7 +86,7 @@ def test_absent_chunks_are_still_what_the_array_was_opened_with(url: str) -> Non
     assert len(list(zs.BatchLoader(url, batch_size=16))) == 13
 
 
-def test_it_has_a_session_of_its_own_where_it_is_given_options(url: str) -> None:
+def test_a_loader_with_session_options_has_its_own_session(url: str) -> None:
     loader = zs.BatchLoader(url, batch_size=16, session_options={"limits": zs.Limits(requests=3)})
     assert order(loader) == list(range(200))
     loader.close()
@@ -94,7 +94,7 @@ def test_it_has_a_session_of_its_own_where_it_is_given_options(url: str) -> None
     loader.close()
 
 
-def test_a_loader_that_is_forgotten_closes_its_session(url: str) -> None:
+def test_a_garbage_collected_loader_closes_its_session(url: str) -> None:
     from zarr_s3_async._concurrency.loop_thread import background_loop
 
     loader = zs.BatchLoader(url, batch_size=16, session_options={"limits": zs.Limits(requests=3)})
@@ -111,8 +111,8 @@ async def closed(session: zs.Session) -> None:
         await asyncio.sleep(0)
 
 
-def test_a_loader_that_is_collected_together_with_its_session_closes_it() -> None:
-    """In one reference cycle an older session comes first, and would warn that it was left open."""
+def test_a_loader_collected_in_one_cycle_with_its_session_closes_it() -> None:
+    """In one reference cycle the older session is finalized first, and would warn that it was left open."""
     from zarr_s3_async._concurrency.loop_thread import background_loop
     from zarr_s3_async.loader.iteration import BlockingSession
 
@@ -144,7 +144,7 @@ async def gone(session: weakref.ref[zs.Session]) -> None:
         gc.collect()
 
 
-def test_it_gets_another_session_where_the_shared_one_was_closed(url: str) -> None:
+def test_a_loader_gets_a_new_session_if_the_shared_one_was_closed(url: str) -> None:
     from zarr_s3_async._concurrency.loop_thread import background_loop
 
     async def close() -> None:
@@ -156,7 +156,7 @@ def test_it_gets_another_session_where_the_shared_one_was_closed(url: str) -> No
     assert order(loader) == list(range(200))
 
 
-def test_leaving_a_plain_loop_stops_the_reading(url: str) -> None:
+def test_leaving_a_plain_loop_stops_reading_ahead(url: str) -> None:
     from zarr_s3_async._concurrency.loop_thread import background_loop
 
     async def tasks() -> int:
@@ -171,7 +171,7 @@ def test_leaving_a_plain_loop_stops_the_reading(url: str) -> None:
     assert background_loop().run(tasks()) == idle
 
 
-def test_another_plain_iteration_or_close_ends_the_one_that_runs(url: str) -> None:
+def test_another_plain_iteration_or_close_ends_the_running_one(url: str) -> None:
     loader = zs.BatchLoader(url, batch_size=1, prefetch_bytes=1)
     for stop in (lambda: next(iter(loader)), loader.close):
         iterator = iter(loader)
@@ -181,7 +181,7 @@ def test_another_plain_iteration_or_close_ends_the_one_that_runs(url: str) -> No
             list(iterator)
 
 
-def test_a_failure_leaves_the_loop_as_itself(url: str) -> None:
+def test_an_error_of_a_read_is_raised_unchanged_in_a_plain_loop(url: str) -> None:
     Path(url.removeprefix("file://"), "c", "12", "0").write_bytes(b"no chunk")
     with pytest.raises(zs.ChunkDecodeError, match="12"):
         list(zs.BatchLoader(url, batch_size=16))
@@ -189,7 +189,7 @@ def test_a_failure_leaves_the_loop_as_itself(url: str) -> None:
         len(zs.BatchLoader(url + "-none", batch_size=16))
 
 
-def test_a_copy_for_another_process_goes_on_where_the_loader_is(url: str) -> None:
+def test_a_copy_for_another_process_continues_at_the_loaders_position(url: str) -> None:
     loader = zs.BatchLoader(url, batch_size=16, shuffle="global", window=zs.Window(3))
     iterator = iter(loader)
     next(iterator)
@@ -211,7 +211,7 @@ def test_a_copy_for_another_process_goes_on_where_the_loader_is(url: str) -> Non
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_it_works_in_a_forked_child_though_the_parent_has_used_it(url: str) -> None:
+def test_a_loader_that_the_parent_has_used_works_in_a_forked_child(url: str) -> None:
     loader = zs.BatchLoader(url, batch_size=16, shuffle="chunks")
     parents = iter(loader)
     first = next(parents)
@@ -231,7 +231,7 @@ def test_it_works_in_a_forked_child_though_the_parent_has_used_it(url: str) -> N
     with os.fdopen(read) as answer:
         received = json.loads(answer.read())
     os.waitpid(pid, 0)
-    assert received == order([first, *parents])  # the parent's goes on beside it
+    assert received == order([first, *parents])  # the parent's iteration continues independently
     assert sorted(received) == list(range(200))
 
 
@@ -246,7 +246,7 @@ if os.path.exists(state):
 with open(log, "a") as out:
     for epoch in range(loader.state()["epoch"], 2):
         for batch in loader.batches(epoch):
-            # One step: its result and the state behind it are stored as one line, or neither is.
+            # One step: its result and the state after it are stored as one line, so both or neither are stored.
             line = json.dumps([batch[:, 0].tolist(), loader.state()]) + "\\n"
             out.write(line)
             out.flush()
@@ -255,7 +255,7 @@ with open(log, "a") as out:
 
 
 @pytest.mark.slow
-def test_a_killed_job_goes_on_with_the_next_batch(url: str, tmp_path: Path) -> None:
+def test_a_killed_job_continues_with_the_next_batch(url: str, tmp_path: Path) -> None:
     state, log = tmp_path / "state.json", tmp_path / "log"
     command = [sys.executable, "-c", JOB, url, str(state), str(log)]
     for steps in (3, 11, 25):
@@ -266,7 +266,7 @@ def test_a_killed_job_goes_on_with_the_next_batch(url: str, tmp_path: Path) -> N
         job.send_signal(signal.SIGKILL)
         job.communicate()
         kept = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        log.write_text("".join(kept))  # what was half written is not a step
+        log.write_text("".join(kept))  # an incomplete line is not a step
         state.write_text(json.dumps(json.loads(kept[-1])[1]))
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = [json.loads(line)[0] for line in log.read_text().splitlines()]
@@ -288,7 +288,7 @@ def loader(batch_size, buffer_bytes, prefetch_bytes):
     )
 
 url, shuffle, buffer_bytes, prefetch_bytes, limit = json.loads(sys.argv[1])
-next(loader(1, 5 * 2**20, 1).batches())  # imports, codecs and threads are there
+next(loader(1, 5 * 2**20, 1).batches())  # so that imports, codecs and threads are not measured
 before = highest()
 total = sum(int(batch[:, 0, 0].sum()) for batch in loader(64, buffer_bytes, prefetch_bytes).batches())
 print(json.dumps([highest() - before, total]))
@@ -300,7 +300,7 @@ N = 2048
 
 @pytest.fixture(scope="module")
 def large(seaweed: Any) -> str:
-    """Where 256 MiB are stored, in chunks of 2 MiB. Numbers that do not compress are the worst case for memory."""
+    """URL of an array of 256 MiB in chunks of 2 MiB. Numbers that do not compress are the worst case for memory."""
     url = f"s3://{seaweed.bucket}/large-{secrets.token_hex(4)}"
 
     async def write() -> None:
@@ -317,10 +317,10 @@ def large(seaweed: Any) -> str:
 @pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("shuffle", [None, "chunks", "buffer", "global"])
-def test_an_epoch_takes_the_memory_that_it_was_given(seaweed: Any, large: str, shuffle: str | None) -> None:
+def test_an_epoch_stays_within_its_memory_options(seaweed: Any, large: str, shuffle: str | None) -> None:
     buffer_bytes, prefetch_bytes, limit = 64 * 2**20, 32 * 2**20, 16 * 2**20
     command = [sys.executable, "-c", READER, json.dumps([large, shuffle, buffer_bytes, prefetch_bytes, limit])]
     grown, total = json.loads(subprocess.check_output(command, env={**os.environ, **seaweed.environment()}))
     assert total == sum(range(N - 1))
-    # Two batches of 16 MiB are with the consumer besides: a loop lets go of one when it has the next.
+    # The consumer holds two more batches of 16 MiB: a loop releases one only after it got the next.
     assert grown <= buffer_bytes + prefetch_bytes + limit + 2 * 16 * 2**20 + 64 * 2**20

@@ -1,4 +1,4 @@
-"""What the figures of a loader count."""
+"""The figures of a loader's report."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def feed(chunk: int, across: int) -> Feed:
     chunk=st.integers(1, 9),
     across=st.integers(1, 3),
 )
-def test_chunks_of_a_batch_are_counted_once_each(starts: list[int], width: int, chunk: int, across: int) -> None:
+def test_each_chunk_of_a_batch_is_counted_once(starts: list[int], width: int, chunk: int, across: int) -> None:
     meter = Meter(0, None)
     meter.touched(feed(chunk, across), np.array(starts), width)
     touched = len({row // chunk for start in starts for row in range(start, start + width)})
     assert meter.report().reused == touched * across
 
 
-def test_what_was_fetched_for_an_earlier_batch_is_reused() -> None:
+def test_chunks_fetched_for_an_earlier_batch_are_counted_as_reused() -> None:
     meter = Meter(0, None)
     meter.read(feed(10, 2), np.array([0, 40]), np.array([20, 45]))  # chunks 0, 1 and 4, twice across
     for batch in ([1, 2, 3], [4, 12], [41]):

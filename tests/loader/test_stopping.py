@@ -13,23 +13,23 @@ import pytest
 import zarr_s3_async as zs
 
 from ..streams.cancelling import WAYS, at_every_turn
-from .conftest import Watched, batches_of, collect, others, rows, settle, stored
+from .conftest import Watched, batches_of, collect, other_tasks, rows, settle, stored
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
-async def test_leaving_early_leaves_nothing(session: zs.Session, taken: int) -> None:
+async def test_leaving_an_epoch_early_leaves_no_task_and_no_lease(session: zs.Session, taken: int) -> None:
     store = Watched(2)
     array = await stored(session, store, rows(400, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8, shuffle="chunks", buffer_bytes=2000)
     async with loader.epoch() as epoch:
         for _ in range(taken):
             await anext(epoch)
-    assert (others(), store.in_flight, session._leases.held) == ([], 0, 0)
+    assert (other_tasks(), store.in_flight, session._leases.held) == ([], 0, 0)
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shuffle", [None, "chunks", "global"])
-async def test_cancelled_at_any_await_nothing_is_left_and_the_next_epoch_is_whole(
+async def test_an_epoch_cancelled_at_any_await_leaves_nothing_and_the_next_one_is_complete(
     session: zs.Session, way: str, shuffle: Any
 ) -> None:
     store = Watched(4)
@@ -44,14 +44,14 @@ async def test_cancelled_at_any_await_nothing_is_left_and_the_next_epoch_is_whol
                 await asyncio.sleep(0)
 
     async def check() -> None:
-        assert (others(), store.in_flight, session._leases.held) == ([], 0, 0)
+        assert (other_tasks(), store.in_flight, session._leases.held) == ([], 0, 0)
 
     assert await at_every_turn(way, call, check) > 10
     found = np.concatenate(await batches_of(loader))[:, 0, 0]
     assert sorted(found.tolist()) == list(range(46))
 
 
-async def test_a_failed_read_of_what_is_kept_ends_the_epoch_and_a_second_try_goes_on(session: zs.Session) -> None:
+async def test_a_failed_read_ends_the_epoch_which_can_be_resumed(session: zs.Session) -> None:
     store = Watched(6)
     array = await stored(session, store, rows(400, 10), chunks=(10, 10))
     loader = zs.BatchLoader(array, batch_size=16, window=zs.Window(8), shuffle="chunks", buffer_bytes=8000)
@@ -61,26 +61,26 @@ async def test_a_failed_read_of_what_is_kept_ends_the_epoch_and_a_second_try_goe
         store.broken = {f"c/{broken}/0"}
         with pytest.raises(zs.NetworkError, match="no answer"):
             await asyncio.wait_for(collect(loader.epoch(0), taken), 10)
-        assert (others(), session._leases.held) == ([], 0)
+        assert (other_tasks(), session._leases.held) == ([], 0)
         store.broken = set()
         loader.restore(loader.state())
         assert np.array_equal(np.concatenate([*taken, *await batches_of(loader, 0)]), wanted)
 
 
-async def test_breaking_out_of_the_loop_stops_it(session: zs.Session) -> None:
+async def test_breaking_out_of_the_loop_stops_reading_ahead(session: zs.Session) -> None:
     store = Watched(2)
     array = await stored(session, store, rows(400, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8, buffer_bytes=2000)
     async for _ in loader.epoch():
         break
     await settle()
-    assert (others(), store.in_flight, session._leases.held) == ([], 0, 0)
+    assert (other_tasks(), store.in_flight, session._leases.held) == ([], 0, 0)
     fetched = store.gets.total()
     await settle()
     assert store.gets.total() == fetched < 100
 
 
-async def test_it_stops_when_it_waits_for_a_store_that_does_not_answer(session: zs.Session) -> None:
+async def test_an_epoch_that_waits_for_a_silent_store_can_be_stopped(session: zs.Session) -> None:
     store = Watched()
     array = await stored(session, store, rows(400, 3), chunks=(4, 3))
     store.hangs_from = 10
@@ -90,10 +90,10 @@ async def test_it_stops_when_it_waits_for_a_store_that_does_not_answer(session: 
             async for _ in epoch:
                 pass
         assert scope.cancelled_caught
-    assert (others(), store.in_flight, session._leases.held) == ([], 0, 0)
+    assert (other_tasks(), store.in_flight, session._leases.held) == ([], 0, 0)
 
 
-async def test_a_cancelled_wait_takes_no_batch(session: zs.Session) -> None:
+async def test_a_cancelled_wait_consumes_no_batch(session: zs.Session) -> None:
     array = await stored(session, Watched(5), rows(100, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8, buffer_bytes=2000)
     epoch, found, cancelled = loader.epoch(), [], 0
@@ -114,7 +114,7 @@ async def test_a_cancelled_wait_takes_no_batch(session: zs.Session) -> None:
     assert np.array_equal(np.concatenate(found), rows(100, 3))
 
 
-async def test_another_iteration_ends_the_one_that_runs(session: zs.Session) -> None:
+async def test_another_iteration_ends_the_running_one(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), rows(100, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8)
     first, second = loader.epoch(0), loader.epoch(1)
@@ -125,7 +125,7 @@ async def test_another_iteration_ends_the_one_that_runs(session: zs.Session) -> 
     assert len([batch async for batch in second]) == 12
 
 
-async def test_of_iterations_that_begin_at_once_one_goes_on(tmp_path: Path) -> None:
+async def test_of_iterations_that_start_at_the_same_time_one_continues(tmp_path: Path) -> None:
     async with zs.Session() as session:
         await stored(session, f"file://{tmp_path}/a", rows(100, 3), chunks=(4, 3))
     loader = zs.BatchLoader(f"file://{tmp_path}/a", batch_size=8)
@@ -140,12 +140,12 @@ async def test_of_iterations_that_begin_at_once_one_goes_on(tmp_path: Path) -> N
     assert loader.state()["epoch"] == 3
 
 
-async def test_cancelled_at_any_point_of_opening_it_can_be_begun_again(tmp_path: Path) -> None:
+async def test_an_epoch_cancelled_while_opening_its_arrays_can_be_started_again(tmp_path: Path) -> None:
     async with zs.Session() as session:
         await stored(session, f"file://{tmp_path}/a", rows(100, 3), chunks=(4, 3))
-    before, cancelled = others(), 0
+    before, cancelled = other_tasks(), 0
     for turns in range(60):
-        options = {"limits": zs.Limits(requests=4)}  # a session of its own, which is to be closed
+        options = {"limits": zs.Limits(requests=4)}  # so the loader has its own session, which it must close
         loader = zs.BatchLoader(f"file://{tmp_path}/a", batch_size=8, buffer_bytes=2000, session_options=options)
         epoch = loader.epoch()
         waiting = asyncio.ensure_future(anext(epoch))
@@ -156,11 +156,11 @@ async def test_cancelled_at_any_point_of_opening_it_can_be_begun_again(tmp_path:
         cancelled += waiting.cancelled()
         first = [] if waiting.cancelled() else [waiting.result()]
         assert np.array_equal(np.concatenate([*first, *[batch async for batch in epoch]]), rows(100, 3))
-        assert others() == before
+        assert other_tasks() == before
     assert cancelled > 20
 
 
-async def test_a_closed_loader_is_no_end_of_an_epoch(session: zs.Session) -> None:
+async def test_closing_the_loader_raises_an_error_in_its_epoch(session: zs.Session) -> None:
     array = await stored(session, zs.MemoryStore(), rows(100, 3), chunks=(4, 3))
     loader = zs.BatchLoader(array, batch_size=8, prefetch_bytes=1)
     epoch = loader.epoch()
@@ -173,12 +173,12 @@ async def test_a_closed_loader_is_no_end_of_an_epoch(session: zs.Session) -> Non
     assert await anext(epoch, None) is None
 
 
-async def test_two_loaders_of_one_session_do_not_wait_for_one_another(session: zs.Session) -> None:
+async def test_two_loaders_of_one_session_do_not_block_each_other(session: zs.Session) -> None:
     array = await stored(session, Watched(1), rows(400, 3), chunks=(4, 3))
     one, other = (zs.BatchLoader(array, batch_size=8, shuffle=s, buffer_bytes=500) for s in ("chunks", "global"))
     first, second = one.epoch(), other.epoch()
     async with asyncio.timeout(20):
-        async for _ in first:  # the other one is left with its buffers full
+        async for _ in first:  # the second loader stays idle with full buffers
             break
         found = [batch async for batch in second]
         found += [await array.get_slice((0, 0), (400, 3))]
@@ -186,7 +186,7 @@ async def test_two_loaders_of_one_session_do_not_wait_for_one_another(session: z
     assert len(found) == 51
 
 
-async def test_closing_the_session_in_the_middle_is_an_error_and_leaves_nothing() -> None:
+async def test_closing_the_session_during_an_epoch_is_an_error_and_leaves_nothing_running() -> None:
     async with zs.Session() as session:
         array = await stored(session, Watched(1), rows(400, 3), chunks=(4, 3))
         epoch = zs.BatchLoader(array, batch_size=8, buffer_bytes=1000).epoch()
@@ -195,4 +195,4 @@ async def test_closing_the_session_in_the_middle_is_an_error_and_leaves_nothing(
         async for _ in epoch:
             pass
     await settle()
-    assert not others()
+    assert not other_tasks()

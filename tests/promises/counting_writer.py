@@ -18,7 +18,7 @@ from typing import Any
 import zarr_s3_async as zs
 
 PAUSE = 1.0
-"""Seconds between two rounds, on average: of four writers none writes now and then."""
+"""Seconds between two rounds, on average: long enough that at times none of four writers writes."""
 _ROOT = Path(__file__).parents[2]
 
 

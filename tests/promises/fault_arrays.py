@@ -23,7 +23,7 @@ BUCKET, SECRET = "data", "do-not-tell"
 FILL = -7
 FOREVER = 10_000
 STORED = np.arange(1, 17, dtype="i4")
-"""What every array holds: never the fill value."""
+"""The values of every array; none of them is the fill value."""
 
 _LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "shard, no checksum": {"chunks": (2,), "shards": (8,), "change": {"index_codecs": [_LITTLE]}},
 }
 OBJECT = "c/0"
-"""The object that goes wrong: elements 0 to 3, or 0 to 7 of a shard."""
+"""The object whose requests fail: elements 0 to 3, or 0 to 7 of a shard."""
 
 
 async def _objects_of(layout: str) -> dict[str, bytes]:
@@ -70,12 +70,12 @@ class Bench:
         self.prefix = f"{next(self._numbers)}"
         for key, body in self._objects[layout].items():
             self.server.put(BUCKET, f"{self.prefix}/{key}", body)
-        self._forgive()
+        self._reset_penalties()
         array = await self.session.open_array(f"s3://{BUCKET}/{self.prefix}")
         self.server.forget()
         return array
 
-    def _forgive(self) -> None:
+    def _reset_penalties(self) -> None:
         """Reset the effects of earlier tests: the retry budget and the limits of throttled buckets."""
         service = self.session._context.shared.get(S3Service)
         if service is not None:
@@ -106,7 +106,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a bench."""
+    """Options of a `Bench`."""
 
     transport: str
     attempts: int = 3
@@ -137,8 +137,8 @@ def checked(error: BaseException) -> zs.ZarrS3Error:
     """Check that an error is of the public classes, pickles, contains no secrets, and names its object."""
     assert isinstance(error, zs.ZarrS3Error)
     assert type(error).__module__ == "zarr_s3_async.errors"
-    twin = pickle.loads(pickle.dumps(error))
-    assert (twin.args, twin.outcome) == (error.args, error.outcome)
+    unpickled = pickle.loads(pickle.dumps(error))
+    assert (unpickled.args, unpickled.outcome) == (error.args, error.outcome)
     assert SECRET not in "".join(traceback.format_exception(error)) + repr(vars(error))
     if isinstance(error, zs.StoreError) and not isinstance(error, zs.ConcurrentModification):
         assert error.bucket == BUCKET

@@ -28,9 +28,9 @@ WRITERS = PROCESSES * TASKS
 ROUNDS = 4 * int(os.environ.get("RACE_ROUNDS", "1"))
 """A multiple of four: rounds of values, of fill, of values, of both. RACE_ROUNDS=25 runs a hundred."""
 PER_OBJECT = 2 * WRITERS
-CROWDED, LONELY = 1, TASKS
+SHARED_BY_ALL, SHARED_BY_FOUR = 1, TASKS
 """Objects that all write, and objects that one task of each process writes: these become empty repeatedly."""
-SIZE = (CROWDED + LONELY) * PER_OBJECT
+SIZE = (SHARED_BY_ALL + SHARED_BY_FOUR) * PER_OBJECT
 FLIPS = 3
 FAULTS = {"lost": 0.05, "refused": 0.03, "reset": 0.02, "conflict": 0.02}
 # Ten per cent of all attempts fail: with five attempts, one request in 100,000 would fail.
@@ -90,14 +90,14 @@ def value(round_number: int, writer: int) -> int:
     return 0 if fills else 1 + round_number * WRITERS + writer
 
 
-def crowded(writer: int) -> list[slice]:
+def elements_shared_by_all(writer: int) -> list[slice]:
     """This writer's elements of the objects that all write: every 32nd."""
-    return [slice(at * PER_OBJECT + writer, (at + 1) * PER_OBJECT, WRITERS) for at in range(CROWDED)]
+    return [slice(at * PER_OBJECT + writer, (at + 1) * PER_OBJECT, WRITERS) for at in range(SHARED_BY_ALL)]
 
 
-def lonely(writer: int) -> slice:
+def elements_shared_by_four(writer: int) -> slice:
     """This writer's elements of an object that four tasks write: every fourth."""
-    first = (CROWDED + writer % TASKS) * PER_OBJECT
+    first = (SHARED_BY_ALL + writer % TASKS) * PER_OBJECT
     return slice(first + writer // TASKS, first + PER_OBJECT, PROCESSES)
 
 
@@ -105,7 +105,7 @@ def model(round_number: int) -> np.ndarray:
     """The expected array after this round."""
     array = np.zeros(SIZE, "i4")
     for writer in range(WRITERS):
-        for part in [*crowded(writer), lonely(writer)]:
+        for part in [*elements_shared_by_all(writer), elements_shared_by_four(writer)]:
             array[part] = value(round_number, writer)
     return array
 
@@ -116,7 +116,7 @@ def rows(round_number: int, writer: int) -> list[list[int]]:
     return [[first] * 3, [first + 1] * 3]
 
 
-async def write(array: zs.Array, turn: Round, writer: int, dice: Random) -> int:
+async def write(array: zs.Array, turn: Round, writer: int, rng: Random) -> int:
     """Do one writer's part of one round. Returns how many of its writes a read afterwards did not show."""
     unseen = 0
     if turn.kind == "append":
@@ -127,9 +127,9 @@ async def write(array: zs.Array, turn: Round, writer: int, dice: Random) -> int:
         last = value(turn.number, writer)
         for flip in range(FLIPS):
             wanted = 0 if flip % 2 else 1 + last
-            await _set(array, wanted, lonely(writer))
-            unseen += not (await array[lonely(writer)] == wanted).all()
-        for part in dice.sample([*crowded(writer), lonely(writer)], CROWDED + 1):
+            await _set(array, wanted, elements_shared_by_four(writer))
+            unseen += not (await array[elements_shared_by_four(writer)] == wanted).all()
+        for part in rng.sample([*elements_shared_by_all(writer), elements_shared_by_four(writer)], SHARED_BY_ALL + 1):
             await _set(array, last, part)
     return unseen
 
@@ -226,13 +226,13 @@ class Racers:
         return Counts(**json.loads(line))
 
     async def race(
-        self, kind: str, url: str, look: Callable[[int], Awaitable[bool]], *, conditional_writes: str
+        self, kind: str, url: str, is_round_wrong: Callable[[int], Awaitable[bool]], *, conditional_writes: str
     ) -> tuple[int, Counts]:
-        """Run all rounds. Returns after how many of them `look` found lost writes, and the total counts."""
+        """Run all rounds. Returns after how many of them `is_round_wrong` found lost writes, and the total counts."""
         wrong, total = 0, Counts()
         for number in range(ROUNDS):
             total += self.run(Round(kind, url, number, conditional_writes))
-            wrong += not await look(number)
+            wrong += not await is_round_wrong(number)
         return wrong, total
 
 

@@ -53,7 +53,7 @@ class Report:
     operations: int
     cancelled: int
     crowded_out: int
-    """Reads of a shard that failed because it was rewritten all the time."""
+    """Number of reads of a shard that failed because it was rewritten all the time."""
     peaks: list[int]
     """Peak memory in bytes up to the end of each quarter of the run."""
     objects: list[int]
@@ -90,7 +90,7 @@ class Owner:
                 self.cancelled += 1
                 await self.settle(array, model)
             except zs.ConcurrentModification:
-                assert act == self.read, "no write gives up: each conflict is another's success"
+                assert act == self.read, "a write never gives up: each conflict means that another write has succeeded"
                 self.crowded_out += 1
             self.operations += 1
 

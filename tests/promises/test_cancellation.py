@@ -121,7 +121,9 @@ async def every_await(
 @pytest.mark.integration
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("what", ["read", "read-many", "write", "merge"])
-async def test_the_next_read_succeeds_at_once_on_two_connections(place: Place, way: str, what: str) -> None:
+async def test_after_a_cancelled_operation_the_next_read_succeeds_with_both_connections(
+    place: Place, way: str, what: str
+) -> None:
     expected = np.arange(40, dtype="i4").reshape(2, 20)
     async with zs.Session(s3=place.config, limits=zs.Limits(requests=2)) as session:
         array = await session.create_array(place.url, shape=(2, 20), chunks=(2, 5), dtype="i4", zarr_format=2)
@@ -160,7 +162,7 @@ class Turns(zs.MemoryStore):
 
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("big", [False, True], ids=["inline", "threads"])
-async def test_chunks_are_old_or_new_whenever_a_write_is_cancelled(double: bool, big: bool) -> None:
+async def test_a_write_cancelled_at_any_await_leaves_every_chunk_old_or_new(double: bool, big: bool) -> None:
     n = 60_000 if big else 8
     async with zs.Session(limits=zs.Limits(requests=3)) as session:
         array = await session.create_array(Turns(), shape=(6 * n,), chunks=(n,), dtype="f8")
@@ -181,7 +183,7 @@ async def test_chunks_are_old_or_new_whenever_a_write_is_cancelled(double: bool,
             result = await array.get_slice(0, 6 * n)
             assert (result[: n // 2] == 1).all()
             for chunk in np.split(result[n // 2 :], range(n // 2, 6 * n - n // 2, n)):
-                assert len(set(chunk)) == 1, "a chunk is its old or its new self"
+                assert len(set(chunk)) == 1, "a chunk is in its old or its new state"
             if not task.cancelled():
                 task.result()
                 got_through = True
@@ -191,7 +193,7 @@ async def test_chunks_are_old_or_new_whenever_a_write_is_cancelled(double: bool,
 
 
 @pytest.mark.parametrize("big", [False, True], ids=["inline", "threads"])
-async def test_nothing_writes_into_the_callers_array_after_a_cancelled_read(big: bool) -> None:
+async def test_a_cancelled_read_writes_nothing_more_into_the_callers_array(big: bool) -> None:
     n = 60_000 if big else 8
     async with zs.Session(limits=zs.Limits(requests=3)) as session:
         array = await session.create_array(Turns(), shape=(6 * n,), chunks=(n,), dtype="f8")
@@ -213,7 +215,7 @@ async def test_nothing_writes_into_the_callers_array_after_a_cancelled_read(big:
             assert session._leases.held == 0
 
 
-async def test_the_deadline_of_a_call_is_an_error_of_its_own() -> None:
+async def test_an_expired_deadline_raises_deadline_exceeded_with_the_outcome() -> None:
     class Stuck(zs.MemoryStore):
         async def put(self, key: str, data: Any, **options: Any) -> Any:  # type: ignore[override]  # handed on
             if key == "c/1":
@@ -222,6 +224,6 @@ async def test_the_deadline_of_a_call_is_an_error_of_its_own() -> None:
 
     async with zs.Session() as session:
         array = await session.create_array(Stuck(), shape=(3,), chunks=(1,), dtype="i4")
-        with pytest.raises(zs.DeadlineExceeded, match=r"timeout=0\.05") as caught:
-            await array.set_slice([1, 2, 3], 0, timeout=0.05)
+        with pytest.raises(zs.DeadlineExceeded, match=r"timeout=0\.5") as caught:
+            await array.set_slice([1, 2, 3], 0, timeout=0.5)  # on a slow machine, too, the others end in time
     assert caught.value.outcome == zs.WriteOutcome(written=((0,), (2,)), not_written=(), unknown=((1,),))

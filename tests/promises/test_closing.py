@@ -33,7 +33,7 @@ def open_sockets(server: FaultServer) -> int:
     port = int(server.endpoint_url.rpartition(":")[2])
     table = Path("/proc/net/tcp")
     if not table.exists():
-        pytest.skip("the system tells its connections in another way")
+        pytest.skip("this system has no /proc/net/tcp, so the open connections cannot be counted")
     rows = [line.split() for line in table.read_text().splitlines()[1:]]
     return sum(row[2].endswith(f":{port:04X}") and row[3] in _OPEN for row in rows)
 
@@ -95,7 +95,7 @@ class Held:
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("state", ["held", "refused", "at once"])
-def test_a_hundred_reads_in_flight(transport: str, layout: str, state: str) -> None:
+def test_closing_ends_a_hundred_reads_in_flight(transport: str, layout: str, state: str) -> None:
     """Held: the server does not answer. Refused: the reads wait for their next attempt. At once: it answers."""
     with serving(layout, transport) as (server, session, runner):
         held = Held()
@@ -108,7 +108,7 @@ def test_a_hundred_reads_in_flight(transport: str, layout: str, state: str) -> N
             assert open_sockets(server) == 0
             assert codec_threads() == []
             done, pending = await asyncio.wait(tasks, timeout=10)
-            assert not pending, "nothing of the session runs on"
+            assert not pending, "no task of the session is still running"
             for task in done:
                 with suppress(zs.SessionClosed):
                     await task
@@ -128,7 +128,7 @@ def test_a_hundred_reads_in_flight(transport: str, layout: str, state: str) -> N
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-def test_writes_in_flight_end_with_an_outcome_and_nothing_is_sent_afterwards(transport: str) -> None:
+def test_closing_ends_writes_with_an_outcome_and_sends_nothing_afterwards(transport: str) -> None:
     with serving("chunks", transport) as (server, session, runner):
         held = Held()
 
@@ -153,7 +153,7 @@ def test_writes_in_flight_end_with_an_outcome_and_nothing_is_sent_afterwards(tra
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-def test_closing_while_the_first_request_resolves_its_endpoint(transport: str) -> None:
+def test_closing_while_the_first_request_resolves_its_endpoint_leaves_nothing_open(transport: str) -> None:
     """The first request resolves client, credentials and endpoint; the session closes after `turns` loop iterations."""
     with serving("chunks", transport) as (server, _, runner):
 
@@ -181,7 +181,7 @@ def test_closing_while_the_first_request_resolves_its_endpoint(transport: str) -
             runner.run(main(turns))
 
 
-def test_the_loop_goes_on_while_a_thread_still_decodes() -> None:
+def test_closing_does_not_block_the_loop_while_a_thread_decodes() -> None:
     """Closing waits for the thread, which here waits for the loop: if the loop were blocked, neither would end."""
     began, go = threading.Event(), threading.Event()
 
@@ -207,7 +207,7 @@ def test_the_loop_goes_on_while_a_thread_still_decodes() -> None:
     asyncio.run(main())
 
 
-async def test_closing_repeatedly_and_immediately_is_allowed() -> None:
+async def test_a_session_may_be_closed_repeatedly_and_immediately() -> None:
     session = zs.Session()
     await session.create_array(zs.MemoryStore(), shape=(4,), dtype="i4")
     await asyncio.gather(*(session.aclose() for _ in range(5)))
@@ -216,7 +216,7 @@ async def test_closing_repeatedly_and_immediately_is_allowed() -> None:
         await session.create_array(zs.MemoryStore(), shape=(4,), dtype="i4")
 
 
-async def test_a_merge_that_waits_for_its_next_attempt_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_ends_a_merge_that_waits_for_its_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """The merge waits between two attempts, with no request in flight; a second merge waits for its lock."""
 
     class Contended(zs.MemoryStore):

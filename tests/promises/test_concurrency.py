@@ -40,7 +40,7 @@ class Slow(zs.MemoryStore):
             self.now -= 1
 
 
-async def test_workers_reach_the_limit_and_never_pass_it() -> None:
+async def test_concurrent_requests_reach_the_limit_and_never_exceed_it() -> None:
     store = Slow()
     async with zs.Session(limits=zs.Limits(requests=LIMIT)) as session:
         array = await session.create_array(store, shape=(100,), chunks=(1,), dtype="i4")
@@ -49,7 +49,7 @@ async def test_workers_reach_the_limit_and_never_pass_it() -> None:
     assert store.peak == LIMIT
 
 
-async def test_bytes_bound_what_is_in_memory_below_the_request_limit() -> None:
+async def test_the_byte_limit_bounds_the_chunks_in_memory_and_the_requests_for_them() -> None:
     store = Slow()
     chunk = 1000 * 8
     async with zs.Session(limits=zs.Limits(requests=LIMIT, bytes=3 * 2 * chunk)) as session:
@@ -61,7 +61,7 @@ async def test_bytes_bound_what_is_in_memory_below_the_request_limit() -> None:
     assert store.peak == 3, "decoded and encoded bytes of three chunks fit"
 
 
-async def test_a_chunk_above_the_byte_limit_runs_alone() -> None:
+async def test_a_chunk_larger_than_the_byte_limit_is_read_alone() -> None:
     store = Slow()
     async with zs.Session(limits=zs.Limits(requests=LIMIT, bytes=100)) as session:
         array = await session.create_array(store, shape=(4000,), chunks=(1000,), dtype="f8")
@@ -97,7 +97,7 @@ class Empty(zs.MemoryStore):
         return await super().put(key, data, **options)  # type: ignore[arg-type]  # handed on as it is
 
 
-async def test_tasks_and_parts_alive_do_not_grow_with_the_region() -> None:
+async def test_the_number_of_tasks_and_parts_does_not_grow_with_the_region() -> None:
     store = Empty()
     async with zs.Session(limits=zs.Limits(requests=LIMIT)) as session:
         array = await session.create_array(store, shape=(100_000,), chunks=(1,), dtype="u1", fill_value=7)
@@ -105,7 +105,7 @@ async def test_tasks_and_parts_alive_do_not_grow_with_the_region() -> None:
     assert store.calls == 100_000
     assert (result == 7).all()
     assert store.tasks <= LIMIT + 4
-    assert store.parts <= 4 * LIMIT + 512, "a short run of an axis may be kept, nothing more"
+    assert store.parts <= 4 * LIMIT + 512, "only short runs of an axis may be kept in memory"
 
 
 async def test_a_selection_of_too_many_chunks_is_refused_before_the_first_request() -> None:
@@ -121,14 +121,16 @@ async def test_a_selection_of_too_many_chunks_is_refused_before_the_first_reques
 
 @pytest.mark.integration
 @pytest.mark.parametrize("transport", ["sdk", "wire"])
-async def test_requests_reach_the_limit_on_the_real_server_and_never_pass_it(place: Place, transport: str) -> None:
-    limit = 8  # a slow machine must be able to send this many within 20 ms
+async def test_concurrent_requests_to_a_real_server_reach_the_limit_and_never_exceed_it(
+    place: Place, transport: str
+) -> None:
+    limit = 8
     with LatencyProxy(place.config.endpoint_url, latency=0.02) as proxy:
         config = replace(place.config, endpoint_url=proxy.endpoint_url, transport=transport)
         async with zs.Session(s3=config, limits=zs.Limits(requests=limit)) as session:
             array = await session.create_array(place.url, shape=(200,), chunks=(1,), dtype="i4")
             proxy.reset()
-            proxy.crowd = limit
+            proxy.crowd = limit  # the proxy answers none before this many wait, so the machine's speed does not matter
             await array.set_slice(np.arange(1, 201), 0)
             assert proxy.peak == limit
             proxy.reset()

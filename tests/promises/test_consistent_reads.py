@@ -24,7 +24,7 @@ from .virtual_time import JumpingLoop
 
 WRITERS = 4
 LAYOUTS: dict[str, tuple[int, dict[str, Any]]] = {
-    "each object asked for": (8, {"chunks": (WRITERS, 1)}),
+    "each object requested": (8, {"chunks": (WRITERS, 1)}),
     "listed": (20, {"chunks": (WRITERS, 1)}),
     "sharded": (12, {"chunks": (1, 1), "shards": (WRITERS, 2)}),
     "of different lengths": (6, {"chunks": ((WRITERS,), (1, 3, 2))}),
@@ -37,7 +37,7 @@ def is_of_one_moment(rows: np.ndarray[Any, Any]) -> bool:
     return bool((np.diff(written, axis=1) <= 0).all() and (written[:, 0] - written[:, -1] <= 1).all())
 
 
-class Distant(zs.MemoryStore):
+class StoreWithLatency(zs.MemoryStore):
     """A store with latency in both directions."""
 
     def __init__(self, random: Random) -> None:
@@ -45,21 +45,21 @@ class Distant(zs.MemoryStore):
         self.random = random
         self.calls = {"get": 0, "list": 0}
 
-    async def travel(self) -> None:
+    async def delay(self) -> None:
         await asyncio.sleep(self.random.expovariate(200))
 
     async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
         self.calls["get"] += 1
-        await self.travel()
+        await self.delay()
         found = await super().get(key, **options)
-        await self.travel()
+        await self.delay()
         return found
 
     async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[zs.Entry]]:
         self.calls["list"] += 1
-        await self.travel()
+        await self.delay()
         async for page in super().list_pages(prefix, after=after):
-            await self.travel()
+            await self.delay()
             yield page
 
 
@@ -69,7 +69,7 @@ class Race:
 
     begun: list[int] = field(default_factory=lambda: [0] * WRITERS)
     done: list[int] = field(default_factory=lambda: [0] * WRITERS)
-    """Elements that each writer has stored for certain."""
+    """Number of elements that each writer has certainly stored."""
     torn: int = 0
     whole: int = 0
     given_up: int = 0
@@ -101,10 +101,10 @@ class Race:
             assert all(low <= n <= high for low, n, high in zip(before, counts, self.begun, strict=True))
 
 
-async def race(layout: str, seed: int, *, consistent: bool) -> tuple[Race, Distant]:
+async def race(layout: str, seed: int, *, consistent: bool) -> tuple[Race, StoreWithLatency]:
     random, outcome = Random(seed), Race()
     columns, options = LAYOUTS[layout]
-    store = Distant(random)
+    store = StoreWithLatency(random)
     async with zs.Session() as writing, zs.Session(limits=zs.Limits(requests=2)) as reading:
         # The writers have no latency, so that many writes take place during a read.
         array = await writing.create_array(store.below(""), shape=(WRITERS, columns), dtype="i4", **options)
@@ -119,7 +119,7 @@ async def race(layout: str, seed: int, *, consistent: bool) -> tuple[Race, Dista
     return outcome, store
 
 
-def run(layout: str, *, consistent: bool) -> tuple[Race, list[Distant]]:
+def run(layout: str, *, consistent: bool) -> tuple[Race, list[StoreWithLatency]]:
     total, stores = Race(), []
     for seed in range(3):
         with asyncio.Runner(loop_factory=JumpingLoop) as runner:
@@ -131,7 +131,7 @@ def run(layout: str, *, consistent: bool) -> tuple[Race, list[Distant]]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_consistent_read_is_of_one_moment_of_its_call(layout: str) -> None:
+def test_every_consistent_read_returns_the_state_of_one_moment_of_its_call(layout: str) -> None:
     outcome, stores = run(layout, consistent=True)
     assert outcome.torn == 0
     assert outcome.whole > 100
@@ -148,7 +148,9 @@ def test_plain_reads_may_mix_several_moments(layout: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "of different lengths"])  # too few objects
-async def test_consistent_reads_with_four_writing_processes_on_a_real_server(place: Place, layout: str) -> None:
+async def test_consistent_reads_are_of_one_moment_while_four_processes_write_to_a_real_server(
+    place: Place, layout: str
+) -> None:
     """Alternate both kinds of reads until enough plain ones were torn; no consistent one may be."""
     columns, options = LAYOUTS[layout]
     plain, consistent = Race(), Race()

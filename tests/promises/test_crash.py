@@ -45,7 +45,9 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("merge", ["whole", "merge"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-async def test_killed_at_any_moment_every_object_is_old_or_new(tmp_path: Path, layout: str, merge: str) -> None:
+async def test_a_writer_killed_at_any_moment_leaves_every_object_old_or_new(
+    tmp_path: Path, layout: str, merge: str
+) -> None:
     async with zs.Session() as session:
         array = await session.create_array(tmp_path.as_uri(), shape=(N, SIZE), dtype="i4", **LAYOUTS[layout])
         old = np.full((N, SIZE), 1, "i4")
@@ -63,7 +65,7 @@ async def test_killed_at_any_moment_every_object_is_old_or_new(tmp_path: Path, l
             new = old.copy()
             new[:, int(merge == "merge") :] = value
             is_new = (rows == new).all(axis=1)
-            assert (is_new | (rows == old).all(axis=1)).all(), "an object is its old or its new self"
+            assert (is_new | (rows == old).all(axis=1)).all(), "an object is in its old or its new state"
             assert is_new.sum() >= written
             torn += killed_in_time and not is_new.all()
             old = rows

@@ -94,14 +94,14 @@ def test_every_error_class_pickles() -> None:
         error = cls("what, where, what to do")
         error.extra = 7
         error.outcome = zs.WriteOutcome(written=((1, 2),))
-        for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
-            assert type(twin) is cls
-            assert str(twin) == "what, where, what to do"
-            assert twin.__dict__ == error.__dict__
+        for unpickled in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert type(unpickled) is cls
+            assert str(unpickled) == "what, where, what to do"
+            assert unpickled.__dict__ == error.__dict__
 
 
 @pytest.mark.parametrize("transport", ["sdk", "wire"])
-async def test_missing_on_403_is_for_chunk_reads_only(transport: str) -> None:
+async def test_missing_on_403_applies_to_chunk_reads_only(transport: str) -> None:
     with FaultServer(buckets=("bucket",)) as server:
         config = server.s3_config(transport=transport, missing_on_403=True)
         async with zs.Session(s3=config) as session:

@@ -58,7 +58,7 @@ ERRORS: dict[str, tuple[Fault, type[zs.ZarrS3Error]]] = {
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 @pytest.mark.parametrize(("fault", "error"), ERRORS.values(), ids=ERRORS)
-async def test_no_error_reports_that_there_is_no_array(
+async def test_no_error_response_is_read_as_a_missing_array(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], act: Act
 ) -> None:
     array = await bench.array("zstd")
@@ -66,22 +66,22 @@ async def test_no_error_reports_that_there_is_no_array(
     with pytest.raises(zs.ZarrS3Error) as caught:
         await act(bench.session, array.url)
     assert type(caught.value) is error
-    assert bench.server.count("PutObject") == 0, "nothing is created over what could not be seen"
+    assert bench.server.count("PutObject") == 0, "nothing is created where the existing objects could not be read"
     assert await bench.values() == STORED.tolist()
 
 
 @pytest.mark.parametrize("act", [name for name in ACTS if name != "create_array"])
-async def test_s3s_own_error_code_means_absence(bench: Bench, act: str) -> None:
+async def test_no_such_key_is_read_as_a_missing_array(bench: Bench, act: str) -> None:
     url = f"s3://{BUCKET}/nowhere"
     if act == "exists":
         assert await bench.session.exists(url) is False
     else:
         with pytest.raises(zs.NodeNotFound):
             await ACTS[act](bench.session, url)
-    assert bench.server.count("HeadObject") == 0, "a HEAD loses the cause"
+    assert bench.server.count("HeadObject") == 0, "a response to HEAD has no body, so no error code"
 
 
-async def test_of_what_a_stale_answer_calls_absent_nothing_is_overwritten(bench: Bench) -> None:
+async def test_creating_overwrites_nothing_that_an_outdated_response_reports_as_absent(bench: Bench) -> None:
     """The document is put with the condition that it does not exist."""
     array = await bench.array("zstd")
     bench.server.cue("GetObject", faults.no_such_key, key=f"{bench.prefix}/zarr.json")
@@ -91,7 +91,7 @@ async def test_of_what_a_stale_answer_calls_absent_nothing_is_overwritten(bench:
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_no_option_makes_metadata_absent_that_was_refused(transport: str) -> None:
+async def test_no_option_lets_refused_metadata_be_read_as_absent(transport: str) -> None:
     async with bench_of(Options(transport), missing_on_403=True) as lenient:
         array = await lenient.array("zstd")
         lenient.server.cue("GetObject", faults.access_denied, key="zarr.json", times=FOREVER)
@@ -100,7 +100,7 @@ async def test_no_option_makes_metadata_absent_that_was_refused(transport: str) 
                 await act(lenient.session, array.url)
 
 
-async def test_an_edit_of_attributes_is_merged_again_after_a_lost_race(bench: Bench) -> None:
+async def test_an_edit_of_attributes_that_loses_a_race_is_merged_again(bench: Bench) -> None:
     array = await bench.array("zstd")
     bench.server.cue("PutObject", faults.precondition_failed, key=f"{bench.prefix}/zarr.json")
     bench.server.cue("PutObject", faults.lost_answer, key=f"{bench.prefix}/zarr.json", nth=2)

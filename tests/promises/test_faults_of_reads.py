@@ -41,9 +41,9 @@ class Read(NamedTuple):
     start: int
     stop: int
     nth: int = 1
-    """Of the GETs that the read makes."""
+    """Which of its GETs fails, from 1."""
     gets: int = 1
-    """That it makes where nothing goes wrong."""
+    """Number of GETs that it makes if none fails."""
 
     async def run(self, array: zs.Array, **options: Any) -> list[int]:
         return (await array.get_slice(self.start, self.stop, **options)).tolist()
@@ -97,7 +97,9 @@ def page(body: bytes) -> Fault:
     ("not modified", faults.refuse(304), zs.UnexpectedResponse),
     ("teapot", faults.refuse(418), zs.UnexpectedResponse),
 )
-async def test_a_refusal_is_its_error_after_one_request(bench: Bench, fault: Fault, error: type, read: Read) -> None:
+async def test_a_refused_read_raises_its_error_after_one_request(
+    bench: Bench, fault: Fault, error: type, read: Read
+) -> None:
     array = await bench.array(read.layout)
     bench.cue("GetObject", fault, nth=read.nth, times=FOREVER)
     out = np.full(read.stop - read.start, 99, "i4")
@@ -108,7 +110,7 @@ async def test_a_refusal_is_its_error_after_one_request(bench: Bench, fault: Fau
     assert bench.count("GetObject") == read.nth
 
 
-PASSING = (
+TRANSIENT = (
     ("500", faults.internal_error, zs.UnexpectedResponse),
     ("502", faults.refuse(502), zs.UnexpectedResponse),
     ("503", faults.unavailable, zs.Throttled),
@@ -132,16 +134,16 @@ PASSING = (
 )
 
 
-@by_read(*PASSING)
-async def test_a_passing_fault_costs_one_more_request(bench: Bench, fault: Fault, error: type, read: Read) -> None:
+@by_read(*TRANSIENT)
+async def test_a_transient_fault_costs_one_more_request(bench: Bench, fault: Fault, error: type, read: Read) -> None:
     array = await bench.array(read.layout)
     bench.cue("GetObject", fault, nth=read.nth)
     assert await read.run(array) == read.right
     assert bench.count("GetObject") == read.gets + 1
 
 
-@by_read(*PASSING)
-async def test_a_lasting_fault_is_its_error_after_all_attempts(
+@by_read(*TRANSIENT)
+async def test_a_persistent_fault_raises_its_error_after_all_attempts(
     bench: Bench, fault: Fault, error: type, read: Read
 ) -> None:
     array = await bench.array(read.layout)
@@ -155,20 +157,22 @@ async def test_a_lasting_fault_is_its_error_after_all_attempts(
 
 
 @by_read(("no length", faults.close_without_length, None))
-async def test_a_body_of_unknown_length_is_not_trusted(bench: Bench, fault: Fault, error: None, read: Read) -> None:
+async def test_a_body_of_unknown_length_is_never_returned(bench: Bench, fault: Fault, error: None, read: Read) -> None:
     array = await bench.array(read.layout)
     bench.cue("GetObject", fault, nth=read.nth, times=FOREVER)
     assert isinstance(await failing(read.run(array)), zs.UnexpectedResponse | zs.NetworkError)
 
 
 @by_read(
-    ("longer than said", faults.longer_than_said, None),
+    ("longer than its length", faults.longer_than_said, None),
     ("in chunks", faults.in_chunks, None),
     ("interim", faults.interim(2), None),
-    ("encoded, it says", faults.changed(content_encoding="gzip"), None),
+    ("labelled as encoded", faults.changed(content_encoding="gzip"), None),
     ("weak ETag", faults.changed(etag='W/"1"'), None),
 )
-async def test_odd_answers_end_in_the_right_values(bench: Bench, fault: Fault, error: None, read: Read) -> None:
+async def test_unusual_but_valid_responses_give_the_right_values(
+    bench: Bench, fault: Fault, error: None, read: Read
+) -> None:
     array = await bench.array(read.layout)
     bench.cue("GetObject", fault, nth=read.nth)
     assert await read.run(array) == read.right
@@ -178,7 +182,7 @@ async def test_odd_answers_end_in_the_right_values(bench: Bench, fault: Fault, e
 
 
 @pytest.mark.parametrize("read", [name for name in READS if name != PINNED])
-async def test_no_such_key_alone_is_the_fill_value_or_an_error_as_requested(bench: Bench, read: str) -> None:
+async def test_no_such_key_is_the_fill_value_or_an_error_as_requested(bench: Bench, read: str) -> None:
     wanted = READS[read]
     array = await bench.array(wanted.layout)
     bench.cue("GetObject", faults.no_such_key, times=FOREVER)
@@ -205,7 +209,7 @@ async def test_an_empty_object_is_corrupt_and_not_absent(bench: Bench, read: str
 
 
 @by_read(("truncated", faults.truncated_at(3), None), reads=WHOLE)
-async def test_a_body_cut_short_behind_its_length_is_fetched_once_more(
+async def test_a_truncated_object_with_a_matching_length_is_fetched_once_more(
     bench: Bench, fault: Fault, error: None, read: Read
 ) -> None:
     array = await bench.array(read.layout)
@@ -227,7 +231,7 @@ async def test_an_object_that_stays_damaged_is_a_decode_error_that_names_it(
     if wanted.layout == "raw" and len(damage(whole)) == len(whole):
         return  # any bytes of that length are a valid raw chunk
     if wanted.layout == "shard" and damage(whole) == whole + whole:
-        assert await wanted.run(array) == wanted.right, "what the index at the end says is all there"
+        assert await wanted.run(array) == wanted.right, "all chunks that the index at the end lists are still there"
         return
     raised = await failing(wanted.run(array))
     assert type(raised) is zs.ChunkDecodeError
@@ -237,11 +241,11 @@ async def test_an_object_that_stays_damaged_is_a_decode_error_that_names_it(
     assert raised.chunk == (0,)
     assert raised.codec
     assert raised.__cause__ is not None
-    assert bench.count("GetObject") == 2, "looked at twice"
+    assert bench.count("GetObject") == 2, "fetched twice"
 
 
 @pytest.mark.parametrize("read", RANGED)
-async def test_one_damaged_chunk_of_a_shard_does_not_spoil_the_others(bench: Bench, read: str) -> None:
+async def test_one_damaged_chunk_of_a_shard_leaves_the_others_readable(bench: Bench, read: str) -> None:
     array = await bench.array("shard")
     whole = bench.stored()
     assert whole is not None
@@ -252,7 +256,7 @@ async def test_one_damaged_chunk_of_a_shard_does_not_spoil_the_others(bench: Ben
 
 
 @pytest.mark.parametrize("size", [0, 1, 67, 68])
-async def test_an_index_at_the_start_may_be_cut_off_as_well(bench: Bench, size: int) -> None:
+async def test_a_truncated_index_at_the_start_of_a_shard_is_a_decode_error(bench: Bench, size: int) -> None:
     array = await bench.array("shard, index first")
     whole = bench.stored()
     assert whole is not None
@@ -264,7 +268,7 @@ async def test_an_index_at_the_start_may_be_cut_off_as_well(bench: Bench, size: 
 
 
 @pytest.mark.parametrize("read", RANGED)
-async def test_a_whole_answer_to_a_range_is_cut(bench: Bench, read: str) -> None:
+async def test_the_requested_range_is_cut_from_a_response_with_the_whole_object(bench: Bench, read: str) -> None:
     array = await bench.array("shard")
     bench.cue("GetObject", faults.whole_for_range, nth=READS[read].nth, times=FOREVER)
     assert await READS[read].run(array) == READS[read].right
@@ -291,7 +295,7 @@ async def test_a_wrong_range_is_retried_and_then_an_error(bench: Bench, fault: F
 
 
 @pytest.mark.parametrize("read", RANGED)
-async def test_416_is_believed_only_for_an_object_shorter_than_the_range(bench: Bench, read: str) -> None:
+async def test_416_is_retried_and_then_an_error_for_an_object_that_has_the_range(bench: Bench, read: str) -> None:
     array = await bench.array("shard")
     bench.cue("GetObject", faults.invalid_range, nth=READS[read].nth)
     assert await READS[read].run(array) == READS[read].right
@@ -315,8 +319,8 @@ def rewritten(bench: Bench, body: bytes) -> Fault:
     return fault
 
 
-@pytest.mark.parametrize("careless", [False, True], ids=["with If-Match", "a server that ignores If-Match"])
-async def test_a_shard_rewritten_under_a_reader_is_read_again(bench: Bench, careless: bool) -> None:
+@pytest.mark.parametrize("ignores_if_match", [False, True], ids=["with If-Match", "a server that ignores If-Match"])
+async def test_a_shard_rewritten_under_a_reader_is_read_again(bench: Bench, ignores_if_match: bool) -> None:
     array = await bench.array("shard")
     old = bench.stored()
     await array.set_slice(-STORED[:8], 0)
@@ -329,7 +333,7 @@ async def test_a_shard_rewritten_under_a_reader_is_read_again(bench: Bench, care
     replace = rewritten(bench, new)
 
     def fault(exchange: Any) -> None:
-        if careless:
+        if ignores_if_match:
             bench.put(new)
             faults.ignoring("if-match")(exchange)
         else:
@@ -343,7 +347,7 @@ async def test_a_shard_rewritten_under_a_reader_is_read_again(bench: Bench, care
 @pytest.mark.parametrize(
     "fault", [faults.precondition_failed, faults.no_such_key, faults.conflict], ids=["412", "404", "409"]
 )
-async def test_a_shard_that_is_always_rewritten_is_read_whole_after_a_bounded_number(
+async def test_a_shard_that_is_always_rewritten_is_read_whole_after_a_bounded_number_of_attempts(
     bench: Bench, fault: Fault
 ) -> None:
     array = await bench.array("shard")
@@ -376,7 +380,7 @@ async def test_a_shard_deleted_during_a_read_is_absent(bench: Bench) -> None:
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("fault", [faults.stall_before_head, faults.stall_mid_body, faults.trickle])
-async def test_silence_ends_with_the_attempt_or_with_the_call(transport: str, fault: Fault) -> None:
+async def test_a_silent_server_ends_each_attempt_and_then_the_call(transport: str, fault: Fault) -> None:
     async with bench_of(Options(transport, attempts=2), attempt_timeout=0.4) as slow:
         array = await slow.array("raw")
         slow.cue("GetObject", fault, times=FOREVER)
@@ -398,7 +402,7 @@ async def test_a_stall_is_retried(transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_a_checksum_that_is_not_of_these_bytes_is_retried_once(transport: str) -> None:
+async def test_a_body_that_does_not_match_its_checksum_is_fetched_once_more(transport: str) -> None:
     async with bench_of(Options(transport), checksums="on") as careful:
         for read in (READS[name] for name in WHOLE):
             array = await careful.array(read.layout)
@@ -440,7 +444,9 @@ async def test_options_for_missing_objects_apply_to_chunk_reads_only(transport: 
                 if error is None:
                     assert await both(array) == [2, 3], "a pinned range of a replaced object: read again"
                 else:
-                    assert type(await failing(array.get_slice(1, 3))) is error, "its index was there"
+                    assert type(await failing(array.get_slice(1, 3))) is error, (
+                        "the shard exists, for its index was read"
+                    )
                 lenient.server.forget()
                 lenient.cue("GetObject", faults.no_such_bucket, times=FOREVER)
                 array = await lenient.array(layout)

@@ -41,7 +41,7 @@ class Write(NamedTuple):
     start: int
     stop: int
     merges: bool = False
-    """It reads before it puts."""
+    """Whether it reads the object before it puts it."""
 
     async def run(self, array: zs.Array, **options: Any) -> None:
         await array.set_slice(100 + STORED[self.start : self.stop], self.start, **options)
@@ -95,7 +95,7 @@ REFUSALS = (
 
 
 @by_write(*REFUSALS)
-async def test_a_refused_put_leaves_the_chunk_as_it_was(
+async def test_a_refused_put_leaves_the_chunk_unchanged(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
     array = await bench.array(write.layout)
@@ -108,7 +108,7 @@ async def test_a_refused_put_leaves_the_chunk_as_it_was(
     assert await bench.values() == OLD
 
 
-PASSING = (
+TRANSIENT = (
     ("500", faults.internal_error, zs.UnexpectedResponse),
     ("503", faults.unavailable, zs.Throttled),
     ("slow down", faults.slow_down, zs.Throttled),
@@ -123,8 +123,8 @@ PASSING = (
 )
 
 
-@by_write(*PASSING)
-async def test_a_passing_fault_of_a_put_costs_one_more(
+@by_write(*TRANSIENT)
+async def test_a_transient_fault_of_a_put_costs_one_more_request(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
     array = await bench.array(write.layout)
@@ -134,8 +134,8 @@ async def test_a_passing_fault_of_a_put_costs_one_more(
     assert await bench.values() == write.new
 
 
-@by_write(*PASSING)
-async def test_a_lasting_fault_of_a_put_leaves_the_chunk_old_and_reports_that_the_outcome_is_unknown(
+@by_write(*TRANSIENT)
+async def test_a_persistent_fault_of_a_put_leaves_the_chunk_old_and_the_outcome_unknown(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
     array = await bench.array(write.layout)
@@ -151,7 +151,7 @@ LOST = (("lost answer", faults.lost_answer, None), ("lost behind an error", faul
 
 
 @by_write(*LOST)
-async def test_a_put_whose_answer_was_lost_has_happened_once(
+async def test_a_put_with_a_lost_response_is_carried_out_once(
     bench: Bench, fault: Fault, error: None, write: Write
 ) -> None:
     array = await bench.array(write.layout)
@@ -161,7 +161,9 @@ async def test_a_put_whose_answer_was_lost_has_happened_once(
 
 
 @by_write(*LOST, writes=OUTRIGHT)
-async def test_a_put_that_is_never_answered_is_unknown(bench: Bench, fault: Fault, error: None, write: Write) -> None:
+async def test_a_put_without_any_response_has_an_unknown_outcome(
+    bench: Bench, fault: Fault, error: None, write: Write
+) -> None:
     array = await bench.array(write.layout)
     bench.cue("PutObject", fault, times=FOREVER)
     raised = await failing(write.run(array))
@@ -170,7 +172,7 @@ async def test_a_put_that_is_never_answered_is_unknown(bench: Bench, fault: Faul
 
 
 @by_write(*((name, then, error) for name, then, error in REFUSALS if name in ("access denied", "no bucket", "expired")))
-async def test_a_refusal_after_a_lost_answer_does_not_claim_that_nothing_was_written(
+async def test_a_refusal_after_a_lost_response_has_an_unknown_outcome(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
     """The first attempt was carried out; the second one got an error response."""
@@ -192,7 +194,9 @@ async def test_a_refusal_after_a_lost_answer_does_not_claim_that_nothing_was_wri
     ("404", faults.no_such_key, None),
     writes=MERGES,
 )
-async def test_a_lost_race_is_merged_again_and_bounded(bench: Bench, fault: Fault, error: None, write: Write) -> None:
+async def test_a_merge_that_loses_a_race_is_repeated_a_bounded_number_of_times(
+    bench: Bench, fault: Fault, error: None, write: Write
+) -> None:
     array = await bench.array(write.layout)
     bench.cue("PutObject", fault)
     await write.run(array)
@@ -209,8 +213,8 @@ async def test_a_lost_race_is_merged_again_and_bounded(bench: Bench, fault: Faul
 
 
 @pytest.mark.parametrize("write", MERGES)
-async def test_what_another_wrote_meanwhile_stays(bench: Bench, write: str) -> None:
-    """The other writer's value is in the same chunk."""
+async def test_a_merge_keeps_what_another_writer_stored_meanwhile(bench: Bench, write: str) -> None:
+    """Both values are in the same chunk, so the second attempt has to merge with the other writer's."""
     mine = WRITES[write]
     array = await bench.array(mine.layout)
     await array.set_slice([55], 0)
@@ -227,7 +231,7 @@ async def test_what_another_wrote_meanwhile_stays(bench: Bench, write: str) -> N
 
 
 @by_write(("412", faults.precondition_failed, zs.Conflict), ("409", faults.conflict, zs.Conflict), writes=OUTRIGHT)
-async def test_a_conflict_that_was_not_requested_is_an_error(
+async def test_a_conflict_response_to_an_unconditional_put_is_an_error(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
     array = await bench.array(write.layout)
@@ -242,13 +246,13 @@ async def test_a_conflict_that_was_not_requested_is_an_error(
 
 @by_write(
     *REFUSALS,
-    *PASSING[:9],
+    *TRANSIENT[:9],
     ("short", faults.close_mid_body, zs.NetworkError),
     ("204", faults.changed("204 Nothing", content_length=None), zs.UnexpectedResponse),
     ("damaged", faults.truncated_at(3), zs.ChunkDecodeError),
     writes=MERGES,
 )
-async def test_what_cannot_be_read_is_not_written_over(
+async def test_a_merge_does_not_overwrite_an_object_that_it_could_not_read(
     bench: Bench, fault: Fault, error: type[zs.ZarrS3Error], write: Write
 ) -> None:
     array = await bench.array(write.layout)
@@ -260,8 +264,8 @@ async def test_what_cannot_be_read_is_not_written_over(
     assert await bench.values() == OLD
 
 
-@by_write(*PASSING[:9], ("damaged", faults.truncated_at(3), None), writes=MERGES)
-async def test_a_passing_fault_of_the_read_half_costs_one_more(
+@by_write(*TRANSIENT[:9], ("damaged", faults.truncated_at(3), None), writes=MERGES)
+async def test_a_transient_fault_of_the_read_of_a_merge_costs_one_more_request(
     bench: Bench, fault: Fault, error: Any, write: Write
 ) -> None:
     array = await bench.array(write.layout)
@@ -272,7 +276,7 @@ async def test_a_passing_fault_of_the_read_half_costs_one_more(
 
 
 @pytest.mark.parametrize("write", MERGES)
-async def test_a_false_absence_overwrites_nothing(bench: Bench, write: str) -> None:
+async def test_a_false_no_such_key_response_overwrites_nothing(bench: Bench, write: str) -> None:
     """A cache in between answers NoSuchKey for an existing object: the conditional put fails."""
     array = await bench.array(WRITES[write].layout)
     bench.cue("GetObject", faults.no_such_key)
@@ -282,7 +286,7 @@ async def test_a_false_absence_overwrites_nothing(bench: Bench, write: str) -> N
 
 
 @pytest.mark.parametrize("write", MERGES)
-async def test_an_empty_object_is_not_merged_as_if_it_were_absent(bench: Bench, write: str) -> None:
+async def test_a_merge_does_not_take_an_empty_object_for_an_absent_one(bench: Bench, write: str) -> None:
     array = await bench.array(WRITES[write].layout)
     bench.put(b"")
     raised = await failing(WRITES[write].run(array))
@@ -299,7 +303,7 @@ async def test_an_empty_object_is_not_merged_as_if_it_were_absent(bench: Bench, 
     ],
     ids=["denied", "bare 403"],
 )
-async def test_missing_on_403_is_never_of_the_read_half_of_a_merge(
+async def test_missing_on_403_does_not_apply_to_the_read_of_a_merge(
     transport: str, option: str, fault: Fault, error: type[zs.ZarrS3Error]
 ) -> None:
     async with bench_of(Options(transport), **{option: True}) as lenient:
@@ -331,7 +335,7 @@ async def test_a_bare_404_that_is_accepted_still_overwrites_nothing(transport: s
     ("lost", faults.internal_error, zs.WriteOutcome(written=((1,),), unknown=HERE)),
     writes=OUTRIGHT,
 )
-async def test_the_outcome_of_many_objects_tells_them_apart(
+async def test_the_outcome_of_several_objects_names_the_state_of_each(
     bench: Bench, fault: Fault, error: zs.WriteOutcome, write: Write
 ) -> None:
     array = await bench.array(write.layout)
@@ -352,7 +356,7 @@ DELETES = (
 
 
 @pytest.mark.parametrize(("fault", "outcome", "left"), [row[1:] for row in DELETES], ids=[row[0] for row in DELETES])
-async def test_a_chunk_of_fill_is_deleted_or_stays(
+async def test_a_failed_delete_of_a_chunk_of_fill_reports_the_right_outcome(
     bench: Bench, fault: Fault, outcome: zs.WriteOutcome, left: int
 ) -> None:
     array = await bench.array("zstd")
@@ -369,7 +373,7 @@ async def test_a_chunk_of_fill_is_deleted_or_stays(
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_a_put_that_is_not_answered_in_time_is_unknown(transport: str) -> None:
+async def test_a_put_without_a_response_before_the_deadline_has_an_unknown_outcome(transport: str) -> None:
     async with bench_of(Options(transport, attempts=2), attempt_timeout=0.3) as slow:
         array = await slow.array("zstd")
         slow.cue("PutObject", faults.stall_before_head, times=FOREVER)

@@ -49,7 +49,7 @@ def test_nothing_heavy_is_imported() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_a_process_that_reads_loads_nothing_else() -> None:
+def test_a_process_that_only_reads_loads_no_modules_for_other_tasks() -> None:
     code = """
 import asyncio, sys
 import zarr_s3_async as zs
@@ -66,7 +66,7 @@ except (zs.ZarrS3Error, TimeoutError):
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_names_that_load_later_are_declared_to_type_checkers() -> None:
+def test_names_that_are_imported_lazily_are_declared_for_type_checkers() -> None:
     import zarr_s3_async as zs
 
     tree = ast.parse(Path(zs.__file__).read_text())
@@ -78,7 +78,7 @@ def test_names_that_load_later_are_declared_to_type_checkers() -> None:
     assert {*zs.__all__, *zs._MODULES} <= set(dir(zs))
 
 
-def test_the_public_names_are_sorted_and_all_there() -> None:
+def test_the_public_names_are_sorted_and_all_exist() -> None:
     import zarr_s3_async as zs
 
     assert all(hasattr(zs, name) for name in zs.__all__)  # some are imported on first access

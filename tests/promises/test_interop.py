@@ -79,7 +79,9 @@ def codec(document: dict[str, Any] | None) -> Any:
 
 
 @pytest.mark.parametrize("spelled", DTYPES, ids=str)
-async def test_v2_both_ways(place: Place, session: zs.Session, spelled: Any) -> None:
+async def test_we_and_zarr_python_read_and_write_each_others_v2_arrays(
+    place: Place, session: zs.Session, spelled: Any
+) -> None:
     from zarr.api import asynchronous as zarr
 
     dtype = np.dtype(spelled)

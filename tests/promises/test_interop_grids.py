@@ -36,7 +36,7 @@ def zarr() -> Iterator[Any]:
 
 
 @EACH
-async def test_zarr_python_reads_and_grows_ours(zarr: Any, tmp_path: Path, grid: str) -> None:
+async def test_zarr_python_reads_and_resizes_our_arrays(zarr: Any, tmp_path: Path, grid: str) -> None:
     async with zs.Session() as session:
         array = await session.create_array(f"file://{tmp_path}", shape=SHAPE, dtype="i4", **GRIDS[grid])
         await array[...].set(DATA)
@@ -55,7 +55,7 @@ async def test_zarr_python_reads_and_grows_ours(zarr: Any, tmp_path: Path, grid:
 
 
 @EACH
-async def test_we_read_and_change_zarr_pythons(zarr: Any, tmp_path: Path, grid: str) -> None:
+async def test_we_read_and_change_arrays_of_zarr_python(zarr: Any, tmp_path: Path, grid: str) -> None:
     theirs = zarr.create_array(str(tmp_path), shape=SHAPE, dtype="i4", **GRIDS[grid])
     theirs[...] = DATA
     async with zs.Session() as session:
@@ -85,18 +85,18 @@ def their_grid(zarrista: Any, grid: str) -> tuple[Any, tuple[int, ...] | None]:
     return objects, options["chunks"] if "shards" in options else None
 
 
-def opened(zarrista: Any, where: Path) -> Any:
+def open_with_zarrista(zarrista: Any, where: Path) -> Any:
     return zarrista.Array.open(zarrista.store.FilesystemStore(str(where)))
 
 
 @EACH
-async def test_zarrista_reads_and_changes_ours(zarrista: Any, tmp_path: Path, grid: str) -> None:
+async def test_zarrista_reads_and_changes_our_arrays(zarrista: Any, tmp_path: Path, grid: str) -> None:
     async with zs.Session() as session:
         array = await session.create_array(f"file://{tmp_path}", shape=SHAPE, dtype="i4", **GRIDS[grid])
         await array[...].set(DATA)
         await array.append(DATA[:4])
         expected = np.concatenate([DATA, DATA[:4]])
-        theirs = opened(zarrista, tmp_path)
+        theirs = open_with_zarrista(zarrista, tmp_path)
         np.testing.assert_array_equal(np.asarray(theirs.retrieve_array_subset(np.s_[:, :])), expected)
         expected[2:14, 3:8] = -1
         theirs.store_array_subset(np.s_[2:14, 3:8], np.full((12, 5), -1, "i4"))
@@ -104,7 +104,7 @@ async def test_zarrista_reads_and_changes_ours(zarrista: Any, tmp_path: Path, gr
 
 
 @pytest.mark.parametrize("grid", [*GRIDS, "bounded"])
-async def test_we_read_and_change_zarristas(zarrista: Any, tmp_path: Path, grid: str) -> None:
+async def test_we_read_and_change_arrays_of_zarrista(zarrista: Any, tmp_path: Path, grid: str) -> None:
     objects, inner = their_grid(zarrista, grid)
     builder = zarrista.ArrayBuilder(objects, zarrista.DataType.from_string("int32"), zarrista.FillValue(bytes(4)))
     theirs = builder.subchunk_shape(inner).create(zarrista.store.FilesystemStore(str(tmp_path)), "/")
@@ -117,4 +117,6 @@ async def test_we_read_and_change_zarristas(zarrista: Any, tmp_path: Path, grid:
         assert (await array.verify()).ok
     changed = DATA.copy()
     changed[1:12, 2:9] = 7
-    np.testing.assert_array_equal(np.asarray(opened(zarrista, tmp_path).retrieve_array_subset(np.s_[:, :])), changed)
+    np.testing.assert_array_equal(
+        np.asarray(open_with_zarrista(zarrista, tmp_path).retrieve_array_subset(np.s_[:, :])), changed
+    )

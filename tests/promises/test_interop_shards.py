@@ -80,11 +80,13 @@ def _version_of(package: str) -> tuple[int, ...]:
 
 
 REFUSED = {("tensorstore", "compressed-around"), ("tensorstore", "summed-around")}
-"""tensorstore opens no shard that is itself compressed or summed up."""
+"""tensorstore opens no shard that is itself compressed or has a checksum of its own."""
 
 
 @pytest.mark.parametrize(("library", "chain"), [c for c in itertools.product(LIBRARIES, CHAINS) if c not in REFUSED])
-async def test_both_ways(library: str, chain: str, tmp_path: Path) -> None:
+async def test_we_and_another_library_read_and_write_each_others_shards(
+    library: str, chain: str, tmp_path: Path
+) -> None:
     if (library, chain) == ("zarr-python", "nested") and _version_of("zarr") < (3, 1, 6):
         pytest.skip("this zarr-python reads no part of a shard within a shard")
     expected = np.zeros(SHAPE, "i4")

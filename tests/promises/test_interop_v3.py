@@ -79,7 +79,7 @@ def equal(left: Any, right: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-async def test_zarr_python_both_ways(dtype: str, tmp_path: Path) -> None:
+async def test_we_and_zarr_python_read_and_write_each_others_v3_arrays(dtype: str, tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
     data = values(dtype)
     async with zs.Session() as session:
@@ -113,7 +113,7 @@ async def test_zarr_python_both_ways(dtype: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d != "string"])
-async def test_arrays_that_zarr_python_makes_by_itself(dtype: str, tmp_path: Path) -> None:
+async def test_we_read_arrays_with_the_defaults_of_zarr_python(dtype: str, tmp_path: Path) -> None:
     zarr = pytest.importorskip("zarr")
     data = values(dtype)
     async with zs.Session() as session:
@@ -138,7 +138,9 @@ async def test_arrays_that_zarr_python_makes_by_itself(dtype: str, tmp_path: Pat
 @pytest.mark.parametrize("index_location", ["start", "end"])
 @pytest.mark.parametrize("checked", [False, True], ids=["bare-index", "crc32c"])
 @pytest.mark.parametrize("dtype", ["uint16", "float64", "string"])
-async def test_shards_with_zarr_python(dtype: str, checked: bool, index_location: str, tmp_path: Path) -> None:
+async def test_we_and_zarr_python_read_and_write_each_others_shards(
+    dtype: str, checked: bool, index_location: str, tmp_path: Path
+) -> None:
     zarr = pytest.importorskip("zarr")
     data = values(dtype)
     inner = chain(dtype, "little", False, "zstd")
@@ -178,7 +180,9 @@ async def test_shards_with_zarr_python(dtype: str, checked: bool, index_location
     "dtype", ["bool", "int8", "uint16", "int32", "uint64", "float16", "float32", "float64", "complex64"]
 )
 @pytest.mark.parametrize("sharded", [False, True])
-async def test_tensorstore_both_ways(dtype: str, sharded: bool, tmp_path: Path) -> None:
+async def test_we_and_tensorstore_read_and_write_each_others_v3_arrays(
+    dtype: str, sharded: bool, tmp_path: Path
+) -> None:
     tensorstore = pytest.importorskip("tensorstore")
     data = values(dtype)
 

@@ -52,7 +52,7 @@ asyncio.run(main(*json.loads(sys.argv[1])))
 @pytest.mark.parametrize(
     ("what", "compressor", "n_shards"), [("whole", None, 32), ("whole", "zstd", 12), ("part", None, 20)]
 )
-async def test_a_streamed_write_of_shards_of_8_mib(
+async def test_a_streamed_write_of_shards_of_8_mib_stays_within_the_byte_limit(
     place: Place, session: zs.Session, what: str, compressor: Any, n_shards: int
 ) -> None:
     limit = 64 * MIB

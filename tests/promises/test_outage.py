@@ -17,7 +17,7 @@ from ..servers.fault_server import FaultServer
 FOREVER = 100_000
 CHUNKS = 1000
 RETRIES = 128
-"""Twice the requests in flight: everything may fail at once, twice."""
+"""Twice the number of requests in flight: all of them may fail at the same time, twice."""
 
 
 def session_on(server: FaultServer, transport: str, **options: Any) -> zs.Session:
@@ -38,7 +38,9 @@ def slots_of(session: zs.Session) -> int:
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("fault", [faults.internal_error, faults.slow_down], ids=["500", "503"])
-async def test_an_outage_gets_a_bounded_number_of_retries_however_many_ask(transport: str, fault: faults.Fault) -> None:
+async def test_an_outage_gets_a_bounded_number_of_retries_from_any_number_of_callers(
+    transport: str, fault: faults.Fault
+) -> None:
     """1,000 reads with up to five attempts each: one request each, plus the retries that the budget allows."""
     reads = CHUNKS if transport == "wire" else CHUNKS // 4
     with FaultServer() as server:
@@ -52,7 +54,7 @@ async def test_an_outage_gets_a_bounded_number_of_retries_however_many_ask(trans
             assert server.count("GetObject") <= reads + RETRIES
             assert slots_of(session) == 0
             server.forget()
-            assert (await array.get_slice(0, 4)).tolist() == [0, 1, 2, 3], "it is over"
+            assert (await array.get_slice(0, 4)).tolist() == [0, 1, 2, 3], "the outage is over"
             assert server.count("GetObject") == 1
 
 
@@ -93,7 +95,7 @@ class Abandoned:
             self.hung_up.set()
 
 
-async def given_up(array: zs.Array, how: str, server: FaultServer) -> None:
+async def abandon(array: zs.Array, how: str, server: FaultServer) -> None:
     """Start a read and abandon it before the response."""
     match how:
         case "timeout=":
@@ -125,7 +127,7 @@ async def test_an_abandoned_read_closes_its_connection(transport: str, how: str)
             server.forget()
             server.cue("GetObject", abandoned, times=FOREVER)
             while server.count("GetObject") == 0:  # on a slow machine the read may end before its request was sent
-                await given_up(array, how, server)
+                await abandon(array, how, server)
             assert await asyncio.to_thread(abandoned.hung_up.wait, 20), "its connection was closed"
             assert slots_of(session) == 0
             server.forget()
@@ -133,7 +135,7 @@ async def test_an_abandoned_read_closes_its_connection(transport: str, how: str)
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_a_write_that_ran_out_of_time_is_unknown_and_leaves_no_slot(transport: str) -> None:
+async def test_a_write_that_times_out_has_an_unknown_outcome_and_holds_no_slot(transport: str) -> None:
     with FaultServer() as server:
         async with session_on(server, transport) as session:
             array = await array_of(session, 2)
@@ -143,11 +145,13 @@ async def test_a_write_that_ran_out_of_time_is_unknown_and_leaves_no_slot(transp
             assert caught.value.outcome == zs.WriteOutcome(unknown=((0,),))
             assert slots_of(session) == 0
             server.forget()
-            assert (await array.get_slice(0, 4)).tolist() == [9, 9, 9, 9], "it had been carried out"
+            assert (await array.get_slice(0, 4)).tolist() == [9, 9, 9, 9], (
+                "the put without a response had been carried out"
+            )
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_a_merge_that_ran_out_of_time_while_it_read_has_written_nothing(transport: str) -> None:
+async def test_a_merge_that_times_out_during_its_read_has_written_nothing(transport: str) -> None:
     with FaultServer() as server:
         async with session_on(server, transport) as session:
             array = await array_of(session, 2)

@@ -71,7 +71,7 @@ class Written:
 @EVERY_LAYOUT
 @settings(max_examples=25)
 @given(st.data())
-async def test_whatever_fails_the_outcome_agrees_with_what_is_stored(layout: str, data: Any) -> None:
+async def test_the_outcome_of_any_failure_agrees_with_what_is_stored(layout: str, data: Any) -> None:
     how = st.tuples(
         st.sampled_from(["get", "put"]),
         st.integers(0, N - 1),
@@ -162,7 +162,7 @@ async def by_asyncio_timeout(it: Written, begun: anyio.Event) -> zs.WriteOutcome
 
 @EVERY_LAYOUT
 @pytest.mark.parametrize("cancel", [natively, by_a_scope, by_asyncio_timeout])
-async def test_a_cancellation_carries_the_outcome(layout: str, cancel: Cancel) -> None:
+async def test_a_cancelled_write_reports_its_outcome(layout: str, cancel: Cancel) -> None:
     async with zs.Session(limits=zs.Limits(requests=2)) as session:
         it = await Written.make(session, layout)
         begun, stuck = anyio.Event(), anyio.Event()
@@ -182,7 +182,7 @@ async def test_a_cancellation_carries_the_outcome(layout: str, cancel: Cancel) -
 
 
 @EVERY_LAYOUT
-async def test_cancelled_at_any_moment_the_outcome_agrees_with_what_is_stored(layout: str) -> None:
+async def test_the_outcome_of_a_write_cancelled_at_any_moment_agrees_with_what_is_stored(layout: str) -> None:
     async with zs.Session(limits=zs.Limits(requests=3)) as session:
         for turns in range(400):
             it = await Written.make(session, layout)
@@ -200,7 +200,7 @@ async def test_cancelled_at_any_moment_the_outcome_agrees_with_what_is_stored(la
         assert 5 < turns < 399
 
 
-async def test_a_failure_of_a_users_own_store_carries_it_too() -> None:
+async def test_an_exception_of_a_third_party_store_has_the_outcome() -> None:
     async with zs.Session(limits=zs.Limits(requests=1)) as session:
         it = await Written.make(session, "plain")
         it.store.add(Fault(verb="put", key=it.key(2), error=lambda: OSError("the disk is on fire"), lost_answer=True))
@@ -208,7 +208,7 @@ async def test_a_failure_of_a_users_own_store_carries_it_too() -> None:
             await it.write()
         outcome = caught.value.outcome  # type: ignore[attr-defined]  # ours
         assert outcome.written == ((0,), (1,))
-        assert outcome.unknown == ((2,),)  # such an error does not tell whether anything was written
+        assert outcome.unknown == ((2,),)  # such an error does not show whether anything was written
         await it.check(outcome)
 
 
@@ -222,7 +222,7 @@ async def test_a_failure_of_a_users_own_store_carries_it_too() -> None:
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-async def test_a_refusal_of_s3_is_not_written_and_a_server_in_trouble_leaves_it_open(
+async def test_a_refused_put_is_not_written_and_a_server_error_leaves_the_outcome_unknown(
     transport: Any, fault: Any, state: str
 ) -> None:
     with FaultServer(buckets=("bucket",)) as server:

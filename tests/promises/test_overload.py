@@ -21,9 +21,9 @@ CALLERS = 1000
 class Store(zs.MemoryStore):
     """A slow store under the session's request slots that fails now and then."""
 
-    def __init__(self, dice: random.Random) -> None:
+    def __init__(self, rng: random.Random) -> None:
         super().__init__()
-        self._dice = dice
+        self._dice = rng
         self.is_slow = False
 
     async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
@@ -34,8 +34,8 @@ class Store(zs.MemoryStore):
         return await super().get(key, **options)
 
 
-async def storm(dice: random.Random, *, closes: bool) -> Counter[str]:
-    store, outcomes = Store(dice), Counter[str]()
+async def storm(rng: random.Random, *, closes: bool) -> Counter[str]:
+    store, outcomes = Store(rng), Counter[str]()
     limits = zs.Limits(requests=16, bytes=8 * 400, max_waiting=20)
     session = zs.Session(limits=limits)
     async with session:
@@ -45,12 +45,12 @@ async def storm(dice: random.Random, *, closes: bool) -> Counter[str]:
         store.is_slow = True
 
         async def call() -> None:
-            await asyncio.sleep(dice.random() * 0.3)
-            start = dice.randrange(CHUNKS * 50 - 1)
-            length = dice.choice([1, 50, 200, 1500])
+            await asyncio.sleep(rng.random() * 0.3)
+            start = rng.randrange(CHUNKS * 50 - 1)
+            length = rng.choice([1, 50, 200, 1500])
             stop = min(start + length, CHUNKS * 50)
-            priority: Any = dice.choice([None, None, "high", "normal", "bulk"])
-            timeout = dice.choice([None, 0.01, 0.1])
+            priority: Any = rng.choice([None, None, "high", "normal", "bulk"])
+            timeout = rng.choice([None, 0.01, 0.1])
             try:
                 found = await array.get_slice(start, stop, priority=priority, timeout=timeout)
             except zs.ZarrS3Error as error:
@@ -61,8 +61,8 @@ async def storm(dice: random.Random, *, closes: bool) -> Counter[str]:
 
         callers = [asyncio.ensure_future(call()) for _ in range(CALLERS)]
         for caller in callers:
-            if dice.random() < 0.25:  # the client closes its connection
-                asyncio.get_running_loop().call_later(dice.random() * 0.4, caller.cancel)
+            if rng.random() < 0.25:  # the client closes its connection
+                asyncio.get_running_loop().call_later(rng.random() * 0.4, caller.cancel)
         if closes:
             await asyncio.sleep(0.15)
             await session.aclose()
@@ -90,7 +90,7 @@ def test_a_thousand_callers_leave_nothing_behind(seed: int, closes: bool) -> Non
     assert ("SessionClosed" in outcomes) == closes
 
 
-def test_two_loops_with_a_session_each_do_not_meet() -> None:
+def test_two_loops_one_after_the_other_share_no_state() -> None:
     for _ in range(2):
         with asyncio.Runner(loop_factory=JumpingLoop) as runner:
             assert runner.run(storm(random.Random(7), closes=False))["read"]

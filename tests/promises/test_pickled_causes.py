@@ -25,7 +25,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("tblib") is None, reason="tblib, which dask's distributed brings, is not installed")
+@pytest.mark.skipif(find_spec("tblib") is None, reason="tblib, which dask.distributed depends on, is not installed")
 def test_errors_pickle_with_their_causes_and_without_secrets() -> None:
     arguments = ["-q", "-n", "0", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     run = subprocess.run(

@@ -39,40 +39,40 @@ async def elements(session: zs.Session, place: Place, racers: Racers, layout: st
     array = await session.create_array(place.url, shape=(SIZE,), dtype="i4", **LAYOUTS[layout])
     store = session.store(place.url)
 
-    async def look(number: int) -> bool:
+    async def is_round_wrong(number: int) -> bool:
         if mode == "auto" and not races.model(number).any():
             keys = {entry.key async for entry in store.list_prefix()}
             assert keys == {".zarray" if layout == "plain" else "zarr.json"}, "emptied objects are deleted"
         await array.refresh()
         return np.array_equal(await array.get_slice(0, SIZE), races.model(number))
 
-    return await racers.race("elements", place.url, look, conditional_writes=mode)
+    return await racers.race("elements", place.url, is_round_wrong, conditional_writes=mode)
 
 
 async def rows(session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Counts]:
     """Every writer appends two rows in every round; writers share chunks of five rows."""
     array = await session.create_array(place.url, shape=(0, 3), dtype="i4", chunks=(5, 3))
 
-    async def look(number: int) -> bool:
+    async def is_round_wrong(number: int) -> bool:
         await array.refresh()
         there = (await array[...]).tolist()
         pairs = Counter(str(there[at : at + 2]) for at in range(0, len(there), 2))
         meant = Counter(str(races.rows(n, writer)) for n in range(number + 1) for writer in range(WRITERS))
         return pairs == meant
 
-    return await racers.race("append", place.url, look, conditional_writes=mode)
+    return await racers.race("append", place.url, is_round_wrong, conditional_writes=mode)
 
 
 async def attributes(session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Counts]:
     """In every round, every writer changes one attribute and adds another."""
     array = await session.create_array(place.url, shape=(1,), dtype="i4")
 
-    async def look(number: int) -> bool:
+    async def is_round_wrong(number: int) -> bool:
         await array.refresh()
         meant = {f"writer-{writer}": number for writer in range(WRITERS)}
         return dict(array.attrs) == meant | {f"{n}/{w}": True for n in range(number + 1) for w in range(WRITERS)}
 
-    return await racers.race("attributes", place.url, look, conditional_writes=mode)
+    return await racers.race("attributes", place.url, is_round_wrong, conditional_writes=mode)
 
 
 async def race(what: str, session: zs.Session, place: Place, racers: Racers, mode: str) -> tuple[int, Counts]:
@@ -91,7 +91,7 @@ WHAT = pytest.mark.parametrize("what", [*LAYOUTS, "append", "attributes"])
 
 
 @WHAT
-async def test_nothing_is_lost_in_a_race_under_faults(
+async def test_concurrent_writers_lose_no_writes_under_faults(
     session: zs.Session, place: Place, racers: Racers, what: str
 ) -> None:
     wrong, counts = await race(what, session, place, racers, "auto")
@@ -102,7 +102,7 @@ async def test_nothing_is_lost_in_a_race_under_faults(
 
 
 @WHAT
-async def test_the_same_race_loses_writes_without_compare_and_swap(
+async def test_the_same_writers_lose_writes_without_compare_and_swap(
     session: zs.Session, place: Place, racers: Racers, what: str
 ) -> None:
     wrong, counts = await race(what, session, place, racers, "off")

@@ -28,7 +28,7 @@ def counted(session: zs.Session) -> dict[str, int]:
 
 
 @FORMATS
-async def test_a_region_of_k_chunks_is_k_gets(session: zs.Session, place: Place, zarr_format: int) -> None:
+async def test_a_read_of_k_chunks_makes_k_gets(session: zs.Session, place: Place, zarr_format: int) -> None:
     array = await made(session, place, zarr_format)
     await array.get_slice((0, 0), (40, 60))
     assert counted(session) == {"GetObject": 12}
@@ -39,14 +39,16 @@ async def test_a_region_of_k_chunks_is_k_gets(session: zs.Session, place: Place,
 
 
 @FORMATS
-async def test_whole_chunks_are_puts_only(session: zs.Session, place: Place, zarr_format: int) -> None:
+async def test_a_write_of_whole_chunks_makes_only_puts(session: zs.Session, place: Place, zarr_format: int) -> None:
     array = await made(session, place, zarr_format)
     await array.set_slice(np.ones((40, 60), "i4"), (0, 0))
     assert counted(session) == {"PutObject": 12}
 
 
 @FORMATS
-async def test_chunks_that_the_edge_cuts_are_merged(session: zs.Session, place: Place, zarr_format: int) -> None:
+async def test_chunks_cut_by_the_edge_of_the_array_are_merged(
+    session: zs.Session, place: Place, zarr_format: int
+) -> None:
     """Beyond the edge there may be elements that others have appended."""
     array = await session.create_array(place.url, shape=(35,), chunks=(10,), dtype="u1", zarr_format=zarr_format)
     session.metrics.requests.clear()
@@ -55,7 +57,9 @@ async def test_chunks_that_the_edge_cuts_are_merged(session: zs.Session, place: 
 
 
 @FORMATS
-async def test_a_part_of_a_chunk_is_one_get_and_one_put(session: zs.Session, place: Place, zarr_format: int) -> None:
+async def test_a_write_of_a_part_of_a_chunk_makes_one_get_and_one_put(
+    session: zs.Session, place: Place, zarr_format: int
+) -> None:
     array = await made(session, place, zarr_format)
     await array.set_slice(np.ones((2, 2), "i4"), (0, 0))
     assert counted(session) == {"GetObject": 1, "PutObject": 1}
@@ -64,7 +68,7 @@ async def test_a_part_of_a_chunk_is_one_get_and_one_put(session: zs.Session, pla
 
 
 @FORMATS
-async def test_fill_is_not_stored(session: zs.Session, place: Place, zarr_format: int) -> None:
+async def test_chunks_of_fill_are_not_stored(session: zs.Session, place: Place, zarr_format: int) -> None:
     array = await made(session, place, zarr_format)
     await array.set_slice(np.zeros((40, 60), "i4"), (0, 0))
     assert counted(session) == {"DeleteObject": 12}
@@ -73,7 +77,7 @@ async def test_fill_is_not_stored(session: zs.Session, place: Place, zarr_format
 
 
 @FORMATS
-async def test_a_chunk_that_a_merge_empties_is_one_get_and_one_delete(
+async def test_a_merge_that_empties_a_chunk_makes_one_get_and_one_delete(
     session: zs.Session, place: Place, zarr_format: int
 ) -> None:
     array = await made(session, place, zarr_format)
@@ -83,7 +87,7 @@ async def test_a_chunk_that_a_merge_empties_is_one_get_and_one_delete(
     await array.set_slice(np.zeros((2, 4), "i4"), (0, 0))
     first = counted(session)
     assert first == {"GetObject": 1 + 1, "PutObject": 1, "DeleteObject": 1 + 3}, (
-        "once per bucket, it is probed whether the server can"
+        "once per bucket, the session probes whether the server supports conditional deletes"
     )
     await array.set_slice(np.ones((2, 4), "i4"), (0, 0))
     counted(session)
@@ -92,13 +96,13 @@ async def test_a_chunk_that_a_merge_empties_is_one_get_and_one_delete(
 
 
 @FORMATS
-async def test_fill_is_stored_where_requested(session: zs.Session, place: Place, zarr_format: int) -> None:
+async def test_chunks_of_fill_are_stored_on_request(session: zs.Session, place: Place, zarr_format: int) -> None:
     array = await made(session, place, zarr_format, write_empty_chunks=True)
     await array.set_slice(np.zeros((40, 60), "i4"), (0, 0))
     assert counted(session) == {"PutObject": 12}
 
 
-async def test_listing_2500_chunks_is_three_requests(session: zs.Session, place: Place) -> None:
+async def test_listing_2500_chunks_makes_three_requests(session: zs.Session, place: Place) -> None:
     array = await session.create_array(place.url, shape=(2500,), chunks=(1,), dtype="u1", zarr_format=2)
     await array.set_slice(1, 0, 2500)
     session.metrics.requests.clear()
@@ -107,13 +111,13 @@ async def test_listing_2500_chunks_is_three_requests(session: zs.Session, place:
     assert counted(session) == {"ListObjectsV2": 3}
 
 
-async def test_opening_v3_is_one_get(session: zs.Session, place: Place) -> None:
+async def test_opening_a_v3_array_makes_one_get(session: zs.Session, place: Place) -> None:
     await made(session, place, 3)
     await session.open_array(place.url)
     assert counted(session) == {"GetObject": 1}
 
 
-async def test_creating_looks_first_and_puts_once(session: zs.Session, place: Place) -> None:
+async def test_creating_an_array_first_reads_what_exists_and_puts_once(session: zs.Session, place: Place) -> None:
     await made(session, place, 3)  # the session's first conditional put probes whether the server supports it
     counted(session)
     await session.create_array(f"{place.url}-next", shape=(4,), dtype="i4", zarr_format=3)

@@ -122,7 +122,7 @@ def parts_of(service: Any) -> Iterator[object]:
             yield from (route.wire._connections for route in routed._routes.values() if route.wire)
 
 
-async def test_where_all_goes_well(output: Output, config: zs.S3Config, server: FaultServer) -> None:
+async def test_successful_operations_show_no_secret(output: Output, config: zs.S3Config, server: FaultServer) -> None:
     asyncio.get_running_loop().set_debug(True)
     async with watched(output, config) as session:
         array = await session.create_array("s3://data/well", shape=(8, 8), chunks=(4, 4), dtype="int32")
@@ -190,7 +190,9 @@ FAULTS: dict[str, faults.Fault] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_where_it_fails(output: Output, config: zs.S3Config, server: FaultServer, fault: faults.Fault) -> None:
+async def test_failed_requests_show_no_secret(
+    output: Output, config: zs.S3Config, server: FaultServer, fault: faults.Fault
+) -> None:
     server.put("data", "fails/k", b"data")
     for operation in ("GetObject", "PutObject", "ListObjectsV2", "DeleteObjects"):
         server.cue(operation, fault, times=99)
@@ -222,7 +224,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_where_no_one_answers_behind_a_proxy(
+async def test_an_unreachable_proxy_shows_no_secret(
     output: Output, config: zs.S3Config, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The proxy's password is a secret, too."""
@@ -239,7 +241,7 @@ async def test_where_no_one_answers_behind_a_proxy(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_where_a_proxy_refuses(
+async def test_a_proxy_that_refuses_shows_no_secret(
     output: Output, config: zs.S3Config, scheme: str, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """407 for a forwarded request and for a tunnel request."""
@@ -260,7 +262,7 @@ async def test_where_a_proxy_refuses(
     assert output.holds(credentials) == []
 
 
-async def test_where_tls_is_not_trusted(output: Output, config: zs.S3Config, server: FaultServer) -> None:
+async def test_a_failed_tls_handshake_shows_no_secret(output: Output, config: zs.S3Config, server: FaultServer) -> None:
     """The server speaks plain HTTP where the client expects TLS."""
     keys = {"access_key_id": "AKIDTEST", "secret_access_key": SECRET, "session_token": TOKEN}
     url = server.endpoint_url.replace("http://", "https://")
@@ -289,7 +291,7 @@ WRONG: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", WRONG, ids=range(len(WRONG)))
-def test_where_the_options_are_wrong(output: Output, options: dict[str, Any]) -> None:
+def test_wrong_options_show_no_secret(output: Output, options: dict[str, Any]) -> None:
     with pytest.raises(zs.ConfigError) as caught:
         zs.S3Config(**options)
     output.add_error(caught.value)
@@ -299,7 +301,7 @@ def test_where_the_options_are_wrong(output: Output, options: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
-async def test_where_the_environment_holds_a_password(
+async def test_a_password_in_the_environment_is_not_shown(
     output: Output, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, f"https://user:{PASSWORD}@store.example")

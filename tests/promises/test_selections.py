@@ -104,7 +104,7 @@ async def mirrored(session: zs.Session, options: dict[str, Any], where: Any) -> 
 
 
 @given(st.data())
-async def test_basic(data: st.DataObject) -> None:
+async def test_basic_selections_read_and_write_as_in_numpy(data: st.DataObject) -> None:
     options = data.draw(arrays())
     async with zs.Session() as session:
         array, mirror = await mirrored(session, options, zs.MemoryStore())
@@ -118,7 +118,7 @@ async def test_basic(data: st.DataObject) -> None:
 
 
 @given(st.data())
-async def test_orthogonal(data: st.DataObject) -> None:
+async def test_orthogonal_selections_read_and_write_as_in_numpy(data: st.DataObject) -> None:
     options = data.draw(arrays(least=1))
     async with zs.Session() as session:
         array, mirror = await mirrored(session, options, zs.MemoryStore())
@@ -133,7 +133,7 @@ async def test_orthogonal(data: st.DataObject) -> None:
 
 
 @given(st.data())
-async def test_points_and_masks(data: st.DataObject) -> None:
+async def test_points_and_masks_read_and_write_as_in_numpy(data: st.DataObject) -> None:
     options = data.draw(arrays(least=1))
     async with zs.Session() as session:
         array, mirror = await mirrored(session, options, zs.MemoryStore())
@@ -147,7 +147,7 @@ async def test_points_and_masks(data: st.DataObject) -> None:
 
 
 @given(st.data())
-async def test_regions_with_steps(data: st.DataObject) -> None:
+async def test_regions_with_steps_read_and_write_as_in_numpy(data: st.DataObject) -> None:
     options = data.draw(arrays(least=1))
     async with zs.Session() as session:
         array, mirror = await mirrored(session, options, zs.MemoryStore())
@@ -167,7 +167,7 @@ async def test_regions_with_steps(data: st.DataObject) -> None:
 @pytest.mark.integration
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
-async def test_the_same_on_the_real_server(data: st.DataObject, place: Place) -> None:
+async def test_selections_read_and_write_as_in_numpy_on_a_real_server(data: st.DataObject, place: Place) -> None:
     options = data.draw(arrays(least=1))
     async with zs.Session(s3=place.config) as session:
         # A separate path each time: SeaweedFS refuses to create a key conditionally where it had a folder of keys.

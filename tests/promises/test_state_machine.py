@@ -30,19 +30,19 @@ SIDES = st.sampled_from([5, 4, 3, 7, 6, 2, 1])
 Edit = Callable[[np.ndarray], None]
 
 
-class Trouble(NamedTuple):
-    """A fault of the n-th call of the store, or a cancellation after n iterations of the loop."""
+class Disturbance(NamedTuple):
+    """What disturbs an operation: a fault of the n-th call of the store, or a cancellation after n loop iterations."""
 
     kind: str
     nth: int
 
 
 @st.composite
-def troubles(draw: st.DrawFn) -> Trouble:
+def disturbances(draw: st.DrawFn) -> Disturbance:
     kind = draw(st.sampled_from(["none", "error", "lost", "throttled", "conflict", "cancel", "other"]))
     # Most operations are a get and a put of one or a few objects.
     calls = st.sampled_from([1, 2, 2, 3, 4, 6, 9])
-    return Trouble(kind, draw(st.integers(1, 25) if kind == "cancel" else calls))
+    return Disturbance(kind, draw(st.integers(1, 25) if kind == "cancel" else calls))
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Arrays(RuleBasedStateMachine):
         self.store = FaultyStore(self.inner)
         self.attrs: dict[str, Any] = {}
         self.ghosts = False
-        """True once a shrink broke off: what it did not remove may show in a later growth."""
+        """True once a shrink was interrupted: objects that it left may become visible when the array grows."""
 
     def run(self, coroutine: Awaitable[Any]) -> Any:
         async def alone() -> Any:
@@ -155,15 +155,15 @@ class Arrays(RuleBasedStateMachine):
 
     # Running operations
 
-    async def attempt(self, act: Callable[[], Awaitable[object]], trouble: Trouble) -> BaseException | None:
+    async def attempt(self, act: Callable[[], Awaitable[object]], disturbance: Disturbance) -> BaseException | None:
         """Run the operation with the fault. Returns the error that it raised."""
         self.store.clear()
-        fault = self._fault(trouble)
+        fault = self._fault(disturbance)
         if fault is not None:
             self.store.add(fault)
         task = asyncio.ensure_future(act())
-        if trouble.kind == "cancel":
-            for _ in range(trouble.nth):
+        if disturbance.kind == "cancel":
+            for _ in range(disturbance.nth):
                 await asyncio.sleep(0)
             task.cancel()
         await asyncio.wait([task])
@@ -174,12 +174,14 @@ class Arrays(RuleBasedStateMachine):
             return asyncio.CancelledError()
         error = task.exception()
         assert error is None or isinstance(error, zs.StoreError), repr(error)
-        assert error is None or trouble.kind != "other", f"another writer's work is no failure: {error!r}"
+        assert error is None or disturbance.kind != "other", (
+            f"a concurrent write of another session must not fail this one: {error!r}"
+        )
         return error
 
-    def _fault(self, trouble: Trouble) -> Fault | None:
-        n = trouble.nth
-        match trouble.kind:
+    def _fault(self, disturbance: Disturbance) -> Fault | None:
+        n = disturbance.nth
+        match disturbance.kind:
             case "error":
                 return Fault(nth=n, error=lambda: zs.NetworkError("reset"))
             case "lost":
@@ -189,10 +191,10 @@ class Arrays(RuleBasedStateMachine):
             case "conflict":
                 return Fault(verb="put", nth=n, times=2, error=lambda: zs.Conflict("another was first"))
             case "other":
-                return Fault(nth=n, meanwhile=self._others_turn)
+                return Fault(nth=n, meanwhile=self._run_concurrent_write)
         return None
 
-    async def _others_turn(self) -> None:
+    async def _run_concurrent_write(self) -> None:
         """Run the concurrent write of the other session."""
         if self.turn is not None:
             self.turn_taken = True
@@ -216,16 +218,16 @@ class Arrays(RuleBasedStateMachine):
     # Writing
 
     @rule(data=st.data(), nth=st.integers(1, 5), kind=st.sampled_from(["lost", "error", "other"]))
-    def write_in_trouble(self, data: st.DataObject, nth: int, kind: str) -> None:
-        self.write(data, Trouble(kind, nth))
+    def write_with_a_fault(self, data: st.DataObject, nth: int, kind: str) -> None:
+        self.write(data, Disturbance(kind, nth))
 
-    @rule(data=st.data(), trouble=troubles())
-    def write(self, data: st.DataObject, trouble: Trouble) -> None:
+    @rule(data=st.data(), disturbance=disturbances())
+    def write(self, data: st.DataObject, disturbance: Disturbance) -> None:
         write = data.draw(writes(self.model, self.fill))
         self.turn, self.turn_taken = None, False
-        if trouble.kind == "other":
+        if disturbance.kind == "other":
             self.turn = data.draw(writes(self.model, self.fill))
-        error = self.run(self.attempt(lambda: write.act(self.array), trouble))
+        error = self.run(self.attempt(lambda: write.act(self.array), disturbance))
         old = {"old": self.model}
         new = {"new": write.on(self.model)}
         if self.turn is not None and self.turn_taken:
@@ -302,8 +304,8 @@ class Arrays(RuleBasedStateMachine):
 
     # Reading
 
-    @rule(data=st.data(), trouble=troubles(), kind=st.sampled_from(["slice", "basic", "outer", "points"]))
-    def read(self, data: st.DataObject, trouble: Trouble, kind: str) -> None:
+    @rule(data=st.data(), disturbance=disturbances(), kind=st.sampled_from(["slice", "basic", "outer", "points"]))
+    def read(self, data: st.DataObject, disturbance: Disturbance, kind: str) -> None:
         """A read fails or returns what is stored."""
         if kind == "slice" or not self.model.ndim or not self.model.size:
             start, stop = data.draw(strategies.regions(self.model.shape))
@@ -323,19 +325,19 @@ class Arrays(RuleBasedStateMachine):
             got.append(await read())
 
         self.turn = None
-        error = self.run(self.attempt(act, trouble))
+        error = self.run(self.attempt(act, disturbance))
         assert (error is None) == bool(got)
         assert not got or same(np.array(got[0], self.model.dtype), np.array(expected, self.model.dtype))
 
     # Shapes
 
     @precondition(lambda self: self.model.ndim)
-    @rule(data=st.data(), trouble=troubles())
-    def resize(self, data: st.DataObject, trouble: Trouble) -> None:
+    @rule(data=st.data(), disturbance=disturbances())
+    def resize(self, data: st.DataObject, disturbance: Disturbance) -> None:
         before = self.model
         shape = tuple(data.draw(SIDES | st.just(0)) for _ in before.shape)
         self.turn = None
-        error = self.run(self.attempt(lambda: self.array.resize(shape), trouble))
+        error = self.run(self.attempt(lambda: self.array.resize(shape), disturbance))
         stored = self.run(self.stored())
         assert stored.shape == shape or (error is not None and stored.shape == before.shape)
         if stored.shape == before.shape != shape:
@@ -381,12 +383,12 @@ class Arrays(RuleBasedStateMachine):
         assert same(stored, expected)
 
     @precondition(lambda self: self.model.ndim and not self.ghosts)
-    @rule(data=st.data(), trouble=troubles(), rows=st.sampled_from([2, 1, 3, 4, 0]))
-    def append(self, data: st.DataObject, trouble: Trouble, rows: int) -> None:
+    @rule(data=st.data(), disturbance=disturbances(), rows=st.sampled_from([2, 1, 3, 4, 0]))
+    def append(self, data: st.DataObject, disturbance: Disturbance, rows: int) -> None:
         before, axis = self.model, data.draw(st.integers(0, self.model.ndim - 1))
         added, others = self._rows(data, axis, rows), self._rows(data, axis, rows)
         self.turn, self.turn_taken = Write(lambda _: None, lambda array: array.append(others, axis)), False
-        error = self.run(self.attempt(lambda: self.array.append(added, axis), trouble))
+        error = self.run(self.attempt(lambda: self.array.append(added, axis), disturbance))
         stored = self.run(self.stored())
         new = np.concatenate([before, added], axis, dtype=before.dtype)
         if self.turn_taken:
@@ -428,12 +430,12 @@ class Arrays(RuleBasedStateMachine):
 
     # Metadata
 
-    @rule(trouble=troubles(), name=st.sampled_from("abc"), number=st.integers(0, 9), replace=st.booleans())
-    def update_attributes(self, trouble: Trouble, name: str, number: int, replace: bool) -> None:
+    @rule(disturbance=disturbances(), name=st.sampled_from("abc"), number=st.integers(0, 9), replace=st.booleans())
+    def update_attributes(self, disturbance: Disturbance, name: str, number: int, replace: bool) -> None:
         self.turn = None
         update = lambda: self.array.update_attributes({name: number}, replace=replace)  # noqa: E731
-        error = self.run(self.attempt(update, trouble))
-        self.run(self.attempt(self.array.refresh, trouble))
+        error = self.run(self.attempt(update, disturbance))
+        self.run(self.attempt(self.array.refresh, disturbance))
         self.array = self.run(self.mine.open_array(self.store))
         new = {name: number} if replace else {**self.attrs, name: number}
         assert dict(self.array.attrs) == new or (error is not None and dict(self.array.attrs) == self.attrs)

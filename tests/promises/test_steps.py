@@ -83,7 +83,9 @@ BUDGETS = {  # changes of file, files
 
 
 @pytest.mark.parametrize("shards", [None, (8, 8)], ids=["chunk", "shard"])
-async def test_one_chunk(store: tuple[str, zs.Session, Any], shards: Any) -> None:
+async def test_a_read_and_a_write_of_one_chunk_stay_within_the_budget_of_steps(
+    store: tuple[str, zs.Session, Any], shards: Any
+) -> None:
     """A read of one whole chunk, and a write of a part of one."""
     name, session, place = store
     array = await session.create_array(place, shape=(16, 16), chunks=(4, 4), shards=shards, dtype="i4", compressor=None)

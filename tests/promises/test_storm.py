@@ -41,18 +41,18 @@ def check(data: Any) -> None:
     assert (halves(data) == halves(data)[:, :1]).all(), f"torn: {halves(data).tolist()}"
 
 
-async def read(array: zs.Array, dice: Random, _: int) -> None:
-    first = dice.randrange(CHUNKS)
-    check(await array.get_slice(first * 2 * HALF, dice.randint(first + 1, CHUNKS) * 2 * HALF))
+async def read(array: zs.Array, rng: Random, _: int) -> None:
+    first = rng.randrange(CHUNKS)
+    check(await array.get_slice(first * 2 * HALF, rng.randint(first + 1, CHUNKS) * 2 * HALF))
 
 
 async def read_of_one_moment(array: zs.Array, _: Random, __: int) -> None:
     check(await array.get_slice(0, array.shape[0], consistent=True))
 
 
-async def merge(array: zs.Array, dice: Random, value: int) -> None:
-    first = dice.randrange(2 * CHUNKS)
-    await array.set_slice(value, first * HALF, dice.randint(first + 1, 2 * CHUNKS) * HALF)
+async def merge(array: zs.Array, rng: Random, value: int) -> None:
+    first = rng.randrange(2 * CHUNKS)
+    await array.set_slice(value, first * HALF, rng.randint(first + 1, 2 * CHUNKS) * HALF)
 
 
 async def stream(array: zs.Array, _: Random, __: int) -> None:
@@ -68,9 +68,9 @@ async def write_stream(array: zs.Array, _: Random, value: int) -> None:
             await out.write((place,), np.full(place.stop - at, value, "i4"))
 
 
-async def move_a_chunk(array: zs.Array, dice: Random, _: int) -> None:
-    chunk = await array.chunk_at((dice.randrange(CHUNKS),))
-    at = (dice.randrange(CHUNKS),)
+async def move_a_chunk(array: zs.Array, rng: Random, _: int) -> None:
+    chunk = await array.chunk_at((rng.randrange(CHUNKS),))
+    at = (rng.randrange(CHUNKS),)
     if chunk is None:
         await array.erase_chunk(at)
     else:
@@ -80,23 +80,23 @@ async def move_a_chunk(array: zs.Array, dice: Random, _: int) -> None:
 ACTS: tuple[Act, ...] = (read, read, merge, merge, merge, read_of_one_moment, stream, write_stream, move_a_chunk)
 
 
-async def cancel_some_time(task: asyncio.Task[None], dice: Random) -> None:
+async def cancel_some_time(task: asyncio.Task[None], rng: Random) -> None:
     """Cancel once or twice, after some iterations of the loop or some time."""
-    if dice.random() < 0.5:
-        for _ in range(dice.randrange(60)):
+    if rng.random() < 0.5:
+        for _ in range(rng.randrange(60)):
             await asyncio.sleep(0)
     else:
-        await asyncio.sleep(0.02 * dice.random())
+        await asyncio.sleep(0.02 * rng.random())
     task.cancel()
-    if dice.random() < 0.2:
+    if rng.random() < 0.2:
         await asyncio.sleep(0)
         task.cancel()
 
 
 @pytest.mark.timeout(0 if "STORM_SECONDS" in os.environ else 120)
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_nothing_is_held_or_torn_whatever_is_cancelled(transport: Any) -> None:
-    dice, ended = Random(1), Counter[str]()
+async def test_random_cancellations_leave_nothing_locked_torn_or_running(transport: Any) -> None:
+    rng, ended = Random(1), Counter[str]()
     before = asyncio.all_tasks()
     with FaultServer(buckets=("data",)) as server:
         config = server.s3_config(transport=transport)
@@ -108,16 +108,18 @@ async def test_nothing_is_held_or_torn_whatever_is_cancelled(transport: Any) -> 
                 for name, layout in LAYOUTS.items()
             ]
             until, value = monotonic() + SECONDS, 0
-            while monotonic() < until or ended["cancelled"] <= 20:  # of a slow machine, too
+            while (
+                monotonic() < until or ended["cancelled"] <= 20
+            ):  # on a slow machine, too, enough calls must be cancelled
                 tasks = []
                 for _ in range(TASKS):
                     value = value % 1000 + 1
-                    tasks.append(asyncio.ensure_future(dice.choice(ACTS)(dice.choice(arrays), dice, value)))
+                    tasks.append(asyncio.ensure_future(rng.choice(ACTS)(rng.choice(arrays), rng, value)))
                 async with asyncio.TaskGroup() as group:
                     for task in tasks:
-                        group.create_task(cancel_some_time(task, dice))
+                        group.create_task(cancel_some_time(task, rng))
                 done, running = await asyncio.wait(tasks, timeout=30)
-                assert not running, f"these go on, though they were cancelled: {running}"
+                assert not running, f"these tasks are still running although they were cancelled: {running}"
                 for task in done:
                     ended["cancelled" if task.cancelled() else "done"] += 1
                     if not task.cancelled():

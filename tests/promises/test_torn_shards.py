@@ -18,7 +18,7 @@ REWRITES = 30
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_readers_of_a_shard_that_is_rewritten_see_one_state(place: Place, transport: str) -> None:
+async def test_readers_of_a_rewritten_shard_see_one_of_its_states(place: Place, transport: str) -> None:
     limits = zs.Limits(range_bytes=50_000, gap_bytes=1)
     config = zs.S3Config(**{**place.config.public(), **_keys(place), "transport": transport})
     async with zs.Session(s3=config, limits=limits) as reading, zs.Session(s3=place.config) as writing:
@@ -66,7 +66,7 @@ def _keys(place: Place) -> dict[str, str | None]:
     return {"access_key_id": place.config.access_key_id, "secret_access_key": place.config.secret_access_key}
 
 
-async def test_all_ranges_take_slots_of_the_sessions_one_limit(place: Place) -> None:
+async def test_all_range_requests_of_a_session_share_one_limit(place: Place) -> None:
     async with zs.Session(s3=place.config, limits=zs.Limits(requests=3, range_bytes=4096, gap_bytes=1)) as session:
         slots = watch_requests(session)
         array = await session.create_array(
@@ -85,7 +85,7 @@ async def test_all_ranges_take_slots_of_the_sessions_one_limit(place: Place) -> 
         assert slots.peak == 3
 
 
-async def test_a_streamed_write_of_big_shards_goes_up_in_parts_and_reads_back(place: Place) -> None:
+async def test_big_shards_are_uploaded_in_parts_and_read_back(place: Place) -> None:
     config = zs.S3Config(
         **{**place.config.public(), **_keys(place), "multipart_bytes": 5 * 2**20, "part_bytes": 5 * 2**20}
     )

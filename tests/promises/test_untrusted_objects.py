@@ -58,7 +58,9 @@ class Counting(zs.MemoryStore):
         ([2**20] * 3, [1, 1, 1]),
     ],
 )
-async def test_a_huge_shape_is_accepted_until_all_of_it_is_requested(shape: list[int], chunk: list[int]) -> None:
+async def test_an_array_of_a_huge_shape_opens_and_a_read_of_all_of_it_is_refused(
+    shape: list[int], chunk: list[int]
+) -> None:
     store = Counting()
     await store.put("zarr.json", document(shape=shape, chunk_grid=grid(*chunk)))
     async with zs.Session() as session:
@@ -94,7 +96,7 @@ ENDLESS = faults.endless_page("200 OK", 'etag: "1"\r\ntransfer-encoding: chunked
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("layout", ["raw", "zstd"])
 @pytest.mark.parametrize("fault", [faults.changed(content_length=str(10**10)), ENDLESS], ids=["length", "chunks"])
-async def test_an_object_that_is_longer_than_any_chunk_is_not_received(
+async def test_an_object_longer_than_any_chunk_is_not_received(
     transport: str, layout: str, fault: faults.Fault
 ) -> None:
     """Ten gigabytes instead of sixteen bytes: memory depends on what is expected, not on the object's size."""
@@ -115,7 +117,7 @@ async def test_an_object_that_is_longer_than_any_chunk_is_not_received(
         assert bench.count("PutObject") == 0
 
 
-async def test_a_document_of_many_bytes_is_not_copied(tmp_path: Any) -> None:
+async def test_a_huge_document_in_a_file_is_refused_without_being_read(tmp_path: Any) -> None:
     with (tmp_path / "zarr.json").open("wb") as file:
         file.truncate(2**36)
     async with zs.Session() as session:
@@ -139,7 +141,7 @@ ENTRIES = {
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-async def test_no_range_is_requested_that_the_object_does_not_have(transport: str, entry: tuple[int, int]) -> None:
+async def test_no_range_beyond_the_end_of_the_object_is_requested(transport: str, entry: tuple[int, int]) -> None:
     """The index has no checksum to detect it; the object's size does."""
     async with bench_of(Options(transport)) as bench:
         array = await bench.array("shard, no checksum")
@@ -171,7 +173,7 @@ async def test_names_outside_of_the_group_are_skipped_and_reported(caplog: pytes
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_an_object_that_reports_it_is_encoded_is_the_bytes_that_were_stored(transport: str) -> None:
+async def test_an_object_labelled_as_encoded_is_read_as_the_bytes_that_were_stored(transport: str) -> None:
     """S3 keeps Content-Encoding as a label; a body that the client decompressed is not what was stored."""
     async with bench_of(Options(transport)) as bench:
         array = await bench.array("zstd")

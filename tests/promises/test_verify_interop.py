@@ -43,7 +43,9 @@ def write(root: Path, zarr_format: Any) -> int:
 
 @pytest.mark.parametrize("consolidated", [False, True])
 @pytest.mark.parametrize("zarr_format", [2, 3])
-async def test_verify_finds_nothing_wrong(tmp_path: Path, zarr_format: Any, consolidated: bool) -> None:
+async def test_verify_finds_nothing_wrong_with_what_zarr_python_wrote(
+    tmp_path: Path, zarr_format: Any, consolidated: bool
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zarr-python warns that consolidated metadata is not part of v3 yet
         nodes = write(tmp_path, zarr_format)

@@ -36,7 +36,7 @@ class Exchange:
         request: The request.
         connection: Number of the connection on the server, from 1.
         served: Earlier requests on this connection.
-        over: True if the connection ends with this exchange.
+        over: True if the connection must be closed after this exchange.
     """
 
     def __init__(
@@ -80,16 +80,16 @@ class Exchange:
         """Send nothing more until the client closes the connection or the server ends."""
         self.over = True
         while not self.server.stopping.is_set():
-            if self._has_news(_TICK) and not self._sock.recv(_READ):
+            if self._has_new_bytes(_TICK) and not self._sock.recv(_READ):
                 return
 
     def pause(self, seconds: float) -> None:
         """Send nothing for this time. Raises EOFError if the client closes the connection before it is over."""
-        gone = self._has_news(seconds) and not self._sock.recv(_READ, socket.MSG_PEEK)
+        gone = self._has_new_bytes(seconds) and not self._sock.recv(_READ, socket.MSG_PEEK)
         if gone or self.server.stopping.is_set():
             raise EOFError
 
-    def _has_news(self, seconds: float) -> bool:
+    def _has_new_bytes(self, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(seconds * 1000))

@@ -25,8 +25,8 @@ from .http1 import SocketReader
 from .s3_messages import Request, Response
 from .s3_objects import Objects
 
-_PATIENCE = 30.0
-"""Seconds after which a connection that says nothing is given up: a test that hangs ends all the same."""
+_IDLE_SECONDS = 30.0
+"""Seconds after which a silent connection is closed, so that a test that hangs ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class ReceivedRequest:
     """One request that the server received."""
 
     operation: str
-    """The S3 API's name."""
+    """Name of the operation in the S3 API."""
     request: Request
     fault: str
-    """The name of the fault that was done to it, or an empty string."""
+    """The name of the fault that was injected into it, or an empty string."""
     connection: int
-    """Which of the connections it came on, from 1."""
+    """Number of the connection that it came on, from 1."""
 
 
 @dataclass(slots=True)
@@ -175,7 +175,7 @@ class FaultServer:
             for sock in self._sockets:
                 _shut(sock)
         for thread in self._threads:
-            thread.join(_PATIENCE)
+            thread.join(_IDLE_SECONDS)
 
     def _start(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)
@@ -192,7 +192,7 @@ class FaultServer:
                 continue
             except OSError:
                 return
-            sock.settimeout(_PATIENCE)
+            sock.settimeout(_IDLE_SECONDS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._sockets.add(sock)

@@ -180,32 +180,32 @@ def twice(line: str) -> Fault:
 def ignoring(*names: str) -> Fault:
     """Act as a server that ignores these request headers."""
 
-    def careless(exchange: Exchange) -> None:
+    def ignore(exchange: Exchange) -> None:
         headers = {name: value for name, value in exchange.request.headers.items() if name not in names}
         exchange.send(exchange.server.answer(exchange.request._replace(headers=headers)))
 
-    return careless
+    return ignore
 
 
 def error_in_200(exchange: Exchange) -> None:
     """200 with S3's `<Error>` document as the body, without an ETag."""
     body = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>InternalError</Code><Message>x</Message></Error>'
-    _say_200(exchange, "application/xml", body)
+    _send_200(exchange, "application/xml", body)
 
 
 def page_in_200(exchange: Exchange) -> None:
     """200 with an HTML page from a proxy that is not S3."""
     body = b"<html><body>Welcome to the hotel</body></html>"
-    _say_200(exchange, "text/html", body)
+    _send_200(exchange, "text/html", body)
 
 
-def _say_200(exchange: Exchange, content_type: str, body: bytes) -> None:
+def _send_200(exchange: Exchange, content_type: str, body: bytes) -> None:
     head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n"
     exchange.write(head.encode() + (b"" if exchange.request.method == "HEAD" else body))
 
 
 whole_for_range = ignoring("range")
-"""200 with everything, where a range was asked for."""
+"""200 with the whole object, although a range was requested."""
 
 
 def content_range(text: str) -> Fault:
@@ -251,16 +251,16 @@ def checksum(of: bytes | None = None) -> Fault:
 
 def in_chunks(exchange: Exchange) -> None:
     """The correct response in chunked framing, as a proxy sends it that drops Content-Length."""
-    _say_in_chunks(exchange, b"0\r\n\r\n")
+    _send_in_chunks(exchange, b"0\r\n\r\n")
 
 
 def cut_in_chunks(exchange: Exchange) -> None:
     """As `in_chunks`, but FIN before the last chunk."""
-    _say_in_chunks(exchange, b"")
+    _send_in_chunks(exchange, b"")
     exchange.close()
 
 
-def _say_in_chunks(exchange: Exchange, end: bytes) -> None:
+def _send_in_chunks(exchange: Exchange, end: bytes) -> None:
     answer = exchange.carry_out()
     head = with_header(with_header(answer.head, "Content-Length", None), "Transfer-Encoding", "chunked")
     body = bytes(answer.body)
@@ -294,11 +294,11 @@ def lost_answer(exchange: Exchange) -> None:
 def lost_error(status: int = 500, code: str = "InternalError") -> Fault:
     """Carry the request out, but answer with an error."""
 
-    def lie(exchange: Exchange) -> None:
+    def answer_with_an_error(exchange: Exchange) -> None:
         exchange.carry_out()
         refuse(status, code)(exchange)
 
-    return lie
+    return answer_with_an_error
 
 
 def _half(exchange: Exchange) -> None:

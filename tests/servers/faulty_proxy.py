@@ -83,7 +83,7 @@ class FaultyProxy(Proxy):
                     return
                 await writer.drain()
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
-            pass  # a side broke off, or speaks something else: closing is the answer
+            pass  # one side broke the connection or does not speak HTTP: close both
 
     async def _apply(
         self,

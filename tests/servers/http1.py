@@ -25,7 +25,7 @@ class Head(NamedTuple):
     Attributes:
         raw: Its bytes, the empty line included.
         first: The three parts of the first line: method, target and version, or version, status and reason.
-        fields: Header fields; names in lower case. Of a repeated field the last one is kept.
+        fields: Header fields; names in lower case. If a field is repeated, the last value is kept.
     """
 
     raw: bytes
@@ -34,7 +34,7 @@ class Head(NamedTuple):
 
     @property
     def method(self) -> str:
-        """Of a request."""
+        """Method of a request."""
         return self.first[0]
 
     @property

@@ -39,13 +39,13 @@ class LatencyProxy(Proxy):
         super().__init__(upstream)
         self.latency = latency
         self.exchanges: deque[Exchange] = deque(maxlen=_LOG_SIZE)
-        """The requests, in the order in which their heads came; the latest 100,000."""
+        """The latest 100,000 requests, in the order in which their heads arrived."""
         self.in_flight = 0
         """Requests whose head has arrived and whose last response byte was not sent yet."""
         self.peak = 0
         self.crowd = 0
-        """Responses wait until so many requests were in flight at once, for 30 seconds at most: unlike a latency, this
-        does not depend on how fast the client is."""
+        """Responses wait until this many requests were in flight at once, 30 seconds at most: unlike with a latency,
+        the peak does not depend on how fast the client is."""
 
     def count(self, method: str | None = None) -> int:
         """Count requests so far, of this method or of all."""
@@ -99,7 +99,7 @@ class _Tunnel:
         self._reader, self._writer = reader, writer
         self._behind, self._onward = behind, onward
         self._asked: deque[str] = deque()
-        """Methods of the requests that were not answered yet."""
+        """Methods of the requests without a response so far."""
 
     async def run(self) -> None:
         """Forward requests and responses until one side closes."""
@@ -109,7 +109,7 @@ class _Tunnel:
                 await self._pass_answers()
                 group.cancel_scope.cancel()
         except* (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
-            pass  # a side broke off, or speaks something else: closing is the answer
+            pass  # one side broke the connection or does not speak HTTP: close both
         finally:
             self._proxy.ended(len(self._asked))
 

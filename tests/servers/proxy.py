@@ -23,11 +23,11 @@ class Proxy:
     def __init__(self, upstream: str) -> None:
         url = urlsplit(upstream)
         if url.scheme != "http" or url.hostname is None:
-            raise ValueError(f"the proxy reads plain http, so no {upstream!r}")
+            raise ValueError(f"the proxy supports only plain http, not {upstream!r}")
         self._upstream = (url.hostname, url.port or 80)
         self.endpoint_url = ""
         self.connections = 0
-        """Connections that were ever opened."""
+        """Number of connections opened so far."""
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop

@@ -15,7 +15,7 @@ from urllib.parse import quote
 Buffer: TypeAlias = bytes | bytearray | memoryview
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 LONG_AGO = "2026-01-01T00:00:00.000Z"
-"""When everything was last modified, as far as documents say."""
+"""The modification time of every object in response documents."""
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?>'
 _REASONS = {

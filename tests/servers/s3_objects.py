@@ -41,7 +41,7 @@ class _Object:
     extra: str
     """Header lines that a PUT left for every GET: content type and user metadata."""
     head: bytes = field(init=False)
-    """The head of a plain GET, made once."""
+    """The head of a plain GET response, created once."""
 
     def __post_init__(self) -> None:
         self.head = self.head_of(200, self.size)
@@ -57,7 +57,7 @@ class _Object:
 
 class _Upload(NamedTuple):
     headers: Mapping[str, str]
-    """Of its beginning: what the object keeps."""
+    """Headers of the request that started it; the object keeps them."""
     parts: dict[int, bytes]
 
 
@@ -70,7 +70,7 @@ class Objects:
         self._everywhere: list[tuple[str, str, _Object]] = []
         self._uploads: dict[str, _Upload] = {}
         self.hashed_etags = False
-        """ETags are hashes of the bytes, as S3's are: bytes that come back have the one that they had."""
+        """ETags are hashes of the bytes, as on S3: if the same bytes are stored again, the ETag is the same again."""
         self._numbers = itertools.count(1)
 
     def answer(self, request: Request) -> Response:

@@ -198,5 +198,5 @@ def _first_line(process: subprocess.Popen[bytes]) -> bytes:
     poll.register(process.stdout, select.POLLIN)
     line = process.stdout.readline() if poll.poll(_START_MILLISECONDS) else b""
     if not line:
-        raise RuntimeError("the S3 stand-in did not start; what it said is on standard error")
+        raise RuntimeError("the S3 stand-in did not start; its output is on standard error")
     return line

@@ -46,7 +46,7 @@ def breaks(proxy: FaultyProxy, method: str, body: Any = None) -> bool:
     return True
 
 
-def test_without_faults_everything_passes(behind: FaultServer) -> None:
+def test_without_faults_all_requests_are_forwarded(behind: FaultServer) -> None:
     with FaultyProxy(behind.endpoint_url) as proxy:
         assert ask(proxy, "PUT", BODY)[0] == 200
         assert ask(proxy, "GET") == (200, BODY)
@@ -57,7 +57,7 @@ def test_without_faults_everything_passes(behind: FaultServer) -> None:
         assert proxy.count("passed", "GET", "HEAD") == 3
 
 
-def test_many_requests_pass_on_one_connection(behind: FaultServer) -> None:
+def test_many_requests_are_forwarded_on_one_connection(behind: FaultServer) -> None:
     with FaultyProxy(behind.endpoint_url) as proxy:
         client = http.client.HTTPConnection(proxy.endpoint_url.removeprefix("http://"), timeout=30)
         for _ in range(3):
@@ -67,7 +67,7 @@ def test_many_requests_pass_on_one_connection(behind: FaultServer) -> None:
         assert proxy.connections == 1
 
 
-def test_a_lost_answer_is_that_of_a_request_that_was_carried_out(behind: FaultServer) -> None:
+def test_a_request_with_a_lost_response_is_carried_out(behind: FaultServer) -> None:
     with FaultyProxy(behind.endpoint_url, lost=1) as proxy:
         assert breaks(proxy, "PUT", BODY)
         assert behind.get("data", "k") == BODY
@@ -77,7 +77,7 @@ def test_a_lost_answer_is_that_of_a_request_that_was_carried_out(behind: FaultSe
         assert (proxy.count("lost", "PUT"), proxy.count("lost"), proxy.count("passed")) == (1, 3, 0)
 
 
-def test_a_refused_request_is_answered_and_not_passed(behind: FaultServer) -> None:
+def test_a_refused_request_is_answered_and_not_forwarded(behind: FaultServer) -> None:
     with FaultyProxy(behind.endpoint_url, refused=1) as proxy:
         answers = {ask(proxy, "PUT", BODY) for _ in range(20)}
         assert {status for status, _ in answers} == {500, 503}
@@ -86,7 +86,7 @@ def test_a_refused_request_is_answered_and_not_passed(behind: FaultServer) -> No
     assert behind.seen == []
 
 
-def test_a_reset_request_is_not_passed(behind: FaultServer) -> None:
+def test_a_reset_request_is_not_forwarded(behind: FaultServer) -> None:
     with FaultyProxy(behind.endpoint_url, reset=1) as proxy:
         assert breaks(proxy, "PUT", BODY)
         assert breaks(proxy, "GET")
@@ -94,7 +94,7 @@ def test_a_reset_request_is_not_passed(behind: FaultServer) -> None:
     assert behind.seen == []
 
 
-def test_a_conflict_is_the_answer_to_conditional_writes_alone(behind: FaultServer) -> None:
+def test_only_conditional_writes_get_a_conflict(behind: FaultServer) -> None:
     with FaultyProxy(behind.endpoint_url, conflict=1) as proxy:
         assert ask(proxy, "PUT", BODY)[0] == 200
         behind.forget()
@@ -102,11 +102,11 @@ def test_a_conflict_is_the_answer_to_conditional_writes_alone(behind: FaultServe
         assert (status, b"<Code>ConditionalRequestConflict</Code>" in body) == (409, True)
         assert ask(proxy, "DELETE", **{"If-Match": '"1"'})[0] == 409
         assert behind.seen == []
-        assert ask(proxy, "GET", **{"If-Match": '"1"'})[0] == 412, "of a read, S3 says no such thing"
+        assert ask(proxy, "GET", **{"If-Match": '"1"'})[0] == 412, "S3 never answers a read with 409"
         assert (proxy.count("conflict"), proxy.count("passed")) == (2, 2)
 
 
-def test_half_an_upload_is_not_passed(behind: FaultServer) -> None:
+def test_an_incomplete_upload_is_not_forwarded(behind: FaultServer) -> None:
     with FaultyProxy(behind.endpoint_url) as proxy:
         host, port = proxy.endpoint_url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=30) as raw:
@@ -115,7 +115,7 @@ def test_half_an_upload_is_not_passed(behind: FaultServer) -> None:
     assert [seen.operation for seen in behind.seen] == ["GetObject"]
 
 
-def test_a_client_that_awaits_100_continue_gets_it(behind: FaultServer) -> None:
+def test_the_faulty_proxy_sends_100_continue(behind: FaultServer) -> None:
     with FaultyProxy(behind.endpoint_url) as proxy:
         host, port = proxy.endpoint_url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=30) as raw:
@@ -126,8 +126,8 @@ def test_a_client_that_awaits_100_continue_gets_it(behind: FaultServer) -> None:
     assert behind.get("data", "k") == b"body"
 
 
-def test_the_seed_decides_and_nothing_else(behind: FaultServer) -> None:
-    def fates(seed: int) -> list[int]:
+def test_the_outcomes_depend_only_on_the_seed(behind: FaultServer) -> None:
+    def statuses_with(seed: int) -> list[int]:
         with FaultyProxy(behind.endpoint_url, lost=0.2, refused=0.2, reset=0.2, seed=seed) as proxy:
             statuses = []
             for _ in range(40):
@@ -139,17 +139,17 @@ def test_the_seed_decides_and_nothing_else(behind: FaultServer) -> None:
             assert min(proxy.count("lost"), proxy.count("refused"), proxy.count("reset"), proxy.count("passed")) > 0
             return statuses
 
-    assert fates(1) == fates(1) != fates(2)
+    assert statuses_with(1) == statuses_with(1) != statuses_with(2)
 
 
 @pytest.mark.parametrize("rates", [{"lost": -0.1}, {"lost": 0.6, "reset": 0.6}])
-def test_rates_are_shares(rates: dict[str, float]) -> None:
+def test_rates_that_are_no_fractions_are_refused(rates: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="at most 1"):
         FaultyProxy("http://127.0.0.1:1", **rates)
 
 
 @pytest.mark.integration
-async def test_signed_requests_pass_to_a_real_server(seaweed: Any, s3_url: str) -> None:
+async def test_signed_requests_are_forwarded_to_a_real_server(seaweed: Any, s3_url: str) -> None:
     with FaultyProxy(seaweed.endpoint_url, seed=3, lost=0.1, refused=0.1, reset=0.1) as proxy:
         config = seaweed.s3_config(endpoint_url=proxy.endpoint_url)
         async with zs.Session(s3=config, retry=zs.RetryPolicy(attempts=20, base_delay=0.001)) as session:

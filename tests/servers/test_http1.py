@@ -52,7 +52,7 @@ def read_from_socket(pieces: list[bytes], count: int) -> list[tuple[str, str, di
 
 
 @given(fields=FIELDS, body=BODIES, chunked=st.booleans(), cuts=st.lists(st.integers(0, 10_000), max_size=6))
-def test_a_blocking_reader_reads_what_h11_wrote_and_stops_at_its_end(fields, body, chunked, cuts) -> None:
+def test_a_blocking_reader_reads_what_h11_wrote_and_nothing_beyond(fields, body, chunked, cuts) -> None:
     data = request_of(fields, body, chunked=chunked)
     found = read_from_socket(pieces_of(data * 2, cuts), 2)
     expected = {name.lower(): value for name, value in fields.items()}
@@ -62,7 +62,7 @@ def test_a_blocking_reader_reads_what_h11_wrote_and_stops_at_its_end(fields, bod
 
 
 @given(fields=FIELDS, body=BODIES, chunked=st.booleans())
-def test_an_asyncio_reader_returns_the_bytes_of_the_wire(fields, body, chunked) -> None:
+def test_an_asyncio_reader_returns_bodies_as_sent_on_the_wire(fields, body, chunked) -> None:
     data = request_of(fields, body, chunked=chunked)
 
     async def read() -> None:
@@ -95,7 +95,7 @@ def read_all(reader: SocketReader) -> None:
 
 
 @pytest.mark.parametrize("data", [b"PUT /b/k HTTP/1.1\r\nHo", b"PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabc"])
-def test_a_client_that_closes_in_the_middle_is_distinguished_from_one_that_is_done(data: bytes) -> None:
+def test_a_connection_closed_in_the_middle_of_a_request_raises_eof_error(data: bytes) -> None:
     ours, theirs = socket.socketpair()
     with closing(ours):
         with closing(theirs):
@@ -114,18 +114,18 @@ def test_a_head_read_byte_by_byte_leaves_the_body_in_the_socket() -> None:
         assert ours.recv(10) == b"abc"
 
 
-def test_a_line_that_is_no_head_is_refused() -> None:
+def test_a_line_that_is_not_a_head_is_refused() -> None:
     with pytest.raises(ValueError, match="not enough values"):
         parse_head(b"nonsense\r\n\r\n")
 
 
-def test_responses_that_end_with_their_head() -> None:
+def test_some_responses_have_no_body() -> None:
     assert all(has_no_body("GET", status) for status in (100, 204, 304))
     assert has_no_body("HEAD", 200)
     assert not has_no_body("GET", 200)
 
 
-def test_targets_are_decoded() -> None:
+def test_request_targets_are_decoded() -> None:
     assert split_target("/b/k%20%2B?list-type=2&prefix=") == ("/b/k +", {"list-type": "2", "prefix": ""})
 
 

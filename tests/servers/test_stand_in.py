@@ -14,8 +14,8 @@ from zarr_s3_async.byte_range import Span, Suffix
 
 from .stand_in import StandIn
 
-# The latency is waited for by another process: its timer and our clock were seen to differ by 0.6 ms on a virtual
-# machine. Without a latency the answers take 1 ms.
+# The latency is measured by another process: its timer and our clock were seen to differ by 0.6 ms on a virtual
+# machine. Without a latency the responses take 1 ms.
 _CLOCK_SKEW = 0.01
 
 
@@ -50,7 +50,7 @@ def session_on(server: StandIn, **options) -> zs.Session:
     return zs.Session(s3=config, **options)
 
 
-async def test_gives_back_what_was_put_whole_and_in_ranges(server, session):
+async def test_the_stand_in_returns_objects_and_ranges_of_them(server, session):
     store = session.s3(server.bucket)
     data = bytes(range(256)) * 400
     version = await store.put("folder/object", data)
@@ -62,7 +62,7 @@ async def test_gives_back_what_was_put_whole_and_in_ranges(server, session):
     assert await store.get("folder/nothing") is None
 
 
-async def test_honours_preconditions(server, session):
+async def test_the_stand_in_honours_preconditions(server, session):
     store = session.s3(server.bucket)
     version = await store.put("object", b"1", when="absent")
     with pytest.raises(zs.Conflict):
@@ -78,7 +78,7 @@ async def test_honours_preconditions(server, session):
     assert await store.get("object") is None
 
 
-async def test_takes_an_etag_with_and_without_its_quotes(server, session):
+async def test_the_stand_in_accepts_etags_with_and_without_quotes(server, session):
     version = await session.s3(server.bucket).put("object", b"1")
     async with connection(server) as (reader, writer):
         for etag in (version, version.strip('"')):
@@ -86,7 +86,7 @@ async def test_takes_an_etag_with_and_without_its_quotes(server, session):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 304 ")
 
 
-async def test_lists_more_than_a_page_and_one_level_and_deletes_many(server, session):
+async def test_the_stand_in_lists_several_pages_and_single_levels_and_deletes_many_objects(server, session):
     store = session.s3(server.bucket)
     keys = [f"a/{number:04}" for number in range(1001)] + ["a/b/c d", "a&b", "c"]
     async with connection(server) as (reader, writer):
@@ -101,12 +101,12 @@ async def test_lists_more_than_a_page_and_one_level_and_deletes_many(server, ses
     assert [entry.key async for entry in store.list_prefix()] == ["c"]
 
 
-async def test_a_missing_bucket_is_distinguished_from_a_missing_key(server, session):
+async def test_the_stand_in_distinguishes_a_missing_bucket_from_a_missing_key(server, session):
     with pytest.raises(zs.BucketNotFound):
         await session.s3("not-there").get("key")
 
 
-async def test_counts_requests_by_operation_and_bytes_both_ways(server):
+async def test_the_stand_in_counts_requests_by_operation_and_bytes_in_both_directions(server):
     async with session_on(server, conditional_writes="off") as session:
         store = session.s3(server.bucket)
         await server.reset()
@@ -122,7 +122,7 @@ async def test_counts_requests_by_operation_and_bytes_both_ways(server):
     assert (await server.reset()).requests == 0
 
 
-async def test_waits_for_the_latency_and_serves_meanwhile(server, session):
+async def test_the_stand_in_delays_concurrent_responses_concurrently(server, session):
     """Concurrent requests wait concurrently: latency models distance, not a slow server."""
     store = session.s3(server.bucket)
     await store.get("warm")
@@ -137,7 +137,7 @@ async def test_waits_for_the_latency_and_serves_meanwhile(server, session):
     assert (await server.counters()).peak_in_flight > 1
 
 
-async def test_a_connection_has_no_more_than_its_bandwidth(server, session):
+async def test_a_transfer_is_no_faster_than_the_bandwidth_of_its_connection(server, session):
     await server.put_everywhere("big/", bytes(400_000))
     await server.change(bandwidth=2e6)
     store = session.s3(server.bucket)
@@ -153,7 +153,7 @@ async def test_a_connection_has_no_more_than_its_bandwidth(server, session):
     assert sent >= 0.05
 
 
-async def test_reports_slow_down_above_the_rate_and_not_below(server):
+async def test_requests_above_the_rate_get_slow_down(server):
     await server.change(rate=20)
     async with session_on(server, retry=zs.RetryPolicy(attempts=1)) as session:
         store = session.s3(server.bucket)
@@ -169,7 +169,7 @@ async def test_reports_slow_down_above_the_rate_and_not_below(server):
     assert 0 < len(refused) == throttled < 40
 
 
-async def test_an_option_given_at_the_start_holds_and_the_async_form_starts_and_stops():
+async def test_options_given_at_the_start_apply_and_the_async_form_starts_and_stops_the_server():
     async with StandIn(latency=0.2, buckets=("one", "two")) as server:
         assert server.bucket == "one"
         async with connection(server) as (reader, writer):
@@ -181,7 +181,7 @@ async def test_an_option_given_at_the_start_holds_and_the_async_form_starts_and_
         await server.counters()
 
 
-async def test_everywhere_serves_any_number_of_chunks(server, session):
+async def test_put_everywhere_serves_any_number_of_chunks(server, session):
     array = await session.create_array(
         f"s3://{server.bucket}/array", shape=(3000, 10), chunks=(1, 10), dtype="u1", compressor=None
     )
@@ -190,12 +190,12 @@ async def test_everywhere_serves_any_number_of_chunks(server, session):
     assert (found == list(range(10))).all()
 
 
-async def test_settings_that_it_does_not_have_are_refused(server):
+async def test_unknown_settings_of_the_stand_in_are_refused(server):
     with pytest.raises(TypeError, match="no setting speed"):
         await server.change(speed=1.0)
 
 
-async def test_speaks_plain_http_in_pieces(server):
+async def test_requests_that_arrive_byte_by_byte_are_parsed(server):
     """Head and body sent byte by byte, two requests on one connection, 100-continue, aws-chunked content."""
     chunked = b"4\r\nabcd\r\n3\r\nefg\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"
     head = (
@@ -214,7 +214,7 @@ async def test_speaks_plain_http_in_pieces(server):
         assert await reader.readexactly(7) == b"abcdefg"
 
 
-async def test_ends_when_its_owner_does():
+async def test_the_stand_in_ends_with_the_process_that_started_it():
     """No server process is left after the process that started it has crashed."""
     script = (
         "import asyncio, os\n"

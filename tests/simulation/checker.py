@@ -23,11 +23,11 @@ class Operation:
     who: str
     start: float
     end: float
-    """When it returned; `inf` where it may happen at any time."""
+    """When it returned; `inf` if it may take effect at any later time."""
     certain: bool = True
-    """False: it may never have happened."""
+    """False if it may never have taken effect."""
     writes: tuple[tuple[int, int], ...] = ()
-    """(element, value), set at once."""
+    """(element, value) pairs, set at one moment."""
     reads: State | None = None
     """What a read returned."""
 
@@ -61,7 +61,7 @@ def _steps(operations: Sequence[Operation], done: int, state: State) -> list[tup
         if reads is None:
             steps.append((done | 1 << at, _after(operations[at], state)))
         elif reads == state:
-            return [(done | 1 << at, state)]  # it changes nothing, so it may as well come first
+            return [(done | 1 << at, state)]  # it changes nothing, so trying it first excludes no order
     return steps
 
 

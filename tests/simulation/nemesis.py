@@ -12,9 +12,9 @@ from .network import Exchange, Network
 from .server import Server, answer, refusal
 
 LATE = 2.0
-"""Seconds after which, at the latest, a request that is held up on its way is carried out."""
+"""Maximum delay in seconds after which a delayed request is carried out."""
 STALL = 4.0
-"""Seconds that a stalled answer takes: more than an attempt's timeout."""
+"""Seconds that a stalled response takes: more than an attempt's timeout."""
 
 
 class UnansweredWrite(NamedTuple):
@@ -44,16 +44,16 @@ class Nemesis:
         self._random = random
         self._faults = [(FAULTS[name], weight) for name, weight in weights.items()]
         self.quiet = False
-        """Nothing goes wrong any more."""
+        """True once the faults have ended: all later requests are served normally."""
         self._unanswered: dict[tuple[int, str], UnansweredWrite] = {}
-        network.meet = self.meet
+        network.apply_fault = self.apply_fault
 
     @property
     def unanswered_writes(self) -> list[UnansweredWrite]:
         """See `UnansweredWrite`."""
         return list(self._unanswered.values())
 
-    def meet(self, exchange: Exchange) -> None:
+    def apply_fault(self, exchange: Exchange) -> None:
         """Draw a fault for a request and apply it."""
         if exchange.link.closes_at_reuse:
             self._note(exchange, "closed before")
@@ -151,7 +151,7 @@ def _changed(method: str, status: int, body: object) -> str:
 
 def lost_request(nemesis: Nemesis, exchange: Exchange) -> None:
     """The connection breaks before the request arrives."""
-    nemesis._note(exchange, "lost on its way")
+    nemesis._note(exchange, "lost before it arrived")
     nemesis.later(nemesis.within(0.02), exchange.link.reset)
 
 

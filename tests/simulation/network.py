@@ -19,10 +19,10 @@ from ..servers.s3_messages import Request
 from .server import Server
 
 LATENCY = (0.001, 0.02)
-"""Seconds of one way, at least and at most: requests of two connections overtake each other."""
+"""Minimum and maximum one-way latency in seconds; requests of two connections can overtake each other."""
 
 MAX_TURNS = 5000
-"""Of the loop, between two moments of virtual time; some hundred are usual."""
+"""Maximum number of loop iterations without progress of virtual time; some hundred are usual."""
 
 
 @dataclass(eq=False)
@@ -31,9 +31,9 @@ class Incarnation:
 
     name: str
     closed: bool = False
-    """`aclose` has returned: nothing may be sent any more."""
+    """Whether `aclose` has returned: from then on nothing may be sent."""
     crashed: bool = False
-    """Its process is gone: what it sends goes nowhere, and nothing reaches it."""
+    """Whether its process has crashed: nothing that it sends arrives, and nothing reaches it."""
 
 
 INCARNATION: ContextVar[Incarnation] = ContextVar("INCARNATION")
@@ -90,7 +90,7 @@ class SimulatedLoop(JumpingLoop):
         """Run one iteration. Many iterations without progress of time are a violation; then time is advanced."""
         self._turns += 1
         if self._turns > MAX_TURNS:
-            self.network.violated("the event loop spins: it turns on and on, and nothing comes of it")
+            self.network.violated("the event loop spins: it runs many iterations without any progress of time")
             self.jump(1.0)
         super()._run_once()  # type: ignore[misc]  # asyncio's
 
@@ -119,7 +119,7 @@ class SimulatedLoop(JumpingLoop):
 
 
 class Network:
-    """Connections of clients to servers. `meet` decides what happens to each request; see `nemesis.py`."""
+    """Connections of clients to servers. `apply_fault` decides what happens to each request; see `nemesis.py`."""
 
     def __init__(self, loop: SimulatedLoop, random: Random) -> None:
         self.loop = loop
@@ -128,7 +128,7 @@ class Network:
         self.links: dict[Link, None] = {}
         self.log: list[Event] = []
         self.violations: list[str] = []
-        self.meet: Callable[[Exchange], None]
+        self.apply_fault: Callable[[Exchange], None]
         self.sent = 0
         loop.network = self
 
@@ -175,7 +175,7 @@ class Link(asyncio.Transport):
         self.protocol = protocol
         self.answers = 0
         self.closes_at_reuse = False
-        """The server has closed it, and the client learns that when it sends the next request."""
+        """Whether the server has closed it; the client notices when it sends the next request."""
         self.open = True
         self._received = bytearray()
         self._continued = False
@@ -255,7 +255,9 @@ class Link(asyncio.Transport):
         head = parse_head(bytes(self._received[: end + 4]))
         stop = end + 4 + (head.content_length or 0)
         if len(self._received) < stop:
-            if "expect" in head.fields and not self._continued:  # the SDK asks before it sends a body
+            if (
+                "expect" in head.fields and not self._continued
+            ):  # the SDK waits for "100 Continue" before it sends a body
                 self._continued = True
                 network = self.network
                 network.loop.call_later(2 * network.latency(), lambda: self.deliver(b"HTTP/1.1 100 Continue\r\n\r\n"))
@@ -269,7 +271,7 @@ class Link(asyncio.Transport):
         request = Request(head.method, bucket, key, query, head.fields, body)
         network = self.network
         network.sent += 1
-        network.meet(Exchange(network.sent, self, self.server, request, rest.partition("/")[0]))
+        network.apply_fault(Exchange(network.sent, self, self.server, request, rest.partition("/")[0]))
 
 
 @dataclass

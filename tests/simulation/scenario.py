@@ -27,7 +27,7 @@ from .network import INCARNATION, Incarnation, Network, SimulatedLoop, acting_as
 from .server import BUCKET, Server
 
 CHUNK = 4
-"""Elements of an object that is written."""
+"""Number of elements of an object."""
 FILL = 0
 OWNER, DENIED = "AKIDOWNER", "AKIDDENIED"
 _EXPECTED = (zs.ZarrS3Error, OSError)
@@ -38,40 +38,40 @@ class Setting:
     """The parameters of a run."""
 
     faults: Mapping[str, float] = field(default_factory=dict)
-    """Share of the requests that each fault strikes."""
+    """Fraction of the requests that each fault is applied to."""
     transport: Literal["wire", "sdk"] = "wire"
     clients: int = 2
     tasks: int = 2
-    """Of a client, at once."""
+    """Concurrent tasks of each client."""
     operations: int = 5
-    """Of a task."""
+    """Operations of each task."""
     chunks: int = 2
     shards: bool = False
-    """Objects are shards of several chunks. What was written late cannot be told by their bytes, so that nothing is
-    excused: to be used without whole writes and without fill."""
+    """Objects are shards of several chunks. Their bytes do not show which write was carried out late, so none can be
+    excused: use it without whole writes and without fill."""
     servers: int = 1
-    """Endpoints, with an array each under the same name, all of them used by every session."""
+    """Number of endpoints. Each has an array of the same name, and every session uses all of them."""
     denied_reads: bool = False
-    """Every session also reads with keys that may read no chunk."""
+    """Every session also reads with access keys that have no permission to read chunks."""
     cached: bool = False
-    """Sessions keep decoded chunks: what they read may be older, and only its place is checked."""
+    """Sessions cache decoded chunks, so reads may be outdated: only the chunk that a value belongs to is checked."""
     whole: bool = True
-    """Some writes cover objects, and so are sent without a condition."""
+    """Some writes cover whole objects, and so are sent without a condition."""
     fill: bool = True
-    """Some writes are of the fill value, so that objects are deleted."""
+    """Some writes set the fill value, so that objects are deleted."""
     server_restarts: int = 0
     client_closings: int = 0
-    """Sessions that are closed in the middle of their work."""
+    """Number of sessions that are closed in the middle of their work."""
     client_crashes: int = 0
     time_limits: float = 0.0
-    """Share of the operations that are given too little time."""
+    """Fraction of the operations with a timeout that is too short."""
     attempts: int = 5
     requests: int = 64
     must_succeed: bool = False
-    """A failing operation is a violation: nothing here is a reason for one."""
+    """A failing operation is a violation: nothing in this setting is a reason for a failure."""
     strict: bool = False
-    """Do not excuse what docs/writers.md does not promise where objects are written whole or deleted: that a write that
-    was carried out without an answer changes the object a second time. Elsewhere it is never excused."""
+    """docs/writers.md states that a write of a whole object, or a deletion, may be carried out a second time if its
+    response was lost. True: such a second change is a violation, too. Other writes are never excused."""
 
 
 @dataclass(kw_only=True)
@@ -202,7 +202,7 @@ class Scenario:
         self.network.note(incarnation.name, f"{what} failed: {type(error).__name__}: {str(error)[:160]}")
         if self.setting.must_succeed:
             self.network.violated(
-                f"{incarnation.name}: {what} failed, and nothing was a reason: {type(error).__name__}: {error}"
+                f"{incarnation.name}: {what} failed without any reason: {type(error).__name__}: {error}"
             )
 
     async def read(self, incarnation: Incarnation, server: Server, array: zs.Array, seconds: float | None) -> None:
@@ -263,13 +263,13 @@ class Scenario:
         failure: BaseException | None,
     ) -> None:
         """Add what was or may have been written to the history."""
-        fate = "written" if failure is None else _fate(failure, chunk)
-        if incarnation.crashed and fate != "written":
-            fate = "unknown"  # a crashed client has no outcome
-        if fate == "not_written":
+        reported = "written" if failure is None else _reported_state(failure, chunk)
+        if incarnation.crashed and reported != "written":
+            reported = "unknown"  # a crashed client has no outcome
+        if reported == "not_written":
             self.network.note(incarnation.name, f"{server.name} chunk {chunk}: {dict(writes)} is not written")
             return
-        certain = fate == "written"
+        certain = reported == "written"
         end = self.loop.time() if certain else inf
         self.record(
             server, chunk, Operation(who=incarnation.name, start=start, end=end, certain=certain, writes=writes)
@@ -284,7 +284,7 @@ class Scenario:
         except _EXPECTED:
             return
         self.network.violated(
-            f"{incarnation.name}: keys that may read no chunk have read {data.tolist()} of {server.name}"
+            f"{incarnation.name}: keys without permission to read chunks have read {data.tolist()} of {server.name}"
         )
 
     # ---- restarts, closes and crashes
@@ -362,9 +362,9 @@ class Scenario:
             client.incarnation.closed = True
             if self.network.links_of(client.incarnation):
                 self.network.violated(f"{client.name} has connections after it was closed")
-        await self.look()
+        await self.read_everything()
 
-    async def look(self) -> None:
+    async def read_everything(self) -> None:
         """Read everything with a new client."""
         client = self.client("end")
         with acting_as(client.incarnation):
@@ -375,7 +375,7 @@ class Scenario:
             await client.session.aclose()
 
     def check(self) -> None:
-        """Look for an order that explains every chunk's history."""
+        """Check that every chunk's history is linearizable."""
         for (server, chunk), history in self.history.items():
             if self.setting.cached:
                 self.check_places(server, chunk, history)
@@ -520,7 +520,7 @@ def _elements(chunk: int, start: int, stop: int, value: int) -> tuple[tuple[int,
     return tuple((element, value) for element in range(first, last))
 
 
-def _fate(failure: BaseException, chunk: int) -> str:
+def _reported_state(failure: BaseException, chunk: int) -> str:
     """The state that the outcome of a failed write reports for an object."""
     outcome = getattr(failure, "outcome", None)
     if outcome is None:

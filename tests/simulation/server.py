@@ -32,7 +32,7 @@ class Server:
     name: str
     host: str
     keys: frozenset[str]
-    """Access key ids that may do everything; others may read metadata alone."""
+    """Access key ids with all permissions; others may only read metadata."""
     port: int = 9000
     up: bool = True
     objects: Objects = field(default_factory=lambda: Objects((BUCKET,)))

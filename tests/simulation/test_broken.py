@@ -25,7 +25,7 @@ from zarr_s3_async.stores.s3.wire import Wire
 from .scenario import Setting, run
 
 ENOUGH = 60
-"""Seeds within which each of these must be found; it takes a few."""
+"""Number of seeds within which each defect must be found; a few are usually enough."""
 
 Patch = pytest.MonkeyPatch
 MERGES = Setting(clients=3, chunks=1, whole=False, fill=False)
@@ -65,49 +65,49 @@ def conflicts_of_a_repeated_probe_decide(patch: Patch) -> None:
     patch.setattr(Capabilities, "_accepts", as_if_sent_once)
 
 
-def merges_go_without_conditions(patch: Patch) -> None:
+def merges_are_sent_without_conditions(patch: Patch) -> None:
     async def never(*_: Any) -> bool:
         return False
 
     patch.setattr(ConditionalWrites, "applies", never)
 
 
-def a_lost_answer_is_a_lost_race(patch: Patch) -> None:
+def a_lost_response_is_taken_for_a_lost_race(patch: Patch) -> None:
     async def not_mine(*_: Any) -> None:
         return None
 
     patch.setattr(ConditionalWrites, "read_back", not_mine)
 
 
-def write_ids_are_not_carried_on(patch: Patch) -> None:
+def write_ids_are_not_kept(patch: Patch) -> None:
     patch.setattr(write_ids, "_KEPT", 1)
 
 
-def any_good_status_is_a_stored_put(patch: Patch) -> None:
+def any_success_status_is_taken_for_a_stored_put(patch: Patch) -> None:
     patch.setitem(answer_checks._FINDERS, "PutObject", answer_checks._object_fault)
 
 
-def any_good_status_is_a_deletion(patch: Patch) -> None:
+def any_success_status_is_taken_for_a_deletion(patch: Patch) -> None:
     patch.delitem(answer_checks._FINDERS, "DeleteObject")
 
 
-def the_absence_of_another_key_is_believed(patch: Patch) -> None:
+def no_such_key_about_another_key_is_accepted(patch: Patch) -> None:
     patch.setattr(answer_checks, "_misaddressed", lambda *_: None)
 
 
-def waits_outlive_the_session(patch: Patch) -> None:
+def waits_continue_after_closing(patch: Patch) -> None:
     async def sleep(_: Interruptible, seconds: float) -> None:
         await anyio.sleep(seconds)
 
     patch.setattr(Interruptible, "sleep", sleep)
 
 
-def requests_begin_after_closing(patch: Patch) -> None:
-    waits_outlive_the_session(patch)
+def requests_start_after_closing(patch: Patch) -> None:
+    waits_continue_after_closing(patch)
     patch.setattr(Limiter, "close", lambda _: None)
 
 
-def sockets_outlive_the_session(patch: Patch) -> None:
+def sockets_stay_open_after_closing(patch: Patch) -> None:
     async def aclose(_: ConnectionPool) -> None:
         return
 
@@ -115,11 +115,11 @@ def sockets_outlive_the_session(patch: Patch) -> None:
     patch.setattr(ConnectionPool, "aclose", aclose)
 
 
-def a_stale_connection_is_any_failure(patch: Patch) -> None:
+def any_failure_is_taken_for_a_stale_connection(patch: Patch) -> None:
     patch.setattr(retry._Attempts, "_is_stale", lambda *_: False)
 
 
-def a_stale_connection_is_followed_by_another(patch: Patch) -> None:
+def a_request_after_a_stale_connection_may_reuse_another(patch: Patch) -> None:
     exchange = Wire._exchange
 
     async def not_fresh(self: Wire, head: bytes, request: Any, deadline: float) -> Any:
@@ -128,18 +128,18 @@ def a_stale_connection_is_followed_by_another(patch: Patch) -> None:
     patch.setattr(Wire, "_exchange", not_fresh)
 
 
-def places_leave_out_the_endpoint(patch: Patch) -> None:
+def cache_keys_lack_the_endpoint(patch: Patch) -> None:
     def bucket_alone(bucket: str, _: Any) -> str:
         return bucket
 
     patch.setattr(store, "place_of_bucket", bucket_alone)
 
 
-def cached_chunks_are_given_to_any_reader(patch: Patch) -> None:
+def cached_chunks_are_returned_to_any_reader(patch: Patch) -> None:
     patch.setattr(S3Store, "owner", property(lambda _: None))
 
 
-def a_timeout_cancels_in_every_turn(patch: Patch) -> None:
+def a_timeout_cancels_in_every_iteration(patch: Patch) -> None:
     async def ends_in_time(work: Awaitable[object], timeout: float | None) -> bool:
         with anyio.move_on_after(timeout) as scope:
             await work
@@ -151,27 +151,27 @@ def a_timeout_cancels_in_every_turn(patch: Patch) -> None:
 BROKEN: list[tuple[Callable[[Patch], None], Setting]] = [
     (refused_probes_are_remembered, replace(MERGES, faults={"refused_probe": 0.3})),
     (conflicts_of_a_repeated_probe_decide, replace(MERGES, faults={"failed_after": 0.2})),
-    (merges_go_without_conditions, replace(MERGES, faults={"late": 0.1})),
-    (a_lost_answer_is_a_lost_race, replace(MERGES, faults={"lost_answer": 0.2})),
-    (write_ids_are_not_carried_on, replace(MERGES, faults={"lost_answer": 0.3}, tasks=3)),
-    (any_good_status_is_a_stored_put, Setting(faults={"pretended": 0.2})),
-    (any_good_status_is_a_deletion, Setting(faults={"pretended": 0.2})),
-    (the_absence_of_another_key_is_believed, Setting(faults={"pretended": 0.2}, fill=False)),
-    (waits_outlive_the_session, CLOSING),
-    (requests_begin_after_closing, CLOSING),
-    (sockets_outlive_the_session, CLOSING),
-    (a_stale_connection_is_any_failure, SERVED_ONCE),
-    (a_stale_connection_is_followed_by_another, SERVED_ONCE),
-    (places_leave_out_the_endpoint, Setting(servers=2, cached=True)),
-    (cached_chunks_are_given_to_any_reader, Setting(denied_reads=True, cached=True)),
-    (a_timeout_cancels_in_every_turn, Setting(faults={"slow": 0.3}, time_limits=0.5, chunks=3)),
+    (merges_are_sent_without_conditions, replace(MERGES, faults={"late": 0.1})),
+    (a_lost_response_is_taken_for_a_lost_race, replace(MERGES, faults={"lost_answer": 0.2})),
+    (write_ids_are_not_kept, replace(MERGES, faults={"lost_answer": 0.3}, tasks=3)),
+    (any_success_status_is_taken_for_a_stored_put, Setting(faults={"pretended": 0.2})),
+    (any_success_status_is_taken_for_a_deletion, Setting(faults={"pretended": 0.2})),
+    (no_such_key_about_another_key_is_accepted, Setting(faults={"pretended": 0.2}, fill=False)),
+    (waits_continue_after_closing, CLOSING),
+    (requests_start_after_closing, CLOSING),
+    (sockets_stay_open_after_closing, CLOSING),
+    (any_failure_is_taken_for_a_stale_connection, SERVED_ONCE),
+    (a_request_after_a_stale_connection_may_reuse_another, SERVED_ONCE),
+    (cache_keys_lack_the_endpoint, Setting(servers=2, cached=True)),
+    (cached_chunks_are_returned_to_any_reader, Setting(denied_reads=True, cached=True)),
+    (a_timeout_cancels_in_every_iteration, Setting(faults={"slow": 0.3}, time_limits=0.5, chunks=3)),
 ]
 
 
 # Over the SDK
 
 
-def the_sdk_sends_again_by_itself(patch: Patch) -> None:
+def the_sdk_retries_by_itself(patch: Patch) -> None:
     get_session = NoRetrySession._get_session
 
     async def as_aiohttp_does(self: NoRetrySession, proxy_url: str | None) -> Any:
@@ -182,38 +182,42 @@ def the_sdk_sends_again_by_itself(patch: Patch) -> None:
     patch.setattr(NoRetrySession, "_get_session", as_aiohttp_does)
 
 
-def an_attempt_of_the_sdk_may_take_any_connection(patch: Patch) -> None:
+def an_attempt_of_the_sdk_may_reuse_any_connection(patch: Patch) -> None:
     begin = Attempt.__init__
     patch.setattr(Attempt, "__init__", lambda self, *, fresh: begin(self, fresh=False))
 
 
-_OF_THE_WIRE = (sockets_outlive_the_session, a_stale_connection_is_followed_by_another, any_good_status_is_a_deletion)
+_OF_THE_WIRE = (
+    sockets_stay_open_after_closing,
+    a_request_after_a_stale_connection_may_reuse_another,
+    any_success_status_is_taken_for_a_deletion,
+)
 OVER_THE_SDK: list[tuple[Callable[[Patch], None], Setting]] = [
     *((patch, replace(setting, transport="sdk")) for patch, setting in BROKEN if patch not in _OF_THE_WIRE),
-    (the_sdk_sends_again_by_itself, replace(MERGES, faults={"lost_answer": 0.2}, transport="sdk")),
-    (an_attempt_of_the_sdk_may_take_any_connection, replace(SERVED_ONCE, transport="sdk")),
+    (the_sdk_retries_by_itself, replace(MERGES, faults={"lost_answer": 0.2}, transport="sdk")),
+    (an_attempt_of_the_sdk_may_reuse_any_connection, replace(SERVED_ONCE, transport="sdk")),
 ]
 BROKEN += OVER_THE_SDK
 IDS = [f"{patch.__name__} ({setting.transport})" for patch, setting in BROKEN]
 
 
-@pytest.mark.parametrize(("taken_out", "setting"), BROKEN, ids=IDS)
-def test_a_protection_that_is_taken_out_is_missed(
-    taken_out: Callable[[Patch], None], setting: Setting, monkeypatch: Patch
+@pytest.mark.parametrize(("remove_protection", "setting"), BROKEN, ids=IDS)
+def test_the_simulation_detects_that_a_protection_is_removed(
+    remove_protection: Callable[[Patch], None], setting: Setting, monkeypatch: Patch
 ) -> None:
-    taken_out(monkeypatch)
+    remove_protection(monkeypatch)
     assert any(run(seed, setting).violations for seed in range(ENOUGH))
 
 
 @pytest.mark.parametrize("setting", [setting for _, setting in BROKEN], ids=IDS)
-def test_nothing_is_missed_where_all_are_there(setting: Setting) -> None:
+def test_the_simulation_passes_with_all_protections(setting: Setting) -> None:
     """The same settings with all protections pass, so the removed protection makes the difference."""
     for seed in range(5 if setting.transport == "wire" else 1):
         report = run(seed, setting)
         assert not report.violations, report
 
 
-def test_what_is_not_promised_of_late_whole_writes_is_found_where_it_is_not_excused() -> None:
+def test_the_documented_limitation_of_late_whole_writes_is_found_if_it_is_not_excused() -> None:
     """docs/writers.md states the limitation: if this test ever fails, the page may promise more."""
     setting = Setting(faults={"late": 0.15}, chunks=1, fill=False, strict=True)
     assert any(run(seed, setting).violations for seed in range(ENOUGH))

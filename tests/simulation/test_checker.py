@@ -22,7 +22,7 @@ def read(start: float, end: float, *state: int) -> Operation:
     return Operation(who="r", start=start, end=end, reads=state)
 
 
-def test_a_read_sees_what_was_written_before() -> None:
+def test_a_read_must_return_what_was_written_before() -> None:
     assert is_linearizable(NONE, [wrote(0, 1, 7, 0), read(2, 3, 7, 0)])
     assert not is_linearizable(NONE, [wrote(0, 1, 7, 0), read(2, 3, 0, 0)])
 
@@ -32,16 +32,16 @@ def test_a_lost_update_is_found() -> None:
     assert is_linearizable(NONE, [wrote(0, 2, 7, 0), wrote(1, 3, 8, 1), read(4, 5, 7, 8)])
 
 
-def test_a_write_happens_at_once() -> None:
+def test_a_write_sets_all_its_elements_at_one_moment() -> None:
     history = [wrote(0, 5, 7, 0, 1), read(1, 2, 7, 0)]
     assert not is_linearizable(NONE, history)
 
 
-def test_a_write_does_not_happen_twice() -> None:
+def test_a_write_takes_effect_only_once() -> None:
     assert not is_linearizable(NONE, [wrote(0, 9, 7, 0), wrote(2, 3, 8, 0), read(1, 1.5, 7, 0), read(4, 5, 7, 0)])
 
 
-def test_what_failed_may_have_happened_at_any_time_or_never() -> None:
+def test_a_failed_write_may_take_effect_at_any_time_or_never() -> None:
     perhaps = wrote(0, inf, 7, 0, certain=False)
     assert is_linearizable(NONE, [perhaps, read(8, 9, 7, 0)])
     assert is_linearizable(NONE, [perhaps, read(8, 9, 0, 0)])
@@ -84,5 +84,5 @@ def operations(draw: st.DrawFn) -> Operation:
 
 
 @given(st.lists(operations(), max_size=5))
-def test_it_shows_what_the_definition_specifies(history: list[Operation]) -> None:
+def test_the_checker_agrees_with_the_definition_of_linearizability(history: list[Operation]) -> None:
     assert is_linearizable(NONE, history) == by_permutations(NONE, history)

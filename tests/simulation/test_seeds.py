@@ -24,14 +24,14 @@ def seeds() -> range:
 
 @pytest.mark.timeout(0 if "SIMULATION_SEEDS" in os.environ else 120)
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_some_order_explains_every_history(batch: int) -> None:
+def test_the_history_of_every_seed_is_linearizable(batch: int) -> None:
     for seed in seeds()[batch::BATCHES]:
         report = run(seed)
         assert not report.violations, report
 
 
 @pytest.mark.timeout(0 if "SIMULATION_SEEDS" in os.environ else 120)
-def test_some_order_explains_every_history_over_the_sdk() -> None:
+def test_the_history_of_every_seed_is_linearizable_over_the_sdk() -> None:
     """A tenth of the seeds: the SDK takes ten times the CPU time of the wire."""
     for seed in seeds()[::10]:
         report = run(seed, replace(drawn_setting(seed), transport="sdk"))
@@ -39,7 +39,7 @@ def test_some_order_explains_every_history_over_the_sdk() -> None:
 
 
 @pytest.mark.timeout(0 if "SIMULATION_SEEDS" in os.environ else 120)
-def test_merges_are_linearizable_however_late_requests_are_carried_out() -> None:
+def test_merges_are_linearizable_even_if_requests_are_carried_out_late() -> None:
     """Without writes of whole objects and deletions no exception is made for late requests."""
     faults = {"late": 0.1, "repeated": 0.1, "lost_answer": 0.1, "slow": 0.05, "failed_after": 0.05}
     for seed in seeds()[::BATCHES]:
@@ -47,14 +47,14 @@ def test_merges_are_linearizable_however_late_requests_are_carried_out() -> None
         assert not report.violations, report
 
 
-def test_nothing_fails_where_every_connection_serves_once() -> None:
+def test_no_operation_fails_if_every_connection_serves_one_request() -> None:
     setting = Setting(faults={"served_once": 1.0}, tasks=3, attempts=2, must_succeed=True)
     for seed in seeds()[:20]:
         report = run(seed, setting)
         assert not report.violations, report
 
 
-def test_a_seed_repeats_exactly() -> None:
+def test_a_seed_gives_the_same_history_every_time() -> None:
     for seed in seeds()[:10]:
         assert run(seed).lines == run(seed).lines
     over_the_sdk = replace(drawn_setting(3), transport="sdk")
@@ -71,13 +71,13 @@ def digest() -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def test_a_seed_repeats_exactly_in_another_process() -> None:
+def test_a_seed_gives_the_same_history_in_another_process() -> None:
     """Nothing depends on the hashes of strings or the addresses of objects."""
 
-    def elsewhere(hashes: str) -> str:
+    def digest_of_another_process(hashes: str) -> str:
         root = Path(__file__).parents[2]
         run_with = {**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": str(root)}
         done = subprocess.run([sys.executable, "-c", DIGEST], env=run_with, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    assert elsewhere("1") == elsewhere("2")
+    assert digest_of_another_process("1") == digest_of_another_process("2")

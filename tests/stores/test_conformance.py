@@ -21,7 +21,7 @@ def store(request, tmp_path) -> Store:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=check_name)
-async def test_promise(check, store):
+async def test_the_store_passes_the_conformance_check(check, store):
     await check(store)
 
 
@@ -36,7 +36,7 @@ def test_every_verb_has_the_signature_of_the_protocol(cls):
 
 
 @pytest.mark.parametrize("cls", [MemoryStore, LocalStore, FaultyStore])
-def test_it_is_a_store(cls, tmp_path):
+def test_the_class_satisfies_the_store_protocol(cls, tmp_path):
     store = {MemoryStore: MemoryStore, LocalStore: lambda: LocalStore(tmp_path)}.get(
         cls, lambda: FaultyStore(MemoryStore())
     )()

@@ -50,7 +50,7 @@ async def test_a_key_is_a_path_below_the_root(store, root):
     assert (root / "a/b/c").read_bytes() == b"x"
 
 
-async def test_puts_and_deletes_leave_nothing_else(store, root):
+async def test_puts_and_deletes_leave_no_other_files(store, root):
     for _ in range(3):
         version = await store.put("a/b/c", b"x")
         await store.put("a/b/c", b"y", when=version)
@@ -72,7 +72,7 @@ async def test_a_delete_removes_folders_that_it_empties_but_not_the_root(store, 
     assert root.is_dir()
 
 
-async def test_reading_makes_no_folder(store, root):
+async def test_reading_creates_no_folder(store, root):
     assert await store.get("a/b") is None
     assert await store.list_dir() == await store.list_dir("x")
     assert [entry async for entry in store.list_prefix()] == []
@@ -80,7 +80,7 @@ async def test_reading_makes_no_folder(store, root):
     assert not root.exists()
 
 
-async def test_unfinished_files_of_killed_processes_are_hidden_and_harmless(store, root):
+async def test_unfinished_files_of_killed_processes_are_ignored(store, root):
     await store.put("a/b", b"x")
     (root / "a/.zarr-s3-0123456789abcdef").write_bytes(b"half")
     assert [entry.key async for entry in store.list_prefix()] == ["a/b"]
@@ -89,7 +89,7 @@ async def test_unfinished_files_of_killed_processes_are_hidden_and_harmless(stor
         await store.get("a/.zarr-s3-0123456789abcdef")
 
 
-async def test_new_files_have_the_permissions_that_the_umask_leaves(store, root):
+async def test_new_files_have_the_permissions_of_the_umask(store, root):
     await store.put("a", b"x")
     ours = (root / "a").stat().st_mode
     (root / "theirs").write_bytes(b"x")
@@ -97,7 +97,7 @@ async def test_new_files_have_the_permissions_that_the_umask_leaves(store, root)
 
 
 @pytest.mark.parametrize("name", ["with space", "per%20cent", "ünïcode", "plain"])
-async def test_the_url_leads_back_to_the_root(tmp_path, name):
+async def test_the_url_of_a_store_opens_the_same_root(tmp_path, name):
     from urllib.parse import unquote, urlsplit
 
     store = LocalStore(tmp_path / name)
@@ -105,7 +105,7 @@ async def test_the_url_leads_back_to_the_root(tmp_path, name):
     assert Path(unquote(urlsplit(store.url).path)) == tmp_path / name == store.root
 
 
-async def test_a_relative_root_is_that_of_the_moment(tmp_path, monkeypatch):
+async def test_a_relative_root_is_resolved_when_the_store_is_created(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = LocalStore("here")
     monkeypatch.chdir("/")
@@ -113,7 +113,7 @@ async def test_a_relative_root_is_that_of_the_moment(tmp_path, monkeypatch):
     assert (tmp_path / "here/x").exists()
 
 
-async def test_sync_writes_the_same(root, monkeypatch):
+async def test_sync_flushes_files_and_folders(root, monkeypatch):
     """With `sync`, the file, its folder and new folders above it are flushed before the put returns."""
     flushed: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_ino))
@@ -147,7 +147,7 @@ async def test_sync_writes_the_same(root, monkeypatch):
         "a/.zarr-s3-/b",
     ],
 )
-async def test_a_key_that_is_no_relative_path_is_refused(store, root, key):
+async def test_a_key_that_is_not_a_relative_path_is_refused(store, root, key):
     root.mkdir()
     (root.parent / "x").write_bytes(b"outside")
     for call in (store.get(key), store.put(key, b"x"), store.delete(key), store.delete_many(["fine", key])):
@@ -165,7 +165,7 @@ async def test_a_prefix_that_no_key_can_have_lists_nothing(store, root, prefix):
     assert (listing.dirs, listing.entries) == ((), ())
 
 
-async def test_a_folder_is_no_object(store):
+async def test_a_folder_is_not_an_object(store):
     await store.put("a/b", b"x")
     assert await store.get("a") is None
     await store.delete("a")
@@ -174,7 +174,7 @@ async def test_a_folder_is_no_object(store):
         await store.delete("a", when=await _version(store, "a/b"))
 
 
-async def test_an_object_holds_no_objects(store):
+async def test_a_key_below_an_object_is_refused(store):
     await store.put("a", b"x")
     assert await store.get("a/b") is None
     assert await store.get("a/b", range=Span(0, 1)) is None
@@ -187,7 +187,7 @@ async def test_an_object_holds_no_objects(store):
 
 
 @pytest.mark.parametrize("when", ["always", "absent"])
-async def test_an_object_cannot_take_the_place_of_a_folder(store, when):
+async def test_an_object_cannot_replace_a_folder(store, when):
     await store.put("a/b", b"x")
     with pytest.raises(StoreError, match="it is a folder") as caught:
         await store.put("a", b"y", when=when)
@@ -215,8 +215,8 @@ async def test_a_refused_access_is_not_absence(store, root, monkeypatch):
         assert caught.value.key == "a"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may do everything")
-async def test_a_folder_that_may_not_be_read(store, root):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root has all permissions")
+async def test_a_folder_without_read_permission_is_an_error(store, root):
     await store.put("a/b", b"x")
     (root / "a").chmod(0)
     try:
@@ -228,7 +228,7 @@ async def test_a_folder_that_may_not_be_read(store, root):
         (root / "a").chmod(0o700)
 
 
-async def test_a_full_disk_leaves_the_old_object_and_no_rubbish(store, root, monkeypatch):
+async def test_a_full_disk_leaves_the_old_object_and_no_other_file(store, root, monkeypatch):
     await store.put("a", b"old")
 
     def full(*_args):
@@ -243,7 +243,7 @@ async def test_a_full_disk_leaves_the_old_object_and_no_rubbish(store, root, mon
     assert _files(root) == ["a"]
 
 
-async def test_a_named_pipe_neither_hangs_nor_is_absent(store, root):
+async def test_a_named_pipe_is_an_error(store, root):
     root.mkdir()
     os.mkfifo(root / "pipe")
     with pytest.raises(StoreError, match="neither a file nor a folder"):
@@ -260,7 +260,7 @@ async def test_a_long_name_is_a_store_error(store):
 # Versions, and other programs
 
 
-async def test_versions_differ_where_the_file_system_keeps_coarse_times(store, root, monkeypatch):
+async def test_versions_differ_on_file_systems_with_coarse_times(store, root, monkeypatch):
     """With a frozen clock, equal sizes and reused inodes, the store's own timestamps distinguish versions."""
     monkeypatch.setattr(_local_files.time, "time_ns", lambda: 1_600_000_000_000_000_000)
     seen = set()
@@ -271,7 +271,7 @@ async def test_versions_differ_where_the_file_system_keeps_coarse_times(store, r
     assert len(seen) == 200
 
 
-async def test_a_clock_that_goes_back_repeats_no_version(store, root, monkeypatch):
+async def test_no_version_is_repeated_if_the_clock_goes_back(store, root, monkeypatch):
     times = iter([2_000, 1_000, 3_000, 500])
     monkeypatch.setattr(_local_files.time, "time_ns", lambda: 10**18 + next(times))
     stamps = []
@@ -323,18 +323,18 @@ async def test_a_file_that_another_program_creates_meanwhile_is_not_overwritten(
     """`absent` holds against programs that take no lock: the check and the rename are one atomic step."""
     real = os.utime
 
-    def intrude(*args, **kwargs):
+    def write_as_another_program(*args, **kwargs):
         (root / "x").write_bytes(b"theirs")  # after the precondition was checked, before the file is renamed
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(os, "utime", intrude)
+    monkeypatch.setattr(os, "utime", write_as_another_program)
     with pytest.raises(Conflict):
         await store.put("x", b"ours", when="absent")
     assert (root / "x").read_bytes() == b"theirs"
     assert _files(root) == ["x"]
 
 
-async def test_absent_works_where_the_file_system_has_no_hard_links(store, monkeypatch):
+async def test_the_condition_absent_works_without_hard_links(store, monkeypatch):
     def no_links(*_args, **_kwargs):
         raise PermissionError(1, "Operation not permitted")
 
@@ -359,7 +359,7 @@ async def test_a_read_torn_by_a_rewrite_in_place_is_read_again(store, root, monk
     assert await _data(store, "x") == b"b" * 50
 
 
-async def test_a_file_that_never_holds_still_is_an_error(store, root, monkeypatch):
+async def test_a_file_that_is_always_rewritten_is_an_error(store, root, monkeypatch):
     await store.put("x", b"a" * 100)
     real = os.pread
 
@@ -374,7 +374,7 @@ async def test_a_file_that_never_holds_still_is_an_error(store, root, monkeypatc
         await store.get("x")
 
 
-async def test_a_file_cut_under_a_big_read_into_a_sink_is_read_again(store, root, monkeypatch):
+async def test_a_file_truncated_during_a_big_read_into_a_sink_is_read_again(store, root, monkeypatch):
     await store.put("x", b"a" * MIB)
     sizes = []
     cut = []
@@ -403,12 +403,12 @@ async def test_files_of_other_programs_are_objects(store, root):
     (root / "empty/folder").mkdir(parents=True)
     assert await _data(store, "a/theirs") == b"x"
     assert [entry.key async for entry in store.list_prefix()] == ["a/theirs"]
-    assert (await store.list_dir()).dirs == ("a",), "a folder without objects is none"
+    assert (await store.list_dir()).dirs == ("a",), "a folder without objects is not listed"
     os.close(os.open(os.fsencode(root) + b"/not-utf8-\xff", os.O_CREAT))
     assert [entry.key async for entry in store.list_prefix()] == ["a/theirs"]
 
 
-async def test_symbolic_links_are_followed_and_do_not_trap_a_listing(store, root, tmp_path):
+async def test_symbolic_links_are_followed_and_circles_end(store, root, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "x").write_bytes(b"1")

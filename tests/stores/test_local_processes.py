@@ -47,7 +47,7 @@ async def main(root, name):
 asyncio.run(main(*sys.argv[1:]))
 """
 
-_WRITE_FOR_EVER = """
+_WRITE_WITHOUT_END = """
 import asyncio, sys
 from zarr_s3_async.stores.local import LocalStore
 
@@ -70,7 +70,7 @@ def _start(code: str, *args: object) -> subprocess.Popen[str]:
     )
 
 
-async def test_no_increment_of_several_processes_is_lost(tmp_path):
+async def test_conditional_writes_of_several_processes_lose_no_increment(tmp_path):
     store = LocalStore(tmp_path)
     await store.put("deep/counter", b"000000")
     times = (100, 101, 100, 101)
@@ -80,7 +80,7 @@ async def test_no_increment_of_several_processes_is_lost(tmp_path):
     blob = await store.get("deep/counter")
     assert blob is not None
     assert int(bytes(blob.data)) == sum(times)
-    assert sum(map(int, outputs)) > 0, "the processes never met, so this run shows nothing"
+    assert sum(map(int, outputs)) > 0, "no process had a conflict, so this run shows nothing"
 
 
 def test_deletes_that_empty_a_folder_do_not_break_puts_of_another_process(tmp_path):
@@ -91,10 +91,10 @@ def test_deletes_that_empty_a_folder_do_not_break_puts_of_another_process(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_killed_writer_leaves_the_old_object_or_the_new_one(tmp_path):
-    """Killed at any moment; the next put needs no cleanup."""
+async def test_a_killed_writer_leaves_the_old_or_the_new_object(tmp_path):
+    """It is killed at any moment; the next put needs no cleanup."""
     for _ in range(3):
-        process = _start(_WRITE_FOR_EVER, tmp_path)
+        process = _start(_WRITE_WITHOUT_END, tmp_path)
         assert process.stdout is not None
         for _ in range(3):
             process.stdout.readline()

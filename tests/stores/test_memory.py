@@ -9,22 +9,22 @@ from zarr_s3_async.errors import ConfigError, StoreError
 from zarr_s3_async.stores.memory import MemoryStore
 
 
-def test_its_url_is_its_name():
+def test_the_url_of_a_memory_store_contains_its_name():
     assert MemoryStore("mine").url == "memory://mine"
     assert MemoryStore("mine").below("a/b/").url == "memory://mine/a/b"
 
 
-def test_nameless_stores_have_urls_of_their_own():
+def test_memory_stores_without_a_name_have_different_urls():
     assert MemoryStore().url != MemoryStore().url
 
 
 @pytest.mark.parametrize("name", ["", "a/b"])
-def test_a_name_is_one_word(name):
+def test_a_name_of_a_memory_store_is_one_word(name):
     with pytest.raises(ConfigError):
         MemoryStore(name)
 
 
-async def test_folders_show_the_same_objects():
+async def test_stores_below_a_folder_share_its_objects():
     store = MemoryStore("mine")
     below = store.below("a").below("b")
     version = await below.put("x", b"1")
@@ -36,13 +36,13 @@ async def test_folders_show_the_same_objects():
     assert [entry.key async for entry in below.list_prefix()] == ["x"]
 
 
-async def test_versions_do_not_repeat_between_folders():
+async def test_versions_are_unique_across_folders():
     store = MemoryStore()
     assert await store.put("a/x", b"1") != await store.below("a").put("x", b"2")
 
 
 @pytest.mark.parametrize("key", ["", "/absolute"])
-async def test_a_key_is_relative_and_not_empty(key):
+async def test_keys_of_a_memory_store_are_relative_and_not_empty(key):
     store = MemoryStore()
     with pytest.raises(StoreError):
         await store.put(key, b"")
@@ -50,7 +50,7 @@ async def test_a_key_is_relative_and_not_empty(key):
         await store.get(key)
 
 
-async def test_an_array_is_put_as_its_bytes():
+async def test_the_bytes_of_an_array_are_stored():
     store = MemoryStore()
     array = np.arange(6, dtype="<f8").reshape(2, 3)
     await store.put("array", array.data)
@@ -59,7 +59,7 @@ async def test_an_array_is_put_as_its_bytes():
     assert blob.data == array.tobytes()
 
 
-async def test_a_whole_object_is_not_copied():
+async def test_a_read_of_a_whole_object_makes_no_copy():
     store = MemoryStore()
     data = bytes(1000)
     await store.put("x", data)
@@ -79,8 +79,8 @@ async def test_a_whole_object_is_not_copied():
         lambda store: anext(store.list_prefix()),
     ],
 )
-async def test_every_verb_lets_the_loop_run_before_it_acts(call):
-    """Each method first yields to the loop, so that it can be cancelled before it acts."""
+async def test_every_method_yields_to_the_loop_before_it_acts(call):
+    """So a call can be cancelled before it has any effect, as with a networked store."""
     store = MemoryStore()
     version = await store.put("x", b"old")
     task = asyncio.ensure_future(call(store))
@@ -92,7 +92,7 @@ async def test_every_verb_lets_the_loop_run_before_it_acts(call):
     assert blob.version == version
 
 
-async def test_a_listing_skips_what_was_deleted_meanwhile():
+async def test_a_listing_skips_objects_deleted_meanwhile():
     store = MemoryStore()
     for key in "abc":
         await store.put(key, b"")

@@ -24,7 +24,9 @@ _ranges = st.one_of(
 
 
 @given(st.lists(_ranges, max_size=12), st.integers(0, 50), st.integers(1, 250), st.integers(1, 5))
-async def test_ranges_are_slices(ranges: list[ByteRange | None], max_gap: int, max_bytes: int, at_once: int) -> None:
+async def test_ranges_of_an_object_equal_slices_of_its_bytes(
+    ranges: list[ByteRange | None], max_gap: int, max_bytes: int, at_once: int
+) -> None:
     store = FaultyStore(zs.MemoryStore())
     version = await store.put("x", _DATA)
     found = await optional.get_ranges(store, "x", ranges, max_gap=max_gap, max_bytes=max_bytes, at_once=at_once)
@@ -36,7 +38,7 @@ async def test_ranges_are_slices(ranges: list[ByteRange | None], max_gap: int, m
     assert store.count("get") <= len(ranges)
 
 
-async def test_close_spans_are_one_request_and_no_longer_than_allowed() -> None:
+async def test_close_ranges_are_read_by_one_request_up_to_a_maximum_length() -> None:
     store = FaultyStore(zs.MemoryStore())
     await store.put("x", _DATA)
     spans = [Span(60, 70), Span(0, 10), Span(15, 20), Span(26, 30)]
@@ -71,7 +73,7 @@ async def test_an_object_that_changes_between_two_ranges_is_read_again(change: s
         assert [bytes(blob.data) for blob in found] == [_DATA[::-1][:5], _DATA[::-1][-5:]]
 
 
-async def test_one_that_never_stops_changing_is_an_error_after_a_bounded_number() -> None:
+async def test_an_object_that_always_changes_is_an_error_after_a_bounded_number_of_attempts() -> None:
     inner = zs.MemoryStore()
     await inner.put("x", _DATA)
     store = FaultyStore(inner, Fault(verb="get", times=None, meanwhile=lambda: inner.put("x", _DATA)))
@@ -81,7 +83,7 @@ async def test_one_that_never_stops_changing_is_an_error_after_a_bounded_number(
     assert store.count("get") == 2 * (failed.value.attempts or 0)
 
 
-async def test_a_version_that_is_wanted_and_is_not_there_is_a_conflict() -> None:
+async def test_ranges_of_a_version_that_is_not_stored_are_a_conflict() -> None:
     store = zs.MemoryStore()
     old = await store.put("x", _DATA)
     await store.put("x", _DATA[::-1])
@@ -121,6 +123,6 @@ def test_only_stores_that_another_process_can_open_have_a_reference() -> None:
         (1e300, None),
     ],
 )
-def test_times_are_read_as_they_come(modified: str | float | None, expected: str | None) -> None:
+def test_modification_times_are_read_in_every_format(modified: str | float | None, expected: str | None) -> None:
     found = parse_modified(modified)
     assert (found and found.isoformat()) == expected

@@ -110,13 +110,13 @@ def test_a_url_without_a_scheme_is_refused(where):
 # Built-ins
 
 
-def test_the_built_ins_are_listed():
+def test_the_built_in_schemes_are_listed():
     assert {"s3", "file", "memory"} <= set(list_stores())
     assert list(list_stores()) == sorted(list_stores())
 
 
 @pytest.mark.parametrize("scheme", ["s3", "file", "memory"])
-def test_a_built_in_is_protected(scheme):
+def test_a_built_in_scheme_cannot_be_replaced(scheme):
     before = get_store(scheme)
     with pytest.raises(ConfigError, match="built in"):
         register_store(scheme, _factory)
@@ -125,7 +125,7 @@ def test_a_built_in_is_protected(scheme):
     assert get_store(scheme) is before
 
 
-def test_an_entry_point_does_not_replace_a_built_in(installed):
+def test_an_entry_point_cannot_replace_a_built_in_scheme(installed):
     before = get_store("memory")
     installed(memory="json:loads")
     assert get_store("memory") is before
@@ -139,7 +139,7 @@ async def test_memory_urls_of_one_session_share_one_store_per_name(context):
     assert await open_store("memory://other", context).get("a/b/c") is None
 
 
-async def test_memory_urls_of_two_sessions_do_not_meet(context):
+async def test_memory_urls_of_two_sessions_are_different_stores(context):
     await open_store("memory://data", context).put("x", b"1")
     assert await open_store("memory://data", Context()).get("x") is None
 
@@ -162,7 +162,7 @@ def test_a_file_url_of_another_host_is_refused_with_advice(context):
         open_store("file://data/array", context)
 
 
-def test_an_s3_url_opens_an_s3_store_and_asks_to_be_closed(context):
+def test_an_s3_url_opens_an_s3_store_that_the_session_closes(context):
     store = open_store("s3://some-bucket/a/b/", context)
     assert store.url == "s3://some-bucket/a/b"
     assert isinstance(store, Store)
@@ -177,7 +177,7 @@ def test_a_registered_factory_opens_its_urls(context, registered):
     assert open_store("test+x://place", context).url == "memory://of-place"
 
 
-def test_an_unregistered_scheme_is_unknown(registered):
+def test_a_scheme_is_unknown_after_it_was_unregistered(registered):
     unregister_store(registered)
     assert registered not in list_stores()
     with pytest.raises(ConfigError, match=r"no store for test\+x://; known: file, http, https, memory, s3"):
@@ -187,14 +187,14 @@ def test_an_unregistered_scheme_is_unknown(registered):
 
 
 @pytest.mark.parametrize("again", [_factory, lambda url, context: MemoryStore()])
-def test_a_scheme_is_registered_once(registered, again):
+def test_a_scheme_cannot_be_registered_twice(registered, again):
     with pytest.raises(ConfigError, match="registered already"):
         register_store(registered, again)
     assert get_store(registered) is _factory
 
 
 @pytest.mark.parametrize("scheme", ["", "S3", "a b", "9p", "a://", "a/b", None, 7, Path("x"), "é"])
-def test_a_scheme_that_no_url_has_is_refused(scheme):
+def test_an_invalid_scheme_is_refused(scheme):
     with pytest.raises(ConfigError, match="a URL scheme is"):
         register_store(scheme, _factory)
 
@@ -206,7 +206,7 @@ def test_a_factory_that_cannot_be_called_is_refused(factory):
     assert "test+y" not in list_stores()
 
 
-def test_a_factory_that_makes_no_store_is_named(context, registered):
+def test_the_error_of_a_factory_that_returns_no_store_names_it(context, registered):
     unregister_store(registered)
     register_store(registered, lambda url, context: {"not": "a store"})
     with pytest.raises(ConfigError, match=r"the factory of test\+x://"):
@@ -216,7 +216,7 @@ def test_a_factory_that_makes_no_store_is_named(context, registered):
 # Entry points
 
 
-def test_an_entry_point_is_loaded_when_it_is_first_requested(installed, context):
+def test_an_entry_point_is_loaded_on_first_use(installed, context):
     installed(pointed=f"{__name__}:_factory")
     assert "pointed" in list_stores()
     assert registry._installed == {}
@@ -237,20 +237,20 @@ def test_a_store_of_an_entry_point_is_not_unregistered(installed):
 
 
 @pytest.mark.parametrize("value", ["no_such_module_here:x", f"{__name__}:no_such_name", f"{__name__}:Path.nothing"])
-def test_a_broken_entry_point_is_named(installed, value):
+def test_the_error_of_a_broken_entry_point_names_it(installed, value):
     installed(broken=value)
     with pytest.raises(ConfigError, match=value) as caught:
         get_store("broken")
     assert caught.value.__cause__ is not None
 
 
-def test_an_entry_point_that_cannot_be_called_is_named(installed):
+def test_the_error_of_an_entry_point_that_is_not_callable_names_it(installed):
     installed(broken=f"{__name__}:__doc__")
     with pytest.raises(ConfigError, match="not callable"):
         get_store("broken")
 
 
-def test_two_packages_that_provide_one_scheme_are_both_named(installed):
+def test_the_error_of_two_packages_with_one_scheme_names_both(installed):
     installed(twice=("json:loads", "json:dumps"))
     with pytest.raises(ConfigError, match=r"json:loads .*json:dumps"):
         get_store("twice")

@@ -24,12 +24,12 @@ async def server() -> AsyncIterator[ToyServer]:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=check_name)
-async def test_it_keeps_every_promise_of_a_store(server: ToyServer, check: Check) -> None:
+async def test_a_second_networked_store_passes_the_conformance_suite(server: ToyServer, check: Check) -> None:
     async with zs.Session(limits=zs.Limits(requests=8)) as session:
         await check(session.store(f"toy://127.0.0.1:{server.port}/some/prefix"))
 
 
-async def test_its_requests_are_bounded_by_the_sessions_one_limit(server: ToyServer) -> None:
+async def test_requests_of_a_second_networked_store_count_against_the_sessions_limit(server: ToyServer) -> None:
     data = np.arange(1, 401).reshape(20, 20)
     async with zs.Session(limits=zs.Limits(requests=5)) as session:
         one, two = [
@@ -46,7 +46,7 @@ async def test_its_requests_are_bounded_by_the_sessions_one_limit(server: ToySer
     assert 1 < server.peak <= 5
 
 
-async def test_its_failures_are_retried_as_the_sessions_policy_specifies_and_counted(server: ToyServer) -> None:
+async def test_failures_of_a_second_networked_store_are_retried_by_the_sessions_policy(server: ToyServer) -> None:
     async with zs.Session(retry=zs.RetryPolicy(attempts=3)) as session:
         array = await session.create_array(f"toy://127.0.0.1:{server.port}/a", shape=(4,), chunks=(4,), dtype="i8")
         await array[...].set([1, 2, 3, 4])
@@ -59,7 +59,7 @@ async def test_its_failures_are_retried_as_the_sessions_policy_specifies_and_cou
         assert caught.value.attempts == 3
 
 
-async def test_its_arrays_have_refs_that_another_session_opens(server: ToyServer) -> None:
+async def test_another_session_opens_arrays_of_a_second_networked_store_by_ref(server: ToyServer) -> None:
     async with zs.Session() as session:
         array = await session.create_array(
             f"toy://127.0.0.1:{server.port}/x", path="y/z", shape=(3,), chunks=(2,), dtype="i8"
@@ -70,7 +70,7 @@ async def test_its_arrays_have_refs_that_another_session_opens(server: ToyServer
         assert (await (await session.open_array(ref)).get_slice(0, 3)).tolist() == [7, 8, 9]
 
 
-async def test_what_a_factory_returns_is_checked(server: ToyServer) -> None:
+async def test_the_store_that_a_factory_returns_is_checked(server: ToyServer) -> None:
     zs.register_store("nothing", lambda url, context: object())
     try:
         async with zs.Session() as session:

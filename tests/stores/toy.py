@@ -26,7 +26,7 @@ class ToyServer:
     def __init__(self) -> None:
         self.objects = zs.MemoryStore()
         self.breaks = 0
-        """Requests that are yet to be left without an answer, and not carried out."""
+        """Number of the next requests that are neither carried out nor answered."""
         self.in_flight = self.peak = 0
 
     async def __aenter__(self) -> Self:

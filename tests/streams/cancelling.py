@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 WAYS = ("native", "twice", "anyio", "timeout")
-_MOST_TURNS = 3000
+_MAX_TURNS = 3000
 
 
 async def at_every_turn(way: str, call: Callable[[], Awaitable[Any]], check: Callable[[], Awaitable[None]]) -> int:
@@ -24,12 +24,12 @@ async def at_every_turn(way: str, call: Callable[[], Awaitable[Any]], check: Cal
     Returns:
         The number of cancellations.
     """
-    for turns in range(_MOST_TURNS):
+    for turns in range(_MAX_TURNS):
         if not await _is_cancelled(way, turns, call):
             await check()
             return turns
         await check()
-    raise AssertionError(f"the call did not end in {_MOST_TURNS} turns")
+    raise AssertionError(f"the call did not end within {_MAX_TURNS} iterations of the loop")
 
 
 async def _is_cancelled(way: str, turns: int, call: Callable[[], Awaitable[Any]]) -> bool:

@@ -37,7 +37,7 @@ async def take(blocks: zs.BlockStream, n: int) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_reading(way: str, layout: str) -> None:
+async def test_a_cancelled_stream_leaves_nothing_behind(way: str, layout: str) -> None:
     async with zs.Session(limits=zs.Limits(requests=3)) as session:
         store, array, data = await make(session, layout)
         kinds = {
@@ -60,7 +60,7 @@ async def test_reading(way: str, layout: str) -> None:
 
 
 @pytest.mark.parametrize("taken", range(5))
-async def test_reading_in_a_generator_that_is_closed(taken: int) -> None:
+async def test_a_stream_in_a_closed_generator_leaves_nothing_behind(taken: int) -> None:
     async with zs.Session() as session:
         store, array, _ = await make(session, "plain")
         await through_generator(lambda: array.stream(ahead_bytes=100), taken)
@@ -70,7 +70,7 @@ async def test_reading_in_a_generator_that_is_closed(taken: int) -> None:
 
 
 @pytest.mark.parametrize("taken", range(4))
-async def test_reading_in_a_body_that_breaks_or_raises(taken: int) -> None:
+async def test_a_stream_whose_body_breaks_or_raises_leaves_nothing_behind(taken: int) -> None:
     async with zs.Session() as session:
         store, array, _ = await make(session, "sharded")
 
@@ -85,7 +85,7 @@ async def test_reading_in_a_body_that_breaks_or_raises(taken: int) -> None:
         nothing_left(session, store)
 
 
-async def test_entered_in_one_task_and_left_in_another() -> None:
+async def test_a_stream_may_be_entered_in_one_task_and_left_in_another() -> None:
     async with zs.Session() as session:
         store, array, _ = await make(session, "plain")
         blocks = await asyncio.create_task(array.stream(ahead_bytes=1).__aenter__())
@@ -94,8 +94,8 @@ async def test_entered_in_one_task_and_left_in_another() -> None:
         nothing_left(session, store)
 
 
-async def test_a_consumer_that_reads_something_else_never_waits_for_itself() -> None:
-    """Blocks that wait for the consumer hold no lease."""
+async def test_a_consumer_can_read_another_array_of_the_session() -> None:
+    """Blocks that wait for the consumer hold no lease, so its own read does not deadlock."""
     async with zs.Session(limits=zs.Limits(bytes=1, requests=1)) as session:
         _, array, data = await make(session, "plain")
         async with array.stream() as blocks:
@@ -106,7 +106,7 @@ async def test_a_consumer_that_reads_something_else_never_waits_for_itself() -> 
                 assert (block.data == data[block.place]).all()
 
 
-async def test_closing_the_session_under_a_stream_is_an_error_of_the_stream() -> None:
+async def test_closing_the_session_ends_its_stream_with_an_error() -> None:
     async with zs.Session() as session:
         store, array, _ = await make(session, "plain")
         async with array.stream(ahead_bytes=1) as blocks:

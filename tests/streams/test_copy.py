@@ -117,7 +117,7 @@ def test_a_copy_is_equal_to_its_source(case: tuple[np.ndarray[Any, Any], dict[st
 
 
 @given(case=arrays(), more=st.data())
-def test_nothing_is_decoded_where_only_keys_and_metadata_change(
+def test_no_chunk_is_decoded_if_only_keys_and_metadata_change(
     case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject
 ) -> None:
     data, made = case
@@ -157,7 +157,7 @@ def test_nothing_is_decoded_where_only_keys_and_metadata_change(
     asyncio.run(run())
 
 
-async def test_chunks_are_decoded_where_another_codec_is_requested() -> None:
+async def test_chunks_are_decoded_if_another_codec_is_requested() -> None:
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4", compressor="zstd")
         await source[...].set(np.arange(8))
@@ -168,7 +168,7 @@ async def test_chunks_are_decoded_where_another_codec_is_requested() -> None:
             assert (await target[...] == np.arange(8)).all()  # type: ignore[index]  # an array
 
 
-async def test_a_region_that_cuts_chunks_does_not_carry_along_what_lies_beside_it() -> None:
+async def test_a_copy_of_a_region_that_cuts_chunks_has_no_data_from_outside_the_region() -> None:
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=8, chunks=4, dtype="i4")
         await source[...].set(np.arange(1, 9))
@@ -179,7 +179,7 @@ async def test_a_region_that_cuts_chunks_does_not_carry_along_what_lies_beside_i
 
 
 @pytest.mark.parametrize("options", [{}, {"compressor": "gzip"}, {"chunks": (2, 2), "zarr_format": 2}], ids=str)
-async def test_chunks_of_differing_lengths_are_cut_by_a_region(options: dict[str, Any]) -> None:
+async def test_a_region_of_an_array_with_chunks_of_different_lengths_is_copied(options: dict[str, Any]) -> None:
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=(7, 6), chunks=[[3, 1, 3], [2, 4]], dtype="i4")
         data = np.arange(42).reshape(7, 6)
@@ -194,7 +194,7 @@ async def test_chunks_of_differing_lengths_are_cut_by_a_region(options: dict[str
         assert (await whole[...] == data).all()
 
 
-async def test_a_plan_shows_what_it_costs_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_plan_shows_its_cost_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     store, other = Counting(), Counting()
     async with zs.Session() as session:
         source = await session.create_array(store, shape=(64, 64), chunks=(64, 1), dtype="f4", compressor=None)
@@ -229,7 +229,7 @@ class Peak(Limiter):
         self.peak = max(self.peak, self.held)
 
 
-async def test_boxes_in_memory_stay_under_max_bytes() -> None:
+async def test_memory_of_a_rechunking_stays_within_max_bytes() -> None:
     async with zs.Session() as session:
         source = await session.create_array(Counting(), shape=(64, 64), chunks=(64, 1), dtype="f4")
         await source[...].set(np.random.default_rng(0).random((64, 64)))
@@ -281,7 +281,7 @@ async def make_group(session: zs.Session, store: Any, zarr_format: Any = 3) -> z
 
 @pytest.mark.parametrize("to", [2, 3])
 @pytest.mark.parametrize("zarr_format", [2, 3])
-async def test_a_group_is_copied_with_all_below_it(zarr_format: Any, to: Any) -> None:
+async def test_a_group_is_copied_with_all_its_members(zarr_format: Any, to: Any) -> None:
     store, other = Counting(), Counting()
     async with zs.Session() as session:
         group = await make_group(session, store, zarr_format)
@@ -312,7 +312,7 @@ async def test_a_group_is_copied_with_all_below_it(zarr_format: Any, to: Any) ->
         assert report.ok, str(report)
 
 
-async def test_a_second_run_of_the_same_call_does_nothing_twice() -> None:
+async def test_a_second_run_of_the_same_copy_writes_nothing_again() -> None:
     store, other = Counting(), Counting()
     async with zs.Session() as session:
         group = await make_group(session, store)
@@ -325,7 +325,7 @@ async def test_a_second_run_of_the_same_call_does_nothing_twice() -> None:
         assert not store.chunk_gets()
 
 
-async def test_a_copy_of_a_group_with_many_arrays_continues() -> None:
+async def test_an_interrupted_copy_of_a_group_with_many_arrays_continues() -> None:
     other = Counting()
     async with zs.Session() as session:
         group = await session.create_group(zs.MemoryStore())
@@ -338,7 +338,7 @@ async def test_a_copy_of_a_group_with_many_arrays_continues() -> None:
             await zs.copy(group, other)
 
 
-async def test_of_two_copies_to_one_place_the_later_one_is_there_and_the_earlier_one_an_error() -> None:
+async def test_of_two_copies_to_one_target_the_later_succeeds_and_the_earlier_fails() -> None:
     store = Counting()
     gate, reached = asyncio.Event(), asyncio.Event()
 
@@ -367,7 +367,7 @@ async def test_of_two_copies_to_one_place_the_later_one_is_there_and_the_earlier
         assert (await target[...]).tolist() == [11, 12, 13, 14, 0, 0, 0, 0]  # type: ignore[index]  # an array
 
 
-async def test_a_copy_that_another_one_wrote_to_is_not_published_and_names_the_other() -> None:
+async def test_a_copy_into_which_another_copy_wrote_is_not_published() -> None:
     store = Counting()
     gates = {"one": asyncio.Event(), "other": asyncio.Event()}
     reached = {"one": asyncio.Event(), "other": asyncio.Event()}
@@ -402,7 +402,7 @@ async def test_a_copy_that_another_one_wrote_to_is_not_published_and_names_the_o
         assert (await target[...]).tolist() == list(range(11, 19))  # type: ignore[index]  # an array
 
 
-async def test_a_long_copy_notices_soon_that_another_one_has_taken_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_copy_soon_detects_that_another_copy_replaced_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarr_s3_async.streams.transfer._CHECKED_EVERY", -1.0)
     store = Counting()
 
@@ -419,7 +419,7 @@ async def test_a_long_copy_notices_soon_that_another_one_has_taken_its_place(mon
         assert sum(key.startswith("c/") for key in store.puts) == 4
 
 
-async def test_a_target_that_is_removed_while_it_is_copied_is_a_clear_error() -> None:
+async def test_a_target_removed_during_the_copy_is_a_clear_error() -> None:
     store = Counting()
 
     async def before(what: str, key: str) -> None:
@@ -439,7 +439,7 @@ async def test_a_target_that_is_removed_while_it_is_copied_is_a_clear_error() ->
         assert (await target[...]).tolist() == list(range(1, 9))  # type: ignore[index]  # an array
 
 
-async def test_a_copy_whose_place_another_has_taken_is_not_published() -> None:
+async def test_a_copy_whose_target_another_copy_has_taken_over_is_not_published() -> None:
     store = Counting()
 
     async def before(what: str, key: str) -> None:
@@ -456,7 +456,7 @@ async def test_a_copy_whose_place_another_has_taken_is_not_published() -> None:
             await session.open_array(store)
 
 
-async def test_a_run_that_is_killed_while_it_clears_the_place_is_not_trusted() -> None:
+async def test_a_run_killed_while_it_clears_the_target_is_not_trusted() -> None:
     store = Counting()
     async with zs.Session() as session:
         one = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
@@ -478,7 +478,7 @@ async def test_a_run_that_is_killed_while_it_clears_the_place_is_not_trusted() -
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": (1, 8), "max_bytes": 256}], ids=["objects", "two stages"])
-async def test_runs_of_the_same_call_at_once_all_end_well(options: dict[str, Any]) -> None:
+async def test_concurrent_runs_of_the_same_copy_all_succeed(options: dict[str, Any]) -> None:
     async with zs.Session(limits=zs.Limits(requests=3)) as session:
         source = await session.create_array(zs.MemoryStore(), shape=(8, 8), chunks=(8, 1), dtype="i4")
         await source[...].set(np.arange(64).reshape(8, 8))
@@ -494,7 +494,7 @@ async def test_runs_of_the_same_call_at_once_all_end_well(options: dict[str, Any
             assert not [entry.key async for entry in store.list_prefix() if PIECE in entry.key]
 
 
-async def test_another_array_at_the_target_is_never_written_over() -> None:
+async def test_another_array_at_the_target_is_never_overwritten() -> None:
     other = Counting()
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
@@ -513,7 +513,7 @@ async def test_another_array_at_the_target_is_never_written_over() -> None:
             await zs.copy(group, other)
 
 
-async def test_a_copy_of_an_earlier_state_is_noticed() -> None:
+async def test_an_interrupted_copy_of_an_earlier_state_is_detected() -> None:
     other = Counting()
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
@@ -531,7 +531,7 @@ async def broken_off(what: str, key: str) -> None:
         raise zs.NetworkError("gone", key=key)
 
 
-async def test_what_another_array_left_at_the_target_is_not_taken_for_the_copy() -> None:
+async def test_leftover_chunks_of_another_array_are_not_taken_for_the_copy() -> None:
     store = Counting()
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
@@ -555,7 +555,7 @@ async def test_what_another_array_left_at_the_target_is_not_taken_for_the_copy()
 
 @pytest.mark.parametrize("kind", ["objects", "chunks", "decoded", "two stages"])
 @pytest.mark.parametrize("changed", [False, True])
-async def test_broken_off_after_any_request_a_second_run_completes_it_and_puts_nothing_twice(
+async def test_a_copy_interrupted_after_any_request_is_completed_without_repeating_a_put(
     kind: str, changed: bool
 ) -> None:
     options: dict[str, Any] = {
@@ -598,7 +598,7 @@ async def test_broken_off_after_any_request_a_second_run_completes_it_and_puts_n
             target = await zs.copy(source, store, verify=True, **options)
             assert (await target[...] == data).all()  # type: ignore[index]  # an array
             chunk_puts = {key: n for key, n in store.puts.items() if key not in (RECORD, "zarr.json")}
-            assert set(chunk_puts.values()) <= {1}, "put once over both runs"
+            assert set(chunk_puts.values()) <= {1}, "each object is put once in both runs together"
             nothing_left(session, store)
         else:
             raise AssertionError("the copy never ended")
@@ -606,7 +606,7 @@ async def test_broken_off_after_any_request_a_second_run_completes_it_and_puts_n
 
 @pytest.mark.parametrize("kind", ["objects", "chunks", "decoded", "two stages"])
 @pytest.mark.parametrize("way", WAYS)
-async def test_cancelled_at_any_moment_nothing_is_left_and_the_next_run_completes_it(way: str, kind: str) -> None:
+async def test_a_copy_cancelled_at_any_moment_leaves_nothing_running_and_can_be_completed(way: str, kind: str) -> None:
     stores = Counting(), Counting()
     options: dict[str, Any] = {
         "objects": {},
@@ -635,7 +635,7 @@ async def test_cancelled_at_any_moment_nothing_is_left_and_the_next_run_complete
         assert await at_every_turn(way, call, check) > 5
 
 
-async def test_a_difference_is_found_on_request() -> None:
+async def test_verify_reports_a_difference_between_copy_and_source() -> None:
     store, other = zs.MemoryStore(), Counting()
     async with zs.Session() as session:
         source = await session.create_array(store, shape=8, chunks=2, dtype="i4")
@@ -673,7 +673,7 @@ async def test_a_difference_is_found_on_request() -> None:
     ],
     ids=str,
 )
-async def test_a_typo_in_an_option_is_refused_before_anything_is_written(options: dict[str, Any], match: str) -> None:
+async def test_an_invalid_option_is_refused_before_anything_is_written(options: dict[str, Any], match: str) -> None:
     store = Counting()
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
@@ -682,7 +682,7 @@ async def test_a_typo_in_an_option_is_refused_before_anything_is_written(options
     assert not store.puts
 
 
-class Unlisted(zs.MemoryStore):
+class WithoutListings(zs.MemoryStore):
     """A store without listings, like a web server."""
 
     def list_prefix(self, prefix: str = "") -> Any:
@@ -690,8 +690,8 @@ class Unlisted(zs.MemoryStore):
 
 
 @pytest.mark.parametrize("options", [{}, {"shards": (4, 4)}, {"chunks": (1, 4), "max_bytes": 64}], ids=str)
-async def test_a_source_that_cannot_be_listed_is_copied_and_never_taken_for_unchanged(options: dict[str, Any]) -> None:
-    store, other = Unlisted("unlisted"), Counting()
+async def test_a_source_without_listings_is_copied_and_never_taken_for_unchanged(options: dict[str, Any]) -> None:
+    store, other = WithoutListings("unlisted"), Counting()
     async with zs.Session() as session:
         listed = zs.MemoryStore("unlisted")
         listed._objects = store._objects
@@ -712,7 +712,7 @@ async def test_a_source_that_cannot_be_listed_is_copied_and_never_taken_for_unch
         assert (await target[...] == await made[...]).all()  # type: ignore[index]  # an array
 
 
-async def test_places_that_cannot_be_are_refused() -> None:
+async def test_impossible_targets_are_refused() -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session:
         group = await make_group(session, store)
@@ -735,7 +735,7 @@ async def test_places_that_cannot_be_are_refused() -> None:
             await zs.copy(zs.MemoryStore(), store, path="x", session=session)
 
 
-async def test_places_are_opened_where_the_source_is_not_open_yet() -> None:
+async def test_a_source_given_by_url_is_opened() -> None:
     store, other = zs.MemoryStore(), zs.MemoryStore()
     async with zs.Session() as session:
         await make_group(session, store)
@@ -744,7 +744,7 @@ async def test_places_are_opened_where_the_source_is_not_open_yet() -> None:
 
 
 @pytest.mark.parametrize("dtype", [str, bytes])
-async def test_elements_of_any_length_are_copied_in_every_way(dtype: Any) -> None:
+async def test_elements_of_variable_length_are_copied_in_every_way(dtype: Any) -> None:
     async with zs.Session() as session:
         words = np.array([["a", "bc", ""], ["déf", "x" * 99, "z"]], dtype=object)
         data = words if dtype is str else np.vectorize(str.encode, otypes=[object])(words)
@@ -764,7 +764,7 @@ async def test_elements_of_any_length_are_copied_in_every_way(dtype: Any) -> Non
 
 
 @pytest.mark.parametrize("change", ["data", "chunk", "shape", "replaced"])
-async def test_a_plan_of_an_older_state_of_its_source_is_not_run(change: str) -> None:
+async def test_a_plan_made_for_an_older_state_of_its_source_is_not_run(change: str) -> None:
     """It would skip chunks that were absent, and keep chunks copied from the older state."""
     async with zs.Session() as session:
         place = session.store("memory://sources/a")

@@ -35,7 +35,7 @@ def url(server: LocalS3 | MotoS3) -> str:
 
 
 @pytest.mark.parametrize("options", [{}, {"shards": (4, 4)}], ids=["plain", "sharded"])
-async def test_what_does_not_change_is_copied_inside_the_service(
+async def test_unchanged_chunks_are_copied_inside_the_service(
     session: zs.Session, url: str, options: dict[str, Any]
 ) -> None:
     source = await session.create_array(f"{url}/a b+c%/ä", shape=(8, 8), chunks=(2, 4), dtype="f4", **options)
@@ -53,10 +53,10 @@ async def test_what_does_not_change_is_copied_inside_the_service(
     assert (await target[...] == DATA).all()  # type: ignore[index]  # an array
     again = session.metrics.requests.copy()
     await zs.copy(source, f"{url}/copy", chunk_key_encoding="v2")
-    assert not (session.metrics.requests - again)["CopyObject"], "a second run finds all of it there"
+    assert not (session.metrics.requests - again)["CopyObject"], "a second run finds that all chunks are copied"
 
 
-async def test_an_absent_object_is_none_and_changes_nothing(session: zs.Session, url: str) -> None:
+async def test_copying_an_absent_object_returns_none_and_changes_nothing(session: zs.Session, url: str) -> None:
     one, other = session.store(f"{url}/one"), session.store(f"{url}/other")
     assert isinstance(other, SupportsCopy)
     assert other.copies_from(one)
@@ -71,7 +71,7 @@ async def test_an_absent_object_is_none_and_changes_nothing(session: zs.Session,
     assert (await other.get("y/z")) is not None
 
 
-async def test_another_account_or_a_refusal_goes_by_way_of_this_process(
+async def test_chunks_are_copied_through_this_process_if_the_service_cannot_or_refuses(
     session: zs.Session, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = await session.create_array(f"{url}/a", shape=(8, 8), chunks=(2, 4), dtype="f4")
@@ -85,7 +85,7 @@ async def test_another_account_or_a_refusal_goes_by_way_of_this_process(
     assert (await target[...] == DATA).all()  # type: ignore[index]  # an array
 
 
-async def test_between_stores_of_every_kind(session: zs.Session, url: str, tmp_path: Any) -> None:
+async def test_arrays_are_copied_between_stores_of_every_kind(session: zs.Session, url: str, tmp_path: Any) -> None:
     source = await session.create_array(f"{url}/a", shape=(8, 8), chunks=(2, 4), dtype="f4", attributes={"unit": "K"})
     await source[...].set(DATA)
     local = await zs.copy(source, tmp_path / "local", zarr_format=2)

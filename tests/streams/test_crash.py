@@ -113,7 +113,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_copy_that_is_killed_is_completed_by_the_next_run(tmp_path: Path, kind: str) -> None:
+async def test_a_killed_copy_is_completed_by_the_next_run(tmp_path: Path, kind: str) -> None:
     options = KINDS[kind]
     async with zs.Session() as session:
         source, data = await make_source(session, tmp_path / "source")
@@ -133,7 +133,7 @@ async def test_a_copy_that_is_killed_is_completed_by_the_next_run(tmp_path: Path
     raise AssertionError("no copy was killed in its middle, so this run shows nothing")
 
 
-async def test_a_write_stream_that_is_killed_is_completed_by_the_next_run(tmp_path: Path) -> None:
+async def test_a_killed_write_stream_is_completed_by_the_next_run(tmp_path: Path) -> None:
     async with zs.Session() as session:
         source, data = await make_source(session, tmp_path / "source")
         for number, objects in enumerate((1, 12, 2, 5)):
@@ -177,7 +177,7 @@ async def test_a_killed_write_stream_over_other_data_goes_on_from_its_state(tmp_
 
 
 @pytest.mark.parametrize("order", ["C", "any"])
-async def test_the_consumer_of_a_stream_that_is_killed_goes_on_with_the_next_block(tmp_path: Path, order: str) -> None:
+async def test_a_killed_consumer_of_a_stream_continues_with_the_next_block(tmp_path: Path, order: str) -> None:
     async with zs.Session() as session:
         source, data = await make_source(session, tmp_path / "source")
     folder = tmp_path / "consumer"
@@ -220,7 +220,7 @@ def kill_when(program: str, arguments: list[Any], folder: Path, objects: int) ->
 
 
 def files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Objects of data and of the intermediate, each with what changes when it is put again."""
+    """Data objects of target and intermediate, each with inode and modification time, which change with every put."""
     found = {}
     for path in folder.rglob("*"):
         name = path.name

@@ -19,7 +19,7 @@ from .grids import Counting, nothing_left
 
 
 @given(shape=shapes(max_side=9), more=st.data())
-def test_it_is_what_numpy_computes(shape: tuple[int, ...], more: st.DataObject) -> None:
+def test_map_chunks_computes_what_numpy_computes(shape: tuple[int, ...], more: st.DataObject) -> None:
     chunks = [more.draw(chunks_for(shape, max_chunks=30)) for _ in range(3)]
     max_bytes = more.draw(st.sampled_from((1, 100, 2**28)))
 
@@ -41,7 +41,7 @@ def test_it_is_what_numpy_computes(shape: tuple[int, ...], more: st.DataObject) 
     asyncio.run(run())
 
 
-async def test_a_failing_function_names_which_block_and_leaves_as_itself() -> None:
+async def test_the_error_of_a_failing_function_is_raised_unchanged_with_a_note_on_the_block() -> None:
     async with zs.Session() as session:
         source = await session.create_array(Counting(), shape=(8, 4), chunks=(2, 4), dtype="i4")
         target = await session.create_array(Counting(), shape=(8, 4), chunks=(4, 4), dtype="i4")
@@ -72,7 +72,7 @@ async def test_the_function_runs_in_threads_of_the_session() -> None:
     assert threading.current_thread().name not in names
 
 
-async def test_a_second_run_computes_only_what_is_missing() -> None:
+async def test_a_second_run_computes_only_missing_chunks() -> None:
     store = Counting()
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
@@ -93,7 +93,7 @@ async def test_a_second_run_computes_only_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_cancelled_at_any_moment_nothing_is_left(way: str) -> None:
+async def test_map_chunks_cancelled_at_any_moment_leaves_nothing_running(way: str) -> None:
     stores = Counting(), Counting()
     async with zs.Session(limits=zs.Limits(requests=3)) as session:
         source = await session.create_array(stores[0], shape=(6, 6), chunks=(2, 2), dtype="i4")
@@ -109,7 +109,7 @@ async def test_cancelled_at_any_moment_nothing_is_left(way: str) -> None:
         assert await at_every_turn(way, call, check) > 5
 
 
-async def test_what_cannot_be_mapped_is_refused() -> None:
+async def test_invalid_arguments_of_map_chunks_are_refused() -> None:
     async def later(block: Any) -> Any:
         return block
 
@@ -131,7 +131,7 @@ async def test_what_cannot_be_mapped_is_refused() -> None:
                 await zs.map_chunks(np.abs, array, array, **options)  # type: ignore[arg-type]  # on purpose
 
 
-async def test_numbers_that_do_not_fit_the_target_are_refused_and_not_wrapped() -> None:
+async def test_results_out_of_the_range_of_the_target_are_refused_and_do_not_wrap_around() -> None:
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=4, chunks=2, dtype="i4")
         target = await session.create_array(zs.MemoryStore(), shape=4, chunks=2, dtype="u1", fill_value=5)

@@ -1,7 +1,7 @@
 """Memory of streams, write streams and rechunkings: below the requested bytes, the session's limit and 64 MiB.
 
-256 MiB are enough to show it; with `STREAM_MIB=4096` it is 4 GiB, and takes minutes. What the allocator keeps for each
-thread (glibc: 5 to 8 MiB for chunks of 4 MiB) is in the 64 MiB, and grows with their number, not with the array.
+The array has 256 MiB; with `STREAM_MIB=4096` it has 4 GiB, which takes minutes. The 64 MiB include what the allocator
+keeps for each thread (glibc: 5 to 8 MiB for chunks of 4 MiB), which does not depend on the size of the array.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def grown(what: str, folder: Path) -> int:
 
 
 @pytest.mark.parametrize("what", ["write", "stream", "rechunk"])
-def test_memory_stays_under_what_was_requested(what: str, written: tuple[Path, int]) -> None:
+def test_memory_of_streams_stays_within_the_requested_bytes(what: str, written: tuple[Path, int]) -> None:
     folder, to_write = written
     nbytes = to_write if what == "write" else grown(what, folder)
     assert nbytes <= (ASKED + LIMIT + 64) * MIB, f"{nbytes / MIB:.0f} MiB"

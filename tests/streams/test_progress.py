@@ -12,7 +12,7 @@ import zarr_s3_async as zs
 from zarr_s3_async.streams.progress import metered
 
 
-def test_pace_and_time_left_follow_from_what_is_done() -> None:
+def test_the_rate_and_the_remaining_time_are_computed_from_the_units_done() -> None:
     progress = zs.Progress(done=2, total=10, bytes=4000, seconds=2.0)
     assert progress.rate == 2000
     assert progress.left == 8
@@ -29,7 +29,7 @@ def test_a_callback_is_called_after_every_unit() -> None:
 
 
 @pytest.mark.parametrize("library", ["rich", "tqdm"])
-async def test_a_bar_by_one_word(library: Any, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_progress_bar_is_chosen_by_its_name(library: Any, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip(library)
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=8, chunks=2, dtype="i4")
@@ -41,7 +41,7 @@ async def test_a_bar_by_one_word(library: Any, capfd: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(("library", "install"), [("rich", "zarr-s3-async\\[cli\\]"), ("tqdm", "pip install tqdm")])
-async def test_a_library_that_is_missing_is_named_before_anything_is_done(
+async def test_a_missing_library_is_reported_before_anything_is_done(
     library: Any, install: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)

@@ -23,7 +23,9 @@ async def make(session: zs.Session, store: Any, data: np.ndarray[Any, Any], opti
 
 
 @given(case=arrays(), more=st.data())
-def test_blocks_make_up_the_region(case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject) -> None:
+def test_the_blocks_of_a_stream_make_up_the_region(
+    case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject
+) -> None:
     data, options = case
     region = more.draw(regions(data.shape))
     order = more.draw(st.sampled_from(("C", "chunks", "any")))
@@ -57,7 +59,7 @@ def test_blocks_make_up_the_region(case: tuple[np.ndarray[Any, Any], dict[str, A
 
 
 @given(case=arrays(min_dims=1), more=st.data())
-def test_slabs_follow_one_another_and_each_chunk_is_read_once(
+def test_slabs_are_in_order_and_each_chunk_is_read_once(
     case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject
 ) -> None:
     data, options = case
@@ -90,7 +92,7 @@ def test_slabs_follow_one_another_and_each_chunk_is_read_once(
 
 
 @given(case=arrays(), more=st.data())
-def test_a_state_after_any_block_goes_on_with_the_others(
+def test_a_stream_resumed_after_any_block_returns_the_remaining_ones(
     case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject
 ) -> None:
     data, options = case
@@ -110,11 +112,11 @@ def test_a_state_after_any_block_goes_on_with_the_others(
         if order == "any":
             delays = np.random.default_rng(more.draw(st.integers(0, 9)))
 
-            async def dawdle(*_: str) -> None:
+            async def wait_a_little(*_: str) -> None:
                 for _ in range(int(delays.integers(20))):
                     await asyncio.sleep(0)
 
-            store.before = dawdle
+            store.before = wait_a_little
         async with zs.Session() as session:
             array = await make(session, store, data, options)
             result = np.zeros_like(data)
@@ -138,7 +140,7 @@ def test_a_state_after_any_block_goes_on_with_the_others(
     asyncio.run(run())
 
 
-async def test_a_resumed_stream_reads_only_what_was_not_taken_and_counts_the_rest_as_done() -> None:
+async def test_a_resumed_stream_reads_only_the_remaining_blocks_and_counts_the_others_as_done() -> None:
     store = Counting()
     async with zs.Session() as session:
         data = np.arange(64 * 64, dtype="i4").reshape(64, 64)
@@ -158,7 +160,7 @@ async def test_a_resumed_stream_reads_only_what_was_not_taken_and_counts_the_res
         assert sum(store.chunk_gets()) == 14
 
 
-async def test_a_state_names_blocks_that_were_taken_before_earlier_ones() -> None:
+async def test_a_state_contains_blocks_that_were_taken_out_of_order() -> None:
     store = Counting()
     async with zs.Session() as session:
         data = np.arange(64, dtype="i4")
@@ -206,7 +208,7 @@ async def test_a_state_of_another_stream_is_refused() -> None:
                 make_other()
 
 
-async def test_an_array_of_no_dimension_may_be_sharded() -> None:
+async def test_an_array_without_dimensions_may_be_sharded() -> None:
     async with zs.Session() as session:
         array = await make(
             session, zs.MemoryStore(), np.array(5), {"shape": (), "chunks": (), "shards": (), "dtype": "i4"}
@@ -216,7 +218,7 @@ async def test_an_array_of_no_dimension_may_be_sharded() -> None:
             assert [(block.place, int(block.data)) async for block in blocks] == [((), 5)]
 
 
-async def test_a_shard_is_cut_where_it_is_large_and_each_chunk_is_read_once() -> None:
+async def test_a_large_shard_is_split_into_blocks_and_each_chunk_is_read_once() -> None:
     store = Counting()
     async with zs.Session() as session:
         data = np.arange(64 * 64, dtype="i4").reshape(64, 64)
@@ -232,7 +234,7 @@ async def test_a_shard_is_cut_where_it_is_large_and_each_chunk_is_read_once() ->
 
 
 @pytest.mark.parametrize("order", ["C", "any"])
-async def test_no_more_than_ahead_bytes_wait(order: Any) -> None:
+async def test_a_stream_reads_ahead_no_more_than_ahead_bytes(order: Any) -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await make(
@@ -251,7 +253,7 @@ async def test_no_more_than_ahead_bytes_wait(order: Any) -> None:
         nothing_left(session, store)
 
 
-async def test_a_slow_block_holds_up_those_behind_it_in_order_and_none_in_any_order() -> None:
+async def test_a_slow_block_delays_later_ones_only_in_an_ordered_stream() -> None:
     store = Counting()
     gate = asyncio.Event()
 
@@ -290,7 +292,7 @@ async def test_several_tasks_may_share_a_stream() -> None:
         nothing_left(session)
 
 
-async def test_a_failure_leaves_as_itself_after_the_blocks_before_it() -> None:
+async def test_the_error_of_a_block_is_raised_unchanged_after_the_blocks_before_it() -> None:
     store = Counting()
 
     async def before(what: str, key: str) -> None:
@@ -318,7 +320,7 @@ async def test_absent_chunks_are_fill_or_an_error() -> None:
                 await anext(blocks)
 
 
-async def test_a_stream_is_used_inside_its_block_and_once() -> None:
+async def test_a_stream_is_used_only_inside_its_context_and_only_once() -> None:
     async with zs.Session() as session:
         array = await make(session, Counting(), np.arange(10), {"shape": 10, "chunks": 1, "dtype": "i8"})
         blocks = array.stream()
@@ -350,7 +352,7 @@ async def test_a_stream_is_used_inside_its_block_and_once() -> None:
     ],
     ids=str,
 )
-async def test_a_typo_in_an_option_is_refused(options: dict[str, Any], name: str) -> None:
+async def test_an_invalid_option_of_a_stream_is_refused(options: dict[str, Any], name: str) -> None:
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=4, chunks=2, dtype="i4")
         with pytest.raises(zs.ConfigError, match=name):
@@ -360,7 +362,7 @@ async def test_a_typo_in_an_option_is_refused(options: dict[str, Any], name: str
                 array.stream_slices(0, 1, **options)
 
 
-async def test_a_region_is_made_of_slices() -> None:
+async def test_a_region_of_a_stream_consists_of_slices() -> None:
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=(4, 4), chunks=2, dtype="i4")
         for key in (0, np.s_[::2], np.s_[::-1], np.s_[None, 1:2], [1, 2], np.s_[0:1, 0:1, 0:1]):
@@ -373,7 +375,7 @@ async def test_a_region_is_made_of_slices() -> None:
             array.stream_slices(0, 0)
 
 
-async def test_the_cost_is_reported_before() -> None:
+async def test_the_cost_of_a_stream_is_reported_before_it_starts() -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(10, 10), chunks=(5, 5), dtype="i4")

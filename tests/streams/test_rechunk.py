@@ -18,7 +18,7 @@ sides = st.integers(1, 12)
 
 
 @given(st.integers(0, 30), sides, sides, st.integers(0, 60))
-def test_pieces_of_two_grids_are_counted(offset: int, one: int, other: int, n: int) -> None:
+def test_the_pieces_in_which_two_grids_cut_an_axis_are_counted(offset: int, one: int, other: int, n: int) -> None:
     lines = {x for x in range(n) if x == 0 or x % other == 0 or (x + offset) % one == 0}
     assert n_pieces(offset, one, other, n) == len(lines)
 
@@ -33,7 +33,7 @@ def cases(draw: st.DrawFn) -> tuple[Box, tuple[int, ...], tuple[int, ...], int]:
 
 
 @given(cases())
-def test_boxes_stay_within_the_bound_and_hold_whole_objects(
+def test_boxes_stay_within_the_memory_bound_and_hold_whole_objects(
     case: tuple[Box, tuple[int, ...], tuple[int, ...], int],
 ) -> None:
     region, source, target, box_bytes = case
@@ -60,20 +60,20 @@ def test_boxes_stay_within_the_bound_and_hold_whole_objects(
             assert count == pieces
 
 
-def test_crosswise_chunks_take_two_stages_with_few_pieces() -> None:
+def test_rechunking_rows_to_columns_takes_two_stages_with_few_pieces() -> None:
     side = 2**15
     plan = plan_rechunk(whole((side, side)), (1, side), (side, 1), (side, side), 4, 64 * 2**20)
     assert plan == TwoStages(read=(512, side), write=(side, 512), pieces=64 * 64)
 
 
-def test_a_grid_that_fits_the_other_takes_one_stage_and_reads_once() -> None:
+def test_aligned_grids_take_one_stage_and_read_each_chunk_once() -> None:
     plan = plan_rechunk(whole((4096, 4096)), (512, 64), (64, 512), (4096, 4096), 4, 2**22)
     assert isinstance(plan, Direct)
     assert plan.amplification == 1
 
 
 @given(cases())
-def test_cells_cover_a_box_once(case: tuple[Box, tuple[int, ...], tuple[int, ...], int]) -> None:
+def test_cells_cover_a_box_exactly_once(case: tuple[Box, tuple[int, ...], tuple[int, ...], int]) -> None:
     box, side, _, _ = case
     seen = np.zeros(box.stop, int)
     parts = list(cells(box, side))
@@ -87,7 +87,7 @@ def test_cells_cover_a_box_once(case: tuple[Box, tuple[int, ...], tuple[int, ...
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 9))))
-def test_marks_are_a_set(added: list[tuple[int, int]]) -> None:
+def test_marks_behave_as_a_set(added: list[tuple[int, int]]) -> None:
     marks = Marks((7, 10))
     for coords in added:
         marks.add(coords)
@@ -96,7 +96,7 @@ def test_marks_are_a_set(added: list[tuple[int, int]]) -> None:
     assert all((coords in marks) == (coords in set(added)) for coords in np.ndindex(7, 10))
 
 
-def test_marks_of_a_huge_grid_take_memory_for_what_is_in_it() -> None:
+def test_marks_of_a_huge_grid_take_memory_only_for_marked_positions() -> None:
     marks = Marks((10**9, 10**9))
     marks.add((10**9 - 1, 5))
     marks.add((0, 3))
@@ -109,7 +109,7 @@ def test_marks_of_a_huge_grid_take_memory_for_what_is_in_it() -> None:
     st.lists(st.integers(0, 60), min_size=2, max_size=2).map(sorted),
 )
 @example({*range(10), *range(2**16, 2**16 + 30)}, [2, 5])
-def test_marks_are_cut_into_parts_that_together_are_all(wanted: set[int], cuts: list[int]) -> None:
+def test_marks_are_split_into_parts_that_contain_each_mark_once(wanted: set[int], cuts: list[int]) -> None:
     limits = {"_MAX_BITS": 2**16, "_SKIPPED": 16}  # so that examples have blocks to skip, and positions beyond the bits
     with mock.patch.multiple(stored, **limits):
         marks = Marks((2**8, 2**9))

@@ -47,7 +47,7 @@ def n_objects(region: Place, sizes: tuple[tuple[int, ...], ...]) -> int:
 
 
 @given(case=arrays(), more=st.data())
-def test_blocks_in_any_order_make_up_the_region_and_each_object_is_put_once(
+def test_blocks_written_in_any_order_make_up_the_region_and_put_each_object_once(
     case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject
 ) -> None:
     data, options = case
@@ -85,7 +85,7 @@ def test_blocks_in_any_order_make_up_the_region_and_each_object_is_put_once(
 
 
 @given(case=arrays(), more=st.data())
-def test_what_is_incomplete_is_merged_at_the_end(
+def test_incomplete_objects_are_merged_at_the_end_of_the_stream(
     case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject
 ) -> None:
     data, options = case
@@ -112,7 +112,7 @@ def test_what_is_incomplete_is_merged_at_the_end(
     asyncio.run(run())
 
 
-async def test_memory_is_bounded_and_a_fast_writer_waits() -> None:
+async def test_a_fast_writer_waits_so_that_memory_is_bounded() -> None:
     store = Counting()
     gate = asyncio.Event()
 
@@ -141,7 +141,7 @@ async def test_memory_is_bounded_and_a_fast_writer_waits() -> None:
         nothing_left(session, store)
 
 
-async def test_an_order_that_leaves_too_much_incomplete_is_an_error_and_not_a_deadlock() -> None:
+async def test_an_order_of_blocks_with_too_many_incomplete_objects_is_an_error_and_no_deadlock() -> None:
     async with zs.Session() as session:
         array = await session.create_array(Counting(), shape=(8, 8), chunks=(1, 8), dtype="u1")
 
@@ -159,7 +159,7 @@ async def test_an_order_that_leaves_too_much_incomplete_is_an_error_and_not_a_de
         assert (await array[...] == 1).all()
 
 
-async def test_blocks_may_not_overlap_nor_leave_the_region_nor_have_another_shape() -> None:
+async def test_blocks_that_overlap_or_leave_the_region_or_have_another_shape_are_refused() -> None:
     async with zs.Session() as session:
         array = await session.create_array(Counting(), shape=(8, 8), chunks=(4, 4), dtype="u1")
         async with array.write_stream(np.s_[0:6]) as out:
@@ -182,7 +182,7 @@ async def test_blocks_may_not_overlap_nor_leave_the_region_nor_have_another_shap
         assert (await array[...] == wanted).all()
 
 
-async def test_data_may_be_changed_once_write_has_returned() -> None:
+async def test_the_callers_data_may_be_changed_after_write_returned() -> None:
     async with zs.Session() as session:
         array = await session.create_array(Counting(), shape=10, chunks=2, dtype="i4", compressor=None)
         data = np.empty(2, "i4")
@@ -194,7 +194,7 @@ async def test_data_may_be_changed_once_write_has_returned() -> None:
         assert (await array[...]).tolist() == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8]
 
 
-async def test_the_outcome_of_a_failed_put_is_exact() -> None:
+async def test_the_outcome_of_a_stream_with_a_failed_put_is_exact() -> None:
     store = Counting()
 
     async def before(what: str, key: str) -> None:
@@ -222,7 +222,7 @@ async def test_the_outcome_of_a_failed_put_is_exact() -> None:
         nothing_left(session, store)
 
 
-async def test_the_next_write_raises_what_a_put_failed_with() -> None:
+async def test_the_next_write_raises_the_error_of_a_failed_put() -> None:
     store = Counting()
 
     async def before(what: str, key: str) -> None:
@@ -246,7 +246,7 @@ async def test_the_next_write_raises_what_a_put_failed_with() -> None:
         nothing_left(session, store)
 
 
-async def test_an_error_of_the_body_leaves_as_itself_with_the_outcome_and_merges_nothing() -> None:
+async def test_an_error_in_the_body_is_raised_unchanged_with_the_outcome_and_nothing_is_merged() -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=6, chunks=2, dtype="i4")
@@ -267,7 +267,7 @@ async def test_an_error_of_the_body_leaves_as_itself_with_the_outcome_and_merges
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_cancelled_at_any_moment_nothing_is_left_and_the_outcome_tells_what_is_stored(way: str) -> None:
+async def test_a_write_stream_cancelled_at_any_moment_leaves_nothing_running_and_reports_the_outcome(way: str) -> None:
     store = Counting()
     async with zs.Session(limits=zs.Limits(requests=2)) as session:
         array = await session.create_array(
@@ -296,7 +296,7 @@ async def test_cancelled_at_any_moment_nothing_is_left_and_the_outcome_tells_wha
         assert await at_every_turn(way, call, check) > 5
 
 
-async def test_a_second_run_of_an_interrupted_call_writes_only_what_is_missing() -> None:
+async def test_a_second_run_of_an_interrupted_stream_writes_only_missing_objects() -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(8, 4), chunks=(2, 4), dtype="i4")
@@ -326,7 +326,7 @@ async def test_a_second_run_of_an_interrupted_call_writes_only_what_is_missing()
         assert (await array[...] == data).all()
 
 
-async def test_objects_that_a_region_shares_with_others_are_never_taken_for_written() -> None:
+async def test_objects_only_partly_in_the_region_are_never_taken_for_written() -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=8, chunks=4, dtype="i4")
@@ -337,7 +337,7 @@ async def test_objects_that_a_region_shares_with_others_are_never_taken_for_writ
         assert (await array[...]).tolist() == [7, 7, 1, 1, 1, 1, 1, 1]
 
 
-async def test_fill_costs_no_request_where_nothing_is_stored() -> None:
+async def test_blocks_of_fill_need_no_request_where_nothing_is_stored() -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=8, chunks=4, dtype="i4")
@@ -349,7 +349,7 @@ async def test_fill_costs_no_request_where_nothing_is_stored() -> None:
         assert not store.gets
 
 
-async def test_a_write_stream_is_used_inside_its_block_and_once() -> None:
+async def test_a_write_stream_is_used_only_inside_its_context_and_only_once() -> None:
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=8, chunks=4, dtype="i4")
         out = array.write_stream()
@@ -365,14 +365,14 @@ async def test_a_write_stream_is_used_inside_its_block_and_once() -> None:
 @pytest.mark.parametrize(
     "options", [{"max_bytes": 0}, {"max_bytes": "1"}, {"resume": 1}, {"progress": "x"}, {"resume": "yes"}], ids=str
 )
-async def test_a_typo_in_an_option_is_refused(options: dict[str, Any]) -> None:
+async def test_an_invalid_option_of_a_write_stream_is_refused(options: dict[str, Any]) -> None:
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=8, chunks=4, dtype="i4")
         with pytest.raises(zs.ConfigError, match=next(iter(options))):
             array.write_stream(**options)
 
 
-async def test_reading_and_writing_in_one_session_never_wait_for_each_other() -> None:
+async def test_reading_and_writing_streams_of_one_session_do_not_deadlock() -> None:
     async with zs.Session(limits=zs.Limits(bytes=1, requests=1)) as session:
         source = await session.create_array(Counting(), shape=(8, 8), chunks=(1, 8), dtype="i4")
         target = await session.create_array(Counting(), shape=(8, 8), chunks=(3, 3), dtype="i4")
@@ -386,8 +386,8 @@ async def test_reading_and_writing_in_one_session_never_wait_for_each_other() ->
 
 
 @pytest.mark.parametrize("data", [300, -1, [300] * 4, float("nan"), None])
-async def test_a_value_that_does_not_fit_the_data_type_is_refused_and_not_wrapped(data: Any) -> None:
-    """As by every other way to write."""
+async def test_a_value_out_of_the_range_of_the_data_type_is_refused_and_does_not_wrap_around(data: Any) -> None:
+    """Write streams refuse it as every other way of writing does."""
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=4, chunks=2, dtype="u1", fill_value=5)
         async with array.write_stream() as out:
@@ -397,7 +397,7 @@ async def test_a_value_that_does_not_fit_the_data_type_is_refused_and_not_wrappe
 
 
 @pytest.mark.parametrize("rows", [slice(0, 512), slice(0, 1024)], ids=["one object", "two objects"])
-async def test_a_block_whose_stream_is_left_meanwhile_is_not_acknowledged(
+async def test_a_write_during_which_the_stream_ends_is_not_acknowledged(
     rows: slice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The object put at the end does not contain the block."""
@@ -423,8 +423,8 @@ async def test_a_block_whose_stream_is_left_meanwhile_is_not_acknowledged(
         assert not (await array[...]).any()
 
 
-async def test_a_write_that_was_cancelled_leaves_nothing_of_its_block() -> None:
-    """No data to put when the stream is left, and no memory that other writers wait for."""
+async def test_a_cancelled_write_leaves_neither_data_nor_memory_of_its_block() -> None:
+    """Its data is not put when the stream ends, and its bytes no longer count against the limit of other writers."""
     side = 512 * 1024 * 4
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=(1024, 1024), chunks=(512, 1024), dtype="i4")

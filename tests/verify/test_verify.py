@@ -71,7 +71,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-async def test_a_whole_array_is_all_well_and_every_byte_was_read(
+async def test_a_complete_array_has_no_findings_and_every_byte_was_read(
     session: zs.Session, store: zs.MemoryStore, name: str
 ) -> None:
     array = await grid(session, store, **LAYOUTS[name])
@@ -88,7 +88,7 @@ async def test_a_whole_array_is_all_well_and_every_byte_was_read(
 
 @FORMATS
 @pytest.mark.parametrize("stored", [True, False])
-async def test_an_array_of_no_dimension_has_one_chunk(
+async def test_an_array_without_dimensions_has_one_chunk(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any, stored: bool
 ) -> None:
     array = await session.create_array(store, shape=(), chunks=(), dtype="f8", zarr_format=zarr_format)
@@ -101,7 +101,7 @@ async def test_an_array_of_no_dimension_has_one_chunk(
 
 
 @FORMATS
-async def test_an_empty_array_has_no_chunks_and_none_is_missing(
+async def test_an_empty_array_has_no_missing_chunks(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any
 ) -> None:
     array = await session.create_array(store, shape=(0, 5), chunks=(2, 2), dtype="f8", zarr_format=zarr_format)
@@ -114,7 +114,7 @@ async def test_an_empty_array_has_no_chunks_and_none_is_missing(
 
 
 @pytest.mark.parametrize("name", ["v3", "v2", "sharded"])
-async def test_missing_chunks_are_counted_and_wrong_only_where_one_is_strict(
+async def test_missing_chunks_are_counted_and_are_an_error_only_with_strict(
     session: zs.Session, store: zs.MemoryStore, name: str
 ) -> None:
     options = {"shape": (4, 6), "chunks": (2, 2), "dtype": "i4", **LAYOUTS[name]}
@@ -127,7 +127,7 @@ async def test_missing_chunks_are_counted_and_wrong_only_where_one_is_strict(
     assert {
         finding.key for finding in report.of("missing") if finding.position in [(0, 2), (1, 0), (1, 1), (1, 2)]
     } == {array.metadata.object_key(position) for position in [(0, 2), (1, 0), (1, 1), (1, 2)]}
-    if name == "sharded":  # of the second shard one column of chunks is there
+    if name == "sharded":  # the second shard has only one column of chunks
         inner = [finding.chunk for finding in report.of("missing") if finding.chunk is not None]
         assert inner == [(0, 3), (1, 3)]
         assert node(report).chunks == 6
@@ -179,7 +179,7 @@ DAMAGE: dict[str, tuple[dict[str, Any], Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-async def test_damage_of_every_kind_is_found_named_and_does_not_stop_it(
+async def test_damage_of_every_kind_is_reported_with_its_key_and_does_not_end_the_check(
     session: zs.Session, store: zs.MemoryStore, name: str
 ) -> None:
     options, change, codec = DAMAGE[name]
@@ -198,7 +198,7 @@ async def test_damage_of_every_kind_is_found_named_and_does_not_stop_it(
         await array.get_slice((0, 2), (2, 4))
 
 
-async def test_an_object_too_large_for_any_chunk_is_distinguished_by_its_size(session: zs.Session) -> None:
+async def test_an_object_too_large_for_any_chunk_is_reported_without_being_read(session: zs.Session) -> None:
     class Huge(zs.MemoryStore):
         """A bucket in which one object claims 5 TiB."""
 
@@ -220,7 +220,7 @@ async def test_an_object_too_large_for_any_chunk_is_distinguished_by_its_size(se
 
 
 INDEX_BYTES = 4 * 16 + 4
-"""Of four chunks, with its checksum."""
+"""Bytes of an index of four chunks, with its checksum."""
 
 
 async def sharded(session: zs.Session, store: zs.Store, location: str = "end") -> zs.Array:
@@ -270,9 +270,7 @@ SHARDS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 @pytest.mark.parametrize("name", SHARDS)
 @pytest.mark.parametrize("range_bytes", [2**20, 16], ids=["whole", "ranges"])
-async def test_a_bad_index_is_found_whatever_is_wrong_with_it(
-    store: zs.MemoryStore, name: str, range_bytes: int
-) -> None:
+async def test_every_kind_of_invalid_index_is_reported(store: zs.MemoryStore, name: str, range_bytes: int) -> None:
     change, expected = SHARDS[name]
     async with zs.Session(limits=zs.Limits(range_bytes=range_bytes)) as session:
         array = await sharded(session, store)
@@ -287,7 +285,7 @@ async def test_a_bad_index_is_found_whatever_is_wrong_with_it(
 
 @pytest.mark.parametrize("location", ["start", "end"])
 @pytest.mark.parametrize("range_bytes", [2**20, 16], ids=["whole", "ranges"])
-async def test_every_chunk_of_a_shard_is_decoded_by_itself(
+async def test_every_chunk_of_a_shard_is_decoded_separately(
     store: zs.MemoryStore, location: str, range_bytes: int
 ) -> None:
     async with zs.Session(limits=zs.Limits(range_bytes=range_bytes)) as session:
@@ -305,9 +303,7 @@ async def test_every_chunk_of_a_shard_is_decoded_by_itself(
 
 
 @pytest.mark.parametrize("range_bytes", [2**20, 16], ids=["whole", "ranges"])
-async def test_bytes_of_a_shard_that_no_chunk_uses_are_counted_and_no_fault(
-    store: zs.MemoryStore, range_bytes: int
-) -> None:
+async def test_unused_bytes_of_a_shard_are_counted_and_are_no_finding(store: zs.MemoryStore, range_bytes: int) -> None:
     missing = 2**64 - 1
     async with zs.Session(limits=zs.Limits(range_bytes=range_bytes)) as session:
         array = await sharded(session, store)
@@ -340,7 +336,7 @@ async def test_a_large_shard_is_never_in_memory_as_a_whole() -> None:
         assert session._leases.held == 0
 
 
-async def test_a_shard_rewritten_while_its_ranges_are_read_is_read_again(session: zs.Session) -> None:
+async def test_verify_reads_a_shard_again_that_is_rewritten_meanwhile(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
     async with zs.Session(limits=zs.Limits(range_bytes=16)) as session:
         array = await sharded(session, store)
@@ -353,7 +349,7 @@ async def test_a_shard_rewritten_while_its_ranges_are_read_is_read_again(session
     assert (finding.kind, finding.error, finding.chunk) == ("unreadable", "ConcurrentModification", None)
 
 
-async def test_nothing_that_the_session_remembers_is_trusted(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_verify_uses_no_cache_of_the_session(session: zs.Session, store: zs.MemoryStore) -> None:
     array = await sharded(session, store)
     await array.get_slice(0, 1)  # caches its index
     await store.put("c/0", b"")

@@ -79,7 +79,7 @@ async def test_empty_objects_named_like_folders_are_no_findings(session: zs.Sess
     assert [one.path for one in report.nodes] == ["", "a", "deep", "deep/er", "deep/er/b"]
 
 
-async def test_leftovers_alone_are_well(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_leftovers_are_reported_and_are_no_error(session: zs.Session, store: zs.MemoryStore) -> None:
     group = await hierarchy(session, store)
     await store.put(f"{PROBE}abc", b"probe")
     report = await group.verify(strict=True)
@@ -87,7 +87,7 @@ async def test_leftovers_alone_are_well(session: zs.Session, store: zs.MemorySto
     assert kinds(report) == {"leftover": [f"{PROBE}abc"]}
 
 
-async def test_after_a_shrink_that_was_killed_the_rest_is_extra(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_chunks_left_by_a_killed_shrink_are_reported_as_extra(session: zs.Session, store: zs.MemoryStore) -> None:
     array = await grid(session, store)
     whole = dict(store._objects)
     await array.resize((4, 2))
@@ -100,10 +100,10 @@ async def test_after_a_shrink_that_was_killed_the_rest_is_extra(session: zs.Sess
 
 
 @pytest.mark.parametrize("first", [2, 3])
-async def test_two_formats_side_by_side_are_no_fault_and_both_documents_are_read(
+async def test_metadata_of_both_formats_is_no_finding_and_both_documents_are_read(
     session: zs.Session, store: zs.MemoryStore, first: Any
 ) -> None:
-    """As after a migration of the metadata, where both describe the same chunks."""
+    """Both documents describe the same chunks, as after a migration of the metadata."""
     options: dict[str, Any] = {"shape": (4,), "chunks": (2,), "dtype": "i4"}
     array = await session.create_array(store, zarr_format=2, attributes={"a": 1}, **options)
     await array.set_slice([1, 2, 3, 4], 0)
@@ -122,7 +122,7 @@ async def test_two_formats_side_by_side_are_no_fault_and_both_documents_are_read
     assert (finding.kind, finding.key, finding.error) == ("metadata", broken, "MetadataError")
 
 
-async def test_documents_that_describe_nothing_are_foreign(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_documents_without_a_node_are_reported_as_foreign(session: zs.Session, store: zs.MemoryStore) -> None:
     await grid(session, store, zarr_format=2)
     await store.put(".zgroup", b'{"zarr_format": 2}')
     assert kinds(await session.verify(store)) == {"foreign": [".zgroup"]}
@@ -135,7 +135,7 @@ async def test_documents_that_describe_nothing_are_foreign(session: zs.Session, 
 # Metadata
 
 
-async def test_a_node_that_does_not_read_is_reported_and_its_siblings_and_members_are_visited(
+async def test_an_unreadable_node_is_reported_and_its_siblings_and_members_are_visited(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     group = await hierarchy(session, store)
@@ -151,7 +151,7 @@ async def test_a_node_that_does_not_read_is_reported_and_its_siblings_and_member
     assert node(report, "deep/er/b").chunks == 1
 
 
-async def test_the_root_itself_may_not_read(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_an_unreadable_root_is_reported(session: zs.Session, store: zs.MemoryStore) -> None:
     group = await hierarchy(session, store)
     await store.put("zarr.json", b"[]")
     for report in (await group.verify(), await session.verify(store)):
@@ -159,7 +159,7 @@ async def test_the_root_itself_may_not_read(session: zs.Session, store: zs.Memor
         assert node(report, "deep/er/b").chunks == 2
 
 
-async def test_an_array_whose_codecs_are_not_known_is_reported_and_its_keys_are_sorted_out_all_the_same(
+async def test_an_array_with_unknown_codecs_is_reported_and_its_keys_are_classified(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     await grid(session, store)
@@ -176,7 +176,7 @@ async def test_an_array_whose_codecs_are_not_known_is_reported_and_its_keys_are_
     assert "6 objects not checked" in str(report)
 
 
-async def test_chunk_folders_of_an_array_that_does_not_read_cost_no_request_each(session: zs.Session) -> None:
+async def test_the_chunk_folders_of_an_unreadable_array_need_no_requests(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
     array = await session.create_array(store, shape=(50, 50), chunks=(1, 1), dtype="i1")
     await array[...].set(1)
@@ -188,7 +188,7 @@ async def test_chunk_folders_of_an_array_that_does_not_read_cost_no_request_each
 
 
 @FORMATS
-async def test_consolidated_metadata_that_is_right_is_no_finding(
+async def test_correct_consolidated_metadata_is_no_finding(
     session: zs.Session, store: zs.MemoryStore, zarr_format: Any
 ) -> None:
     group = await hierarchy(session, store, zarr_format)
@@ -228,7 +228,7 @@ async def test_contradictions_of_consolidated_metadata_are_reported_per_member(
     assert (await session.verify(store)).ok
 
 
-async def test_consolidated_metadata_of_v2_speaks_of_its_own_group_too(
+async def test_v2_consolidated_metadata_is_checked_for_its_own_group_too(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     group = await hierarchy(session, store, 2)
@@ -244,7 +244,7 @@ async def test_consolidated_metadata_of_v2_speaks_of_its_own_group_too(
     assert kinds(await session.verify(store)) == {"metadata": [""]}
 
 
-async def test_an_entry_of_consolidated_metadata_that_does_not_read_is_reported(
+async def test_an_invalid_entry_of_consolidated_metadata_is_reported(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     group = await hierarchy(session, store)
@@ -260,7 +260,7 @@ async def test_an_entry_of_consolidated_metadata_that_does_not_read_is_reported(
     assert "is invalid" in findings["a/zarr.json"]
 
 
-async def test_a_member_that_does_not_read_is_reported_once_though_consolidated_metadata_has_it(
+async def test_an_unreadable_member_is_reported_once_even_if_consolidated_metadata_contains_it(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     group = await hierarchy(session, store)
@@ -273,7 +273,9 @@ async def test_a_member_that_does_not_read_is_reported_once_though_consolidated_
 # The store
 
 
-async def test_what_the_store_refuses_is_unreadable_and_does_not_stop_it(session: zs.Session) -> None:
+async def test_objects_refused_by_the_store_are_reported_as_unreadable_and_do_not_end_the_check(
+    session: zs.Session,
+) -> None:
     store = FaultyStore(zs.MemoryStore())
     group = await hierarchy(session, store)
     denied = Fault(verb="get", key="a/c/1", times=None, error=lambda: zs.AccessDenied("no", key="a/c/1"))
@@ -290,7 +292,7 @@ async def test_what_the_store_refuses_is_unreadable_and_does_not_stop_it(session
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": (1, 1), "shards": (2, 2)}], ids=["plain", "sharded"])
-async def test_what_was_damaged_in_transit_alone_is_not_corrupt(session: zs.Session, options: Any) -> None:
+async def test_damage_in_transit_is_not_reported_as_corrupt(session: zs.Session, options: Any) -> None:
     store = FaultyStore(zs.MemoryStore())
     array = await grid(session, store, **options)
     store.add(Fault(verb="get", key="c/0/1", damage=lambda data: data[:-1]))
@@ -301,7 +303,7 @@ async def test_what_was_damaged_in_transit_alone_is_not_corrupt(session: zs.Sess
 
 @pytest.mark.parametrize("error", [zs.BucketNotFound, zs.CredentialsExpired, zs.CredentialsNotFound, zs.WrongRegion])
 @pytest.mark.parametrize("key", ["a/c/1", "deep/zarr.json"])
-async def test_a_store_that_fails_as_a_whole_ends_it(session: zs.Session, error: Any, key: str) -> None:
+async def test_an_error_of_the_whole_store_ends_the_check(session: zs.Session, error: Any, key: str) -> None:
     store = FaultyStore(zs.MemoryStore())
     group = await hierarchy(session, store)
     store.add(Fault(verb="get", key=key, times=None, error=lambda: error("gone")))
@@ -311,7 +313,7 @@ async def test_a_store_that_fails_as_a_whole_ends_it(session: zs.Session, error:
 
 
 @pytest.mark.parametrize("verb", ["get", "list_prefix"])
-async def test_where_the_root_or_the_listing_is_refused_it_cannot_verify(session: zs.Session, verb: Any) -> None:
+async def test_verify_fails_if_the_root_or_the_listing_is_refused(session: zs.Session, verb: Any) -> None:
     store = FaultyStore(zs.MemoryStore())
     group = await hierarchy(session, store)
     store.add(Fault(verb=verb, times=None, error=lambda: zs.AccessDenied("no")))
@@ -319,7 +321,7 @@ async def test_where_the_root_or_the_listing_is_refused_it_cannot_verify(session
         await group.verify()
 
 
-async def test_nothing_there_is_node_not_found(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_verify_raises_node_not_found_for_an_empty_prefix(session: zs.Session, store: zs.MemoryStore) -> None:
     await store.put("x/y", b"z")
     with pytest.raises(zs.NodeNotFound):
         await session.verify(store)
@@ -340,7 +342,7 @@ async def test_an_object_deleted_after_it_was_listed_is_missing(session: zs.Sess
 # Bounds
 
 
-async def test_a_grid_of_any_size_costs_what_is_stored_of_it(session: zs.Session) -> None:
+async def test_the_cost_of_a_huge_grid_depends_only_on_the_stored_objects(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
     array = await session.create_array(store, shape=(10**12, 10), chunks=(1, 10), dtype="i1")
     for at in (0, 5, 10**12 - 1):
@@ -354,7 +356,7 @@ async def test_a_grid_of_any_size_costs_what_is_stored_of_it(session: zs.Session
 
 
 @pytest.mark.parametrize(("objects", "at_most"), [(100, 8), (2, 2)])
-async def test_requests_and_memory_are_bounded_by_the_sessions_limits(objects: int, at_most: int) -> None:
+async def test_verify_keeps_to_the_limits_of_the_session(objects: int, at_most: int) -> None:
     store = FaultyStore(zs.MemoryStore())
     size = 900  # a chunk of 800 bytes, and less than 100 encoded
     async with zs.Session(limits=zs.Limits(requests=8, bytes=objects * size)) as session:
@@ -371,7 +373,7 @@ async def test_requests_and_memory_are_bounded_by_the_sessions_limits(objects: i
     assert store.count("get", "c/*") == 250
 
 
-async def test_while_the_listing_is_waited_for_what_it_named_goes_on_being_read(session: zs.Session) -> None:
+async def test_listed_objects_are_read_while_the_next_page_is_awaited(session: zs.Session) -> None:
     class Slow(zs.MemoryStore):
         """Yields the second page when all objects of the first were read."""
 
@@ -432,7 +434,7 @@ async def test_listings_of_many_pages_are_pulled_lazily(session: zs.Session) -> 
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 5, 7])
-async def test_where_a_page_of_the_listing_ends_makes_no_difference(
+async def test_the_result_does_not_depend_on_where_pages_of_the_listing_end(
     session: zs.Session, store: zs.MemoryStore, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group = await hierarchy(session, store)
@@ -448,7 +450,7 @@ async def test_where_a_page_of_the_listing_ends_makes_no_difference(
     assert (report.objects, report.nbytes) == (whole.objects, whole.nbytes)
 
 
-async def test_findings_are_kept_up_to_a_bound_and_counted_beyond_it(
+async def test_findings_are_listed_up_to_a_limit_and_counted_beyond_it(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:
     array = await session.create_array(store, shape=(100,), chunks=(1,), dtype="i1")
@@ -461,7 +463,7 @@ async def test_findings_are_kept_up_to_a_bound_and_counted_beyond_it(
     assert "… and 80 more" in str(report)
 
 
-async def test_progress_goes_up_to_what_the_report_shows(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_progress_ends_at_the_figures_of_the_report(session: zs.Session, store: zs.MemoryStore) -> None:
     group = await hierarchy(session, store)
     await store.put("a/c/0", b"")
     seen: list[zs.VerifyProgress] = []
@@ -473,7 +475,7 @@ async def test_progress_goes_up_to_what_the_report_shows(session: zs.Session, st
     assert len(seen) >= 4
 
 
-async def test_cancelled_it_leaves_nothing_behind(session: zs.Session) -> None:
+async def test_a_cancelled_verify_leaves_no_task_and_no_lease(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
     array = await grid(session, store)
     for turns in range(300):
@@ -494,7 +496,7 @@ async def test_cancelled_it_leaves_nothing_behind(session: zs.Session) -> None:
 # The report
 
 
-async def test_the_report_is_one_json_object_that_reports_all(session: zs.Session, store: zs.MemoryStore) -> None:
+async def test_the_report_as_json_contains_all_findings(session: zs.Session, store: zs.MemoryStore) -> None:
     array = await grid(session, store)
     await store.put("c/0/1", b"\x1b[2J")
     await store.put("c/\x1b]0;evil\x07\n", b"")
@@ -514,7 +516,7 @@ async def test_the_report_is_one_json_object_that_reports_all(session: zs.Sessio
 
 
 @given(st.lists(st.integers(0, 7), max_size=3).map(tuple), st.data())
-def test_seen_knows_what_is_absent(grid: Any, data: Any) -> None:
+def test_stored_positions_list_the_absent_ones(grid: Any, data: Any) -> None:
     whole = list(np.ndindex(*grid))
     there = data.draw(st.lists(st.sampled_from(whole), unique=True)) if whole else []
     seen = StoredPositions(grid)
@@ -523,7 +525,7 @@ def test_seen_knows_what_is_absent(grid: Any, data: Any) -> None:
     assert list(seen.absent()) == [position for position in whole if position not in set(there)]
 
 
-def test_seen_forgets_what_lies_beyond_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_positions_ignore_positions_beyond_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen_room, "_BITS", 64)
     seen = StoredPositions((10**30,))
     seen.add((10**29,))
@@ -535,7 +537,7 @@ def test_seen_forgets_what_lies_beyond_its_bound(monkeypatch: pytest.MonkeyPatch
 
 @settings(max_examples=20)
 @given(st.data())
-async def test_whatever_happens_to_objects_each_is_well_or_found(data: Any) -> None:
+async def test_exactly_the_damaged_removed_and_added_objects_are_reported(data: Any) -> None:
     """Some objects are damaged, removed or added: the report names exactly these."""
     async with zs.Session() as session:
         store = zs.MemoryStore()

@@ -22,7 +22,7 @@ _FLAGS = (
 
 
 def missing() -> str | None:
-    """What is not there for a browser test; None where everything is."""
+    """What is missing for a browser test, or None."""
     try:
         import selenium  # noqa: F401  # asked for alone
     except ImportError:

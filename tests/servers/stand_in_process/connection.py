@@ -28,7 +28,7 @@ class Connection(asyncio.BufferedProtocol):
         self._scratch = bytearray(_SCRATCH)
         self._view = memoryview(self._scratch)
         self._filled = 0
-        self._head: Head | None = None  # of the request whose body is being received
+        self._head: Head | None = None  # the head of the request whose body is being received
         self._body = bytearray()
         self._missing = memoryview(b"")  # part of the body that was not yet received
         self._body_began = 0.0

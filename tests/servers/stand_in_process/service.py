@@ -13,7 +13,7 @@ from ..s3_messages import Request, Response, error, head_of
 from ..s3_objects import Objects
 
 CONTROL = "/-/"
-"""Paths that begin so are not S3's: no bucket has a name of one character."""
+"""Start of the control paths; it is no S3 path, since no bucket has a name of one character."""
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Service:
         self.connections = 0
         self.peak_in_flight = self.in_flight
         self.bytes_in = self.bytes_out = 0
-        self._tokens = math.inf  # full, whatever the rate is
+        self._tokens = math.inf  # a full bucket; the next request limits it to the bucket's size
         self._filled_at = self.loop.time()
 
     def begin(self, request: Request) -> Response:

@@ -27,10 +27,10 @@ class WebServer:
     unchanged: int = 0
     """Answers of 304."""
     etags: str = '"{}"'
-    """How an ETag is written; "": there is none."""
+    """Format of the ETag; "": responses have none."""
     modified: bool = True
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    """Method, path and headers."""
+    """Method, path and headers of each request."""
     port: int = 0
 
     @property

@@ -69,7 +69,9 @@ class Published:
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=check_name)
-async def test_it_keeps_every_promise_of_reads(check: Any, web: WebServer, session: zs.Session) -> None:
+async def test_a_web_server_passes_the_conformance_checks_of_reads(
+    check: Any, web: WebServer, session: zs.Session
+) -> None:
     await check(Published(web, session.store(f"{web.url}/some/path.zarr/")))
 
 
@@ -96,7 +98,7 @@ async def test_arrays_and_groups_are_read(web: WebServer, session: zs.Session) -
 
 
 @pytest.mark.parametrize("lacks", ["ranges", "etags", "modified", "etags and modified"])
-async def test_servers_that_lack_a_feature_can_be_read(lacks: str, web: WebServer, session: zs.Session) -> None:
+async def test_servers_without_an_optional_feature_can_be_read(lacks: str, web: WebServer, session: zs.Session) -> None:
     web.ranges = lacks != "ranges"
     web.etags = "" if "etags" in lacks else '"{}"'
     web.modified = "modified" not in lacks
@@ -132,7 +134,7 @@ async def test_a_server_without_head_reports_the_size_by_a_get(
     assert await session.store(web.url).get("y", range=Span(0, 0)) is None
 
 
-async def test_an_empty_range_is_not_received_whole_from_a_server_that_ignores_ranges(
+async def test_an_empty_range_receives_no_body_from_a_server_that_ignores_ranges(
     web: WebServer, session: zs.Session
 ) -> None:
     web.ranges = False
@@ -153,7 +155,7 @@ def whole_for_range(handler: Handler, framing: str, status: int = 200) -> bool:
     chunked = {"content_length": "", "transfer_encoding": "chunked"} if framing == "chunks" else length
     handler.answer(status, etag='"1"', content_range=content_range, **chunked)
     handler.close_connection = True
-    with suppress(OSError):  # the client closes when it has its range
+    with suppress(OSError):  # the client closes the connection once it has received its range
         if framing == "length":
             handler.wfile.write(WHOLE)
         while framing == "chunks":
@@ -163,7 +165,7 @@ def whole_for_range(handler: Handler, framing: str, status: int = 200) -> bool:
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 @pytest.mark.parametrize("status", [200, 206])
-async def test_more_than_the_range_costs_no_memory(status: int, framing: str, web: WebServer) -> None:
+async def test_a_response_longer_than_the_range_takes_no_memory(status: int, framing: str, web: WebServer) -> None:
     web.script = lambda handler: whole_for_range(handler, framing, status)
     async with zs.Session(retry=zs.RetryPolicy(attempts=2, base_delay=0.001)) as session:
         store = session.store(web.url)
@@ -183,7 +185,7 @@ async def test_more_than_the_range_costs_no_memory(status: int, framing: str, we
     assert taken < 8 * 2**20
 
 
-async def test_a_wait_between_two_attempts_ends_when_the_session_is_closed(web: WebServer) -> None:
+async def test_closing_the_session_ends_the_wait_between_two_attempts(web: WebServer) -> None:
     def later(handler: Handler) -> bool:
         handler.answer(503, retry_after="3600")
         return True
@@ -199,7 +201,7 @@ async def test_a_wait_between_two_attempts_ends_when_the_session_is_closed(web: 
     assert len(web.requests) <= 1
 
 
-async def test_a_weak_etag_pins_by_comparison(web: WebServer, session: zs.Session) -> None:
+async def test_a_read_pinned_to_a_weak_etag_compares_it(web: WebServer, session: zs.Session) -> None:
     web.etags = 'W/"{}"'
     await web.store.put("x", b"0123456789")
     store = session.store(web.url)
@@ -233,7 +235,7 @@ def _truncated(handler: Handler) -> None:
     handler.close_connection = True
 
 
-PASSING = {
+TRANSIENT = {
     "500": lambda handler: handler.answer(500, b"oops"),
     "503": lambda handler: handler.answer(503, retry_after="0"),
     "429": lambda handler: handler.answer(429),
@@ -241,26 +243,26 @@ PASSING = {
     "truncated": _truncated,
     "gzip": lambda handler: handler.answer(200, b"x", content_encoding="gzip", etag='"1"'),
     "another range": lambda handler: handler.answer(206, b"89", content_range="bytes 8-9/10", etag='"1"'),
-    "a range that is none": lambda handler: handler.answer(206, b"234", content_range="bytes */10", etag='"1"'),
+    "an invalid range": lambda handler: handler.answer(206, b"234", content_range="bytes */10", etag='"1"'),
     "a short range": lambda handler: handler.answer(206, b"23", content_range="bytes 2-4/10", etag='"1"'),
 }
 
 
-@pytest.mark.parametrize("fault", PASSING)
+@pytest.mark.parametrize("fault", TRANSIENT)
 async def test_transient_failures_are_retried(fault: str, web: WebServer, session: zs.Session) -> None:
     await web.store.put("x", b"0123456789")
-    web.script = _once(PASSING[fault], PASSING[fault])
+    web.script = _once(TRANSIENT[fault], TRANSIENT[fault])
     blob = await session.store(web.url).get("x", range=Span(2, 5))
     assert blob is not None
     assert bytes(blob.data) == b"234"
     assert session.metrics.retries == 2
 
 
-@pytest.mark.parametrize("fault", PASSING)
-async def test_after_all_attempts_it_is_an_error_and_never_absence(
+@pytest.mark.parametrize("fault", TRANSIENT)
+async def test_a_failure_of_all_attempts_is_an_error_and_never_absence(
     fault: str, web: WebServer, session: zs.Session
 ) -> None:
-    web.script = _once(*[PASSING[fault]] * 3)
+    web.script = _once(*[TRANSIENT[fault]] * 3)
     with pytest.raises(zs.StoreError) as caught:
         await session.store(web.url).get("x", range=Span(2, 5))
     assert type(caught.value) in (zs.UnexpectedResponse, zs.Throttled, zs.NetworkError)
@@ -270,14 +272,16 @@ async def test_after_all_attempts_it_is_an_error_and_never_absence(
 @pytest.mark.parametrize(
     ("status", "error"), [(401, zs.AccessDenied), (403, zs.AccessDenied), (400, zs.UnexpectedResponse)]
 )
-async def test_refusals_are_errors_at_once(status: int, error: Any, web: WebServer, session: zs.Session) -> None:
+async def test_refusals_are_errors_without_a_retry(
+    status: int, error: Any, web: WebServer, session: zs.Session
+) -> None:
     web.script = _once(lambda handler: handler.answer(status))
     with pytest.raises(error, match=str(status)):
         await session.store(web.url).get("x")
     assert len(web.requests) == 1
 
 
-async def test_403_may_be_absence_for_chunks_alone(web: WebServer) -> None:
+async def test_403_may_be_read_as_absence_only_for_chunks(web: WebServer) -> None:
     async with zs.Session(missing_on_403=True) as session:
         array = await session.create_array(web.store, path="a", shape=(4,), chunks=(2,), dtype="u1", fill_value=7)
         await array.set_slice([1, 2], 0)
@@ -295,7 +299,7 @@ async def test_403_may_be_absence_for_chunks_alone(web: WebServer) -> None:
             await session.store(web.url).get("a/c/1")
 
 
-async def test_redirects_are_followed_to_another_server_too(web: WebServer, session: zs.Session) -> None:
+async def test_redirects_to_another_server_are_followed(web: WebServer, session: zs.Session) -> None:
     with web_server() as other:
         await other.store.put("moved/x", b"0123456789")
         web.script = _once(
@@ -317,7 +321,7 @@ async def test_a_redirect_to_nowhere_is_an_error(location: str, web: WebServer, 
         await session.store(web.url).get("x")
 
 
-def test_redirects_never_leave_tls() -> None:
+def test_a_redirect_from_https_to_http_is_refused() -> None:
     origin, target = parse_origin("https://host/x")
     ask = HttpRequest("GET", origin, target, "x")
     with pytest.raises(zs.NetworkError, match="from https to http"):
@@ -325,7 +329,7 @@ def test_redirects_never_leave_tls() -> None:
     assert _redirected(ask, Answer(302, {"location": "//other/y"}, b"", in_sink=False), 1).url == "https://other/y"
 
 
-async def test_redirects_in_a_circle_end(web: WebServer, session: zs.Session) -> None:
+async def test_a_circle_of_redirects_is_an_error(web: WebServer, session: zs.Session) -> None:
     web.script = _once(*[lambda handler: handler.answer(302, location="/x")] * 100)
     with pytest.raises(zs.NetworkError, match="redirects"):
         await session.store(web.url).get("x")
@@ -349,7 +353,7 @@ async def test_a_long_object_is_refused_before_it_is_received(web: WebServer, se
     assert bytes(blob.data) == b"x" * 64
 
 
-async def test_the_limit_of_requests_is_the_sessions(web: WebServer, session: zs.Session) -> None:
+async def test_requests_to_web_servers_count_against_the_sessions_limit(web: WebServer, session: zs.Session) -> None:
     await web.store.put("x", b"0123456789")
     in_flight = peak = 0
 
@@ -370,7 +374,7 @@ async def test_the_limit_of_requests_is_the_sessions(web: WebServer, session: zs
     assert session.metrics.requests["GetObject"] == 64
 
 
-async def test_a_cancelled_read_leaves_its_memory_alone(web: WebServer, session: zs.Session) -> None:
+async def test_a_cancelled_read_writes_nothing_more_into_its_memory(web: WebServer, session: zs.Session) -> None:
     await web.store.put("x", b"\xff" * 2**22)
     memory = bytearray(2**22)
     store = session.store(web.url)
@@ -411,7 +415,7 @@ async def test_writes_and_listings_on_a_web_server_are_unsupported(web: WebServe
         "https://[::1/x",
     ],
 )
-async def test_urls_that_are_none_are_refused(url: str, session: zs.Session) -> None:
+async def test_invalid_urls_are_refused(url: str, session: zs.Session) -> None:
     with pytest.raises(zs.ConfigError) as caught:
         session.store(url)
     assert "secret" not in str(caught.value)
@@ -424,7 +428,7 @@ async def test_keys_stay_below_the_path(key: str, web: WebServer, session: zs.Se
     assert web.requests == []
 
 
-async def test_it_shows_where_it_is(session: zs.Session) -> None:
+async def test_a_web_store_shows_its_url(session: zs.Session) -> None:
     store = session.store("https://example.org:443/a%20b/c.zarr/")
     assert isinstance(store, HttpStore)
     assert isinstance(store, SupportsRef)
@@ -458,7 +462,7 @@ async def test_closing_the_session_ends_running_requests(web: WebServer) -> None
 
 
 @pytest.mark.parametrize("cached", [False, True])
-async def test_a_403_is_absence_to_one_handle_and_an_error_to_another(cached: bool, web: WebServer) -> None:
+async def test_one_handle_reads_403_as_absence_and_another_as_an_error(cached: bool, web: WebServer) -> None:
     """Two handles of one session share no request and no cached chunk if only one reads 403 as absent."""
     async with zs.Session(cache=zs.CacheSize(chunks=2**20 if cached else 0)) as session:
         made = await session.create_array(web.store, path="a", shape=4, chunks=4, dtype="i4", fill_value=9)
@@ -479,7 +483,7 @@ async def test_a_403_is_absence_to_one_handle_and_an_error_to_another(cached: bo
             assert of_lenient.tolist() == [9] * 4
 
 
-async def test_a_key_that_no_url_can_hold_is_refused(session: zs.Session, web: WebServer) -> None:
+async def test_a_key_that_no_url_can_contain_is_refused(session: zs.Session, web: WebServer) -> None:
     with pytest.raises(zs.ConfigError, match="cannot be a key"):
         await session.store(web.url).get("\ud800")
     with pytest.raises(zs.ConfigError, match="not the URL"):
@@ -487,7 +491,7 @@ async def test_a_key_that_no_url_can_hold_is_refused(session: zs.Session, web: W
     assert not web.requests
 
 
-async def test_the_name_of_a_coding_has_no_case(session: zs.Session, web: WebServer) -> None:
+async def test_the_name_of_a_content_coding_is_case_insensitive(session: zs.Session, web: WebServer) -> None:
     def identity(handler: Handler) -> bool:
         handler.answer(200, b"data", content_encoding="Identity")
         return True

@@ -82,9 +82,9 @@ class Amazon:
         self.certificate = certificate
         self.answer = answer
         self.bodies: list[bytes] = []
-        """What came with the requests, in their order."""
+        """Method, target and headers of the requests, in order of arrival."""
         self.looked_up: list[str] = []
-        """Names that were looked up."""
+        """Host names that were resolved."""
 
     @property
     def requests(self) -> list[Captured]:
@@ -104,7 +104,7 @@ class Amazon:
         self.looked_up.clear()
         self.answer = answer
 
-    def alone(self, monkeypatch: pytest.MonkeyPatch, config_file: Path) -> Amazon:
+    def isolated(self, monkeypatch: pytest.MonkeyPatch, config_file: Path) -> Amazon:
         """For this test: no other network, no AWS option or proxy in the environment, no recorded requests."""
         for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
             monkeypatch.delenv(name)

@@ -101,7 +101,7 @@ class Rig:
         return retrying, regions
 
     def store(self, *, attempts: int = 3, config: S3Config | None = None, **options: Any) -> S3Store:
-        """A store that takes all capabilities of its server as known."""
+        """A store that assumes that its server has all capabilities, so that it sends no probes."""
         config = replace(config or self.config, **options)
         transport = self.retrying(config, attempts)[0]
         return S3Store(BUCKET, PREFIX, transport=transport, config=config, capabilities=AllSupported(transport))

@@ -61,7 +61,7 @@ class AllSupported(Capabilities):
         return True
 
 
-class Way:
+class ScriptedRetries:
     """RetryingTransport(Traced(Script)) with a clock that only records how long it would wait."""
 
     def __init__(self, *answers: Response | BaseException, attempts: int = 3, slots: int = 4, **config: Any) -> None:

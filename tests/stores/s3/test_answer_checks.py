@@ -62,7 +62,7 @@ def page(body: bytes) -> Fault:
     ("teapot", faults.refuse(418), UnexpectedResponse),
     ("not modified", faults.refuse(304), UnexpectedResponse),
 )
-async def test_a_refusal_is_its_error_after_one_request(
+async def test_a_refused_request_raises_its_error_after_one_request(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     version = await version_of(rig)
@@ -77,10 +77,10 @@ async def test_a_refusal_is_its_error_after_one_request(
     ("not implemented", faults.refuse(501, "NotImplemented"), Unsupported),
     verbs=tuple(verb for verb in VERBS if verb != "delete many"),  # which then deletes key by key
 )
-async def test_an_operation_that_the_server_lacks_is_an_error_after_one_request(
+async def test_an_unsupported_operation_is_an_error_after_one_request(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
-    await test_a_refusal_is_its_error_after_one_request(rig, fault, error, verb)
+    await test_a_refused_request_raises_its_error_after_one_request(rig, fault, error, verb)
 
 
 @by_verb(
@@ -96,7 +96,7 @@ async def test_an_operation_that_the_server_lacks_is_an_error_after_one_request(
     ("code in a header", faults.refuse(404, x_amzn_errortype="NoSuchKey"), UnexpectedResponse),
     verbs=("whole get", "ranged get", "put", "delete", "list"),
 )
-async def test_a_404_that_s3_did_not_write_does_not_concern_the_key(
+async def test_a_404_that_is_not_from_s3_is_not_read_as_absence(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     """On either transport: botocore alone would report `NoSuchKey` for most of these."""
@@ -107,7 +107,7 @@ async def test_a_404_that_s3_did_not_write_does_not_concern_the_key(
     assert rig.server.count(verb.operation) == 1
 
 
-PASSING = (
+TRANSIENT = (
     ("500", faults.internal_error, UnexpectedResponse),
     ("503", faults.unavailable, Throttled),
     ("slow down", faults.slow_down, Throttled),
@@ -125,11 +125,11 @@ PASSING = (
 
 
 CLOSING = (faults.reset_before_head, faults.close_before_head)
-"""Where the connection was used before, an attempt after these comes at once (test_stale_connections.py)."""
+"""On a reused connection, these faults are retried immediately (test_stale_connections.py)."""
 
 
-@by_verb(*PASSING)
-async def test_a_passing_fault_is_retried_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+@by_verb(*TRANSIENT)
+async def test_a_transient_fault_is_retried_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault)
     assert await verb.run(rig.store(), version) == verb.right
@@ -137,8 +137,8 @@ async def test_a_passing_fault_is_retried_once(rig: Rig, fault: Fault, error: ty
     assert rig.waits == [0.05] or (rig.waits == [0.0] and fault in CLOSING)
 
 
-@by_verb(*PASSING)
-async def test_a_lasting_fault_is_an_error_after_all_attempts(
+@by_verb(*TRANSIENT)
+async def test_a_persistent_fault_is_an_error_after_all_attempts(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     version = await version_of(rig)
@@ -157,7 +157,7 @@ async def test_a_lasting_fault_is_an_error_after_all_attempts(
     ("lost behind an error", faults.lost_error(), None),
     verbs=("put", "delete", "delete many", "conditional put", "conditional delete"),
 )
-async def test_a_write_whose_answer_was_lost_is_repeated_and_has_happened_once(
+async def test_a_write_with_a_lost_response_is_repeated_and_takes_effect_once(
     rig: Rig, fault: Fault, error: None, verb: Verb
 ) -> None:
     version = await version_of(rig)
@@ -175,7 +175,9 @@ BROKEN = (
 
 
 @by_verb(*BROKEN, verbs=WITH_BODY)
-async def test_half_an_answer_is_retried_once(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+async def test_an_incomplete_response_is_retried_once(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault)
     assert await verb.run(rig.store(), version) == verb.right
@@ -183,7 +185,9 @@ async def test_half_an_answer_is_retried_once(rig: Rig, fault: Fault, error: typ
 
 
 @by_verb(*BROKEN, verbs=WITH_BODY)
-async def test_half_an_answer_is_never_returned(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+async def test_an_incomplete_response_is_never_returned(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault, times=FOREVER)
     assert type(await failure(verb, rig.store(), version)) is error
@@ -191,9 +195,7 @@ async def test_half_an_answer_is_never_returned(rig: Rig, fault: Fault, error: t
 
 
 @by_verb(("no length", faults.close_without_length, (UnexpectedResponse, NetworkError)), verbs=WITH_BODY)
-async def test_a_body_of_unknown_length_is_not_trusted(
-    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
-) -> None:
+async def test_a_body_of_unknown_length_is_retried(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault)
     assert await verb.run(rig.store(), version) == verb.right
@@ -211,7 +213,7 @@ async def test_a_body_of_unknown_length_is_not_trusted(
     ("of an empty ETag", faults.changed(etag=""), UnexpectedResponse),
     verbs=READS,
 )
-async def test_an_answer_that_is_no_object_is_retried_and_then_an_error(
+async def test_a_success_response_without_an_object_is_retried_and_then_an_error(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     version = await version_of(rig)
@@ -229,7 +231,7 @@ async def test_an_answer_that_is_no_object_is_retried_and_then_an_error(
     ("two Content-Ranges", faults.twice("Content-Range: bytes 5-49/1000"), NetworkError),
     verbs=("ranged get",),
 )
-async def test_headers_that_contradict_each_other_are_no_answer(
+async def test_a_response_with_contradictory_headers_is_rejected(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     rig.server.cue("GetObject", fault)
@@ -240,20 +242,20 @@ async def test_headers_that_contradict_each_other_are_no_answer(
     assert rig.server.count("GetObject") == 3
 
 
-async def test_a_put_without_an_etag_is_not_believed(rig: Rig) -> None:
+async def test_a_put_response_without_an_etag_is_not_accepted(rig: Rig) -> None:
     rig.server.cue("PutObject", faults.changed(etag=""), times=FOREVER)
     assert type(await failure(VERBS["put"], rig.store(), Version(""))) is UnexpectedResponse
     assert rig.server.count("PutObject") == 3
 
 
-async def test_a_conditional_write_without_an_etag_is_looked_for_where_it_was_put(rig: Rig) -> None:
+async def test_a_conditional_put_without_an_etag_in_its_response_is_verified_by_its_id(rig: Rig) -> None:
     version = await version_of(rig)
     rig.server.cue("PutObject", faults.changed(etag=""), times=FOREVER)
     assert await rig.store().put("k", b"new", when=version) == (await rig.store().get("k")).version
-    assert rig.server.count("PutObject") == 2, "its own first try is in the way of the second"
+    assert rig.server.count("PutObject") == 2, "the second attempt fails because of the first one"
 
 
-async def test_a_range_that_was_not_requested_is_not_the_object(rig: Rig) -> None:
+async def test_a_range_that_was_not_requested_is_not_returned_as_the_object(rig: Rig) -> None:
     partial = faults.changed("206 Partial Content", content_range="bytes 0-999/5000")
     rig.server.cue("GetObject", partial)
     assert await whole_get(rig.store(), Version("")) == VERBS["whole get"].right
@@ -274,7 +276,7 @@ HARMLESS = {
 
 @pytest.mark.parametrize("verb", READS)
 @pytest.mark.parametrize("fault", HARMLESS.values(), ids=HARMLESS)
-async def test_unusual_but_valid_answers_are_accepted(rig: Rig, fault: Fault, verb: str) -> None:
+async def test_unusual_but_valid_responses_are_accepted(rig: Rig, fault: Fault, verb: str) -> None:
     rig.server.cue("GetObject", fault)
     assert await VERBS[verb].run(rig.store(), Version("")) == VERBS[verb].right
     assert rig.attempts == 1
@@ -282,7 +284,7 @@ async def test_unusual_but_valid_answers_are_accepted(rig: Rig, fault: Fault, ve
 
 @pytest.mark.parametrize("tag", ['W/"1"', "1", '"1'])
 @pytest.mark.parametrize("verb", READS)
-async def test_any_etag_is_a_version(rig: Rig, tag: str, verb: str) -> None:
+async def test_any_etag_can_be_a_version(rig: Rig, tag: str, verb: str) -> None:
     rig.server.cue("GetObject", faults.changed(etag=tag))
     blob = await rig.store().get("k", range=None if verb == "whole get" else Span(5, 50))
     assert blob is not None
@@ -314,7 +316,7 @@ async def test_an_invalid_header_raises_no_exception_of_a_library(rig: Rig, line
     ("endless stream", faults.endless_page("502 No", "connection: close"), None),
     verbs=("ranged get", "conditional put", "delete", "list"),
 )
-async def test_of_a_page_without_end_64_kib_are_read(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
+async def test_an_endless_error_page_is_read_up_to_64_kib(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
     """On either transport, for any status and framing, with the right number of attempts."""
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault, times=FOREVER)
@@ -322,23 +324,27 @@ async def test_of_a_page_without_end_64_kib_are_read(rig: Rig, fault: Fault, err
     assert raised.status in (403, 404, 500, 502, 503)
     assert rig.server.count(verb.operation) == (1 if raised.status < 500 else 3)
     assert all(done.bytes_received <= MAX_SMALL_BODY for done in rig.events if isinstance(done, RequestDone))
-    assert rig.server.connections >= rig.server.count(verb.operation), "none of them serves again"
+    assert rig.server.connections >= rig.server.count(verb.operation), "no connection is used again"
 
 
 @by_verb(("interim without end", faults.interim(1000), None))
-async def test_interim_answers_without_end_are_given_up(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
+async def test_endless_interim_responses_are_an_error(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault)
     try:
         assert await verb.run(rig.store(), version) == verb.right
     except Conflict:
-        assert verb.operation == "DeleteObject", "refused, asked again, and then there was nothing to delete"
+        assert verb.operation == "DeleteObject", (
+            "the delete is repeated after the rejected response, and then finds nothing to delete"
+        )
     assert rig.server.count(verb.operation) <= 2
     await _reads_right(rig, rig.store())
 
 
 @by_verb(("stall before the head", faults.stall_before_head, DeadlineExceeded))
-async def test_silence_ends_with_the_attempt(rig: Rig, fault: Fault, error: type[StoreError], verb: Verb) -> None:
+async def test_a_silent_server_ends_the_attempt_at_its_timeout(
+    rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
+) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault, times=FOREVER)
     raised = await failure(verb, rig.store(attempts=1, attempt_timeout=0.1), version)
@@ -351,30 +357,34 @@ async def test_silence_ends_with_the_attempt(rig: Rig, fault: Fault, error: type
     ("trickle", faults.trickle, DeadlineExceeded),
     verbs=READS,
 )
-async def test_a_body_that_arrives_too_slowly_is_abandoned(
+async def test_a_body_that_arrives_too_slowly_ends_the_attempt(
     rig: Rig, fault: Fault, error: type[StoreError], verb: Verb
 ) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault, times=FOREVER)
     raised = await failure(verb, rig.store(attempts=1, attempt_timeout=1.2), version)
     assert type(raised) is error
-    assert raised.code == "TooSlow", "the floor, long before the attempt's end"
+    assert raised.code == "TooSlow", "the body is below the minimum pace long before the attempt's timeout"
 
 
 @by_verb(("longer than said", faults.longer_than_said, None))
-async def test_bytes_after_an_answer_are_never_another_answer(rig: Rig, fault: Fault, error: None, verb: Verb) -> None:
+async def test_bytes_after_a_response_are_never_read_as_the_next_response(
+    rig: Rig, fault: Fault, error: None, verb: Verb
+) -> None:
     version = await version_of(rig)
     store = rig.store()
     rig.server.cue(verb.operation, fault)
     try:
         assert await verb.run(store, version) == verb.right
     except Conflict:
-        assert verb.operation == "DeleteObject", "refused, asked again, and then there was nothing to delete"
+        assert verb.operation == "DeleteObject", (
+            "the delete is repeated after the rejected response, and then finds nothing to delete"
+        )
     await _reads_right(rig, store)
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
-async def test_bytes_on_an_idle_connection_are_never_an_answer(rig: Rig, verb: Verb) -> None:
+async def test_bytes_on_an_idle_connection_are_never_read_as_a_response(rig: Rig, verb: Verb) -> None:
     version = await version_of(rig)
     store, more = rig.store(), faults.MoreAfterwards()
     rig.server.cue(verb.operation, more)

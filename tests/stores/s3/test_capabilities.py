@@ -33,9 +33,9 @@ def probes(rig: Rig) -> list[str]:
     return [seen.operation for seen in rig.server.seen if PROBE in seen.request.key]
 
 
-async def test_a_server_that_has_them_is_probed_once_and_left_clean(rig: Rig) -> None:
+async def test_a_server_is_probed_once_and_no_probe_object_is_left(rig: Rig) -> None:
     store = rig.probing_store()
-    assert probes(rig) == [], "not before it is needed"
+    assert probes(rig) == [], "no probe before a capability is needed"
     version = await store.put("a/k", b"1", when="absent")
     assert probes(rig) == ["PutObject", "PutObject", "PutObject", "GetObject", "PutObject", "DeleteObject"]
     version = await store.put("a/k", b"2", when=version)
@@ -46,7 +46,7 @@ async def test_a_server_that_has_them_is_probed_once_and_left_clean(rig: Rig) ->
         await store.delete("a/k", when=version)
     assert len(probes(rig)) == 11
     listing = await store.list_dir("a")
-    assert listing.entries == (), "nothing is left behind"
+    assert listing.entries == (), "no probe object is left"
 
 
 async def test_probe_keys_are_next_to_the_object(rig: Rig) -> None:
@@ -56,7 +56,7 @@ async def test_probe_keys_are_next_to_the_object(rig: Rig) -> None:
     assert keys.pop().startswith("root/a/" + PROBE)
 
 
-async def test_unconditional_writes_probe_nothing(rig: Rig) -> None:
+async def test_unconditional_writes_send_no_probe(rig: Rig) -> None:
     store = rig.probing_store()
     await store.put("a/k", b"1")
     await store.delete("a/k")
@@ -96,7 +96,7 @@ async def test_require_refuses_to_write(rig: Rig, when: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "require"])
-async def test_nothing_is_deleted_where_the_version_would_be_ignored(rig: Rig, mode: str) -> None:
+async def test_nothing_is_deleted_on_a_server_that_would_ignore_the_version(rig: Rig, mode: str) -> None:
     rig.server.ignores = CONDITIONS
     rig.put("a/k", b"of others")
     with pytest.raises(Unsupported):
@@ -104,14 +104,14 @@ async def test_nothing_is_deleted_where_the_version_would_be_ignored(rig: Rig, m
     assert rig.stored("a/k") == b"of others"
 
 
-async def test_off_neither_asks_nor_probes(rig: Rig) -> None:
+async def test_off_sends_neither_conditions_nor_probes(rig: Rig) -> None:
     store = rig.probing_store(conditional_writes="off")
     await store.put("a/k", b"1", when=Version('"1"'))
     await store.delete("a/k", when=Version('"1"'))
     assert [seen.operation for seen in rig.server.seen] == ["PutObject", "DeleteObject"]
 
 
-async def test_each_capability_is_its_own(rig: Rig) -> None:
+async def test_each_capability_is_probed_separately(rig: Rig) -> None:
     rig.server.ignores = ("if-match",)
     store = rig.probing_store(conditional_writes="require")
     await store.put("a/k", b"1", when="absent")
@@ -125,15 +125,13 @@ REFUSALS = {
     "400": faults.refuse(400, "KeyTooLongError"),
     "409": faults.refuse(409, "OperationAborted"),
 }
-"""Answers that depend on permissions, on the key or on the moment."""
+"""Responses that depend on permissions, on the key or on the moment, so they show nothing about the server."""
 NTH = pytest.mark.parametrize("nth", [1, 2, 3], ids=["the throwaway", "put-absent", "put-match"])
 
 
 @NTH
 @pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
-async def test_a_refused_probe_decides_nothing_and_writes_stay_conditional(
-    rig: Rig, fault: faults.Fault, nth: int
-) -> None:
+async def test_writes_stay_conditional_after_a_refused_probe(rig: Rig, fault: faults.Fault, nth: int) -> None:
     """Four writers increment one counter; the server supports conditional writes but refused the probe once."""
     rig.put("a/k", b"0")
     rig.server.cue("PutObject", fault, nth=nth, times=3 if fault is REFUSALS["409"] else 1)
@@ -143,7 +141,7 @@ async def test_a_refused_probe_decides_nothing_and_writes_stay_conditional(
     async def add() -> None:
         blob = await store.get("a/k")
         assert blob is not None
-        await barrier.wait()  # all of them have read the same state
+        await barrier.wait()  # so that all of them have read the same state
         while True:
             try:
                 await store.put("a/k", b"%d" % (int(bytes(blob.data)) + 1), when=blob.version)
@@ -184,7 +182,7 @@ async def test_nothing_is_deleted_after_a_refused_probe(rig: Rig) -> None:
     assert rig.stored("a/k") == b"of others"
 
 
-async def test_probes_that_are_always_refused_become_rare(rig: Rig) -> None:
+async def test_probes_that_are_always_refused_are_repeated_ever_less_often(rig: Rig) -> None:
     def denied(exchange: Any) -> None:
         (faults.access_denied if PROBE in exchange.request.key else type(exchange).reply)(exchange)
 
@@ -200,9 +198,7 @@ async def test_probes_that_are_always_refused_become_rare(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (405, ""), (400, "InvalidArgument")])
-async def test_a_capability_that_the_server_reports_as_missing_is_not_probed_again(
-    rig: Rig, status: int, code: str
-) -> None:
+async def test_a_capability_reported_as_missing_is_not_probed_again(rig: Rig, status: int, code: str) -> None:
     rig.server.cue("PutObject", faults.refuse(status, code), nth=2, times=2)
     store = rig.probing_store()
     with pytest.warns(RuntimeWarning, match="has no conditional writes"):
@@ -212,7 +208,7 @@ async def test_a_capability_that_the_server_reports_as_missing_is_not_probed_aga
     assert probes(rig) == ["PutObject", "PutObject", "PutObject", "DeleteObject"]
 
 
-async def test_a_server_that_refuses_preconditions_where_no_probe_could_tell_is_written_to(rig: Rig) -> None:
+async def test_a_server_that_refuses_probes_and_preconditions_is_written_to_without_conditions(rig: Rig) -> None:
     def no_probe_and_no_condition(exchange: Any) -> None:
         request = exchange.request
         if PROBE in request.key:
@@ -234,9 +230,7 @@ async def test_a_server_that_refuses_preconditions_where_no_probe_could_tell_is_
         await store.put("a/k", b"1", when="absent")
 
 
-async def test_a_probe_that_cannot_be_cleaned_up_is_reported_and_changes_nothing(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_probe_object_that_cannot_be_deleted_is_reported(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.server.cue("DeleteObject", faults.access_denied)
     await rig.probing_store().put("a/k", b"1", when="absent")
     assert rig.stored("a/k") == b"1"
@@ -245,7 +239,7 @@ async def test_a_probe_that_cannot_be_cleaned_up_is_reported_and_changes_nothing
     rig.remove(left.removeprefix("root/"))
 
 
-async def test_a_probe_that_fails_decides_nothing(rig: Rig) -> None:
+async def test_a_failed_probe_is_repeated(rig: Rig) -> None:
     store = rig.probing_store(conditional_writes="require")
     rig.server.cue("PutObject", faults.reset_before_head, times=3)
     with pytest.raises(NetworkError):
@@ -254,7 +248,7 @@ async def test_a_probe_that_fails_decides_nothing(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("ignores", "has"), [((), True), (CONDITIONS, False), (CONDITIONS[:1], False)])
-async def test_completing_an_upload_is_probed(rig: Rig, ignores: tuple[str, ...], has: bool) -> None:
+async def test_conditions_of_upload_completions_are_probed(rig: Rig, ignores: tuple[str, ...], has: bool) -> None:
     rig.server.ignores = ignores
     retrying, _ = rig.retrying(rig.config)
 
@@ -271,7 +265,7 @@ async def test_completing_an_upload_is_probed(rig: Rig, ignores: tuple[str, ...]
 
 
 @pytest.mark.parametrize("layout", [{"chunks": (4,)}, {"chunks": (2,), "shards": (4,)}], ids=["plain", "sharded"])
-async def test_an_emptied_object_stays_as_fill_where_the_version_would_be_ignored(rig: Rig, layout: Any) -> None:
+async def test_an_emptied_object_is_stored_as_fill_on_a_server_that_ignores_versions(rig: Rig, layout: Any) -> None:
     rig.server.ignores = CONDITIONS
     store = rig.probing_store()
     async with zs.Session() as session:
@@ -296,10 +290,10 @@ async def test_an_emptied_object_stays_as_fill_where_the_version_would_be_ignore
     ids=["lost answer", "409", "three 409s", "reset"],
 )
 @pytest.mark.parametrize("operation", ["PutObject", "DeleteObject"])
-async def test_a_fault_during_the_probe_of_the_right_version_disables_nothing(
+async def test_a_fault_during_the_probe_of_the_right_version_disables_no_capability(
     rig: Rig, operation: str, fault: faults.Fault, times: int
 ) -> None:
-    """A lost answer to what the server accepted is followed by a 412: for our own success, not for its ETags."""
+    """If the response to an accepted probe is lost, its retry gets 412 because of our own write, not of the ETags."""
     store = rig.probing_store()
     version = await store.put("a/k", b"1")
 

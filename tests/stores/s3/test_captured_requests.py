@@ -67,7 +67,7 @@ PLACES = {
         variables={"AWS_USE_FIPS_ENDPOINT": "true"},
     ),
     "China": Place("bucket.s3.cn-north-1.amazonaws.com.cn", region="cn-north-1", options={"region": "cn-north-1"}),
-    "an endpoint of one's own": Place(
+    "a custom endpoint": Place(
         "store.example", "/base/bucket/", options={"endpoint_url": "https://store.example/base"}
     ),
     "an alias of an access point": Place("ap-abc-s3alias.s3.eu-west-1.amazonaws.com", bucket="ap-abc-s3alias"),
@@ -89,7 +89,7 @@ def shared_amazon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Amazon]:
 
 @pytest.fixture
 def s3(shared_amazon: Amazon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Amazon:
-    return shared_amazon.alone(monkeypatch, tmp_path / "config")
+    return shared_amazon.isolated(monkeypatch, tmp_path / "config")
 
 
 def config(s3: Amazon, **options: Any) -> zs.S3Config:
@@ -110,7 +110,9 @@ async def everything(store: zs.Store) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-async def test_where_requests_go(place: Place, transport: str, s3: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_requests_go_to_the_right_host_and_path(
+    place: Place, transport: str, s3: Amazon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in place.variables.items():
         monkeypatch.setenv(name, value)
     async with zs.Session(s3=config(s3, transport=transport, **place.options)) as session:
@@ -126,15 +128,15 @@ async def test_where_requests_go(place: Place, transport: str, s3: Amazon, monke
     assert set(s3.looked_up) == {place.host}
 
 
-async def test_s3_compatible_servers_get_the_checksum_of_a_bulk_delete_that_they_know(s3: Amazon) -> None:
+async def test_a_bulk_delete_on_s3_compatible_servers_has_content_md5(s3: Amazon) -> None:
     """Signed Content-MD5; botocore sends only newer checksums, which Amazon accepts."""
     for options in ({}, {"endpoint_url": "https://store.example"}):
         async with zs.Session(s3=config(s3, **options)) as session:
             await session.s3("bucket").delete_many(["k"])
-    amazons, imitators = s3.requests
+    amazons, s3_compatible = s3.requests
     assert "content-md5" not in amazons.headers
-    assert b64decode(imitators.headers["content-md5"]) == md5(s3.bodies[1], usedforsecurity=False).digest()
-    assert "content-md5" in imitators.headers["authorization"]
+    assert b64decode(s3_compatible.headers["content-md5"]) == md5(s3.bodies[1], usedforsecurity=False).digest()
+    assert "content-md5" in s3_compatible.headers["authorization"]
 
 
 class Extra(NamedTuple):
@@ -169,7 +171,7 @@ def extras(asked: Captured) -> dict[str, str]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("extra", EXTRAS.values(), ids=EXTRAS)
-async def test_which_headers_go_along(extra: Extra, transport: str, s3: Amazon) -> None:
+async def test_every_option_adds_its_headers(extra: Extra, transport: str, s3: Amazon) -> None:
     async with zs.Session(s3=config(s3, transport=transport, **extra.options)) as session:
         await everything(session.s3("bucket"))
     get, put, *others = s3.requests
@@ -178,13 +180,11 @@ async def test_which_headers_go_along(extra: Extra, transport: str, s3: Amazon) 
         assert extras(asked) == extra.everywhere
     for asked in s3.requests:
         signed = asked.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
-        assert set(extras(asked)) <= set(signed), "what is sent is signed"
+        assert set(extras(asked)) <= set(signed), "all headers sent are signed"
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_anonymous_requests_carry_no_signature(
-    transport: str, s3: Amazon, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_anonymous_requests_are_not_signed(transport: str, s3: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     async with zs.Session(s3=config(s3, transport=transport, anonymous=True)) as session:
@@ -209,7 +209,7 @@ async def test_amazon_is_not_probed_for_conditional_writes(transport: str, s3: A
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_an_authority_that_was_not_configured_is_refused(transport: str, s3: Amazon) -> None:
+async def test_a_certificate_of_an_unknown_authority_is_refused(transport: str, s3: Amazon) -> None:
     policy = zs.RetryPolicy(attempts=1)
     async with zs.Session(s3=config(s3, transport=transport, ca_bundle=None), retry=policy) as session:
         with pytest.raises(NetworkError, match=r"(?i)certificate.verify.failed"):
@@ -228,14 +228,14 @@ def by_variable(name: str) -> Callable[[Amazon, pytest.MonkeyPatch], None]:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize(
-    "name_it",
+    "configure",
     [by_variable("AWS_CA_BUNDLE"), by_variable("REQUESTS_CA_BUNDLE"), by_profile],
     ids=["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "profile"],
 )
-async def test_an_authority_may_be_named_outside(
-    name_it: Any, transport: str, s3: Amazon, monkeypatch: pytest.MonkeyPatch
+async def test_an_authority_may_be_configured_by_profile_or_environment(
+    configure: Any, transport: str, s3: Amazon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name_it(s3, monkeypatch)
+    configure(s3, monkeypatch)
     async with zs.Session(s3=config(s3, transport=transport, ca_bundle=None)) as session:
         assert await session.s3("bucket").get("k")
 
@@ -253,7 +253,7 @@ async def test_a_certificate_of_another_host_is_refused(transport: str, s3: Amaz
 
 
 @pytest.mark.parametrize("place", BY_SDK.values(), ids=["access point", "outpost", "S3 Express"])
-async def test_the_sdk_serves_what_the_wire_does_not_and_the_log_reports_it_once(
+async def test_requests_that_the_wire_does_not_support_use_the_sdk_and_are_logged_once(
     place: Place, s3: Amazon, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="zarr_s3_async")
@@ -274,14 +274,14 @@ async def test_the_sdk_serves_what_the_wire_does_not_and_the_log_reports_it_once
 
 
 @pytest.mark.parametrize("bucket", [*BY_SDK, MULTI_REGION])
-async def test_the_wire_alone_refuses_what_it_does_not_do(bucket: str, s3: Amazon) -> None:
+async def test_transport_wire_refuses_what_it_does_not_support(bucket: str, s3: Amazon) -> None:
     async with zs.Session(s3=config(s3, region="us-west-2", transport="wire")) as session:
         with pytest.raises(Unsupported, match="transport='auto'"):
             await session.s3(bucket).get("k")
     assert s3.looked_up == []
 
 
-async def test_a_multi_region_access_point_wants_awscrt(s3: Amazon) -> None:
+async def test_a_multi_region_access_point_needs_awscrt(s3: Amazon) -> None:
     pytest.importorskip("botocore")
     with suppress(ImportError):
         import awscrt  # noqa: F401
@@ -343,7 +343,7 @@ def proxy(s3: Amazon) -> Iterator[Proxy]:
         yield server
 
 
-async def test_https_goes_through_the_tunnel_of_a_proxy(
+async def test_https_requests_use_the_tunnel_of_a_proxy(
     s3: Amazon, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The proxy sees the host name and its own password, but not the signature."""
@@ -360,7 +360,7 @@ async def test_https_goes_through_the_tunnel_of_a_proxy(
     assert len([r for r in caplog.records if "a proxy is configured" in r.getMessage()]) == 1
 
 
-async def test_http_goes_through_a_proxy_that_forwards(
+async def test_http_requests_are_forwarded_by_a_proxy(
     s3: Amazon, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
@@ -377,7 +377,7 @@ async def test_http_goes_through_a_proxy_that_forwards(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("without", ["*", ".amazonaws.com", "s3.eu-west-1.amazonaws.com"])
-async def test_no_proxy_where_the_environment_specifies_it(
+async def test_no_proxy_in_the_environment_is_respected(
     without: str, transport: str, s3: Amazon, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
@@ -388,7 +388,7 @@ async def test_no_proxy_where_the_environment_specifies_it(
     assert len(s3.requests) == 5
 
 
-async def test_the_wire_alone_refuses_a_proxy(s3: Amazon, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_transport_wire_refuses_a_proxy(s3: Amazon, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
     async with zs.Session(s3=config(s3, transport="wire")) as session:
         with pytest.raises(Unsupported, match="proxy"):

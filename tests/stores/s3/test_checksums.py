@@ -18,7 +18,7 @@ from zarr_s3_async.stores.s3.store import S3Store
 from ...servers import faults
 from ...servers.exchange import Exchange, with_header
 from .rig import Rig
-from .scripted import Way, ok
+from .scripted import ScriptedRetries, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,36 +44,36 @@ def sums(headers: dict[str, str]) -> dict[str, str]:
         ("off", "https://s3.eu-west-3.amazonaws.com", False),
     ],
 )
-async def test_uploads_are_summed_up(checksums: str, endpoint: str, sent: bool) -> None:
+async def test_uploads_have_checksums_as_configured(checksums: str, endpoint: str, sent: bool) -> None:
     async def endpoint_url() -> str:
         return endpoint
 
-    way = Way(ok(b""), checksums=checksums)
-    capabilities = Capabilities(endpoint_url, way.retrying)
-    store = S3Store("bucket", transport=way.retrying, config=way.config, capabilities=capabilities)
+    retries = ScriptedRetries(ok(b""), checksums=checksums)
+    capabilities = Capabilities(endpoint_url, retries.retrying)
+    store = S3Store("bucket", transport=retries.retrying, config=retries.config, capabilities=capabilities)
     await store.put("k", BODY)
-    found = sums(dict(way.script.requests[0].headers))
+    found = sums(dict(retries.script.requests[0].headers))
     assert bool(found) is sent
     if found:
         assert checksum_fault(found, BODY) is None
         assert checksum_fault(found, BODY[1:]) is not None
 
 
-async def test_they_reach_the_server_as_they_are(rig: Rig) -> None:
+async def test_checksums_reach_the_server_unchanged(rig: Rig) -> None:
     await rig.store(checksums="on").put("k", BODY)
     seen = sums(dict(rig.server.requests("PutObject")[0].request.headers))
     assert len(seen) == 1
     assert checksum_fault(seen, BODY) is None
 
 
-async def test_nothing_is_requested_unless_it_is_on(rig: Rig) -> None:
+async def test_checksums_of_downloads_are_requested_only_if_enabled(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.checksum(of=b"else"))
     blob = await rig.store().get("k")
     assert blob is not None
     assert "x-amz-checksum-mode" not in rig.server.requests("GetObject")[0].request.headers
 
 
-async def test_the_right_sum_passes(rig: Rig) -> None:
+async def test_a_body_with_a_correct_checksum_is_returned(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.checksum())
     blob = await rig.store(checksums="on").get("k")
     assert blob is not None
@@ -82,7 +82,7 @@ async def test_the_right_sum_passes(rig: Rig) -> None:
     assert rig.server.count("GetObject") == 1
 
 
-async def test_a_wrong_sum_is_retried_once(rig: Rig) -> None:
+async def test_a_body_with_a_wrong_checksum_is_fetched_once_more(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.checksum(of=b"else"))
     blob = await rig.store(checksums="on").get("k")
     assert blob is not None
@@ -91,7 +91,7 @@ async def test_a_wrong_sum_is_retried_once(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("inline", [0, 2**20], ids=["in a thread", "inline"])
-async def test_a_sum_that_stays_wrong_is_an_error(rig: Rig, inline: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checksum_that_stays_wrong_is_an_error(rig: Rig, inline: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "_INLINE", inline)
     rig.server.cue("GetObject", faults.checksum(of=b"else"), times=99)
     with pytest.raises(ChecksumMismatch, match="damaged") as caught:
@@ -100,7 +100,7 @@ async def test_a_sum_that_stays_wrong_is_an_error(rig: Rig, inline: int, monkeyp
     assert rig.server.count("GetObject") == 2
 
 
-async def test_a_range_is_not_compared_with_the_sum_of_the_whole(rig: Rig) -> None:
+async def test_a_range_is_not_compared_with_the_checksum_of_the_object(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.checksum(of=BODY))
     blob = await rig.store(checksums="on").get("k", range=Span(0, 10))
     assert blob is not None
@@ -108,7 +108,7 @@ async def test_a_range_is_not_compared_with_the_sum_of_the_whole(rig: Rig) -> No
 
 
 @pytest.mark.parametrize(("of", "right"), [(LONG, True), (b"else", False)], ids=["right", "wrong"])
-async def test_a_resumed_body_is_compared_as_a_whole(rig: Rig, of: bytes, right: bool) -> None:
+async def test_the_checksum_of_a_resumed_body_covers_all_of_it(rig: Rig, of: bytes, right: bool) -> None:
     """The checksum is in the first response, the last bytes are in the second."""
 
     def summed_up_and_broken(exchange: Exchange) -> None:
@@ -124,4 +124,4 @@ async def test_a_resumed_body_is_compared_as_a_whole(rig: Rig, of: bytes, right:
     assert blob is not None
     assert bytes(blob.data) == LONG
     assert "range" in rig.server.requests("GetObject")[1].request.headers
-    assert rig.server.count("GetObject") == (2 if right else 3), "after a wrong sum, all of it is read again"
+    assert rig.server.count("GetObject") == (2 if right else 3), "after a wrong checksum, the whole body is read again"

@@ -31,26 +31,26 @@ async def version_in(rig: Rig, key: str = "k") -> Version:
 
 
 @pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
-async def test_creating_succeeds_though_its_answer_was_lost(rig: Rig, fault: faults.Fault) -> None:
+async def test_a_conditional_creation_with_a_lost_response_succeeds(rig: Rig, fault: faults.Fault) -> None:
     rig.server.cue("PutObject", fault)
     version = await rig.store().put("k", b"mine", when="absent")
     assert rig.stored("k") == b"mine"
     assert version == await version_in(rig)
     assert rig.server.count("PutObject") == 2
-    assert rig.server.count("HeadObject") == 1, "one look at the metadata"
+    assert rig.server.count("HeadObject") == 1, "one request for the metadata"
 
 
 @pytest.mark.parametrize("fault", LOST.values(), ids=LOST)
-async def test_replacing_succeeds_though_its_answer_was_lost(rig: Rig, fault: faults.Fault) -> None:
+async def test_a_conditional_replacement_with_a_lost_response_succeeds(rig: Rig, fault: faults.Fault) -> None:
     store = rig.store()
     base = await store.put("k", b"old", when="absent")
     rig.server.cue("PutObject", fault)
     version = await store.put("k", b"new", when=base)
     assert rig.stored("k") == b"new"
-    assert await store.put("k", b"newer", when=version), "and what it returns can be built upon"
+    assert await store.put("k", b"newer", when=version), "the returned version can be used as the next condition"
 
 
-async def test_others_may_have_written_on_top_meanwhile(rig: Rig) -> None:
+async def test_a_lost_response_is_recognised_after_later_writes_of_others(rig: Rig) -> None:
     mine, other = rig.store(), rig.store()
     base = await mine.put("k", b"1", when="absent")
 
@@ -63,12 +63,12 @@ async def test_others_may_have_written_on_top_meanwhile(rig: Rig) -> None:
     rig.server.cue("PutObject", faults.lost_answer)
     rig.while_waiting = write_on_top
     version = await mine.put("k", b"2", when=base)
-    assert rig.stored("k") == b"2+0+1+2", "nothing was written twice, and nothing got lost"
+    assert rig.stored("k") == b"2+0+1+2", "no write happened twice, and none was lost"
     with pytest.raises(Conflict):
         await mine.put("k", b"3", when=version)
 
 
-async def test_a_race_that_was_lost_after_a_lost_request_is_a_conflict(rig: Rig) -> None:
+async def test_a_race_lost_after_a_lost_request_is_a_conflict(rig: Rig) -> None:
     mine, other = rig.store(), rig.store()
     base = await mine.put("k", b"1", when="absent")
 
@@ -82,14 +82,14 @@ async def test_a_race_that_was_lost_after_a_lost_request_is_a_conflict(rig: Rig)
     assert rig.stored("k") == b"theirs"
 
 
-async def test_a_conflict_of_the_first_attempt_is_not_looked_into(rig: Rig) -> None:
+async def test_a_conflict_of_the_first_attempt_is_raised_without_a_check(rig: Rig) -> None:
     rig.put("k", b"theirs")
     with pytest.raises(Conflict):
         await rig.store().put("k", b"mine", when="absent")
     assert (rig.server.count("PutObject"), rig.server.count("HeadObject")) == (1, 0)
 
 
-async def test_a_conflict_that_cannot_be_looked_into_is_in_doubt(rig: Rig) -> None:
+async def test_a_conflict_that_cannot_be_checked_has_an_unknown_outcome(rig: Rig) -> None:
     rig.server.cue("PutObject", faults.lost_answer)
     rig.server.cue("HeadObject", faults.reset_before_head, times=99)
     with pytest.raises(NetworkError):
@@ -97,7 +97,9 @@ async def test_a_conflict_that_cannot_be_looked_into_is_in_doubt(rig: Rig) -> No
 
 
 @pytest.mark.parametrize(("there", "mine", "wins"), [(b"same", b"same", True), (b"else", b"mine", False)])
-async def test_without_ids_the_same_bytes_are_the_same_write(rig: Rig, there: bytes, mine: bytes, wins: bool) -> None:
+async def test_without_write_ids_equal_bytes_are_taken_for_the_own_write(
+    rig: Rig, there: bytes, mine: bytes, wins: bool
+) -> None:
     async def appear() -> None:
         rig.put("k", there)
 
@@ -111,7 +113,7 @@ async def test_without_ids_the_same_bytes_are_the_same_write(rig: Rig, there: by
 
 
 @pytest.mark.parametrize("fault", [faults.lost_answer, faults.lost_error()], ids=["reset", "500"])
-async def test_deleting_a_version_succeeds_though_its_answer_was_lost(rig: Rig, fault: faults.Fault) -> None:
+async def test_a_conditional_delete_with_a_lost_response_succeeds(rig: Rig, fault: faults.Fault) -> None:
     store = rig.store()
     version = await store.put("k", b"1", when="absent")
     rig.server.cue("DeleteObject", fault)
@@ -119,7 +121,7 @@ async def test_deleting_a_version_succeeds_though_its_answer_was_lost(rig: Rig, 
     assert rig.stored("k") is None
 
 
-async def test_deleting_what_was_replaced_meanwhile_is_a_conflict(rig: Rig) -> None:
+async def test_deleting_a_version_that_was_replaced_is_a_conflict(rig: Rig) -> None:
     store = rig.store()
     version = await store.put("k", b"1", when="absent")
 
@@ -133,7 +135,7 @@ async def test_deleting_what_was_replaced_meanwhile_is_a_conflict(rig: Rig) -> N
     assert rig.stored("k") == b"2"
 
 
-async def test_an_object_created_by_others_after_our_delete_stays(rig: Rig) -> None:
+async def test_an_object_created_by_others_after_our_delete_is_kept(rig: Rig) -> None:
     store, other = rig.store(), rig.store()
     version = await store.put("k", b"1", when="absent")
 
@@ -148,7 +150,7 @@ async def test_an_object_created_by_others_after_our_delete_stays(rig: Rig) -> N
 
 
 @pytest.mark.parametrize("layout", [{"chunks": (4,)}, {"chunks": (2,), "shards": (4,)}], ids=["plain", "sharded"])
-async def test_a_writer_whose_delete_got_no_answer_loses_nothing_of_others(rig: Rig, layout: Any) -> None:
+async def test_a_delete_with_a_lost_response_loses_no_writes_of_others(rig: Rig, layout: Any) -> None:
     rig.remove("c/0")
     mine, other = zs.Session(), zs.Session()
     async with mine, other:
@@ -164,8 +166,8 @@ async def test_a_writer_whose_delete_got_no_answer_loses_nothing_of_others(rig: 
 
 
 @pytest.mark.parametrize(("others", "between"), [(1, 0), (15, 0), (16, 1)])
-async def test_an_append_whose_claim_got_no_answer_claims_once(rig: Rig, others: int, between: int) -> None:
-    """As long as its id is among the sixteen kept; beyond that, rows of fill may remain in between."""
+async def test_an_append_with_a_lost_response_claims_its_rows_once(rig: Rig, others: int, between: int) -> None:
+    """Its id must be among the sixteen that are kept; beyond that, rows of fill may remain in between."""
     async with zs.Session() as session, zs.Session() as other:
         array = await session.create_array(rig.store(), shape=(0,), chunks=(50,), dtype="i4", overwrite=True)
         theirs = await other.open_array(rig.store())
@@ -182,7 +184,7 @@ async def test_an_append_whose_claim_got_no_answer_claims_once(rig: Rig, others:
         assert sorted(rows) == sorted([0] * between + [7] + [8] * others)
 
 
-async def test_ids_are_carried_forward_by_readers_and_writers(rig: Rig) -> None:
+async def test_write_ids_are_kept_by_later_reads_and_writes(rig: Rig) -> None:
     store = rig.store()
     version = await store.put("k", b"0", when="absent")
     for number in range(20):

@@ -1,6 +1,6 @@
-"""Requests that are carried out after their retry was acknowledged: what they can change, and what not.
+"""Requests that are carried out after their retry was acknowledged: what they can change and what they cannot.
 
-docs/writers.md states what is promised, and why no more is.
+docs/writers.md states what is promised, and why not more.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ async def late_deletion(rig: Rig) -> tuple[S3Store, faults.Late]:
     return store, late
 
 
-async def test_a_late_put_of_a_merge_changes_nothing_that_others_wrote_since(rig: Rig) -> None:
+async def test_a_late_put_of_a_merge_does_not_overwrite_later_writes(rig: Rig) -> None:
     store, late, ours = await late_merge(rig)
     await store.put("k", b"0+ours+theirs", when=ours)
     assert late.deliver() == [412]
     assert rig.stored("k") == b"0+ours+theirs"
 
 
-async def test_a_late_creation_changes_nothing_that_others_wrote_since(rig: Rig) -> None:
+async def test_a_late_creation_does_not_overwrite_later_writes(rig: Rig) -> None:
     store, late, ours = await late_creation(rig)
     await store.put("new", b"ours+theirs", when=ours)
     assert late.deliver() == [412]
@@ -67,14 +67,14 @@ async def test_a_late_creation_changes_nothing_that_others_wrote_since(rig: Rig)
     rig.remove("new")
 
 
-async def test_a_late_deletion_of_a_version_deletes_nothing_that_others_wrote_since(rig: Rig) -> None:
+async def test_a_late_deletion_of_a_version_does_not_delete_later_writes(rig: Rig) -> None:
     store, late = await late_deletion(rig)
     await store.put("k", b"theirs", when="absent")
     assert late.deliver() == [412]
     assert rig.stored("k") == b"theirs"
 
 
-async def test_a_late_put_of_a_whole_chunk_alone_changes_nothing(rig: Rig) -> None:
+async def test_a_late_put_of_a_whole_chunk_without_other_writers_changes_nothing(rig: Rig) -> None:
     """The retry has the same bytes."""
     store, late = rig.store(), faults.Late()
     rig.server.cue("PutObject", late)
@@ -123,9 +123,7 @@ async def test_not_promised_a_late_deletion_deletes_restored_old_bytes(rig: Rig,
     assert rig.stored("k") is None
 
 
-async def test_a_version_that_came_back_is_the_same_bytes_and_a_merge_of_them_is_right(
-    rig: Rig, hashed_etags: None
-) -> None:
+async def test_a_merge_with_a_restored_version_is_correct(rig: Rig, hashed_etags: None) -> None:
     """Changes that others made and reverted in between do no harm: the merge replaces the bytes that it has read."""
     store = rig.store()
     read = await store.get("k")
@@ -136,7 +134,7 @@ async def test_a_version_that_came_back_is_the_same_bytes_and_a_merge_of_them_is
     assert rig.stored("k") == b"0+ours"
 
 
-async def test_a_lost_answer_is_reported_where_no_retry_is_allowed(rig: Rig) -> None:
+async def test_a_lost_response_is_an_error_if_no_retry_is_allowed(rig: Rig) -> None:
     """With a single attempt, a lost response is an error, so no request can arrive after an acknowledgement."""
     late = faults.Late()
     rig.server.cue("PutObject", late)

@@ -11,7 +11,7 @@ from zarr_s3_async.stores.s3.recovery import Clock, Regions
 from zarr_s3_async.stores.s3.request import Request, Response
 from zarr_s3_async.stores.s3.sdk.endpoint import is_amazon
 
-from .scripted import Way
+from .scripted import ScriptedRetries
 
 
 @pytest.mark.parametrize(
@@ -31,22 +31,22 @@ from .scripted import Way
         ("nonsense", False),
     ],
 )
-def test_whether_an_endpoint_is_amazons(url: str, amazon: bool) -> None:
+def test_endpoints_of_amazon_are_recognised(url: str, amazon: bool) -> None:
     assert is_amazon(url) is amazon
 
 
-async def test_amazon_is_known_and_not_probed() -> None:
+async def test_amazons_capabilities_are_known_without_probes() -> None:
     async def endpoint_url() -> str:
         return "https://s3.us-east-1.amazonaws.com"
 
-    capabilities = Capabilities(endpoint_url, Way().retrying)
+    capabilities = Capabilities(endpoint_url, ScriptedRetries().retrying)
     every: tuple[Capability, ...] = ("put-absent", "put-match", "delete-match", "multipart-complete")
     for capability in every:
         assert await capabilities.have(capability, Request("PutObject", "b", "k"))
 
 
 @pytest.mark.parametrize(
-    ("date", "learnt", "offset"),
+    ("date", "accepted", "offset"),
     [
         ("Wed, 21 Oct 2015 07:28:10 GMT", True, 10.0),
         ("Wed, 21 Oct 2015 07:27:50 GMT", True, -10.0),
@@ -54,9 +54,9 @@ async def test_amazon_is_known_and_not_probed() -> None:
         (None, False, 0.0),
     ],
 )
-def test_clock(date: str | None, learnt: bool, offset: float) -> None:
+def test_the_clock_offset_is_computed_from_a_date_header(date: str | None, accepted: bool, offset: float) -> None:
     clock = Clock(lambda: 1445412480.0)
-    assert clock.learn(date) is learnt
+    assert clock.learn(date) is accepted
     assert clock.offset == offset
     assert clock() == 1445412480.0 + offset
 

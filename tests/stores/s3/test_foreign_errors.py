@@ -38,7 +38,7 @@ LISTINGS = {
     "<Prefix>root/b/</Prefix></CommonPrefixes>",
     "truncated twice": "<IsTruncated>false</IsTruncated><IsTruncated>true</IsTruncated>",
     "elements in elements": "<IsTruncated><a>false</a></IsTruncated><Contents><Key><b/></Key></Contents>",
-    "a size that is none": "<IsTruncated>false</IsTruncated><Contents><Key>root/a</Key><ETag>1</ETag>"
+    "an invalid size": "<IsTruncated>false</IsTruncated><Contents><Key>root/a</Key><ETag>1</ETag>"
     "<Size>many</Size></Contents>",
     "a token twice": "<IsTruncated>true</IsTruncated><NextContinuationToken>1</NextContinuationToken>"
     "<NextContinuationToken>2</NextContinuationToken>",
@@ -95,7 +95,7 @@ async def test_an_invalid_error_document_raises_one_of_our_errors(
     try:
         match operation:
             case "GetObject":
-                assert await store.get("k") is None, "the first code counts, as it is the one that S3 writes"
+                assert await store.get("k") is None, "the first code is used, since S3 writes only one"
                 assert body == ERRORS["a code twice"]
             case "ListObjectsV2":
                 await store.list_dir("")
@@ -133,7 +133,7 @@ async def test_a_lone_surrogate_in_a_key_or_prefix_is_a_clear_error(rig: Rig, ke
 
 @pytest.mark.parametrize("text", [HALF, "a\nb", "a\r\nx-amz-acl: public-read", "\0"])
 @pytest.mark.parametrize("field", ["access_key_id", "secret_access_key", "session_token", "region", "storage_class"])
-async def test_no_option_may_hold_what_a_header_cannot(field: str, text: str) -> None:
+async def test_options_with_characters_that_headers_cannot_contain_are_refused(field: str, text: str) -> None:
     keys = {"access_key_id": "a", "secret_access_key": "b", "session_token": "c", field: text}
     with pytest.raises(zs.ConfigError, match=field) as caught:
         zs.S3Config(**keys)

@@ -22,7 +22,7 @@ from .scripted import NO_SUCH_KEY, failed, ok
 Act = Callable[[Request], Awaitable[Response]]
 
 
-class Two:
+class TwoAttempts:
     """A transport with scripted first and second attempts."""
 
     def __init__(self, *acts: Act, slots: int = 4, hedges: bool = True) -> None:
@@ -85,37 +85,37 @@ def after(event: asyncio.Event, outcome: Response | Exception) -> Act:
 GET = Request("GetObject", "bucket", "key")
 
 
-async def test_a_slow_read_is_answered_by_its_hedge() -> None:
-    two = Two(never, answer(ok(b"second")))
+async def test_a_slow_read_gets_the_response_of_its_hedge() -> None:
+    two = TwoAttempts(never, answer(ok(b"second")))
     response, attempts = await two.retrying.send(GET)
     assert (bytes(response.body), attempts) == (b"second", 1)
     assert (two.hedged, two.cancelled) == (1, 1)
     assert two.slots.session.held == 0
 
 
-async def test_the_first_may_still_win() -> None:
+async def test_the_first_attempt_may_still_win() -> None:
     started = asyncio.Event()
 
     async def second(request: Request) -> Response:
         started.set()
         return await never(request)
 
-    two = Two(after(started, ok(b"first")), second)
+    two = TwoAttempts(after(started, ok(b"first")), second)
     response, _ = await two.retrying.send(GET)
     assert bytes(response.body) == b"first"
-    assert (two.hedged, two.cancelled) == (1, 1), "the loser is cancelled, and has ended"
+    assert (two.hedged, two.cancelled) == (1, 1), "the slower attempt is cancelled and has ended"
     assert two.slots.session.held == 0
 
 
 async def test_a_quick_read_is_not_hedged() -> None:
-    two = Two(answer(ok(b"first")))
+    two = TwoAttempts(answer(ok(b"first")))
     assert (await two.retrying.send(GET))[0].ok
     assert two.hedged == 0
 
 
-async def test_before_enough_was_seen_nothing_is_hedged() -> None:
+async def test_nothing_is_hedged_before_enough_responses_were_observed() -> None:
     go = asyncio.Event()
-    two = Two(after(go, ok()), hedges=False)
+    two = TwoAttempts(after(go, ok()), hedges=False)
     task = asyncio.create_task(two.retrying.send(GET))
     await asyncio.sleep(0.01)
     go.set()
@@ -126,7 +126,7 @@ async def test_before_enough_was_seen_nothing_is_hedged() -> None:
 @pytest.mark.parametrize("why", ["slots", "budget"])
 async def test_without_a_free_slot_or_budget_there_is_no_hedge(why: str) -> None:
     go = asyncio.Event()
-    two = Two(after(go, ok(b"first")), slots=1 if why == "slots" else 4)
+    two = TwoAttempts(after(go, ok(b"first")), slots=1 if why == "slots" else 4)
     while why == "budget" and two.pace.spend():
         pass
     task = asyncio.create_task(two.retrying.send(GET))
@@ -140,7 +140,7 @@ async def test_without_a_free_slot_or_budget_there_is_no_hedge(why: str) -> None
 
 async def test_only_reads_are_hedged() -> None:
     go = asyncio.Event()
-    two = Two(after(go, ok(b"")))
+    two = TwoAttempts(after(go, ok(b"")))
     task = asyncio.create_task(two.retrying.send(Request("PutObject", "bucket", "key", payload=b"x")))
     await asyncio.sleep(0.01)
     go.set()
@@ -148,7 +148,7 @@ async def test_only_reads_are_hedged() -> None:
     assert two.hedged == 0
 
 
-async def test_two_attempts_never_write_to_the_same_memory() -> None:
+async def test_two_attempts_never_receive_into_the_same_memory() -> None:
     memory = bytearray(6)
     sinks: list[int] = []
 
@@ -162,29 +162,29 @@ async def test_two_attempts_never_write_to_the_same_memory() -> None:
         return await never(request)
 
     async def second(request: Request) -> Response:
-        assert request.sink is None, "it receives into scratch"
+        assert request.sink is None, "the second attempt receives into separate memory"
         return ok(b"second")
 
-    two = Two(first, second)
+    two = TwoAttempts(first, second)
     response, _ = await two.retrying.send(Request("GetObject", "bucket", "key", sink=sink))
     assert memory == b"second"
     assert response.body.obj is memory  # type: ignore[union-attr]  # the sink's memory, a memoryview
     assert sinks == [6, 6]
 
 
-async def test_a_hedge_that_fails_changes_nothing() -> None:
+async def test_a_failed_hedge_does_not_affect_the_first_attempt() -> None:
     started = asyncio.Event()
 
     async def second(request: Request) -> Response:
         started.set()
         raise NetworkError("reset")
 
-    two = Two(after(started, ok(b"first")), second)
+    two = TwoAttempts(after(started, ok(b"first")), second)
     assert bytes((await two.retrying.send(GET))[0].body) == b"first"
 
 
 @pytest.mark.parametrize("fault", [NetworkError("reset"), failed(500, "InternalError")], ids=["reset", "500"])
-async def test_a_first_that_fails_waits_for_its_hedge(fault: Any) -> None:
+async def test_a_failed_first_attempt_waits_for_its_hedge(fault: Any) -> None:
     started, go = asyncio.Event(), asyncio.Event()
 
     async def second(request: Request) -> Response:
@@ -199,7 +199,7 @@ async def test_a_first_that_fails_waits_for_its_hedge(fault: Any) -> None:
             raise fault
         return fault  # type: ignore[no-any-return]  # a Response
 
-    two = Two(first, second)
+    two = TwoAttempts(first, second)
     response, attempts = await two.retrying.send(GET)
     assert (bytes(response.body), attempts) == (b"second", 1)
 
@@ -216,7 +216,7 @@ async def test_the_error_of_the_first_attempt_is_raised_directly(hedged: bool) -
     if not hedged:
         started.set()
     error = CredentialsNotFound("none anywhere")
-    two = Two(after(started, error), second)
+    two = TwoAttempts(after(started, error), second)
     with pytest.raises(CredentialsNotFound) as caught:
         await two.retrying.send(GET)
     assert caught.value is error
@@ -224,43 +224,43 @@ async def test_the_error_of_the_first_attempt_is_raised_directly(hedged: bool) -
     assert two.slots.session.held == 0
 
 
-async def test_an_error_of_the_second_attempt_does_not_disturb_the_first() -> None:
+async def test_a_final_error_of_the_hedge_does_not_end_the_first_attempt() -> None:
     refused = asyncio.Event()
 
     async def second(request: Request) -> Response:
         refused.set()
         raise ConfigError("cannot be asked")
 
-    two = Two(after(refused, ok(b"first")), second)
+    two = TwoAttempts(after(refused, ok(b"first")), second)
     assert bytes((await two.retrying.send(GET))[0].body) == b"first"
     assert two.hedged == 1
     assert two.slots.session.held == 0
 
 
-async def test_absence_is_an_answer_too() -> None:
-    two = Two(never, answer(NO_SUCH_KEY))
+async def test_absence_from_a_hedge_is_a_result() -> None:
+    two = TwoAttempts(never, answer(NO_SUCH_KEY))
     assert (await two.retrying.send(GET))[0] is NO_SUCH_KEY
 
 
-async def test_a_refused_hedge_is_not_a_response() -> None:
+async def test_a_refused_hedge_is_not_the_result() -> None:
     go = asyncio.Event()
 
     async def second(request: Request) -> Response:
         go.set()
         return failed(503, "SlowDown")
 
-    two = Two(after(go, ok(b"first")), second)
+    two = TwoAttempts(after(go, ok(b"first")), second)
     assert bytes((await two.retrying.send(GET))[0].body) == b"first"
 
 
-async def test_cancellation_ends_both() -> None:
+async def test_cancellation_ends_both_attempts() -> None:
     started = asyncio.Event()
 
     async def second(request: Request) -> Response:
         started.set()
         return await never(request)
 
-    two = Two(never, second)
+    two = TwoAttempts(never, second)
     task = asyncio.create_task(two.retrying.send(GET))
     await started.wait()
     task.cancel()
@@ -271,7 +271,7 @@ async def test_cancellation_ends_both() -> None:
 
 
 async def test_both_attempts_are_counted() -> None:
-    two = Two(never, answer(ok(b"second")))
+    two = TwoAttempts(never, answer(ok(b"second")))
     await two.retrying.send(GET)
     done = [event for event in two.events if isinstance(event, RequestDone)]
     assert sorted(event.error or "" for event in done) == ["", "CancelledError"]

@@ -22,10 +22,10 @@ def _document(inner: str) -> bytes:
 
 
 @given(_objects, st.lists(_keys, max_size=5), st.one_of(st.none(), st.text("abc=/+", min_size=1)), st.booleans())
-def test_a_page_is_read_as_it_was_written(
+def test_a_valid_page_gives_its_entries(
     objects: list[tuple[str, int, str]], folders: list[str], token: str | None, owners: bool
 ) -> None:
-    """With elements in any order, any UTF-8 keys, and any additional elements."""
+    """The elements may be in any order, keys are any UTF-8, and unknown elements are ignored."""
     owner = "<Owner><ID>75aa</ID><DisplayName>somebody</DisplayName></Owner><StorageClass>STANDARD</StorageClass>"
     contents = [
         f"<Contents><ETag>&quot;{etag}&quot;</ETag><Key>{quote_plus(key)}</Key>{owner * owners}<Size>{size}</Size>"
@@ -53,7 +53,7 @@ def test_a_page_is_read_as_it_was_written(
     assert page.get("NextContinuationToken") == token
 
 
-def test_keys_are_decoded_only_where_the_answer_reports_that_they_are_encoded() -> None:
+def test_keys_are_decoded_only_if_the_response_declares_them_encoded() -> None:
     inner = "<Contents><Key>a%20b+c</Key><Size>1</Size></Contents><IsTruncated>false</IsTruncated>"
     assert parse_listing(_document(inner))["Contents"][0]["Key"] == "a%20b+c"
     inner = f"<EncodingType>url</EncodingType>{inner}"
@@ -89,8 +89,8 @@ _LAUGHS = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
         "no size",
         "an empty size",
         "a negative size",
-        "a size of Python's",
-        "a size in other digits",
+        "a size in Python's notation",
+        "a size in digits of another script",
         "a size of many digits",
         "a key that is not UTF-8",
         "a character that XML forbids",

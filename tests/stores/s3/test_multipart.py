@@ -19,7 +19,7 @@ from zarr_s3_async.stores.s3.write_ids import WrittenVersion
 
 from ...servers import faults
 from .rig import Rig
-from .scripted import Way
+from .scripted import ScriptedRetries
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -65,12 +65,12 @@ async def test_a_big_object_is_uploaded_in_parts(rig: Rig, make: Any) -> None:
     settled(rig)
 
 
-async def test_a_small_object_does_not(rig: Rig) -> None:
+async def test_a_small_object_is_uploaded_by_one_put(rig: Rig) -> None:
     await store_of(rig).put("k", BODY[: 2 * PART])
     assert sent(rig) == {"PutObject": 1}
 
 
-async def test_parts_are_uploaded_concurrently_each_in_its_own_slot(rig: Rig) -> None:
+async def test_parts_are_uploaded_concurrently_in_a_slot_each(rig: Rig) -> None:
     held: list[int] = []
     store = store_of(rig)
     slots = store._transport._slots.session
@@ -91,7 +91,7 @@ async def test_parts_are_uploaded_concurrently_each_in_its_own_slot(rig: Rig) ->
     assert held[0] == held[-1] == 1
 
 
-async def test_the_precondition_is_that_of_the_completion(rig: Rig) -> None:
+async def test_the_completion_of_an_upload_has_the_precondition(rig: Rig) -> None:
     store = store_of(rig)
     version = await store.put("k", BODY, when="absent")
     assert isinstance(version, WrittenVersion)
@@ -102,7 +102,7 @@ async def test_the_precondition_is_that_of_the_completion(rig: Rig) -> None:
         await store.put("k", BODY, when=version)
     assert rig.stored("k") == BODY[::-1]
     assert isinstance(again, WrittenVersion)
-    assert again.writes[1:] == version.writes, "the ids of earlier writes are carried forward"
+    assert again.writes[1:] == version.writes, "the ids of earlier writes are kept"
     rig.remove("k")
     with pytest.raises(Conflict):
         await store.put("k", BODY, when=again)
@@ -111,7 +111,7 @@ async def test_the_precondition_is_that_of_the_completion(rig: Rig) -> None:
 
 @pytest.mark.parametrize("fault", [faults.lost_answer, faults.lost_error()], ids=["reset", "500"])
 @pytest.mark.parametrize("when", ["always", "absent"])
-async def test_a_completion_whose_answer_was_lost_is_recognised(rig: Rig, fault: faults.Fault, when: Any) -> None:
+async def test_a_completion_with_a_lost_response_is_recognised(rig: Rig, fault: faults.Fault, when: Any) -> None:
     rig.server.cue("CompleteMultipartUpload", fault)
     version = await store_of(rig).put("k", BODY, when=when)
     assert rig.stored("k") == BODY
@@ -126,7 +126,7 @@ async def test_a_completion_whose_answer_was_lost_is_recognised(rig: Rig, fault:
     assert blob.version == version
 
 
-async def test_a_race_that_was_lost_after_a_lost_completion_is_a_conflict(rig: Rig) -> None:
+async def test_a_race_lost_after_a_lost_completion_is_a_conflict(rig: Rig) -> None:
     async def win() -> None:
         rig.put("k", b"theirs")
 
@@ -145,7 +145,7 @@ async def test_an_error_document_in_a_200_completes_nothing(rig: Rig) -> None:
     assert sent(rig)["CompleteMultipartUpload"] == 2
 
 
-async def test_a_refusal_in_a_200_is_a_refusal(rig: Rig) -> None:
+async def test_a_refusal_in_a_200_response_is_raised(rig: Rig) -> None:
     rig.server.cue("CompleteMultipartUpload", faults.refuse(200, "PreconditionFailed"), times=9)
     with pytest.raises(Conflict):
         await store_of(rig).put("k", BODY, when="absent")
@@ -154,7 +154,7 @@ async def test_a_refusal_in_a_200_is_a_refusal(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("code", ["ConditionalRequestConflict", "NoSuchUpload"])
-async def test_a_409_is_a_new_upload_with_all_its_parts(rig: Rig, code: str) -> None:
+async def test_a_409_restarts_the_upload_with_all_its_parts(rig: Rig, code: str) -> None:
     rig.server.cue("CompleteMultipartUpload", faults.refuse(409 if code.startswith("Cond") else 404, code), times=2)
     await store_of(rig).put("k", BODY, when="absent")
     assert rig.stored("k") == BODY
@@ -167,7 +167,7 @@ async def test_a_409_is_a_new_upload_with_all_its_parts(rig: Rig, code: str) -> 
     settled(rig)
 
 
-async def test_a_409_that_does_not_end_is_a_conflict(rig: Rig) -> None:
+async def test_a_repeated_409_is_a_conflict(rig: Rig) -> None:
     rig.server.cue("CompleteMultipartUpload", faults.conflict, times=99)
     with pytest.raises(Conflict):
         await store_of(rig).put("k", BODY, when="absent")
@@ -176,7 +176,7 @@ async def test_a_409_that_does_not_end_is_a_conflict(rig: Rig) -> None:
     settled(rig)
 
 
-async def test_an_upload_that_others_aborted_is_started_again(rig: Rig) -> None:
+async def test_an_upload_aborted_by_others_is_started_again(rig: Rig) -> None:
     rig.server.cue("UploadPart", faults.refuse(404, "NoSuchUpload"), nth=3)
     await store_of(rig).put("k", BODY)
     assert rig.stored("k") == BODY
@@ -186,7 +186,7 @@ async def test_an_upload_that_others_aborted_is_started_again(rig: Rig) -> None:
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("fault", [faults.slow_down, faults.reset_before_head, faults.internal_error])
-async def test_every_request_has_its_own_retries(rig: Rig, operation: str, fault: faults.Fault) -> None:
+async def test_every_request_of_an_upload_has_its_own_retries(rig: Rig, operation: str, fault: faults.Fault) -> None:
     rig.server.cue(operation, fault, times=2)
     await store_of(rig).put("k", BODY)
     assert rig.stored("k") == BODY
@@ -226,7 +226,7 @@ async def test_an_upload_that_cannot_be_aborted_is_reported(rig: Rig, caplog: py
     assert "its parts are kept until a lifecycle rule" in caplog.text
 
 
-async def test_headers_go_where_s3_wants_them(rig: Rig) -> None:
+async def test_each_request_of_an_upload_has_the_headers_that_s3_requires(rig: Rig) -> None:
     store = store_of(
         rig, sse="aws:kms", sse_kms_key_id="key-1", storage_class="STANDARD_IA", requester_pays=True, checksums="on"
     )
@@ -251,7 +251,7 @@ async def test_headers_go_where_s3_wants_them(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("status", [405, 501])
-async def test_a_server_without_uploads_in_parts_gets_one_request(rig: Rig, status: int) -> None:
+async def test_a_server_without_multipart_uploads_gets_one_put(rig: Rig, status: int) -> None:
     rig.server.cue("CreateMultipartUpload", faults.refuse(status, "NotImplemented"), times=99)
     store = store_of(rig)
     for _ in range(2):
@@ -273,7 +273,7 @@ def ignoring(rig: Rig, *names: str) -> None:
     rig.server.cue("CompleteMultipartUpload", ignored, times=99)
 
 
-async def test_one_conditional_put_keeps_the_promise_where_completions_may_race(rig: Rig) -> None:
+async def test_one_conditional_put_is_used_if_completions_ignore_conditions(rig: Rig) -> None:
     store = rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART)
     version = await store.put("k", BODY, when="absent")
     with pytest.raises(Conflict):
@@ -283,7 +283,7 @@ async def test_one_conditional_put_keeps_the_promise_where_completions_may_race(
     assert rig.server.count("CreateMultipartUpload") == 0
 
 
-async def test_where_no_condition_is_evaluated_parts_are_uploaded_with_a_warning(rig: Rig) -> None:
+async def test_parts_are_uploaded_with_a_warning_if_no_condition_is_evaluated(rig: Rig) -> None:
     rig.server.ignores = ("if-match", "if-none-match")
     with pytest.warns(RuntimeWarning, match="no conditional writes"):
         await rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART).put("k", BODY, when="absent")
@@ -293,7 +293,7 @@ async def test_where_no_condition_is_evaluated_parts_are_uploaded_with_a_warning
 
 
 @pytest.mark.parametrize("names", [("if-match",), ("if-none-match",), ("if-match", "if-none-match")], ids=len)
-async def test_an_object_too_long_for_one_put_is_as_conditional_writes_reports(
+async def test_an_object_too_long_for_one_put_follows_the_option_conditional_writes(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(multipart, "MAX_PUT", 3 * PART)
@@ -316,16 +316,16 @@ async def test_without_conditional_writes_objects_are_uploaded_in_parts(rig: Rig
     assert sent(rig) == {"CreateMultipartUpload": 1, "UploadPart": 5, "CompleteMultipartUpload": 1}
 
 
-async def test_an_object_too_long_for_one_put_is_completed_under_its_condition_where_that_is_evaluated(
+async def test_an_object_too_long_for_one_put_is_completed_under_its_condition(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multipart, "MAX_PUT", 3 * PART)
     store = rig.probing_store(multipart_bytes=2 * PART, part_bytes=PART)
     version = await store.put("a/k", BODY, when="absent")
     before = sent(rig)["CreateMultipartUpload"]
-    assert before == 3, "two of them are the probe"
+    assert before == 3, "two of them belong to the probe"
     await store.put("a/k", BODY, when=version)
-    assert sent(rig)["CreateMultipartUpload"] == 4, "and are made once"
+    assert sent(rig)["CreateMultipartUpload"] == 4, "the probe is not repeated"
     with pytest.raises(Conflict):
         await store.put("a/k", BODY, when=version)
     settled(rig)
@@ -368,9 +368,9 @@ class Turns:
 
 
 @pytest.mark.parametrize("double", [False, True])
-async def test_cancelled_at_every_await_no_upload_stays_open(double: bool) -> None:
+async def test_an_upload_cancelled_at_any_await_does_not_stay_open(double: bool) -> None:
     for turns in range(200):
-        way = Way(multipart_bytes=2 * PART, part_bytes=PART)
+        way = ScriptedRetries(multipart_bytes=2 * PART, part_bytes=PART)
         server = Turns()
         way.retrying._traced = Traced(server, way.events.append)
         put = asyncio.create_task(way.store.put("k", BODY))
@@ -389,14 +389,14 @@ async def test_cancelled_at_every_await_no_upload_stays_open(double: bool) -> No
             assert server.object == BODY
             assert turns > 8
             return
-    raise AssertionError("it never gets through")
+    raise AssertionError("the upload never completes")
 
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
-async def test_cancelled_while_the_server_does_not_answer_no_upload_stays_open(
+async def test_an_upload_cancelled_during_a_silent_request_does_not_stay_open(
     rig: Rig, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grace = 2.0 if operation == "UploadPart" else 60.0  # waited for in full if no response arrives
+    grace = 2.0 if operation == "UploadPart" else 60.0  # without a response, the whole grace period passes
     monkeypatch.setattr("zarr_s3_async._concurrency.blocking.GRACE", grace)
     rig.put("k", b"old")
     rig.server.cue(operation, faults.stall_before_head if operation == "UploadPart" else late)
@@ -418,7 +418,7 @@ def late(exchange: Any) -> None:
 
 
 @pytest.mark.parametrize("double", [False, True])
-async def test_cancelled_at_any_await_it_is_the_old_or_the_new_object(rig: Rig, double: bool) -> None:
+async def test_an_upload_cancelled_at_any_await_leaves_the_old_or_the_new_object(rig: Rig, double: bool) -> None:
     store = store_of(rig)
     turns, done = 0, False
     while not done:

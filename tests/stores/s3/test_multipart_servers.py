@@ -28,7 +28,7 @@ def small(config: zs.S3Config, **more: Any) -> zs.S3Config:
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
 @pytest.mark.parametrize("checksums", ["on", "off"])
-async def test_on_seaweedfs(seaweed: Any, transport: str, checksums: str) -> None:
+async def test_multipart_uploads_work_on_seaweedfs(seaweed: Any, transport: str, checksums: str) -> None:
     config = small(seaweed.s3_config(), transport=transport, checksums=checksums)
     async with zs.Session(s3=config) as session:
         store = session.s3(seaweed.bucket, secrets.token_hex(6))
@@ -44,7 +44,7 @@ async def test_on_seaweedfs(seaweed: Any, transport: str, checksums: str) -> Non
 
 
 @pytest.mark.parametrize("when", ["absent", "match"])
-async def test_of_writers_at_once_one_wins_on_seaweedfs(seaweed: Any, when: str) -> None:
+async def test_one_of_several_concurrent_writers_wins_on_seaweedfs(seaweed: Any, when: str) -> None:
     bodies = [bytes([n]) * len(BODY) for n in range(3)]
     async with zs.Session(s3=small(seaweed.s3_config())) as session:
         store = session.s3(seaweed.bucket, secrets.token_hex(6))
@@ -60,7 +60,7 @@ async def test_of_writers_at_once_one_wins_on_seaweedfs(seaweed: Any, when: str)
             assert bytes(read.data) == bodies[winner]
 
 
-async def test_a_condition_that_moto_honours_in_puts_alone_is_kept(moto_s3: Any, bucket: Callable[..., str]) -> None:
+async def test_a_condition_that_moto_honours_only_in_puts_is_kept(moto_s3: Any, bucket: Callable[..., str]) -> None:
     name = bucket(moto_s3)
     async with zs.Session(s3=small(moto_s3.s3_config())) as session:
         store = session.s3(name)
@@ -80,7 +80,7 @@ async def test_a_condition_that_moto_honours_in_puts_alone_is_kept(moto_s3: Any,
 async def test_a_cancelled_upload_leaves_the_old_object_on_seaweedfs(
     seaweed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion, "GRACE", 60)  # a slow machine, too, completes what was started
+    monkeypatch.setattr(completion, "GRACE", 60)  # long enough for a slow machine to complete the upload
     async with zs.Session(s3=small(seaweed.s3_config())) as session:
         store = session.s3(seaweed.bucket, secrets.token_hex(6))
         await store.put("k", b"old")

@@ -26,6 +26,6 @@ def test_there_are_never_more_than_10000_parts(size: int, part: int, expected: i
 
 
 @pytest.mark.parametrize("wrong", [{"part_bytes": 2**20}, {"part_bytes": 6e6}, {"multipart_bytes": 0}])
-def test_wrong_sizes_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_part_sizes_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         S3Config(**wrong)

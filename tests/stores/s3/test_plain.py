@@ -112,8 +112,8 @@ OPTIONS: dict[str, list[Any]] = {
 }
 
 
-def some(values: dict[str, list[Any]], most: int) -> st.SearchStrategy[dict[str, Any]]:
-    names = st.lists(st.sampled_from(sorted(values)), unique=True, max_size=most)
+def some(values: dict[str, list[Any]], max_entries: int) -> st.SearchStrategy[dict[str, Any]]:
+    names = st.lists(st.sampled_from(sorted(values)), unique=True, max_size=max_entries)
     return names.flatmap(lambda chosen: st.fixed_dictionaries({name: st.sampled_from(values[name]) for name in chosen}))
 
 
@@ -131,7 +131,7 @@ files = st.lists(st.tuples(st.sampled_from(SECTIONS), st.lists(st.sampled_from(L
     credentials_file=files,
     bucket=st.sampled_from(BUCKETS),
 )
-def test_configuration_read_here_equals_the_sdks(
+def test_configuration_read_without_the_sdk_equals_the_sdks(
     environment: dict[str, str],
     options: dict[str, Any],
     keys: bool,
@@ -182,7 +182,7 @@ async def _asked(config: S3Config, bucket: str, resolve: bool) -> _Found:
     try:
         source = await credentials_of(config, session)
     except StoreError:
-        source = None  # which keeps no keys from being read here, as is compared
+        source = None  # no keys: then none may have been read without the SDK, which the caller compares
     if source is not None:
         frozen = await source.get_frozen_credentials()
         found.keys = (frozen.access_key, frozen.secret_key, frozen.token)
@@ -237,7 +237,7 @@ def test_common_configurations_are_read_without_the_sdk(
     assert "SK" not in repr(plain)
 
 
-def test_no_key_is_shown() -> None:
+def test_found_credentials_show_no_secret() -> None:
     plain = read_plain(S3Config(access_key_id="AKIA", secret_access_key="s3cr3t", region="us-east-1"), {})
     assert plain is not None
     for text in (repr(plain), repr(plain.keys), str(plain.keys)):
@@ -258,14 +258,14 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("options", ["anonymous=True", "access_key_id='a', secret_access_key='b'", "profile='mine'"])
-def test_a_read_loads_nothing_of_the_sdk(options: str, clean: Path) -> None:
+def test_a_read_does_not_import_the_sdk(options: str, clean: Path) -> None:
     (clean / "credentials").write_text("[mine]\naws_access_key_id=AK\naws_secret_access_key=SK\n")
     program = PROGRAM.format(options=options)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "\n", done.stderr
 
 
-async def test_configuration_that_only_the_sdk_reads_is_requested_from_it(clean: Path) -> None:
+async def test_configuration_that_only_the_sdk_supports_is_left_to_it(clean: Path) -> None:
     for line in ("s3 =\n  addressing_style = path\n", "use_fips_endpoint = true\n", "services = mine\n"):
         (clean / "config").write_text(f"[default]\n{line}")
         assert read_plain(S3Config()) is None

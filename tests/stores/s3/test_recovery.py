@@ -58,7 +58,7 @@ def from_chain(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> S3Config:
     return replace(options, access_key_id=None, secret_access_key=None, session_token=None)
 
 
-async def test_expired_credentials_are_renewed_once_for_all(
+async def test_expired_credentials_are_renewed_once_for_all_requests(
     rig: Rig, from_chain: S3Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[S3Config] = []
@@ -75,11 +75,11 @@ async def test_expired_credentials_are_renewed_once_for_all(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDNEW")
     blobs = await asyncio.gather(*(store.get("k") for _ in range(8)))
     assert [blob and bytes(blob.data) for blob in blobs] == [b"data"] * 8
-    assert len(asked) == 1, "one asks for all"
-    assert rig.waits == [], "there is nothing to wait for"
+    assert len(asked) == 1, "one renewal serves all requests"
+    assert rig.waits == [], "no request waits before its retry"
     assert rig.server.count("GetObject") == 16
     await store.get("k")
-    assert rig.server.count("GetObject") == 17, "the new ones stay"
+    assert rig.server.count("GetObject") == 17, "the new credentials are kept"
 
 
 async def test_credentials_that_stay_expired_are_an_error(rig: Rig, from_chain: S3Config) -> None:
@@ -89,7 +89,7 @@ async def test_credentials_that_stay_expired_are_an_error(rig: Rig, from_chain: 
     assert rig.server.count("GetObject") == 2
 
 
-async def test_keys_that_are_replaced_right_after_a_refusal_are_found_at_once(
+async def test_keys_replaced_right_after_a_refusal_are_found(
     rig: Rig, from_chain: S3Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.server.cue("GetObject", expired_but("AKIDNEW"), times=FOREVER)
@@ -117,13 +117,13 @@ async def test_a_credentials_function_provides_the_keys(rig: Rig, transport: Lit
     store = rig.store(config=config)
     blobs = await asyncio.gather(*(store.get("k") for _ in range(8)))
     assert [blob and bytes(blob.data) for blob in blobs] == [b"data"] * 8
-    assert next(given, None) is None, "asked at first, and once when S3 said that they have expired"
+    assert next(given, None) is None, "called once at the start, and once when S3 reported the keys as expired"
     for seen in rig.server.requests("GetObject"):
         assert seen.request.headers["x-amz-security-token"] == "t"
 
 
 @pytest.mark.parametrize(("lifetime", "refreshed_after"), [(3600.0, 3000.0), (60.0, 30.0)])
-async def test_provided_keys_are_requested_again_before_they_end(lifetime: float, refreshed_after: float) -> None:
+async def test_provided_keys_are_requested_again_before_they_expire(lifetime: float, refreshed_after: float) -> None:
     asked: list[float] = []
     clock = [1000.0]
 
@@ -209,7 +209,7 @@ async def test_the_wire_gets_its_keys_from_the_chain(rig: Rig, from_chain: S3Con
 # The clock
 
 
-async def test_a_wrong_clock_is_corrected_by_what_the_server_reports(rig: Rig) -> None:
+async def test_a_wrong_clock_is_corrected_by_the_servers_date(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.skewed_clock(7200.0))
     store = rig.store()
     await store.get("k")
@@ -229,7 +229,7 @@ async def test_a_clock_that_stays_wrong_is_an_error(rig: Rig) -> None:
     rig.pool.clock(rig.config).offset = 0.0
 
 
-async def test_without_a_date_there_is_nothing_to_correct(rig: Rig) -> None:
+async def test_a_wrong_clock_is_not_corrected_without_a_date(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.refuse(403, "RequestTimeTooSkewed"), times=FOREVER)
     with pytest.raises(AccessDenied):
         await rig.store().get("k")
@@ -244,7 +244,9 @@ async def test_without_a_date_there_is_nothing_to_correct(rig: Rig) -> None:
     [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed"), (307, "TemporaryRedirect")],
 )
 @pytest.mark.parametrize("operation", ["GetObject", "PutObject", "ListObjectsV2"])
-async def test_a_bucket_is_followed_to_its_region_once(rig: Rig, status: int, code: str, operation: str) -> None:
+async def test_a_request_is_repeated_in_the_buckets_region_once(
+    rig: Rig, status: int, code: str, operation: str
+) -> None:
     rig.server.cue(operation, faults.wrong_region("eu-west-3", status, code), times=FOREVER)
     store = rig.store()
 
@@ -259,11 +261,11 @@ async def test_a_bucket_is_followed_to_its_region_once(rig: Rig, status: int, co
     assert await run()
     assert rig.server.count(operation) == 2
     assert await run()
-    assert rig.server.count(operation) == 3, "remembered"
+    assert rig.server.count(operation) == 3, "the region is remembered"
     assert rig.waits == []
 
 
-async def test_a_region_that_is_wrong_as_well_is_an_error(rig: Rig) -> None:
+async def test_a_second_wrong_region_is_an_error(rig: Rig) -> None:
     wrong = faults.refuse(301, "PermanentRedirect", x_amz_bucket_region="eu-west-3")
     rig.server.cue("GetObject", wrong, times=FOREVER)
     with pytest.raises(WrongRegion, match="eu-west-3"):

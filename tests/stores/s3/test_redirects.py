@@ -30,7 +30,7 @@ def shared_amazon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Amazon]:
 
 @pytest.fixture
 def s3(shared_amazon: Amazon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Amazon:
-    return shared_amazon.alone(monkeypatch, tmp_path / "none")
+    return shared_amazon.isolated(monkeypatch, tmp_path / "none")
 
 
 def config(s3: Amazon, transport: Any) -> zs.S3Config:
@@ -124,7 +124,9 @@ async def test_an_invalid_region_is_not_followed_to_any_host(region: str, transp
 @pytest.mark.parametrize(
     ("region", "host"), [("eu-west-3", OTHER), ("evil-east-1", None), ("cn-evil-1", None), ("us-isob-evil-1", None)]
 )
-async def test_a_region_leads_to_amazons_host_for_it(region: str, host: str | None, transport: str, s3: Amazon) -> None:
+async def test_requests_for_a_region_go_to_amazons_host_for_it(
+    region: str, host: str | None, transport: str, s3: Amazon
+) -> None:
     """Also for unknown regions: only the region's name is used, and Amazon's endpoint rules give the host."""
     s3.answer = lambda _: refusal("301 Moved Permanently", "PermanentRedirect", region=region)
     async with zs.Session(s3=config(s3, transport), retry=zs.RetryPolicy(attempts=1)) as session:
@@ -135,7 +137,7 @@ async def test_a_region_leads_to_amazons_host_for_it(region: str, host: str | No
     suffixes = ("amazonaws.com", "amazonaws.com.cn", "sc2s.sgov.gov")
     assert second in {f"bucket.s3.{region}.{suffix}" for suffix in suffixes}
     assert host in (None, second)
-    assert len(s3.requests) == (2 if host else 1), "without a certificate for the host nothing is said"
+    assert len(s3.requests) == (2 if host else 1), "without a certificate for the host no request is sent"
 
 
 @pytest.mark.parametrize(("endpoint_url", "completed"), [(None, False), ("https://evil.example", True)])

@@ -59,7 +59,7 @@ OPERATIONS: dict[str, Callable[[S3Store], Awaitable[Any]]] = {
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
 @pytest.mark.parametrize("status", ["200 OK", "500 No"])
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_an_answer_without_an_end_is_an_error_in_bounded_memory(
+async def test_an_endless_response_is_an_error_in_bounded_memory(
     rig: Rig, operation: str, status: str, framing: str
 ) -> None:
     store = rig.store(attempts=2, multipart_bytes=5 * MIB, part_bytes=5 * MIB)
@@ -71,7 +71,7 @@ async def test_an_answer_without_an_end_is_an_error_in_bounded_memory(
 
 
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
-async def test_metadata_without_an_end_is_an_error_in_bounded_memory(rig: Rig, framing: str) -> None:
+async def test_endless_metadata_is_an_error_in_bounded_memory(rig: Rig, framing: str) -> None:
     transport: Any = "wire" if rig.is_wire else "sdk"
     rig.server.cue("GetObject", faults.endless_page("200 OK", framing), key="zarr.json", times=FOREVER)
     config = replace(rig.config, transport=transport)
@@ -85,7 +85,7 @@ async def test_metadata_without_an_end_is_an_error_in_bounded_memory(rig: Rig, f
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
 @pytest.mark.parametrize("status", ["201 Created", "203 Changed", "226 IM Used"])
 @pytest.mark.parametrize("asked", [None, Span(2, 10), Suffix(8)], ids=["whole", "span", "suffix"])
-async def test_an_endless_object_of_a_status_that_s3_does_not_send_is_an_error_in_bounded_memory(
+async def test_an_endless_object_with_an_unexpected_status_is_an_error_in_bounded_memory(
     rig: Rig, asked: Any, status: str, framing: str
 ) -> None:
     store = rig.store(attempts=2)
@@ -113,7 +113,7 @@ def big(shared_rig: Rig) -> None:
 
 @pytest.mark.parametrize(("asked", "right"), RANGES.values(), ids=RANGES)
 @pytest.mark.parametrize("with_sink", [False, True])
-async def test_a_server_that_ignores_ranges_costs_the_memory_of_the_range(
+async def test_a_server_that_ignores_ranges_takes_only_the_memory_of_the_range(
     rig: Rig, big: None, asked: Any, right: bytes, with_sink: bool
 ) -> None:
     store = rig.store()
@@ -133,14 +133,14 @@ async def test_a_server_that_ignores_ranges_costs_the_memory_of_the_range(
     assert not with_sink or bytes(sunk[-1]) == right
 
 
-async def test_a_range_past_the_end_of_an_object_that_comes_whole_is_empty(rig: Rig, big: None) -> None:
+async def test_a_range_past_the_end_of_a_whole_object_is_empty(rig: Rig, big: None) -> None:
     rig.server.cue("GetObject", faults.whole_for_range, times=FOREVER)
     blob = await rig.store().get("big", range=Span(len(OBJECT), len(OBJECT) + 5))
     assert blob is not None
     assert (bytes(blob.data), blob.size) == (b"", len(OBJECT))
 
 
-async def test_a_connection_serves_again_where_little_follows_the_range(rig: Rig) -> None:
+async def test_a_connection_is_reused_if_little_follows_the_range(rig: Rig) -> None:
     rig.put("small", bytes(1000))
     rig.server.cue("GetObject", faults.whole_for_range, times=FOREVER)
     store = rig.store()
@@ -170,7 +170,7 @@ async def test_a_short_whole_object_without_a_length_is_accepted_for_a_range(rig
 
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
 @pytest.mark.parametrize("asked", [Span(0, 1000), Suffix(1000)], ids=["span", "suffix"])
-async def test_a_part_that_is_longer_than_its_range_is_not_received(rig: Rig, asked: Any, framing: str) -> None:
+async def test_a_206_longer_than_its_range_is_not_received(rig: Rig, asked: Any, framing: str) -> None:
     rig.put("k", OBJECT[:2000])
     store = rig.store(attempts=2)
     await store.get("k")
@@ -219,7 +219,7 @@ ENDLESS: dict[str, Callable[[int], list[str] | None]] = {
     "empty pages": lambda _: [],
     "the same folder": lambda _: [folder("root/a/")],
     "backwards in both orders in turn": lambda n: [entry(("root/a/x", "root/a-b")[n % 2])],
-    "a key per page, for ever": lambda n: [entry(f"root/{n:09}")],
+    "a key per page, without end": lambda n: [entry(f"root/{n:09}")],
 }
 
 
@@ -253,26 +253,26 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("keys", RIGHT.values(), ids=RIGHT)
-async def test_both_orders_of_servers_are_taken(rig: Rig, keys: list[str]) -> None:
+async def test_listings_in_both_orders_of_servers_are_accepted(rig: Rig, keys: list[str]) -> None:
     rig.server.cue("ListObjectsV2", listing(lambda n: [entry(keys[n])] if n < 3 else None), times=FOREVER)
     assert await listed(rig.store(), "list_prefix") == [key.removeprefix("root/") for key in keys]
 
 
-async def test_a_few_pages_without_a_name_are_no_end(rig: Rig) -> None:
-    """S3 may scan many keys without a match."""
+async def test_a_few_empty_pages_do_not_end_a_listing(rig: Rig) -> None:
+    """S3 may return empty pages if it scans many keys without a match."""
     right = listing(lambda n: [entry("root/a")] if n == 20 else [] if n < 40 else None)
     rig.server.cue("ListObjectsV2", right, times=FOREVER)
     assert await listed(rig.store(), "list_prefix") == ["a"]
 
 
-async def test_a_long_listing_of_full_pages_goes_on(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_listing_of_full_pages_is_read_to_its_end(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarr_s3_async.stores.s3.listing.MAX_SPARSE_PAGES", 20)
     right = listing(lambda n: [entry(f"root/{n:04}/{i:03}") for i in range(50)] if n < 60 else None)
     rig.server.cue("ListObjectsV2", right, times=FOREVER)
     assert len(await listed(rig.store(), "list_prefix")) == 60 * 50
 
 
-async def test_versions_are_those_of_the_listing(rig: Rig) -> None:
+async def test_entries_have_the_versions_of_the_listing(rig: Rig) -> None:
     right = listing(lambda n: [entry("root/a")] if n == 0 else None)
     rig.server.cue("ListObjectsV2", right, times=FOREVER)
     assert [found.version async for found in rig.store().list_prefix()] == [Version("1")]

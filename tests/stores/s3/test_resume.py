@@ -42,13 +42,13 @@ def ranges(rig: Rig) -> list[str | None]:
 
 
 @pytest.mark.parametrize("fault", [faults.reset_mid_body, faults.close_mid_body])
-async def test_the_rest_is_requested_by_range_and_version(rig: Rig, fault: faults.Fault) -> None:
+async def test_the_rest_of_a_broken_body_is_requested_by_range_and_version(rig: Rig, fault: faults.Fault) -> None:
     rig.server.cue("GetObject", fault)
     sink = Memory()
     blob = await rig.store().get("k", sink=sink)
     assert blob is not None
     assert (bytes(blob.data), blob.size) == (LONG, len(LONG))
-    assert sink.calls == 1, "the memory is continued"
+    assert sink.calls == 1, "the rest is received into the same memory"
     assert sink.memory == LONG
     first, rest = rig.server.requests("GetObject")
     assert "range" not in first.request.headers
@@ -58,7 +58,7 @@ async def test_the_rest_is_requested_by_range_and_version(rig: Rig, fault: fault
     assert rest.request.headers["if-match"] == blob.version
 
 
-async def test_it_may_break_again_and_again(rig: Rig) -> None:
+async def test_a_body_that_breaks_several_times_is_completed(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.reset_mid_body, times=3)
     blob = await rig.store(attempts=4).get("k")
     assert blob is not None
@@ -68,7 +68,7 @@ async def test_it_may_break_again_and_again(rig: Rig) -> None:
     assert len(set(starts)) == 3
 
 
-async def test_a_stalled_body_is_continued(rig: Rig) -> None:
+async def test_a_stalled_body_is_resumed(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.stall_mid_body)
     blob = await rig.store(attempt_timeout=2.0).get("k")
     assert blob is not None
@@ -76,7 +76,7 @@ async def test_a_stalled_body_is_continued(rig: Rig) -> None:
     assert ranges(rig)[1] is not None
 
 
-async def test_an_object_that_was_replaced_meanwhile_is_read_again(rig: Rig) -> None:
+async def test_an_object_replaced_during_the_read_is_read_again(rig: Rig) -> None:
     async def replace() -> None:
         rig.put("k", OTHER)
 
@@ -85,12 +85,12 @@ async def test_an_object_that_was_replaced_meanwhile_is_read_again(rig: Rig) -> 
     sink = Memory()
     blob = await rig.store(attempts=4).get("k", sink=sink)
     assert blob is not None
-    assert bytes(blob.data) == OTHER, "never half of each"
+    assert bytes(blob.data) == OTHER, "never a mix of two versions"
     assert sink.memory == OTHER
     assert [asked is None for asked in ranges(rig)] == [True, False, True]
 
 
-async def test_a_version_that_was_replaced_meanwhile_is_a_conflict(rig: Rig) -> None:
+async def test_a_pinned_version_replaced_during_the_read_is_a_conflict(rig: Rig) -> None:
     blob = await rig.store().get("k")
     assert blob is not None
 
@@ -103,7 +103,7 @@ async def test_a_version_that_was_replaced_meanwhile_is_a_conflict(rig: Rig) -> 
         await rig.store(attempts=4).get("k", version=blob.version)
 
 
-async def test_an_object_deleted_meanwhile_is_absent(rig: Rig) -> None:
+async def test_an_object_deleted_during_the_read_is_absent(rig: Rig) -> None:
     async def remove() -> None:
         await rig.store().delete("k")
 
@@ -117,7 +117,7 @@ async def test_an_object_deleted_meanwhile_is_absent(rig: Rig) -> None:
     [faults.content_range("bytes 1-2/3"), faults.short_range, faults.whole_for_range, faults.internal_error],
     ids=["another range", "short", "whole", "500"],
 )
-async def test_a_wrong_rest_is_not_combined(rig: Rig, wrong: faults.Fault) -> None:
+async def test_a_wrong_rest_is_not_appended(rig: Rig, wrong: faults.Fault) -> None:
     rig.server.cue("GetObject", faults.reset_mid_body)
     rig.server.cue("GetObject", wrong, nth=2)
     sink = Memory()
@@ -134,7 +134,7 @@ def in_chunks(exchange: Exchange) -> None:
     exchange.write(head + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")
 
 
-async def test_a_rest_in_chunked_framing_is_put_in_its_place(rig: Rig) -> None:
+async def test_a_rest_in_chunked_framing_is_received_at_its_position(rig: Rig) -> None:
     rig.server.cue("GetObject", faults.reset_mid_body)
     rig.server.cue("GetObject", in_chunks, nth=2)
     sink = Memory()
@@ -174,7 +174,7 @@ def broken_of(body: bytes, status: str = "206 Partial Content", **lines: str) ->
     ],
     ids=["another range", "no range", "another object", "whole", "whole with a range"],
 )
-async def test_the_half_of_a_wrong_rest_is_not_continued(rig: Rig, wrong: faults.Fault) -> None:
+async def test_a_broken_response_with_the_wrong_rest_is_not_resumed(rig: Rig, wrong: faults.Fault) -> None:
     rig.server.cue("GetObject", faults.reset_mid_body)
     rig.server.cue("GetObject", wrong, nth=2)
     sink = Memory()
@@ -184,7 +184,7 @@ async def test_the_half_of_a_wrong_rest_is_not_continued(rig: Rig, wrong: faults
     assert sink.memory == LONG
 
 
-async def test_a_range_that_was_not_requested_is_not_continued(rig: Rig) -> None:
+async def test_a_response_with_an_unrequested_range_is_not_resumed(rig: Rig) -> None:
     unasked = broken_of(OTHER, etag='"00000000000000000000000000000001-1"', content_range="bytes 5-9/100")
     rig.server.cue("GetObject", unasked)
     blob = await rig.store().get("k")
@@ -193,13 +193,13 @@ async def test_a_range_that_was_not_requested_is_not_continued(rig: Rig) -> None
     assert ranges(rig) == [None, None]
 
 
-async def test_the_rest_of_another_version_is_never_combined(rig: Rig) -> None:
+async def test_the_rest_of_another_version_is_never_appended(rig: Rig) -> None:
     """Also with a pinned version on a server that ignores preconditions."""
     blob = await rig.store().get("k")
     assert blob is not None
     rig.server.forget()
 
-    def careless(exchange: Exchange) -> None:
+    def ignore_if_match(exchange: Exchange) -> None:
         headers = {name: value for name, value in exchange.request.headers.items() if name != "if-match"}
         exchange.send(exchange.server.answer(exchange.request._replace(headers=headers)))
 
@@ -208,7 +208,7 @@ async def test_the_rest_of_another_version_is_never_combined(rig: Rig) -> None:
 
     rig.while_waiting = replace
     rig.server.cue("GetObject", faults.reset_mid_body)
-    rig.server.cue("GetObject", careless, nth=2, times=99)
+    rig.server.cue("GetObject", ignore_if_match, nth=2, times=99)
     with pytest.raises(Conflict):
         await rig.store(attempts=4).get("k", version=blob.version)
 

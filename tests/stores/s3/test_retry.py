@@ -13,7 +13,7 @@ from zarr_s3_async.stores.s3.errors import STALE, attempt_timed_out
 from zarr_s3_async.stores.s3.request import Request, Response
 from zarr_s3_async.stores.s3.retry import Traced
 
-from .scripted import NO_SUCH_KEY, Script, Way, failed, ok
+from .scripted import NO_SUCH_KEY, Script, ScriptedRetries, failed, ok
 
 GET = Request("GetObject", "bucket", "key")
 
@@ -33,40 +33,40 @@ GET = Request("GetObject", "bucket", "key")
     ],
     ids=lambda fault: repr(fault)[:60],
 )
-async def test_a_passing_fault_is_retried(fault: Response | BaseException) -> None:
+async def test_a_transient_failure_is_retried(fault: Response | BaseException) -> None:
     if isinstance(fault, Response) and fault.headers.get("etag") == "":
         fault = Response(200, {}, fault.body)
-    way = Way(fault, ok())
-    response, attempts = await way.retrying.send(GET)
+    retries = ScriptedRetries(fault, ok())
+    response, attempts = await retries.retrying.send(GET)
     assert response.ok
     assert attempts == 2
-    assert len(way.script.requests) == 2
-    assert way.waits == [0.05]
-    assert way.held_while_waiting == [0], "the slot must be free while waiting"
-    assert way.slots.held == 0
+    assert len(retries.script.requests) == 2
+    assert retries.waits == [0.05]
+    assert retries.held_while_waiting == [0], "the slot must be free while waiting"
+    assert retries.slots.held == 0
 
 
 @pytest.mark.parametrize(
     "answer",
     [NO_SUCH_KEY, failed(403, "AccessDenied"), failed(412, "PreconditionFailed"), failed(400, "InvalidRequest")],
 )
-async def test_a_final_answer_is_returned_at_once(answer: Response) -> None:
-    way = Way(answer)
-    assert (await way.retrying.send(GET))[0] is answer
-    assert way.waits == []
+async def test_a_final_response_is_returned_without_a_retry(answer: Response) -> None:
+    retries = ScriptedRetries(answer)
+    assert (await retries.retrying.send(GET))[0] is answer
+    assert retries.waits == []
 
 
-async def test_the_last_answer_is_returned_when_the_attempts_are_used_up() -> None:
-    way = Way(*[failed(500, "InternalError")] * 3)
-    response, attempts = await way.retrying.send(GET)
+async def test_the_last_response_is_returned_when_the_attempts_are_used_up() -> None:
+    retries = ScriptedRetries(*[failed(500, "InternalError")] * 3)
+    response, attempts = await retries.retrying.send(GET)
     assert (response.status, attempts) == (500, 3)
-    assert way.waits == [0.05, 0.1]
+    assert retries.waits == [0.05, 0.1]
 
 
-async def test_the_last_network_error_leaves_with_the_number_of_attempts() -> None:
-    way = Way(*[NetworkError("reset")] * 3)
+async def test_the_last_network_error_contains_the_number_of_attempts() -> None:
+    retries = ScriptedRetries(*[NetworkError("reset")] * 3)
     with pytest.raises(NetworkError) as caught:
-        await way.retrying.send(GET)
+        await retries.retrying.send(GET)
     assert caught.value.attempts == 3
 
 
@@ -75,69 +75,73 @@ PUT = Request("PutObject", "bucket", "key", payload=b"x")
 
 
 @pytest.mark.parametrize("request_", [GET, PUT], ids=["read", "write"])
-async def test_a_closed_idle_connection_is_retried_at_once_on_a_new_one_and_counted(request_: Request) -> None:
-    way = Way(STALE_ERROR, ok(b""))
-    assert (await way.retrying.send(request_))[1] == 2
-    assert way.waits == [0.0]
-    assert [sent.fresh for sent in way.script.requests] == [False, True]
-    assert [event.attempt for event in way.events if isinstance(event, RequestDone)] == [1, 2]
-    assert [event.reason for event in way.events if isinstance(event, RetryScheduled)] == [STALE]
+async def test_a_request_on_a_closed_idle_connection_is_repeated_immediately_and_counted(request_: Request) -> None:
+    retries = ScriptedRetries(STALE_ERROR, ok(b""))
+    assert (await retries.retrying.send(request_))[1] == 2
+    assert retries.waits == [0.0]
+    assert [sent.fresh for sent in retries.script.requests] == [False, True]
+    assert [event.attempt for event in retries.events if isinstance(event, RequestDone)] == [1, 2]
+    assert [event.reason for event in retries.events if isinstance(event, RetryScheduled)] == [STALE]
 
 
 async def test_a_write_is_sent_no_more_often_than_the_policy_specifies() -> None:
-    way = Way(STALE_ERROR, attempts=1)
+    retries = ScriptedRetries(STALE_ERROR, attempts=1)
     with pytest.raises(NetworkError):
-        await way.retrying.send(PUT)
-    way = Way(STALE_ERROR, failed(500, "InternalError"), attempts=2)
-    assert (await way.retrying.send(PUT))[1] == 2
-    way = Way(STALE_ERROR, failed(500, "InternalError"), ok(b""), attempts=3)
-    assert (await way.retrying.send(PUT))[1] == 3
-    assert [sent.fresh for sent in way.script.requests] == [False, True, True], "those that are idle are as old"
+        await retries.retrying.send(PUT)
+    retries = ScriptedRetries(STALE_ERROR, failed(500, "InternalError"), attempts=2)
+    assert (await retries.retrying.send(PUT))[1] == 2
+    retries = ScriptedRetries(STALE_ERROR, failed(500, "InternalError"), ok(b""), attempts=3)
+    assert (await retries.retrying.send(PUT))[1] == 3
+    assert [sent.fresh for sent in retries.script.requests] == [False, True, True], (
+        "other idle connections are as old, so none of them is used"
+    )
 
 
-async def test_a_closed_idle_connection_costs_a_read_none_of_its_attempts() -> None:
-    way = Way(STALE_ERROR, ok(), attempts=1)
-    assert (await way.retrying.send(GET))[1] == 2
-    way = Way(STALE_ERROR, failed(500, "InternalError"), ok(), attempts=2)
-    assert (await way.retrying.send(GET))[1] == 3
+async def test_a_closed_idle_connection_uses_up_no_attempt_of_a_read() -> None:
+    retries = ScriptedRetries(STALE_ERROR, ok(), attempts=1)
+    assert (await retries.retrying.send(GET))[1] == 2
+    retries = ScriptedRetries(STALE_ERROR, failed(500, "InternalError"), ok(), attempts=2)
+    assert (await retries.retrying.send(GET))[1] == 3
 
 
-async def test_an_answer_without_etag_is_no_answer() -> None:
-    way = Way(*[Response(200, {}, b"who knows")] * 3)
+async def test_a_response_without_an_etag_is_retried() -> None:
+    retries = ScriptedRetries(*[Response(200, {}, b"who knows")] * 3)
     with pytest.raises(UnexpectedResponse, match="ETag"):
-        await way.retrying.send(GET)
+        await retries.retrying.send(GET)
 
 
-async def test_retry_after_is_the_least_wait() -> None:
-    way = Way(failed(503, "SlowDown", retry_after="7"), ok())
-    await way.retrying.send(GET)
-    assert way.waits == [7.0]
+async def test_retry_after_is_the_minimum_wait() -> None:
+    retries = ScriptedRetries(failed(503, "SlowDown", retry_after="7"), ok())
+    await retries.retrying.send(GET)
+    assert retries.waits == [7.0]
 
 
 async def test_every_attempt_is_one_event_and_every_wait_another() -> None:
-    way = Way(failed(500, "InternalError"), NetworkError("reset", code="ConnectionResetError"), ok(b"12345"))
-    await way.retrying.send(GET)
-    done = [e for e in way.events if isinstance(e, RequestDone)]
+    retries = ScriptedRetries(
+        failed(500, "InternalError"), NetworkError("reset", code="ConnectionResetError"), ok(b"12345")
+    )
+    await retries.retrying.send(GET)
+    done = [e for e in retries.events if isinstance(e, RequestDone)]
     assert [(e.attempt, e.status, e.error) for e in done] == [
         (1, 500, "InternalError"),
         (2, None, "ConnectionResetError"),
         (3, 200, None),
     ]
     assert done[2].bytes_received == 5
-    assert [e.reason for e in way.events if isinstance(e, RetryScheduled)] == ["InternalError", "NetworkError"]
+    assert [e.reason for e in retries.events if isinstance(e, RetryScheduled)] == ["InternalError", "NetworkError"]
 
 
-async def test_an_attempt_that_a_transport_ended_in_time_is_retried() -> None:
+async def test_an_attempt_that_timed_out_is_retried() -> None:
     """The transports enforce the attempt timeout; that is tested for each of them."""
-    way = Way(attempt_timed_out(GET, 0.01), attempt_timed_out(GET, 0.01), attempts=2)
+    retries = ScriptedRetries(attempt_timed_out(GET, 0.01), attempt_timed_out(GET, 0.01), attempts=2)
     with pytest.raises(DeadlineExceeded, match="attempt_timeout"):
-        await way.retrying.send(GET)
-    assert len([e for e in way.events if isinstance(e, RequestDone)]) == 2
-    assert way.slots.held == 0
+        await retries.retrying.send(GET)
+    assert len([e for e in retries.events if isinstance(e, RequestDone)]) == 2
+    assert retries.slots.held == 0
 
 
-async def test_cancellation_gives_the_slot_back() -> None:
-    way = Way(ok())
+async def test_cancellation_releases_the_slot() -> None:
+    retries = ScriptedRetries(ok())
     started = asyncio.Event()
 
     async def hang(request: Request) -> Response:
@@ -145,14 +149,14 @@ async def test_cancellation_gives_the_slot_back() -> None:
         await asyncio.sleep(3600)
         raise AssertionError
 
-    way.retrying._traced._inner = type("Hang", (), {"send": staticmethod(hang)})()
-    task = asyncio.create_task(way.retrying.send(GET))
+    retries.retrying._traced._inner = type("Hang", (), {"send": staticmethod(hang)})()
+    task = asyncio.create_task(retries.retrying.send(GET))
     await started.wait()
-    assert way.slots.held == 1
+    assert retries.slots.held == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert way.slots.held == 0
+    assert retries.slots.held == 0
 
 
 @pytest.mark.parametrize(
@@ -160,62 +164,62 @@ async def test_cancellation_gives_the_slot_back() -> None:
     [NetworkError("reset"), DeadlineExceeded("late"), UnexpectedResponse("no length"), ChecksumMismatch("damaged")],
     ids=lambda error: type(error).__name__,
 )
-async def test_the_error_of_a_transport_for_a_bad_answer_is_retried(error: StoreError) -> None:
-    way = Way(error, ok())
-    assert (await way.retrying.send(GET))[1] == 2
+async def test_a_transports_error_for_an_invalid_response_is_retried(error: StoreError) -> None:
+    retries = ScriptedRetries(error, ok())
+    assert (await retries.retrying.send(GET))[1] == 2
 
 
-async def test_the_error_of_a_transport_without_a_request_is_not_retried() -> None:
+async def test_a_transports_error_before_any_request_is_not_retried() -> None:
     error = StoreError("no way to send it")
     with pytest.raises(StoreError) as caught:
-        await Way(error, ok()).retrying.send(GET)
+        await ScriptedRetries(error, ok()).retrying.send(GET)
     assert caught.value is error
 
 
 async def test_damage_is_retried_once_and_then_an_error() -> None:
-    way = Way(*[ChecksumMismatch("damaged")] * 3)
+    retries = ScriptedRetries(*[ChecksumMismatch("damaged")] * 3)
     with pytest.raises(ChecksumMismatch) as caught:
-        await way.retrying.send(GET)
+        await retries.retrying.send(GET)
     assert caught.value.attempts == 2
 
 
 async def test_an_outage_does_not_multiply_the_load() -> None:
     """When the budget is spent, every request fails with its first attempt; successful responses refill it."""
-    way = Way(*[NetworkError("down")] * 1000, attempts=5)
-    way.retrying._retries.budget = RetryBudget(4)
+    retries = ScriptedRetries(*[NetworkError("down")] * 1000, attempts=5)
+    retries.retrying._retries.budget = RetryBudget(4)
     for _ in range(100):
         with pytest.raises(NetworkError):
-            await way.retrying.send(GET)
-    assert len(way.script.requests) == 100 + 100, "one each, and as many retries as the budget holds"
-    way.script.answers[:] = [ok()] * 5
+            await retries.retrying.send(GET)
+    assert len(retries.script.requests) == 100 + 100, "one request each, and as many retries as the budget allows"
+    retries.script.answers[:] = [ok()] * 5
     for _ in range(5):
-        await way.retrying.send(GET)
-    way.script.answers[:] = [failed(500, "InternalError"), ok()]
-    assert (await way.retrying.send(GET))[1] == 2
+        await retries.retrying.send(GET)
+    retries.script.answers[:] = [failed(500, "InternalError"), ok()]
+    assert (await retries.retrying.send(GET))[1] == 2
 
 
-async def test_throttling_shrinks_the_share_of_the_bucket_alone() -> None:
-    way = Way(failed(503, "SlowDown"), *[ok()] * 120, slots=8)
-    await way.retrying.send(GET)
-    share = await way.retrying._slots.acquire("bucket")
+async def test_throttling_reduces_only_the_slots_of_its_bucket() -> None:
+    retries = ScriptedRetries(failed(503, "SlowDown"), *[ok()] * 120, slots=8)
+    await retries.retrying.send(GET)
+    share = await retries.retrying._slots.acquire("bucket")
     assert share is not None
     assert share.limiter.limit == 4
-    way.retrying._slots.release(share)
-    assert await way.retrying._slots.acquire("another") is None
-    way.retrying._slots.release(None)
+    retries.retrying._slots.release(share)
+    assert await retries.retrying._slots.acquire("another") is None
+    retries.retrying._slots.release(None)
     for _ in range(119):
-        await way.retrying.send(GET)
-    assert await way.retrying._slots.acquire("bucket") is None, "it recovered"
+        await retries.retrying.send(GET)
+    assert await retries.retrying._slots.acquire("bucket") is None, "the share has recovered"
 
 
 async def test_retry_after_may_be_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarr_s3_async.stores.retries.time", lambda: 1445412470.0)
-    way = Way(failed(503, "SlowDown", retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), ok())
-    await way.retrying.send(GET)
-    assert way.waits == [10.0]
+    retries = ScriptedRetries(failed(503, "SlowDown", retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), ok())
+    await retries.retrying.send(GET)
+    assert retries.waits == [10.0]
 
 
-async def test_where_only_the_counters_listen_no_event_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_event_is_created_if_only_the_counters_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarr_s3_async.stores.s3.retry.RequestDone", None)
     metrics = Metrics()
     traced = Traced(Script([ok(b"12345"), NO_SUCH_KEY, NetworkError("x", code="Reset")]), metrics)

@@ -110,7 +110,7 @@ async def test_no_operation_sends_checksum_headers_to_custom_endpoints(
 
 @TRANSPORTS
 @pytest.mark.parametrize("kind", ["array", "group"])
-async def test_optional_documents_that_are_forbidden_are_absent_where_the_option_specifies_so(
+async def test_forbidden_optional_documents_are_absent_with_the_option(
     server: FaultServer, transport: Any, kind: str
 ) -> None:
     async with zs.Session(s3=config(server, transport=transport)) as session:
@@ -140,9 +140,7 @@ async def test_optional_documents_that_are_forbidden_are_absent_where_the_option
 
 
 @TRANSPORTS
-async def test_attributes_that_are_forbidden_are_not_edited_as_if_they_were_absent(
-    server: FaultServer, transport: Any
-) -> None:
+async def test_forbidden_attributes_are_not_edited_as_if_they_were_absent(server: FaultServer, transport: Any) -> None:
     async with zs.Session(s3=config(server, transport=transport)) as session:
         store = session.s3("data", "p")
         await session.create_array(store, shape=(4,), dtype="i4", zarr_format=2, attributes={"kept": 1})
@@ -182,7 +180,7 @@ async def test_a_server_that_never_accepts_the_right_version_is_detected_by_the_
 
 
 @TRANSPORTS
-async def test_an_etag_made_weak_is_sent_back_strong(server: FaultServer, transport: Any) -> None:
+async def test_a_weak_etag_is_sent_back_as_a_strong_one(server: FaultServer, transport: Any) -> None:
     async with zs.Session(s3=config(server, transport=transport)) as session:
         store = session.s3("data", "p")
         version = await store.put("k", b"1")

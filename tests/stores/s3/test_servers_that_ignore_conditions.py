@@ -91,10 +91,12 @@ async def test_require_refuses_before_anything_is_written(place: tuple[str, zs.S
         with pytest.raises(Unsupported, match="conditional"):
             await session.create_array(url, shape=(4,), chunks=(4,), dtype="int32")
         entries = [entry.key async for entry in session.store(url).list_prefix()]
-    assert [key for key in entries if not key.endswith("/")] == [], "not even the probe's key is left"
+    assert [key for key in entries if not key.endswith("/")] == [], "the probe's key is deleted, too"
 
 
-async def test_require_lets_reads_and_whole_chunks_be(place: tuple[str, zs.S3Config], config: zs.S3Config) -> None:
+async def test_require_allows_reads_and_writes_of_whole_chunks(
+    place: tuple[str, zs.S3Config], config: zs.S3Config
+) -> None:
     url = place[0]
     async with zs.Session(s3=replace(config, conditional_writes="off")) as session:
         await session.create_array(url, shape=(4,), chunks=(4,), dtype="int32", fill_value=7)
@@ -139,7 +141,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {"plain": {"zarr_format": 2}, "sharded": {"
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("mode", ["auto", "off"])
 @pytest.mark.filterwarnings("ignore:.*no conditional writes")
-async def test_a_condition_of_the_caller_holds_on_a_server_that_ignores_it(
+async def test_a_condition_of_the_caller_is_kept_or_refused_on_a_server_that_ignores_it(
     place: tuple[str, zs.S3Config], config: zs.S3Config, mode: Any, layout: dict[str, Any]
 ) -> None:
     async with zs.Session(s3=replace(config, conditional_writes=mode)) as session:
@@ -167,7 +169,7 @@ async def test_a_condition_of_the_caller_holds_on_a_server_that_ignores_it(
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
 @pytest.mark.filterwarnings("ignore:.*no conditional writes")
-async def test_conditional_puts_of_other_libraries_hold_on_a_server_that_ignores_them(
+async def test_conditional_puts_of_other_libraries_are_kept_or_refused_on_a_server_that_ignores_them(
     place: tuple[str, zs.S3Config], config: zs.S3Config, mode: Any
 ) -> None:
     async with zs.Session(s3=replace(config, conditional_writes=mode)) as session:

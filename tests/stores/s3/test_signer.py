@@ -228,12 +228,12 @@ def test_a_session_token_is_signed_and_sent():
 
 
 def test_the_given_payload_hash_is_signed():
-    """Over TLS the payload goes unsigned: the header and the signature say so."""
+    """Over TLS the payload is not signed: both header and signature contain UNSIGNED-PAYLOAD."""
     lines = signed_lines(Signer(DOCUMENTED, "us-east-1").sign("PUT", "h", "/k", "", {}, UNSIGNED_PAYLOAD, 0.0))
     assert lines["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
 
 
-def test_a_signer_that_lives_past_midnight_signs_as_a_new_one_does():
+def test_a_signer_used_past_midnight_signs_like_a_new_one():
     """What is cached per second and per day is renewed, also when the clock goes back."""
     lasting = Signer(DOCUMENTED, "us-east-1")
     midnight = calendar.timegm((2024, 3, 1, 0, 0, 0))
@@ -242,7 +242,7 @@ def test_a_signer_that_lives_past_midnight_signs_as_a_new_one_does():
         assert lasting.sign(*arguments) == Signer(DOCUMENTED, "us-east-1").sign(*arguments)
 
 
-def test_no_secret_in_a_repr():
+def test_the_repr_of_a_signer_shows_no_secret():
     """Neither repr nor str of a signer shows the secret key."""
     signer = Signer(DOCUMENTED, "us-east-1")
     assert not re.search("wJalrXUtnFEMI", f"{signer!r} {signer}")

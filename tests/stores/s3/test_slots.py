@@ -16,7 +16,7 @@ class Seconds:
         return self.now
 
 
-async def test_a_bucket_that_never_throttled_has_all_slots() -> None:
+async def test_a_bucket_without_throttling_has_all_slots() -> None:
     slots = Slots(Limiter(4))
     assert [await slots.acquire("b") for _ in range(4)] == [None] * 4
     assert slots.session.held == 4
@@ -28,14 +28,14 @@ async def test_a_throttled_bucket_waits_without_a_slot() -> None:
     held = [await slots.acquire("busy") for _ in range(2)]
     third = asyncio.create_task(slots.acquire("busy"))
     await asyncio.sleep(0)
-    assert not third.done(), "its share is two"
-    assert slots.session.held == 2, "who waits for the share holds no slot"
+    assert not third.done(), "the bucket has two slots"
+    assert slots.session.held == 2, "a caller that waits for its bucket's slots holds no slot of the session"
     assert await slots.acquire("other") is None
     slots.release(held[0])
     assert await third is not None
 
 
-async def test_the_share_shrinks_grows_and_is_removed() -> None:
+async def test_the_share_of_a_bucket_shrinks_grows_and_is_removed() -> None:
     clock = Seconds()
     slots = Slots(Limiter(8), clock)
     for clock.now in (0.0, 1.0):
@@ -54,7 +54,7 @@ async def test_the_share_shrinks_grows_and_is_removed() -> None:
     slots.release(await waiting)
     for _ in range(160):
         slots.answered("b", clock.now)
-    assert await slots.acquire("b") is None, "as if nothing had been"
+    assert await slots.acquire("b") is None, "the bucket has no limit of its own any longer"
 
 
 async def test_responses_to_requests_sent_before_throttling_do_not_change_the_share() -> None:
@@ -69,7 +69,7 @@ async def test_responses_to_requests_sent_before_throttling_do_not_change_the_sh
     assert slots.shares["b"].limiter.limit == 2
 
 
-async def test_cancelled_while_waiting_for_a_slot_the_share_is_given_back() -> None:
+async def test_a_caller_cancelled_while_it_waits_releases_its_share() -> None:
     slots = Slots(Limiter(1), Seconds())
     slots.refused("b", None)
     await slots.acquire("other")
@@ -93,6 +93,6 @@ async def test_a_hedge_takes_a_slot_only_if_no_caller_waits_for_it() -> None:
     slots.refused("b", None)
     first = slots.try_acquire("b")
     assert first is not None
-    assert slots.try_acquire("b") is None, "the share is one"
+    assert slots.try_acquire("b") is None, "the bucket has one slot"
     first()
     assert slots.session.held == 1

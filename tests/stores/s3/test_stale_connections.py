@@ -25,7 +25,7 @@ def one_answer_per_connection(rig: Rig) -> None:
         rig.server.cue(operation, faults.closed_after_one_answer, times=FOREVER)
 
 
-async def test_merges_succeed_where_every_connection_serves_once(rig: Rig) -> None:
+async def test_merges_succeed_if_every_connection_serves_one_request(rig: Rig) -> None:
     rig.put("k", b"0")
     one_answer_per_connection(rig)
     store = rig.store(attempts=3)
@@ -36,7 +36,7 @@ async def test_merges_succeed_where_every_connection_serves_once(rig: Rig) -> No
         await store.put("k", b"%d" % (number + 1), when=blob.version)
     assert rig.stored("k") == b"8"
     assert not any(rig.waits)
-    assert rig.attempts == len(rig.server.seen), "every sending is an event"
+    assert rig.attempts == len(rig.server.seen), "every request sent is reported by an event"
 
 
 @pytest.mark.parametrize("conditional", [False, True])
@@ -57,7 +57,7 @@ async def test_one_attempt_sends_a_write_once(rig: Rig, conditional: bool) -> No
     assert rig.stored("k") == b"old"
 
 
-async def test_reads_succeed_where_all_idle_connections_have_died(rig: Rig) -> None:
+async def test_reads_succeed_if_the_server_has_closed_all_idle_connections(rig: Rig) -> None:
     """With a single attempt: a read is idempotent, so a closed idle connection does not count as an attempt."""
     rig.put("k", b"data")
     store = rig.store(attempts=1)
@@ -86,7 +86,7 @@ async def test_reads_succeed_where_all_idle_connections_have_died(rig: Rig) -> N
     assert not any(rig.waits)
 
 
-async def test_a_write_that_was_carried_out_before_the_connection_closed_is_found_by_its_id(rig: Rig) -> None:
+async def test_a_write_carried_out_before_its_connection_closed_is_recognised_by_its_id(rig: Rig) -> None:
     """The client sees a closed idle connection, although the request was carried out."""
     rig.put("k", b"old")
     store = rig.store(attempts=3)

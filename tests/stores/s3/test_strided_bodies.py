@@ -31,7 +31,7 @@ def strided(shape: tuple[int, ...]) -> np.ndarray:
 
 @settings(max_examples=150)
 @given(shapes, st.data())
-def test_pieces_of_any_size_make_up_the_block_and_touch_nothing_else(shape, data):
+def test_pieces_of_any_size_fill_the_block_and_write_nothing_else(shape, data):
     block = strided(shape)
     body = np.arange(block.size, dtype=np.uint8).tobytes()
     received = StridedBody(memoryview(block), memoryview(bytearray(8)))
@@ -68,7 +68,7 @@ def test_a_resumed_body_is_placed_after_the_received_part(shape, data):
     assert block.tobytes() == body
 
 
-def test_only_a_body_of_just_that_size_is_laid_out():
+def test_only_a_body_of_exactly_the_right_size_is_received_strided():
     class Rows:
         strided = memoryview(strided((3, 4)))
 
@@ -80,7 +80,7 @@ def test_only_a_body_of_just_that_size_is_laid_out():
     assert strided_target(lambda length: memoryview(bytearray(length)), 12) is None
 
 
-def test_the_scratch_is_shared_by_all_connections_and_a_single_one():
+def test_all_connections_share_one_scratch_buffer():
     from zarr_s3_async._buffers import Buffers
 
     buffers = Buffers()
@@ -144,8 +144,8 @@ async def test_an_object_of_the_wrong_size_is_not_a_chunk(server, transport) -> 
                 await array.get_slice((0, 0), data.shape)
 
 
-async def test_checksummed_bodies_are_contiguous(server, transport) -> None:
-    """A body that is checksummed afterwards must be contiguous."""
+async def test_bodies_with_a_checksum_are_received_contiguously(server, transport) -> None:
+    """The checksum is computed over the whole body afterwards, so it must be contiguous."""
     async with stored(server, transport, 256) as (array, data):
         config = dataclasses.replace(array._runtime.store.config, checksums="on")
         async with zs.Session(s3=config) as session:

@@ -46,7 +46,7 @@ PRETENDED = {
     "a page in chunks": in_chunks,
     **{str(status): with_etag(status) for status in (201, 202, 203, 204, 206, 299)},
 }
-"""By name; none of them says that the bytes of a PUT are stored."""
+"""Faults by name; none of these responses shows that the bytes of a PUT are stored."""
 
 WRITES: dict[str, tuple[str, Callable[[S3Store], Awaitable[Any]]]] = {
     "put": ("PutObject", lambda store: store.put("k", b"new")),
@@ -63,7 +63,7 @@ def empty(rig: Rig) -> None:
 
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("fault", PRETENDED.values(), ids=PRETENDED)
-async def test_a_put_is_stored_only_where_s3s_own_answer_confirms_it(rig: Rig, write: str, fault: Fault) -> None:
+async def test_a_put_succeeds_only_with_s3s_own_response(rig: Rig, write: str, fault: Fault) -> None:
     operation, run = WRITES[write]
     rig.server.cue(operation, fault, times=FOREVER)
     with pytest.raises(UnexpectedResponse, match=operation):
@@ -77,7 +77,7 @@ async def test_a_put_is_stored_only_where_s3s_own_answer_confirms_it(rig: Rig, w
 
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("status", [201, 202, 203, 206, 299])
-async def test_a_delete_is_done_only_where_s3s_own_answer_confirms_it(rig: Rig, status: int, conditional: bool) -> None:
+async def test_a_delete_succeeds_only_with_s3s_own_response(rig: Rig, status: int, conditional: bool) -> None:
     rig.put("k", b"old")
     store = rig.store()
     blob = await store.get("k")
@@ -95,7 +95,7 @@ async def test_a_delete_is_done_only_where_s3s_own_answer_confirms_it(rig: Rig, 
 
 @pytest.mark.parametrize("status", [203, 206, 299])
 @pytest.mark.parametrize("operation", ["HeadObject", "ListObjectsV2", "DeleteObjects"])
-async def test_other_answers_have_one_good_status_too(rig: Rig, operation: str, status: int) -> None:
+async def test_other_operations_accept_only_one_success_status(rig: Rig, operation: str, status: int) -> None:
     rig.put("k", b"old")
     rig.server.cue(operation, faults.changed(f"{status} Somebody"), times=FOREVER)
     store = rig.store()
@@ -129,7 +129,7 @@ async def test_no_such_key_about_another_key_is_not_absence(rig: Rig, key: str) 
 
 
 @pytest.mark.parametrize("key", ["", "root/k", "root%2Fk", "/root/k", "data/root/k", "/data/root/k"])
-async def test_servers_may_spell_the_absent_key_in_their_own_way(rig: Rig, key: str) -> None:
+async def test_servers_may_write_the_absent_key_in_their_own_way(rig: Rig, key: str) -> None:
     rig.put("k", b"stored")
     rig.server.cue("GetObject", no_such(key))
     assert await rig.store().get("k") is None
@@ -198,7 +198,7 @@ def late_server() -> Iterator[Late]:
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
-async def test_an_answer_that_arrives_before_the_next_request_is_not_its_response(transport: str) -> None:
+async def test_a_response_that_arrives_before_the_next_request_is_not_its_response(transport: str) -> None:
     """It arrives after the idle connection was chosen and before the request was sent on it."""
     with late_server() as server:
         config = zs.S3Config(

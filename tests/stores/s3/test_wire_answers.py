@@ -18,7 +18,7 @@ WRONG_REGION = b"""\xef\xbb\xbf<?xml version="1.0" encoding="UTF-8"?>
 <Region>eu-west-1</Region><Detail><Code>Inner</Code></Detail><RequestId>1</RequestId><HostId/></Error>"""
 
 
-def test_code_message_and_region_of_an_error_document():
+def test_an_error_document_gives_code_message_and_region():
     """XML's predefined entities are decoded; nested elements are ignored."""
     assert parse_error(WRONG_REGION, {}) == ErrorDocument(
         "AuthorizationHeaderMalformed",
@@ -27,7 +27,7 @@ def test_code_message_and_region_of_an_error_document():
     )
 
 
-def test_the_region_may_be_in_a_header():
+def test_the_region_is_also_read_from_a_header():
     """A redirect names the region in a header, with or without a body."""
     headers = {"x-amz-bucket-region": "eu-west-1"}
     moved = b"<Error><Code>PermanentRedirect</Code></Error>"
@@ -66,17 +66,17 @@ def test_a_body_that_is_not_an_error_document_of_s3_has_no_code(body):
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_parsed_without_an_exception(tail):
-    """Arbitrary bytes after a valid start."""
+    """Arbitrary bytes follow a valid start of a document."""
     for body in (tail, b"<Error>" + tail, b"<?xml version='1.0'?><Error><Code>" + tail):
         assert isinstance(parse_error(body, {}), ErrorDocument)
 
 
-def test_a_document_type_is_refused_wherever_it_gets_in():
+def test_a_document_type_is_refused_at_any_position():
     """The parser itself rejects one, too: no entity is expanded."""
     assert error_document._fields(b"<!DOCTYPE Error [<!ENTITY a 'b'>]><Error><Code>x</Code></Error>") == {}
 
 
-def test_deep_nesting_is_harmless():
+def test_a_deeply_nested_document_is_parsed():
     """20,000 levels, as deep as the size cap allows."""
     assert parse_error(b"<Error>" + b"<a>" * 20_000, {}) == ErrorDocument("")
 
@@ -93,7 +93,7 @@ def test_deep_nesting_is_harmless():
         (b"", False),
     ],
 )
-def test_what_looks_like_an_error_document(body, looks):
+def test_an_error_document_is_recognised_by_its_start(body, looks):
     """Only the start of the body decides."""
     assert looks_like_error(body) is looks
 
@@ -114,7 +114,7 @@ def answer_over_wire(answer, request=None):
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "304 Not Modified", "404 Not Found", "412 No", "500 Oops"])
-def test_every_status_of_300_and_above_carries_an_error(status):
+def test_every_status_from_300_has_an_error(status):
     """With a code if S3 sent one."""
     bodiless = status.startswith("304")
     answer = answer_over_wire(response(b"", status) if bodiless else error("TheCode", status, x_amz_request_id="r1"))
@@ -123,7 +123,7 @@ def test_every_status_of_300_and_above_carries_an_error(status):
     assert bodiless or answer.headers["x-amz-request-id"] == "r1"
 
 
-def test_a_head_has_no_document():
+def test_the_error_of_a_head_request_has_no_code():
     """The error code of a HEAD is empty."""
     head = Request("HeadObject", "bucket", "k")
     answer = answer_over_wire(b"HTTP/1.1 404 Not Found\r\ncontent-length: 300\r\n\r\n", head)
@@ -140,7 +140,7 @@ def test_a_200_with_an_error_document_and_no_etag_is_an_error(operation):
     assert (answer.status, answer.error.code) == (200, "InternalError")
 
 
-def test_a_chunk_may_hold_what_looks_like_an_error():
+def test_an_object_that_looks_like_an_error_document_is_data():
     """With an ETag it is data."""
     answer = answer_over_wire(response(ERROR_BODY))
     assert answer.error is None

@@ -1,4 +1,4 @@
-"""A cancelled request leaves the wire usable and the sink alone, over real sockets, on asyncio and uvloop."""
+"""A cancelled request leaves a working wire and writes no more into its sink, on asyncio and uvloop."""
 
 import asyncio
 import threading
@@ -12,8 +12,8 @@ from .wire_server import BIG, GET, ScriptedServer, answering, response
 
 
 @pytest.mark.parametrize("came", [b"", response(BIG)[:500_000]])
-def test_a_cancelled_request_closes_its_connection_and_leaves_the_sink_alone(run, came):
-    """From the end of the cancelled task on; the next request gets another connection and its own response."""
+def test_a_cancelled_request_closes_its_connection_and_writes_no_more_into_the_sink(run, came):
+    """Nothing is written after the cancelled task has ended, and the next request gets a new connection."""
     memory = bytearray(len(BIG))
     waiting = threading.Event()
 
@@ -72,8 +72,8 @@ def test_a_cancelled_upload_closes_its_connection(run):
 
 
 @pytest.mark.parametrize("turns", range(12))
-def test_cancelled_at_any_turn_of_the_loop_it_leaves_a_working_wire(run, turns):
-    """With a pool of one connection: while connecting, sending, receiving and afterwards; once and twice."""
+def test_the_wire_works_after_a_cancellation_in_any_loop_iteration(run, turns):
+    """The pool has one connection; the request is cancelled once or twice while it connects, sends or receives."""
 
     async def main(server):
         wire = server.wire(max_connections=1)

@@ -32,15 +32,15 @@ def _without_google_crc32c(monkeypatch):
     checksum._algorithms.cache_clear()
 
 
-def test_an_upload_carries_crc32c():
-    """For bytes and for memoryviews."""
+def test_an_upload_has_a_crc32c_checksum():
+    """It is computed for bytes and for memoryviews."""
     pytest.importorskip("google_crc32c")
     for payload in (BODY, bytearray(BODY), memoryview(BODY), memoryview(b"0" + BODY)[1:]):
         assert upload_checksum(payload) == ("x-amz-checksum-crc32c", SUMS["crc32c"])
 
 
 @pytest.mark.usefixtures("_without_google_crc32c")
-def test_an_upload_carries_crc32_where_crc32c_would_be_slow():
+def test_an_upload_has_a_crc32_checksum_if_crc32c_is_slow():
     """S3 accepts either; computing CRC-32C in Python would take longer than the upload."""
     assert upload_checksum(BODY) == ("x-amz-checksum-crc32", SUMS["crc32"])
     assert checksum_fault({"x-amz-checksum-crc32c": SUMS["crc32c"]}, b"other") is None
@@ -64,6 +64,6 @@ def test_a_download_is_compared_with_its_checksum(name):
         {"x-amz-checksum-crc64nvme": "abc="},
     ],
 )
-def test_a_download_without_a_usable_checksum_passes(headers):
-    """No checksum, composite checksums of a multipart upload, an unsupported algorithm."""
+def test_a_download_without_a_supported_checksum_is_accepted(headers):
+    """The cases: no checksum, the composite checksum of a multipart upload, an unsupported algorithm."""
     assert checksum_fault(headers, BODY) is None

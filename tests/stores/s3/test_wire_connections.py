@@ -24,7 +24,7 @@ def pooled(wire):
 
 
 def test_connections_are_bounded_and_all_requests_are_served(run):
-    """50 concurrent requests over 4 connections, each with its own response."""
+    """50 concurrent requests use 4 connections, and each gets its own response."""
     in_flight, peak, lock = 0, 0, threading.Lock()
 
     def script(peer):
@@ -51,7 +51,7 @@ def test_connections_are_bounded_and_all_requests_are_served(run):
     assert server.connections == peak == 4
 
 
-def test_a_stale_connection_is_noticed_before_it_is_used(run):
+def test_a_stale_connection_is_detected_before_it_is_used(run):
     """The server closed the idle connection: no attempt is spent on it, even if a request may be sent only once."""
 
     def script(peer):
@@ -70,7 +70,7 @@ def test_a_stale_connection_is_noticed_before_it_is_used(run):
     assert (server.connections, len(server.requests)) == (4, 4)
 
 
-def test_a_stale_connection_is_noticed_even_when_the_loop_had_no_turn(run):
+def test_a_stale_connection_is_detected_even_if_the_loop_was_blocked(run):
     """The socket has the FIN but the loop has not seen it: the socket is checked right before the request is sent."""
     hung_up = threading.Event()
 
@@ -84,7 +84,7 @@ def test_a_stale_connection_is_noticed_even_when_the_loop_had_no_turn(run):
         wire = server.wire()
         for _ in range(3):
             await wire.send(ONCE)
-            hung_up.wait(5)  # blocks the loop, on purpose
+            hung_up.wait(5)  # blocks the loop intentionally
             hung_up.clear()
         await wire.aclose()
 
@@ -133,7 +133,7 @@ def test_a_new_connection_that_breaks_is_not_stale(run):
     assert len(server.requests) == 1
 
 
-def test_a_break_in_an_answer_is_not_repeated(run):
+def test_a_request_is_not_repeated_after_the_start_of_its_response(run):
     """One byte of a head arrived: the server has taken the request, and only the retry layer may repeat it."""
 
     def script(peer):
@@ -154,7 +154,7 @@ def test_a_break_in_an_answer_is_not_repeated(run):
     assert len(server.requests) == 2
 
 
-def test_an_unsolicited_second_answer_is_never_another_requests(run):
+def test_an_unsolicited_response_is_never_read_by_another_request(run):
     """It arrives in its own packet after the first response was complete: the connection is not reused."""
     came = threading.Event()
 
@@ -179,8 +179,8 @@ def test_an_unsolicited_second_answer_is_never_another_requests(run):
     assert server.connections == 4
 
 
-def test_idle_connections_are_closed_after_their_time(run):
-    """The wire continues with a new one."""
+def test_idle_connections_are_closed_after_the_idle_timeout(run):
+    """The next request opens a new connection."""
     hung_up = threading.Event()
 
     def script(peer):
@@ -212,7 +212,7 @@ def test_waiting_for_a_connection_ends_with_the_attempt_timeout(run):
         with pytest.raises(DeadlineExceeded):
             await wire.send(GET)
         wire._connections.release(lent)
-        assert wire._connections.take() is lent, "nobody waits for it any longer"
+        assert wire._connections.take() is lent, "no waiter is left"
         lent.abort()
         await wire.aclose()
 
@@ -220,7 +220,7 @@ def test_waiting_for_a_connection_ends_with_the_attempt_timeout(run):
         run(main(server))
 
 
-def test_a_cancelled_waiter_passes_its_connection_on(run):
+def test_a_cancelled_waiter_passes_its_connection_to_the_next(run):
     """Any of the waiters for one connection may be cancelled at any moment; all others are served."""
 
     def script(peer):
@@ -247,8 +247,8 @@ def test_a_cancelled_waiter_passes_its_connection_on(run):
 
 
 @pytest.mark.parametrize("ending", [{"connection": "close"}, {"content_length": "9"}])
-def test_a_closed_connection_frees_a_slot_for_the_next_in_line(run, ending):
-    """A response with `Connection: close`, and a broken connection, while others wait for it."""
+def test_a_closed_connection_frees_its_slot_for_the_next_waiter(run, ending):
+    """Other requests wait while the response has `Connection: close` or the connection breaks."""
 
     def script(peer):
         peer.request()
@@ -266,7 +266,7 @@ def test_a_closed_connection_frees_a_slot_for_the_next_in_line(run, ending):
     assert server.connections == 5
 
 
-def test_a_failed_connection_frees_a_slot_for_the_next_in_line(run):
+def test_a_failed_connection_frees_its_slot_for_the_next_waiter(run):
     """A refused connection releases its slot in the pool."""
     with ScriptedServer(answering(response())) as gone:
         pass
@@ -378,7 +378,7 @@ def test_every_address_of_a_name_is_tried_and_used(run, monkeypatch):
 
 
 def test_connections_are_spread_over_all_addresses(run, monkeypatch):
-    """As S3 recommends: eight connections to two addresses are four to each."""
+    """S3 recommends it: of eight connections to two addresses, each gets four."""
     with ScriptedServer(answering(response()), host="0.0.0.0") as server:  # both loopback addresses
 
         def addresses(*_, **__):
@@ -397,14 +397,14 @@ def test_connections_are_spread_over_all_addresses(run, monkeypatch):
     assert sorted(peers) == ["127.0.0.1"] * 4 + ["127.0.0.2"] * 4
 
 
-def test_a_name_is_looked_up_once_for_connections_made_at_once(run, monkeypatch):
+def test_concurrent_connections_resolve_their_host_name_once(run, monkeypatch):
     """Cancelling one of them does not cancel the others."""
-    lookups = []
+    lookups, release = [], threading.Event()
     with ScriptedServer(answering(response())) as server:
 
         def slow(host, port, **_):
             lookups.append(host)
-            time.sleep(0.1)
+            release.wait(10)
             return [(2, 1, 6, "", ("127.0.0.1", server.port))]
 
         monkeypatch.setattr("zarr_s3_async._http.dial.socket.getaddrinfo", slow)
@@ -412,8 +412,11 @@ def test_a_name_is_looked_up_once_for_connections_made_at_once(run, monkeypatch)
         async def main():
             wire = server.wire(endpoint=server.endpoint(host="slow.example"), max_connections=8)
             tasks = [asyncio.ensure_future(wire.send(GET)) for _ in range(8)]
-            await asyncio.sleep(0.02)
+            while not lookups:
+                await asyncio.sleep(0.001)
             tasks[0].cancel()
+            await asyncio.sleep(0)
+            release.set()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             await wire.aclose()
             return results

@@ -1,4 +1,4 @@
-"""Correct responses and faults over real sockets, on asyncio and uvloop: one of our errors for every fault."""
+"""Responses and faults over real sockets, on asyncio and uvloop: every fault is one of our errors."""
 
 import time
 
@@ -25,8 +25,8 @@ from .wire_server import (
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_384, 100_000, 2_097_152])
-def test_bodies_arrive_whole(run, size):
-    """With and without a sink, over one connection."""
+def test_bodies_of_all_sizes_are_received(run, size):
+    """They are received with and without a sink, over one connection."""
     memory = bytearray(size)
     with ScriptedServer(answering(response(BIG[:size]))) as server:
         plain, sunk = run(sent(server, GET, Request("GetObject", "bucket", "k", sink=lambda _: memoryview(memory))))
@@ -37,7 +37,7 @@ def test_bodies_arrive_whole(run, size):
     assert server.connections == 1
 
 
-def test_slow_pieces_make_a_whole_answer(run):
+def test_a_response_in_slow_pieces_is_received(run):
     """The response arrives in small pieces with pauses."""
     answer = b"HTTP/1.1 100 Continue\r\n\r\n" + response(b"0123456789")
 
@@ -53,8 +53,8 @@ def test_slow_pieces_make_a_whole_answer(run):
     assert got.body == b"0123456789"
 
 
-def test_chunks_over_the_network(run):
-    """Small and large ones."""
+def test_bodies_in_chunked_framing_are_received(run):
+    """Small and large chunks are sent."""
     head = b'HTTP/1.1 200 OK\r\netag: "e"\r\ntransfer-encoding: chunked\r\n\r\n'
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(c), c) for c in (BIG[:10], BIG, BIG[:70_000]))
     with ScriptedServer(answering(head + chunks + b"0\r\n\r\n")) as server:
@@ -63,7 +63,7 @@ def test_chunks_over_the_network(run):
     assert server.connections == 1
 
 
-def test_connection_close_is_obeyed(run):
+def test_a_response_with_connection_close_ends_its_connection(run):
     """The response is used; the next request gets a new connection."""
     with ScriptedServer(answering(response(b"a", connection="close"))) as server:
         answers = run(sent(server, GET, GET))
@@ -115,8 +115,8 @@ def test_a_fault_is_a_network_error_and_costs_one_request(run, fault):
         run(main(server))
 
 
-def test_nothing_listens(run):
-    """A refused connection is a NetworkError immediately."""
+def test_a_refused_connection_is_a_network_error(run):
+    """It is raised immediately, without waiting for a timeout."""
     with ScriptedServer(answering(response())) as server:
         port = server.port
 
@@ -129,8 +129,8 @@ def test_nothing_listens(run):
     run(main())
 
 
-def test_a_name_that_does_not_resolve(run):
-    """A name that does not resolve is a NetworkError, too."""
+def test_a_host_name_that_does_not_resolve_is_a_network_error(run):
+    """The error names the host."""
 
     async def main():
         wire = Wire(endpoint_on(80, "nowhere.invalid"), keys)
@@ -142,7 +142,7 @@ def test_a_name_that_does_not_resolve(run):
     run(main())
 
 
-def test_a_20_mb_error_page_is_cut(run):
+def test_only_the_start_of_a_20_mb_error_page_is_read(run):
     """64 KiB of it are read and the connection is closed; it is not taken for S3's own error."""
     page = b"<html>" + b"x" * 20_000_000
 

@@ -21,7 +21,7 @@ CHUNKED = b'HTTP/1.1 200 OK\r\netag: "e"\r\ntransfer-encoding: chunked\r\n\r\n'
 
 def outcome(answer: asyncio.Future):
     """The result of the exchange; a pending one would be a hang."""
-    assert answer.done(), "it would wait forever"
+    assert answer.done(), "the exchange would wait forever"
     try:
         return answer.result()
     except (ConnectionBroken, ProtocolError) as failure:
@@ -48,8 +48,8 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_an_answer_may_be_split_at_every_byte(name):
-    """In two at each position, and in single bytes; the connection is reused afterwards."""
+async def test_a_response_may_be_split_at_any_byte(name):
+    """It is split in two at each position, and into single bytes; the connection is reused afterwards."""
     request, data, body = ANSWERS[name]
     splits = [[cut] for cut in range(1, len(data))] + [list(range(1, len(data)))]
     with MemoryConnection() as memory:
@@ -62,8 +62,8 @@ async def test_an_answer_may_be_split_at_every_byte(name):
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_an_answer_that_ends_early_is_a_broken_connection(name):
-    """Truncated anywhere by a FIN: never a shorter body, never a hang."""
+async def test_a_truncated_response_is_a_broken_connection(name):
+    """A FIN ends it at any byte: the result is never a shorter body and never a hang."""
     request, data, _ = ANSWERS[name]
     for end in range(len(data)):
         with MemoryConnection() as memory:
@@ -75,8 +75,8 @@ async def test_an_answer_that_ends_early_is_a_broken_connection(name):
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_bytes_beyond_the_answer_spoil_it(name):
-    """If they arrive together with the response, it is rejected and the connection is not reused."""
+async def test_a_response_with_extra_bytes_is_rejected(name):
+    """They arrive together with the response; the connection is not reused."""
     request, data, _ = ANSWERS[name]
     with MemoryConnection() as memory:
         answer = memory.exchange(request)
@@ -87,7 +87,7 @@ async def test_bytes_beyond_the_answer_spoil_it(name):
 
 @pytest.mark.parametrize("size", [16_384, 65_536, 98_304, 131_072, 1_000_000])
 @pytest.mark.parametrize("with_sink", [False, True])
-async def test_a_longer_body_than_promised_is_seen_at_every_size(size, with_sink):
+async def test_a_body_longer_than_its_length_is_rejected_at_every_size(size, with_sink):
     """Also if most of it is received directly into the sink's memory; nothing is written beyond its end."""
     memory_of_sink = bytearray(size + 100)
     sink = (lambda length: memoryview(memory_of_sink)[:length]) if with_sink else None
@@ -99,7 +99,7 @@ async def test_a_longer_body_than_promised_is_seen_at_every_size(size, with_sink
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_000, 65_536, 65_537, 98_304, 300_000, 2_000_000])
-async def test_bodies_of_all_sizes_arrive_in_the_sink_or_in_memory_of_their_own(size):
+async def test_bodies_of_all_sizes_are_received_into_the_sink_or_new_memory(size):
     """The sink is called once, with the length; its memory is the body."""
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
     memory_of_sink, asked = bytearray(size), []
@@ -138,9 +138,9 @@ async def test_the_sink_is_not_called_for_what_was_not_requested(headers, answer
         raise AssertionError("called")
 
     with MemoryConnection() as memory:
-        promise = memory.exchange(Request("GetObject", "b", "k", headers, sink=sink))
+        future = memory.exchange(Request("GetObject", "b", "k", headers, sink=sink))
         memory.receive(answer)
-        assert outcome(promise).body == b"x" * 9
+        assert outcome(future).body == b"x" * 9
 
 
 async def test_a_sink_that_raises_ends_the_exchange_with_its_error():
@@ -158,8 +158,8 @@ async def test_a_sink_that_raises_ends_the_exchange_with_its_error():
 
 
 @pytest.mark.parametrize("memory_given", [bytearray(3), bytes(4), bytearray(8)])
-async def test_a_sink_with_memory_that_does_not_fit_is_a_value_error(memory_given):
-    """Too short, read-only, too long."""
+async def test_a_sink_with_unsuitable_memory_is_a_value_error(memory_given):
+    """The memory is too short, read-only or too long."""
     with MemoryConnection() as memory:
         answer = memory.exchange(Request("GetObject", "b", "k", sink=lambda _: memoryview(memory_given)))
         memory.receive(response(b"body"))
@@ -188,7 +188,7 @@ async def test_an_error_may_end_with_the_connection(request_):
 
 @pytest.mark.parametrize("framing", [b"content-length: 20000000\r\n", b"", b"transfer-encoding: chunked\r\n"])
 @pytest.mark.parametrize("status", ["500 No", "404 Not Found", "200 OK"])
-async def test_of_a_huge_page_64_kib_are_read(framing, status):
+async def test_64_kib_of_a_huge_page_are_read(framing, status):
     """For errors and for successes without an ETag; the connection is closed without waiting for the rest."""
     page = b"x" * 100_000
     if b"chunked" in framing:
@@ -213,7 +213,7 @@ async def test_of_a_huge_page_64_kib_are_read(framing, status):
         b"HTTP/1.1 200 OK\r\netag: 1\r\ncontent-length: 999999999999999999\r\n\r\n",
     ],
 )
-async def test_garbage_is_refused_at_once(garbage):
+async def test_garbage_is_refused_immediately(garbage):
     """Without waiting for a timeout, and without allocating memory for an impossible length."""
     with MemoryConnection() as memory:
         answer = memory.exchange()
@@ -222,7 +222,7 @@ async def test_garbage_is_refused_at_once(garbage):
         assert memory.transport.aborted
 
 
-async def test_bytes_between_two_answers_close_the_connection():
+async def test_bytes_between_two_responses_close_the_connection():
     """They are unsolicited; a buffer is still provided, as the TLS layer and uvloop require."""
     with MemoryConnection() as memory:
         answer = memory.exchange()
@@ -234,7 +234,7 @@ async def test_bytes_between_two_answers_close_the_connection():
         assert len(memory.connection.get_buffer(-1)) > 0
 
 
-async def test_a_break_is_stale_only_on_a_used_connection_that_said_nothing():
+async def test_a_broken_connection_is_stale_only_if_reused_and_silent():
     """Only then may the request be sent again automatically."""
     for served, came, stale in [(0, b"", False), (1, b"", True), (1, b"H", False), (1, response(b"12")[:-1], False)]:
         with MemoryConnection() as memory:
@@ -300,7 +300,7 @@ def by_h11(request: Request, data: bytes) -> tuple[int, bytes] | None:
 
 @settings(max_examples=max(300, settings().max_examples))
 @given(name=st.sampled_from(sorted(ANSWERS)), data=st.data())
-def test_mutated_and_split_answers_are_read_as_h11_reads_them_or_refused(name, data):
+def test_mutated_and_split_responses_are_read_as_by_h11_or_refused(name, data):
     """Never a hang, never a body that another HTTP implementation does not see, and no effect on the next response."""
     request, good, _ = ANSWERS[name]
     bad = data.draw(mutated(good))
@@ -359,7 +359,7 @@ async def test_an_upload_waits_while_the_transport_is_full():
         assert memory.transport.written == b"request" + payload
 
 
-async def test_an_error_answer_keeps_the_connection():
+async def test_an_error_response_keeps_the_connection():
     """A 404 is a normal response: its body is read, and the connection is reused."""
     with MemoryConnection() as memory:
         for _ in range(3):

@@ -11,8 +11,8 @@ from zarr_s3_async.stores.s3.wire import Wire
 from .wire_server import GET, ScriptedServer, answering, endpoint_on, keys, response, sent
 
 
-def test_each_operation_is_the_request_of_the_s3_api(run):
-    """Method, path, query, headers, length and body."""
+def test_each_operation_sends_the_request_of_the_s3_api(run):
+    """Method, path, query, headers, length and body are compared."""
     upload = {"partNumber": "7", "uploadId": "a+b/c"}
     requests = [
         Request("GetObject", "bucket", "a b/c+d~é//%41", {"range": "bytes=0-3"}),
@@ -51,8 +51,8 @@ def test_each_operation_is_the_request_of_the_s3_api(run):
     assert server.connections == 1
 
 
-def test_without_credentials_nothing_is_signed(run):
-    """No credentials callable, or one that returns None."""
+def test_requests_without_credentials_are_not_signed(run):
+    """Either there is no credentials function, or it returns None."""
 
     async def none():
         return None
@@ -88,8 +88,8 @@ def test_refreshed_credentials_are_used_for_the_next_request(run):
 
 
 @pytest.mark.parametrize("value", ["a\r\nx: y", "a\ny", "a\rb", "a\0b"])
-def test_a_header_cannot_smuggle_another(run, value):
-    """A line end in a value is refused before anything is sent."""
+def test_a_header_value_with_a_line_end_is_refused(run, value):
+    """It could smuggle another header in, so it is refused before anything is sent."""
 
     async def main(server):
         wire = server.wire()
@@ -104,7 +104,7 @@ def test_a_header_cannot_smuggle_another(run, value):
     assert server.requests == []
 
 
-def test_control_operations_are_refused(run):
+def test_the_wire_refuses_control_operations(run):
     """They are sent over the SDK."""
 
     async def main():

@@ -51,7 +51,7 @@ def with_wire(request, server):
 
 
 def test_a_get_returns_what_was_put(with_wire):
-    """Sizes around the buffer sizes, whole and in ranges, with and without sinks."""
+    """Sizes around the buffer sizes are read whole and in ranges, with and without sinks."""
 
     async def work(wire, bucket):
         for size in (0, 1, 16_384, 65_536, 131_072, 5_000_000):
@@ -75,7 +75,7 @@ def test_a_get_returns_what_was_put(with_wire):
     with_wire(work)
 
 
-def test_odd_keys_are_the_same_objects_for_put_and_get(with_wire):
+def test_unusual_keys_name_the_same_object_in_put_and_get(with_wire):
     """The server computes the signature itself and accepts every encoding of the key."""
 
     async def work(wire, bucket):
@@ -98,7 +98,7 @@ def needs_client(work):
     return work.__code__.co_argcount == 3
 
 
-def test_parts_of_an_upload_that_the_sdk_controls(with_wire):
+def test_the_wire_sends_the_parts_of_an_upload_started_by_the_sdk(with_wire):
     """The SDK starts and completes the upload; the wire sends the parts."""
     parts = [os.urandom(5 * 2**20), os.urandom(100)]
 
@@ -117,8 +117,8 @@ def test_parts_of_an_upload_that_the_sdk_controls(with_wire):
     with_wire(work)
 
 
-def test_many_at_once(with_wire):
-    """100 objects over 16 connections: each reader gets its own object."""
+def test_concurrent_readers_get_their_own_objects(with_wire):
+    """100 objects are read over 16 connections."""
 
     async def work(wire, bucket):
         async def one(number):
@@ -132,8 +132,8 @@ def test_many_at_once(with_wire):
     with_wire(work)
 
 
-def test_the_answers_of_failures(with_wire):
-    """S3's own codes for an absent key, an absent bucket, a lost race and a range past the end."""
+def test_failed_requests_have_the_codes_of_s3(with_wire):
+    """The cases: an absent key, an absent bucket, a lost race and a range past the end."""
 
     async def work(wire, bucket):
         async def code(*arguments, **options):

@@ -44,7 +44,7 @@ def test_a_stall_before_the_body_ends_with_the_attempt_timeout(run, came):
 
 
 @pytest.mark.parametrize("with_sink", [False, True])
-def test_a_stall_in_the_body_ends_sooner_and_reports_the_bytes_received(run, with_sink):
+def test_a_stalled_body_ends_the_attempt_early_with_the_bytes_received(run, with_sink):
     """Less than 64 KiB in a quarter of the attempt timeout is too slow; the received part can be resumed."""
     memory = bytearray(len(BIG))
     sink = (lambda _: memoryview(memory)) if with_sink else None
@@ -52,7 +52,7 @@ def test_a_stall_in_the_body_ends_sooner_and_reports_the_bytes_received(run, wit
     async def main(server):
         wire = server.wire(attempt_timeout=60.0)
         pooled = wire._connections
-        pooled._tick, pooled._step_seconds = 0.01, 0.1
+        pooled._tick, pooled._step_seconds = 0.01, 0.5  # on a slow machine, too, all bytes arrive in the first step
         try:
             with pytest.raises(BrokenBody, match="fewer than 65536 bytes arrived within") as raised:
                 await wire.send(Request("GetObject", "bucket", "k", sink=sink))
@@ -84,7 +84,7 @@ def trickling(piece, pause):
     return script
 
 
-def test_a_trickle_is_too_slow(run):
+def test_a_body_that_arrives_byte_by_byte_ends_the_attempt(run):
     """Single bytes do not keep an attempt alive until its timeout."""
 
     async def main(server):
@@ -103,16 +103,16 @@ def test_a_slow_body_that_keeps_pace_is_received(run):
 
     async def main(server):
         wire = server.wire(attempt_timeout=60.0)
-        wire._connections._tick, wire._connections._step_seconds = 0.01, 0.3
+        wire._connections._tick, wire._connections._step_seconds = 0.01, 1.0
         answer = await wire.send(GET)
         await wire.aclose()
         return answer
 
-    with ScriptedServer(trickling(65_536, 0.02)) as server:
+    with ScriptedServer(trickling(65_536, 0.04)) as server:
         assert run(main(server)).body == BIG
 
 
-def test_an_upload_that_is_not_read_ends_with_the_attempt_timeout(run):
+def test_an_upload_that_the_server_does_not_read_ends_with_the_attempt_timeout(run):
     """The payload is released."""
     payload = bytearray(BIG * 8)
     ended = threading.Event()

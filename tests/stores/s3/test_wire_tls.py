@@ -36,8 +36,8 @@ async def ask(server, *requests, **options):
         await wire.aclose()
 
 
-def test_bodies_of_all_sizes_arrive_over_one_connection(run, certificate, server_side):
-    """Received into sinks and into buffers; sent with an unsigned payload."""
+def test_bodies_of_all_sizes_are_received_over_one_tls_connection(run, certificate, server_side):
+    """They are received into sinks and into buffers; payloads are sent unsigned."""
     memory = bytearray(len(BIG))
     answers = [response(BIG[:10]), response(BIG), response(BIG), response(b"")]
     requests = [
@@ -79,7 +79,7 @@ def test_a_certificate_of_another_name_is_refused(run, certificate, server_side,
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_an_invalid_ca_bundle_is_a_config_error(run, server_side, tmp_path, content):
-    """Missing, or not PEM; the message names the file."""
+    """The file is missing or not PEM; the message names it."""
     bundle = tmp_path / "bundle.pem"
     if content is not None:
         bundle.write_text(content)
@@ -88,7 +88,7 @@ def test_an_invalid_ca_bundle_is_a_config_error(run, server_side, tmp_path, cont
         run(ask(server, GET, ca_bundle=str(bundle)))
 
 
-def test_a_context_may_be_shared(run, certificate, server_side):
+def test_requests_share_one_tls_context(run, certificate, server_side):
     """It is created once per wire, in a thread, by the given function."""
     made = []
 
@@ -134,7 +134,7 @@ def test_faults_over_tls_are_network_errors(run, certificate, server_side):
         assert run(main(server)).body == b"fine"
 
 
-def test_a_request_cancelled_over_tls_leaves_the_sink_alone(run, certificate, server_side):
+def test_a_request_cancelled_over_tls_writes_no_more_into_the_sink(run, certificate, server_side):
     """Decrypted bytes still in the TLS layer are discarded."""
     memory = bytearray(len(BIG))
 
@@ -162,8 +162,8 @@ def test_a_request_cancelled_over_tls_leaves_the_sink_alone(run, certificate, se
 
 
 @pytest.mark.parametrize("turns", range(0, 60, 6))
-def test_cancelled_during_the_handshake_it_leaves_a_working_wire(run, certificate, server_side, turns):
-    """In any iteration of the loop, with a pool of one connection."""
+def test_the_wire_works_after_a_cancelled_handshake(run, certificate, server_side, turns):
+    """The request is cancelled in any iteration of the loop; the pool has one connection."""
 
     async def main(server):
         wire = server.wire(max_connections=1, ca_bundle=str(certificate.authority))

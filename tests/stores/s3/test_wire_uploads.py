@@ -12,7 +12,7 @@ from zarr_s3_async.stores.s3.request import Request
 from .wire_server import BIG, GET, ScriptedServer, answering, error, response, sent
 
 
-def test_a_big_upload_arrives_whole_to_a_slow_reader(run):
+def test_a_big_upload_to_a_slow_reader_arrives_complete(run):
     """Flow control: the payload is not copied while it waits; afterwards the connection is reused."""
     payload = BIG * 4
 
@@ -35,7 +35,7 @@ def test_a_big_upload_arrives_whole_to_a_slow_reader(run):
     assert server.connections == 1
 
 
-def test_an_early_error_during_an_upload_is_the_answer(run):
+def test_an_error_during_an_upload_is_its_response(run):
     """The server refuses after the head and stops reading: its response is used, and the connection is not reused."""
     put = Request("PutObject", "bucket", "k", payload=BIG * 8)
     another = threading.Event()
@@ -56,7 +56,7 @@ def test_an_early_error_during_an_upload_is_the_answer(run):
     assert server.connections == 2
 
 
-def test_an_early_success_before_the_upload_ends_closes_the_connection(run):
+def test_a_success_before_the_end_of_the_upload_closes_the_connection(run):
     """The rest of the upload would be read as the next request."""
     put = Request("PutObject", "bucket", "k", payload=BIG * 8)
     another = threading.Event()
@@ -76,8 +76,8 @@ def test_an_early_success_before_the_upload_ends_closes_the_connection(run):
     assert server.connections == 2
 
 
-def test_a_server_that_hangs_up_during_an_upload(run):
-    """Without a response it is a NetworkError."""
+def test_a_connection_closed_during_an_upload_is_a_network_error(run):
+    """The server closes it without a response."""
 
     def script(peer):
         peer.head()
@@ -94,7 +94,7 @@ def test_a_server_that_hangs_up_during_an_upload(run):
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["answered", "given up"])
-def test_a_cancelled_upload_continues_until_it_is_answered(run, monkeypatch, answered):
+def test_a_cancelled_upload_continues_until_its_response(run, monkeypatch, answered):
     """Cancelled twice while most of the payload is unsent; the payload is sent, and the connection is reused.
 
     Without an answer within the grace period, the connection is closed.

@@ -16,14 +16,14 @@ from zarr_s3_async.stores.s3.write_ids import (
 )
 
 
-def test_a_version_compares_as_its_etag() -> None:
+def test_versions_are_compared_by_their_etags() -> None:
     version = version_with_history('"1"', ("a" * 16,))
     assert version == '"1"'
     assert hash(version) == hash('"1"')
     assert {version: 1}[Version('"1"')] == 1
 
 
-def test_the_last_sixteen_are_kept() -> None:
+def test_the_last_sixteen_ids_are_kept() -> None:
     base = version_with_history('"1"', tuple(new_id() for _ in range(16)))
     assert isinstance(base, WrittenVersion)
     mine = new_id()

@@ -1,4 +1,4 @@
-"""The operations of a store that meet a fault, with their results without one, and a check of the error."""
+"""The operations of a store on which faults are tested: their results without a fault, and a check of their errors."""
 
 from __future__ import annotations
 

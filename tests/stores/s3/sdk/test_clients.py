@@ -34,7 +34,7 @@ def of_user(rig: Rig, number: int) -> S3Config:
     return replace(rig.config, access_key_id=f"AKID{number}", transport="sdk")
 
 
-async def test_many_identities_one_after_the_other_keep_few_clients(rig: Rig, few: int) -> None:
+async def test_only_a_few_clients_are_kept_for_many_identities(rig: Rig, few: int) -> None:
     rig.put("k", b"data")
     pool = ClientPool(4)
     made: list[weakref.ref[Any]] = []
@@ -45,12 +45,12 @@ async def test_many_identities_one_after_the_other_keep_few_clients(rig: Rig, fe
         made.append(weakref.ref(await pool.client(config)))
         assert len(pool._clients) <= few
     gc.collect()
-    assert sum(ref() is not None for ref in made) <= few, "nothing else keeps what was closed"
-    assert (await SdkTransport(pool, of_user(rig, 0)).send(GET)).status == 200, "it is made again"
+    assert sum(ref() is not None for ref in made) <= few, "nothing else refers to a closed client"
+    assert (await SdkTransport(pool, of_user(rig, 0)).send(GET)).status == 200, "a closed client is created again"
     await pool.aclose()
 
 
-async def test_the_least_recently_used_goes_first(rig: Rig, few: int) -> None:
+async def test_the_least_recently_used_client_is_closed_first(rig: Rig, few: int) -> None:
     rig.put("k", b"data")
     pool = ClientPool(4)
     first = await pool.client(of_user(rig, 0))
@@ -60,7 +60,7 @@ async def test_the_least_recently_used_goes_first(rig: Rig, few: int) -> None:
     await pool.aclose()
 
 
-async def test_what_is_in_use_is_not_closed(rig: Rig, few: int) -> None:
+async def test_a_client_in_use_is_not_closed(rig: Rig, few: int) -> None:
     rig.put("k", b"data")
     pool = ClientPool(4)
     rig.server.cue("GetObject", lambda exchange: (exchange.pause(0.2), exchange.reply()), times=6)
@@ -71,7 +71,7 @@ async def test_what_is_in_use_is_not_closed(rig: Rig, few: int) -> None:
     await pool.aclose()
 
 
-async def test_closing_ends_what_runs(rig: Rig) -> None:
+async def test_closing_the_pool_ends_running_requests(rig: Rig) -> None:
     pool = ClientPool(4)
     rig.server.cue("GetObject", lambda exchange: exchange.stall())
     sending = asyncio.create_task(SdkTransport(pool, of_user(rig, 0)).send(GET))

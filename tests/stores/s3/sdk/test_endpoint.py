@@ -129,7 +129,7 @@ def refuse_to_send(request, **_):
         ),
     ],
 )
-async def test_the_endpoint_is_the_one_of_botocores_rules(options, bucket, scheme, host, port, prefix, region):
+async def test_the_endpoint_is_that_of_botocores_rules(options, bucket, scheme, host, port, prefix, region):
     """Scheme, host, port, path and region for every shape of address; nothing is sent."""
     async with a_client(**options) as client:
         endpoint = await resolve_endpoint(client, bucket)
@@ -146,14 +146,14 @@ async def test_botocore_does_not_retry_the_stopped_request(mode):
     assert len(seen) == 1
 
 
-async def test_an_anonymous_client_resolves_too():
+async def test_the_endpoint_of_an_anonymous_client_is_resolved():
     """Without a signature, the client's region is used."""
     async with a_client(keys=False, signature_version=UNSIGNED) as client:
         endpoint = await resolve_endpoint(client, "bucket")
     assert (endpoint.region, endpoint.service, endpoint.unsupported) == ("eu-west-1", "s3", None)
 
 
-async def test_no_credentials_is_botocores_error():
+async def test_missing_credentials_raise_botocores_error():
     """The caller maps it like every error of the SDK."""
     async with a_client(keys=False) as client:
         with pytest.raises(NoCredentialsError):
@@ -174,14 +174,14 @@ async def test_concurrent_resolutions_get_their_own_results():
     assert [endpoint.host.partition(".")[0] for endpoint in endpoints] == buckets
 
 
-async def test_other_requests_of_the_client_are_left_alone():
+async def test_resolving_does_not_affect_other_requests_of_the_client():
     """A concurrent GetObject of other code is not stopped; afterwards no handler is left registered."""
     async with a_client() as client:
         client.meta.events.register("before-sign.s3", a_moment)
 
         async def other_request():
-            with pytest.raises(AssertionError, match="somebody-elses-key would have been sent"):
-                await client.get_object(Bucket="bucket", Key="somebody-elses-key")
+            with pytest.raises(AssertionError, match="key-of-other-code would have been sent"):
+                await client.get_object(Bucket="bucket", Key="key-of-other-code")
 
         ours = [resolve_endpoint(client, "bucket") for _ in range(5)]
         await asyncio.gather(*ours, *[other_request() for _ in range(5)])
@@ -198,14 +198,14 @@ async def test_other_requests_of_the_client_are_left_alone():
         ("arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-1/accesspoint/ap", "ARN"),
     ],
 )
-async def test_buckets_of_other_services_are_for_the_sdk(bucket, reason):
+async def test_buckets_of_other_services_are_left_to_the_sdk(bucket, reason):
     """Directory buckets and ARNs are recognised by name: resolving them would send a request or need a library."""
     async with a_client(region="us-west-2") as client:
         endpoint = await resolve_endpoint(client, bucket)
     assert reason in endpoint.unsupported
 
 
-async def test_a_configured_proxy_is_for_the_sdk():
+async def test_clients_with_a_configured_proxy_are_left_to_the_sdk():
     """Proxies of the client's own configuration, for the endpoint's scheme."""
     async with a_client(proxies={"https": "http://proxy.example:3128"}) as client:
         assert "proxy" in (await resolve_endpoint(client, "bucket")).unsupported
@@ -213,8 +213,8 @@ async def test_a_configured_proxy_is_for_the_sdk():
         assert (await resolve_endpoint(client, "bucket")).unsupported is None
 
 
-async def test_a_proxy_of_the_environment_is_for_the_sdk(monkeypatch):
-    """As botocore reads it, NO_PROXY included."""
+async def test_clients_with_a_proxy_from_the_environment_are_left_to_the_sdk(monkeypatch):
+    """The variables are read as botocore reads them, NO_PROXY included."""
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     async with a_client() as client:
         assert "proxy" in (await resolve_endpoint(client, "bucket")).unsupported
@@ -222,8 +222,8 @@ async def test_a_proxy_of_the_environment_is_for_the_sdk(monkeypatch):
         assert (await resolve_endpoint(client, "bucket")).unsupported is None
 
 
-async def test_other_signatures_are_for_the_sdk():
-    """A client that signs with version 2, and one with a client certificate."""
+async def test_clients_with_other_signatures_are_left_to_the_sdk():
+    """One client signs with version 2, the other has a client certificate."""
     async with a_client(signature_version="s3") as client:
         assert "signature" in (await resolve_endpoint(client, "bucket")).unsupported
     async with a_client(client_cert="/nowhere.pem") as client:
@@ -239,6 +239,6 @@ async def test_other_signatures_are_for_the_sdk():
         ("https", "::1", 9000, "[::1]:9000"),
     ],
 )
-def test_the_authority_leaves_the_default_port_out(scheme, host, port, authority):
-    """As HTTP clients write Host, because the signature covers it."""
+def test_the_authority_does_not_contain_the_default_port(scheme, host, port, authority):
+    """HTTP clients write the Host header like this, and the signature covers it."""
     assert Endpoint(scheme=scheme, host=host, port=port, path_prefix="", region="us-east-1").authority == authority

@@ -96,7 +96,7 @@ def sts(issuer: Issuer, server: VerifyingServer, roles: list[tuple[str, str]]) -
     Args:
         issuer: Issues the keys.
         server: Knows the keys that may sign requests.
-        roles: Receives (role, the key or the web identity that asked) of every request.
+        roles: Receives (role, the key or the web identity that requested it) of every request.
     """
 
     def answer(call: Call) -> Answer:

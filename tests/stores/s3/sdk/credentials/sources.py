@@ -32,9 +32,9 @@ class World:
     issuer: Issuer
     stack: ExitStack
     roles: list[tuple[str, str]] = field(default_factory=list)
-    """(role, who asked for it) of every request to STS."""
+    """(role, access key that requested it) of every request to STS."""
     issues: Callable[[], int] = lambda: 0
-    """How often the source was asked for keys."""
+    """Number of requests for keys to the source."""
 
     def __post_init__(self) -> None:
         self.issues = lambda: len(self.issuer.issued)

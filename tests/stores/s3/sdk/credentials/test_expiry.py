@@ -71,7 +71,7 @@ async def test_keys_that_s3_reports_expired_are_replaced_during_a_read(
         server.cue("GetObject", _revoking(server, first), nth=5)
         np.testing.assert_array_equal(await array.get_slice((0, 0), (16, 4)), EXPECTED)
         once = 2 if source is sources.chained_roles else 1
-        assert world.issues() - before == once, "one asks for all"
+        assert world.issues() - before == once, "one request serves all readers"
         last = world.issuer.issued[world.issues() - 1].access_key
         assert set(server.signers) == {first, last}
         server.signers.clear()
@@ -90,7 +90,7 @@ def _revoking(server: VerifyingServer, key: str) -> faults.Fault:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_file_that_another_program_renews_is_read_again(
+async def test_a_credentials_file_renewed_by_another_program_is_read_again(
     transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
 ) -> None:
     sources.credentials_file(world)

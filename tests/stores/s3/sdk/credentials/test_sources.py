@@ -26,7 +26,9 @@ async def read(session: zs.Session, config: zs.S3Config, transport: Literal["wir
 
 
 @pytest.mark.parametrize("source", [*STATIC, *REFRESHED], ids=lambda source: source.__name__)
-async def test_source(source: Source, world: World, config: zs.S3Config, server: VerifyingServer) -> None:
+async def test_every_source_signs_reads_and_writes(
+    source: Source, world: World, config: zs.S3Config, server: VerifyingServer
+) -> None:
     config = replace(config, **source(world))
     async with zs.Session(s3=config) as session:
         for transport in TRANSPORTS:
@@ -41,7 +43,7 @@ async def test_source(source: Source, world: World, config: zs.S3Config, server:
         assert server.get(BUCKET, "w/k") == b"1"
     asked = 2 if source is sources.chained_roles else 1
     if source in REFRESHED:
-        assert world.issues() == asked, "kept for the whole session"
+        assert world.issues() == asked, "keys are cached for the whole session"
 
 
 async def test_each_role_of_a_chain_is_requested_with_the_keys_of_the_one_before(
@@ -58,7 +60,9 @@ async def test_a_web_identity_is_sent_without_a_signature(world: World, config: 
     assert world.roles == [("reader", "a-web-identity")]
 
 
-async def test_anonymous_asks_no_source(world: World, config: zs.S3Config, server: VerifyingServer) -> None:
+async def test_an_anonymous_session_uses_no_source_of_credentials(
+    world: World, config: zs.S3Config, server: VerifyingServer
+) -> None:
     sources.process(world)
     for transport in TRANSPORTS:
         async with zs.Session(s3=replace(config, anonymous=True, transport=transport)) as session:
@@ -68,7 +72,9 @@ async def test_anonymous_asks_no_source(world: World, config: zs.S3Config, serve
     assert server.signers == ["", ""]
 
 
-async def test_no_source_is_an_error_with_advice_and_is_not_cached(world: World, config: zs.S3Config) -> None:
+async def test_missing_credentials_are_an_error_with_advice_and_are_not_cached(
+    world: World, config: zs.S3Config
+) -> None:
     async with zs.Session(s3=config) as session:
         for transport in TRANSPORTS:
             with pytest.raises(CredentialsNotFound, match="AWS_ACCESS_KEY_ID"):
