@@ -128,3 +128,28 @@ def test_a_view_that_was_never_awaited_warns_with_its_line(tmp_path: Path) -> No
     assert [line.split(":")[1] for line in warned] == ["7", "8"], done.stderr
     assert all("never read: write `await` before it" in line for line in warned)
     assert all(line.startswith(str(program)) for line in warned)
+
+
+@pytest.mark.parametrize(
+    ("call", "typo", "meant"),
+    [
+        (zs.open_array, "zarr_formta", "zarr_format="),
+        (zs.open_array, "mising", "missing="),
+        (zs.open_group, "consolidate", "consolidated="),
+        (zs.open, "cahce", "cache="),
+        (zs.create_group, "overwritten", "overwrite="),
+        (zs.create_array, "paht", "path="),
+        (zs.blocking.open_array, "mising", "missing="),
+    ],
+)
+def test_a_misspelt_option_is_compared_with_those_of_the_function_too(call, typo, meant):
+    options = {"shape": (1,), "dtype": "i4"} if call is zs.create_array else {}
+    with pytest.raises(zs.ConfigError, match=f"'{typo}' of {call.__name__}: write {meant}"):
+        call("memory://typos", **options, **{typo: 1})
+
+
+@pytest.mark.parametrize("name", ["region", "profile", "ca_bundle", "storage_class", "sse_kms_key_id", "access_key_id"])
+def test_an_option_from_an_empty_environment_variable_is_an_error(name):
+    keys = {"secret_access_key": "x"} if name == "access_key_id" else {}
+    with pytest.raises(zs.ConfigError, match=f"S3Config.{name} is empty"):
+        zs.Session(**keys, **{name: ""})

@@ -399,3 +399,10 @@ def test_the_cache_policy_is_kept_below_and_when_pickled(tmp_path: Path) -> None
     assert fresh._live()._layout.reader.max_age is None
     with pytest.raises(zs.ConfigError, match="cache"):
         zs.blocking.open_array(tmp_path / "a", cache="always")  # type: ignore[arg-type]  # no such policy
+
+
+def test_an_attribute_of_numpy_says_how_to_read() -> None:
+    array: Any = zs.blocking.create_array("memory://attributes", shape=(2,), dtype="i4")
+    with pytest.raises(AttributeError, match=r"array\[...\] first, as in \(array\[...\]\).mean"):
+        array.mean()
+    assert not hasattr(array, "shpae")

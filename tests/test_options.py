@@ -162,7 +162,7 @@ def test_false_is_an_option_that_is_given() -> None:
         ({"attempt_timeout": 10**5000}, "must be a number above zero, not an int of 16,610 bits"),
         ({"anonymous": "false"}, "must be True or False, not 'false'"),
         ({"transport": "wires"}, "did you mean 'wire'"),
-        ({"access_key_id": "", "secret_access_key": ""}, "empty key"),
+        ({"access_key_id": "", "secret_access_key": ""}, "access_key_id is empty"),
     ],
 )
 def test_what_users_of_other_libraries_write_is_answered_with_the_name_here(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
@@ -220,6 +221,63 @@ def test_at_exit_it_is_closed_without_a_word_and_a_fork_has_its_own(tmp_path: Pa
     # The loop itself is the notebook's to close: that is all that the interpreter may complain of.
     assert "Session" not in done.stderr, done.stderr
     assert "transport" not in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_waits_for_an_import_in_another_thread(tmp_path: Path) -> None:
+    """Otherwise the first import of the same module in the child waits for a thread that does not exist there."""
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(0.5)\n")
+    program = f"""
+    import os, sys, threading, time
+    import zarr_s3_async
+    zarr_s3_async.__path__.append({str(tmp_path)!r})
+    def load():
+        import zarr_s3_async.slow
+    thread = threading.Thread(target=load)
+    thread.start()
+    while "zarr_s3_async.slow" not in sys.modules:
+        time.sleep(0.001)
+    child = os.fork()
+    if not child:
+        load()
+        os._exit(0)
+    thread.join()
+    for _ in range(1000):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            sys.exit(status)
+        time.sleep(0.01)
+    os.kill(child, 9)
+    sys.exit("the child hangs")
+    """
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_array_of_an_ended_loop_says_so(tmp_path: Path) -> None:
+    asyncio.run(filled(tmp_path.as_uri()))
+
+    async def opened() -> zs.Array:
+        return await zs.open_array(tmp_path)
+
+    array = asyncio.run(opened())
+
+    async def read() -> None:
+        await array[...]
+
+    with pytest.raises(zs.SessionClosed, match="ended with its event loop"):
+        asyncio.run(read())
+
+
+async def test_what_is_not_awaited_yet_says_so_when_it_is_used(tmp_path: Path) -> None:
+    opening: Any = zs.open_array(tmp_path)
+    with pytest.raises(TypeError, match="write `array = await"):
+        opening[:3]
+    with pytest.raises(TypeError, match="not iterable: write `await`"):
+        list(opening)
+    with pytest.raises(AttributeError, match="write `await` before it"):
+        _ = opening.shape
 
 
 def test_asyncio_run_again_and_again_leaves_nothing(tmp_path: Path) -> None:

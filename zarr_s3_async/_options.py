@@ -118,6 +118,8 @@ def is_unicode(text: str) -> bool:
 def check_line(name: str, value: Any) -> None:
     """`value` must be valid in an HTTP header: a line end would start another header. It is not shown."""
     check_text(name, value)
+    if not value:  # as of an environment variable that is set to nothing
+        raise ConfigError(f"{name} is empty: give a value, or leave it out (None)")
     if any(letter < " " or letter == "\x7f" for letter in value):
         raise ConfigError(f"{name} contains a line end or another control character")
 

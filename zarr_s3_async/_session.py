@@ -287,6 +287,11 @@ class Session:
         except RuntimeError:
             pass  # no loop is running: raised below, unless a more specific error applies
         if self._state == "closed":
+            if self._loop is not None and self._loop.is_closed():
+                raise SessionClosed(
+                    "this session ended with its event loop, and its arrays with it: open them again in the loop that "
+                    "uses them (each asyncio.run() has its own)"
+                )
             raise session_closed()
         if self._state == "new":
             self._loop, self._pid, self._state = _running_loop(), os.getpid(), "open"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic, sleep
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, Unpack, cast
 
@@ -120,6 +122,27 @@ def _close_at_exit() -> None:
         shared.session._abandon()  # noqa: SLF001  # as above
 
 
+_IMPORTED_BY_THREADS = ("zarr_s3_async", "numcodecs", "aiobotocore", "botocore", "aiohttp")
+_LONGEST_IMPORT = 5.0
+"""Seconds after which a fork no longer waits for an import."""
+
+
+def _wait_for_imports() -> None:
+    """Before a fork: wait until no thread is importing what this library imports when it is needed first.
+
+    A child inherits a module that is being imported as such, but not the thread that imports it: its first import of
+    that module would wait for ever.
+    """
+    end = monotonic() + _LONGEST_IMPORT
+    while monotonic() < end and any(
+        name.partition(".")[0] in _IMPORTED_BY_THREADS
+        # Python's import system uses the same mark to decide whether to wait.
+        and getattr(getattr(module, "__spec__", None), "_initializing", False)
+        for name, module in list(sys.modules.items())
+    ):
+        sleep(0.001)
+
+
 def _forget_parent() -> None:
     """In a forked child: keep the parent's sessions unused, since collecting them would close the parent's sockets."""
     global _sessions  # noqa: PLW0603  # one table per process
@@ -129,7 +152,7 @@ def _forget_parent() -> None:
 
 atexit.register(_close_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parent)
+    os.register_at_fork(before=_wait_for_imports, after_in_child=_forget_parent)
 
 
 class Opening(Generic[Node]):
@@ -141,8 +164,11 @@ class Opening(Generic[Node]):
 
     __slots__ = ("_call", "_options", "_path", "_session", "_where")
 
-    def __init__(self, where: Where, path: str, options: SessionOptions, call: _Call[Node]) -> None:
-        check_names(options, SessionOptions.__annotations__, "Session")
+    def __init__(
+        self, where: Where, path: str, options: SessionOptions, call: _Call[Node], of: Callable[..., Opening[Node]]
+    ) -> None:
+        """What the function `of` returns, which has the options of its signature and those of a session."""
+        check_names(options, {*(of.__kwdefaults__ or ()), *SessionOptions.__annotations__}, of.__name__)
         self._call = call
         self._where = where
         self._path = path
@@ -184,6 +210,12 @@ class Opening(Generic[Node]):
         return f"<{self._where!s}, not opened yet: await it, or enter it with `async with`>"
 
     if not TYPE_CHECKING:  # hidden from type checkers, so that they report such uses
+
+        def __getitem__(self, _: object) -> NoReturn:
+            raise TypeError("not opened yet: write `array = await ...` first, then `await array[...]`")
+
+        def __iter__(self) -> NoReturn:  # otherwise Python iterates by __getitem__
+            raise TypeError("not opened yet, and not iterable: write `await` before it, or use `async with`")
 
         def __enter__(self) -> NoReturn:
             raise TypeError("use `async with`, not `with`; code that cannot await uses zs.blocking")
@@ -251,6 +283,7 @@ def open_array(
         lambda session, at, below: session.open_array(
             at, path=below, zarr_format=zarr_format, missing=missing, cache=policy
         ),
+        open_array,
     )
 
 
@@ -272,6 +305,7 @@ def open_group(
         lambda session, at, below: session.open_group(
             at, path=below, zarr_format=zarr_format, consolidated=consolidated, cache=policy
         ),
+        open_group,
     )
 
 
@@ -294,6 +328,7 @@ def open(  # noqa: A001  # zs.open, as zarr.open and h5py's are called
         lambda session, at, below: session.open(
             at, path=below, zarr_format=zarr_format, missing=missing, consolidated=consolidated, cache=policy
         ),
+        open,
     )
 
 
@@ -309,10 +344,16 @@ def create_array(where: Where, *, path: str = "", **options: Unpack[CreateOption
         path: Path below `where`.
         options: Options of `ArrayOptions` (`shape`, `dtype`, `chunks`, …) and of `Session`.
     """
-    check_names(options, CreateOptions.__annotations__, "create_array")
+    check_names(options, {"path", *CreateOptions.__annotations__}, "create_array")
     of_array: Any = {name: value for name, value in options.items() if name in ArrayOptions.__annotations__}
     of_session: Any = {name: value for name, value in options.items() if name not in of_array}
-    return Opening(where, path, of_session, lambda session, at, below: session.create_array(at, path=below, **of_array))
+    return Opening(
+        where,
+        path,
+        of_session,
+        lambda session, at, below: session.create_array(at, path=below, **of_array),
+        create_array,
+    )
 
 
 def create_group(
@@ -332,4 +373,5 @@ def create_group(
         lambda session, at, below: session.create_group(
             at, path=below, attributes=attributes, zarr_format=zarr_format, overwrite=overwrite
         ),
+        create_group,
     )

@@ -33,6 +33,25 @@ _OF_DATA = frozenset(
 """Attribute names of NumPy arrays, and of arrays in libraries that read synchronously."""
 
 
+def no_attribute(handle: object, name: str, how_to_read: str) -> AttributeError:
+    """The error for a missing attribute, which says how to read if the attribute is one of the data.
+
+    Args:
+        handle: The object without the attribute.
+        name: The attribute.
+        how_to_read: The expression that reads the data.
+    """
+    what = f"{type(handle).__name__!r} object has no attribute {name!r}"
+    if name in _OF_DATA:
+        what += f": {how_to_read} first, as in ({how_to_read}).{name}"
+    return AttributeError(what)
+
+
+def _with_article(handle: object) -> str:
+    name = type(handle).__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+
 class Unread:
     """Base class of handles whose data is read by awaiting. Type checkers do not see its methods.
 
@@ -52,36 +71,33 @@ class Unread:
 
         def __getattr__(self, name: str) -> NoReturn:
             self._mark_used()
-            what = f"{type(self).__name__!r} object has no attribute {name!r}"
-            if name in _OF_DATA:
-                what += f": {self._how_to_read} first, as in ({self._how_to_read}).{name}"
-            raise AttributeError(what)
+            raise no_attribute(self, name, self._how_to_read)
 
         def __array__(self, *_: Any, **__: Any) -> NoReturn:
             self._mark_used()
-            raise TypeError(f"a {type(self).__name__} is not read yet: np.asarray({self._how_to_read})")
+            raise TypeError(f"{_with_article(self)} is not read yet: np.asarray({self._how_to_read})")
 
         def __len__(self) -> NoReturn:
             self._mark_used()
             raise TypeError(
-                f"a {type(self).__name__} is not read yet and has no len(): take .shape[0], which needs no request"
+                f"{_with_article(self)} is not read yet and has no len(): take .shape[0], which needs no request"
             )
 
         def __iter__(self) -> NoReturn:
             self._mark_used()
             # NumPy would read an iterable array element by element, one request each.
-            raise TypeError(f"a {type(self).__name__} is not iterable: iterate over {self._how_to_read}")
+            raise TypeError(f"{_with_article(self)} is not iterable: iterate over {self._how_to_read}")
 
         def __contains__(self, _: object) -> NoReturn:
             self._mark_used()
-            raise TypeError(f"a {type(self).__name__} is not read yet: value in ({self._how_to_read})")
+            raise TypeError(f"{_with_article(self)} is not read yet: value in ({self._how_to_read})")
 
 
 def _refusing(operator: str) -> Callable[..., NoReturn]:
     def refuse(self: Unread, *_: object) -> NoReturn:
         self._mark_used()
         how = self._how_to_read
-        raise TypeError(f"a {type(self).__name__} is not read yet: {how} first (in parentheses, before you compute)")
+        raise TypeError(f"{_with_article(self)} is not read yet: {how} first (in parentheses, before you compute)")
 
     refuse.__name__ = operator
     return refuse

@@ -120,6 +120,9 @@ class View(Unread):
             self._runtime, self._layout, self._selection, data, write_empty=self._write_empty, timeout=timeout
         )
 
+    def _mark_used(self) -> None:  # called by Unread before an error
+        self._made_at = None
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         self._made_at = None
         raise TypeError("a View cannot be pickled: send array.ref, and open it in a session of the other process")

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any, Generic, Literal, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self, TypeVar, Unpack, cast
 from uuid import uuid4
 
 import numpy as np
@@ -55,6 +55,7 @@ from ._concurrency.limiter import Priority
 from ._concurrency.loop_thread import LoopThread, background_loop
 from ._notebook import facts_html
 from ._types import JSON, Buffer, Coords, Missing, Shape, Version
+from ._unread import no_attribute
 from ._where import as_url
 
 __all__ = [
@@ -255,6 +256,11 @@ class Array(_Handle[_array.Array]):
     def __dask_tokenize__(self) -> tuple[str, int]:
         # Differs for every handle and after every write: dask assumes equal data for equal tokens.
         return self._token, self._edits
+
+    if not TYPE_CHECKING:  # hidden from type checkers, so that they report missing attributes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise no_attribute(self, name, "array[...]")
 
     # Properties
 

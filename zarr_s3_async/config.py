@@ -172,8 +172,6 @@ class S3Config:
 
     def _check_credentials(self) -> None:
         keys = (self.access_key_id, self.secret_access_key)
-        if "" in (*keys, self.session_token):
-            raise ConfigError("S3Config has an empty key or token: leave it out (None) to use the standard chain")
         if (keys[0] is None) != (keys[1] is None):
             raise ConfigError("S3Config needs access_key_id and secret_access_key together, or neither")
         if self.session_token is not None and keys[0] is None:

@@ -29,6 +29,7 @@ except ImportError as _error:
 import zarr_s3_async as zs
 
 from .._concurrency.loop_thread import finish_generators
+from .._options import check_names
 from ..byte_range import ByteRange, Offset, Span, Suffix
 from ..stores import optional
 from ._place import Place, bucket_errors
@@ -63,6 +64,7 @@ class ZarrStore(Store):
         if not isinstance(read_only, bool):
             raise zs.ConfigError(f"read_only must be True or False, not {read_only!r}")
         super().__init__(read_only=read_only)
+        check_names(options, {"read_only", *zs.SessionOptions.__annotations__}, "ZarrStore")
         self._place = Place(where, options)
 
     # Identity
