@@ -11,8 +11,9 @@ _SMALLEST = 64 * 1024
 _SPARE = 8
 """A buffer exceeds its body by up to two eighths, so that bodies of similar length can reuse it."""
 _MAX_SEARCHED = 16
-_SCRATCH = 256 * 1024
-"""Bytes; small enough to stay in a core's L2 cache between receiving and copying."""
+_SCRATCH = 2**20
+"""Bytes. With fewer there are more reads, more copies, and more changes from one body to another; four times as many
+gain little more (`python -m benchmarks.bodies`), and every session with such bodies holds them."""
 
 
 class Buffers:

@@ -214,13 +214,13 @@ class Connection(asyncio.BufferedProtocol):
         self._poller.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's name
-        if self._direct is not None:
-            # A bulk call receives in short steps while interactive calls wait for their turn of the loop.
-            if self._turns is not None and self._turns.short:
-                return self._direct[:STEP_BYTES]
-            return self._direct
-        # Behind an unfinished head, whose bytes must stay together to be parsed.
-        return self._view[self._filled :] if self._filled else self._aside
+        if self._filled:  # of an unfinished head, whose bytes must stay together to be parsed
+            return self._view[self._filled :]
+        memory = self._aside if self._direct is None else self._direct
+        # A bulk call receives in short steps while interactive calls wait for their turn of the loop.
+        if self._turns is not None and self._turns.short:
+            return memory[:STEP_BYTES]
+        return memory
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
