@@ -23,7 +23,7 @@ _TRIED: tuple[tuple[str, str], ...] = (
     ),
     (
         "TLS",
-        "Threads that receive bodies by themselves take a third less (`python -m benchmarks.bodies`); not built in.",
+        "Decryption is a third. Threads that receive bodies and other buffers gained nothing (docs/speed.md).",
     ),
     ("256 KiB zstd", "Decompression is more than half, whichever library does it (docs/speed.md)."),
     ("256 KiB blosc", "Chunks are decoded on the loop, which spares a thread's turn."),
