@@ -119,6 +119,18 @@ async def test_a_wrong_endpoint_fails_at_the_connection() -> None:
 
 
 @pytest.mark.integration
+async def test_an_endpoint_with_the_wrong_scheme_or_none_has_advice(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encrypted = bucket.endpoint_url.replace("http:", "https:")
+    found = await zs.doctor("s3://doctors-bucket", s3=bucket.s3_config(endpoint_url=encrypted))
+    assert "serves no TLS" in check(found, "connection").advice
+    monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.endpoint_url.removeprefix("http://"))
+    found = await zs.doctor("s3://doctors-bucket", s3=bucket.s3_config(endpoint_url=None))
+    assert "http://" in check(found, "endpoint").advice
+
+
+@pytest.mark.integration
 async def test_a_wrong_clock_is_a_warning(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 

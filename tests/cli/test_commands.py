@@ -313,6 +313,72 @@ def test_errors_of_options_name_the_flags(arguments: list[str], flag: str) -> No
     assert not re.search(r"\b(endpoint_url|anonymous|profile|overwrite|chunks|shape)=", line)
 
 
+def test_where_nothing_is_stored_the_error_names_what_is_below(tmp_path: Path) -> None:
+    for number in range(7):
+        done("create", f"{tmp_path.as_uri()}/a{number}", "--shape", "2", "--dtype", "int8")
+    for arguments in (["info"], ["get"], ["verify"], ["consolidate"], ["attrs"], ["rm", "--yes"]):
+        result = command(arguments[0], tmp_path.as_uri(), *arguments[1:])
+        assert result.exit_code == 2
+        (line,) = result.stderr.splitlines()
+        assert f"below it are 'a0/', 'a1/', 'a2/', 'a3/', 'a4/', … (zarr-s3 ls {tmp_path.as_uri()})" in line
+        assert "create one" not in line
+    assert "below it" not in command("info", f"{tmp_path.as_uri()}/none").stderr
+    assert "below it" not in command("tree", f"{tmp_path.as_uri()}/a0").stderr
+
+
+def test_a_tree_without_a_group_shows_the_nodes_of_every_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/read.me").write_text("no node")
+    done("create", f"{tmp_path.as_uri()}/a", "--shape", "2,3", "--dtype", "int8")
+    done("create", f"{tmp_path.as_uri()}/g", "--group")
+    done("create", f"{tmp_path.as_uri()}/g/b", "--shape", "5", "--dtype", "float32")
+    shown = command("tree", tmp_path.as_uri()).stdout
+    assert shown.splitlines() == [tmp_path.as_uri(), "├── a (2, 3) int8", "└── g", "    └── b (5,) float32"]
+    assert [node["path"] for node in done("tree", tmp_path.as_uri())["nodes"]] == ["a", "g", "g/b"]
+    assert [node["path"] for node in done("tree", f"{tmp_path.as_uri()}/g")["nodes"]] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--bucket", "A_B"], "'A_B' is not a bucket name"),
+        (["--access-key", "a b"], "without spaces"),
+        (["--env-file", "no/folder/env"], "--env-file no/folder/env"),
+        (["--env-file", "."], "--env-file . is a folder"),
+        (["--keep", "file"], "--keep file is not a folder"),
+    ],
+)
+def test_serve_refuses_what_cannot_be_before_it_starts_a_server(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    result = command("serve", *arguments)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert told in line
+
+
+def test_a_folder_that_does_not_exist_is_told_before_a_request(url: str, tmp_path: Path) -> None:
+    result = command("get", url, "--out", str(tmp_path / "no" / "x.npy"))
+    assert result.exit_code == 2
+    assert "--out" in result.stderr
+    assert ".partial" not in result.stderr
+
+
+@pytest.mark.parametrize("text", ["5,x", "5,,3", ",5", "x"])
+def test_a_shape_with_a_gap_is_refused(text: str, tmp_path: Path) -> None:
+    result = command("create", f"{tmp_path.as_uri()}/a", "--shape", text, "--dtype", "int8")
+    assert result.exit_code == 2
+    assert "--shape" in result.stderr
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(("text", "shape"), [("", []), ("5", [5]), ("(5,)", [5]), ("5, 3", [5, 3]), ("5x3", [5, 3])])
+def test_shapes_as_numpy_prints_them_are_taken(text: str, shape: list[int], tmp_path: Path) -> None:
+    assert done("create", f"{tmp_path.as_uri()}/a", "--shape", text, "--dtype", "int8")["shape"] == shape
+
+
 def test_a_mistyped_aws_region_is_one_short_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")

@@ -59,3 +59,19 @@ def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert command in result.stdout
+
+
+def test_ctrl_c_while_the_commands_are_imported_is_told_as_later(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "zarr_s3_async.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "zarr_s3_async.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        zarr_s3_async.cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "zarr-s3: interrupted\n"

@@ -54,12 +54,16 @@ rechunk sample://survey/elevation sample://made/tall
 rm sample://made/copy
 rm sample://made/copy --yes
 rm sample://made/copy --yes
+tree sample://made
+tree sample://made/plane
 consolidate sample://survey
 info sample://survey/nothing
 get sample://survey/elevation 0:99,1:x
 get sample://survey/elevation 7
 get sample://survey/elevation 99
 put plane.npy sample://survey/elevation
+put gaps.csv sample://made/grid --at 0,0:3
+create sample://made/odd --shape 5,x --dtype int16
 info nowhere
 inof sample://survey
 info sample://survey --jsn
@@ -94,6 +98,7 @@ def main() -> None:
     root = zs.MemoryStore("sample")
     zs.register_store("sample", lambda url, _context: root.below(url.removeprefix("sample://")))
     np.save("plane.npy", np.arange(600, dtype="int16").reshape(20, 30))
+    Path("gaps.csv").write_text("1,,3")
     asyncio.run(_fill())
     runner = CliRunner(charset="ascii")
     for line in SESSION.strip().splitlines():

@@ -21,7 +21,7 @@ async def get(
     call: Call,
     url: Url,
     part: Annotated[
-        str, typer.Argument(metavar="[REGION]", help="As NumPy writes it: 0:10,5,::2", show_default=False)
+        str, typer.Argument(metavar="[REGION]", help="As NumPy writes it: 0:10,5,::2 or '[-1]'", show_default=False)
     ] = "",
     target: Annotated[
         str | None,
@@ -39,6 +39,8 @@ async def get(
     """
     selection = parse_region(part)
     chosen = None if target is None and form is None else files.checked_form(target or "-", form)
+    if target not in {None, "-"} and not Path(str(target)).absolute().parent.is_dir():
+        raise ConfigError(f"--out {target}: the folder does not exist")
     async with call.session() as session:
         array = await session.open_array(url, missing=missing)  # type: ignore[arg-type]  # checked there
         if chosen is None:

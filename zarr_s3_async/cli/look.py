@@ -3,7 +3,7 @@ cheap."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -13,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from .._array import Array
+from .._group import Group
 from .._session import Session
 from ..errors import NodeError, NodeNotFound
 from ..stores.base import Entry, Listing, Store
 from . import units
-from .nodes import about, kind_of_object
-from .options import Call, Url
-from .terminal import err, out, plain
+from .nodes import Node, about, below, described, kind_of_object
+from .options import Call, Url, parse_region
+from .terminal import err, out, plain, print_line, print_lines
 
 
 async def ls(
@@ -28,25 +29,58 @@ async def ls(
     everything: Annotated[bool, typer.Option("--all", "-a", help="Show every entry, however many.")] = False,
 ) -> None:
     """List one level below a URL: arrays, groups, folders, chunks and other objects."""
-    from .look import list_level
-
-    await list_level(call, url, everything=everything or call.as_json)
+    await _list_level(call, url, everything=everything or call.as_json)
 
 
 async def tree(call: Call, url: Url) -> None:
-    """Show a group with all nodes below it."""
-    from .nodes import below, described
-    from .terminal import err, print_lines
-
+    """Show a group with all nodes below it; without a group there, those of each folder below the URL."""
     async with call.session() as session:
+        store = session.store(url)
         with err.status("reading metadata …"):
-            group = await session.open_group(url)
-            found = [(path, node) async for path, node in below(group)] if call.as_json else []
-            shown = "" if call.as_json else str(await group.tree())
+            try:
+                top: list[tuple[str, Node]] = [("", await session.open_group(store))]
+            except NodeNotFound:
+                top = await _top_nodes(session, store)
+                if not top:
+                    raise
+            found = [one async for one in _with_all_below(top)] if call.as_json else []
+            shown = [] if call.as_json else [line async for line in _drawn(store.url, top)]
     call.show(
-        {"url": group.url, "nodes": [{"path": path, **described(node)} for path, node in found]},
-        lambda: print_lines(shown),
+        {"url": store.url, "nodes": [{"path": path, **described(node)} for path, node in found]},
+        lambda: print_lines("\n".join(shown)),
     )
+
+
+async def _top_nodes(session: Session, store: Store) -> list[tuple[str, Node]]:
+    """The nodes in the folders directly below a prefix that is itself no node; none if it is one, an array."""
+    if await _array_at(session, store) is not None:
+        return []
+    listing = await store.list_dir()
+    probed = await _probe(session, store, listing.dirs)
+    return [(name, node) for name, node in probed.items() if not isinstance(node, NodeError)]
+
+
+async def _with_all_below(top: Sequence[tuple[str, Node]]) -> AsyncIterator[tuple[str, Node]]:
+    for name, node in top:
+        if name:
+            yield name, node
+        if isinstance(node, Group):
+            async for one in below(node, f"{name}/" if name else ""):
+                yield one
+
+
+async def _drawn(url: str, top: Sequence[tuple[str, Node]]) -> AsyncIterator[str]:
+    """The lines of `Group.tree()`, one below the other under the URL if there are several trees."""
+    if top[0][0] == "" and isinstance(top[0][1], Group):
+        yield str(await top[0][1].tree())
+        return
+    yield url
+    for number, (name, node) in enumerate(top, 1):
+        branch, indent = ("└── ", "    ") if number == len(top) else ("├── ", "│   ")
+        yield f"{branch}{name}" + (f" {node.shape} {node.dtype}" if isinstance(node, Array) else "")
+        if isinstance(node, Group):
+            for line in str(await node.tree()).splitlines()[1:]:
+                yield indent + line
 
 
 async def explain(
@@ -55,9 +89,6 @@ async def explain(
     part: Annotated[str, typer.Argument(metavar="REGION", help="As NumPy writes it: 0:10,5,::2")] = "",
 ) -> None:
     """Show what reading or writing a region costs, without a request for data."""
-    from .options import parse_region
-    from .terminal import print_lines
-
     async with call.session() as session:
         array = await session.open_array(url)
         cost = array.explain(parse_region(part))
@@ -66,8 +97,6 @@ async def explain(
 
 async def consolidate(call: Call, url: Url) -> None:
     """Write the metadata of all nodes below a group into the group's own document."""
-    from .terminal import print_line
-
     async with call.session() as session:
         group = await session.open_group(url)
         await group.consolidate()
@@ -89,7 +118,7 @@ class Row:
     nbytes: int | None = None
 
 
-async def list_level(call: Call, url: str, *, everything: bool) -> None:
+async def _list_level(call: Call, url: str, *, everything: bool) -> None:
     """List one level, determine the kind of each folder, and print."""
     async with call.session() as session:
         store = session.store(url)
@@ -117,25 +146,31 @@ async def _folders(session: Session, store: Store, dirs: Sequence[str], *, probe
     """Rows of the folders; below an array they contain chunks, so their kind need not be determined."""
     if not probe:
         return [Row("folder", name + "/", "of chunks") for name in dirs]
-    rows: dict[str, Row] = {}
+    return [_folder(name, node) for name, node in (await _probe(session, store, dirs)).items()]
 
-    async def find_out(name: str) -> None:
-        rows[name] = await _folder(session, store, name)
+
+async def _probe(session: Session, store: Store, dirs: Sequence[str]) -> dict[str, Node | NodeError]:
+    """The node in each of the folders, or why there is none."""
+    found: dict[str, Node | NodeError] = {}
+
+    async def open_one(name: str) -> None:
+        try:
+            found[name] = await session.open(store, path=name)
+        except NodeError as error:
+            found[name] = error
 
     for first in range(0, len(dirs), _AT_ONCE):
         async with anyio.create_task_group() as group:
             for name in dirs[first : first + _AT_ONCE]:
-                group.start_soon(find_out, name)
-    return [rows[name] for name in dirs]
+                group.start_soon(open_one, name)
+    return {name: found[name] for name in dirs}
 
 
-async def _folder(session: Session, store: Store, name: str) -> Row:
-    try:
-        node = await session.open(store, path=name)
-    except NodeNotFound:
+def _folder(name: str, node: Node | NodeError) -> Row:
+    if isinstance(node, NodeNotFound):
         return Row("folder", name + "/", "")
-    except NodeError as error:
-        return Row("unreadable", name + "/", " ".join(str(error).split()))
+    if isinstance(node, NodeError):
+        return Row("unreadable", name + "/", " ".join(str(node).split()))
     if isinstance(node, Array):
         return Row("array", name + "/", about(node))
     return Row("group", name + "/", "")

@@ -9,15 +9,17 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Annotated, Any, TypeAlias, get_type_hints
 
+import anyio
 import typer
 
 from .._session import Session
 from .._types import strict_json
-from ..errors import SelectionError
+from ..errors import NodeNotFound, SelectionError, ZarrS3Error
 from .terminal import out, run
 
 Url: TypeAlias = Annotated[str, typer.Argument(metavar="URL", help="s3://bucket/prefix or file:///folder")]
@@ -91,7 +93,8 @@ def add(app: typer.Typer, command: Command, *, remote: bool = True, name: str | 
     def start(**values: Any) -> None:
         as_json = values.pop("as_json")
         reach = {key: values.pop(key) for key in _REACH if remote}
-        run(lambda: command(Call(reach=reach, as_json=as_json), **values))
+        call = Call(reach=reach, as_json=as_json)
+        run(lambda: _with_hint(call, command(call, **values)))
 
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *more)]
     start.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]  # typer reads the options from it
@@ -100,6 +103,30 @@ def add(app: typer.Typer, command: Command, *, remote: bool = True, name: str | 
     start.__name__ = name or command.__name__
     app.command(name or command.__name__)(start)
 
+
+async def _with_hint(call: Call, command: Coroutine[Any, Any, None]) -> None:
+    """Run a command; where nothing is stored at the URL, the error names what is stored below it."""
+    try:
+        await command
+    except NodeNotFound as error:
+        unknown = error.url is None or "check the URL" not in str(error)  # not where a node of the other kind is stored
+        if unknown or not (names := await _folders_below(call, str(error.url))):
+            raise
+        shown = ", ".join(repr(name) for name in names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+        message = str(error).removesuffix(", or create one")
+        raise NodeNotFound(f"{message}: below it are {shown} (zarr-s3 ls {error.url})", url=error.url) from error
+
+
+async def _folders_below(call: Call, url: str) -> list[str]:
+    """Names of folders with objects; none if the store cannot list them quickly."""
+    found: list[str] = []
+    with anyio.move_on_after(_HINT_SECONDS), suppress(ZarrS3Error):
+        async with call.session() as session:
+            found = [name + "/" for name in (await session.store(url).list_dir()).dirs]
+    return found
+
+
+_NAMED, _HINT_SECONDS = 5, 5.0
 
 Region: TypeAlias = tuple[int | slice | EllipsisType, ...]
 
@@ -139,4 +166,5 @@ def parse_numbers(text: str) -> list[int]:
     Raises:
         ValueError: The text is not a list of integers.
     """
-    return [int(part) for part in re.split(r"[,x\N{MULTIPLICATION SIGN}]", text.strip("()[] ")) if part.strip()]
+    inner = re.sub(r",\s*$", "", text.strip("()[] "))  # the comma of (5,)
+    return [int(part) for part in re.split(r"[,x\N{MULTIPLICATION SIGN}]", inner)] if inner else []

@@ -15,6 +15,7 @@ import anyio
 import typer
 from rich.table import Table
 
+from ..errors import ConfigError
 from ..testing import LocalS3
 from .options import Call
 from .terminal import err, out, plain, print_line
@@ -42,6 +43,10 @@ async def serve(
     ] = None,
 ) -> None:
     """Run a local S3 server until Ctrl-C, and print how to reach it."""
+    if keep is not None and keep.exists() and not keep.is_dir():
+        raise ConfigError(f"--keep {keep} is not a folder")
+    if env_file is not None and (env_file.is_dir() or not env_file.absolute().parent.is_dir()):
+        raise ConfigError(f"--env-file {env_file} is a folder, or in a folder that does not exist")
     server = _server(bucket, keep, Remembered(port, access_key, secret_key))
     async with AsyncExitStack() as stack:
         signals = stack.enter_context(anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM))

@@ -19,7 +19,7 @@ from .._engine import creation, nodes
 from .._engine.explain import si
 from .._engine.hierarchy import UnreadableNode
 from .._engine.nodes import join
-from .._engine.runtime import Runtime
+from .._engine.runtime import Runtime, url_of
 from .._grid import spelled
 from .._group import Group
 from .._model import formats
@@ -531,10 +531,11 @@ def _check_paths(options: CopyOptions, arrays: Mapping[str, ArrayMeta]) -> None:
 
 def _check_apart(origin: Runtime, source_path: str, runtime: Runtime, path: str) -> None:
     source, target = origin.name_of(source_path).rstrip("/"), runtime.name_of(path).rstrip("/")
+    here, there = url_of(origin, source_path), url_of(runtime, path)
     if target == source or target.startswith(f"{source}/"):
-        raise ConfigError(f"the target {target} is inside the source {source}: choose another target")
+        raise ConfigError(f"the target {there} is inside the source {here}: choose another target")
     if source.startswith(f"{target}/"):  # overwrite=True would delete the source together with the target
-        raise ConfigError(f"the source {source} is inside the target {target}: choose another target")
+        raise ConfigError(f"the source {here} is inside the target {there}: choose another target")
 
 
 async def _compare(plan: ArrayCopy, target: Array) -> None:

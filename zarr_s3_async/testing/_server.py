@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import shutil
 import tempfile
@@ -31,7 +32,8 @@ _TRIES = 5
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 10.0
-_MIN_BUCKET = 3
+_is_bucket = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]").fullmatch
+_is_key = re.compile(r"[!-~]*").fullmatch
 _MAX_PORT = 65_535
 _OK, _NO_CONTENT, _CONFLICT = 200, 204, 409
 
@@ -62,12 +64,17 @@ class LocalServer:
         access_key_id: str | None = None,
         secret_access_key: str | None = None,
     ) -> None:
-        if len(bucket) < _MIN_BUCKET:
-            raise ConfigError(f"a bucket name must have at least {_MIN_BUCKET} characters, not {bucket!r}")
+        if not _is_bucket(bucket):
+            raise ConfigError(
+                f"{bucket!r} is not a bucket name, which has 3 to 63 lowercase letters, digits, dots and hyphens, and "
+                "begins and ends with a letter or a digit"
+            )
         if port is not None and not 1 <= port <= _MAX_PORT:
             raise ConfigError(f"port must be from 1 to {_MAX_PORT}, not {port}")
         if "" in {access_key_id, secret_access_key}:
             raise ConfigError("access_key_id and secret_access_key must not be empty")
+        if not _is_key(access_key_id or "") or not _is_key(secret_access_key or ""):
+            raise ConfigError("access keys must be printable ASCII without spaces")
         self.bucket = bucket
         self.access_key_id: str = access_key_id or "local" + secrets.token_hex(6)
         self.secret_access_key: str = secret_access_key or secrets.token_hex(20)

@@ -44,7 +44,8 @@ async def diagnose(store: S3Store, *, write: bool) -> AsyncIterator[Finding]:
     try:
         endpoint = await store.endpoint_url()
     except ZarrS3Error as error:
-        yield Finding("endpoint", "failed", _text(error))
+        advice = "an endpoint begins with http:// or https://" if "Invalid endpoint" in str(error) else ""
+        yield Finding("endpoint", "failed", _text(error), advice)
         return
     kind = "Amazon's" if is_amazon(endpoint) else "an S3-compatible server"
     yield Finding("endpoint", "ok", f"{endpoint}, {kind}")
@@ -54,7 +55,10 @@ async def diagnose(store: S3Store, *, write: bool) -> AsyncIterator[Finding]:
     try:
         response, attempts = await store.send(request)
     except StoreError as error:
-        yield Finding("connection", "failed", _text(error), "is the endpoint URL right, and does the server run?")
+        advice = "is the endpoint URL right, and does the server run?"
+        if "WRONG_VERSION_NUMBER" in str(error):
+            advice = "this port serves no TLS: does the endpoint URL begin with http:// instead of https://?"
+        yield Finding("connection", "failed", _text(error), advice)
         return
     yield Finding(
         "connection", "ok", f"answered {response.status}" + (f" after {attempts} attempts" if attempts > 1 else "")
