@@ -29,12 +29,6 @@ _SCATTERED = 512 * 2**10
 exceeds that of indexing, by a fifth of the CPU time of an epoch with ranges of 64 KiB."""
 
 
-class ReadableView(Protocol):
-    """The part of a view's interface that a loader uses."""
-
-    async def get(self, *, out: Block) -> Any: ...
-
-
 class ReadableArray(Protocol):
     """The part of an array's interface that a loader uses."""
 

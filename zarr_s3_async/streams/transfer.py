@@ -159,7 +159,6 @@ class ArrayCopy:
         "_rechunk",
         "_source",
         "_source_layout",
-        "_source_path",
         "_source_runtime",
         "_uncut",
         "existing",
@@ -188,7 +187,7 @@ class ArrayCopy:
         overwrite: bool,
     ) -> None:
         self._source = source
-        self._source_runtime, self._source_path, self._source_layout = internals(source)
+        self._source_runtime, _, self._source_layout = internals(source)
         self._box = box
         self.runtime: Runtime = runtime
         self.path: str = path
