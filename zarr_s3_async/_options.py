@@ -85,6 +85,17 @@ def check_names(given: Iterable[str], known: Collection[str], of: str) -> None:
             raise unknown_option(str(name), known, of)
 
 
+def check_options(given: Iterable[str], of: Callable[..., object], more: Collection[str]) -> None:
+    """Like `check_names`, for the `**options` of a function: near matches are looked for in its own arguments, too.
+
+    Args:
+        given: Names of the options.
+        of: The function.
+        more: Names that it accepts as `**options`.
+    """
+    check_names(given, {*more, *(of.__kwdefaults__ or ())}, of.__name__)
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str | int]) -> None:
     """`value` must be one of the words (or numbers)."""
     if any(type(value) is type(choice) and value == choice for choice in choices):

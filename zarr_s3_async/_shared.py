@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 
 from ._array import Array, ArrayRef, GroupRef
 from ._model.create import ArrayOptions
-from ._options import check_names, max_age_of
+from ._options import check_names, check_options, max_age_of
 from ._session import OpenOptions, Session, SessionOptions, Where, is_loop_running, split_options
 from ._types import JSON, Missing
 from ._where import as_url
@@ -68,7 +68,8 @@ def shared_session(**options: Unpack[SessionOptions]) -> Session:
     if not is_new and options and options != found.options:
         raise ConfigError(
             f"the shared session of this event loop already exists, with {_named(found.options)}: give these options "
-            "to the first call, before anything is opened, or create your own session (zs.Session)"
+            "to the first call, before anything is opened, or close it first (aclose(), zs.blocking.close()), or "
+            "create your own session (zs.Session)"
         )
     return found.session
 
@@ -168,7 +169,7 @@ class Opening(Generic[Node]):
         self, where: Where, path: str, options: SessionOptions, call: _Call[Node], of: Callable[..., Opening[Node]]
     ) -> None:
         """What the function `of` returns, which has the options of its signature and those of a session."""
-        check_names(options, {*(of.__kwdefaults__ or ()), *SessionOptions.__annotations__}, of.__name__)
+        check_options(options, of, SessionOptions.__annotations__)
         self._call = call
         self._where = where
         self._path = path
@@ -344,7 +345,7 @@ def create_array(where: Where, *, path: str = "", **options: Unpack[CreateOption
         path: Path below `where`.
         options: Options of `ArrayOptions` (`shape`, `dtype`, `chunks`, …) and of `Session`.
     """
-    check_names(options, {"path", *CreateOptions.__annotations__}, "create_array")
+    check_options(options, create_array, CreateOptions.__annotations__)
     of_array: Any = {name: value for name, value in options.items() if name in ArrayOptions.__annotations__}
     of_session: Any = {name: value for name, value in options.items() if name not in of_array}
     return Opening(

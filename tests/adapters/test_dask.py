@@ -236,3 +236,13 @@ def test_two_clusters_writing_regions_that_share_chunks_lose_nothing(cluster: An
         for half in halves:
             half.result()
     assert np.array_equal(array[...], data)
+
+
+@pytest.mark.parametrize(
+    ("call", "typo", "meant"),
+    [(to_dask, "chnks", "chunks"), (from_dask, "shrds", "shards"), (store, "aling", "align")],
+)
+def test_a_misspelt_option_is_compared_with_those_of_the_adapter(call: Any, typo: str, meant: str) -> None:
+    source = () if call is to_dask else (da.ones((2,)),)
+    with pytest.raises(zs.ConfigError, match=f"'{typo}' of {call.__name__}: write {meant}="):
+        call(*source, "memory://typos", **{typo: 1})

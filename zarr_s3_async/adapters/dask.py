@@ -15,6 +15,7 @@ from uuid import uuid4
 import numpy as np
 
 from .. import CachePolicy, ConfigError, CreateOptions, OpenOptions, Where, blocking
+from .._options import check_options
 
 try:
     import dask.array as da
@@ -49,6 +50,7 @@ def to_dask(
     Raises:
         NodeNotFound: There is no array at this location.
     """
+    check_options(options, to_dask, OpenOptions.__annotations__)
     array = blocking.open_array(where, path=path, zarr_format=zarr_format, missing=missing, cache=cache, **options)
     stored = array.shard_sizes or array.chunk_sizes
     if chunks is None:
@@ -73,6 +75,7 @@ def from_dask(array: da.Array, where: Where, *, path: str = "", **options: Unpac
         options: Options of `ArrayOptions`, and fields of `S3Config`. By default, `chunks` are those of the dask array,
             if they have the same shape and at most 64 MiB; otherwise those of any new array.
     """
+    check_options(options, from_dask, CreateOptions.__annotations__)
     _check_known(array)
     options.setdefault("shape", array.shape)
     options.setdefault("dtype", array.dtype)
@@ -111,6 +114,7 @@ def store(
     Raises:
         ConfigError: The shapes differ, or are unknown.
     """
+    check_options(options, store, OpenOptions.__annotations__)
     _check_known(array)
     target = where if isinstance(where, blocking.Array) else blocking.open_array(where, path=path, **options)
     return _store(array, target, regions, align=align, compute=compute)

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 
 from .. import Array, ArrayRef, ConfigError, Group, GroupRef, Session, SessionOptions, Where, ZarrS3Error
 from .. import fastapi as kit
-from .._options import check_choice, check_count, check_flag, check_names, check_timeout, max_age_of
+from .._options import check_choice, check_count, check_flag, check_names, check_options, check_timeout, max_age_of
 from .._types import strict_json
 from .._where import check_where
 from ..config import CachePolicy
@@ -96,7 +96,7 @@ def create_app(
         check_where(where)
     if isinstance(hosts, str):
         raise ConfigError(f"hosts is a list of names: write hosts=[{hosts!r}]")
-    check_names(options, {*(create_app.__kwdefaults__ or ()), *SessionOptions.__annotations__}, "create_app")
+    check_options(options, create_app, SessionOptions.__annotations__)
     registry = None
     if find_spec("prometheus_client") is not None:
         from prometheus_client import CollectorRegistry
