@@ -268,6 +268,10 @@ class Array(Unread):
                 objects than `Limits.requests` or has more than 64 MiB.
             timeout: Seconds until `DeadlineExceeded`.
 
+        Returns:
+            A new array of `array.dtype` and the region's shape, C-contiguous and writable, which belongs to the caller;
+            or `out`. A field, or a list of fields, has its own data type.
+
         Raises:
             SelectionError: The region is not inside the array.
             Overloaded: More requests wait than `Limits.max_waiting` allows.
@@ -365,12 +369,32 @@ class Array(Unread):
         return Indexer(lambda key: self._view(partial(selection.blocks, axes=self._layout.chunk_axes), key))
 
     def sel(self, **dimensions: Any) -> View:
-        """A view by dimension name, each an integer, a slice or an index array; the others are taken whole."""
+        """A view by dimension name, each an integer, a slice or an index array; the others are taken whole.
+
+        Args:
+            dimensions: An integer, a slice or an index array per name of a dimension.
+
+        Returns:
+            A view, which is read by `await` and written by `set`.
+
+        Raises:
+            SelectionError: The array has no dimension of that name, or the index is not inside it.
+        """
         chosen = selection.by_name(dimensions, self.dimension_names, self.shape)
         return self._view_of(self._layout, chosen)
 
     def explain(self, key: Any = ...) -> Explanation:
-        """Compute the cost of reading or writing `array[key]`, without a request."""
+        """Compute the cost of reading or writing `array[key]`, without a request.
+
+        Args:
+            key: What would stand in the brackets of `array[key]`; default: the whole array.
+
+        Returns:
+            The requests, bytes and memory of a read and of a write.
+
+        Raises:
+            SelectionError: The selection is not inside the array.
+        """
         return self[key].explain()
 
     def _view(self, select: Callable[[Any, Shape], selection.Selection], key: Any) -> View:
@@ -417,6 +441,9 @@ class Array(Unread):
             progress: Called with a `Progress` for every consumed block; or `rich` or `tqdm`.
             state: Result of `state()` of an interrupted stream: the blocks that it has returned are skipped.
 
+        Returns:
+            The stream, which is not started before `async with`. Each `Block` has its place and its data.
+
         Raises:
             SelectionError: The region does not consist of slices of this array.
             ConfigError: An option has an invalid value, or the state belongs to a stream of other blocks.
@@ -458,6 +485,13 @@ class Array(Unread):
             missing: As for `stream`.
             progress: As for `stream`; counts rows of chunks.
             state: As for `stream`: continues after the last slab that the interrupted stream returned.
+
+        Returns:
+            The stream, which is not started before `async with`. The data of each slab belong to the caller.
+
+        Raises:
+            SelectionError: The region does not consist of slices of this array.
+            ConfigError: An option has an invalid value, or the state belongs to a stream of other slabs.
         """
         from .streams.read import stream_slices
 
@@ -498,6 +532,9 @@ class Array(Unread):
             state: Result of `state()` of an interrupted stream to this array: blocks of the objects that it has stored
                 completely, and that are still stored, are dropped. The region need not have been empty.
 
+        Returns:
+            The stream, which is not started before `async with`.
+
         Raises:
             SelectionError: The region does not consist of slices of this array.
             ConfigError: An option has an invalid value, or the state belongs to another array or region.
@@ -524,6 +561,9 @@ class Array(Unread):
         Args:
             coords: Position in the grid of chunks (also for chunks inside shards), one integer per dimension.
             timeout: Seconds until `DeadlineExceeded`.
+
+        Returns:
+            The encoded bytes with the chunk's shape, data type and version; None if the chunk is not stored.
 
         Raises:
             SelectionError: The array has no such chunk.
@@ -556,6 +596,9 @@ class Array(Unread):
                 the chunk is not stored.
             validate: Decode it first, and reject bytes that are not a chunk of this array. False: store any bytes.
             timeout: Seconds until `DeadlineExceeded`; the chunk may or may not have been stored then.
+
+        Returns:
+            The new version of the object (the chunk, or the shard that contains it).
 
         Raises:
             ChunkDecodeError: The bytes are not a chunk of this array; nothing was stored.
@@ -623,6 +666,9 @@ class Array(Unread):
             inner: Also list the chunks inside the shards, which takes one request per shard, for its index.
             timeout: Seconds until `DeadlineExceeded`.
 
+        Returns:
+            One entry per object, and with `inner` the chunks of each shard.
+
         Raises:
             SelectionError: More objects or chunks are stored than `Limits.max_chunks_per_call`.
             Unsupported: The store cannot list.
@@ -644,7 +690,20 @@ class Array(Unread):
         progress: OnProgress | None = None,
         client: Executor | None = None,
     ) -> VerifyReport:
-        """Read and decode all objects of the array, and compare them with the metadata; see `Session.verify`."""
+        """Read and decode all objects of the array, and compare them with the metadata; see `Session.verify`.
+
+        Args:
+            strict: See `Session.verify`.
+            max_findings: See `Session.verify`.
+            progress: See `Session.verify`.
+            client: See `Session.verify`.
+
+        Returns:
+            The report. Problems of objects are findings, not errors.
+
+        Raises:
+            StoreError: The store as a whole failed, or the listing failed.
+        """
         from ._verify import verify
 
         return await verify(
@@ -660,7 +719,18 @@ class Array(Unread):
     # Edits
 
     async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
-        """Merge `attributes` into the stored ones, or replace them all. Concurrent updates are both kept."""
+        """Merge `attributes` into the stored ones, or replace them all. Concurrent updates are both kept.
+
+        Args:
+            attributes: Names and JSON values.
+            replace: Remove all other attributes.
+
+        Raises:
+            ConfigError: JSON cannot represent the attributes.
+            NodeNotFound: The array was deleted.
+            ConcurrentModification: Every attempt conflicted with another writer.
+            StoreError: The store failed.
+        """
         check_flag("replace", replace)
         check_mapping("attributes", attributes)
         self._runtime.guard()
@@ -675,7 +745,17 @@ class Array(Unread):
         await sync_copies(self._runtime, [self._path], self.metadata.zarr_format)
 
     async def resize(self, shape: Sequence[int] | int) -> None:
-        """Change the shape. Elements outside a smaller shape are deleted; new elements have the fill value."""
+        """Change the shape. Elements outside a smaller shape are deleted; new elements have the fill value.
+
+        Args:
+            shape: The new shape, with the same number of dimensions.
+
+        Raises:
+            ConfigError: The shape has another number of dimensions, or is negative.
+            NodeNotFound: The array was deleted, or replaced by another one.
+            ConcurrentModification: Every attempt conflicted with another writer.
+            StoreError: The store failed. The shape may have been changed, and some objects outside of it may remain.
+        """
         self._runtime.guard()
         wanted = check_integers("shape", shape)
         from ._engine import reshape
@@ -687,6 +767,21 @@ class Array(Unread):
 
         The rows are claimed first, by a conditional write of the shape, so that concurrent appends never share rows. If
         the write fails, the shape is restored unless the array has grown further; a note on the error names the rows.
+
+        Args:
+            data: Anything that `np.asarray` accepts, with the array's number of dimensions. All its lengths but that along
+                `axis` are those of the array.
+            axis: The dimension that grows; negative ones count from the last.
+
+        Returns:
+            The new shape.
+
+        Raises:
+            ConfigError: The array has no such axis, or other dimensions of the data differ from those of the array.
+            DataError, DataOverflowError: A Python value does not fit the data type.
+            NodeNotFound: The array was deleted, or replaced by another one.
+            ConcurrentModification: Every attempt conflicted with another writer.
+            StoreError: The store failed.
         """
         axis = check_integer("axis", axis)
         self._runtime.guard()
@@ -713,7 +808,16 @@ class Array(Unread):
         await sync()
 
     async def refresh(self) -> Self:
-        """Read the metadata again, in place: another writer may have changed the shape or the attributes."""
+        """Read the metadata again, in place: another writer may have changed the shape or the attributes.
+
+        Returns:
+            This array.
+
+        Raises:
+            NodeNotFound: The array was deleted.
+            MetadataError, UnsupportedFeature: The metadata is invalid or unsupported.
+            StoreError: The store failed.
+        """
         self._runtime.guard()
         self._runtime.forget_below(self._path)
         node = await nodes.load(self._runtime, self._path, self.metadata.zarr_format, "array")

@@ -160,7 +160,17 @@ class Group:
         return _handle(runtime, path, member, missing, copies=self._copies, since=self._since)
 
     async def contains(self, name: str) -> bool:
-        """True if an array or a group of that name is stored below, even if its metadata is unsupported."""
+        """True if an array or a group of that name is stored below, even if its metadata is unsupported.
+
+        Args:
+            name: Name of the node, or a path such as `a/b/c`.
+
+        Returns:
+            False if no array and no group is stored there.
+
+        Raises:
+            StoreError: The store failed.
+        """
         path = self._below(name)
         children = await self._children()
         return children.known(name.strip("/")) is not None or await nodes.exists(self._runtime.store, path)
@@ -177,19 +187,37 @@ class Group:
 
         A node is an `Array`, a `Group`, or an `UnreadableNode` with the error that opening it raises, so that one
         invalid or unsupported member does not hide the others. The group is listed once, at the first step.
+
+        Returns:
+            The iterator. Errors of the listing are raised at its first step.
         """
         return Members(self, None)
 
     def arrays(self) -> Members[Array | UnreadableNode]:
-        """An async iterator over (name, array) directly below, sorted by name; see `members`."""
+        """An async iterator over (name, array) directly below, sorted by name; see `members`.
+
+        Returns:
+            The iterator. An array that cannot be opened is an `UnreadableNode`.
+        """
         return Members(self, "array")
 
     def groups(self) -> Members[Group | UnreadableNode]:
-        """An async iterator over (name, group) directly below, sorted by name; see `members`."""
+        """An async iterator over (name, group) directly below, sorted by name; see `members`.
+
+        Returns:
+            The iterator. A group that cannot be opened is an `UnreadableNode`.
+        """
         return Members(self, "group")
 
     async def tree(self) -> Tree:
-        """All nodes below: `print(await group.tree())`; notebooks show it as HTML."""
+        """All nodes below: `print(await group.tree())`; notebooks show it as HTML.
+
+        Returns:
+            The tree, with the metadata of each node.
+
+        Raises:
+            StoreError: The listing failed.
+        """
         children = await self._children()
         return Tree(self._path.rpartition("/")[2] or "/", [found async for found in children.walk()])
 
@@ -201,7 +229,20 @@ class Group:
         progress: OnProgress | None = None,
         client: Executor | None = None,
     ) -> VerifyReport:
-        """Read and decode everything stored below, and compare it with the metadata; see `Session.verify`."""
+        """Read and decode everything stored below, and compare it with the metadata; see `Session.verify`.
+
+        Args:
+            strict: See `Session.verify`.
+            max_findings: See `Session.verify`.
+            progress: See `Session.verify`.
+            client: See `Session.verify`.
+
+        Returns:
+            The report, with the findings per node.
+
+        Raises:
+            StoreError: The store as a whole failed, or the listing failed.
+        """
         from ._verify import verify
 
         return await verify(
@@ -227,20 +268,57 @@ class Group:
         return _handle(self._runtime, path, meta, "fill", copies=self._copies, since=self._since)
 
     async def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array:
-        """Create an array below, by default of this group's format; see `Session.create_array`."""
+        """Create an array below, by default of this group's format; see `Session.create_array`.
+
+        Args:
+            name: Name of the array, or a path such as `a/b/c`; missing groups above it are created.
+            options: See `ArrayOptions`.
+
+        Returns:
+            A handle of the new array.
+
+        Raises:
+            NodeExists: See `Session.create_array`.
+            ConfigError: An option is unknown, invalid or contradicts another.
+            StoreError: The store failed.
+        """
         options.setdefault("zarr_format", self._meta.zarr_format)
         return await create_array(self._runtime, self._below(name, new=True), options)
 
     async def create_group(
         self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False
     ) -> Group:
-        """Create a group below, of this group's format."""
+        """Create a group below, of this group's format.
+
+        Args:
+            name: Name of the group, or a path such as `a/b/c`; missing groups above it are created.
+            attributes: Attributes of the new group.
+            overwrite: Delete an existing node first.
+
+        Returns:
+            A handle of the new group.
+
+        Raises:
+            NodeExists: A node exists and `overwrite` is not set, or the path is below an array.
+            StoreError: The store failed.
+        """
         check_flag("overwrite", overwrite)
         path = self._below(name, new=True)
         return await create_group(self._runtime, path, attributes, self._meta.zarr_format, overwrite=overwrite)
 
     async def require_group(self, name: str) -> Group:
-        """Open the group below, or create it. All concurrent callers get the same group."""
+        """Open the group below, or create it. All concurrent callers get the same group.
+
+        Args:
+            name: Name of the group, or a path such as `a/b/c`.
+
+        Returns:
+            A handle of the group.
+
+        Raises:
+            NodeExists: The node is an array.
+            StoreError: The store failed.
+        """
         try:
             found = await self.open(name)
         except NodeNotFound:
@@ -253,7 +331,16 @@ class Group:
         return found
 
     async def delete(self, name: str, *, everything: bool = False) -> None:
-        """Delete the array or group below with everything that belongs to it; see `Session.delete`."""
+        """Delete the array or group below with everything that belongs to it; see `Session.delete`.
+
+        Args:
+            name: Name of the node, or a path such as `a/b/c`.
+            everything: See `Session.delete`.
+
+        Raises:
+            NodeNotFound: There are objects, but no array or group. Nothing was deleted.
+            StoreError: The store failed. A note on the error describes what remains and how to continue.
+        """
         check_flag("everything", everything)
         self._runtime.guard()
         await removal.delete(self._runtime, self._below(name), everything=everything)
@@ -261,7 +348,18 @@ class Group:
     # Edits
 
     async def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
-        """Merge `attributes` into the stored ones, or replace them all. Concurrent updates are both kept."""
+        """Merge `attributes` into the stored ones, or replace them all. Concurrent updates are both kept.
+
+        Args:
+            attributes: Names and JSON values.
+            replace: Remove all other attributes.
+
+        Raises:
+            ConfigError: JSON cannot represent the attributes.
+            NodeNotFound: The group was deleted.
+            ConcurrentModification: Every attempt conflicted with another writer.
+            StoreError: The store failed.
+        """
         check_flag("replace", replace)
         check_mapping("attributes", attributes)
         self._runtime.guard()
@@ -275,7 +373,16 @@ class Group:
         await sync_copies(self._runtime, [self._path], self._meta.zarr_format, own=True)
 
     async def refresh(self) -> Self:
-        """Read the metadata again, in place."""
+        """Read the metadata again, in place.
+
+        Returns:
+            This group.
+
+        Raises:
+            NodeNotFound: The group was deleted.
+            MetadataError: The metadata is invalid.
+            StoreError: The store failed.
+        """
         self._runtime.guard()
         since = self._runtime.edits.now()
         node = await nodes.load(self._runtime, self._path, self._meta.zarr_format, "group")

@@ -427,7 +427,23 @@ class Session:
         zarr_format: Literal[2, 3] = 3,
         overwrite: bool = False,
     ) -> Group:
-        """Create a group; its metadata is stored before this returns."""
+        """Create a group; its metadata is stored before this returns.
+
+        Args:
+            where: A URL, a `Store`, or a ref.
+            path: Path below `where`; missing groups above it are created.
+            attributes: Attributes of the new group.
+            zarr_format: 2 or 3.
+            overwrite: Delete an existing node first.
+
+        Returns:
+            A handle of the new group.
+
+        Raises:
+            NodeExists: A node exists and `overwrite` is not set, or the path is below an array.
+            ConfigError: An option has an invalid value.
+            StoreError: The store failed.
+        """
         check_choice("zarr_format", zarr_format, FORMATS)
         check_flag("overwrite", overwrite)
         runtime, path = self._resolve(where, path)
@@ -445,7 +461,24 @@ class Session:
         consolidated: Consolidated = True,
         cache: CachePolicy | None = None,
     ) -> Array | Group:
-        """Open an array or a group, whichever is stored; see `open_array` and `open_group`."""
+        """Open an array or a group, whichever is stored; see `open_array` and `open_group`.
+
+        Args:
+            where: A URL, a `Store`, or a ref.
+            path: Path below `where`.
+            zarr_format: The format to open, if both are stored.
+            missing: For an array: see `open_array`.
+            consolidated: For a group: see `open_group`.
+            cache: See `open_array` and `open_group`.
+
+        Returns:
+            A handle of the array or group.
+
+        Raises:
+            NodeNotFound: Neither an array nor a group is stored.
+            MetadataError, UnsupportedFeature: The metadata is invalid or unsupported.
+            StoreError: The store failed.
+        """
         check_format(zarr_format)
         check_missing(missing)
         check_choice("consolidated", consolidated, _CONSOLIDATED)
@@ -455,7 +488,18 @@ class Session:
         return await open_node(with_policy(runtime, cache), path, zarr_format, missing=missing, copies=consolidated)
 
     async def exists(self, where: Where, *, path: str = "") -> bool:
-        """True if an array or a group is stored, even if its metadata is unsupported."""
+        """True if an array or a group is stored, even if its metadata is unsupported.
+
+        Args:
+            where: A URL, a `Store`, or a ref.
+            path: Path below `where`.
+
+        Returns:
+            False if neither is stored.
+
+        Raises:
+            StoreError: The store failed. A failed request is never False.
+        """
         runtime, path = self._resolve(where, path)
         return await nodes.exists(runtime.store, path)
 
@@ -539,7 +583,21 @@ class Session:
         *,
         config: S3Config | None = None,
     ) -> Store:
-        """Open a store by bucket and prefix; other options are those of the session."""
+        """Open a store by bucket and prefix; other options are those of the session.
+
+        Args:
+            bucket: Name of the bucket.
+            prefix: Prefix of all keys of the store.
+            region: Region of the bucket; default: that of the session.
+            endpoint_url: URL of the server; default: that of the session.
+            config: Options that replace the session's S3 options.
+
+        Returns:
+            The store, bound to this session. No request is sent.
+
+        Raises:
+            ConfigError: The bucket's name or an option is invalid.
+        """
         check_text("bucket", bucket)
         check_text("prefix", prefix)
         if config is not None:

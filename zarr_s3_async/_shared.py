@@ -297,7 +297,19 @@ def open_group(
     cache: CachePolicy | CacheSize | None = None,
     **options: Unpack[OpenOptions],
 ) -> Opening[Group]:
-    """Open a group, by await or `async with`; see `open_array` and `Session.open_group`."""
+    """Open a group, by await or `async with`; see `open_array` and `Session.open_group`.
+
+    Args:
+        where: A URL, a `pathlib.Path`, a `Store`, or a ref.
+        path: Path below `where`.
+        zarr_format: See `Session.open_group`.
+        consolidated: See `Session.open_group`.
+        cache: A policy, or a `CacheSize`; see `open_array`.
+        options: See `open_array`.
+
+    Returns:
+        An object to await (shared session) or to enter (own session); see `Opening`.
+    """
     policy, of_session = _split_cache(cache, options)
     return Opening(
         where,
@@ -320,7 +332,20 @@ def open(  # noqa: A001  # zs.open, as zarr.open and h5py's are called
     cache: CachePolicy | CacheSize | None = None,
     **options: Unpack[OpenOptions],
 ) -> Opening[Array | Group]:
-    """Open an array or a group, whichever is stored, by await or `async with`; see `open_array`."""
+    """Open an array or a group, whichever is stored, by await or `async with`; see `open_array`.
+
+    Args:
+        where: A URL, a `pathlib.Path`, a `Store`, or a ref.
+        path: Path below `where`.
+        zarr_format: See `Session.open`.
+        missing: See `Session.open_array`.
+        consolidated: See `Session.open_group`.
+        cache: A policy, or a `CacheSize`; see `open_array`.
+        options: See `open_array`.
+
+    Returns:
+        An object to await (shared session) or to enter (own session); see `Opening`.
+    """
     policy, of_session = _split_cache(cache, options)
     return Opening(
         where,
@@ -344,6 +369,9 @@ def create_array(where: Where, *, path: str = "", **options: Unpack[CreateOption
         where: A URL, a `pathlib.Path`, a `Store`, or a ref.
         path: Path below `where`.
         options: Options of `ArrayOptions` (`shape`, `dtype`, `chunks`, …) and of `Session`.
+
+    Returns:
+        An object to await (shared session) or to enter (own session); see `Opening`.
     """
     check_options(options, create_array, CreateOptions.__annotations__)
     of_array: Any = {name: value for name, value in options.items() if name in ArrayOptions.__annotations__}
@@ -366,7 +394,19 @@ def create_group(
     overwrite: bool = False,
     **options: Unpack[SessionOptions],
 ) -> Opening[Group]:
-    """Create a group, by await or `async with`; see `open_array` and `Session.create_group`."""
+    """Create a group, by await or `async with`; see `open_array` and `Session.create_group`.
+
+    Args:
+        where: A URL, a `pathlib.Path`, a `Store`, or a ref.
+        path: Path below `where`.
+        attributes: See `Session.create_group`.
+        zarr_format: See `Session.create_group`.
+        overwrite: See `Session.create_group`.
+        options: Options of `Session`. With `await`, only S3 options.
+
+    Returns:
+        An object to await (shared session) or to enter (own session); see `Opening`.
+    """
     return Opening(
         where,
         path,

@@ -87,6 +87,15 @@ class View(Unread):
             missing: `fill` or `raise` for absent chunks; default: as the array was opened.
             consistent: Return the data as it was at one moment; see `Array.get_slice`.
             timeout: Seconds until `DeadlineExceeded`.
+
+        Returns:
+            A new array of the view's shape and data type, which belongs to the caller; a NumPy scalar if the view has
+            no dimensions; or `out`.
+
+        Raises:
+            ChunkNotFound: A chunk is absent, and `missing` is `raise`.
+            ChunkDecodeError: The stored bytes are not a chunk of this array.
+            StoreError: The store failed. A failed request never reads as the fill value.
         """
         self._made_at = None
         check_timeout(timeout)
@@ -106,14 +115,29 @@ class View(Unread):
         return result[()] if out is None else result
 
     def explain(self) -> Explanation:
-        """Compute the cost of reading or writing the selection, without a request: objects, requests, bytes, memory."""
+        """Compute the cost of reading or writing the selection, without a request: objects, requests, bytes, memory.
+
+        Returns:
+            The requests, bytes and memory of a read and of a write.
+        """
         from ._engine.explain import explain
 
         self._made_at = None
         return explain(self._runtime, self._layout, self._selection)
 
     async def set(self, data: Any, *, timeout: float | None = None) -> None:
-        """Write `data`, broadcast to the view's shape. Errors and cancellations have an `.outcome`."""
+        """Write `data`, broadcast to the view's shape. Errors and cancellations have an `.outcome`.
+
+        Args:
+            data: See `Array.set_slice`.
+            timeout: Seconds until `DeadlineExceeded`.
+
+        Raises:
+            SelectionError: `data` does not broadcast to the view's shape.
+            DataError, DataOverflowError: A Python value does not fit the data type.
+            ConcurrentModification: Every attempt to merge conflicted with another writer.
+            ZarrS3Error: Any failure; see `Array.set_slice`.
+        """
         self._made_at = None
         check_timeout(timeout)
         await operations.put(
