@@ -769,8 +769,8 @@ class Array(Unread):
         the write fails, the shape is restored unless the array has grown further; a note on the error names the rows.
 
         Args:
-            data: Anything that `np.asarray` accepts, with the array's number of dimensions. All its lengths but that along
-                `axis` are those of the array.
+            data: Anything that `np.asarray` accepts, with the array's number of dimensions. All its lengths but that
+                along `axis` are those of the array.
             axis: The dimension that grows; negative ones count from the last.
 
         Returns:

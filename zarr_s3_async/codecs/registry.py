@@ -112,7 +112,14 @@ def register_codec(name: str, cls: CodecClass) -> None:
 
 
 def unregister_codec(name: str) -> None:
-    """Remove a codec that was registered. Built-in codecs cannot be removed."""
+    """Remove a codec that was registered. Built-in codecs cannot be removed.
+
+    Args:
+        name: A name that was registered in this process.
+
+    Raises:
+        ConfigError: The codec is built in, or not registered in this process.
+    """
     if name in _BUILT_IN:
         raise ConfigError(f"the codec {name!r} is built in and cannot be removed")
     if _added.pop(name, None) is None:
@@ -120,7 +127,11 @@ def unregister_codec(name: str) -> None:
 
 
 def list_codecs() -> tuple[str, ...]:
-    """Names of all codecs, sorted: built in, registered, and offered by installed packages."""
+    """Names of all codecs, sorted: built in, registered, and offered by installed packages.
+
+    Returns:
+        The names, as they are spelt in v3 documents.
+    """
     return tuple(sorted({*_BUILT_IN, *_added, *(point.name for point in _entry_points())}))
 
 

@@ -155,6 +155,13 @@ class BatchLoader:
                 position in this epoch, the iteration continues there.
             worker: Number of this process among those that share the batches of this rank.
             workers: Number of processes that share them.
+
+        Returns:
+            An async iterator and context manager. A batch is a NumPy array of shape (batch, …), or a dict of them;
+            `transform` may return anything else.
+
+        Raises:
+            ConfigError: A number is negative, or `worker` is not less than `workers`.
         """
         if number is not None:
             check_count("epoch", number, least=0)
@@ -173,6 +180,9 @@ class BatchLoader:
             number: See `epoch`.
             worker: See `epoch`.
             workers: See `epoch`.
+
+        Returns:
+            An iterator over the batches; see `epoch`.
         """
         return BlockingEpoch(self.epoch(number, worker=worker, workers=workers), self._blocking)
 
@@ -203,6 +213,9 @@ class BatchLoader:
         Args:
             number: Number of the epoch.
             workers: Number of processes that share the batches of this rank.
+
+        Returns:
+            Requests, bytes and memory of the epoch.
         """
         check_count("epoch", number, least=0)
         check_count("workers", workers)
@@ -218,6 +231,9 @@ class BatchLoader:
     def state(self) -> dict[str, Any]:
         """The position behind the last batch that was taken, as JSON-compatible values. It contains no secrets.
 
+        Returns:
+            A new dict for `restore`.
+
         Raises:
             StateError: Called in a worker, which knows only its own batches.
         """
@@ -229,7 +245,11 @@ class BatchLoader:
         return self.state_at(at.epoch, at.batch)
 
     def next_state(self) -> dict[str, Any]:
-        """The state at the start of the next iteration: the restored position, or the start of the next epoch."""
+        """The state at the start of the next iteration: the restored position, or the start of the next epoch.
+
+        Returns:
+            A new dict for `restore`.
+        """
         at = self._restored or Position(self._next.epoch + self._begun, 0)
         return self.state_at(at.epoch, at.batch, workers=at.workers)
 
@@ -240,11 +260,17 @@ class BatchLoader:
             epoch: Number of the epoch.
             batch: Number of batches that were taken.
             workers: Number of workers that made them in turn.
+
+        Returns:
+            A new dict for `restore`.
         """
         return to_json(Position(epoch, batch, workers), self._identity())
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue at a state: the next iteration, if it is of the same epoch or has no number, starts there.
+
+        Args:
+            state: Result of `state`, `next_state` or `state_at`.
 
         Raises:
             ConfigError: The state is of a loader with another order of samples, and the message states the difference;
@@ -257,7 +283,11 @@ class BatchLoader:
         self._begun = False
 
     def report(self) -> LoaderReport:
-        """Statistics of the current or last epoch. As text, one line with the bottleneck and advice."""
+        """Statistics of the current or last epoch. As text, one line with the bottleneck and advice.
+
+        Returns:
+            The statistics; zeros before the first epoch.
+        """
         return self._meter.report()
 
     # Planning

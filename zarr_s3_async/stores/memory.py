@@ -41,7 +41,14 @@ class MemoryStore:
         self._serial = next(_serials)
 
     def below(self, path: str) -> MemoryStore:
-        """A store over the same objects whose root is the folder `path`."""
+        """A store over the same objects whose root is the folder `path`.
+
+        Args:
+            path: A folder, relative to this store's root.
+
+        Returns:
+            The store; both show each other's writes.
+        """
         store = MemoryStore(self._name)
         store._objects, store._numbers, store._serial = self._objects, self._numbers, self._serial
         folder = path.strip("/")

@@ -66,6 +66,10 @@ _installed: dict[str, StoreFactory] = {}  # loaded entry points
 def register_store(scheme: str, factory: StoreFactory) -> None:
     """Open URLs of this scheme with `factory`, which takes precedence over an installed entry point.
 
+    Args:
+        scheme: Such as `sqlite`: lower-case letters, digits, `+`, `.` and `-`.
+        factory: Called with the URL and a `StoreContext`; returns the store.
+
     Raises:
         ConfigError: The scheme is built in, registered already, or not a URL scheme in lower case; or the factory is
             not callable.
@@ -84,6 +88,9 @@ def register_store(scheme: str, factory: StoreFactory) -> None:
 def unregister_store(scheme: str) -> None:
     """Undo `register_store`. Open stores stay usable.
 
+    Args:
+        scheme: A scheme that was registered in this process.
+
     Raises:
         ConfigError: The scheme is built in, or not registered in this process.
     """
@@ -95,6 +102,12 @@ def unregister_store(scheme: str) -> None:
 
 def get_store(scheme: str) -> StoreFactory:
     """The factory of this scheme; an installed entry point is loaded on first use.
+
+    Args:
+        scheme: Such as `s3`.
+
+    Returns:
+        The function that creates a store from a URL and a `StoreContext`.
 
     Raises:
         ConfigError: The scheme is unknown, or its entry point cannot be loaded.
@@ -118,7 +131,11 @@ def get_store(scheme: str) -> StoreFactory:
 
 
 def list_stores() -> tuple[str, ...]:
-    """All known schemes, sorted. Entry points are listed without loading them."""
+    """All known schemes, sorted. Entry points are listed without loading them.
+
+    Returns:
+        Built-in, registered and installed schemes.
+    """
     names = {point.name for point in _entry_points()}
     return tuple(sorted(names | _BUILT_IN.keys() | _registered.keys()))
 

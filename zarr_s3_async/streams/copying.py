@@ -323,6 +323,9 @@ async def plan_copy(
         options: The properties to change; see `CopyOptions`. For a group, `chunks` and `shards` map paths of arrays in
             the group to values.
 
+    Returns:
+        The plan. `print(plan)` shows it, `await plan.run()` executes it.
+
     Raises:
         ConfigError: An option has an invalid value, or does not fit the source.
         NodeNotFound: There is no array or group at `source`.

@@ -85,6 +85,9 @@ def create_app(
         hosts: The accepted values of the Host header, as a protection against DNS rebinding; None: any.
         options: Options of `Session`.
 
+    Returns:
+        The application. Its session is opened when it starts, and closed when it stops.
+
     Raises:
         ConfigError: An option has an invalid value.
     """
