@@ -1,4 +1,4 @@
-"""`client=`: copies and verification on other processes give what they give here, also where a process is killed."""
+"""`client=`: copies and verification on other processes have the same results, even if a process is killed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def _stored(where: Path, session: zs.Session, **options: Any) -> zs.Array:
         ),
     ],
 )
-async def test_a_copy_on_other_processes_is_the_copy(
+async def test_a_copy_on_other_processes_is_the_same_copy(
     source: dict[str, Any], options: dict[str, Any], what: list[str], pool: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
     async with zs.Session() as session:
@@ -73,7 +73,7 @@ async def test_a_copy_on_other_processes_is_the_copy(
         assert (seen[-1].done, len(seen) > 1) == (seen[-1].total, True)
         assert all(one.done <= one.total for one in seen)
         assert (await copied.verify(strict=True)).ok
-        await plan.run(client=pool)  # again is fine
+        await plan.run(client=pool)  # a second run succeeds, too
 
 
 async def test_a_group_is_copied_on_other_processes(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
@@ -92,7 +92,9 @@ async def test_a_group_is_copied_on_other_processes(pool: ProcessPoolExecutor, t
         assert array.chunks == (50, 50)
 
 
-async def test_what_a_copy_here_has_begun_is_completed_elsewhere(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+async def test_an_interrupted_local_copy_is_completed_on_other_processes(
+    pool: ProcessPoolExecutor, tmp_path: Path
+) -> None:
     async with zs.Session() as session:
         array = await _stored(tmp_path / "a", session, chunks=(10, 10))
         plan = await zs.plan_copy(array, tmp_path / "b", chunks=(20, 20), max_bytes=6400)
@@ -108,10 +110,10 @@ async def test_what_a_copy_here_has_begun_is_completed_elsewhere(pool: ProcessPo
         copied = await plan.run(client=pool)
         assert isinstance(copied, zs.Array)
         assert np.array_equal(await copied[...], DATA)
-        assert {path: path.stat().st_mtime_ns for path in before} == before, "what was there is not stored again"
+        assert {path: path.stat().st_mtime_ns for path in before} == before, "existing objects are not stored again"
 
 
-async def test_a_source_that_changes_is_noticed_by_the_workers(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+async def test_workers_detect_a_changed_source(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     async with zs.Session() as session:
         array = await _stored(tmp_path / "a", session, chunks=(10, 10))
         plan = await zs.plan_copy(array, tmp_path / "b", chunks=(20, 20))
@@ -120,7 +122,7 @@ async def test_a_source_that_changes_is_noticed_by_the_workers(pool: ProcessPool
 
         part = _Part(call, 0, plan.arrays[0].record, 0, 0, 1)
         loop = asyncio.get_running_loop()
-        with pytest.raises(zs.ConcurrentModification, match="were deleted"):  # it was never claimed
+        with pytest.raises(zs.ConcurrentModification, match="were deleted"):  # the target has no record of the copy
             await loop.run_in_executor(pool, run_part, part)
         await array[0, 0].set(7)
         later = part._replace(call=replace(call, name="another process"))
@@ -128,7 +130,7 @@ async def test_a_source_that_changes_is_noticed_by_the_workers(pool: ProcessPool
             await loop.run_in_executor(pool, run_part, later)
 
 
-async def test_what_other_processes_cannot_open_is_refused(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+async def test_arrays_that_other_processes_cannot_open_are_refused(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     async with zs.Session() as session:
         array = await session.create_array("memory://a", shape=(4,), dtype="i4")
         for source, target in ((array, tmp_path / "b"), (await _stored(tmp_path / "a", session), "memory://b")):
@@ -143,7 +145,7 @@ async def test_what_other_processes_cannot_open_is_refused(pool: ProcessPoolExec
                 await zs.copy(array, tmp_path / "b", client=wrong)  # type: ignore[arg-type]  # on purpose
 
 
-async def test_an_error_of_a_worker_is_itself_and_names_the_worker(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+async def test_an_error_of_a_worker_is_raised_unchanged_with_a_note(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     async with zs.Session() as session:
         array = await _stored(tmp_path / "a", session, chunks=(10, 10))
         plan = await zs.plan_copy(array, tmp_path / "b", chunks=(20, 20), max_bytes=6400)
@@ -153,7 +155,7 @@ async def test_an_error_of_a_worker_is_itself_and_names_the_worker(pool: Process
         assert any("by a worker of client=" in note for note in raised.value.__notes__)
 
 
-async def test_verification_elsewhere_finds_what_is_found_here(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+async def test_verification_on_other_processes_has_the_same_findings(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
     async with zs.Session() as session:
         group = await session.create_group(tmp_path)
         plain = await _stored(tmp_path / "plain", session, chunks=(10, 10))
@@ -179,7 +181,7 @@ async def test_verification_elsewhere_finds_what_is_found_here(pool: ProcessPool
         assert await session.verify(tmp_path, path="old", client=pool)
 
 
-async def test_a_cluster_that_loses_a_process_copies_and_verifies_all(client: Any, tmp_path: Path) -> None:
+async def test_a_cluster_that_loses_a_process_completes_copy_and_verification(client: Any, tmp_path: Path) -> None:
     data = np.random.default_rng(1).integers(0, 2**31, (256, 4096)).astype("i4")
     async with zs.Session() as session:
         array = await session.create_array(tmp_path / "a", shape=data.shape, chunks=(1, 4096), dtype="i4")
@@ -203,7 +205,7 @@ async def test_a_cluster_that_loses_a_process_copies_and_verifies_all(client: An
         assert (report.ok, report.nodes[0].chunks) == (True, 512)
 
 
-async def test_a_copy_that_is_cancelled_leaves_nothing_running(client: Any, tmp_path: Path) -> None:
+async def test_a_cancelled_copy_leaves_nothing_running(client: Any, tmp_path: Path) -> None:
     async with zs.Session() as session:
         array = await _stored(tmp_path / "a", session, chunks=(2, 2))
         plan = await zs.plan_copy(array, tmp_path / "b", chunks=(3, 3), max_bytes=1000)
@@ -218,7 +220,7 @@ async def test_a_copy_that_is_cancelled_leaves_nothing_running(client: Any, tmp_
         assert np.array_equal(await copied[...], DATA)
 
 
-async def test_a_cancelled_call_is_cancelled_where_it_runs() -> None:
+async def test_a_cancelled_call_is_cancelled_on_its_worker() -> None:
     running: Future[int] = Future()
 
     class Client:
@@ -233,8 +235,8 @@ async def test_a_cancelled_call_is_cancelled_where_it_runs() -> None:
     assert running.cancelled()
 
 
-async def test_no_call_equals_another_one(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
-    """dask returns the result of the first of equal calls for all of them."""
+async def test_all_submitted_calls_are_different(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
+    """dask runs only the first of several equal calls, and returns its result for all."""
     calls: list[Any] = []
 
     class Client:
@@ -256,7 +258,7 @@ async def test_no_call_equals_another_one(pool: ProcessPoolExecutor, tmp_path: P
     ("n", "nbytes", "size"),
     [(0, 1, 1), (1, 2**40, 1), (64, 2**30, 1), (1000, 1, 16), (10**6, 2**20, 256), (2**30, 2**25, 2**13)],
 )
-def test_parts_are_neither_few_nor_too_many_nor_too_large(n: int, nbytes: int, size: int) -> None:
+def test_the_number_and_size_of_parts_are_within_bounds(n: int, nbytes: int, size: int) -> None:
     from zarr_s3_async.streams.cluster import _part_size
     from zarr_s3_async.streams.transfer import Pass
 

@@ -1,4 +1,4 @@
-"""dask: what is read and stored is NumPy's, however blocks and chunks lie, on threads and on processes that die."""
+"""dask: reads and writes equal NumPy's for any blocks and chunks, on threads and on processes that are killed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ DATA = np.arange(60 * 50, dtype="i4").reshape(60, 50)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def closed_in_the_end() -> Iterator[None]:
+def close_sessions() -> Iterator[None]:
     with dask.config.set(scheduler="threads"):
         yield
     blocking.close()
 
 
 @pytest.mark.parametrize("options", [{"chunks": (7, 11)}, {"chunks": (5, 5), "shards": (20, 10)}])
-def test_a_stored_array_is_a_dask_array_of_its_objects(options: dict[str, Any], tmp_path: Path) -> None:
+def test_the_blocks_of_a_dask_array_are_the_stored_objects(options: dict[str, Any], tmp_path: Path) -> None:
     array = blocking.create_array(tmp_path, shape=DATA.shape, dtype="i4", **options)
     array[...] = DATA
     lazy = to_dask(tmp_path)
@@ -62,7 +62,9 @@ def _lengths(draw: st.DrawFn, total: int) -> tuple[int, ...]:
 
 
 @given(blocks=_lengths(40), stored=_lengths(60), start=st.integers(0, 20))
-def test_blocks_are_cut_where_objects_end(blocks: tuple[int, ...], stored: tuple[int, ...], start: int) -> None:
+def test_blocks_are_split_at_the_borders_of_objects(
+    blocks: tuple[int, ...], stored: tuple[int, ...], start: int
+) -> None:
     cut = _aligned(blocks, stored, start)
     assert sum(cut) == 40
     assert min(cut) > 0
@@ -71,7 +73,7 @@ def test_blocks_are_cut_where_objects_end(blocks: tuple[int, ...], stored: tuple
     assert {start + end for end in np.cumsum(cut)[:-1].tolist()} <= ends
     inner = {start + end for end in np.cumsum(blocks)[:-1].tolist()}
     if inner <= ends:
-        assert cut == blocks, "what is aligned stays as it is"
+        assert cut == blocks, "aligned blocks are not changed"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
@@ -82,7 +84,7 @@ def test_blocks_are_cut_where_objects_end(blocks: tuple[int, ...], stored: tuple
     shards=st.booleans(),
     align=st.booleans(),
 )
-def test_any_blocks_into_any_chunks_store_what_numpy_would(
+def test_any_blocks_are_stored_into_any_chunks_as_in_numpy(
     rows: tuple[int, ...],
     columns: tuple[int, ...],
     chunks: tuple[int, int],
@@ -103,7 +105,7 @@ def test_any_blocks_into_any_chunks_store_what_numpy_would(
     assert np.array_equal(array[...], DATA)
 
 
-def test_a_region_is_stored_and_the_rest_stays(tmp_path: Path) -> None:
+def test_storing_a_region_keeps_the_rest(tmp_path: Path) -> None:
     array = blocking.create_array(tmp_path, shape=(60, 50), chunks=(16, 16), dtype="i4", fill_value=-1)
     expected = np.full((60, 50), -1)
     for align in (True, False):
@@ -140,7 +142,7 @@ def test_from_dask_creates_the_array(tmp_path: Path) -> None:
         ({"regions": (0, slice(None))}, "one slice per dimension"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_stored(
+def test_invalid_arguments_of_store_are_refused_before_anything_is_stored(
     wrong: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     array = blocking.create_array(tmp_path, shape=DATA.shape, dtype="i4")
@@ -148,9 +150,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_stored(
         store(da.from_array(DATA), array, **wrong)
     for regions in (slice(0, 5), (slice("a", "b"), slice(0, 5)), 5, "ab"):
         with pytest.raises(zs.ConfigError, match="one slice per dimension"):
-            store(da.from_array(DATA), array, regions=regions)  # type: ignore[arg-type]  # on purpose
+            store(da.from_array(DATA), array, regions=regions)  # type: ignore[arg-type]  # a wrong type, intentionally
     with pytest.raises(zs.ConfigError, match="from_array"):
-        store(DATA, array)  # on purpose
+        store(DATA, array)  # no dask array, intentionally
     unknown = da.from_array(DATA)[da.from_array(DATA[:, 0]) > 5]
     with pytest.raises(zs.ConfigError, match="compute_chunk_sizes"):
         store(unknown, array)
@@ -159,7 +161,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_stored(
     assert not (array[...] != 0).any()
 
 
-def test_a_graph_holds_references_and_no_keys(tmp_path: Path) -> None:
+def test_a_graph_contains_references_and_no_secrets(tmp_path: Path) -> None:
     blocking.create_array(tmp_path, shape=(1000,), chunks=(10,), dtype="i4")
     lazy = to_dask(tmp_path, access_key_id="AKIAKEY", secret_access_key="s3cr3t")
     kept = pickle.dumps(dict(lazy.__dask_graph__()))
@@ -168,13 +170,13 @@ def test_a_graph_holds_references_and_no_keys(tmp_path: Path) -> None:
     assert len(kept) < 100 * 1500
 
 
-def test_a_process_opens_an_array_of_many_tasks_once(tmp_path: Path) -> None:
+def test_a_process_opens_an_array_once_for_many_tasks(tmp_path: Path) -> None:
     array = blocking.create_array(tmp_path, shape=(8,), dtype="i4", fill_value=3)
     copies = [pickle.loads(pickle.dumps(array)) for _ in range(4)]
     assert len(set(map(id, copies))) == 1
     array[0] = 4
     after = pickle.loads(pickle.dumps(array))
-    assert after is not copies[0], "a handle that has changed the array is another one"
+    assert after is not copies[0], "after a change of the array the handle is opened again"
     copies[0][1] = 5
     assert pickle.loads(pickle.dumps(array)) is after
     assert after[...].tolist() == [4, 5, 3, 3, 3, 3, 3, 3]
@@ -190,8 +192,8 @@ def cluster() -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_worker_killed_in_the_middle_costs_nothing(cluster: Any, tmp_path: Path) -> None:
-    """Blocks that share objects, on three processes of which one is killed: every element is there, and right."""
+def test_all_elements_are_stored_even_if_a_worker_is_killed(cluster: Any, tmp_path: Path) -> None:
+    """Blocks share objects, and one of three processes is killed."""
     array = blocking.create_array(tmp_path / "a", shape=(400, 90), chunks=(64, 64), dtype="i4")
     data = np.arange(400 * 90, dtype="i4").reshape(400, 90)
     started = tmp_path / "started"
@@ -220,7 +222,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing(cluster: Any, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_two_clusters_writing_regions_that_share_chunks_lose_nothing(cluster: Any, tmp_path: Path) -> None:
+def test_two_clusters_that_write_parts_of_the_same_chunks_lose_nothing(cluster: Any, tmp_path: Path) -> None:
     array = blocking.create_array(tmp_path, shape=(200, 60), chunks=(64, 64), dtype="i4")
     data = np.arange(200 * 60, dtype="i4").reshape(200, 60) + 1
     with (

@@ -1,4 +1,4 @@
-"""obspec's protocols over our stores: its signatures, the answers of obstore, errors by the names that it knows."""
+"""obspec's protocols over our stores: its signatures, results as obstore's, and obspec's names of errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObspecStore:
     + [f"{name}Async" for name in ("Get", "GetRange", "GetRanges", "Head", "Put", "Copy", "Delete", "List")]
     + ["ListWithDelimiterAsync"],
 )
-def test_its_methods_take_what_those_of_obspec_take(protocol: str) -> None:
+def test_methods_have_the_signatures_of_obspec(protocol: str) -> None:
     obspec = pytest.importorskip("obspec")
     methods = {name: value for name, value in vars(getattr(obspec, protocol)).items() if inspect.isfunction(value)}
     for name, wanted in methods.items():
@@ -54,7 +54,7 @@ def test_its_methods_take_what_those_of_obspec_take(protocol: str) -> None:
 
 
 @pytest.mark.integration
-async def test_bytes_and_ranges(store: ObspecStore) -> None:
+async def test_get_returns_bytes_and_ranges(store: ObspecStore) -> None:
     put = await store.put_async("x", DATA)
     result = await store.get_async("x")
     assert bytes(await result.buffer_async()) == bytes(result.buffer()) == b"".join(result) == DATA
@@ -82,7 +82,7 @@ async def test_bytes_and_ranges(store: ObspecStore) -> None:
 
 
 @pytest.mark.integration
-def test_blocking_reads(store: ObspecStore) -> None:
+def test_blocking_methods_return_the_same(store: ObspecStore) -> None:
     from zarr_s3_async._concurrency.loop_thread import background_loop
 
     background_loop().run(store.put_async("x", DATA))
@@ -93,7 +93,7 @@ def test_blocking_reads(store: ObspecStore) -> None:
 
 
 @pytest.mark.integration
-async def test_conditions(store: ObspecStore) -> None:
+async def test_conditional_puts_and_gets_are_respected(store: ObspecStore) -> None:
     first = await store.put_async("x", b"first", mode="create")
     with pytest.raises(AlreadyExistsError):
         await store.put_async("x", b"second", mode="create")
@@ -106,7 +106,7 @@ async def test_conditions(store: ObspecStore) -> None:
 
 
 @pytest.mark.integration
-async def test_an_absent_object_is_not_found(store: ObspecStore) -> None:
+async def test_an_absent_object_raises_not_found(store: ObspecStore) -> None:
     for call in (
         store.get_async("x"),
         store.get_range_async("x", start=0, end=1),
@@ -122,7 +122,7 @@ async def test_an_absent_object_is_not_found(store: ObspecStore) -> None:
 
 
 @pytest.mark.integration
-async def test_listings_copies_and_deletes(store: ObspecStore, tmp_path: Path) -> None:
+async def test_objects_are_listed_copied_and_deleted(store: ObspecStore, tmp_path: Path) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for piece in (b"ab", b"cd"):
             yield piece
@@ -157,7 +157,7 @@ async def test_listings_copies_and_deletes(store: ObspecStore, tmp_path: Path) -
     assert [entry["path"] async for page in store.list_async("a") for entry in page] == ["a/copy"]
 
 
-async def test_what_is_not_supported_is_refused() -> None:
+async def test_unsupported_options_are_refused() -> None:
     store = ObspecStore(zs.MemoryStore())
     await store.put_async("x", DATA)
     for options in ({"if_none_match": "*"}, {"version": "3"}, {"rnage": (0, 1)}):
@@ -178,7 +178,7 @@ async def test_what_is_not_supported_is_refused() -> None:
     assert bytes((await store.get_async("x")).buffer()) == DATA
 
 
-async def test_a_missing_bucket_is_not_an_absent_object() -> None:
+async def test_a_missing_bucket_is_not_reported_as_an_absent_object() -> None:
     gone = Fault(times=None, error=lambda: zs.BucketNotFound("gone", bucket="b"))
     store = ObspecStore(FaultyStore(zs.MemoryStore(), gone))
 
@@ -201,14 +201,14 @@ async def test_a_missing_bucket_is_not_an_absent_object() -> None:
         assert not isinstance(caught.value, FileNotFoundError)
 
 
-def test_errors_have_the_names_that_obspec_knows() -> None:
+def test_errors_have_the_names_of_obspec() -> None:
     exceptions = pytest.importorskip("obspec.exceptions")
     for error in (NotFoundError("x"), AlreadyExistsError("x"), PreconditionError("x"), NotSupportedError("x")):
         assert type(exceptions.map_exception(error)).__name__ == type(error).__name__
         assert isinstance(exceptions.map_exception(error), exceptions.BaseError)
 
 
-def test_it_pickles_as_a_reference(tmp_path: Path) -> None:
+def test_an_obspec_store_pickles_as_a_reference(tmp_path: Path) -> None:
     store = ObspecStore(tmp_path)
     assert pickle.loads(pickle.dumps(store)) == store
     assert ObspecStore("s3://bucket/x", region="eu-central-1") != ObspecStore("s3://bucket/x")

@@ -1,4 +1,4 @@
-"""Stores over obstore pass the conformance suite, except for what the page lists as not promised by a backend."""
+"""Stores over obstore pass the conformance suite, except for the checks that the page excludes for a backend."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ def made(kind: str, request: pytest.FixtureRequest) -> ObstoreStore:
 @pytest.mark.integration
 @pytest.mark.parametrize("check", CHECKS, ids=check_name)
 @pytest.mark.parametrize("kind", ["memory", "local", "s3"])
-async def test_promise(kind: str, check: Any, request: pytest.FixtureRequest) -> None:
-    """A check that the page excuses must fail; otherwise the page is wrong."""
+async def test_a_backend_passes_exactly_the_checks_not_excluded(
+    kind: str, check: Any, request: pytest.FixtureRequest
+) -> None:
+    """A check that the page excludes must fail; otherwise the page is wrong."""
     store = made(kind, request)
     if check_name(check) not in missing(kind):
         await check(store)
@@ -63,8 +65,8 @@ async def test_promise(kind: str, check: Any, request: pytest.FixtureRequest) ->
         await check(store)
 
 
-async def test_stores_of_one_name_share_nothing() -> None:
-    """Each MemoryStore, and one bucket's name at two endpoints or with two keys, is another place or another reader."""
+async def test_different_stores_of_the_same_name_share_nothing() -> None:
+    """Each MemoryStore is a location of its own; so is a bucket at another endpoint. Another key is another reader."""
     keep = [backends.MemoryStore() for _ in range(2)]
     async with zs.Session(cache=zs.CacheSize(chunks=2**20)) as session:
         arrays = [await session.create_array(ObstoreStore(store), path="a", shape=4, dtype="i4") for store in keep]
@@ -72,7 +74,7 @@ async def test_stores_of_one_name_share_nothing() -> None:
             await array[...].set(value)
         for value, array in enumerate((*arrays, *arrays)):
             assert (await array[...]).tolist() == [value % 2] * 4
-        # A second wrapper of one store is the same place: what is written through it is not stale here.
+        # A second wrapper of a store is the same location: writes through it are seen through the first.
         again = await session.open_array(ObstoreStore(keep[0], url="other://name"), path="a")
         await again[...].set(7)
         assert (await arrays[0][...]).tolist() == [7] * 4
@@ -99,7 +101,7 @@ async def session() -> AsyncIterator[zs.Session]:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("kind", ["memory", "local", "s3"])
-async def test_arrays_live_in_it(kind: str, session: zs.Session, request: pytest.FixtureRequest) -> None:
+async def test_arrays_can_be_written_and_read(kind: str, session: zs.Session, request: pytest.FixtureRequest) -> None:
     store = made(kind, request)
     data = np.arange(600, dtype="f4").reshape(20, 30)
     array = await session.create_array(store, path="a", shape=data.shape, chunks=(5, 5), shards=(10, 10), dtype="f4")
@@ -112,7 +114,7 @@ async def test_arrays_live_in_it(kind: str, session: zs.Session, request: pytest
 
 
 @pytest.mark.integration
-async def test_a_missing_bucket_is_no_absent_object(seaweed: Any) -> None:
+async def test_a_missing_bucket_is_an_error_and_no_absent_object(seaweed: Any) -> None:
     config = seaweed.s3_config()
     store = ObstoreStore(
         backends.S3Store(
@@ -133,12 +135,12 @@ async def test_a_missing_bucket_is_no_absent_object(seaweed: Any) -> None:
 @pytest.mark.parametrize(
     ("store", "options"), [("s3://bucket/x", {}), (None, {}), (backends.MemoryStore(), {"url": "x"})]
 )
-def test_what_is_no_store_of_obstore_is_refused(store: Any, options: dict[str, Any]) -> None:
+def test_an_object_that_is_not_an_obstore_store_is_refused(store: Any, options: dict[str, Any]) -> None:
     with pytest.raises(zs.ConfigError):
         ObstoreStore(store, **options)
 
 
-def test_it_shows_where_it_is() -> None:
+def test_an_obstore_store_shows_its_url() -> None:
     store = backends.S3Store("bucket", prefix="some/path", region="us-east-1", access_key_id="A", secret_access_key="S")
     assert ObstoreStore(store).url == "obstore+s3://bucket/some/path"
     assert ObstoreStore(store, url="gs://other/").url == "gs://other"

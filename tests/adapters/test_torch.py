@@ -53,7 +53,7 @@ def data_loader(batches: ZarrBatches, workers: int = 0, context: str | None = No
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("persistent", [False, True])
-def test_each_iteration_is_another_epoch_of_all_samples(url: str, workers: int, persistent: bool) -> None:
+def test_each_iteration_is_a_new_epoch_of_all_samples(url: str, workers: int, persistent: bool) -> None:
     batches = ZarrBatches(loader(url))
     source = data_loader(batches, workers, "fork", persistent_workers=persistent and workers > 0)
     assert len(source) == len(batches) == 26
@@ -61,25 +61,25 @@ def test_each_iteration_is_another_epoch_of_all_samples(url: str, workers: int, 
     assert all(sorted(one) == list(range(ROWS)) for one in orders)
     assert len({tuple(one) for one in orders}) == 3
     again = data_loader(ZarrBatches(loader(url)), workers, "fork")
-    assert [order(again) for _ in range(3)] == orders  # whatever the workers' speed
+    assert [order(again) for _ in range(3)] == orders  # independent of the workers' speed
     batches.set_epoch(1)
     assert order(source) == orders[1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("context", ["spawn", "forkserver"])
-def test_workers_that_are_started_afresh_read_the_same(url: str, context: str) -> None:
+def test_workers_of_every_start_method_read_the_same_samples(url: str, context: str) -> None:
     source = data_loader(ZarrBatches(loader(url)), 2, context, persistent_workers=True)
     wanted = data_loader(ZarrBatches(loader(url)), 2, "fork")
     assert [order(source) for _ in range(2)] == [order(wanted) for _ in range(2)]
 
 
-def test_more_workers_than_chunks_lose_nothing(url: str) -> None:
+def test_more_workers_than_chunks_lose_no_sample(url: str) -> None:
     source = data_loader(ZarrBatches(loader(url, batch_size=100)), 4, "fork")
     assert sorted(order(source)) == list(range(ROWS))
 
 
-def test_ranks_share_the_samples(url: str) -> None:
+def test_ranks_together_have_all_samples(url: str) -> None:
     found: list[int] = []
     for rank in range(3):
         found += order(data_loader(ZarrBatches(loader(url, rank=rank, world_size=3)), 2, "fork"))
@@ -87,7 +87,7 @@ def test_ranks_share_the_samples(url: str) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 3])
-def test_a_state_after_any_batch_goes_on_with_the_next(url: str, workers: int) -> None:
+def test_an_epoch_resumes_after_any_batch(url: str, workers: int) -> None:
     def new() -> tuple[ZarrBatches, Any]:
         batches = ZarrBatches(loader(url, batch_size=40))
         return batches, data_loader(batches, workers, "fork")
@@ -132,7 +132,7 @@ def test_a_used_loader_starts_its_next_epoch_and_a_restored_one_continues(url: s
     assert order(data_loader(ZarrBatches(restored))) == wanted[0][3 * 8 :]
 
 
-def test_another_number_of_workers_cannot_go_on_in_mid_epoch(url: str) -> None:
+def test_an_epoch_cannot_be_resumed_with_another_number_of_workers(url: str) -> None:
     batches = ZarrBatches(loader(url))
     list(data_loader(batches, 2, "fork"))
     state = batches.state(5)
@@ -144,7 +144,7 @@ def test_another_number_of_workers_cannot_go_on_in_mid_epoch(url: str) -> None:
     assert sorted(order(data_loader(other))) == list(range(ROWS))
 
 
-def test_dictionaries_windows_and_transforms_arrive_as_tensors(url: str) -> None:
+def test_dictionaries_windows_and_transforms_give_tensors(url: str) -> None:
     both = zs.BatchLoader(
         {"x": url, "y": url}, batch_size=8, window={"x": zs.Window(4), "y": zs.Window(1, offset=4)}, transform=doubled
     )
@@ -158,7 +158,7 @@ def doubled(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: 2 * one for name, one in batch.items()}
 
 
-def test_the_main_process_may_have_read_before_it_forks(url: str) -> None:
+def test_workers_can_be_forked_after_the_main_process_has_read(url: str) -> None:
     async def main() -> list[int]:
         async with zs.Session() as session:
             own = zs.BatchLoader(await session.open_array(url), batch_size=8, out="torch")
@@ -170,7 +170,7 @@ def test_the_main_process_may_have_read_before_it_forks(url: str) -> None:
     assert asyncio.run(main()) == list(range(ROWS))
 
 
-def test_each_worker_has_a_session_of_its_own_process(url: str) -> None:
+def test_each_worker_process_has_its_own_session(url: str) -> None:
     pids = {int(batch[0]) for batch in data_loader(ZarrBatches(loader(url, transform=with_pid)), 2, "fork")}
     assert len(pids) == 2
     assert os.getpid() not in pids
@@ -180,14 +180,14 @@ def with_pid(batch: Any) -> Any:
     return torch.tensor([os.getpid()])
 
 
-def test_a_failure_in_a_worker_shows_what_it_is(url: str) -> None:
+def test_the_error_of_a_worker_is_shown(url: str) -> None:
     Path(url.removeprefix("file://"), "c", "12", "0").write_bytes(b"no chunk")
     with pytest.raises(Exception, match=r"chunk.*12"):
         list(data_loader(ZarrBatches(loader(url)), 1, "fork"))
 
 
 def test_batches_fill_pinned_buffers(url: str) -> None:
-    if not torch.cuda.is_available():  # the memory is ordinary, the way is the same
+    if not torch.cuda.is_available():  # ordinary memory, but the same code
         ring = [torch.zeros((8, 3), dtype=torch.int64) for _ in range(3)]
     else:
         ring = [torch.zeros((8, 3), dtype=torch.int64, pin_memory=True) for _ in range(3)]
@@ -197,7 +197,7 @@ def test_batches_fill_pinned_buffers(url: str) -> None:
         assert torch.equal(batch, next(plain))
 
 
-def test_memory_of_tensors_is_used_again_once_no_view_of_it_is_left(tmp_path: Path) -> None:
+def test_memory_of_tensors_is_reused_only_when_no_view_of_it_exists(tmp_path: Path) -> None:
     data = np.repeat(np.arange(640), 4096).reshape(80, 8, 4096)
 
     async def write() -> None:
@@ -211,7 +211,7 @@ def test_memory_of_tensors_is_used_again_once_no_view_of_it_is_left(tmp_path: Pa
     batches = loader(f"file://{tmp_path}/b", shuffle=None, prefetch_bytes=2 * data[0].nbytes).batches(0)
     for number, batch in enumerate(batches):
         places.add(batch.data_ptr())
-        if number % 10 == 0:  # the batch goes, and a view of it stays
+        if number % 10 == 0:  # the batch is deleted, and a view of it is kept
             views.append((number, ways[number // 10 % len(ways)](batch[3:5, ::2])))
         del batch
     assert len(places) < 40
@@ -223,7 +223,7 @@ def test_memory_of_tensors_is_used_again_once_no_view_of_it_is_left(tmp_path: Pa
             assert np.array_equal(view, data[number, 3:5, ::2])
 
 
-def test_what_does_not_fit_is_refused(url: str) -> None:
+def test_invalid_arguments_of_zarr_batches_are_refused(url: str) -> None:
     ring = [torch.zeros((8, 3), dtype=torch.int64) for _ in range(2)]
     for wrong in (url, loader(url, out=ring)):
         with pytest.raises(zs.ConfigError):
@@ -241,7 +241,7 @@ def test_what_does_not_fit_is_refused(url: str) -> None:
         batches.restore(ZarrBatches(loader(url, seed=5)).state(0))
 
 
-def test_a_copy_is_a_dataset_of_its_own(url: str) -> None:
+def test_a_copy_is_an_independent_dataset(url: str) -> None:
     batches = ZarrBatches(loader(url))
     copy = pickle.loads(pickle.dumps(batches))
     copy.set_epoch(4)

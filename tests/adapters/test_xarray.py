@@ -1,4 +1,4 @@
-"""The engine reads what xarray's own engine reads, whatever is selected, and `to_zarr` writes what it reads."""
+"""The engine reads the same as xarray's own engine for any selection, and reads what `to_zarr` writes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import zarr_s3_async as zs
 
 xr = pytest.importorskip("xarray")
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::UserWarning"),  # of zarr-python, of texts
-    pytest.mark.filterwarnings("ignore::FutureWarning"),  # of the same
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # zarr-python warns about strings
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # zarr-python warns about strings
 ]
 from zarr_s3_async.adapters.xarray import Engine  # noqa: E402  # behind the skip
 from zarr_s3_async.adapters.zarr import ZarrStore  # noqa: E402  # likewise
@@ -52,7 +52,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return store
 
 
-def test_it_is_what_xarrays_own_engine_reads(store: ZarrStore) -> None:
+def test_the_engine_reads_the_same_as_xarrays_own_engine(store: ZarrStore) -> None:
     own = xr.open_dataset(store, engine=Engine, consolidated=False)
     theirs = xr.open_zarr(store, chunks=None, consolidated=False)
     assert "_Reader" in repr(own.t.variable._data)
@@ -61,7 +61,7 @@ def test_it_is_what_xarrays_own_engine_reads(store: ZarrStore) -> None:
 
 
 def _some(size: int) -> st.SearchStrategy[slice]:
-    """xarray itself fails at a slice backwards that holds nothing, whatever the engine."""
+    """Slices without empty ones that go backwards: xarray itself fails for these, with any engine."""
     return st.slices(size).filter(lambda part: (part.step or 1) > 0 or len(range(*part.indices(size))) > 0)
 
 
@@ -70,19 +70,19 @@ _arrays = st.lists(st.integers(-20, 19), max_size=5).map(lambda found: np.array(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, *settings().suppress_health_check])
 @given(lat=st.one_of(_some(20), _arrays, st.integers(-20, 19)), lon=st.one_of(_some(30), st.integers(-30, 29)))
-def test_what_is_selected_is_what_numpy_selects(lat: Any, lon: Any, store: ZarrStore) -> None:
+def test_selections_equal_numpys(lat: Any, lon: Any, store: ZarrStore) -> None:
     own = xr.open_dataset(store, engine=Engine, consolidated=False, mask_and_scale=False).t
     assert np.array_equal(own.isel(lat=lat, lon=lon).values, DATA[:, lat][..., lon], equal_nan=True)
     assert np.array_equal(own[::-2].isel(lat=lat)[..., ::-1].values, DATA[::-2][:, lat][..., ::-1], equal_nan=True)
 
 
-def test_the_package_registers_it_by_its_name() -> None:
+def test_the_engine_is_registered_by_its_name() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     module, _, name = project["entry-points"]["xarray.backends"]["zarr_s3"].partition(":")
     assert getattr(import_module(module), name) is Engine
 
 
-def test_points_are_read_by_points(store: ZarrStore) -> None:
+def test_a_pointwise_selection_reads_only_its_points(store: ZarrStore) -> None:
     own = xr.open_dataset(store, engine=Engine, consolidated=False).t
     points = {
         "time": xr.DataArray([5, 0, 3], dims="p"),
@@ -100,13 +100,13 @@ async def test_load_async_reads_on_the_running_loop(store: ZarrStore) -> None:
     assert np.array_equal(loaded.values, DATA[:, 3:9], equal_nan=True)
 
 
-def test_it_pickles(store: ZarrStore) -> None:
+def test_a_lazy_dataset_pickles(store: ZarrStore) -> None:
     own = xr.open_dataset(store, engine=Engine, consolidated=False)
     again = pickle.loads(pickle.dumps(own))
     xr.testing.assert_identical(again.load(), own.load())
 
 
-def test_urls_stores_groups_and_options(tmp_path: Path) -> None:
+def test_the_engine_opens_urls_stores_and_groups_with_options(tmp_path: Path) -> None:
     dataset().to_zarr(ZarrStore(tmp_path), group="a/b", mode="w", consolidated=False)
     for where in (tmp_path.as_uri(), zs.LocalStore(tmp_path), ZarrStore(tmp_path)):
         opened = xr.open_dataset(where, engine=Engine, group="a/b", consolidated=False)
@@ -117,7 +117,7 @@ def test_urls_stores_groups_and_options(tmp_path: Path) -> None:
         xr.open_dataset(ZarrStore(tmp_path), engine=Engine, group="a/b", options={"region": "x"})
 
 
-def test_an_array_that_was_replaced_is_an_error_and_not_other_numbers(tmp_path: Path) -> None:
+def test_a_replaced_array_is_an_error(tmp_path: Path) -> None:
     store = ZarrStore(tmp_path)
     dataset().to_zarr(store, mode="w", consolidated=False)
     opened = xr.open_dataset(store, engine=Engine, consolidated=False)
@@ -133,7 +133,7 @@ def _tree() -> Any:
 
 @pytest.mark.parametrize("consolidated", [True, False])
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_data_trees_are_those_of_xarrays_own_engine(consolidated: bool, zarr_format: int, tmp_path: Path) -> None:
+def test_data_trees_equal_those_of_xarrays_own_engine(consolidated: bool, zarr_format: int, tmp_path: Path) -> None:
     store = ZarrStore(tmp_path / "t")
     _tree().to_zarr(store, mode="w", consolidated=consolidated, zarr_format=zarr_format)
     theirs = xr.open_datatree(store, engine="zarr", chunks=None, consolidated=consolidated)
@@ -149,7 +149,7 @@ def test_data_trees_are_those_of_xarrays_own_engine(consolidated: bool, zarr_for
         xr.open_datatree(store, engine=Engine, options={"region": "x"})
 
 
-def test_a_lazy_tree_pickles_and_computes_by_dask(tmp_path: Path) -> None:
+def test_a_lazy_tree_pickles_and_is_computed_by_dask(tmp_path: Path) -> None:
     store = ZarrStore(tmp_path)
     _tree().to_zarr(store, mode="w", consolidated=False)
     own = pickle.loads(pickle.dumps(xr.open_datatree(store, engine=Engine, consolidated=False, chunks={})))
@@ -157,7 +157,7 @@ def test_a_lazy_tree_pickles_and_computes_by_dask(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", [{"chunks": (1, 5, 5)}, {"chunks": (1, 5, 5), "shards": (2, 10, 10)}])
-async def test_what_is_appended_and_written_by_region_is_read_by_both(encoding: Any, tmp_path: Path) -> None:
+async def test_appended_and_region_writes_are_read_by_both_engines(encoding: Any, tmp_path: Path) -> None:
     store = ZarrStore(tmp_path)
     one = dataset().drop_vars(["name", "flag", "packed"])
 

@@ -1,4 +1,4 @@
-"""zarr-python over our stores: what is read is what is stored, errors are no absence, each loop has its session."""
+"""zarr-python over our stores: reads return what is stored, errors are not absence, each loop has its own session."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ZarrStore]
 
 @pytest.mark.integration
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_zarr_python_writes_it_reads_again(store: ZarrStore, layout: str) -> None:
+def test_zarr_python_reads_what_it_wrote(store: ZarrStore, layout: str) -> None:
     array = zarr.create_array(store, shape=DATA.shape, dtype="i4", **LAYOUTS[layout])
     array[:] = DATA
     array[3:17, 2:29] = DATA[3:17, 2:29] + 1
@@ -68,7 +68,7 @@ def test_what_zarr_python_writes_it_reads_again(store: ZarrStore, layout: str) -
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_it_reads_from_a_web_server(layout: str) -> None:
+def test_zarr_python_reads_from_a_web_server(layout: str) -> None:
     with web_server() as web:
         array = zarr.create_array(ZarrStore(web.store), name="x", shape=DATA.shape, dtype="i4", **LAYOUTS[layout])
         array[:] = DATA
@@ -79,7 +79,7 @@ def test_it_reads_from_a_web_server(layout: str) -> None:
 
 
 @pytest.mark.integration
-def test_arrays_of_both_libraries_are_the_same(store: ZarrStore) -> None:
+def test_both_libraries_read_each_others_arrays(store: ZarrStore) -> None:
     array = zarr.create_array(store, name="x", shape=DATA.shape, dtype="i4", **LAYOUTS["shards"])
     array[:] = DATA
 
@@ -95,7 +95,7 @@ def test_arrays_of_both_libraries_are_the_same(store: ZarrStore) -> None:
 
 
 @pytest.mark.integration
-async def test_groups_are_listed_and_removed(store: ZarrStore) -> None:
+async def test_groups_are_listed_and_deleted(store: ZarrStore) -> None:
     root = await zarr.api.asynchronous.create_group(store=store)
     for name in ("a", "b/c"):
         await root.create_array(name, shape=(4,), chunks=(2,), dtype="i4")
@@ -123,8 +123,8 @@ RANGES = {
 
 
 @pytest.mark.integration
-async def test_ranges(store: ZarrStore) -> None:
-    """One by one, together with others, and all of one object."""
+async def test_all_kinds_of_ranges_are_read(store: ZarrStore) -> None:
+    """They are read one by one, together, and all ranges of one object at once."""
     data = b"0123456789"
     await store.set("x", buffer(data))
     for request, part in RANGES.values():
@@ -145,7 +145,7 @@ async def test_ranges(store: ZarrStore) -> None:
     assert caught.group_contains(FileNotFoundError)
 
 
-async def test_what_is_no_range_is_a_type_error() -> None:
+async def test_an_invalid_range_is_a_type_error() -> None:
     store = ZarrStore(zs.MemoryStore())
     with pytest.raises(TypeError, match="Unexpected byte_range"):
         await store.get("x", PROTOTYPE, (0, 2))
@@ -166,7 +166,7 @@ def test_a_missing_bucket_is_never_read_as_fill(layout: str, selection: Any) -> 
     array[:] = DATA
     faulty = FaultyStore(inner)
     array = zarr.open_array(ZarrStore(faulty), mode="r")
-    for first in (1, 2):  # of the reads of a part of a shard, the second are its chunks, behind the index
+    for first in (1, 2):  # a read of a part of a shard first reads the index, then the chunks
         faulty.clear()
         faulty.add(Fault(verb="get", nth=first, times=None, error=_gone))
         if first == 2 and not (layout == "shards" and selection != np.s_[:]):
@@ -176,7 +176,7 @@ def test_a_missing_bucket_is_never_read_as_fill(layout: str, selection: Any) -> 
         assert not isinstance(caught.value, FileNotFoundError)
 
 
-async def test_no_verb_takes_a_missing_bucket_for_absence() -> None:
+async def test_no_method_takes_a_missing_bucket_for_absence() -> None:
     faulty = FaultyStore(zs.MemoryStore(), Fault(times=None, error=_gone))
     store = ZarrStore(faulty)
 
@@ -208,8 +208,8 @@ async def test_no_verb_takes_a_missing_bucket_for_absence() -> None:
 
 
 @pytest.mark.skipif(not hasattr(zarr.abc.store.Store, "get_ranges"), reason="this zarr-python reads chunk by chunk")
-async def test_a_shard_rewritten_behind_its_index_is_an_error() -> None:
-    """zarr-python reads index and chunks by two calls: of a shard rewritten in between it would mix two states."""
+async def test_a_shard_rewritten_after_its_index_was_read_is_an_error() -> None:
+    """zarr-python reads index and chunks by two calls; a shard rewritten in between would give a mix of two states."""
     inner = zs.MemoryStore()
     array = await zarr.api.asynchronous.create_array(
         ZarrStore(inner), shape=(8,), chunks=(2,), shards=(8,), dtype="i4", compressors=None
@@ -228,7 +228,7 @@ async def test_a_shard_rewritten_behind_its_index_is_an_error() -> None:
     assert (await slow.getitem(slice(2, 4))).tolist() == [3000, 4000]
 
 
-async def test_of_many_creators_one_is_first() -> None:
+async def test_one_of_many_concurrent_creators_succeeds() -> None:
     store = ZarrStore(zs.MemoryStore())
     values = [bytes([number]) * 4 for number in range(16)]
     async with asyncio.TaskGroup() as group:
@@ -240,7 +240,7 @@ async def test_of_many_creators_one_is_first() -> None:
     assert (await store.get("k", PROTOTYPE)).to_bytes() == first
 
 
-async def test_read_only_refuses_what_changes() -> None:
+async def test_a_read_only_store_refuses_changes() -> None:
     inner = zs.MemoryStore()
     store = ZarrStore(inner, read_only=True)
     for change in (
@@ -277,14 +277,16 @@ async def test_read_only_refuses_what_changes() -> None:
     ],
     ids=["name", "name of ours", "value of ours", "value", "no scheme", "scheme", "bucket", "none", "store and option"],
 )
-def test_a_typo_is_refused_where_the_store_is_made(where: Any, options: dict[str, Any]) -> None:
+def test_a_mistyped_option_is_refused_when_the_store_is_created(where: Any, options: dict[str, Any]) -> None:
     with pytest.raises(zs.ConfigError):
         ZarrStore(where, **options)
 
 
 @pytest.mark.integration
-def test_it_pickles_as_a_reference(seaweed: LocalS3, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without keys: the other process has its own."""
+def test_a_zarr_store_pickles_as_a_reference_without_keys(
+    seaweed: LocalS3, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process uses its own keys."""
     config = seaweed.s3_config()
     store = ZarrStore(s3_url, s3=config)
     zarr.create_array(store, shape=(4,), dtype="i4")[:] = 3
@@ -299,12 +301,12 @@ def test_it_pickles_as_a_reference(seaweed: LocalS3, s3_url: str, monkeypatch: p
     assert zarr.open_array(again, mode="r")[:].tolist() == [3] * 4
 
 
-def test_what_lies_in_memory_does_not_pickle() -> None:
+def test_a_store_in_memory_does_not_pickle() -> None:
     with pytest.raises(TypeError, match="no reference"):
         pickle.dumps(ZarrStore(zs.MemoryStore()))
 
 
-def test_equal_stores_are_the_same_place(tmp_path: Path) -> None:
+def test_stores_of_the_same_location_are_equal(tmp_path: Path) -> None:
     memory = zs.MemoryStore("m")
     assert ZarrStore(memory) == ZarrStore(memory)
     assert ZarrStore(memory) != ZarrStore(zs.MemoryStore("m"))
@@ -315,8 +317,8 @@ def test_equal_stores_are_the_same_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_each_loop_has_a_session(seaweed: LocalS3, s3_url: str) -> None:
-    """zarr-python's own thread, loops one after the other, and one whose session was closed: one store serves all."""
+def test_each_loop_has_its_own_session(seaweed: LocalS3, s3_url: str) -> None:
+    """One store serves zarr-python's thread, several loops one after the other, and a loop whose session was closed."""
     store = ZarrStore(s3_url, s3=seaweed.s3_config())
     zarr.create_array(store, shape=(4,), dtype="i4")[:] = 3
 
@@ -347,7 +349,7 @@ async def test_the_store_of_a_session_is_used_on_its_loop_and_opened_again_on_ot
 
 
 @pytest.mark.integration
-def test_two_stores_of_one_loop_have_options_of_their_own(seaweed: LocalS3, moto_s3: Any, s3_url: str) -> None:
+def test_two_stores_of_one_loop_have_separate_options(seaweed: LocalS3, moto_s3: Any, s3_url: str) -> None:
     stores = [
         ZarrStore(s3_url, s3=seaweed.s3_config()),
         ZarrStore(f"s3://{moto_s3.bucket}/two", s3=moto_s3.s3_config()),
@@ -364,7 +366,7 @@ def _read(store: ZarrStore, answer: Any) -> None:
 
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_reads(seaweed: LocalS3, s3_url: str) -> None:
+def test_a_forked_child_can_read(seaweed: LocalS3, s3_url: str) -> None:
     store = ZarrStore(s3_url, s3=seaweed.s3_config())
     zarr.create_array(store, shape=(4,), dtype="i4")[:] = 3
     fork = multiprocessing.get_context("fork")
@@ -377,8 +379,8 @@ def test_a_forked_child_reads(seaweed: LocalS3, s3_url: str) -> None:
 
 
 @pytest.mark.integration
-def test_a_program_ends_without_a_word(seaweed: LocalS3, s3_url: str) -> None:
-    """What zarr-python's loop has open is closed at exit: no warning, no task that was destroyed."""
+def test_a_program_exits_without_warnings(seaweed: LocalS3, s3_url: str) -> None:
+    """The sessions of zarr-python's loop are closed at exit: no warning, no destroyed task."""
     config = seaweed.s3_config()
     program = f"""
         import zarr
@@ -417,7 +419,7 @@ async def test_stores_with_the_same_options_share_a_session_and_its_limits(tmp_p
     assert store.place.session() is not before
 
 
-def test_sessions_of_stores_close_with_their_loop(tmp_path: Path) -> None:
+def test_sessions_of_stores_are_closed_with_their_loop(tmp_path: Path) -> None:
     async def use() -> list[zs.Session]:
         stores = [ZarrStore(tmp_path.as_uri(), limits=zs.Limits(requests=n)) for n in (3, 30)]
         for store in stores:

@@ -1,4 +1,4 @@
-"""The benchmark harness: what it measures is right, and what it prints follows from what it measured."""
+"""The benchmark harness: it checks what it measures, and its tables follow from the measurements."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ def workload(action="read", data=DATA, **more) -> Workload:
 
 
 class Perfect(Library):
-    """Holds the array in memory."""
+    """Returns the right data from memory."""
 
     def __init__(self, data: Dataset) -> None:
         self.values = data.values(data.full)
@@ -52,8 +52,8 @@ class Perfect(Library):
         self.values[region] = data
 
 
-class Careless(Perfect):
-    """One element is wrong."""
+class Wrong(Perfect):
+    """Returns one wrong element."""
 
     async def read(self, region):
         found = await super().read(region)
@@ -65,14 +65,14 @@ READS = ("read", "slices", "chunks", "inner", "handlers")
 
 
 @pytest.mark.parametrize("action", READS)
-async def test_a_read_that_is_right_passes_the_check_and_a_wrong_one_does_not(action):
+async def test_a_correct_read_passes_the_check_and_a_wrong_one_fails(action):
     await Work(workload(action), Perfect(DATA)).once(check=True)
     with pytest.raises(WrongValues):
-        await Work(workload(action), Careless(DATA)).once(check=True)
+        await Work(workload(action), Wrong(DATA)).once(check=True)
 
 
 @pytest.mark.parametrize("action", ["write", "partial", "streamed"])
-async def test_what_was_written_is_read_back(action):
+async def test_written_data_is_read_back_and_compared(action):
     library = Perfect(DATA)
     library.values[...] = 0
     work = Work(workload(action), library)
@@ -83,7 +83,7 @@ async def test_what_was_written_is_read_back(action):
 
 
 @pytest.mark.parametrize("action", [*READS, "write", "partial", "streamed"])
-async def test_chunks_and_bytes_of_a_pass_are_those_that_it_touches(action):
+async def test_the_chunks_and_bytes_of_a_pass_are_counted(action):
     library = Perfect(DATA)
     await Work(workload(action), library).once()
     assert workload(action).chunks() == sum(len(list(DATA.touched(region))) for region in library.calls)
@@ -96,7 +96,7 @@ def test_a_partial_write_covers_no_chunk():
         assert rows.start // DATA.chunk[0] == (rows.stop - 1) // DATA.chunk[0]
 
 
-def test_any_part_of_a_dataset_is_a_part_of_the_whole():
+def test_any_part_of_a_dataset_equals_that_part_of_the_whole():
     whole = DATA.values(DATA.full)
     region = slice(3, 17), slice(9, 30)
     assert np.array_equal(DATA.values(region), whole[region])
@@ -112,19 +112,19 @@ def test_a_streamed_write_holds_one_row_and_covers_everything_slab_by_slab():
     assert [rows for rows, _ in data.slabs(data.full)] == [slice(0, 32), slice(32, 48)]
 
 
-def test_a_workload_goes_to_a_child_and_back():
+def test_a_workload_survives_the_way_to_a_child_process():
     for row in [*matrix.full(), *matrix.quick()]:
         assert Workload.from_json(json.loads(json.dumps(row.workload.to_json()))) == row.workload
 
 
-def test_the_rows_have_names_of_their_own_and_known_contenders():
+def test_rows_have_unique_names_and_known_contenders():
     for rows in (matrix.full(), matrix.quick()):
         names = [row.workload.name for row in rows]
         assert len(set(names)) == len(names)
         assert {entry.library for row in rows for entry in row.entries} <= CONTENDERS.keys()
 
 
-def test_every_bar_is_about_some_row():
+def test_every_bar_refers_to_existing_rows():
     names = {row.workload.name for row in matrix.full()}
     for bar in BARS:
         assert set(bar.rows) <= names, set(bar.rows) - names
@@ -165,7 +165,7 @@ MADE_UP = (
 )
 
 
-def test_figures_are_medians_and_ratios_are_to_the_best_setting_of_a_peer_never_to_a_bare_loop():
+def test_figures_are_medians_and_ratios_compare_with_the_best_setting_of_a_peer():
     results = Results(document(*MADE_UP))
     ours = results.ours("a row")
     assert ours.cpu == 0.2
@@ -176,7 +176,7 @@ def test_figures_are_medians_and_ratios_are_to_the_best_setting_of_a_peer_never_
     assert results.skipped == [("a row", "icechunk", "it does not")]
 
 
-def test_a_bar_is_met_or_missed_by_the_ratio_to_whom_it_names():
+def test_a_bar_is_met_or_missed_by_the_ratio_to_its_peer():
     results = Results(document(*MADE_UP, name="read 16 KiB raw"))
     found = {verdict.bar.against: (verdict.ratio, verdict.outcome) for verdict in verdicts(results)}
     assert found == {"zarrista": (0.5, "met"), "tensorstore": (0.25, "met")}
@@ -200,14 +200,14 @@ def test_a_bar_is_missed_only_outside_of_the_noise():
     assert [verdict.outcome for verdict in verdicts(results)] == ["missed"]
 
 
-def test_a_row_without_a_second_process_of_ours_has_the_usual_noise_of_the_run():
+def test_a_row_without_a_second_own_process_has_the_noise_of_the_run():
     one = document((OURS, None, [0.2]), (NULL, None, [0.25]), name="one")
     other = document((OURS, None, [0.2]), name="other")
     results = Results({**one, **{key: one[key] + other[key] for key in ("workloads", "results")}})
     assert results.noise("other", "cpu") == results.noise("one", "cpu") == pytest.approx(0.2)
 
 
-def test_what_became_dearer_since_the_last_run_is_reported_first(tmp_path):
+def test_rows_slower_than_in_the_last_run_are_reported_first(tmp_path):
     now = document((OURS, None, [0.6]), ("zarrista", None, [0.5]))
     then = document((OURS, None, [0.2]), ("zarrista", None, [0.2]))
     write_report(now, tmp_path, then)
@@ -219,7 +219,7 @@ def test_what_became_dearer_since_the_last_run_is_reported_first(tmp_path):
     assert "0 of 1 rows" in (tmp_path / "benchmarks.md").read_text()
 
 
-def test_a_row_in_which_a_peer_is_ahead_is_reported_with_its_profile(tmp_path):
+def test_a_row_in_which_a_peer_is_faster_is_reported_with_its_profile(tmp_path):
     lost = document((OURS, None, [0.6]), ("zarrista", None, [0.5]))
     lost["profiles"] = {"a row": [["folder/file.py:function", 0.25]]}
     write_report(lost, tmp_path)
@@ -228,7 +228,7 @@ def test_a_row_in_which_a_peer_is_ahead_is_reported_with_its_profile(tmp_path):
     assert "needs less CPU" not in (tmp_path / "benchmarks.md").read_text()
 
 
-async def test_a_row_that_fails_is_noted_and_the_next_one_is_run(monkeypatch):
+async def test_a_failed_row_is_recorded_and_the_next_one_runs(monkeypatch):
     failing, fine = (
         matrix.Row(workload(name=name, server="stand-in"), (matrix.Entry(OURS),)) for name in ("bad", "good")
     )
@@ -247,13 +247,13 @@ async def test_a_row_that_fails_is_noted_and_the_next_one_is_run(monkeypatch):
     assert kept == [[bad], [bad, ("good", None)]]
 
 
-def test_a_bar_on_defaults_looks_at_no_tuned_peer():
+def test_a_bar_on_defaults_ignores_tuned_peers():
     results = Results(document(*MADE_UP, name="read 1,024 chunks of 8 KiB, 20 ms"))
     (verdict,) = (one for one in verdicts(results) if one.bar.defaults_only)
     assert (verdict.other.entry.in_flight, verdict.ratio, verdict.outcome) == (None, 0.4, "met")
 
 
-def test_the_report_names_who_was_skipped_and_why(tmp_path):
+def test_the_report_names_skipped_libraries_with_the_reason(tmp_path):
     write_report(document(*MADE_UP, group=matrix.READ_OVER_HTTP), tmp_path)
     text = (tmp_path / "benchmarks.md").read_text()
     assert "| icechunk | it does not |" in text
@@ -262,7 +262,7 @@ def test_the_report_names_who_was_skipped_and_why(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_smallest_run_goes_through_the_whole_harness(tmp_path):
+def test_the_smallest_run_uses_the_whole_harness(tmp_path):
     """One child per contender, a server, counted requests, tables: nothing but the size differs from a real run."""
     if find_spec("zarr") is None:
         pytest.skip("zarr-python, which makes the arrays that are read, is not installed")

@@ -1,4 +1,4 @@
-"""The benchmark of loaders: every contender that is installed gives each sample once."""
+"""The benchmark of loaders: every installed contender returns each sample once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEEDS = {"DataLoader": "torch", "zarr + obstore": "obstore", "xbatcher": "xbatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "bare read"])  # which closes nothing
+@pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "bare read"])  # it has nothing to close
 def test_an_epoch_has_each_sample_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = [library for word, library in NEEDS.items() if word in name and find_spec(library) is None]
     if missing:
@@ -39,7 +39,7 @@ def test_an_epoch_has_each_sample_once(name: str, monkeypatch: pytest.MonkeyPatc
                 setting = Setting(name, shuffle, window)
                 if not cannot(name, setting):
                     samples = 512 - 7 * window
-                    whole = samples // loaders.BATCH * loaders.BATCH  # all that xbatcher gives
+                    whole = samples // loaders.BATCH * loaders.BATCH  # xbatcher returns only whole batches
                     check(CONTENDERS[name](setting, place), whole if name == "xbatcher" else samples)
 
 

@@ -1,4 +1,4 @@
-"""The race of the documentation counts what is missing, and nothing else."""
+"""The race in the documentation counts exactly the lost writes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ pytest.importorskip("obstore")
 from benchmarks import race
 
 
-def test_every_element_in_its_place_is_none_lost() -> None:
+def test_lost_elements_are_counted() -> None:
     stored = np.arange(1, race.SIZE + 1)
     assert race.lost("elements of the same chunks", stored) == 0
     stored[[3, 7]] = 0
     assert race.lost("elements of the same chunks", stored) == 2
 
 
-def test_rows_may_come_in_any_order() -> None:
+def test_lost_rows_are_counted_in_any_order_of_rows() -> None:
     rows = np.arange(race.WRITERS * race.APPENDS, 0, -1)
     assert race.lost("appended rows", rows) == 0
     assert race.lost("appended rows", rows[2:]) == 2
-    assert race.lost("appended rows", np.append(rows[1:], rows[-1])) == 1, "one twice does not make up for one lost"
+    assert race.lost("appended rows", np.append(rows[1:], rows[-1])) == 1, (
+        "a row stored twice does not replace a lost one"
+    )
 
 
-def test_the_table_shows_what_got_lost() -> None:
+def test_the_table_shows_the_lost_writes() -> None:
     clean, dirty = race.Outcome(conflicts=3), race.Outcome(errors=2)
     row = {race.LIBRARIES[0]: (5, dirty), race.LIBRARIES[1]: (0, clean)}
     text = race.table({"appended rows": row})

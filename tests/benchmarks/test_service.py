@@ -1,4 +1,4 @@
-"""The load test of the viewer in small: no failures, and nothing left, though a quarter of the clients hang up."""
+"""A small load test of the viewer: no failures and no leaks, although a quarter of the clients disconnect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("library", ["ours", "ours, nothing cached"])
-async def test_fifty_clients_of_whom_a_quarter_hangs_up_leave_nothing_behind(
+async def test_fifty_clients_of_which_a_quarter_disconnects_leave_nothing_behind(
     library: str, seaweed: Any, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "SIZE", 1024)

@@ -21,24 +21,24 @@ PROGRAMS = {"pytest", "pip", "nox", "python", "python3", "ruff", "export", *PROJ
 
 
 def text_of(page: str) -> str:
-    """Of a page, named from the root."""
+    """The text of a page, given by its path from the root."""
     return (ROOT / page).read_text()
 
 
 def in_this_repository(target: str) -> str | None:
-    """The file that an absolute link means, if it leads to this repository: the README stands on other sites too."""
+    """The file of an absolute link into this repository; the README has such links, since other sites show it, too."""
     match = re.match(rf"{PROJECT['urls']['Homepage']}/(?:blob|tree)/main/(.+)", target)
     return match and match[1]
 
 
 def blocks(page: str, language: str | None = None) -> list[str]:
-    """Its blocks in this language, or in whichever."""
+    """The code blocks of a page in this language, or in any if it is None."""
     found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
     return [text for name, text in found if language in (None, name)]
 
 
 def commands(page: str) -> list[str]:
-    """Those of its shell blocks, and those that its sentences name."""
+    """The commands in its shell blocks and in its sentences."""
     lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     prose = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.DOTALL | re.MULTILINE)
     spans = re.findall(r"`((?:[A-Z_]+=\S+ )?(?:\.venv/bin/)?(?:nox|pytest|python|zarr-s3) [^`]+)`", prose)
@@ -46,7 +46,7 @@ def commands(page: str) -> list[str]:
 
 
 async def run_python(page: str) -> None:
-    """Its blocks in their order: one with `asyncio.run` is a program, the others go on as at a prompt that awaits."""
+    """Run its blocks in order: one with `asyncio.run` is a program, the others share names and may use `await`."""
     names: dict[str, Any] = {}
     for text in blocks(page, "python"):
         if "asyncio.run(" in text:
@@ -63,7 +63,7 @@ async def run_python(page: str) -> None:
 
 
 def check_command(command: str) -> None:
-    """It starts a program of ours, and everything that it names is there. It is not run: it may take hours."""
+    """Check that a command starts one of our programs and that everything it names exists; it may take hours to run."""
     words = shlex.split(command, comments=True)
     while re.match(r"[A-Z_]+=", words[0]):
         words.pop(0)
@@ -120,7 +120,7 @@ _CHECKS = {
 
 
 def functions(path: Path) -> set[str]:
-    """Names of the functions that a file defines at its top, or in a class there."""
+    """Names of the functions that a file defines at its top level or in a class there."""
     tree = ast.parse(path.read_text())
     places = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))]
     return {

@@ -1,4 +1,4 @@
-"""docs/configuration.md says which setting goes before which; this walks its tables, row against row."""
+"""docs/configuration.md states which setting takes precedence; each row of its tables is tested against each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 
 
 def rows(section: str) -> list[str]:
-    """First cells of the table of this section."""
+    """The first cells of the table in this section."""
     (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     found = re.findall(r"^\| (.*?) \|$", text, re.MULTILINE)
     assert found[0] == "from above, the first that is set counts"
@@ -29,7 +29,7 @@ def rows(section: str) -> list[str]:
 
 @dataclass
 class Settings:
-    """What one try sets."""
+    """The settings of one test case."""
 
     folder: Path
     patch: pytest.MonkeyPatch
@@ -40,7 +40,7 @@ class Settings:
     others: list[str] = field(default_factory=list)
 
     async def endpoint(self) -> Endpoint:
-        """Where requests for a bucket would go; none is made."""
+        """The endpoint of requests for a bucket; no request is sent."""
         lines = ["[default]", *self.profile, *self.others]
         if self.services:
             lines += ["[services mine]", "s3 =", *self.services]
@@ -108,8 +108,8 @@ PROFILES: dict[str, Setter | None] = {
 
 
 @pytest.mark.parametrize(("section", "known"), [("Region", REGIONS), ("Endpoint", ENDPOINTS), ("Profile", PROFILES)])
-def test_every_row_of_the_page_is_walked(section: str, known: dict[str, Setter | None]) -> None:
-    """In the page's order, and none besides."""
+def test_every_row_of_the_page_is_tested(section: str, known: dict[str, Setter | None]) -> None:
+    """The rows are in the page's order, and there are no others."""
     assert rows(section) == list(known)
 
 
@@ -126,27 +126,27 @@ async def settle(settings: Settings, known: dict[str, Setter | None], *values: t
 
 
 @pytest.mark.parametrize(("upper", "lower"), pairs("Region"))
-async def test_region(settings: Settings, upper: str, lower: str) -> None:
-    """What is signed for, and whose host it is."""
+async def test_the_upper_setting_of_the_region_is_used(settings: Settings, upper: str, lower: str) -> None:
+    """The region is used for the signature and for the host."""
     endpoint = await settle(settings, REGIONS, (lower, "ap-southeast-2"), (upper, "eu-west-1"))
     assert (endpoint.host, endpoint.region) == ("bucket.s3.eu-west-1.amazonaws.com", "eu-west-1")
 
 
-async def test_region_of_no_one(settings: Settings) -> None:
+async def test_a_missing_region_has_a_default(settings: Settings) -> None:
     endpoint = await settings.endpoint()
     assert (endpoint.host, endpoint.region) == ("bucket.s3.amazonaws.com", "us-east-1")
 
 
 @pytest.mark.parametrize(("upper", "lower"), pairs("Endpoint"))
-async def test_endpoint(settings: Settings, upper: str, lower: str) -> None:
+async def test_the_upper_setting_of_the_endpoint_is_used(settings: Settings, upper: str, lower: str) -> None:
     endpoint = await settle(settings, ENDPOINTS, (lower, "http://lower.example"), (upper, "http://upper.example"))
     assert (endpoint.scheme, endpoint.host, endpoint.path_prefix) == ("http", "upper.example", "/bucket")
 
 
 @pytest.mark.parametrize("row", rows("Endpoint")[:-1])
 @pytest.mark.parametrize("by", ["variable", "profile"])
-async def test_configured_endpoints_are_ignored_where_that_is_requested(settings: Settings, row: str, by: str) -> None:
-    """Arguments are not."""
+async def test_configured_endpoints_are_ignored_on_request(settings: Settings, row: str, by: str) -> None:
+    """Endpoints given as arguments are not ignored."""
     if by == "variable":
         settings.patch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
     else:
@@ -156,17 +156,17 @@ async def test_configured_endpoints_are_ignored_where_that_is_requested(settings
 
 
 @pytest.mark.parametrize(("upper", "lower"), pairs("Profile"))
-async def test_profile(settings: Settings, upper: str, lower: str) -> None:
-    """Checked by its region; credentials of a profile are tested in `tests/stores/s3/credentials`."""
+async def test_the_upper_setting_of_the_profile_is_used(settings: Settings, upper: str, lower: str) -> None:
+    """It is recognised by its region; `tests/stores/s3/sdk/credentials` tests the credentials of a profile."""
     settings.others += ["[profile unused]", "region = us-west-1"]
-    if upper == rows("Profile")[0]:  # a profile that is named has keys of its own
+    if upper == rows("Profile")[0]:  # a profile given by name must have keys of its own
         settings.folder.joinpath("none").write_text("[eu-west-1]\naws_access_key_id = AK\naws_secret_access_key = SK\n")
     endpoint = await settle(settings, PROFILES, (lower, "ap-southeast-2"), (upper, "eu-west-1"))
     assert endpoint.region == "eu-west-1"
 
 
 @pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
-async def test_an_empty_variable_is_none(settings: Settings, name: str) -> None:
+async def test_an_empty_variable_is_ignored(settings: Settings, name: str) -> None:
     settings.patch.setenv(name, "")
     settings.profile.append("region = eu-west-1")
     assert (await settings.endpoint()).region == "eu-west-1"
@@ -181,7 +181,9 @@ async def test_an_empty_variable_is_none(settings: Settings, name: str) -> None:
         (["use_fips_endpoint = true"], "bucket.s3-fips.us-east-1.amazonaws.com", ""),
     ],
 )
-async def test_the_profile_sets_the_addressing(settings: Settings, lines: list[str], host: str, prefix: str) -> None:
+async def test_the_profile_sets_the_addressing_style(
+    settings: Settings, lines: list[str], host: str, prefix: str
+) -> None:
     settings.profile += lines
     endpoint = await settings.endpoint()
     assert (endpoint.host, endpoint.path_prefix) == (host, prefix)

@@ -1,4 +1,4 @@
-"""docs/iam.md: policies of the right shape that allow what they are for, held against a server that enforces them."""
+"""docs/iam.md: the policies are well-formed and sufficient, tested on a server that enforces them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POLICIES: dict[str, Any] = {
 }
 READ, NO_LISTING, WRITE = "Read", "Read without listing", "Read and write"
 
-# Which resources an action takes: service authorization reference, pages of S3, S3 Express and KMS.
+# The resources of each action: service authorization reference, pages of S3, S3 Express and KMS.
 _PREFIX = r"(?:/[\w.!*'()-]+)*/\*"
 RESOURCES = {
     "s3:ListBucket": r"arn:aws:s3:::[a-z0-9.-]{3,63}|arn:aws:s3:[a-z0-9-]+:\d{12}:accesspoint/[a-z0-9-]{3,50}",
@@ -49,36 +49,36 @@ def actions(policy: Any) -> set[str]:
     return {action for statement in statements(policy) for action in statement["Action"]}
 
 
-def test_the_page_has_its_policies() -> None:
+def test_the_page_has_all_policies() -> None:
     assert {READ, NO_LISTING, WRITE, "Keys of KMS: read", "Keys of KMS: read and write"} <= POLICIES.keys()
     assert len(POLICIES) == PAGE.count("```json") == 7
 
 
 @pytest.mark.parametrize("title", POLICIES)
-def test_a_policy_has_the_shape_of_one(title: str) -> None:
+def test_every_policy_is_well_formed(title: str) -> None:
     policy = POLICIES[title]
     assert list(policy) == ["Version", "Statement"]
     assert policy["Version"] == "2012-10-17"
     names = [statement["Sid"] for statement in statements(policy)]
     assert len(set(names)) == len(names)
     for statement in statements(policy):
-        assert list(statement) == ["Sid", "Effect", "Action", "Resource"], "no condition narrows it in silence"
+        assert list(statement) == ["Sid", "Effect", "Action", "Resource"], "no condition may restrict it without notice"
         assert re.fullmatch(r"[A-Za-z0-9]+", statement["Sid"])
         assert statement["Effect"] == "Allow"
         assert statement["Action"] == sorted(set(statement["Action"]))
 
 
 @pytest.mark.parametrize("title", POLICIES)
-def test_every_action_stands_beside_the_resources_that_it_takes(title: str) -> None:
-    """An action on a resource of another kind is a statement that allows nothing, and no error."""
+def test_every_action_is_listed_with_the_right_resources(title: str) -> None:
+    """A statement with an action on a resource of another kind allows nothing, without an error."""
     for statement in statements(POLICIES[title]):
         for action in statement["Action"]:
             pattern = RESOURCES.get(action) or RESOURCES[action.partition(":")[0]]
             assert re.fullmatch(pattern, statement["Resource"]), (action, statement["Resource"])
 
 
-def test_the_actions_exist() -> None:
-    """moto carries the policies that Amazon manages itself: a name that occurs there is one."""
+def test_all_actions_exist() -> None:
+    """moto contains the policies that Amazon manages: an action that occurs there exists."""
     if find_spec("moto") is None:
         pytest.skip("moto is not installed here")
     import moto.iam
@@ -90,7 +90,7 @@ def test_the_actions_exist() -> None:
 
 
 def rows() -> dict[str, set[str]]:
-    """The actions that each request needs, of which the table has a row each."""
+    """The actions that each request needs; the table has one row for each."""
     needed: dict[str, set[str]] = {}
     where = "objects|the bucket|the object that is copied"
     for operation, action in re.findall(rf"^\| (\w+) \| `(s3:\w+)` \| (?:{where}) \|$", PAGE, re.MULTILINE):
@@ -102,7 +102,7 @@ def test_every_request_that_can_be_made_is_in_the_table() -> None:
     assert set(rows()) == set(get_args(Operation))
 
 
-def test_the_policies_allow_what_the_table_reports_and_no_more() -> None:
+def test_the_policies_allow_exactly_the_actions_of_the_table() -> None:
     assert actions(POLICIES[WRITE]) == set().union(*rows().values())
     reads = set().union(*(rows()[operation] for operation in ("GetObject", "HeadObject", "ListObjectsV2")))
     assert rows()["CopyObject"] == {"s3:GetObject", "s3:PutObject"}
@@ -120,14 +120,14 @@ class Users(NamedTuple):
 
 @pytest.fixture(scope="module")
 def users() -> Iterator[Users]:
-    """moto, with a user for each policy; it looks at actions and resources."""
+    """moto, with a user for each policy; it checks actions and resources."""
     if find_spec("moto") is None:
         pytest.skip("moto is not installed here")
     with MotoS3("my-bucket") as server:
         titles = (READ, NO_LISTING, WRITE)
         configs = {title: _user(server, number, POLICIES[title]) for number, title in enumerate(titles)}
         configs["everything"] = _user(server, 9, _allowing("s3:*"))
-        _post(server, "/moto-api/reset-auth", "0")  # from here on, it enforces
+        _post(server, "/moto-api/reset-auth", "0")  # from now on, moto enforces the policies
         yield Users(server, configs)
 
 
@@ -136,7 +136,7 @@ def _allowing(action: str) -> Any:
 
 
 def _for_moto(policy: Any) -> Any:
-    """It asks a bulk delete for `s3:DeleteObject` on the bucket, where S3 asks for it on each of the objects."""
+    """moto requires `s3:DeleteObject` on the bucket for a bulk delete; S3 requires it on each object."""
     policy = json.loads(json.dumps(policy))
     for statement in policy["Statement"]:
         if "s3:DeleteObject" in statement["Action"]:
@@ -184,7 +184,7 @@ DATA = np.arange(16, dtype="int32").reshape(4, 4)
 
 
 async def make(users: Users, name: str) -> str:
-    """An array of which one chunk was never written."""
+    """Create an array of which one chunk is not stored."""
     url = f"{URL}/{name}"
     async with zs.Session(s3=users.configs["everything"]) as session:
         await session.store("s3://my-bucket/elsewhere").put("k", b"1")
@@ -194,7 +194,7 @@ async def make(users: Users, name: str) -> str:
 
 
 @pytest.mark.integration
-async def test_the_policy_for_reading_lets_read_and_not_write(users: Users) -> None:
+async def test_the_policy_for_reading_allows_reads_and_no_writes(users: Users) -> None:
     url = await make(users, "read")
     async with zs.Session(s3=users.configs[READ]) as session:
         array = await session.open_array(url)
@@ -211,8 +211,8 @@ async def test_the_policy_for_reading_lets_read_and_not_write(users: Users) -> N
 
 
 @pytest.mark.integration
-async def test_the_policy_without_listing_lets_read_what_is_there(users: Users) -> None:
-    """moto says 404 of absent keys to everyone; test_answers_by_operation.py of the S3 store tests that S3 says 403."""
+async def test_the_policy_without_listing_allows_reads_of_existing_objects(users: Users) -> None:
+    """moto answers 404 for absent keys; test_answers_by_operation.py tests the 403 with which S3 answers here."""
     url = await make(users, "no-listing")
     async with zs.Session(s3=users.configs[NO_LISTING], missing_on_403=True) as session:
         array = await session.open_array(url, zarr_format=3)
@@ -224,12 +224,12 @@ async def test_the_policy_without_listing_lets_read_what_is_there(users: Users) 
 
 
 @pytest.mark.integration
-async def test_the_policy_for_writing_lets_do_everything(users: Users) -> None:
-    await do_everything(users.configs[WRITE], "write")
+async def test_the_policy_for_writing_allows_every_request(users: Users) -> None:
+    await make_every_request(users.configs[WRITE], "write")
 
 
-async def do_everything(config: zs.S3Config, name: str) -> None:
-    """Every request of the table, by the ways that make them and, for uploads in parts, one by one."""
+async def make_every_request(config: zs.S3Config, name: str) -> None:
+    """Make every request of the table by the public API, and the requests of multipart uploads one by one."""
     made: set[str] = set()
 
     def hook(event: Any) -> None:
@@ -250,11 +250,11 @@ async def do_everything(config: zs.S3Config, name: str) -> None:
             await session.delete(f"{url}-copy")
             with pytest.raises(NodeNotFound):
                 await session.open_array(url)
-    assert made >= set(rows()) - {"HeadObject"}  # which is for answers that got lost; it is a GET to IAM
+    assert made >= set(rows()) - {"HeadObject"}  # made only after a lost response; IAM treats it as a GET
 
 
 async def in_parts(session: zs.Session) -> None:
-    """An upload in parts that is completed, and one that is given up."""
+    """Make a multipart upload that is completed, and one that is aborted."""
     (service,) = (shared for shared in session._context.shared.values() if isinstance(shared, S3Service))
     transport = service._way(session._config).transport
     key = "experiments/parts"
@@ -274,8 +274,8 @@ async def in_parts(session: zs.Session) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("lacking", sorted(actions(POLICIES[WRITE])))
-async def test_no_action_of_the_policy_for_writing_is_too_many(users: Users, lacking: str) -> None:
-    """Without any one of them, something of the above is refused."""
+async def test_every_action_of_the_policy_for_writing_is_needed(users: Users, lacking: str) -> None:
+    """Without any one of them, one of the requests above is refused."""
     policy = json.loads(json.dumps(POLICIES[WRITE]))
     for statement in policy["Statement"]:
         statement["Action"] = [action for action in statement["Action"] if action != lacking] or ["s3:GetBucketTagging"]
@@ -283,4 +283,4 @@ async def test_no_action_of_the_policy_for_writing_is_too_many(users: Users, lac
     config = _user(users.server, 20 + sorted(actions(POLICIES[WRITE])).index(lacking), policy)
     _post(users.server, "/moto-api/reset-auth", "0")
     with pytest.raises(Unsupported if lacking == "s3:PutObject" else AccessDenied):  # where the probe cannot write
-        await do_everything(config, "without-" + lacking.partition(":")[2])
+        await make_every_request(config, "without-" + lacking.partition(":")[2])

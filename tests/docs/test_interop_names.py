@@ -1,7 +1,7 @@
 """docs/interop.md lists every codec, data type, chunk grid and key encoding of the other libraries' registries.
 
-`WRITE_DOCS=1 pytest tests/docs/test_interop_names.py` writes the tables again, where all of the libraries are
-installed. A name that appears in a registry fails here until it is read, or has a reason in REASONS.
+`WRITE_DOCS=1 pytest tests/docs/test_interop_names.py` writes the tables again if all libraries are installed. A new
+name in a registry makes this test fail until it can be read, or has a reason in REASONS.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ ZARRS = {
     "chunk grid": {"zarrs.regular_bounded", "regular_bounded", "rectangular"},
     "chunk key encoding": {"zarrs.default_suffix"},
 }
-"""Asked of zarrista beside what the other registries name: it has no list of its own."""
+"""Additional names to test with zarrista, which has no list of its own."""
 
 REASONS = {
     "complex_(bfloat16|float16|float8.*|float6.*|float4.*)": "NumPy and ml_dtypes have no such type",
@@ -68,7 +68,7 @@ REASONS = {
     "rectangular": "a draft of `rectilinear`, which zarrs reads and writes instead",
     "zarrs.default_suffix": "experimental, and registered nowhere",
 }
-"""By a pattern of the whole name. These are written by hand, all else in the tables is computed."""
+"""Reasons by a pattern of the whole name. They are written by hand; everything else in the tables is computed."""
 
 CONFIGURED: dict[str, Any] = {
     "fixed_length_utf32": {"length_bytes": 8},
@@ -107,7 +107,7 @@ def document(**members: Any) -> dict[str, Any]:
 
 
 def zarr_python() -> Names:
-    """Its own registries; not what packages that extend it register."""
+    """The names in its own registries, without those that other packages register."""
     import zarr.codecs  # noqa: F401  # registers them
     import zarr.core.metadata.v3 as v3
     from zarr import registry
@@ -130,7 +130,7 @@ def zarr_python() -> Names:
 
 
 def numcodecs() -> Names:
-    """The filters and compressors of v2, by their names in v3."""
+    """The names in v3 of the filters and compressors of v2."""
     from numcodecs.registry import codec_registry
 
     own = {"json2", "msgpack2", "vlen-array", "vlen-bytes", "vlen-utf8"}
@@ -138,14 +138,14 @@ def numcodecs() -> Names:
 
 
 def zarrista() -> Names:
-    """It says of every name whether it is supported."""
+    """The names that it supports, found by trying each."""
     import zarrista as library
     from zarrista.store import MemoryStore
 
     def refusal(**members: Any) -> str:
         try:
             library.Array.from_metadata(document(**members), MemoryStore(), "/a")
-        except Exception as error:  # whatever else is wrong with a document of only a name
+        except Exception as error:  # a document with only a name may be wrong for other reasons, too
             return str(error)
         return ""
 
@@ -159,7 +159,7 @@ def zarrista() -> Names:
 
 
 def tensorstore() -> Names:
-    """It names its data types, and says of every codec whether it is registered."""
+    """The data types that it lists, and the codecs that it supports, found by trying each."""
     import tensorstore as library
 
     def refusal(**members: Any) -> str:
@@ -192,7 +192,7 @@ PEERS: dict[str, tuple[str, Callable[[], Names]]] = {
 
 
 def candidates(kind: str) -> set[str]:
-    """What to ask a library for that has no list."""
+    """Names to try with a library that has no list."""
     listed = [EXTENSIONS, ZARRS, {"codec": set(list_codecs())}]
     for peer in (zarr_python, numcodecs):
         try:
@@ -216,7 +216,7 @@ def is_read_here(kind: str, name: str) -> bool:
 
 
 def answer(kind: str, name: str) -> str:
-    """The last column."""
+    """The text of the last column."""
     if is_read_here(kind, name):
         return "yes"
     reasons = [reason for pattern, reason in REASONS.items() if re.fullmatch(pattern, name)]
@@ -225,7 +225,7 @@ def answer(kind: str, name: str) -> str:
 
 
 def installed() -> dict[str, str]:
-    """Peers with their versions."""
+    """The installed libraries with their versions."""
     found = {}
     for peer, (package, _) in PEERS.items():
         try:
@@ -236,7 +236,7 @@ def installed() -> dict[str, str]:
 
 
 def tables(peers: dict[str, str]) -> str:
-    """A table per kind."""
+    """The text of the tables, one for each kind."""
     registries = {f"{peer} {version}": PEERS[peer][1]() for peer, version in peers.items()}
     registries["zarr-extensions"] = EXTENSIONS
     written = []
@@ -253,11 +253,11 @@ def tables(peers: dict[str, str]) -> str:
 
 
 def section() -> str:
-    """What the page has now."""
+    """The present section of the page."""
     return DOCUMENT.read_text().partition(HEADING)[2].partition("\n## ")[0]
 
 
-def test_the_tables_of_the_page_are_what_the_registries_have() -> None:
+def test_the_tables_of_the_page_match_the_registries() -> None:
     peers = installed()
     if peers.keys() != PEERS.keys():
         pytest.skip(f"without {', '.join(PEERS.keys() - peers.keys())}")
@@ -273,8 +273,8 @@ def test_the_tables_of_the_page_are_what_the_registries_have() -> None:
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_every_name_of_a_registry_has_a_row(peer: str) -> None:
-    """Also of versions that the tables were not made with: a codec or type that is new there is noticed here."""
+def test_every_name_in_a_registry_has_a_row(peer: str) -> None:
+    """This holds for any installed version, so a codec or type that is new there is detected here."""
     if peer not in installed():
         pytest.skip(f"{peer} is not installed")
     rows = re.findall(r"^\| `([^`]+)` \|.*\| (yes|no: [^|]+) \|$", section(), re.MULTILINE)
@@ -286,14 +286,14 @@ def test_every_name_of_a_registry_has_a_row(peer: str) -> None:
 def test_zarrista_has_no_experimental_names_that_were_not_requested() -> None:
     library = pytest.importorskip("zarrista")
     (binary,) = Path(library.__file__).parent.glob("_zarrista*.so")
-    # Texts stand one behind the other in it, so only the beginning of each is certain.
+    # The strings follow one another without separators, so only the beginning of each is certain.
     found = {name.decode() for name in re.findall(rb"zarrs\.[a-z_0-9]+", binary.read_bytes())}
     known = (*set().union(*ZARRS.values()), "zarrs.dev")
     assert found
     assert not [name for name in found if not name.startswith(known)]
 
 
-def test_what_is_not_read_has_one_reason_and_no_reason_is_left_over() -> None:
+def test_every_unsupported_name_has_one_reason_and_every_reason_is_used() -> None:
     names = {(kind, name) for kind in KINDS for name in candidates(kind)}
     refused = {name for kind, name in names if answer(kind, name) != "yes"}
     if "zarr-python" in installed():

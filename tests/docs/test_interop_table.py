@@ -1,4 +1,4 @@
-"""docs/interop.md says what other libraries read of what we write; this makes it, and holds it.
+"""docs/interop.md has a table of what other libraries read of what we write; this test creates and checks it.
 
 `WRITE_DOCS=1 pytest tests/docs/test_interop_table.py` writes the table again.
 """
@@ -98,7 +98,7 @@ async def table(folder: Path) -> list[str]:
     return rows
 
 
-async def test_the_table_in_the_docs_is_what_the_libraries_do(tmp_path: Path) -> None:
+async def test_the_table_in_the_docs_matches_the_libraries(tmp_path: Path) -> None:
     rows = await table(tmp_path)
     if os.environ.get("WRITE_DOCS"):
         text, _, _ = DOCUMENT.read_text().partition("| written by us")

@@ -1,4 +1,4 @@
-"""docs/loader.md: its programs run, the one for PyTorch where that is installed; its table is what a script prints."""
+"""docs/loader.md: its programs run (for PyTorch if it is installed), and its table is the output of a script."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = "docs/loader.md"
 
 @pytest.fixture
 def environment(seaweed: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The local server, with the bucket that the page names."""
+    """A local server with the bucket that the page names."""
     for name, value in seaweed.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -31,7 +31,7 @@ def environment(seaweed: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 async def run(blocks: list[str]) -> None:
-    """As at a prompt that awaits; a block with `asyncio.run`, and one with workers, is a program of its own."""
+    """Run the blocks in one namespace with `await`; blocks with `asyncio.run` or workers run as separate programs."""
     names: dict[str, Any] = {}
     for text in blocks:
         if "asyncio.run(" in text or "__main__" in text:
@@ -49,7 +49,7 @@ async def run(blocks: list[str]) -> None:
 
 
 @pytest.mark.integration
-def test_its_programs_run_in_their_order(environment: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_programs_of_the_loader_page_run(environment: None, capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(run(pages.blocks(PAGE, "python")))
     assert "40 chunks fetched" in capsys.readouterr().out
 
@@ -59,7 +59,7 @@ def test_the_program_for_pytorch_has_ten_lines() -> None:
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
 
 
-def test_the_table_of_shuffles_is_what_the_script_prints() -> None:
+def test_the_table_of_shuffles_is_the_output_of_the_script() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "shuffles.py")]
     printed = subprocess.check_output(command, text=True, env={"PYTHONPATH": str(ROOT)})
     assert printed in pages.text_of(PAGE)

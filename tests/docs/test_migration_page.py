@@ -1,4 +1,4 @@
-"""docs/migration.md: both programs of each pair run, one after the other, where the other library is installed."""
+"""docs/migration.md: both programs of each pair run one after the other if the other library is installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEEDS = {"s3fs": ("zarr", "s3fs"), "obstore": ("zarr", "obstore"), "tensorstore"
 
 @pytest.fixture
 def environment(seaweed: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The local server, with the bucket that the page names."""
+    """A local server with the bucket that the page names."""
     for name, value in seaweed.environment().items():
         monkeypatch.setenv(name, value)
     seaweed.create_bucket("my-bucket")
@@ -32,7 +32,7 @@ def environment(seaweed: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def test_every_section_has_both_programs() -> None:
-    """That of ExZarr is Elixir's."""
+    """ExZarr is a library for Elixir, so its section has only our program."""
     assert {title: len(blocks) for title, blocks in SECTIONS.items()} == {
         "From zarr-python with s3fs": 2,
         "From zarr-python with obstore": 2,
@@ -43,9 +43,9 @@ def test_every_section_has_both_programs() -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("title", SECTIONS)
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the other libraries
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the other libraries leave connections open
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-async def test_its_programs_run_one_after_the_other(title: str, environment: None) -> None:
+async def test_the_programs_of_the_migration_page_run_one_after_the_other(title: str, environment: None) -> None:
     (needed,) = (modules for word, modules in NEEDS.items() if word in title)
     for module in needed:
         if find_spec(module) is None:

@@ -1,4 +1,4 @@
-"""Every page: its programs run, its commands name what exists, its links lead somewhere."""
+"""Every page: its programs run, its commands and links refer to things that exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from . import pages
 from .pages import PAGES, ROOT
 
-# Run by a test of its own, with what it prints.
+# Pages with a separate test, which also compares their output.
 OWN = {
     "docs/loader.md": "test_loader_page.py",
     "docs/verify.md": "test_verify_page.py",
@@ -39,18 +39,18 @@ def environment(seaweed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.mark.integration
 @pytest.mark.parametrize("page", WITH_PROGRAMS)
-async def test_its_programs_run_in_their_order(page: str, environment: None) -> None:
+async def test_the_programs_of_a_page_run_in_order(page: str, environment: None) -> None:
     await pages.run_python(page)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_its_commands_name_what_exists(page: str) -> None:
+def test_the_commands_of_a_page_name_things_that_exist(page: str) -> None:
     for command in pages.commands(page):
         pages.check_command(command)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_its_blocks_report_their_language_and_json_is_json(page: str) -> None:
+def test_code_blocks_have_a_language_and_json_is_valid(page: str) -> None:
     fences = re.findall(r"^```(\w*)$", pages.text_of(page), re.MULTILINE)
     allowed = {"python", "sh", "json", "text"} | ({""} if page == "ARCHITECTURE.md" else set())  # its drawing
     assert set(fences[::2]) <= allowed, fences[::2]
@@ -59,7 +59,7 @@ def test_its_blocks_report_their_language_and_json_is_json(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_it_links_to_exists(page: str) -> None:
+def test_the_links_of_a_page_lead_to_existing_files(page: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", pages.text_of(page)):
         path = target.partition("#")[0]
         if own := pages.in_this_repository(path):
@@ -67,7 +67,7 @@ def test_what_it_links_to_exists(page: str) -> None:
         assert target.startswith("https://") or (ROOT / page).parent.joinpath(path).exists(), target
 
 
-def test_those_with_a_test_of_their_own_have_it() -> None:
+def test_pages_listed_with_a_separate_test_have_one() -> None:
     for page, test in OWN.items():
         assert (ROOT / page).exists() == Path(__file__).with_name(test).exists(), page
 
@@ -76,12 +76,12 @@ def test_those_with_a_test_of_their_own_have_it() -> None:
     "command",
     ["nox -s nothing", "pytest tests/nothing.py", "python benchmarks/nothing.py", "rm x", "zarr-s3 ls x --nothing"],
 )
-def test_a_command_that_names_nothing_is_noticed(command: str) -> None:
+def test_a_command_that_names_something_missing_is_detected(command: str) -> None:
     with pytest.raises(AssertionError):
         pages.check_command(command)
 
 
-def test_the_index_lists_every_page_and_the_readme_leads_there() -> None:
+def test_the_index_lists_every_page_and_the_readme_links_to_it() -> None:
     linked = set(re.findall(r"\]\(([^)#]+)\)", pages.text_of("docs/index.md")))
     for page in PAGES:
         wanted = page.removeprefix("docs/") if page.startswith("docs/") else f"../{page}"

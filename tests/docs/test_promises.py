@@ -1,4 +1,4 @@
-"""Every promise and every bug on the pages names tests that exist: the pages cannot rot."""
+"""Every promise and every bug on the pages names tests that exist, so the pages stay up to date."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
 def rows(page: str) -> list[str]:
-    """The rows of its tables, without their heads."""
+    """The rows of the tables of a page, without their heads."""
     lines = pages.text_of(page).splitlines()
     ruled = {at for at, line in enumerate(lines) if re.fullmatch(r"\|(?:-+\|)+", line)}
     return [line for at, line in enumerate(lines) if line.startswith("|") and not {at, at + 1} & ruled]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_test_that_it_names_exists(page: str) -> None:
+def test_every_test_that_a_page_names_exists(page: str) -> None:
     missing = [
         f"{path}::{test}"
         for path, test in NAMED.findall(pages.text_of(page))

@@ -1,4 +1,4 @@
-"""What the README says besides its programs (test_pages.py): its keys, its policy, its commands, its errors."""
+"""The statements of the README besides its programs (test_pages.py): keys, policy, commands, errors."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def server(seaweed: Any) -> Iterator[Any]:
-    """The local server, with the bucket that the README names."""
+    """A local server with the bucket that the README names."""
     seaweed.create_bucket("my-bucket")
     yield seaweed
     seaweed.delete_bucket("my-bucket")
 
 
 @pytest.mark.integration
-async def test_the_keys_are_the_ones_in_the_table(server: Any) -> None:
+async def test_the_stored_keys_are_those_of_the_table(server: Any) -> None:
     for zarr_format in (2, 3):
         async with zs.Session(s3=server.s3_config()) as session:
             url = "s3://my-bucket/experiments/array1"
@@ -58,7 +58,7 @@ def test_the_policy_is_json_and_allows_listing() -> None:
     assert ("s3:GetObject", "arn:aws:s3:::my-bucket/experiments/*") in allowed
 
 
-def test_it_has_exactly_two_set_up_commands() -> None:
+def test_the_readme_has_exactly_two_set_up_commands() -> None:
     lines = [line for line in "\n".join(blocks("sh")).splitlines() if "venv" in line]
     assert lines == [
         "python3 -m venv .venv && .venv/bin/pip install '.[demo]' && .venv/bin/zarr-s3 demo",
@@ -66,7 +66,7 @@ def test_it_has_exactly_two_set_up_commands() -> None:
     ]
 
 
-def test_the_names_in_its_tables_of_errors_are_errors_and_double_as_it_claims() -> None:
+def test_the_errors_in_the_readme_exist_and_have_the_stated_base_classes() -> None:
     table = README.partition("\n## Errors\n")[2].partition("\n## ")[0]
     named = {name for name in re.findall(r"`(\w+)`", table) if isinstance(getattr(zs, name, None), type)}
     errors = {name for name in named if issubclass(getattr(zs, name), zs.ZarrS3Error)}

@@ -1,4 +1,4 @@
-"""docs/site.py: what it makes of links, which pages stand where, and that it notices a link that leads nowhere."""
+"""docs/site.py: how it rewrites links, which pages it has, and that it detects broken links."""
 
 from __future__ import annotations
 
@@ -37,15 +37,13 @@ def site() -> Any:
         ("README.md", "{HOME}/tree/main/examples", "{HOME}/tree/main/examples"),
     ],
 )
-def test_links_lead_to_the_page_on_the_site_or_to_the_file_on_the_web(
-    site: Any, page: str, target: str, wanted: str
-) -> None:
+def test_links_lead_to_a_page_of_the_site_or_a_file_on_the_web(site: Any, page: str, target: str, wanted: str) -> None:
     text = f"[x]({target.replace('{HOME}', site.HOME)})"
     assert site.with_links(text, ROOT / page) == f"[x]({wanted.replace('{HOME}', site.HOME)})"
 
 
 def test_the_navigation_names_every_page_once(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those that are in no group."""
+    """Pages that are in no group are included."""
     monkeypatch.setattr(site, "PAGES", tmp_path)
     stems = {Path(page).stem for page in PAGES if page != "docs/index.md"}
     for stem in stems:
@@ -55,13 +53,13 @@ def test_the_navigation_names_every_page_once(site: Any, tmp_path: Path, monkeyp
     assert sorted(named) == sorted(stems - {"README"} | {"index"})
 
 
-def test_the_reference_names_what_is_public(site: Any) -> None:
+def test_the_reference_lists_all_public_names(site: Any) -> None:
     named = [name for names in site.REFERENCE.values() for name in names]
     assert len(set(named)) == len(named)
     assert set(named) <= set(zs.__all__)
 
 
-def test_the_reference_has_every_public_module_of_the_ways_in(site: Any) -> None:
+def test_the_reference_has_every_public_module(site: Any) -> None:
     package = ROOT / "zarr_s3_async"
     ways = [path for folder in ("adapters", "metrics") for path in (package / folder).glob("[!_]*.py")]
     public = {".".join(path.relative_to(package).with_suffix("").parts) for path in ways}
@@ -69,7 +67,7 @@ def test_the_reference_has_every_public_module_of_the_ways_in(site: Any) -> None
     assert sorted(named) == sorted(public | {"blocking", "fastapi", "testing", "viewer"})
 
 
-def test_a_link_that_leads_nowhere_is_noticed(site: Any, tmp_path: Path) -> None:
+def test_a_broken_link_is_detected(site: Any, tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text('<h1 id="top"></h1><a href="b.html#there">b</a><a href="#top">t</a>')
     (tmp_path / "b.html").write_text('<p id="there"></p><a href="a.html">a</a><img src="x.png">')
     assert site.broken_links(tmp_path) == ["b.html: x.png"]

@@ -1,4 +1,4 @@
-"""docs/verify.md: its programs run and print what it says they print, and its tables say what the code does."""
+"""docs/verify.md: its programs run and print the shown output, and its tables match the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def environment(seaweed: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The local server, with the bucket that the page names."""
+    """A local server with the bucket that the page names."""
     for name, value in seaweed.environment().items():
         monkeypatch.setenv(name, value)
     seaweed.create_bucket("my-bucket")
@@ -36,7 +36,7 @@ def environment(seaweed: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def measured(text: str) -> str:
-    """Without what differs from run to run: times, and the bytes that a version of a compressor makes."""
+    """The text without figures that differ between runs: durations, and sizes that depend on the compressor."""
     return re.sub(r"[\d.]+ s$|\d+ bytes", "…", text, flags=re.MULTILINE)
 
 
@@ -48,7 +48,7 @@ async def run(text: str) -> None:
 
 
 @pytest.mark.integration
-def test_its_programs_run_in_their_order_and_print_what_it_claims(
+def test_the_programs_of_the_verify_page_print_the_shown_output(
     environment: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from zarr_s3_async.cli.app import app
@@ -71,7 +71,7 @@ def test_its_programs_run_in_their_order_and_print_what_it_claims(
     assert "to write again: (" in shown
 
 
-def test_its_tables_name_every_kind_and_status() -> None:
+def test_the_tables_of_the_verify_page_name_every_kind_and_status() -> None:
     kinds = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", PAGE, re.MULTILINE)
     assert {kind for kind, _ in kinds} == set(KINDS)
     for kind, fails in kinds:

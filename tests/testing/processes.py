@@ -1,4 +1,4 @@
-"""Whether a process has ended."""
+"""Waiting for the end of a process."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def dies(pid: int, seconds: float = 20) -> bool:
-    """Wait for the end of a process that need not be ours."""
+    """Wait for the end of any process, also of one that is no child. Returns False after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

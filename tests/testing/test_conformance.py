@@ -1,4 +1,4 @@
-"""The conformance suite finds what is wrong: each broken store fails, at the checks that say so."""
+"""The conformance suite detects defects: each broken store fails exactly the checks listed for it."""
 
 # ruff: noqa: A001, A002  # `range` is the protocol's name
 
@@ -15,8 +15,8 @@ from zarr_s3_async.stores.memory import MemoryStore
 from zarr_s3_async.testing import CHECKS, DEVIATIONS, check_name, run_conformance
 
 
-class Around:
-    """MemoryStore, to be broken in one verb."""
+class Wrapped:
+    """A MemoryStore; subclasses break one method."""
 
     def __init__(self) -> None:
         self.inner = MemoryStore()
@@ -44,28 +44,28 @@ class Around:
         return await self.inner.list_dir(prefix)
 
 
-class RangesIgnored(Around):
+class RangesIgnored(Wrapped):
     async def get(self, key, *, range=None, **how):
         return await self.inner.get(key, **how)
 
 
-class SuffixesAreSpans(Around):
+class SuffixesAreSpans(Wrapped):
     async def get(self, key, *, range=None, **how):
         range = Span(0, range.length) if isinstance(range, Suffix) and range.length > 0 else range
         return await self.inner.get(key, range=range, **how)
 
 
-class VersionsIgnored(Around):
+class VersionsIgnored(Wrapped):
     async def get(self, key, *, version=None, **how):
         return await self.inner.get(key, **how)
 
 
-class SinksIgnored(Around):
+class SinksIgnored(Wrapped):
     async def get(self, key, *, sink=None, **how):
         return await self.inner.get(key, **how)
 
 
-class SinkCalledForAbsent(Around):
+class SinkCalledForAbsent(Wrapped):
     async def get(self, key, *, sink=None, **how):
         blob = await self.inner.get(key, sink=sink, **how)
         if blob is None and sink is not None:
@@ -73,43 +73,43 @@ class SinkCalledForAbsent(Around):
         return blob
 
 
-class EmptyIsAbsent(Around):
+class EmptyIsAbsent(Wrapped):
     async def get(self, key, **how):
         blob = await self.inner.get(key, **how)
         return blob if blob is not None and blob.size else None
 
 
-class SizeOfTheRange(Around):
+class SizeOfTheRange(Wrapped):
     async def get(self, key, **how):
         blob = await self.inner.get(key, **how)
         return blob and Blob(blob.data, blob.version, memoryview(blob.data).nbytes)
 
 
-class EmptyRangesAreAbsent(Around):
+class EmptyRangesAreAbsent(Wrapped):
     async def get(self, key, *, range=None, **how):
         blob = await self.inner.get(key, range=range, **how)
         return blob if range is None or blob is None or len(blob.data) else None
 
 
-class OffsetsAreSuffixes(Around):
+class OffsetsAreSuffixes(Wrapped):
     async def get(self, key, *, range=None, **how):
         range = Suffix(range.start) if isinstance(range, Offset) and range.start >= 0 else range
         return await self.inner.get(key, range=range, **how)
 
 
-class TimesInMilliseconds(Around):
+class TimesInMilliseconds(Wrapped):
     async def get(self, key, **how):
         blob = await self.inner.get(key, **how)
         return blob and Blob(blob.data, blob.version, blob.size, blob.modified * 1000)
 
 
-class PagesFromAfterOn(Around):
+class PagesFromAfterOn(Wrapped):
     async def list_pages(self, prefix="", *, after=""):
         async for page in self.inner.list_pages(prefix):
             yield [entry for entry in page if entry.key >= after]
 
 
-class StatFindsFolders(Around):
+class StatFindsFolders(Wrapped):
     async def stat(self, key):
         blob = await self.inner.get(key)
         if blob is not None:
@@ -118,20 +118,20 @@ class StatFindsFolders(Around):
         return folder[0] if folder else None
 
 
-class VersionsOfRangesIgnored(Around):
-    """A pin holds for whole reads alone."""
+class VersionsOfRangesIgnored(Wrapped):
+    """Only whole reads respect the requested version."""
 
     async def get(self, key, *, range=None, version=None, **how):
         return await self.inner.get(key, range=range, version=None if range is not None else version, **how)
 
 
-class ReferenceWithAKey(Around):
+class ReferenceWithAKey(Wrapped):
     @property
     def ref(self):
         return StoreRef(url=self.url, config={"secret_access_key": "s"})
 
 
-class BadRangesAccepted(Around):
+class BadRangesAccepted(Wrapped):
     async def get(self, key, *, range=None, **how):
         try:
             return await self.inner.get(key, range=range, **how)
@@ -139,8 +139,8 @@ class BadRangesAccepted(Around):
             return await self.inner.get(key, **how)
 
 
-class PreconditionsIgnored(Around):
-    """What some S3-compatible servers do."""
+class PreconditionsIgnored(Wrapped):
+    """Some S3-compatible servers do this."""
 
     async def put(self, key, data, *, when="always"):
         return await self.inner.put(key, data)
@@ -149,8 +149,8 @@ class PreconditionsIgnored(Around):
         await self.inner.delete(key)
 
 
-class CheckedTooEarly(Around):
-    """The precondition is looked at, and then time passes."""
+class CheckedTooEarly(Wrapped):
+    """Time passes between the check of the precondition and the write."""
 
     async def put(self, key, data, *, when="always"):
         if when != "always":
@@ -161,14 +161,14 @@ class CheckedTooEarly(Around):
         return await self.inner.put(key, data)
 
 
-class AbsentMatches(Around):
+class AbsentMatches(Wrapped):
     async def put(self, key, data, *, when="always"):
         if when not in ("always", "absent") and await self.inner.get(key) is None:
             when = "always"
         return await self.inner.put(key, data, when=when)
 
 
-class VersionsBySize(Around):
+class VersionsBySize(Wrapped):
     def _named(self, blob):
         return blob and Blob(blob.data, Version(str(blob.size)), blob.size)
 
@@ -180,19 +180,19 @@ class VersionsBySize(Around):
         return Version(str(memoryview(data).nbytes))
 
 
-class DeleteOfAbsentFails(Around):
+class DeleteOfAbsentFails(Wrapped):
     async def delete(self, key, **how):
         if await self.inner.get(key) is None:
             raise Conflict("absent")
         await self.inner.delete(key, **how)
 
 
-class DeletesThousand(Around):
+class DeletesThousand(Wrapped):
     async def delete_many(self, keys):
         await self.inner.delete_many(itertools.islice(keys, 1000))
 
 
-class BufferKept(Around):
+class BufferKept(Wrapped):
     """Remembers the caller's buffer instead of its bytes."""
 
     def __init__(self) -> None:
@@ -225,19 +225,19 @@ class _Cut:
         return await anext(self.entries)
 
 
-class OnePageListed(Around):
+class OnePageListed(Wrapped):
     def list_prefix(self, prefix=""):
         return _Cut(self.inner.list_prefix(prefix), 1000)
 
 
-class ListsFolders(Around):
-    """Takes a prefix for a folder."""
+class ListsFolders(Wrapped):
+    """Treats a prefix as a folder."""
 
     def list_prefix(self, prefix=""):
         return self.inner.list_prefix(prefix and prefix.rstrip("/") + "/")
 
 
-class UrlKeys(Around):
+class UrlKeys(Wrapped):
     """Decodes keys as if they were URLs."""
 
     def _key(self, key):
@@ -252,19 +252,19 @@ class UrlKeys(Around):
         return await self.inner.put(self._key(key), data, **how)
 
 
-class LevelsAreDeep(Around):
+class LevelsAreDeep(Wrapped):
     async def list_dir(self, prefix=""):
         listing = await self.inner.list_dir(prefix)
         return Listing(tuple(f"{name}/" for name in listing.dirs), listing.entries)
 
 
-class LevelSizesAreWrong(Around):
+class LevelSizesAreWrong(Wrapped):
     async def list_dir(self, prefix=""):
         listing = await self.inner.list_dir(prefix)
         return Listing(listing.dirs, tuple(Entry(e.key, 0, e.version) for e in listing.entries))
 
 
-class Torn(Around):
+class Torn(Wrapped):
     """Writes in place, in two steps."""
 
     async def put(self, key, data, **how):
@@ -275,7 +275,7 @@ class Torn(Around):
         return await self.inner.put(key, data, **how)
 
 
-class WritesAfterLeaving(Around):
+class WritesAfterLeaving(Wrapped):
     """Fills the sink's memory later, like a thread that is not awaited."""
 
     async def get(self, key, *, sink=None, **how):
@@ -354,9 +354,9 @@ async def test_a_failed_check_stops_no_other_and_shows_its_traceback():
     assert "AssertionError" in str(report)
 
 
-def test_checks_have_names_of_their_own():
+def test_checks_have_unique_names():
     assert len({check_name(check) for check in CHECKS}) == len(CHECKS)
 
 
-def test_deviations_name_checks():
+def test_deviations_name_existing_checks():
     assert frozenset().union(*DEVIATIONS.values()) <= set(map(check_name, CHECKS))

@@ -1,4 +1,4 @@
-"""FaultyStore: each fault does what it says, to the calls that it names, and to no other."""
+"""FaultyStore: each fault has its effect on exactly the calls that it names."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ async def inner() -> MemoryStore:
     return store
 
 
-async def test_without_faults_it_passes_everything_and_remembers_it(inner):
+async def test_without_faults_all_calls_are_forwarded_and_recorded(inner):
     store = FaultyStore(inner)
     version = await store.put("x", b"1")
     await store.get("x", range=Span(0, 1), version=version)
@@ -42,7 +42,7 @@ async def test_without_faults_it_passes_everything_and_remembers_it(inner):
     assert store.url == inner.url
 
 
-async def test_a_fault_strikes_the_nth_matching_call_and_no_other(inner):
+async def test_a_fault_applies_only_to_the_nth_matching_call(inner):
     store = FaultyStore(inner, Fault(verb="get", key="a/*", nth=2, times=2, error=_reset))
     await store.get("b")
     await store.put("a/1", b"")
@@ -54,7 +54,7 @@ async def test_a_fault_strikes_the_nth_matching_call_and_no_other(inner):
     assert store.count("get", "a/*") == 4
 
 
-async def test_a_fault_without_end_strikes_for_ever(inner):
+async def test_a_fault_without_a_number_of_times_applies_to_all_later_calls(inner):
     store = FaultyStore(inner, Fault(times=None, error=lambda: Throttled("slow down")))
     for _ in range(5):
         with pytest.raises(Throttled):
@@ -64,7 +64,7 @@ async def test_a_fault_without_end_strikes_for_ever(inner):
     assert store.count() == 1
 
 
-async def test_a_failed_call_was_not_made(inner):
+async def test_a_failed_call_is_not_forwarded(inner):
     store = FaultyStore(inner, Fault(verb="put", error=_reset), Fault(verb="delete", error=_reset))
     with pytest.raises(NetworkError):
         await store.put("new", b"")
@@ -74,7 +74,7 @@ async def test_a_failed_call_was_not_made(inner):
     assert await inner.get("b") is not None
 
 
-async def test_a_lost_answer_is_that_of_a_call_that_was_made(inner):
+async def test_a_call_with_a_lost_answer_is_forwarded(inner):
     store = FaultyStore(inner, Fault(verb="put", error=_reset, lost_answer=True))
     with pytest.raises(NetworkError):
         await store.put("new", b"1")
@@ -86,7 +86,7 @@ def test_a_lost_answer_needs_an_error():
         Fault(lost_answer=True)
 
 
-async def test_delays_go_through_the_sleeper(inner):
+async def test_delays_use_the_given_sleep_function(inner):
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -98,7 +98,7 @@ async def test_delays_go_through_the_sleeper(inner):
     assert slept == [0.5, 3.5, 0.5]
 
 
-async def test_damage_reaches_the_data_and_the_sink(inner):
+async def test_damage_changes_the_data_and_the_memory_of_the_sink(inner):
     store = FaultyStore(inner, Fault(verb="get", times=None, damage=lambda data: data[:-1] + b"!!"))
     blob = await store.get("a/1")
     assert blob is not None
@@ -114,7 +114,7 @@ async def test_damage_reaches_the_data_and_the_sink(inner):
     assert await store.get("absent") is None
 
 
-async def test_another_writer_can_come_in_between(inner):
+async def test_another_writer_can_act_before_the_call(inner):
     store = FaultyStore(inner, Fault(verb="get", nth=2, meanwhile=lambda: inner.put("b", b"new")))
     first, second = await store.get("b"), await store.get("b")
     assert first is not None
@@ -133,7 +133,7 @@ async def test_a_listing_fails_before_its_first_entry_or_after_its_last(inner):
         await anext(listing)
 
 
-async def test_the_peak_is_the_most_calls_at_once(inner):
+async def test_the_peak_is_the_largest_number_of_concurrent_calls(inner):
     gate = asyncio.Event()
     store = FaultyStore(inner, latency=1.0, sleep=lambda _: gate.wait())
     async with anyio.create_task_group() as group:

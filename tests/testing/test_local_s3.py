@@ -1,4 +1,4 @@
-"""LocalS3 and MotoS3: they start, answer, stand beside each other, and leave nothing."""
+"""LocalS3 and MotoS3: they start, serve requests, run beside each other, and leave nothing behind."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ needs_weed = pytest.mark.skipif(_launch.seaweed_launch() is None, reason="no Sea
 
 
 def _client(server, **options):
-    """botocore's, which nothing here shares code with."""
+    """A client of botocore, which shares no code with this package."""
     import botocore.session
     from botocore.config import Config
 
@@ -45,7 +45,7 @@ def _refuses_connections(url: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ["seaweed", "moto_s3"])
-def test_it_stores_what_any_client_puts(request, name):
+def test_a_local_server_works_with_any_client(request, name):
     server = request.getfixturevalue(name)
     client = _client(server)
     client.put_object(Bucket=server.bucket, Key="odd key/+~é", Body=b"data")
@@ -57,7 +57,7 @@ def test_it_stores_what_any_client_puts(request, name):
 
 
 @needs_weed
-def test_the_real_server_knows_its_own_keys_alone_and_makes_no_bucket_unasked(seaweed):
+def test_the_real_server_accepts_only_its_keys_and_creates_no_bucket_by_itself(seaweed):
     from botocore.exceptions import ClientError
 
     assert seaweed.kind == "seaweedfs"
@@ -67,17 +67,17 @@ def test_the_real_server_knows_its_own_keys_alone_and_makes_no_bucket_unasked(se
         _client(seaweed).put_object(Bucket="not-made", Key="x", Body=b"")
 
 
-def test_buckets_are_made_and_go(seaweed, bucket):
+def test_buckets_are_created_and_deleted(seaweed, bucket):
     name = bucket()
     client = _client(seaweed)
     assert name in [found["Name"] for found in client.list_buckets()["Buckets"]]
-    seaweed.create_bucket(name)  # a second time is fine
+    seaweed.create_bucket(name)  # a second call has no effect
     assert bucket() != name
     with pytest.raises(StoreError, match="4"):
         seaweed.create_bucket("x")
 
 
-def test_the_environment_is_all_that_a_client_needs(seaweed, monkeypatch):
+def test_the_environment_configures_a_client_completely(seaweed, monkeypatch):
     import botocore.session
 
     for name, value in seaweed.environment().items():
@@ -86,7 +86,7 @@ def test_the_environment_is_all_that_a_client_needs(seaweed, monkeypatch):
     assert seaweed.bucket in [found["Name"] for found in client.list_buckets()["Buckets"]]
 
 
-def test_the_config_is_all_that_a_session_needs_and_takes_overrides(seaweed):
+def test_the_config_configures_a_session_and_accepts_overrides(seaweed):
     config = seaweed.s3_config(transport="sdk", region="eu-west-1")
     assert config.endpoint_url == seaweed.endpoint_url
     assert (config.access_key_id, config.secret_access_key) == (
@@ -96,12 +96,12 @@ def test_the_config_is_all_that_a_session_needs_and_takes_overrides(seaweed):
     assert (config.transport, config.region, config.ca_bundle) == ("sdk", "eu-west-1", None)
 
 
-def test_the_secret_is_not_shown(seaweed):
+def test_the_repr_of_a_local_server_shows_no_secret(seaweed):
     assert seaweed.secret_access_key not in repr(seaweed)
     assert "seaweedfs" in repr(seaweed) or seaweed.kind == "moto"
 
 
-async def test_two_servers_stand_side_by_side_and_leave_nothing():
+async def test_two_local_servers_run_side_by_side_and_leave_nothing_behind():
     async with LocalS3(bucket="one-bucket") as one, LocalS3(bucket="two-bucket", tls=True) as two:
         assert one.endpoint_url != two.endpoint_url
         assert one.secret_access_key != two.secret_access_key
@@ -130,20 +130,20 @@ def _trusted_by_its_own_authority_alone(server):
 
 
 def _sockets_of(server: LocalS3) -> list[Path]:
-    """The gateway's socket is the only one that is there for certain as soon as S3 answers."""
+    """Only the gateway's socket is certain to exist when S3 answers."""
     port = server.endpoint_url.rpartition(":")[2]
     return [Path(f"/tmp/seaweedfs-s3-{port}.sock")] if server.kind == "seaweedfs" else []
 
 
 @pytest.mark.slow
-def test_the_imitation_serves_tls_too():
+def test_moto_serves_tls_too():
     with MotoS3(tls=True) as server:
         _trusted_by_its_own_authority_alone(server)
 
 
 @pytest.mark.slow
 @needs_weed
-def test_kept_data_is_there_at_the_next_start(tmp_path):
+def test_kept_data_exists_at_the_next_start(tmp_path):
     keep = tmp_path / "kept"
     for number in range(2):
         with LocalS3(keep=keep) as server:
@@ -153,13 +153,13 @@ def test_kept_data_is_there_at_the_next_start(tmp_path):
             assert client.get_object(Bucket=server.bucket, Key="x")["Body"].read() == b"kept"
 
 
-def test_it_starts_once_at_a_time(moto_s3):
+def test_a_running_server_cannot_be_started_again(moto_s3):
     with pytest.raises(ConfigError, match="is already running"):
         moto_s3.start()
     assert moto_s3.kind == "moto"
 
 
-def test_a_server_that_does_not_run_may_be_stopped():
+def test_a_server_that_does_not_run_can_be_stopped():
     server = MotoS3()
     server.stop()
     server.stop()
@@ -177,7 +177,7 @@ def test_keys_that_no_server_takes_are_refused_before_a_start(keys: dict[str, st
         LocalS3(**keys)
 
 
-def test_without_the_wheel_moto_stands_in_and_reports_it(monkeypatch, caplog):
+def test_moto_is_used_and_reported_without_the_seaweedfs_wheel(monkeypatch, caplog):
     monkeypatch.setattr(local_s3, "seaweed_launch", lambda: None)
     with caplog.at_level(logging.WARNING):
         launches = LocalS3()._launches()
@@ -192,7 +192,7 @@ def _script(path: Path, text: str) -> _launch.SeaweedLaunch:
 
 
 @pytest.mark.slow
-def test_a_binary_that_dies_is_replaced_by_moto_and_its_last_words_are_logged(monkeypatch, caplog, tmp_path):
+def test_a_binary_that_fails_is_replaced_by_moto_and_its_output_is_logged(monkeypatch, caplog, tmp_path):
     dead = _script(tmp_path / "weed", "echo cannot run on this machine; exit 3")
     monkeypatch.setattr(local_s3, "seaweed_launch", lambda: dead)
     monkeypatch.setattr(_server, "_TRIES", 2)
@@ -203,7 +203,7 @@ def test_a_binary_that_dies_is_replaced_by_moto_and_its_last_words_are_logged(mo
     assert "moto stores nothing in" in caplog.text
 
 
-def test_a_file_that_is_no_program_does_not_start(monkeypatch, tmp_path):
+def test_a_file_that_is_not_a_program_does_not_start(monkeypatch, tmp_path):
     (tmp_path / "weed").write_bytes(b"\x7fELF of another machine")
     (tmp_path / "weed").chmod(0o755)
     monkeypatch.setattr(local_s3, "seaweed_launch", lambda: _launch.SeaweedLaunch(tmp_path / "weed"))
@@ -213,7 +213,7 @@ def test_a_file_that_is_no_program_does_not_start(monkeypatch, tmp_path):
         LocalS3().start()
 
 
-def test_without_any_server_it_shows_what_to_install(monkeypatch):
+def test_the_error_without_any_server_says_what_to_install(monkeypatch):
     monkeypatch.setattr(local_s3, "seaweed_launch", lambda: None)
     monkeypatch.setattr(local_s3, "moto_launch", lambda: None)
     for cls in (LocalS3, MotoS3):
@@ -234,8 +234,8 @@ def test_a_server_that_never_answers_is_an_error_and_is_stopped(monkeypatch, tmp
 
 @pytest.mark.slow
 @needs_weed
-def test_a_port_that_was_taken_meanwhile_is_given_up(monkeypatch):
-    """The server dies of it and is started again on other ports."""
+def test_a_server_with_a_taken_port_is_started_on_another(monkeypatch):
+    """The server fails because of it and is started again on other ports."""
     real, tries = free_ports, []
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -251,7 +251,7 @@ def test_a_port_that_was_taken_meanwhile_is_given_up(monkeypatch):
     assert len(tries) == 2
 
 
-def test_a_flag_that_a_release_does_not_know_is_left_out(tmp_path):
+def test_a_flag_unknown_to_a_release_is_left_out(tmp_path):
     launch = _launch.SeaweedLaunch(tmp_path / "weed")
     flag = "-s3.port.lance=0"
     assert flag in launch.command(tmp_path, None).arguments
@@ -261,7 +261,7 @@ def test_a_flag_that_a_release_does_not_know_is_left_out(tmp_path):
     assert not launch.adapted("something else")
 
 
-def test_no_statistics_are_sent_to_anybody(tmp_path):
+def test_no_usage_statistics_are_sent(tmp_path):
     assert "-master.telemetry=false" in _launch.SeaweedLaunch(tmp_path / "weed").command(tmp_path, None).arguments
 
 
@@ -306,12 +306,12 @@ def test_a_parent_that_is_killed_leaves_no_orphan():
     url, guard, folder = parent.stdout.readline().split()
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    assert dies(int(guard)), "the guard lives on"
+    assert dies(int(guard)), "the guard process is still running"
     assert _refuses_connections(url)
     assert not Path(folder).exists()
 
 
-def test_with_no_imitation_allowed_none_stands_in(monkeypatch):
+def test_moto_is_not_used_if_it_is_not_allowed(monkeypatch):
     monkeypatch.setattr(local_s3, "seaweed_launch", lambda: None)
     assert LocalS3()._launches() != []
     with pytest.raises(ConfigError, match="no S3 server is installed"):
@@ -319,6 +319,6 @@ def test_with_no_imitation_allowed_none_stands_in(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{"port": 0}, {"port": 70000}, {"access_key_id": ""}, {"secret_access_key": ""}])
-def test_a_port_or_a_key_that_cannot_be_is_refused(options):
+def test_invalid_ports_and_keys_are_refused(options):
     with pytest.raises(ConfigError):
         LocalS3(**options)

@@ -1,4 +1,4 @@
-"""The strategies draw what they say, all of it."""
+"""The strategies draw valid values, and all kinds of them."""
 
 import subprocess
 import sys
@@ -32,14 +32,14 @@ def test_contents_have_the_shape_and_the_type(data):
 
 
 @given(st.data())
-def test_selections_select(data):
+def test_drawn_selections_are_valid(data):
     shape = data.draw(strategies.shapes(min_dims=1))
     start, stop = data.draw(strategies.regions(shape))
     assert all(0 <= a <= b <= n for a, b, n in zip(start, stop, shape, strict=True))
     np.zeros(shape)[data.draw(strategies.basic_selections(shape))]
 
 
-def test_the_corners_are_drawn():
+def test_edge_cases_are_drawn():
     assert find(strategies.shapes(), lambda shape: shape == ()) == ()
     assert 0 in find(strategies.shapes(), lambda shape: 0 in shape and len(shape) > 1)
     assert find(strategies.dtypes(), lambda dtype: dtype.str.startswith(">")).str.startswith(">")
@@ -50,7 +50,7 @@ def test_the_corners_are_drawn():
     assert np.isnat(find(times, lambda array: bool(np.isnat(array).any()))).any()
 
 
-def test_importing_them_imports_neither_hypothesis_nor_pytest():
+def test_importing_the_strategies_imports_neither_hypothesis_nor_pytest():
     heavy = {"hypothesis", "pytest", "cryptography", "botocore"}
     imports = "import sys, zarr_s3_async.testing, zarr_s3_async.testing.strategies"
     command = [sys.executable, "-c", f"{imports}; print(sorted({heavy} & set(sys.modules)))"]

@@ -1,4 +1,4 @@
-"""The viewer's page in a headless Chromium: what it shows is what NumPy has."""
+"""The viewer's page in a headless Chromium: it shows the values that NumPy has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _lacking = missing()
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(_lacking is not None, reason=_lacking or ""),
-    pytest.mark.filterwarnings("default::ResourceWarning"),  # selenium's own connections
+    pytest.mark.filterwarnings("default::ResourceWarning"),  # selenium leaves connections open
 ]
 
 DATA = np.random.default_rng(3).integers(0, 60000, (4, 2000, 3000)).astype("u2")
@@ -69,7 +69,7 @@ def limit(driver: Any, low: float = LOW, high: float = HIGH) -> None:
     settled(driver)
 
 
-def looked_at(driver: Any, x: float, y: float) -> list[int]:
+def pixel_at(driver: Any, x: float, y: float) -> list[int]:
     """The red, green and blue of the canvas at a point of the stage."""
     pixel: list[int] = driver.execute_script(
         "const context = document.getElementById('canvas').getContext('2d');"
@@ -115,14 +115,14 @@ def drag(driver: Any, start: tuple[int, int], stop: tuple[int, int]) -> None:
     actions.perform()
 
 
-def test_it_shows_all_of_the_largest_array_and_each_pixel_is_its_element(page: Any) -> None:
+def test_the_page_shows_the_largest_array_and_each_pixel_is_its_element(page: Any) -> None:
     found = state(page)
     assert found["path"] == "data"
     assert found["plane"] == {"y": 1, "x": 2, "at": [0, 0, 0]}
     limit(page)
     top, left = at_one_element_per_pixel(page, (900, 1400))
     for x, y in ((10, 20), (300, 300), (512, 257), (600, 500)):
-        assert looked_at(page, x, y) == colour(DATA[0, top + y, left + x])
+        assert pixel_at(page, x, y) == colour(DATA[0, top + y, left + x])
 
 
 def test_a_slider_moves_along_the_other_axis(page: Any) -> None:
@@ -131,13 +131,13 @@ def test_a_slider_moves_along_the_other_axis(page: Any) -> None:
     page.find_element("css selector", "#sliders button[aria-label^='Next']").click()
     settled(page)
     assert state(page)["plane"]["at"][0] == 1
-    assert looked_at(page, 100, 100) == colour(DATA[1, top + 100, left + 100])
+    assert pixel_at(page, 100, 100) == colour(DATA[1, top + 100, left + 100])
     page.execute_script(
         "const range = document.querySelector('#sliders input[type=range]'); range.value = 3;"
         "range.dispatchEvent(new Event('input'))"
     )
     settled(page)
-    assert looked_at(page, 100, 100) == colour(DATA[3, top + 100, left + 100])
+    assert pixel_at(page, 100, 100) == colour(DATA[3, top + 100, left + 100])
 
 
 def test_dragging_moves_the_picture_with_the_pointer(page: Any) -> None:
@@ -145,10 +145,10 @@ def test_dragging_moves_the_picture_with_the_pointer(page: Any) -> None:
     top, left = at_one_element_per_pixel(page, (900, 1400))
     drag(page, (400, 300), (340, 380))
     settled(page)
-    assert looked_at(page, 340, 380) == colour(DATA[0, top + 300, left + 400])
+    assert pixel_at(page, 340, 380) == colour(DATA[0, top + 300, left + 400])
 
 
-def test_the_wheel_zooms_about_the_pointer_and_keys_do_about_the_middle(page: Any) -> None:
+def test_the_wheel_zooms_around_the_pointer_and_keys_around_the_centre(page: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 
@@ -184,7 +184,7 @@ def test_the_value_under_the_cursor_is_the_element_of_numpy(page: Any) -> None:
         assert f"y {top + y:,}" in label
 
 
-def test_the_limits_are_dragged_in_the_histogram(page: Any) -> None:
+def test_the_limits_can_be_dragged_in_the_histogram(page: Any) -> None:
     before = state(page)
     histogram = page.find_element("id", "histogram")
     place = page.execute_script(
@@ -201,7 +201,7 @@ def test_the_limits_are_dragged_in_the_histogram(page: Any) -> None:
     assert state(page)["low"] == before["low"]
 
 
-def test_axes_and_colours_are_chosen_and_a_reload_shows_the_same(page: Any) -> None:
+def test_axes_and_colours_can_be_chosen_and_survive_a_reload(page: Any) -> None:
     page.find_element("id", "swap").click()
     page.execute_script(
         "const menu = document.getElementById('colors'); menu.value = 'magma'; menu.dispatchEvent(new Event('change'))"
@@ -218,7 +218,7 @@ def test_axes_and_colours_are_chosen_and_a_reload_shows_the_same(page: Any) -> N
     assert np.allclose(after["scale"], before["scale"], rtol=1e-4)
 
 
-def test_another_array_is_chosen_in_the_list(page: Any) -> None:
+def test_another_array_can_be_chosen_in_the_list(page: Any) -> None:
     page.find_element("css selector", "#members button[data-path='small']").click()
     until(lambda: state(page)["path"] == "small")
     settled(page)
@@ -226,7 +226,7 @@ def test_another_array_is_chosen_in_the_list(page: Any) -> None:
     assert page.execute_script("return document.querySelector('#members [aria-current]').dataset.path") == "small"
 
 
-def test_an_error_is_reported_in_words_and_goes_when_it_is_fixed(page: Any, store: Counted) -> None:
+def test_an_error_is_shown_until_it_is_fixed(page: Any, store: Counted) -> None:
     store.error = zs.AccessDenied("s3://bucket/data is not for you")
     page.find_element("css selector", "#sliders button[aria-label^='Next']").click()
     message = page.find_element("id", "message")
@@ -239,13 +239,13 @@ def test_an_error_is_reported_in_words_and_goes_when_it_is_fixed(page: Any, stor
     assert not message.is_displayed()
 
 
-def test_only_visible_tiles_are_fetched_and_those_left_behind_are_given_up(page: Any, store: Counted) -> None:
+def test_only_visible_tiles_are_fetched_and_hidden_ones_are_abandoned(page: Any, store: Counted) -> None:
     limit(page)
     at_one_element_per_pixel(page, (900, 1400))
     width, height = size(page)
     most = (width // 256 + 2) * (height // 256 + 2)
     page.execute_script("performance.clearResourceTimings(); performance.setResourceTimingBufferSize(2000)")
-    store.gate = asyncio.Event()  # no chunk comes any more
+    store.gate = asyncio.Event()  # from now on no chunk is returned
     page.execute_script("viewer.state.plane.at[0] = 2; document.getElementById('reverse').click()")
     until(lambda: store.waiting > 0)
     started = page.execute_script("return [...viewer.tiles.values()].filter((t) => t.status === 'loading').length")
@@ -258,7 +258,7 @@ def test_only_visible_tiles_are_fetched_and_those_left_behind_are_given_up(page:
     until(lambda: store.waiting == 0)  # the reads of abandoned tiles have ended
 
 
-def test_the_figures_of_the_session_move(page: Any) -> None:
+def test_the_figures_of_the_session_are_updated(page: Any) -> None:
     page.find_element("css selector", "#sliders button[aria-label^='Next']").click()
     settled(page)
     until(lambda: "tiles" in page.find_element("id", "figures").text)
@@ -267,7 +267,7 @@ def test_the_figures_of_the_session_move(page: Any) -> None:
     assert "chunks from the cache" in shown
 
 
-def test_a_viewer_that_is_gone_is_reported(driver: Any, store: Counted) -> None:
+def test_a_stopped_viewer_is_reported(driver: Any, store: Counted) -> None:
     with served(create_app(store)) as address:
         driver.get(address)
         settled(driver)
@@ -277,7 +277,7 @@ def test_a_viewer_that_is_gone_is_reported(driver: Any, store: Counted) -> None:
     driver.get("about:blank")
 
 
-def test_odd_arrays_are_shown_or_reported(driver: Any) -> None:
+def test_unusual_arrays_are_shown_or_reported(driver: Any) -> None:
     async def odd() -> Counted:
         store = await stored(np.array([["a", "b"]], object), "text", dtype=str)
         await stored(np.array(5.5), "single", store)

@@ -1,4 +1,4 @@
-"""The viewer's HTTP interface: tiles against NumPy, caching, limits, errors, what it does with odd arrays."""
+"""The viewer's HTTP interface: tiles compared with NumPy, caching, limits, errors, unusual arrays."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def colours(answer: httpx.Response) -> np.ndarray[Any, Any]:
 
 
 def expected(plane: np.ndarray[Any, Any], low: float, high: float) -> np.ndarray[Any, Any]:
-    """What a plane of finite numbers is painted as, by plain arithmetic."""
+    """The palette entries for a plane of finite numbers, by plain arithmetic."""
     share = (plane.astype(np.longdouble) - low) / (np.longdouble(high) - low)
     return np.floor(np.clip(share, 0, 1) * 254 + np.longdouble(0.5)).astype(np.uint8)
 
 
 def same(painted: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> bool:
-    """Equal, up to the rounding of a colour."""
+    """Whether both are equal, up to the rounding of a colour."""
     return painted.shape == wanted.shape and bool((np.abs(painted.astype(int) - wanted.astype(int)) <= 1).all())
 
 
@@ -97,7 +97,7 @@ CUBE = np.random.default_rng(0).integers(0, 2**16, SHAPE).astype(">u2")
 
 
 @given(data=st.data())
-async def test_a_tile_is_the_strided_slice_of_the_plane_that_numpy_takes(data: st.DataObject) -> None:
+async def test_a_tile_equals_the_strided_slice_of_the_plane_in_numpy(data: st.DataObject) -> None:
     axes: Any = data.draw(st.permutations([0, 1, 2]))
     y, x, other = axes
     zy, zx = data.draw(st.integers(0, 10)), data.draw(st.integers(0, 10))
@@ -134,7 +134,7 @@ EVERY = {
 
 
 @pytest.mark.parametrize("name", EVERY)
-async def test_every_type_that_can_be_ordered_has_colours(name: str) -> None:
+async def test_every_ordered_data_type_has_colours(name: str) -> None:
     data = EVERY[name]
     store = await stored(data)
     async with client_of(create_app(store)) as client:
@@ -148,7 +148,7 @@ async def test_every_type_that_can_be_ordered_has_colours(name: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["abs", "real", "imag", "phase"])
-async def test_complex_numbers_are_shown_by_one_of_their_parts(part: str) -> None:
+async def test_one_part_of_complex_numbers_is_shown(part: str) -> None:
     data = np.array([[1 + 2j, -3j], [4, 0]], "c8")
     async with client_of(create_app(await stored(data))) as client:
         answer = await client.get(f"/api/tile/0/0/0.png?path=array&part={part}&low=-4&high=4")
@@ -165,7 +165,7 @@ async def test_complex_numbers_are_shown_by_one_of_their_parts(part: str) -> Non
     ],
     ids=["text", "fixed text", "structured"],
 )
-async def test_what_has_no_colours_is_refused_and_can_still_be_read(data: np.ndarray[Any, Any]) -> None:
+async def test_types_without_colours_have_no_tiles_but_can_be_read(data: np.ndarray[Any, Any]) -> None:
     options: dict[str, Any] = {"dtype": str} if data.dtype == object else {}
     async with client_of(create_app(await stored(data, zarr_format=3 if options else 2, **options))) as client:
         described = (await client.get("/api/array?path=array")).json()
@@ -207,7 +207,7 @@ async def test_a_fill_value_of_zero_is_drawn_unless_hiding_it_is_requested() -> 
 @pytest.mark.parametrize(
     "data", [[[np.nan] * 2] * 2, [[np.inf] * 2] * 2, [[1e308, -1e308]] * 2, [[5.0] * 2] * 2, [[1e-320, 0.0]] * 2]
 )
-async def test_odd_numbers_have_statistics_and_a_picture(data: Any) -> None:
+async def test_unusual_numbers_have_statistics_and_a_picture(data: Any) -> None:
     async with client_of(create_app(await stored(np.array(data)))) as client:
         told = await client.get("/api/statistics?path=array")
         tile = await client.get("/api/tile/0/0/0.png?path=array")
@@ -238,7 +238,7 @@ async def test_a_misspelt_parameter_is_refused(address: str, meant: str) -> None
     assert meant in answer.json()["detail"]
 
 
-def test_limits_as_far_apart_as_doubles_go_divide_the_colours() -> None:
+def test_limits_at_the_ends_of_the_doubles_range_give_all_colours() -> None:
     most = np.finfo("f8").max
     painted = painting.paint(np.array([[-most, 0.0, most, np.inf, -np.inf]]), None, painting.Stretch(-most, most))
     assert painted.tolist() == [[0, 127, 254, 254, 0]]
@@ -297,9 +297,7 @@ async def pyramid(form: str) -> tuple[Counted, list[np.ndarray[Any, Any]]]:
 
 @pytest.mark.parametrize("form", ["0.4", "0.5", "layout", "datasets"])
 @pytest.mark.parametrize(("zoom", "level"), [("0", 0), ("1", 1), ("2", 2), ("3", 2), ("0,3", 0), ("2,1", 1)])
-async def test_the_coarsest_level_whose_elements_are_no_larger_than_pixels_is_read(
-    form: str, zoom: str, level: int
-) -> None:
+async def test_the_coarsest_level_with_elements_up_to_pixel_size_is_read(form: str, zoom: str, level: int) -> None:
     store, _ = await pyramid(form)
     place = "path=&variable=values" if form == "datasets" else "path="
     async with client_of(create_app(store)) as client:
@@ -313,7 +311,7 @@ async def test_the_coarsest_level_whose_elements_are_no_larger_than_pixels_is_re
     assert told["shape"] == [90, 201]
 
 
-async def test_levels_that_are_groups_ask_for_a_variable() -> None:
+async def test_levels_that_are_groups_require_a_variable() -> None:
     store, _ = await pyramid("datasets")
     async with client_of(create_app(store)) as client:
         answer = await client.get("/api/array?path=")
@@ -321,7 +319,7 @@ async def test_levels_that_are_groups_ask_for_a_variable() -> None:
     assert "variable=" in answer.json()["detail"]
 
 
-async def test_elements_of_a_level_lie_where_those_of_the_first_one_do() -> None:
+async def test_elements_of_all_levels_are_at_the_same_positions() -> None:
     fine = np.add.outer(np.arange(64), np.arange(64)).astype("f4")
     store = Counted()
     async with zs.Session() as session:
@@ -342,7 +340,7 @@ async def test_elements_of_a_level_lie_where_those_of_the_first_one_do() -> None
 # What a browser keeps
 
 
-async def test_an_unchanged_tile_is_not_sent_twice_and_a_changed_one_is() -> None:
+async def test_an_unchanged_tile_is_not_sent_twice_but_a_changed_one_is() -> None:
     store = await stored(np.arange(64, dtype="u1").reshape(8, 8))
     async with client_of(create_app(store, cache_policy="revalidate")) as client:
         address = "/api/tile/0/0/0.png?path=array&low=0&high=64"
@@ -375,7 +373,7 @@ async def test_browsers_keep_tiles_as_long_as_the_policy_specifies(policy: Any, 
     assert answer.headers["cache-control"] == told
 
 
-async def test_a_tile_that_is_requested_again_reads_no_chunk() -> None:
+async def test_a_tile_requested_again_reads_no_chunk() -> None:
     store = await stored(np.ones((20, 20), "f4"))
     async with client_of(create_app(store, cache_policy=60)) as client:
         for _ in range(3):
@@ -385,7 +383,7 @@ async def test_a_tile_that_is_requested_again_reads_no_chunk() -> None:
     assert (figures["cache_hits"], figures["tiles"]) == (18, 3)
 
 
-async def test_many_who_ask_at_once_open_an_array_once_and_again_when_what_is_known_is_old(
+async def test_concurrent_requests_open_an_array_once_until_its_metadata_expires(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = await stored(np.ones((20, 20), "f4"))
@@ -407,7 +405,9 @@ async def test_many_who_ask_at_once_open_an_array_once_and_again_when_what_is_kn
             assert {answer.status_code for answer in answers} == {200}
             asked.append(len(documents) - before)
             if len(asked) == 2:
-                monkeypatch.setattr("zarr_s3_async.viewer.sources._KEPT_SECONDS", -1.0)  # everything is old from now on
+                monkeypatch.setattr(
+                    "zarr_s3_async.viewer.sources._KEPT_SECONDS", -1.0
+                )  # from now on everything is expired
     assert 2 <= asked[0] <= 4  # what it is, and its metadata
     assert asked[1] == 0
     assert 1 <= asked[2] <= 4  # what it is again
@@ -416,7 +416,7 @@ async def test_many_who_ask_at_once_open_an_array_once_and_again_when_what_is_kn
 # Limits
 
 
-async def test_a_tile_of_too_many_chunks_is_refused_before_a_chunk_is_read_or_made_of_fewer() -> None:
+async def test_a_tile_of_too_many_chunks_is_refused_or_reads_fewer_chunks() -> None:
     data = np.random.default_rng(0).integers(0, 255, (512, 512)).astype("u1")
     store = await stored(data, chunks=(16, 16), compressor={"id": "zlib"}, zarr_format=2)
     async with client_of(create_app(store, max_tile_bytes=8192)) as client:  # 32 chunks, and 8 of a thin tile
@@ -432,7 +432,7 @@ async def test_a_tile_of_too_many_chunks_is_refused_before_a_chunk_is_read_or_ma
     assert np.isin(colours(thin), painting.paint(data, None, painting.Stretch(0, 255))).all()
 
 
-async def test_of_large_raw_chunks_only_the_ranges_that_a_tile_needs_count() -> None:
+async def test_only_the_needed_ranges_of_large_raw_chunks_count_against_the_limit() -> None:
     data = np.arange(2**22, dtype="u4").reshape(2048, 2048)
     store = await stored(data, chunks=(2048, 2048), compressor=None)
     async with client_of(create_app(store, max_tile_bytes=2**23)) as client:
@@ -440,7 +440,7 @@ async def test_of_large_raw_chunks_only_the_ranges_that_a_tile_needs_count() -> 
     assert same(colours(answer), expected(data[256:512, 256:512], 0, 2**22 - 1))
 
 
-async def test_a_slice_has_limits_and_three_forms() -> None:
+async def test_a_slice_is_limited_and_has_three_formats() -> None:
     data = np.arange(120 * 100, dtype="f8").reshape(120, 100)
     data[0, 0] = np.nan
     async with client_of(create_app(await stored(data), max_slice_bytes=80_000)) as client:
@@ -498,7 +498,7 @@ async def test_a_slice_has_limits_and_three_forms() -> None:
         ("nothing", 404),
     ],
 )
-async def test_what_is_requested_wrongly_is_a_problem_document(address: str, status: int) -> None:
+async def test_an_invalid_request_gets_a_problem_document(address: str, status: int) -> None:
     async with client_of(create_app(await stored(np.zeros((8, 8))))) as client:
         answer = await client.get(f"/api/{address}")
     assert answer.status_code == status, answer.text
@@ -509,7 +509,7 @@ async def test_what_is_requested_wrongly_is_a_problem_document(address: str, sta
 
 
 @pytest.mark.parametrize("details", [True, False])
-async def test_a_store_that_fails_names_itself_only_to_its_own_user(details: bool) -> None:
+async def test_errors_of_a_store_are_shown_only_with_details(details: bool) -> None:
     store = await stored(np.zeros((8, 8)))
     async with client_of(create_app(store, details=details)) as client:
         await client.get("/api/array?path=array")
@@ -525,7 +525,7 @@ async def test_a_store_that_fails_names_itself_only_to_its_own_user(details: boo
     assert broken.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_page_elsewhere_that_leads_a_browser_here_by_its_own_name_is_refused() -> None:
+async def test_a_request_with_a_foreign_host_name_is_refused() -> None:
     async with client_of(create_app(await stored(np.zeros((8, 8))), hosts=["localhost"])) as client:
         here = await client.get("/api/array?path=array")
         there = await client.get("/api/array?path=array", headers={"Host": "evil.example"})
@@ -537,11 +537,11 @@ async def test_a_page_elsewhere_that_leads_a_browser_here_by_its_own_name_is_ref
     ("wrong", "told"),
     [
         ({"cache_polcy": 3}, "cache_polcy.*write cache_policy="),
-        ({"hosts": "localhost"}, r"write hosts=\['localhost'\]"),  # it would be nine names of a letter
+        ({"hosts": "localhost"}, r"write hosts=\['localhost'\]"),  # a text would be read as nine names of one letter
         ({"details": "no"}, "details must be True or False"),
     ],
 )
-def test_a_wrong_option_is_told_with_the_right_one(wrong: dict[str, Any], told: str) -> None:
+def test_the_error_of_a_wrong_option_names_the_right_one(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(zs.ConfigError, match=told):
         create_app("memory://x", **wrong)
 
@@ -600,10 +600,10 @@ def test_options_are_checked_before_the_application_runs() -> None:
             create_app("memory://x", **wrong)
 
 
-# Clients that go
+# Clients that disconnect
 
 
-async def test_a_client_that_hangs_up_ends_the_reads_of_its_tile() -> None:
+async def test_the_reads_of_a_tile_end_when_its_client_disconnects() -> None:
     store = await stored(np.zeros((32, 32)), chunks=(8, 8))
     app = create_app(store)
     async with app.router.lifespan_context(app):
@@ -640,10 +640,10 @@ async def test_a_client_that_hangs_up_ends_the_reads_of_its_tile() -> None:
         assert app.state.zarr_s3_async_session.usage.bytes == 0
 
 
-# What there is
+# Members, values and files
 
 
-async def test_the_members_of_a_group_are_listed_with_what_they_are() -> None:
+async def test_the_members_of_a_group_are_listed_with_their_kinds() -> None:
     store, _ = await pyramid("0.5")
     async with zs.Session() as session:
         inner = await session.create_group(store, path="inner")
@@ -661,7 +661,7 @@ async def test_the_members_of_a_group_are_listed_with_what_they_are() -> None:
     assert (array["kind"], array["members"]) == ("array", [])
 
 
-async def test_a_value_has_the_coordinates_that_the_store_has() -> None:
+async def test_a_value_has_the_coordinates_of_the_store() -> None:
     store, _ = await pyramid("0.5")
     plain = await stored(np.zeros((3, 4)), dimension_names=("lat", "lon"))
     await stored(np.array([10.0, 20.0, 30.0]), "lat", plain, attributes={"units": "degrees_north"})
