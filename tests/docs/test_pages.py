@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import codeop
 import json
 import re
 from collections.abc import Iterator
@@ -41,6 +43,20 @@ def environment(seaweed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.mark.parametrize("page", WITH_PROGRAMS)
 async def test_the_programs_of_a_page_run_in_order(page: str, environment: None) -> None:
     await pages.run_python(page)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "`python -m asyncio`" in pages.text_of(page)])
+def test_its_programs_can_be_pasted_into_the_prompt_that_it_names(page: str) -> None:
+    """Python's prompt ends an indented block at an empty line, and at nothing else."""
+    compiler = codeop.CommandCompiler()
+    compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    for block in pages.blocks(page, "python"):
+        pending: list[str] = []
+        for line in [*block.splitlines(), ""]:
+            pending.append(line)
+            if compiler("\n".join(pending), page, "single") is not None:
+                pending = []
+        assert pending == [], block
 
 
 @pytest.mark.parametrize("page", PAGES)
