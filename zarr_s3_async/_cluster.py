@@ -73,9 +73,11 @@ async def _check(call: _Call) -> list[Checked]:
         number, (entry, position) = item
         try:
             found[number] = await check_object(objects, entry, position)
+        # A finding of this object; the others are checked nevertheless.
         except StoreError as error:
             found[number] = error
 
+    # Other calls on this worker, such as tasks that read regions, go first.
     with bulk_unless_named():
         await run_workers(min(runtime.limits.requests, len(found)), enumerate(call.what.objects), check)
     return found

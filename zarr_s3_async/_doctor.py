@@ -87,6 +87,7 @@ async def doctor(
         checks = [_versions()]
         if isinstance(store, S3Store):
             checks += [Check(**found._asdict()) async for found in diagnose(store, write=write)]
+        # Otherwise opening fails for the same reason, after all its attempts.
         if all(check.outcome != "failed" for check in checks):
             checks.append(await _node(session, url))
         return Diagnosis(url, tuple(checks))
@@ -97,6 +98,7 @@ async def _node(session: Session, url: str) -> Check:
         node = await session.open(url)
     except ZarrS3Error as error:
         text = f"{' '.join(str(error).split())} ({type(error).__name__})"
+        # A warning: the store can be reached, and a node may be created there.
         return Check(name="node", outcome="warning", detail=text)
     return Check(name="node", outcome="ok", detail=" ".join(repr(node).split()))
 

@@ -427,6 +427,7 @@ class Members(Generic[Handle]):
         while not self._ready:
             if not self._names:
                 raise StopAsyncIteration
+            # As many as can be in flight: larger pages would delay the first node, smaller ones leave slots unused.
             size = min(len(self._names), group._runtime.limits.requests)  # noqa: SLF001  # same module
             page = [self._names.popleft() for _ in range(size)]
             self._ready.extend(self._opened(await self._children.load(page)))

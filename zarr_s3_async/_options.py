@@ -69,6 +69,7 @@ def unknown_option(name: str, known: Collection[str], of: str) -> ConfigError:
         of: The function or class, such as `Session`.
     """
     meant = _OTHERS_NAMES.get(name)
+    # Names of other libraries are only a hint if this call has the option.
     if meant is not None and meant.partition("=")[0] not in known:
         meant = None
     if meant is None:
@@ -98,6 +99,7 @@ def check_options(given: Iterable[str], of: Callable[..., object], more: Collect
 
 def check_choice(name: str, value: Any, choices: Sequence[str | int]) -> None:
     """`value` must be one of the words (or numbers)."""
+    # The types too: True equals 1, and 2.0 equals 2.
     if any(type(value) is type(choice) and value == choice for choice in choices):
         return
     if isinstance(value, str) and value in choices:

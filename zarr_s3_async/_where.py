@@ -27,6 +27,7 @@ def as_url(where: str | os.PathLike[str]) -> str:
     if isinstance(where, os.PathLike):
         from pathlib import Path  # only needed for local paths
 
+        # `as_uri` needs an absolute path; the current folder may change before a later open.
         return Path(where).absolute().as_uri()
     if not isinstance(where, str):
         raise ConfigError(f"a location must be {_TAKES}, not {_name(where)}")
@@ -51,6 +52,7 @@ def checked_store(where: Any) -> Store:
         _STORES.add(kind)
         return cast("Store", where)
     advice = ""
+    # An open array or group of this library.
     if hasattr(where, "ref") and hasattr(where, "url"):
         advice = ": it is already open; to open it in this session, pass its .ref"
     raise ConfigError(f"a location must be {_TAKES}, not {_name(where)}{advice}")
@@ -72,6 +74,7 @@ def _name(where: object) -> str:
 
 def _meant(url: str) -> str | None:
     """The URL that was probably meant, or None."""
+    # The usual case, without a regular expression.
     if url.startswith("s3://"):
         return None
     found = _LOOKS_LIKE_S3.fullmatch(url)

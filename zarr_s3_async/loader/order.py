@@ -194,10 +194,12 @@ class Order:
     def _stored_cuts(self, start: int, stop: int, nbytes: Iterator[int]) -> Iterator[tuple[int, int]]:
         """Runs of samples in stored order, of these numbers of bytes; a run of several units ends at a unit border."""
         unit = self.feeds.unit
+        # Samples that start in one unit.
         least = max(1, unit.rows // unit.stride)
         while start < stop:
             room = self._samples_in(min(next(nbytes), self.feeds.fill_bytes))
             last = (unit.first + (start + max(room, 1)) * unit.stride) // unit.rows - unit.first // unit.rows
+            # Ending at a unit's border lets no unit be fetched for two fills.
             border = int(unit.starts(np.array([last]))[0])
             if border <= start:  # no unit ends within this number of bytes
                 border = int(unit.starts(np.array([last + 1]))[0]) if room < least else start + room
@@ -207,6 +209,7 @@ class Order:
     def _samples_in(self, nbytes: int) -> int:
         """Approximate number of consecutive samples in this number of bytes."""
         moving = [feed for feed in self.feeds.feeds if not feed.resident]
+        # The first sample needs a whole window; each further one adds only a step.
         fixed = sum(feed.bytes_of(1) - _step(feed) for feed in moving)
         return min(max(0, (nbytes - fixed) // max(1, sum(map(_step, moving)))), self._max_samples())
 
@@ -264,6 +267,7 @@ class Order:
         walk = np.searchsorted(cuts, units, side="right")
         starts, stops = np.r_[0, cuts], np.r_[cuts, number]
         begin, end = starts[walk], stops[walk]
+        # Which walks go backwards changes with the epoch.
         backwards = (walk + self._key(_CUTS, 1) % 2) % 2 == 1
         done = np.where(backwards, end - 1 - units, units - begin)
         # Walks have different lengths; relative progress makes them end together, and jitter varies their order.
@@ -326,6 +330,7 @@ class _Forward:
 
     def _next(self, number: int, feed: Feed, low: int, high: int) -> Rows:
         if feed.sparse:
+            # Between sparse windows are rows that no sample needs; they are not kept.
             return _rows(feed, np.array([low]), np.array([high]))
         start = feed.first + low * feed.stride
         stop = feed.first + (high - 1) * feed.stride + feed.width
@@ -375,6 +380,7 @@ class _Borders:
 
     def rows(self, number: int, feed: Feed, begin: int, end: int) -> Rows:
         """Rows of the units from one position of the order to another."""
+        # In the order of the array: the ranges of `Rows` are ascending.
         at = begin + np.argsort(self._order[begin:end])
         starts = feed.first + self._low[at] * feed.stride
         stops = feed.first + (self._high[at] - 1) * feed.stride + feed.width
@@ -383,9 +389,11 @@ class _Borders:
         for index, unit in enumerate(self._order[at].tolist()):
             for lower, other in ((unit - 1, unit - 1), (unit, unit + 1)):
                 place = int(self._places[other]) if 0 <= other < self._places.size else -1
+                # The neighbour is read by another process, or by this fill.
                 if not self._first <= place < self._stop or begin <= place < end:
                     continue
                 if place < begin:
+                    # None if the fill that keeps it was skipped; then the rows are read again.
                     span = self._open.pop((number, lower), None)
                     if span is not None:
                         taken.append(span)
@@ -402,6 +410,7 @@ class _Borders:
         below, above = int(self._places[lower]), int(self._places[lower + 1])
         end = feed.first + (int(self._high[below]) - 1) * feed.stride + feed.width
         start = feed.first + int(self._low[above]) * feed.stride
+        # The two units share no chunk.
         if start // feed.chunk > (end - 1) // feed.chunk:
             return Span(lower, 0, 0)
         if later == lower:
@@ -440,6 +449,7 @@ def _rows(feed: Feed, low: Ints, high: Ints) -> Rows:
 
 def _union(starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
     """Merge ranges that overlap or touch; their starts are ascending."""
+    # A range may lie inside an earlier, longer one.
     reach = np.maximum.accumulate(stops)
     apart = np.flatnonzero(starts[1:] > reach[:-1]) + 1
     return starts[np.r_[0, apart]], reach[np.r_[apart - 1, starts.size - 1]]

@@ -62,6 +62,7 @@ _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _THROTTLED = frozenset({429, 503})
+# `identity`: a compressed body has another length than the object, and ranges of it cannot be placed.
 _CONSTANT_LINES = "user-agent: zarr-s3-async\r\naccept-encoding: identity\r\n"
 
 
@@ -96,6 +97,7 @@ def parse_origin(url: str) -> tuple[Origin, str]:
         raise ConfigError(
             f"the URL of a store on {parts.hostname} must not have a user, query or fragment: keys follow its path"
         )
+    # The path is sent as it is. A space or a line end in it would end the request line.
     if not url.isascii() or any(character <= " " for character in url):
         raise ConfigError(f"{url!r} has characters that must be percent-encoded in a URL")
     scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
@@ -173,6 +175,7 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Close every connection; running requests, and the waits between them, fail with SessionClosed."""
+        # Waits first: one that ended while the pools close would open a new connection.
         await self._running.aclose()
         while self._pools:
             await self._pools.popitem()[1].aclose()
@@ -191,6 +194,7 @@ class HttpClient:
         if isinstance(outcome, StoreError):
             outcome.attempts = number
             raise outcome
+        # The retry loop has given up on it; its callers distinguish this from other failures.
         if outcome.status in _THROTTLED:
             raise Throttled(
                 f"{attempts.request.url} answered {outcome.status} to {number} attempt(s); lower Limits.requests",
@@ -212,6 +216,7 @@ class HttpClient:
             start = perf_counter()
         try:
             answer = await self._exchange(request)
+        # Returned, not raised: the retry loop judges it together with responses that may be retried.
         except (NetworkError, DeadlineExceeded) as error:
             failure = type(error).__name__
             return error
@@ -255,6 +260,7 @@ class HttpClient:
     async def _send_once(self, request: HttpRequest) -> Answer:
         pool = self._pool(request.origin)
         deadline = asyncio.get_running_loop().time() + self._attempt_timeout
+        # A value may be a version that the caller passed; a line end in it would start another header.
         lines = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
         if lines.count("\n") != len(request.headers) or lines.count("\r") != len(request.headers) or "\0" in lines:
             raise ConfigError(f"a line end or a NUL in one of the headers {', '.join(request.headers)!r}")
@@ -276,8 +282,10 @@ class HttpClient:
         try:
             (status, headers, *_), body = await connection.exchange(head, receiving, None, deadline)
         except BaseException:
+            # Unread bytes of this response would be read as the next response.
             connection.abort()
             raise
+        # Only after a complete body, for the same reason.
         pool.release(connection)
         return Answer(status, headers, body, receiving.in_sink, receiving.cut_from)
 
@@ -316,6 +324,7 @@ class _Attempts:
             problem = _problem(self.request, outcome)
             if problem is not None or outcome.status not in _REDIRECTS:
                 return problem or outcome
+            # Counted over all attempts: each starts at the last location, so a loop of redirects ends.
             self._redirects += 1
             self.request = _redirected(self.request, outcome, self._redirects)
 
@@ -375,6 +384,7 @@ def _problem(request: HttpRequest, answer: Answer) -> StoreError | None:
         return None
     headers, length = answer.headers, memoryview(answer.body).nbytes
     coding = headers.get("content-encoding", "identity").lower()
+    # Decoded by this client, it would not be the bytes of the range or of the ETag.
     if coding != "identity":
         return unexpected(request, answer, f"its body is encoded ({coding}), although no encoding was requested")
     if answer.status == 200:
@@ -438,6 +448,7 @@ class _Reader:
     @staticmethod
     def receive_at_once(receiving: _Receiving, head: Head, data: memoryview) -> Buffer | None:
         request = receiving.request
+        # `receive_at_once` gets bodies that came with the head; only a success is an object whose range is kept.
         if head.status in (200, 206):
             data = data[slice(*receiving.part_of(head.status, len(data)))]
             if request.max_bytes is not None and len(data) > request.max_bytes:
@@ -467,6 +478,7 @@ class _Reader:
         if head.status == 206 and longest is not None and head.length > longest:
             raise ProtocolError(f"sends {head.length} bytes for a range of {longest}")
         start, stop = receiving.part_of(head.status, head.length)
+        # Before memory is taken: a wrong length must not allocate it.
         if stop - start > limit:
             raise too_large(request, stop - start)
         memory = _memory_of(receiving, head, head.length)
@@ -503,6 +515,7 @@ def _memory_of(receiving: _Receiving, head: Head, length: int) -> memoryview | N
         span = parse_content_range(head.headers.get("content-range", ""))
         if request.byte_range is None or span is None or resolve(request.byte_range, span[2]) != span[:2]:
             return None
+        # Not into the sink's memory: `_problem` rejects this response.
         if span[1] - span[0] != length:
             return None
     memory = request.sink(length)
