@@ -3,11 +3,12 @@
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import zarr_s3_async as zs
 from zarr_s3_async.testing.local_s3 import LocalS3, MotoS3
 
 # Examples are bounded by number, never by time: machines differ. HYPOTHESIS_PROFILE=long digs deeper.
@@ -62,6 +63,13 @@ def interrupts_raise() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[zs.Session]:
+    """A session with the default options; modules and folders that need others have a fixture of this name."""
+    async with zs.Session() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,6 @@ import zarr_s3_async as zs
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
 
 
-@pytest.fixture
-async def session() -> Any:
-    async with zs.Session() as opened:
-        yield opened
-
-
 @FORMATS
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (0, 3), (4, 5), (3, 4, 5)])
 async def test_shapes_of_every_kind(session: zs.Session, shape: tuple[int, ...], zarr_format: Any) -> None:

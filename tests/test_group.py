@@ -30,12 +30,6 @@ class Counting(zs.MemoryStore):
         return await super().list_dir(prefix)
 
 
-@pytest.fixture
-async def session() -> Any:
-    async with zs.Session() as opened:
-        yield opened
-
-
 @FORMATS
 async def test_members_come_sorted_with_what_they_are(session: zs.Session, zarr_format: Any) -> None:
     group = await session.create_group("memory://g", attributes={"title": "x"}, zarr_format=zarr_format)

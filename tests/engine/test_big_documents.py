@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -32,12 +31,6 @@ ENDLESS: dict[str, dict[str, Any]] = {
     "fields of v2": {".zarray": zarray(dtype=[["a", "<i4"]] * MANY)},
     "dimensions of v2": {".zarray": zarray(shape=[1] * MANY, chunks=[1] * MANY)},
 }
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as opened:
-        yield opened
 
 
 def entered(monkeypatch: pytest.MonkeyPatch, *modules: Any) -> list[str]:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,6 @@ import zarr_s3_async as zs
 from zarr_s3_async.testing import Fault, FaultyStore
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as opened:
-        yield opened
 
 
 @pytest.fixture

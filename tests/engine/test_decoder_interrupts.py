@@ -8,7 +8,7 @@ import gzip
 import lzma
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,6 @@ STREAMS: dict[str, Callable[[bytes], bytes]] = {
     "numcodecs.bz2": bz2.compress,
     "numcodecs.lzma": lzma.compress,
 }
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,6 @@ from .counting import Counting
 MIB = 2**20
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 BIG = {"name": "bytes", "configuration": {"endian": "big"}}
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as session:
-        yield session
 
 
 SHAPE = (64, 1024, 256)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,6 @@ from zarr_s3_async.testing import Fault, FaultyStore
 
 LAYOUTS = {"plain": {"chunks": (8,)}, "sharded": {"chunks": (2,), "shards": (8,)}}
 FILL = 7
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as opened:
-        yield opened
 
 
 @pytest.fixture(params=LAYOUTS)

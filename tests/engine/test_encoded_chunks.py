@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -30,12 +29,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
 SHARDED = pytest.mark.parametrize("layout", [name for name in LAYOUTS if "shards" in name])
 DATA = np.arange(1, 101, dtype="i4").reshape(10, 10)
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as session:
-        yield session
 
 
 async def make(session: zs.Session, layout: str, store: zs.Store | None = None, **more: Any) -> zs.Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lists": {"chunks": [[3, 2, 5], [4, 3]]},
 }
 NAMES = st.sampled_from(["a", "b", "c", ["b"], ["c", "a"], ["a", "b", "c"]])
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as session:
-        yield session
 
 
 def plain(data: np.ndarray[Any, Any]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import product
 from typing import Any
 
@@ -18,12 +17,6 @@ from zarr_s3_async.testing import FaultyStore
 PLAIN = {"shape": (10, 9), "chunks": [[3, 2, 5], [(4, 2), 1]]}
 SHARDED = {"shape": (12, 9), "chunks": (2, 3), "shards": [[4, 6, 2], [6, 3]]}
 BOTH = pytest.mark.parametrize("options", [PLAIN, SHARDED], ids=["chunks", "shards"])
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as session:
-        yield session
 
 
 def numbered(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

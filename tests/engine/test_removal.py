@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,6 @@ import zarr_s3_async as zs
 from zarr_s3_async.testing import Fault, FaultyStore
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as opened:
-        yield opened
 
 
 async def keys(store: zs.MemoryStore) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,6 @@ import zarr_s3_async as zs
 from zarr_s3_async.testing import Fault, FaultyStore
 
 LAYOUTS: list[dict[str, Any]] = [{"chunks": (4, 4)}, {"chunks": (2, 2), "shards": (4, 4)}]
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as opened:
-        yield opened
 
 
 @pytest.fixture(params=LAYOUTS, ids=["plain", "sharded"])

@@ -19,12 +19,6 @@ from .counting import Counting
 from .test_shard_requests import sharding
 
 
-@pytest.fixture
-async def session() -> Any:
-    async with zs.Session() as opened:
-        yield opened
-
-
 async def sharded(session: zs.Session, store: zs.Store, **options: Any) -> zs.Array:
     given = {"shape": (64, 64), "chunks": (8, 8), "shards": (32, 32), "dtype": "i4", **options}
     return await session.create_array(store, **given)

@@ -6,7 +6,6 @@ import asyncio
 import copy
 import inspect
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -49,12 +48,6 @@ class Scripted(zs.MemoryStore):
 @pytest.fixture
 async def store() -> Scripted:
     return Scripted()
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as session:
-        yield session
 
 
 async def make(session: zs.Session, store: zs.Store, **options: Any) -> zs.Array:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
 import zarr_s3_async as zs
 
@@ -16,22 +14,6 @@ from ..servers.faults import Fault
 from .fault_arrays import BUCKET, FILL, FOREVER, STORED, Bench, Options, bench_of, failing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def benches() -> AsyncIterator[dict[str, Bench]]:
-    async with bench_of(Options("wire")) as wire, bench_of(Options("sdk")) as sdk:
-        yield {"wire": wire, "sdk": sdk}
-
-
-@pytest.fixture(params=["wire", "sdk"])
-def transport(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture
-def bench(benches: dict[str, Bench], transport: str) -> Bench:
-    return benches[transport]
 
 
 class Write(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,6 @@ from zarr_s3_async.testing import Fault, FaultyStore
 from ..peak_limiter import watch_leases
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -27,12 +27,6 @@ FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[zs.Session]:
-    async with zs.Session() as opened:
-        yield opened
-
-
-@pytest.fixture
 def store() -> zs.MemoryStore:
     return zs.MemoryStore("v")
 
