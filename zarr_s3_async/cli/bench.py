@@ -57,6 +57,7 @@ async def _measure(call: Call, url: str, in_flight: int, seconds: float) -> Roun
     """Read whole stored objects in turn, by `in_flight` workers of a session with that many requests."""
     import anyio
 
+    # A new session for each setting: connections and slots of the last one must not count.
     async with call.session(limits=zs.Limits(requests=in_flight)) as session:
         store = session.store(url)
         keys = await _stored_keys(session, url)
@@ -68,6 +69,7 @@ async def _measure(call: Call, url: str, in_flight: int, seconds: float) -> Roun
         async def worker() -> None:
             nonlocal nbytes, position
             while time.perf_counter() - start < seconds:
+                # In turn, so that a server's cache of one object does not decide.
                 key = keys[position % len(keys)]
                 position += 1
                 begun = time.perf_counter()

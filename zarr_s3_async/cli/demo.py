@@ -69,6 +69,7 @@ async def _demo(call: Call, options: Options) -> None:
         meter = Meter(session.metrics)
         window = await _steps(session, f"s3://{server.bucket}", model, landscape, meter)
         call.show(_fields(server, options, meter), lambda: out.print(table_of(meter.steps), ""))
+        # Before the picture: wrong data must not be drawn.
         if any(step.agrees is False for step in meter.steps):
             fail("the data that was read differs from NumPy's result", status=NO)
         _draw(window, model, options.picture)
@@ -78,6 +79,7 @@ async def _demo(call: Call, options: Options) -> None:
             )
             out.print(text, soft_wrap=True)
         with err.status("stopping the server …"):
+            # Here, and not at the end of the block, so that the status line is shown while the server stops.
             await stack.aclose()
     if options.keep is not None and is_kept and not call.as_json:
         print_line(f"data      kept in {options.keep}; serve it again:")

@@ -90,6 +90,7 @@ async def store_landscape(group: Group, landscape: Landscape, meter: Meter) -> A
         async def write_bands() -> None:
             for first in bands:
                 last = min(first + CHUNK, landscape.shape[0])
+                # In a thread, so that other bands are stored while this one is computed.
                 band = await anyio.to_thread.run_sync(landscape.region, (first, 0), (last, COLUMNS))
                 await array.set_slice(band, start=(first, 0))
                 bar.advance(done, COLUMNS // CHUNK)

@@ -24,6 +24,7 @@ def checked_form(path: str, form: str | None) -> Form:
     Raises:
         ConfigError: It is not one of the formats.
     """
+    # stdout has no suffix; npy carries shape and data type.
     chosen = form or ("npy" if path == "-" else Path(path).suffix.lstrip(".").lower())
     if chosen == "bin":
         chosen = "raw"
@@ -58,6 +59,7 @@ def write(data: Values, file: IO[bytes], form: Form) -> None:
 
 def mapped(path: Path, shape: tuple[int, ...], dtype: Any, form: Form) -> np.memmap[Any, Any] | None:
     """A memory-mapped file for an array of this shape; None if there are no elements to write."""
+    # An empty file cannot be mapped.
     if 0 in shape:
         with path.open("wb") as file:
             write(np.empty(shape, dtype), file, form)
@@ -122,6 +124,7 @@ def _read_csv(path: Path, dtype: np.dtype[Any]) -> Values:
     elif dtype.kind == "b":
         cell = _truth
     with warnings.catch_warnings():
+        # An empty file is an empty array, which the caller reports by its shape.
         warnings.filterwarnings("ignore", ".*no data", UserWarning)
         return np.loadtxt(path, delimiter=",", quotechar='"', dtype=dtype, converters=cell, encoding="utf-8", ndmin=1)
 
@@ -209,10 +212,12 @@ def _write_csv(data: Values, file: IO[bytes]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     rows = data.reshape(-1, 1) if data.ndim < 2 else data  # likewise
     csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row.tolist()] for row in rows)
+    # Otherwise the wrapper closes the caller's file when it is collected.
     text.detach()
 
 
 def _cell(value: object) -> object:
+    # All digits of a float, so that reading gives the same number.
     return repr(value) if isinstance(value, float) else value
 
 

@@ -39,6 +39,7 @@ async def get(
     """
     selection = parse_region(part)
     chosen = None if target is None and form is None else files.checked_form(target or "-", form)
+    # Before a read that may take long.
     if target not in {None, "-"} and not Path(str(target)).absolute().parent.is_dir():
         raise ConfigError(f"--out {target}: the folder does not exist")
     async with call.session() as session:
@@ -67,6 +68,7 @@ def _show(call: Call, array: Array, data: Any) -> None:
 def _to_stdout(data: Any, form: files.Form) -> None:
     if sys.stdout.isatty() and form != "csv":
         raise ConfigError("this would write binary data to the terminal: name a file with --out, or pipe the output")
+    # `np.save` seeks, which a pipe cannot.
     buffer = io.BytesIO()
     files.write(np.asarray(data), buffer, form)
     sys.stdout.flush()
@@ -87,6 +89,7 @@ async def _to_file(array: Array, selection: Region, path: Path, form: files.Form
             shape = data.shape
             with partial.open("wb") as file:
                 files.write(data, file, form)
+        # An interrupted read leaves no file that looks complete.
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -105,6 +108,7 @@ async def _stream(array: Array, selection: Region, path: Path, form: files.Form)
     if target is not None:
         region = tuple(slice(*bound) for bound in bounds)
         with progress_bar("reading") as report:
+            # Blocks are placed by their position, so none has to wait for an earlier one.
             async with array.stream(region, order="any", progress=report) as blocks:
                 async for block in blocks:
                     offset = zip(block.place, bounds, strict=True)

@@ -119,6 +119,7 @@ def _array(array: Array) -> Iterator[tuple[str, str]]:
 
 def _dtype(array: Array) -> str:
     if array.dtype.itemsize == 1 or array.dtype.fields or array.dtype.hasobject:
+        # Byte order has no meaning for these, or differs by field.
         return str(array.dtype)
     return f"{array.dtype.name}  ({'big' if array.dtype.str.startswith('>') else 'little'} endian)"
 

@@ -145,6 +145,7 @@ async def _array_at(session: Session, store: Store) -> Array | None:
 async def _folders(session: Session, store: Store, dirs: Sequence[str], *, probe: bool) -> list[Row]:
     """Rows of the folders; below an array they contain chunks, so their kind need not be determined."""
     if not probe:
+        # Opening each would be a request per folder of chunks.
         return [Row("folder", name + "/", "of chunks") for name in dirs]
     return [_folder(name, node) for name, node in (await _probe(session, store, dirs)).items()]
 
@@ -159,6 +160,7 @@ async def _probe(session: Session, store: Store, dirs: Sequence[str]) -> dict[st
         except NodeError as error:
             found[name] = error
 
+    # A task per folder; a prefix may have a hundred thousand.
     for first in range(0, len(dirs), _AT_ONCE):
         async with anyio.create_task_group() as group:
             for name in dirs[first : first + _AT_ONCE]:

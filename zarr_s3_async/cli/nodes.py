@@ -105,6 +105,7 @@ async def survey(store: Store, array: Array, *, limit: int | None = None) -> Sur
         return Survey(tallies, is_whole=False)
     counted = 0
     async for entry in store.list_prefix():
+        # One more entry exists, so the count is incomplete.
         if counted == limit:
             return Survey(tallies, is_whole=False)
         counted += 1

@@ -67,6 +67,7 @@ class Call:
     def show(self, fields: dict[str, Any], text: Callable[[], None]) -> None:
         """Print the result: `fields` as JSON, or the output of `text`."""
         if self.as_json:
+            # `out.out` does not wrap lines or interpret markup; NaN is not JSON.
             out.out(json.dumps(strict_json(fields), allow_nan=False), highlight=False)
         else:
             text()
@@ -97,6 +98,7 @@ def add(app: typer.Typer, command: Command, *, remote: bool = True, name: str | 
         run(lambda: _with_hint(call, command(call, **values)))
 
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *more)]
+    # Keyword-only, because typer passes every value by name, and parameters with defaults may then come first.
     start.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]  # typer reads the options from it
     start.__annotations__ = {p.name: p.annotation for p in keyword}
     start.__doc__ = command.__doc__
@@ -113,6 +115,7 @@ async def _with_hint(call: Call, command: Coroutine[Any, Any, None]) -> None:
         if unknown or not (names := await _folders_below(call, str(error.url))):
             raise
         shown = ", ".join(repr(name) for name in names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+        # Advice for programs; here a misspelt URL is more probable.
         message = str(error).removesuffix(", or create one")
         raise NodeNotFound(f"{message}: below it are {shown} (zarr-s3 ls {error.url})", url=error.url) from error
 
@@ -120,6 +123,7 @@ async def _with_hint(call: Call, command: Coroutine[Any, Any, None]) -> None:
 async def _folders_below(call: Call, url: str) -> list[str]:
     """Names of folders with objects; none if the store cannot list them quickly."""
     found: list[str] = []
+    # Only a hint: neither a slow listing nor a missing permission may hide the error itself.
     with anyio.move_on_after(_HINT_SECONDS), suppress(ZarrS3Error):
         async with call.session() as session:
             found = [name + "/" for name in (await session.store(url).list_dir()).dirs]

@@ -66,6 +66,7 @@ async def _plane(array: Array, part: str, max_length: int) -> np.ndarray[Any, An
     Without a region, every n-th element is read, so that no side is longer than `max_length`.
     """
     if not part.strip():
+        # A picture has no room for more elements; steps also read fewer chunks if these are small.
         thin = [slice(None, None, max(1, -(-length // max_length))) for length in array.shape[-2:]]
         selection: Any = (*([0] * (array.ndim - 2)), *thin)
     else:
@@ -105,6 +106,7 @@ def _draw(plane: np.ndarray[Any, Any], fields: dict[str, Any], *, is_grid: bool)
     columns = max(8, min(out.width, 160) - 1)
     in_colour = out.color_system is not None and not out.options.ascii_only
     rows = _ROWS * (2 if in_colour else 1)
+    # A character is about twice as high as wide; in colour it holds two rows.
     ratio = plane.shape[0] / plane.shape[1] * (1 if in_colour else 0.5)
     wide = min(columns, plane.shape[1] if is_grid else columns)
     cells = _shrunk(plane, max(1, min(rows, round(wide * ratio))), wide)

@@ -33,6 +33,7 @@ async def rm(
             what = f"no node here ({type(error).__name__})"
         with err.status("counting …"):
             objects = nbytes = 0
+            # The exact number, since a wrong URL is most easily recognised by it.
             async for entry in store.list_prefix():
                 objects, nbytes = objects + 1, nbytes + entry.size
         extent = f"{units.count(objects, 'object')} of {units.size(nbytes)}"
@@ -46,6 +47,7 @@ async def rm(
 
 def _confirm(url: str, what: str, extent: str) -> None:
     """Exit unless the user answers yes; without a terminal, raise an error."""
+    # A script must not delete without saying so.
     if not _is_at_terminal():
         raise ConfigError(f"{url} ({what}) has {extent}, and there is no terminal to ask: --yes removes them")
     err.print(f"{url}\n  {what}\n  {extent}", soft_wrap=True, markup=False)

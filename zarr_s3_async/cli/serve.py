@@ -55,6 +55,7 @@ async def serve(
         if keep is not None:
             port = int(server.endpoint_url.rpartition(":")[2])
             text = {"port": port, "access_key": server.access_key_id, "secret_key": server.secret_access_key}
+            # After the start, which determines the port.
             _write_privately(keep / _MEMORY, json.dumps(text))
         if env_file is not None:
             _write_privately(env_file, "".join(f"{line}\n" for line in environment_lines(server)))
@@ -84,6 +85,7 @@ def _server(bucket: str, keep: Path | None, requested: Remembered) -> LocalS3:
         port=port,
         access_key_id=access_key,
         secret_access_key=secret_key,
+        # moto keeps its data in memory, so `--keep` would keep nothing.
         imitation=keep is None,
     )
 
@@ -98,6 +100,7 @@ def _remembered(folder: Path) -> Remembered:
 
 def _write_privately(path: Path, text: str) -> None:
     """Write a file that only the user can read, since it contains keys."""
+    # The mode is set when the file is created: `chmod` afterwards would leave it readable for a moment.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)

@@ -42,13 +42,16 @@ def run(command: Callable[[], Coroutine[Any, Any, None]]) -> None:
     except KeyboardInterrupt:
         fail("interrupted", status=INTERRUPTED)
     except BrokenPipeError:  # `zarr-s3 ls … | head`: the reader has closed the pipe
+        # Or the interpreter prints a second error when it flushes the streams at exit.
         sys.stderr.close()
         raise typer.Exit(0) from None
     except Exception as error:
+        # Task groups wrap a single error in a group.
         first = _first_leaf(error)
         missing = (getattr(first, "name", None) or "").partition(".")[0] if isinstance(first, ImportError) else ""
         if missing in _EXTRAS:
             fail(f"{missing} is not installed: pip install 'zarr-s3-async[{_EXTRAS[missing]}]'")
+        # A bug: its traceback is useful.
         if not isinstance(first, ZarrS3Error | OSError):
             raise
         fail(in_flags(str(first)), kind=type(first).__name__)
@@ -66,6 +69,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def fail(message: str, *, kind: str | None = None, status: int = COULD_NOT) -> NoReturn:
     """Print the message in one line on stderr, and exit."""
+    # One line, whatever the message contains: scripts and logs read stderr by lines.
     line = Text.assemble(("zarr-s3: ", "bold red"), plain(" ".join(message.split())))
     if kind is not None:
         line.append(f" ({kind})", style="dim")
@@ -86,6 +90,7 @@ def print_lines(text: str, style: str = "") -> None:
 
 def plain(text: str, style: str = "") -> Text:
     """Untrusted text for output: markup is not interpreted, and escape sequences are removed."""
+    # Keys, attributes and messages of servers may contain escape sequences that control the terminal.
     return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text), style=style)
 
 
@@ -171,6 +176,7 @@ codecs.register_error(_HANDLER, _replaced)
 def adapt_streams() -> None:
     """Make stdout and stderr replace characters that their encoding lacks, instead of raising UnicodeEncodeError."""
     for stream in (sys.stdout, sys.stderr):
+        # In tests, stdout may be another object.
         if isinstance(stream, io.TextIOWrapper) and stream.errors != _HANDLER:
             stream.reconfigure(errors=_HANDLER)
 
@@ -184,6 +190,7 @@ def _first_leaf(error: BaseException) -> BaseException:
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[Progress], None] | None]:
     """A progress bar on stderr: yields the callback to pass as `progress=`, or None if stderr is not a terminal."""
+    # In a log or a pipe, each update would be a line.
     if not err.is_terminal:
         yield None
         return

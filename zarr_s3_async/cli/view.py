@@ -56,6 +56,7 @@ async def view(
         cache_policy=_policy(cache),
         max_tile_bytes=max_tile_mib * 2**20,
         details=local,
+        # Against DNS rebinding: a web page must not reach the viewer by a name that it resolves to 127.0.0.1.
         hosts=_LOOPBACK if local else None,
         **call.reach,
     )
@@ -84,6 +85,7 @@ async def view(
                     group.start_soon(_open_browser, address)
                 async for _ in signals:
                     break
+                # Browsers keep connections open, which a graceful shutdown would wait for.
                 group.cancel_scope.deadline = anyio.current_time() + 3
                 server.should_exit = True
     err.print("stopped")
@@ -100,6 +102,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
         try:
             return socket.create_server((host, choice), family=family)
         except OSError as error:
+            # Only the default port may be replaced; a port that the user chose must not silently be another one.
             if error.errno == errno.EADDRINUSE and port is None:
                 continue
             if error.errno == errno.EADDRINUSE:

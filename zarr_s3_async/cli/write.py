@@ -227,12 +227,14 @@ async def attrs(
         raise ConfigError(f"{', '.join(sorted(both))}: cannot be set and removed at once")
     async with call.session() as session:
         node = await session.open(url)
+        # Before any write, so that a misspelt name changes nothing.
         if absent := [key for key in gone if key not in node.attrs]:
             raise ConfigError(
                 f"{node.url} has no attribute {', '.join(absent)}; it has {', '.join(node.attrs) or 'none'}"
             )
         if gone:
             kept: dict[str, Any] = {key: value for key, value in node.attrs.items() if key not in gone}
+            # Merging cannot remove a key; this replaces updates of others since `open`.
             await node.update_attributes(kept | changes, replace=True)
         elif changes:
             await node.update_attributes(changes)

@@ -80,6 +80,7 @@ class SeaweedLaunch:
             "dir": str(data),
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
+            # Services and requests that a test server does not need.
             "master.telemetry": "false",
             "admin.ui": "false",
             "webdav": "false",

@@ -19,6 +19,7 @@ def free_ports(count: int) -> list[int]:
     candidates = random.sample(range(_LOWEST, _HIGHEST), _HIGHEST - _LOWEST)
     ports = []
     for port in candidates:
+        # Both now: SeaweedFS derives the second one itself.
         if is_free(port) and is_free(port + TWIN):
             ports.append(port)
             if len(ports) == count:

@@ -48,6 +48,7 @@ class ServerProcess:
         with self.log_path.open("wb") as log:
             # A new session: Ctrl-C in a terminal must reach this process, not the server.
             self._process = subprocess.Popen(  # noqa: S603  # our own guard
+                # `-I -S`: the guard needs no packages, and starts in a few milliseconds without them.
                 [sys.executable, "-I", "-S", str(_GUARD), json.dumps(plan)],
                 cwd=folder,
                 env=dict(environment),
@@ -79,10 +80,12 @@ class ServerProcess:
         """Stop the server and wait until it has ended. Idempotent."""
         assert self._process.stdin is not None  # noqa: S101  # it is a pipe
         with suppress(BrokenPipeError):
+            # The guard reads from this pipe: its end means stop, also when this process dies without calling `stop`.
             self._process.stdin.close()
         try:
             self._process.wait(self._grace + 10)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
+                # The whole group, since the guard cannot end the server any more.
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

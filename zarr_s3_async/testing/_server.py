@@ -112,6 +112,7 @@ class LocalServer:
                 self.stop()
                 if number + 1 == len(launches):
                     raise
+                # Not silently: moto checks no credentials and stores in memory, so results differ.
                 logger.warning("%s; falling back to %s", error, launches[number + 1].kind)
             else:
                 return
@@ -167,6 +168,7 @@ class LocalServer:
         try:
             await run_blocking(self.start)
         except BaseException:
+            # A thread cannot be cancelled, so the server may have started meanwhile.
             await self.__aexit__(None, None, None)
             raise
         return self
@@ -174,6 +176,7 @@ class LocalServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # A cancelled test must not leave a server behind.
         with anyio.CancelScope(shield=True):
             await run_blocking(self.stop)
 
@@ -187,6 +190,7 @@ class LocalServer:
         if self._keep is not None and not launch.keeps_data:
             logger.warning("%s stores nothing in %s: its data is lost when it stops", launch.kind, folder)
         log = ""
+        # Ports are chosen before the server listens on them, and another process may take them in between.
         for _ in range(_TRIES):
             if self._port is not None and not is_free(self._port):
                 raise StoreError(
@@ -241,6 +245,7 @@ class LocalServer:
                 last = self._try_out()
             except (OSError, HTTPException) as error:
                 last = str(error)
+            # `alive` again: another server on this port may have responded.
             if not last and process.alive:
                 return True
             if time.monotonic() > deadline:
@@ -250,6 +255,7 @@ class LocalServer:
 
     def _try_out(self) -> str:
         """Store, read and delete an object; return an empty text, or the unexpected response."""
+        # A whole object, because servers accept connections before they can store.
         client, key = self._client(), f".ready-{secrets.token_hex(4)}"
         for method, name, body, accepted in (
             ("PUT", "", b"", (_OK, _CONFLICT)),
