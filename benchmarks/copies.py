@@ -3,11 +3,16 @@
 It needs Python 3.12, the extra `bench` and dask. Each copy runs in a separate process, on the same array in a local
 folder, after a small copy as warm-up; the best of three counts. `moved` changes only keys, `recoded` the codec, `cut`
 makes smaller chunks, and `across` turns rows of chunks into columns, with the whole array in memory as the peers do.
-`bounded` is the same with 64 MiB of memory, in two stages; only our copy supports a limit.
+`bounded` is the same with 64 MiB of memory, in two stages; of the peers, only rechunker supports a limit.
+
+rechunker needs zarr below 3, so it runs in an environment of its own, on a second array in format 2:
+`python -m venv OTHER && OTHER/bin/pip install 'zarr<3' 'numcodecs<0.16' rechunker dask`, then
+`python benchmarks/copies.py 256 --rechunker OTHER/bin/python`.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import shutil
@@ -16,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +36,7 @@ SOURCE = (128, 8192)
 SMALL = {"moved": {}, "recoded": CASES["recoded"], "cut": {"chunks": (64, 64)}, "across": {"chunks": (256, 16)}}
 SMALL["bounded"] = SMALL["across"]
 LIBRARIES = ("ours", "zarr", "dask", "tensorstore")
+FORMAT_2 = "-v2"
 
 
 def cpu_seconds() -> float:
@@ -77,6 +83,18 @@ def dask(source: str, target: str, options: dict[str, Any]) -> None:
     da.store(turned, made, lock=False)
 
 
+def rechunker(source: str, target: str, options: dict[str, Any]) -> None:
+    import zarr as store  # below 3
+    from rechunker import rechunk  # type: ignore[import-not-found]  # in an environment of its own
+
+    array = store.open_array(source, mode="r")
+    chunks = [min(chunk, side) for chunk, side in zip(options["chunks"], array.shape, strict=True)]
+    max_mem = f"{options.get('max_bytes', 2**32) // 2**20}MiB"
+    codec = {"compressor": array.compressor}
+    plan = rechunk(array, chunks, max_mem, target, target_options=codec, temp_store=f"{target}-temp")
+    plan.execute()
+
+
 def tensorstore(source: str, target: str, options: dict[str, Any]) -> None:
     import tensorstore as library
 
@@ -111,19 +129,28 @@ def run(library: str, case: str, source: str, target: str) -> None:
         if asyncio.iscoroutine(result):
             asyncio.run(result)
 
-    call(f"{source}-small", f"{target}-small", SMALL[case])
+    small = source.replace("array", "array-small")
+    call(small, f"{target}-small", SMALL[case])
     cpu, clock = cpu_seconds(), perf_counter()
     call(source, target, CASES[case])
     print(json.dumps([cpu_seconds() - cpu, perf_counter() - clock]))
 
 
-async def prepare(folder: Path, mib: int) -> None:
+async def prepare(folder: Path, mib: int, zarr_format: Literal[2, 3] = 3) -> None:
     """Smooth data with some noise: it compresses about twofold."""
     import zarr_s3_async as zs
 
+    end = FORMAT_2 if zarr_format == 2 else ""
     async with zs.Session() as session:
         for name, rows, side, chunks in (("array-small", 256, 256, (16, 256)), ("array", mib * 32, 8192, SOURCE)):
-            array = await session.create_array(folder / name, shape=(rows, side), chunks=chunks, dtype="f4")
+            array = await session.create_array(
+                folder / f"{name}{end}",
+                shape=(rows, side),
+                chunks=chunks,
+                dtype="f4",
+                zarr_format=zarr_format,
+                compressor="zstd",
+            )
             noise = np.random.default_rng(0)
             async with array.write_stream() as out:
                 for at in range(0, rows, chunks[0]):
@@ -131,7 +158,7 @@ async def prepare(folder: Path, mib: int) -> None:
                     await out.write(np.s_[at : at + chunks[0]], block)
 
 
-def main(mib: int) -> None:
+def main(mib: int, rechunker_python: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(prepare(Path(folder), mib))
         print(f"{mib} MiB, MB per CPU second (MB per second by the clock)")
@@ -140,25 +167,37 @@ def main(mib: int) -> None:
             libraries = LIBRARIES[:1] if case == "bounded" else LIBRARIES
             cells = [_best(folder, library, case, mib) for library in libraries]
             print(f"{case:10}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+        if rechunker_python is None:
+            print("rechunker is left out: --rechunker names an interpreter with rechunker and zarr below 3")
+            return
+        asyncio.run(prepare(Path(folder), mib, 2))
+        print(f"format 2  {'ours':>18}{'rechunker':>18}")
+        for case in ("cut", "across", "bounded"):
+            theirs = _best(folder, "rechunker", case, mib, rechunker_python, FORMAT_2)
+            print(f"{case:10}{_best(folder, 'ours', case, mib, end=FORMAT_2):>18}{theirs:>18}", flush=True)
 
 
-def _best(folder: str, library: str, case: str, mib: int) -> str:
+def _best(folder: str, library: str, case: str, mib: int, python: str = sys.executable, end: str = "") -> str:
     times = []
     for _ in range(3):
         target = f"{folder}/copy"
-        words = [sys.executable, __file__, library, case, f"{folder}/array", target]
+        words = [python, __file__, "--child", library, case, f"{folder}/array{end}", target]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
-        for path in (target, f"{target}-small"):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in Path(folder).glob("copy*"):
+            shutil.rmtree(path)
         if done.returncode:
             return done.stderr.strip().splitlines()[-1][:16] or "failed"
-        times.append(json.loads(done.stdout))
+        times.append(json.loads(done.stdout.splitlines()[-1]))
     size = mib * 2**20 / 1e6
     return f"{size / min(cpu for cpu, _ in times):,.0f} ({size / min(clock for _, clock in times):,.0f})"
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        run(*sys.argv[1:])
+    if sys.argv[1:2] == ["--child"]:
+        run(*sys.argv[2:])
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 256)
+        parser = argparse.ArgumentParser(prog="python benchmarks/copies.py")
+        parser.add_argument("mib", nargs="?", type=int, default=256)
+        parser.add_argument("--rechunker", metavar="PYTHON", help="an interpreter with rechunker and zarr below 3")
+        arguments = parser.parse_args()
+        main(arguments.mib, arguments.rechunker)
