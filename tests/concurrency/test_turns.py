@@ -15,7 +15,7 @@ import pytest
 import zarr_s3_async as zs
 from zarr_s3_async._concurrency import turns as module
 from zarr_s3_async._concurrency.limiter import BULK, NORMAL, at_priority
-from zarr_s3_async._concurrency.turns import STEP_BYTES, LoopTurns
+from zarr_s3_async._concurrency.turns import STEP_BYTES, FewPerTurn, LoopTurns
 from zarr_s3_async._engine.read import BULK_BYTES, is_bulk
 from zarr_s3_async._http.connection import Connection
 
@@ -235,3 +235,49 @@ def test_a_call_of_many_objects_or_bytes_is_bulk_by_default(n_objects: int, nbyt
         assert not is_bulk(n_objects, nbytes, limits)
     with at_priority(BULK):
         assert is_bulk(1, 1, limits)
+
+
+async def test_few_callers_continue_per_iteration_in_the_order_of_arrival() -> None:
+    few = FewPerTurn(3)
+    iteration = 0
+    begun: list[tuple[int, int]] = []
+
+    async def caller(number: int) -> None:
+        await few.wait()
+        begun.append((number, iteration))
+
+    callers = [asyncio.ensure_future(caller(number)) for number in range(10)]
+    callers[5].cancel()
+    callers.append(asyncio.ensure_future(caller(10)))
+    while not all(task.done() for task in callers):
+        await asyncio.sleep(0)
+        iteration += 1
+        assert iteration < 50
+    assert [number for number, _ in begun] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]
+    assert [sum(at == n for _, at in begun) for n in sorted({at for _, at in begun})] == [3, 3, 3, 1]
+
+
+async def test_a_caller_continues_at_once_if_few_came_before_it_in_the_iteration() -> None:
+    few = FewPerTurn(2)
+    for _ in range(3):
+        for _ in range(2):
+            waiting = few.wait()
+            with pytest.raises(StopIteration):
+                waiting.send(None)
+        await asyncio.sleep(0)
+    assert not few._waiting
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not few._is_scheduled  # an idle server does nothing in each iteration
+
+
+async def test_a_cancelled_caller_takes_no_place() -> None:
+    few = FewPerTurn(1)
+    callers = [asyncio.ensure_future(few.wait()) for _ in range(4)]
+    await asyncio.sleep(0)
+    callers[1].cancel()
+    callers[2].cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [task.done() for task in callers] == [True] * 4
+    assert [task.cancelled() for task in callers] == [False, True, True, False]

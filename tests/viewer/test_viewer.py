@@ -416,6 +416,26 @@ async def test_concurrent_requests_open_an_array_once_until_its_metadata_expires
 # Limits
 
 
+async def test_few_tiles_are_begun_in_one_iteration_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    iteration = 0
+    parse = viewer_app._tile_query
+
+    def counted(request: Any) -> Any:
+        begun.append(iteration)
+        return parse(request)
+
+    monkeypatch.setattr(viewer_app, "_tile_query", counted)
+    async with client_of(create_app(await stored(np.ones((8, 8))))) as client:
+        asking = asyncio.gather(*(client.get("/api/tile/0/0/0.png?path=array&low=0&high=1") for _ in range(30)))
+        while not asking.done():
+            iteration += 1
+            await asyncio.sleep(0)
+    assert [answer.status_code for answer in asking.result()] == [200] * 30
+    assert len(begun) == 30
+    assert max(begun.count(number) for number in set(begun)) == viewer_app._TILES_PER_TURN
+
+
 async def test_a_tile_of_too_many_chunks_is_refused_or_reads_fewer_chunks() -> None:
     data = np.random.default_rng(0).integers(0, 255, (512, 512)).astype("u1")
     store = await stored(data, chunks=(16, 16), compressor={"id": "zlib"}, zarr_format=2)

@@ -79,5 +79,47 @@ class LoopTurns:
             loop.call_soon(self._grant, loop)
 
 
+class FewPerTurn:
+    """Lets at most `limit` callers of `wait` continue in one turn of the loop, in the order of arrival.
+
+    For work that arrives while the loop is busy, such as requests of a web server: if all of it started in the next
+    turn, that turn would take as long as all of it together, and a call that waits for a response, which needs a few
+    turns, would take several times as long.
+    """
+
+    __slots__ = ("_is_scheduled", "_left", "_limit", "_waiting")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._left = limit
+        """How many may still continue in this turn."""
+        self._waiting: deque[Future[None]] = deque()
+        self._is_scheduled = False
+
+    async def wait(self) -> None:
+        """Return in this turn, or in a later one if `limit` callers continue in this one, or others wait already."""
+        loop = get_running_loop()
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            loop.call_soon(self._next_turn, loop)
+        if self._left:  # then no other caller waits
+            self._left -= 1
+            return
+        turn: Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next_turn(self, loop: AbstractEventLoop) -> None:
+        self._left = self._limit
+        while self._left and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else its caller was cancelled
+                turn.set_result(None)
+                self._left -= 1
+        self._is_scheduled = self._left < self._limit
+        if self._is_scheduled:
+            loop.call_soon(self._next_turn, loop)
+
+
 TURNS: Final[ContextVar[LoopTurns | None]] = ContextVar("zarr_s3_async_turns", default=None)
 """Of the session, in a bulk call; None in others. A context variable for the same reasons as `PRIORITY`."""

@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 
 from .. import Array, ArrayRef, ConfigError, Group, GroupRef, Session, SessionOptions, Where, ZarrS3Error
 from .. import fastapi as kit
+from .._concurrency.turns import FewPerTurn
 from .._options import check_choice, check_count, check_flag, check_names, check_options, check_timeout, max_age_of
 from .._types import strict_json
 from .._where import check_where
@@ -39,6 +40,8 @@ _MAX_JSON_ELEMENTS: Final = 10_000
 _SAMPLE_PIXELS: Final = 512
 """Maximum pixels along each side of the sample for statistics."""
 _KEPT_STATISTICS: Final = 256
+_TILES_PER_TURN: Final = 8
+"""Tiles that are begun in one iteration of the loop; each takes half a millisecond and more of CPU time."""
 _KEPT_COORDINATES: Final = 1000
 _KEPT_SECONDS: Final = 60.0
 """How long statistics, and the paths of coordinates, are kept."""
@@ -320,6 +323,7 @@ class _Viewer:
         self._painter = Painter()
         self._statistics: dict[Any, tuple[float, Statistics]] = {}
         self._coordinates: dict[tuple[str, str], tuple[float, tuple[str | None, ...]]] = {}
+        self._starts = FewPerTurn(_TILES_PER_TURN)
         self._tiles = 0
         self._unchanged = 0
         age = max_age_of(cache)
@@ -398,6 +402,7 @@ class _Viewer:
 
         `zoom` is one number, or two numbers (vertical and horizontal), as in `3,10`.
         """
+        await self._starts.wait()
         session = await kit.session(request)
         asked = _tile_query(request)
         view, stretch, colors, row, column = asked.view, asked.stretch, asked.colors, asked.row, asked.column
