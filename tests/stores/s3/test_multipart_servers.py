@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
-from zarr_s3_async._concurrency import completion
+from zarr_s3_async._concurrency import blocking
 from zarr_s3_async.byte_range import Span
 
 pytestmark = pytest.mark.integration
@@ -80,7 +80,7 @@ async def test_a_condition_that_moto_honours_only_in_puts_is_kept(moto_s3: Any, 
 async def test_a_cancelled_upload_leaves_the_old_object_on_seaweedfs(
     seaweed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion, "GRACE", 60)  # long enough for a slow machine to complete the upload
+    monkeypatch.setattr(blocking, "GRACE", 60)  # long enough for a slow machine to complete the upload
     async with zs.Session(s3=small(seaweed.s3_config())) as session:
         store = session.s3(seaweed.bucket, secrets.token_hex(6))
         await store.put("k", b"old")
