@@ -1,9 +1,11 @@
 """Startup costs: a new process to its first chunk, a new session, a loop per call, a request of a web server.
 
-    python -m benchmarks.cold [--rounds 7] [--markdown]
+    python -m benchmarks.cold [--rounds 7] [--only TEXT] [--parts]
 
 Figures are medians of CPU time (user and system, all threads) of a new process per row and round, with the libraries
 in turn. All read one array with a single zstd chunk of 1 MiB from a stand-in server; its CPU time is not counted.
+`--parts` prints instead what the imports, the read, the end of the process and garbage collection take, with NumPy's
+threads switched off.
 """
 
 from __future__ import annotations
@@ -148,11 +150,25 @@ ROWS = (
 )
 
 
+PARTS = {
+    "import numpy, asyncio": "import numpy, asyncio",
+    "import zarr_s3_async": "import zarr_s3_async",
+    "zarr-s3-async, first chunk read": _OURS.format(options=_SIGNED),
+    "tensorstore, first chunk read": _TENSORSTORE.format(type="environment"),
+}
+_WITHOUT = {
+    "whole process": "{}",
+    "without its end": "{}\nimport os\nos._exit(0)",
+    "without garbage collection either": "import gc\ngc.disable()\n{}\nimport os\nos._exit(0)",
+}
+
+
 def main() -> None:
     """Run the measurements and print them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--parts", action="store_true", help="what imports, reading and ending a process take")
     arguments = parser.parse_args()
     with StandIn(buckets=(_BUCKET,)) as server, tempfile.TemporaryDirectory() as bytecode:
         asyncio.run(_prepare(server))
@@ -161,6 +177,9 @@ def main() -> None:
             "AWS_ACCESS_KEY_ID": server.access_key_id,
             "AWS_SECRET_ACCESS_KEY": server.secret_access_key,
         }
+        if arguments.parts:
+            _measure_parts({**words, "OPENBLAS_NUM_THREADS": "1"}, arguments.rounds)
+            return
         print("| CPU, ms | " + "median | least | bar |\n|---|---|---|---|")
         for row in ROWS:
             if arguments.only in row.name:
@@ -201,6 +220,19 @@ def _measure(row: Row, environment: dict[str, str], rounds: int) -> None:
         print(
             f"| {row.name}: {name} | {1e3 * median(figures):.1f} | {1e3 * min(figures):.1f} | {row.bar} |", flush=True
         )
+
+
+def _measure_parts(environment: dict[str, str], rounds: int) -> None:
+    programs = {(name, how): _WITHOUT[how].format(PARTS[name]) for name in PARTS for how in _WITHOUT}
+    found: dict[tuple[str, str], list[float]] = {key: [] for key in programs}
+    for number in range(rounds + 1):
+        for key, program in programs.items():
+            figure = _once(program, environment, inside=False)
+            if number:  # the first round writes the bytecode
+                found[key].append(figure)
+    print(f"| CPU, ms | {' | '.join(_WITHOUT)} |\n|---|{'---:|' * len(_WITHOUT)}")
+    for name in PARTS:
+        print(f"| {name} | {' | '.join(f'{1e3 * median(found[name, how]):.0f}' for how in _WITHOUT)} |")
 
 
 def _once(program: str, environment: dict[str, str], *, inside: bool) -> float:
