@@ -78,6 +78,7 @@ def session_with(options: SessionOptions) -> Session:
     """The session of this event loop for these options, shared by all callers; without options, `shared_session()`."""
     if not options:
         return shared_session()
+    # As text, because some options are not hashable.
     return _found(get_running_loop(), repr(sorted(options.items())), options)[0].session
 
 
@@ -96,6 +97,7 @@ def _found(loop: AbstractEventLoop, name: str, options: SessionOptions) -> tuple
 def _open(options: SessionOptions) -> _Shared:
     session = Session(**options)
     session._guard()  # noqa: SLF001  # opens it on this loop
+    # `asyncio.run` closes suspended generators of its loop at the end; this is the only hook of a loop's end.
     closer = _close_with_loop(session)
     with suppress(StopIteration):  # the first step registers the generator with the loop
         closer.__anext__().send(None)
@@ -117,6 +119,7 @@ def _close_at_exit() -> None:
     """Close the sessions of loops that were never shut down, as in notebooks."""
     while _sessions:
         (loop, _), shared = _sessions.popitem()
+        # A loop that still runs in another thread cannot be used from here.
         if not loop.is_closed() and not loop.is_running():
             with suppress(Exception):
                 loop.run_until_complete(shared.session.aclose())

@@ -25,6 +25,7 @@ from .problems import Invalid, short_repr
 
 ByteOrder: TypeAlias = Literal["<", ">"] | None
 
+# Of bounded length, because documents are not trusted; every number of a data type has fewer digits.
 _INTEGER = r"[-+]?[0-9]{1,40}"
 _DECIMAL = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,5})?"
 _HEX = r"0x[0-9a-fA-F]+"
@@ -47,6 +48,7 @@ def read(value: JSON, data_type: DataType, *, zarr_format: Literal[2, 3], byte_o
     """
     if value is None:  # not in the v3 specification, but GDAL and zarrita.js write it
         return None if data_type.variable is None else zero(data_type)
+    # zarr-python 2 writes 0 as the default of every type.
     takes_zero = data_type.variable in ("bytes", "array") or data_type.dtype.kind in "SUV"
     if zarr_format == 2 and takes_zero and type(value) in (int, float) and value == 0:
         if _ml_dtypes.is_ml(data_type.dtype):
@@ -163,6 +165,7 @@ def _read_complex(value: JSON, dtype: DType) -> Any:
         if isinstance(value, str | bool) or not isinstance(value, int | float):
             raise _wrong(value, "a pair of numbers")
         value = [value, 0]
+    # Each part is assigned by itself, so that the bits of a NaN are kept.
     scalar = np.empty(1, dtype=dtype.newbyteorder("="))
     scalar.real, scalar.imag = _read_float(value[0], part), _read_float(value[1], part)
     return scalar[0]

@@ -224,6 +224,7 @@ def vectorized(key: object, shape: Shape) -> Selection:
     except ValueError as error:
         shapes = ", ".join(str(column.shape) for column in positions)
         raise SelectionError(f"coordinate arrays of shapes {shapes} do not broadcast together") from error
+    # Integers only: one element, as in a basic selection.
     if not together or together[0].ndim == 0:
         return _axes([int(column) for column in together], shape)
     out_shape = together[0].shape
@@ -233,6 +234,7 @@ def vectorized(key: object, shape: Shape) -> Selection:
 def _mask(mask: NDArray[Any], shape: Shape) -> Selection:
     if mask.shape != shape or not shape:
         raise SelectionError(f"{_VINDEX}: the array has shape {shape}, the mask {mask.shape}")
+    # `np.nonzero` returns integers of the machine's width.
     columns = [column.astype(np.int64, copy=False) for column in np.nonzero(mask)]
     out_shape = columns[0].shape
     return Selection(shape, Points(columns), out_shape, out_shape)
@@ -256,6 +258,7 @@ def blocks(key: object, shape: Shape, axes: Sequence[Axis]) -> Selection:
             low, count, *_ = stride(item, axis, grid[axis])
         else:
             raise SelectionError("blocks takes integers and slices of step 1")
+        # An empty slice may begin behind the last block, which has no place in the grid.
         start = stop = 0
         if count:
             start = place(axes[axis], low)[0]
@@ -383,6 +386,7 @@ def _array(item: object) -> NDArray[Any]:
         return array.astype(np.int64)
     if array.dtype.kind not in "iub":
         raise SelectionError(f"an index array holds integers or booleans, not {array.dtype}")
+    # NumPy would convert True to 1 without an error.
     if array.dtype.kind != "b" and isinstance(item, list | tuple) and _has_boolean(item):
         raise SelectionError(f"{reprlib.repr(item)} mixes integers and booleans")
     return array

@@ -128,6 +128,7 @@ class ObstoreStore:
         self, key: str, result: Any, version: Version | None, sink: Sink | None, max_bytes: int | None
     ) -> Blob:
         meta = result.meta
+        # Also after a conditional request: a backend may ignore the condition.
         self._check_version(key, _version_of(meta), version)
         start, stop = result.range
         if max_bytes is not None and stop - start > max_bytes:
@@ -137,6 +138,7 @@ class ObstoreStore:
             )
         with self._mapped(key):
             body = memoryview(await result.buffer_async()).cast("B")
+        # Checked here, because a truncated body could decode to other elements.
         if len(body) != stop - start:
             raise zs.NetworkError(f"{self.url}/{key}: received {len(body)} of {stop - start} bytes", key=key)
         if sink is not None:
@@ -235,6 +237,7 @@ class ObstoreStore:
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """See `Writable.delete_many`."""
+        # Each key once: it would be absent the second time, which some backends report as an error.
         wanted = list(dict.fromkeys(keys))
         try:
             with self._mapped(None):
@@ -247,6 +250,7 @@ class ObstoreStore:
 
     async def list_pages(self, prefix: str = "", *, after: str = "") -> AsyncIterator[list[Entry]]:
         """See `SupportsPages.list_pages`. If the backend does not sort listings, all entries are collected first."""
+        # obstore lists whole folders only; a prefix that ends within a name is compared below.
         folder = prefix.rpartition("/")[0]
         collected: list[Entry] = []
         with self._mapped(None):
@@ -271,6 +275,7 @@ class ObstoreStore:
         with self._mapped(None):
             found = await obstore.list_with_delimiter_async(self._store, folder or None)
         dirs = {path.rstrip("/") for path in found["common_prefixes"]}
+        # An object with the name of the folder itself is not in it.
         entries = [entry for entry in map(_entry, found["objects"]) if entry.key != folder]
         return Listing(tuple(sorted(dirs)), tuple(sorted(entries)))
 

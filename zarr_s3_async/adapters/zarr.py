@@ -123,6 +123,7 @@ class ZarrStore(Store):
         if blob is None:
             return None
         if wanted is not None:
+            # For `get_ranges`: zarr-python reads a shard's index by one call and its chunks by the next.
             _read_version.set((self._place, key, blob.version))
         return prototype.buffer.from_bytes(blob.data)
 
@@ -236,6 +237,7 @@ class ZarrStore(Store):
             raise TypeError(f"a value must be a zarr Buffer, not {type(value).__name__}")
         with bucket_errors:
             store = self._place.store()
+            # On a server that ignores conditions, the put alone would overwrite the object.
             await optional.check_condition(store, key, when)
             await store.put(key, value.as_buffer_like(), when=when)
 

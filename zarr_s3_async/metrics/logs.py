@@ -36,6 +36,7 @@ class LogHook:
     def __call__(self, event: Event, /) -> None:
         """Log the event."""
         level = self._trouble if _is_trouble(event) else self._level
+        # Before the fields are collected: small chunks give thousands of events per second.
         if self._logger.isEnabledFor(level):
             fields = event._asdict()
             self._logger.log(

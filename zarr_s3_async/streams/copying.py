@@ -121,6 +121,7 @@ class CopyPlan:
     @property
     def memory_bytes(self) -> int:
         """Maximum bytes of memory in addition to those that `Limits.bytes` bounds."""
+        # Not the sum: the boxes of all arrays share one limit.
         return max((array.memory_bytes for array in self.arrays), default=0)
 
     @property
@@ -284,6 +285,7 @@ class CopyPlan:
         )
         await claim.make()
         for group in self._groups:  # parents first
+            # Created by an earlier run of this copy.
             if await nodes.kind_at(runtime.store, group.path) == "group":
                 continue
             try:

@@ -177,6 +177,7 @@ class BlockStream:
             if background is not None:
                 await background.aclose()
         finally:
+            # Blocks that nobody can take any more must not keep their memory.
             self._ready.clear()
             self._changed.set()
             self._closing.close()
@@ -210,6 +211,7 @@ class BlockStream:
             block = self._take()
             if block is not None:
                 return block
+            # After the blocks that were read before the failure.
             if self._failure is not None:
                 raise self._failure
             if len(self._taken) == self._total:
@@ -224,6 +226,7 @@ class BlockStream:
         block = self._ready.pop(number, None)
         if block is not None:
             self._taken.add(number)
+            # The consumer owns the memory now; what it keeps does not count.
             self._ahead.release(self._nbytes(block.data.shape))
             if self._taken.first in self._ready or len(self._taken) == self._total:
                 self._changed.set()  # wakes other tasks that iterate over this stream

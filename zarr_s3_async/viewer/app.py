@@ -161,7 +161,9 @@ def _serve_page(app: FastAPI) -> None:
         body = (folder / name).read_bytes()
         etag = f'"{painting.digest(body)}"'
 
+        # The defaults bind the values of this iteration; a closure would see those of the last one.
         async def serve(request: Request, body: bytes = body, kind: str = kind, etag: str = etag) -> Response:
+            # `no-cache`: after an update, a browser must not combine the old page with the new interface.
             headers = {"ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
             if _is_known(request, etag):
                 return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
@@ -460,6 +462,7 @@ class _Viewer:
     async def _statistics_of(
         self, session: Session, view: _View, source: Source, first: Array, plane: Plane
     ) -> Statistics:
+        # With the shape, because the array may have grown since.
         name = (view.path, view.variable, plane, first.shape, view.part, view.hide)
         known = self._statistics.get(name)
         if known is not None and monotonic() - known[0] < _KEPT_SECONDS:
@@ -468,6 +471,7 @@ class _Viewer:
         height, width = (1 if axis is None else first.shape[axis] for axis in (plane.y, plane.x))
         if not height or not width:
             return painting.statistics(np.empty(0), None)
+        # The first zoom at which neither side has more than `_SAMPLE_PIXELS` pixels.
         down, across = ((-(-n // _SAMPLE_PIXELS) - 1).bit_length() for n in (height, width))
         box = (0, planes.pixels(height, down), 0, planes.pixels(width, across))
         max_bytes = max(1, self._max_tile_bytes // 2)
@@ -497,6 +501,7 @@ class _Viewer:
     ) -> tuple[str | None, ...]:
         """Paths of the coordinate arrays: arrays in the same group with the names of the dimensions, as xarray does."""
         known = self._coordinates.get((path, variable))
+        # An array that replaced the known one may have another number of dimensions.
         if known is not None and monotonic() - known[0] < _KEPT_SECONDS and len(known[1]) == len(shape):
             return known[1]
         places: list[str | None] = [None] * len(shape)
@@ -554,6 +559,7 @@ class _Viewer:
             {
                 "requests": metrics.requests.total(),
                 "bytes_received": metrics.bytes_received,
+                # Absent chunks and clients that disconnect are normal.
                 "errors": metrics.errors.total() - metrics.errors["NoSuchKey"] - metrics.errors["CancelledError"],
                 "cancelled": metrics.errors["CancelledError"],
                 "retries": metrics.retries,

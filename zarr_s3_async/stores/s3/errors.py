@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 _WANTED = {"Code": "code", "Message": "message", "Region": "region", "Key": "key"}
+# A byte order mark and an XML declaration may come before the root.
 _may_be_error = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]{0,200}\?>)?\s*<Error[\s>/]").match
 
 
@@ -92,6 +93,7 @@ class _Reader:
         self._depth += 1
         if self._depth == 1 and name != "Error":
             raise _NotWanted
+        # Only direct children of the root, which S3 itself fills in.
         field = _WANTED.get(name) if self._depth == 2 else None
         self._into = self.fields.setdefault(field, []) if field and field not in self.fields else None
 
@@ -151,6 +153,7 @@ _RETRIED_CODES = frozenset(
         "RequestTimeout",
         "RequestTimeoutException",
         "ServiceUnavailable",
+        # The upload was damaged on the way; a second one may arrive intact.
         "BadDigest",
     }
 )
@@ -186,6 +189,7 @@ def is_precondition_failed(response: Response) -> bool:
 
 def is_unsupported(response: Response) -> bool:
     """True if the server itself reports that it never supports the requested operation."""
+    # 400 too, because servers reject headers and operations that they do not know as invalid.
     return response.status in (405, 501) or (response.status == 400 and _code(response) in _UNSUPPORTED_CODES)
 
 

@@ -141,6 +141,7 @@ class S3Store:
         self._chunk_reads = chunk_reads
         self._read_headers = {"x-amz-request-payer": "requester"} if config.requester_pays else {}
         verify = {MODE_HEADER: "ENABLED"} if config.checksums == "on" else {}
+        # For whole objects only: a stored checksum cannot be compared with a range.
         self._whole_headers = self._read_headers | verify
         self._put_headers = self._read_headers | storage_headers(config)
         self._owner: S3Config | None = None
