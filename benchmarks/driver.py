@@ -74,10 +74,14 @@ class Contestant:
             cwd=folder,  # Python imports modules from there first
         )
         child = cls(entry, result, process)
-        answer = await child._ask(json.dumps(order))
-        result.peak_bytes = answer.get("peak")
-        if folder is not None and child.runs and not Path(answer["package"]).is_relative_to(folder):
-            raise RuntimeError(f"{entry.label} runs the package in {answer['package']}, not the one of the commit")
+        try:
+            answer = await child._ask(json.dumps(order))
+            result.peak_bytes = answer.get("peak")
+            if folder is not None and child.runs and not Path(answer["package"]).is_relative_to(folder):
+                raise RuntimeError(f"{entry.label} runs the package in {answer['package']}, not the one of the commit")
+        except BaseException:
+            await child.stop()
+            raise
         return child
 
     @property
