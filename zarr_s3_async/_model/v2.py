@@ -79,6 +79,7 @@ def _array(source: Mapping[str, JSON], attributes: Mapping[str, JSON], names: tu
     coders = [*filters, *([compressor] if compressor else [])]
     data_type = dtype_names.read_v2(member(source, "dtype"), chains.objects_of(coders))
     chunking.check(shape, chunks, chunks, data_type)
+    # The specification's default; xarray and older writers omit the member.
     separator = one_of(source.get("dimension_separator", "."), "'dimension_separator'", (".", "/"))
     return ArrayMeta(
         shape=shape,

@@ -97,6 +97,7 @@ def parse_array(docs: Mapping[str, Document], *, url: str) -> ArrayMeta:
 
 def _array(source: Mapping[str, JSON]) -> ArrayMeta:
     _check_kind(source, "array")
+    # Before the check of members, which rejects a bare NaN.
     source = with_portable_fill(source)
     _check_members(source, _ARRAY)
     _check_transformers(source.get("storage_transformers"))
@@ -109,6 +110,7 @@ def _array(source: Mapping[str, JSON]) -> ArrayMeta:
     if parts is not None:
         chunk_grid.check_shards(axes, parts)
     chunking.check(shape, parts or object_shape, object_shape, data_type)
+    # Elements of variable length have no byte order, but need a codec that stores their lengths.
     if data_type.variable:
         chains.check_objects(codecs, data_type.variable)
     else:

@@ -325,6 +325,7 @@ def _joined(feed: Feed, other: Feed, buffer_bytes: int) -> Feed | None:
     """One feed for both, or None if separate feeds are better. `other` starts no earlier than `feed`."""
     if (feed.source, feed.stride) != (other.source, other.stride):
         return None
+    # From the first row of the one to the last row of the other.
     width = max(feed.width, other.first + other.width - feed.first)
     # Rows between the two windows, which a shared feed would hold for nothing.
     extra = width - feed.width - other.width

@@ -294,6 +294,7 @@ class BatchLoader:
 
     def _identity(self) -> dict[str, Any]:
         """The values that the order of samples depends on, apart from the position."""
+        # By geometry, not by URL: a copy of the data elsewhere has the same order.
         planned = repr((self._feeds(), self._axis))
         return {
             "samples": self._feeds().samples,
@@ -346,6 +347,7 @@ class BatchLoader:
     def _check_unchanged(self, arrays: list[Array], geometries: list[Geometry]) -> None:
         for array, geometry in zip(arrays, geometries, strict=True):
             now, axis = geometry_of(array), self._axis
+            # Rows that were appended since are not samples of this loader, so they do not disturb it.
             grown = now.shape[axis] >= geometry.shape[axis]
             if not grown or now.with_length(axis, geometry.shape[axis]) != geometry:
                 raise ConfigError(
@@ -378,6 +380,7 @@ class BatchLoader:
                 transform=self._transform,
             )
         except BaseException:
+            # Arrays that were opened for this epoch; without it their session would stay open.
             await closing.aclose()
             raise
         self._run = EpochRun(plan, arrays, closing)
@@ -413,6 +416,7 @@ class BatchLoader:
         if not isinstance(self._out, str):
             raise ConfigError("a loader with out= buffers cannot be pickled: the buffers belong to this process")
         state = self.__dict__.copy()
+        # Connections, tasks and threads belong to this process.
         state.update(_run=None, _blocking=BlockingSession(self._sources), _meter=Meter(0, self._shuffle))
         return state
 

@@ -78,6 +78,7 @@ class PageReader:
 
     def _problem(self, names: list[str]) -> str | None:
         last = self._last[-1:]
+        # A common prefix that ends a page may begin the next one too.
         new = [name for name in names if name not in last]
         self._names += len(new)
         self._empty = 0 if new else self._empty + 1
@@ -91,6 +92,7 @@ class PageReader:
             return None
         if self._last and not self._advances(new):
             return f"goes back to {min(new)[:200]!r}, after {self._last[-1][:200]!r}"
+        # Sorted, because objects and common prefixes of a page are two lists.
         self._last = sorted(new)
         return None
 

@@ -82,6 +82,7 @@ def _refuse_doctype(*_: object) -> None:
 def _decoded(page: dict[str, Any], contents: list[dict[str, Any]], prefixes: list[dict[str, Any]]) -> dict[str, Any]:
     for found in contents:
         size = found.get("Size", "")
+        # `int` also accepts spaces, signs, underscores and digits of other scripts.
         if not (size.isdecimal() and size.isascii() and len(size) <= _MAX_DIGITS):
             raise ListingError(f"not a size: {size[:40]!r}")
         found["Size"] = int(size)
@@ -91,6 +92,7 @@ def _decoded(page: dict[str, Any], contents: list[dict[str, Any]], prefixes: lis
         for name, entries in (("Key", contents), ("Prefix", prefixes)):
             for found in entries:
                 text = found.get(name, "")
+                # Most keys need no decoding, which takes longer than this check.
                 if "%" in text or "+" in text:
                     found[name] = unquote_plus(text, errors="strict")
     page["Contents"], page["CommonPrefixes"] = contents, prefixes

@@ -203,6 +203,7 @@ def _is_endpoint_url(url: str) -> bool:
 
 def _files(config: S3Config, environ: Mapping[str, str]) -> _Files | None:
     name = config.profile
+    # In the SDK's order.
     for variable in ("AWS_DEFAULT_PROFILE", "AWS_PROFILE"):
         name = environ.get(variable) if name is None else name
     of_config = _sections(environ.get("AWS_CONFIG_FILE", "~/.aws/config"))
@@ -226,6 +227,7 @@ def _profiles(sections: dict[str, dict[str, str]]) -> dict[str, dict[str, str]] 
         words = section.split()
         if section != "default" and not section.startswith("profile"):
             continue
+        # The SDK parses section names like a shell; these need its rules.
         if any(sign in section for sign in "\"'\\") or words[-1] in found:
             return None
         if section == "default" or len(words) == 2:  # `profile NAME`
@@ -259,6 +261,7 @@ def _keys(config: S3Config, environ: Mapping[str, str], files: _Files) -> Keys |
         return Keys(environ["AWS_ACCESS_KEY_ID"], secret, token) if secret and not expires else None
     if "AWS_WEB_IDENTITY_TOKEN_FILE" in environ or "AWS_ROLE_ARN" in environ:
         return None
+    # A role, SSO or a process may provide the keys: the SDK knows which one takes precedence.
     if not {**files.config, **files.credentials}.keys() <= _PROFILE_KEYS:
         return None
     for found in (files.credentials, files.config):

@@ -110,6 +110,7 @@ class S3Service:
         """Fail running requests, and close the clients and all connections. Idempotent."""
         for routed in self._routed:
             routed.close()
+        # Nothing new can start by now: every transport rejects further requests.
         await self._pool.aclose()
         for routed in self._routed:
             await routed.aclose()

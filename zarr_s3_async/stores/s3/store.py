@@ -373,6 +373,7 @@ class S3Store:
             await self._conditional.delete(request, when)
             return
         response, attempts = await self._transport.send(request)
+        # S3 responds 204 for an absent key; other servers respond 404.
         if not response.ok and not self._is_missing(response):
             raise self._error(request, response, attempts)
 
@@ -387,6 +388,7 @@ class S3Store:
                 await self._delete_each(batch)
                 continue
             response, attempts = await self._transport.send(request)
+            # Remembered, so that later calls do not ask again.
             if is_unsupported(response):
                 self._capabilities.lacks_delete_many()
                 await self._delete_each(batch)
@@ -394,6 +396,7 @@ class S3Store:
             if not response.ok:
                 raise self._error(request, response, attempts)
             failed = (response.document or {}).get("Errors") or []
+            # A 200 may contain errors of single keys.
             if failed:
                 raise self._not_deleted(failed)
 
