@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import zarr_s3_async as zs
 
+from ..servers.fault_server import FaultServer
 from .grids import Counting, arrays, nothing_left, regions, same
 from .test_write import partitions
 
@@ -160,3 +161,25 @@ async def test_a_state_of_another_array_or_region_is_refused(tmp_path: Path) -> 
         ):
             with pytest.raises(zs.ConfigError, match="state"):
                 refused()
+
+
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_a_state_of_the_same_url_at_another_endpoint_is_refused(transport: Any) -> None:
+    with FaultServer() as first, FaultServer() as second:
+        async with zs.Session() as session:
+            arrays = []
+            for server in (first, second):
+                store = session.s3("data", "a", config=server.s3_config(transport=transport))
+                array = await session.create_array(store, shape=8, chunks=4, dtype="i4")
+                await array[...].set(9)
+                arrays.append(array)
+            assert arrays[0].url == arrays[1].url
+            async with arrays[0].write_stream() as out:
+                await out.write(np.s_[:], 1)
+            with pytest.raises(zs.ConfigError, match="endpoint"):
+                arrays[1].write_stream(state=out.state())
+        async with zs.Session() as session:
+            store = session.s3("data", "a", config=first.s3_config(transport=transport))
+            again = await session.open_array(store)
+            async with again.write_stream(state=out.state()) as later:
+                assert later.is_stored(np.s_[:])

@@ -80,5 +80,5 @@ def check_state(state: object, name: str, *fields: str) -> None:
         raise ConfigError(
             "this state is of another stream: create the stream with the same arguments (region, order and "
             "ahead_bytes, or axis and size), on an array of the same shape and chunks; a write stream also on the same "
-            "array"
+            "array at the same endpoint"
         )

@@ -144,8 +144,9 @@ class WriteStream:
         self._enqueued = Marks(grid)
         """Objects that were passed to the workers, complete or at the end of the stream."""
         self._written = Marks(grid)
+        # Not the URL: the same bucket and prefix exist at other endpoints.
         self._name = name_of(
-            "objects", layout.url, layout.meta.shape, layout.meta.dtype, region, layout.meta.object_axes
+            "objects", runtime.name_of(path), layout.meta.shape, layout.meta.dtype, region, layout.meta.object_axes
         )
         self._earlier = None if state is None else Finished.of_state(state, self._name, self._total)
         """The objects that an earlier stream had put completely when its state was taken; None without a state."""
