@@ -54,9 +54,9 @@ class Finished:
         """
         check_state(state, name, "first", "above")
         first, above = state["first"], state["above"]
-        if not isinstance(first, int) or not 0 <= first <= total:
+        if type(first) is not int or not 0 <= first <= total:  # not isinstance: True is no number of blocks
             raise ConfigError(f"state['first'] must be an integer from 0 to {total}, not {first!r}")
-        if not isinstance(above, list) or not all(isinstance(at, int) and first < at < total for at in above):
+        if not isinstance(above, list) or not all(type(at) is int and first < at < total for at in above):
             raise ConfigError(
                 f"state['above'] must be a list of numbers above {first} and below {total}, not {above!r}"
             )
