@@ -208,6 +208,7 @@ class S3Config:
         check_names(options, _DEFAULTS, "S3Config")
         given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         for name in given:
+            # Even if both are equal: a later change of one of them would silently have no effect.
             if getattr(self, name) != _DEFAULTS[name]:
                 raise ConfigError(f"{name!r} is given both as an option and in S3Config; give it once")
         return replace(self, **given)
@@ -290,6 +291,7 @@ class HedgePolicy:
 
 
 def _default_threads() -> int:
+    # In a container, a process may have fewer cores than the machine.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(2, min(4, cores))  # two, so that one large chunk does not hold up all others
 

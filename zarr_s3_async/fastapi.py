@@ -267,6 +267,7 @@ class _Incoming:
                 return
             self._message = message
             self._notify()
+            # Without waiting, a body that the application does not read would collect here.
             if message.get("more_body", False):
                 await self._taken()
 
@@ -432,11 +433,13 @@ class SliceResponse(Response):
         await run_until(partial(self._send, begin, send), incoming.disconnected)
 
     async def _send(self, begin: Message, send: Send) -> None:
+        # Closed here, so that reads end when sending fails, not when the generator is collected.
         async with aclosing(self._slabs()) as slabs:
             try:
                 async with asyncio.timeout(self._timeout) as limit:
                     first = await anext(slabs, None)
             except TimeoutError as error:
+                # A timeout of something else, which the caller set around this response.
                 if not limit.expired():
                     raise
                 raise DeadlineExceeded(

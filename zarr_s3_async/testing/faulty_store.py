@@ -148,6 +148,7 @@ class FaultyStore:
             damages = [fault.damage for fault in applied if fault.damage is not None]
             if not damages:
                 return await self.inner.get(key, range=range, version=version, sink=sink, max_bytes=max_bytes)
+            # Without the sink: damage may change the length, and the caller's memory gets the damaged bytes.
             blob = await self.inner.get(key, range=range, version=version, max_bytes=max_bytes)
             return blob and _damaged(blob, damages, sink)
 
@@ -165,6 +166,7 @@ class FaultyStore:
 
     async def delete_many(self, keys: Iterable[str]) -> None:
         """See `Writable.delete_many`."""
+        # Recorded and passed on: an iterator could be used only once.
         all_keys = list(keys)
         applied = self._record(Call("delete_many", " ".join(all_keys)))
         await self._run(applied, lambda: self.inner.delete_many(all_keys))
@@ -213,6 +215,7 @@ class FaultyStore:
         for fault in applied:
             if fault.meanwhile is not None:
                 await fault.meanwhile()
+        # After `meanwhile`, so that another writer has finished before the call goes on.
         delay = self.latency + sum(fault.delay for fault in applied)
         if delay:
             await self._sleep(delay)

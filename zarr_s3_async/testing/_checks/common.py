@@ -37,6 +37,7 @@ class RecordingSink:
 
     def __call__(self, length: int) -> memoryview:
         self.lengths.append(length)
+        # Not zeros, so that bytes which were never received are noticed.
         self.memory = bytearray(b"\xaa" * length)
         return memoryview(self.memory)
 
@@ -100,6 +101,7 @@ async def cancelled_after(cycles: int, call: Callable[[], Awaitable[object]], *,
     finally:
         if pending is not None:
             pending.cancel()
+        # The caller's task goes on; a pending cancellation would end it at its next await.
         while task.uncancel():
             pass
     return False

@@ -85,6 +85,7 @@ async def check_suffixes(store: Store) -> None:
 async def check_an_empty_object_is_present(store: Store) -> None:
     """An empty object, read whole or by any range, is returned with no bytes, not as absent."""
     version = await store.put("empty", b"")
+    # Servers respond 416 to every range of an empty object.
     for byte_range in (None, Span(0, 1), Span(7, 9), Span(0, 0), Suffix(4), Offset(0)):
         await _got(store, "empty", byte_range, b"")
         blob = await store.get("empty", range=byte_range)
@@ -139,6 +140,7 @@ async def check_a_sink_is_asked_once_for_the_exact_length(store: Store) -> None:
         assert blob is not None
         assert sink.lengths == [size]
         assert sink.memory == data
+        # Equal bytes are not enough: a copy would take the memory twice.
         assert memoryview(blob.data).obj is sink.memory, "the data is not the sink's memory"
 
 

@@ -40,6 +40,7 @@ async def check_a_put_replaces(store: Store) -> None:
 
 async def check_versions_change_with_the_content(store: Store) -> None:
     """Every put of different bytes returns a version that the key never had, even if sizes are equal."""
+    # Quickly one after the other: a version made of time and size would repeat.
     versions = [await store.put("versions", content(8, seed)) for seed in range(50)]
     assert len(set(versions)) == len(versions)
     blob = await store.get("versions")
@@ -49,6 +50,7 @@ async def check_versions_change_with_the_content(store: Store) -> None:
 
 async def check_versions_change_across_a_delete(store: Store) -> None:
     """A key that was deleted and stored again with different bytes has another version."""
+    # A counter per key would begin again after the delete.
     old = await store.put("again", b"one")
     await store.delete("again")
     assert await store.put("again", b"two") != old
@@ -133,6 +135,7 @@ async def check_odd_keys(store: Store) -> None:
     """Characters that are special in URLs, XML or shells are valid in keys, and different keys stay different."""
     for number, key in enumerate(ODD_KEYS):
         version = await store.put(f"odd/{key}", content(40, number))
+        # Replaced under its version: the two requests must name the same object.
         await store.put(f"odd/{key}", content(41, number), when=version)
     for number, key in enumerate(ODD_KEYS):
         assert await _holds(store, f"odd/{key}", content(41, number)), key
