@@ -675,7 +675,8 @@ def _running_loop() -> AbstractEventLoop:
         return get_running_loop()
     except RuntimeError:
         raise WrongEventLoop(
-            "no event loop is running here: await this inside a coroutine, or use zs.blocking in code that cannot await"
+            "no event loop of asyncio is running here: await this inside a coroutine, or use zs.blocking in code that "
+            "cannot await"
         ) from None
 
 

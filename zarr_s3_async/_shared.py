@@ -63,7 +63,9 @@ def shared_session(**options: Unpack[SessionOptions]) -> Session:
     """
     check_names(options, SessionOptions.__annotations__, "Session")
     if not is_loop_running():
-        raise WrongEventLoop("a shared session belongs to a running event loop: call this inside a coroutine")
+        raise WrongEventLoop(
+            "a shared session belongs to a running event loop of asyncio: call this inside a coroutine"
+        )
     found, is_new = _found(get_running_loop(), "", options)
     if not is_new and options and options != found.options:
         raise ConfigError(

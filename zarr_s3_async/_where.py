@@ -105,3 +105,10 @@ _ADDRESSES: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (_PATH_STYLE, lambda _, path: path),
     (_VIRTUAL, lambda found, path: f"{found['bucket']}/{path}"),
 )
+
+
+def is_known_url(url: str) -> bool:
+    """Whether a store can be opened by this URL."""
+    from .stores.registry import is_known  # only such callers need it
+
+    return is_known(url.partition("://")[0])

@@ -56,7 +56,7 @@ from ._concurrency.loop_thread import LoopThread, background_loop
 from ._notebook import facts_html
 from ._types import JSON, Buffer, Coords, Missing, Shape, Version
 from ._unread import no_attribute
-from ._where import as_url
+from ._where import as_url, is_known_url
 
 __all__ = [
     "Array",
@@ -75,6 +75,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+Ref = TypeVar("Ref", ArrayRef, GroupRef)
 Node = TypeVar("Node", bound=_array.Array | _group.Group)
 Live = TypeVar("Live", _array.Array, _group.Group)
 Format = Literal[2, 3]
@@ -250,7 +251,7 @@ class Array(_Handle[_array.Array]):
         return _array.array_html(live, _stored(live))
 
     def __reduce__(self) -> tuple[Callable[..., Array], tuple[Any, ...]]:
-        own = self.ref, self.metadata.zarr_format, self._missing, self._place.cache
+        own = _to_send(self.ref), self.metadata.zarr_format, self._missing, self._place.cache
         return _unpickled_array, (*own, self.__dask_tokenize__())
 
     def __dask_tokenize__(self) -> tuple[str, int]:
@@ -546,7 +547,7 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
 
     def __reduce__(self) -> tuple[Callable[..., Group], tuple[Any, ...]]:
         own = self._place.cache, self._place.consolidated
-        return _unpickled_group, (self.ref, self.metadata.zarr_format, *own)
+        return _unpickled_group, (_to_send(self.ref), self.metadata.zarr_format, *own)
 
     def __eq__(self, other: object) -> bool:
         """Compare handles by identity: the comparison of `Mapping` would open everything below."""
@@ -727,6 +728,13 @@ def _awaited(opening: Opening[Node]) -> Node:
 _unpickled: OrderedDict[tuple[str, int], Array] = OrderedDict()
 _MOST_UNPICKLED = 64
 """Unpickled arrays that a process keeps, so that an array which comes with many tasks is opened once."""
+
+
+def _to_send(ref: Ref) -> Ref:
+    """The reference, checked before it is pickled: other processes must know its kind of URL."""
+    if not is_known_url(ref.url):
+        raise TypeError(f"a handle of {ref.url} cannot be pickled: its store is an object of this process, not a URL")
+    return ref
 
 
 def _unpickled_array(

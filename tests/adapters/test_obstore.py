@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -146,3 +147,13 @@ def test_an_obstore_store_shows_its_url() -> None:
     assert ObstoreStore(store, url="gs://other/").url == "gs://other"
     assert ObstoreStore(backends.MemoryStore()) != ObstoreStore(backends.MemoryStore())
     assert ObstoreStore(store) == ObstoreStore(store)
+
+
+def test_a_blocking_handle_of_an_object_cannot_be_pickled() -> None:
+    """Before, it was pickled, and failed where it was unpickled."""
+    store = ObstoreStore(backends.MemoryStore())
+    array = zs.blocking.create_array(store, path="a", shape=(2,), dtype="i4")
+    group = zs.blocking.create_group(store, path="g")
+    for handle in (array, group):
+        with pytest.raises(TypeError, match="an object of this process"):
+            pickle.dumps(handle)
