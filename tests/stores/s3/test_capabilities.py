@@ -159,6 +159,50 @@ async def test_writes_stay_conditional_after_a_refused_probe(rig: Rig, fault: fa
     assert all("if-match" in seen.request.headers for seen in rig.server.requests("PutObject", "a/k"))
 
 
+@pytest.mark.parametrize(
+    ("operation", "nth"),
+    [("PutObject", 2), ("PutObject", 3), ("PutObject", 4), ("DeleteObject", 2), ("DeleteObject", 3)],
+    ids=["put-absent", "put-match", "accepted put-match", "delete-match", "accepted delete-match"],
+)
+@pytest.mark.parametrize("absent", [404, 412, 204])
+async def test_writes_stay_conditional_if_another_writer_deletes_the_probe_object(
+    rig: Rig, operation: str, nth: int, absent: int
+) -> None:
+    """As a deletion of the whole prefix does. Servers answer differently to a version of an absent key."""
+    probed = 0
+
+    def deleted_before(exchange: Any) -> None:
+        nonlocal probed
+        request = exchange.request
+        if PROBE in request.key:
+            probed += 1
+            if probed == nth:
+                rig.server.remove(BUCKET, request.key)
+                if "if-match" in request.headers and absent == 412:
+                    return faults.refuse(412, "PreconditionFailed")(exchange)
+                if operation == "DeleteObject" and absent == 204:
+                    exchange.request.headers.pop("if-match")
+        return exchange.reply()
+
+    rig.server.cue(operation, deleted_before, times=1000)
+    store = rig.probing_store()
+    rig.put("a/k", b"0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        first = await store.get("a/k")
+        assert first is not None
+        version = await store.put("a/k", b"1", when=first.version)
+        with pytest.raises(Conflict):
+            await store.put("a/k", b"2", when=first.version)
+        with pytest.raises(Conflict):
+            await store.put("a/k", b"2", when="absent")
+        with pytest.raises((Conflict, Unsupported)):
+            await store.delete("a/k", when=first.version)
+        assert rig.stored("a/k") == b"1"
+        await store.delete("a/k", when=version)
+    assert rig.stored("a/k") is None
+
+
 @pytest.mark.parametrize("fault", [REFUSALS["403"], REFUSALS["400"]])
 async def test_require_refuses_while_a_probe_is_refused_and_probes_again(rig: Rig, fault: faults.Fault) -> None:
     rig.server.cue("PutObject", fault)

@@ -218,6 +218,14 @@ class Capabilities:
             return False if False in verdicts else None if None in verdicts else True
         request = _CONDITIONAL[capability](put, _NO_ETAG)
         response, attempts = await self._transport.send(request)
+        if response.ok:
+            # The precondition was ignored, or it held, because another writer has deleted the folder with the key. The
+            # first decides about every later write, so it must happen twice.
+            again, attempts = await self._transport.send(put)
+            if not again.ok:
+                self._note_refusal(put, again, attempts)
+                return None
+            response, attempts = await self._transport.send(request)
         verdict = self._verdict(request, response, attempts)
         return await self._accepts(capability, put) if verdict and capability != "put-absent" else verdict
 
@@ -233,7 +241,9 @@ class Capabilities:
             if response.ok:
                 return True
             if response.status == 412 and attempts == 1:
-                return False
+                if await self._version_of_probe(put) == version:
+                    return False
+                continue  # another writer has deleted the key
             if not (is_precondition_failed(response) or is_missing_key(response)):
                 self._note_refusal(request, response, attempts)
                 return None
