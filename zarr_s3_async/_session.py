@@ -665,6 +665,7 @@ class Session:
             fetches=self._fetches,
             emit=self._context.emit,
             guard=self._guard,
+            # One object per owner, so that keys of caches compare by identity first.
             owner=self._owners.setdefault(owner, owner),
             resolve=self._resolve,
         )

@@ -409,6 +409,7 @@ class SliceResponse(Response):
         if format == "npy":
             self._head = _npy_head(self._dtype, self._shape)
         nbytes = prod(self._shape) * self._dtype.itemsize
+        # Before the status is sent, which cannot be changed afterwards.
         if nbytes > max_bytes:
             raise ResponseTooLarge(
                 f"this region has {nbytes:,} bytes, a response at most {max_bytes:,}: request a smaller region"

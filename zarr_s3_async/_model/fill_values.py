@@ -409,6 +409,7 @@ def _write_fixed(value: Any, dtype: DType, zarr_format: Literal[2, 3]) -> JSON:
             part = np.dtype(f"f{dtype.itemsize // 2}")
             return [_spell_float(each, part, zarr_format) for each in (value.real, value.imag)]
         case "m" | "M":
+            # The count of units; for NaT this is the smallest integer.
             return int(value.view("i8"))
         case "U":
             return str(value)

@@ -159,6 +159,7 @@ def _reshaped(options: Options, edges: JSON, shape: Shape) -> Shape:
     lengths: list[int] = []
     for edge in edges:
         axes = edge if isinstance(edge, list | tuple) else ()
+        # `type`, because True is an int in Python.
         if any(type(axis) is not int or not 0 <= axis < len(shape) for axis in axes):
             raise options.fail("shape", f"joins axes {short(edge)}, and a chunk has {len(shape)}")
         joined += axes

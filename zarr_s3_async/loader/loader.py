@@ -118,6 +118,7 @@ class BatchLoader:
         self._blocking = BlockingSession(self._sources)
         self._meter = Meter(0, shuffle)
         self._begun = False
+        # None for URLs: constructing a loader sends no request, so it is planned at its first use.
         geometries = self._sources.geometries()
         if geometries is not None:
             self._plan(geometries)

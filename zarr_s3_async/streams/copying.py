@@ -348,6 +348,7 @@ async def plan_copy(
         )
     if isinstance(source, Array):
         runtime, below = internals(source)[0].resolve(target, path)
+        # Before anything is listed or, with `overwrite`, deleted.
         _check_apart(internals(source)[0], source.path, runtime, below)
         copy = await _plan_array(source, runtime, below, region, options, max_bytes=max_bytes, overwrite=overwrite)
         arguments = {"region": region, "max_bytes": max_bytes, "options": options}

@@ -68,6 +68,7 @@ async def map_chunks(
     meta = layout.meta
     box = region_of(region, meta.shape)
     itemsize = sum(array.dtype.itemsize for array in arrays)
+    # Half of the limit for inputs, half for the objects of the write stream.
     waiting = Limiter(max(1, max_bytes // 2))
 
     async with target.write_stream(
@@ -75,6 +76,7 @@ async def map_chunks(
     ) as out:
 
         async def work(part: Box) -> None:
+            # Before the sources are read, which costs more than the write.
             if resume and out.is_stored(part.place):
                 return
             weight = max(1, prod(part.shape) * itemsize)
@@ -82,6 +84,7 @@ async def map_chunks(
             try:
                 blocks = await gather_all(*(array.get_slice(part.start, part.stop) for array in arrays))
                 result = await runtime.cpu.run(partial(_computed, fn, blocks, part, target.url, layout))
+                # The inputs are freed before the write waits for memory.
                 blocks.clear()
             finally:
                 waiting.release(weight)

@@ -342,6 +342,7 @@ def stream(
     box = region_of(region, layout.meta.shape)
     sides, largest = block_sides(layout, ahead_bytes)
     total = n_cells(box, sides)
+    # Everything that numbers the blocks: a state of other blocks must not be continued.
     name = name_of("blocks", layout.meta.shape, box, sides, order == "chunks")
     taken = Finished()
     if state is not None:
@@ -389,7 +390,9 @@ def stream_slices(
     if state is not None:
         check_state(state, name, "at")
         check_count("state['at']", state["at"], least=at)
+        # The region may not be exceeded, whatever the state contains.
         at = min(cast("int", state["at"]), box.stop[axis])
+        # Bands before this position need not be read again.
         rest = Box((*box.start[:axis], at, *box.start[axis + 1 :]), box.stop)
     sides, largest = _band_axes(layout, box, axis, ahead_bytes)
     bands = BlockStream(

@@ -314,8 +314,10 @@ class ArrayCopy:
                         what="read and write",
                         boxes=n_cells(whole(self.meta.shape), box),
                         box=tuple(map(longest, box)),
+                        # Objects at the border of two boxes are read by both: `amplification` counts them.
                         get_requests=int(times * n_cells(self._box, self._source_layout.meta.object_axes)),
                         put_requests=objects,
+                        # Decoded as often as they are read, and encoded once.
                         decoded_bytes=int((times + 1) * self.nbytes),
                     )
                 ]
@@ -583,6 +585,7 @@ class ArrayCopy:
             here = tuple(at - low for at, low in zip(chunk, first, strict=True))
             if not all(0 <= at < n for at, n in zip(here, self.meta.grid_shape, strict=True)):
                 continue
+            # Nothing to copy: the shard is absent, or an earlier run has stored this chunk.
             if origin not in self.stored.marks or here in self.existing:
                 self.meter.add(1, 0)
             else:
@@ -593,6 +596,7 @@ class ArrayCopy:
         await self.runtime.leases.acquire(lease)
         try:
             key = self._source_layout.readable.locate(origin)
+            # All chunks of the shard together, because neighbours share requests.
             fetched = await self._source_layout.readable.fetch(key, [slot for slot, _ in wanted])
 
             async def put(item: tuple[Coords, Buffer | None]) -> None:

@@ -140,6 +140,7 @@ class Sources:
             )
         shapes: list[tuple[int, ...]] = []
         paths: list[str] = []
+        # Attributes are not trusted: each path is a request.
         for name in described.paths[:MAX_LEVELS]:
             parts = (path, name.strip("/"), variable)
             paths.append("/".join(part for part in parts if part))
@@ -149,6 +150,7 @@ class Sources:
                     f"{found.url} is a level with several arrays: choose one with variable=", url=found.url, path=path
                 )
             shapes.append(found.shape)
+        # A position in the finest level could not be converted to the others.
         if len({len(shape) for shape in shapes}) != 1:
             raise MetadataError(f"the levels of {group.url} differ in their number of dimensions: {shapes}")
         levels = [

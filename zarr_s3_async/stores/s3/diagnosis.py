@@ -50,7 +50,12 @@ async def diagnose(store: S3Store, *, write: bool) -> AsyncIterator[Finding]:
     kind = "Amazon's" if is_amazon(endpoint) else "an S3-compatible server"
     yield Finding("endpoint", "ok", f"{endpoint}, {kind}")
     request = Request(
-        "ListObjectsV2", store.bucket, "", {}, {"prefix": f"{store.prefix}/" if store.prefix else "", "max-keys": "1"}
+        # A listing is the cheapest request that proves name, region, keys and permission at once.
+        "ListObjectsV2",
+        store.bucket,
+        "",
+        {},
+        {"prefix": f"{store.prefix}/" if store.prefix else "", "max-keys": "1"},
     )
     try:
         response, attempts = await store.send(request)

@@ -154,6 +154,7 @@ class RoutedTransport:
                 "use transport='auto'",
                 bucket=request.bucket,
             )
+        # Logged, because requests over the SDK cost far more CPU time.
         log.info("bucket %s goes through the SDK: %s", request.bucket, endpoint.unsupported)
         return _Route(config, None)
 
