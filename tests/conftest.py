@@ -1,4 +1,4 @@
-"""What every test may ask for: S3 servers, one of each kind per worker, and buckets of its own."""
+"""Fixtures of all tests: S3 servers, one of each kind per worker, and separate buckets."""
 
 import os
 import secrets
@@ -11,25 +11,27 @@ from hypothesis import HealthCheck, settings
 import zarr_s3_async as zs
 from zarr_s3_async.testing.local_s3 import LocalS3, MotoS3
 
-# Examples are bounded by number, never by time: machines differ. HYPOTHESIS_PROFILE=long digs deeper.
+# Examples are limited by number, not by time, since machines differ. HYPOTHESIS_PROFILE=long runs more of them.
 _quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("default", max_examples=50, **_quiet)
 settings.register_profile("long", max_examples=2000, **_quiet)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-_MOST_WORKERS = 4  # each starts servers of its own
-_FEW_FILES = 10  # as many are done before workers have begun
+_MOST_WORKERS = 4  # each worker starts its own servers
+_FEW_FILES = 10  # so few files are done before workers have started
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """A worker per core for the suite and its big folders, none for a file or a small folder.
+    """One worker per core for the suite and its big folders, none for a file or a small folder.
 
-    `-n 3` asks for another number, `-n 0` for none; so does PYTEST_XDIST_AUTO_NUM_WORKERS.
+    `-n 3` sets another number, `-n 0` none; so does PYTEST_XDIST_AUTO_NUM_WORKERS.
     """
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     folders = [config.invocation_params.dir / argument for argument in config.args]
-    files = sum(1 for folder in folders for _ in folder.rglob("test_*.py"))  # none for what is no folder
+    files = sum(
+        1 for folder in folders for _ in folder.rglob("test_*.py")
+    )  # arguments that are not folders are not counted
     if config.option.keyword or files <= _FEW_FILES:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -38,7 +40,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Workers find their tests by name, so a name says the same in each of them."""
+    """Check the names of tests: workers find tests by name, so names must be equal in each process."""
     unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if unstable:
         raise pytest.UsageError(f"give the parameters ids; an address differs in every process: {unstable[0]}")
@@ -59,7 +61,7 @@ def _no_credentials_of_this_machine(tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def interrupts_raise() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, also where a shell started the suite in the background, which ignores it."""
+    """Let Ctrl-C raise KeyboardInterrupt even if a shell has started the suite in the background, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -74,23 +76,23 @@ async def session() -> AsyncIterator[zs.Session]:
 
 @pytest.fixture(scope="session")
 def seaweed() -> Iterator[LocalS3]:
-    """A real S3 server; moto's where the wheel is missing, and `seaweed.kind` tells."""
+    """A real S3 server, or moto's if the wheel is missing; `seaweed.kind` is its name."""
     with LocalS3() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def moto_s3() -> Iterator[MotoS3]:
-    """moto's server, in a process of its own."""
+    """moto's server in a separate process."""
     with MotoS3() as server:
         yield server
 
 
 @pytest.fixture
 def bucket(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
-    """`bucket()` makes a new bucket on SeaweedFS, `bucket(server)` on that server; they go after the test.
+    """`bucket()` creates a bucket on SeaweedFS, `bucket(server)` on that server; they are deleted after the test.
 
-    SeaweedFS takes 0.2 s for the first object of a bucket. Where a place of one's own is enough, ask for `s3_url`.
+    SeaweedFS takes 0.2 s for the first object of a bucket. If an own prefix is enough, use `s3_url`.
     """
     made: list[tuple[LocalS3 | MotoS3, str]] = []
 
@@ -103,7 +105,7 @@ def bucket(request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
 
     yield make
     for server, name in made:
-        if server.kind == "seaweedfs":  # the others take only empty ones, and end with the run anyway
+        if server.kind == "seaweedfs":  # the other servers delete only empty buckets, and end with the run anyway
             server.delete_bucket(name)
 
 

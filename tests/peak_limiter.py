@@ -1,4 +1,4 @@
-"""Limiters that record the maximum that was held at once."""
+"""A limiter that records the maximum weight held at the same time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from zarr_s3_async._concurrency.limiter import Limiter
 
 
 class PeakLimiter(Limiter):
-    """A limiter with the maximum that was ever held."""
+    """A limiter that records the maximum weight held."""
 
     peak = 0
 
@@ -22,12 +22,12 @@ class PeakLimiter(Limiter):
 
 
 def watch_leases(session: zs.Session) -> PeakLimiter:
-    """Let the session's byte leases be recorded from now on."""
+    """Record the peak of the session's byte leases from now on."""
     session._leases = limiter = PeakLimiter(session._leases.limit)
     return limiter
 
 
 def watch_requests(session: zs.Session) -> PeakLimiter:
-    """Let the session's request slots be recorded; call it before the first store is made."""
+    """Record the peak of the session's request slots; call it before the first store is created."""
     session._context.requests = limiter = PeakLimiter(session._context.requests.limit)
     return limiter

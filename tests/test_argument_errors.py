@@ -1,4 +1,4 @@
-"""The mistakes that people make first, and what they hear: one line that says what to write."""
+"""Frequent mistakes of new users: the error is one line that says what to write."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_forgotten_await_is_reported(use: Any, error: type[Exception], m
     assert "\n" not in str(caught.value)
 
 
-async def test_handles_are_true_and_what_does_not_exist_is_just_absent(array: Any) -> None:
+async def test_handles_are_truthy_and_unknown_attributes_raise_attribute_error(array: Any) -> None:
     assert array
     assert not hasattr(array, "frobnicate")
     with pytest.raises(AttributeError, match=r"'Array' object has no attribute 'frobnicate'$"):
@@ -81,7 +81,7 @@ async def test_handles_are_true_and_what_does_not_exist_is_just_absent(array: An
         (lambda g: pickle.dumps(g), r"send group\.ref"),
     ],
 )
-async def test_a_group_explains_how_to_open_its_nodes(use: Any, message: str) -> None:
+async def test_the_errors_of_a_group_say_how_to_open_its_nodes(use: Any, message: str) -> None:
     async with zs.Session() as session:
         group = await session.create_group("memory://g")
         assert group
@@ -90,7 +90,7 @@ async def test_a_group_explains_how_to_open_its_nodes(use: Any, message: str) ->
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-async def test_the_other_kind_of_node_is_named(zarr_format: Any, tmp_path: Path) -> None:
+async def test_opening_a_node_of_the_other_kind_names_the_right_function(zarr_format: Any, tmp_path: Path) -> None:
     async with zs.Session() as session:
         group = await session.create_group(tmp_path, zarr_format=zarr_format)
         await group.create_array("a", shape=1, dtype="u1")

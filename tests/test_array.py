@@ -1,4 +1,4 @@
-"""What an array reads is what NumPy would, and what it writes is what it reads."""
+"""An array reads as NumPy does, and reads back what it wrote."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
 
 @FORMATS
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (0, 3), (4, 5), (3, 4, 5)])
-async def test_shapes_of_every_kind(session: zs.Session, shape: tuple[int, ...], zarr_format: Any) -> None:
+async def test_arrays_of_every_shape_are_written_and_read(
+    session: zs.Session, shape: tuple[int, ...], zarr_format: Any
+) -> None:
     data = np.arange(1, 1 + int(np.prod(shape)), dtype="i4").reshape(shape)
     array = await session.create_array(
         zs.MemoryStore(),
@@ -44,7 +46,7 @@ async def test_shapes_of_every_kind(session: zs.Session, shape: tuple[int, ...],
         ((True, 0), (3, 3), None),
     ],
 )
-async def test_a_region_outside_is_refused(session: zs.Session, start: Any, stop: Any, step: Any) -> None:
+async def test_a_region_outside_the_array_is_refused(session: zs.Session, start: Any, stop: Any, step: Any) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(4, 4), dtype="i4")
     with pytest.raises(zs.SelectionError):
         await array.get_slice(start, stop, step)
@@ -52,7 +54,7 @@ async def test_a_region_outside_is_refused(session: zs.Session, start: Any, stop
         await array.set_slice(1, start, stop, step)
 
 
-async def test_scalars_broadcast_and_data_shows_where_it_ends(session: zs.Session) -> None:
+async def test_scalars_broadcast_and_the_shape_of_data_gives_the_stop(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(6, 8), chunks=(4, 3), dtype="f8")
     expected = np.zeros((6, 8))
     await array.set_slice(7, (1, 1), (5, 6))
@@ -80,7 +82,7 @@ async def test_values_are_cast_as_numpy_assigns(session: zs.Session) -> None:
     np.testing.assert_array_equal(await array[...], [1, 2, 3, 4])
 
 
-async def test_out_is_read_into_and_checked(session: zs.Session) -> None:
+async def test_a_read_fills_out_and_checks_it(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(6,), chunks=(4,), dtype="i4", fill_value=3)
     await array.set_slice([1, 2, 4, 5], 0)
     out = np.zeros(6, "f8")
@@ -110,7 +112,7 @@ async def test_out_is_read_into_and_checked(session: zs.Session) -> None:
             await array.get_slice(0, 6, out=bad)  # type: ignore[arg-type]  # what is tested
 
 
-async def test_out_of_any_layout_that_shares_no_memory_is_taken(session: zs.Session) -> None:
+async def test_out_may_have_any_layout_without_shared_memory(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(3, 4), chunks=(2, 2), dtype="i4")
     await array[...].set(np.arange(12).reshape(3, 4))
     outs = [
@@ -126,7 +128,7 @@ async def test_out_of_any_layout_that_shares_no_memory_is_taken(session: zs.Sess
     assert (await array[1:2, 3:4].get(out=np.lib.stride_tricks.as_strided(np.zeros(1, "i4"), (1, 1), (0, 0)))) == 7
 
 
-async def test_numpy_cannot_read_it_by_accident(session: zs.Session) -> None:
+async def test_numpy_functions_cannot_read_an_array_by_accident(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(6,), dtype="i4")
     for act in (
         lambda: np.asarray(array),
@@ -141,7 +143,7 @@ async def test_numpy_cannot_read_it_by_accident(session: zs.Session) -> None:
             act()
 
 
-async def test_integers_drop_axes_and_give_scalars(session: zs.Session) -> None:
+async def test_integers_remove_axes_and_give_scalars(session: zs.Session) -> None:
     array = await session.create_array(zs.MemoryStore(), shape=(4, 6), chunks=(2, 2), dtype="i8")
     data = np.arange(24).reshape(4, 6)
     await array[...].set(data)
@@ -156,7 +158,7 @@ async def test_integers_drop_axes_and_give_scalars(session: zs.Session) -> None:
     np.testing.assert_array_equal(await array[...], data)
 
 
-async def test_selections_by_name_by_block_and_by_index(session: zs.Session) -> None:
+async def test_elements_can_be_selected_by_name_block_and_index(session: zs.Session) -> None:
     array = await session.create_array(
         zs.MemoryStore(), shape=(6, 8), chunks=(4, 3), dtype="i4", dimension_names=("time", "x")
     )
@@ -177,7 +179,7 @@ async def test_selections_by_name_by_block_and_by_index(session: zs.Session) -> 
         array.sel(y=0)
 
 
-async def test_one_get_per_touched_chunk_however_many_points(session: zs.Session) -> None:
+async def test_any_number_of_points_makes_one_get_per_touched_chunk(session: zs.Session) -> None:
     class Counting(zs.MemoryStore):
         gets = 0
 
@@ -194,7 +196,7 @@ async def test_one_get_per_touched_chunk_however_many_points(session: zs.Session
     assert store.gets == 6
 
 
-async def test_explain_costs_no_request(session: zs.Session) -> None:
+async def test_explain_makes_no_request(session: zs.Session) -> None:
     class Silent(zs.MemoryStore):
         async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on as it is
             assert not key.startswith("c/")
@@ -208,7 +210,7 @@ async def test_explain_costs_no_request(session: zs.Session) -> None:
 
 
 @FORMATS
-async def test_growth_shows_fill_also_where_a_shrink_had_cut(session: zs.Session, zarr_format: Any) -> None:
+async def test_growth_after_a_shrink_shows_fill(session: zs.Session, zarr_format: Any) -> None:
     store = zs.MemoryStore()
     array = await session.create_array(
         store, shape=(10, 10), chunks=(4, 4), dtype="i4", fill_value=-1, zarr_format=zarr_format
@@ -229,7 +231,7 @@ async def test_growth_shows_fill_also_where_a_shrink_had_cut(session: zs.Session
 
 
 @FORMATS
-async def test_appenders_never_share_a_row(session: zs.Session, zarr_format: Any) -> None:
+async def test_concurrent_appends_never_share_a_row(session: zs.Session, zarr_format: Any) -> None:
     store = zs.MemoryStore()
     await session.create_array(store, shape=(0, 3), chunks=(4, 2), dtype="i4", zarr_format=zarr_format)
 
@@ -244,7 +246,7 @@ async def test_appenders_never_share_a_row(session: zs.Session, zarr_format: Any
     assert await (await session.open_array(store)).append(np.zeros((1, 3), "i4")) == (25, 3)
 
 
-async def test_a_claim_that_could_not_be_written_is_given_back(session: zs.Session) -> None:
+async def test_an_append_that_cannot_write_releases_its_rows(session: zs.Session) -> None:
     class Full(zs.MemoryStore):
         full = False
 
@@ -264,7 +266,7 @@ async def test_a_claim_that_could_not_be_written_is_given_back(session: zs.Sessi
 
 
 @FORMATS
-async def test_two_updaters_of_attributes_both_survive(session: zs.Session, zarr_format: Any) -> None:
+async def test_concurrent_updates_of_attributes_are_both_kept(session: zs.Session, zarr_format: Any) -> None:
     store = zs.MemoryStore()
     array = await session.create_array(store, shape=(2,), dtype="i4", zarr_format=zarr_format, attributes={"a": 1})
     others = [await session.open_array(store) for _ in range(8)]
@@ -286,7 +288,7 @@ async def test_running_operations_keep_the_shape_that_they_started_with(session:
 
 
 @pytest.mark.parametrize("fill", [0.0, -0.0, float("nan"), float("inf")])
-async def test_only_fill_bit_by_bit_is_left_out(session: zs.Session, fill: float) -> None:
+async def test_only_chunks_equal_to_fill_bit_by_bit_are_left_out(session: zs.Session, fill: float) -> None:
     store = zs.MemoryStore()
     array = await session.create_array(store, shape=(4,), chunks=(2,), dtype="f8", fill_value=fill)
     await array.set_slice(np.full(4, fill), 0)

@@ -1,4 +1,4 @@
-"""The blocking face: NumPy's notation, the surface of the asynchronous handles, threads, forks, pickles, interrupts."""
+"""The blocking interface: NumPy's notation, the methods of the asynchronous handles, threads, forks, pickles."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DATA = np.arange(12 * 20, dtype="i4").reshape(12, 20)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def closed_in_the_end() -> Iterator[None]:
+def close_sessions() -> Iterator[None]:
     yield
     blocking.close()
 
@@ -43,7 +43,7 @@ def array(tmp_path: Path) -> blocking.Array:
     return array
 
 
-def test_it_reads_and_writes_as_numpy_does(array: blocking.Array) -> None:
+def test_a_blocking_array_reads_and_writes_as_numpy_does(array: blocking.Array) -> None:
     expected = DATA.copy()
     for key, value in (((3, 4), -1), (slice(2, 9, 3), -2), ((..., slice(None, None, -4)), -3), (5, np.arange(20))):
         array[key] = value
@@ -63,7 +63,7 @@ def test_it_reads_and_writes_as_numpy_does(array: blocking.Array) -> None:
 
 
 @given(data=st.data())
-def test_any_basic_index_is_numpys(data: Any) -> None:
+def test_any_basic_index_equals_numpys(data: Any) -> None:
     key = data.draw(hnp.basic_indices(DATA.shape, allow_newaxis=True))
     assert np.array_equal(_shared_array()[key], DATA[key])
 
@@ -76,7 +76,7 @@ def _shared_array() -> blocking.Array:
     return array
 
 
-def test_what_numpy_and_pandas_ask_of_an_array(array: blocking.Array) -> None:
+def test_numpy_and_pandas_accept_a_blocking_array(array: blocking.Array) -> None:
     assert (len(array), array.ndim, array.size, array.nbytes) == (12, 2, 240, 960)
     assert np.array_equal(np.stack(list(array)), DATA)
     assert np.asarray(array, dtype="f8").dtype == np.dtype("f8")
@@ -93,7 +93,7 @@ def test_what_numpy_and_pandas_ask_of_an_array(array: blocking.Array) -> None:
         array[0:2] = np.zeros(3)
 
 
-def test_a_group_is_a_mapping(tmp_path: Path) -> None:
+def test_a_blocking_group_is_a_mapping(tmp_path: Path) -> None:
     group = blocking.create_group(tmp_path, attributes={"kind": "test"})
     group.create_array("x", shape=(2,), dtype="u1", fill_value=3)
     group.create_array("below/y", shape=(2,), dtype="u1", fill_value=4)
@@ -120,7 +120,7 @@ def test_a_group_is_a_mapping(tmp_path: Path) -> None:
     assert len({group, group}) == 1
 
 
-def test_chunks_as_they_are_stored(array: blocking.Array) -> None:
+def test_encoded_chunks_can_be_read_and_written(array: blocking.Array) -> None:
     array[...] = DATA
     chunk = array.chunk_at((1, 2))
     assert chunk is not None
@@ -136,7 +136,7 @@ def test_chunks_as_they_are_stored(array: blocking.Array) -> None:
     np.testing.assert_array_equal(array.decode_chunk(chunk.data), chunk.decode())
 
 
-def test_options_are_checked_as_they_are_elsewhere(tmp_path: Path) -> None:
+def test_options_of_the_blocking_interface_are_checked(tmp_path: Path) -> None:
     with pytest.raises(zs.ConfigError, match="write region="):
         blocking.open_array(tmp_path, region_name="x")  # type: ignore[call-arg]  # what boto3 calls it
     with pytest.raises(zs.ConfigError, match=r"blocking\.configure"):
@@ -147,7 +147,7 @@ def test_options_are_checked_as_they_are_elsewhere(tmp_path: Path) -> None:
         blocking.open_array(tmp_path / "none")
 
 
-def test_the_sessions_options_are_set_before_its_first_call(tmp_path: Path) -> None:
+def test_session_options_are_set_before_the_first_call(tmp_path: Path) -> None:
     blocking.close()
     heard: list[zs.Event] = []
     blocking.configure(limits=zs.Limits(requests=3), hooks=[heard.append])
@@ -158,14 +158,14 @@ def test_the_sessions_options_are_set_before_its_first_call(tmp_path: Path) -> N
             blocking.configure(limits=zs.Limits(requests=4))
         assert blocking.open_array(tmp_path)._live()._runtime.limits.requests == 3
         blocking.close()
-        assert array[...].tolist() == [0] * 4, "opened again, with the same options"
+        assert array[...].tolist() == [0] * 4, "the session is opened again with the same options"
         assert array._live()._runtime.limits.requests == 3
     finally:
         blocking.close()
         blocking.configure()
 
 
-def test_threads_share_one_session_and_lose_nothing(tmp_path: Path) -> None:
+def test_threads_share_one_session_and_lose_no_writes(tmp_path: Path) -> None:
     array = blocking.create_array(tmp_path, shape=(64,), chunks=(16,), dtype="i4")
 
     def write(at: int) -> None:
@@ -177,13 +177,13 @@ def test_threads_share_one_session_and_lose_nothing(tmp_path: Path) -> None:
     assert len([t for t in threading.enumerate() if t.name == "zarr-s3-loop"]) == 1
 
 
-def test_closing_in_the_middle_ends_every_call_and_the_next_one_opens_again(tmp_path: Path) -> None:
+def test_closing_ends_running_calls_and_the_next_call_opens_a_session(tmp_path: Path) -> None:
     array = blocking.create_array(tmp_path, shape=(64,), chunks=(4,), dtype="i4", fill_value=7)
     done = threading.Event()
 
     def read() -> None:
         while not done.is_set():
-            with suppress(zs.StateError):  # closed in the middle
+            with suppress(zs.StateError):  # the session was closed during the call
                 assert array[...].tolist() == [7] * 64
 
     with ThreadPoolExecutor(4) as pool:
@@ -199,7 +199,7 @@ def test_closing_in_the_middle_ends_every_call_and_the_next_one_opens_again(tmp_
     assert array[0] == 7
 
 
-def test_it_pickles_as_a_reference_that_opens_at_first_use(tmp_path: Path) -> None:
+def test_a_blocking_array_pickles_as_a_reference_and_opens_on_first_use(tmp_path: Path) -> None:
     keys: Any = {"access_key_id": "AKIA", "secret_access_key": "s3cr3t"}
     array = blocking.create_array(tmp_path / "a", shape=(4,), dtype="i4", **keys)
     array[...] = 5
@@ -207,7 +207,7 @@ def test_it_pickles_as_a_reference_that_opens_at_first_use(tmp_path: Path) -> No
     assert b"s3cr3t" not in kept
     assert b"AKIA" not in kept
     again = pickle.loads(kept)
-    assert again._found is None, "nothing is asked for until it is used"
+    assert again._found is None, "no request before the first use"
     assert again[...].tolist() == [5] * 4
     strict = blocking.open_array(tmp_path / "a", missing="raise")
     (tmp_path / "a" / "c" / "0").unlink()
@@ -235,7 +235,7 @@ def test_equal_dask_tokens_mean_equal_data(array: blocking.Array) -> None:
 
 
 @pytest.mark.usefixtures("interrupts_raise")
-def test_an_interrupt_cancels_the_call_that_waits(tmp_path: Path) -> None:
+def test_an_interrupt_cancels_the_waiting_call(tmp_path: Path) -> None:
     released = threading.Event()
 
     class Hanging(zs.MemoryStore):
@@ -255,7 +255,7 @@ def test_an_interrupt_cancels_the_call_that_waits(tmp_path: Path) -> None:
     array[...] = 1
 
 
-def test_a_call_from_a_callback_is_refused_instead_of_waiting_for_ever(array: blocking.Array) -> None:
+def test_a_blocking_call_in_a_callback_is_refused_instead_of_deadlocking(array: blocking.Array) -> None:
     def progress(_: Any) -> None:
         array[0, 0]
 
@@ -263,7 +263,7 @@ def test_a_call_from_a_callback_is_refused_instead_of_waiting_for_ever(array: bl
         array.verify(progress=progress)
 
 
-async def test_it_works_in_a_notebook_whose_loop_runs(array: blocking.Array) -> None:
+async def test_blocking_calls_work_in_a_notebook_with_a_running_loop(array: blocking.Array) -> None:
     assert array[0, 0] == 0
 
 
@@ -309,7 +309,7 @@ WORKERS = """
 """
 
 
-def test_workers_of_every_start_method_open_it_again(tmp_path: Path) -> None:
+def test_worker_processes_of_every_start_method_open_the_array_again(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(WORKERS))
     methods = [m for m in ("fork", "spawn", "forkserver") if m in __import__("multiprocessing").get_all_start_methods()]
@@ -332,11 +332,11 @@ NOT_HERE = {
     },
     "Group": {},
 }
-"""What the asynchronous handles have and the blocking ones do not, with the reason."""
+"""Attributes of the asynchronous handles that the blocking ones do not have, with the reasons."""
 
 
 @pytest.mark.parametrize("name", ["Array", "Group"])
-def test_its_surface_is_that_of_the_asynchronous_handles(name: str) -> None:
+def test_blocking_handles_have_the_methods_of_the_asynchronous_ones(name: str) -> None:
     """Add what is missing to `zarr_s3_async/blocking.py`, or to NOT_HERE with the reason."""
     ours, theirs = getattr(blocking, name), getattr(zs, name)
     for attribute, member in inspect.getmembers(theirs):
@@ -349,7 +349,7 @@ def test_its_surface_is_that_of_the_asynchronous_handles(name: str) -> None:
             assert isinstance(inspect.getattr_static(ours, attribute), property), attribute
 
 
-def test_its_functions_are_those_of_the_package() -> None:
+def test_blocking_functions_have_the_signatures_of_the_package() -> None:
     for name in ("open", "open_array", "open_group", "create_array", "create_group"):
         assert _parameters(getattr(blocking, name)) == _parameters(getattr(zs, name)), name
     for name in ("exists", "delete", "verify"):
@@ -360,12 +360,12 @@ def _parameters(function: Any) -> list[tuple[str, Any, Any]]:
     return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values() if p.name != "self"]
 
 
-def test_the_module_is_there_by_name_and_not_loaded_before() -> None:
+def test_the_blocking_module_is_loaded_on_first_use() -> None:
     program = "import sys, zarr_s3_async as zs; assert 'zarr_s3_async.blocking' not in sys.modules; zs.blocking.open"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_groups_that_ignore_consolidated_metadata_do_so_when_pickled_and_opened_again(tmp_path: Path) -> None:
+def test_a_pickled_group_still_ignores_consolidated_metadata(tmp_path: Path) -> None:
     root = zs.blocking.create_group(tmp_path)
     root.create_group("inner").create_array("a", shape=4, chunks=2, dtype="i4")
     root.consolidate()
@@ -379,7 +379,7 @@ def test_groups_that_ignore_consolidated_metadata_do_so_when_pickled_and_opened_
         assert one.members() == []
 
 
-def test_the_cache_policy_is_kept_below_and_when_pickled(tmp_path: Path) -> None:
+def test_the_cache_policy_is_kept_for_members_and_pickles(tmp_path: Path) -> None:
     group = zs.blocking.create_group(tmp_path)
     made = group.create_array("a", shape=(4,), dtype="i4")
     made[...] = 5
@@ -401,7 +401,7 @@ def test_the_cache_policy_is_kept_below_and_when_pickled(tmp_path: Path) -> None
         zs.blocking.open_array(tmp_path / "a", cache="always")  # type: ignore[arg-type]  # no such policy
 
 
-def test_an_attribute_of_numpy_says_how_to_read() -> None:
+def test_the_error_of_a_numpy_attribute_says_how_to_read() -> None:
     array: Any = zs.blocking.create_array("memory://attributes", shape=(2,), dtype="i4")
     with pytest.raises(AttributeError, match=r"array\[...\] first, as in \(array\[...\]\).mean"):
         array.mean()

@@ -1,4 +1,4 @@
-"""Results go to other libraries through DLPack without a copy, and memory that came through it is read into."""
+"""Results are exported through DLPack without a copy, and reads fill memory imported through it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_result_is_exported_without_a_copy(dtype: str, cached: int, comp
             assert np.shares_memory(taken, data)
             assert data.flags.writeable
             before = (await array[key]).copy()
-            data[...] = 0  # it is the caller's own, whatever is cached
+            data[...] = 0  # the caller owns the result, even if its chunk is cached
             np.testing.assert_array_equal(await array[key], before)
         chunk = await array.chunk_at((0, 0))
         assert chunk is not None
@@ -44,7 +44,7 @@ async def test_other_byte_orders_are_converted_while_reading() -> None:
         assert np.from_dlpack(out).tolist() == np.arange(24).reshape(6, 4).tolist()
 
 
-async def test_memory_that_came_through_dlpack_is_read_into_or_refused() -> None:
+async def test_memory_imported_through_dlpack_is_filled_or_refused() -> None:
     async with zs.Session() as session:
         array = await stored(session, "f4")
         theirs = np.zeros((6, 4), "f4")

@@ -1,4 +1,4 @@
-"""`zs.doctor` and `zarr-s3 doctor`: what is wrong is named, and no secret is shown."""
+"""`zs.doctor` and `zarr-s3 doctor` name the problem and show no secret."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bucket(seaweed: Any) -> Iterator[Any]:
 
 
 @pytest.mark.integration
-async def test_all_is_well_and_every_fact_is_reported(bucket: Any) -> None:
+async def test_a_working_setup_passes_all_checks_and_every_fact_is_reported(bucket: Any) -> None:
     found = await zs.doctor("s3://doctors-bucket/x", write=True, s3=bucket.s3_config())
     assert found.ok
     names = ["versions", "credentials", "endpoint", "connection", "clock", "bucket", "conditional writes", "node"]
@@ -49,7 +49,7 @@ async def test_all_is_well_and_every_fact_is_reported(bucket: Any) -> None:
 
 
 @pytest.mark.integration
-async def test_without_write_nothing_is_written(bucket: Any) -> None:
+async def test_doctor_without_write_writes_nothing(bucket: Any) -> None:
     sent: list[str] = []
 
     def hook(event: zs.Event) -> None:
@@ -62,7 +62,7 @@ async def test_without_write_nothing_is_written(bucket: Any) -> None:
 
 
 @pytest.mark.integration
-async def test_wrong_keys_fail_at_the_bucket_with_advice(bucket: Any) -> None:
+async def test_wrong_keys_fail_the_bucket_check_with_advice(bucket: Any) -> None:
     config = bucket.s3_config(secret_access_key="wrong-secret-of-somebody")
     found = await zs.doctor("s3://doctors-bucket/x", write=True, s3=config)
     assert not found.ok
@@ -73,7 +73,7 @@ async def test_wrong_keys_fail_at_the_bucket_with_advice(bucket: Any) -> None:
 
 
 @pytest.mark.integration
-async def test_a_bucket_that_is_missing_is_named(bucket: Any) -> None:
+async def test_doctor_names_a_missing_bucket(bucket: Any) -> None:
     found = await zs.doctor("s3://no-such-bucket-here", s3=bucket.s3_config())
     assert "BucketNotFound" in check(found, "bucket").detail
 
@@ -108,7 +108,7 @@ async def test_the_bucket_is_checked_by_a_listing_of_one_key_which_the_requester
     assert listing.query == {"prefix": "x/", "max-keys": "1"}
 
 
-async def test_a_wrong_endpoint_fails_at_the_connection() -> None:
+async def test_a_wrong_endpoint_fails_the_connection_check() -> None:
     retry = zs.RetryPolicy(attempts=1)
     config = zs.S3Config(endpoint_url="http://127.0.0.1:9", access_key_id="AKIAIOSFODNN7EXAMPLE", secret_access_key="s")
     found = await zs.doctor("s3://bucket/x", s3=config, retry=retry)
@@ -119,7 +119,7 @@ async def test_a_wrong_endpoint_fails_at_the_connection() -> None:
 
 
 @pytest.mark.integration
-async def test_an_endpoint_with_the_wrong_scheme_or_none_has_advice(
+async def test_an_endpoint_with_a_wrong_or_missing_scheme_gives_advice(
     bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encrypted = bucket.endpoint_url.replace("http:", "https:")
@@ -141,7 +141,7 @@ async def test_a_wrong_clock_is_a_warning(bucket: Any, monkeypatch: pytest.Monke
     assert "ahead of the server's" in clock.detail
 
 
-async def test_where_there_are_no_credentials_it_reports_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+async def test_missing_credentials_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -169,7 +169,7 @@ async def test_the_source_of_the_credentials_is_named(
     assert source in check(found, "credentials").detail
 
 
-async def test_other_stores_have_a_node_or_not() -> None:
+async def test_for_other_stores_only_the_node_is_checked() -> None:
     found = await zs.doctor("memory://x")
     assert outcomes(found) == {"versions": "ok", "node": "warning"}
     with pytest.raises(zs.ConfigError):
@@ -186,7 +186,7 @@ def test_a_masked_key_shows_eight_characters_at_most(key: str) -> None:
 
 
 @pytest.mark.integration
-def test_the_command_ends_with_1_where_a_check_fails(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_exits_with_1_if_a_check_fails(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from zarr_s3_async.cli.app import app
 
     for name, value in bucket.environment().items():

@@ -1,4 +1,4 @@
-"""The kit for FastAPI: regions as bodies, errors as problem documents, and clients that hang up."""
+"""The FastAPI module: regions as bodies, errors as problem documents, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 class Scripted(zs.MemoryStore):
-    """Whose methods a test may replace."""
+    """A store with methods that a test may replace."""
 
 
 async def stored(data: np.ndarray[Any, Any] = DATA, **options: Any) -> Scripted:
@@ -74,7 +74,7 @@ def spelled(numbers: tuple[int, ...]) -> str:
 
 
 @given(data=st.data(), block_bytes=st.sampled_from([1, 100, 3000, 2**22]), form=st.sampled_from(["bytes", "npy"]))
-async def test_a_body_is_what_numpy_gives_for_the_region(data: st.DataObject, block_bytes: int, form: Any) -> None:
+async def test_a_body_equals_the_region_in_numpy(data: st.DataObject, block_bytes: int, form: Any) -> None:
     start = tuple(data.draw(st.integers(0, n)) for n in SHAPE)
     stop = tuple(data.draw(st.integers(a, n)) for a, n in zip(start, SHAPE, strict=True))
     step = data.draw(st.none() | st.tuples(*[st.integers(1, 4)] * 3))
@@ -105,7 +105,7 @@ async def test_structured_elements_keep_their_fields() -> None:
 
 
 @pytest.mark.parametrize("dtype", [">f4", "<f4", ">M8[s]"])
-async def test_elements_are_sent_in_little_endian_however_they_are_stored(dtype: str) -> None:
+async def test_elements_are_always_sent_in_little_endian(dtype: str) -> None:
     data = np.arange(5).astype(dtype)
     async with client_of(application(await stored(data, zarr_format=2))) as client:
         answer = await client.get("/slices/array?start=0&stop=5")
@@ -114,7 +114,7 @@ async def test_elements_are_sent_in_little_endian_however_they_are_stored(dtype:
 
 
 async def messages_of(app: FastAPI, query: str, send: Callable[[Any], Any] | None = None) -> list[Any]:
-    """The messages of a response to a client that takes each at once, or as `send` does."""
+    """The messages of a response to a client that takes each immediately, or by `send`."""
     messages: list[Any] = []
     incoming = iter([{"type": "http.request", "body": b"", "more_body": False}])
 
@@ -142,7 +142,7 @@ async def test_a_region_is_sent_in_pieces_along_its_first_axis_of_several_elemen
     assert max(map(len, bodies)) <= data.nbytes // 5
 
 
-async def test_a_slow_client_is_read_ahead_for_no_more_than_four_blocks() -> None:
+async def test_at_most_four_blocks_are_read_ahead_for_a_slow_client() -> None:
     data = np.arange(70 * 7, dtype="i4").reshape(70, 7)
     store, block = await stored(data), data[:7].nbytes
     reads: list[str] = []
@@ -181,7 +181,7 @@ async def test_fields_may_have_any_name(name: str) -> None:
     block = np.load(io.BytesIO(answer.content), max_header_size=100_000)
     assert block.dtype.names == (name, "y")
     assert block.tolist() == data.tolist()
-    assert (len(answer.content) - data.nbytes) % 64 == 0  # as NumPy aligns what follows
+    assert (len(answer.content) - data.nbytes) % 64 == 0  # NumPy aligns the data like this
 
 
 async def test_an_array_without_dimensions_is_one_element() -> None:
@@ -190,7 +190,7 @@ async def test_an_array_without_dimensions_is_one_element() -> None:
     assert (answer.headers["x-shape"], answer.content) == ("", b"\x07\x00")
 
 
-async def test_head_tells_the_size_and_reads_nothing() -> None:
+async def test_a_head_request_gives_the_size_and_reads_no_chunk() -> None:
     store = await stored()
     reads: list[str] = []
     get = store.get
@@ -213,7 +213,7 @@ async def test_elements_without_a_fixed_size_are_refused() -> None:
     assert answer.status_code == 501
 
 
-def test_a_type_without_a_name_in_npy_is_sent_as_bytes_alone() -> None:
+def test_a_type_without_an_npy_name_is_sent_only_as_raw_bytes() -> None:
     import ml_dtypes
 
     class Of:
@@ -241,7 +241,7 @@ def test_a_type_without_a_name_in_npy_is_sent_as_bytes_alone() -> None:
         ("../array", "start=0,0,0&stop=1,1,1", 422, "config-error"),
     ],
 )
-async def test_what_the_client_requested_wrongly_is_a_problem_document(
+async def test_an_invalid_request_gets_a_problem_document_from_fastapi(
     path: str, query: str, status: int, kind: str
 ) -> None:
     async with client_of(application(await stored(), max_bytes=DATA.nbytes - 1)) as client:
@@ -269,7 +269,7 @@ async def test_a_region_that_is_not_integers_is_a_selection_error(start: Any, st
         array = await session.open_array(await stored(), path="array")
         with pytest.raises(zs.SelectionError):
             kit.SliceResponse(array, start, stop, step)
-        for stop in (np.array(array.shape), None):  # as get_slice takes it
+        for stop in (np.array(array.shape), None):  # as get_slice accepts it
             whole = kit.SliceResponse(array, np.zeros(3, int), stop)
             assert int(whole.headers["content-length"]) == DATA.nbytes
 
@@ -309,7 +309,7 @@ def test_every_error_of_the_library_has_the_status_of_its_kind() -> None:
     assert {kind: kit.status_of(kind("x")) for kind in expected} == expected
 
 
-def test_what_went_wrong_inside_is_logged_and_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_internal_errors_are_logged_and_not_sent(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR, "zarr_s3_async.fastapi"):
         answer = kit.problem(zs.AccessDenied("s3://hidden-bucket/key is forbidden"), "/slices/x")
     assert b"hidden-bucket" not in bytes(answer.body)
@@ -317,7 +317,7 @@ def test_what_went_wrong_inside_is_logged_and_not_reported(caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("error", [zs.UnsupportedFeature("a codec of s3://hidden"), zs.NetworkError("s3://hidden")])
-def test_a_service_for_its_own_user_sends_every_message(error: zs.ZarrS3Error) -> None:
+def test_a_service_with_details_sends_every_message(error: zs.ZarrS3Error) -> None:
     assert b"hidden" not in bytes(kit.problem(error).body)
     assert b"hidden" in bytes(kit.problem(error, details=True).body)
 
@@ -334,7 +334,7 @@ def test_the_title_is_the_kind_of_error_in_one_line() -> None:
     assert "instance" not in json.loads(bytes(kit.problem_response(418, "teapot", "A teapot", "short").body))
 
 
-def test_a_service_that_is_busy_reports_when_to_retry() -> None:
+def test_a_busy_service_sends_retry_after() -> None:
     assert kit.problem(zs.Throttled("slow down")).headers["retry-after"] == "1"
     assert "retry-after" not in kit.problem(zs.NodeNotFound("no array")).headers
 
@@ -351,12 +351,12 @@ def test_a_service_that_is_busy_reports_when_to_retry() -> None:
     ],
     ids=["limit", "anonymus", "format", "max_bytes", "block_bytes", "timeout"],
 )
-def test_a_wrong_option_is_refused_where_it_is_given(make: Callable[[], Any]) -> None:
+def test_an_invalid_option_is_refused_immediately(make: Callable[[], Any]) -> None:
     with pytest.raises(zs.ConfigError):
         make()
 
 
-async def test_a_late_first_element_has_a_status() -> None:
+async def test_an_error_before_the_first_element_has_a_status() -> None:
     store = await stored()
     store.get = slow_chunks(store)
     async with client_of(application(store, timeout=0.01)) as client:
@@ -388,7 +388,7 @@ async def test_an_error_in_the_middle_breaks_the_body() -> None:
 # The session
 
 
-async def test_all_handlers_have_one_session_which_ends_with_the_application() -> None:
+async def test_all_handlers_share_one_session_which_ends_with_the_application() -> None:
     seen: list[zs.Session] = []
 
     async def handler(session: Annotated[zs.Session, Depends(kit.session)]) -> str:
@@ -404,7 +404,7 @@ async def test_all_handlers_have_one_session_which_ends_with_the_application() -
     assert seen[0].closed
 
 
-async def test_an_application_without_the_lifespan_is_warned() -> None:
+async def test_an_application_without_the_lifespan_gives_a_warning() -> None:
     app = FastAPI(exception_handlers=kit.exception_handlers)
 
     async def handler(session: Annotated[zs.Session, Depends(kit.session)]) -> None: ...
@@ -416,7 +416,7 @@ async def test_an_application_without_the_lifespan_is_warned() -> None:
         await kit.session(Request({"type": "http", "app": app}))
 
 
-# Clients that hang up
+# Clients that disconnect
 
 
 async def test_a_handler_that_waits_for_its_body_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,7 +448,7 @@ async def test_a_handler_that_waits_for_its_body_does_not_spin(monkeypatch: pyte
     await asyncio.wait([waiting, watching])
 
 
-async def test_a_handler_that_cannot_be_cancelled_learns_that_its_client_is_gone() -> None:
+async def test_an_uncancellable_handler_can_detect_that_its_client_disconnected() -> None:
     seen: list[str] = []
 
     async def handler(request: Request) -> None:
@@ -484,7 +484,7 @@ async def test_only_http_requests_are_watched(kind: str) -> None:
     assert given == [{"type": kind}, receive, send]
 
 
-async def test_a_response_has_the_attributes_that_frameworks_look_at() -> None:
+async def test_a_response_has_the_attributes_that_frameworks_need() -> None:
     class Of:
         url, shape, ndim, dtype = "memory://x", (3,), 1, np.dtype("f4")
 
@@ -524,7 +524,7 @@ def scope_of(path: str, query: str = "", method: str = "GET") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("with_middleware", [True, False])
-async def test_a_client_that_hangs_up_cancels_its_reads(with_middleware: bool) -> None:
+async def test_a_client_that_disconnects_cancels_its_reads(with_middleware: bool) -> None:
     store = await stored()
     started: list[str] = []
     ended: list[str] = []
@@ -556,7 +556,7 @@ async def test_a_client_that_hangs_up_cancels_its_reads(with_middleware: bool) -
     assert sent == []
 
 
-async def test_a_handler_that_is_not_reading_yet_is_cancelled_too() -> None:
+async def test_a_handler_that_has_not_started_to_read_is_cancelled_too() -> None:
     ended = asyncio.Event()
 
     async def handler() -> None:
@@ -583,7 +583,7 @@ async def test_a_handler_that_is_not_reading_yet_is_cancelled_too() -> None:
 
 @pytest.mark.parametrize("form", ["bytes", "arrow"])
 @pytest.mark.parametrize("ends", ["client", "session"])
-async def test_nothing_is_left_whenever_the_client_or_the_session_goes(ends: str, form: Any) -> None:
+async def test_nothing_is_left_whenever_the_client_disconnects_or_the_session_closes(ends: str, form: Any) -> None:
     store = await stored()
     get = store.get
 
@@ -624,7 +624,7 @@ async def test_nothing_is_left_whenever_the_client_or_the_session_goes(ends: str
             else:
                 await session.aclose()
             (result,) = await asyncio.wait_for(asyncio.gather(serving, return_exceptions=True), 30)
-            # In the middle of a body, an error is the only way to tell the client that the body is cut.
+            # In the middle of a body, only an error shows the client that the body is incomplete.
             assert result is None or (ends == "session" and isinstance(result, zs.SessionClosed | RuntimeError)), result
             assert asyncio.all_tasks() == before
             assert (session.usage.requests, session.usage.bytes, session.usage.bytes_waiting) == (0, 0, 0)
@@ -638,7 +638,7 @@ async def test_nothing_is_left_whenever_the_client_or_the_session_goes(ends: str
     assert whole == 3
 
 
-async def test_a_body_reaches_its_handler_whole_and_no_faster_than_it_is_taken() -> None:
+async def test_a_request_body_reaches_its_handler_complete_and_with_backpressure() -> None:
     pieces = [bytes([n]) * 10 for n in range(5)]
     pulled = 0
     seen: list[int] = []
@@ -670,7 +670,7 @@ async def test_a_body_reaches_its_handler_whole_and_no_faster_than_it_is_taken()
     assert all(ahead <= taken + 2 for taken, ahead in enumerate(seen)), seen
 
 
-async def test_what_work_raises_leaves_as_itself_and_its_end_ends_the_watch() -> None:
+async def test_the_error_of_the_work_is_raised_unchanged_and_its_end_ends_the_watch() -> None:
     async def fails() -> None:
         raise zs.NetworkError("cut")
 
@@ -685,7 +685,7 @@ async def test_what_work_raises_leaves_as_itself_and_its_end_ends_the_watch() ->
     assert not await run_until(never, at_once)
 
 
-async def test_a_cancelled_caller_cancels_both() -> None:
+async def test_a_cancelled_caller_cancels_work_and_watch() -> None:
     ended: list[str] = []
 
     async def work(name: str) -> None:
@@ -724,7 +724,7 @@ async def test_arrow_streams_are_read_by_pyarrow(dtype: str, block_bytes: int) -
     assert answer.headers["x-shape"] == "8,4,2"
 
 
-async def test_times_that_are_none_are_null_in_arrow() -> None:
+async def test_nat_is_null_in_arrow() -> None:
     ipc = pytest.importorskip("pyarrow.ipc")
     data = np.array(["2020-01-01", "NaT"], "M8[s]")
     async with client_of(application(await stored(data), format="arrow")) as client:
@@ -744,7 +744,7 @@ async def test_an_empty_region_is_an_arrow_stream_without_batches(query: str) ->
 
 
 @pytest.mark.parametrize("dtype", ["c16", "S4", "U4", [("x", "i2")], "M8[h]"])
-async def test_types_that_arrow_lacks_are_refused(dtype: Any) -> None:
+async def test_types_without_an_arrow_type_are_refused(dtype: Any) -> None:
     pytest.importorskip("pyarrow")
     async with client_of(application(await stored(np.zeros(3, dtype), zarr_format=2), format="arrow")) as client:
         answer = await client.get("/slices/array?start=0&stop=3")
@@ -781,7 +781,7 @@ def test_without_pyarrow_the_error_names_the_extra(monkeypatch: pytest.MonkeyPat
         ("application/x-npy;q=0.9;v=1,application/vnd.apache.arrow.stream;v=1;q=0.95", "arrow"),
     ],
 )
-async def test_the_format_is_what_the_client_accepts(accept: str | None, expected: Any) -> None:
+async def test_the_format_is_chosen_by_the_accept_header(accept: str | None, expected: Any) -> None:
     async def handler(accepted: Annotated[kit.Format, Depends(kit.accepted_format)]) -> str:
         return accepted
 

@@ -1,4 +1,4 @@
-"""The grid of one axis: regular ones and run-length lists answer alike, and as a plain list of lengths does."""
+"""The grid of one axis: regular grids and run-length lists have the same results as a plain list of lengths."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RUNS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max
 
 
 @given(RUNS, st.data())
-def test_edges_are_their_list(runs: list[tuple[int, int]], data: st.DataObject) -> None:
+def test_a_run_length_list_equals_its_plain_list(runs: list[tuple[int, int]], data: st.DataObject) -> None:
     edges = Edges(runs)
     lengths = [length for length, count in runs for _ in range(count)]
     starts = [sum(lengths[:cell]) for cell in range(len(lengths))]
@@ -31,7 +31,7 @@ def test_edges_are_their_list(runs: list[tuple[int, int]], data: st.DataObject) 
 
 
 @given(st.integers(1, 7), st.integers(0, 30))
-def test_a_regular_axis_is_a_list_of_equal_lengths(length: int, extent: int) -> None:
+def test_a_regular_axis_equals_a_list_of_equal_lengths(length: int, extent: int) -> None:
     edges = Edges([(length, 40)])
     positions = np.arange(extent)
     assert _grid.n_cells(length, extent) == _grid.n_cells(edges, extent)
@@ -50,7 +50,7 @@ def test_growth_beyond_the_last_cell_adds_one(extent: int, multiple: int, runs: 
 
 
 @given(RUNS, RUNS)
-def test_a_grid_with_more_cells_behind_its_last_is_continued(
+def test_a_grid_with_additional_cells_at_its_end_is_a_continuation(
     runs: list[tuple[int, int]], more: list[tuple[int, int]]
 ) -> None:
     one, other = Edges(runs), Edges([*runs, *more])
@@ -62,7 +62,7 @@ def test_a_grid_with_more_cells_behind_its_last_is_continued(
     assert _grid.is_continued(one, Edges(more)) == _grid.is_continued(Edges(more), one) == same
 
 
-def test_regular_axes_are_continued_by_themselves_alone() -> None:
+def test_a_regular_axis_continues_only_itself() -> None:
     assert _grid.is_continued(3, 3)
     assert not _grid.is_continued(3, 4)
     assert _grid.is_continued(3, Edges([(3, 2), (4, 1)]))

@@ -1,4 +1,4 @@
-"""Groups hold arrays and groups: listed once, opened concurrently, consolidated into one request."""
+"""Groups contain arrays and groups: members are listed once, opened concurrently, and consolidated into one request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Counting(zs.MemoryStore):
 
 
 @FORMATS
-async def test_members_come_sorted_with_what_they_are(session: zs.Session, zarr_format: Any) -> None:
+async def test_members_are_sorted_and_have_their_kinds(session: zs.Session, zarr_format: Any) -> None:
     group = await session.create_group("memory://g", attributes={"title": "x"}, zarr_format=zarr_format)
     await group.create_array("b", shape=(3,), dtype="i4", fill_value=1)
     await group.create_group("a")
@@ -55,7 +55,7 @@ async def test_members_come_sorted_with_what_they_are(session: zs.Session, zarr_
 
 
 @FORMATS
-async def test_a_group_of_many_lists_once(session: zs.Session, zarr_format: Any) -> None:
+async def test_the_members_of_a_big_group_are_listed_once(session: zs.Session, zarr_format: Any) -> None:
     store = Counting()
     group = await session.create_group(store, zarr_format=zarr_format)
     await asyncio.gather(*(group.create_array(f"a{n:03}", shape=(2,), dtype="i4") for n in range(150)))
@@ -65,7 +65,7 @@ async def test_a_group_of_many_lists_once(session: zs.Session, zarr_format: Any)
 
 
 @FORMATS
-async def test_a_consolidated_group_of_100_arrays_is_one_request(session: zs.Session, zarr_format: Any) -> None:
+async def test_a_consolidated_group_of_100_arrays_takes_one_request(session: zs.Session, zarr_format: Any) -> None:
     store = Counting()
     group = await session.create_group(store, zarr_format=zarr_format)
     for n in range(100):
@@ -83,7 +83,7 @@ async def test_a_consolidated_group_of_100_arrays_is_one_request(session: zs.Ses
     assert sum(store.calls.values()) == 1
 
 
-async def test_what_consolidated_metadata_lacks_is_looked_for(session: zs.Session) -> None:
+async def test_members_missing_in_consolidated_metadata_are_looked_up(session: zs.Session) -> None:
     group = await session.create_group("memory://g")
     await group.create_array("old", shape=(2,), dtype="i4")
     await group.consolidate()
@@ -91,7 +91,7 @@ async def test_what_consolidated_metadata_lacks_is_looked_for(session: zs.Sessio
     old = await store.get("zarr.json")
     assert old is not None
     await group.create_array("new", shape=(2,), dtype="i4")
-    await store.put("zarr.json", old.data)  # as after a program that does not keep it true
+    await store.put("zarr.json", old.data)  # as after an edit by a program that does not update it
     again = await session.open_group("memory://g")
     assert [name async for name, _ in again.members()] == ["old"]
     assert (await again.open("new")).path == "new"
@@ -100,9 +100,7 @@ async def test_what_consolidated_metadata_lacks_is_looked_for(session: zs.Sessio
 
 
 @FORMATS
-async def test_an_edit_of_attributes_keeps_consolidated_metadata_and_shows_in_it(
-    session: zs.Session, zarr_format: Any
-) -> None:
+async def test_an_edit_of_attributes_updates_consolidated_metadata(session: zs.Session, zarr_format: Any) -> None:
     group = await session.create_group("memory://g", zarr_format=zarr_format)
     await group.create_array("a", shape=(2,), dtype="i4")
     await group.consolidate()
@@ -115,7 +113,7 @@ async def test_an_edit_of_attributes_keeps_consolidated_metadata_and_shows_in_it
 
 
 @FORMATS
-async def test_of_many_who_require_a_group_all_get_it(session: zs.Session, zarr_format: Any) -> None:
+async def test_concurrent_calls_of_require_group_all_get_the_group(session: zs.Session, zarr_format: Any) -> None:
     group = await session.create_group("memory://g", zarr_format=zarr_format)
     found = await asyncio.gather(*(group.require_group("a/b") for _ in range(10)))
     assert {g.path for g in found} == {"a/b"}
@@ -127,7 +125,7 @@ async def test_of_many_who_require_a_group_all_get_it(session: zs.Session, zarr_
 
 
 @FORMATS
-async def test_a_folder_without_metadata_is_no_group(session: zs.Session, zarr_format: Any) -> None:
+async def test_a_folder_without_metadata_is_not_a_group(session: zs.Session, zarr_format: Any) -> None:
     store = zs.MemoryStore()
     group = await session.create_group(store, zarr_format=zarr_format)
     await store.put("folder/file.txt", b"no node")
@@ -136,7 +134,7 @@ async def test_a_folder_without_metadata_is_no_group(session: zs.Session, zarr_f
         await group.open("folder")
 
 
-async def test_names_that_no_node_may_have(session: zs.Session, caplog: pytest.LogCaptureFixture) -> None:
+async def test_invalid_node_names_are_refused(session: zs.Session, caplog: pytest.LogCaptureFixture) -> None:
     store = zs.MemoryStore()
     group = await session.create_group(store)
     for name in ("..", "a/../b", "a//b", "", "a\\b", "zarr.json", "__x"):
@@ -148,7 +146,7 @@ async def test_names_that_no_node_may_have(session: zs.Session, caplog: pytest.L
     assert "slash" in caplog.text
 
 
-async def test_open_gives_whichever_is_there(session: zs.Session) -> None:
+async def test_open_returns_an_array_or_a_group(session: zs.Session) -> None:
     await session.create_group("memory://g")
     await session.create_array("memory://g", path="a", shape=(1,), dtype="i4")
     assert isinstance(await session.open("memory://g"), zs.Group)
@@ -159,7 +157,7 @@ async def test_open_gives_whichever_is_there(session: zs.Session) -> None:
         await session.open_group("memory://g", path="a")
 
 
-async def test_a_tree_is_text_and_html(session: zs.Session) -> None:
+async def test_a_tree_is_shown_as_text_and_html(session: zs.Session) -> None:
     group = await session.create_group("memory://g")
     await group.create_array("b", shape=(3, 4), dtype="f4")
     await group.create_array("a/<x>", shape=(2,), dtype="i4")
@@ -170,7 +168,7 @@ async def test_a_tree_is_text_and_html(session: zs.Session) -> None:
     assert "&lt;x&gt;" in tree._repr_html_()
 
 
-async def test_two_updaters_of_a_groups_attributes_both_survive(session: zs.Session) -> None:
+async def test_concurrent_updates_of_a_groups_attributes_are_both_kept(session: zs.Session) -> None:
     for zarr_format in (2, 3):
         url = f"memory://u{zarr_format}"
         await session.create_group(url, zarr_format=zarr_format)  # type: ignore[arg-type]  # 2 and 3

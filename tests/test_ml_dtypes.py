@@ -1,4 +1,4 @@
-"""The small types of ml_dtypes: read, written and filled where it is installed, named where it is not."""
+"""The small types of ml_dtypes are supported if it is installed; otherwise the error names it."""
 
 import sys
 
@@ -16,7 +16,7 @@ ml_dtypes = pytest.importorskip("ml_dtypes")
 
 
 @pytest.mark.parametrize("name", sorted(_ml_dtypes.BITS))
-def test_each_type_is_that_of_its_name_both_ways(name):
+def test_each_type_is_read_and_written_by_its_name(name):
     for data_type in (dtype_names.read_v2(name, None), dtype_names.read_v3(name)):
         assert data_type.dtype == np.dtype(getattr(ml_dtypes, name))
         assert dtype_names.write_v2(data_type) == dtype_names.write_v3(data_type) == name
@@ -44,14 +44,14 @@ def fill(value, name):
         ("float8_e4m3fn", "0x7f", 0x7F),
     ],
 )
-def test_float_fill_values(name, value, bits):
+def test_float_fill_values_are_read(name, value, bits):
     scalar = fill(value, name)
     assert scalar.dtype.name == name
     assert np.asarray(scalar).view(f"u{scalar.itemsize}") == bits
 
 
 @pytest.mark.parametrize(("name", "value"), [("int4", -8), ("int4", 7), ("uint4", 15), ("int2", -2), ("uint2", 3)])
-def test_integer_fill_values(name, value):
+def test_integer_fill_values_are_read(name, value):
     scalar = fill(value, name)
     assert int(scalar) == value
     assert fill_values.write(scalar, dtype_names.read_v3(name), zarr_format=3) == value
@@ -66,20 +66,20 @@ def test_integer_fill_values(name, value):
         *(("float8_e8m0fnu", -1), ("float8_e4m3fn", 1e9)),
     ],
 )
-def test_what_is_no_value_is_invalid(name, value):
+def test_an_invalid_fill_value_of_ml_dtypes_is_refused(name, value):
     with pytest.raises(Invalid):
         fill(value, name)
 
 
 @pytest.mark.parametrize("value", ["NaN", "-Infinity", 1.5, -0.0])
-def test_float_fill_values_are_spelled_again(value):
+def test_float_fill_values_are_written_unchanged(value):
     assert repr(fill_values.write(fill(value, "bfloat16"), dtype_names.read_v3("bfloat16"), zarr_format=3)) == repr(
         value
     )
 
 
 @pytest.mark.parametrize("name", sorted(_ml_dtypes.BITS))
-def test_zero_and_null_in_v2(name):
+def test_zero_and_null_fill_values_are_read_in_v2(name):
     data_type = dtype_names.read_v2(name, None)
     assert fill_values.read(None, data_type, zarr_format=2) is None
     assert float(fill_values.read(0, data_type, zarr_format=2)) < 1e-30
@@ -87,14 +87,14 @@ def test_zero_and_null_in_v2(name):
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("spelling", ["bfloat16", np.dtype(ml_dtypes.bfloat16), ml_dtypes.bfloat16], ids=str)
-def test_an_array_of_them_can_be_created(zarr_format, spelling):
+def test_an_array_of_ml_dtypes_can_be_created(zarr_format, spelling):
     meta = new_array(shape=4, dtype=spelling, fill_value=1.5, zarr_format=zarr_format)
     assert meta.dtype == np.dtype(ml_dtypes.bfloat16)
     assert meta.fill_value == 1.5
     assert formats.parse_node(formats.dump(meta), url=URL).dtype == meta.dtype
 
 
-def test_two_bytes_need_a_byte_order_and_one_does_not():
+def test_types_of_two_bytes_need_a_byte_order_and_types_of_one_do_not():
     plain = [{"name": "bytes"}]
     meta = formats.parse_node({"zarr.json": stored(zarr_json(data_type="int4", fill_value=0, codecs=plain))}, url=URL)
     assert meta.dtype.itemsize == 1
@@ -102,7 +102,7 @@ def test_two_bytes_need_a_byte_order_and_one_does_not():
     assert new_array(shape=4, dtype="bfloat16").codecs[0].configuration == {"endian": "little"}
 
 
-def test_without_the_package_the_error_shows_what_to_install(monkeypatch):
+def test_the_error_without_ml_dtypes_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(MissingPackage, match="pip install ml_dtypes"):
         dtype_names.read_v3("bfloat16")
@@ -112,13 +112,13 @@ def test_without_the_package_the_error_shows_what_to_install(monkeypatch):
         new_array(shape=4, dtype="bfloat16")
 
 
-def test_a_type_that_an_old_package_lacks_is_named(monkeypatch):
+def test_the_error_of_a_type_missing_in_an_old_ml_dtypes_names_it(monkeypatch):
     monkeypatch.delattr(ml_dtypes, "float8_e3m4")
     with pytest.raises(Unknown, match="float8_e3m4"):
         dtype_names.read_v3("float8_e3m4")
 
 
-def test_types_that_zarr_has_no_name_for_are_refused():
+def test_types_without_a_zarr_name_are_refused():
     if not hasattr(ml_dtypes, "int1"):
         pytest.skip("this ml_dtypes has no int1")
     with pytest.raises(ValueError, match="int1"):

@@ -1,4 +1,4 @@
-"""What notebooks show: short texts, tables, and what is stored of an array; never a secret or a failure."""
+"""Representations in notebooks: short texts, tables, and the stored objects of an array; no secrets, no errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from zarr_s3_async import blocking
 
 
 @pytest.fixture(autouse=True, scope="module")
-def closed_in_the_end() -> Iterator[None]:
+def close_sessions() -> Iterator[None]:
     yield
     blocking.close()
 
 
-async def test_texts_are_short_and_report_what_counts(tmp_path: Path) -> None:
+async def test_representations_are_short_and_contain_the_main_facts(tmp_path: Path) -> None:
     keys = {"access_key_id": "AKIAKEY", "secret_access_key": "s3cr3t"}
     async with zs.Session(region="eu-west-1", **keys) as session:
         array = await session.create_array(tmp_path, shape=(10,), chunks=(2,), dtype="i4")
@@ -65,7 +65,7 @@ def test_a_blocking_array_shows_which_objects_are_stored(tmp_path: Path) -> None
     assert "x (1,) uint8" in group._repr_html_()
 
 
-def test_a_store_that_cannot_list_keeps_no_array_from_being_shown() -> None:
+def test_an_array_in_a_store_without_listings_is_shown() -> None:
     class Closed(zs.MemoryStore):
         closed = False
 

@@ -1,4 +1,4 @@
-"""Every option is checked by name, type and value where it enters: a typo never changes what is read or written."""
+"""Every option is checked by name, type and value when it is given, so a typo never changes a read or a write."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ URL = "memory://options"
 
 
 async def _now(_: object) -> None:
-    """Invalid options raise where they are given, not when they are used."""
+    """Invalid options raise when they are given, not when they are used."""
 
 
 WRONG_WORDS: dict[str, Any] = {
@@ -68,7 +68,7 @@ WRONG_WORDS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("call", WRONG_WORDS.values(), ids=WRONG_WORDS)
-async def test_a_wrong_word_is_refused_in_every_call_and_changes_nothing(call: Callable[..., Any]) -> None:
+async def test_an_invalid_option_is_refused_in_every_call_and_changes_nothing(call: Callable[..., Any]) -> None:
     async with zs.Session() as session:
         group = await session.create_group(URL, path="g")
         array = await group.create_array("a", shape=(4,), dtype="u1", fill_value=7, attributes={"kept": 1})
@@ -94,7 +94,7 @@ WRONG_TYPES = {
 
 
 @pytest.mark.parametrize("kind", [zs.S3Config, zs.Limits, zs.RetryPolicy, zs.HedgePolicy, zs.CacheSize])
-def test_every_field_of_every_option_class_is_checked_whatever_its_value(kind: type) -> None:
+def test_every_field_of_every_option_class_is_checked(kind: type) -> None:
     for field in fields(kind):
         least = 0 if kind is zs.CacheSize else None
         for wrong in WRONG_TYPES.get(field.type, ["text", 1]):
@@ -105,7 +105,7 @@ def test_every_field_of_every_option_class_is_checked_whatever_its_value(kind: t
 
 
 @pytest.mark.parametrize("value", [None, False, 0, "", True, "x"])
-def test_an_unknown_name_is_refused_whatever_its_value(value: Any) -> None:
+def test_an_unknown_option_is_refused_with_any_value(value: Any) -> None:
     for name in ("anonymus", "frobnicate", "verify", "pool"):
         with pytest.raises(zs.ConfigError, match=f"unknown option {name!r}"):
             zs.Session(**{name: value})
@@ -119,13 +119,13 @@ def test_codecs_have_a_thread_per_core_within_bounds(monkeypatch: pytest.MonkeyP
     assert zs.Limits().cpu_threads == threads
 
 
-def test_options_of_a_call_are_those_of_the_class() -> None:
+def test_calls_accept_the_options_of_the_class() -> None:
     known = {field.name: field.type for field in fields(zs.S3Config)}
     options = {name: hint.__forward_arg__ for name, hint in S3Options.__annotations__.items()}
     assert options == {name: hint if hint.endswith("None") else f"{hint} | None" for name, hint in known.items()}
 
 
-def test_false_is_an_option_that_is_given() -> None:
+def test_false_is_not_treated_as_an_absent_option() -> None:
     with pytest.raises(zs.ConfigError, match="given both"):
         zs.Session(s3=zs.S3Config(anonymous=True), anonymous=False)
     assert zs.S3Config().with_options(anonymous=False, region=None) == zs.S3Config()
@@ -165,9 +165,7 @@ def test_false_is_an_option_that_is_given() -> None:
         ({"access_key_id": "", "secret_access_key": ""}, "access_key_id is empty"),
     ],
 )
-def test_what_users_of_other_libraries_write_is_answered_with_the_name_here(
-    options: dict[str, Any], message: str
-) -> None:
+def test_option_names_of_other_libraries_get_an_error_with_our_name(options: dict[str, Any], message: str) -> None:
     with pytest.raises(zs.ConfigError, match=message) as caught:
         zs.Session(**options)
     assert "s3cr3t" not in str(caught.value)
@@ -176,7 +174,7 @@ def test_what_users_of_other_libraries_write_is_answered_with_the_name_here(
 
 
 @pytest.mark.parametrize("name", ["access_key_id", "secret_access_key", "session_token", "endpoint_url"])
-def test_a_secret_in_a_wrong_wrapping_is_not_shown(name: str) -> None:
+def test_a_secret_of_a_wrong_type_is_not_shown(name: str) -> None:
     with pytest.raises(zs.ConfigError) as caught:
         zs.S3Config(**{name: b"s3cr3t"})
     assert "s3cr3t" not in str(caught.value)
@@ -194,7 +192,7 @@ def test_a_secret_in_a_wrong_wrapping_is_not_shown(name: str) -> None:
         ({"frobnicate": None}, "create_array takes: "),
     ],
 )
-async def test_creating_names_the_nearest_option(options: dict[str, Any], message: str) -> None:
+async def test_the_error_of_a_mistyped_option_names_the_nearest_one(options: dict[str, Any], message: str) -> None:
     async with zs.Session() as session:
         with pytest.raises(zs.ConfigError, match=message):
             await session.create_array(URL, shape=1, dtype="u1", **options)
@@ -202,7 +200,7 @@ async def test_creating_names_the_nearest_option(options: dict[str, Any], messag
 
 
 @pytest.mark.parametrize("missing", ["shape", "dtype"])
-async def test_creating_names_what_it_needs(missing: str) -> None:
+async def test_the_error_of_a_missing_option_names_it(missing: str) -> None:
     options: dict[str, Any] = {"shape": 1, "dtype": "u1"}
     del options[missing]
     async with zs.Session() as session:
@@ -223,7 +221,7 @@ async def test_creating_names_what_it_needs(missing: str) -> None:
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
-async def test_a_wrong_option_of_a_new_array_is_one_traceback(wrong: dict[str, Any]) -> None:
+async def test_an_invalid_option_of_a_new_array_gives_one_traceback(wrong: dict[str, Any]) -> None:
     async with zs.Session() as session:
         with pytest.raises((zs.ConfigError, zs.UnsupportedFeature)) as caught:
             await session.create_array(URL, **{"shape": 3, "dtype": "i4", **wrong})

@@ -1,6 +1,6 @@
-"""The public names and their signatures are those of tests/public_api.txt, letter by letter.
+"""The public names and their signatures equal those in tests/public_api.txt.
 
-A change that is meant: `WRITE_DOCS=1 pytest tests/test_public_api.py` writes the file; the changelog says what changed.
+After an intended change, `WRITE_DOCS=1 pytest tests/test_public_api.py` writes the file; add it to the changelog.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ SNAPSHOT = Path(__file__).with_name("public_api.txt")
 
 
 def default(value: object) -> str:
-    """A default as it is written, the same in every version of Python."""
+    """A default value as written in the source, the same in every version of Python."""
     if value is None or value is Ellipsis or isinstance(value, bool | int | float | str | bytes | tuple):
         return repr(value)
     return f"{type(value).__name__}()"
 
 
 def signature(function: Any) -> str:
-    """Parameters with their defaults, without annotations: those are what type checkers hold (tests/types)."""
+    """Parameters with their defaults, without annotations, which type checkers test (tests/types)."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -49,7 +49,7 @@ def signature(function: Any) -> str:
 
 
 def members(owner: type) -> Iterator[str]:
-    """The public members of a class, but not those that every object, exception or typed dictionary has."""
+    """The public members of a class, except those of every object, exception or typed dictionary."""
     if issubclass(owner, dict):
         yield from (f"  [{name!r}]" for name in sorted(owner.__annotations__))
         return
@@ -67,7 +67,7 @@ def members(owner: type) -> Iterator[str]:
 
 
 def entries(module: Any, prefix: str) -> Iterator[str]:
-    """One name after the other, with what belongs to it."""
+    """The lines of the snapshot for each public name of a module, and its members."""
     for name in sorted(module.__all__):
         value = getattr(module, name)
         if inspect.isclass(value):
@@ -98,7 +98,7 @@ def test_the_public_names_and_signatures_are_those_of_the_snapshot() -> None:
     )
 
 
-def test_a_change_of_a_parameter_is_seen() -> None:
+def test_a_change_of_a_parameter_is_detected() -> None:
     def before(a: int, /, b: int = 1, *, c: str = "x") -> None: ...
     def after(a: int, /, b: int = 2, *, c: str = "x") -> None: ...
 
@@ -106,7 +106,7 @@ def test_a_change_of_a_parameter_is_seen() -> None:
     assert signature(after) != signature(before)
 
 
-def test_the_names_that_a_star_import_brings_all_exist() -> None:
+def test_all_names_of_a_star_import_exist() -> None:
     assert len(set(zs.__all__)) == len(zs.__all__)
     for name in zs.__all__:
         assert hasattr(zs, name), name

@@ -14,7 +14,7 @@ import pytest
 import zarr_s3_async as zs
 
 
-async def test_it_opens_with_its_first_use_and_is_over_when_closed() -> None:
+async def test_a_session_opens_on_first_use_and_cannot_be_used_after_closing() -> None:
     session = zs.Session()
     assert "new" in repr(session)
     array = await session.create_array("memory://a", shape=(4,), dtype="i4")
@@ -41,7 +41,7 @@ async def test_it_opens_with_its_first_use_and_is_over_when_closed() -> None:
         await session.__aenter__()
 
 
-async def test_one_that_is_left_open_explains_what_to_do() -> None:
+async def test_a_session_left_open_warns_and_says_what_to_do() -> None:
     session = zs.Session()
     await session.exists("memory://a")
     with pytest.warns(ResourceWarning, match=r"was left open: use it as `async with .* or end with `await .*aclose"):
@@ -56,9 +56,9 @@ async def test_one_that_is_left_open_explains_what_to_do() -> None:
         zs.Session(limits=1)  # type: ignore[arg-type]  # refused, so nothing is left open
 
 
-def test_outside_of_a_loop_it_shows_where_it_is_used() -> None:
+def test_the_error_of_a_session_outside_of_a_loop_says_where_to_use_it() -> None:
     session = zs.Session()
-    assert session.s3("bucket").url == "s3://bucket"  # no IO, and so no loop either
+    assert session.s3("bucket").url == "s3://bucket"  # no I/O, so no loop is needed
     coroutine = session.open_array("memory://a")
     with pytest.raises(zs.WrongEventLoop, match=r"zs\.blocking"):
         coroutine.send(None)
@@ -66,7 +66,7 @@ def test_outside_of_a_loop_it_shows_where_it_is_used() -> None:
         pass
 
 
-async def test_what_is_live_does_not_pickle_and_shows_what_does() -> None:
+async def test_open_handles_do_not_pickle_and_the_error_names_references() -> None:
     async with zs.Session() as session:
         array = await session.create_array("memory://a", shape=(4,), dtype="i4")
         group = await session.create_group("memory://b")
@@ -80,7 +80,7 @@ async def test_what_is_live_does_not_pickle_and_shows_what_does() -> None:
                 pickle.dumps(live)
 
 
-async def test_another_loop_is_refused() -> None:
+async def test_a_session_is_refused_on_another_loop() -> None:
     async with zs.Session() as session:
         array = await session.create_array("memory://a", shape=(4,), dtype="i4")
         read = lambda: asyncio.run(array.get_slice(0, 4))  # noqa: E731  # runs in a thread below
@@ -90,7 +90,7 @@ async def test_another_loop_is_refused() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-async def test_a_forked_child_is_refused() -> None:
+async def test_a_session_is_refused_in_a_forked_child() -> None:
     async with zs.Session() as session:
         array = await session.create_array("memory://a", shape=(4,), dtype="i4")
 
@@ -126,7 +126,7 @@ async def test_a_forked_child_is_refused() -> None:
         ({"sse": "rot13"}, "sse must be one of"),
     ],
 )
-def test_options_are_checked_where_they_are_given(options: dict[str, Any], message: str) -> None:
+def test_session_options_are_checked_when_given(options: dict[str, Any], message: str) -> None:
     with pytest.raises(zs.ConfigError, match=message):
         zs.Session(**options)
 
@@ -141,12 +141,12 @@ def test_options_are_checked_where_they_are_given(options: dict[str, Any], messa
         lambda: zs.CacheSize(chunks=-1),
     ],
 )
-def test_numbers_are_checked_too(make: Any) -> None:
+def test_numbers_in_session_options_are_checked(make: Any) -> None:
     with pytest.raises(zs.ConfigError):
         make()
 
 
-def test_secrets_are_in_no_repr() -> None:
+def test_no_repr_contains_a_secret() -> None:
     config = zs.S3Config(access_key_id="AKIA", secret_access_key="s3cr3t", session_token="t0ken")
     for text in (repr(config), repr(zs.Session(s3=config)), repr(config.public())):
         assert "s3cr3t" not in text
@@ -154,7 +154,7 @@ def test_secrets_are_in_no_repr() -> None:
         assert "AKIA" not in text
 
 
-async def test_a_ref_opens_the_same_array_elsewhere_and_holds_no_secret(tmp_path: Any) -> None:
+async def test_a_ref_opens_the_same_array_elsewhere_and_contains_no_secret(tmp_path: Any) -> None:
     async with zs.Session() as session:
         array = await session.create_array(f"file://{tmp_path}", path="a/b", shape=(4,), dtype="i4")
         await array.set_slice([1, 2, 3, 4], 0)
@@ -169,7 +169,7 @@ async def test_a_ref_opens_the_same_array_elsewhere_and_holds_no_secret(tmp_path
         assert "s3cr3t" not in repr(store)
 
 
-async def test_where_may_be_a_store_a_url_or_a_ref() -> None:
+async def test_a_location_may_be_a_store_a_url_or_a_ref() -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session:
         array = await session.create_array(store, path="x", shape=(2,), dtype="u1", fill_value=3)
@@ -184,7 +184,7 @@ async def test_where_may_be_a_store_a_url_or_a_ref() -> None:
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-async def test_creating_refuses_what_is_there_unless_requested(zarr_format: Any) -> None:
+async def test_creating_refuses_an_existing_node_without_overwrite(zarr_format: Any) -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(2,), dtype="u1", zarr_format=zarr_format)
@@ -197,7 +197,7 @@ async def test_creating_refuses_what_is_there_unless_requested(zarr_format: Any)
         assert (await session.open_array(store)).shape == (3,)
 
 
-async def test_of_many_creators_at_once_one_wins() -> None:
+async def test_one_of_many_concurrent_creators_wins() -> None:
     store = zs.MemoryStore()
     async with zs.Session() as session:
 
@@ -211,7 +211,7 @@ async def test_of_many_creators_at_once_one_wins() -> None:
         assert sum(await asyncio.gather(*(create(n) for n in range(20)))) == 1
 
 
-async def test_open_array_has_a_session_of_its_own(tmp_path: Any) -> None:
+async def test_open_array_has_its_own_session(tmp_path: Any) -> None:
     async with zs.Session() as session:
         await session.create_array(f"file://{tmp_path}", shape=(2,), dtype="u1", fill_value=5)
     async with zs.open_array(f"file://{tmp_path}") as array:
@@ -220,7 +220,7 @@ async def test_open_array_has_a_session_of_its_own(tmp_path: Any) -> None:
         await array.get_slice(0, 2)
 
 
-async def test_a_hook_that_raises_breaks_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_hook_that_raises_has_no_effect_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[zs.Event] = []
 
     def broken(event: zs.Event) -> None:
@@ -242,7 +242,7 @@ async def test_a_hook_that_raises_breaks_nothing_and_is_logged_once(caplog: pyte
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [LookupError]
 
 
-async def test_hooks_hear_what_happens() -> None:
+async def test_hooks_receive_events() -> None:
     heard: list[zs.Event] = []
 
     class Contended(zs.MemoryStore):

@@ -1,4 +1,4 @@
-"""Sessions that are there when needed: one per loop and process; openings by `await` and by `async with`."""
+"""Shared sessions: one per loop and process; arrays are opened by `await` and by `async with`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def filled(url: str) -> None:
         await array.set_slice([1, 2, 3, 4], 0)
 
 
-async def test_awaited_it_is_open_as_long_as_the_loop_runs(tmp_path: Path) -> None:
+async def test_an_awaited_array_uses_the_session_shared_by_the_loop(tmp_path: Path) -> None:
     url = tmp_path.as_uri()
     await filled(url)
     array = await zs.open_array(url)
@@ -32,7 +32,7 @@ async def test_awaited_it_is_open_as_long_as_the_loop_runs(tmp_path: Path) -> No
     assert array._runtime.leases is again._runtime.leases is zs.shared_session()._leases
 
 
-async def test_entered_it_has_a_session_of_its_own(tmp_path: Path) -> None:
+async def test_an_entered_array_has_its_own_session(tmp_path: Path) -> None:
     await filled(tmp_path.as_uri())
     async with zs.open_array(tmp_path, limits=zs.Limits(requests=3)) as array:
         assert array._runtime.limits.requests == 3
@@ -41,7 +41,7 @@ async def test_entered_it_has_a_session_of_its_own(tmp_path: Path) -> None:
         await array[...]
 
 
-async def test_every_opening_has_both_ways(tmp_path: Path) -> None:
+async def test_every_open_function_supports_await_and_async_with(tmp_path: Path) -> None:
     url = tmp_path.as_uri()
     group = await zs.create_group(url, attributes={"a": 1})
     assert isinstance(group, zs.Group)
@@ -64,7 +64,7 @@ async def test_a_failed_opening_leaves_no_session_behind(tmp_path: Path) -> None
     assert opening._session.closed
 
 
-async def test_of_two_loops_each_has_its_own(tmp_path: Path) -> None:
+async def test_two_loops_have_separate_shared_sessions(tmp_path: Path) -> None:
     await filled(tmp_path.as_uri())
     mine = zs.shared_session()
 
@@ -80,19 +80,19 @@ async def test_of_two_loops_each_has_its_own(tmp_path: Path) -> None:
 
     other = await asyncio.to_thread(another)
     assert other is not mine
-    assert other.closed, "it is closed with its loop"
+    assert other.closed, "the session is closed with its loop"
     assert zs.shared_session() is mine
     assert not mine.closed
 
 
-async def test_a_closed_one_is_followed_by_a_new_one() -> None:
+async def test_a_closed_shared_session_is_replaced_by_a_new_one() -> None:
     first = zs.shared_session()
     async with first:
         assert zs.shared_session() is first
     assert zs.shared_session() is not first
 
 
-async def test_its_options_are_those_of_the_first_call() -> None:
+async def test_the_shared_session_has_the_options_of_the_first_call() -> None:
     limits = zs.Limits(requests=7)
     session = zs.shared_session(limits=limits, region="eu-west-1")
     assert zs.shared_session() is session
@@ -107,12 +107,12 @@ async def test_its_options_are_those_of_the_first_call() -> None:
     assert zs.shared_session() is not session
 
 
-def test_without_a_loop_it_shows_where_to_call_it() -> None:
+def test_the_error_of_a_shared_session_without_a_loop_says_where_to_call_it() -> None:
     with pytest.raises(zs.WrongEventLoop, match="inside a coroutine"):
         zs.shared_session()
 
 
-async def test_s3_options_of_one_call_are_that_calls_alone() -> None:
+async def test_s3_options_of_one_call_apply_only_to_it() -> None:
     store = zs.shared_session().store("s3://bucket", region="eu-west-1", anonymous=True)
     assert isinstance(store, zs.S3Store)
     assert (store.config.region, store.config.anonymous) == ("eu-west-1", True)
@@ -127,7 +127,7 @@ async def test_s3_options_of_one_call_are_that_calls_alone() -> None:
         zs.open_array("memory://a", region_name="x")  # type: ignore[call-arg]  # what boto3 calls it
 
 
-async def test_a_forgotten_await_is_reported() -> None:
+async def test_a_forgotten_await_of_an_open_function_is_reported() -> None:
     opening: Any = zs.open_array("memory://a")
     with pytest.raises(AttributeError, match="write `await` before it"):
         _ = opening.shape
@@ -135,7 +135,7 @@ async def test_a_forgotten_await_is_reported() -> None:
         pass
 
 
-def test_signatures_are_those_of_the_session() -> None:
+def test_open_functions_have_the_signatures_of_the_session() -> None:
     for name in ("open", "open_array", "open_group", "create_array", "create_group"):
         ours = inspect.signature(getattr(zs, name)).parameters
         of_session = inspect.signature(getattr(zs.Session, name)).parameters
@@ -199,7 +199,7 @@ NOTEBOOK = """
 """
 
 
-def test_at_exit_it_is_closed_without_a_word_and_a_fork_has_its_own(tmp_path: Path) -> None:
+def test_the_shared_session_is_closed_silently_at_exit_and_a_fork_has_its_own(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable,
@@ -218,7 +218,7 @@ def test_at_exit_it_is_closed_without_a_word_and_a_fork_has_its_own(tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("[5 5 5 5]") >= 2
-    # The loop itself is the notebook's to close: that is all that the interpreter may complain of.
+    # The notebook must close the loop itself, so the interpreter may warn only about the loop.
     assert "Session" not in done.stderr, done.stderr
     assert "transport" not in done.stderr, done.stderr
 
@@ -280,7 +280,7 @@ async def test_what_is_not_awaited_yet_says_so_when_it_is_used(tmp_path: Path) -
         _ = opening.shape
 
 
-def test_asyncio_run_again_and_again_leaves_nothing(tmp_path: Path) -> None:
+def test_repeated_asyncio_run_leaves_nothing_behind(tmp_path: Path) -> None:
     async def read() -> Any:
         return await (await zs.open_array(tmp_path))[...]
 
@@ -310,7 +310,7 @@ def test_asyncio_run_again_and_again_leaves_nothing(tmp_path: Path) -> None:
         ("bucket/key", "has no scheme"),
     ],
 )
-async def test_what_is_nearly_a_place_is_answered_with_the_right_one(wrong: Any, message: str) -> None:
+async def test_the_error_of_a_wrong_url_gives_the_right_one(wrong: Any, message: str) -> None:
     async with zs.Session() as session:
         for call in (session.open_array, session.open_group, session.open, session.exists, session.delete):
             with pytest.raises(zs.ConfigError, match=message) as caught:

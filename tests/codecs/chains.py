@@ -1,4 +1,4 @@
-"""Short spellings that the tests of this folder share."""
+"""Short names for codecs, and helpers that the tests of this folder share."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def pipeline(
 
 
 def encodable(line: Pipeline) -> Pipeline:
-    """The pipeline itself, or the error for which it must not encode."""
+    """The pipeline; raises the error that forbids it to encode."""
     if line.encode_error is not None:
         raise line.encode_error
     return line
 
 
 def numbers(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> np.ndarray:
-    """Reproducible values of any fixed-size dtype: whole numbers, so that nothing is lost in a cast."""
+    """Reproducible values of any fixed-size dtype: integers, so that a cast loses nothing."""
     rng = np.random.default_rng(seed)
     dtype = np.dtype(dtype)
     if dtype.names is not None:
@@ -56,5 +56,5 @@ def numbers(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> np.ndarray:
 
 
 def same(left: np.ndarray, right: np.ndarray) -> bool:
-    """Equal in shape, dtype and every bit."""
+    """Whether both are equal in shape, dtype and every bit."""
     return left.shape == right.shape and left.dtype == right.dtype and left.tobytes() == right.tobytes()

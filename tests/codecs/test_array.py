@@ -1,4 +1,4 @@
-"""codecs/array.py: elements as they stand in memory."""
+"""codecs/array.py: elements stored as they are in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stored(array: np.ndarray, endian: str) -> bytes:
 
 @pytest.mark.parametrize("endian", ["little", "big"])
 @pytest.mark.parametrize("dtype", [*SIMPLE, *OWN_ORDER, RECORD], ids=str)
-def test_endian_decides_the_byte_order_of_what_is_stored(dtype, endian):
+def test_endian_sets_the_byte_order_of_stored_elements(dtype, endian):
     chunk = numbers((3, 4), dtype)
     line = pipeline(("bytes", {"endian": endian}), shape=(3, 4), dtype=dtype)
     data = line.encode(chunk)
@@ -32,7 +32,7 @@ def test_endian_decides_the_byte_order_of_what_is_stored(dtype, endian):
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "u1", *OWN_ORDER, RECORD], ids=str)
-def test_without_endian_the_dtype_is_stored_as_it_is(dtype):
+def test_without_endian_elements_are_stored_unchanged(dtype):
     chunk = numbers((3, 4), dtype)
     line = pipeline("bytes", shape=(3, 4), dtype=dtype)
     assert line.raw
@@ -52,7 +52,7 @@ def test_objects_are_never_stored_as_references(dtype):
         pipeline("bytes", dtype=dtype)
 
 
-def test_decoding_gives_a_view_of_the_data_where_nothing_has_to_change():
+def test_decoding_gives_a_view_of_the_data_if_nothing_has_to_change():
     data = bytearray(96)
     chunk = pipeline(LITTLE).decode(data)
     data[:4] = np.float32(7).tobytes()
@@ -93,7 +93,7 @@ def test_a_transpose_that_changes_nothing_leaves_the_chunk_raw():
 
 
 @pytest.mark.parametrize("order", [[0], [0, 0], [1, 2], [0, 1, 2], "F", [True, 0], [0, -1], None])
-def test_transpose_wants_a_permutation_of_all_axes(order):
+def test_transpose_requires_a_permutation_of_all_axes(order):
     with pytest.raises(MetadataError, match=r"'transpose'.*'order'"):
         pipeline(("transpose", {"order": order}), LITTLE)
 
@@ -116,13 +116,13 @@ class TestSmallTypes:
         assert same(line.decode(expected), chunk)
 
     @pytest.mark.parametrize("codec", ["zstd", "gzip", "crc32c"])
-    def test_they_pass_through_compressors_into_the_callers_array(self, ml, codec):
+    def test_small_types_are_decoded_from_compressors_into_the_callers_array(self, ml, codec):
         chunk = np.arange(24).reshape(4, 6).astype(ml.bfloat16)
         line = pipeline(LITTLE, codec, dtype=ml.bfloat16)
         assert same(line.decode(line.encode(chunk), np.empty_like(chunk)), chunk)
 
     @pytest.mark.parametrize(("name", "bits"), [("int4", 4), ("uint2", 2), ("float4_e2m1fn", 4), ("float6_e2m3fn", 6)])
-    def test_the_upper_bits_of_a_byte_that_is_filled_in_part_are_ignored(self, ml, name, bits):
+    def test_unused_upper_bits_of_a_byte_are_ignored(self, ml, name, bits):
         dtype = np.dtype(getattr(ml, name))
         data = np.arange(256, dtype=np.uint8)
         line = pipeline("bytes", dtype=dtype, shape=(256,))
@@ -133,7 +133,7 @@ class TestSmallTypes:
         assert line.decode(data.tobytes(), out) is out
         assert bytes(line.encode(data.view(dtype))) == clean.tobytes()
 
-    def test_bytes_that_are_whole_are_raw(self, ml):
+    def test_types_of_whole_bytes_are_stored_raw(self, ml):
         assert pipeline("bytes", dtype=ml.float8_e4m3fn).raw
 
 
@@ -153,7 +153,7 @@ class TestSmallTypes:
         ([[], [0], [1]], (1, 4, 6)),
     ],
 )
-def test_a_reshaped_chunk_has_its_elements_in_their_order(option, shape):
+def test_a_reshaped_chunk_keeps_the_order_of_its_elements(option, shape):
     chunk = numbers((4, 6), "<i4")
     line = pipeline(("reshape", {"shape": option}), LITTLE, dtype="<i4")
     assert bytes(line.encode(chunk)) == chunk.tobytes()
@@ -172,12 +172,12 @@ def test_a_reshaped_chunk_has_its_elements_in_their_order(option, shape):
     ],
     ids=str,
 )
-def test_a_shape_that_does_not_hold_the_chunk_is_refused(option):
+def test_a_shape_of_another_size_than_the_chunks_is_refused(option):
     with pytest.raises(MetadataError, match=r"'reshape'.*'shape'"):
         pipeline(("reshape", {"shape": option}), LITTLE)
 
 
-def test_squeezed_chunks_have_no_axes_of_one():
+def test_squeezed_chunks_have_no_axes_of_length_one():
     chunk = numbers((1, 4, 1, 6), "<i4")
     line = pipeline("zarrs.squeeze", ("transpose", {"order": [1, 0]}), LITTLE, shape=(1, 4, 1, 6), dtype="<i4")
     assert bytes(line.encode(chunk)) == chunk[0, :, 0, :].T.tobytes()
@@ -188,7 +188,7 @@ def test_squeezed_chunks_have_no_axes_of_one():
 
 
 def test_booleans_are_packed_least_significant_bit_first():
-    """The bytes that zarrs writes."""
+    """They are the bytes that zarrs writes."""
     chunk = np.arange(11) % 3 == 0
     for padding, expected in (("none", b"\x49\x02"), ("first_byte", b"\x05\x49\x02"), ("last_byte", b"\x49\x02\x05")):
         line = pipeline(("packbits", {"padding_encoding": padding}), shape=(11,), dtype="?")
@@ -201,7 +201,7 @@ def test_booleans_are_packed_least_significant_bit_first():
     st.sampled_from(["i1", "u1", "<i2", ">u2", "<i4", "<u8", "<f4", ">f8", "<c8", "?"]),
     st.data(),
 )
-def test_packed_bits_are_those_from_the_first_to_the_last(dtype, data):
+def test_packbits_stores_the_bits_from_first_to_last(dtype, data):
     dtype = np.dtype(dtype)
     parts = 2 if dtype.kind == "c" else 1
     size = 1 if dtype.kind == "b" else 8 * dtype.itemsize // parts
@@ -238,12 +238,12 @@ def test_small_types_of_ml_dtypes_are_packed_to_their_bits(name):
     [{"first_bit": 32}, {"last_bit": 32}, {"first_bit": 3, "last_bit": 2}, {"padding_encoding": "both"}],
     ids=str,
 )
-def test_bits_that_an_element_does_not_have_are_refused(options):
+def test_bit_numbers_beyond_the_element_are_refused(options):
     with pytest.raises(MetadataError, match="'packbits'"):
         pipeline(("packbits", options))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x05\x49", b"\x04\x49\x02", b"\x05\x49\x02\x00"])
-def test_packed_bits_of_another_chunk_are_refused(data):
+def test_packed_bits_of_another_length_are_refused(data):
     with pytest.raises(ChunkDecodeError, match="'packbits'"):
         pipeline(("packbits", {"padding_encoding": "first_byte"}), shape=(11,), dtype="?").decode(data)

@@ -1,4 +1,4 @@
-"""codecs/cast.py: the cast_value codec, against exact arithmetic."""
+"""codecs/cast.py: the cast_value codec, compared with exact arithmetic."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def line(source, target, shape=(1,), fill=0, **options):
 
 
 def stored(values, source, target, **options):
-    """What the codec stores for these values, as an array of the target's dtype."""
+    """The values that the codec stores, as an array of the target's dtype."""
     chunk = np.array(values, source)
     data = line(source, target, chunk.shape, **options).encode(chunk)
     return np.frombuffer(data, dtype_of(target))
@@ -38,8 +38,8 @@ def dtype_of(name):
         return np.dtype(getattr(pytest.importorskip("ml_dtypes"), name))
 
 
-def whole(number: Fraction, rounding: str) -> int:
-    """A number rounded to a whole one."""
+def to_integer(number: Fraction, rounding: str) -> int:
+    """The number rounded to an integer."""
     below = floor(number)
     rest = number - below
     if rest == 0:
@@ -55,16 +55,16 @@ def whole(number: Fraction, rounding: str) -> int:
 
 
 def rounded(number: Fraction, real: RealType, rounding: str) -> Fraction:
-    """A number rounded to what the type can represent, as if it had no bounds."""
+    """The number rounded to the precision of the type, as if it had no bounds."""
     if real.is_integer:
-        return Fraction(whole(number, rounding))
+        return Fraction(to_integer(number, rounding))
     if number == 0:
         return number
     exponent = abs(number.numerator).bit_length() - number.denominator.bit_length() + 1
     while abs(number) < Fraction(2) ** (exponent - 1):
         exponent -= 1
     unit = Fraction(2) ** max(exponent - real.bits, real.step)
-    return whole(number / unit, rounding) * unit
+    return to_integer(number / unit, rounding) * unit
 
 
 def check(value, source, target, rounding, beyond):
@@ -90,7 +90,7 @@ def check(value, source, target, rounding, beyond):
 @pytest.mark.parametrize("target", INTEGERS)
 @given(st.data())
 @settings(max_examples=40, deadline=None)
-def test_numbers_become_integers_by_the_rules(target, beyond, data):
+def test_numbers_are_cast_to_integers_by_the_rules(target, beyond, data):
     source = data.draw(st.sampled_from([*INTEGERS, *FLOATS]))
     if source in INTEGERS:
         info = np.iinfo(source)
@@ -106,7 +106,7 @@ def test_numbers_become_integers_by_the_rules(target, beyond, data):
 @pytest.mark.parametrize("target", [*FLOATS, "bfloat16", "float8_e4m3", "float8_e5m2", "float8_e3m4", "float4_e2m1fn"])
 @given(st.data())
 @settings(max_examples=40, deadline=None)
-def test_numbers_become_floating_point_numbers_by_the_rules(target, beyond, data):
+def test_numbers_are_cast_to_floats_by_the_rules(target, beyond, data):
     dtype_of(target)
     source = data.draw(st.sampled_from(["int8", "int32", "int64", "uint64", *FLOATS]))
     if source.endswith(("8", "32", "64")) and "int" in source:
@@ -137,7 +137,7 @@ def test_long_integers_are_rounded_once(value, rounding, target):
     check(value, "int64", target, rounding, "clamp")
 
 
-def test_specials_of_floating_point_numbers_stay_what_they_are():
+def test_nan_and_infinities_are_kept_in_casts_between_floats():
     values = [np.nan, np.inf, -np.inf, -0.0]
     for rounding in ROUNDINGS:
         for target in ("float16", "float32"):
@@ -149,7 +149,7 @@ def test_specials_of_floating_point_numbers_stay_what_they_are():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("beyond", ["clamp", "wrap"])
-def test_no_integer_stands_for_a_special_unless_the_map_specifies_it(value, beyond):
+def test_nan_and_infinities_have_no_integer_unless_the_map_gives_one(value, beyond):
     with pytest.raises(ChunkError, match="cannot represent"):
         stored([value], "float32", "int16", out_of_range=beyond)
     name = {np.inf: "Infinity", -np.inf: "-Infinity"}.get(value, "NaN")
@@ -157,7 +157,7 @@ def test_no_integer_stands_for_a_special_unless_the_map_specifies_it(value, beyo
     assert got.tolist() == [-7, 3]
 
 
-def test_the_map_is_applied_first_and_its_first_entry_counts():
+def test_the_map_is_applied_first_and_its_first_match_is_used():
     pairs = {"encode": [[300.5, 1], [300.5, 2], ["NaN", 3], [0, 4]], "decode": [[3, "NaN"], [1, 300.5]]}
     chunk = np.array([300.5, np.nan, 0, -0.0, 9], "<f8")
     codec = line("<f8", "uint8", (5,), scalar_map=pairs)
@@ -166,7 +166,7 @@ def test_the_map_is_applied_first_and_its_first_entry_counts():
     assert np.array_equal(codec.decode(data), [300.5, np.nan, 4, 4, 9], equal_nan=True)
 
 
-def test_a_map_has_hexadecimal_and_negative_keys_and_keys_of_long_integers():
+def test_a_map_may_have_hexadecimal_negative_and_long_keys():
     assert stored([np.float32(1.5), 2], "<f4", "uint8", scalar_map={"encode": [["0x3fc00000", 77]]}).tolist() == [77, 2]
     pairs = {"encode": [[-(2**63), 1], [2**63 - 1, 2], [2**53 + 1, 3]]}
     values = [-(2**63), 2**63 - 1, 2**53 + 1, 5]
@@ -175,7 +175,7 @@ def test_a_map_has_hexadecimal_and_negative_keys_and_keys_of_long_integers():
 
 @pytest.mark.parametrize("name", ["int4", "uint4", "int2", "uint2"])
 @pytest.mark.parametrize("beyond", ["clamp", "wrap"])
-def test_the_small_integers_have_their_own_bounds(name, beyond):
+def test_small_integers_have_their_own_bounds(name, beyond):
     real = RealType.of(dtype_of(name))
     for value in range(-40, 40):
         check(value, "int16", name, "nearest-even", beyond)
@@ -195,13 +195,13 @@ def test_decoding_casts_back_into_the_arrays_own_dtype(source, target):
     assert same(codec.decode(data), chunk)
 
 
-def test_decoding_refuses_what_does_not_fit_the_array():
+def test_decoding_refuses_values_that_do_not_fit_the_array():
     codec = line("<i2", "int32")
     with pytest.raises(ChunkDecodeError, match=r"'cast_value'.*outside the range"):
         codec.decode(np.array([70_000], "<i4").tobytes())
 
 
-def test_a_type_without_zero_or_infinity_is_held_to_its_bounds():
+def test_values_of_a_type_without_zero_or_infinity_stay_within_its_bounds():
     dtype_of("float8_e8m0fnu")
     assert float(stored([0.0], "<f4", "float8_e8m0fnu", out_of_range="clamp", fill=1)[0]) == 2.0**-127
     with pytest.raises(ChunkError, match="cannot represent"):
@@ -251,7 +251,7 @@ def test_a_fill_value_that_cannot_be_cast_is_refused_with_the_metadata():
 
 
 class TestAgainstTheReference:
-    """zarr-python casts by the package cast-value-rs."""
+    """The reference is the package cast-value-rs, which zarr-python uses."""
 
     @pytest.fixture
     def cast_array(self):
@@ -259,7 +259,7 @@ class TestAgainstTheReference:
 
     @pytest.mark.parametrize("rounding", ROUNDINGS)
     @pytest.mark.parametrize("beyond", ["clamp", "wrap"])
-    def test_the_same_numbers_come_out(self, cast_array, rounding, beyond):
+    def test_the_results_equal_those_of_the_reference(self, cast_array, rounding, beyond):
         rng = np.random.default_rng(5)
         for source in [*INTEGERS, *FLOATS]:
             with np.errstate(all="ignore"):
@@ -273,7 +273,7 @@ class TestAgainstTheReference:
                 assert got.tobytes() == expected.tobytes(), (source, target)
 
 
-def test_every_value_of_a_small_float_comes_back():
+def test_every_value_of_a_small_float_survives_a_cast_and_back():
     for name in ("bfloat16", "float8_e4m3", "float8_e5m2", "float8_e4m3fnuz"):
         dtype = dtype_of(name)
         values = np.arange(2 ** (8 * dtype.itemsize)).astype(f"u{dtype.itemsize}").view(dtype).astype("f4")

@@ -1,4 +1,4 @@
-"""codecs/checksums.py: checksums beside the data."""
+"""codecs/checksums.py: checksums stored with the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CASES = [
 
 @pytest.mark.parametrize(("name", "configuration", "reference"), CASES)
 @pytest.mark.parametrize("length", [1, 2, 3, 35, 4096])
-def test_they_write_the_bytes_of_numcodecs(name, configuration, reference, length):
+def test_checksums_write_the_bytes_of_numcodecs(name, configuration, reference, length):
     chunk = numbers((length,), "u1")
     line = pipeline("bytes", (name, configuration), shape=(length,), dtype="u1")
     data = line.encode(chunk)
@@ -38,7 +38,7 @@ def test_they_write_the_bytes_of_numcodecs(name, configuration, reference, lengt
 
 
 @pytest.mark.parametrize(("name", "configuration", "reference"), CASES)
-def test_every_changed_bit_is_noticed(name, configuration, reference):
+def test_every_changed_bit_is_detected(name, configuration, reference):
     line = pipeline(LITTLE, (name, configuration), shape=CHUNK.shape, dtype="<i4")
     good = bytes(line.encode(CHUNK))
     for at in range(len(good)):
@@ -51,13 +51,13 @@ def test_every_changed_bit_is_noticed(name, configuration, reference):
 
 @pytest.mark.parametrize("name", [case[0] for case in CASES])
 @pytest.mark.parametrize("length", [0, 3, 4, 143, 145])
-def test_a_wrong_length_is_noticed_before_the_sum_is_made(name, length):
+def test_a_wrong_length_is_detected_before_the_checksum_is_computed(name, length):
     with pytest.raises(ChunkDecodeError, match="with the checksum"):
         pipeline(LITTLE, name, shape=CHUNK.shape, dtype="<i4").decode(bytes(length))
 
 
-def test_the_known_answer_of_the_iscsi_specification():
-    """RFC 3720, B.4: 32 bytes of zeros."""
+def test_the_checksum_of_the_iscsi_specification_is_computed():
+    """RFC 3720, B.4, gives it for 32 bytes of zeros."""
     data = pipeline("bytes", "crc32c", shape=(32,), dtype="u1").encode(np.zeros(32, "u1"))
     assert bytes(data)[-4:] == bytes.fromhex("aa36918a")
 

@@ -57,7 +57,7 @@ def test_blosc_shuffles_by_the_size_of_an_element_as_numcodecs_does(cname, shuff
     assert same(ours.decode(data), chunk)
 
 
-def test_blosc_behind_a_filter_of_bytes_sees_single_bytes():
+def test_blosc_after_a_filter_of_bytes_gets_single_bytes():
     ours = pipeline(("numcodecs.shuffle", {"elementsize": 4}), LITTLE, "numcodecs.blosc", shape=CHUNK.shape)
     from numcodecs import Shuffle
 
@@ -65,7 +65,7 @@ def test_blosc_behind_a_filter_of_bytes_sees_single_bytes():
 
 
 @pytest.mark.parametrize(("name", "number"), [("noshuffle", 0), ("shuffle", 1), ("bitshuffle", 2)])
-def test_blosc_of_v3_names_its_shuffle_and_its_typesize(name, number):
+def test_v3_blosc_has_its_shuffle_and_typesize_in_the_document(name, number):
     config = {"cname": "zstd", "clevel": 7, "shuffle": name, "typesize": 2, "blocksize": 512}
     ours = line("blosc", config)
     data = ours.encode(CHUNK)
@@ -97,7 +97,7 @@ class TestZstdFrames:
 
     @pytest.fixture(autouse=True, params=[False, True], ids=["at once", "in pieces"])
     def _way(self, request, monkeypatch):
-        """As chunks of any size are decoded, and as the largest ones are."""
+        """Run each test with the usual way of decoding, and with that for the largest chunks."""
         if request.param:
             monkeypatch.setattr(compress, "_IN_PIECES", 0)
             monkeypatch.setattr(compress, "_PIECE", 100)
@@ -105,7 +105,7 @@ class TestZstdFrames:
 
     @staticmethod
     def of_unknown_size(data: bytes) -> bytes:
-        """A frame of raw blocks whose header does not say how long its content is."""
+        """A frame of raw blocks whose header does not state the length of its content."""
         blocks = [data[at : at + 1000] for at in range(0, len(data), 1000)]
         headers = [(len(block) << 3 | (at == len(blocks) - 1)).to_bytes(3, "little") for at, block in enumerate(blocks)]
         return b"\x28\xb5\x2f\xfd\x00\x58" + b"".join(map(bytes.__add__, headers, blocks))
@@ -142,17 +142,17 @@ class TestZstdFrames:
                     accepted.append((what, line("zstd").decode(data)))
         assert not accepted
 
-    def test_frames_of_any_kind_are_decoded_where_only_a_limit_is_known(self):
+    def test_frames_of_any_kind_are_decoded_if_only_a_limit_is_known(self):
         codec = pipeline(LITTLE, ("numcodecs.zlib", {}), ("zstd", {}), shape=CHUNK.shape)
         inner = pipeline(LITTLE, ("numcodecs.zlib", {}), shape=CHUNK.shape).encode(CHUNK)
         for what, data in self.frames(inner).items():
             assert same(codec.decode(data), CHUNK), what
 
     @pytest.mark.parametrize("claimed", [2**40, 2**63, 2**64 - 1])
-    def test_a_frame_that_claims_too_much_is_refused_before_it_is_believed(self, claimed):
+    def test_a_frame_that_claims_too_much_is_refused_before_memory_is_allocated(self, claimed):
         header = b"\x28\xb5\x2f\xfd\xe0" + claimed.to_bytes(8, "little") + b"\x01\x00\x00"
         for codec in (line("zstd"), pipeline(LITTLE, "gzip", "zstd")):
-            # The greatest number is how the C library says that a size is not known.
+            # The largest number is the C library's value for an unknown size.
             with pytest.raises(ChunkDecodeError, match="zstd" if claimed == 2**64 - 1 else "claims"):
                 codec.decode(header)
 
@@ -167,15 +167,15 @@ class TestZstdFrames:
 
 
 class TestClaims:
-    """What hostile headers claim."""
+    """Sizes and lengths in untrusted headers."""
 
     @pytest.mark.parametrize("claimed", [0, 1, 9599, 9601, 2**31 - 1, 2**31, 2**32 - 1])
-    def test_lz4_believes_no_size_but_the_chunks(self, claimed):
+    def test_lz4_accepts_only_the_size_of_the_chunk(self, claimed):
         data = claimed.to_bytes(4, "little") + line("numcodecs.lz4").encode(CHUNK)[4:]
         with pytest.raises(ChunkDecodeError, match="claims"):
             line("numcodecs.lz4").decode(data)
 
-    def test_lz4_of_unknown_size_believes_what_its_length_allows(self):
+    def test_lz4_of_unknown_size_accepts_only_sizes_that_its_length_allows(self):
         codec = pipeline("vlen-bytes", "numcodecs.lz4", shape=(1,), dtype=object)
         chunk = np.array([b"abc" * 1000], object)
         assert codec.decode(codec.encode(chunk))[0] == chunk[0]
@@ -183,13 +183,13 @@ class TestClaims:
             codec.decode((2**27).to_bytes(4, "little") + bytes(100))
 
     @pytest.mark.parametrize(("at", "value"), [(4, 0), (4, 9601), (4, 2**32 - 1), (12, 15), (12, 2**31), (12, 0)])
-    def test_blosc_believes_no_lengths_but_the_true_ones(self, at, value):
+    def test_blosc_accepts_only_the_true_lengths(self, at, value):
         data = bytearray(line("blosc").encode(CHUNK))
         data[at : at + 4] = value.to_bytes(4, "little")
         with pytest.raises(ChunkDecodeError, match="claims"):
             line("blosc").decode(data)
 
-    def test_blosc_blocks_that_do_not_split_evenly_would_leave_memory_unwritten(self):
+    def test_blosc_blocks_that_do_not_split_evenly_are_refused(self):
         chunk = numbers((3000,), "<u4")
         codec = pipeline(LITTLE, ("blosc", {"cname": "blosclz", "shuffle": "noshuffle"}), shape=(3000,), dtype="<u4")
         data = bytearray(codec.encode(chunk))
@@ -222,7 +222,7 @@ def test_a_wrong_option_is_named_with_its_codec(name, configuration, key):
         encodable(line(name, configuration))
 
 
-def test_blosc_keeps_the_choice_of_threads_that_a_program_has_made(monkeypatch):
+def test_decoding_blosc_keeps_the_programs_setting_of_threads(monkeypatch):
     monkeypatch.setattr(blosc, "use_threads", True)
     line("blosc")
     assert blosc.use_threads is True
@@ -231,8 +231,8 @@ def test_blosc_keeps_the_choice_of_threads_that_a_program_has_made(monkeypatch):
     assert blosc.use_threads is False
 
 
-def test_small_zstd_frames_that_are_no_single_whole_frame_are_read_or_refused_as_large_ones(monkeypatch):
-    """The quick way for them is left to the careful one: several frames, cut ones, trailing bytes, wrong checksums."""
+def test_small_zstd_data_with_other_than_one_complete_frame_is_handled_like_large_data(monkeypatch):
+    """The fast path leaves several frames, truncated ones, trailing bytes and wrong checksums to the general one."""
     codec = build_codec(CodecSpec("zstd", {"level": 1, "checksum": True}), ChunkSpec((64,), np.dtype("u1"), 0)).codec
     data = bytes(range(64))
     whole = codec.encode(data)
@@ -260,7 +260,7 @@ def test_small_zstd_frames_that_are_no_single_whole_frame_are_read_or_refused_as
 
 
 def test_many_threads_share_the_contexts_of_a_zstd_codec():
-    """None is used by two of them at once."""
+    """No context may be used by two threads at the same time."""
     codec = build_codec(CodecSpec("zstd", {"level": 1}), ChunkSpec((4096,), np.dtype("u1"), 0)).codec
     encoded = [codec.encode(bytes([number]) * 2048 + bytes(range(256)) * 8) for number in range(8)]
 

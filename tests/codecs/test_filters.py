@@ -14,7 +14,7 @@ SHAPE = (5, 9)
 
 
 def line(name, configuration, dtype, shape=SHAPE, *more):
-    """As Zarr v2 has it: `bytes` follows the byte order that the filter gives."""
+    """A chain as in Zarr v2: `bytes` uses the byte order that the filter gives."""
     return pipeline((name, configuration), "bytes", *more, shape=shape, dtype=dtype)
 
 
@@ -67,7 +67,7 @@ def test_bitround_takes_big_endian_numbers_too():
     )
 
 
-def test_filters_follow_one_another_and_a_transposed_chunk_is_taken_in_c_order():
+def test_filters_are_applied_in_order_and_to_transposed_chunks_in_c_order():
     chunk = numbers((4, 6), "<f8")
     ours = pipeline(
         ("transpose", {"order": [1, 0]}),
@@ -85,7 +85,7 @@ def test_filters_follow_one_another_and_a_transposed_chunk_is_taken_in_c_order()
 
 
 @pytest.mark.parametrize("endian", ["little", "big"])
-def test_in_v3_the_bytes_codec_decides_the_byte_order(endian):
+def test_in_v3_the_bytes_codec_sets_the_byte_order(endian):
     chunk = numbers(SHAPE, "<i4")
     ours = pipeline(("numcodecs.delta", {"dtype": "<i4"}), ("bytes", {"endian": endian}), shape=SHAPE, dtype="<i4")
     expected = numcodecs.Delta("<i4").encode(chunk)
@@ -103,7 +103,7 @@ def test_packbits_packs_any_number_of_booleans(count):
 
 
 @pytest.mark.parametrize("padding", [0, 4, 8, 255])
-def test_packbits_believes_no_padding_but_its_own(padding):
+def test_packbits_refuses_any_other_padding(padding):
     data = bytearray(line("numcodecs.packbits", {}, "?").encode(np.zeros(SHAPE, bool)))
     data[0] = padding
     with pytest.raises(ChunkDecodeError, match="padding"):
@@ -116,7 +116,7 @@ class TestCategorize:
 
     @pytest.mark.parametrize("dtype", [object, "<U6"])
     @pytest.mark.parametrize("astype", ["|u1", "<i2", ">u4"])
-    def test_it_writes_the_bytes_of_numcodecs(self, dtype, astype):
+    def test_categorize_writes_the_bytes_of_numcodecs(self, dtype, astype):
         chunk = self.TEXTS.astype(dtype)
         config = {"labels": list(self.LABELS), "dtype": np.dtype(dtype).str, "astype": astype}
         reference = numcodecs.Categorize(**config)
@@ -126,7 +126,7 @@ class TestCategorize:
         assert ours.decode(data).tolist() == reference.decode(bytes(data)).reshape(2, 3).tolist()
         assert ours.decode(data).dtype == np.dtype(dtype)
 
-    def test_numbers_of_no_label_are_empty_texts(self):
+    def test_numbers_without_a_label_are_empty_strings(self):
         ours = line("numcodecs.categorize", {"labels": ["a"], "astype": "|i1"}, object, (4,))
         assert ours.decode(np.array([1, 2, -1, 0], "i1").tobytes()).tolist() == ["a", "", "", ""]
 
@@ -177,7 +177,7 @@ def test_a_wrong_configuration_is_named_with_its_codec(name, configuration, dtyp
         encodable(line(f"numcodecs.{name}", configuration, dtype))
 
 
-def test_hostile_numbers_give_numbers_and_no_warnings():
+def test_extreme_numbers_are_decoded_without_warnings():
     every = np.array([0, 0x7FF0000000000000, 0x7FF8000000000001, 2**63, 0x7FEFFFFFFFFFFFFF], "<u8").tobytes()
     for name, config in (
         ("fixedscaleoffset", {"astype": "<f8", "dtype": "<i8", "scale": 1e-300, "offset": 1}),
@@ -191,7 +191,7 @@ def test_hostile_numbers_give_numbers_and_no_warnings():
         assert decoded.shape == (5,)
 
 
-def test_texts_that_are_no_texts_are_refused_on_writing():
+def test_values_that_are_not_strings_are_refused_on_writing():
     chunk = np.empty(1, object)
     chunk[0] = ["not even hashable"]
     with pytest.raises(ChunkError, match=r"'numcodecs.categorize'"):
@@ -211,8 +211,8 @@ def test_texts_that_are_no_texts_are_refused_on_writing():
     ],
     ids=str,
 )
-def test_a_filter_reads_the_chunk_as_elements_of_the_type_that_it_names(name, configuration, dtype):
-    """As numcodecs does, of whatever width."""
+def test_a_filter_reads_the_chunk_as_elements_of_its_own_type(name, configuration, dtype):
+    """The type may have another width than the array's; numcodecs does the same."""
     chunk = numbers((4, 6), dtype)
     line = pipeline((f"numcodecs.{name}", configuration), "bytes", dtype=dtype)
     theirs = numcodecs.get_codec({"id": name, **configuration})
@@ -221,6 +221,6 @@ def test_a_filter_reads_the_chunk_as_elements_of_the_type_that_it_names(name, co
     assert same(line.decode(line.encode(chunk)), decoded)
 
 
-def test_a_width_that_does_not_divide_the_chunk_is_refused():
+def test_a_filter_type_of_a_width_that_does_not_divide_the_chunk_is_refused():
     with pytest.raises(MetadataError, match=r"numcodecs\.delta"):
         pipeline(("numcodecs.delta", {"dtype": "<i8"}), "bytes", shape=(3,), dtype="<i4")

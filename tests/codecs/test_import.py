@@ -1,4 +1,4 @@
-"""The package as a whole."""
+"""The imports of the codecs package."""
 
 from __future__ import annotations
 
@@ -65,15 +65,15 @@ def test_every_module_has_a_docstring():
         assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
-def test_the_public_names_are_sorted_and_there():
+def test_the_public_names_of_codecs_are_sorted_and_exist():
     names = zarr_s3_async.codecs.__all__
     assert names == sorted(names)
     assert all(hasattr(zarr_s3_async.codecs, name) for name in names)
 
 
 @pytest.mark.parametrize("broken", ["zfpy", "pcodec"])
-def test_a_broken_optional_package_costs_its_own_codec_alone(broken, tmp_path):
-    """zfpy 1.0.1.post0 breaks `import numcodecs`, and so every array of zstd."""
+def test_a_broken_optional_package_disables_only_its_own_codec(broken, tmp_path):
+    """zfpy 1.0.1.post0 breaks `import numcodecs`, which would break every array with zstd."""
     (tmp_path / f"{broken}.py").write_text("raise ValueError('broken')\n")
     script = (
         "import sys, numpy as np\n"
@@ -96,8 +96,8 @@ def test_a_broken_optional_package_costs_its_own_codec_alone(broken, tmp_path):
     assert broken in run.stdout
 
 
-def test_the_first_large_chunks_of_zstd_need_no_numcodecs_and_are_what_was_stored():
-    """It is imported for those that follow, and for memory of the caller's own it makes no difference."""
+def test_the_first_large_zstd_chunks_are_decoded_without_numcodecs():
+    """It is imported for later chunks, and the results are the same."""
     script = (
         "import sys, numpy as np, zstandard\n"
         "from zarr_s3_async.codecs import ChunkSpec, build_pipeline\n"

@@ -1,4 +1,4 @@
-"""Chunks as zarr-python writes and reads them, and shards as tensorstore does."""
+"""Chunks are the same as those of zarr-python, and shards as those of tensorstore."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SHAPE = (6, 10)
 
 @pytest.fixture(autouse=True)
 def _quiet():
-    """zarr-python warns that some of its codecs and dtypes are in no specification."""
+    """Ignore zarr-python's warnings that some of its codecs and dtypes are in no specification."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 class Stored:
-    """An array of one chunk, in memory, by zarr-python."""
+    """An array of one chunk in memory, written by zarr-python."""
 
     def __init__(self, chunk, **options):
         self.store = zarr.storage.MemoryStore()
@@ -49,7 +49,7 @@ class Stored:
         return self.store._store_dict[self.key()].to_bytes()
 
     def read(self, data):
-        """What zarr-python makes of these bytes."""
+        """Let zarr-python decode these bytes."""
         buffer = self.store._store_dict[self.key()]
         self.store._store_dict[self.key()] = type(buffer).from_bytes(bytes(data))
         return self.array[...]
@@ -147,7 +147,7 @@ def test_v2_filters_are_the_same_bytes(filters, dtype, order):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_v2_texts_are_the_same_bytes(order):
+def test_v2_strings_are_the_same_bytes(order):
     chunk = np.array([["a", "bø", ""], ["日本", "e" * 50, "f"]], object)
     stored = Stored(chunk, dtype=str, zarr_format=2, compressors=numcodecs.Zstd(), order=order)
     line = v2_pipeline(stored.document(), chunk, "")
@@ -217,7 +217,7 @@ def test_v3_filters_of_numcodecs_are_the_same_bytes(endian):
         check(stored, v3_pipeline(stored.document(), chunk, 0), chunk)
 
 
-def test_v3_compressors_of_numcodecs_are_read_both_ways():
+def test_each_library_reads_the_others_v3_compressors_of_numcodecs():
     for codec in numcodecs_of_zarr()[1]:
         chunk = numbers(SHAPE, "float32")
         stored = Stored(chunk, dtype="float32", zarr_format=3, filters=[], compressors=[codec])
@@ -226,7 +226,7 @@ def test_v3_compressors_of_numcodecs_are_read_both_ways():
         check(stored, v3_pipeline(stored.document(), chunk, 0), chunk, exact=exact)
 
 
-def test_v3_texts_are_the_same_bytes():
+def test_v3_strings_are_the_same_bytes():
     chunk = np.array([["a", "bø", ""], ["日本", "e" * 50, "f"]], object)
     stored = Stored(chunk, dtype=str, zarr_format=3)
     line = v3_pipeline(stored.document(), chunk, "")
@@ -271,14 +271,14 @@ def test_v3_value_codecs_are_the_same_bytes(dtype, filters):
         pytest.skip("zarr-python has no cast_value before 3.2")
     pytest.importorskip("cast_value_rs")
     chunk = numbers(SHAPE, dtype)
-    # The array's own fill value has to survive the codecs.
+    # The fill value of the array must survive the codecs.
     stored = Stored(chunk, dtype=dtype, zarr_format=3, filters=filters, compressors=[], fill_value=10)
     check(stored, v3_pipeline(stored.document(), chunk, chunk.dtype.type(10)), chunk)
 
 
 @pytest.mark.parametrize("location", ["start", "end"])
 @pytest.mark.parametrize("checksum", [False, True])
-def test_shards_are_read_both_ways(location, checksum):
+def test_we_and_zarr_python_decode_each_others_shards(location, checksum):
     codecs = zarr.codecs
     chunk = numbers((8, 12), "int32")
     chunk[:4, :4] = 0
@@ -299,7 +299,7 @@ def test_shards_are_read_both_ways(location, checksum):
 
 
 @pytest.mark.parametrize("location", ["start", "end"])
-def test_shards_are_read_both_ways_by_tensorstore(location, tmp_path):
+def test_we_and_tensorstore_decode_each_others_shards(location, tmp_path):
     tensorstore = pytest.importorskip("tensorstore")
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     sharding = {
@@ -346,8 +346,8 @@ ZARRS = [
 
 
 @pytest.mark.parametrize(("dtype", "codecs"), ZARRS, ids=str)
-async def test_codecs_of_zarr_extensions_are_those_of_zarrs(dtype, codecs, tmp_path):
-    """Both ways: what we store is read there, and what is stored there has the same bytes."""
+async def test_codecs_of_zarr_extensions_agree_with_zarrs(dtype, codecs, tmp_path):
+    """zarrs reads what we store, and what it stores has the same bytes."""
     zarrista = pytest.importorskip("zarrista")
     stores = pytest.importorskip("zarrista.store")
     numbers = np.arange(11) * 4

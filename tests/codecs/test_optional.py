@@ -13,7 +13,7 @@ from .chains import encodable, numbers, pipeline, same
 
 
 @pytest.mark.parametrize(("name", "package"), [("numcodecs.pcodec", "pcodec"), ("numcodecs.zfpy", "zfpy")])
-def test_a_missing_package_is_named(name, package, monkeypatch):
+def test_the_error_of_a_missing_package_names_it(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "numcodecs.pcodec", raising=False)
     with pytest.raises(UnsupportedFeature, match=f"'{name}'.*pip install {package}"):
@@ -26,7 +26,7 @@ class TestPCodec:
         pytest.importorskip("pcodec")
 
     @pytest.mark.parametrize("dtype", ["<u2", "<i4", "<i8", "<f2", "<f4", "<f8"])
-    def test_it_writes_the_bytes_of_numcodecs(self, dtype):
+    def test_the_codec_writes_the_bytes_of_numcodecs(self, dtype):
         from numcodecs.pcodec import PCodec
 
         chunk = numbers((5, 8), dtype)
@@ -38,12 +38,12 @@ class TestPCodec:
         assert line.decode(data, out) is out
         assert same(out, chunk)
 
-    def test_in_v2_it_stands_behind_the_elements(self):
+    def test_pcodec_in_v2_follows_the_elements(self):
         chunk = numbers((5, 8), "<f4")
         line = pipeline(("bytes", {"endian": "little"}), "numcodecs.pcodec", shape=(5, 8))
         assert line.encode(chunk) == pipeline("numcodecs.pcodec", shape=(5, 8)).encode(chunk)
 
-    def test_elements_of_the_other_byte_order_come_back_as_they_were(self):
+    def test_pcodec_keeps_elements_of_the_other_byte_order(self):
         chunk = numbers((5, 8), ">f4")
         line = pipeline("numcodecs.pcodec", shape=(5, 8), dtype=">f4")
         assert same(line.decode(line.encode(chunk), np.empty_like(chunk)), chunk)
@@ -59,13 +59,13 @@ class TestPCodec:
         with pytest.raises(ChunkDecodeError, match=r"'numcodecs.pcodec'"):
             pipeline("numcodecs.pcodec", shape=(5, 8), dtype="<f4").decode(data)
 
-    def test_a_panic_of_the_library_is_an_error_like_any_other(self, monkeypatch):
+    def test_a_panic_of_the_library_is_a_decode_error(self, monkeypatch):
         panic = type("PanicException", (BaseException,), {})
 
-        def gives_up(*_args):
+        def panics(*_args):
             raise panic("index out of bounds")
 
-        monkeypatch.setattr("pcodec.standalone.simple_decompress_into", gives_up)
+        monkeypatch.setattr("pcodec.standalone.simple_decompress_into", panics)
         with pytest.raises(ChunkDecodeError, match="index out of bounds"):
             pipeline("numcodecs.pcodec").decode(b"pco!")
 
@@ -86,7 +86,7 @@ class TestPCodec:
         assert same(line.decode(line.encode(chunk)), chunk)
         assert same(line.decode(line.encode(chunk), np.empty((4, 6), dtype)), chunk)
 
-    def test_single_bytes_are_not_for_it(self):
+    def test_pcodec_refuses_single_bytes(self):
         with pytest.raises(MetadataError, match="16 to 64 bits"):
             pipeline("numcodecs.pcodec", dtype="u1")
 
@@ -100,7 +100,7 @@ class TestZFP:
     @pytest.mark.parametrize(
         "options", [{"mode": 4, "tolerance": 1e-3}, {"mode": 3, "precision": 20}, {"mode": 2, "rate": 20}]
     )
-    def test_it_writes_the_bytes_of_numcodecs(self, shape, options):
+    def test_the_codec_writes_the_bytes_of_numcodecs(self, shape, options):
         from numcodecs.zfpy import ZFPY
 
         chunk = numbers(shape, "<f8")
@@ -110,13 +110,13 @@ class TestZFP:
         assert data == reference.encode(chunk)
         assert same(line.decode(data), reference.decode(data).reshape(shape))
 
-    def test_what_the_header_claims_is_checked(self):
+    def test_the_header_of_zfp_is_checked(self):
         for shape, dtype in (((8, 5), "<f8"), ((40,), "<f8"), ((5, 8), "<f4"), ((50, 8), "<f8")):
             data = pipeline("numcodecs.zfpy", shape=shape, dtype=dtype).encode(numbers(shape, dtype))
             with pytest.raises(ChunkDecodeError, match=r"'numcodecs.zfpy'.*claims"):
                 pipeline("numcodecs.zfpy", shape=(5, 8), dtype="<f8").decode(data)
 
-    def test_data_that_is_cut_off_is_not_read_beyond_its_end(self):
+    def test_truncated_zfp_data_is_not_read_beyond_its_end(self):
         chunk = numbers((64, 64), "<f8")
         line = pipeline(("numcodecs.zfpy", {"tolerance": 1e-9}), shape=(64, 64), dtype="<f8")
         data = line.encode(chunk)
@@ -127,6 +127,6 @@ class TestZFP:
                 continue
 
     @pytest.mark.parametrize(("shape", "dtype"), [((), "<f4"), ((1,) * 5, "<f4"), ((4,), "<f2"), ((4,), "u1")])
-    def test_what_it_does_not_take_is_refused(self, shape, dtype):
+    def test_shapes_and_types_without_zfp_support_are_refused(self, shape, dtype):
         with pytest.raises(MetadataError, match=r"'numcodecs.zfpy'"):
             pipeline("numcodecs.zfpy", shape=shape, dtype=dtype)

@@ -13,7 +13,7 @@ def options(**configuration):
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", None, [], -1, 11, 10**400])
-def test_whole_numbers_are_nothing_else(value):
+def test_an_integer_option_accepts_only_integers(value):
     with pytest.raises(MetadataError, match=r"'name': 'key' must be an integer|'name': 'key' is missing"):
         options(key=value).integer("key", 0, 10)
 
@@ -23,7 +23,7 @@ def test_bounds_are_inclusive():
     assert options(key=10).integer("key", 0, 10) == 10
 
 
-def test_null_is_absent_where_there_is_a_default():
+def test_null_is_the_default_of_an_option():
     assert options(key=None).integer("key", 0, 10, 7) == 7
     assert options().choice("key", ("a",), None) is None
     assert "key" not in options(key=None)
@@ -32,30 +32,30 @@ def test_null_is_absent_where_there_is_a_default():
 
 
 @pytest.mark.parametrize("value", [True, "1", None, [1], float("inf"), float("nan")])
-def test_numbers_are_finite_and_no_booleans(value):
+def test_a_number_option_accepts_only_finite_numbers(value):
     with pytest.raises(MetadataError, match="'key' must be a number"):
         options(key=value).number("key")
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", []])
-def test_booleans_are_nothing_else(value):
+def test_a_boolean_option_accepts_only_booleans(value):
     with pytest.raises(MetadataError, match="true or false"):
         options(key=value).boolean("key", default=False)
 
 
 @pytest.mark.parametrize("value", ["c", True, 1, [], {}])
-def test_choices_are_those_that_are_listed(value):
+def test_a_choice_option_accepts_only_listed_values(value):
     with pytest.raises(MetadataError, match="one of 'a', 'b'"):
         options(key=value).choice("key", ("a", "b"))
 
 
 @pytest.mark.parametrize("value", [1, "12", [1.0], [True], [-1], [[1]], None])
-def test_lists_of_numbers_are_lists_of_numbers(value):
+def test_a_list_option_accepts_only_lists_of_numbers(value):
     with pytest.raises(MetadataError, match="'key'"):
         options(key=value).integers("key")
 
 
-def test_what_no_one_takes_is_refused_by_name():
+def test_the_error_of_an_unknown_option_names_it():
     given = options(a=1, b=2)
     given.integer("a", 0, 5)
     with pytest.raises(MetadataError, match="'b' is not an option"):
@@ -70,7 +70,7 @@ def test_a_huge_value_does_not_make_a_huge_message():
     assert len(str(caught.value)) < 200
 
 
-def test_an_unknown_option_names_the_nearest_one():
+def test_the_error_of_an_unknown_option_names_the_nearest_one():
     given = options(levle=3)
     given.integer("level", 0, 9, 1)
     with pytest.raises(MetadataError, match=r"'levle' is not an option of this codec; did you mean 'level'\?"):

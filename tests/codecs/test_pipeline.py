@@ -31,7 +31,7 @@ COMPRESSORS = [
 
 @st.composite
 def chunks(draw):
-    """A chunk of any shape, dtype and content, bit by bit."""
+    """A chunk of any shape, dtype and content."""
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
     shape = draw(hnp.array_shapes(min_dims=0, max_dims=4, max_side=5))
     nbytes = int(np.prod(shape)) * dtype.itemsize
@@ -45,7 +45,7 @@ def chunks(draw):
 
 @given(chunks(), st.data())
 @settings(max_examples=150, deadline=None)
-def test_what_is_encoded_comes_back_bit_by_bit(chunk, data):
+def test_a_decoded_chunk_equals_the_encoded_one_bit_by_bit(chunk, data):
     order = data.draw(st.permutations(range(chunk.ndim)))
     endian = data.draw(st.sampled_from([LITTLE, BIG]))
     compressors = data.draw(st.lists(st.sampled_from(COMPRESSORS), max_size=3))
@@ -72,13 +72,13 @@ def test_what_is_encoded_comes_back_bit_by_bit(chunk, data):
         ([LITTLE, "zstd", "crc32c"], False, "parallel", None),
     ],
 )
-def test_a_pipeline_tells_what_it_is(steps, raw, cost, encoded):
+def test_a_pipeline_knows_its_size_cost_and_whether_it_is_raw(steps, raw, cost, encoded):
     line = pipeline(*steps)
     assert (line.raw, line.cost, line.encoded_nbytes, line.nbytes) == (raw, cost, encoded, 96)
     assert line.chunk.shape == (4, 6)
 
 
-def test_big_endian_elements_in_memory_are_raw_where_they_are_stored_so():
+def test_big_endian_elements_in_memory_are_raw_if_stored_big_endian():
     assert pipeline(BIG, dtype=">f4").raw
     assert not pipeline(LITTLE, dtype=">f4").raw
 
@@ -93,7 +93,7 @@ def test_the_last_step_of_decoding_writes_into_the_callers_array(name):
 
 
 @pytest.mark.parametrize("steps", [[LITTLE], [LITTLE, "crc32c"], [("transpose", {"order": [1, 0]}), LITTLE, "zstd"]])
-def test_what_is_a_view_is_not_copied_into_the_callers_array(steps):
+def test_a_chunk_decoded_as_a_view_is_not_copied_into_the_callers_array(steps):
     chunk = numbers((4, 6), "<f4")
     out = np.full_like(chunk, -1)
     line = pipeline(*steps)
@@ -114,12 +114,12 @@ def test_a_raw_chunk_is_encoded_without_a_copy():
 @pytest.mark.parametrize(
     "chunk", [numbers((8, 6), "<f4")[::2], numbers((6, 4), "<f4").T, np.asfortranarray(numbers((4, 6), "<f4"))]
 )
-def test_chunks_that_do_not_lie_in_c_order_are_encoded_as_if_they_did(chunk):
+def test_chunks_in_any_memory_order_are_encoded_in_c_order(chunk):
     assert bytes(pipeline(LITTLE).encode(chunk)) == np.ascontiguousarray(chunk).tobytes()
 
 
 @pytest.mark.parametrize("steps", [[LITTLE], [LITTLE, "zstd"], [LITTLE, "numcodecs.bz2", "crc32c"], [BIG]])
-def test_what_is_encoded_is_a_buffer_of_bytes(steps):
+def test_an_encoded_chunk_is_a_buffer_of_bytes(steps):
     data = pipeline(*steps).encode(numbers((4, 6), "<f4"))
     assert isinstance(data, bytes | bytearray | memoryview)
     assert memoryview(data).format == "B"
@@ -128,12 +128,12 @@ def test_what_is_encoded_is_a_buffer_of_bytes(steps):
 @pytest.mark.parametrize(
     "chunk", [np.zeros((6, 4), "<f4"), np.zeros((4, 6), "<f8"), np.zeros((4, 6), ">f4"), np.zeros(24, "<f4")]
 )
-def test_another_chunk_than_this_kind_is_refused_on_writing(chunk):
+def test_a_chunk_of_another_shape_or_dtype_is_refused_on_writing(chunk):
     with pytest.raises(ChunkError, match=r"\(4, 6\)"):
         pipeline(LITTLE).encode(chunk)
 
 
-def test_an_error_names_the_codec_that_saw_it_keeps_the_cause_and_pickles():
+def test_an_error_names_its_codec_keeps_its_cause_and_pickles():
     line = pipeline(LITTLE, "zstd", "gzip", "crc32c")
     inner = pipeline(LITTLE, "zstd", "gzip")
     good = numbers((4, 6), "<f4")
@@ -147,7 +147,7 @@ def test_an_error_names_the_codec_that_saw_it_keeps_the_cause_and_pickles():
         line.decode(inner.encode(good))
 
 
-def test_running_out_of_memory_is_not_called_a_corrupt_chunk(monkeypatch):
+def test_running_out_of_memory_is_not_a_decode_error(monkeypatch):
     line = pipeline(LITTLE, "zstd", shape=(200, 200))
     data = line.encode(numbers((200, 200), "<f4"))
 
@@ -160,7 +160,7 @@ def test_running_out_of_memory_is_not_called_a_corrupt_chunk(monkeypatch):
 
 
 class TestChains:
-    """What may follow what."""
+    """The allowed orders of codecs."""
 
     @pytest.mark.parametrize(
         ("steps", "said"),
@@ -179,11 +179,11 @@ class TestChains:
         with pytest.raises(MetadataError, match=said):
             pipeline(*steps)
 
-    def test_an_unknown_codec_is_named_before_the_chain_is_judged(self):
+    def test_an_unknown_codec_is_reported_before_an_invalid_order(self):
         with pytest.raises(UnsupportedFeature, match="'brotli'"):
             pipeline("brotli", LITTLE)
 
-    def test_filters_of_bytes_that_v2_puts_before_the_elements_are_taken_after_them(self):
+    def test_v2_filters_of_bytes_are_applied_after_the_elements(self):
         chunk = numbers((4, 6), "<f4")
         filters = ("numcodecs.delta", {"dtype": "<f4"}), "numcodecs.shuffle", "numcodecs.crc32"
         v2 = pipeline(*filters, "bytes", "numcodecs.zlib")
@@ -203,7 +203,7 @@ class TestChains:
         assert line.decode(line.encode(chunk), out) is out
         assert out == 5
 
-    def test_a_repr_shows_the_chain(self):
+    def test_the_repr_of_a_pipeline_shows_its_chain(self):
         assert repr(pipeline(LITTLE, "zstd")) == "<Pipeline bytes → zstd of (4, 6) float32>"
 
 
@@ -216,8 +216,8 @@ def test_one_pipeline_serves_many_threads():
     assert all(same(np.ascontiguousarray(got), expected) for got, expected in zip(decoded, wanted * 8, strict=True))
 
 
-def test_compressed_compressed_data_has_a_limit_too():
-    """What a compressor makes of incompressible data is hardly longer; what claims to be is refused."""
+def test_data_compressed_twice_has_a_size_limit():
+    """Compression makes incompressible data only a little longer; longer encoded data is refused."""
     line = pipeline(LITTLE, "gzip", "zstd", shape=(64,))
     chunk = np.frombuffer(np.random.default_rng(0).bytes(256), "<f4")
     assert same(line.decode(line.encode(chunk)), chunk)
@@ -255,7 +255,7 @@ def test_a_chunk_without_dimensions_passes_through_every_codec_as_an_array(steps
     assert same(decoded, np.array(5, "<f4"))
 
 
-def test_a_codec_that_does_not_take_what_it_is_given_is_named(monkeypatch):
+def test_the_error_of_a_codec_that_rejects_its_input_names_it(monkeypatch):
     def refuses(self, spec):
         raise ValueError("no such chunk")
 
@@ -268,8 +268,8 @@ def test_a_codec_that_does_not_take_what_it_is_given_is_named(monkeypatch):
     "steps",
     [[LITTLE], [LITTLE, "zstd"], [LITTLE, "gzip", "numcodecs.lz4", "crc32c"], [LITTLE, "numcodecs.base64", "blosc"]],
 )
-def test_no_encoded_chunk_is_longer_than_it_claims(steps):
-    """Not even of bytes that do not compress, and not by little."""
+def test_no_encoded_chunk_is_longer_than_the_upper_bound(steps):
+    """Incompressible bytes are the worst case; the bound has no slack beyond them."""
     noise = np.random.default_rng(0).integers(0, 256, 2**18, "u1").view("<f4").reshape(256, 256)
     line = pipeline(*steps, shape=noise.shape)
     assert len(line.encode(noise)) < line.max_encoded_nbytes / 1.5

@@ -1,4 +1,4 @@
-"""Encoders are handed views that are read-only: whole chunks of what a caller writes."""
+"""Encoders get read-only views of the caller's data for whole chunks."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ CHAINS = [
 
 
 @pytest.mark.parametrize("steps", CHAINS, ids=str)
-def test_every_built_in_encoder_takes_read_only_memory(steps):
+def test_every_built_in_encoder_accepts_read_only_memory(steps):
     line = pipeline(*steps)
     chunk = numbers((4, 6), "<f4")
     expected = bytes(line.encode(chunk))
@@ -49,7 +49,9 @@ def test_every_built_in_encoder_takes_read_only_memory(steps):
     ],
     ids=["text", "bytes", "arrays"],
 )
-async def test_elements_of_any_length_are_written_by_whole_chunks_in_every_way(options, values, shards, zarr_format):
+async def test_elements_of_variable_length_are_written_as_whole_chunks_by_every_codec(
+    options, values, shards, zarr_format
+):
     ragged = "filters" in options
     if (ragged and zarr_format == 3) or (shards and zarr_format == 2):
         pytest.skip("not in this format")
@@ -67,7 +69,7 @@ async def test_elements_of_any_length_are_written_by_whole_chunks_in_every_way(o
 
 
 class InPlace:
-    """A user's codec that works in the memory that it is given."""
+    """A third-party codec that modifies its input."""
 
     kind = "array->array"
     cost = "parallel"
@@ -87,7 +89,7 @@ class InPlace:
 
 
 class TypedMemory(InPlace):
-    """One in C whose memoryviews ask for writable memory, bytes of an array among them."""
+    """A third-party codec in C whose memoryviews need writable memory."""
 
     kind = "bytes->bytes"
 
@@ -104,7 +106,7 @@ class TypedMemory(InPlace):
 
 
 @pytest.mark.parametrize("codec", [InPlace, TypedMemory])
-async def test_registered_encoders_get_writable_memory_and_never_the_callers_own(codec):
+async def test_registered_encoders_get_a_writable_copy(codec):
     register_codec("example.writes", codec)
     try:
         async with zs.Session() as session:

@@ -1,4 +1,4 @@
-"""codecs/registry.py: the allow-list, and what users add to it."""
+"""codecs/registry.py: the allow-list of codecs, and codecs that users add."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = "example.xor"
 
 
 class Xor:
-    """A user's codec."""
+    """A third-party codec for bytes."""
 
     kind = "bytes->bytes"
     cost = "blocking"
@@ -33,7 +33,7 @@ class Xor:
 
 
 class Negative:
-    """One that works on arrays."""
+    """A third-party codec for arrays."""
 
     kind = "array->array"
     cost = "parallel"
@@ -52,7 +52,7 @@ class Negative:
 
 
 class Text:
-    """One that makes bytes."""
+    """A third-party codec from an array to bytes."""
 
     kind = "array->bytes"
     cost = "blocking"
@@ -72,7 +72,7 @@ class Text:
 
 @pytest.fixture
 def registered():
-    """Registers, and forgets at the end."""
+    """A function that registers codecs until the end of the test."""
     names = []
 
     def add(name, cls):
@@ -85,7 +85,7 @@ def registered():
             unregister_codec(name)
 
 
-def test_a_users_codecs_of_all_three_kinds_work_in_a_chain(registered):
+def test_registered_codecs_of_all_three_kinds_work_in_a_chain(registered):
     registered(NAME, Xor)
     registered("example.negative", Negative)
     registered("example.text", Text)
@@ -119,7 +119,7 @@ def test_built_in_codecs_can_be_neither_replaced_nor_removed(name):
         unregister_codec(name)
 
 
-def test_a_name_is_registered_once(registered):
+def test_a_codec_name_cannot_be_registered_twice(registered):
     registered(NAME, Xor)
     with pytest.raises(ConfigError, match="exists already"):
         register_codec(NAME, Xor)
@@ -128,7 +128,7 @@ def test_a_name_is_registered_once(registered):
 @pytest.mark.parametrize(
     "name", ["", " ", "a b", "-a", "a\n", "é", "x" * 129, None, 3, "pickle", "my.Pickle", "numcodecs.pickle2"]
 )
-def test_names_that_no_codec_may_have_are_refused(name):
+def test_invalid_codec_names_are_refused(name):
     with pytest.raises(ConfigError, match="cannot be the name"):
         register_codec(name, Xor)
 
@@ -142,12 +142,12 @@ class WrongKind:
 
 
 @pytest.mark.parametrize("cls", [NoKind, WrongKind, Xor({"key": 1}, None), "zstd", None, lambda: None])
-def test_what_is_no_codec_class_is_refused(cls):
+def test_a_class_that_is_not_a_codec_is_refused(cls):
     with pytest.raises(ConfigError, match="`kind`"):
         register_codec(NAME, cls)
 
 
-def test_unregistering_what_is_not_there_is_an_error():
+def test_unregistering_an_unknown_codec_is_an_error():
     with pytest.raises(ConfigError, match="no codec"):
         unregister_codec("example.nothing")
 
@@ -159,12 +159,12 @@ def test_pickle_is_refused_in_any_spelling(name):
 
 
 @pytest.mark.parametrize("name", ["brotli", "numcodecs.msgpack2", "numcodecs.json2", "ZSTD", "", "numcodecs.vlen-utf8"])
-def test_an_unknown_codec_is_named(name):
+def test_the_error_of_an_unknown_codec_names_it(name):
     with pytest.raises(UnsupportedFeature, match=repr(name)):
         pipeline(LITTLE, name)
 
 
-def test_what_a_users_codec_finds_wrong_with_its_configuration_is_a_metadata_error(registered):
+def test_a_configuration_refused_by_a_registered_codec_is_a_metadata_error(registered):
     registered(NAME, Xor)
     with pytest.raises(MetadataError, match=f"'{NAME}'") as caught:
         pipeline(LITTLE, NAME)
@@ -173,14 +173,14 @@ def test_what_a_users_codec_finds_wrong_with_its_configuration_is_a_metadata_err
         pipeline(LITTLE, (NAME, {"key": 300}))
 
 
-def test_a_codec_of_unknown_cost_is_refused(registered):
+def test_a_codec_with_an_invalid_cost_is_refused(registered):
     registered(NAME, type("Dear", (Xor,), {"cost": "much"}))
     with pytest.raises(ConfigError, match="'much'"):
         pipeline(LITTLE, (NAME, {"key": 1}))
 
 
 class Point:
-    """Stands for an entry point of an installed package."""
+    """Imitates an entry point of an installed package."""
 
     def __init__(self, name, load):
         self.name, self.value, self.load = name, f"package:{name}", load
@@ -188,7 +188,7 @@ class Point:
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Makes packages offer codecs."""
+    """A function that makes installed packages offer codecs."""
 
     def offer(*points):
         monkeypatch.setattr(registry, "_entry_points", lambda: points)
@@ -197,7 +197,7 @@ def installed(monkeypatch):
     registry._added.pop(NAME, None)
 
 
-def test_a_codec_of_an_installed_package_is_loaded_when_a_chain_names_it(installed):
+def test_a_codec_of_an_installed_package_is_loaded_on_first_use(installed):
     loads = []
 
     def load():
@@ -212,12 +212,12 @@ def test_a_codec_of_an_installed_package_is_loaded_when_a_chain_names_it(install
     assert len(loads) == 1
 
 
-def test_no_package_replaces_a_built_in_codec(installed):
+def test_a_package_cannot_replace_a_built_in_codec(installed):
     installed(Point("zstd", lambda: pytest.fail("loaded")))
     pipeline(LITTLE, "zstd")
 
 
-def test_a_package_that_does_not_load_is_named_with_the_cause(installed):
+def test_the_error_of_a_package_that_does_not_load_names_it_and_the_cause(installed):
     def load():
         raise ImportError("no such thing")
 
@@ -233,13 +233,13 @@ def test_a_package_that_offers_no_codec_class_is_refused(installed):
         pipeline(LITTLE, NAME)
 
 
-def test_the_entry_points_are_those_of_the_documented_group(monkeypatch):
+def test_entry_points_of_the_documented_group_are_used(monkeypatch):
     groups = []
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: groups.append(group) or ())
     list_codecs()
     assert groups == ["zarr_s3_async.codecs"]
 
 
-def test_an_unknown_codec_names_the_nearest_one():
+def test_the_error_of_an_unknown_codec_names_the_nearest_one():
     with pytest.raises(UnsupportedFeature, match="'zstdd' is not known; did you mean 'zstd'"):
         registry.kind_of_codec("zstdd")

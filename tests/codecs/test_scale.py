@@ -21,7 +21,7 @@ def line(dtype, shape=(1,), fill=0, **options):
 @pytest.mark.parametrize("dtype", INTEGERS)
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_integers_are_exact_or_refused(dtype, data):
+def test_integers_are_scaled_exactly_or_refused(dtype, data):
     info = np.iinfo(dtype)
     anything = st.integers(int(info.min), int(info.max))
     small = st.integers(max(int(info.min), -3), 3)
@@ -42,7 +42,7 @@ def test_integers_are_exact_or_refused(dtype, data):
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
-def test_floats_are_computed_in_their_own_type(dtype):
+def test_floats_are_scaled_in_their_own_type(dtype):
     chunk = np.array([1, 2.5, np.nan, np.inf, 30000], dtype)
     codec = line(dtype, (5,), offset=5, scale=0.1)
     kind = np.dtype(dtype).newbyteorder("=")
@@ -54,22 +54,22 @@ def test_floats_are_computed_in_their_own_type(dtype):
     assert same(codec.decode(data), back.astype(dtype))
 
 
-def test_without_options_nothing_changes():
+def test_scale_offset_without_options_changes_nothing():
     chunk = np.arange(5, dtype="<i2")
     assert bytes(line("<i2", (5,)).encode(chunk)) == chunk.tobytes()
 
 
-def test_a_stored_number_that_is_no_multiple_is_refused():
+def test_a_stored_number_that_is_not_a_multiple_is_refused():
     with pytest.raises(ChunkDecodeError, match="not a multiple"):
         line("<i4", scale=3).decode(np.array([4], "<i4").tobytes())
 
 
-def test_a_stored_number_beyond_the_type_is_refused():
+def test_a_stored_number_out_of_range_is_refused():
     with pytest.raises(ChunkDecodeError, match="exceeds the range"):
         line("u1", offset=250, fill=250).decode(bytes([10]))
 
 
-def test_the_published_example_of_range_reduction():
+def test_the_published_example_of_range_reduction_works():
     """zarr-extensions, scale_offset: uint16 numbers from 1000 to 1255, stored in one byte each."""
     chunk = np.arange(1000, 1256, dtype="<u2")
     codec = pipeline(
@@ -80,8 +80,8 @@ def test_the_published_example_of_range_reduction():
     assert same(codec.decode(bytes(range(256))), chunk)
 
 
-def test_the_published_example_with_nan():
-    """zarr-extensions, scale_offset: float64 numbers from 0 to 2540 in one byte, 0 standing for NaN."""
+def test_the_published_example_with_nan_works():
+    """zarr-extensions, scale_offset: float64 numbers from 0 to 2540 in one byte; 0 is NaN."""
     codec = pipeline(
         ("scale_offset", {"offset": -10, "scale": 0.1}),
         ("cast_value", {"data_type": "uint8", "scalar_map": {"encode": [["NaN", 0]], "decode": [[0, "NaN"]]}}),
@@ -92,7 +92,7 @@ def test_the_published_example_with_nan():
     assert np.allclose(codec.decode(codec.encode(chunk)), chunk, equal_nan=True)
 
 
-def test_small_types_are_computed_with():
+def test_types_of_ml_dtypes_are_scaled():
     ml_dtypes = pytest.importorskip("ml_dtypes")
     chunk = np.array([-3, 0, 3]).astype(ml_dtypes.int4)
     codec = line(ml_dtypes.int4, (3,), offset=1, scale=2)

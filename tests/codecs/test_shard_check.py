@@ -29,7 +29,7 @@ def index_of(layout: ShardLayout, entries: dict[int, tuple[int, int]]) -> np.nda
 
 @LOCATIONS
 @given(st.lists(st.none() | st.integers(1, 50), min_size=1, max_size=8))
-def test_what_assemble_makes_has_no_overlap_and_no_byte_to_spare(location, lengths) -> None:
+def test_an_assembled_shard_has_no_overlaps_and_no_unused_bytes(location, lengths) -> None:
     layout = layout_of(len(lengths), location)
     chunks = {slot: b"x" * n for slot, n in enumerate(lengths) if n is not None}
     body = b"".join(layout.assemble(chunks))
@@ -41,7 +41,7 @@ def test_what_assemble_makes_has_no_overlap_and_no_byte_to_spare(location, lengt
 
 @LOCATIONS
 @given(st.data())
-def test_it_agrees_with_a_count_of_every_byte(location, data) -> None:
+def test_the_check_agrees_with_a_count_of_every_byte(location, data) -> None:
     n = data.draw(st.integers(1, 5))
     layout = layout_of(n, location)
     size = layout.index_nbytes + data.draw(st.integers(0, 30))
@@ -61,7 +61,7 @@ def test_it_agrees_with_a_count_of_every_byte(location, data) -> None:
         assert unused_bytes(layout, index, size) == (users == 0).sum()
 
 
-def test_the_error_names_who_overlaps() -> None:
+def test_the_error_names_the_overlapping_chunks() -> None:
     layout = layout_of(4, "end")
     with pytest.raises(ChunkDecodeError, match="chunk 1 and chunk 3 share bytes from byte 14 on") as caught:
         unused_bytes(layout, index_of(layout, {1: (10, 5), 3: (14, 2)}), 500)

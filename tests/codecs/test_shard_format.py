@@ -42,7 +42,7 @@ def entries(*pairs):
     return b"".join(struct.pack("<QQ", *pair) for pair in pairs)
 
 
-def test_a_shard_knows_its_grid_and_where_each_chunk_is():
+def test_a_layout_gives_the_grid_and_the_slot_of_each_chunk():
     shard = shards()
     assert (shard.grid, shard.n_chunks, shard.chunk_shape) == ((2, 2), 4, (2, 3))
     assert shard.inner.chunk.shape == (2, 3)
@@ -52,7 +52,7 @@ def test_a_shard_knows_its_grid_and_where_each_chunk_is():
 
 
 @pytest.mark.parametrize(("location", "where"), [("start", Span(0, 68)), ("end", Suffix(68))])
-def test_the_index_is_where_the_document_specifies(location, where):
+def test_the_index_is_at_the_location_in_the_document(location, where):
     layout = shards(index_location=location).layout
     assert layout.index_nbytes == 68
     assert layout.index_range == where
@@ -60,7 +60,7 @@ def test_the_index_is_where_the_document_specifies(location, where):
 
 @pytest.mark.parametrize("location", ["start", "end"])
 @pytest.mark.parametrize("index_codecs", [[LITTLE_JSON], [LITTLE_JSON, CRC_JSON], [BIG_JSON, CRC_JSON, CRC_JSON]])
-def test_what_is_assembled_is_found_again(location, index_codecs):
+def test_assembled_chunks_are_found_by_the_index(location, index_codecs):
     layout = shards(index_codecs=index_codecs, index_location=location).layout
     chunks = {3: b"four", 0: bytearray(b"one"), 2: memoryview(b"three")}
     data = b"".join(layout.assemble(chunks))
@@ -74,18 +74,18 @@ def test_what_is_assembled_is_found_again(location, index_codecs):
 
 
 def test_the_index_is_offsets_and_lengths_in_row_major_order():
-    """Zarr v3, sharding codec, "Binary shard format"."""
+    """The Zarr v3 specification defines it (sharding codec, "Binary shard format")."""
     layout = shards(index_codecs=[LITTLE_JSON]).layout
     parts = layout.assemble({1: b"ab", 3: b"c"})
     assert parts[-1] == entries((MISSING, MISSING), (0, 2), (MISSING, MISSING), (2, 1))
 
 
-def test_chunks_are_not_copied_where_a_shard_is_assembled():
+def test_assembling_a_shard_does_not_copy_its_chunks():
     data = b"x" * 100
     assert any(part is data for part in shards().layout.assemble({0: data}))
 
 
-def test_a_shard_without_chunks_has_an_index_all_the_same():
+def test_a_shard_without_chunks_has_an_index():
     layout = shards().layout
     (index,) = layout.assemble({})
     assert (layout.decode_index(index, len(index)) == MISSING).all()
@@ -129,7 +129,7 @@ class TestHostileIndexes:
         with pytest.raises(ChunkDecodeError, match="has 67 bytes"):
             layout.decode_index(index, 67)
 
-    def test_a_changed_index_is_noticed_by_its_checksum(self):
+    def test_a_changed_index_is_detected_by_its_checksum(self):
         layout = shards().layout
         index = bytearray(layout.assemble({0: b"abc"})[-1])
         index[0] ^= 1
@@ -138,7 +138,7 @@ class TestHostileIndexes:
 
     @given(st.binary(min_size=64, max_size=64), st.integers(64, 2**63))
     @settings(deadline=None)
-    def test_no_entry_that_is_accepted_leaves_the_object(self, data, size):
+    def test_accepted_entries_are_inside_the_object(self, data, size):
         layout = shards(index_codecs=[LITTLE_JSON]).layout
         try:
             index = layout.decode_index(data, size)
@@ -161,11 +161,11 @@ class TestHostileIndexes:
 
 
 class TestWholeShards:
-    """The codec where a shard is decoded whole."""
+    """The codec that decodes a whole shard."""
 
     @pytest.mark.parametrize("location", ["start", "end"])
     @pytest.mark.parametrize("inner", [[LITTLE_JSON], [BIG_JSON, ZSTD_JSON], [LITTLE_JSON, ZSTD_JSON, CRC_JSON]])
-    def test_it_comes_back_with_any_inner_codecs(self, location, inner):
+    def test_a_shard_with_any_inner_codecs_is_decoded(self, location, inner):
         chunk = numbers((4, 6), "<i4")
         line = pipeline(sharding((2, 3), codecs=inner, index_location=location), shape=(4, 6), dtype="<i4")
         data = line.encode(chunk)
@@ -174,12 +174,12 @@ class TestWholeShards:
         assert line.decode(data, out) is out
         assert same(out, chunk)
 
-    def test_behind_other_codecs_and_before_them(self):
+    def test_sharding_works_before_and_after_other_codecs(self):
         chunk = numbers((4, 6), "<i4")
         line = pipeline(("transpose", {"order": [1, 0]}), sharding((3, 2)), "gzip", "crc32c", shape=(4, 6), dtype="<i4")
         assert same(np.ascontiguousarray(line.decode(line.encode(chunk))), chunk)
 
-    def test_inside_one_another(self):
+    def test_shards_may_be_nested(self):
         chunk = numbers((8, 8), "<i4")
         inner = {"name": "sharding_indexed", "configuration": config([2, 2], index_location="start")}
         line = pipeline(sharding((4, 4), codecs=[inner, CRC_JSON]), shape=(8, 8), dtype="<i4")
@@ -195,7 +195,7 @@ class TestWholeShards:
             assert same(shard.inner.decode(data[span.start : span.stop]), np.ascontiguousarray(chunk[region]))
 
     @pytest.mark.parametrize(("dtype", "fill"), [("<f4", np.nan), ("<i4", 7), ("S2", b"ab"), ("<M8[s]", "NaT")])
-    def test_chunks_of_nothing_but_fill_are_left_out_and_come_back(self, dtype, fill):
+    def test_chunks_of_fill_are_left_out_and_restored(self, dtype, fill):
         fill = np.array(fill, dtype)[()]
         chunk = np.full((4, 6), fill, dtype)
         chunk[:2, :3] = numbers((2, 3), dtype)
@@ -204,12 +204,12 @@ class TestWholeShards:
         assert len(data) == 68 + 6 * chunk.itemsize
         assert same(line.decode(data), chunk)
 
-    def test_minus_zero_is_no_fill_value(self):
+    def test_minus_zero_is_not_the_fill_value_zero(self):
         chunk = np.full((4, 6), -0.0)
         line = pipeline(sharding((2, 3)), shape=(4, 6), dtype="<f8", fill=0.0)
         assert np.signbit(line.decode(line.encode(chunk))).all()
 
-    def test_texts_can_be_in_shards(self):
+    def test_shards_may_contain_strings(self):
         chunk = np.array([["a", "", "b"], ["", "", ""]], object)
         line = pipeline(sharding((1, 3), codecs=["vlen-utf8", ZSTD_JSON]), shape=(2, 3), dtype=object, fill="")
         assert line.decode(line.encode(chunk)).tolist() == chunk.tolist()
@@ -224,16 +224,16 @@ class TestWholeShards:
         assert bytes(data[:2]) == bytes([4, 1])
         assert line.decode(data).tolist() == [9, 9, 9, 6]
 
-    def test_entries_may_overlap_and_come_in_any_order(self):
+    def test_index_entries_may_overlap_and_be_in_any_order(self):
         line = pipeline(sharding((2,), codecs=["bytes"], index_codecs=[LITTLE_JSON]), shape=(6,), dtype="u1", fill=0)
         data = b"abc" + entries((1, 2), (0, 2), (1, 2))
         assert line.decode(data).tobytes() == b"bcabbc"
 
-    @pytest.mark.parametrize("spoil", [lambda d: d[:-1], lambda d: d[1:], lambda d: b"", lambda d: d[:10]])
-    def test_a_spoiled_shard_is_refused(self, spoil):
+    @pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[1:], lambda d: b"", lambda d: d[:10]])
+    def test_a_damaged_shard_is_refused(self, damage):
         line = pipeline(sharding((2, 3)), shape=(4, 6), dtype="<i4")
         with pytest.raises(ChunkDecodeError):
-            line.decode(spoil(bytes(line.encode(numbers((4, 6), "<i4")))))
+            line.decode(damage(bytes(line.encode(numbers((4, 6), "<i4")))))
 
     def test_the_error_of_an_inner_codec_names_it(self):
         line = pipeline(sharding((2, 3), index_codecs=[LITTLE_JSON]), shape=(4, 6), dtype="<i4")
@@ -281,7 +281,7 @@ def test_pickle_inside_a_shard_is_refused():
         shards(codecs=[{"name": "numcodecs.pickle"}, LITTLE_JSON])
 
 
-def test_specs_that_are_read_already_are_taken_as_they_are():
+def test_parsed_codec_specs_are_accepted():
     assert (
         shards(codecs=[CodecSpec(*LITTLE), CodecSpec("zstd")], index_codecs=[CodecSpec(*LITTLE)]).layout.index_nbytes
         == 64
@@ -289,7 +289,7 @@ def test_specs_that_are_read_already_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<i2", ">f8", "S3", "M8[s]", "c16", [("a", "<i2"), ("b", "u1")]])
-def test_parts_are_joined_by_their_bytes_whatever_they_are_and_wherever_they_begin(dtype):
+def test_parts_of_any_type_and_alignment_are_joined_by_their_bytes(dtype):
     plain = np.arange(24).astype("i8").view("u1")[: 12 * np.dtype(dtype).itemsize].copy().view(dtype).reshape(3, 4)
     parts = [b"odd", plain[:, ::2], memoryview(b"xy"), plain.T, plain[:0], bytearray(b"z")]
     expected = b"odd" + plain[:, ::2].tobytes() + b"xy" + plain.T.tobytes() + b"z"
@@ -297,7 +297,7 @@ def test_parts_are_joined_by_their_bytes_whatever_they_are_and_wherever_they_beg
     assert bytes(joined([b"a", b"", memoryview(b"bc")])) == b"abc"
 
 
-def test_an_array_is_given_a_place_of_its_bytes():
+def test_a_chunk_given_as_an_array_takes_the_space_of_its_bytes():
     layout = shards((4, 4), (2, 2), "<i2", codecs=(LITTLE_JSON,), index_location="start").layout
     chunk = np.arange(16, dtype="<i2").reshape(4, 4)[::2, ::2]
     body = joined(layout.assemble({3: b"12345", 1: chunk}))

@@ -23,18 +23,18 @@ def test_shuffle_writes_the_bytes_of_numcodecs(element):
     assert same(line.decode(data), chunk)
 
 
-def test_shuffle_takes_the_size_of_the_arrays_elements_where_none_is_given():
+def test_shuffle_uses_the_size_of_the_arrays_elements_by_default():
     chunk = numbers((6, 10), "<f8")
     line = pipeline(LITTLE, "numcodecs.shuffle", shape=(6, 10), dtype="<f8")
     assert bytes(line.encode(chunk)) == numcodecs.Shuffle(8).encode(chunk).tobytes()
 
 
-def test_shuffle_takes_whole_elements_only():
+def test_shuffle_refuses_incomplete_elements():
     with pytest.raises(ChunkError, match=r"'numcodecs.shuffle'.*multiple of the element size"):
         pipeline("bytes", ("numcodecs.shuffle", {"elementsize": 4}), shape=(5,), dtype="u1").encode(np.zeros(5, "u1"))
 
 
-def test_shuffled_text_of_unknown_length_comes_back():
+def test_shuffled_strings_of_variable_length_are_decoded():
     chunk = np.array(["a", "bcd"], object)
     line = pipeline("vlen-utf8", ("numcodecs.shuffle", {"elementsize": 2}), "gzip", shape=(2,), dtype=object)
     assert line.decode(line.encode(chunk)).tolist() == ["a", "bcd"]
@@ -51,12 +51,12 @@ def test_base64_writes_the_bytes_of_numcodecs(length):
 
 
 @pytest.mark.parametrize("data", [b"", b"AAA", b"AA=A", b"A A=", b"AAAA", b"AA==" * 100])
-def test_base64_of_anything_else_is_refused(data):
+def test_invalid_base64_is_refused(data):
     with pytest.raises(ChunkDecodeError, match=r"'numcodecs.base64'"):
         pipeline("bytes", "numcodecs.base64", shape=(1,), dtype="u1").decode(data)
 
 
 @pytest.mark.parametrize("size", [-1, 2**17, True, 4.0])
-def test_shuffle_refuses_a_size_that_is_none(size):
+def test_shuffle_refuses_an_invalid_size(size):
     with pytest.raises(MetadataError, match=r"'numcodecs.shuffle'.*'elementsize'"):
         pipeline(LITTLE, ("numcodecs.shuffle", {"elementsize": size}))

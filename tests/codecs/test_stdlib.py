@@ -22,7 +22,7 @@ from .chains import LITTLE, encodable, numbers, pipeline, same
 CHUNK = numbers((50, 40), "<f8")
 DATA = CHUNK.tobytes()
 BIG = 5 * 2**20 // 8 + 3
-"""Elements of a chunk that takes several pieces."""
+"""Number of elements of a chunk that is decoded in several pieces."""
 
 NAMES = ["gzip", "numcodecs.gzip", "numcodecs.zlib", "numcodecs.bz2", "numcodecs.lzma"]
 COMPRESS = {
@@ -57,7 +57,7 @@ def line(name, configuration=None, shape=CHUNK.shape):
         ),
     ],
 )
-def test_they_write_the_bytes_of_numcodecs(name, configuration, reference):
+def test_compressors_write_the_bytes_of_numcodecs(name, configuration, reference):
     codec = line(name, configuration)
     data = codec.encode(CHUNK)
     assert data == reference.encode(CHUNK)
@@ -66,7 +66,7 @@ def test_they_write_the_bytes_of_numcodecs(name, configuration, reference):
 
 @pytest.mark.parametrize("level", [0, 1, 5, 6, 9])
 @pytest.mark.parametrize("name", ["gzip", "numcodecs.gzip"])
-def test_gzip_writes_the_bytes_of_numcodecs_but_for_the_time(name, level):
+def test_gzip_writes_the_bytes_of_numcodecs_except_the_time(name, level):
     codec = line(name, {"level": level})
     data = codec.encode(CHUNK)
     reference = numcodecs.GZip(level).encode(CHUNK)
@@ -76,7 +76,7 @@ def test_gzip_writes_the_bytes_of_numcodecs_but_for_the_time(name, level):
 
 
 @pytest.mark.parametrize(("name", "level"), [("gzip", 5), ("numcodecs.gzip", 1)])
-def test_gzip_has_the_default_level_of_whoever_named_it(name, level):
+def test_gzip_has_the_default_level_of_each_format(name, level):
     assert line(name).encode(CHUNK) == line(name, {"level": level}).encode(CHUNK)
 
 
@@ -102,7 +102,7 @@ def test_a_small_chunk_is_decoded_without_a_copy(name):
 
 @pytest.mark.parametrize("name", ["gzip", "numcodecs.bz2", "numcodecs.lzma"])
 @pytest.mark.parametrize("parts", [2, 3, 500])
-def test_members_that_follow_one_another_are_one_chunk(name, parts):
+def test_several_members_are_one_chunk(name, parts):
     cuts = np.linspace(0, len(DATA), parts + 1, dtype=int)
     data = b"".join(COMPRESS[name](DATA[a:b]) for a, b in pairwise(cuts))
     assert same(line(name).decode(data), CHUNK)
@@ -115,16 +115,16 @@ def test_zlib_has_one_member():
 
 
 @pytest.mark.parametrize("name", list(COMPRESS))
-@pytest.mark.parametrize("spoil", [lambda d: d[:-1], lambda d: d[:-9], lambda d: d[: len(d) // 2], lambda d: b""])
-def test_a_stream_that_is_cut_off_is_refused(name, spoil):
+@pytest.mark.parametrize("damage", [lambda d: d[:-1], lambda d: d[:-9], lambda d: d[: len(d) // 2], lambda d: b""])
+def test_a_truncated_stream_is_refused(name, damage):
     for length in (2000, BIG):
         data = COMPRESS[name](bytes(8 * length))
         with pytest.raises(ChunkDecodeError, match=f"'{name}'"):
-            line(name, shape=(length,)).decode(spoil(data))
+            line(name, shape=(length,)).decode(damage(data))
 
 
 @pytest.mark.parametrize("name", list(COMPRESS))
-def test_bytes_behind_the_stream_are_refused(name):
+def test_bytes_after_the_stream_are_refused(name):
     for junk in (b"\0", b"junk" * 5):
         with pytest.raises(ChunkDecodeError, match=f"'{name}'"):
             line(name).decode(COMPRESS[name](DATA) + junk)
@@ -138,8 +138,8 @@ def test_a_stream_of_another_size_is_refused(name, wrong):
 
 
 @pytest.mark.parametrize("name", list(COMPRESS))
-def test_a_bomb_takes_no_more_memory_than_the_chunk(name):
-    """64 MiB of zeros for a chunk of 1 MiB. (lzma's own dictionary is 256 KiB here, and as much more is its window.)"""
+def test_a_decompression_bomb_takes_no_more_memory_than_the_chunk(name):
+    """64 MiB of zeros for a chunk of 1 MiB. lzma also needs 256 KiB each for its dictionary and its window."""
     bomb = COMPRESS[name](bytes(2**26))
     codec = line(name, shape=(2**17,))
     tracemalloc.start()
@@ -151,8 +151,8 @@ def test_a_bomb_takes_no_more_memory_than_the_chunk(name):
         tracemalloc.stop()
 
 
-def test_many_tiny_members_do_not_copy_the_rest_of_the_data_each_time(monkeypatch):
-    """The bytes given to decompressors stay near the bytes there are, where a copy of the rest would be quadratic."""
+def test_decoding_many_tiny_members_takes_linear_time(monkeypatch):
+    """The bytes given to decompressors are counted: a copy of the rest for each member would make them quadratic."""
     given = 0
     real = zlib.decompressobj
 
@@ -163,10 +163,10 @@ def test_many_tiny_members_do_not_copy_the_rest_of_the_data_each_time(monkeypatc
         def __getattr__(self, name):
             return getattr(self._real, name)
 
-        def decompress(self, data, most):
+        def decompress(self, data, max_length):
             nonlocal given
             given += len(data)
-            return self._real.decompress(data, most)
+            return self._real.decompress(data, max_length)
 
     monkeypatch.setattr(stdlib.zlib, "decompressobj", Counting)
     members = 20_000
@@ -183,7 +183,7 @@ def test_a_hostile_dictionary_size_is_refused():
 
 
 @pytest.mark.parametrize("module", ["bz2", "lzma"])
-def test_a_python_without_the_library_is_named(module, monkeypatch):
+def test_the_error_of_a_missing_standard_library_module_names_it(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UnsupportedFeature, match=f"built without {module}"):
         line(f"numcodecs.{module}")

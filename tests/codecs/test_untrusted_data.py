@@ -63,7 +63,7 @@ VARIABLE: dict[str, list[Step | str]] = {
 
 
 def mutations(data: bytes, rng: random.Random, count: int):
-    """The same damage each time: flipped bits, cut and doubled parts, words that claim a lot."""
+    """Reproducible damage: flipped bits, removed and repeated parts, words with large numbers."""
     words = [0, 1, 0x7F, 0xFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
     for _ in range(count):
         damaged = bytearray(data)
@@ -99,7 +99,7 @@ def survive(line, data, *, into=True):
 
 
 @pytest.mark.parametrize("name", FIXED)
-def test_damaged_chunks_of_numbers(name):
+def test_damaged_chunks_of_numbers_are_decoded_or_refused(name):
     if name == "pcodec":
         pytest.importorskip("pcodec")
     rng = random.Random(name)
@@ -113,7 +113,7 @@ def test_damaged_chunks_of_numbers(name):
 
 
 @pytest.mark.parametrize("name", VARIABLE)
-def test_damaged_chunks_of_objects(name):
+def test_damaged_chunks_of_objects_are_decoded_or_refused(name):
     rng = random.Random(name)
     line = pipeline(*VARIABLE[name], shape=SHAPE, dtype=object, variable_limit=2**20)
     chunk = np.empty(SHAPE, object)
@@ -124,7 +124,7 @@ def test_damaged_chunks_of_objects(name):
         survive(line, damaged, into=False)
 
 
-def test_random_bytes_are_a_chunk_of_nothing():
+def test_random_bytes_are_refused():
     rng = random.Random(0)
     for steps in FIXED.values():
         if "numcodecs.pcodec" not in steps:
@@ -154,14 +154,14 @@ def refuse_in_little_memory(line, bomb):
 
 @pytest.mark.parametrize("name", BOMBS)
 @pytest.mark.parametrize("layers", [1, 2])
-def test_a_bomb_takes_no_more_memory_than_the_chunk(name, layers):
-    """64 MiB behind the header of a chunk of 1 MiB, once and twice compressed."""
+def test_a_bomb_in_several_layers_takes_no_more_memory_than_the_chunk(name, layers):
+    """64 MiB, compressed once and twice, are stored for a chunk of 1 MiB."""
     bomb = BOMBS[name]()
     steps: list[Step | str] = ["bytes", *["gzip"] * (layers - 1), name]
     refuse_in_little_memory(pipeline(*steps, shape=(2**20,), dtype="u1"), bomb)
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_of_text_takes_no_more_memory_than_the_limit(name):
+def test_a_bomb_of_strings_takes_no_more_memory_than_the_limit(name):
     bomb = BOMBS[name]()
     refuse_in_little_memory(pipeline("vlen-utf8", name, shape=(4,), dtype=object, variable_limit=2**20), bomb)

@@ -1,4 +1,4 @@
-"""codecs/vlen.py: elements of any length."""
+"""codecs/vlen.py: elements of variable length."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def packed(*elements: bytes, count: int | None = None) -> bytes:
 
 @given(st.lists(st.text(max_size=9), min_size=1, max_size=12))
 @settings(deadline=None)
-def test_texts_are_written_as_numcodecs_does_and_come_back(texts):
+def test_strings_are_written_as_by_numcodecs_and_read_back(texts):
     line = pipeline("vlen-utf8", shape=(len(texts),), dtype=object)
     chunk = objects(texts)
     data = line.encode(chunk)
@@ -44,7 +44,7 @@ def test_texts_are_written_as_numcodecs_does_and_come_back(texts):
 
 @given(st.lists(st.binary(max_size=9), min_size=1, max_size=12))
 @settings(deadline=None)
-def test_byte_strings_are_written_as_numcodecs_does_and_come_back(values):
+def test_byte_strings_are_written_as_by_numcodecs_and_read_back(values):
     line = pipeline("vlen-bytes", shape=(len(values),), dtype=object)
     chunk = objects(values)
     data = line.encode(chunk)
@@ -54,7 +54,7 @@ def test_byte_strings_are_written_as_numcodecs_does_and_come_back(values):
 
 @given(st.lists(st.lists(st.integers(-128, 127), max_size=5), min_size=1, max_size=6))
 @settings(deadline=None)
-def test_arrays_are_written_as_numcodecs_does_and_come_back(values):
+def test_arrays_are_written_as_by_numcodecs_and_read_back(values):
     chunk = np.empty(len(values), object)
     for at, value in enumerate(values):
         chunk[at] = np.array(value, "<i2")
@@ -66,7 +66,7 @@ def test_arrays_are_written_as_numcodecs_does_and_come_back(values):
 
 
 @pytest.mark.parametrize("compressor", ["zstd", "gzip", "blosc", "numcodecs.lz4", "numcodecs.lzma", "crc32c"])
-def test_what_is_of_unknown_length_passes_through_every_compressor(compressor):
+def test_elements_of_variable_length_pass_through_every_compressor(compressor):
     chunk = objects(["", "æøå", "x" * 1000, "日本語", "a", "b"], (2, 3))
     line = pipeline("vlen-utf8", compressor, shape=(2, 3), dtype=object)
     assert line.encoded_nbytes is None
@@ -81,7 +81,7 @@ def test_a_transposed_chunk_is_stored_in_its_new_order():
     assert line.decode(line.encode(chunk)).tolist() == chunk.tolist()
 
 
-def test_numpys_own_strings_are_texts_too():
+def test_numpys_variable_length_strings_are_stored_as_strings():
     dtypes = pytest.importorskip("numpy.dtypes")
     if not hasattr(dtypes, "StringDType"):
         pytest.skip("NumPy 1")
@@ -94,7 +94,7 @@ def test_numpys_own_strings_are_texts_too():
 
 @pytest.mark.parametrize(("codec", "value"), [("vlen-utf8", "a"), ("vlen-bytes", b"a")])
 @pytest.mark.parametrize("missing", [None, 0, False])
-def test_none_and_zero_are_refused_and_not_stored_as_empty(codec, value, missing):
+def test_none_and_zero_are_refused_as_strings(codec, value, missing):
     with pytest.raises(ChunkError, match="element 1 of the chunk"):
         pipeline(codec, shape=(2,), dtype=object).encode(objects([value, missing]))
 
@@ -111,7 +111,7 @@ class Name(str):
     __slots__ = ()
 
 
-def test_values_of_subclasses_of_str_and_bytes_are_what_they_are_of_these():
+def test_values_of_subclasses_of_str_and_bytes_are_stored_by_their_content():
     texts = objects([np.str_("a"), Colour.RED, Other.BLUE, Name("n"), "plain"])
     stored = packed(b"a", b"red", b"blue", b"n", b"plain")
     assert pipeline("vlen-utf8", shape=(5,), dtype=object).encode(texts) == stored
@@ -144,7 +144,7 @@ def test_values_of_another_type_are_refused_on_writing(codec, value):
         struct.pack("<III", 2, 5, 0) + b"a",
     ],
 )
-def test_hostile_counts_and_lengths_are_refused(codec, data):
+def test_invalid_counts_and_lengths_are_refused(codec, data):
     with pytest.raises(ChunkDecodeError, match="'vlen-"):
         pipeline(codec, shape=(2,), dtype=object).decode(data)
 
@@ -161,18 +161,18 @@ def test_nothing_is_allocated_for_a_claimed_count():
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xed\xa0\x80", b"a\xc3"])
-def test_bytes_that_are_no_utf8_are_refused(data):
+def test_bytes_that_are_not_utf_8_are_refused(data):
     with pytest.raises(ChunkDecodeError, match=r"'vlen-utf8'") as caught:
         pipeline("vlen-utf8", shape=(1,), dtype=object).decode(packed(data))
     assert isinstance(caught.value.__cause__, UnicodeDecodeError)
 
 
-def test_lengths_that_are_no_whole_elements_are_refused():
+def test_lengths_of_incomplete_elements_are_refused():
     with pytest.raises(ChunkDecodeError, match="'vlen-array'"):
         pipeline(("vlen-array", {"dtype": "<i4"}), shape=(1,), dtype=object).decode(packed(b"abc"))
 
 
-def test_decompression_of_elements_of_any_length_has_a_limit():
+def test_decompression_of_elements_of_variable_length_has_a_limit():
     text = objects(["x" * 100_000])
     data = pipeline("vlen-utf8", "gzip", shape=(1,), dtype=object).encode(text)
     assert pipeline("vlen-utf8", "gzip", shape=(1,), dtype=object, variable_limit=100_008).decode(data)[0] == text[0]
@@ -209,7 +209,7 @@ def theirs(codec):
 
 @pytest.mark.parametrize("codec", ["json2", "msgpack2"])
 @pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 2, 3)])
-def test_any_values_are_written_as_numcodecs_does_and_come_back(codec, shape):
+def test_any_values_are_written_as_by_numcodecs_and_read_back(codec, shape):
     chunk = objects(ANY, shape)
     line = pipeline(codec, shape=shape, dtype=object, fill=None)
     assert bytes(line.encode(chunk)) == bytes(theirs(codec).encode(chunk))
@@ -224,14 +224,14 @@ def test_any_values_are_written_as_numcodecs_does_and_come_back(codec, shape):
     ],
     ids=lambda data: str(data[:20]),
 )
-def test_json_that_is_no_chunk_is_refused(data):
+def test_json_that_is_not_a_chunk_is_refused(data):
     with pytest.raises(ChunkDecodeError, match="json2"):
         pipeline("json2", shape=(2,), dtype=object, fill=None).decode(data)
     with pytest.raises(ChunkDecodeError, match="json2"):
         pipeline("json2", shape=(2, 2), dtype=object, fill=None).decode(b'[["a","b"],["c"],"|O",[2,2]]')
 
 
-async def test_arrays_of_any_values_of_v2():
+async def test_v2_arrays_of_any_values_are_written_and_read():
     async with zs.Session() as session:
         options = {"dtype": object, "filters": [{"id": "json2"}], "zarr_format": 2, "fill_value": ""}
         array = await session.create_array("memory://any-values", shape=4, chunks=2, **options)

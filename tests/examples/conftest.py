@@ -1,4 +1,4 @@
-"""The examples as modules, and the environment that leads them to the local server."""
+"""The examples as modules, and an environment in which they use the local server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture
 def example() -> Callable[[str], ModuleType]:
-    """Import an example by its name, as a fresh module."""
+    """Import an example by its name as a new module."""
 
     def load(name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
@@ -32,7 +32,7 @@ def example() -> Callable[[str], ModuleType]:
 
 @pytest.fixture
 def url(seaweed: Any, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty place on the local server, which the environment leads to."""
+    """An empty prefix on the local server, which is configured in the environment."""
     for name, value in seaweed.environment().items():
         monkeypatch.setenv(name, value)
     return f"s3://{seaweed.bucket}/example-{uuid4().hex[:12]}"

@@ -1,4 +1,4 @@
-"""examples/fastapi_slices.py on a real server: bytes as they are stored, statuses of errors, clients that hang up."""
+"""examples/fastapi_slices.py on a real server: bodies, statuses of errors, clients that disconnect."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ async def store(url: str, **options: Any) -> None:
         await array.set_slice(DATA, start=(0, 0))
 
 
-# What it answers
+# Responses
 
 
 @pytest.mark.integration
-async def test_a_slice_comes_as_bytes_with_shape_and_type(service: ModuleType, url: str) -> None:
+async def test_a_slice_is_sent_as_bytes_with_shape_and_type(service: ModuleType, url: str) -> None:
     await store(f"{url}/deep/array1")
     async with client_of(service.create_app(url)) as client:
         answer = await client.get("/slices/deep/array1", params={"start": "5,7", "stop": "25,37"})
@@ -69,7 +69,7 @@ async def test_a_slice_comes_as_bytes_with_shape_and_type(service: ModuleType, u
         ("array", "0,zero", "1,1", 422, "config-error"),
     ],
 )
-async def test_what_the_client_requested_wrongly_is_its_fault(
+async def test_an_invalid_request_has_a_client_error_status(
     service: ModuleType, url: str, path: str, start: str, stop: str, status: int, name: str
 ) -> None:
     await store(f"{url}/array")
@@ -105,7 +105,7 @@ async def test_a_slice_beyond_the_limit_is_refused_before_a_chunk_is_read(
     assert (refused.status_code, small.status_code) == (413, 200)
 
 
-# Hanging up, on a real server
+# Clients that disconnect, on a real server
 
 CHUNKS = 8
 BIG = np.random.default_rng(0).integers(0, 256, (CHUNKS, 2**18), dtype="uint8")
@@ -137,7 +137,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def ask(port: int, query: str) -> asyncio.StreamWriter:
-    """Send a request and do not wait for its answer."""
+    """Send a request without waiting for its response."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET /slices/array?{query} HTTP/1.1\r\nHost: app\r\n\r\n".encode())
     await writer.drain()
@@ -145,7 +145,7 @@ async def ask(port: int, query: str) -> asyncio.StreamWriter:
 
 
 @pytest.mark.integration
-async def test_a_client_that_hangs_up_cancels_its_reads_and_the_next_one_is_served(
+async def test_a_client_that_disconnects_cancels_its_reads_and_the_next_one_is_served(
     service: ModuleType,
 ) -> None:
     async with StandIn() as far:
@@ -162,7 +162,7 @@ async def test_a_client_that_hangs_up_cancels_its_reads_and_the_next_one_is_serv
             await array.set_slice(BIG, start=(0, 0))
         app = service.create_app(root, **options)
         async with served(app) as port:
-            # The documents come in a moment, a chunk takes 16 seconds: only the hang-up ends it in time.
+            # Documents are sent quickly, but a chunk takes 16 seconds, so only the cancellation ends the read in time.
             await far.change(bandwidth=16_000.0)
             await far.reset()
             writer = await ask(port, f"start=0,0&stop={CHUNKS},{BIG.shape[1]}")

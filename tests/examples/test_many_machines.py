@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.integration
 @pytest.mark.slow
-def test_it_stores_computes_and_looks_again() -> None:
+def test_the_example_of_many_machines_stores_computes_and_verifies() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "many_machines.py")],
         capture_output=True,

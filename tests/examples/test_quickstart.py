@@ -1,4 +1,4 @@
-"""examples/quickstart.py does what it prints, and a second run says why it cannot."""
+"""examples/quickstart.py runs, and a second run prints why the array cannot be created."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.integration
-async def test_it_writes_reads_and_merges(url: str, script: Callable[..., list[str]]) -> None:
+async def test_the_quickstart_writes_reads_and_merges(url: str, script: Callable[..., list[str]]) -> None:
     done = await run(script("quickstart", url))
     assert done.returncode == 0, done.stderr
     assert "corner equal: True" in done.stdout

@@ -1,4 +1,4 @@
-"""examples/tiles: the landscape that is computed, shown by the viewer, and the handler beside it."""
+"""examples/tiles: the computed landscape in the viewer, and the additional handler."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         sys.modules.pop(name, None)
 
 
-async def test_it_shows_a_landscape_and_computes_means(tiles: ModuleType) -> None:
+async def test_the_tiles_example_shows_a_landscape_and_computes_means(tiles: ModuleType) -> None:
     import landscape
 
     app = tiles.create_app()
@@ -60,4 +60,4 @@ async def test_levels_of_the_landscape_show_the_same_hills(tiles: ModuleType) ->
         a, b = await fine[:2000:4, :2000:4], await coarse[:500, :500]
     both = np.isfinite(a) & np.isfinite(b)
     assert both.mean() > 0.5
-    assert np.abs(a[both] - b[both]).mean() < 40  # metres of 3,000: what a coarse level leaves out is small
+    assert np.abs(a[both] - b[both]).mean() < 40  # metres, of 3,000: a coarse level lacks only small details

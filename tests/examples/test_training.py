@@ -1,4 +1,4 @@
-"""examples/training.py learns: with NumPy alone, and with PyTorch where that is installed (`nox -s torch`)."""
+"""examples/training.py learns with NumPy, and with PyTorch if that is installed (`nox -s torch`)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def check(losses: list[float], printed: str) -> None:
     assert len(losses) == printed.count("epoch ") - printed.count("samples/s")
 
 
-def test_it_learns_with_numpy(
+def test_the_training_example_learns_with_numpy(
     example: Callable[[str], ModuleType], url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     losses = example("training").main(url, with_torch=False)
     printed = capsys.readouterr().out
     check(losses, printed)
-    assert "64 chunks fetched" in printed  # each once
+    assert "64 chunks fetched" in printed  # each chunk once
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is missing; nox -s torch installs it")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_it_learns_with_pytorch(
+def test_the_training_example_learns_with_pytorch(
     example: Callable[[str], ModuleType], url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check(example("training").main(url, with_torch=True), capsys.readouterr().out)

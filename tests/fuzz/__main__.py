@@ -1,6 +1,6 @@
-"""`python -m tests.fuzz TARGET [--seconds N]`: guided by coverage, where atheris is installed (`nox -s fuzz` does so).
+"""`python -m tests.fuzz TARGET [--seconds N]`: guided by coverage if atheris is installed (`nox -s fuzz` installs it).
 
-An input that breaks a promise is written to the target's corpus as `found-…`, where every test run replays it.
+An input that breaks a promise is written to the target's corpus as `found-…`, and every later test run replays it.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-r"""Target: what a server answers on the wire, over connections that are kept alive, one request after another.
+r"""Target: responses of a server on the wire, over connections that are kept alive, one request after another.
 
-A seed's first line has a letter for each request (G get, R range, S get with a sink, P put, H head, D delete); what
-follows are the answers, in turn, separated by lines of `----`. In an answer
+A seed's first line has a letter for each request (G get, R range, S get with a sink, P put, H head, D delete). The
+responses follow in order, separated by lines of `----`. In a response
 
-    {body} {length} {etag} {range} {tag}    are filled in for the request that it answers,
-    ~                                       is a pause: what follows comes later,
-    ^                                       what follows comes just before the next request is made,
-    !                                       at the end hangs up,
+    {body} {length} {etag} {range} {tag}    are replaced by the values for its request,
+    ~                                       is a pause: the rest is sent later,
+    ^                                       the rest is sent just before the next request is made,
+    !                                       at the end closes the connection,
 
-and line ends are as they stand. Every body is tagged with its request, so that nobody else's can pass for it; what
-other clients read in the same bytes is held beside what we do.
+and line ends are sent unchanged. Every body is tagged with its request, so that a response to another request is
+detected; our result is compared with that of other clients for the same bytes.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from zarr_s3_async.stores.s3.wire import Wire
 from .oracles import Run
 
 _LIMIT = 4
-"""Requests of one seed."""
+"""Maximum number of requests of one seed."""
 _TURNS = 40
-"""Turns of the loop in which an answer that is there has come."""
+"""Number of loop iterations within which a response that was sent has arrived."""
 _ROUNDS = 200
 _NEVER = 30.0
-"""Seconds after which something hangs."""
+"""Seconds after which a run is considered hanging."""
 _GOOD = b"HTTP/1.1 200 OK\r\netag: {etag}\r\ncontent-length: {length}\r\n\r\n{body}"
 _TAG = re.compile(rb"<(\d+)>")
 _RANGE = (2, 9)
@@ -50,7 +50,7 @@ _INTERIM = re.compile(rb"(?:HTTP/1\.[01] 1\d\d[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n)
 
 
 class Sent(NamedTuple):
-    """What was sent in answer to one request."""
+    """The response sent to one request."""
 
     method: str
     data: bytes
@@ -58,14 +58,14 @@ class Sent(NamedTuple):
 
 
 class Server:
-    """The far ends of the connections; they do as the seed says."""
+    """The server's ends of the connections; they follow the seed."""
 
     def __init__(self, answers: list[bytes]) -> None:
         self.answers = answers
         self.sent: dict[int, Sent] = {}
         self.received = 0
         self.busy = 0
-        """Answers that are on their way and not all of it sent."""
+        """Number of responses that are not completely sent."""
         self.late: list[tuple[socket.socket, bytes]] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.sockets: list[socket.socket] = []
@@ -79,7 +79,7 @@ class Server:
         return connection
 
     def send_what_is_late(self) -> None:
-        """At once: the loop has no turn in which it could notice."""
+        """Send it without a loop iteration in between, so that the client cannot notice it before its next request."""
         for sock, data in self.late:
             with suppress(OSError):
                 sock.send(data)
@@ -193,7 +193,7 @@ async def _run(data: bytes) -> None:
                 await _exchange(wire, server, number, kind)
             server.answers.clear()
             last = await _exchange(wire, server, 100, "G")
-            assert last is not None, "after whatever came, a good answer is an answer"
+            assert last is not None, "after any response, the next valid one must be accepted"
     finally:
         await wire.aclose()
         await server.aclose()
@@ -206,21 +206,21 @@ async def _exchange(wire: Wire, server: Server, number: int, kind: str) -> Respo
     sending = asyncio.create_task(wire.send(request))
     for _ in range(_ROUNDS):
         for _ in range(_TURNS):
-            if not sending.done() or server.busy:  # what comes too much is there before the next request is
+            if not sending.done() or server.busy:  # surplus bytes arrive before the next request
                 await asyncio.sleep(0)
         if sending.done() and not server.busy:
             break
         if server.received > received and not server.busy:
-            server.hang_up()  # nothing follows: the end of the stream is an outcome, too
+            server.hang_up()  # no more bytes follow: the end of the stream must end the exchange
     else:
-        raise AssertionError("it waits for what cannot come")
+        raise AssertionError("the exchange waits although no more bytes can arrive")
     try:
         response = sending.result()
     except (StoreError, ChunkDecodeError):
         return None
     if answer_error(request, response) is not None:
         return None
-    assert number in server.sent, "answered by what was sent before it was asked"
+    assert number in server.sent, "the response was sent before the request"
     _check(request, response, server.sent[number])
     return response
 
@@ -250,14 +250,14 @@ def _memory(length: int) -> memoryview:
 def _check(request: Request, response: Response, sent: Sent) -> None:
     body = bytes(response.body)
     number = request.key[1:].encode()
-    assert set(_TAG.findall(body)) <= {number}, "the bytes of another answer"
+    assert set(_TAG.findall(body)) <= {number}, "bytes of another response"
     if "range" in request.headers and response.status == 206:
         sent = _without_the_rest(sent)
-    # h11 refuses some of what the RFCs let pass: control characters in headers, framing headers in trailers.
+    # h11 refuses some responses that the RFCs allow: control characters in headers, framing headers in trailers.
     seen = by_h11(sent.method, sent.data) or _by_http_client(sent)
-    assert seen is not None, "no other client would take this"
+    assert seen is not None, "no other client accepts this response"
     if seen[0] == 200 and response.status in (206, 416):
-        assert seen[1][slice(*_RANGE)] == body, "of a whole object the part that was asked for"
+        assert seen[1][slice(*_RANGE)] == body, "the requested range of a whole object"
     elif response.error is None or len(body) < 65536:
         assert seen == (response.status, body)
     if response.ok and request.operation == "GetObject":
@@ -266,7 +266,7 @@ def _check(request: Request, response: Response, sent: Sent) -> None:
 
 
 def _without_the_rest(sent: Sent) -> Sent:
-    """The answer with the length of what came of it: of a whole object no more is received than the range."""
+    """The response cut after the requested range: no more of a whole object is received."""
     head, end, body = sent.data.partition(b"\r\n\r\n")
     claimed = re.search(rb"(?i)\r\ncontent-length:[ \t]*(\d+)", head)
     if claimed is None or not re.match(rb"HTTP/1\.[01] 200", head) or int(claimed[1]) <= len(body):
@@ -276,7 +276,7 @@ def _without_the_rest(sent: Sent) -> Sent:
 
 
 def by_h11(method: str, data: bytes) -> tuple[int, bytes] | None:
-    """(status, body) as h11 reads them, or None where it refuses."""
+    """(status, body) as h11 reads them, or None if it refuses the response."""
     peer: Any = h11.Connection(h11.CLIENT, max_incomplete_event_size=2**20)
     peer.send(h11.Request(method=method, target="/", headers=[("host", "h")]))
     peer.send(h11.EndOfMessage())
@@ -300,7 +300,7 @@ def by_h11(method: str, data: bytes) -> tuple[int, bytes] | None:
 
 
 def _by_http_client(sent: Sent) -> tuple[int, bytes] | None:
-    """The same as the standard library reads them."""
+    """(status, body) as the standard library reads them, or None if it refuses the response."""
     data = sent.data[_INTERIM.match(sent.data).end() :]  # type: ignore[union-attr]  # it matches nothing, too
     response = HTTPResponse(_Socket(data), method=sent.method)  # type: ignore[arg-type]  # all that it uses of one
     try:
@@ -312,7 +312,7 @@ def _by_http_client(sent: Sent) -> tuple[int, bytes] | None:
 
 
 class _Socket:
-    """Of which a response is read."""
+    """A socket with given bytes, from which `http.client` reads a response."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

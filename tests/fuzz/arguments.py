@@ -1,7 +1,7 @@
-"""Target: what a caller gives to any argument of any public method, right or wrong in every way.
+"""Target: valid and invalid values for any argument of any public method.
 
-A seed's first line names a method (`Array.get_slice`); of what follows, each pair of bytes gives an argument by its
-number a value by its number. The others are right. Whatever is given, a result or an error of ours leaves.
+A seed's first line names a method (`Array.get_slice`). Each following pair of bytes gives the number of an argument
+and the number of its value; the other arguments are valid. Every call must return or raise one of our errors.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from zarr_s3_async._array import ArrayOptions
 from .oracles import Run, named
 
 _NEVER = 30.0
-"""Seconds after which something hangs."""
+"""Seconds after which a call is considered hanging."""
 
 
 class _Odd:
-    """Has nothing."""
+    """An object without any attributes or methods."""
 
     __slots__ = ()
 
@@ -85,7 +85,7 @@ VALUES: tuple[Any, ...] = (
     Path("x"),
     Ellipsis,
 )
-"""Nothing here is big: what is refused for its size is tested elsewhere."""
+"""No value is big: other tests cover values that are refused for their size."""
 
 _THE_STORE, _THE_ARRAY, _ANOTHER = object(), object(), object()
 """Placeholders for objects that are created for each run."""
@@ -124,9 +124,9 @@ CLASSES: dict[str, type] = {
 OPTIONS = (zs.S3Config, zs.Limits, zs.RetryPolicy, zs.HedgePolicy, zs.CacheSize, zs.Session)
 FUNCTIONS: tuple[Callable[..., Any], ...] = (zs.map_chunks, zs.copy, zs.plan_copy, zs.doctor, zs.BatchLoader, zs.Window)
 _CALLED = {"progress", "hooks", "credentials", "fn", "transform"}
-"""What these raise where they are called is the caller's own."""
+"""Functions of the caller: the errors that they raise are passed on."""
 _LEFT_OUT = {"aclose", "open"}
-"""`Session.open` is `open_array` and `open_group`; `aclose` takes nothing."""
+"""Methods that are not tested: `Session.open` equals `open_array` and `open_group`, and `aclose` has no arguments."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ METHODS = _methods()
 
 @contextmanager
 def target() -> Iterator[Run]:
-    # A path that is no URL is below the current folder.
+    # A path that is not a URL is relative to the current folder.
     with asyncio.Runner() as runner, warnings.catch_warnings(), TemporaryDirectory() as folder, chdir(folder):
         warnings.simplefilter("ignore")
         yield lambda data: runner.run(_run(data))
@@ -209,7 +209,7 @@ async def _call(name: str, method: Method, given: dict[str, Any], session: zs.Se
     owner = {"Session": session, "Array": array, "Group": group}.get(name.partition(".")[0]) if "." in name else None
     if name.startswith("View."):
         owner = array[0:2]
-        await owner  # a view that is never read warns when it is collected
+        await owner  # a view that is never read warns when it is garbage collected
     made = {_THE_STORE: store, _THE_ARRAY: array}
     if "sources" in given:
         made[_ANOTHER] = await group.create_array("b", shape=(4, 6), chunks=(4, 2), dtype="i4")
@@ -220,11 +220,11 @@ async def _call(name: str, method: Method, given: dict[str, Any], session: zs.Se
         result = method.call(**given) if owner is None else method.call(owner, **given)
         await _settled(result)
     except zs.ZarrS3Error as error:
-        error.args[0].encode("utf-8", "surrogatepass")  # there is a text, whatever was given
+        error.args[0].encode("utf-8", "surrogatepass")  # the error has a message for any value
 
 
 async def _settled(result: Any) -> None:
-    """Whatever it is, to its end."""
+    """Await, iterate or enter the result, whatever it is, to its end."""
     if inspect.isawaitable(result):
         result = await result
     if hasattr(result, "__aenter__") and not isinstance(result, zs.Session | zs.Array | zs.Group):

@@ -1,4 +1,4 @@
-"""Target: the bytes of a chunk, for every codec there is. The first line of a seed names the chain."""
+"""Target: the bytes of a chunk, for every codec. The first line of a seed names the chain."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def line_of(name: str) -> Pipeline:
 
 
 def chunk_of(name: str, seed: int = 0) -> np.ndarray[Any, Any]:
-    """Values that this chain encodes."""
+    """Values that this chain can encode."""
     values = numbers(SHAPE, "<i4", seed)
     if name in BOOLS:
         return values % 2 == 1
@@ -125,7 +125,7 @@ def chunk_of(name: str, seed: int = 0) -> np.ndarray[Any, Any]:
 
 
 def bomb_of(name: str) -> bytes:
-    """Six megabytes of nothing behind the codecs of this chain."""
+    """Six megabytes of zeros, encoded by this chain."""
     if name in OBJECTS:
         texts = np.full((1,), "" if name in OBJECTS else 0, object)
         texts[0] = {"vlen-bytes": bytes(_BOMB), "vlen-array": np.zeros(_BOMB // 2, "<i2")}.get(name, "0" * _BOMB)
@@ -138,7 +138,7 @@ def bomb_of(name: str) -> bytes:
 @contextmanager
 def target() -> Iterator[Run]:
     for name in CHAINS:
-        line_of(name).decode(line_of(name).encode(chunk_of(name)))  # what is loaded on first use is loaded now
+        line_of(name).decode(line_of(name).encode(chunk_of(name)))  # so that modules imported on first use are loaded
     with watching_memory():
         yield _run
 

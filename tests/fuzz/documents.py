@@ -1,4 +1,4 @@
-"""Target: metadata. The first line names the document; what is read becomes a pipeline too, as in an opened array."""
+"""Target: metadata. The first line names the document; a pipeline is built from the result, as for an opened array."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BESIDE: dict[str, dict[str, bytes]] = {
     ".zmetadata": {},
     ".zattrs": {".zarray": dumps(_ARRAY).encode()},
 }
-"""What lies beside each kind of document."""
+"""Other documents that are stored beside each kind of document."""
 _BIG_CHUNK = 2**20
 _LONGEST_MESSAGE = 1000
 
@@ -44,7 +44,7 @@ def target() -> Iterator[Run]:
     texts = {**_ARRAY, "dtype": "|O", "fill_value": "", "filters": [{"id": "vlen-utf8"}]}
     meta = _parsed({".zarray": dumps(texts).encode()})
     assert isinstance(meta, ArrayMeta)
-    _build(meta)  # what the first array of texts imports is no memory of a document
+    _build(meta)  # so that imports for arrays of strings do not count as memory of a document
     with watching_memory():
         yield _run
 

@@ -1,4 +1,4 @@
-"""Target: what S3 says in words: error documents, Content-Range, Retry-After, dates. Held against ElementTree."""
+"""Target: error documents (compared with ElementTree), Content-Range, Retry-After and dates of S3."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def _run(data: bytes) -> None:
         found = parse_error(data, {})
     if is_missing_key(Response(404, {}, data, None, found)):
         assert looks_like_error(data)
-        root = ET.fromstring(data, ET.XMLParser(encoding="utf-8"))  # whatever it says of itself, as we read it
+        root = ET.fromstring(data, ET.XMLParser(encoding="utf-8"))  # our parser ignores the declared encoding, too
         codes = [child.text for child in root if child.tag.rpartition("}")[2] == "Code"]
         assert (root.tag.rpartition("}")[2], (codes[0] or "").strip()) == ("Error", "NoSuchKey")

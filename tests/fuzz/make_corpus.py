@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz.make_corpus` writes the seeds of every target again; what fuzzing found (`found-*`) stays."""
+"""`python -m tests.fuzz.make_corpus` writes the seeds of every target; inputs that fuzzing found (`found-*`) stay."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _compact(document: bytes) -> bytes:
 
 
 def main() -> None:
-    """Write them."""
+    """Write the seeds of all targets."""
     made = {
         "answers": [(name, _script(kinds, answers)) for name, (kinds, answers) in ANSWERS.items()],
         "chunks": list(_chunks()),

@@ -1,4 +1,4 @@
-"""Seeds, changed: bytes flipped, cut, doubled, spliced from another seed, and words that claim a lot."""
+"""Mutations of seeds: bytes flipped, removed, repeated, spliced from another seed, and words with large numbers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ TOKENS: dict[str, list[bytes]] = {
 
 
 def mutated(seed: bytes, other: bytes, rng: random.Random, tokens: list[bytes]) -> bytes:
-    """The seed after one to six changes; its first line, which names what it is, stays."""
+    """The seed after one to six changes; its first line, which names its kind, is kept."""
     name, newline, rest = seed.partition(b"\n") if b"\n" in seed[:40] else (b"", b"", seed)
     data = bytearray(rest)
     for _ in range(rng.choice((1, 1, 2, 3, 6))):

@@ -1,4 +1,4 @@
-"""What holds whatever comes in: errors of ours alone, and memory by what was expected, not by what was claimed."""
+"""Properties for any input: only our errors are raised, and memory depends on expected sizes, not on claimed ones."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TypeAlias
 Run: TypeAlias = Callable[[bytes], None]
 
 SLACK = 2 * 2**20
-"""Bytes that anything may take: buffers and tables of fixed size."""
+"""Bytes that any run may take in addition: buffers and tables of fixed size."""
 
 
 @contextmanager
 def watching_memory() -> Iterator[None]:
-    """Around all `bounded` ones: to switch it on and off costs more than a run."""
+    """Enable memory tracing for all `bounded` blocks inside: switching it on and off takes longer than a run."""
     if tracemalloc.is_tracing():
         yield
         return
@@ -28,15 +28,15 @@ def watching_memory() -> Iterator[None]:
 
 @contextmanager
 def bounded(nbytes: int) -> Iterator[None]:
-    """At most so many bytes more at once, and the slack."""
+    """Check that the block allocates at most this many bytes at the peak, plus SLACK."""
     tracemalloc.reset_peak()
     before, _ = tracemalloc.get_traced_memory()
     yield
     peak = tracemalloc.get_traced_memory()[1] - before
-    assert peak <= nbytes + SLACK, f"{peak} bytes at once, where {nbytes} and a slack of {SLACK} should do"
+    assert peak <= nbytes + SLACK, f"a peak of {peak} bytes, although {nbytes} and a slack of {SLACK} must be enough"
 
 
 def named(data: bytes) -> tuple[str, bytes]:
-    """A seed's first line says what the rest is."""
+    """Split a seed into its first line, which names its kind, and the rest."""
     name, _, rest = data.partition(b"\n")
     return name.decode("latin-1"), rest

@@ -1,7 +1,7 @@
-"""Target: what a server answers to any operation of a store over the SDK's transport.
+"""Target: responses of a server to any operation of a store over the SDK's transport.
 
-A seed's first line names an operation of S3; what follows is the answer to it, byte by byte, after which the server
-hangs up. Other operations are answered as S3 does. Whatever comes, what leaves is an error of ours or a right result.
+A seed's first line names an operation of S3. The rest is the response to it, after which the server closes the
+connection. Other operations are answered as S3 does. Every call must raise one of our errors or return a right result.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .answers import Sent, _by_http_client
 from .oracles import Run, named
 
 _NEVER = 30.0
-"""Seconds after which something hangs."""
-_SECRET = "never-to-be-shown"  # no server checks it
+"""Seconds after which a call is considered hanging."""
+_SECRET = "never-to-be-shown"  # the server does not check it
 _BIG = bytes(100)
 
 
@@ -98,7 +98,7 @@ def _check(name: str, result: Any, answer: bytes) -> None:
     match result:
         case Blob():
             seen = _by_http_client(Sent("GET", answer, hung_up=True))
-            if seen is None:  # of a whole object that breaks off, the part that was asked for may have come
+            if seen is None:  # the requested range of a truncated object may be complete
                 seen = 200, answer.partition(b"\r\n\r\n")[2][Span(1, 3).start : Span(1, 3).stop]
             assert bytes(result.data) in seen[1]
             assert result.version

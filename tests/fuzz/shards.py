@@ -1,4 +1,4 @@
-"""Target: a shard, index and chunks, as the format sees it, as the codec does and as a reader of an array does."""
+"""Target: a shard, that is index and chunks, decoded by the format, by the codec and by a read of an array."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class _Arrays:
             self._arrays[name] = (store, await self._session.open_array(store))
 
     def read(self, name: str, data: bytes) -> list[np.ndarray[Any, Any] | zs.ZarrS3Error]:
-        """Of each region what a reader gets."""
+        """The result of a read of each region: data or an error."""
         return self._runner.run(self._read(name, data))
 
     async def _read(self, name: str, data: bytes) -> list[np.ndarray[Any, Any] | zs.ZarrS3Error]:
@@ -95,7 +95,7 @@ def _json(document: dict[str, Any]) -> bytes:
 def target() -> Iterator[Run]:
     arrays = _Arrays()
     try:
-        for name in LAYOUTS:  # what is loaded on first use is loaded now
+        for name in LAYOUTS:  # so that modules imported on first use are loaded
             arrays.read(name, bytes(CODECS[name].encode(VALUES)))
         with watching_memory():
             yield lambda data: _run(arrays, data)
@@ -113,11 +113,11 @@ def _run(arrays: _Arrays, data: bytes) -> None:
         got = arrays.read(name, shard)
     for (start, stop), part in zip(REGIONS, got, strict=True):
         if isinstance(part, zs.ZarrS3Error):
-            assert type(part) is ChunkDecodeError, "nobody writes"
+            assert type(part) is ChunkDecodeError, "no other error is possible without a concurrent writer"
             assert part.key == "c/0/0"
             assert part.chunk is not None
             assert all(0 <= at < count for at, count in zip(part.chunk, (4, 2), strict=True))
-            assert whole is None, "what decodes as a whole decodes in parts"
+            assert whole is None, "a shard that decodes as a whole must decode in parts"
             continue
         assert part.shape == tuple(b - a for a, b in zip(start, stop, strict=True))
         if whole is not None:

@@ -19,9 +19,9 @@ TARGETS: dict[str, Callable[[], AbstractContextManager[Run]]] = {
     "sdk_answers": sdk_answers.target,
     "shards": shards.target,
 }
-"""What `python -m tests.fuzz` takes, and `nox -s fuzz` runs."""
+"""The targets for `python -m tests.fuzz`; `nox -s fuzz` runs all of them."""
 
 
 def seeds_of(name: str) -> dict[str, bytes]:
-    """The kept inputs of a target by file name: made by `make_corpus.py`, and found to break a promise once."""
+    """The corpus of a target by file name: seeds of `make_corpus.py`, and inputs that once broke a promise."""
     return {path.name: path.read_bytes() for path in sorted((CORPUS / name).iterdir())}

@@ -1,4 +1,4 @@
-"""`python -m tests.interop`: run the suites of other libraries, write docs/peers.md, fail where ours do worse.
+"""`python -m tests.interop` runs the suites of other libraries and writes docs/peers.md; it fails if ours do worse.
 
 Needs zarr-python 3.4, obstore and xarray, hence Python 3.12 or later.
 """
@@ -20,7 +20,7 @@ OUTCOMES = ("passed", "failed", "skipped", "expected to fail")
 
 
 class Compared(NamedTuple):
-    """Tests that ours are held against."""
+    """The group of tests with which ours are compared."""
 
     ours: tuple[str, ...]
     theirs: str
@@ -46,14 +46,14 @@ TITLES = {
 
 
 class Outcomes:
-    """A pytest plugin that keeps what became of every test."""
+    """A pytest plugin that records the outcome of every test."""
 
     def __init__(self) -> None:
         self.found: dict[str, dict[str, tuple[str, str]]] = {}
-        """By group and test: outcome and reason."""
+        """Outcome and reason by group and test."""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep the worst of a test's phases."""
+        """Record the worst outcome of a test's phases."""
         if report.when != "call" and report.outcome == "passed":
             return
         path, _, rest = report.nodeid.partition("::")
@@ -69,7 +69,7 @@ class Outcomes:
         self.found.setdefault(group, {})[test or rest] = (outcome, reason)
 
     def failed(self, group: str) -> dict[str, str]:
-        """Tests of a group that failed, with the last line of what they said."""
+        """The failed tests of a group, with the last line of their messages."""
         return {test: reason for test, (outcome, reason) in self.found.get(group, {}).items() if outcome == "failed"}
 
 
@@ -137,7 +137,7 @@ def page(outcomes: Outcomes) -> str:
 
 
 def main() -> int:
-    """Run, write, judge."""
+    """Run the suites and write the page. The exit status is 1 if our stores have worse results."""
     os.environ["ZARR_S3_INTEROP"] = "1"
     outcomes = Outcomes()
     suites = [str(path) for path in sorted(Path(__file__).parent.glob("suite_*.py"))]

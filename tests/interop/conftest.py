@@ -1,4 +1,4 @@
-"""Nothing here is collected unless `python -m tests.interop` asks for it."""
+"""Only `python -m tests.interop` collects the tests of this folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if ASKED not in os.environ:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The markers of xarray's tests."""
+    """Register the markers of xarray's tests."""
     for marker in (
         "flaky",
         "network",

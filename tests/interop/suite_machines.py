@@ -1,4 +1,4 @@
-"""zarr-python's state machines over `ZarrStore`: keys against a dictionary, hierarchies against its memory store."""
+"""zarr-python's state machines over `ZarrStore`: keys are compared with a dict, hierarchies with its memory store."""
 
 from __future__ import annotations
 

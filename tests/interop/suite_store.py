@@ -27,7 +27,7 @@ class _Ours(StoreTests[ZarrStore, cpu.Buffer]):
 
     @staticmethod
     def bare(store: ZarrStore) -> zs.Store:
-        """The store of ours beneath."""
+        """Our store below the adapter."""
         return store._place.store()
 
     def test_store_repr(self, store: ZarrStore) -> None:
@@ -46,7 +46,7 @@ class TestS3(_Ours):
     @pytest.fixture
     def store_kwargs(self, seaweed: Any, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         config = seaweed.s3_config()
-        # The other process of a pickled store has keys of its own.
+        # The process that unpickles a store has its own keys.
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", config.access_key_id)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", config.secret_access_key)
         return {"where": s3_url, "endpoint_url": config.endpoint_url, "region": config.region}

@@ -16,7 +16,7 @@ from xarray.tests.test_backends import ZarrBase, default_zarr_format, skip_if_za
 from zarr_s3_async.adapters.zarr import ZarrStore
 
 FIXTURES = (default_zarr_format, skip_if_zarr_format_2, skip_if_zarr_format_3, time_unit, use_dask)
-"""Of xarray, which its tests ask for by name."""
+"""Fixtures of xarray that its tests use by name."""
 pytestmark = pytest.mark.filterwarnings("default")
 
 
@@ -47,7 +47,7 @@ class TestOurS3Store(ZarrBase):
     def _server(self, seaweed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = seaweed
         config = seaweed.s3_config()
-        # Whoever unpickles a store has keys of its own.
+        # The process that unpickles a store has its own keys.
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", config.access_key_id)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", config.secret_access_key)
 

@@ -1,4 +1,4 @@
-"""What operators see: every figure of docs/metrics.md, spans, records, and nothing where no one listens."""
+"""Figures of docs/metrics.md, spans and log records; no event is created if no hook needs it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def scraped(registry: CollectorRegistry) -> dict[tuple[str, tuple[str, ...]], float]:
-    """What the official parser reads from a scrape: name and values of the labels, in the order of their names."""
+    """The scrape as read by the official parser: values by name and label values, in the order of the label names."""
     families = text_string_to_metric_families(generate_latest(registry).decode())
     return {
         (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -87,7 +87,7 @@ FIGURES: list[tuple[str, tuple[str, ...], float, list[zs.Event]]] = [
 @pytest.mark.parametrize(
     ("figure", "labels", "value", "events"), FIGURES, ids=[" ".join((row[0], *row[1])) for row in FIGURES]
 )
-def test_each_figure_counts_what_its_page_describes(
+def test_each_figure_counts_the_events_described_on_the_page(
     figure: str, labels: tuple[str, ...], value: float, events: list[zs.Event]
 ) -> None:
     registry = CollectorRegistry()
@@ -111,7 +111,7 @@ GAUGES = {
 }
 
 
-async def test_gauges_report_what_is_in_use_while_it_is() -> None:
+async def test_gauges_report_current_use() -> None:
     registry = CollectorRegistry()
     hook = PrometheusHook(registry)
     async with StandIn() as far:
@@ -122,7 +122,7 @@ async def test_gauges_report_what_is_in_use_while_it_is() -> None:
                 f"s3://{far.bucket}/a", shape=(30,), chunks=(10,), dtype="f8", compressor=None
             )
             await array.set_slice(np.arange(30.0), start=0)
-            await far.change(bandwidth=1.0)  # nothing ends from here on
+            await far.change(bandwidth=1.0)  # from here on no request ends
             tasks = [asyncio.ensure_future(array.get_slice(n, n + 10)) for n in (0, 10, 20)]
             while session.usage.requests_waiting < 2:
                 await asyncio.sleep(0)
@@ -133,10 +133,10 @@ async def test_gauges_report_what_is_in_use_while_it_is() -> None:
             after = scraped(registry)
     assert {name: during[name, ()] for name in GAUGES} == GAUGES
     assert (after["zarr_s3_requests_in_flight", ()], after["zarr_s3_leased_bytes", ()]) == (0, 0)
-    assert scraped(registry)["zarr_s3_requests_limit", ()] == 0  # it is closed
+    assert scraped(registry)["zarr_s3_requests_limit", ()] == 0  # the session is closed
 
 
-def test_the_page_documents_every_figure_and_no_other() -> None:
+def test_the_page_documents_exactly_the_existing_figures() -> None:
     registry = CollectorRegistry()
     PrometheusHook(registry)
     documented = re.findall(r"^\| `(zarr_s3_\w+)`", PAGE.read_text(), re.MULTILINE)
@@ -147,7 +147,7 @@ def test_the_page_documents_every_figure_and_no_other() -> None:
 
 
 async def traffic(hooks: list[Any], **options: Any) -> zs.Metrics:
-    """Compressed chunks written, and read by readers who share, and by more of them than there are slots."""
+    """Write compressed chunks, and read them with shared requests and with more readers than request slots."""
     async with StandIn() as far:
         keys = {name: getattr(far, name) for name in ("endpoint_url", "access_key_id", "secret_access_key")}
         async with zs.Session(hooks=hooks, limits=zs.Limits(requests=1), **keys, **options) as session:
@@ -159,7 +159,7 @@ async def traffic(hooks: list[Any], **options: Any) -> zs.Metrics:
             return session.metrics
 
 
-async def test_a_sessions_traffic_is_what_the_figures_show() -> None:
+async def test_the_figures_show_the_traffic_of_the_session() -> None:
     registry = CollectorRegistry()
     metrics = await traffic([PrometheusHook(registry)])
     found = scraped(registry)
@@ -179,7 +179,7 @@ async def test_a_sessions_traffic_is_what_the_figures_show() -> None:
     assert found["zarr_s3_slot_wait_seconds_count", ()] >= 2
 
 
-async def test_the_cache_is_counted_with_a_hook_and_without() -> None:
+async def test_cache_hits_are_counted_with_and_without_a_hook() -> None:
     registry = CollectorRegistry()
     cache = zs.CacheSize(chunks=2**20)
     for hooks in ([], [PrometheusHook(registry)]):
@@ -190,7 +190,7 @@ async def test_the_cache_is_counted_with_a_hook_and_without() -> None:
     assert looked == [metrics.cache_hits["chunks"], metrics.cache_misses["chunks"]]
 
 
-async def test_throttling_is_counted_with_a_hook_and_without() -> None:
+async def test_throttling_is_counted_with_and_without_a_hook() -> None:
     counts = zs.Metrics()
     counts(done(status=503, error="SlowDown", throttled=True))
     counts.request_done("GetObject", "SlowDown", 0, 0, throttled=True)
@@ -198,13 +198,13 @@ async def test_throttling_is_counted_with_a_hook_and_without() -> None:
     assert counts.throttles == 2
 
 
-async def test_no_event_is_built_where_no_one_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of requests, waits and decodes, which every read has."""
+async def test_no_event_is_created_without_a_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tested are the events of every read: requests, waits and decodes."""
     from zarr_s3_async._engine import read
     from zarr_s3_async.stores.s3 import retry
 
     def refused(**_: Any) -> Any:
-        raise AssertionError("an event was built")
+        raise AssertionError("an event was created")
 
     for module, name in ((retry, "RequestDone"), (retry, "SlotWaited"), (read, "ChunksDecoded")):
         monkeypatch.setattr(module, name, refused)
@@ -213,7 +213,7 @@ async def test_no_event_is_built_where_no_one_listens(monkeypatch: pytest.Monkey
         await traffic([lambda event: None])
 
 
-def test_a_registry_takes_one_hook_and_wrong_bounds_are_refused() -> None:
+def test_a_registry_accepts_one_hook_and_invalid_bounds_are_refused() -> None:
     registry = CollectorRegistry()
     PrometheusHook(registry)
     with pytest.raises(zs.ConfigError, match="one hook"):
@@ -223,7 +223,7 @@ def test_a_registry_takes_one_hook_and_wrong_bounds_are_refused() -> None:
             PrometheusHook(CollectorRegistry(), seconds=wrong)
 
 
-async def test_one_hook_sums_the_sessions_that_are_open() -> None:
+async def test_one_hook_adds_up_all_open_sessions() -> None:
     registry = CollectorRegistry()
     hook = PrometheusHook(registry)
     async with zs.Session(hooks=[hook], limits=zs.Limits(requests=3)):
@@ -252,7 +252,7 @@ def measured(reader: InMemoryMetricReader) -> dict[str, Any]:
     }
 
 
-async def test_a_span_per_attempt_below_the_callers_span() -> None:
+async def test_every_attempt_is_a_span_below_the_callers_span() -> None:
     hook, spans, _, tracers = otel()
     with tracers.get_tracer("test").start_as_current_span("handler") as handler:
         metrics = await traffic([hook])
@@ -270,7 +270,7 @@ async def test_a_span_per_attempt_below_the_callers_span() -> None:
         assert span.status.status_code is trace.StatusCode.UNSET
 
 
-def test_a_failed_attempt_is_an_error_with_its_number() -> None:
+def test_the_span_of_a_failed_attempt_has_its_error_and_number() -> None:
     hook, spans, _, _ = otel()
     hook(done(status=503, error="SlowDown", attempt=3, seconds=1.5))
     hook(done(status=304, error="NotModified"))
@@ -311,7 +311,7 @@ def test_each_otel_metric_records_its_event(
 # Logs
 
 
-def test_records_are_structured_and_trouble_has_its_level(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_records_are_structured_and_errors_have_their_level(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("tests.metrics")
     hook = LogHook(logger)
     events: list[tuple[zs.Event, int]] = [
@@ -333,17 +333,17 @@ def test_records_are_structured_and_trouble_has_its_level(caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("wrong", [{"logger": "x"}, {"level": "DEBUG"}, {"trouble": None}, {"level": True}], ids=str)
-def test_a_wrong_option_of_the_log_hook_is_refused(wrong: dict[str, Any]) -> None:
+def test_an_invalid_option_of_the_log_hook_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(zs.ConfigError):
         LogHook(**wrong)
 
 
-def test_every_event_is_taken_by_every_hook() -> None:
+def test_every_hook_accepts_every_event() -> None:
     samples = {type(event) for _, _, _, events in FIGURES for event in events}
     assert samples == set(events.Event.__args__)
 
 
-async def test_a_lifespan_counts_the_session_that_it_opens_once() -> None:
+async def test_a_lifespan_counts_its_session_once() -> None:
     from fastapi import FastAPI
 
     from zarr_s3_async.fastapi import lifespan

@@ -1,4 +1,4 @@
-"""Documents that the tests of the model start from, and change."""
+"""Valid documents, which the tests of the model change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ URL = "memory://test/array"
 
 
 def zarray(**changes):
-    """A valid `.zarray`, with members changed, or left out where the change is `...`."""
+    """A valid `.zarray` with changed members; `...` removes a member."""
     document = {
         "zarr_format": 2,
         "shape": [10, 4],
@@ -26,7 +26,7 @@ def zarray(**changes):
 
 
 def zarr_json(**changes):
-    """A valid `zarr.json` of an array, changed likewise."""
+    """A valid `zarr.json` of an array with changed members."""
     document = {
         "zarr_format": 3,
         "node_type": "array",
@@ -41,7 +41,7 @@ def zarr_json(**changes):
 
 
 def group_json(**changes):
-    """A valid `zarr.json` of a group, changed likewise."""
+    """A valid `zarr.json` of a group with changed members."""
     return _changed({"zarr_format": 3, "node_type": "group", "attributes": {}}, changes)
 
 
@@ -61,7 +61,7 @@ def _changed(document, changes):
 
 
 def stored(document):
-    """As a store has it."""
+    """The document as stored bytes."""
     return json.dumps(document).encode()
 
 

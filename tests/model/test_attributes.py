@@ -1,4 +1,4 @@
-"""Attributes become plain JSON that every reader can read back, or an error that says where they do not."""
+"""Attributes are converted to plain JSON that every reader accepts, or the error names the value that cannot be."""
 
 import datetime as dt
 import enum
@@ -19,7 +19,7 @@ class Plain(str, enum.Enum):  # noqa: UP042  as zarr-python's codecs have them
     BLUE = "blue"
 
 
-def test_json_comes_through_as_a_copy():
+def test_json_attributes_are_copied():
     given = {"a": [1, 1.5, "x", None, True, {"b": []}]}
     new = document.new_attributes(given, zarr_format=3)
     assert new == given
@@ -42,7 +42,7 @@ def test_numpy_and_python_values_become_json():
     assert json.loads(json.dumps(new)) == new
 
 
-def test_none_is_no_attributes():
+def test_none_means_no_attributes():
     assert document.new_attributes(None, zarr_format=3) == {}
 
 
@@ -65,20 +65,20 @@ def test_none_is_no_attributes():
     ids=lambda value: str(type(value)),
 )
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_what_json_cannot_hold_shows_where(given, where, zarr_format):
+def test_the_error_of_a_value_that_json_cannot_hold_names_it(given, where, zarr_format):
     with pytest.raises(Invalid, match=where):
         document.new_attributes(given, zarr_format=zarr_format)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("-inf"), np.array([1.0, np.nan]), "\ud800"])
-def test_what_strict_readers_choke_on_is_refused_in_v3_only(value):
+def test_values_that_strict_readers_refuse_are_refused_only_in_v3(value):
     with pytest.raises(Invalid):
         document.new_attributes({"a": value}, zarr_format=3)
     document.new_attributes({"a": value}, zarr_format=2)
     document.new_attributes({"a": value}, beside={"b": float("nan")}, zarr_format=3)
 
 
-def test_endless_nesting_is_refused():
+def test_too_deep_nesting_of_attributes_is_refused():
     given = {}
     given["a"] = given
     with pytest.raises(Invalid, match="nested"):

@@ -1,4 +1,4 @@
-"""The filters, the compressor and the order of v2 as a chain in v3's terms."""
+"""The filters, the compressor and the order of v2 are converted to a chain of v3."""
 
 import numpy as np
 import pytest
@@ -20,21 +20,21 @@ def names(**changes):
     return [codec.name for codec in chain(**changes)]
 
 
-def test_a_compressor_comes_last_under_its_numcodecs_name():
+def test_the_compressor_is_last_with_its_numcodecs_name():
     assert chain() == (CodecSpec("bytes", {"endian": "little"}), CodecSpec("numcodecs.zlib", {"level": 1}))
 
 
-def test_no_compressor_leaves_the_bytes():
+def test_without_a_compressor_the_chain_ends_with_bytes():
     assert chain(compressor=None) == (CodecSpec("bytes", {"endian": "little"}),)
 
 
-def test_f_order_is_a_transpose_first():
+def test_order_f_is_a_transpose_at_the_start():
     assert chain(order="F", compressor=None)[0] == CodecSpec("transpose", {"order": [1, 0]})
     assert names(order="F", shape=[10], chunks=[5]) == ["bytes", "numcodecs.zlib"]
     assert names(order="F", shape=[], chunks=[]) == ["bytes", "numcodecs.zlib"]
 
 
-def test_filters_come_before_the_bytes_in_their_order():
+def test_filters_are_before_bytes_in_their_order():
     filters = [
         {"id": "delta", "dtype": "<f4"},
         {"id": "astype", "encode_dtype": "<f2", "decode_dtype": "<f4"},
@@ -45,15 +45,15 @@ def test_filters_come_before_the_bytes_in_their_order():
     assert chain(filters=filters)[1].configuration == {"encode_dtype": "<f2", "decode_dtype": "<f4"}
 
 
-def test_filters_report_their_own_byte_order():
-    """A filter may store another type than the array's: the array's byte order is not its own."""
+def test_filters_set_the_byte_order_of_bytes():
+    """A filter may store another type than the array's, with another byte order."""
     filters = [{"id": "delta", "dtype": "<i4", "astype": ">i2"}]
     assert chain(dtype="<i4", fill_value=0, filters=filters)[1] == CodecSpec("bytes", {})
 
 
 @pytest.mark.parametrize("codec", ["shuffle", "zlib", "fletcher32", "crc32", "blosc", "zstd", "base64"])
-def test_filters_that_work_on_bytes_come_after_them(codec):
-    """As kerchunk writes the filters of HDF5."""
+def test_filters_of_bytes_are_after_bytes(codec):
+    """kerchunk writes the filters of HDF5 like this."""
     filters = [{"id": "delta", "dtype": "<f4"}, {"id": codec}, {"id": "gzip"}]
     pipeline = build_pipeline(chain(filters=filters), ChunkSpec((5, 2), np.dtype("<f4"), 0))
     steps = f"numcodecs.delta → bytes → numcodecs.{codec} → numcodecs.gzip → numcodecs.zlib"
@@ -61,7 +61,7 @@ def test_filters_that_work_on_bytes_come_after_them(codec):
 
 
 @pytest.mark.parametrize("codec", ["shuffle", "zlib"])
-def test_fields_keep_their_byte_orders_whatever_filters_there_are(codec):
+def test_fields_keep_their_byte_orders_with_any_filters(codec):
     dtype = np.dtype([("a", ">i4"), ("b", "<i2")])
     pipeline = build_pipeline(
         chain(dtype=[["a", ">i4"], ["b", "<i2"]], fill_value=None, filters=[{"id": codec}], compressor=None),
@@ -88,16 +88,16 @@ def test_fields_keep_their_byte_orders_whatever_filters_there_are(codec):
     ],
     ids=str,
 )
-def test_the_byte_order_is_said_where_the_bytes_codec_needs_it(dtype, configuration):
+def test_the_bytes_codec_has_an_endian_where_needed(dtype, configuration):
     assert chain(dtype=dtype, fill_value=None, compressor=None) == (CodecSpec("bytes", configuration),)
 
 
 @pytest.mark.parametrize("filters", [None, []])
-def test_no_filters_and_an_empty_list_are_the_same(filters):
+def test_null_and_an_empty_list_of_filters_are_equal(filters):
     assert names(filters=filters) == ["bytes", "numcodecs.zlib"]
 
 
-def test_left_out_filters_and_compressor_are_none():
+def test_missing_filters_and_compressor_are_none():
     assert names(filters=..., compressor=...) == ["bytes"]
 
 
@@ -109,13 +109,13 @@ def test_left_out_filters_and_compressor_are_none():
         ({"id": "vlen-array", "dtype": "<i4"}, {"dtype": "<i4"}),
     ],
 )
-def test_an_object_codec_is_the_step_to_bytes(codec, kept):
+def test_an_object_codec_takes_the_place_of_bytes(codec, kept):
     expected = (CodecSpec(codec["id"], kept), CodecSpec("numcodecs.zlib", {"level": 1}))
     assert chain(dtype="|O", fill_value=None, filters=[codec]) == expected
     assert chain(dtype="|O", fill_value=None, filters=None, compressor=codec) == expected[:1]
 
 
-def test_filters_after_an_object_codec_work_on_its_bytes():
+def test_filters_after_an_object_codec_are_applied_to_its_bytes():
     filters = [{"id": "vlen-utf8"}, {"id": "crc32"}]
     assert names(dtype="|O", fill_value="", filters=filters) == [
         "vlen-utf8",
@@ -124,7 +124,7 @@ def test_filters_after_an_object_codec_work_on_its_bytes():
     ]
 
 
-def test_categories_turn_objects_into_numbers():
+def test_categorize_makes_numbers_of_objects():
     filters = [{"id": "categorize", "labels": ["a", "b"], "dtype": "|O", "astype": "|u1"}]
     meta = formats.parse_node({".zarray": stored(zarray(dtype="|O", fill_value="", filters=filters))}, url=URL)
     assert [codec.name for codec in meta.codecs] == ["numcodecs.categorize", "bytes", "numcodecs.zlib"]
@@ -155,21 +155,21 @@ def test_categories_turn_objects_into_numbers():
     ],
     ids=str,
 )
-def test_what_breaks_the_rules_is_a_metadata_error(changes):
+def test_an_invalid_chain_of_v2_is_a_metadata_error(changes):
     with pytest.raises(MetadataError, match=r"memory://test/array/\.zarray"):
         chain(**changes)
 
 
 @pytest.mark.parametrize("name", ["pickle", "Pickle", "PICKLE", "numcodecs.pickle", " pickle ", "pickle5"])
 @pytest.mark.parametrize("member", ["filters", "compressor"])
-def test_pickle_in_any_spelling_is_refused(name, member):
+def test_pickle_is_refused_under_all_its_names(name, member):
     codec = {"id": name}
     with pytest.raises(UnsupportedFeature, match="never"):
         chain(**{"dtype": "|O", "fill_value": None, member: [codec] if member == "filters" else codec})
 
 
 @pytest.mark.parametrize("name", ["json", "msgpack"])
-def test_other_object_codecs_are_named(name):
+def test_the_error_of_an_unknown_object_codec_names_it(name):
     with pytest.raises(UnsupportedFeature, match=name):
         chain(dtype="|O", fill_value=None, filters=[{"id": name}])
 

@@ -1,4 +1,4 @@
-"""The codecs of v3: their form, sharding and its chunks, and what a chain says of bytes and order."""
+"""The codecs of v3: their forms, sharding and its chunks, byte order and memory order of a chain."""
 
 import numpy as np
 import pytest
@@ -21,17 +21,17 @@ def chunked(*chunk_shape):
     return {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}}
 
 
-def test_short_hands_and_long_forms_are_the_same():
+def test_short_and_long_forms_of_codecs_are_equal():
     codecs = parse(codecs=[LITTLE, "crc32c", {"name": "crc32c"}, {"name": "crc32c", "configuration": {}}]).codecs
     assert codecs[1:] == (CodecSpec("crc32c"),) * 3
 
 
-def test_a_codec_that_need_not_be_understood_is_marked():
+def test_a_codec_with_must_understand_false_is_marked():
     codecs = parse(codecs=[LITTLE, {"name": "x", "must_understand": False}, {"name": "y", "must_understand": True}])
     assert [codec.must_understand for codec in codecs.codecs] == [True, False, True]
 
 
-def test_codecs_that_are_unknown_are_left_to_the_codecs_package():
+def test_unknown_codecs_are_left_to_the_codecs_package():
     assert parse(codecs=[LITTLE, "urn:unheard:of"]).codecs[1].name == "urn:unheard:of"
 
 
@@ -46,12 +46,12 @@ def test_codecs_that_are_unknown_are_left_to_the_codecs_package():
     ],
     ids=str,
 )
-def test_what_is_no_list_of_codecs_is_invalid(codecs):
+def test_an_invalid_list_of_codecs_is_refused(codecs):
     with pytest.raises(MetadataError, match="codec"):
         parse(codecs=codecs)
 
 
-def test_a_member_that_a_codec_has_not_is_named():
+def test_the_error_of_an_unknown_member_of_a_codec_names_it():
     with pytest.raises(UnsupportedFeature, match="colour"):
         parse(codecs=[LITTLE | {"colour": "red"}])
 
@@ -78,7 +78,7 @@ def test_sharding_gives_chunks_and_shards():
     assert meta.codecs[0].configuration["chunk_shape"] == [5, 2]
 
 
-def test_lists_inside_sharding_come_in_their_long_form():
+def test_codecs_inside_sharding_are_given_in_their_long_form():
     codecs = [LITTLE, "zstd", {"name": "x", "must_understand": False}]
     configuration = parse(codecs=[sharding([5, 2], codecs, index_location="start")]).codecs[0].configuration
     assert configuration["codecs"] == [
@@ -104,12 +104,12 @@ def test_an_array_without_shards_has_none():
     ],
     ids=["checksum", "compressed", "transposed"],
 )
-def test_codecs_around_a_shard_make_it_one_part(codecs):
+def test_a_shard_inside_other_codecs_is_one_chunk(codecs):
     meta = parse(chunk_grid=chunked(10, 4), codecs=codecs)
     assert (meta.shards, meta.chunks) == (None, (10, 4))
 
 
-def test_shards_in_shards_have_the_outer_ones_chunks():
+def test_nested_shards_have_the_chunks_of_the_outer_ones():
     meta = parse(shape=[16], chunk_grid=chunked(16), codecs=[sharding([8], [sharding([2])])])
     assert (meta.shards, meta.chunks) == ((16,), (8,))
 
@@ -136,12 +136,12 @@ def test_shards_in_shards_have_the_outer_ones_chunks():
     ],
     ids=str,
 )
-def test_sharding_that_breaks_its_rules_is_invalid(codec):
+def test_invalid_sharding_is_refused(codec):
     with pytest.raises(MetadataError):
         parse(codecs=[codec])
 
 
-def test_sharding_with_unknown_members_is_refused_by_name():
+def test_the_error_of_unknown_members_of_sharding_names_them():
     with pytest.raises(UnsupportedFeature, match="index_shape"):
         parse(codecs=[sharding([5, 2], index_shape=3)])
 
@@ -156,7 +156,7 @@ def test_a_shard_may_be_larger_than_any_chunk():
     assert meta.chunks == (2**24,)
 
 
-# What a chain says of bytes
+# Byte order
 
 
 @pytest.mark.parametrize("codecs", [["bytes"], [sharding([5, 2], ["bytes"])]], ids=["plain", "sharded"])
@@ -168,7 +168,7 @@ def test_numbers_of_several_bytes_need_a_byte_order(codecs, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "r16"])
-def test_others_need_none(dtype):
+def test_single_bytes_need_no_byte_order(dtype):
     assert parse(data_type=dtype, fill_value=[0, 0] if dtype == "r16" else 0, codecs=["bytes"]).codecs
 
 
@@ -189,7 +189,7 @@ def test_the_base64_of_a_legacy_record_has_the_byte_order_of_the_codec(codecs):
     assert meta.fill_value == np.array((256,), dtype=[("x", "i2")])
 
 
-def test_the_name_of_bytes_in_drafts_of_v3_is_read():
+def test_the_draft_name_of_bytes_is_read():
     endian = {"name": "endian", "configuration": {"endian": "big"}}
     meta = parse(codecs=[endian])
     assert meta.codecs == (CodecSpec("bytes", {"endian": "big"}),)
@@ -197,7 +197,7 @@ def test_the_name_of_bytes_in_drafts_of_v3_is_read():
 
 
 @pytest.mark.parametrize("dtype", ["string", "bytes", "variable_length_bytes"])
-def test_objects_never_reach_the_bytes_as_they_lie_in_memory(dtype):
+def test_objects_cannot_be_stored_by_the_bytes_codec(dtype):
     for codecs in ([LITTLE], [sharding([5, 2], ["bytes"])]):
         with pytest.raises(MetadataError, match="vlen"):
             parse(data_type=dtype, fill_value="", codecs=codecs)
@@ -224,7 +224,7 @@ def test_text_and_bytes_are_stored_by_their_own_codecs(dtype, codec):
 # Order
 
 
-def test_order_is_f_where_chunks_are_turned_over():
+def test_the_order_is_f_if_chunks_are_transposed():
     turn = {"name": "transpose", "configuration": {"order": [1, 0]}}
     stay = {"name": "transpose", "configuration": {"order": [0, 1]}}
     assert parse(codecs=[turn, LITTLE]).order == "F"

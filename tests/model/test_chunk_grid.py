@@ -1,4 +1,4 @@
-"""Chunk grids in documents and in options: what zarr-extensions allows and forbids, and what a resize makes of them."""
+"""Chunk grids in documents and in options: valid and invalid ones, and their change by a resize."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read(document: dict[str, Any], shape: tuple[int, ...]) -> Any:
     return chunk_grid.read(Named(document["name"], document["configuration"], True), shape)
 
 
-def test_the_example_of_the_specification() -> None:
+def test_the_example_grid_of_the_specification_is_read() -> None:
     axes = read(grid(4, [1, 2, 3], [[4, 2]], [[1, 3], 3], [4, 4, 4]), (6, 6, 6, 6, 6))
     assert axes == (4, Edges([(1, 1), (2, 1), (3, 1)]), 4, Edges([(1, 3), (3, 1)]), 4)
 
@@ -44,12 +44,12 @@ def test_the_example_of_the_specification() -> None:
     ],
     ids=str,
 )
-def test_lists_that_are_none(entry: Any, problem: str) -> None:
+def test_invalid_lists_of_lengths_are_refused(entry: Any, problem: str) -> None:
     with pytest.raises(Invalid, match=problem):
         read(grid(entry), (5,))
 
 
-def test_grids_that_are_not_known() -> None:
+def test_unknown_grids_are_refused() -> None:
     for document in (
         {"name": "rectilinear", "configuration": {"kind": "outline", "chunk_shapes": [2]}},
         {"name": "rectilinear", "configuration": {"kind": "inline", "chunk_shapes": [2], "more": 1}},
@@ -76,23 +76,23 @@ def array(document: dict[str, Any], shape: tuple[int, ...], **changes: Any) -> A
 @pytest.mark.parametrize(
     ("before", "shape", "after"),
     [
-        ([1, 2, 3], 4, [1, 2, 3]),  # what a shrink leaves beyond the end stays, as the specification allows
+        ([1, 2, 3], 4, [1, 2, 3]),  # lengths beyond the new end are kept, as the specification allows
         ([1, 2, 3], 6, [1, 2, 3]),
-        ([1, 2, 3], 10, [1, 2, 3, 4]),  # as zarr-python: one more chunk
-        ([3, 3], 10, [[3, 4]]),  # equal lengths are a regular grid, and go on
+        ([1, 2, 3], 10, [1, 2, 3, 4]),  # one more chunk, as in zarr-python
+        ([3, 3], 10, [[3, 4]]),  # equal lengths are a regular grid, which continues
         ([[2, 2], 5], 12, [[2, 2], 5, 3]),
         (4, 10, 4),
     ],
     ids=str,
 )
-def test_a_resize_keeps_the_chunks_that_are_there(before: Any, shape: int, after: Any) -> None:
+def test_a_resize_keeps_existing_chunks(before: Any, shape: int, after: Any) -> None:
     meta = formats.with_shape(array(grid(before), (5,)), (shape,))
     expected = grid(after)
     assert meta.source["chunk_grid"] == expected
     assert meta.object_axes == read(expected, (shape,))
 
 
-def test_a_resize_of_shards_adds_one_that_chunks_divide() -> None:
+def test_a_resize_adds_a_shard_of_whole_chunks() -> None:
     codecs = [sharding([4])]
     meta = formats.with_shape(array(grid([4, 8]), (12,), codecs=codecs), (17,))
     assert (meta.source["chunk_grid"], meta.chunks) == (grid([4, [8, 2]]), (4,))
@@ -100,7 +100,7 @@ def test_a_resize_of_shards_adds_one_that_chunks_divide() -> None:
         array(grid([4, 6, 8]), (18,), codecs=codecs)
 
 
-def test_a_new_chunk_is_no_larger_than_a_chunk_may_be() -> None:
+def test_a_new_chunk_is_not_larger_than_allowed() -> None:
     with pytest.raises(zs.ConfigError, match="a chunk takes"):
         formats.with_shape(array(grid([1, 2]), (3,)), (2**40,))
 
@@ -125,7 +125,7 @@ def test_a_bounded_grid_is_resized_at_whole_chunks() -> None:
     ],
     ids=str,
 )
-def test_lists_as_options(options: dict[str, Any], document: Any) -> None:
+def test_lists_of_lengths_are_accepted_as_options(options: dict[str, Any], document: Any) -> None:
     meta = new_array(dtype="i4", **options)
     assert meta.source["chunk_grid"] == document
 
@@ -148,6 +148,6 @@ def test_lists_as_options(options: dict[str, Any], document: Any) -> None:
     ],
     ids=str,
 )
-def test_lists_that_are_no_options(options: dict[str, Any], problem: str) -> None:
+def test_invalid_lists_of_lengths_as_options_are_refused(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(zs.ConfigError, match=problem):
         new_array(shape=(10, 4), dtype="i4", **options)

@@ -1,4 +1,4 @@
-"""Chunk shapes that users ask for, and the ones they get where they ask for none."""
+"""Chunk shapes that users request, and the default ones."""
 
 from math import prod
 
@@ -29,14 +29,14 @@ F8 = DataType(np.dtype("f8"))
     ],
     ids=str,
 )
-def test_chunks_in_every_form(option, expected):
+def test_chunks_are_accepted_in_every_form(option, expected):
     assert chunking.chunks(option, (10, 4), F8, None) == expected
 
 
 @pytest.mark.parametrize(
     "option", [(5,), (5, 2, 1), (0, 2), (-2, 2), (5, 2.0), (5, True), "big", None.__class__, True, (5, "2")]
 )
-def test_chunks_that_are_none_are_refused(option):
+def test_invalid_chunks_are_refused(option):
     with pytest.raises(Invalid, match="chunks"):
         chunking.chunks(option, (10, 4), F8, None)
 
@@ -55,12 +55,12 @@ def test_a_scalar_has_a_chunk_of_no_dimensions():
     ("option", "expected"),
     [(5, (5,)), ((5, 2), (5, 2)), ([], ()), (np.int16(3), (3,)), (np.zeros((2, 3)).shape, (2, 3))],
 )
-def test_shapes_in_every_form(option, expected):
+def test_shapes_are_accepted_in_every_form(option, expected):
     assert chunking.shape(option) == expected
 
 
 @pytest.mark.parametrize("option", [-1, (2, -1), 2.0, "12", None, True, (True,), (2**63,), {3: 4}, b"ab", [[1]]])
-def test_shapes_that_are_none_are_refused(option):
+def test_invalid_shapes_are_refused(option):
     with pytest.raises(Invalid, match="shape"):
         chunking.shape(option)
 
@@ -76,17 +76,19 @@ def test_automatic_chunks_are_about_a_mebibyte(extents, data_type):
     assert all(1 <= chunk <= max(extent, 1) for chunk, extent in zip(chunks, extents, strict=True))
     size = prod(chunks) * (32 if data_type.variable else data_type.dtype.itemsize)
     assert size <= chunking.TARGET_BYTES or prod(chunks) == 1
-    if prod(max(extent, 1) for extent in extents) > prod(chunks):  # it was cut: but never by more than it had to
+    if prod(max(extent, 1) for extent in extents) > prod(
+        chunks
+    ):  # the array has several chunks: then none is much smaller than the target
         assert size > chunking.TARGET_BYTES // 4 or prod(chunks) == 1
 
 
 @given(st.lists(st.integers(1, 5000), max_size=4).map(tuple), TYPES)
-def test_automatic_chunks_of_shards_fill_them(shard, data_type):
+def test_automatic_chunks_divide_their_shard(shard, data_type):
     chunks = chunking.chunks("auto", shard, data_type, shard)
     assert all(edge % chunk == 0 for edge, chunk in zip(shard, chunks, strict=True))
     size = prod(chunks) * (32 if data_type.variable else data_type.dtype.itemsize)
     assert size <= chunking.TARGET_BYTES or prod(chunks) == 1
 
 
-def test_a_shard_whose_edge_is_a_huge_prime_costs_no_time():
+def test_automatic_chunks_of_a_shard_with_a_huge_prime_length_are_found():
     assert chunking.chunks("auto", (2**61 - 1,), F8, (2**61 - 1,)) == (1,)

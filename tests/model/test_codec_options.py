@@ -1,4 +1,4 @@
-"""Codecs as users ask for them: names, kinds from the registry, and the steps that are filled in."""
+"""Codecs as options: names, kinds from the registry, and steps that are added automatically."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from .documents import new_array
 
 
 class Invert:
-    """A codec of a user's."""
+    """A third-party codec."""
 
     kind = "bytes->bytes"
     cost = "parallel"
@@ -39,7 +39,7 @@ def names(**options):
     return [codec.name for codec in new_array(shape=(4, 4), dtype="f4", **options).codecs]
 
 
-def test_a_registered_codec_stands_beside_the_built_in_ones(invert):
+def test_a_registered_codec_is_used_with_built_in_ones(invert):
     short = invert.removeprefix("numcodecs.")
     assert names(codecs=[invert]) == ["bytes", invert]
     assert names(codecs=[short]) == ["bytes", invert]
@@ -48,7 +48,7 @@ def test_a_registered_codec_stands_beside_the_built_in_ones(invert):
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-async def test_what_a_registered_codec_stores_is_read_back(invert, zarr_format):
+async def test_data_stored_by_a_registered_codec_is_read_back(invert, zarr_format):
     if zarr_format == 2 and not invert.startswith("numcodecs."):
         pytest.skip("v2 finds codecs as numcodecs.*")
     name = invert.removeprefix("numcodecs.")
@@ -62,7 +62,7 @@ async def test_what_a_registered_codec_stores_is_read_back(invert, zarr_format):
         np.testing.assert_array_equal(await again.get_slice(0, 12), expected)
 
 
-def test_every_known_compressor_may_be_named_alone():
+def test_every_known_compressor_may_be_given_by_name_alone():
     for name in list_codecs():
         short = name.removeprefix("numcodecs.")
         if short in ("base64", "bz2", "lz4", "lzma", "zlib", "crc32", "crc32c", "fletcher32", "gzip", "zstd", "blosc"):
@@ -70,12 +70,12 @@ def test_every_known_compressor_may_be_named_alone():
             assert names(compressor=short) == ["bytes", expected]
 
 
-def test_an_unknown_codec_is_left_for_the_pipeline_to_refuse_by_name():
+def test_an_unknown_codec_is_refused_by_the_pipeline():
     assert names(codecs=["no-such-codec"]) == ["no-such-codec"]
 
 
-async def test_a_built_in_codec_is_a_class_and_a_row_of_the_registry(monkeypatch):
-    """Adding one touches two files: everything else, in both formats, asks the registry."""
+async def test_adding_a_codec_takes_a_class_and_a_row_of_the_registry(monkeypatch):
+    """Only two files change: all other code, for both formats, uses the registry."""
     row = registry._RegistryEntry("bytes->bytes", lambda options, spec: Invert(options.rest(), spec))
     monkeypatch.setitem(registry._BUILT_IN, "numcodecs.toy", row)
     assert "numcodecs.toy" in list_codecs()

@@ -1,4 +1,4 @@
-"""Consolidated metadata: read, written, and never followed out of the group."""
+"""Consolidated metadata is read and written, and entries outside the group are ignored."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ def nodes_below(group):
     return {path: formats.parse_node(files, url=URL) for path, files in group.consolidated.items()}
 
 
-def test_v2_nodes_by_path_and_file():
+def test_v2_entries_are_read_by_path_and_file():
     group = v2_group(
         {
             ".zgroup": {"zarr_format": 2},
@@ -56,7 +56,7 @@ def test_v2_nodes_by_path_and_file():
     assert group.attributes == {}
 
 
-def test_a_v2_group_opens_from_its_consolidated_metadata_alone():
+def test_a_v2_group_can_be_opened_from_consolidated_metadata_only():
     entries = {".zgroup": {"zarr_format": 2}, ".zattrs": {"own": 1}, "a/.zarray": zarray()}
     group = formats.parse_node({".zmetadata": stored(zmetadata(entries))}, url=URL)
     assert group.attributes == {"own": 1}
@@ -65,7 +65,7 @@ def test_a_v2_group_opens_from_its_consolidated_metadata_alone():
         formats.parse_node({".zmetadata": stored(zmetadata({"a/.zarray": zarray()}))}, url=URL)
 
 
-def test_v3_nodes_by_path():
+def test_v3_entries_are_read_by_path():
     group = v3_group(inline({"a": zarr_json(), "g": group_json(), "g/b": zarr_json(shape=[1, 1])}))
     below = nodes_below(group)
     assert sorted(below) == ["a", "g", "g/b"]
@@ -75,18 +75,18 @@ def test_v3_nodes_by_path():
 @pytest.mark.parametrize(
     "value", [None, ..., {"must_understand": False}, {"kind": "elsewhere", "must_understand": False}]
 )
-def test_a_v3_group_without_nodes_to_read(value):
+def test_v3_consolidated_metadata_without_nodes_is_ignored(value):
     assert v3_group(value).consolidated is None
 
 
 @pytest.mark.parametrize("value", [{}, {"kind": "elsewhere"}, {"kind": "elsewhere", "must_understand": True}])
-def test_a_kind_that_must_be_understood_is_refused(value):
+def test_an_unknown_kind_of_consolidated_metadata_is_refused(value):
     with pytest.raises(UnsupportedFeature, match="kind"):
         v3_group(value)
 
 
 @pytest.mark.parametrize("value", [1, "inline", [], {"kind": "inline"}, inline([]), inline(None)])
-def test_a_v3_member_that_is_none_is_a_metadata_error(value):
+def test_an_invalid_v3_entry_is_a_metadata_error(value):
     with pytest.raises(MetadataError, match=r"metadata"):
         v3_group(value)
 
@@ -94,13 +94,13 @@ def test_a_v3_member_that_is_none_is_a_metadata_error(value):
 @pytest.mark.parametrize(
     "changes", [{"zarr_consolidated_format": 2}, {"zarr_consolidated_format": True}, {"metadata": []}]
 )
-def test_a_v2_document_that_is_none_is_a_metadata_error(changes):
+def test_an_invalid_v2_document_is_a_metadata_error(changes):
     with pytest.raises(MetadataError, match=r"\.zmetadata"):
         v2_group({}, **changes)
 
 
 @pytest.mark.parametrize("path", BAD_PATHS)
-def test_entries_that_lead_elsewhere_are_left_out_with_a_warning(path, caplog):
+def test_entries_outside_the_group_are_left_out_with_a_warning(path, caplog):
     with caplog.at_level(logging.WARNING, logger="zarr_s3_async"):
         assert list(v3_group(inline({"ok": zarr_json(), path: zarr_json()})).consolidated) == ["ok"]
         if path:
@@ -109,7 +109,7 @@ def test_entries_that_lead_elsewhere_are_left_out_with_a_warning(path, caplog):
 
 
 @pytest.mark.parametrize("document", [None, 1, "x", [], {"zarr_format": 2}, {}])
-def test_entries_that_are_no_documents_are_left_out(document):
+def test_invalid_entries_are_left_out(document):
     assert list(v3_group(inline({"ok": zarr_json(), "bad": document})).consolidated) == ["ok"]
     if not isinstance(document, dict):
         assert list(v2_group({"ok/.zarray": zarray(), "bad/.zarray": document}).consolidated) == ["ok"]
@@ -119,7 +119,7 @@ def test_attributes_without_a_node_are_left_out():
     assert list(v2_group({"a/.zattrs": {}, "b/.zarray": zarray()}).consolidated) == ["b"]
 
 
-def test_a_hostile_document_among_good_ones_fails_only_itself():
+def test_an_invalid_document_does_not_affect_the_others():
     group = v3_group(inline({"ok": zarr_json(), "bad": zarr_json(shape="x")}))
     assert formats.parse_node(group.consolidated["ok"], url=URL).shape == (10, 4)
     with pytest.raises(MetadataError):
@@ -134,7 +134,7 @@ def array(zarr_format, attributes=None):
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_what_is_consolidated_is_read_back(zarr_format):
+def test_written_consolidated_metadata_is_read_back(zarr_format):
     nodes = {
         "g/b": array(zarr_format, {"x": 1}),
         "g": formats.new_group({"y": 2}, zarr_format=zarr_format),
@@ -150,7 +150,7 @@ def test_what_is_consolidated_is_read_back(zarr_format):
         assert formats.dump(below[path]) == formats.dump(node)
 
 
-def test_v2_writes_a_document_of_its_own():
+def test_v2_consolidated_metadata_is_a_separate_document():
     group = formats.with_consolidated(formats.new_group(zarr_format=2), {"a": array(2)})
     assert list(formats.dump(group)) == [".zgroup"]
     assert list(formats.dump_consolidated(group)) == [".zmetadata"]
@@ -159,7 +159,7 @@ def test_v2_writes_a_document_of_its_own():
     assert formats.dump_consolidated(formats.new_group(zarr_format=2)) == {}
 
 
-def test_v3_writes_into_the_groups_document():
+def test_v3_consolidated_metadata_is_in_the_groups_document():
     group = formats.with_consolidated(formats.new_group(), {"a": array(3)})
     assert formats.dump_consolidated(group) == {}
     assert list(json.loads(formats.dump(group)["zarr.json"])["consolidated_metadata"]["metadata"]) == ["a"]
@@ -171,19 +171,19 @@ def test_consolidated_groups_are_not_nested():
     assert "consolidated_metadata" not in outer.consolidated["g"]["zarr.json"]
 
 
-def test_one_format_only():
+def test_consolidated_metadata_has_nodes_of_one_format():
     with pytest.raises(ConfigError, match="format"):
         formats.with_consolidated(formats.new_group(), {"a": array(2)})
 
 
-def test_consolidated_metadata_of_others_survives_an_edit():
+def test_an_edit_keeps_consolidated_metadata_of_other_writers():
     value = inline({"a": zarr_json(extension={"must_understand": False})}, extra="kept")
     after = formats.with_attributes(v3_group(value, attributes={"a": 1}), {"b": 2})
     assert json.loads(formats.dump(after)["zarr.json"])["consolidated_metadata"] == value
     assert list(after.consolidated) == ["a"]
 
 
-def test_consolidated_metadata_can_be_taken_away():
+def test_consolidated_metadata_can_be_removed():
     after = formats.without_consolidated(v3_group(inline({"a": zarr_json()})))
     assert after.consolidated is None
     assert "consolidated_metadata" not in json.loads(formats.dump(after)["zarr.json"])

@@ -1,4 +1,4 @@
-"""New arrays: what each option makes of the documents, and what is refused."""
+"""New arrays: the effect of each option on the documents, and invalid options."""
 
 import json
 
@@ -20,7 +20,7 @@ def document(meta):
     return json.loads(next(iter(formats.dump(meta).values())))
 
 
-def test_the_defaults_of_v3():
+def test_a_v3_array_has_the_documented_defaults():
     assert document(new(chunks=(5, 2))) == {
         "zarr_format": 3,
         "node_type": "array",
@@ -38,7 +38,7 @@ def test_the_defaults_of_v3():
     }
 
 
-def test_the_defaults_of_v2():
+def test_a_v2_array_has_the_documented_defaults():
     meta = new(2, chunks=(5, 2))
     assert list(formats.dump(meta)) == [".zarray"]
     assert document(meta) == {
@@ -79,7 +79,7 @@ DTYPES = [
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_what_is_created_is_what_is_read_back(dtype, zarr_format):
+def test_created_metadata_is_read_back_unchanged(dtype, zarr_format):
     if zarr_format == 3 and isinstance(dtype, list):
         dtype = [("a", "<i4"), ("c", [("d", "S3")])]
     meta = new(zarr_format, dtype=dtype, attributes={"a": 1}, chunks=(5, 2))
@@ -112,7 +112,7 @@ def test_the_fill_value_is_zero_unless_given(dtype, zarr_format):
     assert np.asarray(meta.fill_value, dtype=dtype).tobytes() == bytes(dtype.itemsize)
 
 
-def test_none_is_the_null_of_v2_and_zero_in_v3():
+def test_a_fill_value_of_none_is_null_in_v2_and_zero_in_v3():
     assert new(2, fill_value=None).fill_value is None
     assert document(new(2, fill_value=None))["fill_value"] is None
     assert new(3, fill_value=None).fill_value == 0
@@ -130,7 +130,7 @@ def test_the_byte_order_of_v2_is_kept_and_v3_is_little_endian(zarr_format):
         assert meta.codecs[0].configuration == {"endian": "little"}
 
 
-def test_text_and_bytes_of_varying_length():
+def test_strings_and_bytes_of_variable_length_have_their_codecs():
     assert document(new(2, dtype=str))["filters"] == [{"id": "vlen-utf8"}]
     assert document(new(2, dtype=bytes))["filters"] == [{"id": "vlen-bytes"}]
     assert document(new(3, dtype=str))["codecs"][0] == {"name": "vlen-utf8", "configuration": {}}
@@ -140,7 +140,7 @@ def test_text_and_bytes_of_varying_length():
 
 
 @pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="this NumPy has no StringDType")
-def test_numpys_own_strings_are_text():
+def test_numpys_variable_length_strings_are_strings():
     assert document(new(dtype=np.dtypes.StringDType()))["data_type"] == "string"
 
 
@@ -152,12 +152,12 @@ def test_objects_need_a_codec(zarr_format):
     assert new(zarr_format, dtype="O", filters=["vlen-bytes"]).fill_value == b""
 
 
-def test_objects_by_the_codecs_of_v3():
+def test_v3_codecs_make_objects_strings_or_bytes():
     assert document(new(dtype=object, codecs=["vlen-utf8", "zstd"]))["data_type"] == "string"
     assert document(new(dtype=object, codecs=[{"name": "vlen-bytes"}]))["data_type"] == "variable_length_bytes"
 
 
-def test_other_object_codecs_of_v2():
+def test_v2_arrays_accept_other_object_codecs():
     meta = new(2, dtype=object, filters=[{"id": "vlen-array", "dtype": "<i4"}], fill_value=None)
     assert meta.codecs[0].name == "vlen-array"
     labels = {"id": "categorize", "labels": ["a"], "dtype": "|O", "astype": "|u1"}
@@ -197,7 +197,7 @@ def test_pickle_is_refused(name, zarr_format):
     ],
     ids=str,
 )
-def test_compressors_of_v2(option, expected):
+def test_compressors_of_v2_are_accepted_in_every_form(option, expected):
     assert document(new(2, compressor=option))["compressor"] == expected
 
 
@@ -248,18 +248,18 @@ BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
     ],
     ids=str,
 )
-def test_compressors_of_v3(option, expected):
+def test_compressors_of_v3_are_accepted_in_every_form(option, expected):
     assert document(new(compressor=option))["codecs"] == [BYTES, *expected]
 
 
 @pytest.mark.parametrize("shuffle", [-1, None])
-def test_blosc_shuffles_single_bytes_by_bits(shuffle):
+def test_blosc_uses_bitshuffle_for_single_bytes(shuffle):
     option = {"id": "blosc", "shuffle": shuffle} if shuffle else {"id": "blosc"}
     configuration = document(new(dtype="u1", compressor=option))["codecs"][1]["configuration"]
     assert (configuration["typesize"], configuration["shuffle"]) == (1, "bitshuffle")
 
 
-def test_filters_in_both_formats():
+def test_filters_are_accepted_in_both_formats():
     delta = {"id": "delta", "dtype": "<i4"}
     assert document(new(2, dtype="<i4", filters=[delta]))["filters"] == [delta]
     codecs = document(new(3, dtype="<i4", filters=[delta], compressor=None))["codecs"]
@@ -279,7 +279,7 @@ def test_filters_in_both_formats():
     ],
     ids=str,
 )
-def test_a_chain_gets_the_step_to_bytes_where_it_plainly_lacks_it(options, names):
+def test_a_missing_step_to_bytes_is_added_to_a_chain(options, names):
     assert [codec["name"] for codec in document(new(codecs=options))["codecs"]] == names
 
 
@@ -304,11 +304,11 @@ def test_a_bytes_codec_gets_the_byte_order_that_it_needs():
     ],
     ids=str,
 )
-def test_filters_and_a_compressor_find_their_places_in_v3(options, names):
+def test_filters_and_a_compressor_are_put_in_order_in_v3(options, names):
     assert [codec["name"] for codec in document(new(**options))["codecs"]] == names
 
 
-def test_filters_may_make_a_wider_type_so_that_the_bytes_need_an_order():
+def test_bytes_after_a_filter_with_a_wider_type_have_a_byte_order():
     wider = {"id": "astype", "encode_dtype": "<i4", "decode_dtype": "|u1"}
     assert document(new(dtype="u1", filters=[wider]))["codecs"][1] == BYTES
     assert document(new(dtype="u1", codecs=[wider]))["codecs"][1] == BYTES
@@ -324,7 +324,7 @@ def test_categories_are_stored_as_numbers_in_v3_too(codec, dtype):
     assert document(meta)["data_type"] == "string"
 
 
-def test_blosc_takes_large_elements_for_single_bytes():
+def test_blosc_treats_large_elements_as_single_bytes():
     assert document(new(dtype="S300", compressor="blosc"))["codecs"][1]["configuration"]["typesize"] == 1
 
 
@@ -338,7 +338,7 @@ class V3Codec:
         return {"name": "gzip", "configuration": {"level": 7}}
 
 
-def test_codec_objects():
+def test_codec_objects_of_other_libraries_are_accepted():
     assert document(new(2, compressor=Numcodec()))["compressor"] == {"id": "zlib", "level": 7}
     assert document(new(3, compressor=Numcodec()))["codecs"][1]["name"] == "numcodecs.zlib"
     assert document(new(3, codecs=[V3Codec()]))["codecs"][1] == V3Codec().to_dict()
@@ -347,7 +347,7 @@ def test_codec_objects():
 # The rest
 
 
-def test_order_f():
+def test_order_f_is_a_transpose_in_v3():
     assert document(new(2, order="F"))["order"] == "F"
     codecs = document(new(3, order="F"))["codecs"]
     assert codecs[0] == {"name": "transpose", "configuration": {"order": [1, 0]}}
@@ -355,7 +355,7 @@ def test_order_f():
     assert document(new(3, order="F", shape=5))["codecs"][0]["name"] == "bytes"
 
 
-def test_shards():
+def test_shards_are_a_sharding_codec():
     meta = new(chunks=(5, 2), shards=(10, 4), order="F")
     assert (meta.chunks, meta.shards, meta.order) == ((5, 2), (10, 4), "F")
     [codec] = document(meta)["codecs"]
@@ -378,7 +378,7 @@ def test_shards():
     ],
     ids=str,
 )
-def test_chunk_keys_of_v3(options, name, separator):
+def test_chunk_key_encodings_of_v3_are_accepted(options, name, separator):
     meta = new(**options)
     assert (meta.keys.name, meta.keys.separator) == (name, separator)
 
@@ -392,11 +392,11 @@ def test_chunk_keys_of_v3(options, name, separator):
     ],
     ids=str,
 )
-def test_chunk_keys_of_v2(options, separator):
+def test_separators_of_v2_are_accepted(options, separator):
     assert new(2, **options).keys.separator == separator
 
 
-def test_dimension_names():
+def test_dimension_names_are_stored():
     assert new(dimension_names=["x", None]).dimension_names == ("x", None)
     assert document(new(dimension_names=("x", "y")))["dimension_names"] == ["x", "y"]
     meta = new(2, dimension_names=["x", "y"], attributes={"a": 1})
@@ -427,7 +427,7 @@ def test_dimension_names():
     ],
     ids=str,
 )
-def test_options_that_cannot_be_are_config_errors(options, zarr_format):
+def test_invalid_options_are_config_errors(options, zarr_format):
     with pytest.raises(ConfigError):
         new(zarr_format, **options)
 
@@ -462,12 +462,12 @@ def test_options_that_cannot_be_are_config_errors(options, zarr_format):
     ],
     ids=str,
 )
-def test_options_that_a_format_has_not_are_config_errors(zarr_format, options):
+def test_options_of_the_other_format_are_config_errors(zarr_format, options):
     with pytest.raises(ConfigError):
         new(zarr_format, **options)
 
 
-def test_every_option_error_shows_what_it_is_about():
+def test_every_option_error_names_the_option():
     for name, value in {
         "chunks": 0,
         "shape": -1,
@@ -479,7 +479,7 @@ def test_every_option_error_shows_what_it_is_about():
             new(**{name: value})
 
 
-def test_unknown_features_of_options_are_config_errors_too():
+def test_unsupported_features_in_options_are_config_errors():
     with pytest.raises(ConfigError) as caught:
         new(dtype={"name": "unheard-of"})
     assert not isinstance(caught.value, UnsupportedFeature)

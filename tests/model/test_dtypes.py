@@ -1,4 +1,4 @@
-"""Every data type and every spelling of it, in both formats, both ways."""
+"""Every data type and every notation of it, in both formats, read and written."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ RECORDS_V2 = [
 
 
 @pytest.mark.parametrize("spelling", [*NUMBERS_V2, *TIMES_V2, *FIXED_V2])
-def test_a_v2_type_is_numpys_and_is_spelled_the_same_again(spelling):
+def test_a_v2_type_is_numpys_and_is_written_unchanged(spelling):
     data_type = dtype_names.read_v2(spelling, None)
     assert data_type.dtype == np.dtype(spelling)
     assert data_type.dtype.str == np.dtype(spelling).str
@@ -50,13 +50,13 @@ def test_a_v2_type_is_numpys_and_is_spelled_the_same_again(spelling):
 
 
 @pytest.mark.parametrize("spelling", RECORDS_V2)
-def test_a_v2_record_is_spelled_the_same_again(spelling):
+def test_a_v2_structured_type_is_written_unchanged(spelling):
     data_type = dtype_names.read_v2(spelling, None)
     assert data_type.dtype.names == tuple(field[0] for field in spelling)
     assert dtype_names.write_v2(data_type) == spelling
 
 
-def test_a_v2_record_has_the_layout_that_numpy_gives_it():
+def test_a_v2_structured_type_has_numpys_layout():
     data_type = dtype_names.read_v2([["x", "<f4"], ["y", ">i2"], ["z", "|u1", [2, 2]], ["t", [["u", "|S3"]]]], None)
     assert data_type.dtype == np.dtype([("x", "<f4"), ("y", ">i2"), ("z", "u1", (2, 2)), ("t", [("u", "S3")])])
 
@@ -68,7 +68,7 @@ def test_a_v2_record_has_the_layout_that_numpy_gives_it():
         *(("<M8[us]", "<M8[μs]"), ("<M8[1s]", "<M8[s]"), ("<M8[generic]", "<M8")),
     ],
 )
-def test_other_spellings_of_one_v2_type(spelling, same):
+def test_other_notations_of_a_v2_type_are_read(spelling, same):
     assert dtype_names.read_v2(spelling, None) == dtype_names.read_v2(same, None)
 
 
@@ -77,7 +77,7 @@ def test_other_spellings_of_one_v2_type(spelling, same):
     [("string", STRING), ("bytes", BYTES), ("array", ARRAY)],
     ids=lambda value: str(value),
 )
-def test_v2_objects_are_what_their_codec_makes_of_them(variable, data_type):
+def test_the_type_of_v2_objects_depends_on_their_codec(variable, data_type):
     assert dtype_names.read_v2("|O", variable) is data_type
     assert dtype_names.write_v2(data_type) == "|O"
 
@@ -106,7 +106,7 @@ def test_v2_objects_are_what_their_codec_makes_of_them(variable, data_type):
     ],
     ids=repr,
 )
-def test_what_is_no_v2_type_is_invalid(spelling):
+def test_an_invalid_v2_type_is_refused(spelling):
     with pytest.raises((Invalid, Unknown)):
         dtype_names.read_v2(spelling, None)
 
@@ -131,7 +131,7 @@ def test_what_is_no_v2_type_is_invalid(spelling):
     ],
     ids=repr,
 )
-def test_what_is_not_supported_reports_it(spelling):
+def test_the_error_of_an_unsupported_type_names_it(spelling):
     with pytest.raises(Unknown):
         dtype_names.read_v2(spelling, None)
 
@@ -143,7 +143,7 @@ CORE = [
 
 
 @pytest.mark.parametrize("name", CORE)
-def test_a_core_type_is_numpys_of_the_same_name(name):
+def test_a_core_type_is_numpys_type_of_the_same_name(name):
     data_type = dtype_names.read_v3(name)
     assert data_type.dtype == np.dtype(name)
     assert data_type.dtype.isnative
@@ -186,13 +186,13 @@ def configured(name, **configuration):
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_an_extension_type_is_numpys_and_is_spelled_the_same_again(spelling, dtype):
+def test_an_extension_type_is_numpys_and_is_written_unchanged(spelling, dtype):
     data_type = dtype_names.read_v3(spelling)
     assert data_type == DataType(np.dtype(dtype))
     assert dtype_names.write_v3(data_type) == spelling
 
 
-def test_the_legacy_form_of_records_is_read_and_never_written():
+def test_the_legacy_form_of_structured_types_is_read_and_never_written():
     data_type = dtype_names.read_v3(
         configured("structured", fields=[["x", "int32"], {"name": "y", "data_type": "bool"}])
     )
@@ -217,7 +217,7 @@ def test_raw_bits_keep_their_name(name, size):
         ("complex_float64", DataType(np.dtype("c16")), "complex128"),
     ],
 )
-def test_aliases(name, data_type, written):
+def test_aliases_of_types_are_read(name, data_type, written):
     assert dtype_names.read_v3(name) == data_type
     assert dtype_names.write_v3(data_type) == written
 
@@ -242,7 +242,7 @@ def test_the_two_letters_for_micro_are_one_unit():
     ],
     ids=str,
 )
-def test_what_breaks_a_v3_types_rules_is_invalid(spelling):
+def test_an_invalid_v3_type_is_refused(spelling):
     with pytest.raises(Invalid):
         dtype_names.read_v3(spelling)
 
@@ -262,13 +262,13 @@ def test_what_breaks_a_v3_types_rules_is_invalid(spelling):
     ],
     ids=str,
 )
-def test_an_unknown_v3_type_is_named(spelling):
+def test_the_error_of_an_unknown_v3_type_names_it(spelling):
     with pytest.raises(Unknown):
         dtype_names.read_v3(spelling)
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_a_padded_record_is_packed(native):
+def test_a_padded_structured_type_is_packed(native):
     padded = np.dtype([("a", "i1"), ("b", ">f8"), ("c", [("d", "i1"), ("e", "<i4")])], align=True)
     result = packed(padded, native=native)
     order = "=" if native else ">"
@@ -283,12 +283,12 @@ def test_a_padded_record_is_packed(native):
     ],
     ids=str,
 )
-def test_numpy_types_that_zarr_has_not_are_refused(dtype):
+def test_numpy_types_without_a_zarr_type_are_refused(dtype):
     with pytest.raises(Invalid):
         packed(np.dtype(dtype), native=True)
 
 
-def test_sub_arrays_in_records_are_of_v2_only():
+def test_sub_arrays_in_structured_types_exist_only_in_v2():
     dtype = packed(np.dtype([("x", "f4", (2, 3))]), native=False)
     assert dtype_names.write_v2(DataType(dtype)) == [["x", "<f4", [2, 3]]]
     with pytest.raises(Invalid, match="zarr_format=2"):
@@ -296,7 +296,7 @@ def test_sub_arrays_in_records_are_of_v2_only():
 
 
 @pytest.mark.parametrize("data_type", [STRING, BYTES], ids=["string", "bytes"])
-def test_the_zero_of_varying_length_is_empty(data_type):
+def test_the_zero_of_a_variable_length_type_is_empty(data_type):
     assert not dtypes.zero(data_type)
     assert dtypes.zero(ARRAY) is None
 

@@ -1,4 +1,4 @@
-"""Fill values that users give become exactly that value of the type, or an error that says why not."""
+"""Fill values given as options are converted exactly to the data type, or refused with the reason."""
 
 import datetime as dt
 
@@ -59,7 +59,7 @@ def same(left, right):
         ("V3", np.void(b"abc"), np.void(b"abc")),
     ],
 )
-def test_a_value_becomes_that_value_of_the_type(dtype, value, scalar):
+def test_a_value_is_converted_to_the_data_type(dtype, value, scalar):
     assert same(cast(value, of(dtype)), scalar)
 
 
@@ -79,11 +79,11 @@ RECORD = np.dtype([("a", "i4"), ("b", [("x", "f4"), ("y", "S2")]), ("c", "M8[s]"
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_record_in_any_form_is_that_record(value):
+def test_a_structured_value_is_accepted_in_any_form(value):
     assert same(cast(value, DataType(RECORD)), np.array((1, (2.0, b"x"), 3), dtype=RECORD))
 
 
-def test_a_sub_array_in_a_record_is_filled_from_one():
+def test_a_sub_array_of_a_field_is_filled_from_one_value():
     dtype = np.dtype([("a", "i4", (2,)), ("b", "u1")])
     assert same(cast(([1, 2], 3), DataType(dtype)), np.array(([1, 2], 3), dtype=dtype))
 
@@ -93,7 +93,7 @@ def test_a_sub_array_in_a_record_is_filled_from_one():
     [(STRING, "é", "é"), (BYTES, b"ab", b"ab"), (BYTES, bytearray(b"ab"), b"ab")],
     ids=["str", "bytes", "bytearray"],
 )
-def test_elements_of_varying_length(data_type, value, scalar):
+def test_fill_values_of_variable_length_are_converted(data_type, value, scalar):
     assert cast(value, data_type) == scalar
 
 
@@ -128,7 +128,7 @@ def test_elements_of_varying_length(data_type, value, scalar):
     ],
     ids=str,
 )
-def test_what_the_type_cannot_hold_is_invalid(dtype, value):
+def test_a_value_that_does_not_fit_the_type_is_refused(dtype, value):
     with pytest.raises(Invalid):
         cast(value, of(dtype))
 
@@ -136,6 +136,6 @@ def test_what_the_type_cannot_hold_is_invalid(dtype, value):
 @pytest.mark.parametrize(
     ("data_type", "value"), [(STRING, b"a"), (STRING, 1), (BYTES, "a"), (BYTES, 3), (ARRAY, [1])], ids=str
 )
-def test_objects_of_the_wrong_kind_are_invalid(data_type, value):
+def test_objects_of_the_wrong_kind_are_refused(data_type, value):
     with pytest.raises(Invalid):
         cast(value, data_type)

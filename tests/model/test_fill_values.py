@@ -1,4 +1,4 @@
-"""Fill values in documents: every spelling is the scalar it means, and is spelled as by zarr-python."""
+"""Fill values in documents: every notation is read as its scalar, and scalars are written as by zarr-python."""
 
 import base64
 import enum
@@ -28,7 +28,7 @@ def of(spelling):
 
 
 def same(left, right):
-    """Equal to the bit, as NaN is not to itself and -0.0 is not to 0.0."""
+    """Whether all bits are equal: NaN equals itself, and -0.0 differs from 0.0."""
     left, right = np.asarray(left), np.asarray(right)
     return left.dtype == right.dtype and left.tobytes() == right.tobytes()
 
@@ -84,7 +84,7 @@ BOTH = [
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize(("dtype", "value", "scalar"), BOTH)
-def test_a_spelling_is_the_scalar_it_means(dtype, value, scalar, zarr_format):
+def test_every_notation_is_read_as_its_scalar(dtype, value, scalar, zarr_format):
     assert same(fill_values.read(value, of(dtype), zarr_format=zarr_format), scalar)
 
 
@@ -98,19 +98,19 @@ def test_a_nan_keeps_its_payload():
 RECORD = [("a", "<i4"), ("b", ">f8"), ("c", [("x", "u1"), ("y", "S3")])]
 
 
-def test_a_v2_record_is_its_bytes():
+def test_a_v2_structured_fill_value_is_its_bytes():
     expected = np.array((-2, 1.5, (7, b"ab")), dtype=RECORD)
     assert same(fill_values.read(b64(expected.tobytes()), of(RECORD), zarr_format=2), expected)
 
 
-def test_a_v3_record_is_an_object_of_its_fields():
+def test_a_v3_structured_fill_value_is_an_object_of_its_fields():
     value = {"a": -2, "b": "NaN", "c": {"x": 7, "y": b64(b"ab")}}
     expected = np.array((-2, np.nan, (7, b"ab")), dtype=RECORD)
     assert same(fill_values.read(value, of(RECORD), zarr_format=3), expected)
 
 
 @pytest.mark.parametrize("byte_order", ["<", ">"])
-def test_a_legacy_v3_record_is_its_bytes_in_the_order_of_the_codec(byte_order):
+def test_a_legacy_v3_structured_fill_value_is_bytes_in_the_codecs_byte_order(byte_order):
     native = np.dtype([("a", "i4"), ("b", "f8")])
     expected = np.array((-2, 1.5), dtype=native)
     value = b64(expected.astype(native.newbyteorder(byte_order)).tobytes())
@@ -123,31 +123,31 @@ def test_a_legacy_v3_record_is_its_bytes_in_the_order_of_the_codec(byte_order):
     ids=str,
 )
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_elements_of_varying_length(data_type, value, scalar, zarr_format):
+def test_fill_values_of_variable_length_are_read(data_type, value, scalar, zarr_format):
     assert fill_values.read(value, data_type, zarr_format=zarr_format) == scalar
 
 
 @pytest.mark.parametrize("dtype", ["S5", "U3", "V3", RECORD, ">f4", "?", "M8[s]"], ids=str)
-def test_null_is_none(dtype):
+def test_null_is_read_as_none(dtype):
     assert fill_values.read(None, of(dtype), zarr_format=2) is None
     assert fill_values.read(None, of(dtype), zarr_format=3) is None
 
 
 @pytest.mark.parametrize(("data_type", "value"), [(STRING, ""), (BYTES, b""), (ARRAY, None)], ids=str)
-def test_null_for_objects_is_an_empty_one(data_type, value):
+def test_null_for_objects_is_read_as_an_empty_one(data_type, value):
     assert fill_values.read(None, data_type, zarr_format=2) == value
     assert fill_values.read(None, data_type, zarr_format=3) == value
 
 
 @pytest.mark.parametrize("dtype", ["S5", "U3", "V3", RECORD], ids=str)
-def test_the_number_zero_is_zero_bits_in_v2(dtype):
+def test_the_number_zero_is_read_as_zero_bits_in_v2(dtype):
     assert not any(np.asarray(fill_values.read(0, of(dtype), zarr_format=2), dtype=dtype).tobytes())
     with pytest.raises(Invalid):
         fill_values.read(0, of(dtype), zarr_format=3)
 
 
 @pytest.mark.parametrize("value", [None, 0, "", []])
-def test_arrays_of_varying_length_are_filled_with_empty_ones_only(value):
+def test_arrays_of_variable_length_have_only_empty_fill_values(value):
     assert fill_values.read(value, ARRAY, zarr_format=2) is None
 
 
@@ -170,7 +170,7 @@ WRONG = [
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize(("dtype", "value"), [case for case in WRONG if case[1] is not None])
-def test_what_is_no_value_is_invalid(dtype, value, zarr_format):
+def test_an_invalid_fill_value_is_refused(dtype, value, zarr_format):
     with pytest.raises(Invalid):
         fill_values.read(value, of(dtype), zarr_format=zarr_format)
 
@@ -184,12 +184,12 @@ def test_what_is_no_value_is_invalid(dtype, value, zarr_format):
     ],
     ids=str,
 )
-def test_what_is_no_object_is_invalid(data_type, value):
+def test_an_invalid_fill_value_of_objects_is_refused(data_type, value):
     with pytest.raises(Invalid):
         fill_values.read(value, data_type, zarr_format=3)
 
 
-def test_a_number_for_a_string_is_its_text_as_in_zarr_python():
+def test_a_number_as_fill_value_of_strings_is_its_text_as_in_zarr_python():
     assert fill_values.read(0, STRING, zarr_format=2) == "0"
 
 
@@ -227,7 +227,7 @@ def test_a_number_for_a_string_is_its_text_as_in_zarr_python():
     ],
     ids=str,
 )
-def test_scalars_are_spelled_as_zarr_python_spells_them(data_type, scalar, v2, v3):
+def test_scalars_are_written_as_by_zarr_python(data_type, scalar, v2, v3):
     for zarr_format, spelling in ((2, v2), (3, v3)):
         if spelling is not ...:
             written = fill_values.write(scalar, data_type, zarr_format=zarr_format)
@@ -251,7 +251,7 @@ SCALARS = st.one_of(
 
 
 @given(st.data(), st.sampled_from([2, 3]))
-def test_what_is_written_is_read_as_the_same_scalar(data, zarr_format):
+def test_a_written_scalar_is_read_back(data, zarr_format):
     dtype = data.draw(SCALARS)
     if zarr_format == 3:
         dtype = dtype.newbyteorder("=")
@@ -263,14 +263,14 @@ def test_what_is_written_is_read_as_the_same_scalar(data, zarr_format):
     except Invalid:
         assert zarr_format == 2
         assert dtype.kind in "fc"
-        assert np.isnan(scalar)  # v2 has but one NaN
+        assert np.isnan(scalar)  # v2 has only one NaN
         return
     again = fill_values.read(written, data_type, zarr_format=zarr_format)
     assert again.tobytes() == scalar.astype(dtype.newbyteorder("="), copy=False).tobytes()
 
 
 @given(st.binary(max_size=8), st.sampled_from([2, 3]))
-def test_bytes_of_any_kind_are_read_as_they_were_written(raw, zarr_format):
+def test_fill_values_of_bytes_are_read_back(raw, zarr_format):
     fixed, void = of(f"S{max(1, len(raw))}"), of(f"V{max(1, len(raw))}")
     scalars = [(BYTES, raw), (fixed, np.bytes_(raw.rstrip(b"\0"))), (void, np.void(raw or b"\0"))]
     for data_type, scalar in scalars:
@@ -279,7 +279,7 @@ def test_bytes_of_any_kind_are_read_as_they_were_written(raw, zarr_format):
 
 
 @given(st.tuples(st.integers(-(2**31), 2**31 - 1), st.floats(allow_nan=False), st.binary(max_size=3), st.booleans()))
-def test_records_are_read_as_they_were_written(values):
+def test_structured_fill_values_are_read_back(values):
     dtype = np.dtype([("a", "i4"), ("b", [("x", "f8"), ("y", "S3")]), ("c", "?")])
     scalar = np.array((values[0], (values[1], values[2]), values[3]), dtype=dtype)[()]
     for zarr_format in (2, 3):
@@ -300,7 +300,7 @@ TYPES += [dtype_names.read_v2([["a", "<i4"], ["b", [["c", "|S2"]]]], None), STRI
 
 
 @given(JSON, st.sampled_from(TYPES), st.sampled_from([2, 3]))
-def test_any_json_is_a_value_or_invalid(value, data_type, zarr_format):
+def test_any_json_is_read_or_refused_as_a_fill_value(value, data_type, zarr_format):
     try:
         scalar = fill_values.read(value, data_type, zarr_format=zarr_format)
     except Invalid:
@@ -309,7 +309,7 @@ def test_any_json_is_a_value_or_invalid(value, data_type, zarr_format):
         fill_values.write(scalar, data_type, zarr_format=zarr_format)
 
 
-# NaNs with bits of their own
+# NaNs with payloads
 
 
 def nan_of(dtype, bits):
@@ -330,7 +330,7 @@ def test_a_nan_keeps_its_bits_from_option_to_document_and_back(dtype, bits):
 
 
 @pytest.mark.parametrize(("dtype", "bits"), NANS)
-def test_a_nan_that_a_document_of_v2_cannot_represent_is_refused(dtype, bits):
+def test_a_nan_that_v2_cannot_represent_is_refused(dtype, bits):
     with pytest.raises(ConfigError, match="0x"):
         new_array(shape=4, dtype=dtype, fill_value=nan_of(dtype, bits), zarr_format=2)
     for zarr_format in (2, 3):
@@ -345,11 +345,11 @@ def test_parts_of_complex_numbers_and_fields_keep_their_bits():
     assert meta.fill_value.tobytes() == value.tobytes()
     assert json.loads(formats.dump(meta)["zarr.json"])["fill_value"] == ["0x7fc00001", "0xffc00002"]
     record = np.zeros((), [("a", "i2"), ("b", "f4")])
-    record["b"] = nan_of("f4", 0x7F800001)  # a signalling one
+    record["b"] = nan_of("f4", 0x7F800001)  # a signalling NaN
     assert new_array(shape=4, dtype=record.dtype, fill_value=record[()]).fill_value.tobytes() == record.tobytes()
 
 
-def test_a_nan_of_another_width_is_taken_where_it_is_the_plain_one():
+def test_the_default_nan_of_another_width_is_accepted():
     assert np.isnan(new_array(shape=4, dtype="f4", fill_value=np.float64("nan")).fill_value)
     with pytest.raises(ConfigError, match="NaN"):
         new_array(shape=4, dtype="f4", fill_value=nan_of("f8", 0x7FF8000000000001))
@@ -365,7 +365,7 @@ def test_nans_of_ml_dtypes_keep_their_bits(bits):
     assert formats.parse_node(formats.dump(meta), url="memory://x").fill_value.tobytes() == nan.tobytes()
 
 
-def test_text_of_a_subclass_is_its_text():
+def test_a_fill_value_of_a_subclass_of_str_is_stored_by_its_content():
     class Plain(str, enum.Enum):  # noqa: UP042  its str() is not its value
         BLUE = "blue"
 

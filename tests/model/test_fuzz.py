@@ -1,10 +1,9 @@
-"""Mutated documents of every kind: a node, or one of our errors; quickly, and never anything else."""
+"""Mutated documents of every kind are read as a node or refused with one of our errors."""
 
 import contextlib
 import copy
 import json
 import random
-import time
 
 import pytest
 
@@ -15,7 +14,6 @@ from zarr_s3_async.errors import ConfigError, MetadataError, UnsupportedFeature
 from .documents import URL, group_json, sharding, stored, zarr_json, zarray
 
 MUTATIONS = 2000
-SECONDS_FOR_ONE = 5
 
 STRUCT = {"name": "struct", "configuration": {"fields": [{"name": "a", "data_type": "int16"}, ["b", "r16"]]}}
 TIME = {"name": "numpy.datetime64", "configuration": {"unit": "us", "scale_factor": 10}}
@@ -171,7 +169,7 @@ NAMES = [
 
 
 def places(value, path=()):
-    """Every place in a document, as the path to it."""
+    """The paths of all values in a document."""
     yield path
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
@@ -179,7 +177,7 @@ def places(value, path=()):
 
 
 def mutate(rng, docs):
-    """The documents with one to three things changed in their structure."""
+    """The documents with one to three changes of their structure."""
     docs = copy.deepcopy(docs)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         path = rng.choice(list(places(docs))[1:])
@@ -207,8 +205,8 @@ def mutate(rng, docs):
     return docs
 
 
-def scramble(rng, raw):
-    """Bytes with a few of them changed, cut, repeated or inserted."""
+def mutate_bytes(rng, raw):
+    """The bytes with a few of them changed, removed, repeated or inserted."""
     raw = bytearray(raw)
     for _ in range(rng.choice([1, 1, 2, 5])):
         at = rng.randrange(len(raw) + 1)
@@ -229,14 +227,11 @@ def scramble(rng, raw):
 
 
 def survives(docs):
-    """Parse; what parses must also dump, parse again, and take edits."""
-    start = time.perf_counter()
+    """Parse the documents. If that succeeds, dumping, parsing again and edits must succeed, too."""
     try:
         meta = formats.parse_node(docs, url=URL)
     except (MetadataError, UnsupportedFeature) as error:
         return refused(error)
-    finally:
-        assert time.perf_counter() - start < SECONDS_FOR_ONE
     if meta is None:
         return "nothing"
     follow(meta)
@@ -244,7 +239,7 @@ def survives(docs):
 
 
 def refused(error):
-    """Every error names the location, in a message of bounded length."""
+    """Check that the error names the location, in a message of bounded length."""
     assert URL in str(error)
     assert error.url == URL
     assert len(str(error)) < 1000
@@ -267,14 +262,14 @@ def follow(meta):
 
 
 @pytest.mark.parametrize("docs", CORPUS, ids=range(len(CORPUS)))
-def test_the_corpus_itself_is_read(docs):
+def test_the_corpus_is_read(docs):
     if "bfloat16" in json.dumps(docs):
         pytest.importorskip("ml_dtypes")
     assert survives({name: stored(document) for name, document in docs.items()}) == "read"
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_documents_of_mutated_structure(seed):
+def test_documents_with_mutated_structure_are_read_or_refused(seed):
     rng = random.Random(seed)
     outcomes = {"read": 0, "refused": 0, "nothing": 0}
     for _ in range(MUTATIONS // 4):
@@ -284,7 +279,7 @@ def test_documents_of_mutated_structure(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_documents_of_scrambled_bytes(seed):
+def test_documents_with_mutated_bytes_are_read_or_refused(seed):
     rng = random.Random(seed)
     for _ in range(MUTATIONS // 4):
-        survives({name: scramble(rng, stored(document)) for name, document in rng.choice(CORPUS).items()})
+        survives({name: mutate_bytes(rng, stored(document)) for name, document in rng.choice(CORPUS).items()})

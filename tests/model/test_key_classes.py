@@ -19,7 +19,7 @@ def array(shape, chunks, name="default", separator="/") -> ArrayMeta:
     return new_array(shape=shape, chunks=chunks, dtype="i1", chunk_key_encoding=encoding)
 
 
-def test_the_grid_decides_what_is_a_chunk() -> None:
+def test_a_key_inside_the_grid_is_a_chunk() -> None:
     meta = array((25, 30), (10, 10))
     assert meta.classify_key("c/2/2") == KeyClass("chunk", (2, 2))
     for key in ("c/3/0", "c/0/3", "c/99999999999999999999999/0"):
@@ -30,7 +30,7 @@ def test_the_grid_decides_what_is_a_chunk() -> None:
 
 
 @pytest.mark.parametrize("key", ["0.0", "0/0", "c.0.0", "c/0", "c/0/0/0", "7", "c"])
-def test_a_chunk_key_of_another_form_or_rank_is_extra_and_shown_with_an_example(key: str) -> None:
+def test_a_chunk_key_of_another_form_or_rank_is_extra(key: str) -> None:
     found = array((25, 30), (10, 10)).classify_key(key)
     assert found.kind == "extra"
     assert "'c/0/0'" in found.why
@@ -44,12 +44,12 @@ def test_a_chunk_key_of_another_form_or_rank_is_extra_and_shown_with_an_example(
         "c/0/0.tmp", "sub/c/0/0", "c/0\n/0",
     ],
 )  # fmt: skip
-def test_what_no_chunk_key_looks_like_is_foreign(key: str) -> None:
+def test_a_key_unlike_any_chunk_key_is_foreign(key: str) -> None:
     assert array((25, 30), (10, 10)).classify_key(key).kind == "foreign"
 
 
 @pytest.mark.parametrize(("name", "separator"), ENCODINGS)
-def test_an_array_of_no_dimension_has_one_key(name: str, separator: str) -> None:
+def test_an_array_without_dimensions_has_one_key(name: str, separator: str) -> None:
     meta = array((), (), name, separator)
     assert meta.classify_key("c" if name == "default" else "0") == KeyClass("chunk", ())
     assert meta.classify_key("0" if name == "default" else "c").kind == "extra"
@@ -62,7 +62,7 @@ def test_an_empty_array_has_no_chunk(name: str, separator: str) -> None:
 
 
 @given(st.sampled_from(ENCODINGS), st.lists(st.integers(0, 5), min_size=1, max_size=4).map(tuple))
-def test_every_key_that_encode_makes_is_a_chunk_or_extra_as_the_grid_specifies(encoding, coords) -> None:
+def test_every_encoded_key_is_a_chunk_inside_the_grid_and_extra_outside(encoding, coords) -> None:
     meta = array((30,) * len(coords), (10,) * len(coords), *encoding)
     found = meta.classify_key(meta.keys.encode(coords))
     assert found.coords == coords

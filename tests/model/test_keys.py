@@ -1,4 +1,4 @@
-"""Chunk keys: the two encodings, both ways, and nothing else taken for a key."""
+"""Chunk keys: both encodings are encoded and decoded, and no other key is taken for one."""
 
 import pytest
 from hypothesis import given
@@ -22,13 +22,13 @@ ENCODINGS = [KeyEncoding(name, separator) for name in ("default", "v2") for sepa
         (KeyEncoding("v2", "/"), (0,), "0"),
     ],
 )
-def test_the_examples_of_the_specification(encoding, coords, key):
+def test_the_example_keys_of_the_specification_are_encoded(encoding, coords, key):
     assert encoding.encode(coords) == key
     assert encoding.decode(key, len(coords)) == coords
 
 
 @given(st.sampled_from(ENCODINGS), st.lists(st.integers(0, 2**63), max_size=5).map(tuple))
-def test_a_key_decodes_to_the_coordinates_it_was_made_of(encoding, coords):
+def test_a_key_decodes_to_its_coordinates(encoding, coords):
     assert encoding.decode(encoding.encode(coords), len(coords)) == coords
 
 
@@ -51,11 +51,11 @@ def test_a_key_decodes_to_the_coordinates_it_was_made_of(encoding, coords):
         "c0/0",
     ],
 )
-def test_what_is_no_key_of_two_dimensions_is_none(encoding, key):
+def test_a_key_that_is_not_of_two_dimensions_is_none(encoding, key):
     assert encoding.decode(key, 2) is None
 
 
 @given(st.sampled_from(ENCODINGS), st.text(max_size=12), st.integers(0, 3))
-def test_only_what_encode_makes_decodes(encoding, key, ndim):
+def test_only_encoded_keys_can_be_decoded(encoding, key, ndim):
     coords = encoding.decode(key, ndim)
     assert coords is None or encoding.encode(coords) == key

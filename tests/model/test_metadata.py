@@ -1,4 +1,4 @@
-"""Two descriptions of one node: what contradicts is named, what is only spelled otherwise is not."""
+"""Two descriptions of one node: contradictions are named, and different notations are not contradictions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_each_member_that_differs_is_named(name: str) -> None:
+def test_each_different_member_is_named(name: str) -> None:
     source = document(attributes={"units": 1})
     assert differences(read(source), read(copy.deepcopy(source))) == []
     found = differences(read(source), read({**source, **CHANGES[name]}))
@@ -45,13 +45,13 @@ def test_each_member_that_differs_is_named(name: str) -> None:
     assert set(found) <= {name, "dtype"}
 
 
-def test_chunks_and_shards_are_distinguished() -> None:
+def test_different_chunks_and_different_shards_are_distinguished() -> None:
     plain, sharded = read(document(chunks=(2, 2))), read(document(chunks=(1, 1), shards=(2, 2)))
     assert {"chunks", "shards", "codecs"} <= set(differences(plain, sharded))
     assert "chunks" in differences(sharded, read(document(chunks=(1, 2), shards=(2, 2))))
 
 
-def test_spellings_and_defaults_are_no_contradiction() -> None:
+def test_other_notations_and_defaults_are_no_contradiction() -> None:
     source = document()
     other = {**source, "storage_transformers": [], "fill_value": "0x00000000"}
     other["codecs"] = [
@@ -65,7 +65,7 @@ def test_spellings_and_defaults_are_no_contradiction() -> None:
     assert differences(read(source), read(other)) == []
 
 
-def test_nan_is_nan() -> None:
+def test_nan_equals_nan_in_a_comparison_of_metadata() -> None:
     one, other = document(fill_value=float("nan")), document(fill_value=float("nan"))
     one["attributes"] = other["attributes"] = {"missing": float("nan"), "list": [1, {"a": None}]}
     assert differences(read(one), read(other)) == []
@@ -74,7 +74,7 @@ def test_nan_is_nan() -> None:
     assert not same({"a": [1]}, {"a": [1, 2]})
 
 
-def test_an_array_is_no_group() -> None:
+def test_an_array_contradicts_a_group() -> None:
     group = formats.new_group({"a": 1})
     assert differences(read(document()), group) == ["node type"]
     assert differences(group, formats.new_group({"a": 1})) == []

@@ -1,4 +1,4 @@
-"""Names that lead elsewhere, or are taken, are refused on create and known as unsafe when met."""
+"""Names that lead outside a group or are reserved are refused on create, and recognised as unsafe when read."""
 
 import pytest
 
@@ -22,12 +22,12 @@ def test_an_unsafe_name_is_refused(name, zarr_format):
 
 @pytest.mark.parametrize("name", SAFE)
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_another_name_is_fine(name, zarr_format):
+def test_a_safe_name_is_accepted(name, zarr_format):
     assert problem_of(name) is None
     check_name(name, zarr_format=zarr_format)
 
 
-def test_two_underscores_are_reserved_in_v3_only_and_read_in_both():
+def test_names_with_two_underscores_are_reserved_only_in_v3_and_read_in_both():
     check_name("__xarray_dataarray_variable__", zarr_format=2)
     assert problem_of("__xarray_dataarray_variable__") is None
     with pytest.raises(ConfigError, match="__"):
@@ -37,7 +37,7 @@ def test_two_underscores_are_reserved_in_v3_only_and_read_in_both():
 @pytest.mark.parametrize(
     ("path", "normal"), [("", ""), ("/", ""), ("a", "a"), ("/a/b/", "a/b"), ("//a", "a"), ("a/ü", "a/ü")]
 )
-def test_a_path_loses_the_slashes_around_it(path, normal):
+def test_slashes_around_a_path_are_removed(path, normal):
     assert check_path(path, zarr_format=3) == normal
 
 
@@ -48,11 +48,11 @@ def test_a_path_with_an_unsafe_part_is_refused(path):
 
 
 @pytest.mark.parametrize("path", ["../x", "/x", "x/", "a//b", "a/../b", "", ".", "a/.zarray", "\ud800", "x" * 2000])
-def test_untrusted_paths_that_lead_elsewhere_are_unsafe(path):
+def test_untrusted_paths_that_lead_outside_are_unsafe(path):
     assert not is_safe_path(path)
 
 
-def test_keys_are_counted_in_bytes_of_utf8():
+def test_the_length_of_a_key_is_counted_in_bytes_of_utf_8():
     check_key("é" * 512)
     with pytest.raises(ConfigError, match="1026 bytes"):
         check_key("é" * 513)

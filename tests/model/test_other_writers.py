@@ -1,4 +1,4 @@
-"""Documents of other writers that break a rule where only one meaning is possible: they are read."""
+"""Documents of other writers that violate the specification are read if only one meaning is possible."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ NUMBERS = [("NaN", np.nan, "NaN"), ("Infinity", np.inf, "Infinity"), ("-Infinity
 @pytest.mark.parametrize(("literal", "value", "strict"), NUMBERS)
 @pytest.mark.parametrize("document", [zarray(fill_value=np.nan), zarr_json(fill_value=np.nan)], ids=["v2", "v3"])
 def test_a_bare_nan_or_infinity_as_fill_value_is_read_and_written_strictly(document, literal, value, strict):
-    """As zarr-python 3.0.0 and 3.0.1 wrote them."""
+    """zarr-python 3.0.0 and 3.0.1 wrote such documents."""
     name = ".zarray" if document["zarr_format"] == 2 else "zarr.json"
     meta = formats.parse_node({name: stored(document).replace(b"NaN", literal.encode())}, url=URL)
     np.testing.assert_equal(meta.fill_value, np.float32(value))
@@ -36,14 +36,14 @@ def test_a_bare_nan_or_infinity_as_fill_value_is_read_and_written_strictly(docum
         assert again["fill_value"] == strict
 
 
-def test_bare_nans_inside_complex_numbers_and_records_too():
+def test_a_bare_nan_inside_a_complex_or_structured_fill_value_is_read():
     raw = stored(zarr_json(data_type="complex64", fill_value=[float("nan"), 1.0]))
     meta = formats.parse_node({"zarr.json": raw}, url=URL)
     assert np.isnan(meta.fill_value.real)
     assert json.loads(formats.dump(meta)["zarr.json"])["fill_value"] == ["NaN", 1.0]
 
 
-def test_a_bare_nan_is_no_integer():
+def test_a_bare_nan_is_refused_as_an_integer():
     with pytest.raises(MetadataError, match="fill_value"):
         parse_v2(dtype="<i4", fill_value=float("nan"))
 
@@ -58,7 +58,7 @@ def test_chunks_of_an_empty_dimension_may_be_0():
             parse_v2(shape=shape, chunks=chunks)
 
 
-def test_null_attributes_and_null_storage_transformers_are_none():
+def test_null_attributes_and_storage_transformers_are_read_as_absent():
     assert parse_v3(attributes=None, storage_transformers=None).attributes == {}
     group = formats.parse_node({"zarr.json": stored(group_json(attributes=None))}, url=URL)
     assert group.attributes == {}
@@ -66,7 +66,7 @@ def test_null_attributes_and_null_storage_transformers_are_none():
 
 
 def test_a_null_fill_value_of_v3_reads_as_zero_with_a_warning(caplog):
-    """As GDAL writes rasters without nodata, and zarrita.js arrays without a fill value."""
+    """GDAL writes rasters without nodata like this, and zarrita.js arrays without a fill value."""
     with caplog.at_level(logging.WARNING, "zarr_s3_async"):
         assert parse_v3(fill_value=None).fill_value is None
     assert URL in caplog.text
@@ -74,7 +74,7 @@ def test_a_null_fill_value_of_v3_reads_as_zero_with_a_warning(caplog):
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("float32", 0.0), ("numpy.datetime64", "NaT"), ("string", "")])
-async def test_absent_chunks_of_an_array_with_a_null_fill_value(dtype, expected):
+async def test_absent_chunks_of_an_array_with_a_null_fill_value_read_as_zero(dtype, expected):
     configured = {"name": dtype, "configuration": {"unit": "s", "scale_factor": 1}}
     codecs = ["vlen-utf8"] if dtype == "string" else [{"name": "bytes", "configuration": {"endian": "little"}}]
     document = zarr_json(data_type=configured if "." in dtype else dtype, fill_value=None, codecs=codecs)
@@ -85,7 +85,7 @@ async def test_absent_chunks_of_an_array_with_a_null_fill_value(dtype, expected)
         np.testing.assert_array_equal(await array[0, 0:2], np.array([expected] * 2, array.dtype))
 
 
-def test_consolidated_metadata_without_its_format_member():
+def test_consolidated_metadata_without_its_format_is_read():
     document = {"metadata": {".zgroup": {"zarr_format": 2}, "a/.zarray": zarray()}}
     group = formats.parse_node({".zmetadata": stored(document)}, url=URL)
     assert list(group.consolidated) == ["a"]
@@ -95,6 +95,6 @@ def test_consolidated_metadata_without_its_format_member():
 
 @pytest.mark.parametrize("option", ["numcodecs.fletcher32", {"name": "numcodecs.base64"}], ids=str)
 def test_codecs_of_numcodecs_are_written_with_a_configuration(option):
-    """zarr-python reads none without."""
+    """zarr-python does not read them without one."""
     document = json.loads(formats.dump(new_array(shape=4, dtype="f4", compressor=option))["zarr.json"])
     assert document["codecs"][-1]["configuration"] == {}

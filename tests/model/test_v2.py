@@ -1,4 +1,4 @@
-"""`.zarray`, `.zgroup` and `.zattrs`: read strictly, and edited without losing what others put there."""
+"""`.zarray`, `.zgroup` and `.zattrs` are read strictly, and edits keep the members of other writers."""
 
 import json
 
@@ -19,7 +19,7 @@ def parse(attributes=None, **changes):
     return v2.parse_array(docs, url=URL)
 
 
-def test_an_array_is_what_its_document_specifies():
+def test_a_v2_array_has_the_values_of_its_document():
     meta = parse(dtype=">i2", fill_value=-7, order="F", dimension_separator="/")
     assert (meta.shape, meta.chunks, meta.shards, meta.order) == ((10, 4), (5, 2), None, "F")
     assert meta.dtype == np.dtype(">i2")
@@ -31,16 +31,16 @@ def test_an_array_is_what_its_document_specifies():
     assert meta.object_key((1, 0)) == "1/0"
 
 
-def test_the_separator_is_a_period_unless_said():
+def test_the_default_separator_is_a_period():
     assert parse().keys == KeyEncoding("v2", ".")
 
 
-def test_scalars_and_empty_arrays_are_arrays():
+def test_scalars_and_empty_arrays_are_read():
     assert parse(shape=[], chunks=[]).grid_shape == ()
     assert parse(shape=[0, 4]).grid_shape == (0, 2)
 
 
-def test_a_huge_shape_is_fine_until_it_is_read():
+def test_a_huge_shape_is_accepted():
     assert parse(shape=[2**62, 2**62]).size == 2**124
 
 
@@ -51,7 +51,7 @@ def test_attributes_are_read_leniently():
 
 
 @pytest.mark.parametrize("attributes", [b"", b"[]", b"{", b'{"a": 1, "a": 2}', b'{"a": "\xff"}', b"null"])
-def test_broken_attributes_are_named(attributes):
+def test_the_error_of_invalid_attributes_names_them(attributes):
     with pytest.raises(MetadataError, match=r"memory://test/array/\.zattrs"):
         parse(attributes)
 
@@ -67,11 +67,11 @@ def test_broken_attributes_are_named(attributes):
         (None, None),
     ],
 )
-def test_the_dimensions_of_xarray_are_names(names, expected):
+def test_the_dimensions_attribute_of_xarray_gives_dimension_names(names, expected):
     assert parse({"_ARRAY_DIMENSIONS": names}).dimension_names == expected
 
 
-def test_members_that_the_specification_does_not_name_are_ignored_and_kept():
+def test_unknown_members_are_ignored_and_kept():
     extra = {"_nczarr_array": {"dimrefs": ["/x"]}, "huge": float("inf")}
     meta = parse(**extra)
     assert json.loads(v2.dump_array(meta)[".zarray"])["_nczarr_array"] == extra["_nczarr_array"]
@@ -81,7 +81,7 @@ REQUIRED = ["zarr_format", "shape", "chunks", "dtype", "fill_value", "order"]
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_a_missing_member_is_named(name):
+def test_the_error_of_a_missing_v2_member_names_it(name):
     with pytest.raises(MetadataError, match=name) as caught:
         parse(**{name: ...})
     assert caught.value.url == URL
@@ -107,7 +107,7 @@ def test_a_member_of_the_wrong_kind_is_a_metadata_error(changes):
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "1e999"])
-def test_numbers_that_json_has_not_are_refused_outside_attributes_and_fill_values(literal):
+def test_nan_literals_are_refused_outside_v2_attributes_and_fill_values(literal):
     raw = stored(zarray()).replace(b'"level": 1', f'"level": {literal}'.encode())
     with pytest.raises(MetadataError, match="compressor"):
         v2.parse_array({".zarray": raw}, url=URL)
@@ -118,7 +118,7 @@ def test_more_dimensions_than_numpy_has_are_refused():
         parse(shape=[1] * 33, chunks=[1] * 33)
 
 
-def test_a_chunk_that_no_machine_should_decode_is_refused():
+def test_a_chunk_that_is_too_large_to_decode_is_refused():
     with pytest.raises(UnsupportedFeature, match="chunk"):
         parse(shape=[2**50, 1], chunks=[2**40, 1])
 
@@ -133,7 +133,7 @@ def edited(meta):
     return {name: json.loads(raw) for name, raw in v2.dump_array(meta).items()}
 
 
-def test_a_new_shape_changes_nothing_else():
+def test_a_resize_of_v2_metadata_changes_only_the_shape():
     meta = parse({"a": 1}, fill_value="NaN", **EXTRA)
     grown = v2.with_shape(meta, (20, 4))
     assert grown.shape == (20, 4)
@@ -145,12 +145,12 @@ def test_a_new_shape_changes_nothing_else():
 
 
 @pytest.mark.parametrize("shape", [(20,), (20, -1), (20, 4.5), (20, True), "ab", None, (20, 2**63)])
-def test_a_shape_that_is_none_is_refused(shape):
+def test_an_invalid_new_shape_of_v2_is_refused(shape):
     with pytest.raises(ConfigError, match="shape"):
         v2.with_shape(parse(), shape)
 
 
-def test_new_attributes_leave_the_array_document_as_it_was():
+def test_new_attributes_do_not_change_the_array_document():
     meta = parse({"a": 1}, **EXTRA)
     after = v2.with_attributes(meta, {"b": (1, 2), "c": np.float32(0.5)})
     assert edited(after)[".zattrs"] == {"b": [1, 2], "c": 0.5}
@@ -158,20 +158,20 @@ def test_new_attributes_leave_the_array_document_as_it_was():
     assert meta.attributes == {"a": 1}
 
 
-def test_attributes_are_stored_only_where_there_are_or_were_any():
+def test_attributes_are_stored_only_if_there_are_or_were_any():
     assert list(v2.dump_array(parse())) == [".zarray"]
     assert list(v2.dump_array(parse({}))) == [".zarray", ".zattrs"]
     emptied = v2.with_attributes(parse({"a": 1}), {})
     assert edited(emptied)[".zattrs"] == {}
 
 
-def test_attributes_name_the_dimensions_again():
+def test_changed_attributes_change_the_dimension_names():
     meta = v2.with_attributes(parse({"_ARRAY_DIMENSIONS": ["x", "y"]}), {"_ARRAY_DIMENSIONS": ["lat", "lon"]})
     assert meta.dimension_names == ("lat", "lon")
     assert v2.with_attributes(meta, {}).dimension_names is None
 
 
-def test_nan_is_an_attribute_in_v2():
+def test_nan_is_accepted_as_an_attribute_in_v2():
     meta = v2.with_attributes(parse(), {"missing": float("nan")})
     assert b"NaN" in v2.dump_array(meta)[".zattrs"]
 
@@ -186,7 +186,7 @@ def group(*, attributes=None, **changes):
     return v2.parse_group(docs, url=URL)
 
 
-def test_a_group_is_its_documents():
+def test_a_v2_group_has_the_values_of_its_documents():
     meta = group(attributes={"a": 1}, _nczarr_group={"x": 1})
     assert meta.attributes == {"a": 1}
     assert meta.consolidated is None
@@ -203,6 +203,6 @@ def test_a_group_of_another_format_is_refused(zarr_format):
         group(zarr_format=zarr_format)
 
 
-def test_a_new_group_is_one_document_or_two():
+def test_a_new_v2_group_has_one_or_two_documents():
     assert v2.dump_group(v2.new_group()) == {".zgroup": formats.dump(v2.new_group())[".zgroup"]}
     assert list(v2.dump_group(v2.new_group({"a": 1}))) == [".zgroup", ".zattrs"]

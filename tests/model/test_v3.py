@@ -1,4 +1,4 @@
-"""`zarr.json`: read strictly, and edited without losing what others put there."""
+"""`zarr.json` is read strictly, and edits keep the members of other writers."""
 
 import json
 
@@ -20,7 +20,7 @@ def parse_group(**changes):
     return v3.parse_group({"zarr.json": stored(group_json(**changes))}, url=URL)
 
 
-def test_an_array_is_what_its_document_specifies():
+def test_a_v3_array_has_the_values_of_its_document():
     meta = parse(dimension_names=["x", None], attributes={"a": [1, {"b": None}]}, fill_value="NaN")
     assert (meta.shape, meta.chunks, meta.shards) == ((10, 4), (5, 2), None)
     assert meta.dtype == np.dtype("f4")
@@ -32,7 +32,7 @@ def test_an_array_is_what_its_document_specifies():
     assert meta.object_key((1, 0)) == "c/1/0"
 
 
-def test_big_endian_bytes_are_native_numbers_in_memory():
+def test_big_endian_arrays_have_a_native_dtype_in_memory():
     meta = parse(codecs=[{"name": "bytes", "configuration": {"endian": "big"}}])
     assert meta.dtype.isnative
     assert meta.codecs[0].configuration == {"endian": "big"}
@@ -50,7 +50,7 @@ def test_big_endian_bytes_are_native_numbers_in_memory():
     ],
     ids=str,
 )
-def test_chunk_key_encodings_in_every_form(encoding, expected):
+def test_chunk_key_encodings_are_read_in_every_form(encoding, expected):
     assert parse(chunk_key_encoding=encoding).keys == expected
 
 
@@ -62,7 +62,7 @@ def test_a_rectilinear_grid_of_one_size_per_dimension_is_regular():
 
 
 @pytest.mark.parametrize("names", [None, ...])
-def test_dimensions_without_names(names):
+def test_dimensions_may_have_no_names(names):
     assert parse(dimension_names=names).dimension_names is None
 
 
@@ -81,7 +81,7 @@ REQUIRED = [
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_a_missing_member_is_named(name):
+def test_the_error_of_a_missing_v3_member_names_it(name):
     with pytest.raises(MetadataError, match=name) as caught:
         parse(**{name: ...})
     assert caught.value.url == URL
@@ -137,12 +137,12 @@ def test_a_member_of_the_wrong_kind_is_a_metadata_error(changes):
     ],
     ids=str,
 )
-def test_what_must_be_understood_and_is_not_is_refused_by_name(changes, name):
+def test_unknown_members_that_must_be_understood_are_refused(changes, name):
     with pytest.raises(UnsupportedFeature, match=name):
         parse(**changes)
 
 
-def test_what_need_not_be_understood_is_ignored():
+def test_unknown_members_that_need_not_be_understood_are_ignored():
     meta = parse(
         extension={"must_understand": False, "anything": [float("nan")]},
         storage_transformers=[{"name": "transmogrify", "must_understand": False}],
@@ -151,7 +151,7 @@ def test_what_need_not_be_understood_is_ignored():
 
 
 @pytest.mark.parametrize("literal", ["NaN", "-Infinity", "1e999"])
-def test_numbers_that_json_has_not_are_refused_outside_attributes_and_fill_values(literal):
+def test_nan_literals_are_refused_outside_v3_attributes_and_fill_values(literal):
     codecs = ["bytes", {"name": "gzip", "configuration": {"level": 7}}]
     raw = stored(zarr_json(data_type="int8", fill_value=0, codecs=codecs)).replace(b": 7", f": {literal}".encode())
     with pytest.raises(MetadataError, match="codecs"):
@@ -176,7 +176,7 @@ def edited(meta):
 
 
 @pytest.mark.parametrize("fill", ["0x7fc00001", "NaN", 0, 1e-7])
-def test_a_new_shape_changes_nothing_else(fill):
+def test_a_resize_of_v3_metadata_changes_only_the_shape(fill):
     before = zarr_json(fill_value=fill, attributes={"a": 1}, **EXTENSION)
     meta = v3.with_shape(parse(fill_value=fill, attributes={"a": 1}, **EXTENSION), [3, 4])
     assert meta.shape == (3, 4)
@@ -184,7 +184,7 @@ def test_a_new_shape_changes_nothing_else(fill):
     assert list(edited(meta)) == list(before)
 
 
-def test_new_attributes_change_nothing_else():
+def test_an_edit_of_attributes_changes_only_them():
     before = zarr_json(attributes={"a": 1}, **EXTENSION)
     meta = v3.with_attributes(parse(attributes={"a": 1}, **EXTENSION), {"b": 2})
     assert edited(meta) == {**before, "attributes": {"b": 2}}
@@ -192,26 +192,26 @@ def test_new_attributes_change_nothing_else():
     assert meta.attributes == {"b": 2}
 
 
-def test_edits_leave_the_array_that_they_start_from():
+def test_edits_do_not_change_the_original_metadata():
     meta = parse(attributes={"a": 1})
     v3.with_attributes(meta, {"b": 2})
     v3.with_shape(meta, (1, 1))
     assert (meta.attributes, meta.shape, edited(meta)["attributes"]) == ({"a": 1}, (10, 4), {"a": 1})
 
 
-def test_an_edit_that_was_undone_leaves_the_document_as_it_was():
+def test_an_undone_edit_restores_the_document():
     meta = parse(attributes={"a": 1}, **EXTENSION)
     again = v3.with_attributes(v3.with_shape(v3.with_shape(meta, (1, 1)), (10, 4)), {"a": 1})
     assert v3.dump_array(again) == v3.dump_array(meta)
 
 
 @pytest.mark.parametrize("shape", [(20,), (20, -1), (20, 4.5), "ab", None])
-def test_a_shape_that_is_none_is_refused(shape):
+def test_an_invalid_new_shape_of_v3_is_refused(shape):
     with pytest.raises(ConfigError, match="shape"):
         v3.with_shape(parse(), shape)
 
 
-def test_new_nan_is_refused_and_that_of_others_stays():
+def test_a_new_nan_attribute_is_refused_and_an_existing_one_is_kept():
     with pytest.raises(ConfigError, match="NaN"):
         v3.with_attributes(parse(attributes={"a": 1}), {"b": float("nan")})
     meta = parse(attributes={"a": float("nan")})
@@ -221,29 +221,29 @@ def test_new_nan_is_refused_and_that_of_others_stays():
 # Groups
 
 
-def test_a_group_is_its_document():
+def test_a_v3_group_has_the_values_of_its_document():
     meta = parse_group(attributes={"a": 1}, **EXTENSION)
     assert (meta.attributes, meta.consolidated, meta.documents) == ({"a": 1}, None, ("zarr.json",))
     after = v3.with_attributes(meta, {})
     assert json.loads(v3.dump_group(after)["zarr.json"]) == group_json(attributes={}, **EXTENSION)
 
 
-def test_a_group_may_leave_its_attributes_out():
+def test_a_group_may_have_no_attributes():
     assert parse_group(attributes=...).attributes == {}
 
 
 @pytest.mark.parametrize(
     "changes", [{"node_type": "array"}, {"zarr_format": 2}, {"attributes": []}, {"node_type": ...}]
 )
-def test_a_group_that_breaks_the_rules_is_a_metadata_error(changes):
+def test_an_invalid_group_is_a_metadata_error(changes):
     with pytest.raises(MetadataError, match=r"zarr\.json"):
         parse_group(**changes)
 
 
-def test_a_groups_unknown_member_is_named():
+def test_the_error_of_an_unknown_member_of_a_group_names_it():
     with pytest.raises(UnsupportedFeature, match="extension"):
         parse_group(extension=1)
 
 
-def test_a_new_group_is_one_document():
+def test_a_new_v3_group_has_one_document():
     assert json.loads(v3.dump_group(v3.new_group({"a": 1}))["zarr.json"]) == group_json(attributes={"a": 1})

@@ -1,4 +1,4 @@
-"""Every document that we write passes validators that others wrote from the specifications."""
+"""Every document that we write passes third-party validators of the specifications."""
 
 import itertools
 import json
@@ -36,14 +36,14 @@ def validate(meta):
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize(("dtype", "options"), list(itertools.product(DTYPES, OPTIONS)), ids=str)
-def test_new_arrays(dtype, options, zarr_format):
+def test_new_arrays_pass_the_validator(dtype, options, zarr_format):
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": dtype, "zarr_format": zarr_format} | options
     meta = new_array(**options)
     validate(meta)
     validate(formats.with_shape(formats.with_attributes(meta, {"b": 2}), (20, 4)))
 
 
-def test_the_validator_does_refuse_what_is_wrong():
+def test_the_validator_refuses_invalid_documents():
     meta = new_array(shape=4, dtype="f4")
     document = json.loads(formats.dump(meta)["zarr.json"])
     for wrong in ({"shape": [-1]}, {"codecs": 3}, {"fill_value": "x"}):
@@ -51,11 +51,11 @@ def test_the_validator_does_refuse_what_is_wrong():
             zarr_metadata.ZarrV3ArrayMetadata.from_json(document | wrong)
 
 
-def test_new_sharded_arrays():
+def test_new_sharded_arrays_pass_the_validator():
     validate(new_array(shape=(10, 4), chunks=(5, 2), shards=(10, 4), dtype="f4"))
 
 
-def test_new_groups():
+def test_new_groups_pass_the_validator():
     group = formats.new_group({"a": 1})
     nodes = {"b": new_array(shape=4, dtype="f4"), "c": group}
     document = json.loads(formats.dump(formats.with_consolidated(group, nodes))["zarr.json"])

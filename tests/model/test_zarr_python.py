@@ -1,4 +1,4 @@
-"""zarr-python reads the documents that we write, and we read those that it writes, to the same model."""
+"""zarr-python and we read each other's documents, with the same result."""
 
 import json
 import warnings
@@ -113,14 +113,14 @@ def is_time(dtype):
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize(("dtype", "fill"), list(cases()), ids=str)
 def test_the_same_options_give_the_same_document(dtype, fill, zarr_format):
-    """Byte for byte once parsed: data type, fill value, codecs, keys, order of chunks."""
+    """The parsed documents are equal: data type, fill value, codecs, keys, order of chunks."""
     if zarr_format == 3 and VERSION < (3, 2) and isinstance(dtype, np.dtype):
         pytest.skip("this zarr-python writes the legacy form of records")
     if VERSION < (3, 2) and isinstance(dtype, np.dtype):
-        fill = np.zeros((), dtype=dtype)[()]  # its own default is not zero in nested records
+        fill = np.zeros((), dtype=dtype)[()]  # zarr-python's default is not zero in nested structured types
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": dtype}
     given = {} if fill is ... else {"fill_value": fill}
-    # The one default that differs: zarr-python fills times with NaT.
+    # The only different default: zarr-python's fill value of times is NaT.
     ours = given or ({"fill_value": "NaT"} if is_time(dtype) else {})
     meta = new_array(**options, **ours, zarr_format=zarr_format)
     their = theirs(zarr_format, **options, **given)
@@ -155,7 +155,7 @@ V2_COMPRESSORS = [
 
 
 @pytest.mark.parametrize("compressor", V2_COMPRESSORS, ids=str)
-def test_compressors_of_v2(compressor):
+def test_both_libraries_write_the_same_v2_compressors(compressor):
     numcodecs = pytest.importorskip("numcodecs")
     config = {"id": compressor} if isinstance(compressor, str) else compressor
     codec = None if config is None else numcodecs.registry.get_codec(dict(config))
@@ -167,7 +167,7 @@ def test_compressors_of_v2(compressor):
 
 
 @pytest.mark.parametrize("name", ["zstd", "gzip", "blosc"])
-def test_compressors_of_v3(name):
+def test_both_libraries_write_the_same_v3_compressors(name):
     codecs = pytest.importorskip("zarr.codecs")
     codec = {"zstd": codecs.ZstdCodec, "gzip": codecs.GzipCodec, "blosc": codecs.BloscCodec}[name]()
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": "f4"}
@@ -175,7 +175,7 @@ def test_compressors_of_v3(name):
     assert deciding(formats.dump(meta)) == deciding(theirs(3, **options, compressors=codec))
 
 
-def test_codec_objects_of_zarr_python():
+def test_codec_objects_of_zarr_python_are_accepted():
     codecs = pytest.importorskip("zarr.codecs")
     chain = [
         codecs.TransposeCodec(order=(1, 0)),
@@ -203,7 +203,7 @@ def test_codec_objects_of_zarr_python():
     ],
     ids=str,
 )
-def test_the_other_options_of_v3(options):
+def test_both_libraries_write_the_same_for_other_v3_options(options):
     meta = new_array(**options, dtype="f4")
     their = theirs(3, **options, dtype="f4")
     assert deciding(formats.dump(meta)) == deciding(their)
@@ -221,7 +221,7 @@ def _buffer(raw):
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("separator", [".", "/"])
-def test_order_and_separator_of_v2(order, separator):
+def test_both_libraries_write_the_same_order_and_separator_in_v2(order, separator):
     options = {"shape": (10, 4), "chunks": (5, 2), "dtype": ">i4", "attributes": {"a": float("nan")}}
     meta = new_array(**options, order=order, dimension_separator=separator, zarr_format=2)
     encoding = {"name": "v2", "separator": separator}
@@ -230,7 +230,7 @@ def test_order_and_separator_of_v2(order, separator):
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_consolidated_groups_of_zarr_python(zarr_format):
+def test_consolidated_groups_of_zarr_python_are_read(zarr_format):
     store = {}
     root = zarr.create_group(store, zarr_format=zarr_format, attributes={"own": 1})
     inner = root.create_group("g", attributes={"x": float("nan")})

@@ -1,4 +1,4 @@
-"""A chunked array in a dict, read and written through plans only, and what a plan is compared with."""
+"""A chunked array in a dict that is read and written through plans only, and checks of plans."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from zarr_s3_async._plan.plan import covers_object
 
 OUTSIDE = -1
-"""Stands in chunks where they reach beyond the array; never to be read."""
+"""The value of elements of chunks beyond the array's edge; no plan may read it."""
 
 
 def cells(axis, n):
-    """(start, length) of each cell that an axis of length `n` touches, one after the other."""
+    """(start, length) of each cell of an axis of length `n`, in order."""
     lengths = repeat(axis) if isinstance(axis, int) else chain(*([length] * count for length, count in axis.runs))
     found, start = [], 0
     while start < n:
@@ -61,7 +61,7 @@ class ChunkedArray:
                 self.objects[coords][part.slot][part.take] = values[part.put]
 
     def whole(self):
-        """All of it, put together without a plan."""
+        """The whole array, assembled without a plan."""
         out = np.full(self.shape, OUTSIDE - 2)
         for coords, slots in self.objects.items():
             for corner, chunk in zip(self.corners[coords], slots, strict=True):
@@ -73,12 +73,12 @@ class ChunkedArray:
 
 
 def numbered(shape):
-    """Every element is its own row-major position."""
+    """An array in which every element is its row-major position."""
     return np.arange(int(np.prod(shape))).reshape(shape)
 
 
 def assign(array, positions, values):
-    """`array` after one assignment after the other, as its row-major positions say: what comes last stays."""
+    """`array` after the assignments at row-major positions in order: the last value for a position is kept."""
     flat = array.ravel().copy()
     values = np.broadcast_to(values, positions.shape)
     for position, value in zip(positions.ravel().tolist(), values.ravel().tolist(), strict=True):
@@ -87,7 +87,7 @@ def assign(array, positions, values):
 
 
 def check_plan(plan, shape, chunks, shards, expected):
-    """Reads give `expected` (positions), and every figure and flag of the plan is what a count finds."""
+    """Check that reads give `expected` (positions), and that every figure and flag of the plan equals a count."""
     array = ChunkedArray(numbered(shape), chunks, shards)
     got = array.read(plan)
     assert got.shape == plan.out_shape == expected.shape

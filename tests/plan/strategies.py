@@ -1,4 +1,4 @@
-"""Random arrays and selections, small enough to count everything in them."""
+"""Random arrays and selections, small enough for exhaustive counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zarr_s3_async._grid import Edges
 
 
 def edges(n, multiple=1):
-    """Lengths of the cells of an axis that they cover, all of them multiples of one number."""
+    """Lengths of cells that cover an axis, all multiples of one number."""
 
     def covering(runs):
         made = Edges((length * multiple, count) for length, count in runs)
@@ -53,12 +53,12 @@ def _integer(n):
 
 
 def basic_item(n):
-    """A slice, or an integer where there is one."""
+    """A slice, or an integer if the axis is not empty."""
     return slices(n) | _integer(n) if n else slices(n)
 
 
 def index_arrays(n, max_size=14):
-    """1-d, in any order, with repeats and negatives; a list or an array of some integer type."""
+    """1-d indices in any order, with repeats and negatives: a list or an array of any integer type."""
     values = st.lists(st.integers(-n, n - 1), max_size=max_size) if n else st.just([])
     everything = st.permutations(range(n)) | st.just(list(range(n)))
     ordered = values | everything | values.map(sorted) | values.map(lambda v: sorted(v, reverse=True))
@@ -66,20 +66,20 @@ def index_arrays(n, max_size=14):
 
 
 def masks(n):
-    """A boolean per position: any, or all but a few."""
+    """A boolean for each position: any, or almost all true."""
     some = st.lists(st.booleans(), min_size=n, max_size=n).map(lambda v: np.array(v, bool))
     without = st.sets(st.integers(0, n), max_size=2).map(lambda v: ~np.isin(np.arange(n), list(v)))
     return some | without
 
 
 def orthogonal_item(n):
-    """What oindex takes along one axis."""
+    """A selection of oindex along one axis."""
     return basic_item(n) | index_arrays(n) | masks(n)
 
 
 @st.composite
 def keys(draw, shape, item, *, new_axes=True):
-    """A subscript of `item`s: trailing ones may be missing, an ellipsis and new axes may stand anywhere."""
+    """A subscript of `item`s: trailing ones may be missing, an ellipsis and new axes may be anywhere."""
     items = [draw(item(n)) for n in shape]
     form = draw(st.sampled_from(["all", "missing", "ellipsis"]))
     if form != "all":

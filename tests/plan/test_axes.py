@@ -1,4 +1,4 @@
-"""The grids of one axis against counting: every evenly spaced selection of short axes, exhaustively."""
+"""The grids of one axis compared with counts: every evenly spaced selection of short axes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def strides(size):
 
 @pytest.mark.parametrize("size", range(1, 9))
 @pytest.mark.parametrize("length", range(1, 6))
-def test_cells(size, length):
-    """Touched cells, the positions inside each, and which are covered."""
+def test_touched_cells_and_their_positions_equal_counts(size, length):
+    """Compared are the touched cells, the positions inside each, and which cells are covered."""
     for stride in strides(size):
         picked = [stride.first + k * stride.step for k in range(stride.number)]
         touched = sorted({position // length for position in picked})
@@ -41,8 +41,8 @@ def test_cells(size, length):
 @pytest.mark.parametrize(
     "runs", [[(3, 4)], [(1, 2), (4, 3)], [(4, 1), (1, 3), (2, 2)], [(1, 1), (5, 1), (2, 1), (5, 1)]]
 )
-def test_cells_that_differ_in_length(size, runs):
-    """As above, where every run of equal lengths is a grid of its own."""
+def test_cells_of_different_lengths_equal_counts(size, runs):
+    """Every run of equal lengths is a separate grid."""
     edges = Edges(runs).covering(size)
     lengths = [length for length, count in edges.runs for _ in range(count)]
     holder = [number for number, length in enumerate(lengths) for _ in range(length)]
@@ -67,8 +67,8 @@ def test_cells_that_differ_in_length(size, runs):
 @pytest.mark.parametrize("size", range(1, 9))
 @pytest.mark.parametrize(("chunk", "shard"), [(1, 1), (1, 3), (2, 2), (2, 4), (3, 6), (4, 12)])
 @pytest.mark.parametrize("reverse", [False, True], ids=["up", "down"])
-def test_stride_axis(size, chunk, shard, reverse):
-    """What is taken of each chunk goes where the selection has it; objects hold their chunks in runs."""
+def test_each_selected_element_is_taken_from_its_chunk(size, chunk, shard, reverse):
+    """Elements taken from each chunk go to their position in the selection; objects contain their chunks in runs."""
     for stride in strides(size):
         axis = StrideAxis(stride._replace(reverse=reverse), size, chunk, shard)
         picked = [stride.first + k * stride.step for k in range(stride.number)]

@@ -14,8 +14,8 @@ columns = st.lists(st.tuples(ints, ints, ints), max_size=30).map(lambda r: np.ar
 
 @settings(deadline=None)
 @given(st.lists(ints, max_size=40).map(lambda v: np.array(v, np.int64)))
-def test_stable_order(keys):
-    """Equal keys stay in the order they came, for near and far keys; None where there is nothing to do."""
+def test_the_order_of_equal_keys_is_stable(keys):
+    """Equal keys keep their order, for close and distant keys; None means that the keys are sorted already."""
     order = stable_order(keys)
     expected = sorted(range(keys.size), key=lambda i: int(keys[i]))
     assert (list(range(keys.size)) if order is None else order.tolist()) == expected
@@ -24,8 +24,8 @@ def test_stable_order(keys):
 
 @settings(deadline=None)
 @given(columns)
-def test_row_major_order(table):
-    """The first column counts most, also where the combined key would not fit into 64 bits."""
+def test_rows_are_sorted_in_row_major_order(table):
+    """The first column is the most significant, even if the combined key does not fit into 64 bits."""
     order = row_major_order(list(table.T.copy()))
     expected = sorted(range(len(table)), key=lambda i: tuple(map(int, table[i])))
     assert (list(range(len(table))) if order is None else order.tolist()) == expected
@@ -33,8 +33,8 @@ def test_row_major_order(table):
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=6), max_size=6))
-def test_even_groups(groups):
-    """A slice is given for exactly the groups that climb evenly, and it says the same as the indices."""
+def test_evenly_spaced_groups_are_given_as_slices(groups):
+    """Exactly the groups with evenly ascending indices are slices, and a slice selects the same as the indices."""
     values = np.array([v for group in groups for v in group], np.int64)
     edges = bounds(np.repeat(np.arange(len(groups)), [len(group) for group in groups]).astype(np.int64))
     steps = even_steps(values, edges)
@@ -45,8 +45,8 @@ def test_even_groups(groups):
         assert np.arange(7)[index].tolist() == group
 
 
-def test_rows_are_python_scalars_over_any_number_of_blocks():
-    """Coordinates end up in keys and slices: plain integers, in order."""
+def test_rows_are_python_integers_in_order():
+    """Coordinates are used in keys and slices, so they must be plain integers."""
     numbers = np.arange(5000)
     listed = list(rows(3, 4500, numbers, numbers % 2 == 0))
     assert listed == [(i, i % 2 == 0) for i in range(3, 4500)]

@@ -1,4 +1,4 @@
-"""What planning costs: nothing per chunk where a selection is even along every axis; one sort otherwise."""
+"""The cost of planning: nothing per chunk for selections that are even along every axis, otherwise one sort."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ KIB = 1024
 
 @pytest.fixture
 def peak():
-    """Bytes at the peak since the fixture was made or last asked."""
+    """A function that returns the peak memory in bytes since its last call."""
     tracemalloc.start()
 
     def measured():
-        _, most = tracemalloc.get_traced_memory()
+        _, max_bytes = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        return most
+        return max_bytes
 
     yield measured
     tracemalloc.stop()
@@ -35,8 +35,8 @@ def peak():
     [np.s_[:, :], np.s_[::-1, 1:], np.s_[::7, ::-3], np.s_[..., 5:-5:2]],
     ids=["all", "back", "steps", "some"],
 )
-def test_a_grid_of_a_million_by_a_million_chunks(peak, key, shards):
-    """Planned, counted and begun within a few KiB: nothing is listed ahead."""
+def test_a_grid_of_a_million_by_a_million_chunks_takes_a_few_kib(peak, key, shards):
+    """The selection is planned, counted and iterated at its start: nothing is listed in advance."""
     shape, chunks = (10**7, 10**7), (10, 10)
     peak()
     made = plan(basic(key, shape), shape, chunks, shards)
@@ -48,8 +48,8 @@ def test_a_grid_of_a_million_by_a_million_chunks(peak, key, shards):
 
 
 @pytest.mark.parametrize(("shape", "chunks"), [((10**6,), (1,)), ((1000, 1000), (1, 1)), ((10**5, 2, 5), (1, 1, 1))])
-def test_iterating_a_million_objects_holds_none(peak, shape, chunks):
-    """Memory stays flat while all objects pass by."""
+def test_iterating_a_million_objects_keeps_none_in_memory(peak, shape, chunks):
+    """Memory does not grow during the iteration over all objects."""
     made = plan(region((0,) * len(shape), None, None, shape), shape, chunks)
     peak()
     assert sum(1 for _ in islice(made.objects(), 10**5)) == 10**5
@@ -57,7 +57,7 @@ def test_iterating_a_million_objects_holds_none(peak, shape, chunks):
 
 
 def test_the_parts_of_a_huge_object_are_not_listed(peak):
-    """A shard of 10**6 chunks: its parts are counted and begun without being made."""
+    """A shard has 10**6 chunks: its parts are counted and iterated without creating all of them."""
     made = plan(region(0, None, None, (10**7,)), (10**7,), (1,), (10**6,))
     coords, parts = next(made.objects())
     assert coords == (0,)
@@ -67,16 +67,16 @@ def test_the_parts_of_a_huge_object_are_not_listed(peak):
     assert peak() < 64 * KIB
 
 
-def test_an_empty_selection_of_a_huge_array_ends_at_once():
-    """Nothing selected along one axis: the others are not run through."""
+def test_an_empty_selection_of_a_huge_array_has_no_iterations():
+    """If nothing is selected along one axis, the others are not iterated."""
     shape = (2**60, 2**60)
     made = plan(region((0, 5), (2**60, 5), None, shape), shape, (1, 1), (4, 4))
     assert list(made.objects()) == []
     assert (made.n_objects, made.n_chunks, made.partly_covered()) == (0, 0, 0)
 
 
-def test_counts_beyond_64_bits():
-    """Counts are exact however large."""
+def test_counts_beyond_64_bits_are_exact():
+    """They are Python integers."""
     shape = (2**40, 2**40, 2**40)
     made = plan(basic(np.s_[1:, ::-1, :], shape), shape, (2, 1, 1), (8, 8, 8))
     assert made.n_chunks == 2**39 * 2**80
@@ -88,8 +88,8 @@ def test_counts_beyond_64_bits():
     assert parts[0].put[1] == slice(2**40 - 1, 2**40)
 
 
-def test_an_axis_longer_than_64_bits():
-    """Plain integers all the way, for regions and slices."""
+def test_an_axis_longer_than_64_bits_can_be_sliced():
+    """Regions and slices use only Python integers."""
     shape = (2**80,)
     made = plan(region(2**79 - 3, 2**79 + 3, None, shape), shape, (4,))
     assert [(coords[0] - 2**77, part.put[0]) for coords, (part,) in made.objects()] == [
@@ -98,8 +98,8 @@ def test_an_axis_longer_than_64_bits():
     ]
 
 
-def test_far_apart_points():
-    """Points whose grid has more cells than 64 bits can number are grouped all the same, row-major."""
+def test_distant_points_are_grouped_in_row_major_order():
+    """Their grid has more cells than 64 bits can number."""
     rng = np.random.default_rng(5)
     shape = (2**50, 2**50)
     spots = rng.integers(0, 2**50, (20, 2))
@@ -121,8 +121,8 @@ def test_far_apart_points():
         assert [found[i] for i in range(200)] == points.tolist()
 
 
-def test_one_part_per_chunk_for_a_million_points():
-    """Coordinates are grouped: parts count the touched chunks, not the points."""
+def test_a_million_points_have_one_part_per_chunk():
+    """Coordinates are grouped by chunk, so the number of parts does not depend on the points."""
     rng = np.random.default_rng(7)
     shape = (1000, 1000)
     x, y = rng.integers(0, 1000, (2, 10**6))
@@ -133,8 +133,8 @@ def test_one_part_per_chunk_for_a_million_points():
     assert sum(len(parts) for _, parts in made.objects()) == 100
 
 
-def test_even_index_arrays_become_slices():
-    """An index array that is a range inside a chunk is a slice there: views instead of copies."""
+def test_evenly_spaced_index_arrays_become_slices():
+    """An index array that is a range inside a chunk is a slice there, which gives a view instead of a copy."""
     made = plan(orthogonal((np.arange(3, 50), [0, 2, 4, 9]), (50, 10)), (50, 10), (10, 10))
     takes = [part.take for _, (part,) in made.objects()]
     assert takes[0][0] == slice(3, 10)
@@ -143,7 +143,7 @@ def test_even_index_arrays_become_slices():
 
 
 def test_a_grid_of_few_runs_is_never_listed(peak):
-    """Run-length lists may stand for more cells than memory holds: memory is of the order of the runs."""
+    """Run-length lists may describe more cells than memory can hold: memory is proportional to the runs."""
     edges = Edges([(3, 10**12), (5, 10**12)])
     made = plan(region((0,), None, None, (8 * 10**12,)), (8 * 10**12,), (edges,))
     assert made.n_chunks == 2 * 10**12

@@ -17,8 +17,8 @@ index = (
 
 @settings(deadline=None)
 @given(st.lists(index, max_size=4).map(tuple))
-def test_mesh_is_one_axis_after_the_other(items):
-    """Whatever stands beside whatever: the result has the kept axes in their order."""
+def test_a_mesh_equals_indexing_one_axis_after_the_other(items):
+    """For any combination of items, the result has the kept axes in their order."""
     array = np.arange(6 ** len(items)).reshape((6,) * len(items))
     expected, axis = array, 0
     for item in items:
@@ -30,8 +30,8 @@ def test_mesh_is_one_axis_after_the_other(items):
     assert np.array_equal(got, expected)
 
 
-def test_slices_outside_the_arrays_stay_slices():
-    """Only what stands between arrays and integers is spelled out: the rest is copied in runs."""
+def test_slices_outside_of_index_arrays_stay_slices():
+    """Only slices between arrays and integers become index arrays: others are copied in runs."""
     made = mesh((slice(0, 2), np.array([1, 3]), slice(0, 3), 2, slice(0, 5)))
     assert made[0] == slice(0, 2)
     assert made[4] == slice(0, 5)

@@ -1,4 +1,4 @@
-"""For random arrays, grids and selections of every kind: what a plan reads and writes is what NumPy does."""
+"""For random arrays, grids and selections of every kind, a plan reads and writes as NumPy does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .strategies import basic_item, grids, keys, masks, orthogonal_item, regions
 
 
 def check(selection, grid, expected, data):
-    """Reading gives `expected`; writing changes those positions in their order and no others."""
+    """Check that reading gives `expected`, and that writing changes exactly those positions, in order."""
     shape, chunks, shards = grid
     made = plan(selection, shape, chunks, shards)
     check_plan(made, shape, chunks, shards, expected)
@@ -34,7 +34,7 @@ def check(selection, grid, expected, data):
 
 
 def outer(array, key):
-    """`array` indexed along each axis on its own: the meaning of oindex, one axis after the other."""
+    """`array` indexed along one axis after the other, which is the meaning of oindex."""
     key = list(key) if isinstance(key, tuple) else [key]
     dims = sum(item is not None and item is not Ellipsis for item in key)
     at = next((i for i, item in enumerate(key) if item is Ellipsis), None)
@@ -53,8 +53,8 @@ def outer(array, key):
 
 @settings(deadline=None)
 @given(st.data())
-def test_region(data):
-    """A strict region is the slice of the same numbers."""
+def test_a_region_equals_the_slice(data):
+    """A strict region selects the same as the slice with the same numbers."""
     grid = data.draw(grids())
     start, stop, step = data.draw(regions(grid[0]))
     key = tuple(map(slice, start, grid[0] if stop is None else stop, step or (1,) * len(start)))
@@ -63,8 +63,8 @@ def test_region(data):
 
 @settings(deadline=None)
 @given(st.data())
-def test_basic(data):
-    """array[...] is NumPy's, for integers, slices of any step, ellipses and new axes."""
+def test_basic_selections_equal_numpys(data):
+    """array[...] takes integers, slices with any step, ellipses and new axes."""
     grid = data.draw(grids())
     key = data.draw(keys(grid[0], basic_item))
     made = basic(key, grid[0])
@@ -74,8 +74,8 @@ def test_basic(data):
 
 @settings(deadline=None)
 @given(st.data())
-def test_orthogonal(data):
-    """oindex selects along each axis on its own."""
+def test_orthogonal_selections_equal_one_selection_per_axis(data):
+    """oindex selects along each axis independently."""
     grid = data.draw(grids())
     key = data.draw(keys(grid[0], orthogonal_item))
     check(orthogonal(key, grid[0]), grid, outer(numbered(grid[0]), key), data)
@@ -83,8 +83,8 @@ def test_orthogonal(data):
 
 @settings(deadline=None)
 @given(st.data())
-def test_vectorized(data):
-    """vindex pairs broadcast coordinates up, as NumPy does."""
+def test_coordinates_equal_numpys(data):
+    """vindex pairs broadcast coordinates, as NumPy does."""
     grid = data.draw(grids(min_dims=1).filter(lambda grid: 0 not in grid[0]))
     full = data.draw(st.sampled_from([(), (1,), (0,), (7,), (40,), (3, 4), (2, 1, 3), (2, 0, 3)]))
     key = []
@@ -99,8 +99,8 @@ def test_vectorized(data):
 
 @settings(deadline=None)
 @given(st.data())
-def test_mask(data):
-    """A mask of the whole array gives the true elements in row-major order, through vindex and array[...]."""
+def test_a_mask_selects_in_row_major_order(data):
+    """A mask of the whole array gives its true elements through vindex and array[...]."""
     grid = data.draw(grids(min_dims=1))
     size = int(np.prod(grid[0]))
     mask = data.draw(masks(size)).reshape(grid[0])
@@ -110,8 +110,8 @@ def test_mask(data):
 
 @settings(deadline=None)
 @given(st.data())
-def test_blocks(data):
-    """blocks selects whole chunks by their place in the grid, and keeps all axes."""
+def test_blocks_select_whole_chunks(data):
+    """blocks selects whole chunks by their coordinates in the grid, and keeps all axes."""
     grid = data.draw(grids())
     shape, chunks, _ = grid
     key, wanted = [], []
@@ -135,8 +135,8 @@ def test_blocks(data):
 
 @settings(deadline=None)
 @given(st.data())
-def test_fancy_subscripts_that_numpy_reads_one_way(data):
-    """array[...] with index arrays gives what NumPy gives, or is refused."""
+def test_index_arrays_equal_numpys_or_are_refused(data):
+    """Only those are accepted whose meaning is unambiguous."""
     grid = data.draw(grids(min_dims=1))
     key = data.draw(keys(grid[0], orthogonal_item))
     try:
@@ -161,34 +161,34 @@ def test_fancy_subscripts_that_numpy_reads_one_way(data):
         np.ones((4, 3, 5), bool),
     ],
 )
-def test_fancy_subscripts_that_are_taken(key):
-    """array[...] takes one index array among slices, coordinates of all dimensions, a mask of the array."""
+def test_unambiguous_index_arrays_are_accepted(key):
+    """array[...] accepts one index array with slices, coordinates of all dimensions, or a mask of the array."""
     grid = ((4, 3, 5), (2, 2, 2), (4, 2, 2))
     check_plan(plan(basic(key, grid[0]), *grid), *grid, numbered(grid[0])[key])
 
 
-def test_a_mask_of_one_dimension_beside_a_new_axis():
-    """In one dimension a mask of the array is an index array like any other."""
+def test_a_mask_of_one_dimension_may_be_combined_with_a_new_axis():
+    """In one dimension, a mask of the array is treated as an index array."""
     grid, mask = ((5,), (2,), None), np.array([True, False, True, True, False])
     check_plan(plan(basic((mask, None), grid[0]), *grid), *grid, numbered(grid[0])[mask, None])
 
 
-def test_selection_by_dimension_name():
-    """sel takes each dimension by its name and the others whole."""
+def test_dimensions_can_be_selected_by_name():
+    """sel selects along the named dimensions and takes the others whole."""
     grid = ((4, 5, 6), (2, 2, 4), None)
     made = by_name({"x": [5, 0, 0], "t": 1}, ("t", "y", "x"), grid[0])
     check_plan(plan(made, *grid), *grid, numbered(grid[0])[1][:, [5, 0, 0]])
 
 
-def test_zero_dimensions():
-    """A 0-d array is one object with one part, whole."""
+def test_an_array_without_dimensions_is_one_part():
+    """It has one object with one part, which is covered."""
     for made in (region((), None, None, ()), basic((), ()), basic(..., ()), vectorized((), ())):
         assert list(plan(made, (), ()).objects()) == [((), ((0, (...,), (...,), True),))]
     assert plan(basic(None, ()), (), (), ()).out_shape == (1,)
 
 
 def test_a_sharded_object_has_lazy_parts():
-    """Parts of a shard can be counted, indexed from either end, sliced, and run through again."""
+    """Parts of a shard can be counted, indexed from both ends, sliced, and iterated repeatedly."""
     made = plan(region((3, 0), (11, 12), None, (16, 12)), (16, 12), (2, 3), (8, 6))
     for _, parts in made.objects():
         assert isinstance(parts, ObjectParts)
@@ -204,8 +204,8 @@ def test_a_sharded_object_has_lazy_parts():
 
 @settings(deadline=None)
 @given(st.data())
-def test_parts_of_an_object_by_index(data):
-    """parts[i] is what iteration gives, also for index arrays and points."""
+def test_parts_can_be_indexed(data):
+    """parts[i] equals the i-th part of the iteration, also for index arrays and points."""
     grid = data.draw(grids(min_dims=1).filter(lambda grid: grid[2] and 0 not in grid[0]))
     if data.draw(st.booleans()):
         made = orthogonal(data.draw(keys(grid[0], orthogonal_item)), grid[0])
@@ -223,15 +223,15 @@ def _listed(index):
     return np.arange(1000)[index]
 
 
-def test_a_whole_chunk_lands_contiguously():
-    """A covered chunk of full rows is a contiguous view of the result, to decode straight into."""
+def test_a_covered_chunk_is_contiguous_in_the_result():
+    """A covered chunk of full rows is a contiguous view of the result, so that it can be decoded directly into it."""
     made = plan(region((0, 0), (8, 6), None, (8, 6)), (8, 6), (2, 6))
     out = np.empty(made.buffer_shape)
     for _, (part,) in made.objects():
-        landing = out[part.put]
+        contiguous_parts = out[part.put]
         assert part.whole
-        assert landing.base is out
-        assert landing.flags.c_contiguous
+        assert contiguous_parts.base is out
+        assert contiguous_parts.flags.c_contiguous
     backwards = plan(basic(np.s_[::-1], (8, 6)), (8, 6), (2, 6))
     assert not any(out[part.put].flags.c_contiguous for _, (part,) in backwards.objects())
 
@@ -239,7 +239,7 @@ def test_a_whole_chunk_lands_contiguously():
 @settings(deadline=None)
 @given(st.data())
 def test_the_buffer_is_a_view_of_the_result(data):
-    """`buffer_shape` is a reshape away from `out_shape`, without a copy, whatever the caller's memory."""
+    """Any memory of the caller can be reshaped from `out_shape` to `buffer_shape` without a copy."""
     grid = data.draw(grids(min_dims=1).filter(lambda grid: 0 not in grid[0]))
     if data.draw(st.booleans()):
         chosen = orthogonal(data.draw(keys(grid[0], orthogonal_item)), grid[0])
@@ -252,6 +252,6 @@ def test_the_buffer_is_a_view_of_the_result(data):
 
 
 def test_a_selection_of_another_shape_is_refused():
-    """A plan is made for the shape that the selection was checked against."""
+    """A plan needs the shape with which the selection was checked."""
     with pytest.raises(ValueError, match=r"made for an array of shape \(4,\), not \(5,\)"):
         plan(region(0, 2, None, (4,)), (5,), (2,))

@@ -1,4 +1,4 @@
-"""The byte runs of a part of a raw chunk, against NumPy: what they bring is what indexing takes."""
+"""The byte runs of a part of a raw chunk contain what NumPy's indexing selects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zarr_s3_async._plan.runs import runs_of
 
 @st.composite
 def takes(draw, shape):
-    """What parts take of a chunk."""
+    """The selections of parts inside a chunk."""
     if len(shape) > 1 and draw(st.integers(0, 3)) == 0:
         number = draw(st.integers(1, 5))
         return tuple(np.array([draw(st.integers(0, n - 1)) for _ in range(number)]) for n in shape)
@@ -34,8 +34,8 @@ def takes(draw, shape):
 
 
 @given(st.data())
-def test_runs_bring_what_is_taken(data):
-    """Their bytes in order are a chunk of the box's shape, stored alike; within it, `take` finds what was wanted."""
+def test_runs_contain_the_selected_elements(data):
+    """Their bytes in order are a chunk with the shape of the box, in which `take` selects the same elements."""
     shape = tuple(data.draw(st.lists(st.integers(1, 6), min_size=0, max_size=4)))
     order = data.draw(st.permutations(range(len(shape))))
     take = data.draw(takes(shape))
@@ -52,8 +52,8 @@ def test_runs_bring_what_is_taken(data):
     np.testing.assert_array_equal(box.transpose(np.argsort(order))[runs.take], chunk[take])
 
 
-def test_neighbours_in_storage_are_one_run():
-    """A row is one run; a column is one per row; whole planes are one run."""
+def test_adjacent_bytes_are_one_run():
+    """A row is one run, a column has one run per row, and whole planes are one run."""
     shape = (8, 4, 16)
     in_order = (0, 1, 2)
     for take, number, length in (
@@ -70,8 +70,8 @@ def test_neighbours_in_storage_are_one_run():
     assert runs_of(np.s_[0:8, 0:4, 5], shape, (2, 1, 0), 4).starts.size == 1
 
 
-def test_small_gaps_are_parts_of_a_run():
-    """Runs along an axis are one, with the gaps between them, where these are small; large gaps stay."""
+def test_runs_with_small_gaps_are_joined():
+    """Runs along an axis are joined together with the small gaps between them; large gaps are skipped."""
     shape = (8, 4, 16)
     for take, number, length in (
         (np.s_[3, 0:4, 5], 1, 256),
@@ -89,8 +89,8 @@ def test_small_gaps_are_parts_of_a_run():
     assert runs_of(points, shape, (0, 1, 2), 4, 59).nbytes == 12
 
 
-def test_too_many_runs_are_not_listed():
-    """Elements one by one of a chunk of millions of rows: one run, from the first to the last."""
+def test_too_many_runs_are_replaced_by_one():
+    """For single elements of a chunk with millions of rows, one run covers all from the first to the last."""
     runs = runs_of(np.s_[10 : 2**20, 0:1], (2**20, 16), (0, 1), 4)
     assert (runs.starts.tolist(), runs.length) == ([640], 64 * (2**20 - 10))
     assert runs.take == np.s_[0 : 2**20 - 10, 0:1]

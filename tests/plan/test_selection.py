@@ -1,4 +1,4 @@
-"""What may stand in a selection, what it is refused with, and what shape it gives."""
+"""Valid selections and their shapes, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPE = (10, 20)
 
 
 def indices(selection, shape=SHAPE):
-    """What a selection reads of an array of row-major positions."""
+    """The elements that a selection reads from an array of row-major positions."""
     made = plan(selection, shape, shape)
     array = np.arange(int(np.prod(shape))).reshape(shape)
     out = np.full(made.buffer_shape, -1)
@@ -25,7 +25,7 @@ def indices(selection, shape=SHAPE):
 
 
 class TestRegion:
-    """get_slice and set_slice: strict."""
+    """Strict regions, as in get_slice and set_slice."""
 
     def test_shape_and_defaults(self):
         """`stop=None` is the array's end, `step=None` is 1."""
@@ -46,7 +46,7 @@ class TestRegion:
         ],
     )
     def test_integers_of_any_kind(self, start, stop):
-        """One dimension takes plain integers; sequences and NumPy integers are fine."""
+        """For one dimension an integer is accepted; otherwise sequences, also of NumPy integers."""
         assert indices(region(start, stop, None, (10,)), (10,)).tolist() == [3, 4, 5, 6]
 
     @pytest.mark.parametrize(
@@ -87,16 +87,16 @@ class TestRegion:
         ],
     )
     def test_refused(self, start, stop, step, said):
-        """The message has the dimension, the values, and the array's shape."""
+        """The message contains the dimension, the values, and the array's shape."""
         with pytest.raises(SelectionError, match=said.replace("(", r"\(").replace(")", r"\)").replace("[", r"\[")):
             region(start, stop, step, SHAPE)
 
 
 class TestBasic:
-    """array[...]: as NumPy."""
+    """array[...], as in NumPy."""
 
     def test_shapes(self):
-        """Integers drop their axis; new axes are in the result and not in the buffer."""
+        """Integers remove their axis; new axes are in the result but not in the buffer."""
         chosen = basic(np.s_[None, 3, ..., None, ::-3], SHAPE)
         assert chosen.out_shape == (1, 1, 7)
         assert chosen.buffer_shape == (7,)
@@ -130,7 +130,7 @@ class TestBasic:
         ],
     )
     def test_refused(self, key, said):
-        """Each wrong element has its own sentence."""
+        """Each kind of invalid element has its own message."""
         with pytest.raises(SelectionError, match=re.escape(said)):
             basic(key, SHAPE)
 
@@ -147,7 +147,7 @@ class TestBasic:
         ],
     )
     def test_ambiguous_index_arrays_are_refused(self, key):
-        """Where NumPy's own rule is neither oindex nor vindex, both are named."""
+        """If NumPy's rule is neither that of oindex nor that of vindex, the message names both."""
         with pytest.raises(SelectionError, match=r"array\.oindex\[.*array\.vindex\["):
             basic(key, (3, 3, 3))
 
@@ -172,12 +172,12 @@ class TestOrthogonal:
         ],
     )
     def test_refused(self, key, said):
-        """Index arrays are 1-d and inside the array, masks as long as their axis."""
+        """Index arrays must be 1-d and inside the array, masks as long as their axis."""
         with pytest.raises(SelectionError, match=re.escape(said)):
             orthogonal(key, SHAPE)
 
-    def test_later_changes_of_the_index_do_not_matter(self):
-        """A selection is immutable: it keeps a copy of the index arrays."""
+    def test_later_changes_of_the_index_array_have_no_effect(self):
+        """A selection keeps a copy of its index arrays."""
         rows, mask, column = np.array([1, 2]), np.ones(20, bool), np.array([3, 4])
         made = orthogonal((rows, mask), SHAPE)
         points = vectorized((rows, column), SHAPE)
@@ -186,8 +186,8 @@ class TestOrthogonal:
         assert np.array_equal(indices(made), before[0])
         assert np.array_equal(indices(points), before[1])
 
-    def test_an_axis_too_long_for_index_arrays(self):
-        """Slices work on any size, index arrays to 2**63 - 1; beyond, the message says so."""
+    def test_index_arrays_are_refused_for_an_axis_that_is_too_long(self):
+        """Slices work for any length, index arrays up to 2**63 - 1."""
         shape = (2**70,)
         assert orthogonal(np.s_[-5:], shape).out_shape == (5,)
         with pytest.raises(SelectionError, match="use slices"):
@@ -198,7 +198,7 @@ class TestVectorized:
     """array.vindex[...]."""
 
     def test_integers_alone_give_one_element(self):
-        """As in NumPy: no axis is left."""
+        """No axis is left, as in NumPy."""
         assert vectorized((1, 2), SHAPE).out_shape == ()
         assert indices(vectorized((1, np.int8(-1)), SHAPE)) == 39
 
@@ -218,12 +218,12 @@ class TestVectorized:
         ],
     )
     def test_refused(self, key, said):
-        """One coordinate array per dimension, or one mask; slices are sent to oindex."""
+        """Accepted are one coordinate array per dimension or one mask; for slices the message names oindex."""
         with pytest.raises(SelectionError, match=re.escape(said)):
             vectorized(key, SHAPE)
 
     def test_a_mask_of_no_dimensions_is_refused(self):
-        """A 0-d array has one element and nothing to choose."""
+        """A 0-d array has nothing to select from."""
         with pytest.raises(SelectionError, match="the mask"):
             vectorized(np.array(True), ())
 
@@ -232,7 +232,7 @@ class TestBlocks:
     """array.blocks[...]."""
 
     def test_an_integer_keeps_its_axis(self):
-        """A block is a piece of the array; the last one ends with the array."""
+        """A block is a region of the array; the last one ends with the array."""
         assert blocks(np.s_[-1, 1:3], SHAPE, (4, 6)).out_shape == (2, 12)
 
     @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ class TestByName:
     """array.sel(...)."""
 
     def test_the_named_dimension_is_selected(self):
-        """The others are taken whole."""
+        """The other dimensions are taken whole."""
         assert by_name({"x": slice(2, 4)}, ("t", "x"), SHAPE).out_shape == (10, 2)
         assert by_name({}, None, SHAPE).out_shape == SHAPE
 
@@ -288,6 +288,6 @@ def test_empty_index_arrays_select_nothing(values):
 
 
 def test_selection_error_is_an_index_error():
-    """Code written for NumPy catches it."""
+    """So code written for NumPy catches it."""
     with pytest.raises(IndexError):
         basic(99, SHAPE)

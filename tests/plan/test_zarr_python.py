@@ -1,4 +1,4 @@
-"""The same selections mean the same to zarr-python."""
+"""Selections have the same meaning as in zarr-python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def theirs():
 
 
 def ours(selection):
-    """The same array, read through a plan."""
+    """Read a selection of the same array through a plan."""
     return ChunkedArray(numbered(SHAPE), CHUNKS).read(plan(selection, SHAPE, CHUNKS))
 
 
@@ -42,8 +42,8 @@ def ours(selection):
         np.s_[2, 3, 4],
     ],
 )
-def test_oindex(theirs, key):
-    """Orthogonal selections, with integers, arrays, masks and steps."""
+def test_orthogonal_selections_equal_zarr_pythons(theirs, key):
+    """They have integers, arrays, masks and steps."""
     expected = theirs.oindex[key]
     assert np.array_equal(ours(orthogonal(key, SHAPE)), expected)
     assert orthogonal(key, SHAPE).out_shape == np.shape(expected)
@@ -59,18 +59,18 @@ def test_oindex(theirs, key):
     ],
     ids=["points", "broadcast", "mask", "nothing"],
 )
-def test_vindex(theirs, key):
-    """Coordinates and masks."""
+def test_coordinates_and_masks_equal_zarr_pythons(theirs, key):
+    """Both are given to vindex."""
     assert np.array_equal(ours(vectorized(key, SHAPE)), theirs.vindex[key])
 
 
 @pytest.mark.parametrize("key", [np.s_[1], np.s_[-1, :2, 1:], np.s_[..., 3], np.s_[0, 0, 0]])
-def test_blocks(theirs, key):
-    """Blocks of the chunk grid."""
+def test_blocks_equal_zarr_pythons(theirs, key):
+    """Blocks are chunks of the grid."""
     assert np.array_equal(ours(blocks(key, SHAPE, CHUNKS)), theirs.blocks[key])
 
 
 @pytest.mark.parametrize("key", [MASK, np.s_[[1, 2], [3, 4], [5, 6]], np.s_[:, [5, 0]], np.s_[2:9:3, 1, ...]], ids=str)
-def test_subscript(theirs, key):
-    """array[...], with the index arrays that it takes."""
+def test_subscripts_equal_zarr_pythons(theirs, key):
+    """array[...] is used with the index arrays that both accept."""
     assert np.array_equal(ours(basic(key, SHAPE)), theirs[key])

@@ -1,4 +1,4 @@
-"""The retry budget, as a table of what happened and what may still happen."""
+"""The retry budget, as tables of requests and the retries that are allowed after them."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def spend_all(budget: RetryBudget) -> int:
 
 
 @pytest.mark.parametrize(("requests", "retries"), [(1, 100), (50, 100), (64, 128), (1000, 2000)])
-def test_everything_in_flight_may_fail_twice_and_no_more(requests: int, retries: int) -> None:
+def test_all_requests_in_flight_may_be_retried_twice(requests: int, retries: int) -> None:
     assert spend_all(RetryBudget(requests)) == retries
 
 
@@ -22,13 +22,13 @@ def test_everything_in_flight_may_fail_twice_and_no_more(requests: int, retries:
     [
         ([], 0),
         ([1] * 4, 0),
-        ([1] * 5, 1),  # five answers at once pay for one retry
-        ([2], 1),  # a retry that was answered has cost nothing
+        ([1] * 5, 1),  # five responses allow one retry
+        ([2], 1),  # a successful retry costs nothing
         ([5], 1),
         ([1] * 10_000, 100),  # but the budget never exceeds its initial size
     ],
 )
-def test_answers_fill_an_empty_budget(answers: list[int], retries: int) -> None:
+def test_responses_refill_an_empty_budget(answers: list[int], retries: int) -> None:
     budget = RetryBudget()
     spend_all(budget)
     for attempts in answers:
@@ -36,7 +36,7 @@ def test_answers_fill_an_empty_budget(answers: list[int], retries: int) -> None:
     assert spend_all(budget) == retries
 
 
-def test_a_full_budget_stays_as_full() -> None:
+def test_a_full_budget_does_not_grow() -> None:
     budget = RetryBudget()
     budget.answered(1)
     assert repr(budget) == "<RetryBudget 500/500>"

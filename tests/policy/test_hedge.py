@@ -1,4 +1,4 @@
-"""When to ask twice, as a table: after the percentile of what was seen, and never above the budget."""
+"""When a request is hedged, as tables: after a percentile of the recent durations, and within the budget."""
 
 import pytest
 
@@ -17,12 +17,12 @@ def pace_of(seconds: list[float], **policy: float) -> HedgePace:
     ("seen", "percentile", "delay"),
     [
         ([], 0.95, None),
-        ([1.0] * 19, 0.95, None),  # too few to tell
+        ([1.0] * 19, 0.95, None),  # too few durations
         ([1.0] * 32, 0.95, 1.0),
         ([0.1] * 90 + [9.0] * 10, 0.5, 0.1),
         ([0.01 * n for n in range(96)], 0.5, 0.48),
         ([0.01 * n for n in range(96)], 0.99, 0.95),
-        ([5.0] * 256 + [1.0] * 256, 0.95, 1.0),  # what is long past is forgotten
+        ([5.0] * 256 + [1.0] * 256, 0.95, 1.0),  # old durations are forgotten
     ],
 )
 def test_the_delay_is_the_percentile_of_the_recent_reads(
@@ -34,7 +34,7 @@ def test_the_delay_is_the_percentile_of_the_recent_reads(
 @pytest.mark.parametrize(
     ("reads", "share", "hedges"), [(0, 0.25, 1), (3, 0.25, 1), (4, 0.25, 2), (10_000, 0.25, 8), (10, 0.5, 6)]
 )
-def test_hedges_are_a_share_of_the_reads(reads: int, share: float, hedges: int) -> None:
+def test_hedges_are_a_limited_share_of_the_reads(reads: int, share: float, hedges: int) -> None:
     pace = pace_of([1.0] * reads, max_share=share)
     spent = 0
     while pace.spend():

@@ -1,4 +1,4 @@
-"""The wheel and the sdist, built once for the tests here, from a copy of what a release holds."""
+"""The wheel and the sdist, built once for these tests from a copy of the files of a release."""
 
 from __future__ import annotations
 

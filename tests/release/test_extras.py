@@ -1,4 +1,4 @@
-"""Which extra contains which: pyproject.toml writes every requirement out, with its condition."""
+"""Extras that contain others: pyproject.toml repeats every requirement with its condition."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ CONTAINS = {
 }
 
 
-def test_no_extra_names_another_one() -> None:
-    """hatchling flattens such a name, and loses the condition of what it stands for."""
+def test_no_extra_refers_to_another_one() -> None:
+    """hatchling replaces such a reference by its requirements and loses their conditions."""
     named = {extra for extra, needs in EXTRAS.items() for need in needs if need.startswith("zarr-s3-async")}
     assert named == set()
 
 
 @pytest.mark.parametrize("extra", sorted(EXTRAS))
-def test_an_extra_is_sorted_and_names_nothing_twice(extra: str) -> None:
+def test_an_extra_is_sorted_and_has_no_duplicates(extra: str) -> None:
     names = [need.partition(";")[0].partition(">")[0].partition("[")[0] for need in EXTRAS[extra]]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("extra", sorted(CONTAINS))
-def test_an_extra_has_all_of_those_it_contains(extra: str) -> None:
+def test_an_extra_has_all_requirements_of_those_it_contains(extra: str) -> None:
     for part in CONTAINS[extra]:
         assert set(EXTRAS[part]) <= set(EXTRAS[extra]), part
 
 
-def test_the_tests_have_what_the_demo_needs_on_the_platforms_that_have_a_real_server() -> None:
+def test_the_test_extra_has_the_requirements_of_the_demo() -> None:
     real = {need for need in EXTRAS["demo"] if "!=" not in need}
     assert real <= set(EXTRAS["test"])
     assert {need for need in EXTRAS["demo"] if need not in real} == {

@@ -1,4 +1,4 @@
-"""What a release says of itself: its version, its citation, its changelog, its workflow."""
+"""The files of a release: citation, changelog, issue templates and workflows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def load(name: str) -> Any:
     return yaml.safe_load((ROOT / name).read_text())
 
 
-def test_the_citation_is_of_this_version() -> None:
+def test_the_citation_names_this_version() -> None:
     citation = load("CITATION.cff")
     assert citation["version"] == zs.__version__
     assert citation["license"] == "MIT"
     assert {"cff-version", "message", "title", "authors", "type"} <= set(citation)
 
 
-def test_the_changelog_has_a_section_of_this_version_and_a_link_to_it() -> None:
+def test_the_changelog_has_a_section_and_a_link_for_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     headings = re.findall(r"^## \[([^\]]+)\]", text, re.MULTILINE)
     assert headings[:2] == ["Unreleased", zs.__version__]
@@ -34,7 +34,7 @@ def test_the_changelog_has_a_section_of_this_version_and_a_link_to_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["bug.yml", "wrong-data.yml", "idea.yml"])
-def test_the_issue_templates_ask_for_what_is_needed(name: str) -> None:
+def test_the_issue_templates_require_the_needed_information(name: str) -> None:
     form = load(f".github/ISSUE_TEMPLATE/{name}")
     assert {"name", "description", "body"} <= set(form)
     ids = [field["id"] for field in form["body"] if "id" in field]
@@ -43,7 +43,7 @@ def test_the_issue_templates_ask_for_what_is_needed(name: str) -> None:
         assert {"program", "versions"} <= set(ids)
 
 
-def test_the_workflow_publishes_what_it_has_tested_with_attestations_and_no_token() -> None:
+def test_the_workflow_publishes_the_tested_files_with_attestations_and_no_token() -> None:
     jobs = load(".github/workflows/release.yml")["jobs"]
     publish = jobs["publish"]
     assert publish["permissions"] == {"id-token": "write", "attestations": "write", "contents": "read"}
@@ -54,7 +54,7 @@ def test_the_workflow_publishes_what_it_has_tested_with_attestations_and_no_toke
     assert "secrets." not in (ROOT / ".github/workflows/release.yml").read_text()
 
 
-def test_the_sessions_that_the_workflows_run_exist() -> None:
+def test_the_nox_sessions_of_the_workflows_exist() -> None:
     from tests.docs.pages import functions
 
     texts = [path.read_text() for path in (ROOT / ".github/workflows").glob("*.yml")]

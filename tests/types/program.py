@@ -1,4 +1,4 @@
-"""A user's program with mistakes in the lines that say so. It is not run: type checkers find them, and nothing else."""
+"""A user's program with mistakes in marked lines. It is not run: type checkers must find exactly these mistakes."""
 
 from __future__ import annotations
 
