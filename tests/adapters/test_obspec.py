@@ -61,13 +61,13 @@ async def test_get_returns_bytes_and_ranges(store: ObspecStore) -> None:
     assert b"".join([bytes(piece) async for piece in result]) == DATA
     assert (result.range, result.meta["size"], result.meta["e_tag"]) == ((0, 100), 100, put["e_tag"])
     assert abs(result.meta["last_modified"] - datetime.now(UTC)) < timedelta(days=1)
-    for asked, part in (
+    for requested, part in (
         ((5, 9), (5, 9)),
         ([95, 120], (95, 100)),
         ({"offset": 90}, (90, 100)),
         ({"suffix": 7}, (93, 100)),
     ):
-        result = await store.get_async("x", options={"range": asked})
+        result = await store.get_async("x", options={"range": requested})
         assert bytes(result.buffer()) == DATA[slice(*part)]
         assert result.range == part
     assert bytes(await store.get_range_async("x", start=3, end=8)) == DATA[3:8]

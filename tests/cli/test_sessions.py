@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def recorded(width: int, folder: Path) -> str:
-    """The session in a process of its own, whose terminal has this width."""
+    """The output of the session in a separate process with a terminal of this width."""
     program = "from tests.cli.test_sessions import main; main()"
     environment = {
         "PATH": os.environ["PATH"],

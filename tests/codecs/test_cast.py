@@ -209,7 +209,7 @@ def test_values_of_a_type_without_zero_or_infinity_stay_within_its_bounds():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"data_type": "complex64"}, "'data_type'"),
         ({"data_type": "bool"}, "'data_type'"),
@@ -227,8 +227,8 @@ def test_values_of_a_type_without_zero_or_infinity_stay_within_its_bounds():
         ({"data_type": "int8", "clip": True}, "'clip'"),
     ],
 )
-def test_a_wrong_option_is_named(options, said):
-    with pytest.raises(MetadataError, match=f"'cast_value'.*{said}"):
+def test_a_wrong_option_is_named(options, message):
+    with pytest.raises(MetadataError, match=f"'cast_value'.*{message}"):
         pipeline(("cast_value", options), LITTLE, dtype="<f8")
 
 

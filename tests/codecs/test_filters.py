@@ -147,7 +147,7 @@ class TestCategorize:
 
 
 @pytest.mark.parametrize(
-    ("name", "configuration", "dtype", "said"),
+    ("name", "configuration", "dtype", "message"),
     [
         ("delta", {"dtype": "|O"}, "<i4", "'dtype'"),
         ("delta", {"dtype": "<i4,<i4"}, "<i8", "'dtype'"),
@@ -172,8 +172,8 @@ class TestCategorize:
         ("packbits", {"bits": 1}, "?", "'bits'"),
     ],
 )
-def test_a_wrong_configuration_is_named_with_its_codec(name, configuration, dtype, said):
-    with pytest.raises(MetadataError, match=rf"'numcodecs.{name}'.*{said}"):
+def test_a_wrong_configuration_is_named_with_its_codec(name, configuration, dtype, message):
+    with pytest.raises(MetadataError, match=rf"'numcodecs.{name}'.*{message}"):
         encodable(line(f"numcodecs.{name}", configuration, dtype))
 
 

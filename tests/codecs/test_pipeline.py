@@ -163,7 +163,7 @@ class TestChains:
     """The allowed orders of codecs."""
 
     @pytest.mark.parametrize(
-        ("steps", "said"),
+        ("steps", "message"),
         [
             ([], "empty list"),
             (["zstd"], "'zstd'"),
@@ -175,8 +175,8 @@ class TestChains:
             (["numcodecs.zlib"], "'numcodecs.zlib'"),
         ],
     )
-    def test_a_chain_out_of_order_is_refused(self, steps, said):
-        with pytest.raises(MetadataError, match=said):
+    def test_a_chain_out_of_order_is_refused(self, steps, message):
+        with pytest.raises(MetadataError, match=message):
             pipeline(*steps)
 
     def test_an_unknown_codec_is_reported_before_an_invalid_order(self):

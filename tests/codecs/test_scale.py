@@ -105,7 +105,7 @@ def test_types_of_ml_dtypes_are_scaled():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "options", "said"),
+    ("dtype", "options", "message"),
     [
         ("<i4", {"scale": 0}, "'scale'"),
         ("<i4", {"scale": 0.5}, "'scale'"),
@@ -119,8 +119,8 @@ def test_types_of_ml_dtypes_are_scaled():
         ("<c8", {}, "real numbers"),
     ],
 )
-def test_a_wrong_option_or_dtype_is_named(dtype, options, said):
-    with pytest.raises(MetadataError, match=f"'scale_offset'.*{said}"):
+def test_a_wrong_option_or_dtype_is_named(dtype, options, message):
+    with pytest.raises(MetadataError, match=f"'scale_offset'.*{message}"):
         pipeline(("scale_offset", options), LITTLE, dtype=dtype)
 
 

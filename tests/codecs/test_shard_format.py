@@ -245,7 +245,7 @@ class TestWholeShards:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"chunk_shape": [3, 3]}, "'chunk_shape'"),
         ({"chunk_shape": [2]}, "'chunk_shape'"),
@@ -263,11 +263,11 @@ class TestWholeShards:
         ({"compact": True}, "'compact'"),
     ],
 )
-def test_a_wrong_option_is_named(change, said):
+def test_a_wrong_option_is_named(change, message):
     document = config([2, 3]) | change
-    with pytest.raises(MetadataError, match=said):
+    with pytest.raises(MetadataError, match=message):
         ShardFormat.from_spec(CodecSpec("sharding_indexed", document), ChunkSpec((4, 6), np.dtype("<i4"), 0))
-    with pytest.raises(MetadataError, match=said):
+    with pytest.raises(MetadataError, match=message):
         pipeline(("sharding_indexed", document), shape=(4, 6), dtype="<i4")
 
 

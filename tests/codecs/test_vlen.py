@@ -181,7 +181,7 @@ def test_decompression_of_elements_of_variable_length_has_a_limit():
 
 
 @pytest.mark.parametrize(
-    ("codec", "dtype", "said"),
+    ("codec", "dtype", "message"),
     [
         ("vlen-utf8", "<U4", "any length"),
         ("vlen-bytes", "S4", "any length"),
@@ -191,8 +191,8 @@ def test_decompression_of_elements_of_variable_length_has_a_limit():
         (("vlen-array", {"dtype": "|O"}), object, "'dtype'"),
     ],
 )
-def test_a_wrong_dtype_or_option_is_refused(codec, dtype, said):
-    with pytest.raises(MetadataError, match=f"'vlen-.*{said}"):
+def test_a_wrong_dtype_or_option_is_refused(codec, dtype, message):
+    with pytest.raises(MetadataError, match=f"'vlen-.*{message}"):
         pipeline(codec, dtype=dtype)
 
 

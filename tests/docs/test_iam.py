@@ -174,8 +174,8 @@ def _user(server: MotoS3, number: int, policy: Any) -> zs.S3Config:
 
     iam("CreateUser")
     iam("PutUserPolicy", PolicyName="p", PolicyDocument=json.dumps(_for_moto(policy)))
-    said = iam("CreateAccessKey")
-    key, secret = (re.findall(f"<{name}>(.*?)</{name}>", said)[0] for name in ("AccessKeyId", "SecretAccessKey"))
+    message = iam("CreateAccessKey")
+    key, secret = (re.findall(f"<{name}>(.*?)</{name}>", message)[0] for name in ("AccessKeyId", "SecretAccessKey"))
     return server.s3_config(access_key_id=key, secret_access_key=secret, conditional_writes="require")
 
 

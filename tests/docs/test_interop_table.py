@@ -72,7 +72,7 @@ def reads(read: Callable[[Path, int], Any], where: Path, zarr_format: int, data:
         warnings.simplefilter("ignore")
         try:
             got = np.asarray(read(where, zarr_format))
-        except Exception:  # whatever another library raises means that it does not read this
+        except Exception:  # any error of another library means that it cannot read this
             return False
     return bool(np.array_equal(got.astype(data.dtype), data))
 

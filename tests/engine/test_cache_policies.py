@@ -34,12 +34,12 @@ class Conditional(zs.MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: Counter[str] = Counter()
+        self.requested: Counter[str] = Counter()
         self.unchanged = 0
         self.gate: asyncio.Event | None = None
 
     async def get(self, key: str, **options: Any) -> Any:
-        self.asked[key] += 1
+        self.requested[key] += 1
         if self.gate is not None:
             await self.gate.wait()
         return await super().get(key, **options)
@@ -52,12 +52,12 @@ class Conditional(zs.MemoryStore):
         return blob
 
     def clear(self) -> None:
-        self.asked.clear()
+        self.requested.clear()
         self.unchanged = 0
 
     @property
     def chunks_asked(self) -> int:
-        return sum(number for key, number in self.asked.items() if "/" in key)
+        return sum(number for key, number in self.requested.items() if "/" in key)
 
 
 async def filled(store: zs.Store, kind: dict[str, Any], **options: Any) -> None:
@@ -117,7 +117,7 @@ async def test_a_fresh_cached_chunk_needs_no_request(policy: Any) -> None:
         await array[...]
         store.clear()
         np.testing.assert_array_equal(await array[...], DATA)
-    assert not store.asked
+    assert not store.requested
 
 
 async def test_a_chunk_older_than_its_maximum_age_is_revalidated_by_one_request(
@@ -254,7 +254,7 @@ async def test_a_read_of_a_whole_array_keeps_a_chunk_that_is_often_read() -> Non
         await array[...]
         store.clear()
         await first_chunk(array)
-    assert not store.asked
+    assert not store.requested
 
 
 # Opening by URL
@@ -268,7 +268,7 @@ async def test_opening_again_needs_no_request_or_one_conditional_request(policy:
         await session.open_array(store, cache=policy)
         store.clear()
         opened = await asyncio.gather(*(session.open_array(store, cache=policy) for _ in range(200)))
-        assert (store.asked.total(), store.unchanged) == (again, again)
+        assert (store.requested.total(), store.unchanged) == (again, again)
         assert len({id(array) for array in opened}) == 200  # refreshing one does not change another
 
 

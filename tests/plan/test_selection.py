@@ -50,7 +50,7 @@ class TestRegion:
         assert indices(region(start, stop, None, (10,)), (10,)).tolist() == [3, 4, 5, 6]
 
     @pytest.mark.parametrize(
-        ("start", "stop", "step", "said"),
+        ("start", "stop", "step", "expected_message"),
         [
             (
                 (0, 5),
@@ -86,9 +86,11 @@ class TestRegion:
             ("ab", (10, 20), None, "start needs one integer per dimension: 2, not 1"),
         ],
     )
-    def test_refused(self, start, stop, step, said):
+    def test_refused(self, start, stop, step, expected_message):
         """The message contains the dimension, the values, and the array's shape."""
-        with pytest.raises(SelectionError, match=said.replace("(", r"\(").replace(")", r"\)").replace("[", r"\[")):
+        with pytest.raises(
+            SelectionError, match=expected_message.replace("(", r"\(").replace(")", r"\)").replace("[", r"\[")
+        ):
             region(start, stop, step, SHAPE)
 
 
@@ -102,7 +104,7 @@ class TestBasic:
         assert chosen.buffer_shape == (7,)
 
     @pytest.mark.parametrize(
-        ("key", "said"),
+        ("key", "expected_message"),
         [
             (10, "index 10 is out of bounds for dimension 0 of size 10 (array of shape (10, 20))"),
             (np.s_[0, -21], "index -21 is out of bounds for dimension 1 of size 20"),
@@ -129,9 +131,9 @@ class TestBasic:
             (np.s_[0, ::2, None, 0], "too many indices"),
         ],
     )
-    def test_refused(self, key, said):
+    def test_refused(self, key, expected_message):
         """Each kind of invalid element has its own message."""
-        with pytest.raises(SelectionError, match=re.escape(said)):
+        with pytest.raises(SelectionError, match=re.escape(expected_message)):
             basic(key, SHAPE)
 
     @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ class TestOrthogonal:
     """array.oindex[...]."""
 
     @pytest.mark.parametrize(
-        ("key", "said"),
+        ("key", "expected_message"),
         [
             (np.s_[[[0, 1]], 0], "the index array of dimension 0 must be 1-d, not of shape (1, 2)"),
             (np.ones(SHAPE, bool), "the index array of dimension 0 must be 1-d"),
@@ -171,9 +173,9 @@ class TestOrthogonal:
             (np.s_[[2**70]], "an index array holds integers or booleans, not object"),
         ],
     )
-    def test_refused(self, key, said):
+    def test_refused(self, key, expected_message):
         """Index arrays must be 1-d and inside the array, masks as long as their axis."""
-        with pytest.raises(SelectionError, match=re.escape(said)):
+        with pytest.raises(SelectionError, match=re.escape(expected_message)):
             orthogonal(key, SHAPE)
 
     def test_later_changes_of_the_index_array_have_no_effect(self):
@@ -203,7 +205,7 @@ class TestVectorized:
         assert indices(vectorized((1, np.int8(-1)), SHAPE)) == 39
 
     @pytest.mark.parametrize(
-        ("key", "said"),
+        ("key", "expected_message"),
         [
             (np.s_[[0], :], "slices go to array[...] or oindex"),
             (np.s_[..., [0]], "slices go to array[...] or oindex"),
@@ -217,9 +219,9 @@ class TestVectorized:
             (np.s_[0, 1.5], "not float 1.5"),
         ],
     )
-    def test_refused(self, key, said):
+    def test_refused(self, key, expected_message):
         """Accepted are one coordinate array per dimension or one mask; for slices the message names oindex."""
-        with pytest.raises(SelectionError, match=re.escape(said)):
+        with pytest.raises(SelectionError, match=re.escape(expected_message)):
             vectorized(key, SHAPE)
 
     def test_a_mask_of_no_dimensions_is_refused(self):
@@ -236,7 +238,7 @@ class TestBlocks:
         assert blocks(np.s_[-1, 1:3], SHAPE, (4, 6)).out_shape == (2, 12)
 
     @pytest.mark.parametrize(
-        ("key", "said"),
+        ("key", "expected_message"),
         [
             (3, "index 3 is out of bounds for dimension 0 of size 3"),
             (np.s_[::2], "blocks takes integers and slices of step 1"),
@@ -244,9 +246,9 @@ class TestBlocks:
             (np.s_[None], "blocks takes integers and slices of step 1"),
         ],
     )
-    def test_refused(self, key, said):
+    def test_refused(self, key, expected_message):
         """Block numbers are checked against the grid."""
-        with pytest.raises(SelectionError, match=re.escape(said)):
+        with pytest.raises(SelectionError, match=re.escape(expected_message)):
             blocks(key, SHAPE, (4, 6))
 
 
@@ -259,7 +261,7 @@ class TestByName:
         assert by_name({}, None, SHAPE).out_shape == SHAPE
 
     @pytest.mark.parametrize(
-        ("names", "known", "said"),
+        ("names", "known", "expected_message"),
         [
             ({"y": 0}, ("t", "x"), "no dimension is called 'y'; the array's dimension names: 't', 'x'"),
             ({"y": 0}, ("t", None), "no dimension is called 'y'; the array's dimension names: 't'"),
@@ -269,9 +271,9 @@ class TestByName:
             ({"x": 20}, ("t", "x"), "index 20 is out of bounds for dimension 1 of size 20"),
         ],
     )
-    def test_refused(self, names, known, said):
+    def test_refused(self, names, known, expected_message):
         """A name must belong to exactly one dimension."""
-        with pytest.raises(SelectionError, match=re.escape(said)):
+        with pytest.raises(SelectionError, match=re.escape(expected_message)):
             by_name(names, known, SHAPE)
 
 

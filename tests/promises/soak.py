@@ -69,7 +69,7 @@ class Owner:
     """One task of the mix."""
 
     def __init__(self, arrays: list[zs.Array], number: int, seed: int) -> None:
-        self.dice = Random(seed * 1000 + number)
+        self.rng = Random(seed * 1000 + number)
         self.arrays = arrays
         self.mine = range(number, ROWS, TASKS)
         self.models = [np.zeros((ROWS, COLUMNS), "i4") for _ in arrays]
@@ -77,12 +77,12 @@ class Owner:
 
     async def run(self, until: float) -> None:
         while monotonic() < until:
-            which = self.dice.randrange(len(self.arrays))
+            which = self.rng.randrange(len(self.arrays))
             array, model = self.arrays[which], self.models[which]
-            rows = np.array(sorted(self.dice.sample(self.mine, 2)))
-            start = self.dice.randrange(COLUMNS)
-            act = self.write if self.dice.random() < 0.4 else self.read
-            patience = 0.02 * self.dice.random() if self.dice.random() < 0.1 else None
+            rows = np.array(sorted(self.rng.sample(self.mine, 2)))
+            start = self.rng.randrange(COLUMNS)
+            act = self.write if self.rng.random() < 0.4 else self.read
+            patience = 0.02 * self.rng.random() if self.rng.random() < 0.1 else None
             try:
                 async with asyncio.timeout(patience):
                     await act(array, model, (rows, slice(start, start + 40)))
@@ -95,7 +95,7 @@ class Owner:
             self.operations += 1
 
     async def write(self, array: zs.Array, model: np.ndarray, region: Region) -> None:
-        value = self.dice.choice([0, self.dice.randrange(1, 1000)])
+        value = self.rng.choice([0, self.rng.randrange(1, 1000)])
         model[region[0], region[1]] = value  # settle() corrects it if the write is cancelled
         await array.oindex[region].set(value)
 

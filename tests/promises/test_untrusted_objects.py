@@ -42,10 +42,10 @@ class Counting(zs.MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[str] = []
+        self.requested_keys: list[str] = []
 
     async def get(self, key: str, **options: Any) -> Any:
-        self.asked.append(key)
+        self.requested_keys.append(key)
         return await super().get(key, **options)
 
 
@@ -68,12 +68,12 @@ async def test_an_array_of_a_huge_shape_opens_and_a_read_of_all_of_it_is_refused
         assert array.shape == tuple(shape)
         small = (slice(0, 1),) * len(shape)
         assert (await array[small]).sum() == 0 or chunk[0] > 2**20
-        store.asked.clear()
+        store.requested_keys.clear()
         with pytest.raises(zs.SelectionError):
             await array[...]
         with pytest.raises(zs.SelectionError):
             await array.get_slice((0,) * len(shape), shape)
-        assert store.asked == [], "refused before the first request"
+        assert store.requested_keys == [], "refused before the first request"
 
 
 @pytest.mark.parametrize("transport", ["wire", "sdk"])
@@ -152,8 +152,8 @@ async def test_no_range_beyond_the_end_of_the_object_is_requested(transport: str
         bench.put(whole[:-64] + index.tobytes())
         raised = await failing(array.get_slice(1, 3))
         assert (type(raised), raised.codec) == (zs.ChunkDecodeError, "sharding_indexed")
-        asked = {seen.request.headers["range"] for seen in bench.server.requests("GetObject", OBJECT)}
-        assert asked == {"bytes=-64"}
+        requested_keys = {seen.request.headers["range"] for seen in bench.server.requests("GetObject", OBJECT)}
+        assert requested_keys == {"bytes=-64"}
         with pytest.raises(zs.ChunkDecodeError):
             await array.set_slice([1], 1)
         assert bench.count("PutObject") == 0

@@ -286,7 +286,7 @@ def closed_after_one_answer(exchange: Exchange) -> None:
 
 
 def lost_answer(exchange: Exchange) -> None:
-    """Carry the request out, then RST: the client cannot tell whether it was."""
+    """Carry the request out, then RST: the client cannot know whether it was."""
     exchange.carry_out()
     exchange.reset()
 

@@ -36,9 +36,9 @@ CLOSING = Setting(faults={"throttled": 0.3}, clients=2, tasks=3, chunks=1, clien
 def refused_probes_are_remembered(patch: Patch) -> None:
     find_out = Capabilities._find_out
 
-    async def and_remember(self: Capabilities, *asked: Any) -> bool | None:
-        verdict = await find_out(self, *asked)
-        self._known[asked[0]] = bool(verdict)
+    async def and_remember(self: Capabilities, *requested: Any) -> bool | None:
+        verdict = await find_out(self, *requested)
+        self._known[requested[0]] = bool(verdict)
         return bool(verdict)
 
     patch.setattr(Capabilities, "_find_out", and_remember)
@@ -54,11 +54,11 @@ def conflicts_of_a_repeated_probe_decide(patch: Patch) -> None:
         async def send(self, request: Any) -> Any:
             return (await self.send_often(request))[0], 1
 
-    async def as_if_sent_once(self: Capabilities, *asked: Any) -> bool | None:
+    async def as_if_sent_once(self: Capabilities, *requested: Any) -> bool | None:
         real = self._transport
         self._transport = Once(real)  # type: ignore[assignment]  # as far as it is used
         try:
-            return await accepts(self, *asked)
+            return await accepts(self, *requested)
         finally:
             self._transport = real
 

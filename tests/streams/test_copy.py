@@ -359,7 +359,7 @@ async def test_of_two_copies_to_one_target_the_later_succeeds_and_the_earlier_fa
         gate.set()
         with pytest.raises(zs.ConcurrentModification, match="another copy"):
             await earlier
-        # What the earlier one had in flight, c/3, lies there, and a second run of the later one does not trust it.
+        # c/3, a request in flight of the earlier copy, was stored; a second run of the later one must not trust it.
         assert (await target[0:6]).tolist() == [11, 12, 13, 14, 0, 0]  # type: ignore[index]  # an array
         with pytest.raises(zs.NodeExists, match=f"another copy, of {one.url}, wrote to the copy"):
             await zs.copy(other, store)

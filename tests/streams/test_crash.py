@@ -153,7 +153,7 @@ async def test_a_killed_write_stream_is_completed_by_the_next_run(tmp_path: Path
 
 
 async def test_a_killed_write_stream_over_other_data_goes_on_from_its_state(tmp_path: Path) -> None:
-    """`resume=True` could not tell which objects are new."""
+    """Otherwise `resume=True` could not distinguish new objects from old ones."""
     async with zs.Session() as session:
         source, data = await make_source(session, tmp_path / "source")
         array = await session.create_array(tmp_path / "target", shape=SHAPE, chunks=(2, 10_000), dtype="i4")

@@ -495,10 +495,10 @@ async def test_the_report_as_json_contains_all_findings(session: zs.Session, sto
     await store.put("c/0/1", b"\x1b[2J")
     await store.put("c/\x1b]0;evil\x07\n", b"")
     report = await array.verify()
-    said = json.loads(report.to_json())
-    assert said["ok"] is False
-    assert said["counts"] == {**dict.fromkeys(said["counts"], 0), "corrupt": 1, "foreign": 1}
-    (only,) = said["nodes"]
+    message = json.loads(report.to_json())
+    assert message["ok"] is False
+    assert message["counts"] == {**dict.fromkeys(message["counts"], 0), "corrupt": 1, "foreign": 1}
+    (only,) = message["nodes"]
     assert only["chunks"] == 5
     assert [finding["kind"] for finding in only["findings"]] == ["corrupt", "foreign"]
     assert only["findings"][0]["chunk"] == [0, 1]

@@ -138,11 +138,11 @@ async def test_every_ordered_data_type_has_colours(name: str) -> None:
     data = EVERY[name]
     store = await stored(data)
     async with client_of(create_app(store)) as client:
-        told = (await client.get("/api/statistics?path=array&hide=none")).json()
+        expected_text = (await client.get("/api/statistics?path=array&hide=none")).json()
         answer = await client.get("/api/tile/0/0/0.png?path=array&hide=none")
         value = (await client.get("/api/value?path=array&at=1,1")).json()
     numbers = data.astype("i8" if data.dtype.kind in "mM" else np.longdouble)
-    assert (told["min"], told["max"]) == (float(numbers.min()), float(numbers.max()))
+    assert (expected_text["min"], expected_text["max"]) == (float(numbers.min()), float(numbers.max()))
     assert same(colours(answer), expected(numbers, numbers.min(), numbers.max()))
     assert value["text"] == (str(data[1, 1]) if data.dtype.kind in "mMb" else f"{float(data[1, 1]):g}")
 
@@ -209,9 +209,9 @@ async def test_a_fill_value_of_zero_is_drawn_unless_hiding_it_is_requested() -> 
 )
 async def test_unusual_numbers_have_statistics_and_a_picture(data: Any) -> None:
     async with client_of(create_app(await stored(np.array(data)))) as client:
-        told = await client.get("/api/statistics?path=array")
+        expected_text = await client.get("/api/statistics?path=array")
         tile = await client.get("/api/tile/0/0/0.png?path=array")
-    document = json.loads(told.text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    document = json.loads(expected_text.text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert document["low"] < document["high"]
     assert colours(tile).shape == (2, 2)
 
@@ -272,7 +272,7 @@ async def test_an_empty_array_is_described_and_has_no_tiles() -> None:
 
 
 async def pyramid(form: str) -> tuple[Counted, list[np.ndarray[Any, Any]]]:
-    """A group with three levels, whose elements say which level they are of."""
+    """A group with three levels, whose elements are the number of their level."""
     sizes = [(90, 201), (45, 101), (23, 51)]
     levels = [np.full(size, number, "u1") for number, size in enumerate(sizes)]
     datasets = [
@@ -302,13 +302,13 @@ async def test_the_coarsest_level_with_elements_up_to_pixel_size_is_read(form: s
     place = "path=&variable=values" if form == "datasets" else "path="
     async with client_of(create_app(store)) as client:
         answer = await client.get(f"/api/tile/{zoom}/0/0.png?{place}&low=0&high=2&y=0&x=1&at=0,0&hide=none")
-        told = (await client.get(f"/api/array?{place}")).json()
+        expected_text = (await client.get(f"/api/array?{place}")).json()
     zy, zx = int(zoom[0]), int(zoom[-1])
     painted = colours(answer)
     assert painted.shape == (-(-90 // 2**zy), -(-201 // 2**zx))
     assert np.unique(painted).tolist() == [127 * level]
-    assert [found["factors"] for found in told["levels"]] == [[1, 1], [2, 2], [4, 4]]
-    assert told["shape"] == [90, 201]
+    assert [found["factors"] for found in expected_text["levels"]] == [[1, 1], [2, 2], [4, 4]]
+    assert expected_text["shape"] == [90, 201]
 
 
 async def test_levels_that_are_groups_require_a_variable() -> None:
@@ -359,7 +359,7 @@ async def test_an_unchanged_tile_is_not_sent_twice_but_a_changed_one_is() -> Non
 
 
 @pytest.mark.parametrize(
-    ("policy", "told"),
+    ("policy", "expected_text"),
     [
         ("immutable", "public, max-age=31536000, immutable"),
         (7, "max-age=7"),
@@ -367,10 +367,10 @@ async def test_an_unchanged_tile_is_not_sent_twice_but_a_changed_one_is() -> Non
         (None, "no-cache"),
     ],
 )
-async def test_browsers_keep_tiles_as_long_as_the_policy_specifies(policy: Any, told: str) -> None:
+async def test_browsers_keep_tiles_as_long_as_the_policy_specifies(policy: Any, expected_text: str) -> None:
     async with client_of(create_app(await stored(np.zeros((4, 4))), cache_policy=policy)) as client:
         answer = await client.get("/api/tile/0/0/0.png?path=array")
-    assert answer.headers["cache-control"] == told
+    assert answer.headers["cache-control"] == expected_text
 
 
 async def test_a_tile_requested_again_reads_no_chunk() -> None:
@@ -398,19 +398,19 @@ async def test_concurrent_requests_open_an_array_once_until_its_metadata_expires
     monkeypatch.setattr(store, "get", counted)
     address = "/api/tile/0/0/0.png?path=array&low=0&high=1"
     async with client_of(create_app(store, cache_policy=60)) as client:
-        asked = []
+        requested = []
         for _ in range(3):
             before = len(documents)
             answers = await asyncio.gather(*(client.get(address) for _ in range(50)))
             assert {answer.status_code for answer in answers} == {200}
-            asked.append(len(documents) - before)
-            if len(asked) == 2:
+            requested.append(len(documents) - before)
+            if len(requested) == 2:
                 monkeypatch.setattr(
                     "zarr_s3_async.viewer.sources._KEPT_SECONDS", -1.0
                 )  # from now on everything is expired
-    assert 2 <= asked[0] <= 4  # what it is, and its metadata
-    assert asked[1] == 0
-    assert 1 <= asked[2] <= 4  # what it is again
+    assert 2 <= requested[0] <= 4  # what it is, and its metadata
+    assert requested[1] == 0
+    assert 1 <= requested[2] <= 4  # what it is again
 
 
 # Limits
@@ -554,15 +554,15 @@ async def test_a_request_with_a_foreign_host_name_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "expected_text"),
     [
         ({"cache_polcy": 3}, "cache_polcy.*write cache_policy="),
         ({"hosts": "localhost"}, r"write hosts=\['localhost'\]"),  # a text would be read as nine names of one letter
         ({"details": "no"}, "details must be True or False"),
     ],
 )
-def test_the_error_of_a_wrong_option_names_the_right_one(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(zs.ConfigError, match=told):
+def test_the_error_of_a_wrong_option_names_the_right_one(wrong: dict[str, Any], expected_text: str) -> None:
+    with pytest.raises(zs.ConfigError, match=expected_text):
         create_app("memory://x", **wrong)
 
 

@@ -1,4 +1,4 @@
-"""The process of the S3 stand-in. Started by `StandIn`; ends when its standard input does."""
+"""The process of the S3 stand-in. `StandIn` starts it; it ends when its standard input is closed."""
 
 from __future__ import annotations
 

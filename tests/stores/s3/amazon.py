@@ -58,18 +58,18 @@ def captured(head: str) -> Captured:
     return Captured(method, target, {n.lower(): v.strip() for n, _, v in (line.partition(":") for line in lines)})
 
 
-def answer(asked: Captured) -> bytes:
+def answer(requested: Captured) -> bytes:
     """The response that S3 would send."""
-    query = asked.target.partition("?")[2]
+    query = requested.target.partition("?")[2]
     if "list-type=2" in query:
         return response(_LISTING, etag="")
     if query == "session":
         return response(_SESSION, etag="")
     if query == "delete":
         return response(_DELETED, etag="")
-    if asked.method == "DELETE":
+    if requested.method == "DELETE":
         return b"HTTP/1.1 204 No Content\r\n\r\n"
-    return response(BODY if asked.method == "GET" else b"")
+    return response(BODY if requested.method == "GET" else b"")
 
 
 class Amazon:
@@ -132,7 +132,7 @@ class Amazon:
 
 @contextmanager
 def amazon(folder: Path, hosts: list[str]) -> Iterator[Amazon]:
-    """A server with a certificate for these names, signed by an authority of its own."""
+    """A server with a certificate for these names, signed by its own authority."""
     here = Amazon(make_certificate(folder, hosts))
     with here.server:
         yield here

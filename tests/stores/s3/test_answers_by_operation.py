@@ -62,12 +62,12 @@ async def test_a_read_pinned_to_another_version_raises_a_conflict(rig: Rig) -> N
     assert type(await failure(verb, rig.store(), Version('"another"'))) is Conflict
 
 
-@pytest.mark.parametrize("asked", [Span(0, 4), None], ids=["range", "whole"])
+@pytest.mark.parametrize("requested", [Span(0, 4), None], ids=["range", "whole"])
 async def test_a_pinned_read_returns_its_version_on_servers_that_ignore_conditions(
-    rig: Rig, asked: Span | None
+    rig: Rig, requested: Span | None
 ) -> None:
     async def pinned(store: S3Store, version: Version) -> Any:
-        return await store.get("k", range=asked, version=version)
+        return await store.get("k", range=requested, version=version)
 
     verb = Verb("GetObject", pinned, None)
     for server_that_ignores_ranges in (faults.ignoring("if-match"), faults.ignoring("if-match", "range")):

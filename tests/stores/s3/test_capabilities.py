@@ -342,9 +342,9 @@ async def test_a_fault_during_the_probe_of_the_right_version_disables_no_capabil
     version = await store.put("a/k", b"1")
 
     def at_the_right_version(exchange: Any) -> None:
-        asked = exchange.request
-        if PROBE in asked.key and asked.headers.get("if-match", _NO_ETAG) != _NO_ETAG:
-            seen.append(asked)
+        requested = exchange.request
+        if PROBE in requested.key and requested.headers.get("if-match", _NO_ETAG) != _NO_ETAG:
+            seen.append(requested)
             if len(seen) <= times:
                 fault(exchange)
                 return

@@ -118,13 +118,13 @@ async def test_requests_go_to_the_right_host_and_path(
     async with zs.Session(s3=config(s3, transport=transport, **place.options)) as session:
         await everything(session.s3(place.bucket))
     get, put, delete, listing, delete_many = s3.requests
-    assert [(asked.method, asked.target.partition("?")[0]) for asked in (get, put, delete)] == [
+    assert [(requested.method, requested.target.partition("?")[0]) for requested in (get, put, delete)] == [
         (method, f"{place.root}a/k%201") for method in ("GET", "PUT", "DELETE")
     ]
     assert listing.target.startswith((f"{place.root}?", f"{place.root.rstrip('/')}?"))
     assert delete_many.method == "POST"
-    assert {asked.headers["host"] for asked in s3.requests} == {place.host}
-    assert {asked.scope for asked in s3.requests} == {("AKIDTEST", place.region, "s3")}
+    assert {requested.headers["host"] for requested in s3.requests} == {place.host}
+    assert {requested.scope for requested in s3.requests} == {("AKIDTEST", place.region, "s3")}
     assert set(s3.looked_up) == {place.host}
 
 
@@ -165,8 +165,8 @@ EXTRAS = {
 _OURS = ("x-amz-request-payer", "x-amz-server-side", "x-amz-storage", "x-amz-security", "if-")
 
 
-def extras(asked: Captured) -> dict[str, str]:
-    return {name: value for name, value in asked.headers.items() if name.startswith(_OURS)}
+def extras(requested: Captured) -> dict[str, str]:
+    return {name: value for name, value in requested.headers.items() if name.startswith(_OURS)}
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -176,11 +176,11 @@ async def test_every_option_adds_its_headers(extra: Extra, transport: str, s3: A
         await everything(session.s3("bucket"))
     get, put, *others = s3.requests
     assert extras(put) == {**extra.everywhere, **extra.on_put}
-    for asked in (get, *others):
-        assert extras(asked) == extra.everywhere
-    for asked in s3.requests:
-        signed = asked.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
-        assert set(extras(asked)) <= set(signed), "all headers sent are signed"
+    for requested in (get, *others):
+        assert extras(requested) == extra.everywhere
+    for requested in s3.requests:
+        signed = requested.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+        assert set(extras(requested)) <= set(signed), "all headers sent are signed"
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -189,10 +189,10 @@ async def test_anonymous_requests_are_not_signed(transport: str, s3: Amazon, mon
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     async with zs.Session(s3=config(s3, transport=transport, anonymous=True)) as session:
         await everything(session.s3("bucket"))
-    for asked in s3.requests:
-        assert "authorization" not in asked.headers
-        assert "x-amz-security-token" not in asked.headers
-        assert "AKIDENV" not in str(asked)
+    for requested in s3.requests:
+        assert "authorization" not in requested.headers
+        assert "x-amz-security-token" not in requested.headers
+        assert "AKIDENV" not in str(requested)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -262,12 +262,12 @@ async def test_requests_that_the_wire_does_not_support_use_the_sdk_and_are_logge
             blob = await store.get("k 1")
             assert blob is not None
             await store.put("k 1", b"payload")
-    asked = [request for request in s3.requests if request.target != "/?session"]
-    assert [request.target.partition("?")[0] for request in asked] == ["/a/k%201"] * 4
+    requested = [request for request in s3.requests if request.target != "/?session"]
+    assert [request.target.partition("?")[0] for request in requested] == ["/a/k%201"] * 4
     assert {request.headers["host"] for request in s3.requests} == {place.host}
     if place.bucket == EXPRESS:
-        assert {request.headers["x-amz-s3session-token"] for request in asked} == {"express-token"}
-        assert {request.scope for request in asked} == {("ASIAEXPRESS", "us-west-2", "s3express")}
+        assert {request.headers["x-amz-s3session-token"] for request in requested} == {"express-token"}
+        assert {request.scope for request in requested} == {("ASIAEXPRESS", "us-west-2", "s3express")}
     lines = [record.getMessage() for record in caplog.records if "goes through the SDK" in record.getMessage()]
     assert len(lines) == 1
     assert place.bucket in lines[0]
@@ -356,7 +356,7 @@ async def test_https_requests_use_the_tunnel_of_a_proxy(
     assert head.startswith("CONNECT bucket.s3.eu-west-1.amazonaws.com:443 ")
     assert "Proxy-Authorization: Basic dXNlcjp3b3Jk" in head
     assert "AKIDTEST" not in head
-    assert not any("proxy-authorization" in asked.headers for asked in s3.requests)
+    assert not any("proxy-authorization" in requested.headers for requested in s3.requests)
     assert len([r for r in caplog.records if "a proxy is configured" in r.getMessage()]) == 1
 
 
@@ -370,9 +370,9 @@ async def test_http_requests_are_forwarded_by_a_proxy(
     assert blob is not None
     assert bytes(blob.data) == b"by proxy"
     (head,) = proxy.requests
-    asked = captured(head)
-    assert (asked.method, asked.target) == ("GET", "http://store.example/bucket/k")
-    assert asked.scope == ("AKIDTEST", "eu-west-1", "s3")
+    requested = captured(head)
+    assert (requested.method, requested.target) == ("GET", "http://store.example/bucket/k")
+    assert requested.scope == ("AKIDTEST", "eu-west-1", "s3")
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

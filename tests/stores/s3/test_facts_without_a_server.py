@@ -85,5 +85,5 @@ def _deleted(*deleted: dict[str, str]) -> Response:
     ],
 )
 def test_a_bulk_delete_confirms_every_key(answer: Response, fault: bool) -> None:
-    asked = Request("DeleteObjects", "b", "", document={"Objects": [{"Key": "a"}, {"Key": "b"}]})
-    assert (answer_error(asked, answer) is not None) is fault
+    requested = Request("DeleteObjects", "b", "", document={"Objects": [{"Key": "a"}, {"Key": "b"}]})
+    assert (answer_error(requested, answer) is not None) is fault

@@ -61,10 +61,10 @@ def from_chain(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> S3Config:
 async def test_expired_credentials_are_renewed_once_for_all_requests(
     rig: Rig, from_chain: S3Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[S3Config] = []
+    requested: list[S3Config] = []
 
     def find(config: S3Config) -> Any:
-        asked.append(config)
+        requested.append(config)
         return find_credentials(config)
 
     find_credentials = identity.find_credentials
@@ -75,7 +75,7 @@ async def test_expired_credentials_are_renewed_once_for_all_requests(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDNEW")
     blobs = await asyncio.gather(*(store.get("k") for _ in range(8)))
     assert [blob and bytes(blob.data) for blob in blobs] == [b"data"] * 8
-    assert len(asked) == 1, "one renewal serves all requests"
+    assert len(requested) == 1, "one renewal serves all requests"
     assert rig.waits == [], "no request waits before its retry"
     assert rig.server.count("GetObject") == 16
     await store.get("k")
@@ -124,14 +124,14 @@ async def test_a_credentials_function_provides_the_keys(rig: Rig, transport: Lit
 
 @pytest.mark.parametrize(("lifetime", "refreshed_after"), [(3600.0, 3000.0), (60.0, 30.0)])
 async def test_provided_keys_are_requested_again_before_they_expire(lifetime: float, refreshed_after: float) -> None:
-    asked: list[float] = []
+    requested: list[float] = []
     clock = [1000.0]
 
     async def provide() -> Credentials:
         await asyncio.sleep(0)
-        asked.append(clock[0])
+        requested.append(clock[0])
         end = datetime.fromtimestamp(clock[0] + lifetime, UTC)
-        return Credentials(access_key_id=f"AK{len(asked)}", secret_access_key="s", expires_at=end)
+        return Credentials(access_key_id=f"AK{len(requested)}", secret_access_key="s", expires_at=end)
 
     source = identity.Provided(provide, now=lambda: clock[0])
     await asyncio.gather(*(source.get_frozen_credentials() for _ in range(4)))

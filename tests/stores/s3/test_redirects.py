@@ -146,11 +146,11 @@ async def test_a_cancelled_upload_is_completed_only_where_a_broken_one_may_be_st
 ) -> None:
     """Amazon discards a broken upload; other servers may store it. Neither case needs a separate task."""
     options = dataclasses.replace(config(s3, "wire"), endpoint_url=endpoint_url, conditional_writes="off")
-    loop, asked, may_answer = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    loop, requested, may_answer = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     started: list[object] = []
 
     def answer_late(request: Captured) -> bytes:
-        loop.call_soon_threadsafe(asked.set)
+        loop.call_soon_threadsafe(requested.set)
         assert may_answer.wait(30)
         return response()
 
@@ -161,7 +161,7 @@ async def test_a_cancelled_upload_is_completed_only_where_a_broken_one_may_be_st
         put = asyncio.create_task(store.put("k", b"2"))
         loop.set_task_factory(lambda loop, work, **how: started.append(work) or asyncio.Task(work, loop=loop, **how))
         try:
-            await asked.wait()
+            await requested.wait()
             put.cancel()
             for _ in range(20):
                 await asyncio.sleep(0)

@@ -84,15 +84,15 @@ async def test_endless_metadata_is_an_error_in_bounded_memory(rig: Rig, framing:
 
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
 @pytest.mark.parametrize("status", ["201 Created", "203 Changed", "226 IM Used"])
-@pytest.mark.parametrize("asked", [None, Span(2, 10), Suffix(8)], ids=["whole", "span", "suffix"])
+@pytest.mark.parametrize("requested", [None, Span(2, 10), Suffix(8)], ids=["whole", "span", "suffix"])
 async def test_an_endless_object_with_an_unexpected_status_is_an_error_in_bounded_memory(
-    rig: Rig, asked: Any, status: str, framing: str
+    rig: Rig, requested: Any, status: str, framing: str
 ) -> None:
     store = rig.store(attempts=2)
     await store.get("warm")
     rig.server.cue("GetObject", faults.endless_page(status, framing), times=FOREVER)
     with at_most(8 * MIB), pytest.raises(StoreError):
-        await store.get("k", range=asked)
+        await store.get("k", range=requested)
     assert rig.server.count("GetObject") <= 3
 
 
@@ -111,13 +111,13 @@ def big(shared_rig: Rig) -> None:
     shared_rig.put("big", OBJECT)
 
 
-@pytest.mark.parametrize(("asked", "right"), RANGES.values(), ids=RANGES)
+@pytest.mark.parametrize(("requested", "right"), RANGES.values(), ids=RANGES)
 @pytest.mark.parametrize("with_sink", [False, True])
 async def test_a_server_that_ignores_ranges_takes_only_the_memory_of_the_range(
-    rig: Rig, big: None, asked: Any, right: bytes, with_sink: bool
+    rig: Rig, big: None, requested: Any, right: bytes, with_sink: bool
 ) -> None:
     store = rig.store()
-    await store.get("big", range=asked)  # clients are made outside of what is measured
+    await store.get("big", range=requested)  # clients are made outside of what is measured
     rig.server.cue("GetObject", faults.whole_for_range, times=FOREVER)
     sunk: list[bytearray] = []
 
@@ -127,7 +127,7 @@ async def test_a_server_that_ignores_ranges_takes_only_the_memory_of_the_range(
 
     # The test server is in this process: it copies the object once to send it.
     with at_most(len(OBJECT) + 3 * MIB):
-        blob = await store.get("big", range=asked, sink=sink if with_sink else None)
+        blob = await store.get("big", range=requested, sink=sink if with_sink else None)
     assert blob is not None
     assert (bytes(blob.data), blob.size) == (right, len(OBJECT))
     assert not with_sink or bytes(sunk[-1]) == right
@@ -169,15 +169,15 @@ async def test_a_short_whole_object_without_a_length_is_accepted_for_a_range(rig
 
 
 @pytest.mark.parametrize("framing", FRAMINGS.values(), ids=FRAMINGS)
-@pytest.mark.parametrize("asked", [Span(0, 1000), Suffix(1000)], ids=["span", "suffix"])
-async def test_a_206_longer_than_its_range_is_not_received(rig: Rig, asked: Any, framing: str) -> None:
+@pytest.mark.parametrize("requested", [Span(0, 1000), Suffix(1000)], ids=["span", "suffix"])
+async def test_a_206_longer_than_its_range_is_not_received(rig: Rig, requested: Any, framing: str) -> None:
     rig.put("k", OBJECT[:2000])
     store = rig.store(attempts=2)
     await store.get("k")
     status = "206 Partial\r\ncontent-range: bytes 0-999999999999/1000000000000"
     rig.server.cue("GetObject", faults.endless_page(status, framing), times=FOREVER)
     with at_most(4 * MIB), pytest.raises((zs.UnexpectedResponse, zs.NetworkError)):
-        await store.get("k", range=asked)
+        await store.get("k", range=requested)
     assert rig.server.count("GetObject", "k") <= 4
 
 

@@ -63,7 +63,7 @@ async def test_a_body_that_breaks_several_times_is_completed(rig: Rig) -> None:
     blob = await rig.store(attempts=4).get("k")
     assert blob is not None
     assert bytes(blob.data) == LONG
-    starts = [int(asked.removeprefix("bytes=").split("-")[0]) for asked in ranges(rig) if asked]
+    starts = [int(requested.removeprefix("bytes=").split("-")[0]) for requested in ranges(rig) if requested]
     assert starts == sorted(starts)
     assert len(set(starts)) == 3
 
@@ -87,7 +87,7 @@ async def test_an_object_replaced_during_the_read_is_read_again(rig: Rig) -> Non
     assert blob is not None
     assert bytes(blob.data) == OTHER, "never a mix of two versions"
     assert sink.memory == OTHER
-    assert [asked is None for asked in ranges(rig)] == [True, False, True]
+    assert [requested is None for requested in ranges(rig)] == [True, False, True]
 
 
 async def test_a_pinned_version_replaced_during_the_read_is_a_conflict(rig: Rig) -> None:
@@ -151,12 +151,12 @@ def broken_of(body: bytes, status: str = "206 Partial Content", **lines: str) ->
     def fault(exchange: Exchange) -> None:
         etag = exchange.request.headers.get("if-match", "")
         start = int(exchange.request.headers.get("range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-        said = {
+        message = {
             "etag": etag,
             "content-length": str(len(body) - start),
             **{n.replace("_", "-"): v for n, v in lines.items()},
         }
-        head = f"HTTP/1.1 {status}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in said.items() if value)
+        head = f"HTTP/1.1 {status}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in message.items() if value)
         exchange.write(head.encode() + b"\r\n" + body[start : (len(body) + start) // 2])
         exchange.close()
 

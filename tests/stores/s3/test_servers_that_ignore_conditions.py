@@ -112,12 +112,12 @@ async def test_require_allows_reads_and_writes_of_whole_chunks(
 async def test_off_is_silent_and_probes_nothing(
     place: tuple[str, zs.S3Config], config: zs.S3Config, request: pytest.FixtureRequest
 ) -> None:
-    asked: list[Any] = []
+    requested: list[Any] = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        async with zs.Session(s3=replace(config, conditional_writes="off"), hooks=(asked.append,)) as session:
+        async with zs.Session(s3=replace(config, conditional_writes="off"), hooks=(requested.append,)) as session:
             np.testing.assert_array_equal(await write_parts_of_one_chunk(session, place[0]), EXPECTED)
-    assert not any(PROBE in event.key for event in asked)
+    assert not any(PROBE in event.key for event in requested)
 
 
 @pytest.mark.integration

@@ -83,16 +83,16 @@ async def test_keys_are_requested_below_the_prefix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "header"), [(Span(3, 7), "bytes=3-6"), (Suffix(5), "bytes=-5"), (None, None)], ids=str
+    ("requested", "header"), [(Span(3, 7), "bytes=3-6"), (Suffix(5), "bytes=-5"), (None, None)], ids=str
 )
-async def test_ranges_are_requested_by_the_range_header(asked: Span | Suffix | None, header: str | None) -> None:
+async def test_ranges_are_requested_by_the_range_header(requested: Span | Suffix | None, header: str | None) -> None:
     whole = b"0123456789"
     retries = ScriptedRetries(ok(whole))
-    blob = await retries.store.get("k", range=asked)
+    blob = await retries.store.get("k", range=requested)
     assert retries.script.requests[0].headers.get("range") == header
     # The script ignores the range, as some servers do; the store cuts it out.
     assert blob is not None
-    assert bytes(blob.data) == {Span(3, 7): b"3456", Suffix(5): b"56789", None: whole}[asked]
+    assert bytes(blob.data) == {Span(3, 7): b"3456", Suffix(5): b"56789", None: whole}[requested]
     assert blob.size == 10
 
 

@@ -131,9 +131,9 @@ async def test_a_broken_strided_body_is_completed(server, transport, fault: faul
         for nth in (1, 3, 4):
             server.cue("GetObject", fault, nth=nth)
         np.testing.assert_array_equal(await array.get_slice((0, 0), data.shape), data)
-        asked = [seen.request.headers.get("range") for seen in server.requests("GetObject")]
-        assert len(asked) == 4 + 3
-        assert any(asked) == (edge == 1056 and fault is not faults.internal_error)
+        requested = [seen.request.headers.get("range") for seen in server.requests("GetObject")]
+        assert len(requested) == 4 + 3
+        assert any(requested) == (edge == 1056 and fault is not faults.internal_error)
 
 
 async def test_an_object_of_the_wrong_size_is_not_a_chunk(server, transport) -> None:

@@ -102,10 +102,10 @@ async def test_a_body_longer_than_its_length_is_rejected_at_every_size(size, wit
 async def test_bodies_of_all_sizes_are_received_into_the_sink_or_new_memory(size):
     """The sink is called once, with the length; its memory is the body."""
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
-    memory_of_sink, asked = bytearray(size), []
+    memory_of_sink, requested = bytearray(size), []
 
     def sink(length):
-        asked.append(length)
+        requested.append(length)
         return memoryview(memory_of_sink)
 
     with MemoryConnection() as memory:
@@ -116,7 +116,7 @@ async def test_bodies_of_all_sizes_are_received_into_the_sink_or_new_memory(size
         memory.receive(response(data))
         assert outcome(answer).body.obj is memory_of_sink
     assert memory_of_sink == data
-    assert asked == [size]
+    assert requested == [size]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import zarr_s3_async as zs
 
-from .sources import LONG_TERM, World
+from .sources import LONG_TERM, CredentialSetup
 from .verifying import Issuer, VerifyingServer
 
 BUCKET = "data"
@@ -40,7 +40,7 @@ def server(shared_server: VerifyingServer) -> VerifyingServer:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: VerifyingServer) -> Iterator[World]:
+def env_setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: VerifyingServer) -> Iterator[CredentialSetup]:
     for name in [name for name in os.environ if name.startswith("AWS_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -49,7 +49,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: VerifyingServ
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "1")
     with ExitStack() as stack:
-        yield World(tmp_path, monkeypatch, server, Issuer(server), stack)
+        yield CredentialSetup(tmp_path, monkeypatch, server, Issuer(server), stack)
 
 
 @pytest.fixture

@@ -60,13 +60,13 @@ class Fake:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 call = Call(self.command, url.path, dict(parse_qsl(url.query)), headers, body)
                 fake.calls.append(call)
-                status, said = fake._answer(call)
+                status, expected_message = fake._answer(call)
                 self.send_response(status)
                 for name, value in fake._headers.items():
                     self.send_header(name.replace("_", "-"), value)
-                self.send_header("content-length", str(len(said)))
+                self.send_header("content-length", str(len(expected_message)))
                 self.end_headers()
-                self.wfile.write(said.encode())
+                self.wfile.write(expected_message.encode())
 
             do_PUT = do_POST = do_GET
 
@@ -105,8 +105,10 @@ def sts(issuer: Issuer, server: VerifyingServer, roles: list[tuple[str, str]]) -
         asker = form.get("WebIdentityToken") or call.signer
         roles.append((role, asker))
         if action == "AssumeRole" and _unknown(call, server):
-            said = "<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>m</Message></Error></ErrorResponse>"
-            return 403, said
+            expected_message = (
+                "<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>m</Message></Error></ErrorResponse>"
+            )
+            return 403, expected_message
         return 200, _assumed(action, issuer.issue())
 
     return Fake(answer, content_type="text/xml")
@@ -142,13 +144,13 @@ def sso(issuer: Issuer, *tokens: str) -> Fake:
         assert (call.query["role_name"], call.query["account_id"]) == ("Reader", "123456789012")
         keys = issuer.issue()
         assert keys.expires is not None
-        said = {
+        expected_message = {
             "accessKeyId": keys.access_key,
             "secretAccessKey": keys.secret_key,
             "sessionToken": keys.token,
             "expiration": int(keys.expires.timestamp() * 1000),
         }
-        return 200, json.dumps({"roleCredentials": said})
+        return 200, json.dumps({"roleCredentials": expected_message})
 
     return Fake(answer, content_type="application/json")
 
@@ -157,8 +159,8 @@ def oidc() -> Fake:
     """Issues a new SSO token for a refresh token."""
 
     def answer(call: Call) -> Answer:
-        said = json.loads(call.body)
-        assert (said["grantType"], said["refreshToken"]) == ("refresh_token", REFRESH_TOKEN)
+        expected_message = json.loads(call.body)
+        assert (expected_message["grantType"], expected_message["refreshToken"]) == ("refresh_token", REFRESH_TOKEN)
         return 200, json.dumps({"accessToken": NEW_SSO_TOKEN, "expiresIn": 28800, "tokenType": "Bearer"})
 
     return Fake(answer, content_type="application/json")

@@ -23,7 +23,7 @@ START_URL = "https://example.awsapps.com/start"
 
 
 @dataclass
-class World:
+class CredentialSetup:
     """The environment that credentials come from: files below `home`, variables, AWS services."""
 
     home: Path
@@ -58,46 +58,48 @@ class World:
 
 
 Options = dict[str, Any]
-Source = Callable[[World], Options]
+Source = Callable[[CredentialSetup], Options]
 
 
-def arguments(world: World) -> Options:
-    keys = world.issuer.issue()
-    world.set(ACCESS_KEY_ID=OTHER.access_key, SECRET_ACCESS_KEY=OTHER.secret_key)
+def arguments(env_setup: CredentialSetup) -> Options:
+    keys = env_setup.issuer.issue()
+    env_setup.set(ACCESS_KEY_ID=OTHER.access_key, SECRET_ACCESS_KEY=OTHER.secret_key)
     return {"access_key_id": keys.access_key, "secret_access_key": keys.secret_key, "session_token": keys.token}
 
 
-def environment(world: World) -> Options:
-    keys = world.issuer.issue()
-    world.set(ACCESS_KEY_ID=keys.access_key, SECRET_ACCESS_KEY=keys.secret_key, SESSION_TOKEN=keys.token or "")
+def environment(env_setup: CredentialSetup) -> Options:
+    keys = env_setup.issuer.issue()
+    env_setup.set(ACCESS_KEY_ID=keys.access_key, SECRET_ACCESS_KEY=keys.secret_key, SESSION_TOKEN=keys.token or "")
     return {}
 
 
-def credentials_file(world: World) -> Options:
-    world.write("SHARED_CREDENTIALS_FILE", f"[default]\n{_key_lines(LONG_TERM)}[other]\n{_key_lines(OTHER)}")
+def credentials_file(env_setup: CredentialSetup) -> Options:
+    env_setup.write("SHARED_CREDENTIALS_FILE", f"[default]\n{_key_lines(LONG_TERM)}[other]\n{_key_lines(OTHER)}")
     return {}
 
 
-def config_file(world: World) -> Options:
-    world.write("CONFIG_FILE", f"[default]\n{_key_lines(LONG_TERM)}")
+def config_file(env_setup: CredentialSetup) -> Options:
+    env_setup.write("CONFIG_FILE", f"[default]\n{_key_lines(LONG_TERM)}")
     return {}
 
 
-def profile_by_argument(world: World) -> Options:
-    world.write("SHARED_CREDENTIALS_FILE", f"[default]\n{_key_lines(OTHER)}[reader]\n{_key_lines(LONG_TERM)}")
-    world.set(ACCESS_KEY_ID=OTHER.access_key, SECRET_ACCESS_KEY=OTHER.secret_key)  # a named profile takes precedence
+def profile_by_argument(env_setup: CredentialSetup) -> Options:
+    env_setup.write("SHARED_CREDENTIALS_FILE", f"[default]\n{_key_lines(OTHER)}[reader]\n{_key_lines(LONG_TERM)}")
+    env_setup.set(
+        ACCESS_KEY_ID=OTHER.access_key, SECRET_ACCESS_KEY=OTHER.secret_key
+    )  # a named profile takes precedence
     return {"profile": "reader"}
 
 
-def profile_by_variable(world: World) -> Options:
-    world.write("CONFIG_FILE", f"[default]\n{_key_lines(OTHER)}[profile reader]\n{_key_lines(LONG_TERM)}")
-    world.set(PROFILE="reader")
+def profile_by_variable(env_setup: CredentialSetup) -> Options:
+    env_setup.write("CONFIG_FILE", f"[default]\n{_key_lines(OTHER)}[profile reader]\n{_key_lines(LONG_TERM)}")
+    env_setup.set(PROFILE="reader")
     return {}
 
 
-def chained_roles(world: World) -> Options:
-    world.start(fakes.sts(world.issuer, world.server, world.roles), "ENDPOINT_URL_STS")
-    world.write(
+def chained_roles(env_setup: CredentialSetup) -> Options:
+    env_setup.start(fakes.sts(env_setup.issuer, env_setup.server, env_setup.roles), "ENDPOINT_URL_STS")
+    env_setup.write(
         "CONFIG_FILE",
         f"[profile base]\n{_key_lines(LONG_TERM)}"
         f"[profile hop]\nrole_arn = {fakes.ROLE}hop\nsource_profile = base\n"
@@ -106,48 +108,48 @@ def chained_roles(world: World) -> Options:
     return {"profile": "reader"}
 
 
-def role(world: World) -> Options:
-    world.start(fakes.sts(world.issuer, world.server, world.roles), "ENDPOINT_URL_STS")
-    world.write(
+def role(env_setup: CredentialSetup) -> Options:
+    env_setup.start(fakes.sts(env_setup.issuer, env_setup.server, env_setup.roles), "ENDPOINT_URL_STS")
+    env_setup.write(
         "CONFIG_FILE",
         f"[profile base]\n{_key_lines(LONG_TERM)}[default]\nrole_arn = {fakes.ROLE}reader\nsource_profile = base\n",
     )
     return {}
 
 
-def process(world: World) -> Options:
+def process(env_setup: CredentialSetup) -> Options:
     for number in range(8):
-        keys = world.issuer.issue()
-        said = {
+        keys = env_setup.issuer.issue()
+        message = {
             "Version": 1,
             "AccessKeyId": keys.access_key,
             "SecretAccessKey": keys.secret_key,
             "SessionToken": keys.token,
             "Expiration": keys.expiration,
         }
-        (world.home / f"{number}.json").write_text(json.dumps(said))
-    count = world.home / "count"
+        (env_setup.home / f"{number}.json").write_text(json.dumps(message))
+    count = env_setup.home / "count"
     count.touch()
-    script = world.home / "credentials.sh"
-    script.write_text(f'cd "{world.home}" && n=$(($(wc -c < count))) && printf x >> count && cat $n.json\n')
-    world.write("CONFIG_FILE", f'[default]\ncredential_process = /bin/sh "{script}"\n')
-    world.issues = lambda: count.stat().st_size
+    script = env_setup.home / "credentials.sh"
+    script.write_text(f'cd "{env_setup.home}" && n=$(($(wc -c < count))) && printf x >> count && cat $n.json\n')
+    env_setup.write("CONFIG_FILE", f'[default]\ncredential_process = /bin/sh "{script}"\n')
+    env_setup.issues = lambda: count.stat().st_size
     return {}
 
 
-def sso_by_profile(world: World) -> Options:
-    world.start(fakes.sso(world.issuer, fakes.SSO_TOKEN), "ENDPOINT_URL_SSO")
-    _cached_sso_token(world, START_URL, accessToken=fakes.SSO_TOKEN, expiresAt=_in(8))
-    world.write("CONFIG_FILE", f"[default]\n{_sso_role()}sso_start_url = {START_URL}\nsso_region = us-east-1\n")
+def sso_by_profile(env_setup: CredentialSetup) -> Options:
+    env_setup.start(fakes.sso(env_setup.issuer, fakes.SSO_TOKEN), "ENDPOINT_URL_SSO")
+    _cached_sso_token(env_setup, START_URL, accessToken=fakes.SSO_TOKEN, expiresAt=_in(8))
+    env_setup.write("CONFIG_FILE", f"[default]\n{_sso_role()}sso_start_url = {START_URL}\nsso_region = us-east-1\n")
     return {}
 
 
-def sso_session(world: World) -> Options:
+def sso_session(env_setup: CredentialSetup) -> Options:
     """The SSO token has expired; the refresh token gives a new one."""
-    world.start(fakes.sso(world.issuer, fakes.NEW_SSO_TOKEN), "ENDPOINT_URL_SSO")
-    world.start(fakes.oidc(), "ENDPOINT_URL_SSO_OIDC")
+    env_setup.start(fakes.sso(env_setup.issuer, fakes.NEW_SSO_TOKEN), "ENDPOINT_URL_SSO")
+    env_setup.start(fakes.oidc(), "ENDPOINT_URL_SSO_OIDC")
     _cached_sso_token(
-        world,
+        env_setup,
         "company",
         accessToken=fakes.SSO_TOKEN,
         expiresAt=_in(-1),
@@ -157,27 +159,27 @@ def sso_session(world: World) -> Options:
         registrationExpiresAt=_in(1000),
     )
     session = f"[sso-session company]\nsso_start_url = {START_URL}\nsso_region = us-east-1\n"
-    world.write("CONFIG_FILE", f"[default]\n{_sso_role()}sso_session = company\n{session}")
+    env_setup.write("CONFIG_FILE", f"[default]\n{_sso_role()}sso_session = company\n{session}")
     return {}
 
 
-def web_identity(world: World) -> Options:
-    world.start(fakes.sts(world.issuer, world.server, world.roles), "ENDPOINT_URL_STS")
-    token = world.home / "token"
+def web_identity(env_setup: CredentialSetup) -> Options:
+    env_setup.start(fakes.sts(env_setup.issuer, env_setup.server, env_setup.roles), "ENDPOINT_URL_STS")
+    token = env_setup.home / "token"
     token.write_text("a-web-identity")
-    world.set(WEB_IDENTITY_TOKEN_FILE=str(token), ROLE_ARN=f"{fakes.ROLE}reader", ROLE_SESSION_NAME="test")
+    env_setup.set(WEB_IDENTITY_TOKEN_FILE=str(token), ROLE_ARN=f"{fakes.ROLE}reader", ROLE_SESSION_NAME="test")
     return {}
 
 
-def container(world: World) -> Options:
-    world.start(fakes.container(world.issuer), "CONTAINER_CREDENTIALS_FULL_URI")
-    world.set(CONTAINER_AUTHORIZATION_TOKEN=fakes.AGENT_TOKEN)
+def container(env_setup: CredentialSetup) -> Options:
+    env_setup.start(fakes.container(env_setup.issuer), "CONTAINER_CREDENTIALS_FULL_URI")
+    env_setup.set(CONTAINER_AUTHORIZATION_TOKEN=fakes.AGENT_TOKEN)
     return {}
 
 
-def instance(world: World) -> Options:
-    world.set(EC2_METADATA_DISABLED="false")
-    world.start(fakes.instance(world.issuer), "EC2_METADATA_SERVICE_ENDPOINT")
+def instance(env_setup: CredentialSetup) -> Options:
+    env_setup.set(EC2_METADATA_DISABLED="false")
+    env_setup.start(fakes.instance(env_setup.issuer), "EC2_METADATA_SERVICE_ENDPOINT")
     return {}
 
 
@@ -193,14 +195,16 @@ def _in(hours: int) -> str:
     return (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _cached_sso_token(world: World, name: str, **token: str) -> None:
+def _cached_sso_token(env_setup: CredentialSetup, name: str, **token: str) -> None:
     """Write the token file that `aws sso login` creates."""
-    cache = world.home / "sso"
+    cache = env_setup.home / "sso"
     cache.mkdir()
     (cache / f"{hashlib.sha1(name.encode()).hexdigest()}.json").write_text(json.dumps(token))
     for module, provider in (("credentials", "SSOProvider"), ("tokens", "SSOTokenProvider")):
         __import__(f"botocore.{module}")
-        world.patch.setattr(getattr(sys.modules[f"botocore.{module}"], provider), "_SSO_TOKEN_CACHE_DIR", str(cache))
+        env_setup.patch.setattr(
+            getattr(sys.modules[f"botocore.{module}"], provider), "_SSO_TOKEN_CACHE_DIR", str(cache)
+        )
 
 
 STATIC: tuple[Source, ...] = (

@@ -17,7 +17,7 @@ from zarr_s3_async.stores.s3.service import S3Service
 from .....servers import faults
 from . import sources
 from .conftest import BUCKET
-from .sources import LONG_TERM, REFRESHED, Source, World
+from .sources import LONG_TERM, REFRESHED, CredentialSetup, Source
 from .test_sources import EXPECTED, TRANSPORTS, read
 from .verifying import VerifyingServer
 
@@ -44,35 +44,43 @@ async def first_keys(session: zs.Session) -> None:
 
 @cases(BY_TIME)
 async def test_keys_near_their_expiry_are_refreshed_once_for_all_reads(
-    source: Source, transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
+    source: Source,
+    transport: Literal["wire", "sdk"],
+    env_setup: CredentialSetup,
+    config: zs.S3Config,
+    server: VerifyingServer,
 ) -> None:
     # The first keys of a chain belong to the middle role.
-    world.issuer.lifetimes = [SHORT, SHORT, LONG] if source is sources.chained_roles else [SHORT, LONG]
-    config = replace(config, transport=transport, **source(world))
+    env_setup.issuer.lifetimes = [SHORT, SHORT, LONG] if source is sources.chained_roles else [SHORT, LONG]
+    config = replace(config, transport=transport, **source(env_setup))
     async with zs.Session(s3=config) as session:
         store = session.s3(BUCKET, "a")
         await first_keys(session)
-        before = world.issues()
+        before = env_setup.issues()
         blobs = await asyncio.gather(*(store.get(f"c/{row}/0") for row in range(16)))
         assert [bytes(blob.data)[0] for blob in blobs if blob] == list(range(16))
         once = 2 if source is sources.chained_roles else 1
-        assert world.issues() - before == once
-        assert set(server.signers) == {world.issuer.issued[world.issues() - 1].access_key}
+        assert env_setup.issues() - before == once
+        assert set(server.signers) == {env_setup.issuer.issued[env_setup.issues() - 1].access_key}
 
 
 @cases(REFRESHED)
 async def test_keys_that_s3_reports_expired_are_replaced_during_a_read(
-    source: Source, transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
+    source: Source,
+    transport: Literal["wire", "sdk"],
+    env_setup: CredentialSetup,
+    config: zs.S3Config,
+    server: VerifyingServer,
 ) -> None:
-    config = replace(config, transport=transport, **source(world))
+    config = replace(config, transport=transport, **source(env_setup))
     async with zs.Session(s3=config) as session:
         array = await session.open_array(session.s3(BUCKET, "a"))
-        before, first = world.issues(), server.signers[0]
+        before, first = env_setup.issues(), server.signers[0]
         server.cue("GetObject", _revoking(server, first), nth=5)
         np.testing.assert_array_equal(await array.get_slice((0, 0), (16, 4)), EXPECTED)
         once = 2 if source is sources.chained_roles else 1
-        assert world.issues() - before == once, "one request serves all readers"
-        last = world.issuer.issued[world.issues() - 1].access_key
+        assert env_setup.issues() - before == once, "one request serves all readers"
+        last = env_setup.issuer.issued[env_setup.issues() - 1].access_key
         assert set(server.signers) == {first, last}
         server.signers.clear()
         await read(session, config, transport)
@@ -91,26 +99,26 @@ def _revoking(server: VerifyingServer, key: str) -> faults.Fault:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_credentials_file_renewed_by_another_program_is_read_again(
-    transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
+    transport: Literal["wire", "sdk"], env_setup: CredentialSetup, config: zs.S3Config, server: VerifyingServer
 ) -> None:
-    sources.credentials_file(world)
+    sources.credentials_file(env_setup)
     async with zs.Session(s3=replace(config, transport=transport)) as session:
         await read(session, session._config, transport)
         server.revoked.add(LONG_TERM.access_key)
-        new = world.issuer.issue()
+        new = env_setup.issuer.issue()
         lines = f"{sources._key_lines(new)}aws_session_token = {new.token}\n"
-        world.write("SHARED_CREDENTIALS_FILE", f"[default]\n{lines}")
+        env_setup.write("SHARED_CREDENTIALS_FILE", f"[default]\n{lines}")
         np.testing.assert_array_equal(await read(session, session._config, transport), EXPECTED)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_source_that_fails_during_a_read_raises_one_of_our_errors(
-    transport: Literal["wire", "sdk"], world: World, config: zs.S3Config, server: VerifyingServer
+    transport: Literal["wire", "sdk"], env_setup: CredentialSetup, config: zs.S3Config, server: VerifyingServer
 ) -> None:
-    sources.process(world)
+    sources.process(env_setup)
     async with zs.Session(s3=replace(config, transport=transport)) as session:
         array = await session.open_array(session.s3(BUCKET, "a"))
-        world.write("CONFIG_FILE", "[default]\ncredential_process = /bin/false\n")
+        env_setup.write("CONFIG_FILE", "[default]\ncredential_process = /bin/false\n")
         server.cue("GetObject", _revoking(server, server.signers[0]), nth=5)
         with pytest.raises((CredentialsExpired, CredentialsNotFound)):
             await array.get_slice((0, 0), (16, 4))
@@ -118,36 +126,36 @@ async def test_a_source_that_fails_during_a_read_raises_one_of_our_errors(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_source_that_fails_near_the_expiry_raises_one_of_our_errors(
-    transport: Literal["wire", "sdk"], world: World, config: zs.S3Config
+    transport: Literal["wire", "sdk"], env_setup: CredentialSetup, config: zs.S3Config
 ) -> None:
-    world.issuer.lifetimes = [SHORT]
-    sources.web_identity(world)
+    env_setup.issuer.lifetimes = [SHORT]
+    sources.web_identity(env_setup)
     async with zs.Session(s3=replace(config, transport=transport)) as session:
         await first_keys(session)
-        (world.home / "token").unlink()
+        (env_setup.home / "token").unlink()
         with pytest.raises(CredentialsNotFound, match="No such file"):
             await read(session, session._config, transport)
 
 
 @pytest.mark.parametrize("source", [sources.role, sources.process, sources.container], ids=lambda s: s.__name__)
-def test_keys_are_refreshed_on_uvloop_too(source: Source, world: World, config: zs.S3Config) -> None:
+def test_keys_are_refreshed_on_uvloop_too(source: Source, env_setup: CredentialSetup, config: zs.S3Config) -> None:
     """The first keys are fetched in a thread with its own loop; later ones on the session's loop."""
     uvloop = pytest.importorskip("uvloop")
-    world.issuer.lifetimes = [SHORT, LONG]
+    env_setup.issuer.lifetimes = [SHORT, LONG]
 
     async def main() -> None:
-        async with zs.Session(s3=replace(config, **source(world))) as session:
+        async with zs.Session(s3=replace(config, **source(env_setup))) as session:
             await first_keys(session)
             np.testing.assert_array_equal(await read(session, session._config, "wire"), EXPECTED)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
-    assert world.issues() == 2
+    assert env_setup.issues() == 2
 
 
-async def test_a_cancelled_request_does_not_cancel_the_refresh(world: World, config: zs.S3Config) -> None:
-    world.issuer.lifetimes = [SHORT, LONG]
-    sources.web_identity(world)
+async def test_a_cancelled_request_does_not_cancel_the_refresh(env_setup: CredentialSetup, config: zs.S3Config) -> None:
+    env_setup.issuer.lifetimes = [SHORT, LONG]
+    sources.web_identity(env_setup)
     async with zs.Session(s3=config) as session:
         store = session.s3(BUCKET, "a")
         await first_keys(session)
