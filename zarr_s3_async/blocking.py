@@ -374,7 +374,7 @@ class Array(_Handle[_array.Array]):
         return Indexer(self, lambda live, key: live.blocks[key])
 
     def sel(self, **dimensions: Any) -> Any:
-        """Read by dimension name, each an integer, a slice or an index array; the others are taken whole."""
+        """Read by dimension name; the others are taken whole. See `zarr_s3_async.Array.sel`."""
         return self._do(lambda live: live.sel(**dimensions).get())
 
     def __len__(self) -> int:
@@ -441,7 +441,7 @@ class Array(_Handle[_array.Array]):
         self._change(lambda live: live.set_slice(data, start, stop, step, fields=fields, timeout=timeout))
 
     def explain(self, key: Any = ...) -> Explanation:
-        """Compute the cost of reading or writing `array[key]`, without a request."""
+        """Compute the cost of reading or writing `array[key]`, without a request; see `zarr_s3_async.Array.explain`."""
         return self._live().explain(key)
 
     def chunk_at(self, coords: Sequence[int] | int, *, timeout: float | None = None) -> EncodedChunk | None:
@@ -603,7 +603,7 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         return cast("Array | Group", self._wrapped(name, node, missing, cache))
 
     def contains(self, name: str) -> bool:
-        """True if an array or a group of that name is stored below."""
+        """True if an array or a group of that name is stored below; see `zarr_s3_async.Group.contains`."""
         return self._do(lambda live: live.contains(name))
 
     def members(self) -> list[tuple[str, Array | Group | UnreadableNode]]:
@@ -625,19 +625,19 @@ class Group(_Handle[_group.Group], Mapping[str, "Array | Group | UnreadableNode"
         return self._do(lambda live: live.tree())
 
     def create_array(self, name: str, **options: Unpack[ArrayOptions]) -> Array:
-        """Create an array below, by default of this group's format."""
+        """Create an array below, by default of this group's format; see `zarr_s3_async.Group.create_array`."""
         return self._array(name, self._do(lambda live: live.create_array(name, **options)))
 
     def create_group(
         self, name: str, *, attributes: Mapping[str, JSON] | None = None, overwrite: bool = False
     ) -> Group:
-        """Create a group below, of this group's format."""
+        """Create a group below, of this group's format; see `zarr_s3_async.Group.create_group`."""
         return self._group(
             name, self._do(lambda live: live.create_group(name, attributes=attributes, overwrite=overwrite))
         )
 
     def require_group(self, name: str) -> Group:
-        """Open the group below, or create it. All concurrent callers get the same group."""
+        """Open the group below, or create it; see `zarr_s3_async.Group.require_group`."""
         return self._group(name, self._do(lambda live: live.require_group(name)))
 
     def delete(self, name: str, *, everything: bool = False) -> None:
@@ -849,7 +849,7 @@ def create_group(
 
 
 def exists(where: Where, *, path: str = "") -> bool:
-    """True if an array or a group is stored."""
+    """True if an array or a group is stored; see `zarr_s3_async.Session.exists`."""
     return _with_session(lambda session: session.exists(where, path=path))
 
 

@@ -202,6 +202,12 @@ class S3Config:
     def with_options(self, **options: Unpack[S3Options]) -> Self:
         """A copy with some options changed; None leaves an option unchanged.
 
+        Args:
+            options: Fields of this class.
+
+        Returns:
+            A new config.
+
         Raises:
             ConfigError: An option is unknown, invalid, or set both here and in this config.
         """

@@ -84,11 +84,25 @@ class ArrayMeta:
         return prod(self.object_shape) * self.dtype.itemsize
 
     def object_key(self, coords: Coords) -> str:
-        """Key of an object below the array's own prefix."""
+        """Key of an object below the array's own prefix.
+
+        Args:
+            coords: Position in the grid of stored objects.
+
+        Returns:
+            The key, relative to the array's prefix.
+        """
         return self.keys.encode(coords)
 
     def classify_key(self, key: str) -> KeyClass:
-        """Classify the object at `key`, relative to the array's prefix."""
+        """Classify the object at `key`, relative to the array's prefix.
+
+        Args:
+            key: Relative to the array's prefix; not the name of a metadata document.
+
+        Returns:
+            `chunk` or `extra` with the position, or `foreign`, with the reason.
+        """
         return classify_key(key, self.keys, self.grid_shape)
 
 

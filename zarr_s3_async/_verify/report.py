@@ -110,7 +110,14 @@ class VerifyReport:
         return tuple(finding for node in self.nodes for finding in node.findings)
 
     def of(self, kind: FindingKind) -> tuple[Finding, ...]:
-        """The findings of one kind."""
+        """The findings of one kind.
+
+        Args:
+            kind: Such as `corrupt` or `missing`.
+
+        Returns:
+            Those that were kept; see `max_findings` of `Session.verify`.
+        """
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
     def __repr__(self) -> str:

@@ -59,7 +59,14 @@ class Window:
         check_count("Window.offset", self.offset, least=0)
 
     def samples(self, positions: int) -> int:
-        """Number of samples on an axis of `positions` positions."""
+        """Number of samples on an axis of `positions` positions.
+
+        Args:
+            positions: Length of the axis.
+
+        Returns:
+            0 if no window fits.
+        """
         return max(0, (positions - self.offset - self.length) // self.stride + 1)
 
 

@@ -87,7 +87,18 @@ class Report:
 
 
 async def run_conformance(store: Store, checks: Iterable[Check] = CHECKS) -> Report:
-    """Run the checks one after the other on an empty store. A failed check does not stop the others."""
+    """Run the checks one after the other on an empty store. A failed check does not stop the others.
+
+    Args:
+        store: An empty store. The checks leave objects in it.
+        checks: The checks to run; default: all.
+
+    Returns:
+        The report, with the traceback of each failed check.
+
+    Raises:
+        RuntimeError: Python runs without assertions (`-O`).
+    """
     if not __debug__:
         raise RuntimeError("python -O removes the assertions of the checks")
     passed: list[str] = []

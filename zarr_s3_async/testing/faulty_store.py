@@ -62,11 +62,25 @@ class Fault:
             raise ValueError("lost_answer=True needs error=, the error that the caller gets")
 
     def matches(self, call: Call) -> bool:
-        """True if the fault counts this call."""
+        """True if the fault counts this call.
+
+        Args:
+            call: A call of a verb with its key.
+
+        Returns:
+            False for another verb or key.
+        """
         return self.verb in (None, call.verb) and fnmatchcase(call.key, self.key)
 
     def strikes(self, number: int) -> bool:
-        """True if the fault applies to the matching call of this number, counted from 1."""
+        """True if the fault applies to the matching call of this number, counted from 1.
+
+        Args:
+            number: Number of the call among those that match.
+
+        Returns:
+            False before the `nth` call, and after `times` calls.
+        """
         return number >= self.nth and (self.times is None or number < self.nth + self.times)
 
 
@@ -100,7 +114,11 @@ class FaultyStore:
             self.add(fault)
 
     def add(self, fault: Fault) -> None:
-        """Add a fault; it counts calls from now on."""
+        """Add a fault; it counts calls from now on.
+
+        Args:
+            fault: The fault.
+        """
         self._faults.append((fault, []))
 
     def clear(self) -> None:
@@ -110,7 +128,15 @@ class FaultyStore:
         self.peak = self.in_flight
 
     def count(self, verb: Verb | None = None, key: str = "*") -> int:
-        """Number of calls of this verb whose key matches the pattern."""
+        """Number of calls of this verb whose key matches the pattern.
+
+        Args:
+            verb: The verb; None: any.
+            key: A pattern, as of `fnmatch`.
+
+        Returns:
+            Calls since the store was created or cleared.
+        """
         wanted = Fault(verb=verb, key=key)
         return sum(1 for call in self.calls if wanted.matches(call))
 
