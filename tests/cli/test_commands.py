@@ -172,6 +172,84 @@ def test_values_that_the_array_cannot_hold_are_refused_and_nothing_is_written(
     assert done("get", url)["values"] == [0, 0]
 
 
+_RECORD = [("a", "i8"), ("b", "f8")]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "lost"),
+    [
+        ("int4", np.array([1, 300]), "300"),
+        ("int4", np.array([1, 0.5]), "0.5"),
+        ("int4", np.array([1, np.nan]), "nan"),
+        ("uint4", np.array([1, -1]), "-1"),
+        ("float8_e4m3fn", np.array([1, 1e6]), "1000000"),
+        ("float8_e4m3fn", np.array([1, -np.inf]), "-inf"),
+        ("float4_e2m1fn", np.array([1, 100]), "100"),
+        ("<U4", np.array(["a", "longer"]), "longer"),
+        ("<U4", np.array([1, 1.12345]), "1.12345"),
+        ("|S4", np.array([b"a", b"longer"]), "longer"),
+        ("|S4", np.array(["a", "\u00e9"]), "\\xe9"),
+        ("bool", np.array([0, 2]), "2"),
+        ("int8", np.array([1, 300], "m8[s]"), "300"),
+        ("datetime64[s]", np.array(["NaT", "2020-01-01T00:00:00.5"], "M8[ms]"), "2020-01-01T00:00:00.500"),
+        ([("a", "i1"), ("b", "f4")], np.array([(1, 1.5), (300, 1.5)], _RECORD), "300"),
+        ([("a", "i1"), ("b", "i8")], np.array([1, 300]), "300"),
+    ],
+    ids=str,
+)
+def test_values_of_any_type_that_the_array_cannot_hold_are_refused(
+    tmp_path: Path, dtype: Any, values: Any, lost: str
+) -> None:
+    async def create() -> Any:
+        async with zs.Session() as session:
+            array = await session.create_array(tmp_path / "a", shape=2, dtype=dtype)
+            return await array[...]
+
+    before = asyncio.run(create())
+    np.save(tmp_path / "x.npy", values)
+    url = f"{tmp_path.as_uri()}/a"
+    for arguments in (["put", str(tmp_path / "x.npy"), url, "--at", ":"], ["append", str(tmp_path / "x.npy"), url]):
+        result = command(*arguments)
+        assert result.exit_code == 2, result.stdout
+        assert lost in result.stderr
+        assert "cannot hold" in result.stderr
+
+    async def read() -> Any:
+        async with zs.Session() as session:
+            return await (await session.open_array(tmp_path / "a"))[...]
+
+    np.testing.assert_array_equal(asyncio.run(read()), before)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("int4", np.array([7.0, -8.0])),
+        ("bfloat16", np.array([1.2345, np.nan])),
+        ("float8_e4m3fn", np.array([448, np.nan])),
+        ("<U4", np.array(["four", ""])),
+        ("<U4", np.array([1.5, 12])),
+        ("|S4", np.array(["four", "a"])),
+        ("datetime64[s]", np.array(["NaT", "2020-01-01T00:00:01"], "M8[ms]")),
+        ([("a", "i1"), ("b", "f4")], np.array([(1, 0.1), (-128, np.nan)], _RECORD)),
+    ],
+    ids=str,
+)
+def test_values_of_any_type_that_the_array_can_hold_are_stored(tmp_path: Path, dtype: Any, values: Any) -> None:
+    async def create_and(*, read: bool) -> Any:
+        async with zs.Session() as session:
+            if read:
+                return await (await session.open_array(tmp_path / "a"))[...]
+            array = await session.create_array(tmp_path / "a", shape=2, dtype=dtype)
+            return array.dtype
+
+    stored_as = asyncio.run(create_and(read=False))
+    np.save(tmp_path / "x.npy", values)
+    done("put", str(tmp_path / "x.npy"), f"{tmp_path.as_uri()}/a", "--at", ":")
+    # As bytes, because NaN in records, and of types of ml_dtypes, is not equal to itself.
+    assert asyncio.run(create_and(read=True)).tobytes() == values.astype(stored_as).tobytes()
+
+
 @pytest.mark.parametrize(
     ("dtype", "values"),
     [

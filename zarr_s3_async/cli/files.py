@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias, cast, get_args
+from typing import IO, Any, Final, Literal, TypeAlias, cast, get_args
 from zipfile import BadZipFile
 
 import numpy as np
@@ -147,26 +147,40 @@ _CHECKED = 2**20
 
 
 def refuse_lossy_cast(path: Path, data: Values, dtype: np.dtype[Any]) -> None:
-    """Refuse values that would become others: NumPy casts NaN, fractions and large numbers to integers without a check.
+    """Refuse values that would become others: NumPy's casts check none.
 
-    Rounding to a floating-point type is allowed. Types other than NumPy's numbers are left to the write itself.
+    They wrap large integers, drop fractions, cut text and times. Rounding to a floating-point type is allowed.
 
     Raises:
         ConfigError: A value of the file has no equivalent in the data type.
     """
-    if data.dtype.kind not in _NUMBERS or dtype.kind not in _NUMBERS or np.can_cast(data.dtype, dtype, "safe"):
+    names = data.dtype.names
+    if dtype.names is not None:
+        # NumPy assigns fields by position, and anything else to every field.
+        for number, name in enumerate(dtype.names):
+            if names is None:
+                refuse_lossy_cast(path, data, dtype[name].base)
+            elif number < len(names):
+                refuse_lossy_cast(path, data[names[number]], dtype[name].base)
         return
-    if data.dtype.kind == "c" and dtype.kind != "c":
+    is_checked_by_write = data.dtype.kind in "SUTO" and dtype.kind not in "SU"  # text that is to be parsed
+    if is_checked_by_write or names is not None or dtype.hasobject or np.can_cast(data.dtype, dtype, "safe"):
+        return
+    if data.dtype.kind == "c" and dtype.kind not in "cSU":
         raise ConfigError(f"{path} holds complex numbers, which the array's data type {dtype} cannot hold")
+    largest = _largest_float(dtype)
     flat = data.ravel(order="K")  # a view of a file's memory
     for first in range(0, flat.size, _CHECKED):
         values = np.asarray(flat[first : first + _CHECKED])
-        with np.errstate(all="ignore"):
-            stored = values.astype(dtype)
-            if dtype.kind in "fc":
-                lost = np.isfinite(values) & ~np.isfinite(stored)
-            else:  # the signs too, because -1 as an unsigned number comes back as -1
-                lost = (stored.astype(values.dtype) != values) | ((stored < 0) != (values < 0))
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            try:
+                lost = _changed(values, dtype) if largest is None else _out_of_range(values, dtype, largest)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(
+                    f"{path} holds values of the data type {data.dtype}, which the array's data type {dtype} cannot "
+                    f"hold: {error}"
+                ) from error
         if lost.any():
             raise ConfigError(
                 f"{path} holds {values[lost][0]}, which the array's data type {dtype} cannot hold: convert the file, "
@@ -174,7 +188,44 @@ def refuse_lossy_cast(path: Path, data: Values, dtype: np.dtype[Any]) -> None:
             )
 
 
-_NUMBERS = "biufc"
+def _largest_float(dtype: np.dtype[Any]) -> float | None:
+    """The largest finite number of a floating-point type; None for other types."""
+    if dtype.kind in "fc":
+        return float(np.finfo(dtype).max)
+    if dtype.isbuiltin != _CUSTOM:
+        return None
+    import ml_dtypes  # installed, since the array has one of its types
+
+    info: Any = ml_dtypes.finfo  # it has no annotations
+    try:
+        return float(info(dtype).max)
+    except ValueError:  # one of its integers
+        return None
+
+
+def _changed(values: Values, dtype: np.dtype[Any]) -> Values:
+    stored = values.astype(dtype)
+    changed: Values = stored.astype(values.dtype) != values
+    if values.dtype.kind in "mM":
+        changed &= ~(np.isnat(values) & (np.isnat(stored) if dtype.kind in "mM" else False))
+    elif values.dtype.kind in "iuf" and dtype.kind not in "SU":
+        # -1 as an unsigned number comes back as -1.
+        changed |= (stored.astype("i8") < 0) != (values < 0) if dtype.kind != "u" else values < 0
+    return changed
+
+
+def _out_of_range(values: Values, dtype: np.dtype[Any], largest: float) -> Values:
+    stored = values.astype(dtype)
+    if dtype.kind in "fc":  # a number beyond the largest one may be rounded down to it
+        return cast("Values", np.isfinite(values) & ~np.isfinite(stored))
+    # The small types of ml_dtypes have no infinity, or no NaN, and store their largest number or zero instead.
+    numbers = values.astype(float)
+    kept = (np.isnan(numbers) == np.isnan(stored)) & (np.isinf(numbers) == np.isinf(stored))
+    return cast("Values", ~kept | (np.isfinite(numbers) & (np.abs(numbers) > largest)))
+
+
+_CUSTOM: Final = 2
+"""`dtype.isbuiltin` of types that other libraries define."""
 
 
 def _mapped(path: Path) -> Values:
