@@ -154,3 +154,27 @@ async def test_values_in_arrays_of_text_and_objects_are_checked_like_python_valu
         assert (await array[...]).tolist() == [0, 0, 0]
         await array.set_slice(np.array(["1", "2", "3"]), start=0)
         assert (await array[...]).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "data"),
+    [
+        ("S4", np.array(["\u00e9"] * 4)),
+        ("i4", np.zeros(4, [("a", "i4"), ("b", "i4")])),
+        ([("a", "i4"), ("b", "S2")], np.array([("x", "y")] * 4, [("a", "U1"), ("b", "U1")])),
+        ([("a", "i4"), ("b", "S2")], np.array([("1", "\u00e9")] * 4, [("a", "U1"), ("b", "U1")])),
+        ([("a", "i4"), ("b", "i4")], np.zeros(4, [("a", "i4")])),
+    ],
+    ids=str,
+)
+async def test_an_array_whose_values_cannot_be_cast_is_a_data_error(dtype, data):
+    async with zs.Session() as session:
+        array = await session.create_array(zs.MemoryStore(), shape=4, chunks=2, dtype=dtype)
+        for write in (array[...].set, array.append):
+            with pytest.raises(zs.DataError):
+                await write(data)
+        with pytest.raises(zs.DataError):
+            async with array.write_stream() as out:
+                await out.write(np.s_[:], data)
+        assert array.shape == (4,)
+        assert not list(await array.stored_chunks())

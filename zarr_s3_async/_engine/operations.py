@@ -213,8 +213,11 @@ def as_array(layout: Layout, data: Any) -> Result:
     try:
         if hasattr(data, "__array__") and not dtype.hasobject:
             values: Result = np.asarray(data)
-            # Text and objects contain Python values too, which must be checked.
-            if values.dtype.kind not in "OSTU" or dtype.kind in "SU":
+            given = values.dtype
+            # Text and objects contain Python values too, which must be checked; text may have no bytes, and records may
+            # contain text.
+            is_cast_later = given.kind == dtype.kind if given.kind in "OSTU" else given.names is None
+            if given == dtype or (is_cast_later and np.can_cast(given, dtype, "unsafe")):
                 return values
         if dtype.isbuiltin == 2 and _ml_dtypes.is_integer(dtype):  # a type of ml_dtypes
             _ml_dtypes.check_range(np.asarray(data), dtype)
