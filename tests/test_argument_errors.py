@@ -142,7 +142,7 @@ def test_a_view_that_was_never_awaited_warns_with_its_line(tmp_path: Path) -> No
         (zs.blocking.open_array, "mising", "missing="),
     ],
 )
-def test_a_misspelt_option_is_compared_with_those_of_the_function_too(call, typo, meant):
+def test_a_misspelt_option_is_also_compared_with_those_of_the_function(call, typo, meant):
     options = {"shape": (1,), "dtype": "i4"} if call is zs.create_array else {}
     with pytest.raises(zs.ConfigError, match=f"'{typo}' of {call.__name__}: write {meant}"):
         call("memory://typos", **options, **{typo: 1})

@@ -255,7 +255,7 @@ def test_a_fork_waits_for_an_import_in_another_thread(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_an_array_of_an_ended_loop_says_so(tmp_path: Path) -> None:
+def test_the_error_of_an_array_of_an_ended_loop_says_so(tmp_path: Path) -> None:
     asyncio.run(filled(tmp_path.as_uri()))
 
     async def opened() -> zs.Array:
@@ -270,7 +270,7 @@ def test_an_array_of_an_ended_loop_says_so(tmp_path: Path) -> None:
         asyncio.run(read())
 
 
-async def test_what_is_not_awaited_yet_says_so_when_it_is_used(tmp_path: Path) -> None:
+async def test_the_error_of_using_an_opening_that_was_not_awaited_says_so(tmp_path: Path) -> None:
     opening: Any = zs.open_array(tmp_path)
     with pytest.raises(TypeError, match="write `array = await"):
         opening[:3]

@@ -307,7 +307,7 @@ def measured(library, *cpu, workload="a row", requests=4):
         ((1.3, 1.6, 4.4, 12), (1.3, 1.6, 4.4, 12), "within the noise"),  # the rounds differ by more
     ],
 )
-def test_a_version_is_dearer_only_by_more_than_the_noise(now, again, verdict):
+def test_a_version_is_slower_only_beyond_the_noise(now, again, verdict):
     # The machine became slower from round to round: only ratios within one round are meaningful.
     results = [measured(OURS, *now), measured(against.again(OURS), *again), measured(against.before(OURS), 1, 2, 4, 8)]
     assert f"| {verdict} | 4 |" in against.table(results, "v1")

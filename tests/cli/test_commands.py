@@ -284,7 +284,7 @@ def test_values_that_the_array_can_hold_are_stored_as_numpy_converts_them(
         ("1,2\n3", "float64", "the number of columns changed from 2 to 1 at row 2"),
     ],
 )
-def test_a_cell_of_a_csv_that_is_no_number_of_the_type_is_refused(
+def test_a_csv_cell_that_is_not_a_number_of_the_type_is_refused(
     tmp_path: Path, text: str, dtype: str, expected: str
 ) -> None:
     (tmp_path / "x.csv").write_text(text)
@@ -391,7 +391,7 @@ def test_errors_of_options_name_the_flags(arguments: list[str], flag: str) -> No
     assert not re.search(r"\b(endpoint_url|anonymous|profile|overwrite|chunks|shape)=", line)
 
 
-def test_where_nothing_is_stored_the_error_names_what_is_below(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_node_names_the_nodes_below(tmp_path: Path) -> None:
     for number in range(7):
         done("create", f"{tmp_path.as_uri()}/a{number}", "--shape", "2", "--dtype", "int8")
     for arguments in (["info"], ["get"], ["verify"], ["consolidate"], ["attrs"], ["rm", "--yes"]):
@@ -426,7 +426,7 @@ def test_a_tree_without_a_group_shows_the_nodes_of_every_folder(tmp_path: Path) 
         (["--keep", "file"], "--keep file is not a folder"),
     ],
 )
-def test_serve_refuses_what_cannot_be_before_it_starts_a_server(
+def test_serve_refuses_invalid_options_before_it_starts_a_server(
     arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -437,7 +437,7 @@ def test_serve_refuses_what_cannot_be_before_it_starts_a_server(
     assert told in line
 
 
-def test_a_folder_that_does_not_exist_is_told_before_a_request(url: str, tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_before_any_request(url: str, tmp_path: Path) -> None:
     result = command("get", url, "--out", str(tmp_path / "no" / "x.npy"))
     assert result.exit_code == 2
     assert "--out" in result.stderr
@@ -453,7 +453,7 @@ def test_a_shape_with_a_gap_is_refused(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "shape"), [("", []), ("5", [5]), ("(5,)", [5]), ("5, 3", [5, 3]), ("5x3", [5, 3])])
-def test_shapes_as_numpy_prints_them_are_taken(text: str, shape: list[int], tmp_path: Path) -> None:
+def test_shapes_in_numpys_notation_are_accepted(text: str, shape: list[int], tmp_path: Path) -> None:
     assert done("create", f"{tmp_path.as_uri()}/a", "--shape", text, "--dtype", "int8")["shape"] == shape
 
 

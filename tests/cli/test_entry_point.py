@@ -61,7 +61,7 @@ def test_every_command_has_help(command: str) -> None:
     assert command in result.stdout
 
 
-def test_ctrl_c_while_the_commands_are_imported_is_told_as_later(
+def test_ctrl_c_during_the_import_of_commands_is_reported_as_later(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Interrupted:

@@ -274,7 +274,7 @@ def test_many_threads_share_the_contexts_of_a_zstd_codec():
     assert 1 <= len(codec._frames._idle) <= 8
 
 
-def test_threads_and_codecs_share_the_contexts_that_compress_zstd_and_the_frames_do_not_depend_on_them():
+def test_threads_share_zstd_compression_contexts_which_do_not_change_the_frames():
     compress._compressors._idle.clear()
     codecs = [
         build_codec(CodecSpec("zstd", {"level": level, "checksum": level == 3}), ChunkSpec((2**16,), np.dtype("u1"), 0))

@@ -67,5 +67,5 @@ def test_every_way_to_start_a_task_or_thread_is_detected(line: str, found: str) 
     assert starters_in(line) == [f"line 1: {found}"]
 
 
-def test_other_methods_of_these_names_are_allowed() -> None:
+def test_other_methods_with_these_names_are_allowed() -> None:
     assert starters_in("self.run(work)\ntask: Task[None]\nfrom asyncio import sleep") == []

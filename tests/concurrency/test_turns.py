@@ -257,7 +257,7 @@ async def test_few_callers_continue_per_iteration_in_the_order_of_arrival() -> N
     assert [sum(at == n for _, at in begun) for n in sorted({at for _, at in begun})] == [3, 3, 3, 1]
 
 
-async def test_a_caller_continues_at_once_if_few_came_before_it_in_the_iteration() -> None:
+async def test_a_caller_continues_immediately_if_few_came_before_it_in_the_iteration() -> None:
     few = FewPerTurn(2)
     for _ in range(3):
         for _ in range(2):

@@ -46,7 +46,7 @@ async def test_the_programs_of_a_page_run_in_order(page: str, environment: None)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "`python -m asyncio`" in pages.text_of(page)])
-def test_its_programs_can_be_pasted_into_the_prompt_that_it_names(page: str) -> None:
+def test_the_programs_of_the_tutorial_can_be_pasted_into_the_prompt(page: str) -> None:
     """Python's prompt ends an indented block at an empty line, and at nothing else."""
     compiler = codeop.CommandCompiler()
     compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT

@@ -86,7 +86,7 @@ class TestRegion:
             ("ab", (10, 20), None, "start needs one integer per dimension: 2, not 1"),
         ],
     )
-    def test_refused(self, start, stop, step, expected_message):
+    def test_invalid_ones_are_refused(self, start, stop, step, expected_message):
         """The message contains the dimension, the values, and the array's shape."""
         with pytest.raises(
             SelectionError, match=expected_message.replace("(", r"\(").replace(")", r"\)").replace("[", r"\[")
@@ -131,7 +131,7 @@ class TestBasic:
             (np.s_[0, ::2, None, 0], "too many indices"),
         ],
     )
-    def test_refused(self, key, expected_message):
+    def test_invalid_ones_are_refused(self, key, expected_message):
         """Each kind of invalid element has its own message."""
         with pytest.raises(SelectionError, match=re.escape(expected_message)):
             basic(key, SHAPE)
@@ -173,7 +173,7 @@ class TestOrthogonal:
             (np.s_[[2**70]], "an index array holds integers or booleans, not object"),
         ],
     )
-    def test_refused(self, key, expected_message):
+    def test_invalid_ones_are_refused(self, key, expected_message):
         """Index arrays must be 1-d and inside the array, masks as long as their axis."""
         with pytest.raises(SelectionError, match=re.escape(expected_message)):
             orthogonal(key, SHAPE)
@@ -219,7 +219,7 @@ class TestVectorized:
             (np.s_[0, 1.5], "not float 1.5"),
         ],
     )
-    def test_refused(self, key, expected_message):
+    def test_invalid_ones_are_refused(self, key, expected_message):
         """Accepted are one coordinate array per dimension or one mask; for slices the message names oindex."""
         with pytest.raises(SelectionError, match=re.escape(expected_message)):
             vectorized(key, SHAPE)
@@ -246,7 +246,7 @@ class TestBlocks:
             (np.s_[None], "blocks takes integers and slices of step 1"),
         ],
     )
-    def test_refused(self, key, expected_message):
+    def test_invalid_ones_are_refused(self, key, expected_message):
         """Block numbers are checked against the grid."""
         with pytest.raises(SelectionError, match=re.escape(expected_message)):
             blocks(key, SHAPE, (4, 6))
@@ -271,7 +271,7 @@ class TestByName:
             ({"x": 20}, ("t", "x"), "index 20 is out of bounds for dimension 1 of size 20"),
         ],
     )
-    def test_refused(self, names, known, expected_message):
+    def test_invalid_ones_are_refused(self, names, known, expected_message):
         """A name must belong to exactly one dimension."""
         with pytest.raises(SelectionError, match=re.escape(expected_message)):
             by_name(names, known, SHAPE)

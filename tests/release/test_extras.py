@@ -45,7 +45,7 @@ def test_the_test_extra_has_the_requirements_of_the_demo() -> None:
     }
 
 
-def test_no_numpy_that_wraps_numbers_is_admitted() -> None:
+def test_numpy_releases_that_wrap_numbers_are_excluded() -> None:
     """300 as uint8 is 44 in NumPy 1, and in 2.1.0 and 2.1.1 in all threads but the first."""
     needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     (numpy,) = (found for found in map(Requirement, needs) if found.name == "numpy")

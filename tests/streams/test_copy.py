@@ -258,7 +258,7 @@ async def test_the_arrays_of_a_group_share_max_bytes() -> None:
         assert 0 < memory.peak <= 4096
 
 
-async def test_a_plan_says_that_it_needs_more_than_max_bytes() -> None:
+async def test_a_plan_reports_that_it_needs_more_than_max_bytes() -> None:
     async with zs.Session() as session:
         source = await session.create_array(zs.MemoryStore(), shape=(64, 64), chunks=(64, 1), dtype="f4")
         fits = await zs.plan_copy(source, zs.MemoryStore(), chunks=(1, 64), max_bytes=256)

@@ -152,7 +152,7 @@ async def test_a_killed_write_stream_is_completed_by_the_next_run(tmp_path: Path
     raise AssertionError("no write stream was killed in its middle, so this run shows nothing")
 
 
-async def test_a_killed_write_stream_over_other_data_goes_on_from_its_state(tmp_path: Path) -> None:
+async def test_a_killed_write_stream_over_other_data_continues_from_its_state(tmp_path: Path) -> None:
     """Otherwise `resume=True` could not distinguish new objects from old ones."""
     async with zs.Session() as session:
         source, data = await make_source(session, tmp_path / "source")

@@ -20,7 +20,7 @@ from .test_write import partitions
 
 
 @given(case=arrays(), more=st.data())
-def test_a_state_after_any_block_goes_on_with_what_is_missing(
+def test_a_stream_resumed_after_any_block_writes_what_is_missing(
     case: tuple[np.ndarray[Any, Any], dict[str, Any]], more: st.DataObject
 ) -> None:
     """Also where the array was full of other data before, and the region cuts objects that others write."""
@@ -62,7 +62,7 @@ def test_a_state_after_any_block_goes_on_with_what_is_missing(
     asyncio.run(run())
 
 
-async def test_objects_in_a_state_are_not_put_again_and_others_are_though_they_are_stored() -> None:
+async def test_only_objects_in_the_state_are_not_put_again() -> None:
     store = Counting()
     async with zs.Session() as session:
         array = await session.create_array(store, shape=(8, 4), chunks=(2, 4), dtype="i4")
@@ -91,7 +91,7 @@ async def test_objects_in_a_state_are_not_put_again_and_others_are_though_they_a
         assert out.state()["first"] == 4
 
 
-async def test_what_was_left_incomplete_is_not_in_the_state() -> None:
+async def test_incomplete_objects_are_not_in_the_state() -> None:
     """The end of the `async with` puts it, but its other blocks are still to be written."""
     async with zs.Session() as session:
         array = await session.create_array(zs.MemoryStore(), shape=8, chunks=4, dtype="i4")
@@ -104,7 +104,7 @@ async def test_what_was_left_incomplete_is_not_in_the_state() -> None:
         assert (await array[...]).tolist() == [1] * 6 + [2] * 2
 
 
-async def test_objects_that_were_deleted_since_are_written_again() -> None:
+async def test_objects_deleted_since_are_written_again() -> None:
     async with zs.Session() as session:
         options: dict[str, Any] = {"shape": 8, "chunks": 4, "dtype": "i4"}
         store = zs.MemoryStore()

@@ -166,13 +166,13 @@ def test_a_server_that_does_not_run_can_be_stopped():
 
 
 @pytest.mark.parametrize("name", ["ab", "A_B", "under_score", "-first", "last-", "x" * 64, "a b"])
-def test_a_name_that_is_no_bucket_name_is_refused_before_a_start(name: str):
+def test_an_invalid_bucket_name_is_refused_before_the_start(name: str):
     with pytest.raises(ConfigError, match="3 to 63 lowercase letters"):
         LocalS3(bucket=name)
 
 
 @pytest.mark.parametrize("keys", [{"access_key_id": "a b"}, {"secret_access_key": "ключ"}, {"access_key_id": ""}])
-def test_keys_that_no_server_takes_are_refused_before_a_start(keys: dict[str, str]):
+def test_keys_that_no_server_accepts_are_refused_before_the_start(keys: dict[str, str]):
     with pytest.raises(ConfigError, match="access"):
         LocalS3(**keys)
 

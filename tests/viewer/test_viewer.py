@@ -416,7 +416,7 @@ async def test_concurrent_requests_open_an_array_once_until_its_metadata_expires
 # Limits
 
 
-async def test_few_tiles_are_begun_in_one_iteration_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_tiles_are_started_in_one_iteration_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
     iteration = 0
     parse = viewer_app._tile_query
@@ -567,12 +567,12 @@ def test_the_error_of_a_wrong_option_names_the_right_one(wrong: dict[str, Any], 
 
 
 @pytest.mark.parametrize("where", [3, None, b"s3://a", object(), "data", "s3:/bucket", "ftp://host/data"])
-def test_a_location_that_cannot_be_is_refused_before_the_application_runs(where: Any) -> None:
+def test_an_impossible_location_is_refused_before_the_application_runs(where: Any) -> None:
     with pytest.raises(zs.ConfigError):
         create_app(where)
 
 
-async def test_every_kind_of_location_is_taken(tmp_path: Path) -> None:
+async def test_every_kind_of_location_is_accepted(tmp_path: Path) -> None:
     async with zs.Session() as session:
         array = await session.create_array(tmp_path.as_uri(), shape=(8, 8), chunks=(8, 8), dtype="u1")
     for where in (tmp_path, tmp_path.as_uri(), array.ref, zs.LocalStore(tmp_path)):
@@ -580,7 +580,7 @@ async def test_every_kind_of_location_is_taken(tmp_path: Path) -> None:
             assert (await client.get("/api/array")).json()["shape"] == [8, 8]
 
 
-async def test_what_clients_write_in_addresses_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_text_in_addresses_of_clients_is_not_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zarr_s3_async.viewer.app._KEPT_COORDINATES", 3)
     monkeypatch.setattr("zarr_s3_async.viewer.app._KEPT_STATISTICS", 3)
     monkeypatch.setattr("zarr_s3_async.viewer.sources._MAX_KEPT", 2)
