@@ -330,6 +330,43 @@ async def test_a_large_shard_is_never_in_memory_as_a_whole() -> None:
         assert session._leases.held == 0
 
 
+async def test_a_shard_that_grew_since_it_was_listed_is_read_in_ranges() -> None:
+    """What the listing said is what was leased: a larger object must not come into memory as a whole."""
+    small = np.zeros(2**16, "u1")
+    small[:4] = 1
+
+    class Grows(zs.MemoryStore):
+        """Replaces the shard by a large one before its first read."""
+
+        larger: bytes | None = None
+        bodies: list[int]
+
+        async def get(self, key: str, **options: Any) -> Any:  # type: ignore[override]  # handed on
+            if key.startswith("c/"):
+                if self.larger is not None:
+                    larger, self.larger = self.larger, None
+                    await self.put(key, larger)
+                blob = await super().get(key, **options)
+                self.bodies.append(len(blob.data))
+                return blob
+            return await super().get(key, **options)
+
+    async with zs.Session(limits=zs.Limits(range_bytes=2**14)) as session:
+        store = Grows()
+        store.bodies = []
+        array = await session.create_array(
+            store, shape=(2**16,), chunks=(512,), shards=(2**16,), dtype="u1", compressor=None
+        )
+        await array.set_slice(np.full(2**16, 7, "u1"), 0)
+        larger = bytes((await zs.MemoryStore.get(store, "c/0")).data)
+        await array.set_slice(small, 0)
+        store.larger, store.bodies = larger, []
+        report = await array.verify(strict=True)
+    assert report.ok, str(report)
+    assert node(report).chunks == 128
+    assert max(store.bodies) <= 2**14
+
+
 async def test_verify_reads_a_shard_again_that_is_rewritten_meanwhile(session: zs.Session) -> None:
     store = FaultyStore(zs.MemoryStore())
     async with zs.Session(limits=zs.Limits(range_bytes=16)) as session:

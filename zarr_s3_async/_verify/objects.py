@@ -21,7 +21,7 @@ from ..byte_range import Span, coalesce
 from ..codecs.base import ChunkSpec
 from ..codecs.pipeline import VARIABLE_LIMIT, Pipeline, build_pipeline
 from ..codecs.shard_format import ShardFormat, stored_slots, unused_bytes
-from ..errors import ChunkDecodeError, ConcurrentModification, Conflict, UnsupportedFeature
+from ..errors import ChunkDecodeError, ConcurrentModification, Conflict, ObjectTooLarge, UnsupportedFeature
 from ..stores.base import Entry
 
 _KEPT_SHAPES = 256
@@ -160,7 +160,10 @@ class ShardObjects:
         """See `Objects.read`. A small shard takes one request; a large one is read range by range to bound memory."""
         try:
             if entry.size <= self._runtime.limits.range_bytes:
-                return await self._whole(entry, position)
+                try:
+                    return await self._whole(entry, position)
+                except ObjectTooLarge:
+                    pass  # another writer has replaced it by a larger one since it was listed
             for _ in range(PINNED_ATTEMPTS):
                 try:
                     return await self._by_ranges(entry.key, position)
@@ -179,7 +182,7 @@ class ShardObjects:
         lease = max(1, entry.size + self._shard.inner.nbytes)
         await runtime.leases.acquire(lease)
         try:
-            blob = await runtime.store.get(entry.key)
+            blob = await runtime.store.get(entry.key, max_bytes=max(1, entry.size))
             if blob is None:
                 return None
             body, n = memoryview(blob.data), layout.index_nbytes
