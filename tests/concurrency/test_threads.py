@@ -161,12 +161,11 @@ async def order_of_calls(numbers: dict[int, int]) -> list[tuple[int, int]]:
     Args:
         numbers: Number of calls of each priority; they arrive one priority after the other.
     """
-    threads, gate = CodecThreads(1), threading.Event()
+    threads, begun, gate = CodecThreads(1), threading.Event(), threading.Event()
     order: list[tuple[int, int]] = []
-    calls: list[asyncio.Future[Any]] = [asyncio.ensure_future(threads.run(lambda: gate.wait(30)))]
-    await asyncio.sleep(0)
-    while threads._jobs._tokens.qsize():  # until the thread has taken it
-        await asyncio.sleep(0)
+    calls: list[asyncio.Future[Any]] = [asyncio.ensure_future(threads.run(lambda: begun.set() or gate.wait(30)))]
+    while not begun.is_set():  # calls that arrive before could overtake it
+        await asyncio.sleep(0.001)
     for priority, count in numbers.items():
         for number in range(count):
             with at_priority(priority):

@@ -83,6 +83,9 @@ class FaultServer:
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
+        # With a timeout, since closing a listening socket does not wake a thread that is in accept(). Set here,
+        # since the server may be closed before the thread runs.
+        self._listener.settimeout(0.05)
         self._start(self._accept)
 
     def __enter__(self) -> Self:
@@ -183,8 +186,6 @@ class FaultServer:
         thread.start()
 
     def _accept(self) -> None:
-        # With a timeout, since closing a listening socket does not wake a thread that is in accept().
-        self._listener.settimeout(0.05)
         while not self.stopping.is_set():
             try:
                 sock, _ = self._listener.accept()
