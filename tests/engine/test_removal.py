@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import zarr_s3_async as zs
+from tests.servers import faults
+from tests.servers.fault_server import FaultServer
 from zarr_s3_async.testing import Fault, FaultyStore
 
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
@@ -119,6 +121,29 @@ async def test_folder_markers_are_deleted_with_the_node_and_are_not_a_node(
     for path in ("a", "g"):
         await session.delete(store, path=path)
     assert not [key for key in await keys(store) if "/" in key]
+
+
+@pytest.mark.parametrize("fault", [None, faults.refuse(501, "NotImplemented")], ids=["many at once", "one by one"])
+@pytest.mark.parametrize("transport", ["wire", "sdk"])
+async def test_a_marker_of_the_folder_that_the_url_names_is_no_foreign_object(transport: Any, fault: Any) -> None:
+    """Consoles store one when a folder is created; its key is the store's prefix and a slash."""
+    with FaultServer() as server:
+        if fault is not None:
+            server.cue("DeleteObjects", fault, times=100)
+        server.put("data", "g/a/", b"")
+        async with zs.Session(s3=server.s3_config(transport=transport)) as session:
+            url = "s3://data/g/a"
+            assert not await session.exists(url)
+            array = await session.create_array(url, shape=(4,), dtype="i4", overwrite=True)
+            await array[:].set(1)
+            await session.delete(url)
+            assert server.get("data", "g/a/") is None
+            for _ in range(2):
+                server.put("data", "g/a/", b"")
+                server.put("data", "g/a/other", b"x")
+                await session.delete(url, everything=True)
+                assert server.get("data", "g/a/") is None
+                assert server.get("data", "g/a/other") is None
 
 
 STOPS: list[tuple[str, Any]] = [

@@ -89,7 +89,7 @@ def _is_bucket(store: Store, path: str) -> bool:
 
 def _is_marker(entry: Entry) -> bool:
     """True for an empty object that marks a folder, as consoles and other tools write them."""
-    return not entry.size and entry.key.endswith("/")
+    return not entry.size and (not entry.key or entry.key.endswith("/"))  # "" is the store's own folder
 
 
 async def _require_nothing(store: Store, path: str, error: type[NodeNotFound | NodeExists]) -> None:

@@ -368,7 +368,7 @@ class S3Store:
         Raises:
             Unsupported: A version was given, but the server ignores it, and might delete what others wrote.
         """
-        request = Request("DeleteObject", self.bucket, self._key(key), self._read_headers)
+        request = Request("DeleteObject", self.bucket, self._listed_key(key), self._read_headers)
         if when != "always" and await self._conditional.applies("delete-match", request):
             await self._conditional.delete(request, when)
             return
@@ -382,7 +382,7 @@ class S3Store:
         remaining: Iterator[str] = iter(keys)
         while batch := list(islice(remaining, _BATCH)):
             # Not quiet: each deleted key must be confirmed.
-            document = {"Objects": [{"Key": self._key(key)} for key in batch], "Quiet": False}
+            document = {"Objects": [{"Key": self._listed_key(key)} for key in batch], "Quiet": False}
             request = Request("DeleteObjects", self.bucket, "", self._read_headers, document=document)
             if not self._capabilities.deletes_many:
                 await self._delete_each(batch)
@@ -473,6 +473,10 @@ class S3Store:
     @property
     def _root(self) -> str:
         return self.prefix + "/" if self.prefix else ""
+
+    def _listed_key(self, key: str) -> str:
+        # Consoles store an empty object named as the store's own folder; a listing contains it as "".
+        return self._key(key) if key else self._root or self._key(key)
 
     def _key(self, key: str) -> str:
         whole = f"{self.prefix}/{key}" if self.prefix else key
