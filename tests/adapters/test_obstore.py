@@ -90,6 +90,10 @@ async def test_different_stores_of_the_same_name_share_nothing() -> None:
     assert kept[0].owner != kept[2].owner
     assert kept[0].owner == kept[3].owner
     assert "hidden" not in kept[0].place
+    under_service = [backends.S3Store("b", config={"aws_endpoint_url_s3": f"http://{host}:1"}) for host in "ab"]
+    assert len({ObstoreStore(store).place for store in under_service}) == 2
+    azure = [backends.AzureStore("b", account_name="a", use_emulator=emulated) for emulated in (True, False)]
+    assert len({ObstoreStore(store).place for store in azure}) == 2
     web = [ObstoreStore(backends.HTTPStore.from_url(f"http://{host}/p")) for host in ("one", "two")]
     assert [store.url for store in web] == ["obstore+http://one/p", "obstore+http://two/p"]
 

@@ -31,6 +31,8 @@ _numbered: list[tuple[ref[object], int]] = []
 _numbers = count(1)
 _SORTED = (backends.S3Store, backends.GCSStore, backends.AzureStore)
 """Backends with listings sorted by key; listings of other backends are sorted here."""
+_PLACES = ("account_name", "emulator", "endpoint", "url")
+"""Parts of the names of options that say where a bucket is."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 """Error codes for a missing bucket, which obstore reports like a missing object."""
 _SCHEMES: Mapping[type, str] = {
@@ -76,7 +78,8 @@ class ObstoreStore:
         if isinstance(self._store, backends.MemoryStore):
             return f"{_url_of(self._store)}#{self._number}"
         config: Mapping[str, Any] = getattr(self._store, "config", None) or {}
-        server = [str(config[name]) for name in ("account_name", "endpoint") if name in config]
+        # Each option has several names, of which some, like `endpoint_url_s3`, are kept.
+        server = [str(value) for name, value in sorted(config.items()) if any(part in name for part in _PLACES)]
         return " ".join([_url_of(self._store), *server])
 
     @property
