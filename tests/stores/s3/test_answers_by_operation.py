@@ -145,6 +145,7 @@ LISTINGS = {
     "without sizes": LISTED.replace("<Size>3</Size>", ""),
     "without ETags": LISTED.replace("<ETag>1</ETag>", ""),
     "an invalid size": LISTED.replace("3", "three"),
+    "a negative size": LISTED.replace("3", "-3"),
     "of endless sizes": LISTED.replace("3", "9" * 5000),
     "of folders elsewhere": "<CommonPrefixes><Prefix>roof/</Prefix></CommonPrefixes>",
     "folders without names": "<CommonPrefixes></CommonPrefixes>",

@@ -170,13 +170,14 @@ def _listing_fault(request: Request, response: Response) -> str | None:
     if token is not None and token == request.query.get("continuation-token"):
         return "it repeats the same continuation token"
     if not all(_is_entry(found) for found in page.get("Contents", ())):
-        return "some objects have no ETag or no size"
+        return "some objects have no ETag or no valid size"
     return _stray_fault(page, request.query.get("prefix", ""))
 
 
 def _is_entry(found: Mapping[str, Any]) -> bool:
     etag = found.get("ETag")
-    return isinstance(found.get("Size"), int) and isinstance(etag, str) and bool(etag)
+    size = found.get("Size")
+    return isinstance(size, int) and size >= 0 and isinstance(etag, str) and bool(etag)
 
 
 def _stray_fault(page: Mapping[str, Any], prefix: str) -> str | None:
