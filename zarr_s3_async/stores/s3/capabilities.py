@@ -215,6 +215,8 @@ class Capabilities:
             # Both are tested: moto 5.2 evaluates the first and ignores the second.
             conditions = ({"if-none-match": "*"}, {"if-match": _NO_ETAG})
             verdicts = [await self._is_completion_refused(put, condition) for condition in conditions]
+            if verdicts[0] is False:  # as below, another writer may have deleted the key
+                verdicts[0] = await self._is_completion_refused(put, conditions[0])
             return False if False in verdicts else None if None in verdicts else True
         request = _CONDITIONAL[capability](put, _NO_ETAG)
         response, attempts = await self._transport.send(request)
