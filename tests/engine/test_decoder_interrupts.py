@@ -16,7 +16,7 @@ import pytest
 
 import zarr_s3_async as zs
 from zarr_s3_async._types import CodecSpec
-from zarr_s3_async.codecs import compress, stdlib
+from zarr_s3_async.codecs import base, compress, stdlib
 from zarr_s3_async.codecs.base import Abandoned, ChunkSpec, Interrupt, check_interrupt, interruptible
 from zarr_s3_async.codecs.pipeline import Pipeline, build_pipeline
 from zarr_s3_async.errors import ChunkDecodeError
@@ -111,7 +111,10 @@ async def test_a_cancelled_batch_of_chunks_ends_before_the_next_chunk(
 
     def slow(self: Pipeline, *arguments: Any) -> Any:
         decoded.append(1)
-        while len(decoded) > 1 and not reading.cancelling():  # the second lasts until its caller is cancelled
+        # The second lasts until the interrupt is requested. `reading.cancelling()` is too early: it counts before the
+        # task runs, and the thread could decode all chunks until then.
+        interrupt = base._interrupt.get()
+        while len(decoded) > 1 and not (interrupt and interrupt.requested):
             time.sleep(0.001)
         return decode(self, *arguments)
 
