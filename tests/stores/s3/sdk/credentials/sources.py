@@ -102,8 +102,8 @@ def chained_roles(env_setup: CredentialSetup) -> Options:
     env_setup.write(
         "CONFIG_FILE",
         f"[profile base]\n{_key_lines(LONG_TERM)}"
-        f"[profile hop]\nrole_arn = {fakes.ROLE}hop\nsource_profile = base\n"
-        f"[profile reader]\nrole_arn = {fakes.ROLE}reader\nsource_profile = hop\nrole_session_name = test\n",
+        f"[profile intermediate]\nrole_arn = {fakes.ROLE}intermediate\nsource_profile = base\n"
+        f"[profile reader]\nrole_arn = {fakes.ROLE}reader\nsource_profile = intermediate\nrole_session_name = test\n",
     )
     return {"profile": "reader"}
 

@@ -51,7 +51,10 @@ async def test_each_role_of_a_chain_is_requested_with_the_keys_of_the_one_before
 ) -> None:
     async with zs.Session(s3=replace(config, **sources.chained_roles(env_setup))) as session:
         await read(session, session._config, "wire")
-    assert env_setup.roles == [("hop", LONG_TERM.access_key), ("reader", env_setup.issuer.issued[0].access_key)]
+    assert env_setup.roles == [
+        ("intermediate", LONG_TERM.access_key),
+        ("reader", env_setup.issuer.issued[0].access_key),
+    ]
 
 
 async def test_a_web_identity_is_sent_without_a_signature(env_setup: CredentialSetup, config: zs.S3Config) -> None:
