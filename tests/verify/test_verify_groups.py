@@ -444,6 +444,31 @@ async def test_the_result_does_not_depend_on_where_pages_of_the_listing_end(
     assert (report.objects, report.nbytes) == (whole.objects, whole.nbytes)
 
 
+@pytest.mark.parametrize("repeat", ["next to each other", "at the end"])
+async def test_keys_that_a_listing_repeats_are_counted_once(session: zs.Session, repeat: str) -> None:
+    """Counted twice, a chunk would hide another one that is missing, or make the number of missing ones negative."""
+
+    class Repeating(zs.MemoryStore):
+        def list_prefix(self, prefix: str = "") -> Any:
+            async def entries() -> AsyncIterator[zs.Entry]:
+                found = [entry async for entry in zs.MemoryStore.list_prefix(self, prefix)]
+                again = [entry for entry in found if entry.key.startswith("c/")]
+                for entry in sorted([*found, *found]) if repeat == "next to each other" else [*found, *again]:
+                    yield entry
+
+            return entries()
+
+    store = Repeating("v")
+    array = await grid(session, store)
+    await store.delete("c/0/1")
+    await store.put("c/1/1", b"")
+    await store.put("notes.txt", b"x")
+    report = await array.verify()
+    assert kinds(report) == {"missing": ["c/0/1"], "corrupt": ["c/1/1"], "foreign": ["notes.txt"]}
+    assert report.counts["missing"] == report.counts["corrupt"] == report.counts["foreign"] == 1
+    assert (node(report).objects, node(report).chunks) == (5, 4)
+
+
 async def test_findings_are_listed_up_to_a_limit_and_counted_beyond_it(
     session: zs.Session, store: zs.MemoryStore
 ) -> None:

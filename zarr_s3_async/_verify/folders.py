@@ -32,20 +32,22 @@ class StoredPositions:
         self._grid = grid
         self._bits = bytearray()
 
-    def add(self, position: Coords) -> None:
-        """Mark the object at this grid position as stored."""
+    def add(self, position: Coords) -> bool:
+        """Mark the object at this grid position as stored; False if it is marked already."""
         flat = 0
         for at, n in zip(position, self._grid, strict=True):
             flat = flat * n + at
         byte, bit = divmod(flat, 8)
         # Not tracked: such chunks are counted, but which of them are missing is not listed.
         if flat >= _BITS:
-            return
+            return True
         # Doubling keeps the cost per added position constant; `_BITS` bounds the memory.
         if byte >= len(self._bits):
             wanted = min(max(byte + 1, 2 * len(self._bits)), _BITS // 8)
             self._bits.extend(bytes(wanted - len(self._bits)))
+        is_new = not self._bits[byte] & 1 << bit
         self._bits[byte] |= 1 << bit
+        return is_new
 
     def absent(self) -> Iterator[Coords]:
         """Positions that were not added, in row-major order, among those that are tracked."""

@@ -132,7 +132,18 @@ CheckElsewhere: TypeAlias = Callable[[ObjectsToCheck], Awaitable[Sequence[Checke
 class _Walk:
     """An async iterator over the objects to check; several workers may await it concurrently."""
 
-    __slots__ = ("_ended", "_filling", "_folders", "_keys", "_nodes", "_progress", "_ready", "_root", "_runtime")
+    __slots__ = (
+        "_ended",
+        "_filling",
+        "_folders",
+        "_keys",
+        "_last_key",
+        "_nodes",
+        "_progress",
+        "_ready",
+        "_root",
+        "_runtime",
+    )
 
     def __init__(self, runtime: Runtime, nodes: Nodes, root: Folder, progress: OnProgress | None) -> None:
         self._runtime = runtime
@@ -142,6 +153,7 @@ class _Walk:
         self._folders: dict[str, Folder] = {}
         """Folders above the keys of the current page, by path."""
         self._keys: AsyncIterator[Entry] = runtime.store.list_prefix(root.prefix)
+        self._last_key: str | None = None
         self._ready: deque[_Item] = deque()
         self._filling = Lock()
         self._ended = False
@@ -167,6 +179,10 @@ class _Walk:
     async def _fill(self) -> None:
         page: list[Entry] = []
         async for entry in self._keys:
+            # In a sorted listing a repeated key follows itself, so this needs no memory of earlier keys.
+            if entry.key == self._last_key:
+                continue
+            self._last_key = entry.key
             page.append(entry)
             if len(page) == _PAGE:
                 break
@@ -253,8 +269,10 @@ class _Walk:
             tally.add(Finding(kind=found.kind, key=entry.key, what=found.why, position=found.coords))
             return
         assert found.coords is not None  # noqa: S101  # a chunk has them
+        # A server may list an object again, even long after: counted twice, it would hide one that is missing.
+        if not folder.stored.add(found.coords):
+            return
         tally.objects += 1
-        folder.stored.add(found.coords)
         # The codecs are not supported, which is reported once for the array.
         if folder.objects is None:
             tally.unchecked += 1
