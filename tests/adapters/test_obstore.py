@@ -18,6 +18,8 @@ from zarr_s3_async.byte_range import Span, Suffix
 from zarr_s3_async.testing import CHECKS, check_name
 
 backends = pytest.importorskip("obstore.store")
+from obstore.exceptions import UnknownConfigurationKeyError  # noqa: E402  # behind the skip
+
 from zarr_s3_async.adapters.obstore import ObstoreStore  # noqa: E402  # behind the skip
 
 PAGE = Path(__file__).parents[2] / "docs/obstore.md"
@@ -90,12 +92,55 @@ async def test_different_stores_of_the_same_name_share_nothing() -> None:
     assert kept[0].owner != kept[2].owner
     assert kept[0].owner == kept[3].owner
     assert "hidden" not in kept[0].place
-    under_service = [backends.S3Store("b", config={"aws_endpoint_url_s3": f"http://{host}:1"}) for host in "ab"]
-    assert len({ObstoreStore(store).place for store in under_service}) == 2
     azure = [backends.AzureStore("b", account_name="a", use_emulator=emulated) for emulated in (True, False)]
     assert len({ObstoreStore(store).place for store in azure}) == 2
     web = [ObstoreStore(backends.HTTPStore.from_url(f"http://{host}/p")) for host in ("one", "two")]
     assert [store.url for store in web] == ["obstore+http://one/p", "obstore+http://two/p"]
+
+
+def test_another_name_of_the_option_endpoint_is_another_place() -> None:
+    try:
+        stores = [backends.S3Store("b", config={"aws_endpoint_url_s3": f"http://{host}:1"}) for host in "ab"]
+    except UnknownConfigurationKeyError:
+        pytest.skip("this obstore has no option endpoint_url_s3")
+    assert len({ObstoreStore(store).place for store in stores}) == 2
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3"])
+def test_stores_made_under_different_environments_share_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """obstore shows no option that it takes from the environment: its stores are equal."""
+
+    def made(value: str, endpoint: str | None = None) -> ObstoreStore:
+        monkeypatch.setenv(name, value)
+        return ObstoreStore(backends.S3Store("b", region="r", **({} if endpoint is None else {"endpoint": endpoint})))
+
+    one, two, again = made("http://one:1"), made("http://two:1"), made("http://one:1")
+    assert one._store == two._store
+    assert one.place != two.place
+    assert one.owner != two.owner
+    assert one != two
+    assert (one.place, one.owner) == (again.place, again.owner)
+    assert one == again
+    # The same store has its first identity under any environment.
+    monkeypatch.setenv(name, "http://three:1")
+    assert ObstoreStore(one._store) == one
+    assert ObstoreStore(one._store).place == one.place
+    # An option that is given comes before the environment.
+    given = [made(f"http://{host}:1", "http://given:1") for host in "ab"]
+    assert given[0].place == given[1].place
+
+
+def test_stores_made_with_different_credentials_of_the_environment_have_different_owners(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stores = []
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    for key in "kl":
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key * 9)
+        stores.append(ObstoreStore(backends.S3Store("b", region="r")))
+    assert stores[0].place == stores[1].place
+    assert stores[0].owner != stores[1].owner
+    assert "kkk" not in stores[0].place
 
 
 @pytest_asyncio.fixture

@@ -6,10 +6,11 @@ neither `Limits.requests` nor `RetryPolicy` applies to them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 from weakref import ref
 
@@ -26,13 +27,30 @@ from .._types import Buffer, Sink, Version, When
 from ..byte_range import ByteRange, Offset, Span, Suffix, checked, is_empty, resolve
 from ..stores.base import Blob, Entry, Listing
 
-_numbered: list[tuple[ref[object], int]] = []
-"""Stores that are alive, each with its number."""
+
+class _Known(NamedTuple):
+    """A store of obstore that an `ObstoreStore` was made of, as long as it is alive."""
+
+    store: ref[object]
+    environment: tuple[tuple[str, str], ...]
+    """What obstore reads from the environment, when the store was first seen."""
+    number: int
+    """Equal stores under equal environments have the same one."""
+
+
+_known: list[_Known] = []
 _numbers = count(1)
 _SORTED = (backends.S3Store, backends.GCSStore, backends.AzureStore)
 """Backends with listings sorted by key; listings of other backends are sorted here."""
 _PLACES = ("account_name", "emulator", "endpoint", "url")
 """Parts of the names of options that say where a bucket is."""
+_ENVIRONMENT_PLACES = (*(part.upper() for part in _PLACES), "BUCKET", "CONTAINER_NAME")
+_ENVIRONMENT: Mapping[type, str] = {
+    backends.S3Store: "AWS_",
+    backends.GCSStore: "GOOGLE_",
+    backends.AzureStore: "AZURE_",
+}
+"""Prefixes of the environment variables from which a backend takes options that it was not given."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 """Error codes for a missing bucket, which obstore reports like a missing object."""
 _SCHEMES: Mapping[type, str] = {
@@ -56,7 +74,7 @@ class ObstoreStore:
         ConfigError: `store` is not a store of obstore.
     """
 
-    __slots__ = ("_number", "_store", "_url")
+    __slots__ = ("_known", "_store", "_url")
 
     def __init__(self, store: object, *, url: str | None = None) -> None:
         if not isinstance(store, tuple(_SCHEMES)):
@@ -65,7 +83,7 @@ class ObstoreStore:
             raise zs.ConfigError(f"url= must be a URL such as gs://bucket/prefix, not {url!r}")
         self._store: Any = store
         self._url = (url or _url_of(store)).rstrip("/")
-        self._number = _number_of(store)
+        self._known = _known_as(store)
 
     @property
     def url(self) -> str:
@@ -76,20 +94,22 @@ class ObstoreStore:
     def place(self) -> str:
         """See `SupportsIdentity.place`. It does not depend on `url=`; each MemoryStore has its own."""
         if isinstance(self._store, backends.MemoryStore):
-            return f"{_url_of(self._store)}#{self._number}"
+            return f"{_url_of(self._store)}#{self._known.number}"
         config: Mapping[str, Any] = getattr(self._store, "config", None) or {}
         # Each option has several names, of which some, like `endpoint_url_s3`, are kept.
         server = [str(value) for name, value in sorted(config.items()) if any(part in name for part in _PLACES)]
-        return " ".join([_url_of(self._store), *server])
+        # obstore does not show what it takes from the environment; an option that it was given comes before that.
+        around = [value for name, value in self._known.environment if any(part in name for part in _ENVIRONMENT_PLACES)]
+        return " ".join([_url_of(self._store), *(server or around)])
 
     @property
     def owner(self) -> int:
-        """See `SupportsIdentity.owner`. Equal stores of obstore have equal credentials, and so the same owner."""
-        return self._number
+        """See `SupportsIdentity.owner`. Equal stores under equal environments have the same credentials."""
+        return self._known.number
 
     def __eq__(self, other: object) -> bool:
-        """Whether both use the same store, according to obstore's comparison."""
-        return isinstance(other, ObstoreStore) and bool(self._store == other._store)
+        """Whether both use the same store: equal for obstore, and first used under the same environment."""
+        return isinstance(other, ObstoreStore) and self._known.number == other._known.number
 
     def __hash__(self) -> int:
         return hash(self._url)
@@ -344,13 +364,20 @@ def _entry(meta: Mapping[str, Any]) -> Entry:
     return Entry(meta["path"], meta["size"], _version_of(meta), meta["last_modified"])
 
 
-def _number_of(store: object) -> int:
-    """A number that equal stores share, while one of them is alive. Stores of obstore are not hashable."""
+def _known_as(store: object) -> _Known:
+    """The entry of a store in `_known`. Stores of obstore are not hashable, so all entries are compared."""
     # Weak references, so that this list does not keep the stores of a program alive.
-    living = [(known, number) for known, number in _numbered if known() is not None]
-    number = next((number for known, number in living if known() == store), None) or next(_numbers)
-    _numbered[:] = [*living, (ref(store), number)]
-    return number
+    _known[:] = [known for known in _known if known.store() is not None]
+    for known in _known:
+        if known.store() is store:
+            return known
+    # obstore has read the environment when the store was made, which we cannot know: this is the earliest that we see.
+    prefix = next((name for backend, name in _ENVIRONMENT.items() if isinstance(store, backend)), None)
+    environment = tuple(sorted(item for item in os.environ.items() if prefix and item[0].startswith(prefix)))
+    equal = (known.number for known in _known if known.environment == environment and known.store() == store)
+    number = next(equal, None) or next(_numbers)
+    _known.append(_Known(ref(store), environment, number))
+    return _known[-1]
 
 
 def _url_of(store: Any) -> str:
