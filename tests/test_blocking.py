@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import operator
 import os
 import pickle
 import shutil
@@ -118,6 +119,28 @@ def test_a_blocking_group_is_a_mapping(tmp_path: Path) -> None:
     assert [name for name, _ in group.groups()] == ["below"]
     assert group != blocking.open_group(tmp_path)
     assert len({group, group}) == 1
+
+
+def test_an_array_compares_with_numpy_by_element_and_with_handles_by_identity(
+    array: blocking.Array, tmp_path: Path
+) -> None:
+    array[...] = DATA
+    # np.float64 is a Python float too, and must not be refused.
+    for value in (DATA[0, 0], np.float64(DATA[0, 0]), DATA):
+        assert np.array_equal(array == value, value == DATA)
+        assert np.array_equal(array != value, value != DATA)
+        assert np.array_equal(value == array, value == DATA)
+    for refused in (1, 1.5, True, "1", [1], (1, 2)):
+        for compare in (operator.eq, operator.ne):
+            with pytest.raises(TypeError, match=r"array\[\.\.\.\] == value"):
+                compare(array, refused)
+            with pytest.raises(TypeError, match=r"array\[\.\.\.\] == value"):
+                compare(refused, array)
+    other = blocking.create_array(tmp_path / "other", shape=1, dtype="i4")
+    assert array == array  # identity
+    assert array != other
+    assert array != None  # noqa: E711  # no TypeError
+    assert {array: 1}[array] == 1
 
 
 def test_encoded_chunks_can_be_read_and_written(array: blocking.Array) -> None:

@@ -397,6 +397,26 @@ class Array(_Handle[_array.Array]):
             raise ValueError("reading an array always creates a copy, so copy=False is not possible")
         return np.asarray(self[...], dtype=dtype)
 
+    def __eq__(self, other: object) -> bool:
+        """Compare handles by identity. NumPy compares its own values element by element, and reads the array for it.
+
+        Args:
+            other: Another object.
+
+        Returns:
+            True for the same handle.
+
+        Raises:
+            TypeError: `other` is a number, text, a list or a tuple: `False` would look like the result of a comparison
+                of the elements. `array[...] == other` compares them.
+        """
+        if isinstance(other, (int, float, complex, str, bytes, list, tuple)) and not isinstance(other, np.generic):
+            raise TypeError("an Array is not compared element by element: array[...] == value reads it and compares")
+        return True if self is other else NotImplemented
+
+    def __hash__(self) -> int:
+        return id(self)
+
     # The same methods as the asynchronous array
 
     def get_slice(
