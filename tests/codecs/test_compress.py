@@ -7,6 +7,8 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numcodecs import LZ4, Blosc, Zstd, blosc
 
 from zarr_s3_async._types import CodecSpec
@@ -257,6 +259,53 @@ def test_small_zstd_data_with_other_than_one_complete_frame_is_handled_like_larg
     monkeypatch.setattr("zarr_s3_async.codecs.compress._IN_PIECES", 0)
     assert bytes(codec.decode(whole, 64, 64)) == data
     assert quick == refused()
+
+
+def test_zstd_chunks_are_decoded_together_only_if_each_is_exactly_one_undamaged_frame():
+    """What one call would not notice: bytes after a frame, and a truncated frame that the next one continues."""
+    for after in ((), (("crc32c", {}),)):
+        chain = pipeline(LITTLE, ("zstd", {"level": 1, "checksum": True}), *after, shape=CHUNK.shape)
+        chunks = [CHUNK, CHUNK[::-1].copy(), np.zeros_like(CHUNK), CHUNK * 2]
+        good = [memoryview(chain.encode(chunk)) for chunk in chunks]
+        out = np.empty((len(chunks), *CHUNK.shape), CHUNK.dtype)
+        assert chain.batch > 1
+        assert chain.decode_many(good, out)
+        assert same(out, np.stack(chunks))
+        for at, whole in enumerate(map(bytes, good)):
+            changed = [whole[:length] for length in (0, 1, 4, 5, 7, 8, 9, 12, len(whole) - 4, len(whole) - 1)]
+            changed += [whole + b"x", whole + whole, whole[:-1] + bytes([whole[-1] ^ 1]), b"\xff" + whole[1:]]
+            for data in changed:
+                assert not chain.decode_many([*good[:at], data, *good[at + 1 :]], out), (at, data[:20], len(data))
+        assert chain.decode_many(good, out), "no context is left in the middle of a frame"
+        assert same(out, np.stack(chunks))
+
+
+def test_zstd_frames_that_continue_each_other_are_not_decoded_together():
+    """Bytes moved across the border of two frames: joined they are as before, but neither is a chunk."""
+    chain = line("zstd")
+    first, second = chain.encode(CHUNK), chain.encode(CHUNK + 1)
+    out = np.empty((2, *CHUNK.shape), CHUNK.dtype)
+    for moved in (1, 3, 100):
+        assert not chain.decode_many([first[:-moved], first[-moved:] + second], out)
+        assert not chain.decode_many([first + second[:moved], second[moved:]], out)
+
+
+def test_zstd_frames_of_every_kind_give_the_same_together_as_one_by_one():
+    chain, frames = line("zstd"), TestZstdFrames().frames(DATA)
+    out = np.empty((2, *CHUNK.shape), CHUNK.dtype)
+    for what, data in frames.items():
+        if chain.decode_many([chain.encode(CHUNK), data], out):
+            assert same(out[1], CHUNK), what
+
+
+@given(st.integers(0, 20000), st.sampled_from([-5, 1, 3, 19]), st.booleans(), st.integers(0, 40), st.integers(0, 2**32))
+def test_the_headers_of_zstd_blocks_give_the_end_of_a_frame(words, level, checksum, values, seed):
+    data = np.random.default_rng(seed).integers(0, values, words, endpoint=True, dtype="i4").repeat(9).tobytes()
+    frame, frames = Zstd(level, checksum).encode(data), compress.ZstdFrames()
+    assert frames._is_one_frame(frame, len(data)) or not data
+    assert not frames._is_one_frame(frame, len(data) + 1)
+    assert not frames._is_one_frame(frame[:-1], len(data))
+    assert not frames._is_one_frame(frame + b"\0", len(data))
 
 
 def test_many_threads_share_the_contexts_of_a_zstd_codec():

@@ -517,6 +517,9 @@ class _Reading:
         return block if block.size == self._layout.chunk_size else None
 
     def _place(self, coords: Coords, key: str, fetched: Fetched, pieces: Sequence[Piece]) -> None:
+        batch = self._layout.pipeline.batch
+        if batch > 1 and len(pieces) > 1:
+            pieces = self._place_batches(pieces, batch)
         for part, data in pieces:
             if len(pieces) > 1:
                 check_interrupt()
@@ -524,6 +527,41 @@ class _Reading:
                 self._fill(coords, key, part)
             else:
                 self._decode_into_result(coords, key, fetched, part, data)
+
+    def _place_batches(self, pieces: Sequence[Piece], batch: int) -> list[Piece]:
+        """Decode chunks in batches and copy them to the result; return those that remain to be decoded one by one."""
+        pipeline = self._layout.pipeline
+        remaining: list[Piece] = [piece for piece in pieces if piece[1] is None]
+        parts = [part for part, data in pieces if data is not None]
+        chunks = [data for _, data in pieces if data is not None]
+        for at in range(0, len(parts), batch):
+            check_interrupt()
+            some = chunks[at : at + batch]
+            decoded = self._runtime.cpu.scratch((len(some), *pipeline.chunk.shape), pipeline.chunk.dtype)
+            if pipeline.decode_many(some, decoded):
+                self._put_many(parts[at : at + batch], decoded)
+            else:
+                remaining += zip(parts[at : at + batch], some, strict=True)
+        return remaining
+
+    def _put_many(self, parts: Sequence[Part], chunks: Result) -> None:
+        """Copy chunks to the result: those that are neighbours along its last axis together."""
+        at = 0
+        while at < len(parts):
+            n = _neighbours(parts, at) if self._direct else 1
+            if n > 1:
+                *rows, last = parts[at].put
+                block = self._out[(*rows, slice(last.start, parts[at + n - 1].put[-1].stop))]
+                shape = chunks.shape[1:]
+                # Not a block of another shape: chunks that extend over the array's edge, or integers in the selection.
+                if block.shape == (*shape[:-1], n * shape[-1]):
+                    # Splitting an axis needs no copy, also of a strided block.
+                    block.reshape(*shape[:-1], n, shape[-1])[...] = np.moveaxis(chunks[at : at + n], 0, -2)
+                    at += n
+                    continue
+            for part, chunk in zip(parts[at : at + n], chunks[at : at + n], strict=True):
+                self._put(part, chunk)
+            at += n
 
     def _decode_into_result(self, coords: Coords, key: str, fetched: Fetched, part: Part, data: Buffer) -> None:
         block = self._decodable(part)
@@ -635,6 +673,20 @@ class _JoinedReads:
                 self._failure = error
         if self._woken is not None and not self._woken.done() and (not self.pending or self._again or self._failure):
             self._woken.set_result(None)
+
+
+def _neighbours(parts: Sequence[Part], at: int) -> int:
+    """Number of whole chunks of a basic selection, from `at` on, that are consecutive along the result's last axis."""
+    if not parts[at].whole:
+        return 1
+    *rows, last = parts[at].put
+    n, stop = 1, last.stop
+    for part in parts[at + 1 :]:
+        *others, last = part.put
+        if not part.whole or last.start != stop or others != rows:
+            break
+        n, stop = n + 1, last.stop
+    return n
 
 
 def _still_encoded(

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from importlib import import_module
 from reprlib import repr as short
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
@@ -124,6 +124,24 @@ class BytesBytesCodec(Protocol):
                 more, whatever size the (untrusted) data claims.
             out: Writable contiguous array of `size` bytes, of any shape and dtype. A codec that can decode into it
                 does so and returns this same object; other codecs ignore it.
+        """
+        ...
+
+
+@runtime_checkable
+class DecodesMany(Protocol):
+    """An optional capability of a `BytesBytesCodec`: several small chunks are decoded by one call of its library."""
+
+    def decode_many(self, chunks: Sequence[Bytes], size: int, out: Array) -> bool:
+        """Decode chunks one after the other into `out`; False where they must be decoded one by one.
+
+        It is False for whatever `decode` would reject, which then raises the error of the chunk. If the result is
+        False, the contents of `out` are undefined.
+
+        Args:
+            chunks: Encoded chunks.
+            size: Exact decoded size of each of them in bytes.
+            out: Writable contiguous array of `size` bytes for each chunk.
         """
         ...
 

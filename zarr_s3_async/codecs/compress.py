@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Sequence
 from typing import Any, Final, Literal, cast
 
 import numpy as np
@@ -25,6 +26,14 @@ _SKIPPABLE: Final = 0x184D2A5
 _BLOCK_MAX: Final = 128 * 1024
 _RLE: Final = 1
 _RESERVED: Final = 3
+_MIN_FRAME: Final = 8
+"""Bytes of the shortest header with a content size, except for the last two, and of a block's header."""
+_HEADER_SIZES: Final = tuple(
+    5 + (not flags >> 5 & 1) + (0, 1, 2, 4)[flags & 3] + (flags >> 5 & 1, 2, 4, 8)[flags >> 6] for flags in range(256)
+)
+"""Bytes of a frame's header by its descriptor, the byte after the magic number."""
+_MAX_JOINED: Final = 2**20
+"""Maximum bytes of frames that are decompressed together: they are copied to be consecutive in memory."""
 _END_OF_UNKNOWN_SIZE: Final = _MAGIC + b"\x00\x00" + b"\x01\x00\x00"
 """A frame with one empty block and no content size in its header."""
 
@@ -69,6 +78,46 @@ class ZstdFrames:
             return None
         self._idle.append(context)
         return content
+
+    def many_frames(self, frames: Sequence[Bytes], size: int, out: Array) -> bool:
+        """Decompress frames of `size` bytes each into `out`, one after the other, by one call that releases the GIL.
+
+        False where they are not exactly one complete frame of that size each, or are damaged. The library skips what
+        follows a frame, and would continue a truncated one with the bytes of the next, so the blocks are walked first.
+        """
+        if sum(map(len, frames)) > _MAX_JOINED or not all(self._is_one_frame(frame, size) for frame in frames):
+            return False
+        try:
+            context = self._idle.pop()
+        except IndexError:
+            context = self._make()
+        memory = out.reshape(-1).view(np.uint8)
+        try:
+            # With complete frames and memory for all of them, it decompresses each in one step, without a buffer.
+            count = context.stream_reader(b"".join(frames), read_across_frames=True).readinto(memory)
+        except self._error:
+            return False
+        self._idle.append(context)
+        return bool(count == memory.nbytes)
+
+    def _is_one_frame(self, frame: Bytes, size: int) -> bool:
+        """True if the bytes are exactly one frame whose header claims `size` bytes, by the headers of its blocks."""
+        # As `_walk`, without a call of the library for each field of the header: RFC 8878, section 3.1.1.1.
+        length = len(frame)
+        if length < _MIN_FRAME or self.content_size(frame) != size:
+            return False
+        flags = int(frame[4])
+        has_checksum, last = flags >> 2 & 1, 0
+        at = _HEADER_SIZES[flags]
+        while not last:
+            if at + 3 > length:
+                return False
+            header = int(frame[at]) | int(frame[at + 1]) << 8 | int(frame[at + 2]) << 16
+            last, block_type = header & 1, header >> 1 & 3
+            if block_type == _RESERVED:
+                return False
+            at += 3 + (1 if block_type == _RLE else header >> 3)
+        return at + 4 * has_checksum == length
 
     def decode_in_pieces(self, data: Bytes, target: Array) -> bool:
         """Decompress a frame into `target` piece by piece, checking between pieces whether the caller was cancelled.
@@ -267,6 +316,10 @@ class Zstd:
             data = bytes(data) + _END_OF_UNKNOWN_SIZE
         decoded: Bytes = self._library().decompress(data, np.empty(size, np.uint8) if out is None else out)
         return decoded
+
+    def decode_many(self, chunks: Sequence[Bytes], size: int, out: Array) -> bool:
+        """See `DecodesMany`."""
+        return self._frames.many_frames(chunks, size, out)
 
     def _library(self) -> Any:
         if self._loaded is None:

@@ -11,7 +11,18 @@ import numpy as np
 from .._types import Buffer, CodecSpec, Shape
 from ..errors import ChunkDecodeError, ChunkError, MetadataError, UnsupportedFeature
 from .array import BytesCodec, Transpose
-from .base import COSTS, Array, ArrayArrayCodec, ArrayBytesCodec, Bytes, BytesBytesCodec, ChunkSpec, Cost, writable
+from .base import (
+    COSTS,
+    Array,
+    ArrayArrayCodec,
+    ArrayBytesCodec,
+    Bytes,
+    BytesBytesCodec,
+    ChunkSpec,
+    Cost,
+    DecodesMany,
+    writable,
+)
 from .registry import build_codec, is_registered, kind_of_codec
 
 VARIABLE_LIMIT: Final = 256 * 2**20
@@ -20,6 +31,12 @@ VARIABLE_LIMIT: Final = 256 * 2**20
 _SLACK: Final = 64 * 1024
 _SHARE: Final = 32
 """Compressors expand incompressible data by less than 1/32 plus 64 KiB: larger encoded data is refused."""
+
+_BATCH_BYTES: Final = 256 * 1024
+"""Maximum decoded bytes of chunks that are decoded at once: a processor's second cache holds them until they are
+copied. Of larger chunks, less than two fit, and the time of a call does not matter."""
+_BATCH_CHUNKS: Final = 256
+"""Maximum number of these chunks."""
 
 _TOLERANCE: Final = 2
 """Factor on the maximum size of an encoded chunk. Slightly larger objects are fetched, so that decoding reports what is
@@ -48,10 +65,12 @@ class Pipeline:
         "_encoders",
         "_exported",
         "_into",
+        "_many",
         "_rearrange",
         "_specs",
         "_unpack",
         "_view",
+        "batch",
         "chunk",
         "cost",
         "element_order",
@@ -72,6 +91,8 @@ class Pipeline:
     """Upper bound on the size of an encoded chunk; larger objects are rejected before decoding."""
     cost: Cost
     """The highest cost of its codecs."""
+    batch: int
+    """Number of chunks that `decode_many` decodes at once; 1 where it cannot."""
     encode_error: MetadataError | None
     """Why chunks can be decoded but must not be encoded: an option is invalid, or a chunk is too large for a codec."""
     raw: bool
@@ -113,6 +134,11 @@ class Pipeline:
         # If the decompressed bytes are the result's elements, the last decompressor may write into the result.
         self._into = steps.pop() if as_is and steps else None
         self._unpack = tuple(steps)
+        self._many: DecodesMany | None = None
+        self.batch = 1
+        if self._into is not None and isinstance(compressors[0][1], DecodesMany) and self.nbytes:
+            self._many = compressors[0][1]
+            self.batch = max(1, min(_BATCH_CHUNKS, _BATCH_BYTES // self.nbytes))
         self._exported = chunk.dtype.kind in _EXPORTED_KINDS and chunk.dtype.isbuiltin == 1
         self._encoders = tuple(
             (name, _given_writable(each.encode) if is_registered(name) else each.encode) for name, each in chain
@@ -202,6 +228,29 @@ class Pipeline:
         except Exception as error:
             raise ChunkDecodeError(f"codec {name!r} cannot decode the chunk: {_message(error)}", codec=name) from error
         return chunk
+
+    def decode_many(self, chunks: Sequence[Buffer], out: Array) -> bool:
+        """Decode several chunks by one call of the compressor's library, which costs less than a call for each.
+
+        Args:
+            chunks: Whole encoded chunks, at most `batch`.
+            out: Writable C-contiguous array of these chunks: its first axis counts them.
+
+        Returns:
+            True if all are decoded. False if they must be decoded one by one: the compressor cannot decode them
+            together, or one of them is damaged. The contents of `out` are undefined then.
+        """
+        if self._many is None:
+            return False
+        flat = cast("list[Bytes]", list(chunks))
+        try:
+            for _, unpack, size, limit in self._unpack:
+                flat = [unpack(each, size, limit) for each in flat]
+            return self._many.decode_many(flat, self.nbytes, out)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  # `decode` raises it again, with the chunk
+            return False
 
     def decode_to_copy(self, data: Buffer) -> Array:
         """As `decode`, into newly allocated memory: a view would keep all of `data` alive."""
