@@ -201,13 +201,13 @@ class _Handle(Generic[Live]):
         progress: Callable[[VerifyProgress], None] | None = None,
         client: Executor | None = None,
     ) -> VerifyReport:
-        """Read and decode all stored objects, also of nodes below, and compare them with the metadata."""
+        """Read and decode all stored objects, also of nodes below; see `zarr_s3_async.Array.verify`."""
         return self._do(
             lambda live: live.verify(strict=strict, max_findings=max_findings, progress=progress, client=client)
         )
 
     def update_attributes(self, attributes: Mapping[str, JSON], *, replace: bool = False) -> None:
-        """Merge `attributes` into the stored ones, or replace them all. Concurrent updates are both kept."""
+        """Merge `attributes` into the stored ones; see `zarr_s3_async.Array.update_attributes`."""
         self._do(lambda live: live.update_attributes(attributes, replace=replace))
 
 

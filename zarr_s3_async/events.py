@@ -198,7 +198,15 @@ class Metrics:
     def request_done(
         self, operation: str, error: str | None, sent: int, received: int, *, throttled: bool = False
     ) -> None:
-        """Count one HTTP attempt. Called directly where there are no other hooks, to avoid creating the event."""
+        """Count one HTTP attempt. Called directly where there are no other hooks, to avoid creating the event.
+
+        Args:
+            operation: Name of the S3 operation, such as `GetObject`.
+            error: Code or class of its error; None if it succeeded.
+            sent: Bytes of the request's body.
+            received: Bytes of the response's body.
+            throttled: The server asked for fewer requests.
+        """
         self.requests[operation] += 1
         self.bytes_sent += sent
         self.bytes_received += received
@@ -207,7 +215,12 @@ class Metrics:
             self.throttles += throttled
 
     def cache_looked(self, cache: CacheName, *, hit: bool) -> None:
-        """Count a cache lookup. Called directly where there are no other hooks, as `request_done`."""
+        """Count a cache lookup. Called directly where there are no other hooks, as `request_done`.
+
+        Args:
+            cache: The cache.
+            hit: The entry was there.
+        """
         (self.cache_hits if hit else self.cache_misses)[cache] += 1
 
     def __repr__(self) -> str:

@@ -98,6 +98,9 @@ class Readable(Protocol):
                 called for an absent object.
             max_bytes: Raise `ObjectTooLarge` for a longer body, before memory is allocated: anyone with write access to
                 the store could have put terabytes where a chunk is expected.
+
+        Returns:
+            The bytes, with the version and the size of the object that they are from.
         """
         ...
 
@@ -106,15 +109,33 @@ class Writable(Protocol):
     """A store that can be written."""
 
     async def put(self, key: str, data: Buffer, *, when: When = "always") -> Version:
-        """Store an object and return its version. A failed precondition raises `Conflict` and changes nothing."""
+        """Store an object. A failed precondition raises `Conflict` and changes nothing.
+
+        Args:
+            key: The object's key.
+            data: Its bytes; the caller may change the memory when the call has returned.
+            when: `"always"`, `"absent"` (only if no object is stored), or the version that must be stored.
+
+        Returns:
+            The version of the new object.
+        """
         ...
 
     async def delete(self, key: str, *, when: Version | Literal["always"] = "always") -> None:
-        """Delete an object. An absent one is ignored with `always`, and raises `Conflict` with a version."""
+        """Delete an object. An absent one is ignored with `always`, and raises `Conflict` with a version.
+
+        Args:
+            key: The object's key.
+            when: `"always"`, or the version that must be stored.
+        """
         ...
 
     async def delete_many(self, keys: Iterable[str]) -> None:
-        """Delete objects in as few requests as the store allows. Absent ones are ignored."""
+        """Delete objects in as few requests as the store allows. Absent ones are ignored.
+
+        Args:
+            keys: Of the objects.
+        """
         ...
 
 
@@ -122,11 +143,25 @@ class Listable(Protocol):
     """A store whose keys can be listed."""
 
     def list_prefix(self, prefix: str = "") -> AsyncIterator[Entry]:
-        """All objects whose key starts with the string `prefix` (end it with / for a folder), sorted by key."""
+        """List all objects below a prefix.
+
+        Args:
+            prefix: What the keys start with; end it with / for a folder.
+
+        Returns:
+            The objects, sorted by key.
+        """
         ...
 
     async def list_dir(self, prefix: str = "") -> Listing:
-        """Folders and objects directly in the folder `prefix` (with or without a trailing /; "" is the root)."""
+        """List one folder.
+
+        Args:
+            prefix: The folder, with or without a trailing /; "" is the root.
+
+        Returns:
+            The folders and objects directly in it.
+        """
         ...
 
 

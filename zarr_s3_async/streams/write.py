@@ -254,13 +254,16 @@ class WriteStream:
     # Blocks
 
     def is_stored(self, place: Any) -> bool:
-        """True if an earlier run has stored every object that a block at `place` touches.
+        """Whether an earlier run has stored every object that a block at `place` touches.
 
         With `resume=True` or `state=`, `write` ignores such a block, so it does not need to be computed. The objects
         are counted as written.
 
         Args:
             place: The location of the block, as slices of the whole array.
+
+        Returns:
+            True if the block need not be written.
         """
         self._require_open()
         box = self._box(place)

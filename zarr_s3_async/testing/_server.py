@@ -139,7 +139,14 @@ class LocalServer:
         return variables | ({"AWS_CA_BUNDLE": str(self.ca_bundle)} if self.ca_bundle else {})
 
     def s3_config(self, **overrides: Any) -> S3Config:
-        """The S3 options with which a session uses this server; `overrides` replaces fields."""
+        """The S3 options with which a session uses this server.
+
+        Args:
+            overrides: Fields that replace these options.
+
+        Returns:
+            Endpoint, credentials, region and certificate of this server.
+        """
         options: dict[str, Any] = {
             "endpoint_url": self.endpoint_url,
             "access_key_id": self.access_key_id,
@@ -150,11 +157,19 @@ class LocalServer:
         return S3Config(**options | overrides)
 
     def create_bucket(self, name: str) -> None:
-        """Create a bucket; one that already exists is accepted."""
+        """Create a bucket; one that already exists is accepted.
+
+        Args:
+            name: Of the bucket.
+        """
         self._ask("PUT", name, _OK, _CONFLICT)
 
     def delete_bucket(self, name: str) -> None:
-        """Delete a bucket. If it is not empty, SeaweedFS deletes its objects too, and moto fails."""
+        """Delete a bucket. If it is not empty, SeaweedFS deletes its objects too, and moto fails.
+
+        Args:
+            name: Of the bucket.
+        """
         self._ask("DELETE", name, _OK, _NO_CONTENT)
 
     def __enter__(self) -> Self:

@@ -72,7 +72,14 @@ DEVIATIONS: Mapping[str, frozenset[str]] = {
 
 
 def check_name(check: Check) -> str:
-    """Name of a check without `check_`, as a test id: `a_sink_receives_a_range`."""
+    """Name of a check, as a test id.
+
+    Args:
+        check: One of `CHECKS`.
+
+    Returns:
+        The function's name without `check_`, such as `a_sink_receives_a_range`.
+    """
     return str(getattr(check, "__name__", check)).removeprefix("check_")
 
 

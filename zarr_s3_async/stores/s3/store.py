@@ -328,7 +328,14 @@ class S3Store:
         return await self._capabilities.endpoint_url()
 
     async def send(self, request: Request) -> tuple[Response, int]:
-        """Send any read, for diagnosis: the unprocessed response, and the number of attempts."""
+        """Send any read, for diagnosis.
+
+        Args:
+            request: Sent with the headers of the store's reads, which its own headers replace.
+
+        Returns:
+            The unprocessed response, and the number of attempts.
+        """
         return await self._transport.send(replace(request, headers={**self._read_headers, **request.headers}))
 
     async def keeps(self, key: str, when: Version | Literal["absent"]) -> bool:
