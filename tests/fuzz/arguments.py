@@ -123,7 +123,7 @@ CLASSES: dict[str, type] = {
 }
 OPTIONS = (zs.S3Config, zs.Limits, zs.RetryPolicy, zs.HedgePolicy, zs.CacheSize, zs.Session)
 FUNCTIONS: tuple[Callable[..., Any], ...] = (zs.map_chunks, zs.copy, zs.plan_copy, zs.doctor, zs.BatchLoader, zs.Window)
-_CALLED = {"progress", "hooks", "credentials", "fn", "transform"}
+_CALLED = {"progress", "hooks", "credentials", "fn", "transform", "save_state"}
 """Functions of the caller: the errors that they raise are passed on."""
 _LEFT_OUT = {"aclose", "open"}
 """Methods that are not tested: `Session.open` equals `open_array` and `open_group`, and `aclose` has no arguments."""

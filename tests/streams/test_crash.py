@@ -78,6 +78,32 @@ async def main(source, target, folder):
 asyncio.run(main(*json.loads(sys.argv[1])))
 """
 
+MAP = """
+import asyncio, json, os, sys
+import zarr_s3_async as zs
+
+async def main(source, target, folder):
+    state = None
+    if os.path.exists(f"{folder}/done"):
+        with open(f"{folder}/done") as file:
+            state = json.load(file)
+
+    def save(state):
+        with open(f"{folder}/next", "w") as file:
+            json.dump(state, file)
+        os.replace(f"{folder}/next", f"{folder}/done")
+        open(f"{folder}/object-{state['first'] + len(state['above'])}", "w").close()
+
+    async with zs.Session(limits=zs.Limits(requests=2)) as session:
+        reading, writing = await session.open_array(source), await session.open_array(target)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        await zs.map_chunks(lambda block: block + 1, reading, writing, state=state, save_state=save)
+    print("done", flush=True)
+
+asyncio.run(main(*json.loads(sys.argv[1])))
+"""
+
 READ = """
 import asyncio, json, os, sys
 import zarr_s3_async as zs
@@ -174,6 +200,25 @@ async def test_a_killed_write_stream_over_other_data_continues_from_its_state(tm
         assert (await array[...] == data).all()
         after = files(tmp_path / "target")
         assert all(after[f"c/{number // 2}/{number % 2}"] == left[f"c/{number // 2}/{number % 2}"] for number in done)
+
+
+async def test_a_killed_map_chunks_over_other_data_continues_from_its_state(tmp_path: Path) -> None:
+    async with zs.Session() as session:
+        source, data = await make_source(session, tmp_path / "source")
+        array = await session.create_array(tmp_path / "target", shape=SHAPE, chunks=(2, 10_000), dtype="i4")
+        await array[...].set(np.full(SHAPE, -1))
+        folder = tmp_path / "progress"
+        folder.mkdir()
+        arguments = [source.url, array.url, str(folder)]
+        assert kill_when(MAP, arguments, folder, 12)
+        state = json.loads((folder / "done").read_text())
+        done = [f"c/{number // 2}/{number % 2}" for number in (*range(state["first"]), *state["above"])]
+        assert done
+        left = files(tmp_path / "target")
+        kill_when(MAP, arguments, folder, 10**6)  # to its end
+        assert (await array[...] == data + 1).all()
+        after = files(tmp_path / "target")
+        assert all(after[key] == left[key] for key in done)
 
 
 @pytest.mark.parametrize("order", ["C", "any"])

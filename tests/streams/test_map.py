@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from typing import Any
 
@@ -92,6 +93,42 @@ async def test_a_second_run_computes_only_missing_chunks() -> None:
         assert (await target[...]).tolist() == list(range(1, 9))
 
 
+async def test_a_call_with_the_state_of_an_interrupted_one_computes_the_other_objects() -> None:
+    """Also where the target was full of other data before, which `resume=True` would take for results."""
+    store = Counting()
+    async with zs.Session(limits=zs.Limits(requests=1)) as session:
+        source = await session.create_array(zs.MemoryStore(), shape=12, chunks=2, dtype="i4")
+        target = await session.create_array(store, shape=12, chunks=2, dtype="i4")
+        await source[...].set(np.arange(12))
+        await target[...].set(np.full(12, -1))
+        states: list[Any] = []
+
+        def save(state: dict[str, Any]) -> None:
+            states.append(json.loads(json.dumps(state)))
+            if len(states) == 3:
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            await zs.map_chunks(lambda block: block + 1, source, target, save_state=save)
+        assert [state["first"] + len(state["above"]) for state in states[:3]] == [1, 2, 3]
+        for state in states[:3]:
+            done = {*range(state["first"]), *state["above"]}
+            await target[...].set(np.where([at // 2 in done for at in range(12)], np.arange(12) + 1, -1))
+            store.clear()
+            computed = []
+
+            def fn(block: np.ndarray[Any, Any], computed: list[int] = computed) -> Any:
+                computed.append(int(block[0]) // 2)
+                return block + 1
+
+            await zs.map_chunks(fn, source, target, state=state)
+            assert sorted(computed) == sorted({*range(6)} - done)
+            assert dict(store.puts) == {f"c/{number}": 1 for number in computed}
+            assert (await target[...]).tolist() == list(range(1, 13))
+        with pytest.raises(zs.ConfigError, match="state"):
+            await zs.map_chunks(np.abs, source, target, region=np.s_[0:4], state=states[0])
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_map_chunks_cancelled_at_any_moment_leaves_nothing_running(way: str) -> None:
     stores = Counting(), Counting()
@@ -126,7 +163,7 @@ async def test_invalid_arguments_of_map_chunks_are_refused() -> None:
         ):
             with pytest.raises(zs.ConfigError, match=match):
                 await zs.map_chunks(*arguments)  # type: ignore[arg-type]  # on purpose
-        for options in ({"max_bytes": 0}, {"resume": 1}, {"progress": 3}):
+        for options in ({"max_bytes": 0}, {"resume": 1}, {"progress": 3}, {"save_state": 1}, {"save_state": later}):
             with pytest.raises(zs.ConfigError, match=next(iter(options))):
                 await zs.map_chunks(np.abs, array, array, **options)  # type: ignore[arg-type]  # on purpose
 

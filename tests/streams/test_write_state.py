@@ -139,6 +139,22 @@ async def test_a_put_that_failed_is_not_in_the_state() -> None:
         assert (await array[...]).tolist() == [3] * 8
 
 
+@pytest.mark.parametrize("continued", ["resume", "state"])
+async def test_a_kept_block_of_another_dtype_is_not_compared_with_the_fill_value_bit_by_bit(continued: str) -> None:
+    """The float 1.0 has the bits of the integer 1065353216, and a float64 has other bytes than any int32."""
+    async with zs.Session() as session:
+        for dtype in ("f4", "f8"):
+            array = await session.create_array(
+                zs.MemoryStore(), shape=8, chunks=4, dtype="i4", fill_value=1_065_353_216
+            )
+            options: dict[str, Any] = {"resume": True}
+            if continued == "state":
+                options = {"state": array.write_stream().state()}
+            async with array.write_stream(**options) as out:
+                await out.write(np.s_[:4], np.ones(4, dtype), copy=False)
+            assert (await array[:4]).tolist() == [1] * 4
+
+
 async def test_a_state_of_another_array_or_region_is_refused(tmp_path: Path) -> None:
     async with zs.Session() as session:
         options: dict[str, Any] = {"shape": (64, 8), "chunks": (8, 8), "dtype": "i4"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from math import prod
@@ -16,6 +16,7 @@ from .._concurrency.workers import gather_all, run_workers
 from .._engine.operations import as_array
 from .._engine.runtime import Layout
 from .._options import check_count, check_flag
+from .._types import JSON
 from ..errors import ConfigError
 from .access import internals
 from .boxes import Box, cells, region_of
@@ -33,6 +34,8 @@ async def map_chunks(
     max_bytes: int = 2**28,
     progress: ProgressOption = None,
     resume: bool = False,
+    state: Mapping[str, JSON] | None = None,
+    save_state: Callable[[dict[str, JSON]], object] | None = None,
 ) -> None:
     """Fill `target` with the results of `fn`, which is called once per stored object of the target.
 
@@ -51,16 +54,20 @@ async def map_chunks(
             encoded.
         progress: Called with a `Progress` for every stored object; or `rich` or `tqdm`.
         resume: As for `Array.write_stream`: objects that an interrupted run has stored are not computed again.
+        state: The last state that `save_state` of an interrupted call got: objects that it contains, and that are still
+            stored, are not computed again. The target need not have been empty before. The same `region` is needed.
+        save_state: Called with the state, a new dict that can be stored as JSON, after every object that was stored. It
+            is called on the event loop, so it should take little time; its exception ends the call.
 
     Raises:
-        ConfigError: The shapes differ, or an option has an invalid value.
+        ConfigError: The shapes differ, an option has an invalid value, or the state is of another target or region.
         Exception: The exception that `fn` raised, with a note that names the region of the target. No further object
             is started, puts in flight are completed, and the exception has the attribute `outcome`.
     """
     if not isinstance(sources, Array | list | tuple):
         raise ConfigError(f"sources must be an open Array, or a list of them, not a {type(sources).__name__}")
     arrays = [sources] if isinstance(sources, Array) else list(sources)
-    _check(fn, arrays, target)
+    _check(fn, arrays, target, save_state)
     check_count("max_bytes", max_bytes)
     check_flag("resume", resume)
     check_progress(progress)
@@ -71,13 +78,16 @@ async def map_chunks(
     # Half of the limit for inputs, half for the objects of the write stream.
     waiting = Limiter(max(1, max_bytes // 2))
 
-    async with target.write_stream(
-        box.place, max_bytes=max(1, max_bytes // 2), resume=resume, progress=progress
-    ) as out:
+    out = target.write_stream(
+        box.place, max_bytes=max(1, max_bytes // 2), resume=resume, progress=progress, state=state
+    )
+    if save_state is not None:
+        out._on_put = lambda: save_state(out.state())  # noqa: SLF001  # no one else needs a call after every put
+    async with out:
 
         async def work(part: Box) -> None:
             # Before the sources are read, which costs more than the write.
-            if resume and out.is_stored(part.place):
+            if (resume or state is not None) and out.is_stored(part.place):
                 return
             weight = max(1, prod(part.shape) * itemsize)
             await waiting.acquire(weight)
@@ -94,9 +104,11 @@ async def map_chunks(
             await run_workers(runtime.limits.requests, cells(box, meta.object_axes), work)
 
 
-def _check(fn: object, arrays: Sequence[object], target: object) -> None:
+def _check(fn: object, arrays: Sequence[object], target: object, save_state: object) -> None:
     if not callable(fn) or iscoroutinefunction(fn):
         raise ConfigError(f"fn must be a plain (not async) function, because it runs in threads; got {fn!r}")
+    if save_state is not None and (not callable(save_state) or iscoroutinefunction(save_state)):
+        raise ConfigError(f"save_state must be a plain (not async) function; got {save_state!r}")
     if not isinstance(target, Array):
         raise ConfigError(f"target must be an open Array, not a {type(target).__name__}")
     if not arrays:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError, Event
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from math import prod
@@ -99,6 +99,7 @@ class WriteStream:
         "_max_bytes",
         "_meter",
         "_name",
+        "_on_put",
         "_open",
         "_path",
         "_pending",
@@ -161,6 +162,8 @@ class WriteStream:
         """Number of objects that are queued or are being put."""
         self._freed = Event()
         self._failure: Exception | None = None
+        self._on_put: Callable[[], object] | None = None
+        """Called after every put, when `state` contains it; `map_chunks` saves the state then."""
 
     def __repr__(self) -> str:
         return f"<WriteStream to {self._layout.url}, {self._written.n} of {self._total} objects written>"
@@ -430,6 +433,8 @@ class WriteStream:
                 if not item.left:
                     self._finished.add(self._number(item.coords))
                 self._count(item.box)
+                if self._on_put is not None:
+                    self._on_put()
         except CancelledError as error:
             self._note_unknown(error, item)
             raise
@@ -468,6 +473,8 @@ class WriteStream:
         if self._stored is None or item.coords in self._stored or item.left or item.data is None:
             return False
         meta = self._layout.meta
+        if item.data.dtype != meta.dtype:  # a block kept by `copy=False`, whose values are cast when it is encoded
+            return False
         return not self._write_empty and meta.fill_value is not None and is_fill(item.data, self._layout.fill)
 
     def _count(self, box: Box) -> None:
