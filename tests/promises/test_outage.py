@@ -13,6 +13,7 @@ import zarr_s3_async as zs
 
 from ..servers import faults
 from ..servers.fault_server import FaultServer
+from .virtual_time import elapse
 
 FOREVER = 100_000
 CHUNKS = 1000
@@ -140,8 +141,11 @@ async def test_a_write_that_times_out_has_an_unknown_outcome_and_holds_no_slot(t
         async with session_on(server, transport) as session:
             array = await array_of(session, 2)
             server.cue("PutObject", faults.stall_before_head, times=FOREVER)
+            before = server.count("PutObject")
+            passes = asyncio.create_task(elapse(100.0, lambda: server.count("PutObject") > before))
             with pytest.raises(zs.DeadlineExceeded) as caught:
-                await array.set_slice([9, 9, 9, 9], 0, timeout=0.5)
+                await array.set_slice([9, 9, 9, 9], 0, timeout=100.0)
+            await passes
             assert caught.value.outcome == zs.WriteOutcome(unknown=((0,),))
             assert slots_of(session) == 0
             server.forget()
@@ -156,8 +160,11 @@ async def test_a_merge_that_times_out_during_its_read_has_written_nothing(transp
         async with session_on(server, transport) as session:
             array = await array_of(session, 2)
             server.cue("GetObject", faults.stall_before_head, times=FOREVER)
+            before = server.count("GetObject")
+            passes = asyncio.create_task(elapse(100.0, lambda: server.count("GetObject") > before))
             with pytest.raises(zs.DeadlineExceeded) as caught:
-                await array.set_slice([9, 9], 0, timeout=0.1)
+                await array.set_slice([9, 9], 0, timeout=100.0)
+            await passes
             assert caught.value.outcome == zs.WriteOutcome(not_written=((0,),))
             server.forget()
             assert (await array.get_slice(0, 4)).tolist() == [0, 1, 2, 3]

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from collections.abc import Callable
 from typing import Any
+
+
+async def elapse(seconds: float, when: Callable[[], bool]) -> None:
+    """Move the clock of the running loop of asyncio forward once `when` is true, so that its timeouts expire.
+
+    For tests with real servers: the timeout may be longer than any machine takes, and the test does not wait for it.
+    """
+    while not when():
+        await asyncio.sleep(0.001)
+    loop: Any = asyncio.get_running_loop()
+    real = loop.time
+    loop.time = lambda: real() + seconds
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):

@@ -28,6 +28,7 @@ from zarr_s3_async.errors import (
 from zarr_s3_async.events import RequestDone
 from zarr_s3_async.stores.s3.store import S3Store
 
+from ...promises.virtual_time import elapse
 from ...servers import faults
 from ...servers.faults import Fault
 from .rig import Rig
@@ -347,7 +348,10 @@ async def test_a_silent_server_ends_the_attempt_at_its_timeout(
 ) -> None:
     version = await version_of(rig)
     rig.server.cue(verb.operation, fault, times=FOREVER)
-    raised = await failure(verb, rig.store(attempts=1, attempt_timeout=0.1), version)
+    store = rig.store(attempts=1, attempt_timeout=100.0)
+    passes = asyncio.create_task(elapse(100.0, lambda: rig.server.count(verb.operation) > 0))
+    raised = await failure(verb, store, version)
+    await passes
     assert type(raised) is error
     assert rig.server.count(verb.operation) == 1
 
