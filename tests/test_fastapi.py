@@ -24,6 +24,8 @@ import zarr_s3_async as zs
 from zarr_s3_async import fastapi as kit
 from zarr_s3_async._concurrency.interruptible import run_until
 
+from .promises.virtual_time import JumpingLoop
+
 SHAPE = (30, 17, 5)
 DATA = np.arange(np.prod(SHAPE), dtype=">i4").reshape(SHAPE)
 
@@ -113,7 +115,9 @@ async def test_elements_are_always_sent_in_little_endian(dtype: str) -> None:
     assert answer.content == data.astype(answer.headers["x-dtype"]).tobytes()
 
 
-async def messages_of(app: FastAPI, query: str, send: Callable[[Any], Any] | None = None) -> list[Any]:
+async def messages_of(
+    app: FastAPI, query: str, send: Callable[[Any], Any] | None = None, seconds: float = 30
+) -> list[Any]:
     """The messages of a response to a client that takes each immediately, or by `send`."""
     messages: list[Any] = []
     incoming = iter([{"type": "http.request", "body": b"", "more_body": False}])
@@ -121,7 +125,7 @@ async def messages_of(app: FastAPI, query: str, send: Callable[[Any], Any] | Non
     async def receive() -> Any:
         for message in incoming:
             return message
-        return await asyncio.sleep(3600)
+        return await asyncio.sleep(7200)
 
     async def take(message: Any) -> None:
         messages.append(message)
@@ -129,7 +133,7 @@ async def messages_of(app: FastAPI, query: str, send: Callable[[Any], Any] | Non
             await send(message)
 
     async with app.router.lifespan_context(app):
-        await asyncio.wait_for(app(scope_of("/slices/array", query), receive, take), 30)
+        await asyncio.wait_for(app(scope_of("/slices/array", query), receive, take), seconds)
     return messages
 
 
@@ -165,6 +169,45 @@ async def test_at_most_four_blocks_are_read_ahead_for_a_slow_client() -> None:
     assert b"".join(message.get("body", b"") for message in messages) == data.tobytes()
     assert len(reads) == 10
     assert all(n <= sent + 1 + 4 + 1 for sent, n in enumerate(ahead)), ahead
+
+
+@pytest.mark.parametrize("stops", ["in a block", "before the end"])
+def test_a_client_that_stops_reading_ends_its_response_after_the_send_timeout(stops: str) -> None:
+    data = np.arange(210_000, dtype="i8").reshape(2_100, 100)
+    progress: list[Any] = []
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        store = Scripted()
+        async with zs.Session() as session:
+            array = await session.create_array(
+                store, path="array", shape=data.shape, chunks=(700, 100), dtype="i8", compressor=None
+            )
+            await array.set_slice(data, start=(0, 0))
+
+        async def take(message: Any) -> None:
+            if message["type"] != "http.response.body":
+                return
+            await asyncio.sleep(59)  # slow, but within the timeout
+            if len(progress) == 1 if stops == "in a block" else not message["more_body"]:
+                progress.append(loop.time())
+                await asyncio.Event().wait()
+            progress.append(message["body"])
+
+        app = application(store, block_bytes=data[:700].nbytes, send_timeout=60)
+        with pytest.raises(RuntimeError) as caught:  # by Starlette, since the response has begun
+            await messages_of(app, "start=0,0&stop=2100,100", take, seconds=3600)
+        assert isinstance(caught.value.__cause__, zs.DeadlineExceeded)
+        assert "send_timeout=60" in str(caught.value.__cause__)
+        assert loop.time() == progress[-1] + 1  # 59 s of the minute were over
+        assert len(asyncio.all_tasks()) == 1
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(scenario())
+    taken = b"".join(progress[:-1])
+    assert max(map(len, progress[:-1])) == 2**18
+    assert data.tobytes().startswith(taken)
+    assert len(taken) == (2**18 if stops == "in a block" else data.nbytes)
 
 
 @pytest.mark.parametrize("name", ["größe", "大きさ", "a\nb", "x" * 66_000], ids=["latin", "kanji", "line", "long"])
@@ -348,8 +391,9 @@ def test_a_busy_service_sends_retry_after() -> None:
         lambda: kit.SliceResponse(None, 0, 1, max_bytes=0),
         lambda: kit.SliceResponse(None, 0, 1, block_bytes="4M"),
         lambda: kit.SliceResponse(None, 0, 1, timeout=-1),
+        lambda: kit.SliceResponse(None, 0, 1, send_timeout=-1),
     ],
-    ids=["limit", "anonymus", "format", "max_bytes", "block_bytes", "timeout"],
+    ids=["limit", "anonymus", "format", "max_bytes", "block_bytes", "timeout", "send_timeout"],
 )
 def test_an_invalid_option_is_refused_immediately(make: Callable[[], Any]) -> None:
     with pytest.raises(zs.ConfigError):

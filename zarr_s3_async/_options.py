@@ -192,12 +192,12 @@ def check_callable(name: str, value: Any) -> None:
         raise ConfigError(f"{name} must be a function or None, not {_short(value)}")
 
 
-def check_timeout(value: Any) -> None:
-    """`timeout=` of a call: None, or seconds."""
+def check_timeout(value: Any, name: str = "timeout") -> None:
+    """`timeout=` of a call, or an option like it: None, or seconds."""
     if value is None:
         return
     if not _is_number(value) or isnan(value) or value < 0:
-        raise ConfigError(f"timeout must be a number of seconds or None, not {_short(value)}")
+        raise ConfigError(f"{name} must be a number of seconds or None, not {_short(value)}")
 
 
 def max_age_of(policy: Any) -> float | None:

@@ -354,6 +354,10 @@ def _weight(text: str) -> float:
     return float(text) if re.fullmatch(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?", text) else 0.0
 
 
+_PIECE_BYTES: Final = 256 * 2**10
+"""Bytes for which a client has `SliceResponse(send_timeout=)`."""
+
+
 class SliceResponse(Response):
     """A response with a region of an array as its body, which is read while it is sent.
 
@@ -373,6 +377,9 @@ class SliceResponse(Response):
         timeout: Seconds until `DeadlineExceeded` if the first elements have not been read.
         max_bytes: Maximum size of the region; a larger one is rejected.
         block_bytes: Approximate size of the blocks that are read and sent; five times as much may be in memory.
+        send_timeout: Seconds in which the server must accept each 256 KiB of the body. A client that reads more slowly
+            ends the response: reading ends, the blocks are freed, and the server logs `DeadlineExceeded` and closes the
+            connection. None: no limit while the client stays connected.
         headers: Added to the response.
 
     Raises:
@@ -393,17 +400,19 @@ class SliceResponse(Response):
         timeout: float | None = 30.0,
         max_bytes: int = 2**30,
         block_bytes: int = 2**22,
+        send_timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         check_choice("format", format, tuple(_MEDIA_TYPES))
         check_count("max_bytes", max_bytes)
         check_count("block_bytes", block_bytes)
         check_timeout(timeout)
+        check_timeout(send_timeout, "send_timeout")
         begin, end, steps = _per_dimension(array, start, stop, step)
         self._array, self._region = array, Region(begin, end, steps)
         self._shape = tuple(-(-(b - a) // n) for a, b, n in zip(begin, end, steps or (1,) * len(begin), strict=True))
         self._dtype = _sent_dtype(array, format)
-        self._timeout, self._block_bytes = timeout, block_bytes
+        self._timeout, self._block_bytes, self._send_timeout = timeout, block_bytes, send_timeout
         self._arrow = _ArrowStream(self._array.url, self._dtype, self._shape) if format == "arrow" else None
         self._head = b"" if self._arrow is None else self._arrow.head
         if format == "npy":
@@ -449,15 +458,35 @@ class SliceResponse(Response):
                 ) from error
             await send(begin)
             if self._head:
-                await send({"type": "http.response.body", "body": self._head, "more_body": True})
+                await self._send_body(send, self._head)
             while first is not None:
                 elements = np.ascontiguousarray(first, self._dtype)
                 # A copy, not a view: servers keep a reference to data that they cannot send yet.
                 body = elements.tobytes() if self._arrow is None else self._arrow.batch(elements)
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+                await self._send_body(send, body)
                 first = await anext(slabs, None)
             end = b"" if self._arrow is None else _ArrowStream.END
-            await send({"type": "http.response.body", "body": end, "more_body": False})
+            await self._send_body(send, end, more=False)
+
+    async def _send_body(self, send: Send, body: bytes, *, more: bool = True) -> None:
+        """Send the next bytes of the body, within the send timeout if there is one."""
+        if self._send_timeout is None:
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+            return
+        # In pieces, so that the timeout measures progress, and the server holds little for a client that stops reading.
+        for at in range(0, max(1, len(body)), _PIECE_BYTES):
+            piece = {"type": "http.response.body", "body": body[at : at + _PIECE_BYTES], "more_body": more}
+            try:
+                # Also for the last message: servers wait here until the client has taken what was sent before.
+                async with asyncio.timeout(self._send_timeout) as limit:
+                    await send(piece)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise DeadlineExceeded(
+                    f"the client did not take the next bytes of {self._array.url} within "
+                    f"send_timeout={self._send_timeout} s: increase it for slower clients"
+                ) from error
 
     async def _slabs(self) -> AsyncGenerator[Data]:
         """The region in consecutive pieces, in C order."""
