@@ -17,11 +17,6 @@ from ..peak_limiter import watch_leases
 FORMATS = pytest.mark.parametrize("zarr_format", [2, 3])
 
 
-@pytest.fixture
-def store() -> zs.MemoryStore:
-    return zs.MemoryStore("v")
-
-
 async def rewrite(store: zs.Store, key: str, change: Callable[[bytes], bytes]) -> None:
     blob = await store.get(key)
     assert blob is not None, key
