@@ -729,6 +729,29 @@ async def test_the_error_of_the_work_is_raised_unchanged_and_its_end_ends_the_wa
     assert not await run_until(never, at_once)
 
 
+async def test_a_shielded_part_of_the_work_is_completed_after_the_stop() -> None:
+    stopped, steps = asyncio.Event(), []
+
+    async def work() -> None:
+        with anyio.CancelScope(shield=True):
+            stopped.set()
+            for step in range(5):
+                await asyncio.sleep(0)
+                steps.append(step)
+        await asyncio.sleep(3600)
+
+    assert not await run_until(work, stopped.wait)
+    assert steps == [0, 1, 2, 3, 4]
+
+
+async def test_an_error_of_the_watch_ends_the_work_and_is_raised() -> None:
+    async def fails() -> None:
+        raise zs.NetworkError("the server is broken")
+
+    with pytest.raises(zs.NetworkError, match="the server is broken"):
+        await run_until(lambda: asyncio.sleep(3600), fails)
+
+
 async def test_a_cancelled_caller_cancels_work_and_watch() -> None:
     ended: list[str] = []
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from ..errors import session_closed
+from .blocking import wait_despite_cancellation
 
 
 class Interruptible:
@@ -69,23 +70,30 @@ async def run_until(work: Callable[[], Awaitable[None]], stop: Callable[[], Awai
     Returns:
         True where the work was completed.
     """
-    from anyio import create_task_group  # 1 ms of import, for handlers of web servers alone
+    from anyio import CancelScope  # 1 ms of import, for handlers of web servers alone
 
-    failure: BaseException | None = None
     ended = False
-    async with create_task_group() as group:
+    # A scope of anyio, because a native cancellation would end the shielded parts of a handler. But no task group of
+    # it, which costs a request 45 µs more than a task.
+    scope = CancelScope()
 
-        async def watch() -> None:
-            await stop()
-            group.cancel_scope.cancel()
-
-        group.start_soon(watch)
+    async def watch() -> None:
         try:
+            await stop()
+        finally:
+            scope.cancel()  # without effect once the work has ended
+
+    watching = asyncio.get_running_loop().create_task(watch())
+    try:
+        with scope:
             await work()
             ended = True
-        except Exception as error:  # noqa: BLE001  # raised below: the task group would wrap it in an exception group
-            failure = error
-        group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    finally:
+        watching.cancel()
+        try:
+            await asyncio.wait((watching,))
+        except asyncio.CancelledError as error:
+            raise await wait_despite_cancellation(watching, error) from None
+    if not watching.cancelled():
+        watching.result()  # raises what `stop` should not have raised
     return ended
