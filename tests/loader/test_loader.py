@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 from unittest import mock
 
@@ -14,10 +15,31 @@ from hypothesis import strategies as st
 
 import zarr_s3_async as zs
 from zarr_s3_async.loader import reading
+from zarr_s3_async.loader.batches import gather
 
 from .conftest import SHUFFLES, Watched, batches_of, collect, numbered, order_of, other_tasks, rows, settle, stored
 
 # What batches hold
+
+
+@pytest.mark.parametrize(
+    "dtype", ["f4", ">i2", "M8[s]", "S5", "U3", [("a", "f8"), ("b", "i1")], "c16", "O", "T", "bfloat16"]
+)
+@pytest.mark.parametrize(("rest", "length"), [((), 1), ((), 16), ((), 40), ((3, 2), 8), ((3, 2), 20), ((1,), 33)])
+def test_batches_have_the_rows_of_their_windows(dtype: Any, rest: tuple[int, ...], length: int) -> None:
+    """Whatever the way in which NumPy copies them: consecutive or permuted, of short or long rows, of any dtype."""
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    elif dtype == "T":
+        dtype = np.dtypes.StringDType()
+    values = np.arange(50 * math.prod(rest)).reshape(50, *rest)
+    block = values.astype("i4").astype("U11").astype(dtype) if dtype in ("O", "S5") else values.astype(dtype)
+    stop = 51 - length
+    for places in (np.arange(stop), np.arange(stop)[3:7], np.arange(stop)[::-1], np.array([0]), np.array([stop - 1])):
+        if places.size:
+            target = np.empty((places.size, length, *rest), block.dtype)
+            gather(target, block, places.astype(np.int64), length)
+            assert (target == np.stack([block[place : place + length] for place in places])).all()
 
 
 @st.composite

@@ -19,6 +19,9 @@ Targets: TypeAlias = Sequence[Block]
 """NumPy views of a batch, one per field."""
 
 KINDS = ("numpy", "torch", "dlpack")
+_SHORT_ROW, _LONG_WINDOW = 16, 16
+"""Permuted windows of at least so many rows, of at most so many bytes each, are copied in one piece. They are copied
+twice, since NumPy has no `out=` for this, so windows of longer rows would gain nothing."""
 _PORTABLE = "biufc"
 """Kinds of dtype that tensors and DLPack support."""
 
@@ -164,7 +167,14 @@ def import_torch() -> Any:
 
 
 def gather(target: Block, block: Block, places: np.ndarray[Any, np.dtype[np.int64]], length: int | None) -> None:
-    """Copy rows of a block into a batch: from each position one row, or `length` consecutive rows."""
+    """Copy rows of a block into a batch: from each position one row, or `length` consecutive rows.
+
+    Args:
+        target: The samples of the batch.
+        block: Contiguous rows.
+        places: The first row of each sample.
+        length: Rows of a sample; None: one row, without an axis in the batch.
+    """
     if length is None:
         if _consecutive(places):
             target[:] = block[places[0] : places[0] + places.size]
@@ -172,6 +182,18 @@ def gather(target: Block, block: Block, places: np.ndarray[Any, np.dtype[np.int6
             # With the default mode, NumPy copies to a buffer first, in case an index is out of bounds.
             block.take(places, axis=0, out=target, mode="clip")
         return
+    step = block.strides[0]
+    if not block.dtype.hasobject:  # NumPy makes no array of objects in existing memory
+        # Windows that overlap are views of the same rows, so that each is copied as one piece: `take` copies row by
+        # row. Not `sliding_window_view`, whose overhead per batch exceeds the gain.
+        if _consecutive(places):
+            first = int(places[0]) * step
+            target[:] = np.ndarray(target.shape, block.dtype, block, first, (step, *block.strides))
+            return
+        if step <= _SHORT_ROW and length >= _LONG_WINDOW:
+            shape = (len(block) - length + 1, length, *block.shape[1:])
+            target[:] = np.ndarray(shape, block.dtype, block, 0, (step, *block.strides))[places]
+            return
     block.take(places[:, None] + np.arange(length), axis=0, out=target, mode="clip")
 
 
