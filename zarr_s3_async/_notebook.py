@@ -33,11 +33,12 @@ def grid_html(grid: Shape, stored: Container[Coords] | None) -> str:
     if not grid or 0 in grid:
         return ""
     rows, columns = (1, *grid)[-2:]
+    others = (0,) * (len(grid) - 2)
     shown_rows, shown_columns = min(rows, _MOST_CELLS), min(columns, _MOST_CELLS)
     side = max(3, min(16, _PIXELS // max(shown_rows, shown_columns)))
     cells = "".join(
         f'<rect x="{x * side}" y="{y * side}" width="{side - 1}" height="{side - 1}" '
-        f'fill="{_color(_position(grid, y, x), stored)}"/>'
+        f'fill="{_color((*others, y, x)[-len(grid) :], stored)}"/>'
         for y in range(shown_rows)
         for x in range(shown_columns)
     )
@@ -48,10 +49,6 @@ def grid_html(grid: Shape, stored: Container[Coords] | None) -> str:
     if stored is not None:
         notes.append("blue: stored")
     return f"{svg}<div><small>{'; '.join(notes)}</small></div>"
-
-
-def _position(grid: Shape, row: int, column: int) -> Coords:
-    return (column,) if len(grid) == 1 else (*(0 for _ in grid[:-2]), row, column)
 
 
 def _color(position: Coords, stored: Container[Coords] | None) -> str:

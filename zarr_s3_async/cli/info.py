@@ -47,7 +47,8 @@ async def info(
             listed = [{"name": name, **described(member)} for name, member in members]
             fields = {"url": node.url, **described(node), "attributes": dict(node.attrs), "members": listed}
             rows = sorted((name + "/", in_words(member)) for name, member in members)
-            call.show(fields, lambda: out.print(_table(node.url, _group(node), rows, node.attrs)))
+            facts = [("format", f"Zarr v{node.metadata.zarr_format} group")]
+            call.show(fields, lambda: out.print(_table(node.url, facts, rows, node.attrs)))
             return
         with err.status(f"counting stored objects, up to {units.count(count, 'object')} …"):
             found = await survey(store, node, limit=None if count_all else count)
@@ -91,10 +92,6 @@ def _table(url: str, first: Rows, second: Rows, attributes: Mapping[str, object]
         for name, value in rows:
             table.add_row(plain(name), plain(value))
     return table
-
-
-def _group(group: Group) -> Iterator[tuple[str, str]]:
-    yield "format", f"Zarr v{group.metadata.zarr_format} group"
 
 
 def _array(array: Array) -> Iterator[tuple[str, str]]:

@@ -198,7 +198,7 @@ async def read(
     if down * across * chunk_bytes <= max_bytes:
         return Reading(await _elements(array, plane, grid, timeout), down * across, 0)
     # Of uncompressed chunks only ranges are read, which may be little although the chunks are large.
-    if down * across <= _EXPLAINED_CHUNKS and _transferred(array, plane, grid) <= max_bytes:
+    if down * across <= _EXPLAINED_CHUNKS and array.oindex[_key(plane, grid)].explain().read_bytes <= max_bytes:
         return Reading(await _elements(array, plane, grid, timeout), down * across, 0)
     if not thin or chunk_bytes > max_bytes:
         raise _too_large(array, down * across, down * across * chunk_bytes, max_bytes)
@@ -226,11 +226,6 @@ def _chunk_lengths(array: Array) -> tuple[int, ...] | None:
         return array.chunks
     except UnsupportedFeature:
         return None
-
-
-def _transferred(array: Array, plane: Plane, grid: Grid) -> int:
-    """Bytes that a read fetches. From chunks that are stored uncompressed, it fetches only ranges of the elements."""
-    return array.oindex[_key(plane, grid)].explain().read_bytes
 
 
 def _key(plane: Plane, grid: Grid) -> tuple[Any, ...]:

@@ -98,6 +98,7 @@ def _leads_back(link: str) -> bool:
 
 
 def _is_text(name: str) -> bool:
+    # Python shows bytes of a name that are not UTF-8 as surrogates; such a name is no key of any other store.
     return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
