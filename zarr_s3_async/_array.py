@@ -530,7 +530,7 @@ class Array(Unread):
                 their blocks are dropped. Only valid if the region was empty before that run.
             progress: Called with a `Progress` for every object that was put; or `rich` or `tqdm`.
             state: Result of `state()` of an interrupted stream to this array: blocks of the objects that it has stored
-                completely, and that are still stored, are dropped. The region need not have been empty.
+                completely, and that have not changed since, are dropped. The region need not have been empty.
 
         Returns:
             The stream, which is not started before `async with`.

@@ -100,22 +100,23 @@ async def test_a_call_with_the_state_of_an_interrupted_one_computes_the_other_ob
         source = await session.create_array(zs.MemoryStore(), shape=12, chunks=2, dtype="i4")
         target = await session.create_array(store, shape=12, chunks=2, dtype="i4")
         await source[...].set(np.arange(12))
-        await target[...].set(np.full(12, -1))
         states: list[Any] = []
+        for calls in (1, 2, 3):
+            await target[...].set(np.full(12, -1))
+            states.clear()
 
-        def save(state: dict[str, Any]) -> None:
-            states.append(json.loads(json.dumps(state)))
-            if len(states) == 3:
-                raise KeyError
+            def save(state: dict[str, Any], calls: int = calls) -> None:
+                states.append(json.loads(json.dumps(state)))
+                if len(states) == calls:
+                    raise KeyError
 
-        with pytest.raises(KeyError):
-            await zs.map_chunks(lambda block: block + 1, source, target, save_state=save)
-        assert [state["first"] + len(state["above"]) for state in states[:3]] == [1, 2, 3]
-        for state in states[:3]:
+            with pytest.raises(KeyError):
+                await zs.map_chunks(lambda block: block + 1, source, target, save_state=save)
+            state = states[-1]
             done = {*range(state["first"]), *state["above"]}
-            await target[...].set(np.where([at // 2 in done for at in range(12)], np.arange(12) + 1, -1))
+            assert len(done) >= calls
             store.clear()
-            computed = []
+            computed: list[int] = []
 
             def fn(block: np.ndarray[Any, Any], computed: list[int] = computed) -> Any:
                 computed.append(int(block[0]) // 2)

@@ -118,6 +118,57 @@ async def test_objects_deleted_since_are_written_again() -> None:
         assert (await again[...]).tolist() == [4] * 8
 
 
+async def test_objects_overwritten_since_are_written_again(tmp_path: Path) -> None:
+    """Also if the array was deleted, created again, and written by somebody else."""
+    async with zs.Session() as session:
+        options: dict[str, Any] = {"shape": 8, "chunks": 2, "dtype": "i4", "fill_value": 7}
+        for replaced, skipped in ((False, [True, False, True, True]), (True, [False] * 4)):
+            array = await session.create_array(tmp_path / "a", overwrite=True, **options)
+            async with array.write_stream() as out:
+                await out.write(np.s_[:], 3)
+            state: Any = json.loads(json.dumps(out.state()))
+            if replaced:
+                array = await session.create_array(tmp_path / "a", overwrite=True, **options)
+                await array[...].set(9)
+            else:
+                await array[2:3].set(9)
+            out = array.write_stream(state=state)
+            async with out:
+                assert [out.is_stored(np.s_[at : at + 2]) for at in range(0, 8, 2)] == skipped
+                before: Any = out.state()
+                assert before["first"] + len(before["above"]) == sum(skipped)
+                await out.write(np.s_[:], 3)
+            assert (await array[...]).tolist() == [3] * 8
+            async with array.write_stream(state=out.state()) as out:  # the versions of both runs
+                assert out.is_stored(np.s_[:])
+
+
+async def test_a_changed_object_of_a_large_array_costs_its_group() -> None:
+    async with zs.Session() as session:
+        array = await session.create_array(zs.MemoryStore(), shape=1000, chunks=1, dtype="i4")
+        async with array.write_stream() as out:
+            await out.write(np.s_[:], 3)
+        assert len(json.dumps(out.state())) < 6000
+        await array[500].set(4)
+        async with array.write_stream(state=out.state()) as out:
+            again = [at for at in range(1000) if not out.is_stored(np.s_[at : at + 1])]
+            assert 500 in again
+            assert len(again) <= 4
+            await out.write(np.s_[:], 3)
+        assert (await array[...] == 3).all()
+
+
+async def test_writes_beside_the_region_do_not_change_the_objects_of_a_state() -> None:
+    """An object that two streams share is merged by the other one."""
+    async with zs.Session() as session:
+        array = await session.create_array(zs.MemoryStore(), shape=8, chunks=4, dtype="i4")
+        async with array.write_stream(np.s_[0:6]) as out:
+            await out.write(np.s_[0:6], 3)
+        await array[6:8].set(5)
+        async with array.write_stream(np.s_[0:6], state=out.state()) as out:
+            assert out.is_stored(np.s_[0:6])
+
+
 async def test_a_put_that_failed_is_not_in_the_state() -> None:
     store = Counting()
     async with zs.Session() as session:
@@ -174,6 +225,8 @@ async def test_a_state_of_another_array_or_region_is_refused(tmp_path: Path) -> 
             lambda: array.write_stream(state=state | {"above": [8]}),
             lambda: array.write_stream(state=state | {"above": [True]}),
             lambda: array.write_stream(state=state | {"version": 2}),
+            lambda: array.write_stream(state=state | {"versions": []}),
+            lambda: array.write_stream(state=state | {"versions": ["-1"] * 8}),
             lambda: array.write_stream(state={}),
             lambda: array.write_stream(state=state, resume=True),
         ):

@@ -59,6 +59,7 @@ class Writing:
         "_progress",
         "_runtime",
         "_values",
+        "version",
     )
 
     def __init__(self, runtime: Runtime, layout: Layout, plan: Plan, values: Values, *, write_empty: bool) -> None:
@@ -74,6 +75,8 @@ class Writing:
         self._failure: Exception | None = None
         self._progress = Progress()
         self._bulk = False
+        self.version: Version | None = None
+        """The version of the object that was written last; None if it was deleted, because it contains only fill."""
 
     def _set_layout(self, layout: Layout) -> None:
         self._layout = layout
@@ -132,7 +135,7 @@ class Writing:
             await self._runtime.turns.wait()
         number = self._progress.begin()
         try:
-            await self._at(item[0])._write_object(number, *item)  # noqa: SLF001  # same class
+            self.version = await self._at(item[0])._write_object(number, *item)  # noqa: SLF001  # same class
         except CancelledError:
             raise  # its state is unknown if a request may have been sent
         except Exception as error:  # noqa: BLE001  # raised by `run`, after the objects in flight have finished
@@ -141,7 +144,7 @@ class Writing:
         else:
             self._progress.mark_written(number)
 
-    async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> None:
+    async def _write_object(self, number: int, coords: Coords, parts: Sequence[Part]) -> Version | None:
         covered = self._layout.fields is None and covers_object(parts)
         whole = covered and replaces_object(self._layout, coords, parts)
         key = self._layout.chunks.locate(coords)
@@ -149,13 +152,11 @@ class Writing:
         await self._runtime.leases.acquire(lease)
         try:
             if whole:
-                await self._replace_whole(number, key, parts)
-            elif covered:
-                await self._cover(number, coords, key, parts)
-            else:
-                # Merged, although all of the array is covered: its stored edge may have moved since this handle was
-                # opened.
-                await self._merge(number, coords, key, parts)
+                return await self._replace_whole(number, key, parts)
+            if covered:
+                return await self._cover(number, coords, key, parts)
+            # Merged, although all of the array is covered: its stored edge may have moved since this handle was opened.
+            return await self._merge(number, coords, key, parts)
         except ChunkError as error:
             if type(error) is not ChunkError or error.array is not None:
                 raise
@@ -169,39 +170,39 @@ class Writing:
             self._runtime.decoded.forget(f"{self._runtime.place}/{key}")
             self._runtime.leases.release(lease)
 
-    async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> None:
+    async def _replace_whole(self, number: int, key: str, parts: Sequence[Part]) -> Version | None:
         # Encoded before `mark_sent`: an error of a codec certainly leaves the object unchanged.
         changes = await self._encoded(lambda batch: {p.slot: self._encode(self._fresh(p)) for p in batch}, parts)
         self._progress.mark_sent(number)
-        await self._layout.chunks.replace(key, changes, None, encode_fill=self._encoded_fill)
+        return await self._layout.chunks.replace(key, changes, None, encode_fill=self._encoded_fill)
 
-    async def _cover(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+    async def _cover(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> Version | None:
         """Write an object at the array's edge, to which others may have appended since the array was opened."""
         try:
-            await self._merge(number, coords, key, parts)
+            return await self._merge(number, coords, key, parts)
         except ChunkDecodeError as error:
             if self._layout.n_slots > 1 and error.chunk is not None:
                 raise  # only one chunk of a shard is damaged: the others may contain data beyond the edge
             # Nothing of the object decodes, so nothing can be kept, and this write covers all of it inside the array.
-            await self._replace_whole(number, key, parts)
+            return await self._replace_whole(number, key, parts)
 
-    async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> None:
+    async def _merge(self, number: int, coords: Coords, key: str, parts: Sequence[Part]) -> Version | None:
         """Fetch, merge, replace on condition of the version that was fetched; retry on a conflict."""
         read: list[Version | None] = []
 
-        async def attempt() -> None:
+        async def attempt() -> Version | None:
             try:
                 base, changes = await self._fetch_and_merge(coords, key, parts)
             except ChunkDecodeError:  # may have been damaged in transit
                 base, changes = await self._fetch_and_merge(coords, key, parts)
             if base.version is None and all(change is None for change in changes.values()):
-                return  # an absent object already reads as fill
+                return None  # an absent object already reads as fill
             # Marked before the request: if this is cancelled from here on, the object's state is unknown.
             self._progress.mark_sent(number)
             # If all attempts read the same version, no other writer caused the conflicts: see `retry_conflicts`.
             read.append(base.version)
             try:
-                await self._layout.chunks.replace(key, changes, base, encode_fill=self._encoded_fill)
+                return await self._layout.chunks.replace(key, changes, base, encode_fill=self._encoded_fill)
             except Conflict:
                 # Rejected, so the object is certainly not written, even if the next attempt fails before its request.
                 self._progress.mark_unchanged(number)
@@ -215,7 +216,7 @@ class Writing:
 
         # Serializes merges within the session, which would only conflict with each other.
         async with self._runtime.locks.hold(f"{self._runtime.place}/{key}"):
-            await retry_conflicts(self._runtime, key, attempt, given_up, read)
+            return await retry_conflicts(self._runtime, key, attempt, given_up, read)
 
     async def _fetch_and_merge(self, coords: Coords, key: str, parts: Sequence[Part]) -> tuple[Fetched, Changes]:
         slots, overwritten = [part.slot for part in parts], replaced_slots(self._layout, coords, parts)

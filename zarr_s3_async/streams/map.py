@@ -54,8 +54,8 @@ async def map_chunks(
             encoded.
         progress: Called with a `Progress` for every stored object; or `rich` or `tqdm`.
         resume: As for `Array.write_stream`: objects that an interrupted run has stored are not computed again.
-        state: The last state that `save_state` of an interrupted call got: objects that it contains, and that are still
-            stored, are not computed again. The target need not have been empty before. The same `region` is needed.
+        state: The last state that `save_state` of an interrupted call got: objects that it contains, and that have not
+            changed since, are not computed again. The target need not have been empty. The same `region` is needed.
         save_state: Called with the state, a new dict that can be stored as JSON, after every object that was stored. It
             is called on the event loop, so it should take little time; its exception ends the call.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from itertools import islice
 from math import prod
@@ -11,7 +11,7 @@ from secrets import token_hex
 from .._engine.runtime import Runtime
 from .._model.metadata import ArrayMeta
 from .._stored import list_objects
-from .._types import Coords, Shape
+from .._types import Coords, Shape, Version
 from ..errors import AccessDenied, Unsupported
 
 _MAX_BITS = 2**30
@@ -122,8 +122,16 @@ class StoredObjects:
         """Digest of keys, sizes and versions: it changes if any object changes."""
 
 
-async def list_stored(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObjects:
+async def list_stored(
+    runtime: Runtime, path: str, meta: ArrayMeta, on_object: Callable[[Coords, Version], None] | None = None
+) -> StoredObjects:
     """List the stored objects of an array: one request per 1,000 keys.
+
+    Args:
+        runtime: The runtime of the array's session.
+        path: Path of the array.
+        meta: Metadata of the array.
+        on_object: Called for every object, with its version.
 
     Raises:
         Unsupported: The store cannot list.
@@ -133,6 +141,9 @@ async def list_stored(runtime: Runtime, path: str, meta: ArrayMeta) -> StoredObj
     prefix = f"{path}/" if path else ""
     async for page in list_objects(runtime.store, path, meta):
         for coords, entry in page:
+            # A server may list a key twice.
+            if on_object is not None and coords not in marks:
+                on_object(coords, entry.version)
             marks.add(coords)
             nbytes += entry.size
             digest.update(f"{entry.key.removeprefix(prefix)}\0{entry.size}\0{entry.version}\n".encode())

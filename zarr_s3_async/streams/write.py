@@ -22,12 +22,12 @@ from .._plan import selection
 from .._plan.parts import ObjectParts, Part
 from .._plan.plan import Plan
 from .._plan.plan import plan as make_plan
-from .._types import JSON, Coords, Shape
+from .._types import JSON, Coords, Shape, Version
 from ..codecs.base import is_fill
 from ..errors import ConfigError, SelectionError, StateError, WriteOutcome
 from .boxes import Box, cell, coords_in, n_cells, number_in, region_of, whole
 from .progress import Meter, Progress, ProgressOption, check_progress, metered
-from .state import Finished, name_of
+from .state import Finished, ObjectVersions, name_of
 from .stored import Marks, list_stored
 
 Data: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -110,6 +110,7 @@ class WriteStream:
         "_state",
         "_stored",
         "_unknown",
+        "_versions",
         "_write_empty",
         "_written",
     )
@@ -149,10 +150,16 @@ class WriteStream:
         self._name = name_of(
             "objects", runtime.name_of(path), layout.meta.shape, layout.meta.dtype, region, layout.meta.object_axes
         )
-        self._earlier = None if state is None else Finished.of_state(state, self._name, self._total)
-        """The objects that an earlier stream had put completely when its state was taken; None without a state."""
-        self._finished = Finished() if state is None else Finished.of_state(state, self._name, self._total)
+        self._earlier: Finished | None = None
+        """The objects that an earlier stream had put completely when its state was taken, and that have not changed
+        since; None without a state."""
+        self._finished = Finished()
         """The objects that were put completely, by number: the state."""
+        self._versions = ObjectVersions(self._total)
+        """Their versions, of those that this stream writes alone: also the state."""
+        if state is not None:
+            self._earlier = self._finished = Finished.of_state(state, self._name, self._total, "versions")
+            self._versions = ObjectVersions.of_state(state["versions"], self._total)
         self._unknown: set[Coords] = set()
         self._stored: Marks | None = None
         """The objects that were stored when the stream was entered; None if they were not listed."""
@@ -192,7 +199,7 @@ class WriteStream:
 
         Blocks of other objects have to be written again.
         """
-        return self._finished.state(self._name)
+        return {**self._finished.state(self._name), "versions": self._versions.state()}
 
     # Entering and leaving
 
@@ -202,13 +209,36 @@ class WriteStream:
             raise StateError("a write stream can be entered only once; create another one")
         self._state = "is being entered"
         # Listed only to resume: otherwise it is unknown what is stored, and every object is put.
-        if self._resume or self._earlier is not None:
+        if self._resume:
             self._stored = (await list_stored(self._runtime, self._path, self._layout.meta)).marks
+        elif self._earlier is not None:
+            await self._check_earlier()
         self._meter = self._closing.enter_context(metered(self._progress, self._total, "write"))
         size = max(1, min(self._runtime.limits.requests, self._total))
         self._background = Background(run_workers_async(size, self._feed, self._put), self._stop)
         self._state = "is open"
         return self
+
+    async def _check_earlier(self) -> None:
+        """List what is stored, and forget the finished objects whose group has changed since the state was taken."""
+        earlier, found = self._finished, ObjectVersions(self._total)
+
+        def on_object(coords: Coords, version: Version) -> None:
+            box = self._cell(coords)
+            if box.size and self._is_alone(coords, box):
+                number = self._number(coords)
+                if number in earlier:
+                    found.add(number, version)
+
+        self._stored = (await list_stored(self._runtime, self._path, self._layout.meta, on_object)).marks
+        changed = self._versions.differing(found)
+        kept = Finished()
+        for number in earlier:
+            if self._versions.group(number) not in changed:
+                kept.add(number)
+        for group in changed:
+            self._versions.remove_group(group)
+        self._finished, self._earlier = kept, Finished(kept.first, tuple(kept.above))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -338,7 +368,10 @@ class WriteStream:
         if self._earlier is not None:
             # An object that is not stored any more is written again: the array was deleted since, or the object was.
             return self._number(coords) in self._earlier
-        # An object that extends beyond the region does not count: a write to another region may have stored it.
+        return self._is_alone(coords, box)
+
+    def _is_alone(self, coords: Coords, box: Box) -> bool:
+        """True if no write to another region may store this object: it does not extend beyond the region."""
         meta = self._layout.meta
         return box == cell(coords, meta.object_axes).intersection(whole(meta.shape))
 
@@ -428,10 +461,13 @@ class WriteStream:
     async def _put(self, item: _Object) -> None:
         try:
             if self._failure is None:
-                await self._store(item)
+                version = await self._store(item)
                 self._written.add(item.coords)
                 if not item.left:
-                    self._finished.add(self._number(item.coords))
+                    number = self._number(item.coords)
+                    self._finished.add(number)
+                    if version is not None and self._is_alone(item.coords, item.box):
+                        self._versions.add(number, version)
                 self._count(item.box)
                 if self._on_put is not None:
                     self._on_put()
@@ -453,10 +489,10 @@ class WriteStream:
         if isinstance(outcome, WriteOutcome) and outcome.unknown:
             self._unknown.add(item.coords)
 
-    async def _store(self, item: _Object) -> None:
+    async def _store(self, item: _Object) -> Version | None:
         assert item.data is not None  # noqa: S101  # `_put` drops it afterwards
         if self._is_absent_fill(item):
-            return
+            return None
         meta = self._layout.meta
         plan: Plan = make_plan(
             selection.region(item.box.start, item.box.stop, None, meta.shape),
@@ -466,7 +502,9 @@ class WriteStream:
         )
         if item.left:
             plan = _Incomplete(plan, item)
-        await Writing(self._runtime, self._layout, plan, item.data, write_empty=self._write_empty).run()
+        writing = Writing(self._runtime, self._layout, plan, item.data, write_empty=self._write_empty)
+        await writing.run()
+        return writing.version
 
     def _is_absent_fill(self, item: _Object) -> bool:
         """True if the object is all fill and is known to be absent: this saves a DELETE request."""
