@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
+import sys
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -128,6 +131,67 @@ def test_stores_made_under_different_environments_share_nothing(name: str, monke
     # An option that is given comes before the environment.
     given = [made(f"http://{host}:1", "http://given:1") for host in "ab"]
     assert given[0].place == given[1].place
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "name", "values"),
+    [
+        ("S3Store", {"endpoint": "http://given:1", "region": "r"}, "AWS_BUCKET", ("one", "two")),
+        (
+            "AzureStore",
+            {"container_name": "c", "account_name": "a"},
+            "AZURE_STORAGE_ENDPOINT",
+            ("http://one", "http://two"),
+        ),
+        ("AzureStore", {"container_name": "c", "account_name": "a"}, "AZURE_STORAGE_USE_EMULATOR", ("true", "false")),
+        ("AzureStore", {"account_name": "a"}, "AZURE_CONTAINER_NAME", ("one", "two")),
+    ],
+    ids=["bucket", "endpoint", "emulator", "container"],
+)
+def test_one_option_that_is_given_does_not_hide_another_of_the_environment(
+    backend: str, options: dict[str, str], name: str, values: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = []
+    for value in values:
+        monkeypatch.setenv(name, value)
+        stores.append(ObstoreStore(getattr(backends, backend)(config=options)))
+    assert stores[0].place != stores[1].place
+
+
+@pytest.mark.parametrize(("backend", "name"), [("GCSStore", "SERVICE_ACCOUNT"), ("AzureStore", "IDENTITY_ENDPOINT")])
+def test_variables_without_the_prefix_of_the_backend_are_credentials_too(
+    backend: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = []
+    for number in "12":
+        account = tmp_path / f"{number}.json"
+        account.write_text(
+            json.dumps({"private_key": "", "private_key_id": "", "client_email": "", "disable_oauth": True})
+        )
+        monkeypatch.setenv(name, str(account))
+        config = {"account_name": "a"} if backend == "AzureStore" else {}
+        stores.append(ObstoreStore(getattr(backends, backend)("b", config=config)))
+    assert stores[0].place == stores[1].place
+    assert stores[0].owner != stores[1].owner
+
+
+def test_threads_that_make_stores_get_the_identity_of_their_own() -> None:
+    kept: list[tuple[object, ObstoreStore]] = []
+
+    def make(number: int) -> None:
+        for at in range(100):
+            store = backends.S3Store(f"bucket-{number}-{at}", region="r")
+            kept.append((store, ObstoreStore(store)))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(make, range(8)))
+    finally:
+        sys.setswitchinterval(before)
+    assert len({made.owner for _, made in kept}) == len(kept)
+    assert all(ObstoreStore(store) == made for store, made in kept)
 
 
 def test_stores_made_with_different_credentials_of_the_environment_have_different_owners(

@@ -7,6 +7,7 @@ neither `Limits.requests` nor `RetryPolicy` applies to them.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -39,16 +40,19 @@ class _Known(NamedTuple):
 
 
 _known: list[_Known] = []
+_knowing = threading.Lock()
+"""Held while `_known` is used: without it, a store got the identity of one that another thread made at that moment."""
 _numbers = count(1)
 _SORTED = (backends.S3Store, backends.GCSStore, backends.AzureStore)
 """Backends with listings sorted by key; listings of other backends are sorted here."""
-_PLACES = ("account_name", "emulator", "endpoint", "url")
-"""Parts of the names of options that say where a bucket is."""
-_ENVIRONMENT_PLACES = (*(part.upper() for part in _PLACES), "BUCKET", "CONTAINER_NAME")
-_ENVIRONMENT: Mapping[type, str] = {
-    backends.S3Store: "AWS_",
-    backends.GCSStore: "GOOGLE_",
-    backends.AzureStore: "AZURE_",
+_PLACES = (("account_name",), ("emulator",), ("fabric",), ("endpoint", "url"), ("bucket", "container_name"))
+"""Parts of the names of options that say where a bucket is: each group says one thing."""
+_NO_PLACES = ("identity", "metadata", "msi")
+"""Parts of the names of options that say where credentials are."""
+_ENVIRONMENT: Mapping[type, tuple[str, ...]] = {
+    backends.S3Store: ("AWS_",),
+    backends.GCSStore: ("GOOGLE_", "SERVICE_ACCOUNT"),
+    backends.AzureStore: ("AZURE_", "IDENTITY_ENDPOINT"),
 }
 """Prefixes of the environment variables from which a backend takes options that it was not given."""
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
@@ -96,11 +100,14 @@ class ObstoreStore:
         if isinstance(self._store, backends.MemoryStore):
             return f"{_url_of(self._store)}#{self._known.number}"
         config: Mapping[str, Any] = getattr(self._store, "config", None) or {}
-        # Each option has several names, of which some, like `endpoint_url_s3`, are kept.
-        server = [str(value) for name, value in sorted(config.items()) if any(part in name for part in _PLACES)]
         # obstore does not show what it takes from the environment; an option that it was given comes before that.
-        around = [value for name, value in self._known.environment if any(part in name for part in _ENVIRONMENT_PLACES)]
-        return " ".join([_url_of(self._store), *(server or around)])
+        sources = sorted(config.items()), self._known.environment
+        server: list[str] = []
+        for parts in _PLACES:
+            # Each option has several names, of which some, like `endpoint_url_s3`, are kept.
+            found = ([str(value) for name, value in source if _is_named(name, parts)] for source in sources)
+            server += next(filter(None, found), [])
+        return " ".join([_url_of(self._store), *server])
 
     @property
     def owner(self) -> int:
@@ -366,18 +373,25 @@ def _entry(meta: Mapping[str, Any]) -> Entry:
 
 def _known_as(store: object) -> _Known:
     """The entry of a store in `_known`. Stores of obstore are not hashable, so all entries are compared."""
-    # Weak references, so that this list does not keep the stores of a program alive.
-    _known[:] = [known for known in _known if known.store() is not None]
-    for known in _known:
-        if known.store() is store:
-            return known
     # obstore has read the environment when the store was made, which we cannot know: this is the earliest that we see.
-    prefix = next((name for backend, name in _ENVIRONMENT.items() if isinstance(store, backend)), None)
-    environment = tuple(sorted(item for item in os.environ.items() if prefix and item[0].startswith(prefix)))
-    equal = (known.number for known in _known if known.environment == environment and known.store() == store)
-    number = next(equal, None) or next(_numbers)
-    _known.append(_Known(ref(store), environment, number))
-    return _known[-1]
+    prefixes = next((names for backend, names in _ENVIRONMENT.items() if isinstance(store, backend)), ())
+    environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith(prefixes)))
+    with _knowing:
+        # Weak references, so that this list does not keep the stores of a program alive.
+        _known[:] = [known for known in _known if known.store() is not None]
+        for known in _known:
+            if known.store() is store:
+                return known
+        equal = (known.number for known in _known if known.environment == environment and known.store() == store)
+        new = _Known(ref(store), environment, next(equal, None) or next(_numbers))
+        _known.append(new)
+        return new
+
+
+def _is_named(name: str, parts: Iterable[str]) -> bool:
+    """True if the option, or the environment variable, says where a bucket is, and its name has one of these parts."""
+    lower = name.lower()
+    return any(part in lower for part in parts) and not any(part in lower for part in _NO_PLACES)
 
 
 def _url_of(store: Any) -> str:
