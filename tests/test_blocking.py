@@ -141,6 +141,7 @@ def test_an_array_compares_with_numpy_by_element_and_with_handles_by_identity(
     assert array != other
     assert array != None  # noqa: E711  # no TypeError
     assert {array: 1}[array] == 1
+    assert {id(array): 1, array: 2}[array] == 2  # not compared with the number
 
 
 def test_encoded_chunks_can_be_read_and_written(array: blocking.Array) -> None:

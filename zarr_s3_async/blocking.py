@@ -415,7 +415,7 @@ class Array(_Handle[_array.Array]):
         return True if self is other else NotImplemented
 
     def __hash__(self) -> int:
-        return id(self)
+        return object.__hash__(self)  # not `id(self)`, which is equal to the hash of that number
 
     # The same methods as the asynchronous array
 
