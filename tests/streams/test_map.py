@@ -130,6 +130,25 @@ async def test_a_call_with_the_state_of_an_interrupted_one_computes_the_other_ob
             await zs.map_chunks(np.abs, source, target, region=np.s_[0:4], state=states[0])
 
 
+@pytest.mark.parametrize("requests", [1, 3])
+@pytest.mark.parametrize("error", [BaseException, asyncio.CancelledError, GeneratorExit, KeyError])
+@pytest.mark.parametrize("callback", ["save_state", "progress"])
+async def test_whatever_a_callback_raises_ends_the_call(
+    callback: str, error: type[BaseException], requests: int
+) -> None:
+    """A CancelledError ended one worker after another, and the call returned although most objects were missing."""
+    async with zs.Session(limits=zs.Limits(requests=requests)) as session:
+        source = await session.create_array(zs.MemoryStore(), shape=40, chunks=2, dtype="i4")
+        target = await session.create_array(zs.MemoryStore(), shape=40, chunks=2, dtype="i4")
+
+        def fails(_: Any) -> None:
+            raise error
+
+        options: dict[str, Any] = {callback: fails}
+        with pytest.raises(error):
+            await asyncio.wait_for(zs.map_chunks(lambda block: block + 1, source, target, **options), 30)
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_map_chunks_cancelled_at_any_moment_leaves_nothing_running(way: str) -> None:
     stores = Counting(), Counting()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zarr_s3_async as zs
+from zarr_s3_async._types import Version
 
 from ..servers.fault_server import FaultServer
 from .grids import Counting, arrays, nothing_left, regions, same
@@ -167,6 +168,40 @@ async def test_writes_beside_the_region_do_not_change_the_objects_of_a_state() -
         await array[6:8].set(5)
         async with array.write_stream(np.s_[0:6], state=out.state()) as out:
             assert out.is_stored(np.s_[0:6])
+
+
+async def test_shared_objects_of_an_array_that_was_replaced_are_written_again() -> None:
+    """Of an object that another stream has put beside the region, no version is known."""
+    async with zs.Session() as session:
+        store, options = zs.MemoryStore(), {"shape": 8, "chunks": 4, "dtype": "i4"}
+        array = await session.create_array(store, **options)
+        async with array.write_stream(np.s_[0:6]) as out:
+            await out.write(np.s_[0:6], 3)
+        again = await session.create_array(store, overwrite=True, **options)
+        await again[6:8].set(5)
+        async with again.write_stream(np.s_[0:6], state=out.state()) as later:
+            assert later.state()["first"] == 0
+            await later.write(np.s_[0:6], 3)
+        assert (await again[...]).tolist() == [3] * 6 + [5] * 2
+
+
+async def test_an_etag_that_a_listing_shows_without_quotes_or_weak_is_the_same() -> None:
+    class Quoting(zs.MemoryStore):
+        __slots__ = ()
+
+        async def put(self, key: str, data: Any, **options: Any) -> Any:
+            return f'"{await super().put(key, data, **options)}"'
+
+        async def list_pages(self, prefix: str = "", *, after: str = "") -> Any:
+            async for page in super().list_pages(prefix, after=after):
+                yield [entry._replace(version=Version(f'W/"{entry.version}"')) for entry in page]
+
+    async with zs.Session() as session:
+        array = await session.create_array(Quoting(), shape=8, chunks=2, dtype="i4")
+        async with array.write_stream() as out:
+            await out.write(np.s_[:], 3)
+        async with array.write_stream(state=out.state()) as later:
+            assert later.is_stored(np.s_[:])
 
 
 async def test_a_put_that_failed_is_not_in_the_state() -> None:

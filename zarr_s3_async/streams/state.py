@@ -63,10 +63,10 @@ class Finished:
         check_state(state, name, "first", "above", *more)
         first, above = state["first"], state["above"]
         if type(first) is not int or not 0 <= first <= total:  # not isinstance: True is no number of blocks
-            raise ConfigError(f"state['first'] must be an integer from 0 to {total}, not {first!r}")
+            raise ConfigError(f"state['first'] must be an integer from 0 to {total}, not {first!r:.80}")
         if not isinstance(above, list) or not all(type(at) is int and first < at < total for at in above):
             raise ConfigError(
-                f"state['above'] must be a list of numbers above {first} and below {total}, not {above!r}"
+                f"state['above'] must be a list of numbers above {first} and below {total}, not {above!r:.80}"
             )
         return cls(first, cast("list[int]", above))
 
@@ -92,7 +92,9 @@ class ObjectVersions:
 
     def add(self, number: int, version: Version) -> None:
         """Add an object, which must not be in the sums."""
-        digest = blake2b(f"{number}\0{version}".encode(), digest_size=8).digest()
+        # Some servers quote an ETag in one response and not in the next, and some proxies make it weak.
+        opaque = version.removeprefix("W/").strip('"')
+        digest = blake2b(f"{number}\0{opaque}".encode(), digest_size=8).digest()
         at = self.group(number)
         self._sums[at] = (self._sums[at] + int.from_bytes(digest, "little")) % 2**64
 

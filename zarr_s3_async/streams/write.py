@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Event
+from asyncio import CancelledError, Event, current_task, sleep
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -25,7 +25,7 @@ from .._plan.plan import plan as make_plan
 from .._types import JSON, Coords, Shape, Version
 from ..codecs.base import is_fill
 from ..errors import ConfigError, SelectionError, StateError, WriteOutcome
-from .boxes import Box, cell, coords_in, n_cells, number_in, region_of, whole
+from .boxes import Box, cell, coords_between, coords_in, is_aligned, n_cells, number_in, region_of, whole
 from .progress import Meter, Progress, ProgressOption, check_progress, metered
 from .state import Finished, ObjectVersions, name_of
 from .stored import Marks, list_stored
@@ -168,7 +168,7 @@ class WriteStream:
         self._pending = 0
         """Number of objects that are queued or are being put."""
         self._freed = Event()
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._on_put: Callable[[], object] | None = None
         """Called after every put, when `state` contains it; `map_chunks` saves the state then."""
 
@@ -220,7 +220,7 @@ class WriteStream:
         return self
 
     async def _check_earlier(self) -> None:
-        """List what is stored, and forget the finished objects whose group has changed since the state was taken."""
+        """List what is stored, and forget the finished objects that may have changed since the state was taken."""
         earlier, found = self._finished, ObjectVersions(self._total)
 
         def on_object(coords: Coords, version: Version) -> None:
@@ -232,9 +232,20 @@ class WriteStream:
 
         self._stored = (await list_stored(self._runtime, self._path, self._layout.meta, on_object)).marks
         changed = self._versions.differing(found)
+        if not changed:
+            return
+        axes = self._layout.meta.object_axes
+        aligned = is_aligned(self._region, axes, self._layout.meta.shape)
         kept = Finished()
-        for number in earlier:
-            if self._versions.group(number) not in changed:
+        for at, number in enumerate(earlier):
+            if at % 1000 == 0:
+                await sleep(0)  # there may be millions
+            if self._versions.group(number) in changed:
+                continue
+            # No version of an object that extends beyond the region is known. As others have changed, the array may
+            # have been replaced, and this object stored by another stream alone.
+            coords = () if aligned else next(coords_between(self._region, axes, number, number + 1))
+            if aligned or self._is_alone(coords, self._cell(coords)):
                 kept.add(number)
         for group in changed:
             self._versions.remove_group(group)
@@ -280,8 +291,7 @@ class WriteStream:
             error.outcome = self.outcome()  # type: ignore[attr-defined]  # only errors of this library declare it
 
     def _stop(self, failure: BaseException | None) -> None:
-        if isinstance(failure, Exception):
-            self._failure = self._failure or failure
+        self._failure = self._failure or failure
         self._freed.set()
 
     # Blocks
@@ -471,12 +481,15 @@ class WriteStream:
                 self._count(item.box)
                 if self._on_put is not None:
                     self._on_put()
-        except CancelledError as error:
+        except BaseException as error:
             self._note_unknown(error, item)
-            raise
-        except Exception as error:  # noqa: BLE001  # raised by the next `write`, or when the stream is left
-            self._note_unknown(error, item)
-            self._failure = self._failure or error
+            task = current_task()
+            # Raised by the next `write`, or when the stream is left. Also a CancelledError that a callback has raised:
+            # it ends this worker alone, and the objects in the queue would be lost without an error.
+            if not isinstance(error, CancelledError) or (task is not None and not task.cancelling()):
+                self._failure = self._failure or error
+            if not isinstance(error, Exception):
+                raise
         finally:
             # Freed with its count: a reference in the queue would keep the memory.
             item.data = None
