@@ -183,7 +183,8 @@ def gather(target: Block, block: Block, places: np.ndarray[Any, np.dtype[np.int6
             block.take(places, axis=0, out=target, mode="clip")
         return
     step = block.strides[0]
-    if not block.dtype.hasobject:  # NumPy makes no array of objects in existing memory
+    # NumPy makes no array of objects in existing memory, and no view with an offset into an empty one.
+    if not block.dtype.hasobject and block.size:
         # Windows that overlap are views of the same rows, so that each is copied as one piece: `take` copies row by
         # row. Not `sliding_window_view`, whose overhead per batch exceeds the gain.
         if _consecutive(places):
