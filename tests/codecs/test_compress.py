@@ -308,6 +308,18 @@ def test_the_headers_of_zstd_blocks_give_the_end_of_a_frame(words, level, checks
     assert not frames._is_one_frame(frame + b"\0", len(data))
 
 
+def test_zstd_frames_of_thousands_of_empty_blocks_are_decoded_one_by_one():
+    """Otherwise, whoever writes a shard determines how many headers are walked, on the event loop for small chunks."""
+    chain = line("zstd")
+    good = bytes(chain.encode(CHUNK))
+    header = compress._HEADER_SIZES[good[4]]
+    out = np.empty((2, *CHUNK.shape), CHUNK.dtype)
+    for empty, together in ((3, True), (5000, False)):
+        data = good[:header] + b"\0\0\0" * empty + good[header:]
+        assert chain.decode_many([good, data], out) is together
+        assert same(chain.decode(data), CHUNK)
+
+
 def test_many_threads_share_the_contexts_of_a_zstd_codec():
     """No context may be used by two threads at the same time."""
     codec = build_codec(CodecSpec("zstd", {"level": 1}), ChunkSpec((4096,), np.dtype("u1"), 0)).codec

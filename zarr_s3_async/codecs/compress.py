@@ -28,6 +28,9 @@ _RLE: Final = 1
 _RESERVED: Final = 3
 _MIN_FRAME: Final = 8
 """Bytes of the shortest header with a content size, except for the last two, and of a block's header."""
+_BYTES_PER_BLOCK: Final = 256
+"""Frames with more blocks than one per so many bytes of content, and two, are not decompressed together: the size of
+an untrusted chunk does not limit its empty blocks, each of which takes longer here than in the library."""
 _HEADER_SIZES: Final = tuple(
     5 + (not flags >> 5 & 1) + (0, 1, 2, 4)[flags & 3] + (flags >> 5 & 1, 2, 4, 8)[flags >> 6] for flags in range(256)
 )
@@ -101,15 +104,18 @@ class ZstdFrames:
         return bool(count == memory.nbytes)
 
     def _is_one_frame(self, frame: Bytes, size: int) -> bool:
-        """True if the bytes are exactly one frame whose header claims `size` bytes, by the headers of its blocks."""
+        """True if the bytes are exactly one frame whose header claims `size` bytes, by the headers of its blocks.
+
+        False also for one of more blocks than encoders write.
+        """
         # As `_walk`, without a call of the library for each field of the header: RFC 8878, section 3.1.1.1.
         length = len(frame)
         if length < _MIN_FRAME or self.content_size(frame) != size:
             return False
         flags = int(frame[4])
-        has_checksum, last = flags >> 2 & 1, 0
+        has_checksum = flags >> 2 & 1
         at = _HEADER_SIZES[flags]
-        while not last:
+        for _ in range(2 + size // _BYTES_PER_BLOCK):
             if at + 3 > length:
                 return False
             header = int(frame[at]) | int(frame[at + 1]) << 8 | int(frame[at + 2]) << 16
@@ -117,7 +123,9 @@ class ZstdFrames:
             if block_type == _RESERVED:
                 return False
             at += 3 + (1 if block_type == _RLE else header >> 3)
-        return at + 4 * has_checksum == length
+            if last:
+                return at + 4 * has_checksum == length
+        return False
 
     def decode_in_pieces(self, data: Bytes, target: Array) -> bool:
         """Decompress a frame into `target` piece by piece, checking between pieces whether the caller was cancelled.
