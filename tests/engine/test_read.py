@@ -73,6 +73,25 @@ async def test_values_are_cast_to_the_dtype_of_out(compressor: Any) -> None:
             np.testing.assert_array_equal(out, data[0:2, 5:10])
 
 
+@pytest.mark.parametrize("dtype", ["<i4", ">i4"])
+@pytest.mark.parametrize(
+    "options", [{"chunks": (4, 6)}, {"chunks": (2, 3), "shards": (8, 12)}], ids=["chunks", "shard"]
+)
+async def test_matrices_and_masked_arrays_are_read_into_as_arrays(options: Any, dtype: str) -> None:
+    """Although both index, reshape and view their memory in their own ways."""
+    data = np.arange(1, 97, dtype=dtype).reshape(8, 12)
+    async with zs.Session() as session:
+        array = await session.create_array(zs.MemoryStore(), shape=data.shape, dtype=dtype, **options)
+        await array[...].set(data)
+        for key in (np.s_[...], np.s_[::-1, 1:], np.s_[3, ::-1, None], np.s_[::3]):
+            matrix = np.zeros(data[key].shape, dtype).view(np.matrix)
+            masked = np.ma.masked_all(data[key].shape, dtype)
+            for out in (matrix, masked):
+                assert await array[key].get(out=out) is out
+                np.testing.assert_array_equal(np.asarray(out), data[key])
+            assert not masked.mask.any()
+
+
 async def test_a_chunk_read_into_a_reversed_view_is_reversed() -> None:
     async with zs.Session() as session:
         array, data = await made(session, None)

@@ -31,13 +31,17 @@ async def get(
     consistent: bool = False,
     timeout: float | None = None,
 ) -> Result:
-    """Read the selected elements: an array of the selection's shape, owned by the caller; `out` itself if given."""
+    """Read the selected elements: an array of the selection's shape, owned by the caller; `out` itself if given.
+
+    A masked array as `out` is unmasked.
+    """
     runtime.guard()
     if runtime.limits.max_waiting is not None:
         _admit(runtime, layout, runtime.limits.max_waiting)
     plan = planned(runtime, layout, selection)
     result = _allocated(layout, plan) if out is None else _checked_out(layout, plan, out)
-    target = result.reshape(plan.buffer_shape + layout.dtype.shape)
+    # Of a matrix or a masked array, its memory: reshaping and indexing them differs from an array.
+    target = np.asarray(result).reshape(plan.buffer_shape + layout.dtype.shape)
     if consistent:
         from .consistent import read_consistent  # as `write` below: imported by the calls that need it
 
@@ -46,6 +50,8 @@ async def get(
         reading = read(runtime, layout, plan, target, missing)
     if not await _ends_in_time(reading, timeout):
         raise _late(layout, "read", timeout)
+    if type(result) is not np.ndarray and isinstance(result, np.ma.MaskedArray):
+        result.mask = np.ma.nomask
     return result
 
 
