@@ -93,3 +93,17 @@ async def test_cancelling_a_waiter_leaves_the_background_task_running() -> None:
     assert len(asyncio.all_tasks()) == 2
     await background.aclose()
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_the_owner_is_notified_of_a_cancelled_error_that_it_did_not_cause() -> None:
+    """Without it, who takes blocks of a stream waits forever."""
+    ends: list[BaseException | None] = []
+
+    async def fails() -> None:
+        raise asyncio.CancelledError
+
+    background = Background(fails(), ends.append)
+    await background.wait()
+    assert len(ends) == 1
+    assert isinstance(ends[0], asyncio.CancelledError)
+    await background.aclose()

@@ -192,3 +192,19 @@ async def test_a_normal_call_does_not_starve_between_high_and_bulk_ones() -> Non
     order = await order_of_calls({NORMAL: 1, BULK: 40, HIGH: 40})
     assert order.index((NORMAL, 0)) < FAIR_TURN
     assert order.index((BULK, 0)) < 2 * FAIR_TURN
+
+
+@pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError])
+async def test_an_error_that_a_future_does_not_take_is_raised_as_the_cause_of_another(
+    error: type[BaseException],
+) -> None:
+    """A StopIteration, as `next()` of a caller's function raises, left the call waiting forever."""
+    threads = CodecThreads(1)
+
+    def fails() -> None:
+        raise error
+
+    with pytest.raises(RuntimeError, match=error.__name__) as caught:
+        await asyncio.wait_for(threads.run(fails), 30)
+    assert isinstance(caught.value.__cause__, error)
+    await threads.aclose()

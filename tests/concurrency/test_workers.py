@@ -198,3 +198,13 @@ async def test_a_failure_does_not_leave_the_parent_task_cancelled(size: int) -> 
     async with anyio.create_task_group() as group:
         group.start_soon(anyio.sleep, 3600)
         group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_worker_that_ends_by_a_cancelled_error_of_its_work_does_not_end_unnoticed(size: int) -> None:
+    async def work(item: int) -> None:
+        if item == 2:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await run_workers(size, iter(range(5)), work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -125,3 +126,40 @@ def test_only_small_scratch_memory_is_kept(nbytes: int) -> None:
     first, second = (cpu.scratch((nbytes,), np.dtype("u1")) for _ in range(2))
     assert first.shape == second.shape == (nbytes,)
     assert np.shares_memory(first, second) == (nbytes <= 4 * 2**20)
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+async def test_a_cancelled_error_that_the_store_raises_is_raised(requests: int) -> None:
+    """It ended one worker, and the elements of its chunk remained as they were allocated."""
+
+    class Cancelling(zs.MemoryStore):
+        __slots__ = ("cancels",)
+
+        async def get(self, key: str, **options: Any) -> Any:
+            if self.cancels and key == "c/1":
+                raise asyncio.CancelledError
+            return await super().get(key, **options)
+
+        async def put(self, key: str, data: Any, **options: Any) -> Any:
+            if self.cancels and key == "c/1":
+                raise asyncio.CancelledError
+            return await super().put(key, data, **options)
+
+    async with zs.Session(limits=zs.Limits(requests=requests)) as session:
+        store = Cancelling()
+        store.cancels = False
+        array = await session.create_array(store, shape=12, chunks=2, dtype="i4")
+        await array[...].set(1)
+        store.cancels = True
+        with pytest.raises(asyncio.CancelledError):
+            await array.get_slice(0, 12)
+        with pytest.raises(asyncio.CancelledError):
+            await array[...].set(2)
+
+        async def read_stream() -> None:
+            async with array.stream() as blocks:
+                async for _ in blocks:
+                    pass
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(read_stream(), 30)

@@ -19,22 +19,26 @@ class Background:
 
     Args:
         work: The coroutine to run.
-        on_end: Called on the loop when `work` has ended, with its exception or None; not called after a cancellation.
+        on_end: Called on the loop when `work` has ended, with its exception or None; not called if the owner ended it.
     """
 
-    __slots__ = ("_on_end", "_task")
+    __slots__ = ("_ended_by_owner", "_on_end", "_task")
 
     def __init__(self, work: Coroutine[Any, Any, None], on_end: Callable[[BaseException | None], None]) -> None:
         self._on_end = on_end
+        self._ended_by_owner = False
         self._task: Task[None] = get_running_loop().create_task(work)
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: Task[None]) -> None:
         if not task.cancelled():
             self._on_end(task.exception())
+        elif not self._ended_by_owner:
+            self._on_end(CancelledError())  # raised by what `work` called: its owner would wait forever
 
     def cancel(self) -> None:
         """Cancel the task without waiting. Safe from any thread and from a finalizer; does nothing once it ended."""
+        self._ended_by_owner = True
         loop = self._task.get_loop()
         if not self._task.done():
             with suppress(RuntimeError):  # the loop was closed
@@ -46,6 +50,7 @@ class Background:
 
     async def aclose(self) -> None:
         """Cancel the task and return once it has ended, however often the caller is cancelled meanwhile."""
+        self._ended_by_owner = True
         self._task.cancel()
         cancelled: CancelledError | None = None
         # Within the shield only native cancellations arrive; a cancelled scope would cancel again in every loop cycle.

@@ -113,6 +113,11 @@ class _Job(Generic[T]):
             return  # the caller was cancelled
         try:
             self.result = work()
+        except (StopIteration, CancelledError) as error:
+            # A future refuses the first, so that the caller would wait forever, and takes the second for its own
+            # cancellation.
+            self.error = RuntimeError(f"a function in a thread raised {type(error).__name__}")
+            self.error.__cause__ = error
         except BaseException as error:  # noqa: BLE001  # raised to the caller
             self.error = error
 

@@ -39,11 +39,14 @@ async def _run(size: int, worker: Callable[[], Coroutine[Any, Any, None]]) -> No
     call = CALL.set(CALL.get() or object())
     try:
         async with TaskGroup() as group:
-            for _ in range(size):
-                group.create_task(worker())
-            return
+            tasks = [group.create_task(worker()) for _ in range(size)]
     except BaseExceptionGroup as failures:
         failure = first_leaf(failures)
+    else:
+        # The group ignores a CancelledError that the work of a worker raised: its items would be lost without an error.
+        for task in tasks:
+            task.result()
+        return
     finally:
         CALL.reset(call)
     _clear_cancellations(before)
