@@ -32,7 +32,7 @@ async def filled(session: zs.Session, shape: Any, shards: Any, chunks: Any, *cod
 
 def selected(n: int) -> st.SearchStrategy[Any]:
     bound = st.none() | st.integers(-n - 1, n + 1)
-    slices = st.builds(slice, bound, bound, st.sampled_from([None, None, 1, 2, 5]))
+    slices = st.builds(slice, bound, bound, st.sampled_from([None, None, 1, 2, 5, -1, -1, -2]))
     return st.just(slice(None)) | slices | st.integers(-n, n - 1)
 
 
@@ -62,6 +62,19 @@ async def test_any_selection_reads_the_same_from_batches_as_from_single_chunks(d
             rows, columns = [5, 1, 1, shape[0] - 1], [0, shape[1] - 1]
             array._layout.pipeline.batch = 5
             np.testing.assert_array_equal(await array.oindex[rows, columns], values[np.ix_(rows, columns)])
+
+
+@pytest.mark.parametrize("shape", [(16,), (3, 16)])
+async def test_reversed_chunks_are_copied_to_their_own_places(session: zs.Session, shape: tuple[int, ...]) -> None:
+    """The chunks of a whole shard end at the start of the result: as many elements follow as they have."""
+    rest = (1,) * (len(shape) - 1)
+    array = await session.create_array(
+        zs.MemoryStore(), shape=shape, chunks=(*rest, 8), dtype="<i4", codecs=sharding((*rest, 4), "end", ZSTD)
+    )
+    data = np.arange(1, np.prod(shape) + 1, dtype="i4").reshape(shape)
+    await array[...].set(data)
+    for key in (np.s_[..., :0:-1], np.s_[..., ::-1], np.s_[..., :2:-1], np.s_[::-1]):
+        np.testing.assert_array_equal(await array[key], data[key])
 
 
 async def test_a_whole_shard_is_decoded_in_batches(session: zs.Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -680,10 +680,12 @@ def _neighbours(parts: Sequence[Part], at: int) -> int:
     if not parts[at].whole:
         return 1
     *rows, last = parts[at].put
+    if last.step is not None:  # reversed, so that no forward slice covers several of them
+        return 1
     n, stop = 1, last.stop
     for part in parts[at + 1 :]:
         *others, last = part.put
-        if not part.whole or last.start != stop or others != rows:
+        if not part.whole or last.step is not None or last.start != stop or others != rows:
             break
         n, stop = n + 1, last.stop
     return n
