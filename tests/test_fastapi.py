@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import gc
 import io
 import json
 import logging
@@ -751,32 +750,6 @@ async def test_an_error_of_the_watch_ends_the_work_and_is_raised() -> None:
 
     with pytest.raises(zs.NetworkError, match="the server is broken"):
         await run_until(lambda: asyncio.sleep(3600), fails)
-
-
-@pytest.mark.parametrize("first", ["work", "cancellation"])
-async def test_an_error_of_the_watch_that_another_one_precedes_is_not_logged_as_never_retrieved(first: str) -> None:
-    logged: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context["message"]))
-    tasks: list[asyncio.Future[bool]] = []
-
-    async def work() -> None:
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            if first == "work":
-                raise KeyError
-
-    async def stop() -> None:
-        if first == "cancellation":
-            tasks[0].cancel()
-        raise zs.NetworkError("the server is broken")
-
-    tasks.append(asyncio.ensure_future(run_until(work, stop)))
-    with pytest.raises((KeyError, asyncio.CancelledError)):
-        await tasks[0]
-    tasks.clear()
-    gc.collect()
-    assert logged == []
 
 
 async def test_a_cancelled_caller_cancels_work_and_watch() -> None:

@@ -94,9 +94,6 @@ async def run_until(work: Callable[[], Awaitable[None]], stop: Callable[[], Awai
             await asyncio.wait((watching,))
         except asyncio.CancelledError as error:
             raise await wait_despite_cancellation(watching, error) from None
-        finally:
-            if not watching.cancelled():
-                watching.exception()  # marks it as seen: an error of the work, or a cancellation, comes before it
     if not watching.cancelled():
         watching.result()  # raises what `stop` should not have raised
     return ended
