@@ -178,7 +178,10 @@ async def test_a_killed_write_stream_is_completed_by_the_next_run(tmp_path: Path
     raise AssertionError("no write stream was killed in its middle, so this run shows nothing")
 
 
-async def test_a_killed_write_stream_over_other_data_continues_from_its_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("program", "added"), [(WRITE_WITH_STATE, 0), (MAP, 1)], ids=["write_stream", "map_chunks"])
+async def test_a_killed_write_over_other_data_continues_from_its_state(
+    tmp_path: Path, program: str, added: int
+) -> None:
     """Otherwise `resume=True` could not distinguish new objects from old ones."""
     async with zs.Session() as session:
         source, data = await make_source(session, tmp_path / "source")
@@ -187,38 +190,19 @@ async def test_a_killed_write_stream_over_other_data_continues_from_its_state(tm
         folder = tmp_path / "progress"
         folder.mkdir()
         arguments = [source.url, array.url, str(folder)]
-        assert kill_when(WRITE_WITH_STATE, arguments, folder, 12)
+        assert kill_when(program, arguments, folder, 12)
         state = json.loads((folder / "done").read_text())
         done = [*range(state["first"]), *state["above"]]
         assert done
         for number in done:
             row, column = divmod(number, 2)
             here = np.s_[2 * row : 2 * row + 2, 10_000 * column : 10_000 * column + 10_000]
-            assert (await array[here] == data[here]).all()
+            assert (await array[here] == data[here] + added).all()
         left = files(tmp_path / "target")
-        kill_when(WRITE_WITH_STATE, arguments, folder, 10**6)  # to its end
-        assert (await array[...] == data).all()
+        kill_when(program, arguments, folder, 10**6)  # to its end
+        assert (await array[...] == data + added).all()
         after = files(tmp_path / "target")
         assert all(after[f"c/{number // 2}/{number % 2}"] == left[f"c/{number // 2}/{number % 2}"] for number in done)
-
-
-async def test_a_killed_map_chunks_over_other_data_continues_from_its_state(tmp_path: Path) -> None:
-    async with zs.Session() as session:
-        source, data = await make_source(session, tmp_path / "source")
-        array = await session.create_array(tmp_path / "target", shape=SHAPE, chunks=(2, 10_000), dtype="i4")
-        await array[...].set(np.full(SHAPE, -1))
-        folder = tmp_path / "progress"
-        folder.mkdir()
-        arguments = [source.url, array.url, str(folder)]
-        assert kill_when(MAP, arguments, folder, 12)
-        state = json.loads((folder / "done").read_text())
-        done = [f"c/{number // 2}/{number % 2}" for number in (*range(state["first"]), *state["above"])]
-        assert done
-        left = files(tmp_path / "target")
-        kill_when(MAP, arguments, folder, 10**6)  # to its end
-        assert (await array[...] == data + 1).all()
-        after = files(tmp_path / "target")
-        assert all(after[key] == left[key] for key in done)
 
 
 @pytest.mark.parametrize("order", ["C", "any"])
