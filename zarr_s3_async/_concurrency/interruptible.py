@@ -74,7 +74,7 @@ async def run_until(work: Callable[[], Awaitable[None]], stop: Callable[[], Awai
 
     ended = False
     # A scope of anyio, because a native cancellation would end the shielded parts of a handler. But no task group of
-    # it, which costs a request 45 µs more than a task.
+    # it, which costs a request more than a task.
     scope = CancelScope()
 
     async def watch() -> None:
