@@ -289,3 +289,24 @@ async def test_a_state_of_the_same_url_at_another_endpoint_is_refused(transport:
             again = await session.open_array(store)
             async with again.write_stream(state=out.state()) as later:
                 assert later.is_stored(np.s_[:])
+
+
+async def test_a_second_block_for_an_object_put_since_overlaps_also_with_a_state() -> None:
+    async with zs.Session() as session:
+        array = await session.create_array(zs.MemoryStore(), shape=(6,), chunks=(2,), dtype="i4")
+        await array[...].set(np.full(6, -1))
+        async with array.write_stream(np.s_[0:6]) as out:
+            await out.write(np.s_[0:2], [1, 2])
+            while not out.state()["first"]:
+                await asyncio.sleep(0)
+            state = out.state()
+            await out.write(np.s_[2:6], [-1, -1, -1, -1])
+        async with array.write_stream(state=state) as out:
+            await out.write(np.s_[2:4], [3, 4])
+            while out.state()["first"] != 2:
+                await asyncio.sleep(0)
+            assert not out.is_stored(np.s_[2:4])
+            with pytest.raises(zs.SelectionError, match="overlap"):
+                await out.write(np.s_[2:4], [7, 8])
+            await out.write(np.s_[4:6], [5, 6])
+        assert (await array[...]).tolist() == [1, 2, 3, 4, 5, 6]

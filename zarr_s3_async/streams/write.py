@@ -158,7 +158,9 @@ class WriteStream:
         self._versions = ObjectVersions(self._total)
         """Their versions, of those that this stream writes alone: also the state."""
         if state is not None:
-            self._earlier = self._finished = Finished.of_state(state, self._name, self._total, "versions")
+            self._finished = Finished.of_state(state, self._name, self._total, "versions")
+            # A copy: objects that this stream puts are none of an earlier one, so a second block for them overlaps.
+            self._earlier = Finished(self._finished.first, tuple(self._finished.above))
             self._versions = ObjectVersions.of_state(state["versions"], self._total)
         self._unknown: set[Coords] = set()
         self._stored: Marks | None = None
